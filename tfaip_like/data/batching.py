@@ -1,0 +1,80 @@
+"""Samples to batches: stacked where shapes are fixed, padded where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.errors import UsageError
+from tfaip_like.sample import Arrays, Sample, Spec
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Named arrays with a batch axis, and the samples' meta."""
+
+    inputs: Arrays
+    targets: Arrays
+    meta: Sequence[Mapping[str, Any]] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def samples(self, outputs: Arrays) -> Iterator[Sample]:
+        """Its samples one by one, with the outputs of the network for this batch."""
+        for i in range(len(self)):
+            yield Sample(
+                inputs={name: array[i] for name, array in self.inputs.items()},
+                targets={name: array[i] for name, array in self.targets.items()},
+                outputs={name: array[i] for name, array in outputs.items()},
+                meta=self.meta[i] if self.meta else {},
+            )
+
+
+def collate(samples: Sequence[Sample], inputs: Mapping[str, Spec], targets: Mapping[str, Spec]) -> Batch:
+    """A batch of samples; arrays with an axis of unknown length are padded at their end.
+
+    Raises:
+        UsageError: when a sample does not fit its specification; names the array, not the sample.
+    """
+    return Batch(
+        inputs={name: _join("input", name, spec, [sample.inputs for sample in samples]) for name, spec in inputs.items()},
+        targets={
+            name: _join("target", name, spec, [sample.targets for sample in samples])
+            for name, spec in targets.items()
+        },
+        meta=[sample.meta for sample in samples],
+    )
+
+
+def _join(kind: str, name: str, spec: Spec, named: Sequence[Mapping[str, Any]]) -> npt.NDArray[Any]:
+    arrays = []
+    for values in named:
+        if name not in values:
+            have = ", ".join(values) or "none"
+            raise UsageError(f"{kind} {name!r} is missing (the sample has {have})")
+        array = np.asarray(values[name])
+        if problem := spec.problem_with(array):
+            raise UsageError(f"{kind} {name!r} {problem}")
+        arrays.append(array)
+    if spec.is_static:
+        return np.stack(arrays).astype(spec.dtype, copy=False)
+    shape = np.max([array.shape for array in arrays], axis=0)
+    joined = np.full((len(arrays), *shape), spec.padding, dtype=spec.dtype)
+    for row, array in zip(joined, arrays, strict=True):
+        row[tuple(slice(length) for length in array.shape)] = array
+    return joined
+
+
+def check_sample(sample: object, where: str, inputs: Mapping[str, Spec], targets: Mapping[str, Spec]) -> None:
+    """Raises `UsageError` when a sample does not fit its specification, with its place and what is wrong."""
+    if not isinstance(sample, Sample):
+        raise UsageError(f"{where} is a {type(sample).__name__}; a source holds Sample(inputs=..., targets=...)")
+    try:
+        collate([sample], inputs, targets)
+    except UsageError as problem:
+        raise UsageError(f"{where}: {problem}") from problem

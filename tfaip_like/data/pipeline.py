@@ -1,0 +1,164 @@
+"""The batches of a run, each a pure function of the seed and its number.
+
+Training reads an endless stream: pass after pass over the samples, each in an order of its own, cut
+into full batches. So a batch can be made from its number alone, at any place, in constant time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.data.batching import Batch, check_sample, collate
+from tfaip_like.data.data import Data
+from tfaip_like.data.source import ArraySource
+from tfaip_like.errors import UsageError
+from tfaip_like.sample import Mode, Sample
+from tfaip_like.settings import TrainData, ValData
+
+
+class Samples:
+    """The processed samples of one mode of a scenario's data."""
+
+    def __init__(self, data: Data, source: Sequence[Sample], mode: Mode, seed: int, limit: int | None):
+        self.data = data
+        self.source = source
+        self.mode = mode
+        self.seed = seed
+        self.length = len(source) if limit is None else min(limit, len(source))
+        self.processors = [processor for processor in data.processors if mode in processor.modes]
+        self.is_plain = isinstance(source, ArraySource) and not self.processors
+        """Whether batches can be cut from arrays, without Python work per sample."""
+        check_sample(self.sample(0, 0), self._place(0), data.inputs, data.targets)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def sample(self, index: int, data_pass: int) -> Sample:
+        """The sample at an index as the network sees it in the given pass over the data."""
+        sample = self.source[index]
+        if self.processors:
+            random = np.random.default_rng((self.seed, data_pass, index))
+            for processor in self.processors:
+                sample = processor.process(sample, random)
+        return sample
+
+    def batch(self, indices: npt.NDArray[np.int64], passes: npt.NDArray[np.int64]) -> Batch:
+        """The batch of these samples, each in its pass.
+
+        Raises:
+            UsageError: for a sample that does not fit its specification; names its index.
+        """
+        if self.is_plain:
+            return self._cut(indices)
+        samples = [self.sample(int(index), int(data_pass)) for index, data_pass in zip(indices, passes, strict=True)]
+        try:
+            return collate(samples, self.data.inputs, self.data.targets)
+        except UsageError:
+            for index, sample in zip(indices, samples, strict=True):
+                check_sample(sample, self._place(int(index)), self.data.inputs, self.data.targets)
+            raise
+
+    def _cut(self, indices: npt.NDArray[np.int64]) -> Batch:
+        assert isinstance(self.source, ArraySource)
+        inputs, targets = self.source.rows(indices)
+        return Batch(
+            {name: inputs[name].astype(spec.dtype, copy=False) for name, spec in self.data.inputs.items()},
+            {name: targets[name].astype(spec.dtype, copy=False) for name, spec in self.data.targets.items()},
+        )
+
+    def _place(self, index: int) -> str:
+        kind = "training" if self.mode is Mode.TRAIN else "validation"
+        return f"{kind} sample {index} of {type(self.data).__name__}"
+
+
+class TrainBatches:
+    """The endless stream of full training batches, by their step."""
+
+    def __init__(self, samples: Samples, settings: TrainData, samples_per_epoch: int | None, seed: int):
+        self.samples = samples
+        self.batch_size = settings.batch_size
+        self.shuffle = settings.shuffle
+        self.seed = seed
+        self.steps_per_epoch = max(1, (samples_per_epoch or len(samples)) // self.batch_size)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of the `step`-th step of the run, counted from 0."""
+        return self.samples.batch(*self._positions(step, 1))
+
+    def stacked(self, step: int, count: int) -> Batch:
+        """`count` batches from `step` on as arrays with one more axis in front (plain samples only)."""
+        batch = self.samples.batch(*self._positions(step, count))
+        return Batch(
+            {name: array.reshape(count, self.batch_size, *array.shape[1:]) for name, array in batch.inputs.items()},
+            {name: array.reshape(count, self.batch_size, *array.shape[1:]) for name, array in batch.targets.items()},
+        )
+
+    def _positions(self, step: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Index and pass of each sample of `count` batches."""
+        position = np.arange(step * self.batch_size, (step + count) * self.batch_size)
+        passes, places = np.divmod(position, len(self.samples))
+        if not self.shuffle:
+            return places, passes
+        indices = places.copy()
+        for data_pass in np.unique(passes):
+            now = passes == data_pass
+            indices[now] = self._order(int(data_pass))[places[now]]
+        return indices, passes
+
+    @lru_cache(maxsize=2)  # noqa: B019  (lives as long as the run)
+    def _order(self, data_pass: int) -> npt.NDArray[np.int64]:
+        """The order of the samples in one pass."""
+        return np.random.default_rng((self.seed, data_pass)).permutation(len(self.samples))
+
+
+class ValBatches:
+    """The validation batches: every sample once, in order; the last batch may be smaller."""
+
+    def __init__(self, samples: Samples, settings: ValData):
+        self.samples = samples
+        self.batch_size = settings.batch_size
+        self.steps = -(-len(samples) // self.batch_size)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        indices = np.arange(step * self.batch_size, min((step + 1) * self.batch_size, len(self.samples)))
+        return self.samples.batch(indices, np.zeros_like(indices))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.batch(step) for step in range(self.steps))
+
+
+def open_training(data: Data, settings: TrainData, samples_per_epoch: int | None, seed: int) -> TrainBatches:
+    """Opens the training data.
+
+    Raises:
+        UsageError: when there is none, or its first sample does not fit its specification.
+    """
+    source = _source(data, Mode.TRAIN)
+    if not source:
+        raise UsageError(f"{type(data).__name__}.source({Mode.TRAIN}) has no samples to train on")
+    samples = Samples(data, source, Mode.TRAIN, seed, settings.limit)
+    return TrainBatches(samples, settings, samples_per_epoch, seed)
+
+
+def open_validation(data: Data, settings: ValData, seed: int) -> ValBatches | None:
+    """Opens the validation data; None if the scenario has none."""
+    source = _source(data, Mode.EVALUATE)
+    if not source:
+        return None
+    return ValBatches(Samples(data, source, Mode.EVALUATE, seed, settings.limit), settings)
+
+
+def _source(data: Data, mode: Mode) -> Sequence[Sample] | None:
+    source = data.source(mode)
+    if source is None or (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
+        return source
+    raise UsageError(
+        f"{type(data).__name__}.source({mode}) returned a {type(source).__name__}; it must have a length and an "
+        "index: a list of Sample, an ArraySource, or a class of your own with __len__ and __getitem__"
+    )
+

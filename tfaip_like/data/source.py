@@ -1,0 +1,51 @@
+"""Samples that are rows of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.errors import UsageError
+from tfaip_like.sample import Arrays, Sample
+
+
+class ArraySource(Sequence[Sample]):
+    """Samples whose named arrays are the rows of larger arrays.
+
+    Batches are cut out of the arrays as a whole, without work per sample.
+
+    Raises:
+        UsageError: when the arrays have different numbers of rows.
+    """
+
+    def __init__(self, inputs: Mapping[str, npt.ArrayLike], targets: Mapping[str, npt.ArrayLike] | None = None):
+        self.inputs: Arrays = {name: np.asarray(array) for name, array in inputs.items()}
+        self.targets: Arrays = {name: np.asarray(array) for name, array in (targets or {}).items()}
+        lengths = {name: len(array) for name, array in (*self.inputs.items(), *self.targets.items())}
+        if len(set(lengths.values())) != 1:
+            counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+            raise UsageError(f"the arrays of a source differ in their number of rows ({counts or 'no arrays'})")
+        self._length = next(iter(lengths.values()))
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> ArraySource: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | ArraySource:
+        inputs, targets = self.rows(index)
+        return ArraySource(inputs, targets) if isinstance(index, slice) else Sample(inputs, targets)
+
+    def rows(self, indices: Any) -> tuple[Arrays, Arrays]:
+        """Inputs and targets of some rows, by anything that numpy can index with."""
+        return (
+            {name: array[indices] for name, array in self.inputs.items()},
+            {name: array[indices] for name, array in self.targets.items()},
+        )

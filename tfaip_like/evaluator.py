@@ -1,0 +1,21 @@
+"""`Evaluator`: any number that tells how good predictions are, computed in plain Python."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Mapping
+
+from tfaip_like.params import Params
+from tfaip_like.sample import Sample
+
+
+class Evaluator(Params, abc.ABC):
+    """Judges the answers of the prediction network on validation data."""
+
+    @abc.abstractmethod
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+        """Named numbers from all samples with their targets and outputs, as arrays without a batch axis.
+
+        Samples come one by one and are not kept, so any number of them fits in memory. The numbers
+        are logged as `val_NAME`.
+        """

@@ -1,0 +1,1 @@
+"""Keras classes that Keras does not have."""

@@ -1,0 +1,59 @@
+"""Keras on first use: `from tfaip_like.lazy import keras, ops` costs nothing until it is needed.
+
+Importing Keras with TensorFlow takes seconds; parsing a command line, help and the processes that
+only read data must not pay for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from tfaip_like.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
+    from keras import ops
+else:
+
+    class _Lazy(ModuleType):
+        """Stands for a module and imports it when an attribute is asked for."""
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):  # what inspect, pickle and doctest ask of every module
+                raise AttributeError(name)
+            return getattr(importlib.import_module(self.__name__), name)
+
+    keras = _Lazy("keras")
+    ops = _Lazy("keras.ops")
+
+BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+"""Name of a Keras backend -> the module that must be installed for it."""
+
+
+def choose_backend(name: str) -> None:
+    """Makes Keras compute with this backend; must come before Keras is first used.
+
+    Raises:
+        UsageError: when the backend is not installed, or Keras already runs on another.
+    """
+    if "keras" in sys.modules and hasattr(sys.modules["keras"], "backend"):
+        running = sys.modules["keras"].backend.backend()
+        if running != name:
+            raise UsageError(
+                f"--device.backend {name}: Keras already runs on {running} in this process; "
+                "choose the backend before the first use of Keras"
+            )
+        return
+    if importlib.util.find_spec(BACKENDS[name]) is None:
+        raise UsageError(f"--device.backend {name}: {name} is not installed; pip install 'tfaip_like[{name}]'")
+    os.environ["KERAS_BACKEND"] = name
+    # TensorFlow's C++ notes about the machine, printed at import, help nobody at this point.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+__all__ = ["BACKENDS", "choose_backend", "keras", "ops"]

@@ -1,0 +1,73 @@
+"""`Model`: the network, what it minimises, and what is measured while it trains."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+from tfaip_like.params import Params
+
+if TYPE_CHECKING:
+    import keras
+
+Tensors: TypeAlias = Mapping[str, Any]
+"""Named tensors with a batch axis, of the backend in use."""
+
+
+class Model(Params, abc.ABC):
+    """A network with its losses and metrics; written with `keras.layers` and `keras.ops`."""
+
+    loss_weights: dict[str, float] = {}
+    """Weight of each named loss in the sum that is minimised; 1 where none is given."""
+
+    best: ClassVar[tuple[str, Literal["min", "max"]]] = ("val_loss", "min")
+    """The logged value that tells which epoch is best, and its good direction.
+
+    Without validation data, `val_NAME` falls back to the `NAME` of training.
+    """
+
+    @abc.abstractmethod
+    def build(self, inputs: Tensors) -> Tensors:
+        """Makes the network: named symbolic inputs to named outputs.
+
+        Also the prediction network, unless `build_prediction` makes another; then this one serves
+        training only, and `inputs` holds the targets too where `feed_targets` names them.
+        """
+
+    feed_targets: ClassVar[tuple[str, ...]] = ()
+    """Targets that `build` finds among its inputs (teacher forcing); needs `build_prediction`."""
+
+    def build_prediction(self, inputs: Tensors, trained: keras.Model) -> Tensors | None:
+        """Another network for prediction, from layers of the trained one (`trained.get_layer(NAME)`).
+
+        An input that it does not use is not asked for in prediction. None, the default, means that
+        the trained network predicts as well.
+        """
+        return None
+
+    def extra_networks(self, trained: keras.Model) -> Mapping[str, keras.Model]:
+        """More networks to export beside the prediction network, by name: an encoder alone, say."""
+        return {}
+
+    @abc.abstractmethod
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        """Named losses, each one number or one per sample of the batch (then averaged).
+
+        Their weighted sum is minimised and logged as `loss`, beside each under its own name.
+        """
+
+    def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        """Named numbers to log, each one per batch or one per sample; averaged over the epoch.
+
+        What is no average (F1, an error rate over all characters) belongs into an `Evaluator`.
+        """
+        return {}
+
+
+class Graph(Params, abc.ABC):
+    """An interchangeable part of a network, chosen by a flag."""
+
+    @abc.abstractmethod
+    def build(self, inputs: Any) -> Any:
+        """The part applied to symbolic tensors."""

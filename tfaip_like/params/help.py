@@ -1,0 +1,155 @@
+"""Help: the flags of a tree with their values and texts, searched, completed, and with origins."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tfaip_like.params.base import REQUIRED, Params, with_defaults
+from tfaip_like.params.docs import field_docs, summary
+from tfaip_like.params.suggest import other_variants
+from tfaip_like.params.tree import Leaf, Path, Resolved, leaves
+from tfaip_like.params.values import describe, format_words, params_bases, sequence_of
+from tfaip_like.params.variants import variants
+
+INDENT = "      "
+
+
+def help_text(tree: Params) -> str:
+    """All flags of a tree in groups: its own plain ones first, then one group per part."""
+    groups: dict[str, list[Leaf]] = {}
+    for leaf in leaves(tree):
+        root_is_plain = len(leaf.path) == 1 and not leaf.is_variant
+        groups.setdefault("" if root_is_plain else leaf.path[0], []).append(leaf)
+    return "\n\n".join(_group(name, groups[name]) for name in sorted(groups, key=lambda name: name != ""))
+
+
+def _group(name: str, group: list[Leaf]) -> str:
+    leaf = group[0]
+    title = summary(type(leaf.value)) if isinstance(leaf.value, Params) else ""
+    lines = [f"{name}: {field_docs(leaf.owner).get(name) or title}"] if name else []
+    lines += [text for leaf in group if not _has_nothing_to_choose(leaf) for text in _flag_help(leaf)]
+    return "\n".join(lines)
+
+
+def _has_nothing_to_choose(leaf: Leaf) -> bool:
+    """A part of the tree that only ever has one class needs no flag of its own."""
+    return leaf.is_variant and len(_choices(leaf)) == 1 and isinstance(leaf.value, Params)
+
+
+def _choices(leaf: Leaf) -> dict[str, type[Params]]:
+    item_type = sequence_of(leaf.type)
+    return variants(*params_bases(item_type if item_type is not None else leaf.type))
+
+
+def _flag_help(leaf: Leaf) -> list[str]:
+    value = "(required)" if leaf.value is REQUIRED else f"[{format_words(leaf.type, leaf.value)}]"
+    head = f"  {leaf.flag} {describe(leaf.type)}  {value}"
+    lines = [head] if len(head) <= _width() else textwrap.wrap(head, _width(), subsequent_indent=INDENT)
+    text = field_docs(leaf.owner).get(leaf.path[-1], "")
+    if leaf.is_variant and len(leaf.path) == 1:
+        text = ""  # it stands in the title of the group
+    if isinstance(leaf.value, Params) and len(_choices(leaf)) > 1:
+        text = f"{text} {leaf.flag} NAME --help shows the flags of another choice.".strip()
+        chosen = summary(type(leaf.value))
+        text = f"{text} {type(leaf.value).__name__}: {chosen}" if chosen else text
+    return lines + _wrapped(text)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _width(), initial_indent=INDENT, subsequent_indent=INDENT)
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size((100, 24)).columns, 120)
+
+
+# Search.
+
+
+@dataclass(frozen=True)
+class Match:
+    """A flag that was searched for, perhaps one of a variant that is not chosen."""
+
+    leaf: Leaf
+    needs: str | None
+    """The flag that chooses the variant it belongs to, unless that is chosen already."""
+
+
+def search(tree: Params, word: str) -> list[Match]:
+    """The flags whose name, choices or text contain `word`, also those of other variants."""
+    found = [Match(leaf, None) for leaf in leaves(tree)]
+    for path, cls, _ in other_variants(tree):
+        found += [Match(leaf, f"--{'.'.join(path)} {cls.__name__}") for leaf in _leaves_of(cls, path)]
+    wanted = word.lower().lstrip("-")
+    return [match for match in found if not _has_nothing_to_choose(match.leaf) and wanted in _searched(match)]
+
+
+def _leaves_of(cls: type[Params], path: Path) -> Iterator[Leaf]:
+    return leaves(with_defaults(cls), path)
+
+
+def _searched(match: Match) -> str:
+    leaf = match.leaf
+    return f"{leaf.flag} {describe(leaf.type)} {field_docs(leaf.owner).get(leaf.path[-1], '')}".lower()
+
+
+def search_text(tree: Params, word: str) -> str:
+    """What `--help WORD` prints."""
+    matches = search(tree, word)
+    if not matches:
+        return f"No flag has {word!r} in its name or its text. --help lists them all."
+    lines: list[str] = []
+    shown: set[tuple[str, Any]] = set()
+    for match in sorted(matches, key=lambda match: match.needs is not None):
+        key = (match.leaf.flag, field_docs(match.leaf.owner).get(match.leaf.path[-1]))
+        if key in shown:
+            continue  # the same flag of the next variant
+        shown.add(key)
+        lines += _flag_help(match.leaf)
+        if match.needs:
+            lines.append(f"{INDENT}(with {match.needs})")
+    return "\n".join(lines)
+
+
+# Where values came from.
+
+
+def show_text(resolved: Resolved) -> str:
+    """Every value as a flag, and its origin: what `--show` prints."""
+    rows = [
+        (f"{leaf.flag} {format_words(leaf.type, leaf.value)}".rstrip(), _origin(resolved.origins, leaf.path))
+        for leaf in leaves(resolved.tree)
+        if not _has_nothing_to_choose(leaf)
+    ]
+    width = min(max(len(text) for text, _ in rows), 70)
+    return "\n".join(f"{text:<{width}}  # {origin}" for text, origin in rows)
+
+
+def _origin(origins: Mapping[Path, str], path: Path) -> str:
+    if path in origins:
+        return origins[path]
+    # A part of a list or dict that was set as a whole.
+    for length in range(len(path) - 1, 0, -1):
+        if path[:length] in origins and path[length].isdigit():
+            return origins[path[:length]]
+    return "default"
+
+
+# Completion.
+
+
+def completions(tree: Params, words: list[str]) -> list[str]:
+    """What can stand in place of the last of `words`: flags, or the choices of the flag before it."""
+    last = words[-1] if words else ""
+    flag = next((word for word in reversed(words[:-1]) if word.startswith("--")), None)
+    by_flag = {leaf.flag: leaf for leaf in leaves(tree)}
+    if last.startswith("-") or flag is None or flag not in by_flag:
+        names = [leaf.flag for leaf in by_flag.values() if not _has_nothing_to_choose(leaf)]
+        return [name for name in names if name.startswith(last)]
+    leaf = by_flag[flag]
+    choices = _choices(leaf) or [part for part in describe(leaf.type).split(" | ") if not part.isupper()]
+    return [choice for choice in choices if choice.startswith(last)]

@@ -1,0 +1,377 @@
+"""Typed values: from the words of a command line, from JSON, and to JSON.
+
+All functions take the resolved type of a parameter. A value that does not fit raises `ValueError`
+with a text that can follow the name of a flag: ``expected an integer, got 'x'``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
+
+from tfaip_like.errors import UsageError, article
+from tfaip_like.params.base import CLASS_KEY, REQUIRED, Params, default_of, field_types
+from tfaip_like.params.variants import find_variant, is_abstract, variants
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+TRUE_WORDS = ("true", "yes", "on", "1")
+FALSE_WORDS = ("false", "no", "off", "0")
+SEQUENCES = {list: list, tuple: tuple, set: set, frozenset: frozenset, Sequence: list}
+NONE = type(None)
+
+
+# What a type is.
+
+
+def members(tp: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the type alone."""
+    return get_args(tp) if get_origin(tp) in (Union, types.UnionType) else (tp,)
+
+
+def is_optional(tp: Any) -> bool:
+    return NONE in members(tp)
+
+
+def params_bases(tp: Any) -> tuple[type[Params], ...]:
+    """The `Params` classes among the alternatives of a type: a field that holds variants."""
+    return tuple(member for member in members(tp) if _is_class(member, Params))
+
+
+def sequence_of(tp: Any) -> Any | None:
+    """The type of the items of a list, set or tuple of any length, else None."""
+    for member in members(tp):
+        args = get_args(member)
+        if get_origin(member) in SEQUENCES and args and not _is_fixed_tuple(member):
+            return args[0]
+    return None
+
+
+def dict_of(tp: Any) -> Any | None:
+    """The type of the values of a dict, else None."""
+    for member in members(tp):
+        if get_origin(member) is dict:
+            return get_args(member)[1]
+    return None
+
+
+def takes_many_words(tp: Any) -> bool:
+    return any(get_origin(member) in (*SEQUENCES, dict) for member in members(tp))
+
+
+def describe(tp: Any) -> str:
+    """How a value is written on the command line: `INT`, `a | b`, `FLOAT ...`."""
+    return " | ".join(_describe(member) for member in sorted(members(tp), key=lambda m: m is NONE))
+
+
+def _describe(tp: Any) -> str:
+    if tp is NONE:
+        return "none"
+    if tp is bool:
+        return "true | false"
+    if _is_class(tp, Enum):
+        return " | ".join(tp.__members__)
+    if _is_class(tp, Params):
+        return " | ".join(variants(tp)) or tp.__name__
+    origin = get_origin(tp)
+    if origin is Literal:
+        return " | ".join(str(choice) for choice in get_args(tp))
+    if origin is dict:
+        return f"NAME={_describe_item(get_args(tp)[1])} ..."
+    if _is_fixed_tuple(tp):
+        return " ".join(_describe_item(item) for item in get_args(tp))
+    if origin in SEQUENCES:
+        return f"{_describe_item(get_args(tp)[0])} ..."
+    return {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}.get(tp, getattr(tp, "__name__", str(tp)))
+
+
+def _describe_item(tp: Any) -> str:
+    text = describe(tp)
+    return f"({text})" if " " in text else text
+
+
+def check_supported(tp: Any) -> None:
+    """Raises `TypeError` for a type that no value can be read into."""
+    for member in members(tp):
+        if _is_class(member, (bool, int, float, str, Path, NONE, Enum, Params)) or get_origin(member) is Literal:
+            continue
+        args = tuple(arg for arg in get_args(member) if arg is not Ellipsis)
+        if get_origin(member) is dict and args and args[0] is not str:
+            raise TypeError(f"{member} cannot be the type of a parameter: the keys of a dict are str")
+        if get_origin(member) in (*SEQUENCES, dict) and args:
+            for arg in args:
+                check_supported(arg)
+            continue
+        raise TypeError(
+            f"{member} cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, "
+            "Literal, another Params, or list[...], tuple[...], dict[str, ...] of them"
+        )
+
+
+# Words of the command line.
+
+
+def parse(tp: Any, words: Sequence[str]) -> Any:
+    """The value that `words` stand for."""
+    if len(words) == 1 and takes_many_words(tp) and words[0][:1] in ("[", "{"):
+        return decode(tp, _json_word(words[0]))
+    problems = []
+    for member in sorted(members(tp), key=_strictness):
+        try:
+            return _parse(member, words)
+        except ValueError as problem:
+            problems.append(problem)
+    if len(problems) == 1:
+        raise problems[0]
+    raise ValueError(f"expected {describe(tp)}, got {_quoted(words)}")
+
+
+def _parse(tp: Any, words: Sequence[str]) -> Any:
+    origin = get_origin(tp)
+    if origin is dict:
+        value_type = get_args(tp)[1]
+        pairs = [_split_pair(word) for word in words]
+        repeated = [key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]!r} is given twice")
+        return {key: parse(value_type, [value]) for key, value in pairs}
+    if _is_fixed_tuple(tp):
+        item_types = get_args(tp)
+        if len(words) != len(item_types):
+            raise ValueError(f"expected {len(item_types)} values ({describe(tp)}), got {len(words)}")
+        return tuple(parse(item_type, [word]) for item_type, word in zip(item_types, words, strict=True))
+    if origin in SEQUENCES:
+        return SEQUENCES[origin](parse(get_args(tp)[0], [word]) for word in words)
+    if not words:
+        if tp is bool:
+            return True
+        raise ValueError(f"expected {_noun(tp)}, got nothing")
+    if len(words) > 1:
+        raise ValueError(f"expected one value, got {len(words)}: {' '.join(words)}; quote a value with spaces")
+    return _parse_word(tp, words[0])
+
+
+def _parse_word(tp: Any, word: str) -> Any:
+    if tp is NONE:
+        if word.lower() == "none":
+            return None
+    elif tp is bool:
+        if word.lower() in (*TRUE_WORDS, *FALSE_WORDS):
+            return word.lower() in TRUE_WORDS
+    elif tp is int:
+        return _parse_int(word)
+    elif tp is float:
+        return _parse_float(word)
+    elif tp is str:
+        return word
+    elif tp is Path:
+        return Path(word)
+    elif _is_class(tp, Enum):
+        return _parse_enum(tp, word)
+    elif get_origin(tp) is Literal:
+        for choice in get_args(tp):
+            if word == str(choice):
+                return choice
+    raise ValueError(f"expected {_noun(tp)}, got {word!r}")
+
+
+def _parse_int(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        number = _parse_float(word, noun="an integer")
+        if number.is_integer():  # 1e4
+            return int(number)
+        raise ValueError(f"expected an integer, got {word!r}") from None
+
+
+def _parse_float(word: str, noun: str = "a number") -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError(f"expected {noun}, got {word!r}") from None
+
+
+def _parse_enum(tp: type[Enum], word: str) -> Enum:
+    for name, choice in tp.__members__.items():
+        if word in (name, str(choice.value)):
+            return choice
+    raise ValueError(f"expected {_noun(tp)}, got {word!r}")
+
+
+def _split_pair(word: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not equals:
+        raise ValueError(f"expected NAME=VALUE, got {word!r}")
+    return key, value
+
+
+def _json_word(word: str) -> Json:
+    try:
+        value: Json = json.loads(word)
+        return value
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not valid JSON ({error}): {word}") from error
+
+
+def _strictness(tp: Any) -> int:
+    """The order in which the alternatives of a union are tried: the pickiest first."""
+    order = [NONE, Literal, Enum, int, float, bool, Path, str]
+    if _is_class(tp, Enum):
+        tp = Enum
+    kind = get_origin(tp) or tp
+    return order.index(kind) if kind in order else len(order)
+
+
+# JSON.
+
+
+def decode(tp: Any, value: Json) -> Any:
+    """The value that a JSON value stands for."""
+    if isinstance(value, dict) and (bases := params_bases(tp)):
+        return decode_params(bases, value)
+    problems = []
+    for member in sorted(members(tp), key=_strictness):
+        try:
+            return _decode(member, value)
+        except ValueError as problem:
+            problems.append(problem)
+    if len(problems) == 1:
+        raise problems[0]
+    raise ValueError(f"expected {describe(tp)}, got {json.dumps(value)}")
+
+
+def _decode(tp: Any, value: Json) -> Any:
+    origin = get_origin(tp)
+    if origin is dict and isinstance(value, dict):
+        value_type = get_args(tp)[1]
+        return {key: decode(value_type, item) for key, item in value.items()}
+    if _is_fixed_tuple(tp) and isinstance(value, list) and len(value) == len(get_args(tp)):
+        return tuple(decode(item_type, item) for item_type, item in zip(get_args(tp), value, strict=True))
+    if origin in SEQUENCES and not _is_fixed_tuple(tp) and isinstance(value, list):
+        return SEQUENCES[origin](decode(get_args(tp)[0], item) for item in value)
+    if tp is NONE and value is None:
+        return None
+    if tp is bool and isinstance(value, bool):
+        return value
+    if tp is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if tp is int and isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+        return int(value)
+    if tp in (int, float) and isinstance(value, str):
+        return _parse_word(tp, value)  # YAML reads 1e-4 as a text, and JSON has no infinity
+    if tp in (str, Path) and isinstance(value, str):
+        return tp(value)
+    if _is_class(tp, Enum) and isinstance(value, str):
+        return _parse_enum(tp, value)
+    if origin is Literal and value in get_args(tp):
+        return next(choice for choice in get_args(tp) if choice == value and type(choice) is type(value))
+    raise ValueError(f"expected {_noun(tp)}, got {json.dumps(value)}")
+
+
+def decode_params(bases: tuple[type[Params], ...], value: Json) -> Params:
+    """The `Params` of a JSON object; its class is the only base or what the key `class` names.
+
+    Raises:
+        UsageError: for an unknown class, an unknown or missing name, a value of a wrong type.
+    """
+    if not isinstance(value, dict):
+        names = " or ".join(base.__name__ for base in bases)
+        raise UsageError(f"expected an object with the parameters of {names}, got {json.dumps(value)}")
+    values = dict(value)
+    tag = values.pop(CLASS_KEY, None)
+    cls = bases[0] if tag is None else find_variant(bases, str(tag))
+    if is_abstract(cls) or (tag is None and len(bases) > 1):
+        raise UsageError(f'"{CLASS_KEY}" is missing; choose one of {", ".join(variants(*bases))}')
+    for name in values:
+        if name not in field_types(cls):
+            raise UsageError(f"{cls.__name__} has no parameter {name!r}; it has {', '.join(field_types(cls))}")
+    for name in field_types(cls):
+        if name not in values and default_of(cls, name) is REQUIRED:
+            raise UsageError(f"{cls.__name__} needs {name!r}, which is missing")
+        if name in values and values[name] is None and not is_optional(field_types(cls)[name]):
+            # dataclasses-json would only warn.
+            raise UsageError(f"{name}: expected {describe(field_types(cls)[name])}, got null")
+    return cls.fields_from_dict(values)
+
+
+def encode(tp: Any, value: Any) -> Json:
+    """The JSON value from which `decode` makes an equal value."""
+    if isinstance(value, Params):
+        declared = params_bases(tp)
+        encoded = value.to_dict()
+        if declared == (type(value),):
+            del encoded[CLASS_KEY]  # nothing else can stand here without its class
+        return encoded
+    if isinstance(value, dict):
+        value_type = dict_of(tp)
+        return {key: encode(value_type, item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        fixed = next((get_args(member) for member in members(tp) if _is_fixed_tuple(member)), None)
+        item_types = fixed or [sequence_of(tp)] * len(value)
+        encoded_items = [encode(item_type, item) for item_type, item in zip(item_types, value, strict=True)]
+        return sorted(encoded_items, key=str) if isinstance(value, (set, frozenset)) else encoded_items
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinity
+    if value is REQUIRED:
+        raise UsageError("a required parameter has no value yet")
+    return value  # type: ignore[no-any-return]  # bool, int, float, str, None
+
+
+def format_words(tp: Any, value: Any) -> str:
+    """The words that `parse` reads as `value`, for help and messages."""
+    if isinstance(value, Params):
+        return type(value).__name__
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return " ".join(f"{key}={format_words(dict_of(tp), item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return " ".join(format_words(sequence_of(tp), item) for item in value)
+    if isinstance(value, Enum):
+        return value.name
+    if value is REQUIRED:
+        return ""
+    text = str(value)
+    return f"'{text}'" if not text or any(c.isspace() for c in text) else text
+
+
+def check_type(tp: Any, value: Any) -> None:
+    """Raises `ValueError` for a value in a tree made in Python that its type does not allow."""
+    if value is not REQUIRED and not isinstance(value, Params):
+        decode(tp, encode(tp, value))
+    elif isinstance(value, Params) and not isinstance(value, params_bases(tp)):
+        raise ValueError(f"expected {describe(tp)}, got {type(value).__name__}")
+
+
+def _noun(tp: Any) -> str:
+    names = {bool: "true or false", int: "an integer", float: "a number", str: "a text", Path: "a path"}
+    if tp in names:
+        return names[tp]
+    if _is_class(tp, Enum) or get_origin(tp) is Literal:
+        return "one of " + describe(tp).replace(" | ", ", ")
+    if _is_class(tp, Params):
+        return article(tp.__name__)
+    return describe(tp)
+
+
+def _is_class(tp: Any, base: Any) -> bool:
+    return isinstance(tp, type) and get_origin(tp) is None and issubclass(tp, base)
+
+
+def _is_fixed_tuple(tp: Any) -> bool:
+    return get_origin(tp) is tuple and Ellipsis not in get_args(tp)
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return " ".join(repr(word) for word in words) or "nothing"
+

@@ -1,0 +1,83 @@
+"""Variants: the classes that can stand where a parameter's type is a `Params` class."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterator, Sequence
+
+from tfaip_like.errors import UsageError
+from tfaip_like.params.base import Params, class_tag
+
+
+def is_abstract(cls: type) -> bool:
+    """Whether a class is only a base: it has abstract methods, or its name starts with `_`."""
+    return inspect.isabstract(cls) or cls.__name__.startswith("_")
+
+
+def variants(*bases: type[Params]) -> dict[str, type[Params]]:
+    """The choices for a field of these types, by the name that is typed.
+
+    That is the class name; where two choices share it, both are listed as `module:Class`.
+    """
+    found = {class_tag(cls): cls for base in bases for cls in _with_subclasses(base) if not is_abstract(cls)}
+    names = [cls.__name__ for cls in found.values()]
+    return {(cls.__name__ if names.count(cls.__name__) == 1 else tag): cls for tag, cls in found.items()}
+
+
+def find_variant(bases: Sequence[type[Params]], name: str) -> type[Params]:
+    """The variant called `name`: a class name, or `module:Class`, which is imported.
+
+    Raises:
+        UsageError: when there is none, or the class is none of `bases`.
+    """
+    if ":" in name:
+        known = {class_tag(cls): cls for base in bases for cls in _with_subclasses(base)}
+        cls = known.get(name) or _import_class(name)
+        if not issubclass(cls, tuple(bases)):
+            raise UsageError(f"{name} is not a {_names(bases)}")
+        if is_abstract(cls):
+            raise UsageError(f"{name} is abstract; choose one of {', '.join(variants(cls))}")
+        return cls
+    choices = variants(*bases)
+    if name in choices:
+        return choices[name]
+    tags = [tag for tag in choices if tag.endswith(f":{name}")]
+    if tags:
+        raise UsageError(f"there are {len(tags)} variants called {name}: say which, {' or '.join(tags)}")
+    raise UsageError(f"there is no {_names(bases)} called {name!r}{_nearest(name, choices)}")
+
+
+def _import_class(tag: str) -> type[Params]:
+    module_name, _, class_name = tag.partition(":")
+    try:
+        found: object = importlib.import_module(module_name)
+    except ImportError as error:
+        if error.name and not f"{module_name}.".startswith(f"{error.name}."):
+            raise UsageError(f"{tag}: the module needs {error.name!r}, which cannot be imported: {error}") from error
+        raise UsageError(f"{tag}: there is no module {module_name!r}") from error
+    for part in class_name.split("."):
+        found = getattr(found, part, None)
+    # Only parameters are ever made from a name in a file: nothing else that a module holds.
+    if not (isinstance(found, type) and issubclass(found, Params)):
+        raise UsageError(f"{tag}: there is no class {class_name!r} of parameters in {module_name}")
+    return found
+
+
+def _with_subclasses(cls: type[Params]) -> Iterator[type[Params]]:
+    yield cls
+    for subclass in cls.__subclasses__():
+        yield from _with_subclasses(subclass)
+
+
+def _names(bases: Sequence[type[Params]]) -> str:
+    return " or ".join(base.__name__ for base in bases)
+
+
+def _nearest(name: str, choices: dict[str, type[Params]]) -> str:
+    by_lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {by_lower[near[0]]}? (choices: {', '.join(choices)})"
+    return f"; choose one of {', '.join(choices) or 'none: no variant is defined'}"

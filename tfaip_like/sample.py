@@ -1,0 +1,76 @@
+"""What flows through a pipeline: samples, their specification, and the mode they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+"""Named arrays."""
+
+
+class Mode(Enum):
+    """What data is for."""
+
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    PREDICT = "predict"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example: named arrays without a batch axis.
+
+    A list or number is accepted wherever an array is meant.
+    """
+
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """What the network sees."""
+    targets: Mapping[str, Any] = field(default_factory=dict)
+    """What it should answer."""
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    """What it did answer, after prediction."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else that belongs to the sample (a file name); never given to the network."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape and type of a named array of one sample.
+
+    An axis of unknown length is `None`; samples of different lengths are padded with `padding` at
+    their end to the longest of a batch.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+    padding: float | int = 0
+
+    @property
+    def is_static(self) -> bool:
+        """Whether every sample has the same shape."""
+        return None not in self.shape
+
+    def problem_with(self, value: Any) -> str | None:
+        """What is wrong with an array, or None: for a message that begins with its name."""
+        array = np.asarray(value)
+        if len(array.shape) != len(self.shape) or any(
+            want is not None and have != want for have, want in zip(array.shape, self.shape, strict=True)
+        ):
+            return f"has shape {_shape(array.shape)}, but its Spec says {_shape(self.shape)}"
+        if not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
+            return f"has dtype {array.dtype}, which does not fit the {self.dtype} of its Spec"
+        if array.dtype != self.dtype and np.issubdtype(self.dtype, np.integer):
+            limits = np.iinfo(self.dtype)
+            if array.size and (array.min() < limits.min or array.max() > limits.max):
+                return f"has values that do not fit into the {self.dtype} of its Spec"
+        return None
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    return f"({', '.join('any' if axis is None else str(axis) for axis in shape)})"

@@ -1,0 +1,49 @@
+"""`Scenario`: the root of the parameter tree, the whole declared experiment."""
+
+from __future__ import annotations
+
+from tfaip_like.data import Data
+from tfaip_like.evaluator import Evaluator
+from tfaip_like.model import Model
+from tfaip_like.optimizers import Adam, Optimizer
+from tfaip_like.params import Params
+from tfaip_like.schedules import Constant, Schedule
+from tfaip_like.settings import Device, TrainData, Trainer, ValData
+
+
+class Scenario(Params):
+    """An experiment: data, a model and an evaluator, and how they are trained.
+
+    A subclass gives defaults for what it needs; each field is a group of flags::
+
+        class Tutorial(Scenario):
+            data: Data = Digits()
+            model: Model = Classifier()
+    """
+
+    data: Data
+    """The samples."""
+
+    model: Model
+    """The network, its losses and metrics."""
+
+    evaluator: Evaluator | None = None
+    """Judges the predictions of each validation, in plain Python."""
+
+    trainer: Trainer = Trainer()
+    """How the training runs and where its results go."""
+
+    optimizer: Optimizer = Adam()
+    """How gradients change the weights."""
+
+    learning_rate: Schedule = Constant()
+    """How large the steps are, over the course of the training."""
+
+    train: TrainData = TrainData()
+    """Batches for training."""
+
+    val: ValData = ValData()
+    """Batches for validation."""
+
+    device: Device = Device()
+    """What computes."""
