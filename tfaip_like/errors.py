@@ -1,5 +1,9 @@
 """Errors for the person at the keyboard."""
 
+from __future__ import annotations
+
+import signal
+
 
 class UsageError(Exception):
     """A mistake of the user: one to three lines that say what is wrong and what to do.
@@ -8,6 +12,24 @@ class UsageError(Exception):
     """
 
 
+class TrainingError(Exception):
+    """A training that cannot go on, though nobody mistyped: the loss became NaN, say.
+
+    The command line prints the text without a traceback and exits with code 1.
+    """
+
+
+class Interrupted(Exception):
+    """A training that was told to stop by a signal, and stopped between two steps.
+
+    The command line exits with 128 plus the number of the signal, as shells do.
+    """
+
+    def __init__(self, number: signal.Signals):
+        super().__init__(f"stopped by {number.name}")
+        self.number = number
+
+
 def article(noun: str) -> str:
     """`noun` with its indefinite article: `an integer`, `a word`."""
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+    return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"

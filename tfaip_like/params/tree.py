@@ -333,5 +333,10 @@ def difference(old: Params, new: Params) -> list[tuple[str, str, str]]:
     return [change for change in changes if change[1] != change[2]]
 
 
+def changed_flags(tree: Params) -> dict[str, str]:
+    """The flags whose values are not the defaults of the root's class, with those values as words."""
+    return {flag: new for flag, _, new in difference(with_defaults(type(tree)), tree)}
+
+
 def _flag(path: Path) -> str:
     return "--" + ".".join(path)

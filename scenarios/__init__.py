@@ -1,0 +1,1 @@
+"""Scenarios to use and to learn from."""

@@ -1,0 +1,96 @@
+"""From a scenario's model and data to Keras networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import keras
+
+from tfaip_like.data import Data
+from tfaip_like.errors import UsageError
+from tfaip_like.model import Model, Tensors
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of one model; they share their weights."""
+
+    training: keras.Model
+    """Named inputs (and fed targets) to named outputs, as trained."""
+    prediction: keras.Model
+    """Named inputs to named outputs, as exported; the same object where one network does both."""
+    extra: Mapping[str, keras.Model] = field(default_factory=dict)
+    """More networks to export, by name."""
+
+
+def build_networks(model: Model, data: Data) -> Networks:
+    """Builds the networks of a model for the inputs of its data.
+
+    Raises:
+        UsageError: when the model returns what is no network, or predicts with untrained weights.
+    """
+    inputs = {
+        name: keras.Input(spec.shape, dtype=spec.dtype, name=name) for name, spec in data.inputs.items()
+    }
+    if not inputs:
+        raise UsageError(f"{type(data).__name__}.inputs is empty: the network needs at least one input")
+    fed = {}
+    for name in model.feed_targets:
+        if name not in data.targets or name in inputs:
+            raise UsageError(
+                f"{type(model).__name__}.feed_targets: {name!r} must be a target of {type(data).__name__} "
+                f"({', '.join(data.targets) or 'it has none'}) and not the name of an input"
+            )
+        fed[name] = keras.Input(data.targets[name].shape, dtype=data.targets[name].dtype, name=name)
+    training = _network(f"{type(model).__name__}.build", {**inputs, **fed}, model.build({**inputs, **fed}))
+    predicted = model.build_prediction(inputs, training)
+    if predicted is None:
+        if fed:
+            raise UsageError(
+                f"{type(model).__name__} feeds targets to its network (feed_targets), which prediction does not have: "
+                "write build_prediction"
+            )
+        prediction = training
+    else:
+        prediction = _network(f"{type(model).__name__}.build_prediction", inputs, predicted)
+        _check_trained(model, prediction, training)
+    return Networks(training, prediction, dict(model.extra_networks(training)))
+
+
+def select(values: Tensors, network: keras.Model) -> dict[str, object]:
+    """The values that a network takes as its inputs (an extra one could silently feed the wrong input)."""
+    return {name: values[name] for name in input_names(network)}
+
+
+def input_names(network: keras.Model) -> list[str]:
+    """The names of a network's inputs."""
+    return [tensor.name for tensor in network.inputs]
+
+
+def _network(origin: str, inputs: Mapping[str, keras.KerasTensor], outputs: object) -> keras.Model:
+    if not isinstance(outputs, Mapping) or not all(isinstance(o, keras.KerasTensor) for o in outputs.values()):
+        raise UsageError(
+            f"{origin} returned {_described(outputs)}; it must return named tensors: {{'name': tensor, ...}}"
+        )
+    if not outputs:
+        raise UsageError(f"{origin} returned no outputs")
+    used = {tensor.name for output in outputs.values() for tensor in keras.utils.get_source_inputs(output)}
+    return keras.Model({name: tensor for name, tensor in inputs.items() if name in used}, dict(outputs), name="network")
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Mapping):
+        wrong: Sequence[str] = [name for name, item in value.items() if not isinstance(item, keras.KerasTensor)]
+        return f"{wrong[0]!r} as a {type(value[wrong[0]]).__name__}"
+    return f"a {type(value).__name__}"
+
+
+def _check_trained(model: Model, prediction: keras.Model, training: keras.Model) -> None:
+    trained = {id(variable) for variable in training.weights}
+    untrained = [variable.path for variable in prediction.weights if id(variable) not in trained]
+    if untrained:
+        raise UsageError(
+            f"{type(model).__name__}.build_prediction uses weights that are never trained ({', '.join(untrained[:3])}): "
+            "take layers from the trained network, trained.get_layer(NAME)"
+        )

@@ -1,0 +1,1 @@
+"""Exported models: written by a training, used without it."""

@@ -1,0 +1,76 @@
+"""Exports: a folder with everything that prediction needs.
+
+serve/                SavedModel with named inputs and outputs
+model.keras           the same network for Keras
+scenario_params.json  the parameters of the scenario
+metrics.json          epoch and values that the network reached
+additional/NAME/      further networks of the model, each with serve/ and model.keras
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+
+from tfaip_like.files import new_folder
+from tfaip_like.network import Networks
+from tfaip_like.params import Params
+from tfaip_like.params.store import write_params
+
+SERVE = "serve"
+MODEL = "model.keras"
+PARAMS = "scenario_params.json"
+METRICS = "metrics.json"
+ADDITIONAL = "additional"
+
+_EXPORT_WITH_TENSORFLOW = f"""
+import importlib, pathlib, sys
+for module in sys.argv[2:]:
+    importlib.import_module(module)
+import keras
+for file in pathlib.Path(sys.argv[1]).rglob("{MODEL}"):
+    keras.saving.load_model(file, compile=False).export(str(file.parent / "{SERVE}"), verbose=False)
+"""
+
+
+def write_export(path: Path, networks: Networks, scenario: Params, metrics: Mapping[str, float]) -> None:
+    """Writes an export; one that is there already is replaced when the new one is complete."""
+    with new_folder(path) as aside:
+        _write_network(aside, networks.prediction)
+        for name, network in networks.extra.items():
+            (aside / ADDITIONAL / name).mkdir(parents=True)
+            _write_network(aside / ADDITIONAL / name, network)
+        if keras.backend.backend() == "torch":
+            _serve_by_tensorflow(aside, type(scenario).__module__)
+        write_params(scenario, aside / PARAMS)
+        (aside / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
+
+
+def _write_network(folder: Path, network: keras.Model) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns that a network for prediction was not compiled
+        network.save(folder / MODEL)
+        if keras.backend.backend() != "torch":
+            network.export(str(folder / SERVE), format="tf_saved_model", verbose=False)
+
+
+def _serve_by_tensorflow(folder: Path, scenario_module: str) -> None:
+    """Writes the SavedModels of a network that runs on PyTorch, which Keras cannot export from there."""
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+    }
+    modules = [] if scenario_module == "__main__" else [scenario_module]
+    command = [sys.executable, "-c", _EXPORT_WITH_TENSORFLOW, str(folder), *modules]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"TensorFlow could not export the network:\n{done.stderr[-2000:]}")

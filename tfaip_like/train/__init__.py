@@ -1,0 +1,31 @@
+"""Training: `train(scenario)`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tfaip_like.lazy import choose_backend
+from tfaip_like.params.tree import check_tree
+
+if TYPE_CHECKING:
+    from tfaip_like.scenario import Scenario
+    from tfaip_like.train.result import TrainResult
+
+
+def train(scenario: Scenario) -> TrainResult:
+    """Trains a scenario and leaves everything about it in its output folder.
+
+    Raises:
+        UsageError: for parameters, data or a model that do not fit together.
+        TrainingError: when the loss is no longer a finite number.
+        Interrupted: after Ctrl-C.
+    """
+    check_tree(scenario)
+    choose_backend(scenario.device.backend)
+    # Only now: the import of Keras fixes its backend.
+    from tfaip_like.train.training import run_training
+
+    return run_training(scenario)
+
+
+__all__ = ["train"]

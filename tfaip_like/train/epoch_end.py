@@ -1,0 +1,136 @@
+"""The end of an epoch, step by step: validate, record, save, keep the best."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+
+from tfaip_like.data.pipeline import ValBatches
+from tfaip_like.evaluator import Evaluator
+from tfaip_like.network import Networks, select
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.predict.export import write_export
+from tfaip_like.sample import Sample
+from tfaip_like.scenario import Scenario
+from tfaip_like.train.callbacks import logged_values
+from tfaip_like.train.checkpoints import save_checkpoint
+from tfaip_like.train.feed import validation_feed
+from tfaip_like.train.history import History
+from tfaip_like.train.monitor import Best
+from tfaip_like.train.plateau import Plateau
+from tfaip_like.train.training_model import TrainingModel
+
+logger = logging.getLogger(__name__)
+
+
+class Validation:
+    """Losses and metrics of the training network, and the evaluator's numbers of the prediction network."""
+
+    def __init__(
+        self,
+        model: TrainingModel,
+        network: keras.Model,
+        batches: ValBatches,
+        prefetch: int,
+        evaluator: Evaluator | None,
+        every_step: keras.callbacks.Callback,
+    ):
+        self.model = model
+        self.network = network
+        self.batches = batches
+        self.feed = validation_feed(batches, prefetch)
+        self.evaluator = evaluator
+        self.every_step = every_step
+
+    def __call__(self) -> dict[str, float]:
+        """Named numbers, each with `val_` in front."""
+        logs = self.model.evaluate(self.feed, verbose=0, return_dict=True, callbacks=[self.every_step])
+        values = logged_values(logs)
+        if self.evaluator is not None:
+            values |= {name: float(value) for name, value in self.evaluator.evaluate(self._predicted()).items()}
+        return {f"val_{name}": value for name, value in values.items()}
+
+    def _predicted(self) -> Iterator[Sample]:
+        for number, batch in enumerate(self.batches):
+            self.every_step.on_test_batch_end(number)
+            yield from batch.samples(self.network.predict_on_batch(select(batch.inputs, self.network)))
+
+
+class EpochEnd:
+    """Knows what to do after an epoch; its state is the history and the best epoch so far."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        folder: OutputDir | None,
+        networks: Networks,
+        model: TrainingModel,
+        validate: Validation | None,
+        samples_per_epoch: int,
+        check_interrupt: Callable[[], None],
+    ):
+        self.scenario = scenario
+        self.folder = folder
+        self.networks = networks
+        self.model = model
+        self.validate = validate
+        self.samples_per_epoch = samples_per_epoch
+        self.check_interrupt = check_interrupt
+        self.history = History(folder)
+        monitor, mode = type(scenario.model).best
+        self.best = Best(monitor, mode)
+        schedule = scenario.learning_rate
+        self.plateau = Plateau(schedule, mode, model.optimizer) if schedule.uses_rate_factor else None
+
+    def __call__(self, epoch: int, values: dict[str, float], seconds: float) -> None:
+        row: dict[str, float] = {"epoch": epoch, **values}
+        if self.validate is not None and self._is_validated(epoch):
+            row |= self.validate()
+        row["lr"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row["seconds"] = round(seconds, 3)
+        row["samples_per_second"] = round(self.samples_per_epoch / seconds, 1)
+        self.history.add(row)
+        improved = self._note_best(epoch, row)
+        logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
+        if self.folder is not None:
+            self._save(self.folder, epoch, row, improved)
+        # What came while everything was saved: nothing of the epoch is lost.
+        self.check_interrupt()
+
+    def _is_validated(self, epoch: int) -> bool:
+        every = self.scenario.trainer.val_every_n
+        return every > 0 and (epoch % every == 0 or epoch == self.scenario.trainer.epochs)
+
+    def _note_best(self, epoch: int, row: Mapping[str, float]) -> bool:
+        value = self.best.value_in(row, has_validation=self.validate is not None)
+        if value is None:
+            return False
+        if self.plateau is not None:
+            self.plateau.after(value)
+        before, self.best = self.best, self.best.after(epoch, value)
+        return self.best is not before
+
+    def _line(self, row: Mapping[str, float]) -> str:
+        def numbers(names: list[str]) -> str:
+            return ", ".join(f"{name} {row[name]:.4g}" for name in names)
+
+        val = [name for name in row if name.startswith("val_")]
+        train = [name for name in row if name not in (*val, "epoch", "lr", "seconds", "samples_per_second")]
+        parts = [numbers(train), numbers(val), f"lr {row['lr']:.3g}, {row['samples_per_second']:.0f} samples/s"]
+        return f"epoch {row['epoch']}/{self.scenario.trainer.epochs}: " + " | ".join(part for part in parts if part)
+
+    def _save(self, folder: OutputDir, epoch: int, row: Mapping[str, float], improved: bool) -> None:
+        state: dict[str, Any] = {
+            "steps": int(self.model.optimizer.iterations),
+            "history": self.history.rows,
+            "best": {"value": self.best.value, "epoch": self.best.epoch},
+        }
+        if self.plateau is not None:
+            state["plateau"] = self.plateau.state()
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        save_checkpoint(folder.checkpoints, epoch, variables, state, self.scenario.trainer.keep_checkpoints)
+        if improved:
+            write_export(folder.best, self.networks, self.scenario, row)

@@ -1,0 +1,89 @@
+"""Batches as `keras.Model.fit` takes them, for each backend.
+
+Keras opens the feed anew for each epoch. A feed has a known length, so that no backend runs a step
+too many to find its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfaip_like.data.batching import Batch
+from tfaip_like.data.pipeline import Samples, TrainBatches, ValBatches
+from tfaip_like.sample import Spec
+from tfaip_like.train.training_model import as_fed
+
+STACK = 64
+"""Plain batches that are cut out of their arrays at once: one call of Python for so many steps."""
+
+
+def training_feed(batches: TrainBatches, current_epoch: Callable[[], int], prefetch: int) -> Any:
+    """The training batches of one epoch after another; `current_epoch()` is asked when one begins."""
+    steps = batches.steps_per_epoch
+
+    def epoch() -> Iterator[Batch]:
+        first = current_epoch() * steps
+        return (batches.batch(first + step) for step in range(steps))
+
+    if keras.backend.backend() != "tensorflow":
+        return _Numbered(lambda step: batches.batch(current_epoch() * steps + step), steps)
+    if batches.samples.is_plain:
+
+        def stacks() -> Iterator[Batch]:
+            first = current_epoch() * steps
+            for step in range(0, steps, STACK):
+                yield batches.stacked(first + step, min(STACK, steps - step))
+
+        return _dataset(stacks, batches.samples, steps, prefetch, batches.batch_size, stacked=True)
+    return _dataset(epoch, batches.samples, steps, prefetch, batches.batch_size)
+
+
+def validation_feed(batches: ValBatches, prefetch: int) -> Any:
+    """The validation batches."""
+    if keras.backend.backend() != "tensorflow":
+        return _Numbered(batches.batch, batches.steps)
+    return _dataset(lambda: iter(batches), batches.samples, batches.steps, prefetch)
+
+
+def _dataset(
+    make: Callable[[], Iterator[Batch]],
+    samples: Samples,
+    steps: int,
+    prefetch: int,
+    batch_size: int | None = None,
+    stacked: bool = False,
+) -> Any:
+    import tensorflow as tf
+
+    leading = (None, batch_size) if stacked else (batch_size,)
+
+    def signature(specs: Mapping[str, Spec]) -> dict[str, tf.TensorSpec]:
+        return {name: tf.TensorSpec((*leading, *spec.shape), spec.dtype) for name, spec in specs.items()}
+
+    dataset = tf.data.Dataset.from_generator(
+        lambda: (as_fed(batch) for batch in make()),
+        output_signature={"inputs": signature(samples.data.inputs), "targets": signature(samples.data.targets)},
+    )
+    if stacked:
+        dataset = dataset.unbatch()
+    # Asserted, because Keras runs a step too many to find the end of a dataset of unknown length.
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(prefetch)
+
+
+class _Numbered(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches by their number, for the backends without tf.data."""
+
+    def __init__(self, batch: Callable[[int], Batch], steps: int):
+        super().__init__()
+        self._batch = batch
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> tuple[dict[str, Mapping[str, np.ndarray[Any, Any]]]]:
+        return (as_fed(self._batch(step)),)

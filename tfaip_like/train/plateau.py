@@ -1,0 +1,48 @@
+"""Lowering the learning rate when validation no longer improves."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from tfaip_like.schedules import ReduceOnPlateau
+
+logger = logging.getLogger(__name__)
+
+
+class Plateau:
+    """Counts validations without an improvement and lowers the optimizer's `rate_factor`."""
+
+    def __init__(self, schedule: ReduceOnPlateau, mode: Literal["min", "max"], optimizer: Any):
+        self.schedule = schedule
+        self.sign = 1.0 if mode == "min" else -1.0
+        self.optimizer = optimizer
+        self.best = float("inf")
+        self.waited = 0
+        self.cooling = 0
+
+    def after(self, value: float) -> None:
+        """Takes the monitored value of a validation."""
+        value *= self.sign
+        if self.cooling:
+            self.cooling -= 1
+            self.waited = 0
+        if value < self.best - self.schedule.min_delta:
+            self.best, self.waited = value, 0
+        elif not self.cooling:
+            self.waited += 1
+            if self.waited >= self.schedule.patience:
+                self._lower()
+
+    def _lower(self) -> None:
+        lowest = self.schedule.min_lr / self.schedule.lr
+        before = float(self.optimizer.rate_factor)
+        factor = max(before * self.schedule.factor, lowest)
+        self.waited, self.cooling = 0, self.schedule.cooldown
+        if factor < before:
+            self.optimizer.rate_factor.assign(factor)
+            logger.info("no improvement: the learning rate is now %.4g", factor * self.schedule.lr)
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint must keep; the factor itself is a variable of the optimizer."""
+        return {"best": self.best, "waited": self.waited, "cooling": self.cooling}

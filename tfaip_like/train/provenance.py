@@ -1,0 +1,103 @@
+"""Where a run came from and what became of it: `run.json` and `git.diff`."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tfaip_like.files import write_text
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.base import class_tag
+from tfaip_like.scenario import Scenario
+
+PACKAGES = ("tfaip_like", "keras", "tensorflow", "jax", "torch", "numpy")
+
+
+class RunRecord:
+    """Writes `run.json`: status running at first, then done, stopped or failed."""
+
+    def __init__(self, folder: OutputDir, scenario: Scenario):
+        self.folder = folder
+        self.begin = time.time()
+        source = _source_file(scenario)
+        commit, diff = _git_state(source.parent) if source else (None, "")
+        if diff:
+            write_text(folder.git_diff, diff)
+        self.values: dict[str, Any] = {
+            "status": "running",
+            "description": scenario.trainer.description,
+            "scenario": class_tag(type(scenario)),
+            "scenario_file": str(source) if source else None,
+            "command": sys.argv,
+            "folder": os.getcwd(),
+            "git_commit": commit,
+            "git_diff": bool(diff),
+            "random_seed": scenario.trainer.random_seed,
+            "backend": scenario.device.backend,
+            "versions": {"python": platform.python_version(), **_versions()},
+            "host": socket.gethostname(),
+            "user": _user(),
+            "processors": os.cpu_count(),
+            "pid": os.getpid(),
+            "started": _now(),
+        }
+        self._write()
+
+    def end(self, status: str, **values: Any) -> None:
+        """Notes how the run ended."""
+        self.values |= {"status": status, "ended": _now(), "seconds": round(time.time() - self.begin, 1), **values}
+        self._write()
+
+    def _write(self) -> None:
+        write_text(self.folder.run, json.dumps(self.values, indent=2, default=str) + "\n")
+
+
+def _versions() -> Mapping[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, in a container
+        return None
+
+
+def _source_file(scenario: Scenario) -> Path | None:
+    source = getattr(sys.modules.get(type(scenario).__module__), "__file__", None)
+    return Path(source).resolve() if source else None
+
+
+def _git_state(folder: Path) -> tuple[str | None, str]:
+    """Commit and uncommitted changes of the repository that `folder` lies in."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    return commit.strip() or None, _git(folder, "diff", "HEAD") if commit else ""
+
+
+def _git(folder: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):  # no git, or no repository
+        return ""
+    return done.stdout.decode("utf-8", errors="replace")
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

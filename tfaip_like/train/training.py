@@ -1,0 +1,204 @@
+"""One training, from a scenario to the last export."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import keras
+
+from tfaip_like.data.pipeline import open_training, open_validation
+from tfaip_like.errors import Interrupted, TrainingError, UsageError
+from tfaip_like.files import write_text
+from tfaip_like.network import build_networks
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.store import write_params
+from tfaip_like.params.tree import changed_flags
+from tfaip_like.predict.export import write_export
+from tfaip_like.scenario import Scenario
+from tfaip_like.schedules import Course
+from tfaip_like.train.callbacks import EveryEpoch, EveryStep
+from tfaip_like.train.epoch_end import EpochEnd, Validation
+from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
+from tfaip_like.train.feed import training_feed
+from tfaip_like.train.interrupt import InterruptFlag, catch_interrupts
+from tfaip_like.train.progress import Progress
+from tfaip_like.train.provenance import RunRecord
+from tfaip_like.train.result import TrainResult
+from tfaip_like.train.training_model import TrainingModel
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(scenario: Scenario) -> TrainResult:
+    """Trains a checked scenario; its output folder is new. See `tfaip_like.train`."""
+    scenario = _with_seed(scenario)
+    folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
+    with ExitStack() as stack:
+        if folder is not None:
+            folder.create()
+            stack.enter_context(_log_file(folder.train_log))
+            write_params(scenario, folder.trainer_params)
+            stack.enter_context(_recorded(folder, scenario))
+        else:
+            logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
+        interrupt = stack.enter_context(catch_interrupts())
+        return _Training(scenario, folder, interrupt).run()
+
+
+class _Training:
+    """The parts of a training; `run` puts them to work."""
+
+    def __init__(self, scenario: Scenario, folder: OutputDir | None, interrupt: InterruptFlag):
+        assert scenario.trainer.random_seed is not None
+        seed = scenario.trainer.random_seed
+        keras.utils.set_random_seed(seed)
+        logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())
+        self.scenario = scenario
+        self.folder = folder
+        self.interrupt = interrupt
+        self.batches = open_training(scenario.data, scenario.train, scenario.trainer.samples_per_epoch, seed)
+        self.networks = build_networks(scenario.model, scenario.data)
+        self.model = TrainingModel(self.networks.training, scenario.model, self.batches.batch(0))
+        self.progress = Progress(self.batches.steps_per_epoch * scenario.trainer.epochs, scenario.trainer.epochs)
+        self.every_step = EveryStep(self.batches.steps_per_epoch, self.progress, interrupt)
+        self._build_optimizer()
+        compile_model(self.model, self.optimizer, scenario.trainer, self.batches)
+        self.epoch_end = EpochEnd(
+            scenario=scenario,
+            folder=folder,
+            networks=self.networks,
+            model=self.model,
+            validate=self._validation(seed),
+            samples_per_epoch=self.batches.steps_per_epoch * self.batches.batch_size,
+            check_interrupt=interrupt.check,
+        )
+
+    def _build_optimizer(self) -> None:
+        course = Course(self.batches.steps_per_epoch, self.scenario.trainer.epochs)
+        schedule = self.scenario.learning_rate
+        self.optimizer = self.scenario.optimizer.build(
+            schedule.build(course), self.model.trainable_variables, scaled=schedule.uses_rate_factor
+        )
+
+    def _validation(self, seed: int) -> Validation | None:
+        scenario = self.scenario
+        batches = open_validation(scenario.data, scenario.val, seed) if scenario.trainer.val_every_n else None
+        if batches is None:
+            logger.info("no validation")
+            return None
+        return Validation(
+            self.model, self.networks.prediction, batches, scenario.val.prefetch, scenario.evaluator, self.every_step
+        )
+
+    def run(self) -> TrainResult:
+        self._log_plan()
+        try:
+            self._fit()
+        finally:
+            self.progress.close()
+            self.epoch_end.history.close()
+        if self.folder is not None:
+            write_export(self.folder.export, self.networks, self.scenario, self.epoch_end.history.rows[-1])
+        result = TrainResult(
+            history=self.epoch_end.history.rows,
+            best_epoch=self.epoch_end.best.epoch,
+            best_value=self.epoch_end.best.value,
+            network=self.networks.prediction,
+        )
+        self._write_summary(result)
+        return result
+
+    def _fit(self) -> None:
+        feed = training_feed(self.batches, lambda: self.every_step.epoch, self.scenario.train.prefetch)
+        callbacks = [self.every_step, EveryEpoch(self.epoch_end)]
+        arguments = {"epochs": self.scenario.trainer.epochs, "verbose": 0, "shuffle": False}
+        try:
+            self.model.fit(feed, callbacks=callbacks, **arguments)
+        except Exception as error:
+            if self.scenario.trainer.jit_compile or not is_unsupported_by_xla(error) or self.optimizer.iterations > 0:
+                raise
+            logger.warning("XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this")
+            trainer = dataclasses.replace(self.scenario.trainer, jit_compile=False)
+            compile_model(self.model, self.optimizer, trainer, self.batches)
+            self.model.fit(feed, callbacks=callbacks, **arguments)
+
+    def _log_plan(self) -> None:
+        trainable = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
+        logger.info(
+            "%d samples, %d weights; %d epochs of %d steps of %d samples%s",
+            len(self.batches.samples),
+            trainable,
+            self.scenario.trainer.epochs,
+            self.batches.steps_per_epoch,
+            self.batches.batch_size,
+            f", {self.model.steps_per_execution} steps at once" if self.model.steps_per_execution > 1 else "",
+        )
+
+    def _write_summary(self, result: TrainResult) -> None:
+        monitor = self.epoch_end.best.monitor
+        if result.best_epoch is not None:
+            logger.info("best epoch %d: %s %.4g", result.best_epoch, monitor, result.best_value)
+        if self.folder is None:
+            return
+        summary = {
+            "best": {"epoch": result.best_epoch, "monitor": monitor, "value": result.best_value},
+            "last": result.history[-1],
+            "parameters": changed_flags(self.scenario),
+        }
+        write_text(self.folder.summary, json.dumps(summary, indent=2) + "\n")
+        logger.info("results are in %s", self.folder.path)
+
+
+def _with_seed(scenario: Scenario) -> Scenario:
+    """The scenario with a seed, drawn where none is given: every run can be repeated."""
+    if scenario.trainer.random_seed is not None:
+        return scenario
+    trainer = dataclasses.replace(scenario.trainer, random_seed=secrets.randbelow(2**32))
+    return dataclasses.replace(scenario, trainer=trainer)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Writes what the package logs to a file as well."""
+    package = logging.getLogger("tfaip_like")
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    level_before = package.level
+    if package.getEffectiveLevel() > logging.INFO:
+        package.setLevel(logging.INFO)
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level_before)
+        handler.close()
+
+
+@contextmanager
+def _recorded(folder: OutputDir, scenario: Scenario) -> Iterator[None]:
+    """Keeps `run.json` and the log true, however the training ends."""
+    record = RunRecord(folder, scenario)
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as interrupt:
+        logger.warning("stopped: %s", interrupt or "Ctrl-C")
+        record.end("stopped", error=str(interrupt) or "Ctrl-C")
+        raise
+    except (UsageError, TrainingError) as error:
+        record.end("failed", error=str(error))
+        logger.debug("%s", error)
+        raise
+    except BaseException as error:
+        logger.debug("the training failed", exc_info=True)
+        record.end("failed", error=f"{type(error).__name__}: {error}")
+        raise
+    record.end("done")
+

@@ -1,0 +1,117 @@
+"""The Keras model that `fit` trains: a scenario's network with its named losses and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfaip_like.data.batching import Batch
+from tfaip_like.errors import UsageError
+from tfaip_like.keras_additions.metrics import FirstNonFinite
+from tfaip_like.model import Model, Tensors
+from tfaip_like.network import select
+
+RESERVED = ("loss", "lr", "epoch", "seconds", "samples_per_second", "first_non_finite")
+
+
+class TrainingModel(keras.Model):
+    """Minimises the weighted sum of the losses of a `Model`, and averages its metrics.
+
+    A batch is `{"inputs": {...}, "targets": {...}}`; losses and metrics see all of it.
+
+    Args:
+        network: named inputs to named outputs.
+        model: where losses and metrics are written.
+        example: a batch from which the names of losses and metrics are learnt, before anything is
+            compiled. Mistakes in them show here, with plain values.
+
+    Raises:
+        UsageError: when a loss or metric is not a number per batch or per sample, or names clash.
+    """
+
+    def __init__(self, network: keras.Model, model: Model, example: Batch):
+        super().__init__(name="training")
+        self.network = network
+        self.model = model
+        inputs, targets = _tensors(example.inputs), _tensors(example.targets)
+        outputs = network(select({**inputs, **targets}, network), training=False)
+        losses = _checked(model, "loss", model.loss(inputs, targets, outputs), len(example))
+        metrics = _checked(model, "metrics", model.metrics(inputs, targets, outputs), len(example))
+        _check_names(model, losses, metrics)
+        self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in losses}
+        self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
+        self.first_non_finite = FirstNonFinite()
+        self.built = True
+
+    def call(self, x: Mapping[str, Tensors], training: bool = False) -> Tensors:
+        """The outputs of the network."""
+        outputs: Tensors = self.network(select({**x["inputs"], **x["targets"]}, self.network), training=training)
+        return outputs
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The sum that is minimised: weighted losses of the model, and what layers add (regularisation)."""
+        losses = self.model.loss(x["inputs"], x["targets"], y_pred)
+        total = sum(self.losses, start=ops.zeros(()))
+        for name, value in losses.items():
+            mean = ops.mean(ops.cast(value, "float32"))
+            self.loss_trackers[name].update_state(mean, sample_weight=_batch_size(x))
+            total = total + self.model.loss_weights.get(name, 1.0) * mean
+        self.first_non_finite.update_state(total)
+        return total
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """The running averages of all losses and metrics of the epoch."""
+        for name, value in self.model.metrics(x["inputs"], x["targets"], y_pred).items():
+            self.metric_trackers[name].update_state(ops.mean(ops.cast(value, "float32")), sample_weight=_batch_size(x))
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+def as_fed(batch: Batch) -> dict[str, Mapping[str, Any]]:
+    """A batch as the training model takes it."""
+    return {"inputs": dict(batch.inputs), "targets": dict(batch.targets)}
+
+
+def _tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
+
+
+def _batch_size(x: Mapping[str, Tensors]) -> Any:
+    return ops.shape(next(iter(x["inputs"].values())))[0]
+
+
+def _checked(model: Model, method: str, values: object, batch_size: int) -> Mapping[str, Any]:
+    where = f"{type(model).__name__}.{method}"
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where} returned a {type(values).__name__}; it must return {{'name': tensor, ...}}")
+    if method == "loss" and not values:
+        raise UsageError(f"{where} returned no loss: there is nothing to minimise")
+    for name, value in values.items():
+        shape = tuple(ops.shape(value))
+        if shape not in ((), (batch_size,)):
+            raise UsageError(
+                f"{where}: {name!r} has shape {shape} for a batch of {batch_size}; it must be one number, or one per "
+                f"sample ({batch_size},): average over the other axes"
+            )
+    return values
+
+
+def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    cls = type(model).__name__
+    for name in (*losses, *metrics):
+        if name in RESERVED or name.startswith("val_"):
+            raise UsageError(f"{cls}: {name!r} cannot be the name of a loss or metric, it is used by the trainer")
+        if name in losses and name in metrics:
+            raise UsageError(f"{cls}: {name!r} is a loss and a metric; losses are logged anyway")
+    unknown = [name for name in model.loss_weights if name not in losses]
+    if unknown:
+        raise UsageError(f"--model.loss_weights.{unknown[0]}: {cls} has no such loss; it has {', '.join(losses)}")
