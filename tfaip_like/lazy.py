@@ -56,4 +56,9 @@ def choose_backend(name: str) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-__all__ = ["BACKENDS", "choose_backend", "keras", "ops"]
+def start_backend() -> None:
+    """Imports Keras and its backend and makes a first tensor, with all that they print while they start."""
+    keras.ops.convert_to_numpy(keras.ops.zeros(()))
+
+
+__all__ = ["BACKENDS", "choose_backend", "keras", "ops", "start_backend"]

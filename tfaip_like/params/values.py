@@ -77,7 +77,7 @@ def _describe(tp: Any) -> str:
     if _is_class(tp, Enum):
         return " | ".join(tp.__members__)
     if _is_class(tp, Params):
-        return " | ".join(variants(tp)) or tp.__name__
+        return " | ".join(variants(tp)) or "module:Class"
     origin = get_origin(tp)
     if origin is Literal:
         return " | ".join(str(choice) for choice in get_args(tp))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import difflib
 import importlib
 import inspect
@@ -12,8 +13,8 @@ from tfaip_like.params.base import Params, class_tag
 
 
 def is_abstract(cls: type) -> bool:
-    """Whether a class is only a base: it has abstract methods, or its name starts with `_`."""
-    return inspect.isabstract(cls) or cls.__name__.startswith("_")
+    """Whether a class is only a base: it has abstract methods, extends `ABC` itself, or starts with `_`."""
+    return inspect.isabstract(cls) or abc.ABC in cls.__bases__ or cls.__name__.startswith("_")
 
 
 def variants(*bases: type[Params]) -> dict[str, type[Params]]:

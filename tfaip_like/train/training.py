@@ -189,15 +189,15 @@ def _recorded(folder: OutputDir, scenario: Scenario) -> Iterator[None]:
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as interrupt:
-        logger.warning("stopped: %s", interrupt or "Ctrl-C")
+        logger.warning("%s", interrupt, extra={"file_only": True})
         record.end("stopped", error=str(interrupt) or "Ctrl-C")
         raise
     except (UsageError, TrainingError) as error:
         record.end("failed", error=str(error))
-        logger.debug("%s", error)
+        logger.error("%s", error, extra={"file_only": True})
         raise
     except BaseException as error:
-        logger.debug("the training failed", exc_info=True)
+        logger.error("the training failed", exc_info=True, extra={"file_only": True})
         record.end("failed", error=f"{type(error).__name__}: {error}")
         raise
     record.end("done")

@@ -1,0 +1,152 @@
+"""The tutorial: everything a scenario can have, on images of handwritten digits or of clothes.
+
+    train-scenario scenarios.tutorial --trainer.output_dir runs/tutorial --trainer.epochs 10
+    train-scenario scenarios.tutorial --model.graph CNN --model.graph.filters 16 32 --data.name mnist
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tfaip_like import (
+    ArraySource,
+    Data,
+    Evaluator,
+    Graph,
+    Mode,
+    Model,
+    Processor,
+    Sample,
+    Scenario,
+    Spec,
+    Tensors,
+    keras,
+)
+
+
+class Shift(Processor):
+    """Augmentation: moves an image a little, in training only."""
+
+    pixels: int = 1
+    """The furthest way in each direction."""
+
+    modes = (Mode.TRAIN,)
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        down, right = random.integers(-self.pixels, self.pixels + 1, size=2)
+        padded = np.pad(sample.inputs["image"], self.pixels)
+        height, width = sample.inputs["image"].shape
+        top, left = self.pixels - down, self.pixels - right
+        return dataclasses.replace(sample, inputs={"image": padded[top : top + height, left : left + width]})
+
+
+class Images(Data):
+    """Grey images of ten classes."""
+
+    name: Literal["digits", "mnist", "fashion_mnist"] = "digits"
+    """digits (8x8) ships with scikit-learn; mnist and fashion_mnist (28x28) are downloaded by Keras."""
+
+    processors: list[Processor] = []
+    """What is done to each sample, in this order: Shift moves images a little while training."""
+
+    targets = {"label": Spec((), "int32")}
+
+    @property
+    def inputs(self) -> Mapping[str, Spec]:
+        return {"image": Spec((8, 8) if self.name == "digits" else (28, 28))}
+
+    def source(self, mode: Mode) -> Sequence[Sample]:
+        images, labels = self._digits(mode) if self.name == "digits" else self._from_keras(mode)
+        return ArraySource({"image": images.astype("float32")}, {"label": labels})
+
+    def _digits(self, mode: Mode) -> tuple[Any, Any]:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        is_validation = np.arange(len(digits.target)) % 5 == 0
+        chosen = is_validation if mode is Mode.EVALUATE else ~is_validation
+        return digits.images[chosen] / 16, digits.target[chosen]
+
+    def _from_keras(self, mode: Mode) -> tuple[Any, Any]:
+        train, test = getattr(keras.datasets, self.name).load_data()
+        images, labels = test if mode is Mode.EVALUATE else train
+        return images / 255, labels
+
+
+class MLP(Graph):
+    """Dense layers one after another."""
+
+    units: list[int] = [256, 128]
+    """Width of each layer."""
+
+    def build(self, inputs: Any) -> Any:
+        hidden = keras.layers.Flatten()(inputs)
+        for units in self.units:
+            hidden = keras.layers.Dense(units, activation="relu")(hidden)
+        return hidden
+
+
+class CNN(Graph):
+    """Convolutions, each followed by pooling, then a dense layer."""
+
+    filters: list[int] = [32, 64]
+    """Number of filters of each convolution."""
+
+    units: int = 128
+    """Width of the dense layer."""
+
+    def build(self, inputs: Any) -> Any:
+        hidden = keras.layers.Reshape((*inputs.shape[1:], 1))(inputs)
+        for filters in self.filters:
+            hidden = keras.layers.Conv2D(filters, 3, padding="same", activation="relu")(hidden)
+            hidden = keras.layers.MaxPooling2D(2)(hidden)
+        return keras.layers.Dense(self.units, activation="relu")(keras.layers.Flatten()(hidden))
+
+
+class Classifier(Model):
+    """A graph, dropout, and a probability for each class."""
+
+    graph: Graph = MLP()
+    """The network between the image and the classes."""
+
+    dropout: float = 0.2
+    """Part of the last hidden values that is dropped while training."""
+
+    best = "val_accuracy", "max"
+
+    def build(self, inputs: Tensors) -> Tensors:
+        hidden = keras.layers.Dropout(self.dropout)(self.graph.build(inputs["image"]))
+        probabilities = keras.layers.Dense(10, activation="softmax", name="classify")(hidden)
+        return {"probabilities": probabilities, "class": keras.ops.argmax(probabilities, axis=-1)}
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"cross_entropy": keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["probabilities"])}
+
+    def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["probabilities"])}
+
+    def check(self) -> None:
+        self.require(0 <= self.dropout < 1, "dropout", "must be from 0 to below 1")
+
+
+class PerClass(Evaluator):
+    """How well the class does that does worst."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+        confusion = np.zeros((10, 10))
+        for sample in samples:
+            confusion[sample.targets["label"], sample.outputs["class"]] += 1
+        correct, all_of_class = np.diag(confusion), confusion.sum(axis=1)
+        return {"worst_class_recall": float(np.min(correct / np.maximum(all_of_class, 1)))}
+
+
+class Tutorial(Scenario):
+    """Tells ten classes of small images apart."""
+
+    data: Data = Images()
+    model: Model = Classifier()
+    evaluator: Evaluator | None = PerClass()

@@ -1,0 +1,60 @@
+"""Metadata of the package; tools are set up in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "scenarios": ["scikit-learn"],
+    "jax": ["jax"],
+    "torch": ["torch"],
+}
+
+setup(
+    name="tfaip_like",
+    version="0.1.0",
+    description="Declare an experiment as a scenario, get everything else: a training framework on Keras 3",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
+    packages=find_packages(include=["tfaip_like", "tfaip_like.*"]),
+    package_data={"tfaip_like": ["py.typed"]},
+    install_requires=[
+        "tensorflow>=2.18",
+        "keras>=3.10",
+        "numpy",
+        "dataclasses-json>=0.6",
+        "pyyaml",
+        "tensorboard",
+        "tensorboard-plugin-profile",
+        "tqdm",
+    ],
+    extras_require={
+        **EXTRAS,
+        "dev": [
+            *EXTRAS["scenarios"],
+            *EXTRAS["jax"],
+            "hypothesis",
+            "mypy",
+            "pytest",
+            "pytest-timeout",
+            "ruff",
+            "types-PyYAML",
+            "types-tqdm",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "train-scenario = tfaip_like.cli.train_scenario:main",
+        ],
+    },
+)

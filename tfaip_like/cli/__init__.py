@@ -1,0 +1,1 @@
+"""The commands; the only place that prints errors and ends the program."""

@@ -1,0 +1,149 @@
+"""Finding a scenario by what a person types: a module, a class in it, or a path."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import pkgutil
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from tfaip_like.errors import UsageError
+from tfaip_like.params.variants import is_abstract
+from tfaip_like.scenario import Scenario
+
+SCENARIO_FILE = "scenario.py"
+
+
+def find_scenario(name: str) -> type[Scenario]:
+    """The scenario called `name`.
+
+    `pkg.module:Class`, `pkg.module` with one scenario in it, `pkg` for its module `scenario`, or the
+    path of a file or folder. The current folder is importable.
+
+    Raises:
+        UsageError: when there is none or more than one, or its code cannot be imported.
+    """
+    make_importable(Path.cwd())
+    module_name, _, class_name = name.partition(":")
+    path = _as_path(module_name)
+    module = _import_file(path) if path else _import_module(module_name)
+    return _class_in(module, class_name) if class_name else _only_scenario_in(module)
+
+
+def make_importable(folder: Path) -> None:
+    """Puts a folder in front of the places that modules are imported from."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _as_path(name: str) -> Path | None:
+    """The file that `name` means, if it is a path and not a module."""
+    path = Path(name)
+    if path.is_dir() and (path / SCENARIO_FILE).is_file():
+        return path / SCENARIO_FILE
+    if path.is_dir() and (path / "__init__.py").is_file() and (os.sep in name or "." not in name):
+        return path / "__init__.py"
+    if path.is_file() and path.suffix == ".py":
+        return path
+    if os.sep in name or name.endswith(".py"):
+        if path.with_suffix(".py").is_file():
+            return path.with_suffix(".py")
+        what = f"a folder without {SCENARIO_FILE}" if path.is_dir() else "no such file"
+        raise UsageError(f"{name}: {what}")
+    return None
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Imports a file under the name it has in its package, so that it is found again by that name."""
+    path = path.resolve()
+    root = path.parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    parts = path.relative_to(root).with_suffix("").parts
+    module_name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    make_importable(root)
+    module = _import_module(module_name)
+    found = Path(getattr(module, "__file__", None) or "").resolve()
+    if found != path:
+        raise UsageError(f"{path}: another module is called {module_name!r} ({found}); rename your file")
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        module = importlib.import_module(name)
+        if hasattr(module, "__path__") and not _scenarios_in(module) and _has_submodule(module, "scenario"):
+            module = importlib.import_module(f"{name}.scenario")
+        return module
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise UsageError(f"there is no module {name!r} (from {Path.cwd()}){_nearest_module(name)}") from error
+        raise UsageError(f"{_place(error)}: {error.name!r} is not installed; pip install it first") from error
+    except SyntaxError as error:
+        raise UsageError(f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{_place(error)}: {type(error).__name__}: {error}") from error
+    except SystemExit as error:
+        raise UsageError(f"{name}: the module ends the program when it is imported (sys.exit)") from error
+
+
+def _place(error: Exception) -> str:
+    """File and line of the user's code that was running."""
+    own = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if not f.filename.startswith((own, "<")) and "importlib" not in f.filename]
+    return f"{theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else "scenario"
+
+
+def _has_submodule(package: ModuleType, name: str) -> bool:
+    return any(module.name == name for module in pkgutil.iter_modules(package.__path__))
+
+
+def _nearest_module(name: str) -> str:
+    parent, _, last = name.rpartition(".")
+    try:
+        places = list(importlib.import_module(parent).__path__) if parent else [str(Path.cwd())]
+    except (ImportError, AttributeError):
+        return ""
+    siblings = [module.name for module in pkgutil.iter_modules(places)]
+    near = difflib.get_close_matches(last, siblings, n=1)
+    prefix = f"{parent}." if parent else ""
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def _scenarios_in(module: ModuleType) -> dict[str, type[Scenario]]:
+    """The scenarios that a module defines itself."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Scenario)
+        and value.__module__ == module.__name__
+        and not is_abstract(value)
+    }
+
+
+def _only_scenario_in(module: ModuleType) -> type[Scenario]:
+    found = _scenarios_in(module)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        raise UsageError(f"{module.__name__} has no scenario in it: a class that extends tfaip_like.Scenario")
+    names = " or ".join(f"{module.__name__}:{name}" for name in found)
+    raise UsageError(f"{module.__name__} has {len(found)} scenarios; say which: {names}")
+
+
+def _class_in(module: ModuleType, name: str) -> type[Scenario]:
+    found = getattr(module, name, None)
+    if isinstance(found, type) and issubclass(found, Scenario):
+        return found
+    if found is not None:
+        raise UsageError(f"{module.__name__}:{name} is not a Scenario")
+    has = ", ".join(_scenarios_in(module)) or "none"
+    raise UsageError(f"{module.__name__} has no scenario called {name!r} (it has: {has})")
