@@ -33,7 +33,9 @@ class Classifier(Model):
         return {"probabilities": keras.layers.Dense(10, activation="softmax")(hidden)}
 
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
-        return {"cross_entropy": keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["probabilities"])}
+        return {
+            "cross_entropy": keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["probabilities"])
+        }
 
     def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
         return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["probabilities"])}

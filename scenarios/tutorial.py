@@ -1,7 +1,7 @@
 """The tutorial: everything a scenario can have, on images of handwritten digits or of clothes.
 
-    train-scenario scenarios.tutorial --trainer.output_dir runs/tutorial --trainer.epochs 10
-    train-scenario scenarios.tutorial --model.graph CNN --model.graph.filters 16 32 --data.name mnist
+train-scenario scenarios.tutorial --trainer.output_dir runs/tutorial --trainer.epochs 10
+train-scenario scenarios.tutorial --model.graph CNN --model.graph.filters 16 32 --data.name mnist
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ class Classifier(Model):
         return {"probabilities": probabilities, "class": keras.ops.argmax(probabilities, axis=-1)}
 
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
-        return {"cross_entropy": keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["probabilities"])}
+        return {
+            "cross_entropy": keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["probabilities"])
+        }
 
     def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
         return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["probabilities"])}

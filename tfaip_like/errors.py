@@ -19,7 +19,7 @@ class TrainingError(Exception):
     """
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818  (no error)
     """A training that was told to stop by a signal, and stopped between two steps.
 
     The command line exits with 128 plus the number of the signal, as shells do.

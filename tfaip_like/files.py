@@ -12,7 +12,9 @@ from pathlib import Path
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file: written aside, synced to disk, renamed."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
         try:
             file.write(text)
             file.flush()

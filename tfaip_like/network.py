@@ -30,9 +30,7 @@ def build_networks(model: Model, data: Data) -> Networks:
     Raises:
         UsageError: when the model returns what is no network, or predicts with untrained weights.
     """
-    inputs = {
-        name: keras.Input(spec.shape, dtype=spec.dtype, name=name) for name, spec in data.inputs.items()
-    }
+    inputs = {name: keras.Input(spec.shape, dtype=spec.dtype, name=name) for name, spec in data.inputs.items()}
     if not inputs:
         raise UsageError(f"{type(data).__name__}.inputs is empty: the network needs at least one input")
     fed = {}
@@ -91,6 +89,6 @@ def _check_trained(model: Model, prediction: keras.Model, training: keras.Model)
     untrained = [variable.path for variable in prediction.weights if id(variable) not in trained]
     if untrained:
         raise UsageError(
-            f"{type(model).__name__}.build_prediction uses weights that are never trained ({', '.join(untrained[:3])}): "
-            "take layers from the trained network, trained.get_layer(NAME)"
+            f"{type(model).__name__}.build_prediction uses weights that are never trained "
+            f"({', '.join(untrained[:3])}): take layers from the trained network, trained.get_layer(NAME)"
         )

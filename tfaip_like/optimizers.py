@@ -376,4 +376,3 @@ class ScheduleFreeAdamW(Optimizer):
 
     warmup_steps: int = 0
     """Steps in which the rate rises to its full size."""
-

@@ -95,4 +95,6 @@ class OutputDir:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.run, "{}\n")
         except OSError as error:
-            raise UsageError(f"--trainer.output_dir {self.path}: cannot be written: {os.strerror(error.errno or 0)}") from error
+            raise UsageError(
+                f"--trainer.output_dir {self.path}: cannot be written: {os.strerror(error.errno or 0)}"
+            ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tfaip_like.lazy import keras
 from tfaip_like.params import Params
@@ -36,9 +36,6 @@ class Schedule(Params, abc.ABC):
 
     warmup_factor: float = 0.0
     """Where the warm-up begins, as a part of `lr`."""
-
-    uses_rate_factor: ClassVar[bool] = False
-    """Whether the trainer lowers the rate by what it sees (ReduceOnPlateau)."""
 
     def check(self) -> None:
         self.require(self.lr > 0, "lr", "must be above 0")
@@ -107,7 +104,7 @@ class ExponentialDecay(Decay):
     decay: float = 0.99
     """The factor."""
 
-    decay_epochs = 1.0
+    decay_epochs: float | None = 1.0
     """Epochs between two multiplications (in between the rate falls smoothly, unless `staircase`)."""
 
     staircase: bool = False
@@ -227,9 +224,7 @@ class InverseSqrt(Schedule):
 
     def check(self) -> None:
         super().check()
-        self.require(
-            self.timescale_epochs is None or self.timescale_epochs > 0, "timescale_epochs", "must be above 0"
-        )
+        self.require(self.timescale_epochs is None or self.timescale_epochs > 0, "timescale_epochs", "must be above 0")
 
     def decay_schedule(self, course: Course) -> LearningRateSchedule:
         from tfaip_like.keras_additions.schedules import InverseSqrt as KerasInverseSqrt
@@ -256,8 +251,6 @@ class ReduceOnPlateau(Schedule):
     min_lr: float = 0.0
     """The rate never falls below this."""
 
-    uses_rate_factor = True
-
     def check(self) -> None:
         super().check()
         self.require(0 < self.factor < 1, "factor", "must be between 0 and 1")
@@ -268,4 +261,3 @@ class ReduceOnPlateau(Schedule):
 
     def decay_schedule(self, course: Course) -> LearningRateSchedule | None:
         return None
-

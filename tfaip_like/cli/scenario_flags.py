@@ -45,19 +45,23 @@ class ScenarioCommand:
         words, flags = split_words(argv)
         own = {flag.name: flag for flag in flags if flag.name in OWN_FLAGS}
         if "version" in own:
-            return print_version(self.program)
+            print_version(self.program)
+            return None
         if "completion" in own:
-            return print(completion_script(self.program, own["completion"].words))
+            print(completion_script(self.program, own["completion"].words))
+            return None
         files = {file: read_values(Path(file)) for file in own["params"].words} if "params" in own else {}
         if "params" in own and not files:
             raise UsageError("--params: name a JSON or YAML file")
         cls = self._scenario_class(words, files, wants_help="help" in own)
         resolved = _resolve(cls, files, flags)
         if "help" in own:
-            return print(self._help(resolved, own["help"]))
+            print(self._help(resolved, own["help"]))
+            return None
         check_tree(resolved.tree)
         if "show" in own:
-            return print(show_text(resolved))
+            print(show_text(resolved))
+            return None
         return cast(Scenario, resolved.tree)
 
     def complete(self, words: Sequence[str]) -> list[str]:
@@ -99,7 +103,8 @@ class ScenarioCommand:
         own = "\n".join(f"  {text}" for text in OWN_FLAGS.values())
         return (
             f"{self.program} {name} [--FLAG VALUE ...]\n\n{self.purpose}\n{what}\n\n{own}\n\n"
-            f"Values in [brackets] are those in effect. Several words make a list; the order of flags never matters.\n\n"
+            "Values in [brackets] are those in effect. Several words make a list. "
+            "The order of flags never matters.\n\n"
             f"{help_text(tree)}"
         )
 

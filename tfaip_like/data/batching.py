@@ -42,10 +42,11 @@ def collate(samples: Sequence[Sample], inputs: Mapping[str, Spec], targets: Mapp
         UsageError: when a sample does not fit its specification; names the array, not the sample.
     """
     return Batch(
-        inputs={name: _join("input", name, spec, [sample.inputs for sample in samples]) for name, spec in inputs.items()},
+        inputs={
+            name: _join("input", name, spec, [sample.inputs for sample in samples]) for name, spec in inputs.items()
+        },
         targets={
-            name: _join("target", name, spec, [sample.targets for sample in samples])
-            for name, spec in targets.items()
+            name: _join("target", name, spec, [sample.targets for sample in samples]) for name, spec in targets.items()
         },
         meta=[sample.meta for sample in samples],
     )

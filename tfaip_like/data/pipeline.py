@@ -161,4 +161,3 @@ def _source(data: Data, mode: Mode) -> Sequence[Sample] | None:
         f"{type(data).__name__}.source({mode}) returned a {type(source).__name__}; it must have a length and an "
         "index: a list of Sample, an ArraySource, or a class of your own with __len__ and __getitem__"
     )
-

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import keras
 
 
-@cache
 def with_rate_factor(optimizer_class: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
     """The class with a variable `rate_factor` (1 at first) that multiplies the learning rate.
 
@@ -17,7 +15,7 @@ def with_rate_factor(optimizer_class: type[keras.optimizers.Optimizer]) -> type[
     state of a compiled step on every backend.
     """
 
-    class WithRateFactor(optimizer_class):  # type: ignore[misc, valid-type]
+    class WithRateFactor(optimizer_class):
         def build(self, variables: list[keras.Variable]) -> None:
             if self.built:
                 return

@@ -43,6 +43,7 @@ class FieldError(ValueError):
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Params(DataClassJsonMixin):
     """Base of everything that has parameters.
 
@@ -59,7 +60,7 @@ class Params(DataClassJsonMixin):
             plain dataclass would silently not make it a parameter.
     """
 
-    dataclass_json_config: ClassVar[Any] = config(undefined=Undefined.RAISE)["dataclasses_json"]
+    dataclass_json_config: ClassVar[Any] = config(undefined=Undefined.RAISE)["dataclasses_json"]  # type: ignore[misc]
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -107,9 +108,6 @@ class Params(DataClassJsonMixin):
     def fields_from_dict(cls, values: Mapping[str, Json]) -> Self:
         """What dataclasses-json makes of the fields of exactly this class."""
         return super().from_dict(dict(values))
-
-
-dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(Params)
 
 
 def _adopt_attributes(cls: type[Params]) -> None:

@@ -38,10 +38,18 @@ def _docs_written_in(cls: type[Params]) -> dict[str, str]:
     docs = {}
     for statement, following in zip(definition.body, definition.body[1:], strict=False):
         name = _assigned_name(statement)
-        if name and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-            if isinstance(following.value.value, str):
-                docs[name] = " ".join(following.value.value.split())
+        text = _text(following)
+        if name and text is not None:
+            docs[name] = " ".join(text.split())
     return docs
+
+
+def _text(statement: ast.stmt) -> str | None:
+    """The text of a statement that is nothing but a string."""
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        value = statement.value.value
+        return value if isinstance(value, str) else None
+    return None
 
 
 def _assigned_name(statement: ast.stmt) -> str | None:

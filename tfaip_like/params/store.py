@@ -30,7 +30,7 @@ def read_values(path: Path) -> dict[str, Json]:
         raise UsageError(f"{path}: cannot be read: {reason}") from error
     values = _read_yaml(text, path) if path.suffix in (".yaml", ".yml") else _read_json(text, path)
     if not isinstance(values, dict):
-        raise UsageError(f"{path}: must hold an object with parameters, such as {{\"trainer\": {{\"epochs\": 3}}}}")
+        raise UsageError(f'{path}: must hold an object with parameters, such as {{"trainer": {{"epochs": 3}}}}')
     return values
 
 
@@ -39,11 +39,11 @@ def _read_json(text: str, path: Path) -> Json:
         return cast(Json, json.loads(text, object_pairs_hook=_without_repetition))
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from error
-    except _Repeated as error:
+    except _RepeatedError as error:
         raise UsageError(f"{path}: {error} is given twice in one object") from error
 
 
-class _Repeated(ValueError):
+class _RepeatedError(ValueError):
     pass
 
 
@@ -51,7 +51,7 @@ def _without_repetition(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _Repeated(repr(next(name for name in names if names.count(name) > 1)))
+        raise _RepeatedError(repr(next(name for name in names if names.count(name) > 1)))
     return values
 
 
@@ -60,7 +60,7 @@ def _read_yaml(text: str, path: Path) -> Json:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, Json]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
             for index, key in enumerate(keys):
                 if key in keys[:index]:
                     line = node.value[index][0].start_mark.line + 1

@@ -374,4 +374,3 @@ def _is_fixed_tuple(tp: Any) -> bool:
 
 def _quoted(words: Sequence[str]) -> str:
     return " ".join(repr(word) for word in words) or "nothing"
-

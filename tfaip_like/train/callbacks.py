@@ -16,7 +16,7 @@ LOOK_EVERY = 32
 """Steps between two looks at values that make the host wait for the device."""
 
 
-class EveryStep(keras.callbacks.Callback):  # type: ignore[misc]
+class EveryStep(keras.callbacks.Callback):
     """Between executions of steps: Ctrl-C, progress, and a stop when the loss is no number.
 
     Keras counts the steps of its last execution in an epoch beyond the end, so they are counted here.
@@ -53,8 +53,8 @@ class EveryStep(keras.callbacks.Callback):  # type: ignore[misc]
         raise TrainingError(
             f"the loss is no longer a finite number ({', '.join(losses) or 'regularisation'}): first at step {step} of "
             f"epoch {self.epoch + 1} (step {self.epoch * self.steps_per_epoch + step} of the run).\n"
-            "Often the learning rate is too high (--learning_rate.lr), gradients explode (--optimizer.clip_global_norm 1), "
-            "or the data holds NaN."
+            "Often the learning rate is too high (--learning_rate.lr), gradients explode "
+            "(--optimizer.clip_global_norm 1), or the data holds NaN."
         )
 
 
@@ -62,7 +62,7 @@ def _is_finite(value: Any) -> bool:
     return abs(float(value)) < float("inf")
 
 
-class EveryEpoch(keras.callbacks.Callback):  # type: ignore[misc]
+class EveryEpoch(keras.callbacks.Callback):
     """After each epoch: hands its number (from 1), its training values and its duration to a function."""
 
     def __init__(self, after_epoch: Callable[[int, dict[str, float], float], None]):
@@ -82,5 +82,3 @@ def logged_values(logs: Mapping[str, Any]) -> dict[str, float]:
     """The values of `fit` or `evaluate` that are meant for people, the loss first."""
     values = {name: float(value) for name, value in logs.items() if name != "first_non_finite"}
     return {"loss": values.pop("loss"), **values}
-
-

@@ -15,6 +15,7 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.export import write_export
 from tfaip_like.sample import Sample
 from tfaip_like.scenario import Scenario
+from tfaip_like.schedules import ReduceOnPlateau
 from tfaip_like.train.callbacks import logged_values
 from tfaip_like.train.checkpoints import save_checkpoint
 from tfaip_like.train.feed import validation_feed
@@ -83,7 +84,7 @@ class EpochEnd:
         monitor, mode = type(scenario.model).best
         self.best = Best(monitor, mode)
         schedule = scenario.learning_rate
-        self.plateau = Plateau(schedule, mode, model.optimizer) if schedule.uses_rate_factor else None
+        self.plateau = Plateau(schedule, mode, model.optimizer) if isinstance(schedule, ReduceOnPlateau) else None
 
     def __call__(self, epoch: int, values: dict[str, float], seconds: float) -> None:
         row: dict[str, float] = {"epoch": epoch, **values}
@@ -119,6 +120,10 @@ class EpochEnd:
 
         val = [name for name in row if name.startswith("val_")]
         train = [name for name in row if name not in (*val, "epoch", "lr", "seconds", "samples_per_second")]
+        if len(self.model.loss_trackers) == 1:  # the only loss is the sum as well
+            alone = next(iter(self.model.loss_trackers))
+            train = [name for name in train if name != alone or row[name] != row["loss"]]
+            val = [name for name in val if name != f"val_{alone}" or row[name] != row["val_loss"]]
         parts = [numbers(train), numbers(val), f"lr {row['lr']:.3g}, {row['samples_per_second']:.0f} samples/s"]
         return f"epoch {row['epoch']}/{self.scenario.trainer.epochs}: " + " | ".join(part for part in parts if part)
 

@@ -74,7 +74,7 @@ def _dataset(
     return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(prefetch)
 
 
-class _Numbered(keras.utils.PyDataset):  # type: ignore[misc]
+class _Numbered(keras.utils.PyDataset):
     """Batches by their number, for the backends without tf.data."""
 
     def __init__(self, batch: Callable[[int], Batch], steps: int):

@@ -28,9 +28,9 @@ class History:
     def __init__(self, folder: OutputDir | None, rows: Iterable[Row] = ()):
         self.rows = [dict(row) for row in rows]
         self._file = folder.history if folder else None
-        self._tensorboard = {
-            name: _EventFile(folder.tensorboard / name) for name in (("train", "val") if folder else ())
-        }
+        self._tensorboard = {}
+        if folder is not None:
+            self._tensorboard = {name: _EventFile(folder.tensorboard / name) for name in ("train", "val")}
 
     def add(self, row: Row) -> None:
         """Adds the values of an epoch."""

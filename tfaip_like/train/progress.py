@@ -50,7 +50,13 @@ class Progress:
         elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             logger.info(
-                "epoch %d/%d, step %d/%d, loss %.4g, %s left", epoch, self.epochs, done, self.steps, loss, self._left(done)
+                "epoch %d/%d, step %d/%d, loss %.4g, %s left",
+                epoch,
+                self.epochs,
+                done,
+                self.steps,
+                loss,
+                self._left(done),
             )
         self.done = done
 

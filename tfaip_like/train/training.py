@@ -22,7 +22,7 @@ from tfaip_like.params.store import write_params
 from tfaip_like.params.tree import changed_flags
 from tfaip_like.predict.export import write_export
 from tfaip_like.scenario import Scenario
-from tfaip_like.schedules import Course
+from tfaip_like.schedules import Course, ReduceOnPlateau
 from tfaip_like.train.callbacks import EveryEpoch, EveryStep
 from tfaip_like.train.epoch_end import EpochEnd, Validation
 from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
@@ -84,7 +84,7 @@ class _Training:
         course = Course(self.batches.steps_per_epoch, self.scenario.trainer.epochs)
         schedule = self.scenario.learning_rate
         self.optimizer = self.scenario.optimizer.build(
-            schedule.build(course), self.model.trainable_variables, scaled=schedule.uses_rate_factor
+            schedule.build(course), self.model.trainable_variables, scaled=isinstance(schedule, ReduceOnPlateau)
         )
 
     def _validation(self, seed: int) -> Validation | None:
@@ -124,7 +124,9 @@ class _Training:
         except Exception as error:
             if self.scenario.trainer.jit_compile or not is_unsupported_by_xla(error) or self.optimizer.iterations > 0:
                 raise
-            logger.warning("XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this")
+            logger.warning(
+                "XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this"
+            )
             trainer = dataclasses.replace(self.scenario.trainer, jit_compile=False)
             compile_model(self.model, self.optimizer, trainer, self.batches)
             self.model.fit(feed, callbacks=callbacks, **arguments)
@@ -201,4 +203,3 @@ def _recorded(folder: OutputDir, scenario: Scenario) -> Iterator[None]:
         record.end("failed", error=f"{type(error).__name__}: {error}")
         raise
     record.end("done")
-
