@@ -12,7 +12,8 @@ from tfaip_like.params.base import REQUIRED, Params, with_defaults
 from tfaip_like.params.docs import field_docs, summary
 from tfaip_like.params.suggest import other_variants
 from tfaip_like.params.tree import Leaf, Path, Resolved, leaves
-from tfaip_like.params.values import describe, format_words, params_bases, sequence_of
+from tfaip_like.params.types import describe, params_bases, sequence_of
+from tfaip_like.params.values import format_words
 from tfaip_like.params.variants import variants
 
 INDENT = "      "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfaip_like.params.base import Params, field_types, with_defaults
-from tfaip_like.params.values import describe, params_bases, sequence_of
+from tfaip_like.params.types import describe, params_bases, sequence_of
 from tfaip_like.params.variants import variants
 
 Path = tuple[str, ...]

@@ -23,19 +23,8 @@ from tfaip_like.params.base import (
     with_defaults,
 )
 from tfaip_like.params.suggest import suggest_flag
-from tfaip_like.params.values import (
-    Json,
-    check_supported,
-    check_type,
-    decode,
-    describe,
-    dict_of,
-    format_words,
-    is_optional,
-    params_bases,
-    parse,
-    sequence_of,
-)
+from tfaip_like.params.types import check_supported, describe, dict_of, is_optional, params_bases, sequence_of
+from tfaip_like.params.values import Json, check_type, decode, format_words, parse
 from tfaip_like.params.variants import find_variant, is_abstract, variants
 
 Path = tuple[str, ...]

@@ -8,109 +8,33 @@ from __future__ import annotations
 
 import json
 import math
-import types
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 
-from tfaip_like.errors import UsageError, article
+from tfaip_like.errors import UsageError
 from tfaip_like.params.base import CLASS_KEY, REQUIRED, Params, default_of, field_types
+from tfaip_like.params.types import (
+    NONE,
+    SEQUENCES,
+    describe,
+    dict_of,
+    is_class,
+    is_fixed_tuple,
+    is_optional,
+    members,
+    noun,
+    params_bases,
+    sequence_of,
+    takes_many_words,
+)
 from tfaip_like.params.variants import find_variant, is_abstract, variants
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
-SEQUENCES = {list: list, tuple: tuple, set: set, frozenset: frozenset, Sequence: list}
-NONE = type(None)
-
-
-# What a type is.
-
-
-def members(tp: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the type alone."""
-    return get_args(tp) if get_origin(tp) in (Union, types.UnionType) else (tp,)
-
-
-def is_optional(tp: Any) -> bool:
-    return NONE in members(tp)
-
-
-def params_bases(tp: Any) -> tuple[type[Params], ...]:
-    """The `Params` classes among the alternatives of a type: a field that holds variants."""
-    return tuple(member for member in members(tp) if _is_class(member, Params))
-
-
-def sequence_of(tp: Any) -> Any | None:
-    """The type of the items of a list, set or tuple of any length, else None."""
-    for member in members(tp):
-        args = get_args(member)
-        if get_origin(member) in SEQUENCES and args and not _is_fixed_tuple(member):
-            return args[0]
-    return None
-
-
-def dict_of(tp: Any) -> Any | None:
-    """The type of the values of a dict, else None."""
-    for member in members(tp):
-        if get_origin(member) is dict:
-            return get_args(member)[1]
-    return None
-
-
-def takes_many_words(tp: Any) -> bool:
-    return any(get_origin(member) in (*SEQUENCES, dict) for member in members(tp))
-
-
-def describe(tp: Any) -> str:
-    """How a value is written on the command line: `INT`, `a | b`, `FLOAT ...`."""
-    return " | ".join(_describe(member) for member in sorted(members(tp), key=lambda m: m is NONE))
-
-
-def _describe(tp: Any) -> str:
-    if tp is NONE:
-        return "none"
-    if tp is bool:
-        return "true | false"
-    if _is_class(tp, Enum):
-        return " | ".join(tp.__members__)
-    if _is_class(tp, Params):
-        return " | ".join(variants(tp)) or "module:Class"
-    origin = get_origin(tp)
-    if origin is Literal:
-        return " | ".join(str(choice) for choice in get_args(tp))
-    if origin is dict:
-        return f"NAME={_describe_item(get_args(tp)[1])} ..."
-    if _is_fixed_tuple(tp):
-        return " ".join(_describe_item(item) for item in get_args(tp))
-    if origin in SEQUENCES:
-        return f"{_describe_item(get_args(tp)[0])} ..."
-    return {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}.get(tp, getattr(tp, "__name__", str(tp)))
-
-
-def _describe_item(tp: Any) -> str:
-    text = describe(tp)
-    return f"({text})" if " " in text else text
-
-
-def check_supported(tp: Any) -> None:
-    """Raises `TypeError` for a type that no value can be read into."""
-    for member in members(tp):
-        if _is_class(member, (bool, int, float, str, Path, NONE, Enum, Params)) or get_origin(member) is Literal:
-            continue
-        args = tuple(arg for arg in get_args(member) if arg is not Ellipsis)
-        if get_origin(member) is dict and args and args[0] is not str:
-            raise TypeError(f"{member} cannot be the type of a parameter: the keys of a dict are str")
-        if get_origin(member) in (*SEQUENCES, dict) and args:
-            for arg in args:
-                check_supported(arg)
-            continue
-        raise TypeError(
-            f"{member} cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, "
-            "Literal, another Params, or list[...], tuple[...], dict[str, ...] of them"
-        )
 
 
 # Words of the command line.
@@ -140,7 +64,7 @@ def _parse(tp: Any, words: Sequence[str]) -> Any:
         if repeated:
             raise ValueError(f"{repeated[0]!r} is given twice")
         return {key: parse(value_type, [value]) for key, value in pairs}
-    if _is_fixed_tuple(tp):
+    if is_fixed_tuple(tp):
         item_types = get_args(tp)
         if len(words) != len(item_types):
             raise ValueError(f"expected {len(item_types)} values ({describe(tp)}), got {len(words)}")
@@ -150,7 +74,7 @@ def _parse(tp: Any, words: Sequence[str]) -> Any:
     if not words:
         if tp is bool:
             return True
-        raise ValueError(f"expected {_noun(tp)}, got nothing")
+        raise ValueError(f"expected {noun(tp)}, got nothing")
     if len(words) > 1:
         raise ValueError(f"expected one value, got {len(words)}: {' '.join(words)}; quote a value with spaces")
     return _parse_word(tp, words[0])
@@ -171,13 +95,13 @@ def _parse_word(tp: Any, word: str) -> Any:
         return word
     elif tp is Path:
         return Path(word)
-    elif _is_class(tp, Enum):
+    elif is_class(tp, Enum):
         return _parse_enum(tp, word)
     elif get_origin(tp) is Literal:
         for choice in get_args(tp):
             if word == str(choice):
                 return choice
-    raise ValueError(f"expected {_noun(tp)}, got {word!r}")
+    raise ValueError(f"expected {noun(tp)}, got {word!r}")
 
 
 def _parse_int(word: str) -> int:
@@ -201,7 +125,7 @@ def _parse_enum(tp: type[Enum], word: str) -> Enum:
     for name, choice in tp.__members__.items():
         if word in (name, str(choice.value)):
             return choice
-    raise ValueError(f"expected {_noun(tp)}, got {word!r}")
+    raise ValueError(f"expected {noun(tp)}, got {word!r}")
 
 
 def _split_pair(word: str) -> tuple[str, str]:
@@ -222,7 +146,7 @@ def _json_word(word: str) -> Json:
 def _strictness(tp: Any) -> int:
     """The order in which the alternatives of a union are tried: the pickiest first."""
     order = [NONE, Literal, Enum, int, float, bool, Path, str]
-    if _is_class(tp, Enum):
+    if is_class(tp, Enum):
         tp = Enum
     kind = get_origin(tp) or tp
     return order.index(kind) if kind in order else len(order)
@@ -251,9 +175,9 @@ def _decode(tp: Any, value: Json) -> Any:
     if origin is dict and isinstance(value, dict):
         value_type = get_args(tp)[1]
         return {key: decode(value_type, item) for key, item in value.items()}
-    if _is_fixed_tuple(tp) and isinstance(value, list) and len(value) == len(get_args(tp)):
+    if is_fixed_tuple(tp) and isinstance(value, list) and len(value) == len(get_args(tp)):
         return tuple(decode(item_type, item) for item_type, item in zip(get_args(tp), value, strict=True))
-    if origin in SEQUENCES and not _is_fixed_tuple(tp) and isinstance(value, list):
+    if origin in SEQUENCES and not is_fixed_tuple(tp) and isinstance(value, list):
         return SEQUENCES[origin](decode(get_args(tp)[0], item) for item in value)
     if tp is NONE and value is None:
         return None
@@ -267,11 +191,11 @@ def _decode(tp: Any, value: Json) -> Any:
         return _parse_word(tp, value)  # YAML reads 1e-4 as a text, and JSON has no infinity
     if tp in (str, Path) and isinstance(value, str):
         return tp(value)
-    if _is_class(tp, Enum) and isinstance(value, str):
+    if is_class(tp, Enum) and isinstance(value, str):
         return _parse_enum(tp, value)
     if origin is Literal and value in get_args(tp):
         return next(choice for choice in get_args(tp) if choice == value and type(choice) is type(value))
-    raise ValueError(f"expected {_noun(tp)}, got {json.dumps(value)}")
+    raise ValueError(f"expected {noun(tp)}, got {json.dumps(value)}")
 
 
 def decode_params(bases: tuple[type[Params], ...], value: Json) -> Params:
@@ -312,7 +236,7 @@ def encode(tp: Any, value: Any) -> Json:
         value_type = dict_of(tp)
         return {key: encode(value_type, item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        fixed = next((get_args(member) for member in members(tp) if _is_fixed_tuple(member)), None)
+        fixed = next((get_args(member) for member in members(tp) if is_fixed_tuple(member)), None)
         item_types = fixed or [sequence_of(tp)] * len(value)
         encoded_items = [encode(item_type, item) for item_type, item in zip(item_types, value, strict=True)]
         return sorted(encoded_items, key=str) if isinstance(value, (set, frozenset)) else encoded_items
@@ -351,25 +275,6 @@ def check_type(tp: Any, value: Any) -> None:
         decode(tp, encode(tp, value))
     elif isinstance(value, Params) and not isinstance(value, params_bases(tp)):
         raise ValueError(f"expected {describe(tp)}, got {type(value).__name__}")
-
-
-def _noun(tp: Any) -> str:
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "a text", Path: "a path"}
-    if tp in names:
-        return names[tp]
-    if _is_class(tp, Enum) or get_origin(tp) is Literal:
-        return "one of " + describe(tp).replace(" | ", ", ")
-    if _is_class(tp, Params):
-        return article(tp.__name__)
-    return describe(tp)
-
-
-def _is_class(tp: Any, base: Any) -> bool:
-    return isinstance(tp, type) and get_origin(tp) is None and issubclass(tp, base)
-
-
-def _is_fixed_tuple(tp: Any) -> bool:
-    return get_origin(tp) is tuple and Ellipsis not in get_args(tp)
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -1,112 +1,12 @@
-"""Optimizers: those of Keras, and AdaBelief, with the same settings for decay and clipping on each.
+"""Every optimizer of Keras, and AdaBelief.
 
-Fields are Keras' own and handed on under Keras' names; only the clippings are spelt out here
-(`clip_norm` is Keras' `clipnorm`). A value given is never ignored: what an optimizer cannot do is an
-error.
+Fields are Keras' own, under Keras' names and with Keras' defaults.
 """
 
 from __future__ import annotations
 
-import abc
-import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from tfaip_like.errors import UsageError
 from tfaip_like.lazy import keras
-from tfaip_like.params import Params
-from tfaip_like.params.base import field_types
-
-if TYPE_CHECKING:
-    from keras.optimizers.schedules import LearningRateSchedule
-
-KERAS_NAMES = {"clip_value": "clipvalue", "clip_norm": "clipnorm", "clip_global_norm": "global_clipnorm"}
-
-
-class Optimizer(Params, abc.ABC):
-    """How gradients change the weights."""
-
-    weight_decay: float | None = None
-    """Decoupled weight decay (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101): at each
-    step every weight shrinks by this times the learning rate."""
-
-    exclude_from_weight_decay: list[str] = []
-    """Regular expressions; a weight whose path matches one (`dense/bias`, say) does not decay."""
-
-    clip_value: float | None = None
-    """Limit each element of each gradient to this size."""
-
-    clip_norm: float | None = None
-    """Scale each gradient down to at most this norm."""
-
-    clip_global_norm: float | None = None
-    """Scale all gradients down together to at most this norm."""
-
-    def check(self) -> None:
-        clippings = [name for name in KERAS_NAMES if getattr(self, name) is not None]
-        for name in clippings:
-            self.require(getattr(self, name) > 0, name, "must be above 0; leave it out for no clipping")
-        self.require(
-            len(clippings) < 2, clippings[-1] if clippings else "clip_value", f"use one of {', '.join(clippings)}"
-        )
-        self.require(self.weight_decay is None or self.weight_decay >= 0, "weight_decay", "must not be negative")
-        self.require(
-            not self.exclude_from_weight_decay or bool(self.weight_decay),
-            "exclude_from_weight_decay",
-            "there is no weight_decay to exclude from",
-        )
-        for pattern in self.exclude_from_weight_decay:
-            self.require(_is_regex(pattern), "exclude_from_weight_decay", f"{pattern!r} is no regular expression")
-
-    @property
-    def keras_class(self) -> type[keras.optimizers.Optimizer]:
-        """The Keras class it is built as: the one of its name."""
-        found: type[keras.optimizers.Optimizer] = getattr(keras.optimizers, type(self).__name__)
-        return found
-
-    def build(
-        self, learning_rate: LearningRateSchedule, variables: Sequence[keras.Variable], scaled: bool = False
-    ) -> keras.optimizers.Optimizer:
-        """The Keras optimizer for these trainable variables.
-
-        With `scaled`, the learning rate is multiplied by its variable `rate_factor`, which starts at 1.
-
-        Raises:
-            UsageError: when a pattern of `exclude_from_weight_decay` matches no variable.
-        """
-        from tfaip_like.keras_additions.scaled_optimizer import with_rate_factor
-
-        values = {name: getattr(self, name) for name in field_types(type(self))}
-        del values["exclude_from_weight_decay"]
-        arguments = {KERAS_NAMES.get(name, name): value for name, value in values.items()}
-        cls = with_rate_factor(self.keras_class) if scaled else self.keras_class
-        optimizer = cls(learning_rate=learning_rate, **arguments)
-        if self.exclude_from_weight_decay:
-            optimizer.exclude_from_weight_decay(var_list=self._excluded(variables))
-        optimizer.build(list(variables))
-        return optimizer
-
-    def _excluded(self, variables: Sequence[keras.Variable]) -> list[keras.Variable]:
-        # By path and by ourselves: Keras matches its `var_names` against other names on each backend.
-        excluded = []
-        for pattern in self.exclude_from_weight_decay:
-            matching = [variable for variable in variables if re.search(pattern, variable.path)]
-            if not matching:
-                paths = ", ".join(variable.path for variable in variables[:8])
-                raise UsageError(
-                    f"--optimizer.exclude_from_weight_decay {pattern}: no weight has such a path; they are "
-                    f"{paths}{', ...' if len(variables) > 8 else ''}"
-                )
-            excluded += matching
-        return excluded
-
-
-def _is_regex(pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except re.error:
-        return False
-    return True
+from tfaip_like.optimizers.base import Optimizer
 
 
 class SGD(Optimizer):

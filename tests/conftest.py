@@ -1,0 +1,39 @@
+"""What many tests use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(REPOSITORY))  # the scenarios are not installed
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_command(
+    *words: object, cwd: Path = REPOSITORY, environment: Mapping[str, str] | None = None, timeout: float = 250
+) -> subprocess.CompletedProcess[str]:
+    """Runs an installed console script (or any program) as a user would; nothing is asserted."""
+    program, *arguments = [str(word) for word in words]
+    script = Path(sys.executable).parent / program
+    return subprocess.run(
+        [str(script) if script.exists() else program, *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100", **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture
+def run() -> Run:
+    return run_command

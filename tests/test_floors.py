@@ -1,0 +1,95 @@
+"""The floors of the house: imports go down only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "tfaip_like"
+
+FLOORS = {
+    "errors": 0,
+    "files": 0,
+    "lazy": 0,
+    "output_dir": 0,
+    "params": 0,
+    "sample": 0,
+    "settings": 1,
+    "data": 1,
+    "evaluator": 1,
+    "keras_additions": 1,
+    "model": 1,
+    "optimizers": 1,
+    "schedules": 1,
+    "scenario": 2,
+    "scenario_lookup": 2,
+    "network": 2,
+    "predict": 3,
+    "train": 4,
+    "cli": 6,
+}
+MAY_IMPORT_KERAS = ("network", "predict", "train", "keras_additions")
+MAY_USE_A_SIBLING = {
+    # what a thing is made of, on the same floor
+    ("lazy", "errors"),
+    ("files", "errors"),
+    ("output_dir", "errors"),
+    ("output_dir", "files"),
+    ("params", "errors"),
+    ("params", "files"),
+    ("data", "settings"),
+    ("optimizers", "keras_additions"),
+    ("schedules", "keras_additions"),
+    ("scenario_lookup", "scenario"),
+}
+
+
+def part_of(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_from_lower_floors(path: Path) -> None:
+    part = part_of(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tfaip_like"):
+            names = (node.module or "").split(".")[1:] or [alias.name for alias in node.names]
+            other = names[0]
+            allowed = other == part or FLOORS[other] < FLOORS[part] or (part, other) in MAY_USE_A_SIBLING
+            assert allowed, f"{path.name}, line {node.lineno}: {part} (floor {FLOORS[part]}) imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_keras_and_tensorflow_are_imported_at_module_level_only_where_networks_are(path: Path) -> None:
+    if part_of(path) in MAY_IMPORT_KERAS:
+        return
+    for node in ast.parse(path.read_text()).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not [name for name in names if name.split(".")[0] in ("keras", "tensorflow", "jax", "torch")]
+
+
+def test_every_part_has_its_floor() -> None:
+    assert {part_of(path) for path in FILES} == set(FLOORS)
+
+
+def test_no_file_is_longer_than_350_lines() -> None:
+    long = {path.name: n for path in FILES if (n := len(path.read_text().splitlines())) > 350}
+    assert not long, long
+
+
+def test_import_of_the_package_loads_no_framework_and_leaves_logging_alone() -> None:
+    code = (
+        "import logging, sys, tfaip_like;"
+        "assert not {'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules), 'loaded';"
+        "assert not logging.getLogger().handlers and not logging.getLogger('tfaip_like').handlers"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
