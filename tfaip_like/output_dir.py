@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,32 +70,50 @@ class OutputDir:
         return self.path / "tensorboard"
 
     def holds_a_run(self) -> bool:
-        """Whether a training was started here."""
-        return self.trainer_params.exists() or self.run.exists()
+        """Whether there is a training here: a running one, or one that finished an epoch."""
+        return self.history.exists() or self.best.exists() or self.checkpoints.exists() or self._is_running()
 
-    def status(self) -> str:
-        """What became of the run, in a few words for a message."""
+    def record(self) -> dict[str, Any]:
+        """The contents of `run.json`, nothing if there is none."""
         try:
-            run: dict[str, Any] = json.loads(self.run.read_text(encoding="utf-8"))
-            return f"{run['status']}, started {run['started']}"
-        except (OSError, ValueError, KeyError):
-            return "status unknown"
+            values: dict[str, Any] = json.loads(self.run.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return values
+
+    def _is_running(self) -> bool:
+        run = self.record()
+        if run.get("status") != "running":
+            return False
+        return run.get("host") != socket.gethostname() or _process_exists(int(run.get("pid", 0)))
 
     def create(self) -> None:
-        """Makes the folder for a new run.
+        """Makes the folder for a new run; what is left of one that failed before its first epoch goes.
 
         Raises:
             UsageError: when it holds a run already, or cannot be written.
         """
         if self.holds_a_run():
+            status = self.record().get("status", "unknown")
             raise UsageError(
-                f"--trainer.output_dir {self.path}: there is a run in this folder already ({self.status()}).\n"
+                f"--trainer.output_dir {self.path}: there is a run in this folder already (status {status}).\n"
                 "Choose another folder, or delete this one if you no longer need it."
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.run, "{}\n")
+            for leftover in (self.train_log, self.git_diff):
+                leftover.unlink(missing_ok=True)
         except OSError as error:
-            raise UsageError(
-                f"--trainer.output_dir {self.path}: cannot be written: {os.strerror(error.errno or 0)}"
-            ) from error
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise UsageError(f"--trainer.output_dir {self.path}: cannot be written: {reason}") from error
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return pid > 0

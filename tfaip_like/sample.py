@@ -73,4 +73,5 @@ class Spec:
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:
-    return f"({', '.join('any' if axis is None else str(axis) for axis in shape)})"
+    axes = ["any" if axis is None else str(axis) for axis in shape]
+    return f"({axes[0]},)" if len(axes) == 1 else f"({', '.join(axes)})"

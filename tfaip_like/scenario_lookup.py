@@ -35,9 +35,12 @@ def find_scenario(name: str) -> type[Scenario]:
 
 
 def make_importable(folder: Path) -> None:
-    """Puts a folder in front of the places that modules are imported from."""
+    """Adds a folder to the places that modules are imported from.
+
+    At their end: a file of the user called `random.py` must not replace Python's own.
+    """
     if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+        sys.path.append(str(folder))
 
 
 def _as_path(name: str) -> Path | None:

@@ -42,7 +42,9 @@ class Optimizer(Params, abc.ABC):
         for name in clippings:
             self.require(getattr(self, name) > 0, name, "must be above 0; leave it out for no clipping")
         self.require(
-            len(clippings) < 2, clippings[-1] if clippings else "clip_value", f"use one of {', '.join(clippings)}"
+            len(clippings) < 2,
+            clippings[-1] if clippings else "clip_value",
+            f"Keras clips in one way at a time; leave out all but one of {', '.join(clippings)}",
         )
         self.require(self.weight_decay is None or self.weight_decay >= 0, "weight_decay", "must not be negative")
         self.require(

@@ -1,5 +1,5 @@
 """Typed parameter trees: dataclasses that are flags, files and help at once."""
 
-from tfaip_like.params.base import FieldError, Params
+from tfaip_like.params.base import REQUIRED, FieldError, Params
 
-__all__ = ["FieldError", "Params"]
+__all__ = ["REQUIRED", "FieldError", "Params"]

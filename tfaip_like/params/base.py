@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast, dataclass_transform, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast, dataclass_transform, get_origin, get_type_hints
 
 from dataclasses_json import DataClassJsonMixin, Undefined, config
 
@@ -114,6 +114,10 @@ def _adopt_attributes(cls: type[Params]) -> None:
     """Makes assignments of a class body what their writer meant, before `dataclass` sees them."""
     annotations = dict(inspect.get_annotations(cls))
     inherited = {field.name: field for field in dataclasses.fields(cls)}
+    for name in annotations:
+        if not _is_class_var_annotation(annotations[name]) and name not in vars(cls) and name not in inherited:
+            # A scenario may leave it open for its users to give by flag or file; `check_tree` insists.
+            setattr(cls, name, REQUIRED)
     for name, value in list(vars(cls).items()):
         if name in annotations:
             if isinstance(value, (list, dict, set)):
@@ -129,6 +133,12 @@ def _adopt_attributes(cls: type[Params]) -> None:
                 f"or `{name}: ClassVar[{type(value).__name__}] = ...` for a constant"
             )
     cls.__annotations__ = annotations
+
+
+def _is_class_var_annotation(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        return annotation.startswith(("ClassVar", "typing.ClassVar"))
+    return annotation is ClassVar or get_origin(annotation) is ClassVar
 
 
 def _copied_for_each_instance(default: Any) -> Any:
@@ -194,11 +204,7 @@ def _is_class_var(field: dataclasses.Field[Any]) -> bool:
 def default_of(cls: type[Params], name: str) -> Any:
     """The default of a parameter, `REQUIRED` if it has none."""
     field = cls.__dataclass_fields__[name]
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return REQUIRED
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def with_defaults(cls: type[P]) -> P:

@@ -101,7 +101,6 @@ class _Applier:
 
     def value(self, tp: Any, current: Any, node: Node, path: Path) -> Any:
         """The value of one field after its settings."""
-        check_supported(tp)
         item_type = sequence_of(tp)
         if bases := params_bases(tp):
             return self.variant(tp, bases, current, _spread(node), path)
@@ -130,8 +129,8 @@ class _Applier:
         if not isinstance(current, Params):
             if len(bases) > 1 or is_abstract(bases[0]):
                 where = node.any_setting().where
-                flag, choices = _flag(path), ", ".join(variants(*bases))
-                raise UsageError(f"{where}: first choose which with {flag} ({choices})")
+                choices = ", ".join(variants(*bases)) or "module:Class"
+                raise UsageError(f"{where}: first choose which with {_flag(path)}: {choices}")
             current = with_defaults(bases[0])
         return self.params(current, node, path)
 
@@ -179,7 +178,7 @@ class _Applier:
     def items(self, tp: Any, item_type: Any, current: Any, node: Node, path: Path) -> Any:
         """A list of plain values of which some are given by their index."""
         if item_type is None or not isinstance(current, (list, tuple)):
-            raise self._unknown(node, path)
+            raise self._unknown(node, (*path, next(iter(node.children))))
         items = list(current)
         for index, child in self._numbered(node, len(items), path):
             items[index] = self.value(item_type, items[index], child, (*path, str(index)))
@@ -260,12 +259,13 @@ def check_tree(tree: Params) -> None:
     for path, params in nested(tree):
         for name, tp in field_types(type(params)).items():
             value = getattr(params, name)
-            if value is REQUIRED:
-                raise UsageError(f"{_flag((*path, name))} is required: {describe(tp)}")
             try:
+                check_supported(tp)
                 check_type(tp, value)
             except (ValueError, TypeError, UsageError) as problem:
                 raise UsageError(f"{_flag((*path, name))}: {problem}") from problem
+            if value is REQUIRED:
+                raise UsageError(f"{_flag((*path, name))} is required ({describe(tp)})")
         try:
             params.check()
         except FieldError as problem:

@@ -8,7 +8,7 @@ import importlib
 import inspect
 from collections.abc import Iterator, Sequence
 
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, article
 from tfaip_like.params.base import Params, class_tag
 
 
@@ -37,7 +37,7 @@ def find_variant(bases: Sequence[type[Params]], name: str) -> type[Params]:
         known = {class_tag(cls): cls for base in bases for cls in _with_subclasses(base)}
         cls = known.get(name) or _import_class(name)
         if not issubclass(cls, tuple(bases)):
-            raise UsageError(f"{name} is not a {_names(bases)}")
+            raise UsageError(f"{name} is not {article(_names(bases))}")
         if is_abstract(cls):
             raise UsageError(f"{name} is abstract; choose one of {', '.join(variants(cls))}")
         return cls

@@ -83,6 +83,11 @@ class EpochEnd:
         self.history = History(folder)
         monitor, mode = type(scenario.model).best
         self.best = Best(monitor, mode)
+        self.best.check_is_logged(
+            ["loss", *model.loss_trackers, *model.metric_trackers],
+            has_validation=validate is not None,
+            has_evaluator=scenario.evaluator is not None,
+        )
         schedule = scenario.learning_rate
         self.plateau = Plateau(schedule, mode, model.optimizer) if isinstance(schedule, ReduceOnPlateau) else None
 

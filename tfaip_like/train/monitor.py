@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,6 +24,19 @@ class Best:
         better = self.value is None or (value < self.value if self.mode == "min" else value > self.value)
         return replace(self, value=value, epoch=epoch) if better and not math.isnan(value) else self
 
+    def check_is_logged(self, measured: Iterable[str], has_validation: bool, has_evaluator: bool) -> None:
+        """Raises `UsageError` at the start of a training if the monitored number will never be there.
+
+        What an evaluator returns is known only after the first validation; see `value_in`.
+        """
+        logged = [*measured, *(f"val_{name}" for name in measured if has_validation)]
+        name = self._name(has_validation)
+        if name not in logged and not (has_evaluator and has_validation and name.startswith("val_")):
+            raise UsageError(f"the model finds its best epoch by {name!r}, but only {', '.join(logged)} are measured")
+
+    def _name(self, has_validation: bool) -> str:
+        return self.monitor if has_validation else self.monitor.removeprefix("val_")
+
     def value_in(self, row: Mapping[str, float], has_validation: bool) -> float | None:
         """The monitored number of an epoch; None if it was not validated.
 
@@ -32,10 +45,10 @@ class Best:
         Raises:
             UsageError: when nothing of this name is ever logged.
         """
-        name = self.monitor if has_validation else self.monitor.removeprefix("val_")
+        name = self._name(has_validation)
         if name in row:
             return row[name]
         validated = any(logged.startswith("val_") for logged in row)
         if name.startswith("val_") and has_validation and not validated:
             return None
-        raise UsageError(f"the model monitors {name!r} to find its best epoch, but logs only {', '.join(row)}")
+        raise UsageError(f"the model finds its best epoch by {name!r}, but only {', '.join(row)} are measured")

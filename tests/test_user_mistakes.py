@@ -1,0 +1,476 @@
+"""Every mistake of a user gives a short message that says what to do, and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# ruff: noqa: E501  (messages are quoted as they are printed)
+import pytest
+from conftest import REPOSITORY, Run
+
+from tfaip_like.cli.command import USAGE, run_command
+from tfaip_like.cli.train_scenario import train_scenario
+
+GOOD = '''
+import numpy as np
+from tfaip_like import *
+
+class Points(Data):
+    """Two numbers and their sum."""
+    path: str = "somewhere"
+    inputs = {"x": Spec((2,))}
+    targets = {"y": Spec((1,))}
+    def source(self, mode):
+        x = np.random.default_rng(0).random((40, 2), dtype="float32")
+        return ArraySource({"x": x}, {"y": x.sum(axis=1, keepdims=True)})
+
+class Part(Graph):
+    def build(self, inputs):
+        return inputs
+
+class Wide(Part):
+    width: int = 4
+    def build(self, inputs):
+        return keras.layers.Dense(self.width)(inputs)
+
+class Linear(Model):
+    graph: Graph = Part()
+    units: list[int] = [3, 4]
+    size: tuple[int, int] = (1, 2)
+    best = "val_loss", "min"
+    def build(self, inputs):
+        return {"sum": keras.layers.Dense(1)(self.graph.build(inputs["x"]))}
+    def loss(self, inputs, targets, outputs):
+        return {"square": (targets["y"] - outputs["sum"])[:, 0] ** 2}
+    def metrics(self, inputs, targets, outputs):
+        return {"error": abs(targets["y"] - outputs["sum"])[:, 0]}
+
+class Sums(Scenario):
+    data: Data = Points()
+    model: Model = Linear()
+'''
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What a user does wrong, and what the program says."""
+
+    says: str
+    """The message after `train-scenario: `; FOLDER is the current folder."""
+    flags: str = ""
+    scenario: str = "MODULE"
+    change: tuple[str, str] = ("", "")
+    """A piece of the good scenario and what the user wrote instead."""
+    files: dict[str, str] = field(default_factory=dict)
+    before: Callable[[Path], None] = lambda folder: None
+    needs_keras: bool = False
+    """Whether it is found only when the data is opened or the network is built."""
+
+
+def _used_folder(folder: Path) -> None:
+    (folder / "run").mkdir()
+    (folder / "run" / "run.json").write_text('{"status": "done"}')
+    (folder / "run" / "history.csv").write_text("epoch,loss\n1,0.5\n")
+
+
+def _file_in_the_way(folder: Path) -> None:
+    (folder / "run").write_text("a file")
+
+
+MISTAKES = {
+    # The scenario.
+    "no scenario": Mistake(
+        scenario="",
+        says="which scenario? train-scenario SCENARIO [--FLAG VALUE ...], with the scenario first:\na module (scenarios.tutorial), a class in it (pkg.module:Class) or a file (my_scenario.py)",
+    ),
+    "two scenarios": Mistake(
+        scenario="MODULE another", says="one scenario at a time, got MODULE another; flags begin with two dashes"
+    ),
+    "unknown module": Mistake(scenario="MODUL", says="there is no module 'MODUL' (from FOLDER)"),
+    "unknown module of a package": Mistake(
+        scenario="scenarios.tutoral",
+        says="there is no module 'scenarios.tutoral' (from FOLDER); did you mean scenarios.tutorial?",
+    ),
+    "missing file": Mistake(scenario="nowhere/file.py", says="nowhere/file.py: no such file"),
+    "folder without a scenario": Mistake(
+        scenario="./empty", files={"empty/readme.txt": ""}, says="./empty: a folder without scenario.py"
+    ),
+    "unknown class": Mistake(scenario="MODULE:Sum", says="MODULE has no scenario called 'Sum' (it has: Sums)"),
+    "class that is no scenario": Mistake(scenario="MODULE:Points", says="MODULE:Points is not a Scenario"),
+    "module without a scenario": Mistake(
+        scenario="math", says="math has no scenario in it: a class that extends tfaip_like.Scenario"
+    ),
+    "two scenarios in a module": Mistake(
+        change=("class Sums(", "class Other(Scenario):\n    pass\n\nclass Sums("),
+        says="MODULE has 2 scenarios; say which: MODULE:Other or MODULE:Sums",
+    ),
+    "syntax error": Mistake(
+        change=("class Sums(Scenario):", "class Sums(Scenario)"),
+        says="FOLDER/MODULE.py, line 35: expected ':': class Sums(Scenario)",
+    ),
+    "module that needs another": Mistake(
+        change=("import numpy", "import nonumpy"),
+        says="FOLDER/MODULE.py, line 2: 'nonumpy' is not installed; pip install it first",
+    ),
+    "error at import": Mistake(
+        change=("class Sums(", "1 / 0\nclass Sums("),
+        says="FOLDER/MODULE.py, line 35: ZeroDivisionError: division by zero",
+    ),
+    "parameter without a type": Mistake(
+        change=('    path: str = "somewhere"', '    path = "somewhere"'),
+        says="FOLDER/MODULE.py, line 5: TypeError: Points.path has a value but no type, so it would not be a parameter: write `path: str = 'somewhere'`, or `path: ClassVar[str] = ...` for a constant",
+    ),
+    "parameter of an impossible type": Mistake(
+        change=("path: str = ", "path: complex | str = "),
+        flags="--data.path x",
+        says="--data.path: <class 'complex'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, Literal, another Params, or list[...], tuple[...], dict[str, ...] of them",
+    ),
+    "file called like a module of Python": Mistake(
+        scenario="statistics.py",
+        files={"statistics.py": GOOD},
+        says="FOLDER/statistics.py: another module is called 'statistics' (PYTHON/statistics.py); rename your file",
+    ),
+    # Flags.
+    "misspelt flag": Mistake(
+        flags="--trainer.epoch 3", says="--trainer.epoch: there is no such flag; did you mean --trainer.epochs?"
+    ),
+    "flag without its group": Mistake(
+        flags="--epochs 3", says="--epochs: there is no such flag; did you mean --trainer.epochs?"
+    ),
+    "flag with dashes": Mistake(
+        flags="--trainer.val-every-n 3",
+        says="--trainer.val-every-n: there is no such flag; did you mean --trainer.val_every_n?",
+    ),
+    "nonsense flag": Mistake(
+        flags="--quux 3", says="--quux: there is no such flag; --help lists them, --help WORD searches them"
+    ),
+    "flag with one dash": Mistake(
+        flags="-epochs 3", says="-epochs: flags begin with two dashes; did you mean --epochs?"
+    ),
+    "value with one dash": Mistake(
+        flags="--data.path -x", says="-x: flags begin with two dashes (--x); as a value write --data.path=-x"
+    ),
+    "flag given twice": Mistake(
+        flags="--trainer.epochs 3 --trainer.epochs 4",
+        says="--trainer.epochs is given twice; give it once (a list takes several words)",
+    ),
+    "no value": Mistake(flags="--trainer.epochs", says="--trainer.epochs: expected an integer, got nothing"),
+    "two values": Mistake(
+        flags="--trainer.epochs 3 4", says="--trainer.epochs: expected one value, got 2: 3 4; quote a value with spaces"
+    ),
+    "words after an equals sign": Mistake(
+        flags="--trainer.epochs=3 4",
+        says="'4' follows --trainer.epochs=..., which takes no more words; write --trainer.epochs A B",
+    ),
+    "text for an integer": Mistake(
+        flags="--trainer.epochs many", says="--trainer.epochs: expected an integer, got 'many'"
+    ),
+    "fraction for an integer": Mistake(
+        flags="--trainer.epochs 2.5", says="--trainer.epochs: expected an integer, got '2.5'"
+    ),
+    "text for a number": Mistake(
+        flags="--learning_rate.lr fast", says="--learning_rate.lr: expected a number, got 'fast'"
+    ),
+    "text for true or false": Mistake(
+        flags="--train.shuffle maybe", says="--train.shuffle: expected true or false, got 'maybe'"
+    ),
+    "text in a list of integers": Mistake(
+        flags="--model.units 3 x", says="--model.units: expected an integer, got 'x'"
+    ),
+    "too few values for a pair": Mistake(
+        flags="--model.size 3", says="--model.size: expected 2 values (INT INT), got 1"
+    ),
+    "dict without names": Mistake(
+        flags="--model.loss_weights 3", says="--model.loss_weights: expected NAME=VALUE, got '3'"
+    ),
+    "broken JSON in a word": Mistake(
+        flags="--model.units [3,",
+        says="--model.units: is not valid JSON (Expecting value: line 1 column 4 (char 3)): [3,",
+    ),
+    "index out of range": Mistake(
+        flags="--model.units.7 3", says="--model.units.7: --model.units has no item '7' (items: 0 to 1)"
+    ),
+    "part of a plain value": Mistake(
+        flags="--trainer.epochs.first 3", says="--trainer.epochs.first: --trainer.epochs is INT and has no parts"
+    ),
+    "wrong choice": Mistake(
+        flags="--device.backend theano", says="--device.backend: expected one of tensorflow, jax, torch, got 'theano'"
+    ),
+    "unknown variant": Mistake(
+        flags="--optimizer Adamm",
+        says="--optimizer: there is no Optimizer called 'Adamm'; did you mean Adam? (choices: SGD, Adam, AdamW, Adamax, AdaBelief, RMSprop, Nadam, Lion, Lamb, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW)",
+    ),
+    "unknown variant, nothing near": Mistake(
+        flags="--model.graph Transformer",
+        says="--model.graph: there is no Graph called 'Transformer'; choose one of Part, Wide",
+    ),
+    "variant of another kind": Mistake(
+        flags="--optimizer tfaip_like.schedules:Constant",
+        says="--optimizer: tfaip_like.schedules:Constant is not an Optimizer",
+    ),
+    "abstract variant": Mistake(
+        flags="--optimizer tfaip_like.optimizers.base:Optimizer",
+        says="--optimizer: tfaip_like.optimizers.base:Optimizer is abstract; choose one of SGD, Adam, AdamW, Adamax, AdaBelief, RMSprop, Nadam, Lion, Lamb, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW",
+    ),
+    "variant of an unknown module": Mistake(
+        flags="--model.graph nothing.here:Graph",
+        says="--model.graph: nothing.here:Graph: there is no module 'nothing.here'",
+    ),
+    "class that is no parameter": Mistake(
+        flags="--model.graph os:system", says="--model.graph: os:system: there is no class 'system' of parameters in os"
+    ),
+    "flag of another variant": Mistake(
+        flags="--model.graph.width 3",
+        says="--model.graph.width: belongs to Wide, but --model.graph is Part; add --model.graph Wide",
+    ),
+    "flag of another optimizer": Mistake(
+        flags="--optimizer.momentum 0.9",
+        says="--optimizer.momentum: belongs to SGD, but --optimizer is Adam; add --optimizer SGD",
+    ),
+    "part of none": Mistake(
+        flags="--evaluator.limit 3", says="--evaluator.limit: first choose which with --evaluator: module:Class"
+    ),
+    "required flag": Mistake(change=('path: str = "somewhere"', "path: str"), says="--data.path is required (TEXT)"),
+    "out of range": Mistake(flags="--trainer.epochs 0", says="--trainer.epochs 0: there must be at least 1"),
+    "two clippings": Mistake(
+        flags="--optimizer.clip_norm 1 --optimizer.clip_value 1",
+        says="--optimizer.clip_norm 1.0: Keras clips in one way at a time; leave out all but one of clip_value, clip_norm",
+    ),
+    "exclusion without decay": Mistake(
+        flags="--optimizer.exclude_from_weight_decay bias",
+        says="--optimizer.exclude_from_weight_decay bias: there is no weight_decay to exclude from",
+    ),
+    "broken regular expression": Mistake(
+        flags="--optimizer AdamW --optimizer.exclude_from_weight_decay (",
+        says="--optimizer.exclude_from_weight_decay (: '(' is no regular expression",
+    ),
+    "decay where it has no effect": Mistake(
+        flags="--optimizer Ftrl --optimizer.weight_decay 0.1",
+        says="--optimizer.weight_decay 0.1: has no effect in Ftrl; use l2_regularization_strength instead",
+    ),
+    "unequal lists": Mistake(
+        flags="--learning_rate PiecewiseConstant --learning_rate.factors 0.1",
+        says="--learning_rate.factors 0.1: there are 1 for 3 boundaries; give one for each",
+    ),
+    "contradiction": Mistake(
+        flags="--trainer.force_eager true --trainer.jit_compile true",
+        says="--trainer.force_eager true: contradicts --trainer.jit_compile and --trainer.steps_per_execution",
+    ),
+    "completion of an unknown shell": Mistake(
+        flags="--completion tcsh", says="--completion: name your shell, one of bash, zsh, fish"
+    ),
+    # Files.
+    "missing parameter file": Mistake(
+        flags="--params none.json", says="none.json: cannot be read: No such file or directory"
+    ),
+    "no parameter file named": Mistake(flags="--params", says="--params: name a JSON or YAML file"),
+    "unreadable JSON": Mistake(
+        flags="--params p.json",
+        files={"p.json": '{"trainer":\n {"epochs": }}'},
+        says="p.json, line 2: not valid JSON: Expecting value",
+    ),
+    "JSON that is no object": Mistake(
+        flags="--params p.json",
+        files={"p.json": "[1]"},
+        says='p.json: must hold an object with parameters, such as {"trainer": {"epochs": 3}}',
+    ),
+    "name twice in JSON": Mistake(
+        flags="--params p.json", files={"p.json": '{"a": 1, "a": 2}'}, says="p.json: 'a' is given twice in one object"
+    ),
+    "unreadable YAML": Mistake(
+        flags="--params p.yaml",
+        files={"p.yaml": "trainer:\n  epochs: [3\n"},
+        says="p.yaml, line 3: not valid YAML: expected ',' or ']', but got '<stream end>'",
+    ),
+    "name twice in YAML": Mistake(
+        flags="--params p.yaml",
+        files={"p.yaml": "trainer:\n  epochs: 3\n  epochs: 4\n"},
+        says="p.yaml, line 3: 'epochs' is given twice",
+    ),
+    "unknown name in a file": Mistake(
+        flags="--params p.json",
+        files={"p.json": '{"trainer": {"epoch": 3}}'},
+        says="p.json: trainer.epoch: there is no such flag; did you mean --trainer.epochs?",
+    ),
+    "wrong type in a file": Mistake(
+        flags="--params p.json",
+        files={"p.json": '{"trainer": {"epochs": "x"}}'},
+        says="p.json: trainer.epochs: expected an integer, got 'x'",
+    ),
+    "null in a file": Mistake(
+        flags="--params p.json",
+        files={"p.json": '{"trainer": {"epochs": null}}'},
+        says="p.json: trainer.epochs: expected an integer, got null",
+    ),
+    "file of another scenario": Mistake(
+        flags="--params p.json",
+        files={"p.json": '{"class": "scenarios.minimal:Minimal"}'},
+        says="p.json: is for the scenario scenarios.minimal:Minimal, not for MODULE:Sums",
+    ),
+    # The output folder.
+    "folder with a run": Mistake(
+        needs_keras=True,
+        flags="--trainer.output_dir run",
+        before=_used_folder,
+        says=(
+            "--trainer.output_dir run: there is a run in this folder already (status done).\n"
+            "Choose another folder, or delete this one if you no longer need it."
+        ),
+    ),
+    "folder that is a file": Mistake(
+        needs_keras=True,
+        flags="--trainer.output_dir run",
+        before=_file_in_the_way,
+        says="--trainer.output_dir run: cannot be written: File exists",
+    ),
+    "folder that cannot be written": Mistake(
+        needs_keras=True,
+        flags="--trainer.output_dir /proc/run",
+        says="--trainer.output_dir /proc/run: cannot be written: No such file or directory",
+    ),
+    # Data.
+    "no samples": Mistake(
+        needs_keras=True,
+        change=("return ArraySource(", "return []\n        ArraySource("),
+        says="Points.source(Mode.TRAIN) has no samples to train on",
+    ),
+    "source without a length": Mistake(
+        needs_keras=True,
+        change=("return ArraySource(", "return iter([])\n        ArraySource("),
+        says="Points.source(Mode.TRAIN) returned a list_iterator; it must have a length and an index: a list of Sample, an ArraySource, or a class of your own with __len__ and __getitem__",
+    ),
+    "sources of unequal length": Mistake(
+        needs_keras=True,
+        change=('{"x": x}', '{"x": x[1:]}'),
+        says="the arrays of a source differ in their number of rows (x: 39, y: 40)",
+    ),
+    "sample of a wrong kind": Mistake(
+        needs_keras=True,
+        change=("return ArraySource(", "return [3]\n        ArraySource("),
+        says="training sample 0 of Points is an int; a source holds Sample(inputs=..., targets=...)",
+    ),
+    "wrong shape": Mistake(
+        needs_keras=True,
+        change=("Spec((2,))", "Spec((3,))"),
+        says="training sample 0 of Points: input 'x' has shape (2,), but its Spec says (3,)",
+    ),
+    "wrong type of array": Mistake(
+        needs_keras=True,
+        change=("Spec((1,))", 'Spec((1,), "int32")'),
+        says="training sample 0 of Points: target 'y' has dtype float32, which does not fit the int32 of its Spec",
+    ),
+    "missing target": Mistake(
+        needs_keras=True,
+        change=('{"y": x.sum(axis=1, keepdims=True)}', "{}"),
+        says="training sample 0 of Points: target 'y' is missing (the sample has none)",
+    ),
+    "no inputs": Mistake(
+        needs_keras=True,
+        change=('    inputs = {"x": Spec((2,))}\n', "    inputs = {}\n"),
+        says="Points.inputs is empty: the network needs at least one input",
+    ),
+    # The model.
+    "network that is no dict": Mistake(
+        needs_keras=True,
+        change=('return {"sum": ', 'return [] and {"sum": '),
+        says="Linear.build returned a list; it must return named tensors: {'name': tensor, ...}",
+    ),
+    "loss that is no dict": Mistake(
+        needs_keras=True,
+        change=('return {"square": ', 'return [] and {"square": '),
+        says="Linear.loss returned a list; it must return {'name': tensor, ...}",
+    ),
+    "loss that is not a scalar": Mistake(
+        needs_keras=True,
+        change=('outputs["sum"])[:, 0] ** 2', 'outputs["sum"]) ** 2'),
+        says="Linear.loss: 'square' has shape (16, 1) for a batch of 16; it must be one number, or one per sample (16,): average over the other axes",
+    ),
+    "no loss": Mistake(
+        needs_keras=True,
+        change=('return {"square": ', 'return {}\n        {"square": '),
+        says="Linear.loss returned no loss: there is nothing to minimise",
+    ),
+    "reserved name": Mistake(
+        needs_keras=True,
+        change=('"square"', '"loss"'),
+        says="Linear: 'loss' cannot be the name of a loss or metric, it is used by the trainer",
+    ),
+    "loss and metric of one name": Mistake(
+        needs_keras=True,
+        change=('"error"', '"square"'),
+        says="Linear: 'square' is a loss and a metric; losses are logged anyway",
+    ),
+    "weight of an unknown loss": Mistake(
+        needs_keras=True,
+        flags="--model.loss_weights.ctc 2",
+        says="--model.loss_weights.ctc: Linear has no such loss; it has square",
+    ),
+    "monitor that is never logged": Mistake(
+        needs_keras=True,
+        change=('"val_loss", "min"', '"val_f1", "max"'),
+        says="the model finds its best epoch by 'val_f1', but only loss, square, error, val_loss, val_square, val_error are measured",
+    ),
+    "targets fed without a prediction network": Mistake(
+        needs_keras=True,
+        change=("    best =", '    feed_targets = ("y",)\n    best ='),
+        says="Linear feeds targets to its network (feed_targets), which prediction does not have: write build_prediction",
+    ),
+    "exclusion that matches nothing": Mistake(
+        needs_keras=True,
+        flags="--optimizer AdamW --optimizer.exclude_from_weight_decay norm",
+        says="--optimizer.exclude_from_weight_decay norm: no weight has such a path; they are dense/kernel, dense/bias",
+    ),
+}
+
+BEFORE_KERAS = [name for name, mistake in MISTAKES.items() if not mistake.needs_keras]
+WITH_KERAS = [name for name, mistake in MISTAKES.items() if mistake.needs_keras]
+
+
+def write_scenario(mistake: Mistake, folder: Path, module: str) -> list[str]:
+    """Writes what the user wrote; returns the words that they typed."""
+    scenario = GOOD.replace(*mistake.change) if mistake.change[0] else GOOD
+    assert (scenario != GOOD) == bool(mistake.change[0]), "the change does not fit the scenario"
+    (folder / f"{module}.py").write_text(scenario)
+    for name, text in mistake.files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    mistake.before(folder)
+    return f"{mistake.scenario} {mistake.flags}".replace("MODULE", module).split()
+
+
+def message(stderr: str, folder: Path, module: str) -> str:
+    python = str(Path(os.__file__).parent)
+    said = stderr.replace(str(folder), "FOLDER").replace(module, "MODULE").replace(python, "PYTHON")
+    return said[said.index("train-scenario: ") :].removeprefix("train-scenario: ").rstrip("\n")
+
+
+@pytest.mark.parametrize("name", BEFORE_KERAS)
+def test_a_mistake_in_the_command_line_gives_a_short_message(name: str, tmp_path: Path, run: Run) -> None:
+    mistake = MISTAKES[name]
+    words = write_scenario(mistake, tmp_path, "my_sums")
+    done = run("train-scenario", *words, cwd=tmp_path, environment={"PYTHONPATH": str(REPOSITORY)})
+    assert message(done.stderr, tmp_path, "my_sums") == mistake.says
+    assert done.returncode == USAGE
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", WITH_KERAS)
+def test_a_mistake_in_a_scenario_gives_a_short_message(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mistake = MISTAKES[name]
+    module = f"my_sums_{WITH_KERAS.index(name)}"  # Python keeps what it imported
+    words = write_scenario(mistake, tmp_path, module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert run_command("train-scenario", train_scenario, words) == USAGE
+    assert message(capfd.readouterr().err, tmp_path, module) == mistake.says
+
+
+def test_every_message_has_at_most_three_lines() -> None:
+    assert len(MISTAKES) >= 40
+    assert not [name for name, mistake in MISTAKES.items() if mistake.says.count("\n") > 2]
