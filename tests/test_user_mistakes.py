@@ -43,7 +43,7 @@ class Linear(Model):
     size: tuple[int, int] = (1, 2)
     best = "val_loss", "min"
     def build(self, inputs):
-        return {"sum": keras.layers.Dense(1)(self.graph.build(inputs["x"]))}
+        return {"sum": keras.layers.Dense(1, name="add")(self.graph.build(inputs["x"]))}
     def loss(self, inputs, targets, outputs):
         return {"square": (targets["y"] - outputs["sum"])[:, 0] ** 2}
     def metrics(self, inputs, targets, outputs):
@@ -422,7 +422,7 @@ MISTAKES = {
     "exclusion that matches nothing": Mistake(
         needs_keras=True,
         flags="--optimizer AdamW --optimizer.exclude_from_weight_decay norm",
-        says="--optimizer.exclude_from_weight_decay norm: no weight has such a path; they are dense/kernel, dense/bias",
+        says="--optimizer.exclude_from_weight_decay norm: no weight has such a path; they are add/kernel, add/bias",
     ),
 }
 

@@ -276,3 +276,9 @@ class ScheduleFreeAdamW(Optimizer):
 
     warmup_steps: int = 0
     """Steps in which the rate rises to its full size."""
+
+    @property
+    def keras_class(self) -> type[keras.optimizers.Optimizer]:
+        from tfaip_like.keras_additions.schedule_free import ScheduleFreeAdamW as DecayingScheduleFreeAdamW
+
+        return DecayingScheduleFreeAdamW

@@ -12,7 +12,7 @@ from tfaip_like.params.base import REQUIRED, Params, with_defaults
 from tfaip_like.params.docs import field_docs, summary
 from tfaip_like.params.suggest import other_variants
 from tfaip_like.params.tree import Leaf, Path, Resolved, leaves
-from tfaip_like.params.types import describe, params_bases, sequence_of
+from tfaip_like.params.types import choices, describe, params_bases, sequence_of
 from tfaip_like.params.values import format_words
 from tfaip_like.params.variants import variants
 
@@ -152,5 +152,4 @@ def completions(tree: Params, words: list[str]) -> list[str]:
         names = [leaf.flag for leaf in by_flag.values() if not _has_nothing_to_choose(leaf)]
         return [name for name in names if name.startswith(last)]
     leaf = by_flag[flag]
-    choices = _choices(leaf) or [part for part in describe(leaf.type).split(" | ") if not part.isupper()]
-    return [choice for choice in choices if choice.startswith(last)]
+    return [choice for choice in choices(leaf.type) if choice.startswith(last)]

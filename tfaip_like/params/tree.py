@@ -215,7 +215,7 @@ class _Applier:
 
     def _forget_origins_below(self, path: Path) -> None:
         for known in list(self.origins):
-            if known[: len(path)] == path:
+            if len(known) > len(path) and known[: len(path)] == path:
                 del self.origins[known]
 
     def _unknown(self, node: Node, path: Path) -> UsageError:

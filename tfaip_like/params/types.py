@@ -82,6 +82,19 @@ def _describe_item(tp: Any) -> str:
     return f"({text})" if " " in text else text
 
 
+def choices(tp: Any) -> list[str]:
+    """The words that can stand for a value, where there are only so many."""
+    words: list[str] = []
+    for member in members(tp):
+        if is_class(member, Params):
+            words += variants(member)
+        elif is_class(member, Enum) or get_origin(member) is Literal or member in (bool, NONE):
+            words += _describe(member).split(" | ")
+        elif get_origin(member) in SEQUENCES and not is_fixed_tuple(member):
+            words += choices(get_args(member)[0])
+    return words
+
+
 def check_supported(tp: Any) -> None:
     """Raises `TypeError` for a type that no value can be read into."""
     for member in members(tp):

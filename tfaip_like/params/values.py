@@ -165,6 +165,9 @@ def decode(tp: Any, value: Json) -> Any:
             return _decode(member, value)
         except ValueError as problem:
             problems.append(problem)
+    if isinstance(value, str) and (numbers := {int, float} & set(members(tp))):
+        # YAML reads 1e-4 as a text, and JSON has no infinity.
+        return _parse_word(int if float not in numbers else float, value)
     if len(problems) == 1:
         raise problems[0]
     raise ValueError(f"expected {describe(tp)}, got {json.dumps(value)}")
@@ -187,8 +190,6 @@ def _decode(tp: Any, value: Json) -> Any:
         return float(value)
     if tp is int and isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
         return int(value)
-    if tp in (int, float) and isinstance(value, str):
-        return _parse_word(tp, value)  # YAML reads 1e-4 as a text, and JSON has no infinity
     if tp in (str, Path) and isinstance(value, str):
         return tp(value)
     if is_class(tp, Enum) and isinstance(value, str):
@@ -215,12 +216,15 @@ def decode_params(bases: tuple[type[Params], ...], value: Json) -> Params:
     for name in values:
         if name not in field_types(cls):
             raise UsageError(f"{cls.__name__} has no parameter {name!r}; it has {', '.join(field_types(cls))}")
-    for name in field_types(cls):
-        if name not in values and default_of(cls, name) is REQUIRED:
-            raise UsageError(f"{cls.__name__} needs {name!r}, which is missing")
-        if name in values and values[name] is None and not is_optional(field_types(cls)[name]):
+    for name, tp in field_types(cls).items():
+        if name not in values:
+            default = default_of(cls, name)
+            if default is REQUIRED:
+                raise UsageError(f"{cls.__name__} needs {name!r}, which is missing")
+            values[name] = encode(tp, default)
+        elif values[name] is None and not is_optional(tp):
             # dataclasses-json would only warn.
-            raise UsageError(f"{name}: expected {describe(field_types(cls)[name])}, got null")
+            raise UsageError(f"{name}: expected {describe(tp)}, got null")
     return cls.fields_from_dict(values)
 
 

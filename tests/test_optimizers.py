@@ -1,0 +1,213 @@
+"""No flag of an optimizer is ignored: each is found again in the Keras object."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tfaip_like.errors import UsageError
+from tfaip_like.keras_additions.adabelief import AdaBelief as KerasAdaBelief
+from tfaip_like.optimizers import SGD, AdaBelief, Adam, Optimizer, ScheduleFreeAdamW
+from tfaip_like.optimizers.base import KERAS_NAMES
+from tfaip_like.params.base import default_of, field_types, with_defaults
+from tfaip_like.params.tree import check_tree
+from tfaip_like.params.variants import variants
+
+OPTIMIZERS = variants(Optimizer)
+NOT_CHOSEN_BY_NAME = {
+    "Optimizer",  # the base
+    "LossScaleOptimizer",  # wraps another one, for mixed precision
+    "MultiOptimizer",  # holds several others
+    "OptimizerMap",
+}
+BY_THE_TRAINER = {
+    "learning_rate",
+    "use_ema",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+    "name",
+}
+
+
+def other_value(default: Any, tp: Any) -> Any:
+    """A legal value that is not the default."""
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int):
+        return default + 1
+    if isinstance(default, float):
+        return default * 0.5 if default else 0.25
+    if default is None:
+        return 0.125
+    if default == []:
+        return ["dense"]
+    raise AssertionError(f"{default!r} of {tp}")
+
+
+def build(optimizer: Optimizer, **arguments: Any) -> tuple[Any, keras.Model]:
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="dense")])
+    check_tree(optimizer)
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
+    return optimizer.build(schedule, network.trainable_variables, **arguments), network
+
+
+ALL_FIELDS = [(name, field) for name, cls in OPTIMIZERS.items() for field in field_types(cls)]
+
+
+@pytest.mark.parametrize(("name", "field"), ALL_FIELDS)
+def test_a_field_set_off_its_default_is_found_again_in_the_keras_object(name: str, field: str) -> None:
+    cls = OPTIMIZERS[name]
+    value = other_value(default_of(cls, field), field_types(cls)[field])
+    if (name, field) == ("Ftrl", "weight_decay"):
+        with pytest.raises(UsageError, match="has no effect in Ftrl"):
+            check_tree(cls(**{field: value}))
+        return
+    if field == "exclude_from_weight_decay":
+        if name == "Ftrl":
+            return
+        built, network = build(cls(weight_decay=0.1, exclude_from_weight_decay=["bias"]))
+        kernel, bias = network.trainable_variables
+        assert built._use_weight_decay(kernel)
+        assert not built._use_weight_decay(bias)
+        return
+    default, _ = build(with_defaults(cls))
+    built, _ = build(cls(**{field: value}))
+    keras_name = KERAS_NAMES.get(field, field)
+    assert getattr(built, keras_name) == pytest.approx(value)
+    assert getattr(default, keras_name) == pytest.approx(default_of(cls, field))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_all_arguments_of_keras_are_fields_with_the_same_defaults(name: str) -> None:
+    cls = OPTIMIZERS[name]
+    keras_class = with_defaults(cls).keras_class
+    of_all_optimizers = inspect.signature(keras.optimizers.Adamax.__init__).parameters
+    common = {name: of_all_optimizers[name] for name in ("weight_decay", *KERAS_NAMES.values())}
+    arguments = {**common, **inspect.signature(keras_class.__init__).parameters}
+    for argument in list(arguments):
+        if argument in {"self", "args", "kwargs", *BY_THE_TRAINER}:
+            del arguments[argument]
+    fields = {KERAS_NAMES.get(field, field): default_of(cls, field) for field in field_types(cls)}
+    del fields["exclude_from_weight_decay"]
+    for argument, parameter in arguments.items():
+        if parameter.default is not inspect.Parameter.empty:
+            default = [] if argument == "exclude_layers" else parameter.default
+            assert fields.get(argument, "missing") == default, argument
+    assert set(fields) == set(arguments)
+
+
+def test_every_optimizer_of_keras_can_be_chosen() -> None:
+    of_keras = {name for name in dir(keras.optimizers) if inspect.isclass(getattr(keras.optimizers, name))}
+    assert of_keras - NOT_CHOSEN_BY_NAME <= set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_makes_the_loss_smaller(name: str) -> None:
+    random = np.random.default_rng(0)
+    x = random.random((64, 3), dtype="float32")
+    y = x @ random.random((3, 4), dtype="float32")
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 1000, 0.9)
+    network.compile(with_defaults(OPTIMIZERS[name]).build(schedule, network.trainable_variables), "mse")
+    losses = network.fit(x, y, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "Ftrl"])
+def test_weight_decay_shrinks_weights_of_every_optimizer(name: str) -> None:
+    """Also where tfaip and others take the flag and ignore it."""
+
+    def weights_after_a_step(weight_decay: float) -> np.ndarray[Any, Any]:
+        arguments = {"adam_weight_decay": weight_decay} if name == "Muon" else {}
+        kernel, bias = keras.Variable(np.ones((3, 4), "float32")), keras.Variable(np.zeros(4, "float32"))
+        schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 1.0)
+        optimizer = OPTIMIZERS[name](weight_decay=weight_decay, **arguments).build(schedule, [kernel, bias])
+        optimizer.apply([keras.ops.zeros(kernel.shape), keras.ops.zeros(bias.shape)], [kernel, bias])
+        return np.asarray(kernel)
+
+    with_decay, without = weights_after_a_step(0.1), weights_after_a_step(0.0)
+    np.testing.assert_allclose(with_decay / without, 1 - 0.1 * 0.5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("clipping", "expected"),
+    [
+        ({"clip_value": 0.5}, [[0.5, 0.5], [0.5, 0.5]]),
+        ({"clip_norm": 5.0}, [[3.0, 4.0], [3.0, 4.0]]),
+        ({"clip_global_norm": 5.0}, [[3 / 2**0.5, 4 / 2**0.5], [3 / 2**0.5, 4 / 2**0.5]]),
+    ],
+)
+def test_clipping_limits_the_step(clipping: dict[str, float], expected: list[list[float]]) -> None:
+    variables = [keras.Variable(np.zeros(2)), keras.Variable(np.zeros(2))]
+    schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 10, 1.0)
+    optimizer = SGD(**clipping).build(schedule, variables)
+    optimizer.apply([keras.ops.convert_to_tensor([6.0, 8.0])] * 2, variables)
+    np.testing.assert_allclose([-np.asarray(variable) for variable in variables], expected, rtol=1e-5)
+
+
+def test_schedule_free_adamw_decays_as_in_the_paper() -> None:
+    """Without gradients, z -= lr * weight_decay * y; x averages z; y = 0.1 z + 0.9 x."""
+    variable = keras.Variable(np.ones(2))
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 1.0)
+    optimizer = ScheduleFreeAdamW(weight_decay=0.1).build(schedule, [variable])
+    z = x = y = 1.0
+    for step in range(1, 21):
+        optimizer.apply([keras.ops.zeros(2)], [variable])
+        z -= 0.5 * 0.1 * y
+        x += (z - x) / step
+        y = 0.1 * z + 0.9 * x
+        np.testing.assert_allclose(np.asarray(variable), [y, y], rtol=1e-4)
+
+
+def test_the_rate_factor_multiplies_any_schedule() -> None:
+    optimizer, _ = build(Adam(), scaled=True)
+    assert type(optimizer).__name__ == "Adam"
+    optimizer.rate_factor.assign(0.1)
+    assert float(optimizer.learning_rate) == pytest.approx(0.05)
+
+
+def reference_adabelief(gradients: list[float], lr: float, rectify: bool, amsgrad: bool) -> float:
+    """The paper's algorithm with plain numbers."""
+    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-14
+    weight = mean = variance = largest = 0.0
+    limit = 2 / (1 - beta_2) - 1
+    for step, gradient in enumerate(gradients, start=1):
+        mean = beta_1 * mean + (1 - beta_1) * gradient
+        variance = beta_2 * variance + (1 - beta_2) * (gradient - mean) ** 2 + epsilon
+        largest = max(largest, variance)
+        used = largest if amsgrad else variance
+        corrected = mean / (1 - beta_1**step)
+        adaptive = corrected / ((used / (1 - beta_2**step)) ** 0.5 + epsilon)
+        if rectify:
+            length = limit - 2 * step * beta_2**step / (1 - beta_2**step)
+            if length >= 5:
+                ratio = (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
+                adaptive *= ratio**0.5
+            else:
+                adaptive = corrected
+        weight -= lr * adaptive
+    return weight
+
+
+@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_adabelief_follows_the_paper(rectify: bool, amsgrad: bool) -> None:
+    gradients = [1.0, -0.5, 0.25, 2.0, 1.0, 0.5, -1.0, 0.7, 0.1, 0.3]
+    variable = keras.Variable(0.0)
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 10, 1.0)
+    optimizer = AdaBelief(rectify=rectify, amsgrad=amsgrad).build(schedule, [variable])
+    for gradient in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    assert float(variable) == pytest.approx(reference_adabelief(gradients, 0.01, rectify, amsgrad), rel=1e-3)
+
+
+def test_adabelief_is_restored_from_its_configuration() -> None:
+    original = KerasAdaBelief(0.1, beta_1=0.8, rectify=False, weight_decay=0.1)
+    assert KerasAdaBelief.from_config(original.get_config()).get_config() == original.get_config()

@@ -1,0 +1,426 @@
+"""Parameter trees: definition, flags, files, round trips."""
+
+from __future__ import annotations
+
+import abc
+import json
+import math
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfaip_like.errors import UsageError
+from tfaip_like.params import Params
+from tfaip_like.params.base import REQUIRED, with_defaults
+from tfaip_like.params.docs import field_docs
+from tfaip_like.params.flags import flag_settings, split_words
+from tfaip_like.params.help import completions, help_text, search_text, show_text
+from tfaip_like.params.store import read_values, write_params
+from tfaip_like.params.tree import Resolved, apply, changed_flags, check_tree, difference, file_settings, leaves
+from tfaip_like.params.values import decode, encode, format_words, parse
+
+
+class Color(Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+class Part(Params, abc.ABC):
+    """A part."""
+
+    @abc.abstractmethod
+    def size(self) -> int: ...
+
+
+class Small(Part):
+    """A small part."""
+
+    width: int = 3
+    """How wide."""
+
+    def size(self) -> int:
+        return self.width
+
+
+class Large(Part):
+    """A large part."""
+
+    widths: list[int] = [4, 5]
+    """How wide, layer by layer."""
+
+    inner: Part = Small()
+    """What is inside."""
+
+    def size(self) -> int:
+        return sum(self.widths)
+
+
+class Wide(Small):
+    width = 30
+
+
+class Root(Params):
+    """All kinds of parameters."""
+
+    flag: bool = False
+    """Yes or no."""
+
+    count: int = 1
+    """How many."""
+
+    rate: float = 0.5
+    """How fast."""
+
+    name: str = "x"
+    """What it is called."""
+
+    file: Path | None = None
+    """Where it is."""
+
+    color: Color = Color.RED
+    """Which color."""
+
+    kind: Literal["a", "b", 3] = "a"
+    """Which kind."""
+
+    pair: tuple[int, float] = (1, 2.0)
+    """Two numbers."""
+
+    many: tuple[int, ...] = ()
+    """Any number of numbers."""
+
+    names: list[str] = []
+    """Some names."""
+
+    weights: dict[str, float] = {}
+    """Weights by name."""
+
+    number_or_name: int | str = 1
+    """Either."""
+
+    part: Part = Small()
+    """A part."""
+
+    maybe: Part | None = None
+    """A part, perhaps."""
+
+    parts: list[Part] = []
+    """Several parts."""
+
+    named_parts: dict[str, Part] = {}
+    """Parts by name."""
+
+
+class Needs(Params):
+    """A required parameter."""
+
+    path: Path
+    """Where."""
+
+
+class Holder(Params):
+    """Leaves it open."""
+
+    needs: Needs = Needs()  # type: ignore[call-arg]
+
+
+def flags(*words: str, root: type[Params] = Root) -> Any:
+    _, given_flags = split_words(words)
+    tree = apply(Resolved(with_defaults(root)), flag_settings(given_flags)).tree
+    check_tree(tree)
+    return tree
+
+
+# Definition.
+
+
+def test_a_subclass_is_a_frozen_dataclass_with_keywords_only() -> None:
+    assert Root(count=3).count == 3
+    with pytest.raises(AttributeError):
+        Root().count = 4  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Root(3)  # type: ignore[misc]
+
+
+def test_lists_as_defaults_are_not_shared() -> None:
+    assert Large().widths is not Large().widths
+
+
+def test_a_default_without_a_type_changes_the_inherited_parameter() -> None:
+    assert Wide().width == 30
+    assert Wide(width=4).width == 4
+    assert Small().width == 3
+    assert field_docs(Wide)["width"] == "How wide."
+
+
+def test_a_new_value_without_a_type_is_an_error() -> None:
+    with pytest.raises(TypeError, match=r"Wrong.width has a value but no type.*`width: int = 3`"):
+
+        class Wrong(Params):
+            width = 3
+
+
+def test_constants_functions_and_properties_are_no_parameters() -> None:
+    class Fine(Params):
+        LIMIT = 3
+        _private = 4
+        width: int = 5
+
+        @property
+        def double(self) -> int:
+            return 2 * self.width
+
+    assert [leaf.flag for leaf in leaves(Fine())] == ["--width"]
+
+
+def test_a_parameter_without_a_default_is_required_at_the_end() -> None:
+    assert with_defaults(Needs).path is REQUIRED
+    assert flags("--needs.path", "x", root=Holder).needs.path == Path("x")
+    with pytest.raises(UsageError, match=r"--needs.path is required \(PATH\)"):
+        flags(root=Holder)
+
+
+def test_the_representation_shows_what_differs_from_the_defaults() -> None:
+    assert repr(Root(count=3, part=Large(inner=Wide()))) == "Root(count=3, part=Large(inner=Wide()))"
+
+
+# Flags.
+
+
+def test_flags_in_any_order_make_the_same_tree() -> None:
+    expected = Root(part=Large(widths=[1, 2], inner=Wide(width=7)))
+    words = [["--part.widths", "1", "2"], ["--part", "Large"], ["--part.inner.width", "7"], ["--part.inner", "Wide"]]
+    for order in (words, words[::-1], [words[i] for i in (2, 0, 3, 1)]):
+        assert flags(*(word for group in order for word in group)) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--flag", Root(flag=True)),
+        ("--flag true", Root(flag=True)),
+        ("--flag=no", Root()),
+        ("--count -3", Root(count=-3)),
+        ("--count 1e3", Root(count=1000)),
+        ("--rate -1e-3", Root(rate=-1e-3)),
+        ("--rate .5e1", Root(rate=5.0)),
+        ("--name=--strange", Root(name="--strange")),
+        ("--name=", Root(name="")),
+        ("--file a/b", Root(file=Path("a/b"))),
+        ("--file none", Root()),
+        ("--color BLUE", Root(color=Color.BLUE)),
+        ("--color b", Root(color=Color.BLUE)),
+        ("--kind 3", Root(kind=3)),
+        ("--pair 4 5", Root(pair=(4, 5.0))),
+        ("--many 4 5 6", Root(many=(4, 5, 6))),
+        ("--many", Root(many=())),
+        ("--many [7,8]", Root(many=(7, 8))),
+        ("--names a b", Root(names=["a", "b"])),
+        ("--weights a=1 b=2e-1", Root(weights={"a": 1.0, "b": 0.2})),
+        ("--weights.a 1", Root(weights={"a": 1.0})),
+        ("--number_or_name 7", Root(number_or_name=7)),
+        ("--number_or_name seven", Root(number_or_name="seven")),
+        ("--maybe Large --maybe.widths.1 9", Root(maybe=Large(widths=[4, 9]))),
+        ("--maybe none", Root()),
+        (
+            "--parts Small Large --parts.1.inner Wide --parts.0.width 8",
+            Root(parts=[Small(width=8), Large(inner=Wide())]),
+        ),
+        ("--named_parts a=Small --named_parts.a.width 6", Root(named_parts={"a": Small(width=6)})),
+        (f"--part {__name__}:Large", Root(part=Large())),
+    ],
+)
+def test_words_become_values(words: str, expected: Root) -> None:
+    assert flags(*words.split(" ")) == expected
+
+
+def test_a_flag_that_chooses_the_variant_again_keeps_its_values() -> None:
+    tree = Root(part=Small(width=8))
+    _, again = split_words(["--part", "Small"])
+    assert apply(Resolved(tree), flag_settings(again)).tree == tree
+
+
+def test_check_is_asked_once_all_values_are_known() -> None:
+    class Range(Params):
+        low: int = 0
+        high: int = 1
+
+        def check(self) -> None:
+            self.require(self.low < self.high, "low", "must be below high")
+
+    assert flags("--low", "5", "--high", "6", root=Range) == Range(low=5, high=6)
+    with pytest.raises(UsageError, match=r"--low 5: must be below high"):
+        flags("--low", "5", root=Range)
+
+
+def test_a_wrong_value_given_in_python_is_found_too() -> None:
+    with pytest.raises(UsageError, match="--count: expected an integer"):
+        check_tree(Root(count="three"))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--part: expected"):
+        check_tree(Root(part=Root()))  # type: ignore[arg-type]
+
+
+# Files.
+
+
+def test_flags_win_over_files_and_files_over_defaults(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("count: 5\nrate: 1e-4\npart: {class: Large, widths: [7]}\n")
+    values = read_values(tmp_path / "p.yaml")
+    resolved = apply(Resolved(Root()), file_settings(values, "p.yaml"))
+    resolved = apply(resolved, flag_settings(split_words(["--count", "6", "--part.inner", "Wide"])[1]))
+    assert resolved.tree == Root(count=6, rate=1e-4, part=Large(widths=[7], inner=Wide()))
+    shown = show_text(resolved)
+    assert "--count 6" in shown
+    origins = {line.split()[0]: line.split("# ")[1] for line in shown.splitlines()}
+    assert origins["--count"] == "flag"
+    assert origins["--rate"] == origins["--part"] == origins["--part.widths"] == "file p.yaml"
+    assert origins["--part.inner"] == "flag"
+    assert origins["--part.inner.width"] == origins["--name"] == "default"
+
+
+def test_a_flag_that_chooses_another_variant_starts_from_its_defaults() -> None:
+    resolved = apply(Resolved(Root()), file_settings({"part": {"class": "Large", "widths": [7]}}, "p.json"))
+    resolved = apply(resolved, flag_settings(split_words(["--part", "Small"])[1]))
+    assert resolved.tree == Root()
+    assert resolved.origins == {("part",): "flag"}
+
+
+def test_what_show_prints_can_be_typed() -> None:
+    tree = Root(count=3, part=Large(widths=[1]), names=["a", "b"], weights={"a": 1.0}, flag=True)
+    words = [word for line in show_text(Resolved(tree)).splitlines() for word in line.split("#")[0].split()]
+    assert flags(*words) == tree
+
+
+@given(st.data())
+def test_trees_survive_json_files_and_flags(data: st.DataObject) -> None:
+    text = st.text(st.characters(codec="utf-8"), max_size=8)
+    plain = st.text("abcxyz_./0", min_size=1, max_size=8)
+    numbers = st.floats(allow_nan=False)
+    small = st.builds(Small, width=st.integers())
+    part: Any = st.recursive(
+        small | st.builds(Wide, width=st.integers()),
+        lambda inner: st.builds(Large, widths=st.lists(st.integers(), max_size=3), inner=inner),
+        max_leaves=3,
+    )
+    tree = data.draw(
+        st.builds(
+            Root,
+            flag=st.booleans(),
+            count=st.integers(),
+            rate=numbers,
+            name=text,
+            file=st.none() | plain.map(Path),
+            color=st.sampled_from(Color),
+            kind=st.sampled_from(["a", "b", 3]),
+            pair=st.tuples(st.integers(), numbers),
+            many=st.lists(st.integers(), max_size=3).map(tuple),
+            names=st.lists(text, max_size=3),
+            weights=st.dictionaries(text, numbers, max_size=2),
+            number_or_name=st.integers() | plain,
+            part=part,
+            maybe=st.none() | part,
+            parts=st.lists(part, max_size=2),
+            named_parts=st.dictionaries(text, part, max_size=2),
+        )
+    )
+    assert Root.from_json(tree.to_json()) == tree
+    assert Root.from_dict(json.loads(json.dumps(tree.to_dict()))) == tree
+    assert apply(Resolved(Root()), file_settings(tree.to_dict(), "p.json")).tree == tree
+    check_tree(tree)
+
+
+@given(st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none())
+def test_what_is_formatted_as_words_is_parsed_as_the_same_value(value: Any) -> None:
+    tp = int | float | bool | None if not isinstance(value, bool) else bool
+    again = parse(tp, [format_words(tp, value)])
+    assert again == value
+    assert decode(tp, encode(tp, value)) == value
+
+
+def test_infinity_survives_json() -> None:
+    assert Root.from_json(Root(rate=math.inf).to_json()).rate == math.inf
+    json.loads(Root(rate=math.inf).to_json(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cuont": 3}, "Root has no parameter 'cuont'"),
+        ({"count": "x"}, "count: expected an integer, got 'x'"),
+        ({"count": True}, "count: expected an integer, got true"),
+        ({"count": None}, "count: expected INT, got null"),
+        ({"part": {"width": 3}}, 'part: "class" is missing; choose one of'),
+        ({"part": {"class": "os:system"}}, "part: os:system: there is no class 'system' of parameters in os"),
+        ({"part": {"class": "tfaip_like.settings:Device"}}, "part: tfaip_like.settings:Device is not a Part"),
+        ({"part": 3}, "part: expected an object|part: expected"),
+        ({"pair": [1]}, "pair: expected INT FLOAT"),
+    ],
+)
+def test_a_broken_file_is_refused_with_the_name_of_the_value(values: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Root.from_dict(values)
+
+
+def test_a_class_in_a_file_is_only_ever_a_class_of_parameters(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"part": {"class": "subprocess:Popen", "args": "touch x"}}')
+    with pytest.raises(UsageError, match="there is no class 'Popen' of parameters"):
+        apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.json"), "p.json"))
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    write_params(Root(count=3), tmp_path / "params.json")
+    assert Root.from_dict(read_values(tmp_path / "params.json")) == Root(count=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["params.json"]
+
+
+# Differences and help.
+
+
+def test_the_difference_of_two_trees_lists_flags() -> None:
+    assert difference(Root(), Root(count=2, part=Wide())) == [
+        ("--count", "1", "2"),
+        ("--part", "Small", "Wide"),
+        ("--part.width", "3", "30"),
+    ]
+    assert difference(Root(), Root()) == []
+    assert changed_flags(Root(rate=0.25)) == {"--rate": "0.25"}
+
+
+def test_help_has_every_flag_its_value_and_its_text() -> None:
+    text = help_text(Root(part=Large()))
+    for expected in (
+        "--count INT  [1]",
+        "How many.",
+        "--color RED | BLUE  [RED]",
+        "--pair INT FLOAT  [1 2.0]",
+        "--part Small | Wide | Large  [Large]",
+        "--part.widths INT ...  [4 5]",
+        "How wide, layer by layer.",
+        "--part.inner.width INT  [3]",
+    ):
+        assert expected in text
+
+
+def test_a_search_finds_flags_of_variants_that_are_not_chosen() -> None:
+    text = search_text(Root(), "layer")
+    assert "--part.widths INT ..." in text
+    assert "(with --part Large)" in text
+    assert "No flag" in search_text(Root(), "zebra")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--par"], ["--part", "--part.width", "--parts"]),
+        (["--part", "L"], ["Large"]),
+        (["--color", ""], ["RED", "BLUE"]),
+        (["--flag", "t"], ["true"]),
+        (["--count", "3", "--pai"], ["--pair"]),
+    ],
+)
+def test_completion_offers_flags_and_choices(words: list[str], expected: list[str]) -> None:
+    assert completions(Root(), words) == expected
