@@ -24,12 +24,11 @@ class Plateau:
     def after(self, value: float) -> None:
         """Takes the monitored value of a validation."""
         value *= self.sign
-        if self.cooling:
-            self.cooling -= 1
-            self.waited = 0
         if value < self.best - self.schedule.min_delta:
             self.best, self.waited = value, 0
-        elif not self.cooling:
+        elif self.cooling:
+            self.cooling -= 1
+        else:
             self.waited += 1
             if self.waited >= self.schedule.patience:
                 self._lower()

@@ -1,0 +1,406 @@
+"""What a training does and leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from small import Line, Noise, Points, small
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tfaip_like import ArraySource, Data, Mode, Model, Sample, Spec, Tensors, TrainingError, UsageError, ops, train
+from tfaip_like.optimizers import SGD
+from tfaip_like.params.store import read_values
+from tfaip_like.scenario import Scenario
+from tfaip_like.schedules import Constant, CosineDecay, ReduceOnPlateau
+from tfaip_like.settings import Trainer
+
+
+def weights(result: Any) -> list[np.ndarray[Any, Any]]:
+    return [np.asarray(weight) for weight in result.network.get_weights()]
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
+
+
+# What is left behind.
+
+
+def test_the_output_folder_has_everything_under_its_fixed_name(tmp_path: Path) -> None:
+    result = train(small(tmp_path / "run", trainer={"description": "a test"}))
+    folder = tmp_path / "run"
+    for name in (
+        "trainer_params.json",
+        "run.json",
+        "train.log",
+        "history.csv",
+        "summary.json",
+        "checkpoints/epoch_0003/state.json",
+        "best/model.keras",
+        "best/scenario_params.json",
+        "best/serve/saved_model.pb",
+        "export/model.keras",
+        "export/scenario_params.json",
+        "export/serve/saved_model.pb",
+    ):
+        assert (folder / name).is_file(), name
+    assert not list(folder.rglob(".*")), "something half written is left"
+    run = json.loads((folder / "run.json").read_text())
+    assert run["status"] == "done"
+    assert run["description"] == "a test"
+    assert run["random_seed"] == 7
+    assert run["scenario"] == "small:Small"
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert float(rows[-1]["val_loss"]) == result.history[-1]["val_loss"]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["best"]["epoch"] == result.best_epoch
+    assert summary["parameters"]["--trainer.description"] == "'a test'"
+    log = (folder / "train.log").read_text()
+    assert "epoch 3/3: loss" in log
+    assert "random seed 7" in log
+
+
+def test_the_parameters_of_a_run_make_the_same_scenario(tmp_path: Path) -> None:
+    scenario = small(tmp_path / "run", learning_rate=CosineDecay(alpha=0.5))
+    train(scenario)
+    assert type(scenario).from_dict(read_values(tmp_path / "run" / "trainer_params.json")) == scenario
+
+
+def test_tensorboard_finds_scalars_of_training_and_validation(tmp_path: Path) -> None:
+    result = train(small(tmp_path / "run"))
+    for name, tag in (("train", "loss"), ("train", "lr"), ("val", "loss"), ("val", "largest_error")):
+        events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / name))
+        events.Reload()
+        prefix = "val_" if name == "val" else ""
+        values = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert values == [(row["epoch"], pytest.approx(row[f"{prefix}{tag}"])) for row in result.history]
+
+
+def test_without_an_output_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train(small()).history[-1]["epoch"] == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    train(small(tmp_path / "run"))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with pytest.raises(UsageError, match="there is a run in this folder already"):
+        train(small(tmp_path / "run"))
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_a_run_that_failed_before_its_first_epoch_does_not_block_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        train(small(tmp_path / "run", model=Line(loss_weights={"wrong": 1.0})))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert "has no such loss" in (tmp_path / "run" / "train.log").read_text()
+    train(small(tmp_path / "run"))
+
+
+def test_only_the_latest_checkpoints_are_kept(tmp_path: Path) -> None:
+    train(small(tmp_path / "run", trainer={"epochs": 5, "keep_checkpoints": 2}))
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["epoch_0004", "epoch_0005"]
+
+
+# Exactness.
+
+
+def test_a_seed_makes_a_run_repeatable_bit_for_bit() -> None:
+    scenario = small(data=Points(processors=[Noise()]))
+    first, again = train(scenario), train(scenario)
+    assert same_bits(first, again)
+    untimed = [{k: v for k, v in row.items() if k not in ("seconds", "samples_per_second")} for row in first.history]
+    for row, expected in zip(again.history, untimed, strict=True):
+        assert {name: row[name] for name in expected} == expected
+    other = dataclasses.replace(scenario, trainer=dataclasses.replace(scenario.trainer, random_seed=8))
+    assert not same_bits(first, train(other))
+
+
+def test_a_run_without_a_seed_says_which_one_it_drew(tmp_path: Path) -> None:
+    first = train(small(tmp_path / "run", trainer={"random_seed": None}))
+    drawn = json.loads((tmp_path / "run" / "run.json").read_text())["random_seed"]
+    assert same_bits(first, train(small(trainer={"random_seed": drawn})))
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 12])
+def test_steps_per_execution_change_nothing_but_speed(at_once: int) -> None:
+    """100 samples in batches of 8 are 12 steps: 5 does not divide them."""
+    reference = train(small(trainer={"steps_per_execution": 7}))
+    result = train(small(trainer={"steps_per_execution": at_once}))
+    assert same_bits(reference, result)
+    assert [row["loss"] for row in result.history] == [row["loss"] for row in reference.history]
+
+
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_exactly_the_planned_steps_are_run(tmp_path: Path, at_once: int) -> None:
+    train(small(tmp_path / "run", trainer={"steps_per_execution": at_once, "samples_per_epoch": 60}))
+    for epoch in (1, 2, 3):
+        state = json.loads((tmp_path / "run" / "checkpoints" / f"epoch_{epoch:04d}" / "state.json").read_text())
+        assert state["steps"] == epoch * (60 // 8)
+
+
+def test_training_equals_plain_keras() -> None:
+    """The same data, weights and optimizer in a loop written by hand end with the same weights."""
+    result = train(
+        small(model=Line(dropout=0.0), train={"shuffle": False}, optimizer=SGD(), learning_rate=Constant(lr=0.1))
+    )
+    keras.utils.set_random_seed(7)
+    source = Points().source(Mode.TRAIN)
+    assert isinstance(source, ArraySource)
+    inputs = keras.Input((2,))
+    hidden = keras.layers.Dense(8, activation="relu")(inputs)
+    network = keras.Model(inputs, keras.layers.Dense(1)(hidden)[:, 0])
+    network.compile(keras.optimizers.SGD(0.1), "mse")
+    rows = np.arange(3 * 12 * 8) % 100
+    network.fit(source.inputs["x"][rows], source.targets["y"][rows], batch_size=8, shuffle=False, verbose=0)
+    for mine, theirs in zip(weights(result), network.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_epoch_values_are_averages_over_samples_also_with_a_smaller_last_batch() -> None:
+    """100 validation samples in batches of 32: the last has 4."""
+    result = train(small(trainer={"epochs": 1}))
+    source = Points().source(Mode.EVALUATE)
+    assert isinstance(source, ArraySource)
+    predicted = result.network.predict({"x": source.inputs["x"]}, verbose=0)["sum"]
+    error = np.abs(predicted - source.targets["y"])
+    row = result.history[0]
+    assert row["val_error"] == pytest.approx(error.mean(), rel=1e-4)
+    assert row["val_square"] == row["val_loss"] == pytest.approx((error**2).mean(), rel=1e-4)
+    assert row["val_largest_error"] == pytest.approx(error.max(), rel=1e-4)
+    assert row["val_count"] == 100
+
+
+def test_loss_weights_and_regularization_are_in_the_loss() -> None:
+    result = train(small(model=Line(loss_weights={"square": 2.0}, regularization=0.1), trainer={"epochs": 1}))
+    row = result.history[0]
+    penalty = 0.1 * float(np.sum(result.network.get_layer("hidden").kernel.numpy() ** 2))
+    assert row["val_loss"] == pytest.approx(2 * row["val_square"] + penalty, rel=1e-4)
+
+
+# Validation and best.
+
+
+def test_validation_every_n_epochs_and_after_the_last() -> None:
+    result = train(small(trainer={"epochs": 5, "val_every_n": 2}))
+    assert [row["epoch"] for row in result.history if "val_loss" in row] == [2, 4, 5]
+
+
+@pytest.mark.parametrize("changes", [{"data": Points(validation=False)}, {"trainer": {"val_every_n": 0}}])
+def test_without_validation_the_training_decides_what_is_best(tmp_path: Path, changes: dict[str, Any]) -> None:
+    result = train(small(tmp_path / "run", **changes))
+    assert not [name for row in result.history for name in row if name.startswith("val_")]
+    assert result.best_value == min(row["loss"] for row in result.history)
+    assert (tmp_path / "run" / "best" / "model.keras").exists()
+
+
+class MostError(Line):
+    """Thinks that errors are good."""
+
+    best = "val_error", "max"
+
+
+def test_the_model_chooses_what_is_best(tmp_path: Path) -> None:
+    result = train(small(tmp_path / "run", model=MostError(), trainer={"epochs": 4}))
+    values = [row["val_error"] for row in result.history]
+    assert result.best_value == max(values)
+    assert result.best_epoch == values.index(max(values)) + 1
+    kept = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
+    assert kept["epoch"] == result.best_epoch
+    best = keras.saving.load_model(tmp_path / "run" / "best" / "model.keras")
+    source = Points().source(Mode.EVALUATE)
+    assert isinstance(source, ArraySource)
+    error = np.abs(best.predict({"x": source.inputs["x"]}, verbose=0)["sum"] - source.targets["y"]).mean()
+    assert error == pytest.approx(max(values), rel=1e-4)
+
+
+def test_the_rate_falls_on_a_plateau() -> None:
+    schedule = ReduceOnPlateau(lr=1e-3, factor=0.5, patience=2, min_delta=10.0, min_lr=2e-4, cooldown=1)
+    result = train(small(learning_rate=schedule, trainer={"epochs": 13}))
+    rates = [row["lr"] for row in result.history]
+    # After the first, nothing improves by 10: two epochs of patience, then one that does not count, and so on.
+    assert rates == pytest.approx([1e-3] * 3 + [5e-4] * 3 + [2.5e-4] * 3 + [2e-4] * 4, rel=1e-4)
+
+
+# Stops.
+
+
+@pytest.mark.parametrize("at_once", [1, 12])
+def test_nan_stops_and_names_the_step(tmp_path: Path, at_once: int) -> None:
+    scenario = small(
+        tmp_path / "run",
+        data=Points(nan_at=42),
+        train={"shuffle": False},
+        trainer={"steps_per_execution": at_once},
+    )
+    with pytest.raises(TrainingError, match=r"\(square\): first at step 6 of epoch 1 \(step 6 of the run\)"):
+        train(scenario)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+# Networks.
+
+
+class Sequences(Data):
+    """Sequences of different lengths, and their sums."""
+
+    inputs = {"x": Spec((None, 1), padding=-1)}
+    targets = {"y": Spec(())}
+
+    def source(self, mode: Mode) -> Sequence[Sample]:
+        random = np.random.default_rng(3)
+        sequences = [random.random((length, 1), dtype="float32") for length in (3, 5, 2, 7, 4, 6, 1, 3)]
+        return [Sample({"x": x}, {"y": x.sum()}, meta={"length": len(x)}) for x in sequences]
+
+
+class Sums(Model):
+    """Adds what is not padding."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        valid = ops.cast(inputs["x"] >= 0, "float32")
+        return {
+            "sum": keras.layers.Dense(1)(ops.sum(inputs["x"] * valid, axis=1))[:, 0],
+            "length": ops.sum(valid, axis=(1, 2)),
+        }
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"square": (targets["y"] - outputs["sum"]) ** 2}
+
+
+def test_samples_of_different_lengths_are_padded() -> None:
+    scenario = small(data=Sequences(), model=Sums(), evaluator=None, train={"batch_size": 4}, val={"batch_size": 3})
+    result = train(scenario)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+
+
+class Repeat(Data):
+    """Sequences to be repeated."""
+
+    inputs = {"x": Spec((4,), "int32")}
+    targets = {"y": Spec((4,), "int32")}
+
+    def source(self, mode: Mode) -> Sequence[Sample]:
+        x = np.random.default_rng(mode is Mode.TRAIN).integers(1, 5, (64, 4))
+        return ArraySource({"x": x}, {"y": x})
+
+
+class Decoder(Model):
+    """Sees the right answer so far while it trains, and only its own in prediction."""
+
+    feed_targets = ("y",)
+
+    def build(self, inputs: Tensors) -> Tensors:
+        embed = keras.layers.Embedding(5, 8, name="embed")
+        code = keras.layers.Flatten(name="code")(embed(inputs["x"]))
+        before = ops.pad(inputs["y"][:, :-1], [(0, 0), (1, 0)])
+        both = ops.concatenate([ops.repeat(code[:, None], 4, axis=1), embed(before)], axis=-1)
+        return {"logits": keras.layers.Dense(5, name="choose")(both)}
+
+    def build_prediction(self, inputs: Tensors, trained: keras.Model) -> Tensors:
+        embed, choose = trained.get_layer("embed"), trained.get_layer("choose")
+        code = keras.layers.Flatten()(embed(inputs["x"]))
+        last = ops.zeros_like(inputs["x"][:, 0])
+        answers = []
+        for _ in range(4):
+            logits = choose(ops.concatenate([code, embed(last)], axis=-1))
+            last = ops.argmax(logits, axis=-1)
+            answers.append(last)
+        return {"answer": ops.stack(answers, axis=1)}
+
+    def extra_networks(self, trained: keras.Model) -> dict[str, keras.Model]:
+        return {"encoder": keras.Model({"x": trained.input["x"]}, {"code": trained.get_layer("code").output})}
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {
+            "ce": ops.mean(keras.losses.sparse_categorical_crossentropy(targets["y"], outputs["logits"], True), axis=1)
+        }
+
+
+def test_a_model_with_another_prediction_network_and_extra_networks(tmp_path: Path) -> None:
+    result = train(small(tmp_path / "run", data=Repeat(), model=Decoder(), evaluator=None))
+    assert [tensor.name for tensor in result.network.inputs] == ["x"]
+    export = tmp_path / "run" / "export"
+    x = np.array([[1, 2, 3, 4]], "int32")
+    exported = keras.saving.load_model(export / "model.keras").predict({"x": x}, verbose=0)["answer"]
+    assert np.array_equal(exported, result.network.predict({"x": x}, verbose=0)["answer"])
+    encoder = keras.saving.load_model(export / "additional" / "encoder" / "model.keras")
+    assert encoder.predict({"x": x}, verbose=0)["code"].shape == (1, 32)
+    assert (export / "additional" / "encoder" / "serve" / "saved_model.pb").exists()
+
+
+class Untrained(Line):
+    """Predicts with a layer that nothing trains."""
+
+    def build_prediction(self, inputs: Tensors, trained: keras.Model) -> Tensors:
+        return {"sum": keras.layers.Dense(1, name="new")(inputs["x"])}
+
+
+def test_a_prediction_network_with_untrained_weights_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"weights that are never trained \(new/kernel, new/bias\)"):
+        train(small(model=Untrained()))
+
+
+class NotForXla(Line):
+    """Uses an operation that XLA does not know."""
+
+    def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        import tensorflow as tf
+
+        ops_on_host = tf.numpy_function(lambda x: x, [outputs["sum"]], tf.float32)
+        return {"mean": tf.reshape(ops_on_host, [-1])[:1][0]}
+
+
+def test_a_model_that_xla_cannot_compile_trains_without(caplog: pytest.LogCaptureFixture) -> None:
+    result = train(small(model=NotForXla()))
+    assert len(result.history) == 3
+    assert "XLA cannot compile this model" in caplog.text
+
+
+def test_a_debugger_can_step_through_a_training() -> None:
+    seen = []
+
+    class Looks(Line):
+        def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+            seen.append(float(ops.sum(outputs["sum"])))  # only eager tensors have a value
+            return super().loss(inputs, targets, outputs)
+
+    train(small(model=Looks(), trainer={"force_eager": True, "epochs": 1}))
+    assert len(seen) == 1 + 12 + 4
+
+
+# The export without us.
+
+
+def test_an_export_predicts_the_same_in_a_process_with_tensorflow_alone(tmp_path: Path) -> None:
+    result = train(small(tmp_path / "run"))
+    x = np.random.default_rng(0).random((5, 2), dtype="float32")
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import sys, numpy as np, tensorflow as tf;"
+        f"model = tf.saved_model.load('{tmp_path}/run/export/serve');"
+        f"y = model.signatures['serving_default'](x=np.load('{tmp_path}/x.npy'))['sum'];"
+        f"np.save('{tmp_path}/y.npy', y); assert 'tfaip_like' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    expected = result.network.predict({"x": x}, verbose=0)["sum"]
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-6)
+
+
+def test_a_scenario_made_in_python_is_checked() -> None:
+    with pytest.raises(UsageError, match="there must be at least 1"):
+        train(small(trainer={"epochs": 0}))
+    with pytest.raises(UsageError, match="--data is required"):
+        train(Scenario(trainer=Trainer(epochs=1)))  # type: ignore[call-arg]
