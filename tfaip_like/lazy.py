@@ -57,7 +57,11 @@ def choose_backend(name: str) -> None:
 
 
 def start_backend() -> None:
-    """Imports Keras and its backend and makes a first tensor, with all that they print while they start."""
+    """Imports Keras and its backend and makes a first tensor, with all that they print while they start.
+
+    TensorFlow comes along on the other backends too: Keras needs it there to export.
+    """
+    importlib.import_module("tensorflow").constant(0)
     keras.ops.convert_to_numpy(keras.ops.zeros(()))
 
 

@@ -36,7 +36,7 @@ class Progress:
                 unit="step",
                 file=stream,
                 dynamic_ncols=True,
-                smoothing=0.02,
+                smoothing=0.1,
                 leave=False,
                 bar_format="{desc} {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}",
             )
@@ -45,7 +45,7 @@ class Progress:
         """Steps done in the whole run, the running epoch (from 1) and its mean loss so far."""
         if self._bar is not None:
             self._bar.set_description_str(f"epoch {epoch}/{self.epochs}", refresh=False)
-            self._bar.set_postfix_str(f", loss {loss:.4g}", refresh=False)
+            self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
             self._bar.update(done - self.done)
         elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()

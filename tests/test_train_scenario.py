@@ -1,0 +1,226 @@
+"""The command `train-scenario`, as a user runs it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Run
+
+COMMAND = str(Path(sys.executable).parent / "train-scenario")
+
+OWN_SCENARIO = '''
+"""My own numbers."""
+import numpy as np
+from tfaip_like import ArraySource, Data, Model, Scenario, Spec, keras
+
+class Numbers(Data):
+    inputs = {"x": Spec((2,))}
+    targets = {"y": Spec((1,))}
+    def source(self, mode):
+        x = np.random.default_rng(0).random((64, 2), dtype="float32")
+        return ArraySource({"x": x}, {"y": x.sum(axis=1, keepdims=True)})
+
+class Net(Model):
+    def build(self, inputs):
+        return {"y": keras.layers.Dense(1)(inputs["x"])}
+    def loss(self, inputs, targets, outputs):
+        return {"square": (targets["y"] - outputs["y"])[:, 0] ** 2}
+
+class Mine(Scenario):
+    data: Data = Numbers()
+    model: Model = Net()
+'''
+
+
+def test_help_of_a_scenario_loads_no_framework(run: Run) -> None:
+    code = (
+        "import sys; from tfaip_like.cli.train_scenario import train_scenario;"
+        "train_scenario(['scenarios.tutorial', '--help']);"
+        "loaded = {'tensorflow', 'keras', 'jax', 'torch', 'sklearn'} & set(sys.modules);"
+        "assert not loaded, loaded"
+    )
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "--data.name digits | mnist | fashion_mnist  [digits]" in done.stdout
+    assert "--model.graph MLP | CNN  [MLP]" in done.stdout
+
+
+def test_help_follows_the_chosen_variants_and_searches(run: Run) -> None:
+    assert "--model.graph.filters" in run(COMMAND, "scenarios.tutorial", "--model.graph", "CNN", "--help").stdout
+    found = run(COMMAND, "scenarios.tutorial", "--help", "clip").stdout
+    assert found.count("--") >= 3
+    assert "--trainer.epochs" not in found
+
+
+def test_show_prints_every_value_with_its_origin_and_stops(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("trainer:\n  epochs: 4\n")
+    done = run(COMMAND, "scenarios.minimal", "--params", tmp_path / "p.yaml", "--model.units", 8, "--show")
+    assert re.search(r"--trainer.epochs 4 +# file .*p.yaml\n", done.stdout)
+    assert re.search(r"--model.units 8 +# flag\n", done.stdout)
+    assert re.search(r"--train.batch_size 16 +# default\n", done.stdout)
+    assert done.stderr == ""
+
+
+def test_version_and_completion(run: Run) -> None:
+    assert re.fullmatch(r"train-scenario \d+\.\d+\.\d+\n", run(COMMAND, "--version").stdout)
+    for shell in ("bash", "zsh", "fish"):
+        assert "train-scenario" in run(COMMAND, "--completion", shell).stdout
+
+
+def test_bash_completes_flags_and_choices() -> None:
+    def complete(*words: str) -> list[str]:
+        array = " ".join(f"'{word}'" for word in words)
+        code = (
+            f"source <({COMMAND} --completion bash); COMP_WORDS=('{COMMAND}' {array}); COMP_CWORD={len(words)};"
+            "_tfaip_like_train_scenario; printf '%s\\n' \"${COMPREPLY[@]}\""
+        )
+        return subprocess.run(
+            ["bash", "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        ).stdout.split()
+
+    assert complete("scenarios.tutorial", "--model.gr") == ["--model.graph", "--model.graph.units"]
+    assert complete("scenarios.tutorial", "--model.graph", "C") == ["CNN"]
+    assert complete("scenarios.tutorial", "--model.graph", "CNN", "--model.graph.f") == ["--model.graph.filters"]
+    assert complete("scenarios.tutorial", "--sh") == ["--show"]
+
+
+@pytest.mark.parametrize("name", ["own/mine.py", "own/mine", "mine", "mine:Mine"])
+def test_a_scenario_of_ones_own_trains_by_path_and_by_name(name: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.py").write_text(OWN_SCENARIO)
+    folder = tmp_path if name.startswith("own") else tmp_path / "own"
+    done = run(COMMAND, name, "--trainer.epochs", 1, "--trainer.output_dir", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "run" / "run.json").read_text())["scenario"] == "mine:Mine"
+
+
+def test_a_parameter_file_of_a_run_is_enough_to_repeat_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_SCENARIO)
+    first = run(COMMAND, "mine", "--trainer.epochs", 2, "--trainer.output_dir", "a", cwd=tmp_path)
+    again = run(COMMAND, "--params", "a/trainer_params.json", "--trainer.output_dir", "b", cwd=tmp_path)
+    assert first.returncode == again.returncode == 0, again.stderr
+
+    def losses(folder: str) -> list[str]:
+        lines = (tmp_path / folder / "history.csv").read_text().splitlines()
+        return [line.split(",")[1] for line in lines]
+
+    assert losses("a") == losses("b")
+
+
+def test_output_is_plain_lines_without_a_terminal(run: Run) -> None:
+    done = run(COMMAND, "scenarios.minimal", "--trainer.epochs", 2)
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert not [line for line in lines if "\r" in line or "\x1b" in line]
+    assert [line for line in lines if line.startswith("epoch 2/2: loss ")]
+    assert len(lines) == 6, done.stderr  # nothing of the libraries in between
+
+
+def test_a_terminal_shows_a_bar_over_the_whole_run() -> None:
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [COMMAND, "scenarios.minimal", "--trainer.epochs", "40"]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=child, stderr=child, close_fds=True) as process:
+        os.close(child)
+        output = b""
+        while True:
+            ready, _, _ = select.select([parent], [], [], 60)
+            try:
+                chunk = os.read(parent, 65536) if ready else b""
+            except OSError:  # the terminal is gone
+                chunk = b""
+            if not chunk:
+                break
+            output += chunk
+    os.close(parent)
+    assert process.returncode == 0
+    shown = output.decode()
+    assert re.search(r"epoch \d+/40 +\d+%\|.*\| step \d+/3560, \d\d:\d\d left, loss [\d.]+", shown)
+    assert "epoch 40/40: loss" in shown
+
+
+def test_a_fault_in_the_users_code_shows_their_line_first(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_SCENARIO.replace("** 2}", "** undefined_name}"))
+    done = run(COMMAND, "mine", "--trainer.output_dir", "run", cwd=tmp_path)
+    assert done.returncode == 1
+    said = done.stderr[done.stderr.index("train-scenario: ") :].splitlines()
+    assert said[0] == f"train-scenario: {tmp_path}/mine.py, line 17, in loss"
+    assert said[1].strip().startswith('return {"square"')
+    assert said[2] == "NameError: name 'undefined_name' is not defined"
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
+    loud = run(COMMAND, "mine", cwd=tmp_path, environment={"TFAIP_LOG_LEVEL": "debug"})
+    assert "Traceback" in loud.stderr
+
+
+def start(*words: object, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [COMMAND, *map(str, words)], cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(f"epoch {epoch}/"):
+            return
+    raise AssertionError("the training ended")
+
+
+def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
+    process = start(
+        "scenarios.minimal", "--trainer.epochs", 5000, "--trainer.output_dir", tmp_path / "run", cwd=REPOSITORY
+    )
+    wait_for_epoch(process, 2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "train-scenario: stopped by SIGINT"
+    assert "Traceback" not in errors
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
+    epochs = len((tmp_path / "run" / "history.csv").read_text().splitlines()) - 1
+    assert (tmp_path / "run" / "checkpoints" / f"epoch_{epochs:04d}" / "state.json").exists()
+    assert not list((tmp_path / "run").rglob(".*new-*"))
+
+
+def test_ctrl_c_while_starting_ends_cleanly(tmp_path: Path) -> None:
+    for seconds in (0.1, 0.5, 1.5, 2.5):
+        process = start("scenarios.minimal", "--trainer.epochs", 5000, cwd=REPOSITORY)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode in (130, -signal.SIGINT), errors
+        assert "Traceback" not in errors or seconds < 0.3, errors
+
+
+def test_a_killed_training_leaves_complete_files(tmp_path: Path) -> None:
+    process = start(
+        "scenarios.minimal", "--trainer.epochs", 5000, "--trainer.output_dir", tmp_path / "run", cwd=REPOSITORY
+    )
+    wait_for_epoch(process, 4)
+    process.kill()
+    process.communicate()
+    json.loads((tmp_path / "run" / "run.json").read_text())
+    folders = list((tmp_path / "run" / "checkpoints").glob("epoch_*"))
+    assert folders
+    for folder in folders:
+        assert sorted(path.name for path in folder.iterdir()) == ["state.json", "variables.npz"]
+    assert (tmp_path / "run" / "best" / "model.keras").exists() or (tmp_path / "run" / ".best.previous").exists()
+
+
+def test_python_in_a_debugger_trains_by_a_plain_script(run: Run) -> None:
+    done = run(sys.executable, REPOSITORY / "scripts" / "train_scenario.py", "scenarios.minimal", "--trainer.epochs", 1)
+    assert done.returncode == 0, done.stderr
