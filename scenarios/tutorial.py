@@ -24,6 +24,7 @@ from tfaip_like import (
     Scenario,
     Spec,
     Tensors,
+    UsageError,
     keras,
 )
 
@@ -72,7 +73,10 @@ class Images(Data):
         return digits.images[chosen] / 16, digits.target[chosen]
 
     def _from_keras(self, mode: Mode) -> tuple[Any, Any]:
-        train, test = getattr(keras.datasets, self.name).load_data()
+        try:
+            train, test = getattr(keras.datasets, self.name).load_data()
+        except Exception as error:
+            raise UsageError(f"--data.name {self.name}: Keras could not download it: {error}") from error
         images, labels = test if mode is Mode.EVALUATE else train
         return images / 255, labels
 

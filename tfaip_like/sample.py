@@ -63,11 +63,16 @@ class Spec:
             want is not None and have != want for have, want in zip(array.shape, self.shape, strict=True)
         ):
             return f"has shape {_shape(array.shape)}, but its Spec says {_shape(self.shape)}"
-        if not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
+        return self.problem_with_values(array)
+
+    def problem_with_values(self, array: npt.NDArray[Any]) -> str | None:
+        """What is wrong with the type of values, or with their range; of one sample or of many."""
+        integers = np.issubdtype(array.dtype, np.integer) and np.issubdtype(self.dtype, np.integer)
+        if not integers and not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
             return f"has dtype {array.dtype}, which does not fit the {self.dtype} of its Spec"
-        if array.dtype != self.dtype and np.issubdtype(self.dtype, np.integer):
+        if integers and array.dtype != self.dtype and array.size:
             limits = np.iinfo(self.dtype)
-            if array.size and (array.min() < limits.min or array.max() > limits.max):
+            if array.min() < limits.min or array.max() > limits.max:
                 return f"has values that do not fit into the {self.dtype} of its Spec"
         return None
 

@@ -85,10 +85,11 @@ def fault_text(error: Exception) -> str:
     if not theirs:
         return f"a fault inside the program; please report it\n{whole}"
     last = theirs[-1]
-    text = f"{last.filename}, line {last.lineno}, in {last.name}\n    {last.line}\n{type(error).__name__}: {error}"
+    said = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+    text = f"{last.filename}, line {last.lineno}, in {last.name}\n    {last.line}\n{said}"
     if logging.getLogger("tfaip_like").isEnabledFor(logging.DEBUG):
         return f"{text}\n\n{whole}"
-    return f"{text}\n(TFAIP_LOG_LEVEL=debug prints the whole traceback; train.log has it too)"
+    return f"{text}\n(The whole traceback is in train.log; TFAIP_LOG_LEVEL=debug prints it.)"
 
 
 def _is_users(filename: str) -> bool:

@@ -33,17 +33,23 @@ class Samples:
         self.is_plain = isinstance(source, ArraySource) and not self.processors
         """Whether batches can be cut from arrays, without Python work per sample."""
         check_sample(self.sample(0, 0), self._place(0), data.inputs, data.targets)
+        if isinstance(source, ArraySource):
+            self._check_arrays(source)
 
     def __len__(self) -> int:
         return self.length
 
     def sample(self, index: int, data_pass: int) -> Sample:
         """The sample at an index as the network sees it in the given pass over the data."""
-        sample = self.source[index]
-        if self.processors:
-            random = np.random.default_rng((self.seed, data_pass, index))
-            for processor in self.processors:
-                sample = processor.process(sample, random)
+        try:
+            sample = self.source[index]
+            if self.processors:
+                random = np.random.default_rng((self.seed, data_pass, index))
+                for processor in self.processors:
+                    sample = processor.process(sample, random)
+        except Exception as error:
+            error.add_note(f"This was {self._place(index)}.")
+            raise
         return sample
 
     def batch(self, indices: npt.NDArray[np.int64], passes: npt.NDArray[np.int64]) -> Batch:
@@ -61,6 +67,13 @@ class Samples:
             for index, sample in zip(indices, samples, strict=True):
                 check_sample(sample, self._place(int(index)), self.data.inputs, self.data.targets)
             raise
+
+    def _check_arrays(self, source: ArraySource) -> None:
+        """All rows at once, because batches are cut from them without a further look."""
+        arrays, specs = {**source.inputs, **source.targets}, {**self.data.inputs, **self.data.targets}
+        for name, spec in specs.items():
+            if name in arrays and (problem := spec.problem_with_values(arrays[name])):
+                raise UsageError(f"{type(self.data).__name__}.source({self.mode}): {name!r} {problem}")
 
     def _cut(self, indices: npt.NDArray[np.int64]) -> Batch:
         assert isinstance(self.source, ArraySource)

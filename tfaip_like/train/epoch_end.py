@@ -48,7 +48,8 @@ class Validation:
 
     def __call__(self) -> dict[str, float]:
         """Named numbers, each with `val_` in front."""
-        logs = self.model.evaluate(self.feed, verbose=0, return_dict=True, callbacks=[self.every_step])
+        with self.feed.own_errors():
+            logs = self.model.evaluate(self.feed.data, verbose=0, return_dict=True, callbacks=[self.every_step])
         values = logged_values(logs)
         if self.evaluator is not None:
             values |= {name: float(value) for name, value in self.evaluator.evaluate(self._predicted()).items()}

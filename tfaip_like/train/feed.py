@@ -7,6 +7,8 @@ too many to find its end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -21,31 +23,49 @@ STACK = 64
 """Plain batches that are cut out of their arrays at once: one call of Python for so many steps."""
 
 
-def training_feed(batches: TrainBatches, current_epoch: Callable[[], int], prefetch: int) -> Any:
+@dataclass(frozen=True)
+class Feed:
+    """Batches for `fit` or `evaluate`."""
+
+    data: Any
+    """What Keras takes."""
+    errors: list[Exception] = field(default_factory=list)
+    """What was raised while batches were made."""
+
+    @contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """Raises what went wrong while batches were made as it was, not as TensorFlow retells it."""
+        try:
+            yield
+        except Exception:
+            if self.errors:
+                raise self.errors[0] from None
+            raise
+
+
+def training_feed(batches: TrainBatches, current_epoch: Callable[[], int], prefetch: int) -> Feed:
     """The training batches of one epoch after another; `current_epoch()` is asked when one begins."""
     steps = batches.steps_per_epoch
 
-    def epoch() -> Iterator[Batch]:
+    def one_by_one() -> Iterator[Batch]:
         first = current_epoch() * steps
         return (batches.batch(first + step) for step in range(steps))
 
+    def stacks() -> Iterator[Batch]:
+        first = current_epoch() * steps
+        return (batches.stacked(first + step, min(STACK, steps - step)) for step in range(0, steps, STACK))
+
     if keras.backend.backend() != "tensorflow":
-        return _Numbered(lambda step: batches.batch(current_epoch() * steps + step), steps)
-    if batches.samples.is_plain:
-
-        def stacks() -> Iterator[Batch]:
-            first = current_epoch() * steps
-            for step in range(0, steps, STACK):
-                yield batches.stacked(first + step, min(STACK, steps - step))
-
-        return _dataset(stacks, batches.samples, steps, prefetch, batches.batch_size, stacked=True)
-    return _dataset(epoch, batches.samples, steps, prefetch, batches.batch_size)
+        return Feed(_Numbered(lambda step: batches.batch(current_epoch() * steps + step), steps))
+    stacked = batches.samples.is_plain
+    make = stacks if stacked else one_by_one
+    return _dataset(make, batches.samples, steps, prefetch, batches.batch_size, stacked)
 
 
-def validation_feed(batches: ValBatches, prefetch: int) -> Any:
+def validation_feed(batches: ValBatches, prefetch: int) -> Feed:
     """The validation batches."""
     if keras.backend.backend() != "tensorflow":
-        return _Numbered(batches.batch, batches.steps)
+        return Feed(_Numbered(batches.batch, batches.steps))
     return _dataset(lambda: iter(batches), batches.samples, batches.steps, prefetch)
 
 
@@ -56,7 +76,7 @@ def _dataset(
     prefetch: int,
     batch_size: int | None = None,
     stacked: bool = False,
-) -> Any:
+) -> Feed:
     import tensorflow as tf
 
     leading = (None, batch_size) if stacked else (batch_size,)
@@ -64,14 +84,23 @@ def _dataset(
     def signature(specs: Mapping[str, Spec]) -> dict[str, tf.TensorSpec]:
         return {name: tf.TensorSpec((*leading, *spec.shape), spec.dtype) for name, spec in specs.items()}
 
+    errors: list[Exception] = []
+
+    def fed() -> Iterator[dict[str, Any]]:
+        try:
+            yield from (as_fed(batch) for batch in make())
+        except Exception as error:
+            errors.append(error)
+            raise
+
     dataset = tf.data.Dataset.from_generator(
-        lambda: (as_fed(batch) for batch in make()),
+        fed,
         output_signature={"inputs": signature(samples.data.inputs), "targets": signature(samples.data.targets)},
     )
     if stacked:
         dataset = dataset.unbatch()
     # Asserted, because Keras runs a step too many to find the end of a dataset of unknown length.
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(prefetch)
+    return Feed(dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(prefetch), errors)
 
 
 class _Numbered(keras.utils.PyDataset):

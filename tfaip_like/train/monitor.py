@@ -30,22 +30,21 @@ class Best:
         What an evaluator returns is known only after the first validation; see `value_in`.
         """
         logged = [*measured, *(f"val_{name}" for name in measured if has_validation)]
-        name = self._name(has_validation)
+        name = self.name(has_validation)
         if name not in logged and not (has_evaluator and has_validation and name.startswith("val_")):
             raise UsageError(f"the model finds its best epoch by {name!r}, but only {', '.join(logged)} are measured")
 
-    def _name(self, has_validation: bool) -> str:
+    def name(self, has_validation: bool) -> str:
+        """The number that is compared; without validation data, training stands in for `val_NAME`."""
         return self.monitor if has_validation else self.monitor.removeprefix("val_")
 
     def value_in(self, row: Mapping[str, float], has_validation: bool) -> float | None:
         """The monitored number of an epoch; None if it was not validated.
 
-        Without validation data at all, the same number of training stands in for `val_NAME`.
-
         Raises:
             UsageError: when nothing of this name is ever logged.
         """
-        name = self._name(has_validation)
+        name = self.name(has_validation)
         if name in row:
             return row[name]
         validated = any(logged.startswith("val_") for logged in row)

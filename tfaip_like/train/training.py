@@ -120,7 +120,8 @@ class _Training:
         callbacks = [self.every_step, EveryEpoch(self.epoch_end)]
         arguments = {"epochs": self.scenario.trainer.epochs, "verbose": 0, "shuffle": False}
         try:
-            self.model.fit(feed, callbacks=callbacks, **arguments)
+            with feed.own_errors():
+                self.model.fit(feed.data, callbacks=callbacks, **arguments)
         except Exception as error:
             if self.scenario.trainer.jit_compile or not is_unsupported_by_xla(error) or self.optimizer.iterations > 0:
                 raise
@@ -129,7 +130,8 @@ class _Training:
             )
             trainer = dataclasses.replace(self.scenario.trainer, jit_compile=False)
             compile_model(self.model, self.optimizer, trainer, self.batches)
-            self.model.fit(feed, callbacks=callbacks, **arguments)
+            with feed.own_errors():
+                self.model.fit(feed.data, callbacks=callbacks, **arguments)
 
     def _log_plan(self) -> None:
         trainable = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
@@ -144,7 +146,7 @@ class _Training:
         )
 
     def _write_summary(self, result: TrainResult) -> None:
-        monitor = self.epoch_end.best.monitor
+        monitor = self.epoch_end.best.name(has_validation=self.epoch_end.validate is not None)
         if result.best_epoch is not None:
             logger.info("best epoch %d: %s %.4g", result.best_epoch, monitor, result.best_value)
         if self.folder is None:
