@@ -10,13 +10,12 @@ from typing import cast
 from tfaip_like.cli.command import print_version
 from tfaip_like.cli.completion import completion_script
 from tfaip_like.errors import UsageError
-from tfaip_like.params.base import CLASS_KEY, class_tag, with_defaults
+from tfaip_like.params.base import CLASS_KEY, Json, class_tag, with_defaults
 from tfaip_like.params.docs import summary
 from tfaip_like.params.flags import Flag, flag_settings, split_words
 from tfaip_like.params.help import completions, help_text, search_text, show_text
 from tfaip_like.params.store import read_values
 from tfaip_like.params.tree import Resolved, apply, check_tree, file_settings
-from tfaip_like.params.values import Json
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario
 

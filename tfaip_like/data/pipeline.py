@@ -33,7 +33,7 @@ class Samples:
         self.is_plain = isinstance(source, ArraySource) and not self.processors
         """Whether batches can be cut from arrays, without Python work per sample."""
         check_sample(self.sample(0, 0), self._place(0), data.inputs, data.targets)
-        if isinstance(source, ArraySource):
+        if isinstance(source, ArraySource) and self.is_plain:
             self._check_arrays(source)
 
     def __len__(self) -> int:

@@ -8,15 +8,15 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from tfaip_like.params.base import Params
+from tfaip_like.params.base import ParamsBase
 
 
 @cache
-def field_docs(cls: type[Params]) -> dict[str, str]:
+def field_docs(cls: type[ParamsBase]) -> dict[str, str]:
     """Name -> help of the parameters of a class and its bases; the nearest text wins."""
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        if isinstance(base, type) and issubclass(base, Params) and base is not Params:
+        if isinstance(base, type) and issubclass(base, ParamsBase) and base is not ParamsBase:
             docs |= _docs_written_in(base)
     return docs
 
@@ -29,7 +29,7 @@ def summary(cls: type) -> str:
     return " ".join(inspect.cleandoc(own).split("\n\n")[0].split())
 
 
-def _docs_written_in(cls: type[Params]) -> dict[str, str]:
+def _docs_written_in(cls: type[ParamsBase]) -> dict[str, str]:
     module = sys.modules.get(cls.__module__)
     source = getattr(module, "__file__", None)
     definition = _class_definitions(source).get(cls.__qualname__) if source else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tfaip_like.params.base import REQUIRED, Params, with_defaults
+from tfaip_like.params.base import REQUIRED, ParamsBase, with_defaults
 from tfaip_like.params.docs import field_docs, summary
 from tfaip_like.params.suggest import other_variants
 from tfaip_like.params.tree import Leaf, Path, Resolved, leaves
@@ -19,7 +19,7 @@ from tfaip_like.params.variants import variants
 INDENT = "      "
 
 
-def help_text(tree: Params) -> str:
+def help_text(tree: ParamsBase) -> str:
     """All flags of a tree in groups: its own plain ones first, then one group per part."""
     groups: dict[str, list[Leaf]] = {}
     for leaf in leaves(tree):
@@ -30,7 +30,7 @@ def help_text(tree: Params) -> str:
 
 def _group(name: str, group: list[Leaf]) -> str:
     leaf = group[0]
-    title = summary(type(leaf.value)) if isinstance(leaf.value, Params) else ""
+    title = summary(type(leaf.value)) if isinstance(leaf.value, ParamsBase) else ""
     lines = [f"{name}: {field_docs(leaf.owner).get(name) or title}"] if name else []
     lines += [text for leaf in group if not _has_nothing_to_choose(leaf) for text in _flag_help(leaf)]
     return "\n".join(lines)
@@ -38,10 +38,10 @@ def _group(name: str, group: list[Leaf]) -> str:
 
 def _has_nothing_to_choose(leaf: Leaf) -> bool:
     """A part of the tree that only ever has one class needs no flag of its own."""
-    return leaf.is_variant and len(_choices(leaf)) == 1 and isinstance(leaf.value, Params)
+    return leaf.is_variant and len(_choices(leaf)) == 1 and isinstance(leaf.value, ParamsBase)
 
 
-def _choices(leaf: Leaf) -> dict[str, type[Params]]:
+def _choices(leaf: Leaf) -> dict[str, type[ParamsBase]]:
     item_type = sequence_of(leaf.type)
     return variants(*params_bases(item_type if item_type is not None else leaf.type))
 
@@ -53,7 +53,7 @@ def _flag_help(leaf: Leaf) -> list[str]:
     text = field_docs(leaf.owner).get(leaf.path[-1], "")
     if leaf.is_variant and len(leaf.path) == 1:
         text = ""  # it stands in the title of the group
-    if isinstance(leaf.value, Params) and len(_choices(leaf)) > 1:
+    if isinstance(leaf.value, ParamsBase) and len(_choices(leaf)) > 1:
         text = f"{text} {leaf.flag} NAME --help shows the flags of another choice.".strip()
         chosen = summary(type(leaf.value))
         text = f"{text} {type(leaf.value).__name__}: {chosen}" if chosen else text
@@ -80,7 +80,7 @@ class Match:
     """The flag that chooses the variant it belongs to, unless that is chosen already."""
 
 
-def search(tree: Params, word: str) -> list[Match]:
+def search(tree: ParamsBase, word: str) -> list[Match]:
     """The flags whose name, choices or text contain `word`, also those of other variants."""
     found = [Match(leaf, None) for leaf in leaves(tree)]
     for path, cls, _ in other_variants(tree):
@@ -89,7 +89,7 @@ def search(tree: Params, word: str) -> list[Match]:
     return [match for match in found if not _has_nothing_to_choose(match.leaf) and wanted in _searched(match)]
 
 
-def _leaves_of(cls: type[Params], path: Path) -> Iterator[Leaf]:
+def _leaves_of(cls: type[ParamsBase], path: Path) -> Iterator[Leaf]:
     return leaves(with_defaults(cls), path)
 
 
@@ -98,7 +98,7 @@ def _searched(match: Match) -> str:
     return f"{leaf.flag} {describe(leaf.type)} {field_docs(leaf.owner).get(leaf.path[-1], '')}".lower()
 
 
-def search_text(tree: Params, word: str) -> str:
+def search_text(tree: ParamsBase, word: str) -> str:
     """What `--help WORD` prints."""
     matches = search(tree, word)
     if not matches:
@@ -143,7 +143,7 @@ def _origin(origins: Mapping[Path, str], path: Path) -> str:
 # Completion.
 
 
-def completions(tree: Params, words: list[str]) -> list[str]:
+def completions(tree: ParamsBase, words: list[str]) -> list[str]:
     """What can stand in place of the last of `words`: flags, or the choices of the flag before it."""
     last = words[-1] if words else ""
     flag = next((word for word in reversed(words[:-1]) if word.startswith("--")), None)

@@ -8,11 +8,10 @@ from typing import cast
 
 from tfaip_like.errors import UsageError
 from tfaip_like.files import write_text
-from tfaip_like.params.base import Params
-from tfaip_like.params.values import Json
+from tfaip_like.params.base import Json, ParamsBase
 
 
-def write_params(params: Params, path: Path) -> None:
+def write_params(params: ParamsBase, path: Path) -> None:
     """Writes a whole tree as JSON; a file of that name is replaced at once or not at all."""
     write_text(path, json.dumps(params.to_dict(), indent=2, ensure_ascii=False) + "\n")
 

@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from tfaip_like.params.base import Params, field_types, with_defaults
+from tfaip_like.params.base import ParamsBase, field_types, with_defaults
 from tfaip_like.params.types import describe, params_bases, sequence_of
 from tfaip_like.params.variants import variants
 
 Path = tuple[str, ...]
 
 
-def suggest_flag(root: Params, path: Path) -> str:
+def suggest_flag(root: ParamsBase, path: Path) -> str:
     """What to tell a person who typed the flag `path`, which `root` does not have."""
     if owner := _variant_that_has(root, path):
         flag, name, current = owner
@@ -38,25 +38,25 @@ def suggest_flag(root: Params, path: Path) -> str:
     return "there is no such flag; --help lists them, --help WORD searches them"
 
 
-def all_flags(root: Params, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def all_flags(root: ParamsBase, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """The flags of a tree as it is, with their types: those of the chosen variants only."""
     for name, tp in field_types(type(root)).items():
         here = (*path, name)
         yield here, tp
         value = getattr(root, name)
-        if isinstance(value, Params):
+        if isinstance(value, ParamsBase):
             yield from all_flags(value, here)
         elif isinstance(value, (list, tuple)):
             for index, item in enumerate(value):
-                if isinstance(item, Params):
+                if isinstance(item, ParamsBase):
                     yield from all_flags(item, (*here, str(index)))
         elif isinstance(value, dict):
             for key, item in value.items():
-                if isinstance(item, Params):
+                if isinstance(item, ParamsBase):
                     yield from all_flags(item, (*here, str(key)))
 
 
-def other_variants(root: Params, path: Path = ()) -> Iterator[tuple[Path, type[Params], Any]]:
+def other_variants(root: ParamsBase, path: Path = ()) -> Iterator[tuple[Path, type[ParamsBase], Any]]:
     """The variants that could stand in a tree but do not: their path, class, and what stands there."""
     for here, tp in all_flags(root, path):
         value = _value_at(root, here[len(path) :])
@@ -65,22 +65,22 @@ def other_variants(root: Params, path: Path = ()) -> Iterator[tuple[Path, type[P
                 yield here, cls, value
 
 
-def _variant_that_has(root: Params, path: Path) -> tuple[str, str, str] | None:
+def _variant_that_has(root: ParamsBase, path: Path) -> tuple[str, str, str] | None:
     for here, cls, value in other_variants(root):
         rest = path[len(here) :]
         if path[: len(here)] == here and rest:
             candidate = with_defaults(cls)
             if any(rest == known for known, _ in all_flags(candidate)) and not _is_plain_part(value, rest):
-                current = type(value).__name__ if isinstance(value, Params) else str(value).lower()
+                current = type(value).__name__ if isinstance(value, ParamsBase) else str(value).lower()
                 return f"--{'.'.join(here)}", cls.__name__, current
     return None
 
 
 def _is_plain_part(value: Any, rest: Path) -> bool:
-    return isinstance(value, Params) and rest[0] in field_types(type(value)) and len(rest) == 1
+    return isinstance(value, ParamsBase) and rest[0] in field_types(type(value)) and len(rest) == 1
 
 
-def _type_at(root: Params, path: Path) -> Any:
+def _type_at(root: ParamsBase, path: Path) -> Any:
     return next((tp for known, tp in all_flags(root) if known == path and sequence_of(tp) is None), None)
 
 

@@ -17,14 +17,15 @@ from tfaip_like.params.base import (
     CLASS_KEY,
     REQUIRED,
     FieldError,
-    Params,
+    Json,
+    ParamsBase,
     field_types,
     nested,
     with_defaults,
 )
 from tfaip_like.params.suggest import suggest_flag
 from tfaip_like.params.types import check_supported, describe, dict_of, is_optional, params_bases, sequence_of
-from tfaip_like.params.values import Json, check_type, decode, format_words, parse
+from tfaip_like.params.values import check_type, decode, format_words, parse
 from tfaip_like.params.variants import find_variant, is_abstract, variants
 
 Path = tuple[str, ...]
@@ -67,7 +68,7 @@ class Node:
 class Resolved:
     """A tree and, for each of its paths that was set, where the value came from."""
 
-    tree: Params
+    tree: ParamsBase
     origins: Mapping[Path, str] = field(default_factory=dict)
 
 
@@ -85,11 +86,11 @@ def apply(resolved: Resolved, settings: Node) -> Resolved:
 
 
 class _Applier:
-    def __init__(self, root: Params, origins: dict[Path, str]):
+    def __init__(self, root: ParamsBase, origins: dict[Path, str]):
         self.root = root
         self.origins = origins
 
-    def params(self, current: Params, node: Node, path: Path) -> Params:
+    def params(self, current: ParamsBase, node: Node, path: Path) -> ParamsBase:
         """`current` with the settings of its fields."""
         types = field_types(type(current))
         changes = {}
@@ -115,7 +116,7 @@ class _Applier:
             current = self.items(tp, item_type, current, node, path)
         return current
 
-    def variant(self, tp: Any, bases: tuple[type[Params], ...], current: Any, node: Node, path: Path) -> Any:
+    def variant(self, tp: Any, bases: tuple[type[ParamsBase], ...], current: Any, node: Node, path: Path) -> Any:
         if node.setting is not None:
             cls = self._chosen(tp, bases, node.setting)
             self._set_origin(path, node.setting)
@@ -126,7 +127,7 @@ class _Applier:
                 current = with_defaults(cls)
         if not node.children:
             return current
-        if not isinstance(current, Params):
+        if not isinstance(current, ParamsBase):
             if len(bases) > 1 or is_abstract(bases[0]):
                 where = node.any_setting().where
                 choices = ", ".join(variants(*bases)) or "module:Class"
@@ -192,7 +193,7 @@ class _Applier:
                 raise UsageError(f"{given}: {_flag(path)} has no item {key!r} (items: {valid})")
             yield int(key), child
 
-    def _chosen(self, tp: Any, bases: tuple[type[Params], ...], setting: Setting) -> type[Params] | None:
+    def _chosen(self, tp: Any, bases: tuple[type[ParamsBase], ...], setting: Setting) -> type[ParamsBase] | None:
         """The class that a setting of a variant names, or None."""
         words = setting.words if setting.words is not None else [str(setting.json)]
         if len(words) == 1 and words[0].lower() == "none" and is_optional(tp):
@@ -250,7 +251,7 @@ def file_settings(values: Json, file: str) -> Node:
     return _spread(Node(Setting(origin=f"file {file}", where=f"{file}:", json=values)))
 
 
-def check_tree(tree: Params) -> None:
+def check_tree(tree: ParamsBase) -> None:
     """Checks every value of a finished tree: required, of its type, and accepted by its class.
 
     Raises:
@@ -282,7 +283,7 @@ class Leaf:
     path: Path
     type: Any
     value: Any
-    owner: type[Params]
+    owner: type[ParamsBase]
 
     @property
     def flag(self) -> str:
@@ -291,22 +292,22 @@ class Leaf:
     @property
     def is_variant(self) -> bool:
         """Whether its value is itself a tree of parameters."""
-        return isinstance(self.value, Params) or bool(params_bases(self.type))
+        return isinstance(self.value, ParamsBase) or bool(params_bases(self.type))
 
 
-def leaves(tree: Params, path: Path = ()) -> Iterator[Leaf]:
+def leaves(tree: ParamsBase, path: Path = ()) -> Iterator[Leaf]:
     """Every parameter of a tree with its current value; a variant comes before its parts."""
     for name, tp in field_types(type(tree)).items():
         value = getattr(tree, name)
         here = (*path, name)
         yield Leaf(here, tp, value, type(tree))
         for part, part_value in _parts(value):
-            if isinstance(part_value, Params):
+            if isinstance(part_value, ParamsBase):
                 yield from leaves(part_value, (*here, *part))
 
 
 def _parts(value: Any) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, Params):
+    if isinstance(value, ParamsBase):
         yield (), value
     elif isinstance(value, (list, tuple)):
         yield from (((str(index),), item) for index, item in enumerate(value))
@@ -314,7 +315,7 @@ def _parts(value: Any) -> Iterator[tuple[Path, Any]]:
         yield from (((str(key),), item) for key, item in value.items())
 
 
-def difference(old: Params, new: Params) -> list[tuple[str, str, str]]:
+def difference(old: ParamsBase, new: ParamsBase) -> list[tuple[str, str, str]]:
     """The flags whose values differ, with the old and the new value as words (`-` where it has none)."""
     before, after = ({leaf.flag: format_words(leaf.type, leaf.value) for leaf in leaves(tree)} for tree in (old, new))
     flags = [*before, *(flag for flag in after if flag not in before)]
@@ -322,7 +323,7 @@ def difference(old: Params, new: Params) -> list[tuple[str, str, str]]:
     return [change for change in changes if change[1] != change[2]]
 
 
-def changed_flags(tree: Params) -> dict[str, str]:
+def changed_flags(tree: ParamsBase) -> dict[str, str]:
     """The flags whose values are not the defaults of the root's class, with those values as words."""
     return {flag: new for flag, _, new in difference(with_defaults(type(tree)), tree)}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from tfaip_like.errors import article
-from tfaip_like.params.base import Params
+from tfaip_like.params.base import ParamsBase
 from tfaip_like.params.variants import variants
 
 SEQUENCES = {list: list, tuple: tuple, set: set, frozenset: frozenset, Sequence: list}
@@ -25,9 +25,9 @@ def is_optional(tp: Any) -> bool:
     return NONE in members(tp)
 
 
-def params_bases(tp: Any) -> tuple[type[Params], ...]:
+def params_bases(tp: Any) -> tuple[type[ParamsBase], ...]:
     """The `Params` classes among the alternatives of a type: a field that holds variants."""
-    return tuple(member for member in members(tp) if is_class(member, Params))
+    return tuple(member for member in members(tp) if is_class(member, ParamsBase))
 
 
 def sequence_of(tp: Any) -> Any | None:
@@ -63,7 +63,7 @@ def _describe(tp: Any) -> str:
         return "true | false"
     if is_class(tp, Enum):
         return " | ".join(tp.__members__)
-    if is_class(tp, Params):
+    if is_class(tp, ParamsBase):
         return " | ".join(variants(tp)) or "module:Class"
     origin = get_origin(tp)
     if origin is Literal:
@@ -86,7 +86,7 @@ def choices(tp: Any) -> list[str]:
     """The words that can stand for a value, where there are only so many."""
     words: list[str] = []
     for member in members(tp):
-        if is_class(member, Params):
+        if is_class(member, ParamsBase):
             words += variants(member)
         elif is_class(member, Enum) or get_origin(member) is Literal or member in (bool, NONE):
             words += _describe(member).split(" | ")
@@ -98,7 +98,7 @@ def choices(tp: Any) -> list[str]:
 def check_supported(tp: Any) -> None:
     """Raises `TypeError` for a type that no value can be read into."""
     for member in members(tp):
-        if is_class(member, (bool, int, float, str, Path, NONE, Enum, Params)) or get_origin(member) is Literal:
+        if is_class(member, (bool, int, float, str, Path, NONE, Enum, ParamsBase)) or get_origin(member) is Literal:
             continue
         args = tuple(arg for arg in get_args(member) if arg is not Ellipsis)
         if get_origin(member) is dict and args and args[0] is not str:
@@ -119,7 +119,7 @@ def noun(tp: Any) -> str:
         return names[tp]
     if is_class(tp, Enum) or get_origin(tp) is Literal:
         return "one of " + describe(tp).replace(" | ", ", ")
-    if is_class(tp, Params):
+    if is_class(tp, ParamsBase):
         return article(tp.__name__)
     return describe(tp)
 

@@ -11,10 +11,10 @@ import math
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from tfaip_like.errors import UsageError
-from tfaip_like.params.base import CLASS_KEY, REQUIRED, Params, default_of, field_types
+from tfaip_like.params.base import CLASS_KEY, REQUIRED, Json, ParamsBase, default_of, field_types
 from tfaip_like.params.types import (
     NONE,
     SEQUENCES,
@@ -30,8 +30,6 @@ from tfaip_like.params.types import (
     takes_many_words,
 )
 from tfaip_like.params.variants import find_variant, is_abstract, variants
-
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
@@ -199,7 +197,7 @@ def _decode(tp: Any, value: Json) -> Any:
     raise ValueError(f"expected {noun(tp)}, got {json.dumps(value)}")
 
 
-def decode_params(bases: tuple[type[Params], ...], value: Json) -> Params:
+def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBase:
     """The `Params` of a JSON object; its class is the only base or what the key `class` names.
 
     Raises:
@@ -230,7 +228,7 @@ def decode_params(bases: tuple[type[Params], ...], value: Json) -> Params:
 
 def encode(tp: Any, value: Any) -> Json:
     """The JSON value from which `decode` makes an equal value."""
-    if isinstance(value, Params):
+    if isinstance(value, ParamsBase):
         declared = params_bases(tp)
         encoded = value.to_dict()
         if declared == (type(value),):
@@ -257,7 +255,7 @@ def encode(tp: Any, value: Any) -> Json:
 
 def format_words(tp: Any, value: Any) -> str:
     """The words that `parse` reads as `value`, for help and messages."""
-    if isinstance(value, Params):
+    if isinstance(value, ParamsBase):
         return type(value).__name__
     if value is None or isinstance(value, bool):
         return str(value).lower()
@@ -275,9 +273,9 @@ def format_words(tp: Any, value: Any) -> str:
 
 def check_type(tp: Any, value: Any) -> None:
     """Raises `ValueError` for a value in a tree made in Python that its type does not allow."""
-    if value is not REQUIRED and not isinstance(value, Params):
+    if value is not REQUIRED and not isinstance(value, ParamsBase):
         decode(tp, encode(tp, value))
-    elif isinstance(value, Params) and not isinstance(value, params_bases(tp)):
+    elif isinstance(value, ParamsBase) and not isinstance(value, params_bases(tp)):
         raise ValueError(f"expected {describe(tp)}, got {type(value).__name__}")
 
 

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 
 from tfaip_like.errors import UsageError, article
-from tfaip_like.params.base import Params, class_tag
+from tfaip_like.params.base import ParamsBase, class_tag
 
 
 def is_abstract(cls: type) -> bool:
@@ -17,7 +17,7 @@ def is_abstract(cls: type) -> bool:
     return inspect.isabstract(cls) or abc.ABC in cls.__bases__ or cls.__name__.startswith("_")
 
 
-def variants(*bases: type[Params]) -> dict[str, type[Params]]:
+def variants(*bases: type[ParamsBase]) -> dict[str, type[ParamsBase]]:
     """The choices for a field of these types, by the name that is typed.
 
     That is the class name; where two choices share it, both are listed as `module:Class`.
@@ -27,7 +27,7 @@ def variants(*bases: type[Params]) -> dict[str, type[Params]]:
     return {(cls.__name__ if names.count(cls.__name__) == 1 else tag): cls for tag, cls in found.items()}
 
 
-def find_variant(bases: Sequence[type[Params]], name: str) -> type[Params]:
+def find_variant(bases: Sequence[type[ParamsBase]], name: str) -> type[ParamsBase]:
     """The variant called `name`: a class name, or `module:Class`, which is imported.
 
     Raises:
@@ -50,7 +50,7 @@ def find_variant(bases: Sequence[type[Params]], name: str) -> type[Params]:
     raise UsageError(f"there is no {_names(bases)} called {name!r}{_nearest(name, choices)}")
 
 
-def _import_class(tag: str) -> type[Params]:
+def _import_class(tag: str) -> type[ParamsBase]:
     module_name, _, class_name = tag.partition(":")
     try:
         found: object = importlib.import_module(module_name)
@@ -61,22 +61,22 @@ def _import_class(tag: str) -> type[Params]:
     for part in class_name.split("."):
         found = getattr(found, part, None)
     # Only parameters are ever made from a name in a file: nothing else that a module holds.
-    if not (isinstance(found, type) and issubclass(found, Params)):
+    if not (isinstance(found, type) and issubclass(found, ParamsBase)):
         raise UsageError(f"{tag}: there is no class {class_name!r} of parameters in {module_name}")
     return found
 
 
-def _with_subclasses(cls: type[Params]) -> Iterator[type[Params]]:
+def _with_subclasses(cls: type[ParamsBase]) -> Iterator[type[ParamsBase]]:
     yield cls
     for subclass in cls.__subclasses__():
         yield from _with_subclasses(subclass)
 
 
-def _names(bases: Sequence[type[Params]]) -> str:
+def _names(bases: Sequence[type[ParamsBase]]) -> str:
     return " or ".join(base.__name__ for base in bases)
 
 
-def _nearest(name: str, choices: dict[str, type[Params]]) -> str:
+def _nearest(name: str, choices: dict[str, type[ParamsBase]]) -> str:
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     if near:
