@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any, Self, TypeAlias, TypeVar, cast, get_type_hints
+from weakref import WeakKeyDictionary
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -65,13 +65,21 @@ class ParamsBase:
         return f"{type(self).__name__}({', '.join(given)})"
 
 
-@cache
+_FIELD_TYPES: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()
+
+
 def field_types(cls: type) -> dict[str, Any]:
     """Name -> resolved type of each parameter of `cls`, in the order of their definition.
 
     Raises:
         TypeError: when a type names something its module does not have.
     """
+    if cls not in _FIELD_TYPES:
+        _FIELD_TYPES[cls] = _resolved_types(cls)
+    return _FIELD_TYPES[cls]
+
+
+def _resolved_types(cls: type) -> dict[str, Any]:
     try:
         hints = get_type_hints(cls)
     except NameError as error:
