@@ -30,7 +30,7 @@ setup(
     package_data={"tfaip_like": ["py.typed"]},
     install_requires=[
         "tensorflow>=2.18",
-        "keras>=3.10",
+        "keras>=3.14",
         "numpy",
         "dataclasses-json>=0.6",
         "pyyaml",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras, train
+from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras
 
 
 class Digits(Data):
@@ -46,7 +46,3 @@ class Minimal(Scenario):
 
     data: Data = Digits()
     model: Model = Classifier()
-
-
-if __name__ == "__main__":  # or: train-scenario scenarios.minimal
-    train(Minimal())

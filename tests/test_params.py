@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from tfaip_like.errors import UsageError
 from tfaip_like.params import Params
+from tfaip_like.params.apply import Resolved, apply, file_settings
 from tfaip_like.params.base import REQUIRED, with_defaults
 from tfaip_like.params.docs import field_docs
 from tfaip_like.params.flags import flag_settings, split_words
 from tfaip_like.params.help import completions, help_text, search_text, show_text
 from tfaip_like.params.store import read_values, write_params
-from tfaip_like.params.tree import Resolved, apply, changed_flags, check_tree, difference, file_settings, leaves
+from tfaip_like.params.tree import changed_flags, check_tree, difference, leaves
 from tfaip_like.params.values import decode, encode, format_words, parse
 
 

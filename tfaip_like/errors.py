@@ -30,6 +30,11 @@ class Interrupted(Exception):  # noqa: N818  (no error)
         self.number = number
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 epoch`, `3 epochs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def article(noun: str) -> str:
     """`noun` with its indefinite article: `an integer`, `a word`."""
     return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"

@@ -45,15 +45,15 @@ def choose_backend(name: str) -> None:
         running = sys.modules["keras"].backend.backend()
         if running != name:
             raise UsageError(
-                f"--device.backend {name}: Keras already runs on {running} in this process; "
-                "choose the backend before the first use of Keras"
+                f"--device.backend {name}: Keras already runs on {running} in this process; choose the backend "
+                "before Keras is first used, by the flag or by the environment variable KERAS_BACKEND"
             )
         return
     if importlib.util.find_spec(BACKENDS[name]) is None:
         raise UsageError(f"--device.backend {name}: {name} is not installed; pip install 'tfaip_like[{name}]'")
     os.environ["KERAS_BACKEND"] = name
-    # TensorFlow's C++ notes about the machine, printed at import, help nobody at this point.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # What TensorFlow's C++ side prints about the machine; its errors come as exceptions too.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def start_backend() -> None:

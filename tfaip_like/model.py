@@ -27,6 +27,11 @@ class Model(Params, abc.ABC):
     Without validation data, `val_NAME` falls back to the `NAME` of training.
     """
 
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if not (isinstance(cls.best, tuple) and len(cls.best) == 2 and cls.best[1] in ("min", "max")):
+            raise TypeError(f'{cls.__qualname__}.best is {cls.best!r}; write it like "val_accuracy", "max"')
+
     @abc.abstractmethod
     def build(self, inputs: Tensors) -> Tensors:
         """Makes the network: named symbolic inputs to named outputs.

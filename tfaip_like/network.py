@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import keras
 
 from tfaip_like.data import Data
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, article
 from tfaip_like.model import Model, Tensors
 
 
@@ -80,8 +80,8 @@ def _network(origin: str, inputs: Mapping[str, keras.KerasTensor], outputs: obje
 def _described(value: object) -> str:
     if isinstance(value, Mapping):
         wrong: Sequence[str] = [name for name, item in value.items() if not isinstance(item, keras.KerasTensor)]
-        return f"{wrong[0]!r} as a {type(value[wrong[0]]).__name__}"
-    return f"a {type(value).__name__}"
+        return f"{wrong[0]!r} as {article(type(value[wrong[0]]).__name__)}"
+    return article(type(value).__name__)
 
 
 def _check_trained(model: Model, prediction: keras.Model, training: keras.Model) -> None:

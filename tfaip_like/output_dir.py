@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import os
-import socket
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfaip_like.errors import UsageError
 from tfaip_like.files import write_text
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,8 @@ class OutputDir:
         return self.path / "tensorboard"
 
     def holds_a_run(self) -> bool:
-        """Whether there is a training here: a running one, or one that finished an epoch."""
-        return self.history.exists() or self.best.exists() or self.checkpoints.exists() or self._is_running()
+        """Whether a training here has finished an epoch."""
+        return self.history.exists() or self.best.exists() or self.checkpoints.exists()
 
     def record(self) -> dict[str, Any]:
         """The contents of `run.json`, nothing if there is none."""
@@ -81,39 +87,51 @@ class OutputDir:
             return {}
         return values
 
-    def _is_running(self) -> bool:
-        run = self.record()
-        if run.get("status") != "running":
-            return False
-        return run.get("host") != socket.gethostname() or _process_exists(int(run.get("pid", 0)))
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder for a new run and keeps others out of it for the length of the block.
 
-    def create(self) -> None:
-        """Makes the folder for a new run; what is left of one that failed before its first epoch goes.
+        What is left of a run that failed before its first epoch goes. The folder is locked for this
+        process, so that a lock never outlives it.
 
         Raises:
-            UsageError: when it holds a run already, or cannot be written.
+            UsageError: when it holds a run already, another one runs in it, or it cannot be written.
         """
+        where = f"--trainer.output_dir {self.path}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise UsageError(f"{where}: cannot be written: {_reason(error)}") from error
+        try:
+            self._lock(folder, where)
+            yield
+        finally:
+            os.close(folder)
+
+    def _lock(self, folder: int, where: str) -> None:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"{where}: a training is running in this folder; choose another one") from error
+        except OSError as error:  # a file system without locks
+            logger.debug("%s cannot be locked: %s", self.path, error)
         if self.holds_a_run():
             status = self.record().get("status", "unknown")
+            if status == "running":  # but the lock is free
+                status = "killed"
             raise UsageError(
-                f"--trainer.output_dir {self.path}: there is a run in this folder already (status {status}).\n"
+                f"{where}: there is a run in this folder already (status {status}).\n"
                 "Choose another folder, or delete this one if you no longer need it."
             )
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.run, "{}\n")
-            for leftover in (self.train_log, self.git_diff):
+            for leftover in (self.train_log, self.git_diff, self.trainer_params):
                 leftover.unlink(missing_ok=True)
+            shutil.rmtree(self.tensorboard, ignore_errors=True)
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise UsageError(f"--trainer.output_dir {self.path}: cannot be written: {reason}") from error
+            raise UsageError(f"{where}: cannot be written: {_reason(error)}") from error
 
 
-def _process_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return pid > 0
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -39,6 +39,22 @@ class Sample:
     """Anything else that belongs to the sample (a file name); never given to the network."""
 
 
+def protected(sample: Sample) -> Sample:
+    """The sample with arrays that cannot be written to, so that nobody changes the source by mistake."""
+    return Sample(
+        *({name: _read_only(value) for name, value in part.items()} for part in (sample.inputs, sample.targets)),
+        outputs=sample.outputs,
+        meta=sample.meta,
+    )
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
+
+
 @dataclass(frozen=True)
 class Spec:
     """Shape and type of a named array of one sample.
@@ -50,6 +66,19 @@ class Spec:
     shape: tuple[int | None, ...]
     dtype: str = "float32"
     padding: float | int = 0
+
+    def __post_init__(self) -> None:
+        axes = self.shape
+        if not isinstance(axes, tuple) or not all(
+            axis is None or (isinstance(axis, int) and axis >= 0) for axis in axes
+        ):
+            raise TypeError(f"Spec({axes!r}): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()")
+        try:
+            np.dtype(self.dtype)
+        except TypeError:
+            raise TypeError(
+                f"Spec(..., {self.dtype!r}): no such dtype; write float32, int32, uint8, bool ..."
+            ) from None
 
     @property
     def is_static(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tfaip_like.data import Data
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
@@ -9,6 +11,9 @@ from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
 from tfaip_like.schedules import Constant, Schedule
 from tfaip_like.settings import Device, TrainData, Trainer, ValData
+
+FLAGS_OF_COMMANDS = ("help", "show", "params", "version", "completion")
+"""Flags that belong to the commands and so cannot be parameters of a scenario."""
 
 
 class Scenario(Params):
@@ -20,6 +25,12 @@ class Scenario(Params):
             data: Data = Digits()
             model: Model = Classifier()
     """
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        for name in FLAGS_OF_COMMANDS:
+            if name in cls.__dataclass_fields__:
+                raise TypeError(f"{cls.__qualname__}.{name}: --{name} is a flag of the commands; choose another name")
 
     data: Data
     """The samples."""

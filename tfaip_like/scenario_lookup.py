@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import pkgutil
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 
 from tfaip_like.errors import UsageError
 from tfaip_like.params.variants import is_abstract
 from tfaip_like.scenario import Scenario
+from tfaip_like.user_code import NoSuchModuleError, import_module
 
 SCENARIO_FILE = "scenario.py"
 
@@ -43,6 +42,14 @@ def make_importable(folder: Path) -> None:
         sys.path.append(str(folder))
 
 
+def package_root(file: Path) -> Path:
+    """The folder from which the module in a file is imported."""
+    root = file.parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    return root
+
+
 def _as_path(name: str) -> Path | None:
     """The file that `name` means, if it is a path and not a module."""
     path = Path(name)
@@ -63,9 +70,7 @@ def _as_path(name: str) -> Path | None:
 def _import_file(path: Path) -> ModuleType:
     """Imports a file under the name it has in its package, so that it is found again by that name."""
     path = path.resolve()
-    root = path.parent
-    while (root / "__init__.py").exists():
-        root = root.parent
+    root = package_root(path)
     parts = path.relative_to(root).with_suffix("").parts
     module_name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     make_importable(root)
@@ -78,30 +83,12 @@ def _import_file(path: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     try:
-        module = importlib.import_module(name)
-        if hasattr(module, "__path__") and not _scenarios_in(module) and _has_submodule(module, "scenario"):
-            module = importlib.import_module(f"{name}.scenario")
-        return module
-    except ModuleNotFoundError as error:
-        if error.name and f"{name}.".startswith(f"{error.name}."):
-            raise UsageError(f"there is no module {name!r} (from {Path.cwd()}){_nearest_module(name)}") from error
-        raise UsageError(f"{_place(error)}: {error.name!r} is not installed; pip install it first") from error
-    except SyntaxError as error:
-        raise UsageError(f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{_place(error)}: {type(error).__name__}: {error}") from error
-    except SystemExit as error:
-        raise UsageError(f"{name}: the module ends the program when it is imported (sys.exit)") from error
-
-
-def _place(error: Exception) -> str:
-    """File and line of the user's code that was running."""
-    own = str(Path(__file__).parent)
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if not f.filename.startswith((own, "<")) and "importlib" not in f.filename]
-    return f"{theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else "scenario"
+        module = import_module(name)
+    except NoSuchModuleError as error:
+        raise UsageError(f"{error} (from {Path.cwd()}){_nearest_module(name)}") from error
+    if hasattr(module, "__path__") and not _scenarios_in(module) and _has_submodule(module, "scenario"):
+        return import_module(f"{name}.scenario")
+    return module
 
 
 def _has_submodule(package: ModuleType, name: str) -> bool:
@@ -111,8 +98,8 @@ def _has_submodule(package: ModuleType, name: str) -> bool:
 def _nearest_module(name: str) -> str:
     parent, _, last = name.rpartition(".")
     try:
-        places = list(importlib.import_module(parent).__path__) if parent else [str(Path.cwd())]
-    except (ImportError, AttributeError):
+        places = list(import_module(parent).__path__) if parent else [str(Path.cwd())]
+    except (UsageError, AttributeError):
         return ""
     siblings = [module.name for module in pkgutil.iter_modules(places)]
     near = difflib.get_close_matches(last, siblings, n=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from tfaip_like.params import Params
 
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Schedule(Params, abc.ABC):
     """Where the warm-up begins, as a part of `lr`."""
 
     def check(self) -> None:
-        self.require(self.lr > 0, "lr", "must be above 0")
+        self.require(0 < self.lr < float("inf"), "lr", "must be above 0 and finite")
         self.require(self.warmup_epochs >= 0, "warmup_epochs", "must not be negative")
         self.require(0 <= self.warmup_factor <= 1, "warmup_factor", "must be from 0 to 1")
         self.require(
@@ -49,6 +53,12 @@ class Schedule(Params, abc.ABC):
         """The Keras schedule of a training, by its step."""
         from tfaip_like.keras_additions.schedules import Phases
 
+        if self.epochs_before_decay >= course.epochs and self.epochs_before_decay > 0:
+            logger.warning(
+                "the learning rate is still in its warm-up or constant phase at the end: %g epochs of %d",
+                self.epochs_before_decay,
+                course.epochs,
+            )
         return Phases(
             lr=self.lr,
             warmup_steps=course.steps(self.warmup_epochs),

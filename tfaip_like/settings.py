@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tfaip_like.params import Params
 
@@ -69,11 +71,16 @@ class Trainer(Params):
         )
 
 
+def _usual_backend() -> Any:
+    return os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
 class Device(Params):
     """What computes."""
 
-    backend: Literal["tensorflow", "jax", "torch"] = "tensorflow"
-    """The library under Keras. jax and torch must be installed: pip install 'tfaip_like[jax]'."""
+    backend: Literal["tensorflow", "jax", "torch"] = field(default_factory=_usual_backend)
+    """The library under Keras; by default that of the environment variable KERAS_BACKEND, else
+    tensorflow. jax and torch must be installed: pip install 'tfaip_like[jax]'."""
 
 
 class TrainData(Params):
@@ -89,7 +96,7 @@ class TrainData(Params):
     """Use only the first so many samples, for a quick trial."""
 
     prefetch: int = 4
-    """Batches prepared ahead of the network."""
+    """Batches prepared ahead of the network, on the tensorflow backend."""
 
     def check(self) -> None:
         _check_data(self)
@@ -105,7 +112,7 @@ class ValData(Params):
     """Use only the first so many samples, for a quick trial."""
 
     prefetch: int = 4
-    """Batches prepared ahead of the network."""
+    """Batches prepared ahead of the network, on the tensorflow backend."""
 
     def check(self) -> None:
         _check_data(self)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 
-from tqdm import tqdm
-
+from tfaip_like.console import log_level, log_to_console
 from tfaip_like.errors import Interrupted, TrainingError, UsageError
+from tfaip_like.user_code import users_frame
 
 DONE, FAULT, USAGE, INTERRUPTED = 0, 1, 2, 130
-LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
@@ -26,7 +26,7 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
     of code first; 130 stopped by Ctrl-C.
     """
     try:
-        _log_to_console()
+        log_to_console(log_level())
         main(argv)
         sys.stdout.flush()
     except UsageError as error:
@@ -41,6 +41,8 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
         # The reader of a pipe had enough (`| head`); nothing more can be written there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
+        if sys.gettrace() is not None:  # a debugger wants to see it where it happened
+            raise
         return _say(program, fault_text(error), FAULT)
     return DONE
 
@@ -55,74 +57,52 @@ def _say(program: str, text: str, code: int) -> int:
     return code
 
 
-class _Console(logging.Handler):
-    """Lines on standard error that leave a progress bar whole."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "file_only", False):
-            return
-        prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        tqdm.write(f"{prefix}{self.format(record)}", file=sys.stderr)
-
-
-def _log_to_console() -> None:
-    name = os.environ.get("TFAIP_LOG_LEVEL", "info").lower()
-    if name not in LOG_LEVELS:
-        raise UsageError(f"TFAIP_LOG_LEVEL={name}: must be one of {', '.join(LOG_LEVELS)}")
-    package = logging.getLogger("tfaip_like")
-    package.handlers[:] = [_Console()]
-    package.propagate = False
-    package.setLevel(LOG_LEVELS[name])
-    for noisy in ("tensorflow", "absl", "jax"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, LOG_LEVELS[name]))
-
-
 def fault_text(error: Exception) -> str:
     """A fault for the person who may have written it: their line first, the rest on demand."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if _is_users(frame.filename)]
     whole = "".join(traceback.format_exception(error))
-    if not theirs:
+    frame = users_frame(error)
+    if frame is None:
+        if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that went away
+            return f"{error.strerror}: {error.filename or 'while reading or writing'}"
+        if isinstance(error, TypeError) and re.match(r"\w+(\.\w+)*\(\) (takes|missing|got)", str(error)):
+            return f"{error}\nCompare the parameters of that method with its base class; the first one is self."
         return f"a fault inside the program; please report it\n{whole}"
-    last = theirs[-1]
     said = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-    text = f"{last.filename}, line {last.lineno}, in {last.name}\n    {last.line}\n{said}"
+    text = f"{frame.filename}, line {frame.lineno}, in {frame.name}\n    {frame.line}\n{said}"
     if logging.getLogger("tfaip_like").isEnabledFor(logging.DEBUG):
         return f"{text}\n\n{whole}"
-    return f"{text}\n(The whole traceback is in train.log; TFAIP_LOG_LEVEL=debug prints it.)"
+    return f"{text}\n(TFAIP_LOG_LEVEL=debug prints the whole traceback.)"
 
 
-def _is_users(filename: str) -> bool:
-    """Whether a file is neither this package, nor installed, nor part of Python."""
-    path = Path(filename)
-    package = Path(__file__).parent.parent
-    python = Path(os.__file__).parent
-    inside = [package, python]
-    return path.exists() and "site-packages" not in path.parts and not any(f in path.parents for f in inside)
+_NATIVE_NOTE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl")
 
 
 @contextmanager
 def native_notes_hidden() -> Iterator[None]:
-    """Hides what C++ libraries write to standard error at their start; shows it if the block raises.
+    """Hides the notes that C++ libraries write to standard error when they are loaded.
 
-    TensorFlow prints notes about the machine there that no setting turns off.
+    TensorFlow writes some about the machine that no setting turns off. All other lines, and all of
+    them if the block raises or the log level is debug, are passed on.
     """
     if logging.getLogger("tfaip_like").isEnabledFor(logging.DEBUG):
         yield
         return
-    import tempfile
-
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
-        os.dup2(hidden.fileno(), 2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        raised = True
         try:
             yield
-        except BaseException:
-            os.dup2(saved, 2)
-            hidden.seek(0)
-            sys.stderr.write(hidden.read().decode("utf-8", errors="replace"))
+            raised = False
+        except KeyboardInterrupt:
+            raised = False
             raise
         finally:
+            sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
+            caught.seek(0)
+            for line in caught:
+                if raised or not _NATIVE_NOTE.match(line):
+                    sys.stderr.write(line.decode("utf-8", errors="replace"))

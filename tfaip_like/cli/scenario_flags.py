@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from tfaip_like.cli.command import print_version
+from tfaip_like.cli.command import native_notes_hidden, print_version
 from tfaip_like.cli.completion import completion_script
 from tfaip_like.errors import UsageError
+from tfaip_like.lazy import BACKENDS, choose_backend
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.apply import Resolved, apply, file_settings
 from tfaip_like.params.base import CLASS_KEY, Json, class_tag, with_defaults
 from tfaip_like.params.docs import summary
 from tfaip_like.params.flags import Flag, flag_settings, split_words
 from tfaip_like.params.help import completions, help_text, search_text, show_text
 from tfaip_like.params.store import read_values
-from tfaip_like.params.tree import Resolved, apply, check_tree, file_settings
+from tfaip_like.params.tree import check_tree
 from tfaip_like.scenario import Scenario
-from tfaip_like.scenario_lookup import find_scenario
+from tfaip_like.scenario_lookup import find_scenario, make_importable, package_root
 
 OWN_FLAGS = {
     "help": "--help [WORD]      show the flags, or those that have to do with WORD",
@@ -43,6 +46,9 @@ class ScenarioCommand:
         """
         words, flags = split_words(argv)
         own = {flag.name: flag for flag in flags if flag.name in OWN_FLAGS}
+        for name in ("version", "show"):
+            if name in own and own[name].words:
+                raise UsageError(f"--{name} takes no value, got {' '.join(own[name].words)}")
         if "version" in own:
             print_version(self.program)
             return None
@@ -52,10 +58,12 @@ class ScenarioCommand:
         files = {file: read_values(Path(file)) for file in own["params"].words} if "params" in own else {}
         if "params" in own and not files:
             raise UsageError("--params: name a JSON or YAML file")
-        cls = self._scenario_class(words, files, wants_help="help" in own)
+        _choose_backend_early(flags, files)
+        with native_notes_hidden():
+            cls = self._scenario_class(words, files, wants_help="help" in own)
         resolved = _resolve(cls, files, flags)
         if "help" in own:
-            print(self._help(resolved, own["help"]))
+            print(self._help(resolved, own["help"], named=words[0] if words else ""))
             return None
         check_tree(resolved.tree)
         if "show" in own:
@@ -80,9 +88,13 @@ class ScenarioCommand:
             raise UsageError(f"one scenario at a time, got {' '.join(words)}; flags begin with two dashes")
         if words:
             return find_scenario(words[0])
-        tags = [str(values[CLASS_KEY]) for values in files.values() if CLASS_KEY in values]
-        if tags:
-            return find_scenario(tags[0])
+        for file, values in files.items():
+            if CLASS_KEY in values:
+                # The parameters of a run: its scenario may have been named by the path of a file.
+                source = OutputDir(Path(file).parent).record().get("scenario_file")
+                if source:
+                    make_importable(package_root(Path(source)))
+                return find_scenario(str(values[CLASS_KEY]))
         if wants_help:
             return Scenario
         raise UsageError(
@@ -90,22 +102,32 @@ class ScenarioCommand:
             "a module (scenarios.tutorial), a class in it (pkg.module:Class) or a file (my_scenario.py)"
         )
 
-    def _help(self, resolved: Resolved, flag: Flag) -> str:
+    def _help(self, resolved: Resolved, flag: Flag, named: str) -> str:
         tree = resolved.tree
         if len(flag.words) > 1:
             raise UsageError("--help takes one word to search for")
         if flag.words:
             return search_text(tree, flag.words[0])
         cls = type(tree)
-        name = class_tag(cls) if cls is not Scenario else "SCENARIO"
-        what = f"{cls.__name__}: {summary(cls)}" if cls is not Scenario else "With a scenario named, its own flags too."
+        what = f"{cls.__name__}: {summary(cls)}" if named else "With a scenario named, the flags of its parts too."
         own = "\n".join(f"  {text}" for text in OWN_FLAGS.values())
         return (
-            f"{self.program} {name} [--FLAG VALUE ...]\n\n{self.purpose}\n{what}\n\n{own}\n\n"
+            f"{self.program} {named or 'SCENARIO'} [--FLAG VALUE ...]\n\n{self.purpose}\n{what}\n\n{own}\n\n"
             "Values in [brackets] are those in effect. Several words make a list. "
             "The order of flags never matters.\n\n"
-            f"{help_text(tree)}"
+            f"{help_text(tree, leave_out=() if named else ('data', 'model', 'evaluator'))}"
         )
+
+
+def _choose_backend_early(flags: Sequence[Flag], files: Mapping[str, dict[str, Json]]) -> None:
+    """Tells Keras its backend before the scenario is imported, whose module may define layers of its own."""
+    given = [flag.words[0] for flag in flags if flag.name == "device.backend" and flag.words]
+    for values in files.values():
+        device = values.get("device")
+        if isinstance(device, dict) and isinstance(device.get("backend"), str):
+            given.append(str(device["backend"]))
+    if given and given[0] in BACKENDS:
+        choose_backend(given[0])
 
 
 def _resolve(cls: type[Scenario], files: Mapping[str, dict[str, Json]], flags: Sequence[Flag]) -> Resolved:

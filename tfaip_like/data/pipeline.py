@@ -7,7 +7,6 @@ into full batches. So a batch can be made from its number alone, at any place, i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +14,8 @@ import numpy.typing as npt
 from tfaip_like.data.batching import Batch, check_sample, collate
 from tfaip_like.data.data import Data
 from tfaip_like.data.source import ArraySource
-from tfaip_like.errors import UsageError
-from tfaip_like.sample import Mode, Sample
+from tfaip_like.errors import UsageError, article
+from tfaip_like.sample import Mode, Sample, Spec, protected
 from tfaip_like.settings import TrainData, ValData
 
 
@@ -32,6 +31,9 @@ class Samples:
         self.processors = [processor for processor in data.processors if mode in processor.modes]
         self.is_plain = isinstance(source, ArraySource) and not self.processors
         """Whether batches can be cut from arrays, without Python work per sample."""
+        for name, spec in {**data.inputs, **data.targets}.items():
+            if not isinstance(spec, Spec):
+                raise UsageError(f"{type(data).__name__}: {name!r} is {spec!r}; write Spec(shape, dtype)")
         check_sample(self.sample(0, 0), self._place(0), data.inputs, data.targets)
         if isinstance(source, ArraySource) and self.is_plain:
             self._check_arrays(source)
@@ -45,8 +47,12 @@ class Samples:
             sample = self.source[index]
             if self.processors:
                 random = np.random.default_rng((self.seed, data_pass, index))
+                sample = protected(sample)
                 for processor in self.processors:
                     sample = processor.process(sample, random)
+                    if not isinstance(sample, Sample):
+                        returned = article(type(sample).__name__)
+                        raise UsageError(f"{type(processor).__name__}.process returned {returned}, not a Sample")
         except Exception as error:
             error.add_note(f"This was {self._place(index)}.")
             raise
@@ -96,7 +102,13 @@ class TrainBatches:
         self.batch_size = settings.batch_size
         self.shuffle = settings.shuffle
         self.seed = seed
+        if samples_per_epoch is not None and samples_per_epoch < self.batch_size:
+            raise UsageError(
+                f"--trainer.samples_per_epoch {samples_per_epoch}: less than one batch (--train.batch_size "
+                f"{self.batch_size})"
+            )
         self.steps_per_epoch = max(1, (samples_per_epoch or len(samples)) // self.batch_size)
+        self._orders: dict[int, npt.NDArray[np.int64]] = {}
 
     def batch(self, step: int) -> Batch:
         """The batch of the `step`-th step of the run, counted from 0."""
@@ -110,6 +122,17 @@ class TrainBatches:
             {name: array.reshape(count, self.batch_size, *array.shape[1:]) for name, array in batch.targets.items()},
         )
 
+    def non_finite(self, step: int) -> str | None:
+        """Where the data of a step hold NaN or infinity, in words; None if they do not."""
+        batch = self.batch(step)
+        indices, _ = self._positions(step, 1)
+        for kind, arrays in (("input", batch.inputs), ("target", batch.targets)):
+            for name, array in arrays.items():
+                if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                    first = next(i for i, row in enumerate(array) if not np.isfinite(row).all())
+                    return f"{kind} {name!r} of training sample {indices[first]}"
+        return None
+
     def _positions(self, step: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Index and pass of each sample of `count` batches."""
         position = np.arange(step * self.batch_size, (step + count) * self.batch_size)
@@ -122,10 +145,13 @@ class TrainBatches:
             indices[now] = self._order(int(data_pass))[places[now]]
         return indices, passes
 
-    @lru_cache(maxsize=2)  # noqa: B019  (lives as long as the run)
     def _order(self, data_pass: int) -> npt.NDArray[np.int64]:
-        """The order of the samples in one pass."""
-        return np.random.default_rng((self.seed, data_pass)).permutation(len(self.samples))
+        """The order of the samples in one pass; the last two are kept, since a batch may lie in both."""
+        if data_pass not in self._orders:
+            while len(self._orders) > 1:
+                del self._orders[next(iter(self._orders))]
+            self._orders[data_pass] = np.random.default_rng((self.seed, data_pass)).permutation(len(self.samples))
+        return self._orders[data_pass]
 
 
 class ValBatches:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 KERAS_NAMES = {"clip_value": "clipvalue", "clip_norm": "clipnorm", "clip_global_norm": "global_clipnorm"}
 
+SHARES = {"beta_1", "beta_2", "adam_beta_1", "adam_beta_2", "rho", "momentum"}
+"""Fields that say which part of a running mean stays."""
+
 
 class Optimizer(Params, abc.ABC):
     """How gradients change the weights."""
@@ -52,6 +55,8 @@ class Optimizer(Params, abc.ABC):
             "exclude_from_weight_decay",
             "there is no weight_decay to exclude from",
         )
+        for name in SHARES & set(field_types(type(self))):
+            self.require(0 <= getattr(self, name) < 1, name, "must be from 0 to below 1")
         for pattern in self.exclude_from_weight_decay:
             self.require(_is_regex(pattern), "exclude_from_weight_decay", f"{pattern!r} is no regular expression")
 
@@ -86,6 +91,8 @@ class Optimizer(Params, abc.ABC):
     def _excluded(self, variables: Sequence[keras.Variable]) -> list[keras.Variable]:
         # By path and by ourselves: Keras matches its `var_names` against other names on each backend.
         excluded = []
+        for name in SHARES & set(field_types(type(self))):
+            self.require(0 <= getattr(self, name) < 1, name, "must be from 0 to below 1")
         for pattern in self.exclude_from_weight_decay:
             matching = [variable for variable in variables if re.search(pattern, variable.path)]
             if not matching:

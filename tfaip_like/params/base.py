@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Self, TypeAlias, TypeVar, cast, get_type_hints
 from weakref import WeakKeyDictionary
@@ -11,6 +12,9 @@ from weakref import WeakKeyDictionary
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 P = TypeVar("P", bound="ParamsBase")
+
+Place: TypeAlias = tuple[str, ...]
+"""Names and indices from the root of a tree to a parameter: the parts of its flag."""
 
 CLASS_KEY = "class"
 """The key of a JSON object that names its class."""
@@ -59,6 +63,10 @@ class ParamsBase:
     def fields_from_dict(cls, values: Mapping[str, Json]) -> Self:
         """An instance of exactly this class from the JSON values of all its fields."""
         raise NotImplementedError
+
+    def __hash__(self) -> int:
+        # Lists among the values have no hash; few instances are ever compared.
+        return hash(type(self))
 
     def __repr__(self) -> str:
         given = (f"{name}={value!r}" for name, value in differs_from_default(self).items())
@@ -112,29 +120,31 @@ def differs_from_default(params: ParamsBase) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != default_of(type(params), name)}
 
 
-def nested(params: ParamsBase, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], ParamsBase]]:
-    """Every `Params` of a tree with its path, parents first."""
-    yield path, params
+def nested(params: ParamsBase, place: Place = ()) -> Iterator[tuple[Place, ParamsBase]]:
+    """Every `Params` of a tree with its place, parents first."""
+    yield place, params
     for name in field_types(type(params)):
-        yield from _nested_in(getattr(params, name), (*path, name))
+        yield from _nested_in(getattr(params, name), (*place, name))
 
 
-def _nested_in(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], ParamsBase]]:
+def _nested_in(value: Any, place: Place) -> Iterator[tuple[Place, ParamsBase]]:
     if isinstance(value, ParamsBase):
-        yield from nested(value, path)
+        yield from nested(value, place)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _nested_in(item, (*path, str(index)))
+            yield from _nested_in(item, (*place, str(index)))
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _nested_in(item, (*path, str(key)))
+            yield from _nested_in(item, (*place, str(key)))
 
 
 def class_tag(cls: type) -> str:
     """`module:Class`, by which a class is found again."""
     module = cls.__module__
     if module == "__main__":
-        # A script that was started by its path is imported by the name of its file later on.
-        spec_file = getattr(inspect.getmodule(cls), "__file__", None)
-        module = inspect.getmodulename(spec_file) or module if spec_file else module
+        # `python -m pkg.module` knows its name; a file that was started is imported by its own later on.
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
+        file = getattr(main, "__file__", None)
+        module = spec.name if spec else (inspect.getmodulename(file) if file else None) or module
     return f"{module}:{cls.__qualname__}"

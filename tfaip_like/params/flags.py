@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tfaip_like.errors import UsageError
-from tfaip_like.params.tree import Node, Setting
+from tfaip_like.params.apply import Node, Setting
 
 _FLAG = re.compile(r"--[A-Za-z_]")
 _NUMBER = re.compile(r"-(\d|\.\d|inf$|nan$)")
@@ -38,6 +38,7 @@ def split_words(argv: Sequence[str]) -> tuple[list[str], list[Flag]]:
     flags: dict[str, list[str]] = {}
     words = before
     for word in argv:
+        word = "--help" if word == "-h" else word
         if _FLAG.match(word):
             name, equals, value = word[2:].partition("=")
             if name in flags:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tfaip_like.params.base import REQUIRED, ParamsBase, with_defaults
+from tfaip_like.params.apply import Resolved
+from tfaip_like.params.base import REQUIRED, ParamsBase, Place, with_defaults
 from tfaip_like.params.docs import field_docs, summary
 from tfaip_like.params.suggest import other_variants
-from tfaip_like.params.tree import Leaf, Path, Resolved, leaves
+from tfaip_like.params.tree import Leaf, leaves
 from tfaip_like.params.types import choices, describe, params_bases, sequence_of
 from tfaip_like.params.values import format_words
 from tfaip_like.params.variants import variants
@@ -19,12 +20,14 @@ from tfaip_like.params.variants import variants
 INDENT = "      "
 
 
-def help_text(tree: ParamsBase) -> str:
+def help_text(tree: ParamsBase, leave_out: Container[str] = ()) -> str:
     """All flags of a tree in groups: its own plain ones first, then one group per part."""
     groups: dict[str, list[Leaf]] = {}
     for leaf in leaves(tree):
-        root_is_plain = len(leaf.path) == 1 and not leaf.is_variant
-        groups.setdefault("" if root_is_plain else leaf.path[0], []).append(leaf)
+        if leaf.place[0] in leave_out:
+            continue
+        root_is_plain = len(leaf.place) == 1 and not leaf.is_variant
+        groups.setdefault("" if root_is_plain else leaf.place[0], []).append(leaf)
     return "\n\n".join(_group(name, groups[name]) for name in sorted(groups, key=lambda name: name != ""))
 
 
@@ -50,8 +53,8 @@ def _flag_help(leaf: Leaf) -> list[str]:
     value = "(required)" if leaf.value is REQUIRED else f"[{format_words(leaf.type, leaf.value)}]"
     head = f"  {leaf.flag} {describe(leaf.type)}  {value}"
     lines = [head] if len(head) <= _width() else textwrap.wrap(head, _width(), subsequent_indent=INDENT)
-    text = field_docs(leaf.owner).get(leaf.path[-1], "")
-    if leaf.is_variant and len(leaf.path) == 1:
+    text = field_docs(leaf.owner).get(leaf.place[-1], "")
+    if leaf.is_variant and len(leaf.place) == 1:
         text = ""  # it stands in the title of the group
     if isinstance(leaf.value, ParamsBase) and len(_choices(leaf)) > 1:
         text = f"{text} {leaf.flag} NAME --help shows the flags of another choice.".strip()
@@ -83,19 +86,19 @@ class Match:
 def search(tree: ParamsBase, word: str) -> list[Match]:
     """The flags whose name, choices or text contain `word`, also those of other variants."""
     found = [Match(leaf, None) for leaf in leaves(tree)]
-    for path, cls, _ in other_variants(tree):
-        found += [Match(leaf, f"--{'.'.join(path)} {cls.__name__}") for leaf in _leaves_of(cls, path)]
+    for place, cls, _ in other_variants(tree):
+        found += [Match(leaf, f"--{'.'.join(place)} {cls.__name__}") for leaf in _leaves_of(cls, place)]
     wanted = word.lower().lstrip("-")
     return [match for match in found if not _has_nothing_to_choose(match.leaf) and wanted in _searched(match)]
 
 
-def _leaves_of(cls: type[ParamsBase], path: Path) -> Iterator[Leaf]:
-    return leaves(with_defaults(cls), path)
+def _leaves_of(cls: type[ParamsBase], place: Place) -> Iterator[Leaf]:
+    return leaves(with_defaults(cls), place)
 
 
 def _searched(match: Match) -> str:
     leaf = match.leaf
-    return f"{leaf.flag} {describe(leaf.type)} {field_docs(leaf.owner).get(leaf.path[-1], '')}".lower()
+    return f"{leaf.flag} {describe(leaf.type)} {field_docs(leaf.owner).get(leaf.place[-1], '')}".lower()
 
 
 def search_text(tree: ParamsBase, word: str) -> str:
@@ -106,7 +109,7 @@ def search_text(tree: ParamsBase, word: str) -> str:
     lines: list[str] = []
     shown: set[tuple[str, Any]] = set()
     for match in sorted(matches, key=lambda match: match.needs is not None):
-        key = (match.leaf.flag, field_docs(match.leaf.owner).get(match.leaf.path[-1]))
+        key = (match.leaf.flag, field_docs(match.leaf.owner).get(match.leaf.place[-1]))
         if key in shown:
             continue  # the same flag of the next variant
         shown.add(key)
@@ -122,7 +125,10 @@ def search_text(tree: ParamsBase, word: str) -> str:
 def show_text(resolved: Resolved) -> str:
     """Every value as a flag, and its origin: what `--show` prints."""
     rows = [
-        (f"{leaf.flag} {format_words(leaf.type, leaf.value)}".rstrip(), _origin(resolved.origins, leaf.path))
+        (
+            f"{leaf.flag} {format_words(leaf.type, leaf.value)}".rstrip(),
+            _origin(resolved.origins, leaf.place, leaf.is_variant),
+        )
         for leaf in leaves(resolved.tree)
         if not _has_nothing_to_choose(leaf)
     ]
@@ -130,14 +136,12 @@ def show_text(resolved: Resolved) -> str:
     return "\n".join(f"{text:<{width}}  # {origin}" for text, origin in rows)
 
 
-def _origin(origins: Mapping[Path, str], path: Path) -> str:
-    if path in origins:
-        return origins[path]
-    # A part of a list or dict that was set as a whole.
-    for length in range(len(path) - 1, 0, -1):
-        if path[:length] in origins and path[length].isdigit():
-            return origins[path[:length]]
-    return "default"
+def _origin(origins: Mapping[Place, str], place: Place, is_variant: bool) -> str:
+    if place in origins:
+        return origins[place]
+    # A list or dict of plain values of which a part was given.
+    of_parts = [origin for known, origin in origins.items() if known[: len(place)] == place]
+    return of_parts[0] if of_parts and not is_variant else "default"
 
 
 # Completion.

@@ -6,7 +6,9 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Mapping
+from enum import Enum
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, cast, dataclass_transform, get_origin
 
@@ -40,6 +42,7 @@ class Params(ParamsBase, DataClassJsonMixin):
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         _adopt_attributes(cls)
+        cls.__hash__ = ParamsBase.__hash__  # type: ignore[method-assign]  # or `dataclass` would replace it
         # `repr=False` so that the `__repr__` below, which leaves defaults out, is not replaced.
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
         for name in inspect.get_annotations(cls):
@@ -75,7 +78,15 @@ def _adopt_attributes(cls: type[Params]) -> None:
         if not _is_class_var_annotation(annotations[name]) and name not in vars(cls) and name not in inherited:
             # A scenario may leave it open for its users to give by flag or file; `check_tree` insists.
             setattr(cls, name, REQUIRED)
+    for name in annotations:
+        for base in cls.__mro__[1:]:
+            hidden = vars(base).get(name)
+            if callable(hidden) or isinstance(hidden, property):
+                hint = f"write `{name} = ...` without a type" if isinstance(hidden, property) else "choose another name"
+                raise TypeError(f"{cls.__qualname__}.{name}: {base.__name__} has a method of this name; {hint}")
     for name, value in list(vars(cls).items()):
+        if name in inherited and name not in annotations and (callable(value) or isinstance(value, property)):
+            raise TypeError(f"{cls.__qualname__}.{name} is a parameter of a base class; it cannot become a method")
         if name in annotations:
             if isinstance(value, (list, dict, set)):
                 setattr(cls, name, _copied_for_each_instance(value))
@@ -111,7 +122,7 @@ def _annotation_of(cls: type, name: str) -> Any:
 
 
 def _is_forgotten_parameter(cls: type, name: str, value: Any) -> bool:
-    simple = isinstance(value, (bool, int, float, str, list, tuple, dict, set, Params))
+    simple = isinstance(value, (bool, int, float, str, list, tuple, dict, set, Enum, Path, Params))
     known = any(name in vars(base) for base in cls.__mro__[1:])
     declared = any(name in inspect.get_annotations(base) for base in cls.__mro__[1:])
     return simple and not known and not declared and not name.startswith("_") and not name.isupper()

@@ -59,11 +59,14 @@ def _read_yaml(text: str, path: Path) -> Json:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, Json]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            keys = [self.construct_object(key, deep=True) for key in own]
             for index, key in enumerate(keys):
+                line = own[index].start_mark.line + 1
                 if key in keys[:index]:
-                    line = node.value[index][0].start_mark.line + 1
                     raise UsageError(f"{path}, line {line}: {key!r} is given twice")
+                if not isinstance(key, str):
+                    raise UsageError(f"{path}, line {line}: {key!r} is no name; quote it if it is meant as one")
             return cast("dict[object, Json]", super().construct_mapping(node, deep))
 
     try:

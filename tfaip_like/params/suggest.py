@@ -6,42 +6,40 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from tfaip_like.params.base import ParamsBase, field_types, with_defaults
+from tfaip_like.params.base import ParamsBase, Place, field_types, with_defaults
 from tfaip_like.params.types import describe, params_bases, sequence_of
 from tfaip_like.params.variants import variants
 
-Path = tuple[str, ...]
 
-
-def suggest_flag(root: ParamsBase, path: Path) -> str:
-    """What to tell a person who typed the flag `path`, which `root` does not have."""
-    if owner := _variant_that_has(root, path):
+def suggest_flag(root: ParamsBase, place: Place) -> str:
+    """What to tell a person who typed the flag `place`, which `root` does not have."""
+    if owner := _variant_that_has(root, place):
         flag, name, current = owner
         return f"belongs to {name}, but {flag} is {current}; add {flag} {name}"
-    if len(path) > 1 and (leaf_type := _type_at(root, path[:-1])) is not None and not params_bases(leaf_type):
-        return f"--{'.'.join(path[:-1])} is {describe(leaf_type)} and has no parts"
-    known = [".".join(known_path) for known_path, _ in all_flags(root)]
-    wrong = ".".join(path)
+    if len(place) > 1 and (leaf_type := _type_at(root, place[:-1])) is not None and not params_bases(leaf_type):
+        return f"--{'.'.join(place[:-1])} is {describe(leaf_type)} and has no parts"
+    known = [".".join(known_place) for known_place, _ in all_flags(root)]
+    wrong = ".".join(place)
     if wrong.replace("-", "_") in known:
         return f"there is no such flag; did you mean --{wrong.replace('-', '_')}?"
-    same_end = [name for name in known if name.split(".")[-1] == path[-1]]
+    same_end = [name for name in known if name.split(".")[-1] == place[-1]]
     near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.75)
     ends = {name.split(".")[-1]: name for name in reversed(known)}
-    near_end = [ends[end] for end in difflib.get_close_matches(path[-1], ends, n=1, cutoff=0.7)]
+    near_end = [ends[end] for end in difflib.get_close_matches(place[-1], ends, n=1, cutoff=0.7)]
     guesses = list(dict.fromkeys([*near, *same_end, *near_end]))[:3]
     if guesses:
         return f"there is no such flag; did you mean {' or '.join(f'--{guess}' for guess in guesses)}?"
     for here, cls, _ in other_variants(root):
         for rest, _ in all_flags(with_defaults(cls)):
-            if rest[-1] == path[-1]:
+            if rest[-1] == place[-1]:
                 return f"there is no such flag; did you mean --{'.'.join((*here, *rest))} (of {cls.__name__})?"
     return "there is no such flag; --help lists them, --help WORD searches them"
 
 
-def all_flags(root: ParamsBase, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def all_flags(root: ParamsBase, place: Place = ()) -> Iterator[tuple[Place, Any]]:
     """The flags of a tree as it is, with their types: those of the chosen variants only."""
     for name, tp in field_types(type(root)).items():
-        here = (*path, name)
+        here = (*place, name)
         yield here, tp
         value = getattr(root, name)
         if isinstance(value, ParamsBase):
@@ -56,19 +54,19 @@ def all_flags(root: ParamsBase, path: Path = ()) -> Iterator[tuple[Path, Any]]:
                     yield from all_flags(item, (*here, str(key)))
 
 
-def other_variants(root: ParamsBase, path: Path = ()) -> Iterator[tuple[Path, type[ParamsBase], Any]]:
-    """The variants that could stand in a tree but do not: their path, class, and what stands there."""
-    for here, tp in all_flags(root, path):
-        value = _value_at(root, here[len(path) :])
+def other_variants(root: ParamsBase, place: Place = ()) -> Iterator[tuple[Place, type[ParamsBase], Any]]:
+    """The variants that could stand in a tree but do not: their place, class, and what stands there."""
+    for here, tp in all_flags(root, place):
+        value = _value_at(root, here[len(place) :])
         for cls in variants(*params_bases(tp)).values():
             if type(value) is not cls:
                 yield here, cls, value
 
 
-def _variant_that_has(root: ParamsBase, path: Path) -> tuple[str, str, str] | None:
+def _variant_that_has(root: ParamsBase, place: Place) -> tuple[str, str, str] | None:
     for here, cls, value in other_variants(root):
-        rest = path[len(here) :]
-        if path[: len(here)] == here and rest:
+        rest = place[len(here) :]
+        if place[: len(here)] == here and rest:
             candidate = with_defaults(cls)
             if any(rest == known for known, _ in all_flags(candidate)) and not _is_plain_part(value, rest):
                 current = type(value).__name__ if isinstance(value, ParamsBase) else str(value).lower()
@@ -76,16 +74,16 @@ def _variant_that_has(root: ParamsBase, path: Path) -> tuple[str, str, str] | No
     return None
 
 
-def _is_plain_part(value: Any, rest: Path) -> bool:
+def _is_plain_part(value: Any, rest: Place) -> bool:
     return isinstance(value, ParamsBase) and rest[0] in field_types(type(value)) and len(rest) == 1
 
 
-def _type_at(root: ParamsBase, path: Path) -> Any:
-    return next((tp for known, tp in all_flags(root) if known == path and sequence_of(tp) is None), None)
+def _type_at(root: ParamsBase, place: Place) -> Any:
+    return next((tp for known, tp in all_flags(root) if known == place and sequence_of(tp) is None), None)
 
 
-def _value_at(root: Any, path: Path) -> Any:
-    for part in path:
+def _value_at(root: Any, place: Place) -> Any:
+    for part in place:
         if isinstance(root, (list, tuple)):
             root = root[int(part)]
         elif isinstance(root, dict):

@@ -39,6 +39,11 @@ def sequence_of(tp: Any) -> Any | None:
     return None
 
 
+def make_sequence(tp: Any, items: list[Any]) -> Any:
+    """`items` as the list, tuple or set that a type says."""
+    return next(SEQUENCES[get_origin(member)] for member in members(tp) if get_origin(member) in SEQUENCES)(items)
+
+
 def dict_of(tp: Any) -> Any | None:
     """The type of the values of a dict, else None."""
     for member in members(tp):
@@ -97,6 +102,8 @@ def choices(tp: Any) -> list[str]:
 
 def check_supported(tp: Any) -> None:
     """Raises `TypeError` for a type that no value can be read into."""
+    if params_bases(tp) and any(not is_class(member, (ParamsBase, NONE)) for member in members(tp)):
+        raise TypeError(f"{tp} cannot be the type of a parameter: it mixes parameters with plain values")
     for member in members(tp):
         if is_class(member, (bool, int, float, str, Path, NONE, Enum, ParamsBase)) or get_origin(member) is Literal:
             continue

@@ -40,8 +40,8 @@ FALSE_WORDS = ("false", "no", "off", "0")
 
 def parse(tp: Any, words: Sequence[str]) -> Any:
     """The value that `words` stand for."""
-    if len(words) == 1 and takes_many_words(tp) and words[0][:1] in ("[", "{"):
-        return decode(tp, _json_word(words[0]))
+    if len(words) == 1 and takes_many_words(tp) and (value := _json_word(words[0])) is not None:
+        return decode(tp, value)
     problems = []
     for member in sorted(members(tp), key=_strictness):
         try:
@@ -55,6 +55,8 @@ def parse(tp: Any, words: Sequence[str]) -> Any:
 
 def _parse(tp: Any, words: Sequence[str]) -> Any:
     origin = get_origin(tp)
+    if [word.lower() for word in words] == ["none"] and origin in (*SEQUENCES, dict) and str not in get_args(tp)[:1]:
+        words = []
     if origin is dict:
         value_type = get_args(tp)[1]
         pairs = [_split_pair(word) for word in words]
@@ -92,7 +94,7 @@ def _parse_word(tp: Any, word: str) -> Any:
     elif tp is str:
         return word
     elif tp is Path:
-        return Path(word)
+        return _path(word)
     elif is_class(tp, Enum):
         return _parse_enum(tp, word)
     elif get_origin(tp) is Literal:
@@ -134,11 +136,20 @@ def _split_pair(word: str) -> tuple[str, str]:
 
 
 def _json_word(word: str) -> Json:
+    """The list or object that a word is in JSON; None if it is something else, a regular expression say."""
+    if word[:1] not in ("[", "{"):
+        return None
     try:
         value: Json = json.loads(word)
-        return value
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not valid JSON ({error}): {word}") from error
+    except json.JSONDecodeError:
+        return None
+    return value
+
+
+def _path(word: str) -> Path:
+    if not word:
+        raise ValueError("expected a path, got nothing")
+    return Path(word).expanduser()
 
 
 def _strictness(tp: Any) -> int:
@@ -168,7 +179,7 @@ def decode(tp: Any, value: Json) -> Any:
         return _parse_word(int if float not in numbers else float, value)
     if len(problems) == 1:
         raise problems[0]
-    raise ValueError(f"expected {describe(tp)}, got {json.dumps(value)}")
+    raise ValueError(f"expected {describe(tp)}, got {json.dumps(value, default=str)}")
 
 
 def _decode(tp: Any, value: Json) -> Any:
@@ -186,15 +197,19 @@ def _decode(tp: Any, value: Json) -> Any:
         return value
     if tp is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if tp is int and isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+    if tp is int and isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
         return int(value)
-    if tp in (str, Path) and isinstance(value, str):
-        return tp(value)
+    if tp is str and isinstance(value, str):
+        return value
+    if tp is Path and isinstance(value, str):
+        return _path(value)
     if is_class(tp, Enum) and isinstance(value, str):
         return _parse_enum(tp, value)
-    if origin is Literal and value in get_args(tp):
-        return next(choice for choice in get_args(tp) if choice == value and type(choice) is type(value))
-    raise ValueError(f"expected {noun(tp)}, got {json.dumps(value)}")
+    if origin is Literal:
+        for choice in get_args(tp):
+            if choice == value and type(choice) is type(value):
+                return choice
+    raise ValueError(f"expected {noun(tp)}, got {json.dumps(value, default=str)}")
 
 
 def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBase:
@@ -205,7 +220,7 @@ def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBas
     """
     if not isinstance(value, dict):
         names = " or ".join(base.__name__ for base in bases)
-        raise UsageError(f"expected an object with the parameters of {names}, got {json.dumps(value)}")
+        raise UsageError(f"expected an object with the parameters of {names}, got {json.dumps(value, default=str)}")
     values = dict(value)
     tag = values.pop(CLASS_KEY, None)
     cls = bases[0] if tag is None else find_variant(bases, str(tag))
@@ -269,14 +284,6 @@ def format_words(tp: Any, value: Any) -> str:
         return ""
     text = str(value)
     return f"'{text}'" if not text or any(c.isspace() for c in text) else text
-
-
-def check_type(tp: Any, value: Any) -> None:
-    """Raises `ValueError` for a value in a tree made in Python that its type does not allow."""
-    if value is not REQUIRED and not isinstance(value, ParamsBase):
-        decode(tp, encode(tp, value))
-    elif isinstance(value, ParamsBase) and not isinstance(value, params_bases(tp)):
-        raise ValueError(f"expected {describe(tp)}, got {type(value).__name__}")
 
 
 def _quoted(words: Sequence[str]) -> str:

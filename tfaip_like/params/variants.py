@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import abc
 import difflib
-import importlib
 import inspect
 from collections.abc import Iterator, Sequence
 
 from tfaip_like.errors import UsageError, article
 from tfaip_like.params.base import ParamsBase, class_tag
+from tfaip_like.user_code import import_module
 
 
 def is_abstract(cls: type) -> bool:
@@ -52,12 +52,12 @@ def find_variant(bases: Sequence[type[ParamsBase]], name: str) -> type[ParamsBas
 
 def _import_class(tag: str) -> type[ParamsBase]:
     module_name, _, class_name = tag.partition(":")
+    if not module_name or not class_name:
+        raise UsageError(f"{tag}: write module:Class")
     try:
-        found: object = importlib.import_module(module_name)
-    except ImportError as error:
-        if error.name and not f"{module_name}.".startswith(f"{error.name}."):
-            raise UsageError(f"{tag}: the module needs {error.name!r}, which cannot be imported: {error}") from error
-        raise UsageError(f"{tag}: there is no module {module_name!r}") from error
+        found: object = import_module(module_name)
+    except UsageError as error:
+        raise UsageError(f"{tag}: {error}") from error
     for part in class_name.split("."):
         found = getattr(found, part, None)
     # Only parameters are ever made from a name in a file: nothing else that a module holds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tfaip_like.console import console_unless_configured
 from tfaip_like.lazy import choose_backend
 from tfaip_like.params.tree import check_tree
 
@@ -20,12 +21,13 @@ def train(scenario: Scenario) -> TrainResult:
         TrainingError: when the loss is no longer a finite number.
         Interrupted: after Ctrl-C.
     """
-    check_tree(scenario)
-    choose_backend(scenario.device.backend)
+    checked = check_tree(scenario)
+    choose_backend(checked.device.backend)
     # Only now: the import of Keras fixes its backend.
     from tfaip_like.train.training import run_training
 
-    return run_training(scenario)
+    with console_unless_configured():
+        return run_training(checked)
 
 
 __all__ = ["train"]

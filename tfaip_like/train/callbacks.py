@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from tfaip_like.errors import TrainingError
+from tfaip_like.data.pipeline import TrainBatches
+from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.train.interrupt import InterruptFlag
 from tfaip_like.train.progress import Progress
 
@@ -22,9 +23,10 @@ class EveryStep(keras.callbacks.Callback):
     Keras counts the steps of its last execution in an epoch beyond the end, so they are counted here.
     """
 
-    def __init__(self, steps_per_epoch: int, progress: Progress, interrupt: InterruptFlag):
+    def __init__(self, batches: TrainBatches, progress: Progress, interrupt: InterruptFlag):
         super().__init__()
-        self.steps_per_epoch = steps_per_epoch
+        self.batches = batches
+        self.steps_per_epoch = batches.steps_per_epoch
         self.progress = progress
         self.interrupt = interrupt
         self.epoch = 0
@@ -50,11 +52,17 @@ class EveryStep(keras.callbacks.Callback):
         if step == 0:
             return
         losses = [name for name in self.model.loss_trackers if not _is_finite(logs[name])]
-        raise TrainingError(
+        step_of_run = self.epoch * self.steps_per_epoch + step
+        what = (
             f"the loss is no longer a finite number ({', '.join(losses) or 'regularisation'}): first at step {step} of "
-            f"epoch {self.epoch + 1} (step {self.epoch * self.steps_per_epoch + step} of the run).\n"
+            f"epoch {self.epoch + 1} (step {step_of_run} of the run)."
+        )
+        if place := self.batches.non_finite(step_of_run - 1):
+            raise UsageError(f"{what}\nThe data of that step hold NaN or infinity: {place}.")
+        raise TrainingError(
+            f"{what}\n"
             "Often the learning rate is too high (--learning_rate.lr), gradients explode "
-            "(--optimizer.clip_global_norm 1), or the data holds NaN."
+            "(--optimizer.clip_global_norm 1), or the model divides by 0."
         )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import keras
+from keras.optimizers.schedules import LearningRateSchedule
 
 from tfaip_like.data.pipeline import ValBatches
+from tfaip_like.errors import UsageError, article
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.network import Networks, select
 from tfaip_like.output_dir import OutputDir
@@ -52,8 +54,22 @@ class Validation:
             logs = self.model.evaluate(self.feed.data, verbose=0, return_dict=True, callbacks=[self.every_step])
         values = logged_values(logs)
         if self.evaluator is not None:
-            values |= {name: float(value) for name, value in self.evaluator.evaluate(self._predicted()).items()}
+            values |= self._judged(self.evaluator, known=values)
         return {f"val_{name}": value for name, value in values.items()}
+
+    def _judged(self, evaluator: Evaluator, known: Mapping[str, float]) -> dict[str, float]:
+        judged = evaluator.evaluate(self._predicted())
+        where = f"{type(evaluator).__name__}.evaluate"
+        if not isinstance(judged, Mapping):
+            raise UsageError(
+                f"{where} returned {article(type(judged).__name__)}; it must return {{'name': number, ...}}"
+            )
+        for name, value in judged.items():
+            if name in known:
+                raise UsageError(f"{where}: {name!r} is a loss or metric of the model already; choose another name")
+            if not isinstance(value, SupportsFloat):
+                raise UsageError(f"{where}: {name!r} is {value!r}, not a number")
+        return {name: float(value) for name, value in judged.items()}
 
     def _predicted(self) -> Iterator[Sample]:
         for number, batch in enumerate(self.batches):
@@ -73,6 +89,7 @@ class EpochEnd:
         validate: Validation | None,
         samples_per_epoch: int,
         check_interrupt: Callable[[], None],
+        rate: LearningRateSchedule,
     ):
         self.scenario = scenario
         self.folder = folder
@@ -81,6 +98,7 @@ class EpochEnd:
         self.validate = validate
         self.samples_per_epoch = samples_per_epoch
         self.check_interrupt = check_interrupt
+        self.rate = rate
         self.history = History(folder)
         monitor, mode = type(scenario.model).best
         self.best = Best(monitor, mode)
@@ -96,16 +114,24 @@ class EpochEnd:
         row: dict[str, float] = {"epoch": epoch, **values}
         if self.validate is not None and self._is_validated(epoch):
             row |= self.validate()
-        row["lr"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row["lr"] = self._rate_of_the_last_step()
         row["seconds"] = round(seconds, 3)
         row["samples_per_second"] = round(self.samples_per_epoch / seconds, 1)
         self.history.add(row)
         improved = self._note_best(epoch, row)
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
+        self._lower_rate_on_a_plateau(epoch, row)
         if self.folder is not None:
             self._save(self.folder, epoch, row, improved)
         # What came while everything was saved: nothing of the epoch is lost.
         self.check_interrupt()
+
+    def _rate_of_the_last_step(self) -> float:
+        optimizer = self.model.optimizer
+        rate = float(keras.ops.convert_to_numpy(self.rate(int(optimizer.iterations) - 1)))
+        if self.plateau is not None:
+            rate *= float(optimizer.rate_factor)
+        return float(f"{rate:.7g}")  # what float32 knows of it
 
     def _is_validated(self, epoch: int) -> bool:
         every = self.scenario.trainer.val_every_n
@@ -115,10 +141,13 @@ class EpochEnd:
         value = self.best.value_in(row, has_validation=self.validate is not None)
         if value is None:
             return False
-        if self.plateau is not None:
-            self.plateau.after(value)
         before, self.best = self.best, self.best.after(epoch, value)
         return self.best is not before
+
+    def _lower_rate_on_a_plateau(self, epoch: int, row: Mapping[str, float]) -> None:
+        value = self.best.value_in(row, has_validation=self.validate is not None)
+        if self.plateau is not None and value is not None and epoch < self.scenario.trainer.epochs:
+            self.plateau.after(value)
 
     def _line(self, row: Mapping[str, float]) -> str:
         def numbers(names: list[str]) -> str:

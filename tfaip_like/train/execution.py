@@ -44,8 +44,12 @@ def compile_model(
 
 def is_unsupported_by_xla(error: Exception) -> bool:
     """Whether an error of the first step says that XLA cannot compile an operation."""
-    text = str(error)
-    return any(sign in text for sign in ("unsupported operations when trying to compile", "XLA", "tf2xla"))
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    signs = ("unsupported operations when trying to compile", "XLA", "tf2xla")
+    return isinstance(error, tf.errors.OpError) and any(sign in str(error) for sign in signs)
 
 
 def _jit_compile(trainer: Trainer, batches: TrainBatches) -> bool | str:

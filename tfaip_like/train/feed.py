@@ -16,7 +16,9 @@ import numpy as np
 
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Samples, TrainBatches, ValBatches
+from tfaip_like.errors import UsageError
 from tfaip_like.sample import Spec
+from tfaip_like.settings import TrainData, ValData
 from tfaip_like.train.training_model import as_fed
 
 STACK = 64
@@ -56,6 +58,7 @@ def training_feed(batches: TrainBatches, current_epoch: Callable[[], int], prefe
         return (batches.stacked(first + step, min(STACK, steps - step)) for step in range(0, steps, STACK))
 
     if keras.backend.backend() != "tensorflow":
+        _refuse_prefetch("train", prefetch, TrainData().prefetch)
         return Feed(_Numbered(lambda step: batches.batch(current_epoch() * steps + step), steps))
     stacked = batches.samples.is_plain
     make = stacks if stacked else one_by_one
@@ -65,8 +68,14 @@ def training_feed(batches: TrainBatches, current_epoch: Callable[[], int], prefe
 def validation_feed(batches: ValBatches, prefetch: int) -> Feed:
     """The validation batches."""
     if keras.backend.backend() != "tensorflow":
+        _refuse_prefetch("val", prefetch, ValData().prefetch)
         return Feed(_Numbered(batches.batch, batches.steps))
     return _dataset(lambda: iter(batches), batches.samples, batches.steps, prefetch)
+
+
+def _refuse_prefetch(group: str, prefetch: int, default: int) -> None:
+    if prefetch != default:
+        raise UsageError(f"--{group}.prefetch {prefetch}: only the tensorflow backend makes batches ahead")
 
 
 def _dataset(

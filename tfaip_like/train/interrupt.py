@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one ends the training between two steps, a second one at once."""
+"""Ctrl-C and SIGTERM: the first one ends the training between two steps, a second one at once."""
 
 from __future__ import annotations
 
@@ -7,37 +7,40 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from tfaip_like.errors import Interrupted
 
+CAUGHT = (signal.SIGINT, signal.SIGTERM)
+
 
 class InterruptFlag:
-    """Whether somebody pressed Ctrl-C."""
+    """Whether, and by which signal, the training was asked to stop."""
 
     def __init__(self) -> None:
-        self.is_set = False
+        self.number: signal.Signals | None = None
 
     def check(self) -> None:
         """Raises `Interrupted` if so; called between steps, where everything is in order."""
-        if self.is_set:
-            raise Interrupted(signal.SIGINT)
+        if self.number is not None:
+            raise Interrupted(self.number)
 
 
 @contextmanager
 def catch_interrupts() -> Iterator[InterruptFlag]:
-    """Notes Ctrl-C instead of raising it just anywhere; in the main thread only."""
+    """Notes the signals instead of raising them just anywhere; in the main thread only."""
     flag = InterruptFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
 
-    def note(number: int, frame: FrameType | None) -> Any:
-        flag.is_set = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def note(number: int, frame: FrameType | None) -> None:
+        if flag.number is not None:
+            raise Interrupted(signal.Signals(number))
+        flag.number = signal.Signals(number)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in CAUGHT}
     try:
         yield flag
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -31,7 +31,7 @@ class RunRecord:
         self.folder = folder
         self.begin = time.time()
         source = _source_file(scenario)
-        commit, diff = _git_state(source.parent) if source else (None, "")
+        commit, diff = _git_state(source) if source else (None, "")
         if diff:
             write_text(folder.git_diff, diff)
         self.values: dict[str, Any] = {
@@ -85,18 +85,26 @@ def _source_file(scenario: Scenario) -> Path | None:
     return Path(source).resolve() if source else None
 
 
-def _git_state(folder: Path) -> tuple[str | None, str]:
-    """Commit and uncommitted changes of the repository that `folder` lies in."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    return commit.strip() or None, _git(folder, "diff", "HEAD") if commit else ""
+def _git_state(source: Path) -> tuple[str | None, str]:
+    """Commit of the repository that a scenario's file lies in, and what is not in that commit."""
+    commit = _git(source.parent, "rev-parse", "HEAD")
+    if not commit:
+        return None, ""
+    diff = ("diff", "--no-ext-diff", "--no-color", "--binary")
+    changes = _git(source.parent, *diff, "HEAD")
+    if not _git(source.parent, "ls-files", "--", source.name):
+        # Not yet in the repository: the most interesting file of all.
+        changes += _git(source.parent, *diff, "--no-index", "--", os.devnull, source.name)
+    return commit.strip(), changes
 
 
 def _git(folder: Path, *words: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):  # no git, or no repository
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.SubprocessError):  # no git
         return ""
-    return done.stdout.decode("utf-8", errors="replace")
+    # 128: no repository; 1: `diff --no-index` has found differences.
+    return "" if done.returncode > 1 else done.stdout.decode("utf-8", errors="replace")
 
 
 def _now() -> str:

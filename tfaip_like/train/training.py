@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 
 from tfaip_like.data.pipeline import open_training, open_validation
-from tfaip_like.errors import Interrupted, TrainingError, UsageError
+from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
 from tfaip_like.files import write_text
 from tfaip_like.network import build_networks
 from tfaip_like.output_dir import OutputDir
@@ -42,7 +42,7 @@ def run_training(scenario: Scenario) -> TrainResult:
     folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
         if folder is not None:
-            folder.create()
+            stack.enter_context(folder.held())
             stack.enter_context(_log_file(folder.train_log))
             write_params(scenario, folder.trainer_params)
             stack.enter_context(_recorded(folder, scenario))
@@ -58,6 +58,7 @@ class _Training:
     def __init__(self, scenario: Scenario, folder: OutputDir | None, interrupt: InterruptFlag):
         assert scenario.trainer.random_seed is not None
         seed = scenario.trainer.random_seed
+        _number_layers_from_the_start()
         keras.utils.set_random_seed(seed)
         logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())
         self.scenario = scenario
@@ -67,7 +68,7 @@ class _Training:
         self.networks = build_networks(scenario.model, scenario.data)
         self.model = TrainingModel(self.networks.training, scenario.model, self.batches.batch(0))
         self.progress = Progress(self.batches.steps_per_epoch * scenario.trainer.epochs, scenario.trainer.epochs)
-        self.every_step = EveryStep(self.batches.steps_per_epoch, self.progress, interrupt)
+        self.every_step = EveryStep(self.batches, self.progress, interrupt)
         self._build_optimizer()
         compile_model(self.model, self.optimizer, scenario.trainer, self.batches)
         self.epoch_end = EpochEnd(
@@ -78,14 +79,14 @@ class _Training:
             validate=self._validation(seed),
             samples_per_epoch=self.batches.steps_per_epoch * self.batches.batch_size,
             check_interrupt=interrupt.check,
+            rate=self.rate,
         )
 
     def _build_optimizer(self) -> None:
         course = Course(self.batches.steps_per_epoch, self.scenario.trainer.epochs)
-        schedule = self.scenario.learning_rate
-        self.optimizer = self.scenario.optimizer.build(
-            schedule.build(course), self.model.trainable_variables, scaled=isinstance(schedule, ReduceOnPlateau)
-        )
+        self.rate = self.scenario.learning_rate.build(course)
+        scaled = isinstance(self.scenario.learning_rate, ReduceOnPlateau)
+        self.optimizer = self.scenario.optimizer.build(self.rate, self.model.trainable_variables, scaled)
 
     def _validation(self, seed: int) -> Validation | None:
         scenario = self.scenario
@@ -101,22 +102,31 @@ class _Training:
         self._log_plan()
         try:
             self._fit()
+        except Interrupted:
+            if self.epoch_end.history.rows:
+                logger.info("stopped after %s", counted(len(self.epoch_end.history.rows), "epoch"))
+                self._write_summary(self._result())
+            raise
         finally:
             self.progress.close()
             self.epoch_end.history.close()
         if self.folder is not None:
             write_export(self.folder.export, self.networks, self.scenario, self.epoch_end.history.rows[-1])
-        result = TrainResult(
+        result = self._result()
+        self._write_summary(result)
+        return result
+
+    def _result(self) -> TrainResult:
+        return TrainResult(
             history=self.epoch_end.history.rows,
             best_epoch=self.epoch_end.best.epoch,
             best_value=self.epoch_end.best.value,
             network=self.networks.prediction,
         )
-        self._write_summary(result)
-        return result
 
     def _fit(self) -> None:
-        feed = training_feed(self.batches, lambda: self.every_step.epoch, self.scenario.train.prefetch)
+        every_step = self.every_step
+        feed = training_feed(self.batches, lambda: every_step.epoch, self.scenario.train.prefetch)
         callbacks = [self.every_step, EveryEpoch(self.epoch_end)]
         arguments = {"epochs": self.scenario.trainer.epochs, "verbose": 0, "shuffle": False}
         try:
@@ -125,6 +135,7 @@ class _Training:
         except Exception as error:
             if self.scenario.trainer.jit_compile or not is_unsupported_by_xla(error) or self.optimizer.iterations > 0:
                 raise
+            logger.debug("%s", error)
             logger.warning(
                 "XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this"
             )
@@ -134,22 +145,30 @@ class _Training:
                 self.model.fit(feed.data, callbacks=callbacks, **arguments)
 
     def _log_plan(self) -> None:
-        trainable = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
+        samples, batch_size = len(self.batches.samples), self.batches.batch_size
+        weights = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
+        epochs, steps = self.scenario.trainer.epochs, self.batches.steps_per_epoch
+        at_once = self.model.steps_per_execution
         logger.info(
-            "%d samples, %d weights; %d epochs of %d steps of %d samples%s",
-            len(self.batches.samples),
-            trainable,
-            self.scenario.trainer.epochs,
-            self.batches.steps_per_epoch,
-            self.batches.batch_size,
-            f", {self.model.steps_per_execution} steps at once" if self.model.steps_per_execution > 1 else "",
+            "%s, %s; %s of %s of %s%s",
+            counted(samples, "sample"),
+            counted(weights, "weight"),
+            counted(epochs, "epoch"),
+            counted(steps, "step"),
+            counted(batch_size, "sample"),
+            f", {at_once} steps at once" if at_once > 1 else "",
         )
+        if batch_size > samples:
+            logger.warning(
+                "a batch has more samples (%d) than there are (%d): some are in it twice", batch_size, samples
+            )
 
     def _write_summary(self, result: TrainResult) -> None:
         monitor = self.epoch_end.best.name(has_validation=self.epoch_end.validate is not None)
         if result.best_epoch is not None:
             logger.info("best epoch %d: %s %.4g", result.best_epoch, monitor, result.best_value)
         if self.folder is None:
+            logger.warning("nothing of this run was kept: no --trainer.output_dir was given")
             return
         summary = {
             "best": {"epoch": result.best_epoch, "monitor": monitor, "value": result.best_value},
@@ -158,6 +177,13 @@ class _Training:
         }
         write_text(self.folder.summary, json.dumps(summary, indent=2) + "\n")
         logger.info("results are in %s", self.folder.path)
+
+
+def _number_layers_from_the_start() -> None:
+    """Keras numbers layers per process; a second training must not have other paths of weights than the first."""
+    policy = keras.config.dtype_policy()
+    keras.utils.clear_session(free_memory=False)
+    keras.config.set_dtype_policy(policy)
 
 
 def _with_seed(scenario: Scenario) -> Scenario:
@@ -170,13 +196,14 @@ def _with_seed(scenario: Scenario) -> Scenario:
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    """Writes what the package logs to a file as well."""
+    """Writes what the package logs, from info on, to a file as well."""
     package = logging.getLogger("tfaip_like")
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.setLevel(logging.INFO)
     level_before = package.level
-    if package.getEffectiveLevel() > logging.INFO:
-        package.setLevel(logging.INFO)
+    # The logger passes everything on that any handler wants; the console has a level of its own.
+    package.setLevel(min(logging.INFO, package.getEffectiveLevel()))
     package.addHandler(handler)
     try:
         yield
@@ -203,5 +230,6 @@ def _recorded(folder: OutputDir, scenario: Scenario) -> Iterator[None]:
     except BaseException as error:
         logger.error("the training failed", exc_info=True, extra={"file_only": True})
         record.end("failed", error=f"{type(error).__name__}: {error}")
+        error.add_note(f"The whole traceback is in {folder.train_log}.")
         raise
     record.end("done")

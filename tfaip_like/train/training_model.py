@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from tfaip_like.data.batching import Batch
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, article
 from tfaip_like.keras_additions.metrics import FirstNonFinite
 from tfaip_like.model import Model, Tensors
 from tfaip_like.network import select
@@ -37,9 +37,14 @@ class TrainingModel(keras.Model):
         self.network = network
         self.model = model
         inputs, targets = _tensors(example.inputs), _tensors(example.targets)
-        outputs = network(select({**inputs, **targets}, network), training=False)
-        losses = _checked(model, "loss", model.loss(inputs, targets, outputs), len(example))
-        metrics = _checked(model, "metrics", model.metrics(inputs, targets, outputs), len(example))
+        outputs = self._outputs(inputs, targets, training=False)
+        try:
+            losses = _checked(model, "loss", model.loss(inputs, targets, outputs), len(example))
+            metrics = _checked(model, "metrics", model.metrics(inputs, targets, outputs), len(example))
+        except KeyError as error:
+            names = {"inputs": inputs, "targets": targets, "outputs": outputs}
+            error.add_note("There are " + "; ".join(f"{kind} {', '.join(have)}" for kind, have in names.items()) + ".")
+            raise
         _check_names(model, losses, metrics)
         self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in losses}
         self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
@@ -48,7 +53,12 @@ class TrainingModel(keras.Model):
 
     def call(self, x: Mapping[str, Tensors], training: bool = False) -> Tensors:
         """The outputs of the network."""
-        outputs: Tensors = self.network(select({**x["inputs"], **x["targets"]}, self.network), training=training)
+        return self._outputs(x["inputs"], x["targets"], training)
+
+    def _outputs(self, inputs: Tensors, targets: Tensors, training: bool) -> Tensors:
+        # Of the targets only those that are fed: one may have the name of an input (an autoencoder's image).
+        fed = {name: targets[name] for name in self.model.feed_targets}
+        outputs: Tensors = self.network(select({**inputs, **fed}, self.network), training=training)
         return outputs
 
     def compute_loss(
@@ -92,10 +102,15 @@ def _batch_size(x: Mapping[str, Tensors]) -> Any:
 def _checked(model: Model, method: str, values: object, batch_size: int) -> Mapping[str, Any]:
     where = f"{type(model).__name__}.{method}"
     if not isinstance(values, Mapping):
-        raise UsageError(f"{where} returned a {type(values).__name__}; it must return {{'name': tensor, ...}}")
+        raise UsageError(f"{where} returned {article(type(values).__name__)}; it must return {{'name': tensor, ...}}")
     if method == "loss" and not values:
         raise UsageError(f"{where} returned no loss: there is nothing to minimise")
     for name, value in values.items():
+        if isinstance(value, keras.metrics.Metric) or not hasattr(value, "shape"):
+            raise UsageError(
+                f"{where}: {name!r} is {article(type(value).__name__)}, not a tensor; use a function such as "
+                "keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])"
+            )
         shape = tuple(ops.shape(value))
         if shape not in ((), (batch_size,)):
             raise UsageError(
