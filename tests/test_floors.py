@@ -12,12 +12,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tfaip_like"
 
 FLOORS = {
+    "console": 0,
     "errors": 0,
     "files": 0,
     "lazy": 0,
     "output_dir": 0,
     "params": 0,
     "sample": 0,
+    "user_code": 0,
     "settings": 1,
     "data": 1,
     "evaluator": 1,
@@ -36,6 +38,9 @@ MAY_IMPORT_KERAS = ("network", "predict", "train", "keras_additions")
 MAY_USE_A_SIBLING = {
     # what a thing is made of, on the same floor
     ("lazy", "errors"),
+    ("console", "errors"),
+    ("user_code", "errors"),
+    ("params", "user_code"),
     ("files", "errors"),
     ("output_dir", "errors"),
     ("output_dir", "files"),

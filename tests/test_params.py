@@ -425,3 +425,137 @@ def test_a_search_finds_flags_of_variants_that_are_not_chosen() -> None:
 )
 def test_completion_offers_flags_and_choices(words: list[str], expected: list[str]) -> None:
     assert completions(Root(), words) == expected
+
+
+# Found by readers and first users.
+
+
+class Odd(Params):
+    """Types that are easily forgotten."""
+
+    variants: list[Part] | None = None
+    """Parts, perhaps."""
+
+    by_name: dict[str, Part] | None = None
+    """Named parts, perhaps."""
+
+    fixed: tuple[Part, ...] = ()
+    """Parts that stay."""
+
+    patterns: list[str] = []
+    """Regular expressions."""
+
+    number: Literal[1, 2] = 1
+    """One or two."""
+
+    folder: Path = Path("here")
+    """Where."""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--variants none", Odd()),
+        ("--by_name none", Odd()),
+        ("--variants Small --variants.0.width 4", Odd(variants=[Small(width=4)])),
+        ("--fixed Small Wide", Odd(fixed=(Small(), Wide()))),
+        ("--fixed none", Odd()),
+        ("--patterns [bg]amma ^x", Odd(patterns=["[bg]amma", "^x"])),
+        ("--patterns [bg]amma", Odd(patterns=["[bg]amma"])),
+        ("--patterns none", Odd(patterns=["none"])),
+        ("--folder=~/runs", Odd(folder=Path.home() / "runs")),
+    ],
+)
+def test_odd_types_from_flags(words: str, expected: Odd) -> None:
+    tree = flags(*words.split(" "), root=Odd)
+    assert tree == expected
+    assert type(tree.fixed) is tuple
+    assert apply(Resolved(Odd()), file_settings(tree.to_dict(), "p.json")).tree == tree
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"number": True}, "number: expected one of 1, 2, got true"),
+        ({"number": 1.0}, "number: expected one of 1, 2, got 1.0"),
+        ({"folder": ""}, "folder: expected a path, got nothing"),
+    ],
+)
+def test_odd_values_in_files_are_refused(values: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Odd.from_dict(values)
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan])
+def test_infinity_is_no_integer(number: float) -> None:
+    with pytest.raises(UsageError, match="count: expected an integer"):
+        Root.from_dict({"count": number})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: 2024-01-01", "name: expected a text, got"),
+        ("weights: {1: 2.0}", "line 1: 1 is no name; quote it"),
+        ("on: 3", "line 1: True is no name; quote it"),
+    ],
+)
+def test_what_yaml_makes_of_plain_words_is_told(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.yaml"), "p.yaml"))
+
+
+def test_yaml_merge_keys_work(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("part: &base {class: Small, width: 5}\nmaybe: {<<: *base, width: 6}\n")
+    tree = apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.yaml"), "p.yaml")).tree
+    assert tree == Root(part=Small(width=5), maybe=Small(width=6))
+
+
+def test_a_check_may_name_a_part_of_a_part() -> None:
+    class Whole(Params):
+        part: Part = Small()
+
+        def check(self) -> None:
+            self.require(self.part.size() < 5, "part.width", "must be below 5")
+            self.require(self.part.size() != 4, "nothing.like.it", "must not be 4")
+
+    with pytest.raises(UsageError, match="--part.width 7: must be below 5"):
+        check_tree(Whole(part=Small(width=7)))
+    with pytest.raises(UsageError, match="--nothing.like.it: must not be 4"):
+        check_tree(Whole(part=Small(width=4)))
+
+
+def test_checking_converts_what_is_near_its_type() -> None:
+    near = Root(count=2.0, rate=1, file="x", color="BLUE", pair=[1, 2], parts=(Small(),))  # type: ignore[arg-type]
+    tree = check_tree(near)
+    assert tree == Root(count=2, rate=1.0, file=Path("x"), color=Color.BLUE, pair=(1, 2.0), parts=[Small()])
+    assert [type(value) for value in (tree.count, tree.rate, tree.pair, tree.parts)] == [int, float, tuple, list]
+
+
+def test_a_class_in_place_of_an_instance_is_told() -> None:
+    with pytest.raises(UsageError, match=r"--part: is the class Small; write Small\(\)"):
+        check_tree(Root(part=Small))  # type: ignore[arg-type]
+
+
+def test_a_parameter_and_a_method_of_one_name_are_refused() -> None:
+    with pytest.raises(TypeError, match="size: Small has a method of this name"):
+        type("A", (Small,), {"__annotations__": {"size": "int"}, "size": 3, "__module__": __name__})
+    with pytest.raises(TypeError, match="width is a parameter of a base class; it cannot become a method"):
+        type("B", (Small,), {"width": lambda self: 3, "__module__": __name__})
+
+
+def test_params_can_be_keys_of_a_cache() -> None:
+    assert {Large(): 1}[Large()] == 1
+    assert hash(Root(names=["a"])) == hash(Root())
+
+
+def test_a_flag_of_a_variant_that_another_flag_replaces_is_explained() -> None:
+    with pytest.raises(UsageError, match="--part.width: belongs to Small, but --part is Large; add --part Small"):
+        flags("--part", "Large", "--part.width", "3")
+
+
+def test_the_origin_of_a_part_of_a_dict_is_shown() -> None:
+    _, words = split_words(["--weights.a", "3"])
+    shown = show_text(apply(Resolved(Root()), flag_settings(words)))
+    assert [line for line in shown.splitlines() if line.startswith("--weights a=3.0") and line.endswith("# flag")]

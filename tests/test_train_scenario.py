@@ -126,7 +126,7 @@ def test_output_is_plain_lines_without_a_terminal(run: Run) -> None:
     lines = done.stderr.splitlines()
     assert not [line for line in lines if "\r" in line or "\x1b" in line]
     assert [line for line in lines if line.startswith("epoch 2/2: loss ")]
-    assert len(lines) == 6, done.stderr  # nothing of the libraries in between
+    assert len(lines) == 7, done.stderr  # nothing of the libraries in between
 
 
 def test_a_terminal_shows_a_bar_over_the_whole_run() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,14 +15,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from small import Line, Noise, Points, small
+from small import Largest, Line, Noise, Points, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Spec, Tensors, TrainingError, UsageError, ops, train
 from tfaip_like.optimizers import SGD
+from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.store import read_values
 from tfaip_like.scenario import Scenario
-from tfaip_like.schedules import Constant, CosineDecay, ReduceOnPlateau
+from tfaip_like.schedules import Constant, CosineDecay, PiecewiseConstant, ReduceOnPlateau
 from tfaip_like.settings import Trainer
 
 
@@ -246,9 +248,18 @@ def test_nan_stops_and_names_the_step(tmp_path: Path, at_once: int) -> None:
         train={"shuffle": False},
         trainer={"steps_per_execution": at_once},
     )
-    with pytest.raises(TrainingError, match=r"\(square\): first at step 6 of epoch 1 \(step 6 of the run\)"):
+    message = (
+        r"\(square\): first at step 6 of epoch 1 \(step 6 of the run\).\n"
+        "The data of that step hold NaN or infinity: target 'y' of training sample 42."
+    )
+    with pytest.raises(UsageError, match=message):
         train(scenario)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_learning_rate_that_is_too_high_stops_too() -> None:
+    with pytest.raises(TrainingError, match=r"first at step \d+ of epoch \d+.*\n.*the learning rate is too high"):
+        train(small(optimizer=SGD(), learning_rate=Constant(lr=1e30), trainer={"epochs": 20}))
 
 
 # Networks.
@@ -404,3 +415,147 @@ def test_a_scenario_made_in_python_is_checked() -> None:
         train(small(trainer={"epochs": 0}))
     with pytest.raises(UsageError, match="--data is required"):
         train(Scenario(trainer=Trainer(epochs=1)))  # type: ignore[call-arg]
+
+
+# Found by readers and first users.
+
+
+class Same(Data):
+    """An input and a target of one name, as autoencoders have."""
+
+    inputs = {"x": Spec(())}
+    targets = {"x": Spec(())}
+
+    def source(self, mode: Mode) -> Sequence[Sample]:
+        return ArraySource({"x": np.zeros(64, "float32")}, {"x": np.full(64, 5.0, "float32")})
+
+
+class Identity(Model):
+    """Its input, and a weight to train."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        return {"y": inputs["x"] + 0.0 * keras.layers.Dense(1)(inputs["x"][:, None])[:, 0]}
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"square": (targets["x"] - outputs["y"]) ** 2}
+
+
+def test_a_target_never_takes_the_place_of_an_input_of_its_name() -> None:
+    row = train(small(data=Same(), model=Identity(), evaluator=None)).history[0]
+    assert row["loss"] == row["val_loss"] == 25.0
+
+
+def test_a_second_training_in_a_process_has_the_same_paths_of_weights() -> None:
+    optimizer = SGD(weight_decay=0.1, exclude_from_weight_decay=["^add/bias", "^hidden/bias"])
+    scenario = small(optimizer=optimizer, trainer={"epochs": 1})
+    paths = [[weight.path for weight in train(scenario).network.weights] for _ in range(2)]
+    assert paths[0] == paths[1]
+
+
+@pytest.mark.parametrize("best", [("val_loss", "minimum"), "val_loss", ("val_loss",)])
+def test_a_wrong_choice_of_best_is_refused_when_the_class_is_made(best: Any) -> None:
+    with pytest.raises(TypeError, match='write it like "val_accuracy", "max"'):
+        type("Wrong", (Line,), {"best": best, "__module__": __name__})
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ({"loss": 0.0}, "'loss' is a loss or metric of the model already"),
+        ({"error": 0.0}, "'error' is a loss or metric of the model already"),
+        (None, "returned a NoneType; it must return"),
+        (0.5, "returned a float; it must return"),
+        ({"f1": "high"}, "'f1' is 'high', not a number"),
+    ],
+)
+def test_what_an_evaluator_returns_is_checked(returned: Any, message: str) -> None:
+    class Wrong(Largest):
+        def evaluate(self, samples: Any) -> Any:
+            return returned
+
+    with pytest.raises(UsageError, match=rf"Wrong.evaluate:? {message}"):
+        train(small(evaluator=Wrong(), trainer={"epochs": 1}))
+
+
+def test_a_processor_cannot_change_the_source() -> None:
+    class InPlace(Noise):
+        def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+            sample.inputs["x"] += 1
+            return sample
+
+    with pytest.raises(ValueError, match="read-only"):
+        train(small(data=Points(processors=[InPlace()])))
+
+
+def test_values_near_their_type_given_in_python_are_converted(tmp_path: Path) -> None:
+    scenario = small()
+    trainer = Trainer(epochs=1.0, output_dir=str(tmp_path / "run"), random_seed=7)  # type: ignore[arg-type]
+    train(dataclasses.replace(scenario, trainer=trainer))
+    assert read_values(tmp_path / "run" / "trainer_params.json")["trainer"]["epochs"] == 1  # type: ignore[index,call-overload]
+
+
+def test_the_logged_rate_is_the_one_the_epoch_ended_with() -> None:
+    schedule = PiecewiseConstant(lr=0.1, boundaries=[1.0, 2.0], factors=[0.1, 0.01])
+    assert [row["lr"] for row in train(small(learning_rate=schedule)).history] == [0.1, 0.01, 0.001]
+
+
+def test_a_metric_object_of_keras_is_refused_with_the_function_to_use() -> None:
+    class WithObject(Line):
+        def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+            return {"mse": keras.metrics.MeanSquaredError()}
+
+    with pytest.raises(UsageError, match="'mse' is a MeanSquaredError, not a tensor; use a function"):
+        train(small(model=WithObject()))
+
+
+def test_a_wrong_name_in_a_loss_tells_the_right_ones() -> None:
+    class WrongName(Line):
+        def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+            return {"square": outputs["logits"]}
+
+    with pytest.raises(KeyError) as raised:
+        train(small(model=WrongName()))
+    assert raised.value.__notes__ == ["There are inputs x; targets y; outputs sum."]
+
+
+def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
+    folder = OutputDir(tmp_path / "run")
+    with folder.held(), pytest.raises(UsageError, match="a training is running in this folder"):
+        train(small(tmp_path / "run"))
+    train(small(tmp_path / "run"))
+
+
+def test_a_script_prints_its_progress_unless_logging_is_set_up(tmp_path: Path) -> None:
+    code = "from small import small; from tfaip_like import train; train(small(trainer={'epochs': 1}))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "epoch 1/1: loss" in done.stderr
+    configured = f"import logging; logging.basicConfig(filename='{tmp_path}/log', level='INFO'); {code}"
+    done = subprocess.run(
+        [sys.executable, "-c", configured], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "epoch 1/1" not in done.stderr
+    assert "epoch 1/1: loss" in (tmp_path / "log").read_text()
+
+
+def test_an_untracked_scenario_is_kept_with_the_run(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x", *words], check=True)
+
+    git("init", "-q")
+    git("config", "color.ui", "always")
+    (tmp_path / "helper.py").write_text("a = 1\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    (tmp_path / "helper.py").write_text("a = 2\n")
+    (tmp_path / "mine.py").write_text("from small import Small\nclass Mine(Small):\n    pass\n")
+    code = (
+        "import pathlib; from mine import Mine; from tfaip_like import train; from tfaip_like.settings import Trainer;"
+        "train(Mine(trainer=Trainer(epochs=1, output_dir=pathlib.Path('run'))))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    diff = (tmp_path / "run" / "git.diff").read_text()
+    assert "+a = 2" in diff
+    assert "+class Mine(Small):" in diff
+    assert "\x1b" not in diff

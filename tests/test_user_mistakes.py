@@ -189,7 +189,7 @@ MISTAKES = {
     ),
     "broken JSON in a word": Mistake(
         flags="--model.units [3,",
-        says="--model.units: is not valid JSON (Expecting value: line 1 column 4 (char 3)): [3,",
+        says="--model.units: expected an integer, got '[3,'",
     ),
     "index out of range": Mistake(
         flags="--model.units.7 3", says="--model.units.7: --model.units has no item '7' (items: 0 to 1)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -41,11 +41,9 @@ class Sample:
 
 def protected(sample: Sample) -> Sample:
     """The sample with arrays that cannot be written to, so that nobody changes the source by mistake."""
-    return Sample(
-        *({name: _read_only(value) for name, value in part.items()} for part in (sample.inputs, sample.targets)),
-        outputs=sample.outputs,
-        meta=sample.meta,
-    )
+    inputs = {name: _read_only(value) for name, value in sample.inputs.items()}
+    targets = {name: _read_only(value) for name, value in sample.targets.items()}
+    return replace(sample, inputs=inputs, targets=targets)
 
 
 def _read_only(value: Any) -> Any:
@@ -68,11 +66,9 @@ class Spec:
     padding: float | int = 0
 
     def __post_init__(self) -> None:
-        axes = self.shape
-        if not isinstance(axes, tuple) or not all(
-            axis is None or (isinstance(axis, int) and axis >= 0) for axis in axes
-        ):
-            raise TypeError(f"Spec({axes!r}): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()")
+        axes = self.shape if isinstance(self.shape, tuple) else ("no tuple",)
+        if not all(axis is None or (isinstance(axis, int) and axis >= 0) for axis in axes):
+            raise TypeError(f"Spec({self.shape!r}): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()")
         try:
             np.dtype(self.dtype)
         except TypeError:
