@@ -75,6 +75,7 @@ def test_show_prints_every_value_with_its_origin_and_stops(run: Run, tmp_path: P
 
 
 def test_version_and_completion(run: Run) -> None:
+    assert run(COMMAND, "scenarios.minimal", "-h").stdout == run(COMMAND, "scenarios.minimal", "--help").stdout
     assert re.fullmatch(r"train-scenario \d+\.\d+\.\d+\n", run(COMMAND, "--version").stdout)
     for shell in ("bash", "zsh", "fish"):
         assert "train-scenario" in run(COMMAND, "--completion", shell).stdout
@@ -204,6 +205,110 @@ def test_ctrl_c_while_starting_ends_cleanly(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=30)
         assert process.returncode in (130, -signal.SIGINT), errors
         assert "Traceback" not in errors or seconds < 0.3, errors
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_is_noted_with_its_exit_code(name: str, tmp_path: Path) -> None:
+    words = ["--trainer.epochs", 5000, "--trainer.output_dir", tmp_path / "run"]
+    process = start("scenarios.minimal", *words, cwd=REPOSITORY)
+    wait_for_epoch(process, 1)
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert re.search(rf"stopped after \d+ epochs?\n(.*\n)*train-scenario: stopped by {name}\n$", errors)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"]["epoch"] >= 1
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_training(tmp_path: Path) -> None:
+    command = f"{COMMAND} scenarios.minimal --trainer.epochs 30 --trainer.output_dir {tmp_path}/run 2>&1 | head -2"
+    subprocess.run(["bash", "-c", command], cwd=REPOSITORY, check=True, capture_output=True)
+    deadline = time.monotonic() + 60
+    while json.loads((tmp_path / "run" / "run.json").read_text()).get("status") == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done"
+
+
+def test_a_run_that_was_killed_is_called_so(tmp_path: Path, run: Run) -> None:
+    words = ["scenarios.minimal", "--trainer.epochs", 5000, "--trainer.output_dir", tmp_path / "run"]
+    process = start(*words, cwd=REPOSITORY)
+    wait_for_epoch(process, 1)
+    other = run(COMMAND, *words)
+    assert "a training is running in this folder" in other.stderr
+    process.kill()
+    process.communicate()
+    assert "there is a run in this folder already (status killed)" in run(COMMAND, *words).stderr
+
+
+LAYER = """
+import keras as real_keras
+
+@real_keras.saving.register_keras_serializable("mine")
+class Twice(real_keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+"""
+
+
+def test_a_scenario_with_layers_of_its_own_trains_on_another_backend(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    text = OWN_SCENARIO.replace("class Numbers", f"{LAYER}\nclass Numbers")
+    (tmp_path / "mine.py").write_text(text.replace('(inputs["x"])', '(Twice()(inputs["x"]))'))
+    words = ["--trainer.epochs", 1, "--trainer.output_dir", "run"]
+    done = run(COMMAND, "mine.py", "--device.backend", "jax", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "on jax" in done.stderr
+    assert (tmp_path / "run" / "export" / "serve" / "saved_model.pb").exists()
+    environment = {"KERAS_BACKEND": "jax"}
+    assert "--device.backend jax " in run(COMMAND, "mine.py", "--show", cwd=tmp_path, environment=environment).stdout
+
+
+def test_the_parameters_of_a_run_find_its_scenario_from_any_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "mine.py").write_text(OWN_SCENARIO)
+    words = ["--trainer.epochs", 1, "--trainer.output_dir", "run"]
+    assert run(COMMAND, "deep/mine.py", *words, cwd=tmp_path).returncode == 0
+    shown = run(COMMAND, "--params", tmp_path / "run" / "trainer_params.json", "--show", cwd=Path("/"))
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_a_method_without_self_is_told_in_short(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_SCENARIO.replace("def source(self, mode)", "def source(mode)"))
+    done = run(COMMAND, "mine", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "train-scenario: Numbers.source() takes 1 positional argument but 2 were given\n" in done.stderr
+    assert "the first one is self" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_debugger_sees_exceptions_where_they_happen(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_SCENARIO.replace("** 2}", "** undefined_name}"))
+    commands = [part for command in ("continue", "print(len(x_here := 'here'))", "quit") for part in ("-c", command)]
+    script = REPOSITORY / "scripts" / "train_scenario.py"
+    done = run(sys.executable, "-m", "pdb", *commands, script, "mine", "--trainer.force_eager", "true", cwd=tmp_path)
+    assert "NameError: name 'undefined_name' is not defined" in done.stdout + done.stderr
+    assert "post mortem" in done.stdout
+
+
+def test_a_full_disk_is_told_and_leaves_whole_files(run: Run, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a small file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("no file systems can be mounted here")
+    try:
+        words = ["--model.units", 700, "--trainer.output_dir", disk / "run", "--trainer.epochs", 4]
+        done = run(COMMAND, "scenarios.minimal", *words)
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+        for file in (disk / "run").rglob("*.json"):
+            json.loads(file.read_text())
+        assert not [path for path in (disk / "run").rglob("*") if "new-" in path.name]
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_killed_training_leaves_complete_files(tmp_path: Path) -> None:

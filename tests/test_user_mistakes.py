@@ -129,6 +129,39 @@ MISTAKES = {
         flags="--data.path x",
         says="--data.path: <class 'complex'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, Literal, another Params, or list[...], tuple[...], dict[str, ...] of them",
     ),
+    "shape that is no tuple": Mistake(
+        change=("Spec((2,))", "Spec(2)"),
+        says=(
+            "FOLDER/MODULE.py, line 8: TypeError: Spec(2): the shape is a tuple of lengths, such as (28, 28), "
+            "(None, 3) or ()"
+        ),
+    ),
+    "unknown type of arrays": Mistake(
+        change=("Spec((2,))", 'Spec((2,), "integer")'),
+        says=(
+            "FOLDER/MODULE.py, line 8: TypeError: Spec(..., 'integer'): no such dtype; write float32, int32, uint8, bool ..."
+        ),
+    ),
+    "best without a direction": Mistake(
+        change=('"val_loss", "min"', '"val_loss"'),
+        says=('FOLDER/MODULE.py, line 23: TypeError: Linear.best is \'val_loss\'; write it like "val_accuracy", "max"'),
+    ),
+    "parameter called like a flag of the command": Mistake(
+        change=("class Sums(Scenario):", "class Sums(Scenario):\n    version: int = 1"),
+        says=(
+            "FOLDER/MODULE.py, line 35: TypeError: Sums.version: --version is a flag of the commands; "
+            "choose another name"
+        ),
+    ),
+    "parameter called like a method": Mistake(
+        change=("units: list[int] = [3, 4]", 'loss: str = "mse"'),
+        says=(
+            "FOLDER/MODULE.py, line 23: TypeError: Linear.loss: Model has a method of this name; choose another name"
+        ),
+    ),
+    "class in place of an instance": Mistake(
+        change=("data: Data = Points()", "data: Data = Points"), says="--data: is the class Points; write Points()"
+    ),
     "file called like a module of Python": Mistake(
         scenario="statistics.py",
         files={"statistics.py": GOOD},
@@ -263,6 +296,20 @@ MISTAKES = {
     "completion of an unknown shell": Mistake(
         flags="--completion tcsh", says="--completion: name your shell, one of bash, zsh, fish"
     ),
+    "flag of a variant that another flag replaces": Mistake(
+        flags="--model.graph.width 3 --model.graph Deep",
+        change=(
+            "class Wide(Part):",
+            "class Deep(Graph):\n    depth: int = 1\n    def build(self, inputs):\n        pass\n\nclass Wide(Part):",
+        ),
+        says="--model.graph.width: belongs to Wide, but --model.graph is Deep; add --model.graph Wide",
+    ),
+    "empty path": Mistake(flags="--trainer.output_dir=", says="--trainer.output_dir: expected a path, got nothing"),
+    "words after a flag that takes none": Mistake(flags="--show now", says="--show takes no value, got now"),
+    "infinite learning rate": Mistake(
+        flags="--learning_rate.lr inf", says="--learning_rate.lr inf: must be above 0 and finite"
+    ),
+    "share above 1": Mistake(flags="--optimizer.beta_1 1.5", says="--optimizer.beta_1 1.5: must be from 0 to below 1"),
     # Files.
     "missing parameter file": Mistake(
         flags="--params none.json", says="none.json: cannot be read: No such file or directory"
@@ -372,6 +419,42 @@ MISTAKES = {
         needs_keras=True,
         change=('    inputs = {"x": Spec((2,))}\n', "    inputs = {}\n"),
         says="Points.inputs is empty: the network needs at least one input",
+    ),
+    "specification that is none": Mistake(
+        needs_keras=True,
+        change=("Spec((2,))", "(2,)"),
+        says="Points: 'x' is (2,); write Spec(shape, dtype)",
+    ),
+    "processor that returns nothing": Mistake(
+        needs_keras=True,
+        flags="--data.processors Lost",
+        change=(
+            "class Part(Graph)",
+            "class Lost(Processor):\n    def process(self, sample, random):\n        pass\n\nclass Part(Graph)",
+        ),
+        says="Lost.process returned a NoneType, not a Sample",
+    ),
+    "less than a batch in an epoch": Mistake(
+        needs_keras=True,
+        flags="--trainer.samples_per_epoch 5",
+        says="--trainer.samples_per_epoch 5: less than one batch (--train.batch_size 16)",
+    ),
+    "NaN in the data": Mistake(
+        needs_keras=True,
+        flags="--train.shuffle false",
+        change=("keepdims=True)", "keepdims=True) * np.where(np.arange(40) == 3, np.nan, 1)[:, None]"),
+        says=(
+            "the loss is no longer a finite number (square): first at step 1 of epoch 1 (step 1 of the run).\n"
+            "The data of that step hold NaN or infinity: target 'y' of training sample 3."
+        ),
+    ),
+    "metric object of Keras": Mistake(
+        needs_keras=True,
+        change=('abs(targets["y"] - outputs["sum"])[:, 0]}', "keras.metrics.MeanSquaredError()}"),
+        says=(
+            "Linear.metrics: 'error' is a MeanSquaredError, not a tensor; use a function such as "
+            "keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])"
+        ),
     ),
     # The model.
     "network that is no dict": Mistake(

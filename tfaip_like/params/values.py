@@ -47,7 +47,8 @@ def parse(tp: Any, words: Sequence[str]) -> Any:
         try:
             return _parse(member, words)
         except ValueError as problem:
-            problems.append(problem)
+            if member is not NONE:
+                problems.append(problem)
     if len(problems) == 1:
         raise problems[0]
     raise ValueError(f"expected {describe(tp)}, got {_quoted(words)}")
@@ -173,7 +174,8 @@ def decode(tp: Any, value: Json) -> Any:
         try:
             return _decode(member, value)
         except ValueError as problem:
-            problems.append(problem)
+            if member is not NONE:
+                problems.append(problem)
     if isinstance(value, str) and (numbers := {int, float} & set(members(tp))):
         # YAML reads 1e-4 as a text, and JSON has no infinity.
         return _parse_word(int if float not in numbers else float, value)

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -32,23 +32,27 @@ ADDITIONAL = "additional"
 
 _EXPORT_WITH_TENSORFLOW = f"""
 import importlib, pathlib, sys
-for module in sys.argv[2:]:
+modules, folders = sys.argv[1].split(), sys.argv[2:]
+for module in modules:
     importlib.import_module(module)
 import keras
-for file in pathlib.Path(sys.argv[1]).rglob("{MODEL}"):
-    keras.saving.load_model(file, compile=False).export(str(file.parent / "{SERVE}"), verbose=False)
+for file in (file for folder in folders for file in pathlib.Path(folder).rglob("{MODEL}")):
+    aside = file.parent / ".{SERVE}.new"
+    keras.saving.load_model(file, compile=False).export(str(aside), verbose=False)
+    aside.rename(file.parent / "{SERVE}")
 """
 
 
 def write_export(path: Path, networks: Networks, scenario: Params, metrics: Mapping[str, float]) -> None:
-    """Writes an export; one that is there already is replaced when the new one is complete."""
+    """Writes an export; one that is there already is replaced when the new one is complete.
+
+    On PyTorch it has no SavedModel yet: see `add_saved_models`.
+    """
     with new_folder(path) as aside:
         _write_network(aside, networks.prediction)
         for name, network in networks.extra.items():
             (aside / ADDITIONAL / name).mkdir(parents=True)
             _write_network(aside / ADDITIONAL / name, network)
-        if keras.backend.backend() == "torch":
-            _serve_by_tensorflow(aside, type(scenario).__module__)
         write_params(scenario, aside / PARAMS)
         (aside / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
 
@@ -61,16 +65,20 @@ def _write_network(folder: Path, network: keras.Model) -> None:
             network.export(str(folder / SERVE), format="tf_saved_model", verbose=False)
 
 
-def _serve_by_tensorflow(folder: Path, scenario_module: str) -> None:
-    """Writes the SavedModels of a network that runs on PyTorch, which Keras cannot export from there."""
+def add_saved_models(folders: Sequence[Path], scenario: Params) -> None:
+    """Writes the SavedModels of exports that have none: on PyTorch, from where Keras cannot write them.
+
+    A process with TensorFlow does it, once for all of them because its start takes seconds.
+    """
     environment = {
         **os.environ,
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
     }
-    modules = [] if scenario_module == "__main__" else [scenario_module]
-    command = [sys.executable, "-c", _EXPORT_WITH_TENSORFLOW, str(folder), *modules]
+    module = type(scenario).__module__
+    command = [sys.executable, "-c", _EXPORT_WITH_TENSORFLOW, "" if module == "__main__" else module]
+    command += [str(folder) for folder in folders if folder.exists()]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"TensorFlow could not export the network:\n{done.stderr[-2000:]}")

@@ -20,7 +20,7 @@ from tfaip_like.network import build_networks
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.store import write_params
 from tfaip_like.params.tree import changed_flags
-from tfaip_like.predict.export import write_export
+from tfaip_like.predict.export import add_saved_models, write_export
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import Course, ReduceOnPlateau
 from tfaip_like.train.callbacks import EveryEpoch, EveryStep
@@ -112,6 +112,8 @@ class _Training:
             self.epoch_end.history.close()
         if self.folder is not None:
             write_export(self.folder.export, self.networks, self.scenario, self.epoch_end.history.rows[-1])
+            if keras.backend.backend() == "torch":
+                add_saved_models([self.folder.best, self.folder.export], self.scenario)
         result = self._result()
         self._write_summary(result)
         return result
