@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tfaip_like.errors import TrainingError
+
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file: written aside, synced to disk, renamed."""
@@ -35,13 +37,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     the old one is called `.NAME.previous`; `recover_folder` brings it back after a crash just then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(path)
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
     try:
         yield aside
         os.chmod(aside, 0o777 & ~_umask())
         _sync_below(aside)
         previous = _previous(path)
-        shutil.rmtree(previous, ignore_errors=True)
         if path.exists():
             os.rename(path, previous)
         os.rename(aside, path)
@@ -59,6 +61,19 @@ def recover_folder(path: Path) -> None:
         os.rename(previous, path)
     for leftover in (previous, *path.parent.glob(f".{path.name}.new-*")):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def full_disk_told(path: Path) -> Iterator[None]:
+    """Raises `TrainingError` when the disk is full, whatever library found out first."""
+    try:
+        yield
+    except Exception as error:
+        if "No space left" not in str(error) and "Disk quota" not in str(error):
+            raise
+        raise TrainingError(
+            f"{path}: no space left on this disk. What was saved before is whole; make room and train again."
+        ) from error
 
 
 def sync_folder(path: Path) -> None:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 from tfaip_like.console import log_level, log_to_console
 from tfaip_like.errors import Interrupted, TrainingError, UsageError
@@ -41,10 +42,20 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
         # The reader of a pipe had enough (`| head`); nothing more can be written there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        if sys.gettrace() is not None:  # a debugger wants to see it where it happened
+        if _in_a_debugger():  # which wants to see it where it happened
             raise
         return _say(program, fault_text(error), FAULT)
     return DONE
+
+
+def _in_a_debugger() -> bool:
+    """Whether a debugger started this program: it is at the bottom of the stack, tracing or not."""
+    frame = sys._getframe()
+    while frame is not None:
+        if Path(frame.f_code.co_filename).name in ("pdb.py", "bdb.py", "pydevd.py"):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def print_version(program: str) -> None:

@@ -10,6 +10,7 @@ from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
 from tfaip_like.lazy import choose_backend, start_backend
 from tfaip_like.train import train
+from tfaip_like.train.interrupt import catch_interrupts
 
 COMMAND = ScenarioCommand(
     program="train-scenario",
@@ -25,8 +26,10 @@ def train_scenario(argv: Sequence[str]) -> None:
     scenario = COMMAND.scenario(argv)
     if scenario is not None:
         choose_backend(scenario.device.backend)
-        with native_notes_hidden():
+        # Noted, not raised: libraries swallow a KeyboardInterrupt that hits them while they are imported.
+        with catch_interrupts() as interrupt, native_notes_hidden():
             start_backend()
+        interrupt.check()
         train(scenario)
 
 

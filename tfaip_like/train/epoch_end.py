@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, SupportsFloat
 
 import keras
@@ -12,6 +13,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 from tfaip_like.data.pipeline import ValBatches
 from tfaip_like.errors import UsageError, article
 from tfaip_like.evaluator import Evaluator
+from tfaip_like.files import full_disk_told
 from tfaip_like.network import Networks, select
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.export import write_export
@@ -117,14 +119,19 @@ class EpochEnd:
         row["lr"] = self._rate_of_the_last_step()
         row["seconds"] = round(seconds, 3)
         row["samples_per_second"] = round(self.samples_per_epoch / seconds, 1)
-        self.history.add(row)
+        with full_disk_told(self._where()):
+            self.history.add(row)
         improved = self._note_best(epoch, row)
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
         self._lower_rate_on_a_plateau(epoch, row)
         if self.folder is not None:
-            self._save(self.folder, epoch, row, improved)
+            with full_disk_told(self._where()):
+                self._save(self.folder, epoch, row, improved)
         # What came while everything was saved: nothing of the epoch is lost.
         self.check_interrupt()
+
+    def _where(self) -> Path:
+        return self.folder.path if self.folder is not None else Path()
 
     def _rate_of_the_last_step(self) -> float:
         optimizer = self.model.optimizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import platform
 import socket
@@ -20,6 +21,8 @@ from tfaip_like.files import write_text
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import class_tag
 from tfaip_like.scenario import Scenario
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("tfaip_like", "keras", "tensorflow", "jax", "torch", "numpy")
 
@@ -57,7 +60,10 @@ class RunRecord:
     def end(self, status: str, **values: Any) -> None:
         """Notes how the run ended."""
         self.values |= {"status": status, "ended": _now(), "seconds": round(time.time() - self.begin, 1), **values}
-        self._write()
+        try:
+            self._write()
+        except OSError as error:  # a full disk must not hide why the run ended
+            logger.warning("%s: %s", self.folder.run, error.strerror)
 
     def _write(self) -> None:
         write_text(self.folder.run, json.dumps(self.values, indent=2, default=str) + "\n")

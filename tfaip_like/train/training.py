@@ -15,7 +15,7 @@ import keras
 
 from tfaip_like.data.pipeline import open_training, open_validation
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
-from tfaip_like.files import write_text
+from tfaip_like.files import full_disk_told, write_text
 from tfaip_like.network import build_networks
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.store import write_params
@@ -111,9 +111,10 @@ class _Training:
             self.progress.close()
             self.epoch_end.history.close()
         if self.folder is not None:
-            write_export(self.folder.export, self.networks, self.scenario, self.epoch_end.history.rows[-1])
-            if keras.backend.backend() == "torch":
-                add_saved_models([self.folder.best, self.folder.export], self.scenario)
+            with full_disk_told(self.folder.path):
+                write_export(self.folder.export, self.networks, self.scenario, self.epoch_end.history.rows[-1])
+                if keras.backend.backend() == "torch":
+                    add_saved_models([self.folder.best, self.folder.export], self.scenario)
         result = self._result()
         self._write_summary(result)
         return result

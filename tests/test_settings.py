@@ -1,0 +1,27 @@
+"""No setting is ignored: each is read somewhere."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tfaip_like.params.base import field_types
+from tfaip_like.scenario import Scenario
+from tfaip_like.settings import Device, TrainData, Trainer, ValData
+
+PACKAGE = Path(__file__).parent.parent / "tfaip_like"
+READ = {
+    node.attr
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "settings.py"
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.Attribute)
+}
+FIELDS = [(cls.__name__, name) for cls in (Scenario, Trainer, Device, TrainData, ValData) for name in field_types(cls)]
+
+
+@pytest.mark.parametrize(("owner", "name"), FIELDS)
+def test_every_setting_is_read_outside_of_its_definition(owner: str, name: str) -> None:
+    assert name in READ, f"{owner}.{name} is a flag that nothing reads"
