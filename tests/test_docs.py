@@ -15,7 +15,7 @@ from conftest import REPOSITORY
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INSTALLS = ("python3 -m venv", "bash scripts/check.sh")
-"""The two commands of the README that make an environment; see test_fresh_clone."""
+"""The two commands of the README that make an environment: one has a slow test, the other runs this one."""
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
@@ -48,6 +48,21 @@ def test_commands_and_listings_run(page: Path, tmp_path: Path) -> None:
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
         )
         assert done.returncode == 0, f"{text}\n{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_first_command_of_the_readme_works_in_a_fresh_clone(tmp_path: Path) -> None:
+    command = next(text for language, _, text in blocks(REPOSITORY / "README.md") if language == "bash")
+    assert command.startswith("python3 -m venv")
+    subprocess.run(["git", "clone", "-q", REPOSITORY, tmp_path / "clone"], check=True)
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path / "clone", env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "epoch 10/10: loss" in done.stderr
+    assert (tmp_path / "clone" / "runs" / "tutorial" / "best" / "serve" / "saved_model.pb").exists()
 
 
 def test_the_readme_shows_the_minimal_scenario_as_it_is() -> None:
