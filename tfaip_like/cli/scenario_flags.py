@@ -21,6 +21,7 @@ from tfaip_like.params.store import read_values
 from tfaip_like.params.tree import check_tree
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario, make_importable, package_root
+from tfaip_like.settings import Device
 
 OWN_FLAGS = {
     "help": "--help [WORD]      show the flags, or those that have to do with WORD",
@@ -65,11 +66,11 @@ class ScenarioCommand:
         if "help" in own:
             print(self._help(resolved, own["help"], named=words[0] if words else ""))
             return None
-        check_tree(resolved.tree)
+        tree = check_tree(resolved.tree)
         if "show" in own:
             print(show_text(resolved))
             return None
-        return cast(Scenario, resolved.tree)
+        return cast(Scenario, tree)
 
     def complete(self, words: Sequence[str]) -> list[str]:
         """What can stand in place of the last of `words`; nothing if they make no sense."""
@@ -121,13 +122,14 @@ class ScenarioCommand:
 
 def _choose_backend_early(flags: Sequence[Flag], files: Mapping[str, dict[str, Json]]) -> None:
     """Tells Keras its backend before the scenario is imported, whose module may define layers of its own."""
-    given = [flag.words[0] for flag in flags if flag.name == "device.backend" and flag.words]
+    name: Json = Device().backend
     for values in files.values():
         device = values.get("device")
-        if isinstance(device, dict) and isinstance(device.get("backend"), str):
-            given.append(str(device["backend"]))
-    if given and given[0] in BACKENDS:
-        choose_backend(given[0])
+        name = device.get("backend", name) if isinstance(device, dict) else name
+    for flag in flags:
+        name = flag.words[0] if flag.name == "device.backend" and flag.words else name
+    if name in BACKENDS:  # a wrong name is told with all other wrong values
+        choose_backend(str(name))
 
 
 def _resolve(cls: type[Scenario], files: Mapping[str, dict[str, Json]], flags: Sequence[Flag]) -> Resolved:
