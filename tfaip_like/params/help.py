@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 
 from tfaip_like.params.apply import Resolved
 from tfaip_like.params.base import REQUIRED, ParamsBase, Place, with_defaults
 from tfaip_like.params.docs import field_docs, summary
 from tfaip_like.params.suggest import other_variants
 from tfaip_like.params.tree import Leaf, leaves
-from tfaip_like.params.types import choices, describe, params_bases, sequence_of
+from tfaip_like.params.types import choices, describe, is_optional, params_bases, sequence_of
 from tfaip_like.params.values import format_words
 from tfaip_like.params.variants import variants
 
@@ -41,7 +40,8 @@ def _group(name: str, group: list[Leaf]) -> str:
 
 def _has_nothing_to_choose(leaf: Leaf) -> bool:
     """A part of the tree that only ever has one class needs no flag of its own."""
-    return leaf.is_variant and len(_choices(leaf)) == 1 and isinstance(leaf.value, ParamsBase)
+    one_class = leaf.is_variant and len(_choices(leaf)) == 1 and isinstance(leaf.value, ParamsBase)
+    return one_class and not is_optional(leaf.type)
 
 
 def _choices(leaf: Leaf) -> dict[str, type[ParamsBase]]:
@@ -53,7 +53,7 @@ def _flag_help(leaf: Leaf) -> list[str]:
     value = "(required)" if leaf.value is REQUIRED else f"[{format_words(leaf.type, leaf.value)}]"
     head = f"  {leaf.flag} {describe(leaf.type)}  {value}"
     lines = [head] if len(head) <= _width() else textwrap.wrap(head, _width(), subsequent_indent=INDENT)
-    text = field_docs(leaf.owner).get(leaf.place[-1], "")
+    text = _text(leaf)
     if leaf.is_variant and len(leaf.place) == 1:
         text = ""  # it stands in the title of the group
     if isinstance(leaf.value, ParamsBase) and len(_choices(leaf)) > 1:
@@ -74,31 +74,33 @@ def _width() -> int:
 # Search.
 
 
-@dataclass(frozen=True)
+@dataclass
 class Match:
-    """A flag that was searched for, perhaps one of a variant that is not chosen."""
+    """A flag that was searched for."""
 
     leaf: Leaf
-    needs: str | None
+    choice: str = ""
     """The flag that chooses the variant it belongs to, unless that is chosen already."""
+    variants: list[str] = field(default_factory=list)
+    """The variants that have it."""
 
 
 def search(tree: ParamsBase, word: str) -> list[Match]:
-    """The flags whose name, choices or text contain `word`, also those of other variants."""
-    found = [Match(leaf, None) for leaf in leaves(tree)]
-    for place, cls, _ in other_variants(tree):
-        found += [Match(leaf, f"--{'.'.join(place)} {cls.__name__}") for leaf in _leaves_of(cls, place)]
+    """The flags whose name, choices or text contain `word`; first those in effect, then those of other variants."""
     wanted = word.lower().lstrip("-")
-    return [match for match in found if not _has_nothing_to_choose(match.leaf) and wanted in _searched(match)]
-
-
-def _leaves_of(cls: type[ParamsBase], place: Place) -> Iterator[Leaf]:
-    return leaves(with_defaults(cls), place)
-
-
-def _searched(match: Match) -> str:
-    leaf = match.leaf
-    return f"{leaf.flag} {describe(leaf.type)} {field_docs(leaf.owner).get(leaf.place[-1], '')}".lower()
+    found: dict[tuple[str, str], Match] = {}
+    for leaf in leaves(tree):
+        found[(leaf.flag, _text(leaf))] = Match(leaf)
+    for place, cls, _ in other_variants(tree):
+        for leaf in leaves(with_defaults(cls), place):
+            match = found.setdefault((leaf.flag, _text(leaf)), Match(leaf, f"--{'.'.join(place)}"))
+            match.variants.append(cls.__name__)
+    return [
+        match
+        for match in found.values()
+        if not _has_nothing_to_choose(match.leaf)
+        and wanted in f"{match.leaf.flag} {describe(match.leaf.type)} {_text(match.leaf)}".lower()
+    ]
 
 
 def search_text(tree: ParamsBase, word: str) -> str:
@@ -107,16 +109,15 @@ def search_text(tree: ParamsBase, word: str) -> str:
     if not matches:
         return f"No flag has {word!r} in its name or its text. --help lists them all."
     lines: list[str] = []
-    shown: set[tuple[str, Any]] = set()
-    for match in sorted(matches, key=lambda match: match.needs is not None):
-        key = (match.leaf.flag, field_docs(match.leaf.owner).get(match.leaf.place[-1]))
-        if key in shown:
-            continue  # the same flag of the next variant
-        shown.add(key)
+    for match in matches:
         lines += _flag_help(match.leaf)
-        if match.needs:
-            lines.append(f"{INDENT}(with {match.needs})")
+        if match.choice:
+            lines += _wrapped(f"(with {match.choice} {' or '.join(match.variants)})")
     return "\n".join(lines)
+
+
+def _text(leaf: Leaf) -> str:
+    return field_docs(leaf.owner).get(leaf.place[-1], "")
 
 
 # Where values came from.
