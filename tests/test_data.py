@@ -200,6 +200,28 @@ def test_an_error_in_a_processor_names_the_sample() -> None:
     assert raised.value.__notes__ == ["This was training sample 3 of Numbers."]
 
 
+def test_an_input_and_a_target_of_one_name_are_both_checked() -> None:
+    class Same(Numbers):
+        inputs = {"x": Spec((), "uint8")}
+        targets = {"x": Spec((), "int32")}
+
+        def source(self, mode: Mode) -> Sequence[Sample]:
+            return ArraySource({"x": np.arange(300)}, {"x": np.arange(300)})
+
+    with pytest.raises(UsageError, match="'x' has values that do not fit into the uint8"):
+        open_training(Same(), TrainData(), None, 1)
+
+
+def test_a_source_of_something_else_is_told_with_and_without_processors() -> None:
+    class Strange(Numbers):
+        def source(self, mode: Mode) -> Any:
+            return [1, 2, 3]
+
+    for data in (Strange(), Strange(processors=[Jitter()])):
+        with pytest.raises(UsageError, match="training sample 0 of Strange is an int; a source holds Sample"):
+            open_training(data, TrainData(), None, 1)
+
+
 def test_a_slice_of_an_array_source_is_one() -> None:
     source = ArraySource({"x": np.arange(10)}, {"y": np.arange(10)})
     assert isinstance(source[2:5], ArraySource)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.errors import UsageError, article
+from tfaip_like.errors import UsageError
 from tfaip_like.sample import Arrays, Sample, Spec
 
 
@@ -71,10 +71,8 @@ def _join(kind: str, name: str, spec: Spec, named: Sequence[Mapping[str, Any]]) 
     return joined
 
 
-def check_sample(sample: object, where: str, inputs: Mapping[str, Spec], targets: Mapping[str, Spec]) -> None:
+def check_sample(sample: Sample, where: str, inputs: Mapping[str, Spec], targets: Mapping[str, Spec]) -> None:
     """Raises `UsageError` when a sample does not fit its specification, with its place and what is wrong."""
-    if not isinstance(sample, Sample):
-        raise UsageError(f"{where} is {article(type(sample).__name__)}; a source holds Sample(inputs=..., targets=...)")
     try:
         collate([sample], inputs, targets)
     except UsageError as problem:

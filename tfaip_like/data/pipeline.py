@@ -31,7 +31,7 @@ class Samples:
         self.processors = [processor for processor in data.processors if mode in processor.modes]
         self.is_plain = isinstance(source, ArraySource) and not self.processors
         """Whether batches can be cut from arrays, without Python work per sample."""
-        for name, spec in {**data.inputs, **data.targets}.items():
+        for name, spec in (*data.inputs.items(), *data.targets.items()):
             if not isinstance(spec, Spec):
                 raise UsageError(f"{type(data).__name__}: {name!r} is {spec!r}; write Spec(shape, dtype)")
         check_sample(self.sample(0, 0), self._place(0), data.inputs, data.targets)
@@ -45,6 +45,9 @@ class Samples:
         """The sample at an index as the network sees it in the given pass over the data."""
         try:
             sample = self.source[index]
+            if not isinstance(sample, Sample):
+                kind = article(type(sample).__name__)
+                raise UsageError(f"{self._place(index)} is {kind}; a source holds Sample(inputs=..., targets=...)")
             if self.processors:
                 random = np.random.default_rng((self.seed, data_pass, index))
                 sample = protected(sample)
@@ -76,10 +79,10 @@ class Samples:
 
     def _check_arrays(self, source: ArraySource) -> None:
         """All rows at once, because batches are cut from them without a further look."""
-        arrays, specs = {**source.inputs, **source.targets}, {**self.data.inputs, **self.data.targets}
-        for name, spec in specs.items():
-            if name in arrays and (problem := spec.problem_with_values(arrays[name])):
-                raise UsageError(f"{type(self.data).__name__}.source({self.mode}): {name!r} {problem}")
+        for arrays, specs in ((source.inputs, self.data.inputs), (source.targets, self.data.targets)):
+            for name, spec in specs.items():
+                if problem := spec.problem_with_values(arrays[name]):
+                    raise UsageError(f"{type(self.data).__name__}.source({self.mode}): {name!r} {problem}")
 
     def _cut(self, indices: npt.NDArray[np.int64]) -> Batch:
         assert isinstance(self.source, ArraySource)
