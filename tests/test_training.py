@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -516,6 +518,21 @@ def test_a_wrong_name_in_a_loss_tells_the_right_ones() -> None:
     with pytest.raises(KeyError) as raised:
         train(small(model=WrongName()))
     assert raised.value.__notes__ == ["There are inputs x; targets y; outputs sum."]
+
+
+def test_a_finished_training_lets_go_of_its_data() -> None:
+    sources: list[weakref.ref[Any]] = []
+
+    class Watched(Points):
+        def source(self, mode: Mode) -> Sequence[Sample] | None:
+            source = super().source(mode)
+            assert source is not None
+            sources.append(weakref.ref(source))
+            return source
+
+    train(small(data=Watched()))
+    gc.collect()
+    assert [source() for source in sources] == [None, None]
 
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:

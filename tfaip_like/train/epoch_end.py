@@ -22,7 +22,7 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
 from tfaip_like.train.callbacks import logged_values
 from tfaip_like.train.checkpoints import save_checkpoint
-from tfaip_like.train.feed import validation_feed
+from tfaip_like.train.feed import Feed
 from tfaip_like.train.history import History
 from tfaip_like.train.monitor import Best
 from tfaip_like.train.plateau import Plateau
@@ -39,14 +39,14 @@ class Validation:
         model: TrainingModel,
         network: keras.Model,
         batches: ValBatches,
-        prefetch: int,
+        feed: Feed,
         evaluator: Evaluator | None,
         every_step: keras.callbacks.Callback,
     ):
         self.model = model
         self.network = network
         self.batches = batches
-        self.feed = validation_feed(batches, prefetch)
+        self.feed = feed
         self.evaluator = evaluator
         self.every_step = every_step
 

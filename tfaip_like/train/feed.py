@@ -33,6 +33,12 @@ class Feed:
     """What Keras takes."""
     errors: list[Exception] = field(default_factory=list)
     """What was raised while batches were made."""
+    makers: list[Callable[[], Iterator[Batch]]] = field(default_factory=list)
+    """What makes the batches; see `release`."""
+
+    def release(self) -> None:
+        """Lets go of the samples: tf.data keeps the generators it was given for as long as the process lives."""
+        self.makers.clear()
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
@@ -88,28 +94,30 @@ def _dataset(
 ) -> Feed:
     import tensorflow as tf
 
+    data = samples.data
     leading = (None, batch_size) if stacked else (batch_size,)
 
     def signature(specs: Mapping[str, Spec]) -> dict[str, tf.TensorSpec]:
         return {name: tf.TensorSpec((*leading, *spec.shape), spec.dtype) for name, spec in specs.items()}
 
     errors: list[Exception] = []
+    makers = [make]
 
     def fed() -> Iterator[dict[str, Any]]:
         try:
-            yield from (as_fed(batch) for batch in make())
+            yield from (as_fed(batch) for batch in makers[0]())
         except Exception as error:
             errors.append(error)
             raise
 
     dataset = tf.data.Dataset.from_generator(
         fed,
-        output_signature={"inputs": signature(samples.data.inputs), "targets": signature(samples.data.targets)},
+        output_signature={"inputs": signature(data.inputs), "targets": signature(data.targets)},
     )
     if stacked:
         dataset = dataset.unbatch()
     # Asserted, because Keras runs a step too many to find the end of a dataset of unknown length.
-    return Feed(dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(prefetch), errors)
+    return Feed(dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(prefetch), errors, makers)
 
 
 class _Numbered(keras.utils.PyDataset):

@@ -26,7 +26,7 @@ from tfaip_like.schedules import Course, ReduceOnPlateau
 from tfaip_like.train.callbacks import EveryEpoch, EveryStep
 from tfaip_like.train.epoch_end import EpochEnd, Validation
 from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
-from tfaip_like.train.feed import training_feed
+from tfaip_like.train.feed import Feed, training_feed, validation_feed
 from tfaip_like.train.interrupt import InterruptFlag, catch_interrupts
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.provenance import RunRecord
@@ -63,7 +63,7 @@ class _Training:
         logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())
         self.scenario = scenario
         self.folder = folder
-        self.interrupt = interrupt
+        self.feeds: list[Feed] = []
         self.batches = open_training(scenario.data, scenario.train, scenario.trainer.samples_per_epoch, seed)
         self.networks = build_networks(scenario.model, scenario.data)
         self.model = TrainingModel(self.networks.training, scenario.model, self.batches.batch(0))
@@ -94,9 +94,9 @@ class _Training:
         if batches is None:
             logger.info("no validation")
             return None
-        return Validation(
-            self.model, self.networks.prediction, batches, scenario.val.prefetch, scenario.evaluator, self.every_step
-        )
+        feed = validation_feed(batches, scenario.val.prefetch)
+        self.feeds.append(feed)
+        return Validation(self.model, self.networks.prediction, batches, feed, scenario.evaluator, self.every_step)
 
     def run(self) -> TrainResult:
         self._log_plan()
@@ -110,6 +110,8 @@ class _Training:
         finally:
             self.progress.close()
             self.epoch_end.history.close()
+            for feed in self.feeds:
+                feed.release()
         if self.folder is not None:
             with full_disk_told(self.folder.path):
                 write_export(self.folder.export, self.networks, self.scenario, self.epoch_end.history.rows[-1])
@@ -130,6 +132,7 @@ class _Training:
     def _fit(self) -> None:
         every_step = self.every_step
         feed = training_feed(self.batches, lambda: every_step.epoch, self.scenario.train.prefetch)
+        self.feeds.append(feed)
         callbacks = [self.every_step, EveryEpoch(self.epoch_end)]
         arguments = {"epochs": self.scenario.trainer.epochs, "verbose": 0, "shuffle": False}
         try:
