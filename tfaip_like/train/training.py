@@ -166,7 +166,7 @@ class _Training:
         )
         if batch_size > samples:
             logger.warning(
-                "a batch has more samples (%d) than there are (%d): some are in it twice", batch_size, samples
+                "a batch has more samples (%d) than there are (%d): some are in it more than once", batch_size, samples
             )
 
     def _write_summary(self, result: TrainResult) -> None:
