@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfaip_like.params.base import ParamsBase, Place, field_types, with_defaults
+from tfaip_like.params.tree import leaves
 from tfaip_like.params.types import describe, params_bases, sequence_of
 from tfaip_like.params.variants import variants
 
@@ -18,7 +19,7 @@ def suggest_flag(root: ParamsBase, place: Place) -> str:
         return f"belongs to {name}, but {flag} is {current}; add {flag} {name}"
     if len(place) > 1 and (leaf_type := _type_at(root, place[:-1])) is not None and not params_bases(leaf_type):
         return f"--{'.'.join(place[:-1])} is {describe(leaf_type)} and has no parts"
-    known = [".".join(known_place) for known_place, _ in all_flags(root)]
+    known = [".".join(leaf.place) for leaf in leaves(root)]
     wrong = ".".join(place)
     if wrong.replace("-", "_") in known:
         return f"there is no such flag; did you mean --{wrong.replace('-', '_')}?"
@@ -30,45 +31,26 @@ def suggest_flag(root: ParamsBase, place: Place) -> str:
     if guesses:
         return f"there is no such flag; did you mean {' or '.join(f'--{guess}' for guess in guesses)}?"
     for here, cls, _ in other_variants(root):
-        for rest, _ in all_flags(with_defaults(cls)):
-            if rest[-1] == place[-1]:
-                return f"there is no such flag; did you mean --{'.'.join((*here, *rest))} (of {cls.__name__})?"
+        for leaf in leaves(with_defaults(cls), here):
+            if leaf.place[-1] == place[-1]:
+                return f"there is no such flag; did you mean {leaf.flag} (of {cls.__name__})?"
     return "there is no such flag; --help lists them, --help WORD searches them"
 
 
-def all_flags(root: ParamsBase, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """The flags of a tree as it is, with their types: those of the chosen variants only."""
-    for name, tp in field_types(type(root)).items():
-        here = (*place, name)
-        yield here, tp
-        value = getattr(root, name)
-        if isinstance(value, ParamsBase):
-            yield from all_flags(value, here)
-        elif isinstance(value, (list, tuple)):
-            for index, item in enumerate(value):
-                if isinstance(item, ParamsBase):
-                    yield from all_flags(item, (*here, str(index)))
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                if isinstance(item, ParamsBase):
-                    yield from all_flags(item, (*here, str(key)))
-
-
-def other_variants(root: ParamsBase, place: Place = ()) -> Iterator[tuple[Place, type[ParamsBase], Any]]:
+def other_variants(root: ParamsBase) -> Iterator[tuple[Place, type[ParamsBase], Any]]:
     """The variants that could stand in a tree but do not: their place, class, and what stands there."""
-    for here, tp in all_flags(root, place):
-        value = _value_at(root, here[len(place) :])
-        for cls in variants(*params_bases(tp)).values():
-            if type(value) is not cls:
-                yield here, cls, value
+    for leaf in leaves(root):
+        for cls in variants(*params_bases(leaf.type)).values():
+            if type(leaf.value) is not cls:
+                yield leaf.place, cls, leaf.value
 
 
 def _variant_that_has(root: ParamsBase, place: Place) -> tuple[str, str, str] | None:
     for here, cls, value in other_variants(root):
         rest = place[len(here) :]
         if place[: len(here)] == here and rest:
-            candidate = with_defaults(cls)
-            if any(rest == known for known, _ in all_flags(candidate)) and not _is_plain_part(value, rest):
+            has_it = any(leaf.place == rest for leaf in leaves(with_defaults(cls)))
+            if has_it and not _is_plain_part(value, rest):
                 current = type(value).__name__ if isinstance(value, ParamsBase) else str(value).lower()
                 return f"--{'.'.join(here)}", cls.__name__, current
     return None
@@ -79,15 +61,4 @@ def _is_plain_part(value: Any, rest: Place) -> bool:
 
 
 def _type_at(root: ParamsBase, place: Place) -> Any:
-    return next((tp for known, tp in all_flags(root) if known == place and sequence_of(tp) is None), None)
-
-
-def _value_at(root: Any, place: Place) -> Any:
-    for part in place:
-        if isinstance(root, (list, tuple)):
-            root = root[int(part)]
-        elif isinstance(root, dict):
-            root = root[part]
-        else:
-            root = getattr(root, part)
-    return root
+    return next((leaf.type for leaf in leaves(root) if leaf.place == place and sequence_of(leaf.type) is None), None)
