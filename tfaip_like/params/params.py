@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, cast, dataclass_transform, get_origin
 
-from dataclasses_json import DataClassJsonMixin, Undefined, config
+from dataclasses_json import DataClassJsonMixin, config
 
 from tfaip_like.errors import UsageError
 from tfaip_like.params.base import CLASS_KEY, REQUIRED, Json, ParamsBase, class_tag, field_types
@@ -36,8 +36,6 @@ class Params(ParamsBase, DataClassJsonMixin):
         TypeError: when the class is made, for a public attribute that has a value but no type. A
             plain dataclass would silently not make it a parameter.
     """
-
-    dataclass_json_config: ClassVar[Any] = config(undefined=Undefined.RAISE)["dataclasses_json"]  # type: ignore[misc]
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -20,7 +21,7 @@ from tfaip_like.predict.export import write_export
 from tfaip_like.sample import Sample
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
-from tfaip_like.train.callbacks import logged_values
+from tfaip_like.train.callbacks import EveryStep, logged_values
 from tfaip_like.train.checkpoints import save_checkpoint
 from tfaip_like.train.feed import Feed
 from tfaip_like.train.history import History
@@ -31,24 +32,16 @@ from tfaip_like.train.training_model import TrainingModel
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class Validation:
     """Losses and metrics of the training network, and the evaluator's numbers of the prediction network."""
 
-    def __init__(
-        self,
-        model: TrainingModel,
-        network: keras.Model,
-        batches: ValBatches,
-        feed: Feed,
-        evaluator: Evaluator | None,
-        every_step: keras.callbacks.Callback,
-    ):
-        self.model = model
-        self.network = network
-        self.batches = batches
-        self.feed = feed
-        self.evaluator = evaluator
-        self.every_step = every_step
+    model: TrainingModel
+    network: keras.Model
+    batches: ValBatches
+    feed: Feed
+    evaluator: Evaluator | None
+    every_step: EveryStep
 
     def __call__(self) -> dict[str, float]:
         """Named numbers, each with `val_` in front."""
@@ -74,8 +67,8 @@ class Validation:
         return {name: float(value) for name, value in judged.items()}
 
     def _predicted(self) -> Iterator[Sample]:
-        for number, batch in enumerate(self.batches):
-            self.every_step.on_test_batch_end(number)
+        for batch in self.batches:
+            self.every_step.interrupt.check()
             yield from batch.samples(self.network.predict_on_batch(select(batch.inputs, self.network)))
 
 
