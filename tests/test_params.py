@@ -411,6 +411,9 @@ def test_a_search_finds_flags_of_variants_that_are_not_chosen() -> None:
     assert "--part.widths INT ..." in text
     assert "(with --part Large)" in text
     assert "No flag" in search_text(Root(), "zebra")
+    of_a_list = search_text(Root(), "parts.0.width")
+    assert "--parts.0.width INT" in of_a_list
+    assert "(with --parts Small or Wide)" in of_a_list
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tfaip_like.params.apply import Resolved
 from tfaip_like.params.base import REQUIRED, ParamsBase, Place, with_defaults
 from tfaip_like.params.docs import field_docs, summary
 from tfaip_like.params.suggest import other_variants
-from tfaip_like.params.tree import Leaf, leaves
+from tfaip_like.params.tree import Leaf, flag_of, leaves
 from tfaip_like.params.types import choices, describe, is_optional, params_bases, sequence_of
 from tfaip_like.params.values import format_words
 from tfaip_like.params.variants import variants
@@ -91,9 +91,9 @@ def search(tree: ParamsBase, word: str) -> list[Match]:
     found: dict[tuple[str, str], Match] = {}
     for leaf in leaves(tree):
         found[(leaf.flag, _text(leaf))] = Match(leaf)
-    for place, cls, _ in other_variants(tree):
+    for choice, place, cls in _not_chosen(tree):
         for leaf in leaves(with_defaults(cls), place):
-            match = found.setdefault((leaf.flag, _text(leaf)), Match(leaf, f"--{'.'.join(place)}"))
+            match = found.setdefault((leaf.flag, _text(leaf)), Match(leaf, choice))
             match.variants.append(cls.__name__)
     return [
         match
@@ -101,6 +101,17 @@ def search(tree: ParamsBase, word: str) -> list[Match]:
         if not _has_nothing_to_choose(match.leaf)
         and wanted in f"{match.leaf.flag} {describe(match.leaf.type)} {_text(match.leaf)}".lower()
     ]
+
+
+def _not_chosen(tree: ParamsBase) -> Iterator[tuple[str, Place, type[ParamsBase]]]:
+    """Variants that do not stand in a tree: the flag that chooses each, where it would stand, its class."""
+    for place, cls, _ in other_variants(tree):
+        yield flag_of(place), place, cls
+    for leaf in leaves(tree):
+        item_type = sequence_of(leaf.type)
+        if item_type is not None and not leaf.value:  # an empty list
+            for cls in variants(*params_bases(item_type)).values():
+                yield leaf.flag, (*leaf.place, "0"), cls
 
 
 def search_text(tree: ParamsBase, word: str) -> str:
