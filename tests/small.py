@@ -23,7 +23,8 @@ from tfaip_like import (
     keras,
     ops,
 )
-from tfaip_like.settings import TrainData, Trainer, ValData
+from tfaip_like.data import TrainData, ValData
+from tfaip_like.settings import Trainer
 
 
 class Noise(Processor):

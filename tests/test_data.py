@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfaip_like import ArraySource, Data, Mode, Processor, Sample, Spec, UsageError
+from tfaip_like.data import TrainData, ValData
 from tfaip_like.data.batching import collate
-from tfaip_like.data.pipeline import TrainBatches, open_training, open_validation
-from tfaip_like.settings import TrainData, ValData
+from tfaip_like.data.make_batches import stacked
+from tfaip_like.data.pipeline import Batches, open_training, open_validation
 
 
 class Numbers(Data):
@@ -47,14 +48,22 @@ class TrainOnly(Jitter):
     modes = (Mode.TRAIN,)
 
 
-def stream(batches: TrainBatches, steps: int) -> list[int]:
+def opened(data: Data, settings: TrainData, samples_per_epoch: int | None, seed: int) -> Batches:
+    return open_training(data, data.source(Mode.TRAIN), settings, samples_per_epoch, seed)
+
+
+def opened_validation(data: Data, settings: ValData, seed: int) -> Batches | None:
+    return open_validation(data, data.source(Mode.EVALUATE), settings, seed)
+
+
+def stream(batches: Batches, steps: int) -> list[int]:
     return [int(x) for step in range(steps) for x in batches.batch(step).inputs["x"]]
 
 
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 2**32 - 1), plain=st.booleans())
 def test_each_pass_over_the_data_has_every_sample_once(count: int, batch_size: int, seed: int, plain: bool) -> None:
     data = Numbers(count=count, as_list=not plain)
-    batches = open_training(data, TrainData(batch_size=batch_size), None, seed)
+    batches = opened(data, TrainData(batch_size=batch_size), None, seed)
     seen = stream(batches, -(-3 * count // batch_size))
     for data_pass in range(3):
         assert sorted(seen[data_pass * count : (data_pass + 1) * count]) == list(range(count))
@@ -63,7 +72,7 @@ def test_each_pass_over_the_data_has_every_sample_once(count: int, batch_size: i
 
 def test_the_order_depends_on_the_seed_and_the_pass() -> None:
     def order(seed: int) -> list[int]:
-        return stream(open_training(Numbers(count=50), TrainData(batch_size=50), None, seed), 2)
+        return stream(opened(Numbers(count=50), TrainData(batch_size=50), None, seed), 2)
 
     assert order(1) == order(1)
     assert order(1) != order(2)
@@ -71,16 +80,17 @@ def test_the_order_depends_on_the_seed_and_the_pass() -> None:
 
 
 def test_without_shuffling_the_order_is_that_of_the_source() -> None:
-    batches = open_training(Numbers(), TrainData(batch_size=4, shuffle=False), None, 1)
+    batches = opened(Numbers(), TrainData(batch_size=4, shuffle=False), None, 1)
     assert stream(batches, 5) == [*range(10), *range(10)]
 
 
 @given(step=st.integers(0, 1000), count=st.integers(1, 8))
 def test_a_batch_is_a_function_of_its_number_alone(step: int, count: int) -> None:
-    batches = open_training(Numbers(count=17), TrainData(batch_size=5), None, 3)
-    later = open_training(Numbers(count=17), TrainData(batch_size=5), None, 3)
+    batches = opened(Numbers(count=17), TrainData(batch_size=5), None, 3)
+    later = opened(Numbers(count=17), TrainData(batch_size=5), None, 3)
     one_by_one = [later.batch(number).inputs["x"] for number in reversed(range(step, step + count))][::-1]
-    np.testing.assert_array_equal(batches.stacked(step, count).inputs["x"], one_by_one)
+    together = stacked([batches.batch(number) for number in range(step, step + count)])
+    np.testing.assert_array_equal(together.inputs["x"], one_by_one)
 
 
 def test_randomness_of_processors_depends_on_seed_pass_and_sample_alone() -> None:
@@ -88,7 +98,7 @@ def test_randomness_of_processors_depends_on_seed_pass_and_sample_alone() -> Non
 
     def values(batch_size: int, seed: int = 1) -> dict[tuple[int, int], float]:
         """(pass, sample) -> random number."""
-        batches = open_training(data, TrainData(batch_size=batch_size), None, seed)
+        batches = opened(data, TrainData(batch_size=batch_size), None, seed)
         made: dict[tuple[int, int], float] = {}
         for step in range(20 // batch_size):
             batch = batches.batch(step)
@@ -103,25 +113,25 @@ def test_randomness_of_processors_depends_on_seed_pass_and_sample_alone() -> Non
 
 def test_processors_run_in_their_modes() -> None:
     data = Numbers(processors=[TrainOnly()])
-    assert open_training(data, TrainData(), None, 1).batch(0).targets["y"].max() < 1
-    validation = open_validation(data, ValData(), 1)
+    assert opened(data, TrainData(), None, 1).batch(0).targets["y"].max() < 1
+    validation = opened_validation(data, ValData(), 1)
     assert validation is not None
     assert validation.batch(0).targets["y"].max() == 81
 
 
 def test_limit_and_samples_per_epoch() -> None:
-    batches = open_training(Numbers(), TrainData(batch_size=2, limit=4), 10, 1)
+    batches = opened(Numbers(), TrainData(batch_size=2, limit=4), 10, 1)
     assert batches.steps_per_epoch == 5
     assert set(stream(batches, 5)) == {0, 1, 2, 3}
-    validation = open_validation(Numbers(), ValData(limit=4), 1)
+    validation = opened_validation(Numbers(), ValData(limit=4), 1)
     assert validation is not None
-    assert [len(batch) for batch in validation] == [4]
+    assert [len(batch) for batch in validation.once()] == [4]
 
 
 def test_validation_has_every_sample_once_in_order_with_a_smaller_last_batch() -> None:
-    validation = open_validation(Numbers(), ValData(batch_size=4), 1)
+    validation = opened_validation(Numbers(), ValData(batch_size=4), 1)
     assert validation is not None
-    assert [list(batch.inputs["x"]) for batch in validation] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [list(batch.inputs["x"]) for batch in validation.once()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
 def test_samples_of_a_batch_keep_their_meta_and_get_their_outputs() -> None:
@@ -167,9 +177,9 @@ def test_rows_of_arrays_are_checked_all_at_once() -> None:
     class Wraps(Numbers):
         targets = {"y": Spec((), "uint8")}
 
-    open_training(Wraps(count=16), TrainData(), None, 1)
+    opened(Wraps(count=16), TrainData(), None, 1)
     with pytest.raises(UsageError, match="'y' has values that do not fit into the uint8"):
-        open_training(Wraps(count=17), TrainData(), None, 1)
+        opened(Wraps(count=17), TrainData(), None, 1)
 
 
 @pytest.mark.parametrize("value", [3, 3.0, True, [1, 2], np.float64(2), np.int64(2)])
@@ -183,7 +193,7 @@ def test_a_wrong_sample_far_into_the_data_is_named() -> None:
         def source(self, mode: Mode) -> Sequence[Sample]:
             return [Sample({"x": i}, {"y": 0.0 if i != 7 else "seven"}) for i in range(10)]
 
-    batches = open_training(Late(), TrainData(batch_size=5, shuffle=False), None, 1)
+    batches = opened(Late(), TrainData(batch_size=5, shuffle=False), None, 1)
     batches.batch(0)
     with pytest.raises(UsageError, match="training sample 7 of Late: target 'y' has dtype <U5"):
         batches.batch(1)
@@ -194,7 +204,7 @@ def test_an_error_in_a_processor_names_the_sample() -> None:
         def process(self, sample: Sample, random: np.random.Generator) -> Sample:
             return sample if sample.inputs["x"] != 3 else sample.inputs["missing"]
 
-    batches = open_training(Numbers(processors=[Breaks()]), TrainData(batch_size=5, shuffle=False), None, 1)
+    batches = opened(Numbers(processors=[Breaks()]), TrainData(batch_size=5, shuffle=False), None, 1)
     with pytest.raises(KeyError) as raised:
         batches.batch(0)
     assert raised.value.__notes__ == ["This was training sample 3 of Numbers."]
@@ -209,7 +219,7 @@ def test_an_input_and_a_target_of_one_name_are_both_checked() -> None:
             return ArraySource({"x": np.arange(300)}, {"x": np.arange(300)})
 
     with pytest.raises(UsageError, match="'x' has values that do not fit into the uint8"):
-        open_training(Same(), TrainData(), None, 1)
+        opened(Same(), TrainData(), None, 1)
 
 
 def test_a_source_of_something_else_is_told_with_and_without_processors() -> None:
@@ -219,7 +229,7 @@ def test_a_source_of_something_else_is_told_with_and_without_processors() -> Non
 
     for data in (Strange(), Strange(processors=[Jitter()])):
         with pytest.raises(UsageError, match="training sample 0 of Strange is an int; a source holds Sample"):
-            open_training(data, TrainData(), None, 1)
+            opened(data, TrainData(), None, 1)
 
 
 def test_a_slice_of_an_array_source_is_one() -> None:

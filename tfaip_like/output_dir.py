@@ -56,6 +56,16 @@ class OutputDir:
         return self.path / "summary.json"
 
     @property
+    def bad_samples(self) -> Path:
+        """Samples that were left out, and why."""
+        return self.path / "bad_samples.csv"
+
+    @property
+    def resources(self) -> Path:
+        """Files that the pipeline has learnt from the data."""
+        return self.path / "resources"
+
+    @property
     def checkpoints(self) -> Path:
         """Complete states of the training."""
         return self.path / "checkpoints"
@@ -126,7 +136,7 @@ class OutputDir:
             )
         try:
             write_text(self.run, "{}\n")
-            for leftover in (self.train_log, self.git_diff, self.trainer_params):
+            for leftover in (self.train_log, self.git_diff, self.trainer_params, self.bad_samples):
                 leftover.unlink(missing_ok=True)
             shutil.rmtree(self.tensorboard, ignore_errors=True)
         except OSError as error:

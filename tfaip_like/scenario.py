@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfaip_like.data import Data
+from tfaip_like.data import Data, TrainData, ValData
+from tfaip_like.data.pipeline import Source
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
+from tfaip_like.sample import Mode
 from tfaip_like.schedules import Constant, Schedule
-from tfaip_like.settings import Device, TrainData, Trainer, ValData
+from tfaip_like.settings import Device, Trainer
 
 FLAGS_OF_COMMANDS = ("help", "show", "params", "version", "completion")
 """Flags that belong to the commands and so cannot be parameters of a scenario."""
@@ -58,3 +60,7 @@ class Scenario(Params):
 
     device: Device = Device()
     """What computes."""
+
+    def source(self, mode: Mode) -> Source | None:
+        """The samples of a mode; those of `data`, if a scenario does not say otherwise."""
+        return self.data.source(mode)

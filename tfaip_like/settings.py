@@ -1,4 +1,4 @@
-"""Settings of a training that every scenario has: trainer, device, training and validation data."""
+"""Settings of a training that every scenario has: trainer and device."""
 
 from __future__ import annotations
 
@@ -81,44 +81,3 @@ class Device(Params):
     backend: Literal["tensorflow", "jax", "torch"] = field(default_factory=_usual_backend)
     """The library under Keras; by default that of the environment variable KERAS_BACKEND, else
     tensorflow. jax and torch must be installed: pip install 'tfaip_like[jax]'."""
-
-
-class TrainData(Params):
-    """Batches for training."""
-
-    batch_size: int = 16
-    """Samples in a batch."""
-
-    shuffle: bool = True
-    """Draw the samples of each epoch in another order."""
-
-    limit: int | None = None
-    """Use only the first so many samples, for a quick trial."""
-
-    prefetch: int = 4
-    """Batches prepared ahead of the network, on the tensorflow backend."""
-
-    def check(self) -> None:
-        _check_data(self)
-
-
-class ValData(Params):
-    """Batches for validation, always in order and complete."""
-
-    batch_size: int = 64
-    """Samples in a batch."""
-
-    limit: int | None = None
-    """Use only the first so many samples, for a quick trial."""
-
-    prefetch: int = 4
-    """Batches prepared ahead of the network, on the tensorflow backend."""
-
-    def check(self) -> None:
-        _check_data(self)
-
-
-def _check_data(data: TrainData | ValData) -> None:
-    data.require(data.batch_size >= 1, "batch_size", "there must be at least 1 sample in a batch")
-    data.require(data.limit is None or data.limit >= 1, "limit", "must be at least 1; leave it out for all samples")
-    data.require(data.prefetch >= 1, "prefetch", "must be at least 1")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 from tfaip_like.errors import UsageError
 
 PACKAGE = Path(__file__).parent
 PYTHON = Path(os.__file__).parent
+_REMOTE_FRAME = "_tfaip_like_frame"
 
 
 class NoSuchModuleError(UsageError):
@@ -41,10 +44,30 @@ def import_module(name: str) -> ModuleType:
         raise UsageError(f"{_place(error)}: {type(error).__name__}: {error}") from error
 
 
-def users_frame(error: BaseException) -> traceback.FrameSummary | None:
-    """The innermost line of the user's own code that was running."""
+@dataclass(frozen=True)
+class Frame:
+    """A line of code that was running."""
+
+    filename: str
+    lineno: int
+    name: str
+    """The function."""
+    line: str
+
+
+def users_frame(error: BaseException) -> Frame | None:
+    """The innermost line of the user's own code that was running; maybe in another process, see `came_from`."""
     theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
-    return theirs[-1] if theirs else None
+    if (remote := getattr(error, _REMOTE_FRAME, None)) is not None:
+        return cast(Frame, remote)
+    return (
+        Frame(theirs[-1].filename, theirs[-1].lineno or 0, theirs[-1].name, theirs[-1].line or "") if theirs else None
+    )
+
+
+def came_from(error: BaseException, frame: Frame | None) -> None:
+    """Notes for `users_frame` where an exception of another process was raised."""
+    setattr(error, _REMOTE_FRAME, frame)
 
 
 def is_users(filename: str) -> bool:

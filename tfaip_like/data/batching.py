@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,18 @@ import numpy.typing as npt
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Arrays, Sample, Spec
 
+Specs = Mapping[str, Spec]
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """A sample that could not be made."""
+
+    index: int
+    place: str
+    """Which one it is, for a person: its number, its file."""
+    reason: str
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -19,7 +31,13 @@ class Batch:
 
     inputs: Arrays
     targets: Arrays
+    weights: npt.NDArray[np.float32] | None = None
+    """How much the loss of each sample counts; None for 1."""
     meta: Sequence[Mapping[str, Any]] = ()
+    bad: Sequence[BadSample] = ()
+    """Samples that were left out because they could not be made."""
+    dropped: int = 0
+    """How many were dropped by processors."""
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -34,8 +52,34 @@ class Batch:
                 meta=self.meta[i] if self.meta else {},
             )
 
+    def cut(self, size: int) -> Batch:
+        """Its samples as batches of `size`: arrays with one more axis in front."""
 
-def collate(samples: Sequence[Sample], inputs: Mapping[str, Spec], targets: Mapping[str, Spec]) -> Batch:
+        def cut(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return array.reshape(-1, size, *array.shape[1:])
+
+        return replace(
+            self,
+            inputs={name: cut(array) for name, array in self.inputs.items()},
+            targets={name: cut(array) for name, array in self.targets.items()},
+            weights=None if self.weights is None else cut(self.weights),
+        )
+
+    def parts(self) -> Iterator[Batch]:
+        """The batches that `cut` put together."""
+        for i in range(len(self)):
+            yield Batch(
+                {name: array[i] for name, array in self.inputs.items()},
+                {name: array[i] for name, array in self.targets.items()},
+                None if self.weights is None else self.weights[i],
+            )
+
+    def nbytes(self) -> int:
+        """Size of its arrays."""
+        return sum(array.nbytes for array in (*self.inputs.values(), *self.targets.values()))
+
+
+def collate(samples: Sequence[Sample], inputs: Specs, targets: Specs) -> Batch:
     """A batch of samples; arrays with an axis of unknown length are padded at their end.
 
     Raises:
@@ -71,7 +115,7 @@ def _join(kind: str, name: str, spec: Spec, named: Sequence[Mapping[str, Any]]) 
     return joined
 
 
-def check_sample(sample: Sample, where: str, inputs: Mapping[str, Spec], targets: Mapping[str, Spec]) -> None:
+def check_sample(sample: Sample, where: str, inputs: Specs, targets: Specs) -> None:
     """Raises `UsageError` when a sample does not fit its specification, with its place and what is wrong."""
     try:
         collate([sample], inputs, targets)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Self
 
-from tfaip_like.data.processor import Processor
+import numpy as np
+
+from tfaip_like.data.processors import Processor
+from tfaip_like.errors import UsageError
 from tfaip_like.params import Params
 from tfaip_like.sample import Mode, Sample, Spec
 
@@ -23,6 +28,15 @@ class Data(Params, abc.ABC):
     processors: list[Processor] = []
     """What is done to each sample before it goes into a batch, in this order."""
 
+    post_processors: list[Processor] = []
+    """What is done to each predicted sample, with its outputs, before it is judged or written."""
+
+    on_bad_sample: Literal["raise", "skip"] = "raise"
+    """What to do when a sample cannot be made: stop, or leave it out and list it in bad_samples.csv."""
+
+    max_bad_samples: int = 100
+    """Stop when more samples than this are bad."""
+
     @property
     def inputs(self) -> Mapping[str, Spec]:
         """Name and specification of each array that the network sees."""
@@ -34,10 +48,62 @@ class Data(Params, abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def source(self, mode: Mode) -> Sequence[Sample] | None:
+    def source(self, mode: Mode) -> Sequence[Sample] | Iterable[Sample] | None:
         """The samples for training or evaluation, in a fixed order, by their index.
 
         Any object with `len()` and an index does: a list, a class that reads a file for each index,
-        or an `ArraySource`, which is by far the fastest. None or nothing for evaluation: there is no
-        validation.
+        or an `ArraySource`, which is by far the fastest. What can only be iterated is read from its
+        beginning in each pass. None or nothing for evaluation: there is no validation.
         """
+
+    def prepared(self, train: Sequence[Sample] | Iterable[Sample] | None, folder: Path) -> Self:
+        """The data with what must be learnt from the training samples first: a codec, a vocabulary.
+
+        Called once, before a training; what it returns is trained, saved and exported.
+
+        Args:
+            train: the source of the training samples.
+            folder: where files can be written that belong to the run; see `resources`.
+        """
+        return self
+
+    def class_of(self, sample: Sample) -> Hashable:
+        """The class of a sample as the source gives it, for `--train.balance`; by default its only integer target."""
+        class_: Hashable = np.asarray(sample.targets[self.class_target()]).item()
+        return class_
+
+    def class_target(self) -> str:
+        """The name of the target that is the class.
+
+        Raises:
+            UsageError: when there is not just one integer target.
+        """
+        found = [n for n, spec in self.targets.items() if spec.shape == () and np.issubdtype(spec.dtype, np.integer)]
+        if len(found) != 1:
+            raise UsageError(
+                f"--train.balance: which class does a sample of {type(self).__name__} have? It has "
+                f"{len(found)} single integers as targets; write class_of(self, sample)"
+            )
+        return found[0]
+
+    def length(self, sample: Sample) -> int | None:
+        """The length of a sample as the source gives it, for length buckets.
+
+        None, the default: it is processed, and the longest of its axes of unknown length counts.
+        """
+        return None
+
+    def check(self) -> None:
+        self.require(self.max_bad_samples >= 0, "max_bad_samples", "must be 0 or more")
+
+
+def length_of_arrays(sample: Sample, specs: Mapping[str, Mapping[str, Spec]]) -> int:
+    """The longest axis of unknown length of a processed sample; `specs` are those of inputs and targets."""
+    lengths = [
+        length
+        for kind, arrays in (("inputs", sample.inputs), ("targets", sample.targets))
+        for name, spec in specs[kind].items()
+        for length, axis in zip(np.shape(arrays[name]), spec.shape, strict=True)
+        if axis is None
+    ]
+    return max(lengths, default=0)

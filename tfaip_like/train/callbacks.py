@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfaip_like.data.pipeline import TrainBatches
+from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.train.interrupt import InterruptFlag
 from tfaip_like.train.progress import Progress
@@ -23,7 +23,7 @@ class EveryStep(keras.callbacks.Callback):
     Keras counts the steps of its last execution in an epoch beyond the end, so they are counted here.
     """
 
-    def __init__(self, batches: TrainBatches, progress: Progress, interrupt: InterruptFlag):
+    def __init__(self, batches: Batches, progress: Progress, interrupt: InterruptFlag):
         super().__init__()
         self.batches = batches
         self.steps_per_epoch = batches.steps_per_epoch

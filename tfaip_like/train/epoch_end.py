@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, SupportsFloat
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tfaip_like.data.pipeline import ValBatches
+from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import UsageError, article
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.files import full_disk_told
@@ -31,6 +32,8 @@ from tfaip_like.train.training_model import TrainingModel
 
 logger = logging.getLogger(__name__)
 
+MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound")
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -38,14 +41,16 @@ class Validation:
 
     model: TrainingModel
     network: keras.Model
-    batches: ValBatches
+    batches: Batches
     feed: Feed
     evaluator: Evaluator | None
     every_step: EveryStep
 
     def __call__(self) -> dict[str, float]:
         """Named numbers, each with `val_` in front."""
-        with self.feed.own_errors():
+        with self.feed.own_errors(), warnings.catch_warnings():
+            # How many batches there are is not known where samples may be dropped; Keras takes the end for a mistake.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
             logs = self.model.evaluate(self.feed.data, verbose=0, return_dict=True, callbacks=[self.every_step])
         values = logged_values(logs)
         if self.evaluator is not None:
@@ -67,8 +72,10 @@ class Validation:
         return {name: float(value) for name, value in judged.items()}
 
     def _predicted(self) -> Iterator[Sample]:
-        for batch in self.batches:
+        for batch in self.batches.once():
             self.every_step.interrupt.check()
+            if not len(batch):
+                continue
             yield from batch.samples(self.network.predict_on_batch(select(batch.inputs, self.network)))
 
 
@@ -85,6 +92,7 @@ class EpochEnd:
         samples_per_epoch: int,
         check_interrupt: Callable[[], None],
         rate: LearningRateSchedule,
+        training_feed: Feed,
     ):
         self.scenario = scenario
         self.folder = folder
@@ -94,6 +102,7 @@ class EpochEnd:
         self.samples_per_epoch = samples_per_epoch
         self.check_interrupt = check_interrupt
         self.rate = rate
+        self.training_feed = training_feed
         self.history = History(folder)
         monitor, mode = type(scenario.model).best
         self.best = Best(monitor, mode)
@@ -107,11 +116,13 @@ class EpochEnd:
 
     def __call__(self, epoch: int, values: dict[str, float], seconds: float) -> None:
         row: dict[str, float] = {"epoch": epoch, **values}
+        input_bound = min(1.0, self.training_feed.seconds_waited() / seconds)
         if self.validate is not None and self._is_validated(epoch):
             row |= self.validate()
         row["lr"] = self._rate_of_the_last_step()
         row["seconds"] = round(seconds, 3)
         row["samples_per_second"] = round(self.samples_per_epoch / seconds, 1)
+        row["input_bound"] = round(input_bound, 4)
         with full_disk_told(self._where()):
             self.history.add(row)
         improved = self._note_best(epoch, row)
@@ -154,12 +165,13 @@ class EpochEnd:
             return ", ".join(f"{name} {row[name]:.4g}" for name in names)
 
         val = [name for name in row if name.startswith("val_")]
-        train = [name for name in row if name not in (*val, "epoch", "lr", "seconds", "samples_per_second")]
+        train = [name for name in row if name not in val and name not in MEASURED]
         if len(self.model.loss_trackers) == 1:  # the only loss is the sum as well
             alone = next(iter(self.model.loss_trackers))
             train = [name for name in train if name != alone or row[name] != row["loss"]]
             val = [name for name in val if name != f"val_{alone}" or row[name] != row["val_loss"]]
-        parts = [numbers(train), numbers(val), f"lr {row['lr']:.3g}, {row['samples_per_second']:.0f} samples/s"]
+        speed = f"{row['samples_per_second']:.0f} samples/s, input-bound {100 * row['input_bound']:.0f} %"
+        parts = [numbers(train), numbers(val), f"lr {row['lr']:.3g}, {speed}"]
         return f"epoch {row['epoch']}/{self.scenario.trainer.epochs}: " + " | ".join(part for part in parts if part)
 
     def _save(self, folder: OutputDir, epoch: int, row: Mapping[str, float], improved: bool) -> None:

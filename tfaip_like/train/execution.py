@@ -11,7 +11,7 @@ import warnings
 
 import keras
 
-from tfaip_like.data.pipeline import TrainBatches
+from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import UsageError
 from tfaip_like.settings import Trainer
 from tfaip_like.train.training_model import TrainingModel, as_fed
@@ -23,7 +23,7 @@ TRAINING_PER_PREDICTION = 3
 
 
 def compile_model(
-    model: TrainingModel, optimizer: keras.optimizers.Optimizer, trainer: Trainer, batches: TrainBatches
+    model: TrainingModel, optimizer: keras.optimizers.Optimizer, trainer: Trainer, batches: Batches
 ) -> None:
     """Compiles the training model as the trainer's parameters say.
 
@@ -52,7 +52,7 @@ def is_unsupported_by_xla(error: Exception) -> bool:
     return isinstance(error, tf.errors.OpError) and any(sign in str(error) for sign in signs)
 
 
-def _jit_compile(trainer: Trainer, batches: TrainBatches) -> bool | str:
+def _jit_compile(trainer: Trainer, batches: Batches) -> bool | str:
     backend = keras.backend.backend()
     if backend == "torch":
         if trainer.jit_compile:
@@ -65,11 +65,10 @@ def _jit_compile(trainer: Trainer, batches: TrainBatches) -> bool | str:
     if backend == "jax":
         return True
     # XLA compiles anew for each shape: with samples of many lengths that is all it would ever do.
-    data = batches.samples.data
-    return all(spec.is_static for spec in (*data.inputs.values(), *data.targets.values()))
+    return batches.is_stacked
 
 
-def _steps_per_execution(model: TrainingModel, trainer: Trainer, batches: TrainBatches) -> int:
+def _steps_per_execution(model: TrainingModel, trainer: Trainer, batches: Batches) -> int:
     if trainer.steps_per_execution is not None:
         if trainer.steps_per_execution > 1 and keras.backend.backend() != "tensorflow":
             raise UsageError("--trainer.steps_per_execution: only the tensorflow backend runs several steps at once")
@@ -80,7 +79,7 @@ def _steps_per_execution(model: TrainingModel, trainer: Trainer, batches: TrainB
     return max(1, min(MOST_STEPS_AT_ONCE, batches.steps_per_epoch, int(SECONDS_AT_ONCE / step_seconds)))
 
 
-def _seconds_of_a_prediction(model: TrainingModel, batches: TrainBatches) -> float:
+def _seconds_of_a_prediction(model: TrainingModel, batches: Batches) -> float:
     """The time of one prediction on a training batch, without compiling anything."""
     fed = as_fed(batches.batch(0))
     model(fed)  # the first one also sets things up

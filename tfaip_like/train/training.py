@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 
-from tfaip_like.data.pipeline import open_training, open_validation
+from tfaip_like.data.pipeline import Batches, open_training, open_validation
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
 from tfaip_like.files import full_disk_told, write_text
 from tfaip_like.network import build_networks
@@ -21,8 +21,10 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.store import write_params
 from tfaip_like.params.tree import changed_flags
 from tfaip_like.predict.export import add_saved_models, write_export
+from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import Course, ReduceOnPlateau
+from tfaip_like.train.bad_samples import BadSamples
 from tfaip_like.train.callbacks import EveryEpoch, EveryStep
 from tfaip_like.train.epoch_end import EpochEnd, Validation
 from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
@@ -64,22 +66,37 @@ class _Training:
         self.scenario = scenario
         self.folder = folder
         self.feeds: list[Feed] = []
-        self.batches = open_training(scenario.data, scenario.train, scenario.trainer.samples_per_epoch, seed)
+        self.bad_samples = BadSamples(folder.bad_samples if folder else None, scenario.data.max_bad_samples)
+        self.opened: list[Batches] = []
+        self.batches = open_training(
+            scenario.data,
+            scenario.source(Mode.TRAIN),
+            scenario.train,
+            scenario.trainer.samples_per_epoch,
+            seed,
+            interrupt.check,
+        )
+        self.opened.append(self.batches)
         self.networks = build_networks(scenario.model, scenario.data)
         self.model = TrainingModel(self.networks.training, scenario.model, self.batches.batch(0))
         self.progress = Progress(self.batches.steps_per_epoch * scenario.trainer.epochs, scenario.trainer.epochs)
         self.every_step = EveryStep(self.batches, self.progress, interrupt)
         self._build_optimizer()
+        self.batches.processes(self.batches.steps_per_epoch * scenario.trainer.epochs)
+        every_step = self.every_step
+        self.feed = training_feed(self.batches, scenario.trainer.epochs, lambda: every_step.epoch, self.bad_samples)
+        self.feeds.append(self.feed)
         compile_model(self.model, self.optimizer, scenario.trainer, self.batches)
         self.epoch_end = EpochEnd(
             scenario=scenario,
             folder=folder,
             networks=self.networks,
             model=self.model,
-            validate=self._validation(seed),
+            validate=self._validation(seed, interrupt),
             samples_per_epoch=self.batches.steps_per_epoch * self.batches.batch_size,
             check_interrupt=interrupt.check,
             rate=self.rate,
+            training_feed=self.feed,
         )
 
     def _build_optimizer(self) -> None:
@@ -88,13 +105,18 @@ class _Training:
         scaled = isinstance(self.scenario.learning_rate, ReduceOnPlateau)
         self.optimizer = self.scenario.optimizer.build(self.rate, self.model.trainable_variables, scaled)
 
-    def _validation(self, seed: int) -> Validation | None:
+    def _validation(self, seed: int, interrupt: InterruptFlag) -> Validation | None:
         scenario = self.scenario
-        batches = open_validation(scenario.data, scenario.val, seed) if scenario.trainer.val_every_n else None
+        batches = None
+        if scenario.trainer.val_every_n:
+            source = scenario.source(Mode.EVALUATE)
+            batches = open_validation(scenario.data, source, scenario.val, seed, interrupt.check)
         if batches is None:
             logger.info("no validation")
             return None
-        feed = validation_feed(batches, scenario.val.prefetch)
+        self.opened.append(batches)
+        batches.processes((batches.steps or 0) * scenario.trainer.epochs // scenario.trainer.val_every_n)
+        feed = validation_feed(batches, self.bad_samples)
         self.feeds.append(feed)
         return Validation(self.model, self.networks.prediction, batches, feed, scenario.evaluator, self.every_step)
 
@@ -112,6 +134,9 @@ class _Training:
             self.epoch_end.history.close()
             for feed in self.feeds:
                 feed.release()
+            for batches in self.opened:
+                batches.close()
+            self.bad_samples.tell()
         if self.folder is not None:
             with full_disk_told(self.folder.path):
                 write_export(self.folder.export, self.networks, self.scenario, self.epoch_end.history.rows[-1])
@@ -130,9 +155,7 @@ class _Training:
         )
 
     def _fit(self) -> None:
-        every_step = self.every_step
-        feed = training_feed(self.batches, lambda: every_step.epoch, self.scenario.train.prefetch)
-        self.feeds.append(feed)
+        feed = self.feed
         callbacks = [self.every_step, EveryEpoch(self.epoch_end)]
         arguments = {"epochs": self.scenario.trainer.epochs, "verbose": 0, "shuffle": False}
         try:
@@ -151,20 +174,20 @@ class _Training:
                 self.model.fit(feed.data, callbacks=callbacks, **arguments)
 
     def _log_plan(self) -> None:
-        samples, batch_size = len(self.batches.samples), self.batches.batch_size
+        samples, batch_size = len(self.batches), self.batches.batch_size
         weights = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
         epochs, steps = self.scenario.trainer.epochs, self.batches.steps_per_epoch
         at_once = self.model.steps_per_execution
         logger.info(
             "%s, %s; %s of %s of %s%s",
-            counted(samples, "sample"),
+            counted(samples, "sample") if samples else "a stream of samples",
             counted(weights, "weight"),
             counted(epochs, "epoch"),
             counted(steps, "step"),
             counted(batch_size, "sample"),
             f", {at_once} steps at once" if at_once > 1 else "",
         )
-        if batch_size > samples:
+        if 0 < samples < batch_size and self.batches.is_stacked:
             logger.warning(
                 "a batch has more samples (%d) than there are (%d): some are in it more than once", batch_size, samples
             )

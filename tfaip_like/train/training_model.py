@@ -14,7 +14,7 @@ from tfaip_like.keras_additions.metrics import FirstNonFinite
 from tfaip_like.model import Model, Tensors
 from tfaip_like.network import select
 
-RESERVED = ("loss", "lr", "epoch", "seconds", "samples_per_second", "first_non_finite")
+RESERVED = ("loss", "lr", "epoch", "seconds", "samples_per_second", "input_bound", "first_non_finite")
 
 
 class TrainingModel(keras.Model):
@@ -73,11 +73,21 @@ class TrainingModel(keras.Model):
         losses = self.model.loss(x["inputs"], x["targets"], y_pred)
         total = sum(self.losses, start=ops.zeros(()))
         for name, value in losses.items():
-            mean = ops.mean(ops.cast(value, "float32"))
+            mean = ops.mean(self._weighted(name, ops.cast(value, "float32"), x))
             self.loss_trackers[name].update_state(mean, sample_weight=_batch_size(x))
             total = total + self.model.loss_weights.get(name, 1.0) * mean
         self.first_non_finite.update_state(total)
         return total
+
+    def _weighted(self, name: str, value: Any, x: Mapping[str, Any]) -> Any:
+        if "weights" not in x:
+            return value
+        if not value.shape:
+            raise UsageError(
+                f"--train.balance loss: {type(self.model).__name__}.loss gives one number per batch for {name!r}; "
+                "class weights need one per sample"
+            )
+        return value * x["weights"]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """The running averages of all losses and metrics of the epoch."""
@@ -86,9 +96,10 @@ class TrainingModel(keras.Model):
         return {metric.name: metric.result() for metric in self.metrics}
 
 
-def as_fed(batch: Batch) -> dict[str, Mapping[str, Any]]:
+def as_fed(batch: Batch) -> dict[str, Any]:
     """A batch as the training model takes it."""
-    return {"inputs": dict(batch.inputs), "targets": dict(batch.targets)}
+    fed: dict[str, Any] = {"inputs": dict(batch.inputs), "targets": dict(batch.targets)}
+    return fed if batch.weights is None else {**fed, "weights": batch.weights}
 
 
 def _tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,11 +37,11 @@ class ArraySource(Sequence[Sample]):
     def __getitem__(self, index: int) -> Sample: ...
 
     @overload
-    def __getitem__(self, index: slice) -> ArraySource: ...
+    def __getitem__(self, index: slice | npt.NDArray[Any]) -> ArraySource: ...
 
-    def __getitem__(self, index: int | slice) -> Sample | ArraySource:
+    def __getitem__(self, index: int | slice | npt.NDArray[Any]) -> Sample | ArraySource:
         inputs, targets = self.rows(index)
-        return ArraySource(inputs, targets) if isinstance(index, slice) else Sample(inputs, targets)
+        return ArraySource(inputs, targets) if isinstance(index, (slice, np.ndarray)) else Sample(inputs, targets)
 
     def rows(self, indices: Any) -> tuple[Arrays, Arrays]:
         """Inputs and targets of some rows, by anything that numpy can index with."""

@@ -1,0 +1,155 @@
+"""Processed samples that are kept, so that they are made once."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.data.batching import BadSample
+from tfaip_like.data.randomness import RandomOfRow
+from tfaip_like.data.workers.many import map_in_parts
+from tfaip_like.data.workers.shared import SharedFile
+from tfaip_like.errors import UsageError, counted
+from tfaip_like.sample import Sample
+
+if TYPE_CHECKING:
+    from tfaip_like.data.samples import Samples
+    from tfaip_like.data.settings import DataSettings
+
+
+logger = logging.getLogger(__name__)
+
+
+class Cache:
+    """Samples after their first processors, by their index, in a file that all processes map.
+
+    Attributes:
+        stages: how many processors their samples have passed.
+    """
+
+    def __init__(self, place: Literal["memory", "disk"], length: int, stages: int):
+        self.file = SharedFile.in_memory() if place == "memory" else SharedFile.on_disk()
+        self.stages = stages
+        self.begins = np.full(length, -1, np.int64)
+        self.sizes = np.zeros(length, np.int64)
+        self.bad: list[BadSample] = []
+        """Those that could not be made."""
+        self._end = 0
+
+    def add(self, index: int, data: bytes | BadSample | None) -> None:
+        """Keeps a pickled sample, why it is bad, or None for one that is dropped."""
+        if isinstance(data, BadSample):
+            self.bad.append(data)
+        elif data is not None:
+            self.begins[index], self.sizes[index] = self._end, len(data)
+            self.file.write(data)
+            self._end += len(data)
+
+    def read(self, index: int) -> Sample | None:
+        """The sample, None if it is dropped."""
+        begin, size = int(self.begins[index]), int(self.sizes[index])
+        if begin < 0:
+            return None
+        sample: Sample = pickle.loads(self.file.view(begin + size)[begin:])  # noqa: S301  (our own)
+        return sample
+
+    def nbytes(self) -> int:
+        """Size of what is kept."""
+        return self._end
+
+
+class FillCache:
+    """The work of filling a cache: pickled samples for their indices."""
+
+    def __init__(self, samples: Samples, stages: int):
+        self.samples = copy.copy(samples)
+        self.samples.random = _NoRandomness()
+        self.stages = stages
+        self.at = samples.at
+        self.seconds = samples.seconds
+
+    def __call__(self, indices: npt.NDArray[np.int64]) -> list[bytes | BadSample | None]:
+        """For each index its sample, why it is bad, or None if a processor drops it."""
+        self.samples.at, self.samples.seconds = self.at, self.seconds
+        return [self._made(index) for index in indices.tolist()]
+
+    def what_is_made(self, at: npt.NDArray[np.int64]) -> str:
+        """The sample that is being made."""
+        return self.samples.what_is_made(at)
+
+    def _made(self, index: int) -> bytes | BadSample | None:
+        self.at[:] = (0, index, 0, 0, self.at[4] + 1)
+        try:
+            sample = self.samples.processed(self.samples.raw(index), (0, index, 0), end=self.stages)
+        except _AskedForRandomness:
+            name = self.samples.stages[int(self.at[3])]
+            raise UsageError(
+                f"cache: {name} used its random generator for {self.samples.place(index)}, though not for the first "
+                "sample; what it makes cannot be kept, so turn the cache off"
+            ) from None
+        except Exception as error:
+            if self.samples.data.on_bad_sample == "skip":
+                return BadSample(index, self.samples.place(index), f"{type(error).__name__}: {error}")
+            error.add_note(f"This was {self.samples.place(index)}.")
+            raise
+        return None if sample is None else pickle.dumps(sample, protocol=5)
+
+
+class _AskedForRandomness(Exception):  # noqa: N818  (no error)
+    pass
+
+
+class _NoRandomness(RandomOfRow):
+    """Generators that tell when they are used."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def at(self, row: tuple[int, int, int], stage: int) -> np.random.Generator:
+        return cast(np.random.Generator, _NoGenerator())
+
+
+class _NoGenerator:
+    def __getattr__(self, name: str) -> Any:
+        raise _AskedForRandomness
+
+
+def fill_cache(samples: Samples, settings: DataSettings, group: str) -> Cache:
+    """Makes the samples that are used, as far as their processing is not random.
+
+    Args:
+        group: of the flags: for messages.
+    """
+    place: Literal["memory", "disk"] = "memory" if settings.cache == "memory" else "disk"
+    stages = stages_without_randomness(samples, int(samples.indices[0]))
+    cache = Cache(place, len(samples.source), stages)
+    made = map_in_parts(FillCache(samples, stages), samples.indices, settings, f"caching --{group} samples")
+    for index, item in zip(samples.indices.tolist(), made, strict=True):
+        cache.add(index, item)
+    logger.info(
+        "--%s.cache %s: %s, %.3g MB, after %d of %d processors",
+        group,
+        place,
+        counted(len(samples.indices), "sample"),
+        cache.nbytes() / 1e6,
+        stages,
+        len(samples.processors),
+    )
+    return cache
+
+
+def stages_without_randomness(samples: Samples, index: int) -> int:
+    """How many of the first processors do not use their random generator, as seen on one sample."""
+    before, samples.random = samples.random, _NoRandomness()
+    try:
+        samples.processed(samples.raw(index), (0, index, 0))
+    except _AskedForRandomness:
+        return int(samples.at[3]) - 1
+    finally:
+        samples.random = before
+    return len(samples.processors)

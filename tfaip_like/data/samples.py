@@ -1,0 +1,228 @@
+"""The samples of one mode of a scenario's data, each as the network sees it.
+
+A sample is a pure function of the seed and its row (pass, index, repeat) of a draw. So it can be made
+in any process, at any time, and is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.data.batching import BadSample, Batch, check_sample, collate
+from tfaip_like.data.cache import Cache
+from tfaip_like.data.data import Data
+from tfaip_like.data.order import INDEX, Draw
+from tfaip_like.data.processors import Processor, StreamProcessor
+from tfaip_like.data.randomness import RandomOfRow
+from tfaip_like.data.sources.arrays import ArraySource
+from tfaip_like.errors import UsageError, article
+from tfaip_like.sample import Mode, Sample, Spec, protected
+
+MODE_NAMES = {Mode.TRAIN: "training", Mode.EVALUATE: "validation", Mode.PREDICT: "prediction"}
+FIRST_SUBSTITUTE = 2**32
+"""Repeats from here on are of samples that stand in for another one."""
+AT = 5
+"""Numbers that tell what is being made: pass, index, repeat, stage, and how many samples were begun."""
+MOST_SUBSTITUTES = 100
+"""So many samples in a row may be missing before a batch is given up."""
+
+Row = tuple[int, int, int]
+
+
+class Samples:
+    """Makes samples, and batches of them.
+
+    Attributes:
+        at: what is being made, see `AT`; stages are reading, the processors, batching. In a data process
+            this is memory that the main process sees too, to say where it hangs.
+        seconds: time that each stage has taken so far.
+    """
+
+    def __init__(self, data: Data, source: Any, mode: Mode, seed: int):
+        self.data = data
+        self.source = source
+        self.mode = mode
+        self.inputs, self.targets = dict(data.inputs), dict(data.targets)
+        self.processors = [processor for processor in data.processors if mode in processor.modes]
+        self.is_stream = any(isinstance(processor, StreamProcessor) for processor in self.processors)
+        self.is_plain = isinstance(source, ArraySource) and not self.processors
+        """Whether batches can be cut from arrays, without Python work per sample."""
+        self.indices = np.arange(len(source)) if hasattr(source, "__len__") else np.zeros(0, np.int64)
+        """The samples that are used, by their index in the source."""
+        self.loss_weights: npt.NDArray[np.float32] | None = None
+        """How much the loss of each sample counts, by its index."""
+        self.cache: Cache | None = None
+        self.stages = ["reading", *(type(processor).__name__ for processor in self.processors), "batching"]
+        self.seconds = np.zeros(len(self.stages))
+        self.at = np.zeros(AT, np.int64)
+        self.seed = seed
+        self.random = RandomOfRow(seed)
+        for name, spec in (*self.inputs.items(), *self.targets.items()):
+            if not isinstance(spec, Spec):
+                raise UsageError(f"{type(data).__name__}: {name!r} is {spec!r}; write Spec(shape, dtype)")
+
+    @property
+    def is_static(self) -> bool:
+        """Whether all samples have the same shapes."""
+        return all(spec.is_static for spec in (*self.inputs.values(), *self.targets.values()))
+
+    def raw(self, index: int) -> Sample:
+        """The sample as the source gives it."""
+        begin = time.perf_counter()
+        sample = self.source[index]
+        if not isinstance(sample, Sample):
+            kind = article(type(sample).__name__)
+            raise UsageError(f"{self.place(index)} is {kind}; a source holds Sample(inputs=..., targets=...)")
+        self.seconds[0] += time.perf_counter() - begin
+        return sample
+
+    def sample(self, index: int, data_pass: int = 0, repeat: int = 0) -> Sample | None:
+        """The sample as the network sees it; None if a processor drops it."""
+        row = (data_pass, index, repeat)
+        self.at[:] = (*row, 0, self.at[4] + 1)
+        try:
+            if self.cache is None:
+                return self.processed(self.raw(index), row)
+            begin = time.perf_counter()
+            cached = self.cache.read(index)
+            self.seconds[0] += time.perf_counter() - begin
+            return None if cached is None else self.processed(cached, row, first=self.cache.stages)
+        except Exception as error:
+            error.add_note(f"This was {self.place(index)}.")
+            raise
+
+    def processed(self, sample: Sample, row: Row, first: int = 0, end: int | None = None) -> Sample | None:
+        """What the processors from number `first` on, up to `end`, make of a sample."""
+        if not self.processors[first:end]:
+            return sample
+        now = time.perf_counter()
+        sample = protected(sample)
+        for stage, processor in enumerate(self.processors[first:end], first + 1):
+            assert isinstance(processor, Processor)
+            self.at[3] = stage
+            made = processor.process(sample, self.random.at(row, stage))
+            before, now = now, time.perf_counter()
+            self.seconds[stage] += now - before
+            if made is None:
+                return None
+            if not isinstance(made, Sample):
+                returned = article(type(made).__name__)
+                raise UsageError(f"{type(processor).__name__}.process returned {returned}, not a Sample (or None)")
+            sample = made
+        return sample
+
+    def batch(self, draw: Draw) -> Batch:
+        """The batch of the rows of a draw.
+
+        Where a sample is dropped or bad, another one takes its place in training; otherwise the batch
+        is smaller, and may be empty.
+
+        Raises:
+            UsageError: for a sample that does not fit its specification; names its index.
+        """
+        if self.is_plain:
+            return self._cut(draw)
+        bad: list[BadSample] = []
+        rows: list[Row] = []
+        samples = []
+        missing = 0
+        for row in draw.tolist():
+            made = self._made(tuple(row), bad)
+            if made is None and self.mode is Mode.TRAIN:
+                row, made = self._substitute(draw, tuple(row), bad)
+            if made is None:
+                missing += 1
+            else:
+                rows.append(tuple(row))
+                samples.append(made)
+        return self.collated(samples, rows, bad, missing - len(bad) if self.mode is not Mode.TRAIN else 0)
+
+    def collated(self, samples: Sequence[Sample], rows: Sequence[Row], bad: Sequence[BadSample], dropped: int) -> Batch:
+        """Samples as a batch."""
+        begin = time.perf_counter()
+        self.at[3] = len(self.stages) - 1
+        if not samples:
+            return Batch({name: np.zeros(0) for name in self.inputs}, {}, bad=bad, dropped=dropped)
+        try:
+            batch = collate(samples, self.inputs, self.targets)
+        except UsageError:
+            for (_, index, _), sample in zip(rows, samples, strict=True):
+                check_sample(sample, self.place(index), self.inputs, self.targets)
+            raise
+        weights = None if self.loss_weights is None else self.loss_weights[[index for _, index, _ in rows]]
+        self.seconds[-1] += time.perf_counter() - begin
+        return Batch(batch.inputs, batch.targets, weights, batch.meta, bad, dropped)
+
+    def place(self, index: int) -> str:
+        """Which sample an index means, for a person."""
+        described = getattr(self.source, "describe", None)
+        where = f" ({described(index)})" if described else ""
+        return f"{MODE_NAMES[self.mode]} sample {index} of {type(self.data).__name__}{where}"
+
+    def what_is_made(self, at: npt.NDArray[np.int64]) -> str:
+        """The sample and the stage that `at` tells of, for a person."""
+        stage = f"{self.stages[int(at[3])]}, " if 0 < at[3] < len(self.stages) - 1 else ""
+        return stage + self.place(int(at[INDEX]))
+
+    def check_first(self, index: int) -> None:
+        """Raises `UsageError` when the first sample does not fit its specification.
+
+        All rows at once where batches are cut from arrays, because nothing looks at them later.
+        """
+        if not self.is_stream and self.data.on_bad_sample == "raise":
+            first = self.sample(index)
+            if first is not None:
+                check_sample(first, self.place(index), self.inputs, self.targets)
+        if isinstance(self.source, ArraySource) and self.is_plain:
+            for arrays, specs in ((self.source.inputs, self.inputs), (self.source.targets, self.targets)):
+                for name, spec in specs.items():
+                    if problem := spec.problem_with_values(arrays[name]):
+                        raise UsageError(f"{type(self.data).__name__}.source({self.mode}): {name!r} {problem}")
+
+    def _made(self, row: Row, bad: list[BadSample]) -> Sample | None:
+        data_pass, index, repeat = row
+        if self.data.on_bad_sample == "raise":
+            return self.sample(index, data_pass, repeat)
+        try:
+            sample = self.sample(index, data_pass, repeat)
+            if sample is not None:
+                check_sample(sample, self.place(index), self.inputs, self.targets)
+            return sample
+        except Exception as error:
+            bad.append(BadSample(index, self.place(index), f"{type(error).__name__}: {error}"))
+            return None
+
+    def _substitute(self, draw: Draw, missing: Row, bad: list[BadSample]) -> tuple[Row, Sample]:
+        """Another sample of the same batch, processed anew; a neighbour where the batch has no other."""
+        data_pass, index, repeat = missing
+        others = [other for other in dict.fromkeys(draw[:, INDEX].tolist()) if other != index]
+        random = np.random.default_rng((data_pass, index, repeat))
+        random.shuffle(others)
+        place = int(np.searchsorted(self.indices, index))
+        neighbours = np.take(self.indices, np.arange(place + 1, place + 1 + MOST_SUBSTITUTES), mode="wrap").tolist()
+        for tried, other in enumerate([*others, *neighbours][:MOST_SUBSTITUTES]):
+            row = (data_pass, other, FIRST_SUBSTITUTE + (repeat << 8) + tried)
+            if (sample := self._made(row, bad)) is not None:
+                return row, sample
+        raise UsageError(
+            f"{MOST_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad, the "
+            f"first of them sample {index}: no batch can be made"
+        )
+
+    def _cut(self, draw: Draw) -> Batch:
+        assert isinstance(self.source, ArraySource)
+        begin = time.perf_counter()
+        indices = draw[:, INDEX]
+        inputs, targets = self.source.rows(indices)
+        batch = Batch(
+            {name: inputs[name].astype(spec.dtype, copy=False) for name, spec in self.inputs.items()},
+            {name: targets[name].astype(spec.dtype, copy=False) for name, spec in self.targets.items()},
+            None if self.loss_weights is None else self.loss_weights[indices],
+        )
+        self.seconds[-1] += time.perf_counter() - begin
+        return batch

@@ -1,0 +1,1 @@
+"""Work in other processes: ordered results, named faults, nothing left behind."""

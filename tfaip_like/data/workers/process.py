@@ -1,0 +1,143 @@
+"""What runs in a data process: it takes tasks, works on them, and hands back results.
+
+It is started as a program of its own, without TensorFlow. It ends when the main process ends, however
+that ends; Ctrl-C is the main process' business.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import runpy
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.data.workers.shared import SharedFile, Sizes, pack, unpack
+from tfaip_like.user_code import Frame, users_frame
+
+IS_DATA_PROCESS = "TFAIP_LIKE_DATA_PROCESS"
+"""Environment variable of a data process."""
+
+
+class Work(Protocol):
+    """What data processes do: a task in, a result out. It is pickled to them once, at their start."""
+
+    at: npt.NDArray[np.int64]
+    """Tells what is being worked on; numbers that change while the work goes on."""
+    seconds: npt.NDArray[np.float64]
+    """Time that each of its stages has taken so far."""
+
+    def __call__(self, task: Any, /) -> Any:
+        """The result of a task."""
+
+    def what_is_made(self, at: npt.NDArray[np.int64]) -> str:
+        """What `at` tells of, for a person."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The first message to a process."""
+
+    work: Sizes
+    descriptors: Sequence[int]
+    """Of shared files: the arrays of the work, `at`, the files of the work, then the slots for results."""
+    files: int
+    """How many of them are files of the work."""
+    main_file: str | None
+    """The user's script, where classes of it are needed."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished task."""
+
+    number: int
+    sizes: Sizes = ()
+    """Of what lies in the slot."""
+    seconds: Sequence[float] = ()
+    """Time of each stage since the last result."""
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An exception for another process."""
+
+    error: BaseException | None
+    """The exception, where it can be pickled."""
+    text: str
+    """Its kind and message."""
+    traceback: str
+    frame: Frame | None
+    """The line of the user's code where it happened."""
+    notes: Sequence[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Fault:
+        """What another process must know of an exception."""
+        try:
+            pickled = pickle.loads(pickle.dumps(error))  # noqa: S301  (just made)
+        except Exception:
+            pickled = None
+        return cls(
+            error=pickled if type(pickled) is type(error) else None,
+            text=f"{type(error).__name__}: {error}",
+            traceback="".join(traceback.format_exception(error)),
+            frame=users_frame(error),
+            notes=list(getattr(error, "__notes__", [])),
+        )
+
+
+def serve(connection_descriptor: int, lifeline: int) -> None:
+    """Takes tasks from a connection until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    connection = Connection(connection_descriptor)
+    try:
+        work, slots = _load(connection.recv())
+    except BaseException as error:
+        connection.send(Result(-1, fault=Fault.of(error)))
+        return
+    connection.send(None)
+    while True:
+        try:
+            number, slot, sizes = connection.recv()
+        except (EOFError, OSError):
+            return
+        connection.send(_worked(work, number, slots[slot], sizes))
+
+
+def _end_with(lifeline: int) -> None:
+    """Ends this process when the main one has ended: the other end of the pipe is closed then."""
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
+def _load(start: Start) -> tuple[Work, list[SharedFile]]:
+    if start.main_file:
+        # Under a name for which `if __name__ == "__main__"` is false.
+        sys.modules["__main__"].__dict__.update(runpy.run_path(start.main_file, run_name="__mp_main__"))
+    arrays, at, *files = [SharedFile(descriptor) for descriptor in start.descriptors]
+    work: Work = unpack(start.work, arrays, files[: start.files], copy=False)
+    length = len(work.at)
+    work.at = np.frombuffer(at.view(8 * length), np.int64)
+    work.seconds = np.zeros(len(work.seconds))
+    return work, files[start.files :]
+
+
+def _worked(work: Work, number: int, slot: SharedFile, sizes: Sizes) -> Result:
+    begin = work.seconds.copy()
+    try:
+        made = pack(work(unpack(sizes, slot)), slot)
+        return Result(number, made, (work.seconds - begin).tolist())
+    except Exception as error:
+        return Result(number, fault=Fault.of(error))

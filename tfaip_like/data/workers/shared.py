@@ -1,0 +1,148 @@
+"""Memory that processes share, and objects packed into it.
+
+It is anonymous (memfd): it goes away with the last process that has it, whatever kills them, and the
+small /dev/shm of containers does not limit it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import tempfile
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, Self
+
+import numpy as np
+
+ALIGNMENT = 64
+
+
+class SharedFile:
+    """An unnamed file that can be mapped by other processes, in memory or on disk.
+
+    It is pickled by `pack` only, which hands its descriptor on.
+    """
+
+    def __init__(self, descriptor: int):
+        self.descriptor = descriptor
+        self._map: mmap.mmap | None = None
+
+    @classmethod
+    def in_memory(cls) -> Self:
+        """A file in memory."""
+        if hasattr(os, "memfd_create"):
+            return cls(os.memfd_create("tfaip_like"))
+        return cls.on_disk()
+
+    @classmethod
+    def on_disk(cls) -> Self:
+        """A file in the folder for temporary files, without a name."""
+        with tempfile.TemporaryFile(prefix="tfaip_like-") as file:
+            return cls(os.dup(file.fileno()))
+
+    def __del__(self) -> None:
+        if os is not None:  # at the end of the program
+            os.close(self.descriptor)
+
+    def __len__(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+    def view(self, size: int) -> memoryview:
+        """The first `size` bytes, to read and write; the file grows to that size."""
+        if self._map is None or len(self._map) < size:
+            if len(self) < size:
+                os.ftruncate(self.descriptor, size)
+            # Arrays may still look at the old map, so it is not closed here but with the last of them.
+            self._map = mmap.mmap(self.descriptor, len(self))
+        return memoryview(self._map)[:size]
+
+    def write(self, data: bytes) -> None:
+        """Appends bytes."""
+        done = 0
+        while done < len(data):
+            done += os.write(self.descriptor, memoryview(data)[done:])
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a shared file is handed to another process by pack() alone")
+
+
+Sizes = Sequence[int]
+"""Of the parts of a packed object: its pickle, then its arrays, each at a multiple of `ALIGNMENT`."""
+
+
+def pack(value: Any, memory: SharedFile, files: list[SharedFile] | None = None) -> Sizes:
+    """Packs an object into `memory`, from its beginning on; its arrays are written as they are.
+
+    Args:
+        files: takes the shared files that the object holds, for their descriptors to be passed on.
+    """
+    arrays: list[memoryview] = []
+    stream = BytesIO()
+    pickler = _Pickler(stream, protocol=5, buffer_callback=lambda buffer: arrays.append(buffer.raw()))
+    pickler.files = files
+    pickler.dump(value)
+    parts = [stream.getbuffer(), *arrays]
+    view = memory.view(sum(_aligned(part.nbytes) for part in parts))
+    begin = 0
+    for part in parts:
+        view[begin : begin + part.nbytes] = part
+        begin += _aligned(part.nbytes)
+    return [part.nbytes for part in parts]
+
+
+def unpack(sizes: Sizes, memory: SharedFile, files: Sequence[SharedFile] = (), copy: bool = True) -> Any:
+    """The object that was packed; without `copy` its arrays stay where they are, and cannot be written to."""
+    view = memory.view(sum(map(_aligned, sizes)))
+    parts: list[Any] = []
+    begin = 0
+    for size in sizes:
+        part = view[begin : begin + size]
+        parts.append(bytearray(part) if copy else part.toreadonly())
+        begin += _aligned(size)
+    unpickler = _Unpickler(BytesIO(parts[0]), buffers=parts[1:])
+    unpickler.files = files
+    return unpickler.load()
+
+
+class _Pickler(pickle.Pickler):
+    files: list[SharedFile] | None = None
+
+    def persistent_id(self, value: Any) -> Any:
+        if isinstance(value, SharedFile) and self.files is not None:
+            self.files.append(value)
+            return len(self.files) - 1
+        return None
+
+    def reducer_override(self, value: Any) -> Any:
+        # An array that is mapped from a file is mapped again, not copied: it may be larger than memory.
+        if isinstance(value, np.ndarray) and (mapped := _mapped_from(value)) is not None and mapped.filename:
+            offset = mapped.offset + value.ctypes.data - mapped.ctypes.data
+            return _map_again, (str(mapped.filename), value.dtype, value.shape, offset, value.strides)
+        return NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    files: Sequence[SharedFile] = ()
+
+    def persistent_load(self, number: Any) -> Any:
+        return self.files[number]
+
+
+def _mapped_from(array: Any) -> np.memmap[Any, Any] | None:
+    """The memory map that an array is a view of."""
+    while array is not None:
+        if isinstance(array, np.memmap):
+            return array if not isinstance(array.base, np.memmap) else _mapped_from(array.base)
+        array = getattr(array, "base", None)
+    return None
+
+
+def _map_again(file: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, strides: tuple[int, ...]) -> Any:
+    whole = np.memmap(file, dtype=np.uint8, mode="r")
+    return np.ndarray(shape, dtype, buffer=whole, offset=offset, strides=strides)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,65 @@
+"""The samples that were left out of a run because they could not be made: `bad_samples.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from pathlib import Path
+
+from tfaip_like.data.batching import BadSample, Batch
+from tfaip_like.errors import UsageError, counted
+from tfaip_like.files import write_text
+
+logger = logging.getLogger(__name__)
+
+MOST_WARNINGS = 3
+
+
+class BadSamples:
+    """Counts and lists them, and stops the run when they are too many."""
+
+    def __init__(self, file: Path | None, limit: int):
+        self.file = file
+        self.limit = limit
+        self.found: dict[str, BadSample] = {}
+        self.dropped = 0
+        """How many times a processor dropped a sample outside of training."""
+
+    def note(self, batch: Batch) -> None:
+        """Takes the bad samples of a batch.
+
+        Raises:
+            UsageError: when there are more than the limit by now.
+        """
+        self.dropped += batch.dropped
+        new = [bad for bad in batch.bad if bad.place not in self.found]
+        if not new:
+            return
+        for bad in new:
+            self.found[bad.place] = bad
+            if len(self.found) <= MOST_WARNINGS:
+                logger.warning("left out %s: %s", bad.place, bad.reason)
+        self._write()
+        if len(self.found) > self.limit:
+            first = next(iter(self.found.values()))
+            where = f"; all are listed in {self.file}" if self.file else ""
+            raise UsageError(
+                f"{counted(len(self.found), 'bad sample')}, more than --data.max_bad_samples {self.limit}{where}.\n"
+                f"The first is {first.place}: {first.reason}"
+            )
+
+    def tell(self) -> None:
+        """Says how many there were."""
+        if self.found:
+            where = f", listed in {self.file}" if self.file else ""
+            logger.warning("%s left out%s", counted(len(self.found), "bad sample"), where)
+
+    def _write(self) -> None:
+        if self.file is None:
+            return
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["sample", "reason"])
+        writer.writerows((bad.place, bad.reason) for bad in self.found.values())
+        write_text(self.file, text.getvalue())
