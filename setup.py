@@ -5,7 +5,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "scenarios": ["scikit-learn"],
+    "scenarios": ["scikit-learn", "pillow"],
+    "images": ["pillow"],
+    "parquet": ["pyarrow"],
     "jax": ["jax"],
     "torch": ["torch"],
 }
@@ -43,6 +45,7 @@ setup(
         "dev": [
             *EXTRAS["scenarios"],
             *EXTRAS["jax"],
+            *EXTRAS["parquet"],
             "hypothesis",
             "mypy",
             "pytest",
@@ -55,6 +58,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "benchmark-input-pipeline = tfaip_like.cli.benchmark_input_pipeline:main",
+            "look-at-samples = tfaip_like.cli.look_at_samples:main",
             "train-scenario = tfaip_like.cli.train_scenario:main",
         ],
     },

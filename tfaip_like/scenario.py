@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from tfaip_like.data import Data, TrainData, ValData
+from tfaip_like.data import Data, LavData, TrainData, ValData
 from tfaip_like.data.pipeline import Source
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
+from tfaip_like.params.base import default_of
 from tfaip_like.sample import Mode
 from tfaip_like.schedules import Constant, Schedule
 from tfaip_like.settings import Device, Trainer
 
-FLAGS_OF_COMMANDS = ("help", "show", "params", "version", "completion")
+FLAGS_OF_COMMANDS = ("help", "show", "params", "version", "completion", "benchmark", "look")
 """Flags that belong to the commands and so cannot be parameters of a scenario."""
 
 
@@ -28,10 +30,10 @@ class Scenario(Params):
             model: Model = Classifier()
     """
 
-    def __init_subclass__(cls, **kwargs: Any):
+    def __init_subclass__(cls, of_a_command: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         for name in FLAGS_OF_COMMANDS:
-            if name in cls.__dataclass_fields__:
+            if name in cls.__dataclass_fields__ and not of_a_command:
                 raise TypeError(f"{cls.__qualname__}.{name}: --{name} is a flag of the commands; choose another name")
 
     data: Data
@@ -58,9 +60,23 @@ class Scenario(Params):
     val: ValData = ValData()
     """Batches for validation."""
 
+    lav: LavData = LavData()
+    """Batches for load-and-validate."""
+
     device: Device = Device()
     """What computes."""
 
     def source(self, mode: Mode) -> Source | None:
         """The samples of a mode; those of `data`, if a scenario does not say otherwise."""
         return self.data.source(mode)
+
+    def lav_sources(self) -> Mapping[str, Source]:
+        """The samples of load-and-validate by the names of its results; by default those of validation, unnamed."""
+        source = self.source(Mode.EVALUATE)
+        return {} if source is None else {"": source}
+
+    def check(self) -> None:
+        for group in ("train", "val", "lav"):
+            expected = type(default_of(type(self), group))
+            same = type(getattr(self, group)) is expected
+            self.require(same, group, f"must be {expected.__name__} in this scenario")

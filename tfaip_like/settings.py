@@ -27,6 +27,9 @@ class Trainer(Params):
     val_every_n: int = 1
     """Validate after every n-th epoch, and after the last; 0 never validates."""
 
+    lav_every_n: int = 0
+    """Load-and-validate after every n-th epoch, and after the first and the last; 0 never does."""
+
     random_seed: int | None = None
     """Makes a run repeatable: same seed, same machine, same numbers. By default a new one is drawn;
     the log says which."""
@@ -56,6 +59,7 @@ class Trainer(Params):
             "there must be at least 1; leave it out for as many as there are",
         )
         self.require(self.val_every_n >= 0, "val_every_n", "must be 0 (never) or more")
+        self.require(self.lav_every_n >= 0, "lav_every_n", "must be 0 (never) or more")
         self.require(self.keep_checkpoints >= 1, "keep_checkpoints", "there must be at least 1")
         self.require(
             self.random_seed is None or 0 <= self.random_seed < 2**32, "random_seed", "must be from 0 to 4294967295"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ from tfaip_like.cli.completion import completion_script
 from tfaip_like.errors import UsageError
 from tfaip_like.lazy import BACKENDS, choose_backend
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.params import Params
 from tfaip_like.params.apply import Resolved, apply, file_settings
 from tfaip_like.params.base import CLASS_KEY, Json, class_tag, with_defaults
 from tfaip_like.params.docs import summary
 from tfaip_like.params.flags import Flag, flag_settings, split_words
 from tfaip_like.params.help import completions, help_text, search_text, show_text
+from tfaip_like.params.resources import anchored
 from tfaip_like.params.store import read_values
 from tfaip_like.params.tree import check_tree
 from tfaip_like.scenario import Scenario
@@ -38,6 +41,23 @@ class ScenarioCommand:
 
     program: str
     purpose: str
+    group: str = ""
+    """Flags of the command itself, beside those of the scenario."""
+    settings: type[Params] | None = None
+    """What they set."""
+
+    def own_settings(self, scenario: Scenario) -> Params:
+        """The values of its own flags."""
+        return cast(Params, getattr(scenario, self.group))
+
+    def _with_own(self, cls: type[Scenario]) -> type[Scenario]:
+        """The scenario's class with the settings of the command as one more group."""
+        if self.settings is None:
+            return cls
+        names = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
+        body = {"__annotations__": {self.group: self.settings}, self.group: self.settings(), **names}
+        made = types.new_class(cls.__name__, (cls,), {"of_a_command": True}, lambda namespace: namespace.update(body))
+        return cast(type[Scenario], made)
 
     def scenario(self, argv: Sequence[str]) -> Scenario | None:
         """The scenario that was asked for, checked; None if only text was wanted, which is printed.
@@ -62,7 +82,7 @@ class ScenarioCommand:
         _choose_backend_early(flags, files)
         with native_notes_hidden():
             cls = self._scenario_class(words, files, wants_help="help" in own)
-        resolved = _resolve(cls, files, flags)
+        resolved = _resolve(self._with_own(cls), files, flags)
         if "help" in own:
             print(self._help(resolved, own["help"], named=words[0] if words else ""))
             return None
@@ -76,7 +96,7 @@ class ScenarioCommand:
         """What can stand in place of the last of `words`; nothing if they make no sense."""
         try:
             cls = find_scenario(words[0]) if len(words) > 1 and not words[0].startswith("-") else Scenario
-            tree = _resolve(cls, {}, _well_formed(words[1:-1])).tree
+            tree = _resolve(self._with_own(cls), {}, _well_formed(words[1:-1])).tree
         except UsageError:
             return []
         own = [f"--{name}" for name in OWN_FLAGS if f"--{name}".startswith(words[-1])] if words else []
@@ -139,6 +159,7 @@ def _resolve(cls: type[Scenario], files: Mapping[str, dict[str, Json]], flags: S
         if values.get(CLASS_KEY, class_tag(cls)) != class_tag(cls):
             raise UsageError(f"{file}: is for the scenario {values[CLASS_KEY]}, not for {class_tag(cls)}")
         resolved = apply(resolved, file_settings(values, file))
+        resolved = Resolved(anchored(resolved.tree, Path(file).parent), resolved.origins)
     return apply(resolved, flag_settings(flags, reserved=OWN_FLAGS))
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from tfaip_like.cli.command import native_notes_hidden, run_command
 from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
+from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.lazy import choose_backend, start_backend
 from tfaip_like.train import train
-from tfaip_like.train.interrupt import catch_interrupts
 
 COMMAND = ScenarioCommand(
     program="train-scenario",

@@ -228,6 +228,11 @@ class Batches:
         self.samples.batch(draw)
         return time.perf_counter() - begin
 
+    @property
+    def running_workers(self) -> Workers | None:
+        """The data processes, if they were started."""
+        return self._workers
+
     def workers(self, work: Work, at_once: int) -> Workers | None:
         """The data processes, started if they are not; None if there are none."""
         count = self._processes

@@ -37,6 +37,9 @@ class Params(ParamsBase, DataClassJsonMixin):
             plain dataclass would silently not make it a parameter.
     """
 
+    resources: ClassVar[tuple[str, ...]] = ()
+    """Names of parameters that are paths of files which belong to the whole: they travel with an export."""
+
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         _adopt_attributes(cls)

@@ -3,6 +3,7 @@
 serve/                SavedModel with named inputs and outputs
 model.keras           the same network for Keras
 scenario_params.json  the parameters of the scenario
+resources/            files that its pipeline needs, which the parameters name
 metrics.json          epoch and values that the network reached
 additional/NAME/      further networks of the model, each with serve/ and model.keras
 """
@@ -22,6 +23,7 @@ import keras
 from tfaip_like.files import new_folder
 from tfaip_like.network import Networks
 from tfaip_like.params import Params
+from tfaip_like.params.resources import copied
 from tfaip_like.params.store import write_params
 
 SERVE = "serve"
@@ -53,7 +55,7 @@ def write_export(path: Path, networks: Networks, scenario: Params, metrics: Mapp
         for name, network in networks.extra.items():
             (aside / ADDITIONAL / name).mkdir(parents=True)
             _write_network(aside / ADDITIONAL / name, network)
-        write_params(scenario, aside / PARAMS)
+        write_params(copied(scenario, aside), aside / PARAMS)
         (aside / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ import keras
 
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import TrainingError, UsageError
-from tfaip_like.train.interrupt import InterruptFlag
+from tfaip_like.interrupt import InterruptFlag
 from tfaip_like.train.progress import Progress
 
 LOOK_EVERY = 32

@@ -45,9 +45,10 @@ class Validation:
     feed: Feed
     evaluator: Evaluator | None
     every_step: EveryStep
+    prefix: str = "val_"
 
     def __call__(self) -> dict[str, float]:
-        """Named numbers, each with `val_` in front."""
+        """Named numbers, each with the prefix in front."""
         with self.feed.own_errors(), warnings.catch_warnings():
             # How many batches there are is not known where samples may be dropped; Keras takes the end for a mistake.
             warnings.filterwarnings("ignore", "Your input ran out of data")
@@ -55,7 +56,7 @@ class Validation:
         values = logged_values(logs)
         if self.evaluator is not None:
             values |= self._judged(self.evaluator, known=values)
-        return {f"val_{name}": value for name, value in values.items()}
+        return {f"{self.prefix}{name}": value for name, value in values.items()}
 
     def _judged(self, evaluator: Evaluator, known: Mapping[str, float]) -> dict[str, float]:
         judged = evaluator.evaluate(self._predicted())
@@ -89,6 +90,7 @@ class EpochEnd:
         networks: Networks,
         model: TrainingModel,
         validate: Validation | None,
+        lavs: Mapping[str, Validation],
         samples_per_epoch: int,
         check_interrupt: Callable[[], None],
         rate: LearningRateSchedule,
@@ -99,17 +101,19 @@ class EpochEnd:
         self.networks = networks
         self.model = model
         self.validate = validate
+        self.lavs = lavs
         self.samples_per_epoch = samples_per_epoch
         self.check_interrupt = check_interrupt
         self.rate = rate
         self.training_feed = training_feed
-        self.history = History(folder)
+        self.history = History(folder, list(lavs))
         monitor, mode = type(scenario.model).best
         self.best = Best(monitor, mode)
         self.best.check_is_logged(
             ["loss", *model.loss_trackers, *model.metric_trackers],
             has_validation=validate is not None,
             has_evaluator=scenario.evaluator is not None,
+            lavs=list(lavs),
         )
         schedule = scenario.learning_rate
         self.plateau = Plateau(schedule, mode, model.optimizer) if isinstance(schedule, ReduceOnPlateau) else None
@@ -119,6 +123,9 @@ class EpochEnd:
         input_bound = min(1.0, self.training_feed.seconds_waited() / seconds)
         if self.validate is not None and self._is_validated(epoch):
             row |= self.validate()
+        if self._has_lav(epoch):
+            for lav in self.lavs.values():
+                row |= lav()
         row["lr"] = self._rate_of_the_last_step()
         row["seconds"] = round(seconds, 3)
         row["samples_per_second"] = round(self.samples_per_epoch / seconds, 1)
@@ -148,6 +155,10 @@ class EpochEnd:
         every = self.scenario.trainer.val_every_n
         return every > 0 and (epoch % every == 0 or epoch == self.scenario.trainer.epochs)
 
+    def _has_lav(self, epoch: int) -> bool:
+        every = self.scenario.trainer.lav_every_n
+        return every > 0 and (epoch == 1 or epoch % every == 0 or epoch == self.scenario.trainer.epochs)
+
     def _note_best(self, epoch: int, row: Mapping[str, float]) -> bool:
         value = self.best.value_in(row, has_validation=self.validate is not None)
         if value is None:
@@ -165,13 +176,14 @@ class EpochEnd:
             return ", ".join(f"{name} {row[name]:.4g}" for name in names)
 
         val = [name for name in row if name.startswith("val_")]
-        train = [name for name in row if name not in val and name not in MEASURED]
+        lav = [name for name in row if name.startswith("lav_")]
+        train = [name for name in row if name not in (*val, *lav, *MEASURED)]
         if len(self.model.loss_trackers) == 1:  # the only loss is the sum as well
             alone = next(iter(self.model.loss_trackers))
             train = [name for name in train if name != alone or row[name] != row["loss"]]
             val = [name for name in val if name != f"val_{alone}" or row[name] != row["val_loss"]]
         speed = f"{row['samples_per_second']:.0f} samples/s, input-bound {100 * row['input_bound']:.0f} %"
-        parts = [numbers(train), numbers(val), f"lr {row['lr']:.3g}, {speed}"]
+        parts = [numbers(train), numbers(val), numbers(lav), f"lr {row['lr']:.3g}, {speed}"]
         return f"epoch {row['epoch']}/{self.scenario.trainer.epochs}: " + " | ".join(part for part in parts if part)
 
     def _save(self, folder: OutputDir, epoch: int, row: Mapping[str, float], improved: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -25,12 +25,17 @@ class History:
         rows: a mapping of names to numbers per epoch; `epoch` counts from 1.
     """
 
-    def __init__(self, folder: OutputDir | None, rows: Iterable[Row] = ()):
+    def __init__(self, folder: OutputDir | None, lavs: Sequence[str] = (), rows: Iterable[Row] = ()):
         self.rows = [dict(row) for row in rows]
         self._file = folder.history if folder else None
+        self._prefixes = {"val": "val_"}
+        """Folder of event files -> how the names of its values begin."""
+        for lav in lavs:
+            prefix = f"lav_{lav}_" if lav else "lav_"
+            self._prefixes[prefix.removesuffix("_")] = prefix
         self._tensorboard = {}
         if folder is not None:
-            self._tensorboard = {name: _EventFile(folder.tensorboard / name) for name in ("train", "val")}
+            self._tensorboard = {name: _EventFile(folder.tensorboard / name) for name in ("train", *self._prefixes)}
 
     def add(self, row: Row) -> None:
         """Adds the values of an epoch."""
@@ -56,11 +61,12 @@ class History:
 
     def _write_events(self, row: Row) -> None:
         epoch = int(row["epoch"])
-        val = {name.removeprefix("val_"): value for name, value in row.items() if name.startswith("val_")}
-        train = {name: value for name, value in row.items() if not name.startswith("val_") and name != "epoch"}
+        train = {name: value for name, value in row.items() if name != "epoch"}
+        for folder, prefix in self._prefixes.items():
+            judged = {name.removeprefix(prefix): train.pop(name) for name in list(train) if name.startswith(prefix)}
+            if judged:
+                self._tensorboard[folder].add(epoch, judged)
         self._tensorboard["train"].add(epoch, train)
-        if val:
-            self._tensorboard["val"].add(epoch, val)
 
 
 class _EventFile:

@@ -24,14 +24,19 @@ class Best:
         better = self.value is None or (value < self.value if self.mode == "min" else value > self.value)
         return replace(self, value=value, epoch=epoch) if better and not math.isnan(value) else self
 
-    def check_is_logged(self, measured: Iterable[str], has_validation: bool, has_evaluator: bool) -> None:
+    def check_is_logged(
+        self, measured: Iterable[str], has_validation: bool, has_evaluator: bool, lavs: Iterable[str]
+    ) -> None:
         """Raises `UsageError` at the start of a training if the monitored number will never be there.
 
         What an evaluator returns is known only after the first validation; see `value_in`.
         """
         logged = [*measured, *(f"val_{name}" for name in measured if has_validation)]
+        prefixes = [f"lav_{lav}_" if lav else "lav_" for lav in lavs]
+        logged += [f"{prefix}{name}" for prefix in prefixes for name in measured]
+        judged = [*prefixes, *(["val_"] if has_validation else [])] if has_evaluator else []
         name = self.name(has_validation)
-        if name not in logged and not (has_evaluator and has_validation and name.startswith("val_")):
+        if name not in logged and not name.startswith(tuple(judged)):
             raise UsageError(f"the model finds its best epoch by {name!r}, but only {', '.join(logged)} are measured")
 
     def name(self, has_validation: bool) -> str:
@@ -47,7 +52,8 @@ class Best:
         name = self.name(has_validation)
         if name in row:
             return row[name]
-        validated = any(logged.startswith("val_") for logged in row)
-        if name.startswith("val_") and has_validation and not validated:
-            return None
+        for prefix in ("val_", "lav_"):
+            was_measured = any(logged.startswith(prefix) for logged in row)
+            if name.startswith(prefix) and not was_measured:
+                return None
         raise UsageError(f"the model finds its best epoch by {name!r}, but only {', '.join(row)} are measured")

@@ -10,14 +10,18 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import keras
 
-from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.data.pipeline import Batches, Source, open_training, open_validation
+from tfaip_like.data.settings import DataSettings
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
 from tfaip_like.files import full_disk_told, write_text
+from tfaip_like.interrupt import InterruptFlag, catch_interrupts
 from tfaip_like.network import build_networks
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.resources import check_resources, relative_to
 from tfaip_like.params.store import write_params
 from tfaip_like.params.tree import changed_flags
 from tfaip_like.predict.export import add_saved_models, write_export
@@ -29,7 +33,6 @@ from tfaip_like.train.callbacks import EveryEpoch, EveryStep
 from tfaip_like.train.epoch_end import EpochEnd, Validation
 from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
 from tfaip_like.train.feed import Feed, training_feed, validation_feed
-from tfaip_like.train.interrupt import InterruptFlag, catch_interrupts
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.provenance import RunRecord
 from tfaip_like.train.result import TrainResult
@@ -41,23 +44,34 @@ logger = logging.getLogger(__name__)
 def run_training(scenario: Scenario) -> TrainResult:
     """Trains a checked scenario; its output folder is new. See `tfaip_like.train`."""
     scenario = _with_seed(scenario)
+    check_resources(scenario)
     folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
         if folder is not None:
             stack.enter_context(folder.held())
             stack.enter_context(_log_file(folder.train_log))
-            write_params(scenario, folder.trainer_params)
             stack.enter_context(_recorded(folder, scenario))
         else:
             logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
+        resources = folder.resources if folder else Path(stack.enter_context(TemporaryDirectory()))
+        resources.mkdir(exist_ok=True)
         interrupt = stack.enter_context(catch_interrupts())
-        return _Training(scenario, folder, interrupt).run()
+        source = scenario.source(Mode.TRAIN)
+        data = scenario.data.prepared(source, resources)
+        if data is not scenario.data:
+            scenario = dataclasses.replace(scenario, data=data)
+            source = scenario.source(Mode.TRAIN)
+        if folder is not None:
+            write_params(relative_to(scenario, folder.path), folder.trainer_params)
+            if not any(resources.iterdir()):
+                resources.rmdir()
+        return _Training(scenario, source, folder, interrupt).run()
 
 
 class _Training:
     """The parts of a training; `run` puts them to work."""
 
-    def __init__(self, scenario: Scenario, folder: OutputDir | None, interrupt: InterruptFlag):
+    def __init__(self, scenario: Scenario, source: Source | None, folder: OutputDir | None, interrupt: InterruptFlag):
         assert scenario.trainer.random_seed is not None
         seed = scenario.trainer.random_seed
         _number_layers_from_the_start()
@@ -70,7 +84,7 @@ class _Training:
         self.opened: list[Batches] = []
         self.batches = open_training(
             scenario.data,
-            scenario.source(Mode.TRAIN),
+            source,
             scenario.train,
             scenario.trainer.samples_per_epoch,
             seed,
@@ -93,6 +107,7 @@ class _Training:
             networks=self.networks,
             model=self.model,
             validate=self._validation(seed, interrupt),
+            lavs=self._lavs(seed, interrupt),
             samples_per_epoch=self.batches.steps_per_epoch * self.batches.batch_size,
             check_interrupt=interrupt.check,
             rate=self.rate,
@@ -106,19 +121,44 @@ class _Training:
         self.optimizer = self.scenario.optimizer.build(self.rate, self.model.trainable_variables, scaled)
 
     def _validation(self, seed: int, interrupt: InterruptFlag) -> Validation | None:
-        scenario = self.scenario
-        batches = None
-        if scenario.trainer.val_every_n:
-            source = scenario.source(Mode.EVALUATE)
-            batches = open_validation(scenario.data, source, scenario.val, seed, interrupt.check)
-        if batches is None:
+        every = self.scenario.trainer.val_every_n
+        source = self.scenario.source(Mode.EVALUATE) if every else None
+        validation = self._judge(source, self.scenario.val, every, "val", "val_", seed, interrupt)
+        if validation is None:
             logger.info("no validation")
+        return validation
+
+    def _lavs(self, seed: int, interrupt: InterruptFlag) -> dict[str, Validation]:
+        every = self.scenario.trainer.lav_every_n
+        lavs = {}
+        for name, source in (self.scenario.lav_sources() if every else {}).items():
+            prefix = f"lav_{name}_" if name else "lav_"
+            lav = self._judge(source, self.scenario.lav, every, "lav", prefix, seed, interrupt)
+            if lav is not None:
+                lavs[name] = lav
+        return lavs
+
+    def _judge(
+        self,
+        source: Source | None,
+        settings: DataSettings,
+        every: int,
+        group: str,
+        prefix: str,
+        seed: int,
+        interrupt: InterruptFlag,
+    ) -> Validation | None:
+        """Validation on a source; None if it has no samples."""
+        scenario = self.scenario
+        batches = open_validation(scenario.data, source, settings, seed, interrupt.check, group)
+        if batches is None:
             return None
         self.opened.append(batches)
-        batches.processes((batches.steps or 0) * scenario.trainer.epochs // scenario.trainer.val_every_n)
+        batches.processes((batches.steps or 0) * scenario.trainer.epochs // every)
         feed = validation_feed(batches, self.bad_samples)
         self.feeds.append(feed)
-        return Validation(self.model, self.networks.prediction, batches, feed, scenario.evaluator, self.every_step)
+        network = self.networks.prediction
+        return Validation(self.model, network, batches, feed, scenario.evaluator, self.every_step, prefix)
 
     def run(self) -> TrainResult:
         self._log_plan()

@@ -134,7 +134,7 @@ def _checked(model: Model, method: str, values: object, batch_size: int) -> Mapp
 def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     cls = type(model).__name__
     for name in (*losses, *metrics):
-        if name in RESERVED or name.startswith("val_"):
+        if name in RESERVED or name.startswith(("val_", "lav_")):
             raise UsageError(f"{cls}: {name!r} cannot be the name of a loss or metric, it is used by the trainer")
         if name in losses and name in metrics:
             raise UsageError(f"{cls}: {name!r} is a loss and a metric; losses are logged anyway")

@@ -59,6 +59,8 @@ class Workers:
     Attributes:
         seconds: time that each stage of the work has taken in all processes.
         waits: time that was spent waiting for results.
+        handing_over: time that packing and unpacking took, in all processes and in this one.
+        cpu: time of a processor that the tasks took.
     """
 
     def __init__(
@@ -71,11 +73,12 @@ class Workers:
     ):
         _refuse_in_a_data_process()
         self.work = work
+        self.count = count
         self.ahead = max(ahead, count)
         self.timeout_seconds = timeout_seconds
         self.check = check
         self.seconds = np.zeros(len(work.seconds))
-        self.waits = 0.0
+        self.waits = self.handing_over = self.cpu = 0.0
         self._files: list[SharedFile] = []
         self._arrays = SharedFile.in_memory()
         self._sizes = pack(work, self._arrays, self._files)
@@ -173,6 +176,8 @@ class Workers:
                     results[taken.number] = taken
                     if taken.seconds:
                         self.seconds += taken.seconds
+                    self.handing_over += taken.handing_over
+                    self.cpu += taken.cpu
         if awaited not in results and self.timeout_seconds:
             holder = next((process for process in self._processes if awaited in process.tasks), None)
             if holder is not None and holder.seconds_without_change() > self.timeout_seconds:
@@ -206,6 +211,8 @@ class Taken:
     number: int
     value: Any
     seconds: Sequence[float]
+    handing_over: float
+    cpu: float
     fault: Fault | None
 
 
@@ -260,9 +267,11 @@ class _Process:
         if result.number < 0 and result.fault is not None:
             raise _raised(result.fault)
         slot, _ = self.tasks.pop(result.number)
+        begin = time.perf_counter()
         value = None if result.fault else unpack(result.sizes, self.slots[slot])
+        handing_over = result.handing_over + time.perf_counter() - begin
         self.free.append(slot)
-        return Taken(result.number, value, result.seconds, result.fault)
+        return Taken(result.number, value, result.seconds, handing_over, result.cpu, result.fault)
 
     def seconds_without_change(self) -> float:
         """For how long `at` has been the same."""

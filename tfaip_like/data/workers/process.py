@@ -12,6 +12,7 @@ import runpy
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,10 @@ class Result:
     """Of what lies in the slot."""
     seconds: Sequence[float] = ()
     """Time of each stage since the last result."""
+    handing_over: float = 0.0
+    """Time that packing and unpacking took."""
+    cpu: float = 0.0
+    """Time of a processor that the task took: less than the whole time, where it waited for a disk."""
     fault: Fault | None = None
 
 
@@ -135,9 +140,15 @@ def _load(start: Start) -> tuple[Work, list[SharedFile]]:
 
 
 def _worked(work: Work, number: int, slot: SharedFile, sizes: Sizes) -> Result:
-    begin = work.seconds.copy()
+    seconds = work.seconds.copy()
+    begin, cpu = time.perf_counter(), time.process_time()
     try:
-        made = pack(work(unpack(sizes, slot)), slot)
-        return Result(number, made, (work.seconds - begin).tolist())
+        task = unpack(sizes, slot)
+        unpacked = time.perf_counter()
+        made = work(task)
+        worked = time.perf_counter()
+        packed = pack(made, slot)
+        handing_over = time.perf_counter() - worked + unpacked - begin
+        return Result(number, packed, (work.seconds - seconds).tolist(), handing_over, time.process_time() - cpu)
     except Exception as error:
         return Result(number, fault=Fault.of(error))

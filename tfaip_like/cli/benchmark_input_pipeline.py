@@ -1,0 +1,43 @@
+"""`benchmark-input-pipeline SCENARIO [flags]`: measures the input pipeline alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+from tfaip_like.cli.command import run_command
+from tfaip_like.cli.completion import ASK
+from tfaip_like.cli.scenario_flags import ScenarioCommand
+from tfaip_like.inspection.benchmark import Benchmark, measure, report
+from tfaip_like.interrupt import catch_interrupts
+
+COMMAND = ScenarioCommand(
+    program="benchmark-input-pipeline",
+    purpose="Reads the data of a scenario as fast as they come and says what limits them; Ctrl-C ends it with a result.",
+    group="benchmark",
+    settings=Benchmark,
+)
+
+
+def benchmark_input_pipeline(argv: Sequence[str]) -> None:
+    """Measures the pipeline that the command line describes."""
+    if argv[:1] == [ASK]:
+        print("\n".join(COMMAND.complete(argv[1:])))
+        return
+    scenario = COMMAND.scenario(argv)
+    if scenario is None:
+        return
+    settings = cast(Benchmark, COMMAND.own_settings(scenario))
+    with catch_interrupts() as interrupt:
+        batches, measured = measure(scenario, settings, lambda: interrupt.number is not None)
+    print(report(scenario, batches, measured, settings.mode))
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    sys.exit(run_command(COMMAND.program, benchmark_input_pipeline, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""`look-at-samples SCENARIO [flags]`: shows what the network would see."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+from tfaip_like.cli.command import run_command
+from tfaip_like.cli.completion import ASK
+from tfaip_like.cli.scenario_flags import ScenarioCommand
+from tfaip_like.inspection.look import Look, look
+
+COMMAND = ScenarioCommand(
+    program="look-at-samples",
+    purpose="Shows samples as they are read and after each processor: images as PNG files, arrays in numbers.",
+    group="look",
+    settings=Look,
+)
+
+
+def look_at_samples(argv: Sequence[str]) -> None:
+    """Shows the samples that the command line describes."""
+    if argv[:1] == [ASK]:
+        print("\n".join(COMMAND.complete(argv[1:])))
+        return
+    scenario = COMMAND.scenario(argv)
+    if scenario is not None:
+        print(look(scenario, cast(Look, COMMAND.own_settings(scenario))))
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    sys.exit(run_command(COMMAND.program, look_at_samples, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Finding files by patterns, and lists of them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.errors import UsageError
+
+
+def find_files(patterns: Iterable[str], what: str, at_most: int | None = None) -> list[Path]:
+    """The files that paths and patterns mean, as `find_names`; at most so many of them."""
+    return [Path(name) for name in find_names(patterns, what)[:at_most]]
+
+
+def find_names(patterns: Iterable[str], what: str) -> list[str]:
+    """The files that paths and patterns (`*`, `?`, `[a-z]`, `**`) mean, in their order; those of a pattern by name.
+
+    Args:
+        what: a flag, to begin a message with.
+
+    Raises:
+        UsageError: for a file that is not there, or a pattern that means none.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if glob.has_magic(pattern) and not Path(pattern).exists():
+            names = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
+            if not names:
+                raise UsageError(f"{what} {pattern!r}: no file matches")
+        else:
+            names = [os.path.expanduser(pattern)]
+            if not os.path.exists(names[0]):
+                raise UsageError(f"{what} {pattern}: no such file (in {Path.cwd()})")
+        found.update(dict.fromkeys(names))
+    return list(found)
+
+
+class Texts(Sequence[str]):
+    """Many texts in little memory: one piece of bytes, and where each text ends in it."""
+
+    def __init__(self, texts: Iterable[str]):
+        pieces = []
+        ends = []
+        end = 0
+        for text in texts:
+            pieces.append(text.encode("utf-8", "surrogateescape"))
+            end += len(pieces[-1])
+            ends.append(end)
+        # As an array, which data processes share.
+        self._data = np.frombuffer(b"".join(pieces), np.uint8)
+        self._ends: npt.NDArray[np.int64] = np.array([0, *ends], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        return self._data[self._ends[index] : self._ends[index + 1]].tobytes().decode("utf-8", "surrogateescape")
+
+
+def lines_of(file: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a list file with their numbers, from 1; without empty ones and those that begin with `#`.
+
+    Raises:
+        UsageError: when it cannot be read as text.
+    """
+    try:
+        with open(file, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                text = line.strip()
+                if text and not text.startswith("#"):
+                    yield number, text
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: is not a text in UTF-8, so no list file") from error
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error

@@ -1,0 +1,173 @@
+"""What the network would see: samples before and after each processor, and a batch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.data.order import INDEX
+from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.data.processors import StreamProcessor
+from tfaip_like.data.samples import Row, Samples
+from tfaip_like.data.streams import MakeGroups, groups_of_pass
+from tfaip_like.errors import UsageError
+from tfaip_like.params import Params
+from tfaip_like.sample import Mode, Sample
+from tfaip_like.scenario import Scenario
+
+SMALLEST, LARGEST = 6, 2000
+"""Sides of what is drawn as an image, in pixels."""
+GAP = 4
+
+
+class Look(Params):
+    """Which samples are shown, and where."""
+
+    mode: Literal["train", "val"] = "train"
+    """Which data."""
+
+    count: int = 8
+    """How many samples."""
+
+    output_dir: Path = Path("samples")
+    """Folder for the images."""
+
+    def check(self) -> None:
+        self.require(self.count >= 1, "count", "there must be at least 1")
+
+
+Stage = tuple[str, list[Sample | None]]
+
+
+def look(scenario: Scenario, settings: Look) -> str:
+    """Writes arrays that are images as a grid for each stage, and describes all of them.
+
+    Returns:
+        The description.
+    """
+    batches = _opened(scenario, settings.mode)
+    lines = []
+    for number, (title, samples) in enumerate(_stages(batches, settings.count)):
+        lines.append(title)
+        there = [sample for sample in samples if sample is not None]
+        if len(there) < len(samples):
+            lines.append(f"  {len(samples) - len(there)} of {len(samples)} were dropped")
+        for kind in ("inputs", "targets"):
+            names = dict.fromkeys(name for sample in there for name in getattr(sample, kind))
+            for name in names:
+                arrays = [np.asarray(getattr(s, kind)[name]) for s in there if name in getattr(s, kind)]
+                lines.append(f"  {kind[:-1]} {name}: {described(arrays)}")
+                if is_image(arrays):
+                    file = settings.output_dir / f"{number}-{title.split()[-1]}-{name}.png"
+                    write_grid(arrays, file)
+                    lines.append(f"    {file}")
+    return "\n".join(lines)
+
+
+def _opened(scenario: Scenario, mode: str) -> Batches:
+    seed = scenario.trainer.random_seed or 0
+    if mode == "train":
+        samples = scenario.trainer.samples_per_epoch or scenario.train.batch_size
+        return open_training(scenario.data, scenario.source(Mode.TRAIN), scenario.train, samples, seed)
+    opened = open_validation(scenario.data, scenario.source(Mode.EVALUATE), scenario.val, seed)
+    if opened is None:
+        raise UsageError(f"--look.mode val: {type(scenario.data).__name__} has no samples for validation")
+    return opened
+
+
+def _stages(batches: Batches, count: int) -> list[Stage]:
+    """The samples as they are read, and after each processor."""
+    samples = batches.samples
+    if samples.is_stream or batches.order is None:
+        group = next(groups_of_pass(samples, batches.order, 0, batches.settings.limit))
+        raw = list(group.raw or [samples.raw(index) for index in group.rows[:, INDEX].tolist()])
+        made = MakeGroups(samples)(group).samples
+        return [("as read", [*raw[:count]]), ("after all processors", [*made[:count]])]
+    rows: list[Row] = [(row[0], row[1], row[2]) for row in batches.order.of_pass(0)[:count].tolist()]
+    now: list[Sample | None] = [samples.raw(index) for _, index, _ in rows]
+    stages: list[Stage] = [("as read", now)]
+    for number, processor in enumerate(samples.processors):
+        assert not isinstance(processor, StreamProcessor)
+        now = [_after(samples, sample, row, number) for sample, row in zip(now, rows, strict=True)]
+        stages.append((f"after {type(processor).__name__}", now))
+    return stages
+
+
+def _after(samples: Samples, sample: Sample | None, row: Row, number: int) -> Sample | None:
+    return None if sample is None else samples.processed(sample, row, number, number + 1)
+
+
+def described(arrays: list[npt.NDArray[Any]]) -> str:
+    """Shapes, type and values of arrays, in words."""
+    shapes = list(dict.fromkeys(str(array.shape) for array in arrays))
+    shape = shapes[0] if len(shapes) == 1 else f"{shapes[0]} ... {shapes[-1]}"
+    text = f"{arrays[0].dtype} {shape}"
+    flat = np.concatenate([array.ravel() for array in arrays])
+    if not np.issubdtype(flat.dtype, np.number) and flat.dtype != bool:
+        return f"{text}, {', '.join(repr(value) for value in flat[:3].tolist())} ..."
+    if not flat.size:
+        return f"{text}, empty"
+    if arrays[0].ndim == 0:
+        return f"{text}, values {' '.join(f'{value:.6g}' for value in flat[:16].tolist())}"
+    bad = int((~np.isfinite(flat.astype(np.float64))).sum())
+    finite = flat.astype(np.float64)[np.isfinite(flat.astype(np.float64))]
+    numbers = f"from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}, std {finite.std():.4g}"
+    return f"{text}, {numbers}" + (f", {bad} NaN or infinite" if bad else "")
+
+
+def is_image(arrays: list[npt.NDArray[Any]]) -> bool:
+    """Whether arrays look like images: (height, width), or with 1, 3 or 4 channels at the end."""
+
+    def fits(array: npt.NDArray[Any]) -> bool:
+        plane = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+        return (
+            plane and np.issubdtype(array.dtype, np.number) and all(SMALLEST <= n <= LARGEST for n in array.shape[:2])
+        )
+
+    return bool(arrays) and all(map(fits, arrays))
+
+
+def write_grid(arrays: list[npt.NDArray[Any]], file: Path) -> None:
+    """Writes images side by side as one PNG; floats are stretched from black to white over all of them.
+
+    Raises:
+        UsageError: when Pillow is missing or the file cannot be written.
+    """
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise UsageError("writing images needs Pillow; pip install 'tfaip_like[images]'") from None
+    images = [_as_bytes(array, _limits(arrays)) for array in arrays]
+    height, width = (max(image.shape[axis] for image in images) + GAP for axis in (0, 1))
+    columns = max(1, round(math.sqrt(len(images) * height / width)))
+    rows = math.ceil(len(images) / columns)
+    grid = np.full((rows * height + GAP, columns * width + GAP, 3), (90, 110, 150), np.uint8)
+    for number, image in enumerate(images):
+        top, left = GAP + number // columns * height, GAP + number % columns * width
+        grid[top : top + image.shape[0], left : left + image.shape[1]] = image
+    scale = max(1, min(8, 1200 // grid.shape[1]))
+    grid = grid.repeat(scale, axis=0).repeat(scale, axis=1)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grid).save(file)
+    except OSError as error:
+        raise UsageError(f"--look.output_dir {file.parent}: {error.strerror or error}") from error
+
+
+def _limits(arrays: list[npt.NDArray[Any]]) -> tuple[float, float]:
+    if all(array.dtype == np.uint8 for array in arrays):
+        return 0.0, 255.0
+    low, high = min(float(np.nanmin(a)) for a in arrays), max(float(np.nanmax(a)) for a in arrays)
+    return low, high if high > low else low + 1
+
+
+def _as_bytes(array: npt.NDArray[Any], limits: tuple[float, float]) -> npt.NDArray[np.uint8]:
+    stretched = (np.nan_to_num(array.astype(np.float64)) - limits[0]) / (limits[1] - limits[0])
+    pixels: npt.NDArray[np.uint8] = (255 * np.clip(stretched, 0, 1)).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    return np.broadcast_to(pixels[:, :, :3], (*pixels.shape[:2], 3))
