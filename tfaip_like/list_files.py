@@ -12,8 +12,7 @@ from typing import ClassVar, overload
 
 import numpy as np
 
-from tfaip_like.data import Data, LavData, TrainData, ValData
-from tfaip_like.data.pipeline import Source
+from tfaip_like.data import Data, LavData, Source, TrainData, ValData
 from tfaip_like.data.sources.files import Texts, find_names, lines_of
 from tfaip_like.data.sources.images import IMAGE_SUFFIXES
 from tfaip_like.data.sources.mixture import Mixture

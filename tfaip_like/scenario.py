@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
-from tfaip_like.data import Data, LavData, TrainData, ValData
-from tfaip_like.data.pipeline import Source
+from tfaip_like.data import Data, LavData, Source, TrainData, ValData
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
 from tfaip_like.optimizers import Adam, Optimizer
@@ -69,6 +69,17 @@ class Scenario(Params):
     def source(self, mode: Mode) -> Source | None:
         """The samples of a mode; those of `data`, if a scenario does not say otherwise."""
         return self.data.source(mode)
+
+    def prepared(self, train: Source | None, folder: Path) -> Self:
+        """The scenario with what must be learnt from the training samples first: a codec, a vocabulary.
+
+        Called once, before a training; what it returns is trained, saved and exported.
+
+        Args:
+            train: the source of the training samples.
+            folder: where files can be written that belong to the run; see `resources`.
+        """
+        return self
 
     def lav_sources(self) -> Mapping[str, Source]:
         """The samples of load-and-validate by the names of its results; by default those of validation, unnamed."""

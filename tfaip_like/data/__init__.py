@@ -1,11 +1,15 @@
 """Where samples come from and how they become batches."""
 
-from tfaip_like.data.data import Data
+from tfaip_like.data.data import Data, Source
 from tfaip_like.data.filters import Between, Filter, OneOf
 from tfaip_like.data.processors import Processor, StreamProcessor
 from tfaip_like.data.resample import Normal, Resample, Uniform
 from tfaip_like.data.settings import DataSettings, LavData, TrainData, ValData
 from tfaip_like.data.sources.arrays import ArraySource
+from tfaip_like.data.sources.files import find_files
+from tfaip_like.data.sources.images import ImageFolder, read_image
+from tfaip_like.data.sources.mixture import Mixture
+from tfaip_like.data.sources.tables import TableSource
 
 __all__ = [
     "ArraySource",
@@ -13,13 +17,19 @@ __all__ = [
     "Data",
     "DataSettings",
     "Filter",
+    "ImageFolder",
     "LavData",
+    "Mixture",
     "Normal",
     "OneOf",
     "Processor",
     "Resample",
+    "Source",
     "StreamProcessor",
+    "TableSource",
     "TrainData",
     "Uniform",
     "ValData",
+    "find_files",
+    "read_image",
 ]

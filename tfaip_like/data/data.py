@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -13,6 +12,9 @@ from tfaip_like.data.processors import Processor
 from tfaip_like.errors import UsageError
 from tfaip_like.params import Params
 from tfaip_like.sample import Mode, Sample, Spec
+
+Source: TypeAlias = Sequence[Sample] | Iterable[Sample]
+"""Samples by their index, or one after another."""
 
 
 class Data(Params, abc.ABC):
@@ -48,7 +50,7 @@ class Data(Params, abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def source(self, mode: Mode) -> Sequence[Sample] | Iterable[Sample] | None:
+    def source(self, mode: Mode) -> Source | None:
         """The samples for training or evaluation, in a fixed order, by their index.
 
         Any object with `len()` and an index does: a list, a class that reads a file for each index,
@@ -56,16 +58,13 @@ class Data(Params, abc.ABC):
         beginning in each pass. None or nothing for evaluation: there is no validation.
         """
 
-    def prepared(self, train: Sequence[Sample] | Iterable[Sample] | None, folder: Path) -> Self:
-        """The data with what must be learnt from the training samples first: a codec, a vocabulary.
+    def pipeline(self, mode: Mode) -> Sequence[Processor]:
+        """The processors of a mode: those of `processors`; a subclass may add some that depend on its parameters."""
+        return [processor for processor in self.processors if mode in processor.modes]
 
-        Called once, before a training; what it returns is trained, saved and exported.
-
-        Args:
-            train: the source of the training samples.
-            folder: where files can be written that belong to the run; see `resources`.
-        """
-        return self
+    def post_pipeline(self, mode: Mode) -> Sequence[Processor]:
+        """The post-processors of a mode: those of `post_processors`, likewise."""
+        return [processor for processor in self.post_processors if mode in processor.modes]
 
     def class_of(self, sample: Sample) -> Hashable:
         """The class of a sample as the source gives it, for `--train.balance`; by default its only integer target."""

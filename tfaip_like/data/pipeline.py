@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import numpy as np
 
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.cache import fill_cache
-from tfaip_like.data.data import Data
+from tfaip_like.data.data import Data, Source
 from tfaip_like.data.make_batches import MakeBatches
 from tfaip_like.data.order import INDEX, Batching, BucketBatches, EqualBatches, Order, equal_boundaries
 from tfaip_like.data.samples import Samples
@@ -28,11 +28,10 @@ from tfaip_like.data.workers.many import processes_that_pay
 from tfaip_like.data.workers.pool import Workers
 from tfaip_like.data.workers.process import Work
 from tfaip_like.errors import UsageError
-from tfaip_like.sample import Mode, Sample
+from tfaip_like.sample import Mode
 
 logger = logging.getLogger(__name__)
 
-Source = Sequence[Sample] | Iterable[Sample]
 PLAIN_STEPS = 64
 """Batches that are cut out of arrays at once."""
 MOST_STEPS_OF_A_TASK = 64

@@ -7,7 +7,7 @@ in any process, at any time, and is the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Samples:
         self.source = source
         self.mode = mode
         self.inputs, self.targets = dict(data.inputs), dict(data.targets)
-        self.processors = [processor for processor in data.processors if mode in processor.modes]
+        self.processors = list(data.pipeline(mode))
         self.is_stream = any(isinstance(processor, StreamProcessor) for processor in self.processors)
         self.is_plain = isinstance(source, ArraySource) and not self.processors
         """Whether batches can be cut from arrays, without Python work per sample."""
@@ -226,3 +226,14 @@ class Samples:
         )
         self.seconds[-1] += time.perf_counter() - begin
         return batch
+
+
+def post_processed(samples: Samples, predicted: Iterable[Sample]) -> Iterator[Sample]:
+    """Predicted samples after the post-processors of their data; without those that are dropped."""
+    processors = samples.data.post_pipeline(samples.mode)
+    for number, sample in enumerate(predicted):
+        made: Sample | None = sample
+        for stage, processor in enumerate(processors):
+            made = processor.process(made, samples.random.at((0, number, 0), stage)) if made is not None else None
+        if made is not None:
+            yield made

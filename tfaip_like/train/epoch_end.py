@@ -13,6 +13,7 @@ import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from tfaip_like.data.pipeline import Batches
+from tfaip_like.data.samples import post_processed
 from tfaip_like.errors import UsageError, article
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.files import full_disk_told
@@ -77,7 +78,8 @@ class Validation:
             self.every_step.interrupt.check()
             if not len(batch):
                 continue
-            yield from batch.samples(self.network.predict_on_batch(select(batch.inputs, self.network)))
+            samples = batch.samples(self.network.predict_on_batch(select(batch.inputs, self.network)))
+            yield from post_processed(self.batches.samples, samples)
 
 
 class EpochEnd:

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 import keras
 
-from tfaip_like.data.pipeline import Batches, Source, open_training, open_validation
-from tfaip_like.data.settings import DataSettings
+from tfaip_like.data import DataSettings, Source
+from tfaip_like.data.pipeline import Batches, open_training, open_validation
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
 from tfaip_like.files import full_disk_told, write_text
 from tfaip_like.interrupt import InterruptFlag, catch_interrupts
@@ -23,7 +23,7 @@ from tfaip_like.network import build_networks
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import check_resources, relative_to
 from tfaip_like.params.store import write_params
-from tfaip_like.params.tree import changed_flags
+from tfaip_like.params.tree import changed_flags, check_tree
 from tfaip_like.predict.export import add_saved_models, write_export
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
@@ -57,10 +57,10 @@ def run_training(scenario: Scenario) -> TrainResult:
         resources.mkdir(exist_ok=True)
         interrupt = stack.enter_context(catch_interrupts())
         source = scenario.source(Mode.TRAIN)
-        data = scenario.data.prepared(source, resources)
-        if data is not scenario.data:
-            scenario = dataclasses.replace(scenario, data=data)
-            source = scenario.source(Mode.TRAIN)
+        prepared = check_tree(scenario.prepared(source, resources))
+        if prepared.data is not scenario.data:
+            source = prepared.source(Mode.TRAIN)
+        scenario = prepared
         if folder is not None:
             write_params(relative_to(scenario, folder.path), folder.trainer_params)
             if not any(resources.iterdir()):

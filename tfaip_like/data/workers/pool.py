@@ -128,6 +128,11 @@ class Workers:
                 raise _raised(taken.fault)
             yield taken.value
 
+    @property
+    def pids(self) -> list[int]:
+        """The numbers of the processes."""
+        return [process.pid for process in self._processes]
+
     def ready(self) -> int:
         """How many results could be had without waiting."""
         return sum(process.connection.poll() for process in self._processes)
@@ -245,6 +250,11 @@ class _Process:
             )
         self.connection = Connection(ours.detach())
         self.connection.send(message)
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._popen.pid
 
     def begin(self, number: int, task: Any) -> None:
         """Hands it a task."""

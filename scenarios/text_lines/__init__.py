@@ -1,0 +1,1 @@
+"""Line recognition: what tfaip's largest user, Calamari OCR, does. See scenario.py."""

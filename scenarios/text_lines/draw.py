@@ -1,0 +1,149 @@
+"""Draws lines of text from fonts, to train a line recognition on: python draw.py OUTPUT_DIR --lines 1000.
+
+Writes OUTPUT_DIR/lines/00001.png and its transcription 00001.gt.txt and so on, and the lists of images train.lst
+and val.lst. All texts differ from each other; a seed and a set of fonts always give the same lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+WORDS = """above after also apple arrow away back bank bell bird boat book bread bridge bring castle church city dark
+deep dream east egg evening eye field first fish five flower foot forest four friend from garden gold grass green ground
+half heavy here hill home hour house in iron jacket joy mountain music night north oak ocean old open paper path pencil
+people place queen question quick quiet rain red river road salt sand ship silver sky sleep snow song spring stone
+street sun the thousand three town train tree village voice water white wild window wood yard year yellow zero zone"""
+CONSONANTS, VOWELS, PUNCTUATION = "bcdfghjklmnpqrstvwxyz", "aeiou", ".,;:!?"
+CHARACTERS = CONSONANTS + CONSONANTS.upper() + VOWELS + VOWELS.upper() + "0123456789" + PUNCTUATION + "()-"
+SHORTEST, LONGEST = 10, 30
+FONTS_TAKEN = 20
+NOT_LATIN = ("symbol", "math", "emoji", "icon", "dingbat", "bats", "awesome", "music", "braille")
+
+
+def pseudo_word(random: np.random.Generator) -> str:
+    """Syllables at random, so that rare letters occur and nothing can be learned by heart."""
+    syllables = [random.choice(list(CONSONANTS)) + random.choice(list(VOWELS)) for _ in range(random.integers(1, 4))]
+    return "".join(syllables) + (random.choice(list(CONSONANTS)) if random.random() < 0.5 else "")
+
+
+def word(random: np.random.Generator) -> str:
+    """A word or a number, sometimes capitalised, followed by punctuation or in brackets."""
+    kind, style, ending = random.random(3)
+    text = str(random.choice(WORDS.split())) if kind < 0.45 else pseudo_word(random)
+    text = text.upper() if style < 0.06 else text.capitalize() if style < 0.25 else text
+    if kind > 0.85:
+        text = str(random.integers(0, 10 ** random.integers(1, 5)))
+    if ending < 0.04:
+        return f"({text})"
+    if ending < 0.08:
+        return f"{text}-{pseudo_word(random)}"
+    return text + random.choice(list(PUNCTUATION)) if ending < 0.25 else text
+
+
+def phrase(random: np.random.Generator) -> str:
+    """Words up to a random length."""
+    longest = int(random.integers(SHORTEST + 4, LONGEST + 1))
+    text = word(random)
+    while len(text) < SHORTEST or len(text) + 4 < longest:
+        text = f"{text} {word(random)}"
+    return text[:longest].strip()
+
+
+def phrases(count: int, random: np.random.Generator) -> list[str]:
+    """Different texts."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found[phrase(random)] = None
+    return list(found)
+
+
+def draws_text(font: ImageFont.FreeTypeFont) -> bool:
+    """Whether the font has all characters: a missing one looks like a code point that no font has."""
+    missing = bytes(font.getmask("\U0010fffe"))
+    masks = {bytes(font.getmask(character)) for character in CHARACTERS}
+    return missing not in masks and len(masks) > len(CHARACTERS) // 2
+
+
+def load_fonts(paths: list[str], limit: int) -> list[ImageFont.FreeTypeFont]:
+    """The fonts that can draw the texts, `limit` at most."""
+    fonts: list[ImageFont.FreeTypeFont] = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            font = ImageFont.truetype(path, 26)
+            if len(fonts) < limit and draws_text(font):
+                fonts.append(font)
+    return fonts
+
+
+def find_fonts(patterns: list[str] | None, random: np.random.Generator) -> list[ImageFont.FreeTypeFont]:
+    """The fonts named by the user, or that of Pillow and some of the system's."""
+    if patterns is not None:
+        paths = sorted({path for pattern in patterns for path in glob.glob(pattern, recursive=True)})
+        return load_fonts(paths, len(paths))
+    system = sorted(str(path) for path in Path("/usr/share/fonts").rglob("*.[to]tf"))
+    latin = [path for path in system if not any(name in Path(path).name.lower() for name in NOT_LATIN)]
+    default = ImageFont.load_default(26)
+    own = [default] if isinstance(default, ImageFont.FreeTypeFont) else []
+    return own + load_fonts(list(random.permutation(latin)), FONTS_TAKEN)
+
+
+def draw(text: str, font: ImageFont.FreeTypeFont, random: np.random.Generator) -> Image.Image:
+    """Dark text on light ground, of varying size, place, slant and contrast, with noise."""
+    font = font.font_variant(size=int(random.integers(23, 31)))
+    _, top, _, bottom = font.getbbox("(dgjy)", anchor="ls")
+    left, _, right, _ = font.getbbox(text, anchor="ls")
+    over, under, before, behind = (int(margin) for margin in random.integers(3, 9, size=4))
+    size = int(right - left) + before + behind, int(bottom - top) + over + under
+    ink = Image.new("L", size)
+    ImageDraw.Draw(ink).text((before - left, over - top), text, fill=255, font=font, anchor="ls")
+    slant, tilt = random.uniform(-0.12, 0.12), random.uniform(-2.5, 2.5) / size[0]
+    change = (1, slant, -slant * size[1] / 2, tilt, 1, -tilt * size[0] / 2)
+    ink = ink.transform(size, Image.Transform.AFFINE, change, Image.Resampling.BILINEAR)
+    light, dark = random.uniform(190, 250), random.uniform(10, 100)
+    grey = light + np.asarray(ink, "float64") / 255 * (dark - light)
+    grey += random.normal(0, random.uniform(1, 9), grey.shape)
+    return Image.fromarray(grey.clip(0, 255).astype("uint8"))
+
+
+def write(
+    output_dir: Path, lines: int, val_lines: int, fonts: list[ImageFont.FreeTypeFont], random: np.random.Generator
+) -> None:
+    """Draws all lines into a directory."""
+    (output_dir / "lines").mkdir(parents=True, exist_ok=True)
+    names = [f"lines/{number:05}.png" for number in range(1, lines + val_lines + 1)]
+    for name, text in zip(names, phrases(len(names), random), strict=True):
+        draw(text, fonts[random.integers(len(fonts))], random).save(output_dir / name)
+        (output_dir / name).with_suffix(".gt.txt").write_text(text + "\n", encoding="utf-8")
+    for name, chosen in (("train.lst", names[:lines]), ("val.lst", names[lines:])):
+        (output_dir / name).write_text("".join(f"{image}\n" for image in chosen), encoding="utf-8")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Draws lines of text from fonts, to train a line recognition on.")
+    parser.add_argument("output_dir", type=Path, help="gets the images, transcriptions, train.lst and val.lst")
+    parser.add_argument("--lines", type=int, default=1000, help="number of lines to train on (default: 1000)")
+    parser.add_argument("--val_lines", type=int, default=200, help="number of lines to validate on (default: 200)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed and fonts draw the same lines (default: 1)")
+    parser.add_argument("--fonts", nargs="+", metavar="GLOB", help="font files (default: Pillow's and the system's)")
+    args = parser.parse_args()
+    if min(args.lines, args.val_lines, args.seed) < 0:
+        parser.exit(2, "draw.py: --lines, --val_lines and --seed must be 0 or more\n")
+    random = np.random.default_rng(args.seed)
+    fonts = find_fonts(args.fonts, random)
+    if not fonts:
+        parser.exit(2, f"draw.py: no font that can draw the texts{' fits --fonts' if args.fonts else ''}\n")
+    try:
+        write(args.output_dir, args.lines, args.val_lines, fonts, random)
+    except OSError as error:
+        parser.exit(2, f"draw.py: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

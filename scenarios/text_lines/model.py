@@ -1,0 +1,87 @@
+"""The network: convolutions, a bidirectional LSTM, and connectionist temporal classification.
+
+Graves et al., Connectionist Temporal Classification, 2006. Code 0 is its blank, and pads the targets; the
+characters of a codec have the codes from 1 on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfaip_like import Model, Tensors, keras, ops
+
+BLANK = 0
+LATE = 1 << 24
+
+
+def clear_padding(hidden: Any, length: Any) -> Any:
+    """Sets to 0 what lies behind the length of a line, in (batch, width, height, channels).
+
+    A convolution writes its bias into the padding, and the next one would carry that back into the line.
+    """
+    inside = is_inside(hidden[:, :, 0, 0], length)
+    return hidden * ops.cast(inside[:, :, None, None], hidden.dtype)
+
+
+def is_inside(sequence: Any, length: Any) -> Any:
+    """Which steps of (batch, time) belong to a line of the given length (batch,) and are no padding."""
+    return positions(sequence) <= ops.expand_dims(length, -1)
+
+
+def positions(sequence: Any) -> Any:
+    """1, 2, 3 ... for each line of (batch, time); not `arange`, since a symbolic length is not known."""
+    return ops.cumsum(ops.ones_like(sequence, dtype="int32"), axis=1)
+
+
+def greedy(logits: Any, length: Any) -> Any:
+    """The likeliest class of each step, without repetitions and blanks: codes, padded with -1."""
+    likeliest = ops.cast(ops.argmax(logits, axis=-1), "int32")
+    before = ops.pad(likeliest[:, :-1], ((0, 0), (1, 0)), constant_values=BLANK)
+    kept = is_inside(likeliest, length) & (likeliest != BLANK) & (likeliest != before)
+    order = ops.argsort(ops.where(kept, 0, LATE) + positions(likeliest), axis=1)
+    return ops.take_along_axis(ops.where(kept, likeliest, -1), order, axis=1)
+
+
+class LineRecognition(Model):
+    """Convolutions with pooling, a bidirectional LSTM, and a character or blank for each step."""
+
+    filters: list[int] = [40, 60]
+    """Filters of each convolution; each is followed by a pooling that halves both axes."""
+
+    units: int = 200
+    """Units of the LSTM in each direction."""
+
+    dropout: float = 0.5
+    """Part of the outputs of the LSTM that is dropped while training."""
+
+    classes: int | None = None
+    """Characters of the codec and the blank; follows from the codec."""
+
+    best = "val_character_error_rate", "min"
+
+    def build(self, inputs: Tensors) -> Tensors:
+        assert self.classes is not None
+        length = inputs["width"]
+        hidden = ops.expand_dims(ops.cast(inputs["image"], "float32"), -1) / 255.0
+        for filters in self.filters:
+            hidden = keras.layers.Conv2D(filters, 3, padding="same", activation="relu")(hidden)
+            hidden = keras.layers.MaxPooling2D(2)(hidden)
+            length = length // 2
+            hidden = clear_padding(hidden, length)
+        hidden = keras.layers.Reshape((-1, hidden.shape[2] * hidden.shape[3]))(hidden)
+        inside = is_inside(hidden[:, :, 0], length)
+        lstm = keras.layers.LSTM(self.units, return_sequences=True)
+        hidden = keras.layers.Bidirectional(lstm)(hidden, mask=inside)
+        hidden = keras.layers.Dropout(self.dropout)(hidden)
+        return {"logits": keras.layers.Dense(self.classes, name="logits")(hidden), "steps": length}
+
+    def build_prediction(self, inputs: Tensors, trained: keras.Model) -> Tensors:
+        outputs = trained(dict(inputs))
+        return {"codes": greedy(outputs["logits"], outputs["steps"])}
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {
+            "ctc": ops.ctc_loss(
+                targets["codes"], outputs["logits"], targets["length"], outputs["steps"], mask_index=BLANK
+            )
+        }

@@ -1,0 +1,124 @@
+"""From an image of a line to what the network sees, and from its answer to text."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like import Mode, Processor, Sample, UsageError
+from tfaip_like.data import read_image
+
+Picture = npt.NDArray[np.uint8]
+"""Grey, (height, width), dark on light."""
+
+
+def read_codec(file: Path) -> str:
+    """The characters of a codec; the first one has the code 1."""
+    return file.read_text(encoding="utf-8")
+
+
+class ReadImage(Processor):
+    """Reads the image whose file the sample names."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        return dataclasses.replace(sample, inputs={"image": read_image(sample.meta["file"])})
+
+
+class Augment(Processor):
+    """Makes a slightly different image of the same line: width, place, sharpness, contrast and noise change."""
+
+    stretch: float = 0.1
+    """Most by which the width changes."""
+
+    noise: float = 8.0
+    """Most noise, in grey values of 255."""
+
+    modes = (Mode.TRAIN,)
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        grey = np.asarray(sample.inputs["image"], dtype=np.float32)
+        width = max(2, round(grey.shape[1] * random.uniform(1 - self.stretch, 1 + self.stretch)))
+        places = np.linspace(0, grey.shape[1] - 1, width, dtype=np.float32)
+        left = np.minimum(places.astype(np.int64), max(0, grey.shape[1] - 2))
+        right = np.minimum(left + 1, grey.shape[1] - 1)
+        share = places - left
+        grey = grey[:, left] * (1 - share) + grey[:, right] * share
+        rows = np.arange(len(grey)) + random.integers(-1, 2)
+        grey = grey[rows.clip(0, len(grey) - 1)]
+        if random.random() < 0.3:
+            padded = np.pad(grey, ((0, 0), (1, 1)), mode="edge")
+            grey = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+        middle = grey.mean()
+        grey = middle + (grey - middle) * random.uniform(0.7, 1.3) + random.uniform(-20, 20)
+        grey += random.normal(0, random.uniform(0, self.noise), grey.shape).astype(np.float32)
+        return dataclasses.replace(sample, inputs={"image": grey.clip(0, 255).astype("uint8")})
+
+
+class ScaleHeight(Processor):
+    """Scales an image to one height and turns it into ink: 0 is the ground, 255 the darkest. Time comes first."""
+
+    height: int = 32
+    """Pixels."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        from PIL import Image
+
+        grey = np.asarray(sample.inputs["image"])
+        width = scaled_width(grey.shape[1], grey.shape[0], self.height)
+        scaled = np.asarray(Image.fromarray(grey).resize((width, self.height), Image.Resampling.BILINEAR))
+        ground, darkest = float(np.percentile(scaled, 90)), float(scaled.min())
+        ink = (ground - scaled.astype("float32")) * (255 / max(1.0, ground - darkest))
+        image = ink.clip(0, 255).astype("uint8").T
+        return dataclasses.replace(sample, inputs={"image": image, "width": np.int32(width)})
+
+
+def scaled_width(width: int, height: int, new_height: int) -> int:
+    """The width of an image of another height."""
+    return max(1, round(width * new_height / height))
+
+
+class Encode(Processor):
+    """Turns the transcription into codes."""
+
+    codec: Path
+    """File with the characters."""
+
+    shrink: int = 4
+    """Columns of the image for one step of the network."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        text = sample.meta["text"]
+        code_of = _codes(self.codec)
+        codes = np.array([code_of[c] for c in text if c in code_of], np.int32)
+        steps = int(sample.inputs["width"]) // self.shrink
+        needed = len(codes) + int((codes[1:] == codes[:-1]).sum())
+        if needed > steps:
+            raise UsageError(f"{text!r} has {len(text)} characters, but its image is only {steps} steps wide")
+        return dataclasses.replace(sample, targets={"codes": codes, "length": np.int32(len(codes))})
+
+
+class Decode(Processor):
+    """Turns the codes that the network answers into text."""
+
+    codec: Path
+    """File with the characters."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        characters = read_codec(self.codec)
+        codes = [int(code) for code in sample.outputs["codes"] if code > 0]
+        return dataclasses.replace(
+            sample, outputs={**sample.outputs, "text": "".join(characters[c - 1] for c in codes)}
+        )
+
+
+_CODES: dict[Path, dict[str, int]] = {}
+
+
+def _codes(file: Path) -> dict[str, int]:
+    """The codes of a codec, which is read once in each process."""
+    if file not in _CODES:
+        _CODES[file] = {character: code for code, character in enumerate(read_codec(file), 1)}
+    return _CODES[file]

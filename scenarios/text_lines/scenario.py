@@ -1,0 +1,125 @@
+"""Recognises lines of text on images, which list files name, with transcriptions beside them.
+
+Lines to try it on are drawn in seconds (python -m scenarios.text_lines.draw lines), then:
+
+train-scenario scenarios.text_lines --train.lists lines/train.lst --val.lists lines/val.lst
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from scenarios.text_lines.model import LineRecognition
+from scenarios.text_lines.processors import (
+    Augment,
+    Decode,
+    Encode,
+    ReadImage,
+    ScaleHeight,
+    read_codec,
+    scaled_width,
+)
+from tfaip_like import Evaluator, Mode, Model, Processor, Sample, Spec, UsageError
+from tfaip_like.data import Source
+from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainData
+from tfaip_like.optimizers import Adam, Optimizer
+from tfaip_like.schedules import CosineDecay, Schedule
+from tfaip_like.settings import Trainer
+
+
+class Lines(ListFileData):
+    """Images of lines; the transcription of a.png is in a.gt.txt."""
+
+    height: int = 32
+    """Every line is scaled to this height, in pixels."""
+
+    codec: Path | None = None
+    """File with all characters that can be recognised; by default those of the training lines."""
+
+    processors: list[Processor] = [Augment()]
+    """What is done to each image before it is scaled."""
+
+    resources = ("codec",)
+
+    targets = {"codes": Spec((None,), "int32"), "length": Spec((), "int32")}
+
+    @property
+    def inputs(self) -> Mapping[str, Spec]:
+        return {"image": Spec((None, self.height), "uint8"), "width": Spec((), "int32")}
+
+    def sample(self, file: Path) -> Sample:
+        transcription = file.with_suffix(".gt.txt")
+        try:
+            text = transcription.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{transcription}: the transcription of {file} cannot be read: {error}") from error
+        return Sample(meta={"file": str(file), "text": text})
+
+    def pipeline(self, mode: Mode) -> Sequence[Processor]:
+        assert self.codec is not None
+        steps = [ReadImage(), *super().pipeline(mode), ScaleHeight(height=self.height)]
+        return steps if mode is Mode.PREDICT else [*steps, Encode(codec=self.codec)]
+
+    def post_pipeline(self, mode: Mode) -> Sequence[Processor]:
+        assert self.codec is not None
+        return [Decode(codec=self.codec), *super().post_pipeline(mode)]
+
+    def length(self, sample: Sample) -> int:
+        from PIL import Image
+
+        with Image.open(sample.meta["file"]) as image:
+            return scaled_width(*image.size, self.height)
+
+
+class CharacterErrors(Evaluator):
+    """Wrong, missing and superfluous characters, as part of all characters; and the part of lines with any."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+        errors = characters = lines = wrong_lines = 0
+        for sample in samples:
+            distance = edit_distance(sample.outputs["text"], sample.meta["text"])
+            errors += distance
+            characters += len(sample.meta["text"])
+            wrong_lines += distance > 0
+            lines += 1
+        return {"character_error_rate": errors / max(1, characters), "wrong_lines": wrong_lines / max(1, lines)}
+
+
+def edit_distance(a: str, b: str) -> int:
+    """The fewest insertions, deletions and replacements that make b of a (Levenshtein, 1966)."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
+    return row[-1]
+
+
+class TextLines(ListFileScenario):
+    """Recognises lines of text."""
+
+    data: ListFileData = Lines()
+    model: Model = LineRecognition()
+    evaluator: Evaluator | None = CharacterErrors()
+    train: ListTrainData = ListTrainData(buckets=10)
+    trainer: Trainer = Trainer(epochs=12)
+    optimizer: Optimizer = Adam(clip_global_norm=5.0)
+    learning_rate: Schedule = CosineDecay(lr=3e-3)
+
+    def prepared(self, train: Source | None, folder: Path) -> Self:
+        assert isinstance(self.data, Lines)
+        assert isinstance(self.model, LineRecognition)
+        codec = self.data.codec
+        if codec is None:
+            codec = folder / "codec.txt"
+            characters = {character for sample in train or () for character in sample.meta["text"]}
+            codec.write_text("".join(sorted(characters)), encoding="utf-8")
+        classes = len(read_codec(codec)) + 1
+        return dataclasses.replace(
+            self,
+            data=dataclasses.replace(self.data, codec=codec),
+            model=dataclasses.replace(self.model, classes=classes),
+        )

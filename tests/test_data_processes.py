@@ -1,0 +1,251 @@
+"""Data processes: the same bytes for any number of them, faults that are named, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from working import AtSample, Counted, Jitter, Pieces
+
+from tfaip_like import Data, Mode, Processor, UsageError
+from tfaip_like.data import TrainData, ValData
+from tfaip_like.data.batching import Batch
+from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.data.workers.pool import DataProcessError
+from tfaip_like.user_code import users_frame
+
+TESTS = Path(__file__).parent
+
+
+def opened(data: Data, num_processes: int, samples_per_epoch: int | None = None, **settings: Any) -> Batches:
+    train = TrainData(num_processes=num_processes, **{"batch_size": 8, **settings})
+    return open_training(data, data.source(Mode.TRAIN), train, samples_per_epoch, 7)
+
+
+def batches_of(batches: Batches, first: int, end: int) -> list[bytes]:
+    """The bytes of each batch."""
+    try:
+        return [_bytes(one) for batch in batches.training(first, end) for one in _single(batches, batch)]
+    finally:
+        batches.close()
+
+
+def _single(batches: Batches, batch: Batch) -> Iterator[Batch]:
+    return batch.parts() if batches.is_stacked else iter([batch])
+
+
+def _bytes(batch: Batch) -> bytes:
+    return b"".join(array.tobytes() for array in (*batch.inputs.values(), *batch.targets.values()))
+
+
+def processors(**at_sample: Any) -> list[Processor]:
+    return [Jitter(), AtSample(**at_sample)]
+
+
+CASES: dict[str, tuple[Data, dict[str, Any]]] = {
+    "equal batches": (Counted(processors=[Jitter()]), {}),
+    "dropped samples": (Counted(processors=[Jitter(), AtSample(what="drop")]), {}),
+    "ragged, in buckets": (Counted(ragged=True, processors=[AtSample(index=-1)]), {"buckets": 3}),
+    "at most so long": (Counted(ragged=True, processors=[AtSample(index=-1)]), {"max_batch_length": 20}),
+    "balanced": (Counted(processors=[Jitter()]), {"balance": "sample"}),
+    "a stream": (Counted(processors=[Jitter(), Pieces()]), {"samples_per_epoch": 40}),
+    "an iterable source": (Counted(iterable=True, processors=[Jitter()]), {"samples_per_epoch": 40}),
+    "cached": (Counted(processors=[AtSample(index=-1), Jitter()]), {"cache": "memory"}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_batches_are_the_same_bytes_with_any_number_of_processes_and_from_any_place(name: str) -> None:
+    data, settings = CASES[name]
+    straight = batches_of(opened(data, 0, **settings), 0, 30)
+    assert len(straight) == 30
+    assert len(set(straight)) > 25
+    for count in (1, 2, 4):
+        assert batches_of(opened(data, count, **settings), 0, 30) == straight
+    per_epoch = opened(data, 0, **settings).steps_per_epoch
+    place = 2 * per_epoch + 3
+    assert batches_of(opened(data, 2, **settings), place, 30) == straight[place:]
+
+
+def test_an_exception_names_the_sample_and_the_line_of_the_user() -> None:
+    batches = opened(Counted(count=2000, processors=processors(index=1234)), 2)
+    with pytest.raises(ValueError, match="this one is bad") as raised:
+        batches_of(batches, 0, 300)
+    assert raised.value.__notes__ == ["This was training sample 1234 of Counted."]
+    frame = users_frame(raised.value)
+    assert frame is not None
+    assert Path(frame.filename).name == "working.py"
+    assert frame.line == 'raise ValueError("this one is bad")'
+
+
+def test_a_process_that_hangs_is_named_with_its_sample() -> None:
+    batches = opened(Counted(processors=processors(what="sleep", index=17)), 2, timeout_seconds=1.0)
+    with pytest.raises(DataProcessError, match=r"more than 1 s on AtSample, training sample 17 of Counted"):
+        batches_of(batches, 0, 6)
+
+
+def test_a_process_that_dies_once_is_started_again_and_nothing_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    well = batches_of(opened(Counted(processors=processors(index=-1)), 0), 0, 12)
+    died = processors(what="die_once", index=17, marker=tmp_path / "died")
+    assert batches_of(opened(Counted(processors=died), 2), 0, 12) == well
+    assert "was killed by signal 9 while it worked on AtSample, training sample 17 of Counted" in caplog.text
+
+
+def test_a_sample_that_kills_its_process_twice_is_named() -> None:
+    batches = opened(Counted(processors=processors(what="die", index=17)), 2)
+    with pytest.raises(DataProcessError, match="a second time while it worked on AtSample, training sample 17"):
+        batches_of(batches, 0, 12)
+
+
+def test_a_process_that_is_killed_from_outside_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    data = Counted(count=400, processors=[Jitter()])
+    straight = batches_of(opened(data, 0), 0, 200)
+    batches = opened(data, 2, prefetch=4)
+    made = []
+    for number, batch in enumerate(batches.training(0, 200)):
+        made += [_bytes(one) for one in _single(batches, batch)]
+        if number == 0:
+            assert batches.running_workers is not None
+            os.kill(batches.running_workers.pids[0], signal.SIGKILL)
+    batches.close()
+    assert made == straight
+    assert "it is started again" in caplog.text
+
+
+def test_validation_has_every_sample_once_and_leaves_out_those_that_are_dropped() -> None:
+    data = Counted(processors=processors(what="drop", index=17))
+    for count in (0, 2):
+        batches = open_validation(data, data.source(Mode.EVALUATE), ValData(num_processes=count, batch_size=8), 7)
+        assert batches is not None
+        seen = [int(y) for batch in batches.once() for y in batch.targets["y"]]
+        batches.close()
+        assert seen == [number for number in range(50) if number != 17]
+
+
+def test_bad_samples_are_skipped_listed_and_replaced() -> None:
+    data = Counted(on_bad_sample="skip", processors=processors(index=17))
+    batches = opened(data, 2)
+    bad = [(one.index, one.reason) for batch in batches.training(0, 12) for one in batch.bad]
+    batches.close()
+    assert set(bad) == {(17, "ValueError: this one is bad")}
+    assert batches_of(opened(data, 2), 0, 12) == batches_of(opened(data, 0), 0, 12)
+
+
+def test_dropping_everything_is_an_error() -> None:
+    class Never(Processor):
+        def process(self, sample: Any, random: np.random.Generator) -> None:
+            return None
+
+    with pytest.raises(UsageError, match="in a row were dropped or bad"):
+        opened(Counted(processors=[Never()]), 0).batch(0)
+
+
+SCRIPT = """
+import sys, threading, time
+sys.path.insert(0, {tests!r})
+from working import AtSample, Counted, Jitter
+from tfaip_like import Mode
+from tfaip_like.data import TrainData
+from tfaip_like.data.pipeline import open_training
+data = Counted(count=1000, processors=[Jitter(), AtSample(what="sleep", index={sleep_at})])
+settings = TrainData(num_processes=2, shuffle=False)
+batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)
+threading.Thread(target=lambda: list(batches.training(0, 10**9)), daemon=True).start()
+while not (batches.running_workers and all(p.is_ready for p in batches.running_workers._processes)):
+    time.sleep(0.1)
+time.sleep(0.5)
+print(*batches.running_workers.pids, flush=True)
+time.sleep(1000)
+"""
+
+
+def children_gone(pids: list[int], seconds: float = 5) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("sleep_at", [-1, 40])
+def test_no_process_is_left_when_the_main_one_is_killed(sleep_at: int) -> None:
+    script = SCRIPT.format(tests=str(TESTS), sleep_at=sleep_at)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment) as main:
+        assert main.stdout is not None
+        try:
+            pids = [int(pid) for pid in main.stdout.readline().split()]
+            assert len(pids) == 2
+        finally:
+            main.kill()
+    assert children_gone(pids)
+
+
+def test_data_processes_do_not_load_tensorflow() -> None:
+    batches = opened(Counted(processors=[Jitter()]), 1)
+    next(batches.training(0, 5))
+    assert batches.running_workers is not None
+    maps = Path(f"/proc/{batches.running_workers.pids[0]}/maps").read_text()
+    batches.close()
+    assert "numpy" in maps
+    assert "tensorflow" not in maps
+
+
+def test_large_arrays_are_shared_and_not_copied_to_each_process() -> None:
+    batches = opened(Big(processors=[Jitter()]), 2)
+    next(batches.training(0, 5))
+    workers = batches.running_workers
+    assert workers is not None
+    private = [_private_megabytes(pid) for pid in workers.pids]
+    shared = workers.nbytes()
+    batches.close()
+    assert shared > 200e6
+    assert max(private) < 150
+
+
+class Big(Counted):
+    """200 MB of numbers."""
+
+    def source(self, mode: Mode) -> Any:
+        from tfaip_like import ArraySource
+
+        x = np.zeros((17_000_000, 3), "float32")
+        return ArraySource({"x": x}, {"y": np.zeros(len(x), "int32")})
+
+
+def _private_megabytes(pid: int) -> float:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup[1:]}
+    return (sizes["Private_Dirty"] + sizes["Private_Clean"]) / 1000
+
+
+def test_a_full_dev_shm_does_not_matter(tmp_path: Path) -> None:
+    # Shared memory is anonymous: nothing is ever written below /dev/shm.
+    before = set(os.listdir("/dev/shm"))
+    batches = opened(Counted(processors=[Jitter()]), 2)
+    next(batches.training(0, 5))
+    assert set(os.listdir("/dev/shm")) == before
+    batches.close()
+
+
+def test_closing_while_another_thread_waits_ends_both() -> None:
+    batches = opened(Counted(processors=processors(what="sleep", index=9)), 1, shuffle=False)
+    thread = threading.Thread(target=lambda: list(batches.training(0, 5)))
+    thread.start()
+    time.sleep(1.5)
+    batches.close()
+    thread.join(5)
+    assert not thread.is_alive()
