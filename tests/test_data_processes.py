@@ -216,6 +216,30 @@ def test_large_arrays_are_shared_and_not_copied_to_each_process() -> None:
     assert max(private) < 150
 
 
+def test_an_array_that_is_mapped_from_a_file_is_mapped_again(tmp_path: Path) -> None:
+    x = np.arange(3_000_000, dtype="float32").reshape(-1, 3)
+    np.save(tmp_path / "x.npy", x)
+    batches = opened(Mapped(file=tmp_path / "x.npy", processors=[AtSample(index=-1)]), 1, shuffle=False)
+    first = next(batches.training(0, 5))
+    assert batches.running_workers is not None
+    assert batches.running_workers.nbytes() < 10e6  # the indices; x has 12 MB
+    batches.close()
+    np.testing.assert_array_equal(first.inputs["x"].reshape(-1, 3)[:8], x[50:58])
+
+
+class Mapped(Counted):
+    """Numbers in a file."""
+
+    file: Path = Path("x.npy")
+    """The file."""
+
+    def source(self, mode: Mode) -> Any:
+        from tfaip_like import ArraySource
+
+        x = np.load(self.file, mmap_mode="r")[50:]
+        return ArraySource({"x": x}, {"y": np.zeros(len(x), "int32")})
+
+
 class Big(Counted):
     """200 MB of numbers."""
 

@@ -35,7 +35,7 @@ class AtSample(Processor):
     """Is made when the process dies once."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
-        if sample.meta["number"] != self.index:
+        if sample.meta.get("number") != self.index:
             return sample
         if self.what == "raise":
             raise ValueError("this one is bad")

@@ -14,7 +14,7 @@ from tfaip_like.interrupt import catch_interrupts
 
 COMMAND = ScenarioCommand(
     program="benchmark-input-pipeline",
-    purpose="Reads the data of a scenario as fast as they come and says what limits them; Ctrl-C ends it with a result.",
+    purpose="Reads the data of a scenario as fast as they come and says what limits them, until Ctrl-C.",
     group="benchmark",
     settings=Benchmark,
 )

@@ -31,7 +31,7 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
         main(argv)
         sys.stdout.flush()
     except UsageError as error:
-        return _say(program, str(error), USAGE)
+        return _say(program, "\n".join([str(error), *getattr(error, "__notes__", [])]), USAGE)
     except TrainingError as error:
         return _say(program, str(error), FAULT)
     except Interrupted as interrupt:

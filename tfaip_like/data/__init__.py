@@ -1,5 +1,6 @@
 """Where samples come from and how they become batches."""
 
+from tfaip_like.data.alone import process_samples
 from tfaip_like.data.data import Data, Source
 from tfaip_like.data.filters import Between, Filter, OneOf
 from tfaip_like.data.processors import Processor, StreamProcessor
@@ -31,5 +32,6 @@ __all__ = [
     "Uniform",
     "ValData",
     "find_files",
+    "process_samples",
     "read_image",
 ]

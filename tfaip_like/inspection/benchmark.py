@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,10 @@ from tfaip_like.params import Params
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 
+logger = logging.getLogger(__name__)
+
 READING, BATCHING = 0, -1
+SECONDS_BETWEEN_LINES = 5.0
 HANDING_OVER_IS_MUCH = 0.4
 WAITING_FOR_A_DISK = 0.5
 
@@ -111,8 +115,10 @@ def _measured(batches: Batches, settings: Benchmark, check: Callable[[], bool]) 
     while time.perf_counter() - started < settings.warmup_seconds and not check():
         next(stream)
     window = _Window(batches)
+    logger.info("measuring now; Ctrl-C ends it with the result")
     while not check() and not window.is_over(settings):
         window.add(next(stream))
+        window.tell_now_and_then()
     return window.measured(started - begin)
 
 
@@ -136,6 +142,7 @@ class _Window:
         self.workers_cpu_begin = self.workers.cpu if self.workers else 0.0
         self.samples = self.count = self.nbytes = 0
         self.fills: list[float] = []
+        self._told = self.begin
 
     def _stages(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         return self.workers.seconds if self.workers else self.batches.samples.seconds
@@ -148,6 +155,13 @@ class _Window:
         self.nbytes += batch.nbytes()
         if self.workers:
             self.fills.append(min(1.0, self.workers.ready() / self.workers.ahead))
+
+    def tell_now_and_then(self) -> None:
+        """Logs the speed so far."""
+        now = time.perf_counter()
+        if now - self._told > SECONDS_BETWEEN_LINES:
+            self._told = now
+            logger.info("%.0f s: %.1f samples/s", now - self.begin, self.samples / (now - self.begin))
 
     def is_over(self, settings: Benchmark) -> bool:
         """Whether enough was measured."""

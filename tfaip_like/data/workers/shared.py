@@ -117,7 +117,7 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         # An array that is mapped from a file is mapped again, not copied: it may be larger than memory.
-        if isinstance(value, np.ndarray) and (mapped := _mapped_from(value)) is not None and mapped.filename:
+        if isinstance(value, np.ndarray) and (mapped := _mapped_from(value)) is not None:
             offset = mapped.offset + value.ctypes.data - mapped.ctypes.data
             return _map_again, (str(mapped.filename), value.dtype, value.shape, offset, value.strides)
         return NotImplemented
@@ -133,8 +133,8 @@ class _Unpickler(pickle.Unpickler):
 def _mapped_from(array: Any) -> np.memmap[Any, Any] | None:
     """The memory map that an array is a view of."""
     while array is not None:
-        if isinstance(array, np.memmap):
-            return array if not isinstance(array.base, np.memmap) else _mapped_from(array.base)
+        if isinstance(array, np.memmap) and not isinstance(array.base, np.memmap):
+            return array if array.filename and array.mode != "c" else None
         array = getattr(array, "base", None)
     return None
 

@@ -1,0 +1,109 @@
+"""The commands that look at data: benchmark-input-pipeline and look-at-samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, Run
+from PIL import Image
+
+from tfaip_like.inspection.benchmark import Measured, verdict
+from tfaip_like.inspection.look import described
+
+STEADY = Measured(
+    processes=2,
+    start_seconds=1.0,
+    seconds=10.0,
+    samples=1000,
+    batches=100,
+    nbytes=10**6,
+    stages={"reading": 1.0, "Shift": 16.0, "batching": 1.0},
+    handing_over=0.5,
+    cpu_share=0.95,
+    busy=0.95,
+    queue_fill=0.1,
+    shared_bytes=10**6,
+)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_the_benchmark_says_how_fast_what_takes_the_time_and_what_to_change(run: Run, processes: int) -> None:
+    seconds = ("--benchmark.seconds", 1, "--benchmark.warmup_seconds", 0.2)
+    words = ("--data.processors", "Shift", "--train.num_processes", processes, *seconds)
+    done = run("benchmark-input-pipeline", "scenarios.tutorial", *words)
+    assert done.returncode == 0, done.stderr
+    for word in (
+        "samples/s",
+        "batches/s",
+        "reading",
+        "Shift",
+        "batching",
+        "handing over",
+        "kB per sample",
+        "verdict: ",
+    ):
+        assert word in done.stdout
+    assert ("processes busy" in done.stdout) == (processes > 0)
+    assert "first batch after" in done.stdout
+
+
+def test_the_benchmark_measures_validation_and_a_number_of_samples(run: Run) -> None:
+    words = ("--benchmark.mode", "val", "--benchmark.samples", 2000, "--benchmark.warmup_seconds", 0)
+    done = run("benchmark-input-pipeline", "scenarios.minimal", *words)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to change" in done.stdout
+
+
+def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
+    command = [str(Path(sys.executable).parent / "benchmark-input-pipeline"), "scenarios.minimal"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=REPOSITORY, text=True, **pipes) as process:
+        assert process.stderr is not None
+        assert "measuring now" in process.stderr.readline()
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    assert "verdict: " in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "limited by the processor Shift, in Python (86 % of the work)"),
+        ({"handing_over": 20.0}, "limited by handing batches from process to process"),
+        ({"stages": {"reading": 9.0, "batching": 1.0}, "cpu_share": 0.2}, "limited by the disk"),
+        ({"stages": {"reading": 9.0, "batching": 1.0}}, "limited by reading and decoding samples"),
+        ({"stages": {"reading": 1.0, "batching": 9.0}}, "limited by batching (padding and stacking)"),
+        ({"processes": 0}, "--train.num_processes"),
+    ],
+)
+def test_the_verdict_names_what_limits_and_what_to_change(changes: dict[str, object], words: str) -> None:
+    assert words in verdict(dataclasses.replace(STEADY, **changes), "train", is_plain=False)  # type: ignore[arg-type]
+
+
+def test_look_at_samples_shows_them_before_and_after_each_processor(run: Run, tmp_path: Path) -> None:
+    words = ("--data.processors", "Shift", "--look.count", 6, "--look.output_dir", tmp_path / "look")
+    done = run("look-at-samples", "scenarios.tutorial", *words)
+    assert done.returncode == 0, done.stderr
+    assert "as read\n  input image: float32 (8, 8), from 0 to 1" in done.stdout
+    assert "after Shift" in done.stdout
+    assert "target label: int64 (), values" in done.stdout
+    first, second = sorted((tmp_path / "look").iterdir())
+    images = [np.asarray(Image.open(file)) for file in (first, second)]
+    assert images[0].shape == images[1].shape
+    assert (images[0] != images[1]).any()
+
+
+def test_what_an_array_holds_is_told_in_words() -> None:
+    assert described([np.array([1.0, np.nan]), np.array([3.0])]) == (
+        "float64 (2,) ... (1,), from 1 to 3, mean 2, std 1, 1 NaN or infinite"
+    )
+    assert described([np.array(3), np.array(4)]) == "int64 (), values 3 4"
+    assert described([np.zeros(0)]) == "float64 (0,), empty"

@@ -1,0 +1,176 @@
+"""Sources: tables in many files, image folders, list files."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from small import Line
+
+from tfaip_like import Mode, Sample, Spec, UsageError
+from tfaip_like.data import ImageFolder, TableSource, find_files, read_image
+from tfaip_like.data.sources.files import Texts, lines_of
+from tfaip_like.list_files import ListFileData, ListFileScenario, ListSource, ListTrainData, ListValData
+
+
+class Pictures(ListFileData):
+    """Images as they are."""
+
+    inputs = {"image": Spec((None, None), "uint8")}
+
+    def sample(self, file: Path) -> Sample:
+        return Sample({"image": read_image(file)}, meta={"file": str(file)})
+
+
+class PictureScenario(ListFileScenario):
+    """Never trained."""
+
+    data: ListFileData = Pictures()
+    model: Line = Line()
+
+
+def image(path: Path, value: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((4, 6), value, np.uint8)).save(path)
+    return path
+
+
+@given(st.lists(st.text()))
+def test_texts_are_kept(texts: list[str]) -> None:
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    kept = Texts(texts)
+    assert list(kept) == texts
+    assert kept[-1:] == texts[-1:]
+
+
+@pytest.mark.parametrize("kind", ["npz", "npz_compressed", "csv", "tsv", "parquet"])
+def test_a_table_in_many_files_is_one_array(kind: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    parts = [{name: random.integers(0, 99, 7 + i).astype("float64") for name in ("a", "b", "c")} for i in range(3)]
+    for number, part in enumerate(parts):
+        path = tmp_path / f"part-{number}.{kind.partition('_')[0]}"
+        if kind.startswith("npz"):
+            (np.savez_compressed if kind == "npz_compressed" else np.savez)(path, **part)  # type: ignore[arg-type]
+        elif kind == "parquet":
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.table(part), path)
+        else:
+            separator = "," if kind == "csv" else "\t"
+            rows = np.stack(list(part.values()), axis=1)
+            np.savetxt(path, rows, delimiter=separator, header=separator.join(part), comments="")
+    files = find_files([str(tmp_path / "part-*")], "--data.files")
+    source = TableSource(files, {"x": ["a", "b"]}, {"y": "c"})
+    assert len(source) == 7 + 8 + 9
+    np.testing.assert_array_equal(source.inputs["x"][:, 1], np.concatenate([part["b"] for part in parts]))
+    np.testing.assert_array_equal(source.targets["y"], np.concatenate([part["c"] for part in parts]))
+    assert len(TableSource(find_files([str(tmp_path / "part-*")], "", at_most=2), {"x": "a"})) == 15
+
+
+def test_the_copy_of_a_table_goes_away_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    np.savez(tmp_path / "a.npz", x=np.arange(5))
+    source = TableSource([tmp_path / "a.npz"], {"x": "x"})
+    assert list((tmp_path / "tmp").iterdir())
+    del source
+    gc.collect()
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "x,y\n1,2\n1,b\n", "a.csv: cannot be read as .csv: "),
+        ("a.csv", "x\n1\n", "a.csv: has no column 'y'; it has x"),
+        ("a.npz", "nonsense", "a.npz: cannot be read as .npz: "),
+        ("a.txt", "", "a.txt: a table is one of .npz, .npy, .csv, .tsv, .parquet"),
+    ],
+)
+def test_a_file_that_is_no_table_is_named(name: str, text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError) as raised:
+        TableSource([tmp_path / name], {"x": "x"}, {"y": "y"})
+    assert message in str(raised.value)
+
+
+def test_files_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)))
+    np.savez(tmp_path / "b.npz", x=np.zeros((3, 4)))
+    with pytest.raises(UsageError, match=r"b\.npz: 'x' has rows of shape \(4,\)"):
+        TableSource([tmp_path / "a.npz", tmp_path / "b.npz"], {"x": "x"})
+
+
+def test_a_folder_of_images_has_a_class_for_each_folder(tmp_path: Path) -> None:
+    for number, name in enumerate(("cat/1.png", "cat/deep/2.png", "dog/3.png")):
+        image(tmp_path / name, 10 * number)
+    (tmp_path / "dog" / "notes.txt").write_text("no image")
+    source = ImageFolder(tmp_path, color="L")
+    assert source.classes == ["cat", "dog"]
+    assert [int(sample.targets["label"]) for sample in source] == [0, 0, 1]
+    assert source[2].inputs["image"].shape == (4, 6)
+    assert source.describe(2).endswith("dog/3.png")
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image at all")
+    with pytest.raises(UsageError, match=r"broken\.png: cannot be read as an image"):
+        read_image(tmp_path / "broken.png")
+    with pytest.raises(UsageError, match=r"missing\.png: no such image"):
+        read_image(tmp_path / "missing.png")
+
+
+def test_a_list_file_names_samples_relative_to_itself(tmp_path: Path) -> None:
+    for name in ("a.png", "sub/b.png"):
+        image(tmp_path / "lists" / name)
+    absolute = image(tmp_path / "c.png")
+    (tmp_path / "lists" / "train.lst").write_text(f"# some lines\na.png\n\n  sub/b.png  \n{absolute}\n")
+    source = ListSource(Pictures(), str(tmp_path / "lists" / "train.lst"), "--train.lists")
+    assert [Path(sample.meta["file"]).name for sample in source] == ["a.png", "b.png", "c.png"]
+    assert source.describe(1) == f"{tmp_path}/lists/sub/b.png, line 4 of {tmp_path}/lists/train.lst"
+
+
+def test_lists_may_be_images_patterns_and_folders(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "deep/c.png", "d.txt"):
+        image(tmp_path / name) if name.endswith("png") else (tmp_path / name).write_text("")
+    assert len(ListSource(Pictures(), str(tmp_path / "*.png"), "--train.lists")) == 2
+    assert len(ListSource(Pictures(), str(tmp_path), "--train.lists")) == 3
+    assert len(ListSource(Pictures(), str(tmp_path / "a.png"), "--train.lists")) == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("missing.lst", r"--train\.lists .*missing\.lst: no such file"),
+        ("*.nothing", r"--train\.lists .*: no file matches"),
+        ("empty.lst", r"--train\.lists .*empty\.lst: names no file that ends with \.png"),
+    ],
+)
+def test_a_list_that_names_nothing_is_an_error(entry: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.lst").write_text("\n\n# nothing\n")
+    with pytest.raises(UsageError, match=message):
+        ListSource(Pictures(), str(tmp_path / entry), "--train.lists")
+
+
+def test_a_list_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.lst").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"a\.lst: is not a text in UTF-8"):
+        list(lines_of(tmp_path / "a.lst"))
+
+
+def test_each_list_is_a_source_of_its_own_in_load_and_validate(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / name / "1.png")
+    scenario = PictureScenario(
+        train=ListTrainData(lists=[str(tmp_path)]), val=ListValData(lists=[str(tmp_path / "a"), str(tmp_path / "b")])
+    )
+    assert list(scenario.lav_sources()) == ["a", "b"]
+    train, val = scenario.source(Mode.TRAIN), scenario.source(Mode.EVALUATE)
+    assert len(train) == len(val) == 2  # type: ignore[arg-type]
+    assert PictureScenario(train=ListTrainData(lists=[str(tmp_path)])).source(Mode.EVALUATE) is None

@@ -1,0 +1,140 @@
+"""The scenario that recognises lines of text."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, run_command
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scenarios.text_lines.scenario import edit_distance
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    done = run_command("python", "-m", "scenarios.text_lines.draw", folder, "--lines", 64, "--val_lines", 16)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def words(lines: Path, output_dir: Path, *more: object) -> list[object]:
+    lists = ["--train.lists", lines / "train.lst", "--val.lists", lines / "val.lst"]
+    small = ["--model.filters", 4, 4, "--model.units", 8, "--trainer.epochs", 2, "--trainer.random_seed", 3]
+    return ["scenarios.text_lines", *lists, *small, "--trainer.output_dir", output_dir, *more]
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+    timed = ("seconds", "samples_per_second", "input_bound")
+    return [{name: value for name, value in row.items() if name not in timed} for row in rows]
+
+
+def test_it_trains_the_same_with_and_without_data_processes(run: Run, lines: Path, tmp_path: Path) -> None:
+    for count in (0, 2):
+        done = run("train-scenario", *words(lines, tmp_path / str(count), "--train.num_processes", count))
+        assert done.returncode == 0, done.stderr
+        assert "val_character_error_rate" in done.stderr
+        assert "input-bound" in done.stderr
+    assert history(tmp_path / "0") == history(tmp_path / "2")
+
+
+def test_its_codec_travels_with_the_export(run: Run, lines: Path, tmp_path: Path) -> None:
+    done = run("train-scenario", *words(lines, tmp_path / "run", "--trainer.lav_every_n", 2))
+    assert done.returncode == 0, done.stderr
+    assert "lav_val_character_error_rate" in done.stderr
+    moved = (tmp_path / "run" / "best").rename(tmp_path / "elsewhere")
+    params = json.loads((moved / "scenario_params.json").read_text())
+    assert params["data"]["codec"] == "resources/codec.txt"
+    (tmp_path / "run" / "resources" / "codec.txt").unlink()
+    again = run(
+        "train-scenario", "--params", moved / "scenario_params.json", "--trainer.output_dir", tmp_path / "again"
+    )
+    assert again.returncode == 0, again.stderr
+    codec = (tmp_path / "again" / "best" / "resources" / "codec.txt").read_text()
+    assert codec == (moved / "resources" / "codec.txt").read_text()
+
+
+def test_bad_lines_are_left_out_and_listed(run: Run, lines: Path, tmp_path: Path) -> None:
+    (lines / "lines" / "broken.png").write_bytes(b"no image")
+    (lines / "lines" / "broken.gt.txt").write_text("broken")
+    names = (lines / "train.lst").read_text()
+    (lines / "some.lst").write_text(f"{names}\nlines/broken.png\nlines/missing.png\n")
+    command = words(lines, tmp_path / "run", "--train.buckets", 0, "--train.num_processes", 2)
+    command[command.index(lines / "train.lst")] = lines / "some.lst"
+    command += ["--data.codec", codec_of(names, lines, tmp_path)]
+    stopped = run("train-scenario", *command)
+    assert stopped.returncode == 2
+    assert "some.lst" in stopped.stderr
+    done = run(
+        "train-scenario", *command[:-2], *command[-2:], "--data.on_bad_sample", "skip", "--data.max_bad_samples", 2
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 bad samples left out, listed in" in done.stderr
+    listed = list(csv.DictReader((tmp_path / "run" / "bad_samples.csv").read_text().splitlines()))
+    assert sorted(Path(row["sample"].split("(")[1].split(",")[0]).name for row in listed) == [
+        "broken.png",
+        "missing.png",
+    ]
+
+
+def codec_of(names: str, lines: Path, folder: Path) -> Path:
+    texts = [(lines / name).with_suffix(".gt.txt").read_text().strip() for name in names.split()]
+    (folder / "codec.txt").write_text("".join(sorted(set("".join(texts)))))
+    return folder / "codec.txt"
+
+
+@given(st.text("abc", max_size=6), st.text("abc", max_size=6), st.text("abc", max_size=6))
+def test_the_edit_distance_is_a_distance(a: str, b: str, c: str) -> None:
+    assert edit_distance(a, b) == edit_distance(b, a)
+    assert (edit_distance(a, b) == 0) == (a == b)
+    assert edit_distance(a, c) <= edit_distance(a, b) + edit_distance(b, c)
+    assert abs(len(a) - len(b)) <= edit_distance(a, b) <= max(len(a), len(b))
+
+
+def test_drawn_lines_are_the_same_for_a_seed(run: Run, lines: Path, tmp_path: Path) -> None:
+    run("python", "-m", "scenarios.text_lines.draw", tmp_path, "--lines", 64, "--val_lines", 16)
+    for file in (tmp_path / "lines").iterdir():
+        assert file.read_bytes() == (lines / "lines" / file.name).read_bytes()
+
+
+def test_padding_changes_no_answer() -> None:
+    from scenarios.text_lines.model import LineRecognition
+    from tfaip_like import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = {
+        "image": keras.Input((None, 16), dtype="uint8", name="image"),
+        "width": keras.Input((), dtype="int32", name="width"),
+    }
+    model = LineRecognition(classes=9, filters=[4, 4], units=6)
+    trained = keras.Model(inputs, model.build(inputs))
+    for variable in trained.variables:
+        if variable.path.endswith("bias"):
+            variable.assign(np.random.default_rng(1).normal(size=variable.shape))
+    predict = keras.Model(inputs, model.build_prediction(inputs, trained))
+    image = np.random.default_rng(0).integers(0, 255, (1, 41, 16)).astype("uint8")
+    width = np.array([41], "int32")
+    alone = predict.predict_on_batch({"image": image, "width": width})["codes"]
+    padded = predict.predict_on_batch({"image": np.pad(image, ((0, 0), (0, 60), (0, 0))), "width": width})["codes"]
+    np.testing.assert_array_equal(alone[0], padded[0, : alone.shape[1]])
+    assert (padded[0, alone.shape[1] :] == -1).all()
+
+
+@pytest.mark.slow
+def test_it_learns_a_thousand_drawn_lines_to_under_5_percent_errors(run: Run, tmp_path: Path) -> None:
+    assert run("python", "-m", "scenarios.text_lines.draw", tmp_path).returncode == 0
+    lists = ("--train.lists", tmp_path / "train.lst", "--val.lists", tmp_path / "val.lst")
+    output_dir = tmp_path / "run"
+    done = run_command(
+        "train-scenario", "scenarios.text_lines", *lists, "--trainer.output_dir", output_dir, timeout=3000
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((output_dir / "summary.json").read_text())["best"]["value"] < 0.05
+    assert os.listdir(output_dir / "best" / "resources") == ["codec.txt"]

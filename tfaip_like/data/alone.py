@@ -1,0 +1,49 @@
+"""Processors on their own: on any samples, without a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from tfaip_like.data.data import Data, Source
+from tfaip_like.data.processors import Processor
+from tfaip_like.data.samples import Samples
+from tfaip_like.data.streams import MakeGroups, groups_of_pass
+from tfaip_like.data.workers.pool import Workers
+from tfaip_like.sample import Mode, Sample
+
+
+class GivenSamples(Data):
+    """Samples that were given, with any arrays."""
+
+    inputs = {}
+
+    def source(self, mode: Mode) -> Source | None:
+        """Nothing: they were given."""
+        return None
+
+
+def process_samples(
+    samples: Iterable[Sample],
+    processors: Sequence[Processor],
+    mode: Mode = Mode.PREDICT,
+    num_processes: int = 0,
+    random_seed: int = 0,
+) -> Iterator[Sample]:
+    """The samples after all processors of a mode, in their order.
+
+    They are read a little ahead only, so there may be any number of them.
+
+    Args:
+        num_processes: data processes that do the work; 0: this one.
+    """
+    made = Samples(GivenSamples(processors=list(processors)), samples, mode, random_seed)
+    groups = groups_of_pass(made, None, 0, None)
+    work = MakeGroups(made)
+    if not num_processes:
+        for group in map(work, groups):
+            yield from group.samples
+        return
+    made.source = ()  # what is sent to the processes is in the groups
+    with Workers(work, num_processes, 2 * num_processes) as workers:
+        for group in workers.run(groups):
+            yield from group.samples
