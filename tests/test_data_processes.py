@@ -117,8 +117,8 @@ def test_a_process_that_is_killed_from_outside_is_started_again(caplog: pytest.L
     for number, batch in enumerate(batches.training(0, 200)):
         made += [_bytes(one) for one in _single(batches, batch)]
         if number == 0:
-            assert batches.running_workers is not None
-            os.kill(batches.running_workers.pids[0], signal.SIGKILL)
+            assert batches.makers.workers is not None
+            os.kill(batches.makers.workers.pids[0], signal.SIGKILL)
     batches.close()
     assert made == straight
     assert "it is started again" in caplog.text
@@ -163,10 +163,10 @@ data = Counted(count=1000, processors=[Jitter(), AtSample(what="sleep", index={s
 settings = TrainData(num_processes=2, shuffle=False)
 batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)
 threading.Thread(target=lambda: list(batches.training(0, 10**9)), daemon=True).start()
-while not (batches.running_workers and all(p.is_ready for p in batches.running_workers._processes)):
+while not (batches.makers.workers and all(p.is_ready for p in batches.makers.workers._processes)):
     time.sleep(0.1)
 time.sleep(0.5)
-print(*batches.running_workers.pids, flush=True)
+print(*batches.makers.workers.pids, flush=True)
 time.sleep(1000)
 """
 
@@ -197,8 +197,8 @@ def test_no_process_is_left_when_the_main_one_is_killed(sleep_at: int) -> None:
 def test_data_processes_do_not_load_tensorflow() -> None:
     batches = opened(Counted(processors=[Jitter()]), 1)
     next(batches.training(0, 5))
-    assert batches.running_workers is not None
-    maps = Path(f"/proc/{batches.running_workers.pids[0]}/maps").read_text()
+    assert batches.makers.workers is not None
+    maps = Path(f"/proc/{batches.makers.workers.pids[0]}/maps").read_text()
     batches.close()
     assert "numpy" in maps
     assert "tensorflow" not in maps
@@ -207,7 +207,7 @@ def test_data_processes_do_not_load_tensorflow() -> None:
 def test_large_arrays_are_shared_and_not_copied_to_each_process() -> None:
     batches = opened(Big(processors=[Jitter()]), 2)
     next(batches.training(0, 5))
-    workers = batches.running_workers
+    workers = batches.makers.workers
     assert workers is not None
     private = [_private_megabytes(pid) for pid in workers.pids]
     shared = workers.nbytes()
@@ -221,8 +221,8 @@ def test_an_array_that_is_mapped_from_a_file_is_mapped_again(tmp_path: Path) -> 
     np.save(tmp_path / "x.npy", x)
     batches = opened(Mapped(file=tmp_path / "x.npy", processors=[AtSample(index=-1)]), 1, shuffle=False)
     first = next(batches.training(0, 5))
-    assert batches.running_workers is not None
-    assert batches.running_workers.nbytes() < 10e6  # the indices; x has 12 MB
+    assert batches.makers.workers is not None
+    assert batches.makers.workers.nbytes() < 13e6  # indices and y; x would be 12 MB more
     batches.close()
     np.testing.assert_array_equal(first.inputs["x"].reshape(-1, 3)[:8], x[50:58])
 
@@ -273,3 +273,90 @@ def test_closing_while_another_thread_waits_ends_both() -> None:
     batches.close()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_classes_that_cannot_be_sent_are_told_or_worked_around(caplog: pytest.LogCaptureFixture) -> None:
+    class Local(Processor):
+        def process(self, sample: Any, random: np.random.Generator) -> Any:
+            time.sleep(0.01)
+            return sample
+
+    data = Counted(processors=[Local()])
+    with pytest.raises(UsageError, match=r"must be importable \(a class at the top of a module\)"):
+        batches_of(opened(data, 2), 0, 3)
+    batches = open_training(data, data.source(Mode.TRAIN), TrainData(batch_size=8), None, 7)
+    batches.decide_processes(10**6)
+    assert len(batches_of(batches, 0, 3)) == 3
+    assert "--train data are made in the main process" in caplog.text
+
+
+SCRIPT_OF_A_USER = """
+import numpy as np
+from working import Counted
+from small import Line
+from tfaip_like import *
+from tfaip_like.data import TrainData
+from tfaip_like.settings import Trainer
+
+class Twice(Processor):
+    def process(self, sample, random):
+        return Sample({"x": sample.inputs["x"][:2] * 2}, {"y": 0.0})
+
+class Points(Counted):
+    inputs = {"x": Spec((2,))}
+    targets = {"y": Spec(())}
+
+class Mine(Scenario):
+    data: Data = Points(processors=[Twice()])
+    model: Model = Line()
+    trainer: Trainer = Trainer(epochs=1, val_every_n=0)
+    train: TrainData = TrainData(num_processes=2)
+
+"""
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_script_that_trains_needs_a_guard(guarded: bool, tmp_path: Path) -> None:
+    call = 'if __name__ == "__main__":\n    train(Mine())' if guarded else "train(Mine())"
+    (tmp_path / "mine.py").write_text(SCRIPT_OF_A_USER + call)
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{TESTS}"}
+    command = [sys.executable, "mine.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    if guarded:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode != 0
+        assert 'put what is to run once below `if __name__ == "__main__":`' in done.stderr
+
+
+HANGS = """
+from working import AtSample
+from mine import Mine, Points, Twice
+
+class Hangs(Mine):
+    data: Points = Points(processors=[AtSample(what="sleep", index=40), Twice()])
+"""
+
+
+@pytest.mark.parametrize(("count", "signals"), [(2, 1), (0, 2)])
+def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SCRIPT_OF_A_USER)
+    (tmp_path / "hangs.py").write_text(HANGS)
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{TESTS}"}
+    flags = ["--train.num_processes", str(count), "--train.shuffle", "false"]
+    command = [str(Path(sys.executable).parent / "train-scenario"), "hangs.py", *flags]
+    pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as process:
+        assert process.stderr is not None
+        try:
+            while "1 epoch of" not in (line := process.stderr.readline()):
+                assert line, "it ended"
+            time.sleep(4)
+            for _ in range(signals):
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.5)
+            assert process.wait(10) == 130
+        finally:
+            process.kill()

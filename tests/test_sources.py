@@ -70,6 +70,7 @@ def test_a_table_in_many_files_is_one_array(kind: str, tmp_path: Path) -> None:
     assert len(source) == 7 + 8 + 9
     np.testing.assert_array_equal(source.inputs["x"][:, 1], np.concatenate([part["b"] for part in parts]))
     np.testing.assert_array_equal(source.targets["y"], np.concatenate([part["c"] for part in parts]))
+    assert source.targets["y"].dtype == ("int64" if kind in ("csv", "tsv") else "float64")
     assert len(TableSource(find_files([str(tmp_path / "part-*")], "", at_most=2), {"x": "a"})) == 15
 
 

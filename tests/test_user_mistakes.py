@@ -388,7 +388,7 @@ MISTAKES = {
     "source without a length": Mistake(
         needs_keras=True,
         change=("return ArraySource(", "return iter([])\n        ArraySource("),
-        says="Points.source(Mode.TRAIN) returned a list_iterator; it must have a length and an index: a list of Sample, an ArraySource, or a class of your own with __len__ and __getitem__",
+        says="Points.source(Mode.TRAIN) returned a list_iterator, which can be read only once; return a list, or an object whose __iter__ begins anew",
     ),
     "sources of unequal length": Mistake(
         needs_keras=True,
@@ -427,12 +427,12 @@ MISTAKES = {
     ),
     "processor that returns nothing": Mistake(
         needs_keras=True,
-        flags="--data.processors Lost",
+        flags="--data.processors Lost --trainer.random_seed 1 --train.shuffle false",
         change=(
             "class Part(Graph)",
             "class Lost(Processor):\n    def process(self, sample, random):\n        pass\n\nclass Part(Graph)",
         ),
-        says="Lost.process returned a NoneType, not a Sample",
+        says="100 training samples of Points in a row were dropped or bad, the first of them sample 0, the last in Lost; does it return the sample?",
     ),
     "less than a batch in an epoch": Mistake(
         needs_keras=True,
@@ -501,6 +501,68 @@ MISTAKES = {
         needs_keras=True,
         change=("    best =", '    feed_targets = ("y",)\n    best ='),
         says="Linear feeds targets to its network (feed_targets), which prediction does not have: write build_prediction",
+    ),
+    "filter without a name of a value": Mistake(
+        flags="--train.filter Between",
+        says="--train.filter.0.name is required (TEXT)",
+    ),
+    "filter of a value that is not there": Mistake(
+        needs_keras=True,
+        flags="--train.filter Between --train.filter.0.name z",
+        says="the source has no 'z'; it has x, y",
+    ),
+    "filter of an array without a component": Mistake(
+        needs_keras=True,
+        flags="--train.filter Between --train.filter.0.name x",
+        says="'x' has shape (2,); say which component of it is meant",
+    ),
+    "filter that leaves nothing": Mistake(
+        needs_keras=True,
+        flags="--train.filter Between --train.filter.0.name x --train.filter.0.component 1 --train.filter.0.low 2",
+        says="--train.filter: no sample of Points is left",
+    ),
+    "balance without a class": Mistake(
+        needs_keras=True,
+        flags="--train.balance sample",
+        says="--train.balance: which class does a sample of Points have? It has 0 single integers as targets; write class_of(self, sample)",
+    ),
+    "balance and resampling at once": Mistake(
+        flags="--train.balance sample --train.resample Uniform --train.resample.target y",
+        says="--train.balance sample: contradicts resample: both say how often a sample is drawn",
+    ),
+    "buckets and balanced drawing at once": Mistake(
+        flags="--train.balance sample --train.buckets 3",
+        says="--train.balance sample: cannot be had together with length buckets: their batches hold each sample once",
+    ),
+    "two kinds of buckets": Mistake(
+        flags="--train.bucket_boundaries 3 5 --train.buckets 3",
+        says="--train.bucket_boundaries 3 5: contradicts buckets; give one of them",
+    ),
+    "boundaries of buckets that do not rise": Mistake(
+        flags="--train.bucket_boundaries 5 3",
+        says="--train.bucket_boundaries 5 3: must rise",
+    ),
+    "fewer than no data processes": Mistake(
+        flags="--train.num_processes -1",
+        says="--train.num_processes -1: must be 0 (none) or more",
+    ),
+    "lists for a scenario without lists": Mistake(
+        flags="--train.lists a.lst",
+        says="--train.lists: there is no such flag; did you mean --train.limit?",
+    ),
+    "class weights for a loss that is one number": Mistake(
+        needs_keras=True,
+        change=(
+            '"square": (targets["y"] - outputs["sum"])[:, 0] ** 2}\n',
+            '"square": ops.mean((targets["y"] - outputs["sum"]) ** 2)}\n\nPoints.class_of = lambda self, sample: 1\n\nclass More(Linear):\n',
+        ),
+        flags="--train.balance loss",
+        says="--train.balance loss: Linear.loss gives one number per batch for 'square'; class weights need one per sample",
+    ),
+    "resampling of a target that does not vary": Mistake(
+        needs_keras=True,
+        flags="--train.resample Uniform --train.resample.target x --train.resample.component 0 --train.resample.low 2 --train.resample.high 1",
+        says="--train.resample: 'x' has no spread to resample (from 2 to 1)",
     ),
     "exclusion that matches nothing": Mistake(
         needs_keras=True,

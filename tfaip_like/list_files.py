@@ -97,7 +97,7 @@ class ListSource(Sequence[Sample]):
                     yield file
 
         self.files = Texts(files())
-        self.line_numbers = np.array(lines, np.int32)
+        self.line_numbers = np.frombuffer(lines, np.int32)
         if not self.files:
             raise UsageError(f"{flag} {entry}: names no file that ends with {', '.join(data.suffixes)}")
 

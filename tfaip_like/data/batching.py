@@ -121,3 +121,9 @@ def check_sample(sample: Sample, where: str, inputs: Specs, targets: Specs) -> N
         collate([sample], inputs, targets)
     except UsageError as problem:
         raise UsageError(f"{where}: {problem}") from problem
+
+
+def name_sample(error: Exception, place: str) -> None:
+    """Notes which sample an exception is about, unless it says so itself."""
+    if place not in str(error):
+        error.add_note(f"This was {place}.")

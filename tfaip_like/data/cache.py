@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.data.batching import BadSample
+from tfaip_like.data.batching import BadSample, name_sample
 from tfaip_like.data.randomness import RandomOfRow
 from tfaip_like.data.workers.many import map_in_parts
 from tfaip_like.data.workers.shared import SharedFile
@@ -95,7 +95,7 @@ class FillCache:
         except Exception as error:
             if self.samples.data.on_bad_sample == "skip":
                 return BadSample(index, self.samples.place(index), f"{type(error).__name__}: {error}")
-            error.add_note(f"This was {self.samples.place(index)}.")
+            name_sample(error, self.samples.place(index))
             raise
         return None if sample is None else pickle.dumps(sample, protocol=5)
 

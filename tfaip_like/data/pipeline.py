@@ -8,7 +8,6 @@ Where samples can only be read one after another (see `streams`), it reads from 
 from __future__ import annotations
 
 import itertools
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
@@ -19,18 +18,15 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.data.cache import fill_cache
 from tfaip_like.data.data import Data, Source
 from tfaip_like.data.make_batches import MakeBatches
+from tfaip_like.data.makers import Makers
 from tfaip_like.data.order import INDEX, Batching, BucketBatches, EqualBatches, Order, equal_boundaries
 from tfaip_like.data.samples import Samples
 from tfaip_like.data.selection import Selection, select
 from tfaip_like.data.settings import DataSettings
-from tfaip_like.data.streams import MakeGroups, batches_of, groups_of_pass
-from tfaip_like.data.workers.many import processes_that_pay
-from tfaip_like.data.workers.pool import Workers
+from tfaip_like.data.streams import MakeGroups, batches_of, endless, groups_of_pass
 from tfaip_like.data.workers.process import Work
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Mode
-
-logger = logging.getLogger(__name__)
 
 PLAIN_STEPS = 64
 """Batches that are cut out of arrays at once."""
@@ -65,13 +61,9 @@ class Batches:
     ):
         self.settings = settings
         self.group = group
-        self.check = check
+        self.makers = Makers(settings, group, check)
         self.batch_size = settings.batch_size
         self.samples = Samples(data, source, mode, seed)
-        self.waits = 0.0
-        """Seconds that were spent waiting for data processes, or making batches in this one."""
-        self._workers: Workers | None = None
-        self._processes: int | None = settings.num_processes
         self._steps_of_a_task = PLAIN_STEPS if self.samples.is_plain else 0
         self.order: Order | None = None
         self.batching: Batching | None = None
@@ -170,16 +162,16 @@ class Batches:
             [batching.draw(step) for step in range(begin, min(begin + at_once, self._epoch_end(begin), end))]
             for begin in self._begins(first, end, at_once)
         )
-        yield from self._results(MakeBatches(self.samples, self.is_stacked), tasks, at_once)
+        yield from self._run(MakeBatches(self.samples, self.is_stacked), tasks, at_once)
 
     def once(self) -> Iterator[Batch]:
         """All batches of one pass; the last one may be smaller, and so may those with dropped samples."""
         if self.batching is None:
-            made = self._results(MakeGroups(self.samples), self._groups(0), 1)
+            made = self._run(MakeGroups(self.samples), self._groups(0))
             yield from batches_of(self.samples, made, self.batch_size)
             return
         tasks = ([draw] for draw in self.batching.once())
-        yield from self._results(MakeBatches(self.samples, stacked=False), tasks, 1)
+        yield from self._run(MakeBatches(self.samples, stacked=False), tasks)
 
     def _begins(self, first: int, end: int, at_once: int) -> Iterator[int]:
         begin = first
@@ -194,12 +186,14 @@ class Batches:
         return groups_of_pass(self.samples, self.order, data_pass, self.settings.limit)
 
     def _stream_of_training(self, no_workers: bool = False) -> Iterator[Batch]:
-        groups = itertools.chain.from_iterable(self._groups(data_pass) for data_pass in itertools.count())
         work = MakeGroups(self.samples)
-        made = map(work, groups) if no_workers else self._results(work, groups, 1)
+        groups = endless(self._groups, type(self.samples.data).__name__)
+        made = map(work, groups) if no_workers else self._run(work, groups)
         return batches_of(self.samples, made, self.batch_size)
 
-    # Where they are made.
+    def _run(self, work: Work, tasks: Iterable[Any], at_once: int = 1) -> Iterator[Any]:
+        # Handing plain rows from process to process would take longer than cutting them.
+        return map(work, tasks) if self.samples.is_plain else self.makers.run(work, tasks, at_once)
 
     def steps_of_a_task(self, steps: int) -> int:
         """Batches that are made at once: enough of them that handing them over costs nothing."""
@@ -211,56 +205,16 @@ class Batches:
             self._steps_of_a_task = max(1, int(fit))
         return max(1, min(self._steps_of_a_task, steps))
 
-    def processes(self, steps: int) -> int:
-        """How many data processes there are for so many steps."""
-        if self._processes is None:
-            self._processes = 0 if self.samples.is_plain else processes_that_pay(self._seconds_of_a_batch() * steps)
-            if self._processes:
-                logger.info("--%s.num_processes %d, because that pays", self.group, self._processes)
-        return self._processes
-
-    def _seconds_of_a_batch(self) -> float:
-        if self.batching is None:
-            return 0.0
-        draw = next(self.batching.once())
-        begin = time.perf_counter()
-        self.samples.batch(draw)
-        return time.perf_counter() - begin
-
-    @property
-    def running_workers(self) -> Workers | None:
-        """The data processes, if they were started."""
-        return self._workers
-
-    def workers(self, work: Work, at_once: int) -> Workers | None:
-        """The data processes, started if they are not; None if there are none."""
-        count = self._processes
-        if not count or self.samples.is_plain:
-            return None
-        if self._workers is None:
-            ahead = max(count + 1, self.settings.prefetch // at_once)
-            self._workers = Workers(work, count, ahead, self.settings.timeout_seconds, self.check)
-        return self._workers
-
-    def _results(self, work: Any, tasks: Iterable[Any], at_once: int) -> Iterator[Any]:
-        if workers := self.workers(work, at_once):
-            waited = workers.waits
-            for result in workers.run(tasks):
-                self.waits += workers.waits - waited
-                waited = workers.waits
-                yield result
-            return
-        for task in tasks:
+    def decide_processes(self, steps: int) -> None:
+        """Chooses how many data processes pay for so many batches, unless the user has."""
+        if self.settings.num_processes is None and self.batching is not None and not self.samples.is_plain:
             begin = time.perf_counter()
-            made = work(task)
-            self.waits += time.perf_counter() - begin
-            yield made
+            self.samples.batch(next(self.batching.once()))
+            self.makers.decide((time.perf_counter() - begin) * steps)
 
     def close(self) -> None:
         """Ends the data processes."""
-        if self._workers is not None:
-            self._workers.close()
-            self._workers = None
+        self.makers.close()
 
     def non_finite(self, step: int) -> str | None:
         """Where the data of a training step hold NaN or infinity, in words; None if they do not."""
@@ -317,6 +271,11 @@ def is_empty(source: Source) -> bool:
 
 def checked(source: Source, data: Data, mode: Mode) -> Source:
     """The source, if it is one."""
+    if isinstance(source, Iterator):
+        raise UsageError(
+            f"{type(data).__name__}.source({mode}) returned a {type(source).__name__}, which can be read only once; "
+            "return a list, or an object whose __iter__ begins anew"
+        )
     if hasattr(source, "__iter__") or (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
         return source
     raise UsageError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.data.batching import BadSample, Batch, check_sample, collate
+from tfaip_like.data.batching import BadSample, Batch, check_sample, collate, name_sample
 from tfaip_like.data.cache import Cache
 from tfaip_like.data.data import Data
 from tfaip_like.data.order import INDEX, Draw
@@ -93,7 +93,7 @@ class Samples:
             self.seconds[0] += time.perf_counter() - begin
             return None if cached is None else self.processed(cached, row, first=self.cache.stages)
         except Exception as error:
-            error.add_note(f"This was {self.place(index)}.")
+            name_sample(error, self.place(index))
             raise
 
     def processed(self, sample: Sample, row: Row, first: int = 0, end: int | None = None) -> Sample | None:
@@ -210,8 +210,8 @@ class Samples:
             if (sample := self._made(row, bad)) is not None:
                 return row, sample
         raise UsageError(
-            f"{MOST_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad, the "
-            f"first of them sample {index}: no batch can be made"
+            f"{MOST_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad, "
+            f"the first of them sample {index}, the last in {self.stages[int(self.at[3])]}; does it return the sample?"
         )
 
     def _cut(self, draw: Draw) -> Batch:

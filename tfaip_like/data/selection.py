@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.data.batching import name_sample
 from tfaip_like.data.data import Data, length_of_arrays
 from tfaip_like.data.filters import column_of, value_of
 from tfaip_like.data.resample import Floats, class_weights, equal_classes, normalised
@@ -82,7 +83,7 @@ class Survey:
         except Exception as error:
             if data.on_bad_sample == "skip":
                 return _Known()  # told when it is made
-            error.add_note(f"This was {self.samples.place(index)}.")
+            name_sample(error, self.samples.place(index))
             raise
 
     def _length(self, index: int, data: Data) -> int:

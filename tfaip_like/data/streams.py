@@ -6,20 +6,23 @@ number, so groups are made in parallel, and come in their order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.data.batching import BadSample, Batch
+from tfaip_like.data.batching import BadSample, Batch, name_sample
 from tfaip_like.data.order import INDEX, Draw, Order
 from tfaip_like.data.processors import StreamProcessor
 from tfaip_like.data.samples import Row, Samples
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Sample
 
+MOST_EMPTY = 1000
+"""So many groups without a sample in a row are taken for a mistake."""
 GROUP = 64
 """Samples in a group where no processor says otherwise."""
 
@@ -98,7 +101,7 @@ class MakeGroups:
         except Exception as error:
             place = self.samples.place(row[INDEX])
             if self.samples.data.on_bad_sample == "raise":
-                error.add_note(f"This was {place}.")
+                name_sample(error, place)
                 raise
             self._bad.append(BadSample(row[INDEX], place, f"{type(error).__name__}: {error}"))
             return None
@@ -128,11 +131,30 @@ def groups_of_pass(samples: Samples, order: Order | None, data_pass: int, limit:
         yield Group(_rows(data_pass, begin, len(raw)), raw)
 
 
+def endless(groups_of: Callable[[int], Iterator[Group]], name: str) -> Iterator[Group]:
+    """The groups of pass after pass.
+
+    Raises:
+        UsageError: when a pass has none.
+    """
+    for data_pass in itertools.count():
+        is_empty = True
+        for group in groups_of(data_pass):
+            is_empty = False
+            yield group
+        if is_empty:
+            raise UsageError(f"the source of {name} has no samples in pass {data_pass + 1} over it")
+
+
 def batches_of(samples: Samples, made: Iterable[Made], batch_size: int) -> Iterator[Batch]:
     """Batches of all samples of the groups; the last one may be smaller."""
     waiting: list[tuple[Row, Sample]] = []
     bad: list[BadSample] = []
+    empty = 0
     for group in made:
+        empty = 0 if group.samples else empty + 1
+        if empty == MOST_EMPTY:
+            raise UsageError(f"{MOST_EMPTY} groups of samples in a row became nothing: no batch can be made")
         waiting += zip(group.rows, group.samples, strict=True)
         bad += group.bad
         while len(waiting) >= batch_size:

@@ -98,12 +98,12 @@ def _opened(scenario: Scenario, mode: str) -> Batches:
     if mode == "train":
         samples = scenario.trainer.samples_per_epoch
         batches = open_training(scenario.data, scenario.source(Mode.TRAIN), scenario.train, samples, seed)
-        batches.processes(batches.steps_per_epoch * scenario.trainer.epochs)
+        batches.decide_processes(batches.steps_per_epoch * scenario.trainer.epochs)
         return batches
     opened = open_validation(scenario.data, scenario.source(Mode.EVALUATE), scenario.val, seed)
     if opened is None:
         raise UsageError(f"--benchmark.mode val: {type(scenario.data).__name__} has no samples for validation")
-    opened.processes((opened.steps or 0) * scenario.trainer.epochs)
+    opened.decide_processes((opened.steps or 0) * scenario.trainer.epochs)
     return opened
 
 
@@ -134,7 +134,7 @@ class _Window:
 
     def __init__(self, batches: Batches):
         self.batches = batches
-        self.workers = batches.running_workers
+        self.workers = batches.makers.workers
         self.begin = time.perf_counter()
         self.cpu_begin = time.process_time()
         self.stages_begin = self._stages().copy()

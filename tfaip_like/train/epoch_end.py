@@ -110,9 +110,13 @@ class EpochEnd:
         self.training_feed = training_feed
         self.history = History(folder, list(lavs))
         monitor, mode = type(scenario.model).best
+        measured = ["loss", *model.loss_trackers, *model.metric_trackers]
+        if validate is None and monitor.startswith("val_") and monitor.removeprefix("val_") not in measured:
+            logger.info("without validation the best epoch is the one with the smallest loss")
+            monitor, mode = "loss", "min"
         self.best = Best(monitor, mode)
         self.best.check_is_logged(
-            ["loss", *model.loss_trackers, *model.metric_trackers],
+            measured,
             has_validation=validate is not None,
             has_evaluator=scenario.evaluator is not None,
             lavs=list(lavs),

@@ -96,7 +96,7 @@ class _Training:
         self.progress = Progress(self.batches.steps_per_epoch * scenario.trainer.epochs, scenario.trainer.epochs)
         self.every_step = EveryStep(self.batches, self.progress, interrupt)
         self._build_optimizer()
-        self.batches.processes(self.batches.steps_per_epoch * scenario.trainer.epochs)
+        self.batches.decide_processes(self.batches.steps_per_epoch * scenario.trainer.epochs)
         every_step = self.every_step
         self.feed = training_feed(self.batches, scenario.trainer.epochs, lambda: every_step.epoch, self.bad_samples)
         self.feeds.append(self.feed)
@@ -154,7 +154,7 @@ class _Training:
         if batches is None:
             return None
         self.opened.append(batches)
-        batches.processes((batches.steps or 0) * scenario.trainer.epochs // every)
+        batches.decide_processes((batches.steps or 0) * scenario.trainer.epochs // every)
         feed = validation_feed(batches, self.bad_samples)
         self.feeds.append(feed)
         network = self.networks.prediction

@@ -82,7 +82,7 @@ class TrainingModel(keras.Model):
     def _weighted(self, name: str, value: Any, x: Mapping[str, Any]) -> Any:
         if "weights" not in x:
             return value
-        if not value.shape:
+        if len(value.shape) == 0:
             raise UsageError(
                 f"--train.balance loss: {type(self.model).__name__}.loss gives one number per batch for {name!r}; "
                 "class weights need one per sample"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
@@ -46,16 +47,14 @@ class Texts(Sequence[str]):
     """Many texts in little memory: one piece of bytes, and where each text ends in it."""
 
     def __init__(self, texts: Iterable[str]):
-        pieces = []
-        ends = []
-        end = 0
+        data = bytearray()
+        ends = array("q", [0])
         for text in texts:
-            pieces.append(text.encode("utf-8", "surrogateescape"))
-            end += len(pieces[-1])
-            ends.append(end)
-        # As an array, which data processes share.
-        self._data = np.frombuffer(b"".join(pieces), np.uint8)
-        self._ends: npt.NDArray[np.int64] = np.array([0, *ends], np.int64)
+            data += text.encode("utf-8", "surrogateescape")
+            ends.append(len(data))
+        # As arrays, which data processes share.
+        self._data = np.frombuffer(data, np.uint8)
+        self._ends: npt.NDArray[np.int64] = np.frombuffer(ends, np.int64)
 
     def __len__(self) -> int:
         return len(self._ends) - 1

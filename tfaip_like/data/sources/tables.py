@@ -19,6 +19,9 @@ from tfaip_like.errors import UsageError, counted
 
 logger = logging.getLogger(__name__)
 
+TEXT = (".csv", ".tsv")
+ROWS_AT_ONCE = 2**20
+
 Columns = Mapping[str, str | Sequence[str]]
 """Name of an array -> the column of a table that it is, or several that lie side by side in it."""
 
@@ -57,6 +60,8 @@ class TableSource(ArraySource):
 def _copied(files: Sequence[Path], columns: Columns, folder: Path) -> dict[str, npt.NDArray[Any]]:
     """The columns of all files, mapped from a file each."""
     kinds: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+    whole = {name: all(file.suffix in TEXT for file in files) for name in columns}
+    """Columns of texts in which every number is an integer, and so meant as one."""
     streams = {name: open(folder / str(number), "wb") for number, name in enumerate(columns)}  # noqa: SIM115
     try:
         for file in files:
@@ -69,16 +74,29 @@ def _copied(files: Sequence[Path], columns: Columns, folder: Path) -> dict[str, 
                         f"{file}: {which!r} has rows of shape {array.shape[1:]} and {array.dtype}, "
                         f"but the files before have {kind[1]} and {kind[0]}"
                     )
+                whole[name] = whole[name] and bool((array == np.rint(array)).all())
                 streams[name].write(array.astype(kind[0], copy=False).data)
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror}; another folder can be given by TMPDIR") from error
     finally:
         for stream in streams.values():
             stream.close()
-    return {
-        name: np.asarray(np.memmap(folder / str(number), kinds[name][0], "r").reshape(-1, *kinds[name][1]))
-        for number, name in enumerate(columns)
-    }
+    arrays = {}
+    for number, name in enumerate(columns):
+        file = folder / str(number)
+        if whole[name]:
+            _as_integers(file)
+            kinds[name] = (np.dtype(np.int64), kinds[name][1])
+        arrays[name] = np.asarray(np.memmap(file, kinds[name][0], "r").reshape(-1, *kinds[name][1]))
+    return arrays
+
+
+def _as_integers(file: Path) -> None:
+    """Rewrites a file of floats as integers of the same size, in place."""
+    floats = np.memmap(file, np.float64, "r+")
+    for begin in range(0, len(floats), ROWS_AT_ONCE):
+        part = floats[begin : begin + ROWS_AT_ONCE]
+        part.view(np.int64)[:] = part.astype(np.int64)
 
 
 def read_table(file: Path) -> Mapping[str, Any]:

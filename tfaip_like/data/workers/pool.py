@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.data.workers.process import IS_DATA_PROCESS, Fault, Result, Start, Work
-from tfaip_like.data.workers.shared import SharedFile, pack, unpack
+from tfaip_like.data.workers.shared import SharedFile, Sizes, pack, unpack
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.user_code import came_from
 
@@ -40,6 +41,10 @@ MOST_RESTARTS = 5
 
 class DataProcessError(TrainingError):
     """A data process died or hangs, though nothing was raised in it."""
+
+
+class CannotBeSentError(UsageError):
+    """The work holds what another process cannot have."""
 
 
 class RemoteError(Exception):
@@ -81,7 +86,7 @@ class Workers:
         self.waits = self.handing_over = self.cpu = 0.0
         self._files: list[SharedFile] = []
         self._arrays = SharedFile.in_memory()
-        self._sizes = pack(work, self._arrays, self._files)
+        self._sizes = _packed(work, self._arrays, self._files)
         self._main_file = _main_file(bytes(self._arrays.view(self._sizes[0])))
         self._lifeline, self._hold = os.pipe()
         self._numbers = itertools.count()
@@ -319,13 +324,23 @@ def _program(connection: int, lifeline: int) -> str:
     )
 
 
+def _packed(work: Work, arrays: SharedFile, files: list[SharedFile]) -> Sizes:
+    try:
+        return pack(work, arrays, files)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise CannotBeSentError(
+            f"{type(error).__name__}: {error}.\nWhat data processes use must be importable (a class at the top of a "
+            "module) and hold nothing that belongs to one process; or set num_processes to 0"
+        ) from error
+
+
 def _main_file(pickled: bytes) -> str | None:
     """The user's script, if classes of it are in the work."""
     if b"__main__" not in pickled:
         return None
     file: str | None = getattr(sys.modules["__main__"], "__file__", None)
     if file is None:
-        raise UsageError(
+        raise CannotBeSentError(
             "data processes cannot find classes that were defined in a notebook or at a prompt; write them "
             "into a file, or set num_processes to 0"
         )
