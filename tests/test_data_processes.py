@@ -18,7 +18,7 @@ from conftest import REPOSITORY
 from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, UsageError
-from tfaip_like.data import TrainData, ValData
+from tfaip_like.data import Between, TrainData, ValData
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches, open_training, open_validation
 from tfaip_like.data.workers.pool import DataProcessError
@@ -360,3 +360,34 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
             assert process.wait(10) == 130
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "message"),
+    [
+        (
+            Counted(iterable=True),
+            {"filter": [Between(name="y")]},
+            "filter cannot be had: the source of Counted has no length",
+        ),
+        (Counted(iterable=True), {"shuffle": True, "buckets": 2}, "buckets cannot be had"),
+        (
+            Counted(processors=[Pieces()]),
+            {"cache": "memory"},
+            "cache cannot be had: the source of Counted goes through",
+        ),
+        (Counted(processors=[Pieces()]), {"balance": "loss"}, "balance cannot be had"),
+    ],
+)
+def test_what_a_stream_cannot_have_is_refused(data: Data, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=f"--train.{message}"):
+        opened(data, 0, samples_per_epoch=16, **settings)
+
+
+def test_bad_samples_that_are_found_while_looking_or_caching_are_listed() -> None:
+    data = Counted(on_bad_sample="skip", processors=[AtSample(index=3), AtSample(index=4, what="drop")])
+    for settings in ({"cache": "memory"}, {"cache": "disk"}):
+        batches = opened(data, 0, **settings)
+        assert [bad.index for bad in batches.bad] == [3]
+        seen = {int(y) for batch in batches.once() for y in batch.targets["y"]}
+        assert seen == set(range(50)) - {3, 4}

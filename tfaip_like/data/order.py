@@ -51,11 +51,12 @@ class Order:
 
     def of_pass(self, data_pass: int) -> Draw:
         """The draw of one pass; the last two are kept, since a batch may lie in both."""
-        if data_pass not in self._passes:
-            while len(self._passes) > 1:
-                del self._passes[next(iter(self._passes))]
-            self._passes[data_pass] = self._drawn(data_pass)
-        return self._passes[data_pass]
+        rows = self._passes.get(data_pass)
+        if rows is None:
+            rows = self._drawn(data_pass)
+            # A new dict, since several threads may ask.
+            self._passes = {**dict(list(self._passes.items())[-1:]), data_pass: rows}
+        return rows
 
     def at(self, position: int, count: int) -> Draw:
         """`count` rows from a position of the endless sequence of passes on."""
@@ -157,9 +158,11 @@ class BucketBatches:
         return max(1, round(samples * self.batches_per_pass / len(self.order)))
 
     def _cut(self, data_pass: int) -> list[Draw]:
-        if data_pass not in self._cuts:
-            self._cuts = {data_pass: self._batches(data_pass)}
-        return self._cuts[data_pass]
+        cut = self._cuts.get(data_pass)
+        if cut is None:
+            cut = self._batches(data_pass)
+            self._cuts = {data_pass: cut}
+        return cut
 
     def _batches(self, data_pass: int) -> list[Draw]:
         rows = self.order.of_pass(data_pass)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfaip_like.data.batching import Batch
+from tfaip_like.data.batching import BadSample, Batch
 from tfaip_like.data.cache import fill_cache
 from tfaip_like.data.data import Data, Source
 from tfaip_like.data.make_batches import MakeBatches
@@ -33,7 +33,6 @@ PLAIN_STEPS = 64
 MOST_STEPS_OF_A_TASK = 64
 SECONDS_OF_A_TASK = 0.05
 BYTES_OF_A_TASK = 2**20
-STREAM = "it can only be read from its beginning on"
 
 
 def no_check() -> None:
@@ -65,12 +64,18 @@ class Batches:
         self.batch_size = settings.batch_size
         self.samples = Samples(data, source, mode, seed)
         self._steps_of_a_task = PLAIN_STEPS if self.samples.is_plain else 0
+        self.bad: list[BadSample] = []
+        """Samples that were found to be bad before any batch was made."""
         self.order: Order | None = None
         self.batching: Batching | None = None
         if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+            if self.samples.is_stream:
+                self._refuse(
+                    "goes through a StreamProcessor, so what comes out is not known beforehand", all_of_it=False
+                )
             self._select(seed)
         else:
-            self._refuse_choice()
+            self._refuse("has no length and index, it can only be read from its beginning on", all_of_it=True)
         if samples_per_epoch is not None and samples_per_epoch < self.batch_size:
             raise UsageError(
                 f"--trainer.samples_per_epoch {samples_per_epoch}: less than one batch (--train.batch_size "
@@ -82,12 +87,14 @@ class Batches:
 
     def _select(self, seed: int) -> None:
         chosen = select(self.samples, self.settings, self.group)
+        self.bad = list(chosen.bad)
         self.samples.indices = chosen.indices
         self.samples.loss_weights = chosen.loss_weights
         self.samples.check_first(int(chosen.indices[0]))
         self.order = Order(chosen.indices, seed, self.settings.shuffle, chosen.draw_weights)
         if self.settings.cache != "none" and not self.samples.is_plain:
             self.samples.cache = fill_cache(self.samples, self.settings, self.group)
+            self.bad += self.samples.cache.bad
         if not self.samples.is_stream:
             self.batching = self._batching(chosen)
 
@@ -100,19 +107,19 @@ class Batches:
         boundaries = settings.bucket_boundaries or equal_boundaries(chosen.lengths, buckets)
         return BucketBatches(self.order, self.batch_size, chosen.lengths, boundaries, settings.max_batch_length)
 
-    def _refuse_choice(self) -> None:
-        """What needs to know all samples beforehand."""
+    def _refuse(self, why: str, all_of_it: bool) -> None:
+        """Refuses settings that need to know all samples beforehand: as the source has them, or processed."""
         settings, name = self.settings, type(self.samples.data).__name__
         asked = {
-            "filter": bool(settings.filter),
-            "balance": settings.balance != "none",
-            "resample": settings.resample is not None,
-            "buckets": settings.has_buckets,
             "cache": settings.cache != "none",
+            "buckets": settings.has_buckets,
+            "balance": settings.balance == "loss" or (all_of_it and settings.balance != "none"),
+            "filter": all_of_it and bool(settings.filter),
+            "resample": all_of_it and settings.resample is not None,
         }
         for field, is_asked in asked.items():
             if is_asked:
-                raise UsageError(f"--{self.group}.{field}: the source of {name} has no length and index, {STREAM}")
+                raise UsageError(f"--{self.group}.{field} cannot be had: the source of {name} {why}")
 
     def _steps_per_epoch(self, samples_per_epoch: int | None) -> int:
         if samples_per_epoch is None and self.order is None:

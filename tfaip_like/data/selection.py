@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.data.batching import name_sample
+from tfaip_like.data.batching import BadSample, name_sample
 from tfaip_like.data.data import Data, length_of_arrays
 from tfaip_like.data.filters import column_of, value_of
 from tfaip_like.data.resample import Floats, class_weights, equal_classes, normalised
@@ -38,6 +38,8 @@ class Selection:
     """How much the loss counts, for each sample of the source."""
     lengths: Indices | None = None
     """Of each of them, where batches are made by length."""
+    bad: Sequence[BadSample] = ()
+    """Those that could not be looked at, and so are not used."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class _Known:
     class_: Hashable = None
     value: float = 0.0
     length: int = 0
+    bad: BadSample | None = None
+    """Why nothing is known of it."""
 
 
 class Survey:
@@ -82,7 +86,8 @@ class Survey:
             return _Known(-1, class_, value, self._length(index, data) if settings.has_buckets else 0)
         except Exception as error:
             if data.on_bad_sample == "skip":
-                return _Known()  # told when it is made
+                bad = BadSample(index, self.samples.place(index), f"{type(error).__name__}: {error}")
+                return _Known(removed_by=len(settings.filter), bad=bad)
             name_sample(error, self.samples.place(index))
             raise
 
@@ -110,12 +115,14 @@ def select(samples: Samples, settings: DataSettings, group: str) -> Selection:
     if isinstance(samples.source, ArraySource) and not settings.has_buckets:
         removed, classes, values = _of_arrays(samples.source, samples.data, settings, indices)
         lengths = np.zeros(len(indices), np.int64)
+        bad = []
     else:
         known = map_in_parts(Survey(samples, settings), indices, settings, f"looking at --{group} samples")
         removed = np.array([one.removed_by for one in known])
-        classes = np.array([one.class_ for one in known])
+        classes = np.array([0 if one.bad else one.class_ for one in known], dtype=object)
         values = np.array([one.value for one in known])
         lengths = np.array([one.length for one in known], np.int64)
+        bad = [one.bad for one in known if one.bad is not None]
     kept = removed < 0
     _report(settings, removed, group, samples)
     classes, values, lengths, indices = classes[kept], values[kept], lengths[kept], indices[kept]
@@ -133,7 +140,7 @@ def select(samples: Samples, settings: DataSettings, group: str) -> Selection:
         base = settings.resample.weights(values)
         never = int((base == 0).sum())
         logger.info("drawn by %r%s", settings.resample, f"; {never} samples never" if never else "")
-    return Selection(indices, base, loss_weights, lengths if settings.has_buckets else None)
+    return Selection(indices, base, loss_weights, lengths if settings.has_buckets else None, bad)
 
 
 def _of_arrays(source: ArraySource, data: Data, settings: DataSettings, indices: Indices) -> tuple[Any, Any, Any]:

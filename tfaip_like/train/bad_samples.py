@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from tfaip_like.data.batching import BadSample, Batch
+from tfaip_like.data.batching import BadSample
 from tfaip_like.errors import UsageError, counted
 from tfaip_like.files import write_text
 
@@ -26,14 +27,14 @@ class BadSamples:
         self.dropped = 0
         """How many times a processor dropped a sample outside of training."""
 
-    def note(self, batch: Batch) -> None:
-        """Takes the bad samples of a batch.
+    def note(self, found: Sequence[BadSample], dropped: int = 0) -> None:
+        """Takes the bad samples of a batch, and how many were dropped.
 
         Raises:
             UsageError: when there are more than the limit by now.
         """
-        self.dropped += batch.dropped
-        new = [bad for bad in batch.bad if bad.place not in self.found]
+        self.dropped += dropped
+        new = [bad for bad in found if bad.place not in self.found]
         if not new:
             return
         for bad in new:
@@ -54,6 +55,8 @@ class BadSamples:
         if self.found:
             where = f", listed in {self.file}" if self.file else ""
             logger.warning("%s left out%s", counted(len(self.found), "bad sample"), where)
+        if self.dropped:
+            logger.info("processors dropped samples %d times in validation", self.dropped)
 
     def _write(self) -> None:
         if self.file is None:

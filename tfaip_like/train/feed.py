@@ -6,6 +6,7 @@ step too many to find its end.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ class Feed:
         self._bad_samples = bad_samples
         self._waited: Any = None
         self._seen = 0.0
+        # When `fit` is called again (without XLA), the thread of the call before may still be making a batch.
+        self._one_at_a_time = threading.Lock()
         if keras.backend.backend() == "tensorflow":
             self.data = self._dataset(batches, steps)
         elif steps is not None:
@@ -71,9 +74,14 @@ class Feed:
             raise
 
     def _batches(self) -> Iterator[Batch]:
+        stream = self._make() if self._make is not None else iter(())
         try:
-            for batch in self._make() if self._make is not None else ():
-                self._bad_samples.note(batch)
+            while True:
+                with self._one_at_a_time:
+                    batch = next(stream, None)
+                if batch is None:
+                    return
+                self._bad_samples.note(batch.bad, batch.dropped)
                 if len(batch):
                     yield batch
         except Exception as error:

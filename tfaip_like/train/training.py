@@ -91,6 +91,7 @@ class _Training:
             interrupt.check,
         )
         self.opened.append(self.batches)
+        self.bad_samples.note(self.batches.bad)
         self.networks = build_networks(scenario.model, scenario.data)
         self.model = TrainingModel(self.networks.training, scenario.model, self.batches.batch(0))
         self.progress = Progress(self.batches.steps_per_epoch * scenario.trainer.epochs, scenario.trainer.epochs)
@@ -154,6 +155,7 @@ class _Training:
         if batches is None:
             return None
         self.opened.append(batches)
+        self.bad_samples.note(batches.bad)
         batches.decide_processes((batches.steps or 0) * scenario.trainer.epochs // every)
         feed = validation_feed(batches, self.bad_samples)
         self.feeds.append(feed)

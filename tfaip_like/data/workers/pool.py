@@ -6,36 +6,28 @@ with it; a sample that kills it twice is named.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import logging
 import math
 import os
 import pickle
-import subprocess
 import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from socket import socketpair
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from tfaip_like.data.workers.process import IS_DATA_PROCESS, Fault, Result, Start, Work
-from tfaip_like.data.workers.shared import SharedFile, Sizes, pack, unpack
+from tfaip_like.data.workers.handle import DataProcess, Taken, raised
+from tfaip_like.data.workers.process import IS_DATA_PROCESS, Result, Start, Work
+from tfaip_like.data.workers.shared import SharedFile, mentions, pack
 from tfaip_like.errors import TrainingError, UsageError
-from tfaip_like.user_code import came_from
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.2
-SECONDS_TO_END = 1.0
 MOST_RESTARTS = 5
 
 
@@ -45,10 +37,6 @@ class DataProcessError(TrainingError):
 
 class CannotBeSentError(UsageError):
     """The work holds what another process cannot have."""
-
-
-class RemoteError(Exception):
-    """An exception of a data process that could not be sent; its text is."""
 
 
 class Workers:
@@ -63,7 +51,6 @@ class Workers:
 
     Attributes:
         seconds: time that each stage of the work has taken in all processes.
-        waits: time that was spent waiting for results.
         handing_over: time that packing and unpacking took, in all processes and in this one.
         cpu: time of a processor that the tasks took.
     """
@@ -83,20 +70,29 @@ class Workers:
         self.timeout_seconds = timeout_seconds
         self.check = check
         self.seconds = np.zeros(len(work.seconds))
-        self.waits = self.handing_over = self.cpu = 0.0
+        self.handing_over = self.cpu = 0.0
         self._files: list[SharedFile] = []
-        self._arrays = SharedFile.in_memory()
-        self._sizes = _packed(work, self._arrays, self._files)
-        self._main_file = _main_file(bytes(self._arrays.view(self._sizes[0])))
+        self._packed = SharedFile.in_memory()
+        _pack_work(work, self._packed, self._files)
+        self._main_file = _main_file(self._packed)
         self._lifeline, self._hold = os.pipe()
         self._numbers = itertools.count()
+        self._results: dict[int, Taken] = {}
         self._run = 0
+        self._first_of_run = 0
         self._restarts = 0
-        self._killers: set[str] = set()
-        self._lock = threading.Lock()
+        self._killers: set[tuple[int, ...]] = set()
+        self._lock = threading.RLock()
+        """Held by whoever hands out tasks or takes results: `run` may be in one thread, `close` in another."""
         self._closed = False
+        self._processes: list[DataProcess] = []
         slots = math.ceil(self.ahead / count) + 1
-        self._processes = [_Process(self._start_message, self._lifeline, len(work.at), slots) for _ in range(count)]
+        try:
+            for _ in range(count):
+                self._processes.append(DataProcess(self._start, self._lifeline, len(work.at), slots))
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, tasks: Iterable[Any]) -> Iterator[Any]:
         """The results of tasks, in their order. A call ends the one before.
@@ -105,33 +101,40 @@ class Workers:
             Exception: what was raised in a process, when the results before it were taken.
             DataProcessError: when a process died or hangs; it names what was worked on.
         """
-        self._run += 1
-        run = self._run
+        with self._lock:
+            self._run += 1
+            run = self._run
+            self._results.clear()
+            self._first_of_run = next(self._numbers)
         expected: deque[int] = deque()
-        results: dict[int, Taken] = {}
         rest = iter(tasks)
-        while run == self._run and not self._closed:
-            while len(expected) < self.ahead and (process := self._free_process()):
+        has_more = True
+        while self._goes_on(run):
+            while has_more and len(expected) < self.ahead and self._has_room():
                 try:
                     task = next(rest)
                 except StopIteration:
+                    has_more = False
                     break
-                expected.append(next(self._numbers))
-                process.begin(expected[-1], task)
-            if not expected:
-                return
-            number = expected.popleft()
-            begin = time.perf_counter()
-            while number not in results:
                 with self._lock:
-                    if run != self._run or self._closed:
+                    if not self._goes_on(run):
                         return
-                    self._receive(results, number)
-            self.waits += time.perf_counter() - begin
-            taken = results.pop(number)
-            if taken.fault is not None:
-                raise _raised(taken.fault)
-            yield taken.value
+                    expected.append(next(self._numbers))
+                    self._least_loaded().begin(expected[-1], task)
+            if not expected and not has_more:
+                return
+            if expected and expected[0] in self._results:
+                taken = self._results.pop(expected.popleft())
+                if taken.fault is not None:
+                    raise raised(taken.fault)
+                yield taken.value
+                continue
+            with self._lock:
+                if self._goes_on(run):
+                    self._receive(SECONDS_BETWEEN_LOOKS)
+                    self.check()
+                    if expected:
+                        self._check_time(expected[0])
 
     @property
     def pids(self) -> list[int]:
@@ -140,22 +143,26 @@ class Workers:
 
     def ready(self) -> int:
         """How many results could be had without waiting."""
-        return sum(process.connection.poll() for process in self._processes)
+        with self._lock:
+            self._receive(0)
+        return len(self._results)
 
     def nbytes(self) -> int:
         """Size of the memory for results and of the arrays that all processes share."""
-        return len(self._arrays) + sum(len(slot) for process in self._processes for slot in process.slots)
+        return len(self._packed) + sum(len(slot) for process in self._processes for slot in process.slots)
 
     def close(self) -> None:
         """Ends all processes."""
-        if self._closed:
-            return
-        self._closed = True
         with self._lock:  # nobody takes their end for a death
+            if self._closed:
+                return
+            self._closed = True
             os.close(self._hold)
             os.close(self._lifeline)
         for process in self._processes:
             process.end()
+        self._results.clear()
+        self._packed.close()
 
     def __enter__(self) -> Workers:
         return self
@@ -163,170 +170,74 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start_message(self, at: SharedFile, slots: list[SharedFile]) -> tuple[Start, list[SharedFile]]:
-        files = [self._arrays, at, *self._files, *slots]
-        return Start(self._sizes, [f.descriptor for f in files], len(self._files), self._main_file), files
+    def _start(self, at: SharedFile, slots: list[SharedFile]) -> tuple[Start, list[SharedFile]]:
+        files = [self._packed, at, *self._files, *slots]
+        return Start([file.descriptor for file in files], len(self._files), self._main_file), files
 
-    def _free_process(self) -> _Process | None:
-        process = min(self._processes, key=lambda process: len(process.tasks))
-        return process if process.free else None
+    def _goes_on(self, run: int) -> bool:
+        return run == self._run and not self._closed
 
-    def _receive(self, results: dict[int, Taken], awaited: int) -> None:
-        """Takes what is there, or waits a little."""
-        ready = wait([process.connection for process in self._processes], SECONDS_BETWEEN_LOOKS)
-        self.check()
+    def _least_loaded(self) -> DataProcess:
+        return min((process for process in self._processes if process.free), key=lambda process: len(process.tasks))
+
+    def _has_room(self) -> bool:
+        return any(process.free for process in self._processes)
+
+    def _receive(self, seconds: float) -> None:
+        """Takes the results that are there, waiting so long for the first."""
+        ready = wait([process.connection for process in self._processes], seconds)
         for process in self._processes:
-            if process.connection in ready:
-                try:
-                    taken = process.take()
-                except (EOFError, OSError):
-                    self._died(process)
-                    continue
-                if taken is not None:
-                    results[taken.number] = taken
-                    if taken.seconds:
-                        self.seconds += taken.seconds
-                    self.handing_over += taken.handing_over
-                    self.cpu += taken.cpu
-        if awaited not in results and self.timeout_seconds:
-            holder = next((process for process in self._processes if awaited in process.tasks), None)
-            if holder is not None and holder.seconds_without_change() > self.timeout_seconds:
-                raise DataProcessError(
-                    f"a data process has worked for more than {self.timeout_seconds:g} s on "
-                    f"{self.work.what_is_made(holder.at)}.\n"
-                    "If that is no mistake, allow it more time with timeout_seconds (0: for ever)."
-                )
+            if process.connection not in ready:
+                continue
+            try:
+                result: Result | None = process.connection.recv()
+            except (EOFError, OSError):
+                self._died(process)
+                continue
+            if (taken := process.take(result)) is None:
+                continue
+            if taken.number >= self._first_of_run:
+                self._results[taken.number] = taken
+            if taken.seconds:
+                self.seconds += taken.seconds
+            self.handing_over += taken.handing_over
+            self.cpu += taken.cpu
 
-    def _died(self, process: _Process) -> None:
+    def _check_time(self, awaited: int) -> None:
+        holder = next((process for process in self._processes if awaited in process.tasks), None)
+        if not self.timeout_seconds or holder is None or holder.seconds_without_change() <= self.timeout_seconds:
+            return
+        what = f"on {self.work.what_is_made(holder.at)}" if holder.is_ready else "to start"
+        raise DataProcessError(
+            f"a data process has worked for more than {self.timeout_seconds:g} s {what}.\n"
+            "If that is no mistake, allow it more time with timeout_seconds (0: for ever)."
+        )
+
+    def _died(self, process: DataProcess) -> None:
         """Starts a process that died again, unless it would die again."""
         code = process.exit_code()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         memory = " Was there too little memory?" if code == -9 else ""
         if not process.is_ready:
             raise DataProcessError(f"a data process {how} while it started.{memory}")
-        place = self.work.what_is_made(process.at)
         self._restarts += 1
-        if place in self._killers or self._restarts > MOST_RESTARTS:
-            what = "a second time " if place in self._killers else f"(the {self._restarts}th to die) "
-            raise DataProcessError(f"a data process {how}, {what}while it worked on {place}.{memory}")
-        self._killers.add(place)
-        logger.warning("a data process %s while it worked on %s; it is started again.%s", how, place, memory)
+        place = "while it had nothing to do"
+        is_known = False
+        if process.tasks:
+            place = f"while it worked on {self.work.what_is_made(process.at)}"
+            key = tuple(process.at[:3].tolist())
+            is_known = key in self._killers
+            self._killers.add(key)
+        if is_known or self._restarts > MOST_RESTARTS:
+            which = "a second time " if is_known else f"(the {self._restarts}th to die) "
+            raise DataProcessError(f"a data process {how}, {which}{place}.{memory}")
+        logger.warning("a data process %s %s; it is started again.%s", how, place, memory)
         process.start_again()
 
 
-@dataclass(frozen=True)
-class Taken:
-    """A result as it came."""
-
-    number: int
-    value: Any
-    seconds: Sequence[float]
-    handing_over: float
-    cpu: float
-    fault: Fault | None
-
-
-class _Process:
-    """A data process and the tasks it has."""
-
-    def __init__(self, start_message: Callable[..., Any], lifeline: int, length_of_at: int, slots: int):
-        self._start_message = start_message
-        self._lifeline = lifeline
-        self._at_file = SharedFile.in_memory()
-        self.at: npt.NDArray[np.int64] = np.frombuffer(self._at_file.view(8 * length_of_at), np.int64)
-        self.slots = [SharedFile.in_memory() for _ in range(slots)]
-        self.free = list(range(slots))
-        self.tasks: dict[int, tuple[int, Any]] = {}
-        """Number of each task that is not done -> its slot and what it is."""
-        self._seen: tuple[float, bytes] = (time.monotonic(), b"")
-        self._start()
-
-    def _start(self) -> None:
-        self.is_ready = False
-        message, files = self._start_message(self._at_file, self.slots)
-        ours, theirs = socketpair()
-        with theirs:
-            descriptors = [theirs.fileno(), self._lifeline, *(file.descriptor for file in files)]
-            self._popen = subprocess.Popen(
-                [sys.executable, "-c", _program(theirs.fileno(), self._lifeline)],
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, IS_DATA_PROCESS: "1", "CUDA_VISIBLE_DEVICES": ""},
-            )
-        self.connection = Connection(ours.detach())
-        self.connection.send(message)
-
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        return self._popen.pid
-
-    def begin(self, number: int, task: Any) -> None:
-        """Hands it a task."""
-        slot = self.free.pop()
-        self.tasks[number] = (slot, task)
-        self._send(number)
-
-    def _send(self, number: int) -> None:
-        # Messages are small, large things go through the slot: neither side ever waits to be read.
-        slot, task = self.tasks[number]
-        with contextlib.suppress(OSError):  # it is dead, which is found when its results are waited for
-            self.connection.send((number, slot, pack(task, self.slots[slot])))
-
-    def take(self) -> Taken | None:
-        """The result that has come; None for the note that it is ready to work."""
-        result: Result | None = self.connection.recv()
-        self.is_ready = True
-        if result is None:
-            return None
-        if result.number < 0 and result.fault is not None:
-            raise _raised(result.fault)
-        slot, _ = self.tasks.pop(result.number)
-        begin = time.perf_counter()
-        value = None if result.fault else unpack(result.sizes, self.slots[slot])
-        handing_over = result.handing_over + time.perf_counter() - begin
-        self.free.append(slot)
-        return Taken(result.number, value, result.seconds, handing_over, result.cpu, result.fault)
-
-    def seconds_without_change(self) -> float:
-        """For how long `at` has been the same."""
-        now = self.at.tobytes() if self.is_ready else b""
-        if now != self._seen[1]:
-            self._seen = (time.monotonic(), now)
-        return time.monotonic() - self._seen[0]
-
-    def start_again(self) -> None:
-        """Starts it anew, with the tasks that it has."""
-        self.connection.close()
-        self._start()
-        for number in self.tasks:
-            self._send(number)
-
-    def exit_code(self) -> int:
-        """How it ended."""
-        return self._popen.wait()
-
-    def end(self) -> None:
-        """Waits a moment for it to end, then kills it."""
-        try:
-            self._popen.wait(SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
-
-
-def _program(connection: int, lifeline: int) -> str:
-    path = json.dumps(sys.path)
-    return (
-        f"import sys; sys.path[:] = {path}\n"
-        "from tfaip_like.data.workers.process import serve\n"
-        f"serve({connection}, {lifeline})"
-    )
-
-
-def _packed(work: Work, arrays: SharedFile, files: list[SharedFile]) -> Sizes:
+def _pack_work(work: Work, memory: SharedFile, files: list[SharedFile]) -> None:
     try:
-        return pack(work, arrays, files)
+        pack(work, memory, files)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise CannotBeSentError(
             f"{type(error).__name__}: {error}.\nWhat data processes use must be importable (a class at the top of a "
@@ -334,9 +245,9 @@ def _packed(work: Work, arrays: SharedFile, files: list[SharedFile]) -> Sizes:
         ) from error
 
 
-def _main_file(pickled: bytes) -> str | None:
+def _main_file(packed: SharedFile) -> str | None:
     """The user's script, if classes of it are in the work."""
-    if b"__main__" not in pickled:
+    if not mentions(packed, b"__main__"):
         return None
     file: str | None = getattr(sys.modules["__main__"], "__file__", None)
     if file is None:
@@ -353,12 +264,3 @@ def _refuse_in_a_data_process() -> None:
             "a data process imported your script, and that started a training: put what is to run once "
             'below `if __name__ == "__main__":`'
         )
-
-
-def _raised(fault: Fault) -> BaseException:
-    """An exception of a process, with the user's line and the whole traceback for those who ask."""
-    error = fault.error if fault.error is not None else RemoteError(fault.text)
-    error.__notes__ = list(fault.notes)
-    came_from(error, fault.frame)
-    error.__cause__ = RemoteError(f"in a data process:\n{fault.traceback}")
-    return error

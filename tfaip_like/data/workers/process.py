@@ -22,9 +22,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.data.workers.shared import SharedFile, Sizes, pack, unpack
+from tfaip_like.data.workers.shared import SharedFile, pack, unpack
 from tfaip_like.user_code import Frame, users_frame
 
+MOST_BYTES = 20_000
+"""Most of an exception that is passed on: messages are so small that they never wait to be read."""
 IS_DATA_PROCESS = "TFAIP_LIKE_DATA_PROCESS"
 """Environment variable of a data process."""
 
@@ -48,9 +50,8 @@ class Work(Protocol):
 class Start:
     """The first message to a process."""
 
-    work: Sizes
     descriptors: Sequence[int]
-    """Of shared files: the arrays of the work, `at`, the files of the work, then the slots for results."""
+    """Of shared files: the work, `at`, the files of the work, then the slots for results."""
     files: int
     """How many of them are files of the work."""
     main_file: str | None
@@ -59,11 +60,9 @@ class Start:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished task."""
+    """A finished task; what it made lies in its slot."""
 
     number: int
-    sizes: Sizes = ()
-    """Of what lies in the slot."""
     seconds: Sequence[float] = ()
     """Time of each stage since the last result."""
     handing_over: float = 0.0
@@ -90,13 +89,14 @@ class Fault:
     def of(cls, error: BaseException) -> Fault:
         """What another process must know of an exception."""
         try:
-            pickled = pickle.loads(pickle.dumps(error))  # noqa: S301  (just made)
+            data = pickle.dumps(error)
+            pickled = pickle.loads(data) if len(data) < MOST_BYTES else None  # noqa: S301  (just made)
         except Exception:
             pickled = None
         return cls(
             error=pickled if type(pickled) is type(error) else None,
-            text=f"{type(error).__name__}: {error}",
-            traceback="".join(traceback.format_exception(error)),
+            text=f"{type(error).__name__}: {error}"[:MOST_BYTES],
+            traceback="".join(traceback.format_exception(error))[-MOST_BYTES:],
             frame=users_frame(error),
             notes=list(getattr(error, "__notes__", [])),
         )
@@ -115,10 +115,10 @@ def serve(connection_descriptor: int, lifeline: int) -> None:
     connection.send(None)
     while True:
         try:
-            number, slot, sizes = connection.recv()
+            number, slot = connection.recv()
         except (EOFError, OSError):
             return
-        connection.send(_worked(work, number, slots[slot], sizes))
+        connection.send(_worked(work, number, slots[slot]))
 
 
 def _end_with(lifeline: int) -> None:
@@ -131,24 +131,32 @@ def _load(start: Start) -> tuple[Work, list[SharedFile]]:
     if start.main_file:
         # Under a name for which `if __name__ == "__main__"` is false.
         sys.modules["__main__"].__dict__.update(runpy.run_path(start.main_file, run_name="__mp_main__"))
-    arrays, at, *files = [SharedFile(descriptor) for descriptor in start.descriptors]
-    work: Work = unpack(start.work, arrays, files[: start.files], copy=False)
+    packed, at, *files = [SharedFile(descriptor) for descriptor in start.descriptors]
+    work: Work = unpack(packed, files[: start.files], copy=False)
     length = len(work.at)
     work.at = np.frombuffer(at.view(8 * length), np.int64)
     work.seconds = np.zeros(len(work.seconds))
     return work, files[start.files :]
 
 
-def _worked(work: Work, number: int, slot: SharedFile, sizes: Sizes) -> Result:
+def _worked(work: Work, number: int, slot: SharedFile) -> Result:
     seconds = work.seconds.copy()
     begin, cpu = time.perf_counter(), time.process_time()
     try:
-        task = unpack(sizes, slot)
+        task = unpack(slot)
         unpacked = time.perf_counter()
         made = work(task)
         worked = time.perf_counter()
-        packed = pack(made, slot)
+        _pack_result(work, made, slot)
         handing_over = time.perf_counter() - worked + unpacked - begin
-        return Result(number, packed, (work.seconds - seconds).tolist(), handing_over, time.process_time() - cpu)
+        return Result(number, (work.seconds - seconds).tolist(), handing_over, time.process_time() - cpu)
     except Exception as error:
         return Result(number, fault=Fault.of(error))
+
+
+def _pack_result(work: Work, made: Any, slot: SharedFile) -> None:
+    try:
+        pack(made, slot)
+    except Exception as error:
+        error.add_note(f"What was made could not be handed over; the last was {work.what_is_made(work.at)}.")
+        raise

@@ -42,9 +42,16 @@ class SharedFile:
         with tempfile.TemporaryFile(prefix="tfaip_like-") as file:
             return cls(os.dup(file.fileno()))
 
-    def __del__(self) -> None:
-        if os is not None:  # at the end of the program
+    def close(self) -> None:
+        """Lets go of the file; arrays that look at it keep their memory."""
+        if self.descriptor >= 0:
             os.close(self.descriptor)
+            self.descriptor = -1
+            self._map = None
+
+    def __del__(self) -> None:
+        if os is not None:  # it is at the end of the program
+            self.close()
 
     def __len__(self) -> int:
         return os.fstat(self.descriptor).st_size
@@ -68,15 +75,12 @@ class SharedFile:
         raise TypeError("a shared file is handed to another process by pack() alone")
 
 
-Sizes = Sequence[int]
-"""Of the parts of a packed object: its pickle, then its arrays, each at a multiple of `ALIGNMENT`."""
-
-
-def pack(value: Any, memory: SharedFile, files: list[SharedFile] | None = None) -> Sizes:
-    """Packs an object into `memory`, from its beginning on; its arrays are written as they are.
+def pack(value: Any, memory: SharedFile, files: list[SharedFile] | None = None) -> None:
+    """Packs an object into `memory`, from its beginning on: sizes of the parts, its pickle, its arrays as they are.
 
     Args:
-        files: takes the shared files that the object holds, for their descriptors to be passed on.
+        files: takes the shared files that the object holds, for their descriptors to be passed on. Only
+            with it, arrays that are mapped from files are mapped again and not copied.
     """
     arrays: list[memoryview] = []
     stream = BytesIO()
@@ -84,26 +88,37 @@ def pack(value: Any, memory: SharedFile, files: list[SharedFile] | None = None) 
     pickler.files = files
     pickler.dump(value)
     parts = [stream.getbuffer(), *arrays]
-    view = memory.view(sum(_aligned(part.nbytes) for part in parts))
+    sizes = np.array([len(parts), *(part.nbytes for part in parts)], np.int64)
+    view = memory.view(sum(_aligned(part.nbytes) for part in (sizes.data, *parts)))
     begin = 0
-    for part in parts:
+    for part in (sizes.data.cast("B"), *parts):
         view[begin : begin + part.nbytes] = part
         begin += _aligned(part.nbytes)
-    return [part.nbytes for part in parts]
 
 
-def unpack(sizes: Sizes, memory: SharedFile, files: Sequence[SharedFile] = (), copy: bool = True) -> Any:
+def unpack(memory: SharedFile, files: Sequence[SharedFile] = (), copy: bool = True) -> Any:
     """The object that was packed; without `copy` its arrays stay where they are, and cannot be written to."""
-    view = memory.view(sum(map(_aligned, sizes)))
-    parts: list[Any] = []
-    begin = 0
-    for size in sizes:
-        part = view[begin : begin + size]
-        parts.append(bytearray(part) if copy else part.toreadonly())
-        begin += _aligned(size)
+    parts = [bytearray(part) if copy else part.toreadonly() for part in _parts(memory)]
     unpickler = _Unpickler(BytesIO(parts[0]), buffers=parts[1:])
     unpickler.files = files
     return unpickler.load()
+
+
+def mentions(memory: SharedFile, word: bytes) -> bool:
+    """Whether a word occurs in the pickle of what was packed."""
+    return word in bytes(_parts(memory)[0])
+
+
+def _parts(memory: SharedFile) -> list[memoryview]:
+    count = int(np.frombuffer(memory.view(8), np.int64)[0])
+    sizes = np.frombuffer(memory.view(8 * (count + 1))[8:], np.int64).tolist()
+    begin = _aligned(8 * (count + 1))
+    view = memory.view(begin + sum(map(_aligned, sizes)))
+    parts = []
+    for size in sizes:
+        parts.append(view[begin : begin + size])
+        begin += _aligned(size)
+    return parts
 
 
 class _Pickler(pickle.Pickler):
@@ -117,7 +132,7 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         # An array that is mapped from a file is mapped again, not copied: it may be larger than memory.
-        if isinstance(value, np.ndarray) and (mapped := _mapped_from(value)) is not None:
+        if self.files is not None and isinstance(value, np.ndarray) and (mapped := _mapped_from(value)) is not None:
             offset = mapped.offset + value.ctypes.data - mapped.ctypes.data
             return _map_again, (str(mapped.filename), value.dtype, value.shape, offset, value.strides)
         return NotImplemented
