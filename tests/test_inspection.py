@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,7 @@ def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
     with subprocess.Popen(command, cwd=REPOSITORY, text=True, **pipes) as process:
         assert process.stderr is not None
         assert "measuring now" in process.stderr.readline()
+        time.sleep(1)
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err

@@ -524,7 +524,7 @@ MISTAKES = {
     "balance without a class": Mistake(
         needs_keras=True,
         flags="--train.balance sample",
-        says="--train.balance: which class does a sample of Points have? It has 0 single integers as targets; write class_of(self, sample)",
+        says="balance: which class does a sample of Points have? It has 0 single integers as targets; write class_of(self, sample)",
     ),
     "balance and resampling at once": Mistake(
         flags="--train.balance sample --train.resample Uniform --train.resample.target y",
@@ -562,7 +562,7 @@ MISTAKES = {
     "resampling of a target that does not vary": Mistake(
         needs_keras=True,
         flags="--train.resample Uniform --train.resample.target x --train.resample.component 0 --train.resample.low 2 --train.resample.high 1",
-        says="--train.resample: 'x' has no spread to resample (from 2 to 1)",
+        says="resample: 'x' has no spread to resample (from 2 to 1)",
     ),
     "exclusion that matches nothing": Mistake(
         needs_keras=True,

@@ -13,6 +13,8 @@ from types import FrameType
 from tfaip_like.errors import Interrupted
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
+SECONDS_OF_ONE = 0.3
+"""Signals that come so close to the first are the same: a wrapper passes on what the terminal sent to all."""
 SECONDS_TO_RAISE = 1.0
 """A second signal raises in the main thread; if that does not get there, the process ends."""
 
@@ -22,6 +24,16 @@ class InterruptFlag:
 
     def __init__(self) -> None:
         self.number: signal.Signals | None = None
+        self._since = 0.0
+
+    def set(self, number: int) -> None:
+        """Notes the first signal."""
+        if self.number is None:
+            self.number, self._since = signal.Signals(number), time.monotonic()
+
+    def is_second(self) -> bool:
+        """Whether a signal that comes now is another one than the first."""
+        return self.number is not None and time.monotonic() - self._since > SECONDS_OF_ONE
 
     def check(self) -> None:
         """Raises `Interrupted` if so; called between steps, where everything is in order, and by those who wait."""
@@ -42,17 +54,17 @@ def catch_interrupts() -> Iterator[InterruptFlag]:
         yield flag
         return
 
-    noted: list[int] = []
+    raised = threading.Event()
 
     def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        flag.number = flag.number or signal.Signals(number)
-        if len(noted) > 1:
+        if flag.is_second():
+            raised.set()
             raise Interrupted(signal.Signals(number))
+        flag.set(number)
 
     seen, wake = os.pipe()
     os.set_blocking(wake, False)
-    watcher = threading.Thread(target=_watch, args=(seen, flag, noted), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(seen, flag, raised), daemon=True)
     handlers = {number: signal.signal(number, note) for number in CAUGHT}
     wake_before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     watcher.start()
@@ -67,15 +79,12 @@ def catch_interrupts() -> Iterator[InterruptFlag]:
         os.close(seen)
 
 
-def _watch(seen: int, flag: InterruptFlag, noted: list[int]) -> None:
-    """Reads the numbers of signals from a pipe until it is closed; `noted` are those that the main thread knows."""
-    count = 0
+def _watch(seen: int, flag: InterruptFlag, raised: threading.Event) -> None:
+    """Reads the numbers of signals from a pipe until it is closed."""
     while data := os.read(seen, 1):
         if data[0] not in CAUGHT:
             continue
-        count += 1
-        flag.number = flag.number or signal.Signals(data[0])
-        if count > 1:
-            time.sleep(SECONDS_TO_RAISE)
-            if len(noted) < count:
-                os._exit(128 + data[0])
+        if not flag.is_second():
+            flag.set(data[0])
+        elif not raised.wait(SECONDS_TO_RAISE):
+            os._exit(128 + data[0])

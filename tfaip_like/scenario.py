@@ -12,6 +12,7 @@ from tfaip_like.model import Model
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
 from tfaip_like.params.base import default_of
+from tfaip_like.params.tree import check_tree
 from tfaip_like.sample import Mode
 from tfaip_like.schedules import Constant, Schedule
 from tfaip_like.settings import Device, Trainer
@@ -85,6 +86,16 @@ class Scenario(Params):
         """The samples of load-and-validate by the names of its results; by default those of validation, unnamed."""
         source = self.source(Mode.EVALUATE)
         return {} if source is None else {"": source}
+
+    def with_training_source(self, folder: Path) -> tuple[Self, Source | None]:
+        """The prepared scenario, and the source of its training samples.
+
+        Args:
+            folder: see `prepared`.
+        """
+        source = self.source(Mode.TRAIN)
+        prepared = check_tree(self.prepared(source, folder))
+        return prepared, source if prepared.data is self.data else prepared.source(Mode.TRAIN)
 
     def check(self) -> None:
         for group in ("train", "val", "lav"):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like import Mode, Processor, Sample, UsageError
+from tfaip_like import Mode, Processor, Sample
 from tfaip_like.data import read_image
 
 Picture = npt.NDArray[np.uint8]
 """Grey, (height, width), dark on light."""
 
 
+@cache
 def read_codec(file: Path) -> str:
     """The characters of a codec; the first one has the code 1."""
     return file.read_text(encoding="utf-8")
@@ -89,14 +91,17 @@ class Encode(Processor):
     shrink: int = 4
     """Columns of the image for one step of the network."""
 
-    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+    drop_narrow: bool = False
+    """Whether a line that is too narrow for its text is dropped: it teaches nothing."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
         text = sample.meta["text"]
         code_of = _codes(self.codec)
         codes = np.array([code_of[c] for c in text if c in code_of], np.int32)
         steps = int(sample.inputs["width"]) // self.shrink
         needed = len(codes) + int((codes[1:] == codes[:-1]).sum())
-        if needed > steps:
-            raise UsageError(f"{text!r} has {len(text)} characters, but its image is only {steps} steps wide")
+        if self.drop_narrow and needed > steps:
+            return None
         return dataclasses.replace(sample, targets={"codes": codes, "length": np.int32(len(codes))})
 
 
@@ -114,11 +119,7 @@ class Decode(Processor):
         )
 
 
-_CODES: dict[Path, dict[str, int]] = {}
-
-
+@cache
 def _codes(file: Path) -> dict[str, int]:
-    """The codes of a codec, which is read once in each process."""
-    if file not in _CODES:
-        _CODES[file] = {character: code for code, character in enumerate(read_codec(file), 1)}
-    return _CODES[file]
+    """The codes of a codec."""
+    return {character: code for code, character in enumerate(read_codec(file), 1)}

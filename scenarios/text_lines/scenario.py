@@ -61,7 +61,7 @@ class Lines(ListFileData):
     def pipeline(self, mode: Mode) -> Sequence[Processor]:
         assert self.codec is not None
         steps = [ReadImage(), *super().pipeline(mode), ScaleHeight(height=self.height)]
-        return steps if mode is Mode.PREDICT else [*steps, Encode(codec=self.codec)]
+        return steps if mode is Mode.PREDICT else [*steps, Encode(codec=self.codec, drop_narrow=mode is Mode.TRAIN)]
 
     def post_pipeline(self, mode: Mode) -> Sequence[Processor]:
         assert self.codec is not None
@@ -115,11 +115,22 @@ class TextLines(ListFileScenario):
         codec = self.data.codec
         if codec is None:
             codec = folder / "codec.txt"
-            characters = {character for sample in train or () for character in sample.meta["text"]}
-            codec.write_text("".join(sorted(characters)), encoding="utf-8")
+            codec.write_text("".join(sorted(self._characters(train))), encoding="utf-8")
         classes = len(read_codec(codec)) + 1
         return dataclasses.replace(
             self,
             data=dataclasses.replace(self.data, codec=codec),
             model=dataclasses.replace(self.model, classes=classes),
         )
+
+    def _characters(self, train: Source | None) -> set[str]:
+        """Those of all transcriptions that can be read."""
+        characters: set[str] = set()
+        assert isinstance(train, Sequence)
+        for index in range(len(train)):
+            try:
+                characters.update(train[index].meta["text"])
+            except UsageError:
+                if self.data.on_bad_sample == "raise":
+                    raise
+        return characters

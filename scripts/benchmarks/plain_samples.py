@@ -42,7 +42,7 @@ def tf_data() -> list[float]:
         images, labels = arrays()
         slices = tf.data.Dataset.from_tensor_slices({"inputs": {"image": images}, "targets": {"label": labels}})
         batches = slices.shuffle(SAMPLES).batch(BATCH, drop_remainder=True)
-        feed.data = batches.prefetch(tf.data.AUTOTUNE)
+        feed._data = batches.prefetch(tf.data.AUTOTUNE)
         return feed
 
     training.training_feed = replaced

@@ -9,7 +9,7 @@ from typing import cast
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
-from tfaip_like.inspection.benchmark import Benchmark, measure, report
+from tfaip_like.inspection.benchmark import Benchmark, measure
 from tfaip_like.interrupt import catch_interrupts
 
 COMMAND = ScenarioCommand(
@@ -30,8 +30,7 @@ def benchmark_input_pipeline(argv: Sequence[str]) -> None:
         return
     settings = cast(Benchmark, COMMAND.own_settings(scenario))
     with catch_interrupts() as interrupt:
-        batches, measured = measure(scenario, settings, lambda: interrupt.number is not None)
-    print(report(scenario, batches, measured, settings.mode))
+        print(measure(scenario, settings, interrupt))
 
 
 def main() -> None:

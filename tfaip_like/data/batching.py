@@ -34,6 +34,8 @@ class Batch:
     weights: npt.NDArray[np.float32] | None = None
     """How much the loss of each sample counts; None for 1."""
     meta: Sequence[Mapping[str, Any]] = ()
+    indices: Sequence[int] = ()
+    """Of its samples in the source."""
     bad: Sequence[BadSample] = ()
     """Samples that were left out because they could not be made."""
     dropped: int = 0

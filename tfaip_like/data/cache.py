@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.data.batching import BadSample, name_sample
 from tfaip_like.data.randomness import RandomOfRow
-from tfaip_like.data.workers.many import map_in_parts
+from tfaip_like.data.workers.many import in_parts
 from tfaip_like.data.workers.shared import SharedFile
 from tfaip_like.errors import UsageError, counted
 from tfaip_like.sample import Sample
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+SAMPLES_TRIED = 100
 
 
 class Cache:
@@ -39,12 +42,14 @@ class Cache:
         self.sizes = np.zeros(length, np.int64)
         self.bad: list[BadSample] = []
         """Those that could not be made."""
+        self.bad_indices: set[int] = set()
         self._end = 0
 
     def add(self, index: int, data: bytes | BadSample | None) -> None:
         """Keeps a pickled sample, why it is bad, or None for one that is dropped."""
         if isinstance(data, BadSample):
             self.bad.append(data)
+            self.bad_indices.add(index)
         elif data is not None:
             self.begins[index], self.sizes[index] = self._end, len(data)
             self.file.write(data)
@@ -68,7 +73,7 @@ class FillCache:
 
     def __init__(self, samples: Samples, stages: int):
         self.samples = copy.copy(samples)
-        self.samples.random = _NoRandomness()
+        self.samples.random = self.random = WatchedRandomness()
         self.stages = stages
         self.at = samples.at
         self.seconds = samples.seconds
@@ -84,53 +89,69 @@ class FillCache:
 
     def _made(self, index: int) -> bytes | BadSample | None:
         self.at[:] = (0, index, 0, 0, self.at[4] + 1)
+        self.random.forget()
         try:
             sample = self.samples.processed(self.samples.raw(index), (0, index, 0), end=self.stages)
-        except _AskedForRandomness:
-            name = self.samples.stages[int(self.at[3])]
-            raise UsageError(
-                f"cache: {name} used its random generator for {self.samples.place(index)}, though not for the first "
-                "sample; what it makes cannot be kept, so turn the cache off"
-            ) from None
         except Exception as error:
             if self.samples.data.on_bad_sample == "skip":
                 return BadSample(index, self.samples.place(index), f"{type(error).__name__}: {error}")
             name_sample(error, self.samples.place(index))
             raise
+        if (stage := self.random.first_user()) is not None:
+            raise UsageError(
+                f"cache: {self.samples.stages[stage]} used its random generator for {self.samples.place(index)}, "
+                "though not for the first samples; what it makes cannot be kept, so turn the cache off"
+            )
         return None if sample is None else pickle.dumps(sample, protocol=5)
 
 
-class _AskedForRandomness(Exception):  # noqa: N818  (no error)
-    pass
-
-
-class _NoRandomness(RandomOfRow):
-    """Generators that tell when they are used."""
+class WatchedRandomness(RandomOfRow):
+    """Generators of which it is known whether they were used."""
 
     def __init__(self) -> None:
         super().__init__(0)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins to watch anew."""
+        self._first_user: int | None = None
+        self._stage: int | None = None
+        self._before = b""
 
     def at(self, row: tuple[int, int, int], stage: int) -> np.random.Generator:
-        return cast(np.random.Generator, _NoGenerator())
+        self._look()
+        generator = super().at(row, stage)
+        self._stage, self._before = stage, self._position()
+        return generator
+
+    def first_user(self) -> int | None:
+        """The first stage that used its generator, None if none did."""
+        self._look()
+        return self._first_user
+
+    def _look(self) -> None:
+        if self._first_user is None and self._stage is not None and self._position() != self._before:
+            self._first_user = self._stage
+
+    def _position(self) -> bytes:
+        state = self._bits.state
+        return bytes(state["state"]["counter"].tobytes()) + bytes([state["buffer_pos"], state["has_uint32"]])
 
 
-class _NoGenerator:
-    def __getattr__(self, name: str) -> Any:
-        raise _AskedForRandomness
-
-
-def fill_cache(samples: Samples, settings: DataSettings, group: str) -> Cache:
+def fill_cache(samples: Samples, settings: DataSettings, group: str, check: Callable[[], None]) -> Cache:
     """Makes the samples that are used, as far as their processing is not random.
 
     Args:
         group: of the flags: for messages.
+        check: called now and then; raises to stop.
     """
     place: Literal["memory", "disk"] = "memory" if settings.cache == "memory" else "disk"
-    stages = stages_without_randomness(samples, int(samples.indices[0]))
+    stages = stages_without_randomness(samples)
     cache = Cache(place, len(samples.source), stages)
-    made = map_in_parts(FillCache(samples, stages), samples.indices, settings, f"caching --{group} samples")
-    for index, item in zip(samples.indices.tolist(), made, strict=True):
-        cache.add(index, item)
+    title = f"caching --{group} samples"
+    for indices, made in in_parts(FillCache(samples, stages), samples.indices, settings, title, check):
+        for index, item in zip(indices.tolist(), made, strict=True):
+            cache.add(index, item)
     logger.info(
         "--%s.cache %s: %s, %.3g MB, after %d of %d processors",
         group,
@@ -143,13 +164,21 @@ def fill_cache(samples: Samples, settings: DataSettings, group: str) -> Cache:
     return cache
 
 
-def stages_without_randomness(samples: Samples, index: int) -> int:
-    """How many of the first processors do not use their random generator, as seen on one sample."""
-    before, samples.random = samples.random, _NoRandomness()
-    try:
-        samples.processed(samples.raw(index), (0, index, 0))
-    except _AskedForRandomness:
-        return int(samples.at[3]) - 1
-    finally:
-        samples.random = before
-    return len(samples.processors)
+def stages_without_randomness(samples: Samples) -> int:
+    """How many of the first processors do not use their random generator, as seen on the first good sample."""
+    watched = copy.copy(samples)
+    watched.random = random = WatchedRandomness()
+    for index in samples.indices[:SAMPLES_TRIED].tolist():
+        random.forget()
+        try:
+            made = watched.processed(watched.raw(index), (0, index, 0))
+        except Exception as error:
+            if samples.data.on_bad_sample == "raise":
+                name_sample(error, samples.place(index))
+                raise
+            continue
+        if (stage := random.first_user()) is not None:
+            return stage - 1
+        if made is not None:
+            return len(samples.processors)
+    return 0

@@ -80,7 +80,7 @@ class Data(Params, abc.ABC):
         found = [n for n, spec in self.targets.items() if spec.shape == () and np.issubdtype(spec.dtype, np.integer)]
         if len(found) != 1:
             raise UsageError(
-                f"--train.balance: which class does a sample of {type(self).__name__} have? It has "
+                f"balance: which class does a sample of {type(self).__name__} have? It has "
                 f"{len(found)} single integers as targets; write class_of(self, sample)"
             )
         return found[0]

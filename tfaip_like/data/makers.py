@@ -45,6 +45,11 @@ class Makers:
             return map(work, tasks)
         return self._told_once(workers, workers.run(tasks))
 
+    @property
+    def most_at_once(self) -> int:
+        """Most batches that one task may make, so that `prefetch` is kept."""
+        return max(1, self.settings.prefetch // (self._count + 1))
+
     def close(self) -> None:
         """Ends the data processes."""
         if self.workers is not None:
@@ -59,6 +64,7 @@ class Makers:
             except CannotBeSentError as error:
                 if self.settings.num_processes is not None:
                     raise
+                self._count = 0
                 logger.warning("--%s data are made in the main process: %s", self.group, error)
         return self.workers
 

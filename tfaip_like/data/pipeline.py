@@ -19,7 +19,7 @@ from tfaip_like.data.cache import fill_cache
 from tfaip_like.data.data import Data, Source
 from tfaip_like.data.make_batches import MakeBatches
 from tfaip_like.data.makers import Makers
-from tfaip_like.data.order import INDEX, Batching, BucketBatches, EqualBatches, Order, equal_boundaries
+from tfaip_like.data.order import Batching, BucketBatches, EqualBatches, Order, equal_boundaries
 from tfaip_like.data.samples import Samples
 from tfaip_like.data.selection import Selection, select
 from tfaip_like.data.settings import DataSettings
@@ -30,7 +30,6 @@ from tfaip_like.sample import Mode
 
 PLAIN_STEPS = 64
 """Batches that are cut out of arrays at once."""
-MOST_STEPS_OF_A_TASK = 64
 SECONDS_OF_A_TASK = 0.05
 BYTES_OF_A_TASK = 2**20
 
@@ -63,7 +62,7 @@ class Batches:
         self.makers = Makers(settings, group, check)
         self.batch_size = settings.batch_size
         self.samples = Samples(data, source, mode, seed)
-        self._steps_of_a_task = PLAIN_STEPS if self.samples.is_plain else 0
+        self._steps_of_a_task = 0
         self.bad: list[BadSample] = []
         """Samples that were found to be bad before any batch was made."""
         self.order: Order | None = None
@@ -86,14 +85,16 @@ class Batches:
     # What is known before any batch is made.
 
     def _select(self, seed: int) -> None:
-        chosen = select(self.samples, self.settings, self.group)
+        chosen = select(self.samples, self.settings, self.group, self.makers.check)
         self.bad = list(chosen.bad)
         self.samples.indices = chosen.indices
         self.samples.loss_weights = chosen.loss_weights
         self.samples.check_first(int(chosen.indices[0]))
+        if chosen.lengths is not None and self.samples.is_static:
+            raise UsageError(f"--{self.group}: all samples have one shape, so there is no use for length buckets")
         self.order = Order(chosen.indices, seed, self.settings.shuffle, chosen.draw_weights)
         if self.settings.cache != "none" and not self.samples.is_plain:
-            self.samples.cache = fill_cache(self.samples, self.settings, self.group)
+            self.samples.cache = fill_cache(self.samples, self.settings, self.group, self.makers.check)
             self.bad += self.samples.cache.bad
         if not self.samples.is_stream:
             self.batching = self._batching(chosen)
@@ -138,6 +139,13 @@ class Batches:
         if self.batching is None:
             return None
         return sum(1 for _ in self.batching.once())
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Number of training samples in an epoch; about so many, where batches differ in size."""
+        if isinstance(self.batching, BucketBatches):
+            return round(self.steps_per_epoch * len(self) / self.batching.batches_per_pass)
+        return self.steps_per_epoch * self.batch_size
 
     @property
     def is_exact(self) -> bool:
@@ -204,19 +212,24 @@ class Batches:
 
     def steps_of_a_task(self, steps: int) -> int:
         """Batches that are made at once: enough of them that handing them over costs nothing."""
+        if self.samples.is_plain:
+            return max(1, min(PLAIN_STEPS, steps))
         if self._steps_of_a_task == 0:
             begin = time.perf_counter()
             size = self.batch(0).nbytes()
             seconds = time.perf_counter() - begin
-            fit = min(SECONDS_OF_A_TASK / seconds, BYTES_OF_A_TASK / max(size, 1), MOST_STEPS_OF_A_TASK)
+            fit = min(SECONDS_OF_A_TASK / seconds, BYTES_OF_A_TASK / max(size, 1), self.makers.most_at_once)
             self._steps_of_a_task = max(1, int(fit))
         return max(1, min(self._steps_of_a_task, steps))
 
     def decide_processes(self, steps: int) -> None:
         """Chooses how many data processes pay for so many batches, unless the user has."""
-        if self.settings.num_processes is None and self.batching is not None and not self.samples.is_plain:
+        if self.settings.num_processes is None and not self.samples.is_plain:
             begin = time.perf_counter()
-            self.samples.batch(next(self.batching.once()))
+            if self.batching is not None:
+                self.samples.batch(next(self.batching.once()))
+            else:
+                next(batches_of(self.samples, map(MakeGroups(self.samples), self._groups(0)), self.batch_size), None)
             self.makers.decide((time.perf_counter() - begin) * steps)
 
     def close(self) -> None:
@@ -230,13 +243,8 @@ class Batches:
             for name, array in arrays.items():
                 if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
                     first = next(i for i, row in enumerate(array) if not np.isfinite(row).all())
-                    which = f"sample {self._index(step, first)}" if self.batching else "a sample"
-                    return f"{kind} {name!r} of training {which}"
+                    return f"{kind} {name!r} of training sample {batch.indices[first]}"
         return None
-
-    def _index(self, step: int, place: int) -> int:
-        assert self.batching is not None
-        return int(self.batching.draw(step)[place, INDEX])
 
 
 def open_training(

@@ -49,7 +49,7 @@ class Resample(Params, abc.ABC):
         """The edges of the buckets, the outer ones infinite if `inf_bounds`."""
         low, high = self.bounds(values)
         if not low < high:
-            raise UsageError(f"--train.resample: {self.target!r} has no spread to resample (from {low:g} to {high:g})")
+            raise UsageError(f"resample: {self.target!r} has no spread to resample (from {low:g} to {high:g})")
         edges = np.linspace(low, high, self.n_buckets + 1)
         if self.inf_bounds:
             edges[0], edges[-1] = -math.inf, math.inf
@@ -64,7 +64,7 @@ class Resample(Params, abc.ABC):
         bucket[values == edges[-1]] = self.n_buckets - 1
         inside = (bucket >= 0) & (bucket < self.n_buckets)
         if not inside.any():
-            raise UsageError(f"--train.resample: no value of {self.target!r} lies between the bounds")
+            raise UsageError(f"resample: no value of {self.target!r} lies between the bounds")
         counts = np.bincount(bucket[inside], minlength=self.n_buckets)
         if empty := int((counts == 0).sum()):
             logger.warning("resample: %d of %d buckets of %r are empty", empty, self.n_buckets, self.target)

@@ -130,17 +130,17 @@ class Samples:
         bad: list[BadSample] = []
         rows: list[Row] = []
         samples = []
-        missing = 0
+        dropped = 0
         for row in draw.tolist():
             made = self._made(tuple(row), bad)
             if made is None and self.mode is Mode.TRAIN:
                 row, made = self._substitute(draw, tuple(row), bad)
             if made is None:
-                missing += 1
+                dropped += not (bad and bad[-1].index == row[INDEX]) and not self._is_known_as_bad(row[INDEX])
             else:
                 rows.append(tuple(row))
                 samples.append(made)
-        return self.collated(samples, rows, bad, missing - len(bad) if self.mode is not Mode.TRAIN else 0)
+        return self.collated(samples, rows, bad, dropped)
 
     def collated(self, samples: Sequence[Sample], rows: Sequence[Row], bad: Sequence[BadSample], dropped: int) -> Batch:
         """Samples as a batch."""
@@ -156,7 +156,7 @@ class Samples:
             raise
         weights = None if self.loss_weights is None else self.loss_weights[[index for _, index, _ in rows]]
         self.seconds[-1] += time.perf_counter() - begin
-        return Batch(batch.inputs, batch.targets, weights, batch.meta, bad, dropped)
+        return Batch(batch.inputs, batch.targets, weights, batch.meta, [index for _, index, _ in rows], bad, dropped)
 
     def place(self, index: int) -> str:
         """Which sample an index means, for a person."""
@@ -184,6 +184,9 @@ class Samples:
                     if problem := spec.problem_with_values(arrays[name]):
                         raise UsageError(f"{type(self.data).__name__}.source({self.mode}): {name!r} {problem}")
 
+    def _is_known_as_bad(self, index: int) -> bool:
+        return self.cache is not None and index in self.cache.bad_indices
+
     def _made(self, row: Row, bad: list[BadSample]) -> Sample | None:
         data_pass, index, repeat = row
         if self.data.on_bad_sample == "raise":
@@ -209,6 +212,11 @@ class Samples:
             row = (data_pass, other, FIRST_SUBSTITUTE + (repeat << 8) + tried)
             if (sample := self._made(row, bad)) is not None:
                 return row, sample
+        if bad:
+            raise UsageError(
+                f"{MOST_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad; the "
+                f"last bad one is {bad[-1].place}: {bad[-1].reason}"
+            )
         raise UsageError(
             f"{MOST_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad, "
             f"the first of them sample {index}, the last in {self.stages[int(self.at[3])]}; does it return the sample?"
@@ -223,6 +231,7 @@ class Samples:
             {name: inputs[name].astype(spec.dtype, copy=False) for name, spec in self.inputs.items()},
             {name: targets[name].astype(spec.dtype, copy=False) for name, spec in self.targets.items()},
             None if self.loss_weights is None else self.loss_weights[indices],
+            indices=indices.tolist(),
         )
         self.seconds[-1] += time.perf_counter() - begin
         return batch

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from tfaip_like.data.resample import Floats, class_weights, equal_classes, norma
 from tfaip_like.data.samples import Samples
 from tfaip_like.data.settings import DataSettings
 from tfaip_like.data.sources.arrays import ArraySource
-from tfaip_like.data.workers.many import map_in_parts
+from tfaip_like.data.workers.many import in_parts
 from tfaip_like.errors import UsageError
+from tfaip_like.sample import Sample
 
 logger = logging.getLogger(__name__)
 
@@ -44,15 +46,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class _Known:
-    """What was asked of one sample."""
+    """What was found out about some samples."""
 
-    removed_by: int = -1
-    """Number of the filter that removes it."""
-    class_: Hashable = None
-    value: float = 0.0
-    length: int = 0
-    bad: BadSample | None = None
-    """Why nothing is known of it."""
+    removed_by: npt.NDArray[np.int64]
+    """Number of the filter that removes each, -1 for none; the number of filters where nothing could be found out."""
+    classes: Sequence[Hashable]
+    values: Floats
+    lengths: Indices
+    bad: Sequence[BadSample] = ()
 
 
 class Survey:
@@ -64,101 +65,127 @@ class Survey:
         self.at = samples.at
         self.seconds = samples.seconds
 
-    def __call__(self, indices: Indices) -> list[_Known]:
+    def __call__(self, indices: Indices) -> _Known:
         self.samples.at, self.samples.seconds = self.at, self.seconds
-        return [self._known(index) for index in indices.tolist()]
+        count = len(indices)
+        known = _Known(np.full(count, -1), [None] * count, np.zeros(count), np.zeros(count, np.int64))
+        bad = []
+        for place, index in enumerate(indices.tolist()):
+            self.at[:] = (0, index, 0, 0, self.at[4] + 1)
+            try:
+                self._look(known, place, index)
+            except Exception as error:
+                where = self.samples.place(index)
+                if self.samples.data.on_bad_sample == "raise":
+                    name_sample(error, where)
+                    raise
+                known.removed_by[place] = len(self.settings.filter)
+                bad.append(BadSample(index, where, f"{type(error).__name__}: {error}"))
+        return replace(known, bad=bad)
 
     def what_is_made(self, at: Indices) -> str:
         """The sample that is looked at."""
         return self.samples.what_is_made(at)
 
-    def _known(self, index: int) -> _Known:
-        self.at[:] = (0, index, 0, 0, self.at[4] + 1)
+    def _look(self, known: _Known, place: int, index: int) -> None:
         data, settings = self.samples.data, self.settings
-        try:
-            sample = self.samples.raw(index)
-            for number, condition in enumerate(settings.filter):
-                if not condition.keep(sample):
-                    return _Known(removed_by=number)
-            class_ = data.class_of(sample) if settings.balance != "none" else None
-            resample = settings.resample
-            value = float(value_of(sample, resample.target, resample.component)) if resample else 0.0
-            return _Known(-1, class_, value, self._length(index, data) if settings.has_buckets else 0)
-        except Exception as error:
-            if data.on_bad_sample == "skip":
-                bad = BadSample(index, self.samples.place(index), f"{type(error).__name__}: {error}")
-                return _Known(removed_by=len(settings.filter), bad=bad)
-            name_sample(error, self.samples.place(index))
-            raise
+        sample = self.samples.raw(index)
+        for number, condition in enumerate(settings.filter):
+            if not condition.keep(sample):
+                known.removed_by[place] = number
+                return
+        if settings.balance != "none":
+            known.classes[place] = data.class_of(sample)  # type: ignore[index]
+        if settings.resample is not None:
+            known.values[place] = value_of(sample, settings.resample.target, settings.resample.component)
+        if settings.has_buckets:
+            known.lengths[place] = self._length(sample, index, data)
 
-    def _length(self, index: int, data: Data) -> int:
-        length = data.length(self.samples.raw(index))
+    def _length(self, sample: Sample, index: int, data: Data) -> int:
+        length = data.length(sample)
         if length is not None:
             return length
         made = self.samples.sample(index)
         return 0 if made is None else length_of_arrays(made, {"inputs": data.inputs, "targets": data.targets})
 
 
-def select(samples: Samples, settings: DataSettings, group: str) -> Selection:
+def select(samples: Samples, settings: DataSettings, group: str, check: Callable[[], None]) -> Selection:
     """Applies limit, filters, balance and resampling, in this order.
 
     Args:
         group: of the flags, `train`: for messages.
+        check: called now and then; raises to stop.
 
     Raises:
         UsageError: when nothing is left.
     """
     indices = np.arange(min(len(samples.source), settings.limit or sys.maxsize), dtype=np.int64)
-    weights = getattr(samples.source, "draw_weights", None)
+    weights: Floats | None = getattr(samples.source, "draw_weights", None)
+    if weights is not None and (settings.has_buckets or settings.resample is not None):
+        other = "length buckets" if settings.has_buckets else "resample"
+        raise UsageError(f"--{group}: sources that are drawn from by weight (list_ratios) contradict {other}")
     if not (settings.filter or settings.balance != "none" or settings.resample or settings.has_buckets):
-        return Selection(indices, None if weights is None else normalised(weights[indices]))
+        return Selection(indices, None if weights is None else _part(weights, indices, group))
     if isinstance(samples.source, ArraySource) and not settings.has_buckets:
-        removed, classes, values = _of_arrays(samples.source, samples.data, settings, indices)
-        lengths = np.zeros(len(indices), np.int64)
-        bad = []
+        known = _of_arrays(samples.source, samples.data, settings, indices)
     else:
-        known = map_in_parts(Survey(samples, settings), indices, settings, f"looking at --{group} samples")
-        removed = np.array([one.removed_by for one in known])
-        classes = np.array([0 if one.bad else one.class_ for one in known], dtype=object)
-        values = np.array([one.value for one in known])
-        lengths = np.array([one.length for one in known], np.int64)
-        bad = [one.bad for one in known if one.bad is not None]
-    kept = removed < 0
-    _report(settings, removed, group, samples)
-    classes, values, lengths, indices = classes[kept], values[kept], lengths[kept], indices[kept]
-    base = None if weights is None else normalised(weights[indices])
+        survey = Survey(samples, settings)
+        parts = [made for _, made in in_parts(survey, indices, settings, f"looking at --{group} samples", check)]
+        known = _Known(
+            np.concatenate([part.removed_by for part in parts]),
+            list(itertools.chain.from_iterable(part.classes for part in parts)),
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            list(itertools.chain.from_iterable(part.bad for part in parts)),
+        )
+    kept = np.flatnonzero(known.removed_by < 0)
+    _report(settings, known.removed_by, group, samples)
+    base = None if weights is None else _part(weights, indices[kept], group)
     loss_weights = None
-    if settings.balance == "loss":
-        by_class = class_weights(classes)
-        logger.info("class weights: %s", ", ".join(f"{name} {weight:.4g}" for name, weight in by_class.items()))
-        loss_weights = np.zeros(len(samples.source), np.float32)
-        loss_weights[indices] = [by_class[name] for name in classes.tolist()]
-    elif settings.balance == "sample":
-        base = equal_classes(classes, base)
-        logger.info("%d classes are drawn equally often", len(np.unique(classes)))
+    if settings.balance != "none":
+        names: dict[Hashable, int] = {}
+        numbers = np.array([names.setdefault(known.classes[place], len(names)) for place in kept.tolist()])
+        if settings.balance == "loss":
+            by_class = class_weights(numbers)
+            text = ", ".join(f"{name} {by_class[number]:.4g}" for name, number in names.items())
+            logger.info("class weights: %s", text)
+            loss_weights = np.zeros(len(samples.source), np.float32)
+            loss_weights[indices[kept]] = [by_class[number] for number in numbers.tolist()]
+        else:
+            base = equal_classes(numbers, base)
+            logger.info("%d classes are drawn equally often", len(names))
     if settings.resample is not None:
-        base = settings.resample.weights(values)
+        base = settings.resample.weights(known.values[kept])
         never = int((base == 0).sum())
         logger.info("drawn by %r%s", settings.resample, f"; {never} samples never" if never else "")
-    return Selection(indices, base, loss_weights, lengths if settings.has_buckets else None, bad)
+    lengths = known.lengths[kept] if settings.has_buckets else None
+    return Selection(indices[kept], base, loss_weights, lengths, known.bad)
 
 
-def _of_arrays(source: ArraySource, data: Data, settings: DataSettings, indices: Indices) -> tuple[Any, Any, Any]:
+def _part(weights: Floats, indices: Indices, group: str) -> Floats:
+    """The weights of some samples, as probabilities."""
+    part = weights[indices]
+    if not part.sum() > 0:
+        raise UsageError(f"--{group}: all samples that are left have the weight 0 (list_ratios); nothing can be drawn")
+    return normalised(part)
+
+
+def _of_arrays(source: ArraySource, data: Data, settings: DataSettings, indices: Indices) -> _Known:
     """What the survey finds out, for all rows of arrays at once."""
     removed = np.full(len(indices), -1)
     for number, condition in enumerate(settings.filter):
         left = np.flatnonzero(removed < 0)
         kept = np.asarray(condition.keep_rows(source[indices[left]]), dtype=bool)
         removed[left[~kept]] = number
-    if settings.balance == "none":
-        classes = np.zeros(len(indices))
-    elif type(data).class_of is Data.class_of:
-        classes = source.targets[data.class_target()][indices]
-    else:
-        classes = np.array([data.class_of(source[index]) for index in indices.tolist()])
+    classes: Sequence[Hashable] = ()
+    if settings.balance != "none":
+        if type(data).class_of is Data.class_of:
+            classes = source.targets[data.class_target()][indices].tolist()
+        else:
+            classes = [data.class_of(source[index]) for index in indices.tolist()]
     resample = settings.resample
     values = column_of(source, resample.target, resample.component)[indices] if resample else np.zeros(len(indices))
-    return removed, classes, values
+    return _Known(removed, classes, values, np.zeros(len(indices), np.int64))
 
 
 def _report(settings: DataSettings, removed: npt.NDArray[Any], group: str, samples: Samples) -> None:

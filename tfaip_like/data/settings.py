@@ -26,7 +26,7 @@ class DataSettings(Params):
     """Processes that make batches; 0 makes them in this one, for debuggers and services. By default as
     many as pay for their start. No number depends on it."""
 
-    prefetch: int = 8
+    prefetch: int = 16
     """Batches made ahead of the network, by all processes together."""
 
     timeout_seconds: float = 600.0
@@ -59,7 +59,7 @@ class DataSettings(Params):
     def check(self) -> None:
         self.require(self.batch_size >= 1, "batch_size", "there must be at least 1 sample in a batch")
         self.require(self.limit is None or self.limit >= 1, "limit", "must be at least 1; leave it out for all samples")
-        self.require(self.prefetch >= 1, "prefetch", "must be at least 1")
+        self.require(1 <= self.prefetch <= 256, "prefetch", "must be from 1 to 256")
         self.require(self.num_processes is None or self.num_processes >= 0, "num_processes", "must be 0 (none) or more")
         self.require(self.timeout_seconds >= 0, "timeout_seconds", "must be 0 (wait for ever) or more")
         self.require(self.buckets >= 0, "buckets", "must be 0 (none) or more")
@@ -96,11 +96,11 @@ class TrainData(DataSettings):
 
 
 class ValData(DataSettings):
-    """Batches for validation: every sample once."""
+    """Batches for validation: every sample once, unless they are drawn by weights."""
 
     batch_size: int = 64
     """Samples in a batch."""
 
 
 class LavData(ValData):
-    """Batches for load-and-validate: every sample once."""
+    """Batches for load-and-validate: every sample once, unless they are drawn by weights."""

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.data.batching import BadSample, Batch, name_sample
+from tfaip_like.data.batching import BadSample, Batch, check_sample, name_sample
 from tfaip_like.data.order import INDEX, Draw, Order
 from tfaip_like.data.processors import StreamProcessor
 from tfaip_like.data.samples import Row, Samples
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, article
 from tfaip_like.sample import Sample
 
 MOST_EMPTY = 1000
@@ -80,7 +80,8 @@ class MakeGroups:
 
     def _mapped(self, stream: Iterator[tuple[Row, Sample]], first: int, end: int) -> Iterator[tuple[Row, Sample]]:
         for row, sample in stream:
-            with_row = self._guarded(row, lambda: self.samples.processed(sample, row, first, end))  # noqa: B023
+            is_last = end == len(self.samples.processors)
+            with_row = self._guarded(row, lambda: self.samples.processed(sample, row, first, end), is_last)  # noqa: B023
             if with_row is not None:
                 yield with_row
 
@@ -89,15 +90,30 @@ class MakeGroups:
     ) -> Iterator[tuple[Row, Sample]]:
         self.at[3] = number + 1
         random = np.random.default_rng((self.samples.seed, *row, number))
-        made = processor.process_group((sample for _, sample in stream), random)
-        for repeat, sample in enumerate(made):
+        for repeat, sample in enumerate(self._of_group(processor, stream, random, row)):
             if not isinstance(sample, Sample):
                 raise UsageError(f"{type(processor).__name__}.process_group made a {type(sample).__name__}, no Sample")
-            yield (row[0], row[1], repeat), sample
+            yield (row[0], row[1], (row[2] << 32) + repeat), sample
 
-    def _guarded(self, row: Row, make: Any) -> tuple[Row, Sample] | None:
+    def _of_group(
+        self, processor: StreamProcessor, stream: Iterator[tuple[Row, Sample]], random: np.random.Generator, row: Row
+    ) -> Iterator[Sample]:
+        try:
+            yield from processor.process_group((sample for _, sample in stream), random)
+        except Exception as error:
+            place = f"the group of samples that begins with {self.samples.place(row[INDEX])}"
+            if self.samples.data.on_bad_sample == "raise":
+                name_sample(error, place)
+                raise
+            self._bad.append(BadSample(row[INDEX], place, f"{type(error).__name__}: {error}"))
+
+    def _guarded(self, row: Row, make: Any, is_last: bool = False) -> tuple[Row, Sample] | None:
         try:
             sample = make()
+            if sample is not None and not isinstance(sample, Sample):
+                raise UsageError(f"{self.samples.place(row[INDEX])} is {article(type(sample).__name__)}, not a Sample")
+            if is_last and sample is not None and self.samples.data.on_bad_sample == "skip":
+                check_sample(sample, self.samples.place(row[INDEX]), self.samples.inputs, self.samples.targets)
         except Exception as error:
             place = self.samples.place(row[INDEX])
             if self.samples.data.on_bad_sample == "raise":

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from tfaip_like.data.batching import Batch
-from tfaip_like.data.pipeline import Batches, open_training, open_validation
-from tfaip_like.errors import UsageError, counted
+from tfaip_like.data.pipeline import Batches
+from tfaip_like.errors import Interrupted, counted
+from tfaip_like.inspection.opening import opened
+from tfaip_like.interrupt import InterruptFlag
 from tfaip_like.params import Params
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
@@ -80,45 +83,28 @@ class Measured:
         return sum(self.stages.values()) + self.handing_over
 
 
-def measure(scenario: Scenario, settings: Benchmark, check: Callable[[], bool]) -> tuple[Batches, Measured]:
-    """Reads batches as fast as they come.
-
-    Args:
-        check: whether to stop (Ctrl-C).
-    """
-    batches = _opened(scenario, settings.mode)
-    try:
-        return batches, _measured(batches, settings, check)
-    finally:
-        batches.close()
+def measure(scenario: Scenario, settings: Benchmark, interrupt: InterruptFlag) -> str:
+    """Reads batches as fast as they come, until the time is over or Ctrl-C; the result as text."""
+    with opened(scenario, settings.mode, "--benchmark.mode", interrupt.check) as batches:
+        epochs = scenario.trainer.epochs
+        batches.decide_processes(epochs * (batches.steps_per_epoch or batches.steps or 0))
+        measured = _measured(batches, settings, interrupt)
+        return report(scenario, batches, measured, settings.mode)
 
 
-def _opened(scenario: Scenario, mode: str) -> Batches:
-    seed = scenario.trainer.random_seed or 0
-    if mode == "train":
-        samples = scenario.trainer.samples_per_epoch
-        batches = open_training(scenario.data, scenario.source(Mode.TRAIN), scenario.train, samples, seed)
-        batches.decide_processes(batches.steps_per_epoch * scenario.trainer.epochs)
-        return batches
-    opened = open_validation(scenario.data, scenario.source(Mode.EVALUATE), scenario.val, seed)
-    if opened is None:
-        raise UsageError(f"--benchmark.mode val: {type(scenario.data).__name__} has no samples for validation")
-    opened.decide_processes((opened.steps or 0) * scenario.trainer.epochs)
-    return opened
-
-
-def _measured(batches: Batches, settings: Benchmark, check: Callable[[], bool]) -> Measured:
+def _measured(batches: Batches, settings: Benchmark, interrupt: InterruptFlag) -> Measured:
     begin = time.perf_counter()
     stream = _endless(batches)
     next(stream)
     started = time.perf_counter()
-    while time.perf_counter() - started < settings.warmup_seconds and not check():
+    while time.perf_counter() - started < settings.warmup_seconds and interrupt.number is None:
         next(stream)
     window = _Window(batches)
     logger.info("measuring now; Ctrl-C ends it with the result")
-    while not check() and not window.is_over(settings):
-        window.add(next(stream))
-        window.tell_now_and_then()
+    with contextlib.suppress(Interrupted):  # raised while waiting for a data process
+        while interrupt.number is None and not window.is_over(settings):
+            window.add(next(stream))
+            window.tell_now_and_then()
     return window.measured(started - begin)
 
 

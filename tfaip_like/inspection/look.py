@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.data.order import INDEX
-from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.data.pipeline import Batches
 from tfaip_like.data.processors import StreamProcessor
 from tfaip_like.data.samples import Row, Samples
 from tfaip_like.data.streams import MakeGroups, groups_of_pass
 from tfaip_like.errors import UsageError
+from tfaip_like.inspection.opening import opened
 from tfaip_like.params import Params
-from tfaip_like.sample import Mode, Sample
+from tfaip_like.sample import Sample
 from tfaip_like.scenario import Scenario
 
 SMALLEST, LARGEST = 6, 2000
@@ -49,9 +50,10 @@ def look(scenario: Scenario, settings: Look) -> str:
     Returns:
         The description.
     """
-    batches = _opened(scenario, settings.mode)
+    with opened(scenario, settings.mode, "--look.mode") as batches:
+        stages = _stages(batches, settings.count)
     lines = []
-    for number, (title, samples) in enumerate(_stages(batches, settings.count)):
+    for number, (title, samples) in enumerate(stages):
         lines.append(title)
         there = [sample for sample in samples if sample is not None]
         if len(there) < len(samples):
@@ -66,17 +68,6 @@ def look(scenario: Scenario, settings: Look) -> str:
                     write_grid(arrays, file)
                     lines.append(f"    {file}")
     return "\n".join(lines)
-
-
-def _opened(scenario: Scenario, mode: str) -> Batches:
-    seed = scenario.trainer.random_seed or 0
-    if mode == "train":
-        samples = scenario.trainer.samples_per_epoch or scenario.train.batch_size
-        return open_training(scenario.data, scenario.source(Mode.TRAIN), scenario.train, samples, seed)
-    opened = open_validation(scenario.data, scenario.source(Mode.EVALUATE), scenario.val, seed)
-    if opened is None:
-        raise UsageError(f"--look.mode val: {type(scenario.data).__name__} has no samples for validation")
-    return opened
 
 
 def _stages(batches: Batches, count: int) -> list[Stage]:
@@ -115,6 +106,8 @@ def described(arrays: list[npt.NDArray[Any]]) -> str:
         return f"{text}, values {' '.join(f'{value:.6g}' for value in flat[:16].tolist())}"
     bad = int((~np.isfinite(flat.astype(np.float64))).sum())
     finite = flat.astype(np.float64)[np.isfinite(flat.astype(np.float64))]
+    if not finite.size:
+        return f"{text}, nothing but NaN or infinity"
     numbers = f"from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}, std {finite.std():.4g}"
     return f"{text}, {numbers}" + (f", {bad} NaN or infinite" if bad else "")
 

@@ -89,4 +89,6 @@ class EveryEpoch(keras.callbacks.Callback):
 def logged_values(logs: Mapping[str, Any]) -> dict[str, float]:
     """The values of `fit` or `evaluate` that are meant for people, the loss first."""
     values = {name: float(value) for name, value in logs.items() if name != "first_non_finite"}
+    if "loss" not in values:
+        raise UsageError("no sample is left to validate on: all of them were dropped or bad")
     return {"loss": values.pop("loss"), **values}

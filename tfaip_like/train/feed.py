@@ -31,8 +31,6 @@ class Feed:
         make: opens the batches of an epoch, stacked if `batches.is_stacked`.
         steps: how many there will be; None if nobody knows.
 
-    Attributes:
-        data: what Keras takes.
     """
 
     def __init__(self, batches: Batches, make: Make, steps: int | None, bad_samples: BadSamples):
@@ -43,17 +41,24 @@ class Feed:
         self._seen = 0.0
         # When `fit` is called again (without XLA), the thread of the call before may still be making a batch.
         self._one_at_a_time = threading.Lock()
+        self._data: Any = None
+        self._is_stacked = batches.is_stacked
         if keras.backend.backend() == "tensorflow":
-            self.data = self._dataset(batches, steps)
+            self._data = self._dataset(batches, steps)
         elif steps is not None:
             self._waited = Waited()
-            self.data = _Numbered(self._one_by_one(batches.is_stacked), steps, self._waited)
-        else:
-            self.data = self._one_by_one(batches.is_stacked)()
+            self._data = _Numbered(self._one_by_one, steps, self._waited)
+
+    @property
+    def data(self) -> Any:
+        """What Keras takes."""
+        # A generator is read once; Keras wants tuples from it.
+        return self._data if self._data is not None else ((batch,) for batch in self._one_by_one())
 
     def release(self) -> None:
         """Lets go of the samples: tf.data keeps the generators it was given for as long as the process lives."""
         self._make = None
+        self._errors.clear()  # their tracebacks hold on to everything
 
     def seconds_waited(self) -> float:
         """How long the network has waited for batches since this was last asked."""
@@ -88,12 +93,9 @@ class Feed:
             self._errors.append(error)
             raise
 
-    def _one_by_one(self, is_stacked: bool) -> Callable[[], Iterator[dict[str, Any]]]:
-        def fed() -> Iterator[dict[str, Any]]:
-            for batch in self._batches():
-                yield from map(as_fed, batch.parts() if is_stacked else [batch])
-
-        return fed
+    def _one_by_one(self) -> Iterator[dict[str, Any]]:
+        for batch in self._batches():
+            yield from map(as_fed, batch.parts() if self._is_stacked else [batch])
 
     def _dataset(self, batches: Batches, steps: int | None) -> Any:
         import tensorflow as tf

@@ -23,7 +23,7 @@ from tfaip_like.network import build_networks
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import check_resources, relative_to
 from tfaip_like.params.store import write_params
-from tfaip_like.params.tree import changed_flags, check_tree
+from tfaip_like.params.tree import changed_flags
 from tfaip_like.predict.export import add_saved_models, write_export
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
@@ -56,11 +56,7 @@ def run_training(scenario: Scenario) -> TrainResult:
         resources = folder.resources if folder else Path(stack.enter_context(TemporaryDirectory()))
         resources.mkdir(exist_ok=True)
         interrupt = stack.enter_context(catch_interrupts())
-        source = scenario.source(Mode.TRAIN)
-        prepared = check_tree(scenario.prepared(source, resources))
-        if prepared.data is not scenario.data:
-            source = prepared.source(Mode.TRAIN)
-        scenario = prepared
+        scenario, source = scenario.with_training_source(resources)
         if folder is not None:
             write_params(relative_to(scenario, folder.path), folder.trainer_params)
             if not any(resources.iterdir()):
@@ -109,7 +105,7 @@ class _Training:
             model=self.model,
             validate=self._validation(seed, interrupt),
             lavs=self._lavs(seed, interrupt),
-            samples_per_epoch=self.batches.steps_per_epoch * self.batches.batch_size,
+            samples_per_epoch=self.batches.samples_per_epoch,
             check_interrupt=interrupt.check,
             rate=self.rate,
             training_feed=self.feed,

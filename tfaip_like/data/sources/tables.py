@@ -69,7 +69,7 @@ def _copied(files: Sequence[Path], columns: Columns, folder: Path) -> dict[str, 
             for name, which in columns.items():
                 array = np.ascontiguousarray(_column(table, which, file))
                 kind = kinds.setdefault(name, (array.dtype, array.shape[1:]))
-                if array.shape[1:] != kind[1] or not np.can_cast(array.dtype, kind[0], "same_kind"):
+                if array.shape[1:] != kind[1] or not np.can_cast(array.dtype, kind[0], "safe"):
                     raise UsageError(
                         f"{file}: {which!r} has rows of shape {array.shape[1:]} and {array.dtype}, "
                         f"but the files before have {kind[1]} and {kind[0]}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from tfaip_like.data.workers.pool import Workers
+from tfaip_like.data.workers.pool import CannotBeSentError, Workers
 from tfaip_like.data.workers.process import Work
 
 if TYPE_CHECKING:
@@ -24,33 +24,46 @@ MOST_PROCESSES = 4
 """More are used only when they are asked for."""
 PART = 256
 
+Indices = npt.NDArray[np.int64]
 
-def map_in_parts(work: Work, indices: npt.NDArray[np.int64], settings: DataSettings, title: str) -> list[Any]:
-    """The items that `work` makes for all indices, in their order: a list for each task of some indices."""
+
+def in_parts(
+    work: Work, indices: Indices, settings: DataSettings, title: str, check: Callable[[], None]
+) -> Iterator[tuple[Indices, Any]]:
+    """Parts of the indices and what `work` makes of each, in their order.
+
+    Args:
+        title: of the progress bar.
+        check: called between parts; raises to stop.
+    """
     parts = [indices[begin : begin + PART] for begin in range(0, len(indices), PART)]
     bar = tqdm(total=len(indices), desc=title, unit="sample", delay=1, leave=False, disable=not sys.stderr.isatty())
-    items: list[Any] = []
     with bar:
-        for made in _results(work, parts, settings):
-            items += made
-            bar.update(len(made))
-    return items
+        for part, made in zip(parts, _results(work, parts, settings, check), strict=True):
+            yield part, made
+            bar.update(len(part))
 
 
-def _results(work: Work, parts: list[npt.NDArray[np.int64]], settings: DataSettings) -> Iterator[list[Any]]:
+def _results(work: Work, parts: list[Indices], settings: DataSettings, check: Callable[[], None]) -> Iterator[Any]:
     if not parts:
         return
     begin = time.perf_counter()
     yield work(parts[0])
     seconds = (time.perf_counter() - begin) * (len(parts) - 1)
-    count = settings.num_processes
-    if count is None:
-        count = processes_that_pay(seconds)
-    if count == 0 or seconds < 1:
-        yield from (work(part) for part in parts[1:])
-        return
-    with Workers(work, count, 2 * count, settings.timeout_seconds) as workers:
-        yield from workers.run(parts[1:])
+    count = settings.num_processes if settings.num_processes is not None else processes_that_pay(seconds)
+    if count and seconds > 1:
+        try:
+            workers = Workers(work, count, 2 * count, settings.timeout_seconds, check)
+        except CannotBeSentError:
+            if settings.num_processes is not None:
+                raise
+        else:
+            with workers:
+                yield from workers.run(parts[1:])
+            return
+    for part in parts[1:]:
+        check()
+        yield work(part)
 
 
 def processes_that_pay(seconds: float) -> int:

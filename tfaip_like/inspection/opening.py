@@ -1,0 +1,42 @@
+"""Opening the data of a scenario without training it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tfaip_like.data.pipeline import Batches, no_check, open_training, open_validation
+from tfaip_like.errors import UsageError
+from tfaip_like.params.resources import check_resources
+from tfaip_like.sample import Mode
+from tfaip_like.scenario import Scenario
+
+
+@contextmanager
+def opened(scenario: Scenario, mode: str, flag: str, check: Callable[[], None] = no_check) -> Iterator[Batches]:
+    """The batches of a mode (train, val), for the length of the block.
+
+    Args:
+        flag: that asked for the mode: for messages.
+        check: called while waiting for data processes; raises to stop.
+    """
+    check_resources(scenario)
+    with TemporaryDirectory() as folder:
+        prepared, source = scenario.with_training_source(Path(folder))
+        seed = prepared.trainer.random_seed or 0
+        if mode == "train":
+            samples = prepared.trainer.samples_per_epoch or prepared.train.batch_size * 64
+            samples = max(samples, prepared.train.batch_size)
+            batches = open_training(prepared.data, source, prepared.train, samples, seed, check)
+        else:
+            source = prepared.source(Mode.EVALUATE)
+            validation = open_validation(prepared.data, source, prepared.val, seed, check)
+            if validation is None:
+                raise UsageError(f"{flag} val: {type(prepared.data).__name__} has no samples for validation")
+            batches = validation
+        try:
+            yield batches
+        finally:
+            batches.close()
