@@ -8,6 +8,7 @@ Where samples can only be read one after another (see `streams`), it reads from 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
@@ -27,6 +28,8 @@ from tfaip_like.data.streams import MakeGroups, batches_of, endless, groups_of_p
 from tfaip_like.data.workers.process import Work
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Mode
+
+logger = logging.getLogger(__name__)
 
 PLAIN_STEPS = 64
 """Batches that are cut out of arrays at once."""
@@ -75,6 +78,8 @@ class Batches:
             self._select(seed)
         else:
             self._refuse("has no length and index, it can only be read from its beginning on", all_of_it=True)
+            if settings.shuffle:
+                logger.info("--%s.shuffle has no effect: the source has no index, its order is kept", group)
         if samples_per_epoch is not None and samples_per_epoch < self.batch_size:
             raise UsageError(
                 f"--trainer.samples_per_epoch {samples_per_epoch}: less than one batch (--train.batch_size "

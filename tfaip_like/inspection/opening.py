@@ -27,8 +27,9 @@ def opened(scenario: Scenario, mode: str, flag: str, check: Callable[[], None] =
         prepared, source = scenario.with_training_source(Path(folder))
         seed = prepared.trainer.random_seed or 0
         if mode == "train":
-            samples = prepared.trainer.samples_per_epoch or prepared.train.batch_size * 64
-            samples = max(samples, prepared.train.batch_size)
+            samples = prepared.trainer.samples_per_epoch
+            if samples is None and not hasattr(source, "__len__"):
+                samples = prepared.train.batch_size  # a stream has no epoch; any number will do
             batches = open_training(prepared.data, source, prepared.train, samples, seed, check)
         else:
             source = prepared.source(Mode.EVALUATE)

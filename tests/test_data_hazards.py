@@ -1,0 +1,278 @@
+"""What went wrong once in the data pipeline, or nearly did."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run
+from working import AtSample, Counted, Jitter, Pieces
+
+from tfaip_like import ArraySource, Data, Interrupted, Mode, Processor, Sample, UsageError
+from tfaip_like.data import Mixture, OneOf, StreamProcessor, TableSource, TrainData, Uniform, ValData, process_samples
+from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.data.samples import Samples
+from tfaip_like.data.streams import MakeGroups, groups_of_pass
+from tfaip_like.data.workers.pool import Workers
+
+
+def opened(data: Data, samples_per_epoch: int | None = None, **settings: Any) -> Batches:
+    train = TrainData(**{"batch_size": 8, "num_processes": 0, **settings})
+    return open_training(data, data.source(Mode.TRAIN), train, samples_per_epoch, 7)
+
+
+class Same(StreamProcessor):
+    """Passes samples on as they are."""
+
+    def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+        yield from samples
+
+
+class Marks(StreamProcessor):
+    """Gives each sample a random number."""
+
+    group = 5
+
+    def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+        for sample in samples:
+            if sample.meta["number"] == 13:
+                raise ValueError("not this group")
+            yield dataclasses.replace(sample, inputs={"x": np.full(3, random.random(), "float32")})
+
+
+class Sometimes(Processor):
+    """Is random for some samples."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        assert isinstance(random, np.random.Generator)
+        if sample.meta["number"] == 30:
+            random.random()
+        return sample
+
+
+class Classes(Counted):
+    """Classes that are pairs."""
+
+    def class_of(self, sample: Sample) -> Any:
+        return (sample.meta["number"] % 2, "pair")
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_nothing_is_left_open_when_data_processes_are_closed() -> None:
+    def once() -> None:
+        batches = opened(Counted(processors=[Jitter()]), num_processes=2)
+        next(batches.training(0, 10))
+        batches.close()
+
+    once()
+    gc.disable()
+    try:
+        before = descriptors()
+        once()
+        assert descriptors() <= before
+    finally:
+        gc.enable()
+
+
+def test_a_new_run_ends_the_one_before_even_in_another_thread() -> None:
+    samples = Samples(Counted(count=4000, processors=[Jitter()]), Counted(count=4000).source(Mode.TRAIN), Mode.TRAIN, 7)
+    groups = list(groups_of_pass(samples, None, 0, None))
+    expected = [made.rows for made in map(MakeGroups(samples), groups)]
+    with Workers(MakeGroups(samples), 2, 8, timeout_seconds=20) as workers:
+        taken: list[Any] = []
+        first = threading.Thread(target=lambda: taken.extend(workers.run(groups)))
+        first.start()
+        while not taken and first.is_alive():
+            time.sleep(0.01)
+        assert [made.rows for made in workers.run(groups)] == expected
+        first.join(10)
+        assert not first.is_alive()
+
+
+def test_results_that_were_mapped_from_a_file_are_copied(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.arange(3000.0).reshape(-1, 3))
+    source = TableSource([tmp_path / "a.npz"], {"x": "x"})
+    before = descriptors()
+    stream = process_samples(source, [Same()], num_processes=1)
+    made = [next(stream) for _ in range(900)]
+    assert descriptors() - before < 100
+    np.testing.assert_array_equal(made[899].inputs["x"], source[899].inputs["x"])
+    stream.close()  # type: ignore[attr-defined]
+
+
+def test_many_small_results_never_block_each_other() -> None:
+    samples = (Sample({name: np.zeros(1) for name in "abcd"}) for _ in range(9000))
+
+    class Long(Same):
+        group = 9000
+
+    assert sum(1 for _ in process_samples(samples, [Long()])) == 9000
+    samples = (Sample({name: np.zeros(1) for name in "abcd"}) for _ in range(9000))
+    assert sum(1 for _ in process_samples(samples, [LongSame()], num_processes=2)) == 9000
+
+
+class LongSame(Same):
+    """In one large group."""
+
+    group = 9000
+
+
+def test_an_idle_process_that_is_killed_blames_no_sample(caplog: pytest.LogCaptureFixture) -> None:
+    data = Counted(processors=[Jitter()])
+    batches = open_validation(data, data.source(Mode.EVALUATE), ValData(num_processes=1, batch_size=8), 7)
+    assert batches is not None
+    for _ in range(3):
+        assert sum(len(batch) for batch in batches.once()) == 50
+        assert batches.makers.workers is not None
+        os.kill(batches.makers.workers.pids[0], signal.SIGKILL)
+        time.sleep(0.3)
+    batches.close()
+    assert "while it had nothing to do" in caplog.text
+
+
+def test_ctrl_c_stops_looking_at_samples_and_caching() -> None:
+    def stop() -> None:
+        raise Interrupted(signal.SIGINT)
+
+    data = Counted(count=2000)
+    for settings in (TrainData(filter=[OneOf(name="y", values=["3"])]), TrainData(cache="memory")):
+        data = dataclasses.replace(data, processors=[AtSample(index=-1)])
+        with pytest.raises(Interrupted):
+            open_training(data, data.source(Mode.TRAIN), settings, None, 7, check=stop)
+
+
+def test_what_a_group_becomes_is_random_in_each_group() -> None:
+    data = Counted(count=10, processors=[Pieces(), Jitter()])
+    source = Mixture([data.source(Mode.TRAIN)[:1], data.source(Mode.TRAIN)[1:]], weights=[0.5, 0.5])
+    settings = TrainData(num_processes=0, batch_size=4, limit=None)
+    batches = open_training(data, source, settings, 40, 7)
+    groups = groups_of_pass(batches.samples, batches.order, 0, None)
+    rows = [row for made in map(MakeGroups(batches.samples), groups) for row in made.rows]
+    assert len(set(rows)) == len(rows)
+
+
+def test_a_bad_group_is_skipped_and_named() -> None:
+    data = Counted(processors=[Marks()])
+    with pytest.raises(ValueError, match="not this group") as raised:
+        list(opened(data, 40, shuffle=False).training(0, 5))
+    assert raised.value.__notes__ == ["This was the group of samples that begins with training sample 10 of Counted."]
+    skipping = opened(dataclasses.replace(data, on_bad_sample="skip"), 40, shuffle=False)
+    bad = [one.place for batch in skipping.training(0, 5) for one in batch.bad]
+    assert bad == ["the group of samples that begins with training sample 10 of Counted"]
+
+
+@pytest.mark.parametrize("what", ["raise", "drop"])
+def test_the_first_sample_does_not_decide_what_is_cached(what: str) -> None:
+    data = Counted(on_bad_sample="skip", processors=[AtSample(index=0, what=what), Jitter()])
+    batches = opened(data, cache="memory")
+    assert batches.samples.cache is not None
+    assert batches.samples.cache.stages == 1
+
+
+def test_a_processor_that_is_random_now_and_then_cannot_be_cached() -> None:
+    with pytest.raises(UsageError, match="Sometimes used its random generator for training sample 30 of Counted"):
+        opened(Counted(processors=[Sometimes()]), cache="memory")
+
+
+def test_classes_may_be_anything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    batches = opened(Classes(processors=[AtSample(index=-1)]), balance="loss")
+    assert "class weights: (0, 'pair') 1, (1, 'pair') 1" in caplog.text
+    weights = batches.batch(0).weights
+    assert weights is not None
+    np.testing.assert_array_equal(weights, 1)
+
+
+def test_an_unreadable_sample_does_not_spoil_the_balance() -> None:
+    class Broken(Counted):
+        def source(self, mode: Mode) -> Any:
+            return [*super().source(mode), "no sample"]
+
+    batches = opened(Broken(on_bad_sample="skip"), balance="sample")
+    assert [bad.index for bad in batches.bad] == [50]
+    assert len(batches) == 50
+
+
+def test_weights_that_leave_nothing_to_draw_are_told() -> None:
+    parts = [ArraySource({"x": np.zeros((9, 3))}, {"y": np.zeros(9, int)}) for _ in range(2)]
+    mixture = Mixture(parts, weights=[0, 1])
+    with pytest.raises(UsageError, match="have the weight 0"):
+        open_training(Counted(), mixture, TrainData(limit=5), None, 7)
+    with pytest.raises(UsageError, match="contradict resample"):
+        open_training(Counted(), mixture, TrainData(resample=Uniform(target="y")), None, 7)
+    with pytest.raises(UsageError, match="contradict length buckets"):
+        open_training(Counted(ragged=True), mixture, TrainData(buckets=2), None, 7)
+
+
+def test_files_whose_numbers_do_not_fit_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.array([1], np.int8))
+    np.savez(tmp_path / "b.npz", x=np.array([300]))
+    with pytest.raises(UsageError, match=r"b\.npz: 'x' has rows of shape \(\) and int64"):
+        TableSource([tmp_path / "a.npz", tmp_path / "b.npz"], {"x": "x"})
+
+
+SCENARIO = """
+from working import AtSample, Counted
+from small import Line
+from tfaip_like import *
+from tfaip_like.settings import Trainer
+
+class Two(Processor):
+    def process(self, sample, random):
+        return Sample({"x": sample.inputs["x"][:2]}, {"y": 0.0}, meta=sample.meta)
+
+class Points(Counted):
+    inputs = {"x": Spec((2,))}
+    targets = {"y": Spec(())}
+
+class Mine(Scenario):
+    data: Data = Points(processors=[AtSample(what="drop", index=3), Two()])
+    model: Model = Line()
+    trainer: Trainer = Trainer(epochs=2)
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("count", [0, 2])
+def test_validation_with_dropped_samples_works_on_each_backend(
+    backend: str, count: int, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(SCENARIO)
+    environment = {"PYTHONPATH": str(Path(__file__).parent)}
+    flags = ["--device.backend", backend, "--train.num_processes", count, "--val.num_processes", count]
+    done = run("train-scenario", "mine.py", *flags, cwd=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2/2" in done.stderr
+    assert "processors dropped samples 2 times in validation" in done.stderr
+    assert "Warning" not in done.stderr
+
+
+NEVER = """
+class Never(Processor):
+    modes = (Mode.EVALUATE,)
+    def process(self, sample, random):
+        return None
+
+class Two"""
+
+
+def test_nothing_left_to_validate_on_is_told(run: Run, tmp_path: Path) -> None:
+    text = SCENARIO.replace("class Two", NEVER).replace("Two()]", "Never(), Two()]")
+    (tmp_path / "mine.py").write_text(text)
+    environment = {"PYTHONPATH": str(Path(__file__).parent)}
+    done = run("train-scenario", "mine.py", cwd=tmp_path, environment=environment)
+    assert done.returncode == 2
+    assert "no sample is left to validate on: all of them were dropped or bad" in done.stderr
