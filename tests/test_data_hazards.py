@@ -130,6 +130,17 @@ class LongSame(Same):
     group = 9000
 
 
+def test_processors_on_their_own_give_the_same_with_any_number_of_processes() -> None:
+    samples = list(Counted().source(Mode.TRAIN))
+
+    def numbers(count: int) -> list[bytes]:
+        made = process_samples(iter(samples), [Jitter(), Pieces()], num_processes=count)
+        return [sample.inputs["x"].tobytes() for sample in made]
+
+    assert len(numbers(0)) == sum(number % 3 for number in range(50))
+    assert numbers(0) == numbers(1) == numbers(2)
+
+
 def test_an_idle_process_that_is_killed_blames_no_sample(caplog: pytest.LogCaptureFixture) -> None:
     data = Counted(processors=[Jitter()])
     batches = open_validation(data, data.source(Mode.EVALUATE), ValData(num_processes=1, batch_size=8), 7)

@@ -8,11 +8,12 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, overload
+from typing import ClassVar
 
 import numpy as np
 
 from tfaip_like.data import Data, LavData, Source, TrainData, ValData
+from tfaip_like.data.sources.by_index import ByIndex
 from tfaip_like.data.sources.files import Texts, find_names, lines_of
 from tfaip_like.data.sources.images import IMAGE_SUFFIXES
 from tfaip_like.data.sources.mixture import Mixture
@@ -70,7 +71,7 @@ class ListFileData(Data):
         return None
 
 
-class ListSource(Sequence[Sample]):
+class ListSource(ByIndex[Sample]):
     """The samples of one entry of `lists`."""
 
     def __init__(self, data: ListFileData, entry: str, flag: str):
@@ -107,15 +108,8 @@ class ListSource(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.files)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def at(self, index: int) -> Sample:
+        """The sample of a file."""
         return self.data.sample(Path(self.files[index]))
 
     def describe(self, index: int) -> str:

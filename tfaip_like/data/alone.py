@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 
 from tfaip_like.data.data import Data, Source
@@ -38,12 +39,12 @@ def process_samples(
     """
     made = Samples(GivenSamples(processors=list(processors)), samples, mode, random_seed)
     groups = groups_of_pass(made, None, 0, None)
-    work = MakeGroups(made)
     if not num_processes:
-        for group in map(work, groups):
+        for group in map(MakeGroups(made), groups):
             yield from group.samples
         return
-    made.source = ()  # what is sent to the processes is in the groups
-    with Workers(work, num_processes, 2 * num_processes) as workers:
+    sent = copy.copy(made)
+    sent.source = ()  # they come with the groups
+    with Workers(MakeGroups(sent), num_processes, 2 * num_processes) as workers:
         for group in workers.run(groups):
             yield from group.samples

@@ -5,13 +5,13 @@ from __future__ import annotations
 import glob
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.data.sources.by_index import ByIndex
 from tfaip_like.errors import UsageError
 
 
@@ -43,7 +43,7 @@ def find_names(patterns: Iterable[str], what: str) -> list[str]:
     return list(found)
 
 
-class Texts(Sequence[str]):
+class Texts(ByIndex[str]):
     """Many texts in little memory: one piece of bytes, and where each text ends in it."""
 
     def __init__(self, texts: Iterable[str]):
@@ -59,18 +59,8 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
+    def at(self, index: int) -> str:
+        """The text at an index."""
         return self._data[self._ends[index] : self._ends[index + 1]].tobytes().decode("utf-8", "surrogateescape")
 
 

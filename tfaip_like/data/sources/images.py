@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.data.sources.by_index import ByIndex
 from tfaip_like.data.sources.files import Texts
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Sample
@@ -35,7 +35,7 @@ def read_image(file: str | Path, color: Literal["L", "RGB"] = "L") -> npt.NDArra
         raise UsageError(f"{file}: cannot be read as an image: {error}") from error
 
 
-class ImageFolder(Sequence[Sample]):
+class ImageFolder(ByIndex[Sample]):
     """The images in a folder with a folder for each class: input `image`, target `label`, meta `file`.
 
     Classes are numbered in the order of their names; see `classes`.
@@ -65,15 +65,8 @@ class ImageFolder(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.files)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def at(self, index: int) -> Sample:
+        """The image at an index, read now."""
         image: Any = read_image(self.files[index], self.color)
         return Sample({"image": image}, {"label": self.labels[index]}, meta={"file": self.files[index]})
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 
 from tfaip_like.data.resample import Floats
+from tfaip_like.data.sources.by_index import ByIndex
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Sample
 
 
-class Mixture(Sequence[Sample]):
+class Mixture(ByIndex[Sample]):
     """Sources one after another; drawn from by weight, if weights are given.
 
     Args:
@@ -38,18 +38,9 @@ class Mixture(Sequence[Sample]):
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        number, place = self._place(index % len(self))
+    def at(self, index: int) -> Sample:
+        """The sample at an index of the whole."""
+        number, place = self._place(index)
         return self.sources[number][place]
 
     def describe(self, index: int) -> str:

@@ -60,6 +60,7 @@ class DataProcess:
         self.tasks: dict[int, tuple[int, Any]] = {}
         """Number of each task that is not done -> its slot and what it is."""
         self._seen: tuple[float, bytes] = (time.monotonic(), b"")
+        self._at_rest = self.at.tobytes()
         self._start()
 
     def _start(self) -> None:
@@ -89,6 +90,8 @@ class DataProcess:
 
     def begin(self, number: int, task: Any) -> None:
         """Hands it a task."""
+        if not self.tasks:
+            self._at_rest = self.at.tobytes()
         slot = self.free[-1]
         pack(task, self.slots[slot])
         self.free.pop()
@@ -121,9 +124,14 @@ class DataProcess:
             self._seen = (time.monotonic(), now)
         return time.monotonic() - self._seen[0]
 
+    def has_begun(self) -> bool:
+        """Whether it has worked on any of its tasks yet."""
+        return bool(self.tasks) and self.at.tobytes() != self._at_rest
+
     def start_again(self) -> None:
         """Starts it anew, with the tasks that it has."""
         self.connection.close()
+        self._at_rest = self.at.tobytes()
         self._start()
         for number, (slot, task) in self.tasks.items():
             pack(task, self.slots[slot])
@@ -142,6 +150,7 @@ class DataProcess:
         self.exit_code()
         self.connection.close()
         self.tasks.clear()
+        self.at = self.at.copy()
         for file in (self._at_file, *self.slots):
             file.close()
         self.slots = []

@@ -223,7 +223,7 @@ class Workers:
         self._restarts += 1
         place = "while it had nothing to do"
         is_known = False
-        if process.tasks:
+        if process.has_begun():
             place = f"while it worked on {self.work.what_is_made(process.at)}"
             key = tuple(process.at[:3].tolist())
             is_known = key in self._killers
