@@ -10,17 +10,18 @@ import pytest
 from tfaip_like.data import TrainData, ValData
 from tfaip_like.params.base import field_types
 from tfaip_like.scenario import Scenario
-from tfaip_like.settings import Device, Trainer
+from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
 
 PACKAGE = Path(__file__).parent.parent / "tfaip_like"
 READ = {
     node.attr
     for path in PACKAGE.rglob("*.py")
-    if path.name != "settings.py" or path.parent.name == "data"
+    if path.parent.name != "settings"
     for node in ast.walk(ast.parse(path.read_text()))
     if isinstance(node, ast.Attribute)
 }
-FIELDS = [(cls.__name__, name) for cls in (Scenario, Trainer, Device, TrainData, ValData) for name in field_types(cls)]
+GROUPS = (Scenario, Trainer, Device, EarlyStopping, WarmStart, TrainData, ValData)
+FIELDS = [(cls.__name__, name) for cls in GROUPS for name in field_types(cls)]
 
 
 @pytest.mark.parametrize(("owner", "name"), FIELDS)

@@ -279,7 +279,7 @@ MISTAKES = {
     ),
     "broken regular expression": Mistake(
         flags="--optimizer AdamW --optimizer.exclude_from_weight_decay (",
-        says="--optimizer.exclude_from_weight_decay (: '(' is no regular expression",
+        says="--optimizer.exclude_from_weight_decay (: '(' is no regular expression: missing ), unterminated subpattern at position 0",
     ),
     "decay where it has no effect": Mistake(
         flags="--optimizer Ftrl --optimizer.weight_decay 0.1",

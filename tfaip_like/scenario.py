@@ -15,9 +15,9 @@ from tfaip_like.params.base import default_of
 from tfaip_like.params.tree import check_tree
 from tfaip_like.sample import Mode
 from tfaip_like.schedules import Constant, Schedule
-from tfaip_like.settings import Device, Trainer
+from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
 
-FLAGS_OF_COMMANDS = ("help", "show", "params", "version", "completion", "benchmark", "look")
+FLAGS_OF_COMMANDS = ("help", "show", "params", "version", "completion", "benchmark", "look", "resume", "verify")
 """Flags that belong to the commands and so cannot be parameters of a scenario."""
 
 
@@ -54,6 +54,12 @@ class Scenario(Params):
 
     learning_rate: Schedule = Constant()
     """How large the steps are, over the course of the training."""
+
+    early_stopping: EarlyStopping = EarlyStopping()
+    """When the training ends before its last epoch, and which epoch is the best."""
+
+    warmstart: WarmStart = WarmStart()
+    """Weights to begin with, from an earlier training."""
 
     train: TrainData = TrainData()
     """Batches for training."""

@@ -58,7 +58,7 @@ class Optimizer(Params, abc.ABC):
         for name in SHARES & set(field_types(type(self))):
             self.require(0 <= getattr(self, name) < 1, name, "must be from 0 to below 1")
         for pattern in self.exclude_from_weight_decay:
-            self.require(_is_regex(pattern), "exclude_from_weight_decay", f"{pattern!r} is no regular expression")
+            self.require_regex("exclude_from_weight_decay", pattern)
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:
@@ -103,11 +103,3 @@ class Optimizer(Params, abc.ABC):
                 )
             excluded += matching
         return excluded
-
-
-def _is_regex(pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except re.error:
-        return False
-    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Self, TypeAlias, TypeVar, cast, get_type_hints
@@ -54,6 +55,13 @@ class ParamsBase:
         """Raises `FieldError(field, message)` unless `holds`."""
         if not holds:
             raise FieldError(field, message)
+
+    def require_regex(self, field: str, pattern: str) -> None:
+        """Raises `FieldError` unless `pattern` is a regular expression."""
+        try:
+            re.compile(pattern)
+        except re.error as problem:
+            raise FieldError(field, f"{pattern!r} is no regular expression: {problem}") from problem
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Json]:
         """The tree as JSON values; the class of the root is in the key `class`."""

@@ -1,0 +1,39 @@
+"""What computes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import field
+from typing import Any, Literal
+
+from tfaip_like.params import Params
+
+
+def _usual_backend() -> Any:
+    return os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
+class Device(Params):
+    """What computes."""
+
+    backend: Literal["tensorflow", "jax", "torch"] = field(default_factory=_usual_backend)
+    """The library under Keras; by default that of the environment variable KERAS_BACKEND, else
+    tensorflow. jax and torch must be installed: pip install 'tfaip_like[jax]'."""
+
+    gpus: list[int] | None = None
+    """Numbers of the GPUs to use, as CUDA_VISIBLE_DEVICES counts them; none of them: -1. By default the
+    first one that is there."""
+
+    dist_strategy: Literal["default", "mirror"] = "default"
+    """With several GPUs: mirror trains the same network on each, on a part of each batch. The default
+    does so where more than one GPU is asked for."""
+
+    soft_placement: bool = True
+    """Compute what a GPU cannot on the processor, instead of failing."""
+
+    def check(self) -> None:
+        gpus = self.gpus or []
+        self.require(len(set(gpus)) == len(gpus), "gpus", "names a GPU twice")
+        self.require(
+            gpus == [-1] or all(gpu >= 0 for gpu in gpus), "gpus", "GPUs are numbered from 0; -1 alone is none"
+        )

@@ -1,0 +1,40 @@
+"""Weights to begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tfaip_like.params import Params
+
+
+class WarmStart(Params):
+    """Weights to begin with, from an earlier training."""
+
+    model: Path | None = None
+    """A run's folder (its best model is taken), an export (runs/a/best) or a checkpoint
+    (runs/a/checkpoints/epoch_0003)."""
+
+    rename: list[str] = []
+    """FROM->TO for paths of weights that are called otherwise there: encoder/->body/encoder/. FROM is a
+    regular expression, TO may name its groups (\\1)."""
+
+    include: list[str] = []
+    """Regular expressions: of the weights of this network, load only those whose path matches one."""
+
+    exclude: list[str] = []
+    """Regular expressions: do not load weights of this network whose path matches one."""
+
+    allow_partial: bool = False
+    """Begin even where weights were not found there, or have another shape; these stay random."""
+
+    def check(self) -> None:
+        for name in ("include", "exclude"):
+            for pattern in getattr(self, name):
+                self.require_regex(name, pattern)
+        for rule in self.rename:
+            pattern, arrow, _ = rule.partition("->")
+            self.require(bool(arrow), "rename", f"{rule!r}: write FROM->TO")
+            self.require_regex("rename", pattern)
+        if self.model is None:
+            for name in ("rename", "include", "exclude", "allow_partial"):
+                self.require(not getattr(self, name), name, "there is no --warmstart.model to load")
