@@ -10,6 +10,8 @@ from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
 from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.lazy import choose_backend, start_backend
+from tfaip_like.scenario import Scenario
+from tfaip_like.settings import Resume
 from tfaip_like.train import train
 
 COMMAND = ScenarioCommand(
@@ -25,12 +27,17 @@ def train_scenario(argv: Sequence[str]) -> None:
         return
     scenario = COMMAND.scenario(argv)
     if scenario is not None:
-        choose_backend(scenario.device.backend)
-        # Noted, not raised: libraries swallow a KeyboardInterrupt that hits them while they are imported.
-        with catch_interrupts() as interrupt, native_notes_hidden():
-            start_backend()
-        interrupt.check()
-        train(scenario)
+        train_from_command_line(scenario)
+
+
+def train_from_command_line(scenario: Scenario, resume: Resume | None = None) -> None:
+    """Starts the backend without its noise, and trains."""
+    choose_backend(scenario.device.backend)
+    # Noted, not raised: libraries swallow a KeyboardInterrupt that hits them while they are imported.
+    with catch_interrupts() as interrupt, native_notes_hidden():
+        start_backend()
+    interrupt.check()
+    train(scenario, resume)
 
 
 def main() -> None:

@@ -10,11 +10,15 @@ from tfaip_like.params.tree import check_tree
 
 if TYPE_CHECKING:
     from tfaip_like.scenario import Scenario
+    from tfaip_like.settings import Resume
     from tfaip_like.train.result import TrainResult
 
 
-def train(scenario: Scenario) -> TrainResult:
+def train(scenario: Scenario, resume: Resume | None = None) -> TrainResult:
     """Trains a scenario and leaves everything about it in its output folder.
+
+    Args:
+        resume: go on with the run in that folder; a new one is begun without it.
 
     Raises:
         UsageError: for parameters, data or a model that do not fit together.
@@ -27,7 +31,7 @@ def train(scenario: Scenario) -> TrainResult:
     from tfaip_like.train.training import run_training
 
     with console_unless_configured():
-        return run_training(checked)
+        return run_training(checked, resume)
 
 
 __all__ = ["train"]
