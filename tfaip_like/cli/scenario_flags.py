@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -46,6 +46,8 @@ class ScenarioCommand:
     """Flags of the command itself, beside those of the scenario."""
     settings: type[Params] | None = None
     """What they set."""
+    switches: Mapping[str, str] = field(default_factory=dict)
+    """Flags of its own without a value, with the line that help shows for each."""
     goes_on: bool = False
     """Whether it is given the output folder of a run instead of a scenario."""
 
@@ -74,8 +76,8 @@ class ScenarioCommand:
             UsageError: for every mistake in the command line, in a file or in the scenario's module.
         """
         words, flags = split_words(argv)
-        own = {flag.name: flag for flag in flags if flag.name in OWN_FLAGS}
-        for name in ("version", "show"):
+        own = {flag.name: flag for flag in flags if flag.name in (*OWN_FLAGS, *self.switches)}
+        for name in ("version", "show", *self.switches):
             if name in own and own[name].words:
                 raise UsageError(f"--{name} takes no value, got {' '.join(own[name].words)}")
         if "version" in own:
@@ -93,7 +95,7 @@ class ScenarioCommand:
         _choose_backend_early(flags, files)
         with native_notes_hidden():
             cls = self._scenario_class(words, files, wants_help="help" in own)
-        resolved = _resolve(self._with_own(cls), files, flags)
+        resolved = _resolve(self._with_own(cls), files, flags, [*OWN_FLAGS, *self.switches])
         if self.goes_on and files:
             resolved = _in_folder(resolved, next(iter(files)))
         if "help" in own:
@@ -113,10 +115,12 @@ class ScenarioCommand:
                 cls = self._scenario_class([], _parameters_of_run(words[0]), wants_help=False)
             else:
                 cls = find_scenario(words[0]) if is_named else Scenario
-            tree = _resolve(self._with_own(cls), {}, _well_formed(words[1:-1])).tree
+            tree = _resolve(self._with_own(cls), {}, _well_formed(words[1:-1]), [*OWN_FLAGS, *self.switches]).tree
         except UsageError:
             return []
-        own = [f"--{name}" for name in OWN_FLAGS if f"--{name}".startswith(words[-1])] if words else []
+        own = (
+            [f"--{name}" for name in (*OWN_FLAGS, *self.switches) if f"--{name}".startswith(words[-1])] if words else []
+        )
         return [*own, *completions(tree, list(words))]
 
     def _scenario_class(
@@ -151,7 +155,7 @@ class ScenarioCommand:
             return search_text(tree, flag.words[0])
         cls = type(tree)
         what = f"{cls.__name__}: {summary(cls)}" if named else "With a scenario named, the flags of its parts too."
-        own = "\n".join(f"  {text}" for text in OWN_FLAGS.values())
+        own = "\n".join(f"  {text}" for text in [*OWN_FLAGS.values(), *self.switches.values()])
         placeholder = "OUTPUT_DIR" if self.goes_on else "SCENARIO"
         return (
             f"{self.program} {named or placeholder} [--FLAG VALUE ...]\n\n{self.purpose}\n{what}\n\n{own}\n\n"
@@ -195,7 +199,9 @@ def _choose_backend_early(flags: Sequence[Flag], files: Mapping[str, dict[str, J
         choose_backend(str(name))
 
 
-def _resolve(cls: type[Scenario], files: Mapping[str, dict[str, Json]], flags: Sequence[Flag]) -> Resolved:
+def _resolve(
+    cls: type[Scenario], files: Mapping[str, dict[str, Json]], flags: Sequence[Flag], reserved: Sequence[str]
+) -> Resolved:
     """Defaults, then the files in their order, then the flags."""
     resolved = Resolved(with_defaults(cls))
     for file, values in files.items():
@@ -203,7 +209,7 @@ def _resolve(cls: type[Scenario], files: Mapping[str, dict[str, Json]], flags: S
             raise UsageError(f"{file}: is for the scenario {values[CLASS_KEY]}, not for {class_tag(cls)}")
         resolved = apply(resolved, file_settings(values, file))
         resolved = Resolved(anchored(resolved.tree, Path(file).parent), resolved.origins)
-    return apply(resolved, flag_settings(flags, reserved=OWN_FLAGS))
+    return apply(resolved, flag_settings(flags, reserved=reserved))
 
 
 def _well_formed(words: Sequence[str]) -> list[Flag]:

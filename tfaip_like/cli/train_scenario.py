@@ -14,8 +14,10 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.train import train
 
+VERIFY = "--verify"
 COMMAND = ScenarioCommand(
     program="train-scenario",
+    switches={"verify": "--verify           train a few steps with and without an interruption and compare the bits"},
     purpose="Trains a scenario: a module (scenarios.tutorial), a class (pkg.module:Class) or a file (my_scenario.py).",
 )
 
@@ -26,18 +28,30 @@ def train_scenario(argv: Sequence[str]) -> None:
         print("\n".join(COMMAND.complete(argv[1:])))
         return
     scenario = COMMAND.scenario(argv)
-    if scenario is not None:
+    if scenario is None:
+        return
+    if VERIFY in argv:
+        _start(scenario)
+        # Only now: it imports Keras, whose backend the scenario has chosen.
+        from tfaip_like.train.verify import verify
+
+        print(verify(scenario))
+    else:
         train_from_command_line(scenario)
 
 
 def train_from_command_line(scenario: Scenario, resume: Resume | None = None) -> None:
     """Starts the backend without its noise, and trains."""
+    _start(scenario)
+    train(scenario, resume)
+
+
+def _start(scenario: Scenario) -> None:
     choose_backend(scenario.device.backend)
     # Noted, not raised: libraries swallow a KeyboardInterrupt that hits them while they are imported.
     with catch_interrupts() as interrupt, native_notes_hidden():
         start_backend()
     interrupt.check()
-    train(scenario, resume)
 
 
 def main() -> None:

@@ -75,6 +75,10 @@ def _resumed(folder: OutputDir, scenario: Scenario, resume: Resume) -> Resumed |
 
 def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
     """Trains what is left to train; leaves the last model and the outcome."""
+    if resumed is not None and (done := resumed.checkpoint.position.epoch) >= parts.trainer.epochs:
+        if done > parts.trainer.epochs:
+            raise UsageError(f"--trainer.epochs {parts.trainer.epochs}: {done} epochs are done already")
+        logger.info("all %s are done already; --trainer.epochs trains more", counted(done, "epoch"))
     _log_plan(parts)
     try:
         Loop(parts, resumed).run()
