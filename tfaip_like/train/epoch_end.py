@@ -25,9 +25,10 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
 from tfaip_like.train.callbacks import EveryStep, logged_values
 from tfaip_like.train.checkpoints import save_checkpoint
+from tfaip_like.train.early_stopping import EarlyStop
 from tfaip_like.train.feed import Feed
 from tfaip_like.train.history import History
-from tfaip_like.train.monitor import Best
+from tfaip_like.train.monitor import choose_best
 from tfaip_like.train.plateau import Plateau
 from tfaip_like.train.training_model import TrainingModel
 
@@ -109,29 +110,34 @@ class EpochEnd:
         self.rate = rate
         self.training_feed = training_feed
         self.history = History(folder, list(lavs))
-        monitor, mode = type(scenario.model).best
         measured = ["loss", *model.loss_trackers, *model.metric_trackers]
-        if validate is None and monitor.startswith("val_") and monitor.removeprefix("val_") not in measured:
-            logger.info("without validation the best epoch is the one with the smallest loss")
-            monitor, mode = "loss", "min"
-        self.best = Best(monitor, mode)
+        has_validation = validate is not None
+        self.best = choose_best(scenario.early_stopping, type(scenario.model).best, measured, has_validation)
         self.best.check_is_logged(
             measured,
-            has_validation=validate is not None,
+            has_validation=has_validation,
             has_evaluator=scenario.evaluator is not None,
             lavs=list(lavs),
         )
+        self.early_stop = EarlyStop(scenario.early_stopping, self.best.name(has_validation), self.best.mode)
+        self.stop_reason: str | None = None
+        """Why the training ends after the epoch that was last, before its time."""
         schedule = scenario.learning_rate
-        self.plateau = Plateau(schedule, mode, model.optimizer) if isinstance(schedule, ReduceOnPlateau) else None
+        self.plateau = (
+            Plateau(schedule, self.best.mode, model.optimizer) if isinstance(schedule, ReduceOnPlateau) else None
+        )
 
     def __call__(self, epoch: int, values: dict[str, float], seconds: float) -> None:
         row: dict[str, float] = {"epoch": epoch, **values}
         input_bound = min(1.0, self.training_feed.seconds_waited() / seconds)
         if self.validate is not None and self._is_validated(epoch):
             row |= self.validate()
-        if self._has_lav(epoch):
-            for lav in self.lavs.values():
-                row |= lav()
+        has_lav = self._has_lav(epoch)
+        if has_lav:
+            row |= self._lav()
+        self._decide_to_stop(epoch, row)
+        if self.stop_reason and not has_lav:  # it is the last epoch
+            row |= self._lav()
         row["lr"] = self._rate_of_the_last_step()
         row["seconds"] = round(seconds, 3)
         row["samples_per_second"] = round(self.samples_per_epoch / seconds, 1)
@@ -141,6 +147,9 @@ class EpochEnd:
         improved = self._note_best(epoch, row)
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
         self._lower_rate_on_a_plateau(epoch, row)
+        if self.stop_reason:
+            logger.info("stopped early: %s", self.stop_reason)
+            self.model.stop_training = True
         if self.folder is not None:
             with full_disk_told(self._where()):
                 self._save(self.folder, epoch, row, improved)
@@ -165,15 +174,29 @@ class EpochEnd:
         every = self.scenario.trainer.lav_every_n
         return every > 0 and (epoch == 1 or epoch % every == 0 or epoch == self.scenario.trainer.epochs)
 
+    def _lav(self) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for lav in self.lavs.values():
+            values |= lav()
+        return values
+
+    def _decide_to_stop(self, epoch: int, row: Mapping[str, float]) -> None:
+        reason = self.early_stop.after(epoch, self._monitored(row))
+        # After the last epoch it ends in any case.
+        self.stop_reason = reason if epoch < self.scenario.trainer.epochs else None
+
+    def _monitored(self, row: Mapping[str, float]) -> float | None:
+        return self.best.value_in(row, has_validation=self.validate is not None)
+
     def _note_best(self, epoch: int, row: Mapping[str, float]) -> bool:
-        value = self.best.value_in(row, has_validation=self.validate is not None)
+        value = self._monitored(row)
         if value is None:
             return False
         before, self.best = self.best, self.best.after(epoch, value)
         return self.best is not before
 
     def _lower_rate_on_a_plateau(self, epoch: int, row: Mapping[str, float]) -> None:
-        value = self.best.value_in(row, has_validation=self.validate is not None)
+        value = self._monitored(row)
         if self.plateau is not None and value is not None and epoch < self.scenario.trainer.epochs:
             self.plateau.after(value)
 
@@ -196,7 +219,8 @@ class EpochEnd:
         state: dict[str, Any] = {
             "steps": int(self.model.optimizer.iterations),
             "history": self.history.rows,
-            "best": {"value": self.best.value, "epoch": self.best.epoch},
+            "best": self.best.state(),
+            "early_stop": self.early_stop.state(),
         }
         if self.plateau is not None:
             state["plateau"] = self.plateau.state()

@@ -190,6 +190,7 @@ class _Training:
             best_epoch=self.epoch_end.best.epoch,
             best_value=self.epoch_end.best.value,
             network=self.networks.prediction,
+            stopped_early=self.epoch_end.stop_reason,
         )
 
     def _fit(self) -> None:
@@ -240,6 +241,7 @@ class _Training:
         summary = {
             "best": {"epoch": result.best_epoch, "monitor": monitor, "value": result.best_value},
             "last": result.history[-1],
+            "stopped_early": result.stopped_early,
             "parameters": changed_flags(self.scenario),
         }
         write_text(self.folder.summary, json.dumps(summary, indent=2) + "\n")
