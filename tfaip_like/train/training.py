@@ -16,6 +16,7 @@ import keras
 
 from tfaip_like.data import DataSettings, Source
 from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
 from tfaip_like.files import full_disk_told, write_text
 from tfaip_like.interrupt import InterruptFlag, catch_interrupts
@@ -41,8 +42,10 @@ from tfaip_like.train.training_model import TrainingModel
 logger = logging.getLogger(__name__)
 
 
-def run_training(scenario: Scenario) -> TrainResult:
+def run_training(scenario: Scenario, devices: Devices) -> TrainResult:
     """Trains a checked scenario; its output folder is new. See `tfaip_like.train`."""
+    if len(devices.gpus) > 1:
+        raise UsageError(f"--device.gpus {' '.join(map(str, devices.gpus))}: a training uses one GPU; name one of them")
     scenario = _with_seed(scenario)
     check_resources(scenario)
     folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
@@ -53,6 +56,7 @@ def run_training(scenario: Scenario) -> TrainResult:
             stack.enter_context(_recorded(folder, scenario))
         else:
             logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
+        devices.tell()
         resources = folder.resources if folder else Path(stack.enter_context(TemporaryDirectory()))
         resources.mkdir(exist_ok=True)
         interrupt = stack.enter_context(catch_interrupts())
