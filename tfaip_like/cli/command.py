@@ -93,7 +93,7 @@ def native_notes_hidden() -> Iterator[None]:
     """Hides the notes that C++ libraries write to standard error when they are loaded.
 
     TensorFlow writes some about the machine that no setting turns off. All other lines, and all of
-    them if the block raises or the log level is debug, are passed on.
+    them if the block fails or the log level is debug, are passed on.
     """
     if logging.getLogger("tfaip_like").isEnabledFor(logging.DEBUG):
         yield
@@ -106,7 +106,7 @@ def native_notes_hidden() -> Iterator[None]:
         try:
             yield
             raised = False
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, UsageError):
             raised = False
             raise
         finally:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tfaip_like.cli.command import native_notes_hidden, run_command
 from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
+from tfaip_like.devices import choose_devices
 from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.lazy import choose_backend, start_backend
 from tfaip_like.scenario import Scenario
@@ -50,6 +51,7 @@ def _start(scenario: Scenario) -> None:
     choose_backend(scenario.device.backend)
     # Noted, not raised: libraries swallow a KeyboardInterrupt that hits them while they are imported.
     with catch_interrupts() as interrupt, native_notes_hidden():
+        choose_devices(scenario.device)
         start_backend()
     interrupt.check()
 

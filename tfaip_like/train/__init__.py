@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tfaip_like.console import console_unless_configured
+from tfaip_like.devices import choose_devices
 from tfaip_like.lazy import choose_backend
 from tfaip_like.params.tree import check_tree
 
@@ -27,11 +28,12 @@ def train(scenario: Scenario, resume: Resume | None = None) -> TrainResult:
     """
     checked = check_tree(scenario)
     choose_backend(checked.device.backend)
+    devices = choose_devices(checked.device)
     # Only now: the import of Keras fixes its backend.
     from tfaip_like.train.training import run_training
 
     with console_unless_configured():
-        return run_training(checked, resume)
+        return run_training(checked, devices, resume)
 
 
 __all__ = ["train"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping
@@ -19,8 +20,9 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.export import read_metrics, write_export
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
+from tfaip_like.train.early_stopping import EarlyStop
 from tfaip_like.train.history import History
-from tfaip_like.train.monitor import Best
+from tfaip_like.train.monitor import Best, choose_best
 from tfaip_like.train.plateau import Plateau
 from tfaip_like.train.training_model import TrainingModel
 from tfaip_like.train.validation import Validation
@@ -78,44 +80,61 @@ class EpochEnd:
         self.check = check
         self.history = History(folder, list(lavs))
         self.best = self._monitored()
+        name = self.best.name(validate is not None)
+        self.early_stop = EarlyStop(scenario.early_stopping, name, self.best.mode)
+        self.stop_reason: str | None = None
+        """Why the training ends after the epoch that was last, before its time."""
         schedule = scenario.learning_rate
         self.plateau = Plateau(schedule, self.best.mode, optimizer) if isinstance(schedule, ReduceOnPlateau) else None
 
     def __call__(self, trained: Trained) -> None:
         """Nothing of the state changes before everything that may be interrupted or fail is done."""
+        early_stop = copy.copy(self.early_stop)
         with averages_in_place(self.optimizer):
             row = self._measured(trained)
             value = self.best.value_in(row, has_validation=self.validate is not None)
+            reason = early_stop.after(trained.epoch, value)
+            # After the last epoch it ends in any case.
+            reason = reason if trained.epoch < self.scenario.trainer.epochs else None
+            if reason and not self._has_lav(trained.epoch):  # it is the last epoch after all
+                row |= self._lav()
             best = self.best if value is None else self.best.after(trained.epoch, value)
             if best is not self.best and self.folder is not None:
                 self._export(self.folder.best, row)
         self._write(lambda: self.history.add(row))
         improved, self.best = best is not self.best, best
+        self.early_stop, self.stop_reason = early_stop, reason
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
         if self.plateau is not None and value is not None and trained.epoch < self.scenario.trainer.epochs:
             self.plateau.after(value)
+        if reason:
+            logger.info("stopped early: %s", reason)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must keep of it, as JSON values."""
         return {
             "history": self.history.rows,
             "best": dataclasses.asdict(self.best),
+            "early_stop": self.early_stop.state(),
+            "stop": {"reason": self.stop_reason, "settings": self.scenario.early_stopping.to_dict()},
             "plateau": self.plateau.state() if self.plateau is not None else None,
         }
 
     def restore(self, state: Mapping[str, Any], is_judged_anew: bool = False) -> None:
         """Goes on from a state; with nothing seen yet of what is best, if that is judged anew."""
         self.history.restore(state["history"])
-        if not is_judged_anew:
-            self.best = self._best_of(state)
         if self.plateau is not None and state["plateau"] is not None:
             self.plateau.restore(state["plateau"])
+        if state["best"]["monitor"] != self.best.monitor:
+            logger.warning("what is best is now judged by %s, in the epochs from here on", self.best.monitor)
+        elif not is_judged_anew:
+            self.best = self._best_of(state)
+            self.early_stop.restore(state["early_stop"])
+            if state["stop"]["settings"] == self.scenario.early_stopping.to_dict():
+                self.stop_reason = state["stop"]["reason"]
 
     def _best_of(self, state: Mapping[str, Any]) -> Best:
         """The best epoch so far, also of those behind the state: what is in best/ is never replaced by a worse one."""
-        if state["best"]["monitor"] != self.best.monitor:
-            logger.warning("what is best is now judged by %s, in the epochs from here on", self.best.monitor)
-            return self.best
         best = Best(**state["best"])
         if self.folder is not None and (later := read_metrics(self.folder.best)):
             name = best.name(self.validate is not None)
@@ -131,15 +150,14 @@ class EpochEnd:
 
     def _monitored(self) -> Best:
         """What tells the best epoch, with nothing seen yet."""
-        monitor, mode = type(self.scenario.model).best
         measured = ["loss", *self.model.loss_trackers, *self.model.metric_trackers]
-        if self.validate is None and monitor.startswith("val_") and monitor.removeprefix("val_") not in measured:
-            logger.info("without validation the best epoch is the one with the smallest loss")
-            monitor, mode = "loss", "min"
-        best = Best(monitor, mode)
+        has_validation = self.validate is not None
+        best = choose_best(
+            self.scenario.early_stopping, type(self.scenario.model).best, measured, has_validation=has_validation
+        )
         best.check_is_logged(
             measured,
-            has_validation=self.validate is not None,
+            has_validation=has_validation,
             has_evaluator=self.scenario.evaluator is not None,
             lavs=list(self.lavs),
         )
@@ -151,13 +169,18 @@ class EpochEnd:
         if self.validate is not None and self._is_validated(trained.epoch):
             row |= self.validate()
         if self._has_lav(trained.epoch):
-            for lav in self.lavs.values():
-                row |= lav()
+            row |= self._lav()
         row["lr"] = self._rate_of_the_last_step()
         row["seconds"] = round(trained.seconds, 3)
         row["samples_per_second"] = round(self.samples_per_epoch / trained.seconds, 1)
         row["input_bound"] = round(min(1.0, trained.waited / trained.seconds), 4)
         return row
+
+    def _lav(self) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for lav in self.lavs.values():
+            values |= lav()
+        return values
 
     def _export(self, path: Path, row: Mapping[str, float]) -> None:
         self._write(lambda: write_export(path, self.networks, self.scenario, row))

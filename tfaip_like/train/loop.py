@@ -62,14 +62,15 @@ class Loop:
             TrainingError: when the loss is no longer a finite number.
         """
         try:
-            while self.epoch < self.parts.trainer.epochs:
+            while self.epoch < self.parts.trainer.epochs and not self.parts.epoch_end.stop_reason:
                 if self.trained is None:
                     self.trained = self._train_epoch()
                 self.parts.epoch_end(self.trained)
                 self._go_to_next_epoch()
-                if self.saver is not None and self.saver.is_due_after_epoch(self.epoch):
+                is_over = self.epoch == self.parts.trainer.epochs or bool(self.parts.epoch_end.stop_reason)
+                if self.saver is not None and (is_over or self.saver.is_due_after_epoch(self.epoch)):
                     self._save()
-                if self.epoch < self.parts.trainer.epochs:
+                if not is_over:
                     self.parts.interrupt.check()
         except Interrupted as interrupt:
             self._save_before_stopping(interrupt)

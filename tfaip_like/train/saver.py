@@ -47,13 +47,8 @@ class Saver:
 
     def is_due_after_epoch(self, epoch: int) -> bool:
         """Whether the state is saved after so many epochs."""
-        is_last = epoch == self.trainer.epochs
-        return (
-            is_last
-            or self.is_kept(epoch)
-            or self._is_late()
-            or bool(self.every.epochs and epoch % self.every.epochs == 0)
-        )
+        is_its_turn = bool(self.every.epochs and epoch % self.every.epochs == 0)
+        return is_its_turn or self.is_kept(epoch) or self._is_late()
 
     def is_due_after_step(self, step: int) -> bool:
         """Whether the state is saved after so many steps of the run, in the middle of an epoch."""

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import keras
 
+from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
 from tfaip_like.files import patiently, write_text
 from tfaip_like.interrupt import catch_interrupts
@@ -34,8 +35,10 @@ from tfaip_like.train.resume import Resumed, find_state, tell_changes
 logger = logging.getLogger(__name__)
 
 
-def run_training(scenario: Scenario, resume: Resume | None = None) -> TrainResult:
+def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = None) -> TrainResult:
     """Trains a checked scenario, in a new folder or on with the run in its folder. See `tfaip_like.train`."""
+    if len(devices.gpus) > 1:
+        raise UsageError(f"--device.gpus {' '.join(map(str, devices.gpus))}: a training uses one GPU; name one of them")
     scenario = _with_seed(scenario)
     check_resources(scenario)
     folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
@@ -48,6 +51,7 @@ def run_training(scenario: Scenario, resume: Resume | None = None) -> TrainResul
             stack.enter_context(_recorded(folder, scenario, resumed))
         else:
             logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
+        devices.tell()
         resources = folder.resources if folder else Path(stack.enter_context(TemporaryDirectory()))
         interrupt = stack.enter_context(catch_interrupts())
         if resumed is None:
@@ -79,6 +83,8 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
         if done > parts.trainer.epochs:
             raise UsageError(f"--trainer.epochs {parts.trainer.epochs}: {done} epochs are done already")
         logger.info("all %s are done already; --trainer.epochs trains more", counted(done, "epoch"))
+    if parts.epoch_end.stop_reason:
+        logger.info("stopped early already: %s; other --early_stopping.* train more", parts.epoch_end.stop_reason)
     _log_plan(parts)
     try:
         Loop(parts, resumed).run()
@@ -101,6 +107,7 @@ def _result(parts: Parts) -> TrainResult:
         best_epoch=parts.epoch_end.best.epoch,
         best_value=parts.epoch_end.best.value,
         network=parts.networks.prediction,
+        stopped_early=parts.epoch_end.stop_reason,
     )
 
 
@@ -134,6 +141,7 @@ def _write_summary(parts: Parts) -> None:
         return
     summary = {
         "best": {"epoch": best.epoch, "monitor": monitor, "value": best.value},
+        "stopped_early": parts.epoch_end.stop_reason,
         "last": parts.epoch_end.history.rows[-1],
         "parameters": changed_flags(parts.scenario),
     }

@@ -52,7 +52,7 @@ def verify(scenario: Scenario) -> str:
         count = len(_last(straight).arrays)
     if found:
         raise TrainingError(
-            f"--verify: NOT the same bits after an interruption: {len(found)} of {count} differ, {', '.join(found[:3])}.\n"
+            f"--verify: NOT the same bits after an interruption: {len(found)} of {count} ({', '.join(found[:3])}).\n"
             "A step that draws random numbers without keras.random, or an operation that is not repeatable on this "
             "device, is the usual reason."
         )
