@@ -201,6 +201,7 @@ class EpochEnd:
         if self.plateau is not None:
             state["plateau"] = self.plateau.state()
         variables = [*self.model.variables, *self.model.optimizer.variables]
-        save_checkpoint(folder.checkpoints, epoch, variables, state, self.scenario.trainer.keep_checkpoints)
+        keep = self.scenario.trainer.keep_checkpoints
+        save_checkpoint(folder.checkpoints, epoch, self.networks.training, variables, state, keep)
         if improved:
             write_export(folder.best, self.networks, self.scenario, row)

@@ -33,10 +33,12 @@ from tfaip_like.train.callbacks import EveryEpoch, EveryStep
 from tfaip_like.train.epoch_end import EpochEnd, Validation
 from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
 from tfaip_like.train.feed import Feed, training_feed, validation_feed
+from tfaip_like.train.freezing import freeze
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.provenance import RunRecord
 from tfaip_like.train.result import TrainResult
 from tfaip_like.train.training_model import TrainingModel
+from tfaip_like.train.warm_start import warm_start
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +91,10 @@ class _Training:
         self.opened.append(self.batches)
         self.bad_samples.note(self.batches.bad)
         self.networks = build_networks(scenario.model, scenario.data)
+        if scenario.trainer.no_train_scope is not None:
+            freeze(self.networks.training, scenario.trainer.no_train_scope)
+        if scenario.warmstart.model is not None:
+            warm_start(self.networks.training, scenario.warmstart)
         self.model = TrainingModel(self.networks.training, scenario.model, self.batches.batch(0))
         self.progress = Progress(self.batches.steps_per_epoch * scenario.trainer.epochs, scenario.trainer.epochs)
         self.every_step = EveryStep(self.batches, self.progress, interrupt)
