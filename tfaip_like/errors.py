@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Collection
 
 
 class UsageError(Exception):
@@ -41,6 +42,12 @@ class Interrupted(Exception):  # noqa: N818  (no error)
 def counted(number: int, noun: str) -> str:
     """A number with its noun: `1 epoch`, `3 epochs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def some(names: Collection[str], shown: int = 5) -> str:
+    """The first of many names: `a, b, c, d, e and 12 more`."""
+    more = len(names) - shown
+    return ", ".join(list(names)[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def article(noun: str) -> str:

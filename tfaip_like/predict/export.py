@@ -2,6 +2,7 @@
 
 serve/                SavedModel with named inputs and outputs
 model.keras           the same network for Keras
+weights.npz           the weights of the trained network by their paths, for a warm start
 scenario_params.json  the parameters of the scenario
 resources/            files that its pipeline needs, which the parameters name
 metrics.json          epoch and values that the network reached
@@ -17,10 +18,13 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
 from tfaip_like.files import new_folder
+from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.network import Networks
 from tfaip_like.params import Params
 from tfaip_like.params.resources import copied
@@ -28,6 +32,7 @@ from tfaip_like.params.store import write_params
 
 SERVE = "serve"
 MODEL = "model.keras"
+WEIGHTS = "weights.npz"
 PARAMS = "scenario_params.json"
 METRICS = "metrics.json"
 ADDITIONAL = "additional"
@@ -52,6 +57,7 @@ def write_export(path: Path, networks: Networks, scenario: Params, metrics: Mapp
     """
     with new_folder(path) as aside:
         _write_network(aside, networks.prediction)
+        _write_weights(aside / WEIGHTS, networks.training)
         for name, network in networks.extra.items():
             (aside / ADDITIONAL / name).mkdir(parents=True)
             _write_network(aside / ADDITIONAL / name, network)
@@ -74,6 +80,23 @@ def _write_network(folder: Path, network: keras.Model) -> None:
         network.save(folder / MODEL)
         if keras.backend.backend() != "torch":
             network.export(str(folder / SERVE), format="tf_saved_model", verbose=False)
+
+
+def _write_weights(file: Path, network: keras.Model) -> None:
+    """Writes the weights of a network by their paths.
+
+    No other file of an export has them all. Measured with Keras 3.15: a SavedModel written on TensorFlow
+    forgets layers that are made within others (`own/kernel` for `own/dense_2/kernel`), on JAX all layers
+    (`kernel`), on PyTorch it comes last; model.keras numbers the weights of a layer and cannot be read without
+    reading its layers' classes; and both lack what only the training uses.
+    """
+    np.savez(file, **{path: _plain(weight) for path, weight in weight_paths(network).items()})  # type: ignore[arg-type]
+
+
+def _plain(weight: keras.Variable) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = keras.ops.convert_to_numpy(weight.value)
+    # numpy's files know nothing of bfloat16.
+    return array.astype("float32") if array.dtype.kind == "V" else array
 
 
 def add_saved_models(folders: Sequence[Path], scenario: Params) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tfaip_like.params import Params
@@ -11,8 +12,8 @@ class WarmStart(Params):
     """Weights to begin with, from an earlier training."""
 
     model: Path | None = None
-    """A run's folder (its best model is taken), an export (runs/a/best) or a checkpoint
-    (runs/a/checkpoints/epoch_0003)."""
+    """A run's folder (its best model is taken), an export (runs/a/best), a checkpoint
+    (runs/a/checkpoints/epoch_0003) or a .keras file."""
 
     rename: list[str] = []
     """FROM->TO for paths of weights that are called otherwise there: encoder/->body/encoder/. FROM is a
@@ -32,9 +33,13 @@ class WarmStart(Params):
             for pattern in getattr(self, name):
                 self.require_regex(name, pattern)
         for rule in self.rename:
-            pattern, arrow, _ = rule.partition("->")
+            pattern, arrow, replacement = rule.partition("->")
             self.require(bool(arrow), "rename", f"{rule!r}: write FROM->TO")
             self.require_regex("rename", pattern)
+            try:
+                re.sub(pattern, replacement, "")
+            except (re.error, IndexError) as problem:
+                self.require(False, "rename", f"{replacement!r} cannot replace anything: {problem}")
         if self.model is None:
             for name in ("rename", "include", "exclude", "allow_partial"):
                 self.require(not getattr(self, name), name, "there is no --warmstart.model to load")

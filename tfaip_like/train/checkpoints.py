@@ -36,6 +36,8 @@ STATE = "state.json"
 PARAMS = "params.json"
 CHECKSUMS = "checksums.json"
 SUPERSEDED = "superseded"
+NETWORK = "network"
+"""How the names of the network's variables begin: network:00003:encoder/dense/kernel."""
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 _NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")

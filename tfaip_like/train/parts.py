@@ -25,9 +25,11 @@ from tfaip_like.train.bad_samples import BadSamples
 from tfaip_like.train.epoch_end import EpochEnd
 from tfaip_like.train.execution import compile_model, steps_at_once
 from tfaip_like.train.feed import Feed, TrainingFeed, validation_feed
+from tfaip_like.train.freezing import freeze
 from tfaip_like.train.resume import Resumed
 from tfaip_like.train.training_model import TrainingModel
 from tfaip_like.train.validation import Validation
+from tfaip_like.train.warm_start import warm_start
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +106,10 @@ class _Builder:
         _start_keras(trainer, self.seed)
         batches = self._opened_training()
         networks = build_networks(scenario.model, scenario.data)
+        if trainer.no_train_scope is not None:
+            freeze(networks.training, trainer.no_train_scope)
+        if scenario.warmstart.model is not None and resumed is None:
+            warm_start(networks.training, scenario.warmstart)
         model = self._training_model(networks, batches)
         optimizer, rate = self._optimizer(model, batches, resumed)
         batches.decide_processes(batches.steps_per_epoch * trainer.epochs)

@@ -12,13 +12,15 @@ import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
 from tfaip_like.keras_additions.extended_optimizer import AVERAGE, RATE_FACTOR
+from tfaip_like.keras_additions.paths import weight_paths
+from tfaip_like.train.checkpoints import NETWORK
 from tfaip_like.train.training_model import TrainingModel
 
 T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]
 
-NETWORK, METRICS, OPTIMIZER, RANDOM = "network", "metrics", "optimizer", "random"
-"""Groups of variables: weights with the random states of layers; sums of the running epoch; optimizer; the rest."""
+METRICS, OPTIMIZER, RANDOM = "metrics", "optimizer", "random"
+"""Groups of variables beside the network's own: sums of the running epoch; optimizer; what draws without a layer."""
 _ADDITIONS = (f"_{AVERAGE}", RATE_FACTOR, "dynamic_scale", "step_counter")
 """Variables of an optimizer that may come and go with other parameters than its own."""
 
@@ -27,10 +29,10 @@ def capture(model: TrainingModel) -> Arrays:
     """Copies of all values, by GROUP:NUMBER:PATH."""
     synchronise(model)
     arrays = {}
-    for group, variables in _groups(model).items():
-        for name, variable in _named(group, variables):
-            # Copied, because TensorFlow and PyTorch show the memory that the next step writes to.
-            arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
+    named = [pair for group, variables in _groups(model).items() for pair in _named(group, variables)]
+    for name, variable in [*_named_network(model), *named]:
+        # Copied, because TensorFlow and PyTorch show the memory that the next step writes to.
+        arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
     return arrays | _host_random()
 
 
@@ -52,7 +54,7 @@ def restore_network(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
     Raises:
         UsageError: when they do not fit; it names the first weight that does not.
     """
-    named = dict(_named(NETWORK, _groups(model)[NETWORK]))
+    named = dict(_named_network(model))
     saved = {name: array for name, array in arrays.items() if name.startswith(f"{NETWORK}:")}
     for name in (*saved, *named):
         have = "absent" if name not in saved else tuple(saved[name].shape)
@@ -99,12 +101,12 @@ def restore_random(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
 def nbytes(model: TrainingModel) -> int:
     """Size of all values."""
     itemsize = 4
-    return sum(itemsize * int(np.prod(v.shape)) for variables in _groups(model).values() for v in variables)
+    variables = [*model.network.variables, *(v for group in _groups(model).values() for v in group)]
+    return sum(itemsize * int(np.prod(variable.shape)) for variable in variables)
 
 
 def _groups(model: TrainingModel) -> dict[str, list[keras.Variable]]:
     return {
-        NETWORK: list(model.network.variables),
         METRICS: list(model.metrics_variables),
         OPTIMIZER: list(model.optimizer.variables),
         RANDOM: [_global_seed_generator().state],
@@ -116,6 +118,13 @@ def _global_seed_generator() -> keras.random.SeedGenerator:
     from keras.src.random.seed_generator import global_seed_generator
 
     return global_seed_generator()
+
+
+def _named_network(model: TrainingModel) -> Iterator[tuple[str, keras.Variable]]:
+    """Its weights by the paths that a warm start and a person know, and its random states."""
+    paths = {id(weight): path for path, weight in weight_paths(model.network).items()}
+    for number, variable in enumerate(model.network.variables):
+        yield f"{NETWORK}:{number:05d}:{paths.get(id(variable), variable.path)}", variable
 
 
 def _named(group: str, variables: Iterable[keras.Variable]) -> Iterator[tuple[str, keras.Variable]]:

@@ -1,0 +1,95 @@
+"""Weights on disk by their paths, in whatever a training leaves behind.
+
+They are read without the code of the scenario that trained them, on any backend, and nothing in a file is executed.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.errors import UsageError
+from tfaip_like.keras_additions.paths import weight_paths
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.predict.export import MODEL, WEIGHTS
+from tfaip_like.train.checkpoints import NETWORK, VARIABLES, all_checkpoints
+from tfaip_like.train.keras_files import numbered_paths, read_model_file, read_weights_file
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class SavedWeights:
+    """The weights in a file."""
+
+    file: Path
+
+    arrays: Mapping[str, Array]
+    """Values by paths; a path that two weights have is left out, since it says not which."""
+
+    def names_of(self, network: keras.Model) -> dict[str, str]:
+        """What the weights of a network are called in such a file, by their paths."""
+        named = {path: path for path in weight_paths(network)}
+        return named if self.file.suffix == ".npz" else named | numbered_paths(network)
+
+
+def read_weights(place: Path) -> SavedWeights:
+    """The weights of a run (its best epoch), of an export, a checkpoint or a Keras file.
+
+    Raises:
+        UsageError: when there are none, or the file that should hold them cannot be read.
+    """
+    if not place.exists():
+        raise UsageError(f"--warmstart.model {place}: no such file or folder")
+    file = _file_in(place)
+    if file is None:
+        raise UsageError(
+            f"--warmstart.model {place}: no weights are in there; give the folder of a run, an export ({WEIGHTS} or "
+            f"{MODEL} in it), a checkpoint ({VARIABLES}) or a .keras file"
+        )
+    try:
+        named = list(_READERS[file.suffix](file))
+    except (OSError, ValueError, LookupError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error) or type(error).__name__
+        raise UsageError(f"--warmstart.model {place}: {file} cannot be read: {reason}") from error
+    times = Counter(path for path, _ in named)
+    return SavedWeights(file, {path: array for path, array in named if times[path] == 1})
+
+
+def _file_in(place: Path) -> Path | None:
+    if place.is_file():
+        return place if place.suffix in _READERS else None
+    for name in (WEIGHTS, MODEL, VARIABLES):
+        if (place / name).is_file():
+            return place / name
+    run = OutputDir(place)
+    newest = [checkpoint.path for checkpoint in all_checkpoints(run.checkpoints)[-1:]]
+    found = (_file_in(folder) for folder in (run.best, run.export, *newest) if folder.is_dir())
+    return next((file for file in found if file is not None), None)
+
+
+def _read_arrays(file: Path) -> Iterator[tuple[str, Array]]:
+    if not zipfile.is_zipfile(file):  # which numpy would take for a pickle
+        raise ValueError("it is cut off, or of another kind")
+    with np.load(file, allow_pickle=False) as saved:
+        for name in saved.files:
+            if file.name != VARIABLES:
+                yield name, saved[name]
+            elif name.startswith(f"{NETWORK}:") and not name.endswith("/seed_generator_state"):
+                yield name.split(":", 2)[2], saved[name]
+
+
+_READERS: dict[str, Callable[[Path], Iterator[tuple[str, Array]]]] = {
+    ".npz": _read_arrays,
+    ".keras": read_model_file,
+    ".h5": read_weights_file,
+}
