@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import keras
 
 from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
-from tfaip_like.files import patiently, write_text
+from tfaip_like.files import is_full_disk, patiently, write_text
 from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import check_resources, relative_to
@@ -157,11 +158,18 @@ def _with_seed(scenario: Scenario) -> Scenario:
     return dataclasses.replace(scenario, trainer=trainer)
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """A full disk is told by whoever writes what matters; a line of the log may be missing then."""
+        if not isinstance(error := sys.exception(), OSError) or not is_full_disk(error):
+            super().handleError(record)
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     """Writes what the package logs, from info on, to a file as well."""
     package = logging.getLogger("tfaip_like")
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     handler.setLevel(logging.INFO)
     level_before = package.level
