@@ -87,7 +87,7 @@ def test_positions_of_checkpoints_are_where_they_should_be(straight: Path) -> No
 
 
 def stopped_by_itself(folder: Path, tmp_path: Path, processes: int) -> Small:
-    stop = StopAt(index=30, times=2, marker=tmp_path / "marks" / "met")
+    stop = StopAt(index=30, times=1, marker=tmp_path / "marks" / "met")
     return everything(
         folder,
         data=NumberedPoints(processors=[Noise(), stop]),

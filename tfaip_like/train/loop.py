@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -44,9 +45,8 @@ class Loop:
         self.saver: Saver | None = None
         if parts.folder is not None:
             self.saver = Saver(parts.folder.checkpoints, parts.trainer, parts.interrupt.check)
-            self.saver.check_room(
-                state.nbytes(parts.model), sum(4 * w.size for w in parts.networks.training.get_weights())
-            )
+            weights = sum(4 * math.prod(weight.shape) for weight in parts.networks.training.weights)
+            self.saver.check_room(state.nbytes(parts.model), weights)
         steps, done = self.steps_per_epoch * parts.trainer.epochs, self.epoch * self.steps_per_epoch + self._first
         self.progress = Progress(steps, parts.trainer.epochs, done)
         self.non_finite = NonFiniteSteps(parts)
@@ -68,7 +68,8 @@ class Loop:
                 self.parts.epoch_end(self.trained)
                 self._go_to_next_epoch()
                 is_over = self.epoch == self.parts.trainer.epochs or bool(self.parts.epoch_end.stop_reason)
-                if self.saver is not None and (is_over or self.saver.is_due_after_epoch(self.epoch)):
+                steps = self.epoch * self.steps_per_epoch
+                if self.saver is not None and (is_over or self.saver.is_due_after_epoch(self.epoch, steps)):
                     self._save()
                 if not is_over:
                     self.parts.interrupt.check()

@@ -27,6 +27,7 @@ from tfaip_like.train.execution import compile_model, steps_at_once
 from tfaip_like.train.feed import Feed, TrainingFeed, validation_feed
 from tfaip_like.train.freezing import freeze
 from tfaip_like.train.resume import Resumed
+from tfaip_like.train.state import start_random
 from tfaip_like.train.training_model import TrainingModel
 from tfaip_like.train.validation import Validation
 from tfaip_like.train.warm_start import warm_start
@@ -112,9 +113,9 @@ class _Builder:
             warm_start(networks.training, scenario.warmstart)
         model = self._training_model(networks, batches)
         optimizer, rate = self._optimizer(model, batches, resumed)
-        batches.decide_processes(batches.steps_per_epoch * trainer.epochs)
+        batches.decide_processes(batches.steps_per_epoch * batches.accumulate * trainer.epochs)
         # Resumed with as many steps at once as before: that the bits do not depend on it is measured, not promised.
-        at_once = resumed.at_once(batches) if resumed is not None else None
+        at_once = resumed.at_once(batches) if resumed is not None and not trainer.steps_per_execution else None
         at_once = at_once or steps_at_once(model, trainer, batches)
         every = parse_every(trainer.checkpoint_every)
         feed = TrainingFeed(batches, trainer.epochs, at_once, every.steps if self.folder else 0, self.bad_samples)
@@ -218,7 +219,7 @@ def _start_keras(trainer: Trainer, seed: int) -> None:
     """Numbers layers from the start: a second training must not have other paths of weights than the first."""
     keras.utils.clear_session(free_memory=False)
     keras.config.set_dtype_policy(trainer.precision)
-    keras.utils.set_random_seed(seed)
+    start_random(seed)
     logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())
     if keras.backend.backend() != "tensorflow":
         for name, usual in (("accumulate_steps", 1), ("on_nan", "stop")):

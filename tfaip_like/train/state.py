@@ -25,6 +25,13 @@ _ADDITIONS = (f"_{AVERAGE}", RATE_FACTOR, "dynamic_scale", "step_counter")
 """Variables of an optimizer that may come and go with other parameters than its own."""
 
 
+def start_random(seed: int) -> None:
+    """Sets the seed of everything that draws random numbers without one of its own."""
+    keras.utils.set_random_seed(seed)
+    # Made now, because its own first seed is drawn when it is first asked for.
+    _global_seed_generator()
+
+
 def capture(model: TrainingModel) -> Arrays:
     """Copies of all values, by GROUP:NUMBER:PATH."""
     synchronise(model)

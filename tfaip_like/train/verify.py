@@ -74,7 +74,6 @@ def _short(scenario: Scenario, folder: Path) -> Scenario:
         checkpoint_every=f"{STOP_AT}steps",
         keep_checkpoints=EPOCHS * STEPS,
         random_seed=1 if trainer.random_seed is None else trainer.random_seed,
-        lav_every_n=0,
         profile=False,
     )
     return dataclasses.replace(scenario, trainer=trainer)
