@@ -193,6 +193,12 @@ class Batches:
         tasks = ([draw] for draw in self.batching.once())
         yield from self._run(MakeBatches(self.samples, stacked=False), tasks)
 
+    def first_of_pass(self) -> Batch | None:
+        """The first batch of a pass, made in this process; None if there is none."""
+        if self.batching is not None:
+            return self.samples.batch(next(self.batching.once()))
+        return next(batches_of(self.samples, map(MakeGroups(self.samples), self._groups(0)), self.batch_size), None)
+
     def _begins(self, first: int, end: int, at_once: int) -> Iterator[int]:
         begin = first
         while begin < end:
@@ -231,10 +237,7 @@ class Batches:
         """Chooses how many data processes pay for so many batches, unless the user has."""
         if self.settings.num_processes is None and not self.samples.is_plain:
             begin = time.perf_counter()
-            if self.batching is not None:
-                self.samples.batch(next(self.batching.once()))
-            else:
-                next(batches_of(self.samples, map(MakeGroups(self.samples), self._groups(0)), self.batch_size), None)
+            self.first_of_pass()
             self.makers.decide((time.perf_counter() - begin) * steps)
 
     def close(self) -> None:

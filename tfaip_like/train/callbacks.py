@@ -11,6 +11,7 @@ import keras
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.interrupt import InterruptFlag
+from tfaip_like.train.profile import Profile
 from tfaip_like.train.progress import Progress
 
 LOOK_EVERY = 32
@@ -23,12 +24,13 @@ class EveryStep(keras.callbacks.Callback):
     Keras counts the steps of its last execution in an epoch beyond the end, so they are counted here.
     """
 
-    def __init__(self, batches: Batches, progress: Progress, interrupt: InterruptFlag):
+    def __init__(self, batches: Batches, progress: Progress, interrupt: InterruptFlag, profile: Profile | None = None):
         super().__init__()
         self.batches = batches
         self.steps_per_epoch = batches.steps_per_epoch
         self.progress = progress
         self.interrupt = interrupt
+        self.profile = profile
         self.epoch = 0
         self._looked_at = 0
 
@@ -36,16 +38,36 @@ class EveryStep(keras.callbacks.Callback):
         self.epoch = epoch
         self._looked_at = 0
 
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self.profile is not None:
+            self.profile.before_execution(self._step_of_run(batch))
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self.interrupt.check()
         done = min(batch + 1, self.steps_per_epoch)
+        if self.profile is not None:
+            self.profile.after_execution(self._step_of_run(done - 1))
         if logs and (done - self._looked_at >= LOOK_EVERY or done == self.steps_per_epoch):
             self._looked_at = done
             self._stop_if_not_finite(logs)
             self.progress.show(self.epoch * self.steps_per_epoch + done, self.epoch + 1, float(logs["loss"]))
 
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self.profile is not None:
+            self.profile.end_epoch(self._step_of_run(self.steps_per_epoch - 1))
+
     def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self.interrupt.check()
+
+    def close(self) -> None:
+        """Ends the bar and the profile."""
+        self.progress.close()
+        if self.profile is not None:
+            self.profile.close()
+
+    def _step_of_run(self, step: int) -> int:
+        """The number in the run, from 1, of a step of this epoch, from 0."""
+        return self.epoch * self.steps_per_epoch + step + 1
 
     def _stop_if_not_finite(self, logs: Mapping[str, Any]) -> None:
         step = int(logs["first_non_finite"])

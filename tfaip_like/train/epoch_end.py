@@ -7,14 +7,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.data.samples import post_processed
-from tfaip_like.errors import UsageError, article
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.files import full_disk_told
 from tfaip_like.network import Networks, select
@@ -23,17 +22,21 @@ from tfaip_like.predict.export import write_export
 from tfaip_like.sample import Sample
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
+from tfaip_like.summaries import Summary
 from tfaip_like.train.callbacks import EveryStep, logged_values
 from tfaip_like.train.checkpoints import save_checkpoint
 from tfaip_like.train.feed import Feed
 from tfaip_like.train.history import History
+from tfaip_like.train.judging import Judged, judge, show, shows_something
+from tfaip_like.train.memory import resident_mb
 from tfaip_like.train.monitor import Best
 from tfaip_like.train.plateau import Plateau
+from tfaip_like.train.tensorboard import TensorBoard
 from tfaip_like.train.training_model import TrainingModel
 
 logger = logging.getLogger(__name__)
 
-MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound")
+MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb")
 
 
 @dataclass(frozen=True)
@@ -48,30 +51,21 @@ class Validation:
     every_step: EveryStep
     prefix: str = "val_"
 
-    def __call__(self) -> dict[str, float]:
-        """Named numbers, each with the prefix in front."""
+    def __call__(self) -> Judged:
+        """Named numbers, each with the prefix in front, and summaries."""
         with self.feed.own_errors(), warnings.catch_warnings():
             # How many batches there are is not known where samples may be dropped; Keras takes the end for a mistake.
             warnings.filterwarnings("ignore", "Your input ran out of data")
             logs = self.model.evaluate(self.feed.data, verbose=0, return_dict=True, callbacks=[self.every_step])
         values = logged_values(logs)
+        summaries: dict[str, Summary] = {}
         if self.evaluator is not None:
-            values |= self._judged(self.evaluator, known=values)
-        return {f"{self.prefix}{name}": value for name, value in values.items()}
-
-    def _judged(self, evaluator: Evaluator, known: Mapping[str, float]) -> dict[str, float]:
-        judged = evaluator.evaluate(self._predicted())
-        where = f"{type(evaluator).__name__}.evaluate"
-        if not isinstance(judged, Mapping):
-            raise UsageError(
-                f"{where} returned {article(type(judged).__name__)}; it must return {{'name': number, ...}}"
-            )
-        for name, value in judged.items():
-            if name in known:
-                raise UsageError(f"{where}: {name!r} is a loss or metric of the model already; choose another name")
-            if not isinstance(value, SupportsFloat):
-                raise UsageError(f"{where}: {name!r} is {value!r}, not a number")
-        return {name: float(value) for name, value in judged.items()}
+            judged = judge(self.evaluator, self._predicted(), known=values)
+            values |= judged.numbers
+            summaries |= judged.summaries
+        if shows_something(self.model.model) and (first := self.batches.first_of_pass()):
+            summaries |= show(self.model.model, self.network, first, known=[*values, *summaries])
+        return Judged({f"{self.prefix}{name}": value for name, value in values.items()}, summaries)
 
     def _predicted(self) -> Iterator[Sample]:
         for batch in self.batches.once():
@@ -108,7 +102,11 @@ class EpochEnd:
         self.check_interrupt = check_interrupt
         self.rate = rate
         self.training_feed = training_feed
-        self.history = History(folder, list(lavs))
+        self.history = History(folder)
+        self.summaries: dict[str, Mapping[str, Summary]] = {}
+        """What the latest validations have to show, by their prefix and its name."""
+        prefixes = [validation.prefix for validation in (validate, *lavs.values()) if validation is not None]
+        self.tensorboard = TensorBoard(folder.tensorboard if folder else None, scenario, prefixes)
         monitor, mode = type(scenario.model).best
         measured = ["loss", *model.loss_trackers, *model.metric_trackers]
         if validate is None and monitor.startswith("val_") and monitor.removeprefix("val_") not in measured:
@@ -127,18 +125,21 @@ class EpochEnd:
     def __call__(self, epoch: int, values: dict[str, float], seconds: float) -> None:
         row: dict[str, float] = {"epoch": epoch, **values}
         input_bound = min(1.0, self.training_feed.seconds_waited() / seconds)
-        if self.validate is not None and self._is_validated(epoch):
-            row |= self.validate()
-        if self._has_lav(epoch):
-            for lav in self.lavs.values():
-                row |= lav()
+        self.summaries = {}
+        for validation in self._due(epoch):
+            judged = validation()
+            row |= judged.numbers
+            self.summaries[validation.prefix] = judged.summaries
         row["lr"] = self._rate_of_the_last_step()
         row["seconds"] = round(seconds, 3)
         row["samples_per_second"] = round(self.samples_per_epoch / seconds, 1)
         row["input_bound"] = round(input_bound, 4)
+        row["memory_mb"] = resident_mb()
         with full_disk_told(self._where()):
             self.history.add(row)
-        improved = self._note_best(epoch, row)
+            self.tensorboard.add(row, self.summaries)
+            if improved := self._note_best(epoch, row):
+                self.tensorboard.add_best(row, self._names_of_interest(row))
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
         self._lower_rate_on_a_plateau(epoch, row)
         if self.folder is not None:
@@ -156,6 +157,21 @@ class EpochEnd:
         if self.plateau is not None:
             rate *= float(optimizer.rate_factor)
         return float(f"{rate:.7g}")  # what float32 knows of it
+
+    def _due(self, epoch: int) -> Iterator[Validation]:
+        """The validations of an epoch."""
+        if self.validate is not None and self._is_validated(epoch):
+            yield self.validate
+        if self._has_lav(epoch):
+            yield from self.lavs.values()
+
+    def _names_of_interest(self, row: Mapping[str, float]) -> list[str]:
+        """The monitored value and all losses."""
+        several = self.model.loss_trackers if len(self.model.loss_trackers) > 1 else ()  # or it is the sum
+        losses = ("loss", *several)
+        prefixes = ("", *self.summaries)
+        monitored = self.best.name(has_validation=self.validate is not None)
+        return list(dict.fromkeys([monitored, *(f"{prefix}{name}" for prefix in prefixes for name in losses)]))
 
     def _is_validated(self, epoch: int) -> bool:
         every = self.scenario.trainer.val_every_n

@@ -33,6 +33,7 @@ from tfaip_like.train.callbacks import EveryEpoch, EveryStep
 from tfaip_like.train.epoch_end import EpochEnd, Validation
 from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
 from tfaip_like.train.feed import Feed, training_feed, validation_feed
+from tfaip_like.train.profile import Profile
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.provenance import RunRecord
 from tfaip_like.train.result import TrainResult
@@ -91,7 +92,8 @@ class _Training:
         self.networks = build_networks(scenario.model, scenario.data)
         self.model = TrainingModel(self.networks.training, scenario.model, self.batches.batch(0))
         self.progress = Progress(self.batches.steps_per_epoch * scenario.trainer.epochs, scenario.trainer.epochs)
-        self.every_step = EveryStep(self.batches, self.progress, interrupt)
+        profile = Profile(folder.tensorboard) if folder and scenario.trainer.profile else None
+        self.every_step = EveryStep(self.batches, self.progress, interrupt, profile)
         self._build_optimizer()
         self.batches.decide_processes(self.batches.steps_per_epoch * scenario.trainer.epochs)
         every_step = self.every_step
@@ -161,15 +163,15 @@ class _Training:
     def run(self) -> TrainResult:
         self._log_plan()
         try:
-            self._fit()
+            with self.epoch_end.tensorboard:
+                self._fit()
         except Interrupted:
             if self.epoch_end.history.rows:
                 logger.info("stopped after %s", counted(len(self.epoch_end.history.rows), "epoch"))
                 self._write_summary(self._result())
             raise
         finally:
-            self.progress.close()
-            self.epoch_end.history.close()
+            self.every_step.close()
             for feed in self.feeds:
                 feed.release()
             for batches in self.opened:

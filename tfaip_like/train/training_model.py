@@ -14,7 +14,7 @@ from tfaip_like.keras_additions.metrics import FirstNonFinite
 from tfaip_like.model import Model, Tensors
 from tfaip_like.network import select
 
-RESERVED = ("loss", "lr", "epoch", "seconds", "samples_per_second", "input_bound", "first_non_finite")
+RESERVED = ("loss", "lr", "epoch", "seconds", "samples_per_second", "input_bound", "memory_mb", "first_non_finite")
 
 
 class TrainingModel(keras.Model):
