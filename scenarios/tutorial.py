@@ -147,13 +147,9 @@ class PerClass(Evaluator):
         confusion = np.zeros((10, 10), int)
         mistakes, is_eight, probability_of_eight = [], [], []
         for sample in samples:
-            label, answer, probabilities = (
-                sample.targets["label"],
-                sample.outputs["class"],
-                sample.outputs["probabilities"],
-            )
-            confusion[label, answer] += 1
-            if answer != label:
+            label, probabilities = sample.targets["label"], sample.outputs["probabilities"]
+            confusion[label, sample.outputs["class"]] += 1
+            if sample.outputs["class"] != label:
                 mistakes.append((probabilities[label], sample.inputs["image"]))
             is_eight.append(label == 8)
             probability_of_eight.append(probabilities[8])

@@ -105,8 +105,8 @@ class EpochEnd:
         self.history = History(folder)
         self.summaries: dict[str, Mapping[str, Summary]] = {}
         """What the latest validations have to show, by their prefix and its name."""
-        prefixes = [validation.prefix for validation in (validate, *lavs.values()) if validation is not None]
-        self.tensorboard = TensorBoard(folder.tensorboard if folder else None, scenario, prefixes)
+        self.prefixes = [validation.prefix for validation in (validate, *lavs.values()) if validation is not None]
+        self.tensorboard = TensorBoard(folder.tensorboard if folder else None, scenario, self.prefixes)
         monitor, mode = type(scenario.model).best
         measured = ["loss", *model.loss_trackers, *model.metric_trackers]
         if validate is None and monitor.startswith("val_") and monitor.removeprefix("val_") not in measured:
@@ -139,7 +139,7 @@ class EpochEnd:
             self.history.add(row)
             self.tensorboard.add(row, self.summaries)
             if improved := self._note_best(epoch, row):
-                self.tensorboard.add_best(row, self._names_of_interest(row))
+                self.tensorboard.add_best(row, self._names_of_interest())
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
         self._lower_rate_on_a_plateau(epoch, row)
         if self.folder is not None:
@@ -165,13 +165,12 @@ class EpochEnd:
         if self._has_lav(epoch):
             yield from self.lavs.values()
 
-    def _names_of_interest(self, row: Mapping[str, float]) -> list[str]:
+    def _names_of_interest(self) -> list[str]:
         """The monitored value and all losses."""
         several = self.model.loss_trackers if len(self.model.loss_trackers) > 1 else ()  # or it is the sum
-        losses = ("loss", *several)
-        prefixes = ("", *self.summaries)
         monitored = self.best.name(has_validation=self.validate is not None)
-        return list(dict.fromkeys([monitored, *(f"{prefix}{name}" for prefix in prefixes for name in losses)]))
+        losses = [f"{prefix}{name}" for prefix in ("", *self.prefixes) for name in ("loss", *several)]
+        return list(dict.fromkeys([monitored, *losses]))
 
     def _is_validated(self, epoch: int) -> bool:
         every = self.scenario.trainer.val_every_n

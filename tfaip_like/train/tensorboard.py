@@ -99,11 +99,12 @@ class _EventFile:
 
     def __init__(self, folder: Path, purge_from: int | None = None):
         self._writer: Any = EventFileWriter(str(folder))
-        if purge_from is not None:
-            # The server in C++ drops events of a tag itself, when one of an earlier step comes.
-            log = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Event(step=purge_from, wall_time=time.time(), session_log=log))
-            self._writer.flush()
+        # TensorBoard drops what was written of this step and later ones at each start but the first, so that
+        # needs one as well. Its server in Rust does not look at it: there an event of an earlier step than
+        # the one before drops the later ones of its tag.
+        start = SessionLog(status=SessionLog.START)
+        self._writer.add_event(Event(step=purge_from or 0, wall_time=time.time(), session_log=start))
+        self._writer.flush()
 
     def add(self, step: int, values: Values) -> None:
         self._writer.add_event(Event(step=step, wall_time=time.time(), summary=values))
