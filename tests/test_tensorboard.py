@@ -38,6 +38,7 @@ from tfaip_like.summaries import Figure, Histogram, Image, PRCurve, Summary, Tex
 from tfaip_like.train.hyper_parameters import hyper_parameters
 from tfaip_like.train.judging import judge, show
 from tfaip_like.train.tensorboard import TensorBoard
+from tfaip_like.user_code import users_frame
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -324,6 +325,18 @@ def test_what_a_model_shows_is_checked(shown: Any, message: str) -> None:
     batch = Batch({"x": np.zeros((4, 2), "float32")}, {"y": np.zeros(4, "float32")})
     with pytest.raises(UsageError, match=message):
         show(Wrong(), network, batch, known=["largest_error"])
+
+
+def test_a_mistake_in_what_a_model_shows_is_told_with_its_line() -> None:
+    class Wrong(Line):
+        def show(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Any:
+            return {"weights": outputs["weights"]}
+
+    with pytest.raises(KeyError) as caught:
+        train(small(model=Wrong(), trainer={"epochs": 1}))
+    frame = users_frame(caught.value)
+    assert frame is not None
+    assert (frame.name, frame.line) == ("show", 'return {"weights": outputs["weights"]}')
 
 
 # Pictures.

@@ -55,7 +55,10 @@ class Image(Summary):
     def problem(self) -> str | None:
         array = np.asarray(self.array)
         if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))):
-            return f"is an image of shape {array.shape}; it must be (height, width), (height, width, 1) or (..., 3)"
+            return (
+                f"is an image of shape {array.shape}; it must be (height, width), (height, width, 1) or "
+                "(height, width, 3)"
+            )
         if 0 in array.shape:
             return f"is an image of shape {array.shape}: it has no pixels"
         if array.dtype not in (np.uint8, np.bool_) and not np.issubdtype(array.dtype, np.floating):

@@ -77,7 +77,7 @@ def show(model: Model, network: keras.Model, batch: Batch, known: Collection[str
         if not isinstance(value, Summary):
             raise UsageError(
                 f"{where}: {name!r} is {article(type(value).__name__)}, not one of tfaip_like.summaries; write "
-                f"Image({name}), say"
+                "Image(...), say"
             )
     _check(where, returned)
     return dict(returned)
