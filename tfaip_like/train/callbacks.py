@@ -54,7 +54,7 @@ class EveryStep(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if self.profile is not None:
-            self.profile.end_epoch(self._step_of_run(self.steps_per_epoch - 1))
+            self.profile.end_epoch()
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self.interrupt.check()

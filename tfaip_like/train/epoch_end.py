@@ -125,11 +125,12 @@ class EpochEnd:
     def __call__(self, epoch: int, values: dict[str, float], seconds: float) -> None:
         row: dict[str, float] = {"epoch": epoch, **values}
         input_bound = min(1.0, self.training_feed.seconds_waited() / seconds)
-        self.summaries = {}
+        summaries = {}
         for validation in self._due(epoch):
             judged = validation()
             row |= judged.numbers
-            self.summaries[validation.prefix] = judged.summaries
+            summaries[validation.prefix] = judged.summaries
+        self.summaries |= summaries
         row["lr"] = self._rate_of_the_last_step()
         row["seconds"] = round(seconds, 3)
         row["samples_per_second"] = round(self.samples_per_epoch / seconds, 1)
@@ -137,7 +138,7 @@ class EpochEnd:
         row["memory_mb"] = resident_mb()
         with full_disk_told(self._where()):
             self.history.add(row)
-            self.tensorboard.add(row, self.summaries)
+            self.tensorboard.add(row, summaries)
             if improved := self._note_best(epoch, row):
                 self.tensorboard.add_best(row, self._names_of_interest())
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")

@@ -43,22 +43,22 @@ class Profile:
         self.folder = folder
         self.profiler = _profiler()
         self._is_compiled = False
-        self._first_step = 0
+        self._first_step = self._last_step = 0
         self._step: AbstractContextManager[Any] | None = None
-        self.is_running = self.is_done = False
+        self._is_running = self._is_done = False
 
     def before_execution(self, step: int) -> None:
         """Called before steps are executed, the first of which has this number in the run."""
-        if not self._is_compiled or self.is_done:
+        if not self._is_compiled or self._is_done:
             return
-        if not self.is_running:
+        if not self._is_running:
             try:
                 self.profiler.start(str(self.folder))
             except Exception as error:  # another one runs in this process
-                logger.warning("no profile is written: %s", error)
-                self.is_done = True
+                logger.warning("no profile was written: %s", error)
+                self._is_done = True
                 return
-            self.is_running = True
+            self._is_running = True
             self._first_step = step
         self._step = self.profiler.step(step)
         self._step.__enter__()
@@ -66,37 +66,40 @@ class Profile:
     def after_execution(self, step: int) -> None:
         """Called after steps were executed, the last of which has this number in the run."""
         self._is_compiled = True
+        self._last_step = step
         self._end_step()
-        if self.is_running and step - self._first_step + 1 >= STEPS:
-            self._stop(step)
+        if step - self._first_step + 1 >= STEPS:
+            self._stop()
 
-    def end_epoch(self, step: int) -> None:
-        """Called when an epoch is over, the last step of which has this number in the run."""
-        if self.is_running:
-            self._stop(step)
+    def end_epoch(self) -> None:
+        """Called when an epoch is over: validation is no part of a profile."""
+        self._stop()
 
     def close(self) -> None:
         """Ends it, however the training ended."""
         self._end_step()
-        if self.is_running:
-            self.is_running, self.is_done = False, True
-            self.profiler.stop()
-        elif not self.is_done:
+        self._stop()
+        if self._is_compiled and not self._is_done:
             logger.warning(
                 "no profile was written: all steps were executed at once, and the first execution compiles; "
                 "train more epochs, or set --trainer.steps_per_execution"
             )
-        self.is_done = True
 
     def _end_step(self) -> None:
         if self._step is not None:
             self._step.__exit__(None, None, None)
             self._step = None
 
-    def _stop(self, step: int) -> None:
-        self.is_running, self.is_done = False, True
-        self.profiler.stop()
-        logger.info("a profile of steps %d to %d is in %s", self._first_step, step, self.folder)
+    def _stop(self) -> None:
+        if not self._is_running:
+            return
+        self._is_running, self._is_done = False, True
+        try:
+            self.profiler.stop()
+        except Exception as error:  # a full disk
+            logger.warning("no profile was written: %s", error)
+        else:
+            logger.info("a profile of steps %d to %d is in %s", self._first_step, self._last_step, self.folder)
 
 
 def _profiler() -> Profiler:

@@ -7,6 +7,7 @@ OUTPUT_DIR/tensorboard/hparams   the parameters, and the values of the best epoc
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,8 @@ from tfaip_like.params.base import ParamsBase
 from tfaip_like.summaries import Summary
 from tfaip_like.train.event_values import event_values
 from tfaip_like.train.hyper_parameters import hyper_parameters, session_end, session_start
+
+logger = logging.getLogger(__name__)
 
 TRAIN, HPARAMS = "train", "hparams"
 
@@ -79,11 +82,14 @@ class TensorBoard:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        # One that was stopped will perhaps go on: it has no end.
-        if kind is None or not issubclass(kind, (Interrupted, KeyboardInterrupt)):
-            self._write(HPARAMS, 0, session_end(kind is None, time.time()))
-        for file in self._files.values():
-            file.close()
+        try:
+            # One that was stopped will perhaps go on: it has no end.
+            if kind is None or not issubclass(kind, (Interrupted, KeyboardInterrupt)):
+                self._write(HPARAMS, 0, session_end(kind is None, time.time()))
+            for file in self._files.values():
+                file.close()
+        except Exception as failure:  # a full disk must not hide why the run ended
+            logger.warning("the event files for TensorBoard are not complete: %s", failure)
 
     def _write(self, folder: str, epoch: int, values: Values) -> None:
         if folder in self._files and values.value:
