@@ -27,6 +27,7 @@ from tfaip_like import (
     UsageError,
     keras,
 )
+from tfaip_like.summaries import Image, PRCurve, Summary, Text
 
 
 class Shift(Processor):
@@ -140,14 +141,26 @@ class Classifier(Model):
 
 
 class PerClass(Evaluator):
-    """How well the class does that does worst."""
+    """How well the class does that does worst; for TensorBoard, what was taken for what."""
 
-    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
-        confusion = np.zeros((10, 10))
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
+        confusion = np.zeros((10, 10), int)
+        mistakes, is_eight, probability_of_eight = [], [], []
         for sample in samples:
-            confusion[sample.targets["label"], sample.outputs["class"]] += 1
-        correct, all_of_class = np.diag(confusion), confusion.sum(axis=1)
-        return {"worst_class_recall": float(np.min(correct / np.maximum(all_of_class, 1)))}
+            label, probabilities = sample.targets["label"], sample.outputs["probabilities"]
+            confusion[label, sample.outputs["class"]] += 1
+            if sample.outputs["class"] != label:
+                mistakes.append((probabilities[label], sample.inputs["image"]))
+            is_eight.append(label == 8)
+            probability_of_eight.append(probabilities[8])
+        worst_first = sorted(mistakes, key=lambda mistake: float(mistake[0]))
+        recalls = np.diag(confusion) / np.maximum(confusion.sum(axis=1), 1)
+        return {
+            "worst_class_recall": float(np.min(recalls)),
+            "worst_mistakes": Image.grid([image for _, image in worst_first[:25]]),
+            "is_it_an_8": PRCurve(is_eight, probability_of_eight),
+            "confusion": Text.table(["true", *range(10)], [[i, *row] for i, row in enumerate(confusion)]),
+        }
 
 
 class Tutorial(Scenario):

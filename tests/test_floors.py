@@ -19,6 +19,7 @@ FLOORS = {
     "lazy": 0,
     "output_dir": 0,
     "params": 0,
+    "pictures": 0,
     "sample": 0,
     "user_code": 0,
     "settings": 1,
@@ -28,6 +29,7 @@ FLOORS = {
     "model": 1,
     "optimizers": 1,
     "schedules": 1,
+    "summaries": 1,
     "devices": 2,
     "scenario": 2,
     "list_files": 2,
@@ -54,6 +56,8 @@ MAY_USE_A_SIBLING = {
     ("optimizers", "keras_additions"),
     ("schedules", "keras_additions"),
     ("list_files", "scenario"),
+    ("evaluator", "summaries"),
+    ("model", "summaries"),
     ("scenario_lookup", "scenario"),
 }
 

@@ -126,7 +126,7 @@ def test_a_seed_makes_a_run_repeatable_bit_for_bit() -> None:
     scenario = small(data=Points(processors=[Noise()]))
     first, again = train(scenario), train(scenario)
     assert same_bits(first, again)
-    timed = ("seconds", "samples_per_second", "input_bound")
+    timed = ("seconds", "samples_per_second", "input_bound", "memory_mb")
     untimed = [{k: v for k, v in row.items() if k not in timed} for row in first.history]
     for row, expected in zip(again.history, untimed, strict=True):
         assert {name: row[name] for name in expected} == expected

@@ -294,6 +294,10 @@ MISTAKES = {
         flags="--trainer.force_eager true --trainer.jit_compile true",
         says="--trainer.force_eager true: contradicts --trainer.jit_compile and --trainer.steps_per_execution",
     ),
+    "a profile without a folder": Mistake(
+        flags="--trainer.profile true",
+        says="--trainer.profile true: needs a folder: give --trainer.output_dir",
+    ),
     "completion of an unknown shell": Mistake(
         flags="--completion tcsh", says="--completion: name your shell, one of bash, zsh, fish"
     ),
@@ -595,6 +599,26 @@ MISTAKES = {
         needs_keras=True,
         flags="--train.resample Uniform --train.resample.target x --train.resample.component 0 --train.resample.low 2 --train.resample.high 1",
         says="resample: 'x' has no spread to resample (from 2 to 1)",
+    ),
+    "an image that is none": Mistake(
+        needs_keras=True,
+        change=(
+            "class Sums(Scenario):\n",
+            "from tfaip_like.summaries import Image\nclass Look(Evaluator):\n    def evaluate(self, samples):\n"
+            '        return {"picture": Image(np.zeros(5))}\n\nclass Sums(Scenario):\n    evaluator: Evaluator = Look()\n',
+        ),
+        flags="--trainer.epochs 1",
+        says="Look.evaluate: 'picture' is an image of shape (5,); it must be (height, width), (height, width, 1) or (height, width, 3)",
+    ),
+    "something to show that is no summary": Mistake(
+        needs_keras=True,
+        change=(
+            "class Sums(Scenario):\n",
+            'class Showing(Linear):\n    def show(self, inputs, targets, outputs):\n        return {"sum": outputs["sum"]}\n\n'
+            "class Sums(Scenario):\n",
+        ),
+        flags="--model Showing --trainer.epochs 1",
+        says="Showing.show: 'sum' is a ndarray, not one of tfaip_like.summaries; write Image(...), say",
     ),
     "exclusion that matches nothing": Mistake(
         needs_keras=True,

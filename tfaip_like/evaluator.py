@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping
 
 from tfaip_like.params import Params
 from tfaip_like.sample import Sample
+from tfaip_like.summaries import Summary
 
 
 class Evaluator(Params, abc.ABC):
     """Judges the answers of the prediction network on validation data."""
 
     @abc.abstractmethod
-    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
         """Named numbers from all samples with their targets and outputs, as arrays without a batch axis.
 
         Samples come one by one and are not kept, so any number of them fits in memory. The numbers
-        are logged as `val_NAME`.
+        are logged as `val_NAME`. What is no number (`tfaip_like.summaries`: an image of the mistakes, a
+        precision-recall curve, a table) is shown by TensorBoard.
         """

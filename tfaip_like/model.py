@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from tfaip_like.params import Params
+from tfaip_like.sample import Arrays
+from tfaip_like.summaries import Summary
 
 if TYPE_CHECKING:
     import keras
@@ -66,6 +68,15 @@ class Model(Params, abc.ABC):
         """Named numbers to log, each one per batch or one per sample; averaged over the epoch.
 
         What is no average (F1, an error rate over all characters) belongs into an `Evaluator`.
+        """
+        return {}
+
+    def show(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Mapping[str, Summary]:
+        """What to look at after each validation (`tfaip_like.summaries`): attention weights as an image, say.
+
+        Args:
+            inputs: of the first validation batch, as arrays of numpy; so are the others.
+            outputs: of the prediction network.
         """
         return {}
 

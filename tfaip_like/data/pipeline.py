@@ -210,6 +210,12 @@ class Batches:
             yield range(begin, min(stops))
             begin = min(stops)
 
+    def first_of_pass(self) -> Batch | None:
+        """The first batch of a pass, made in this process; None if there is none."""
+        if self.batching is not None:
+            return self.samples.batch(next(self.batching.once()))
+        return next(batches_of(self.samples, map(MakeGroups(self.samples), self._groups(0)), self.batch_size), None)
+
     def once(self) -> Iterator[Batch]:
         """All batches of one pass; the last one may be smaller, and so may those with dropped samples."""
         if self.batching is None:
@@ -248,10 +254,7 @@ class Batches:
         """Chooses how many data processes pay for so many batches, unless the user has."""
         if self.settings.num_processes is None and not self.samples.is_plain:
             begin = time.perf_counter()
-            if self.batching is not None:
-                self.samples.batch(next(self.batching.once()))
-            else:
-                next(batches_of(self.samples, map(MakeGroups(self.samples), self._groups(0)), self.batch_size), None)
+            self.first_of_pass()
             self.makers.decide((time.perf_counter() - begin) * steps)
 
     def close(self) -> None:

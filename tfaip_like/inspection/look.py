@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +16,12 @@ from tfaip_like.data.streams import MakeGroups, groups_of_pass
 from tfaip_like.errors import UsageError
 from tfaip_like.inspection.opening import opened
 from tfaip_like.params import Params
+from tfaip_like.pictures import grid, pixels, png
 from tfaip_like.sample import Sample
 from tfaip_like.scenario import Scenario
 
 SMALLEST, LARGEST = 6, 2000
 """Sides of what is drawn as an image, in pixels."""
-GAP = 4
 
 
 class Look(Params):
@@ -128,25 +127,12 @@ def write_grid(arrays: list[npt.NDArray[Any]], file: Path) -> None:
     """Writes images side by side as one PNG; floats are stretched from black to white over all of them.
 
     Raises:
-        UsageError: when Pillow is missing or the file cannot be written.
+        UsageError: when the file cannot be written.
     """
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        raise UsageError("writing images needs Pillow; pip install 'tfaip_like[images]'") from None
-    images = [_as_bytes(array, _limits(arrays)) for array in arrays]
-    height, width = (max(image.shape[axis] for image in images) + GAP for axis in (0, 1))
-    columns = max(1, round(math.sqrt(len(images) * height / width)))
-    rows = math.ceil(len(images) / columns)
-    grid = np.full((rows * height + GAP, columns * width + GAP, 3), (90, 110, 150), np.uint8)
-    for number, image in enumerate(images):
-        top, left = GAP + number // columns * height, GAP + number % columns * width
-        grid[top : top + image.shape[0], left : left + image.shape[1]] = image
-    scale = max(1, min(8, 1200 // grid.shape[1]))
-    grid = grid.repeat(scale, axis=0).repeat(scale, axis=1)
+    picture = grid([pixels(array, *_limits(arrays)) for array in arrays])
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(grid).save(file)
+        file.write_bytes(png(picture))
     except OSError as error:
         raise UsageError(f"--look.output_dir {file.parent}: {error.strerror or error}") from error
 
@@ -156,11 +142,3 @@ def _limits(arrays: list[npt.NDArray[Any]]) -> tuple[float, float]:
         return 0.0, 255.0
     low, high = min(float(np.nanmin(a)) for a in arrays), max(float(np.nanmax(a)) for a in arrays)
     return low, high if high > low else low + 1
-
-
-def _as_bytes(array: npt.NDArray[Any], limits: tuple[float, float]) -> npt.NDArray[np.uint8]:
-    stretched = (np.nan_to_num(array.astype(np.float64)) - limits[0]) / (limits[1] - limits[0])
-    pixels: npt.NDArray[np.uint8] = (255 * np.clip(stretched, 0, 1)).astype(np.uint8)
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    return np.broadcast_to(pixels[:, :, :3], (*pixels.shape[:2], 3))

@@ -71,7 +71,7 @@ class Trainer(Params):
     """Keep the checkpoint of every n-th epoch for good; 1 keeps each, 0 none."""
 
     profile: bool = False
-    """Write a profile of a few steps for TensorBoard's page Profile."""
+    """Write a profile of a few steps for TensorBoard's page PROFILE; on tensorflow and jax."""
 
     force_eager: bool = False
     """Run Python line by line, for a debugger; much slower."""
@@ -112,6 +112,9 @@ class Trainer(Params):
             self.steps_per_execution is None or self.steps_per_execution >= 1,
             "steps_per_execution",
             "there must be at least 1",
+        )
+        self.require(
+            not self.profile or self.output_dir is not None, "profile", "needs a folder: give --trainer.output_dir"
         )
         eager_and_compiled = self.force_eager and (self.jit_compile or (self.steps_per_execution or 1) > 1)
         self.require(

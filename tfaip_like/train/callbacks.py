@@ -9,6 +9,7 @@ import keras
 
 from tfaip_like.errors import UsageError
 from tfaip_like.interrupt import InterruptFlag
+from tfaip_like.train.profile import Profile
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.training_model import GRADIENT_NORM, NON_FINITE
 
@@ -46,6 +47,7 @@ class EveryStep(keras.callbacks.Callback):
         at_begin: Callable[[], None],
         look: Callable[[Mapping[str, Any]], None],
         after_execution: Callable[[int], None],
+        profile: Profile | None = None,
     ):
         super().__init__()
         self.steps_per_epoch = steps_per_epoch
@@ -54,6 +56,7 @@ class EveryStep(keras.callbacks.Callback):
         self.at_begin = at_begin
         self.look = look
         self.after_execution = after_execution
+        self.profile = profile
         self.executions: Sequence[range] = ()
         """The steps of the run that each execution of the epoch is made of."""
         self._looked_at = 0
@@ -62,14 +65,30 @@ class EveryStep(keras.callbacks.Callback):
         self._looked_at = self.executions[0].start
         self.at_begin()
 
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self.profile is not None:
+            self.profile.before_execution(self.executions[batch].start + 1)
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         done = self.executions[batch].stop
+        if self.profile is not None:
+            self.profile.after_execution(done)
         if logs and (done - self._looked_at >= LOOK_EVERY or done == self.executions[-1].stop):
             self._looked_at = done
             self.look(logs)
             self.progress.show(done, (done - 1) // self.steps_per_epoch + 1, float(logs["loss"]))
         self.after_execution(done)
         self.interrupt.check()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self.profile is not None:
+            self.profile.end_epoch()
+
+    def close(self) -> None:
+        """Ends the bar and the profile."""
+        self.progress.close()
+        if self.profile is not None:
+            self.profile.close()
 
 
 def logged_values(logs: Mapping[str, Any]) -> dict[str, float]:

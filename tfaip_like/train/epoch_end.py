@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,21 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.export import read_metrics, write_export
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
+from tfaip_like.summaries import Summary
 from tfaip_like.train.early_stopping import EarlyStop
 from tfaip_like.train.history import History
+from tfaip_like.train.memory import resident_mb
 from tfaip_like.train.monitor import Best, choose_best
 from tfaip_like.train.plateau import Plateau
+from tfaip_like.train.tensorboard import TensorBoard
 from tfaip_like.train.training_model import TrainingModel
 from tfaip_like.train.validation import Validation
 
 logger = logging.getLogger(__name__)
 
-MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "gradient_norm")
+Summaries = dict[str, Mapping[str, Summary]]
+"""What validations have to show, by their prefix and its name."""
+MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb", "gradient_norm")
 """What is logged of an epoch beside losses and metrics."""
 
 
@@ -53,6 +58,7 @@ class EpochEnd:
         rate: the learning rate by step.
         samples_per_epoch: for the speed that is logged.
         check: called while waiting for room on the disk; raises to stop.
+        epochs_done: of a run that goes on.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class EpochEnd:
         samples_per_epoch: int,
         rate: LearningRateSchedule,
         check: Callable[[], None],
+        epochs_done: int = 0,
     ):
         self.scenario = scenario
         self.folder = folder
@@ -78,7 +85,13 @@ class EpochEnd:
         self.samples_per_epoch = samples_per_epoch
         self.rate = rate
         self.check = check
-        self.history = History(folder, list(lavs))
+        self.history = History(folder)
+        self.summaries: dict[str, Mapping[str, Summary]] = {}
+        """What the latest validations have to show, by their prefix and its name."""
+        self.prefixes = [validation.prefix for validation in (validate, *lavs.values()) if validation is not None]
+        self.tensorboard = TensorBoard(
+            folder.tensorboard if folder else None, scenario, self.prefixes, epochs_done + 1 if epochs_done else None
+        )
         self.best = self._monitored()
         name = self.best.name(validate is not None)
         self.early_stop = EarlyStop(scenario.early_stopping, name, self.best.mode)
@@ -91,18 +104,19 @@ class EpochEnd:
         """Nothing of the state changes before everything that may be interrupted or fail is done."""
         early_stop = copy.copy(self.early_stop)
         with averages_in_place(self.optimizer):
-            row = self._measured(trained)
+            row, summaries = self._measured(trained)
             value = self.best.value_in(row, has_validation=self.validate is not None)
             reason = early_stop.after(trained.epoch, value)
             # After the last epoch it ends in any case.
             reason = reason if trained.epoch < self.scenario.trainer.epochs else None
             if reason and not self._has_lav(trained.epoch):  # it is the last epoch after all
-                row |= self._lav()
+                self._add(self.lavs.values(), row, summaries)
             best = self.best if value is None else self.best.after(trained.epoch, value)
             if best is not self.best and self.folder is not None:
                 self._export(self.folder.best, row)
-        self._write(lambda: self.history.add(row))
-        improved, self.best = best is not self.best, best
+        improved = best is not self.best
+        self._write(lambda: self._record(row, summaries, improved))
+        self.best = best
         self.early_stop, self.stop_reason = early_stop, reason
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
         if self.plateau is not None and value is not None and trained.epoch < self.scenario.trainer.epochs:
@@ -163,24 +177,41 @@ class EpochEnd:
         )
         return best
 
-    def _measured(self, trained: Trained) -> dict[str, float]:
-        """All numbers of the epoch."""
+    def _measured(self, trained: Trained) -> tuple[dict[str, float], Summaries]:
+        """All numbers of the epoch, and what there is to look at."""
         row: dict[str, float] = {"epoch": trained.epoch, **trained.values}
+        summaries: Summaries = {}
         if self.validate is not None and self._is_validated(trained.epoch):
-            row |= self.validate()
+            self._add([self.validate], row, summaries)
         if self._has_lav(trained.epoch):
-            row |= self._lav()
+            self._add(self.lavs.values(), row, summaries)
         row["lr"] = self._rate_of_the_last_step()
         row["seconds"] = round(trained.seconds, 3)
         row["samples_per_second"] = round(self.samples_per_epoch / trained.seconds, 1)
         row["input_bound"] = round(min(1.0, trained.waited / trained.seconds), 4)
-        return row
+        row["memory_mb"] = resident_mb()
+        return row, summaries
 
-    def _lav(self) -> dict[str, float]:
-        values: dict[str, float] = {}
-        for lav in self.lavs.values():
-            values |= lav()
-        return values
+    def _add(self, validations: Iterable[Validation], row: dict[str, float], summaries: Summaries) -> None:
+        for validation in validations:
+            judged = validation()
+            row |= judged.numbers
+            summaries[validation.prefix] = judged.summaries
+
+    def _record(self, row: Mapping[str, float], summaries: Summaries, improved: bool) -> None:
+        self.history.write_with(row)
+        self.tensorboard.add(row, summaries)
+        if improved:
+            self.tensorboard.add_best(row, self._names_of_interest())
+        self.history.rows.append(dict(row))
+        self.summaries |= summaries
+
+    def _names_of_interest(self) -> list[str]:
+        """The monitored value and all losses."""
+        several = self.model.loss_trackers if len(self.model.loss_trackers) > 1 else ()  # or it is the sum
+        monitored = self.best.name(has_validation=self.validate is not None)
+        losses = [f"{prefix}{name}" for prefix in ("", *self.prefixes) for name in ("loss", *several)]
+        return list(dict.fromkeys([monitored, *losses]))
 
     def _export(self, path: Path, row: Mapping[str, float]) -> None:
         self._write(lambda: write_export(path, self.networks, self.scenario, row))

@@ -18,6 +18,7 @@ from tfaip_like.train.epoch_end import Trained
 from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
 from tfaip_like.train.non_finite import NonFiniteSteps
 from tfaip_like.train.parts import Parts
+from tfaip_like.train.profile import Profile
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.resume import Resumed, batching_of
 from tfaip_like.train.saver import Saver
@@ -51,7 +52,13 @@ class Loop:
         self.progress = Progress(steps, parts.trainer.epochs, done)
         self.non_finite = NonFiniteSteps(parts)
         self.every_step = EveryStep(
-            self.steps_per_epoch, self.progress, parts.interrupt, self._begin, self._look, self._after_execution
+            self.steps_per_epoch,
+            self.progress,
+            parts.interrupt,
+            self._begin,
+            self._look,
+            self._after_execution,
+            Profile(parts.folder.tensorboard) if parts.folder is not None and parts.trainer.profile else None,
         )
 
     def run(self) -> None:
@@ -77,7 +84,7 @@ class Loop:
             self._save_before_stopping(interrupt)
             raise
         finally:
-            self.progress.close()
+            self.every_step.close()
             if self.saver is not None:
                 self.saver.settle()
         self.parts.interrupt.nothing_to_stop()

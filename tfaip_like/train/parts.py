@@ -90,12 +90,9 @@ class _Builder:
         self.interrupt = interrupt
         self.feeds: list[Feed] = []
         self.opened: list[Batches] = []
-        self.epoch_end: EpochEnd | None = None
         self.bad_samples = BadSamples(folder.bad_samples if folder else None, scenario.data.max_bad_samples)
 
     def close(self) -> None:
-        if self.epoch_end is not None:
-            self.epoch_end.history.close()
         for feed in self.feeds:
             feed.release()
         for batches in self.opened:
@@ -123,7 +120,7 @@ class _Builder:
         compile_model(model, optimizer, trainer, batches)
         if keras.backend.backend() == "tensorflow":
             model.plan(batches.is_stacked, batches.accumulate, trainer.on_nan, feed.next_count)
-        self.epoch_end = EpochEnd(
+        epoch_end = EpochEnd(
             scenario=scenario,
             folder=self.folder,
             networks=networks,
@@ -134,9 +131,10 @@ class _Builder:
             samples_per_epoch=batches.samples_per_epoch,
             rate=rate,
             check=self.interrupt.check,
+            epochs_done=resumed.checkpoint.position.epoch if resumed is not None else 0,
         )
         return Parts(
-            scenario, self.folder, self.interrupt, batches, networks, model, optimizer, at_once, feed, self.epoch_end
+            scenario, self.folder, self.interrupt, batches, networks, model, optimizer, at_once, feed, epoch_end
         )
 
     def _opened_training(self) -> Batches:

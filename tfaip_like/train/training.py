@@ -88,7 +88,8 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
         logger.info("stopped early already: %s; other --early_stopping.* train more", parts.epoch_end.stop_reason)
     _log_plan(parts)
     try:
-        Loop(parts, resumed).run()
+        with parts.epoch_end.tensorboard:
+            Loop(parts, resumed).run()
     except Interrupted:
         if rows := parts.epoch_end.history.rows:
             logger.info("stopped after %s", counted(len(rows), "epoch"))

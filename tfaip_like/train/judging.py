@@ -1,0 +1,89 @@
+"""What an evaluator and a model say about a validation, checked: numbers to log, summaries to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import SupportsFloat
+
+import keras
+
+from tfaip_like.data.batching import Batch
+from tfaip_like.errors import UsageError, article
+from tfaip_like.evaluator import Evaluator
+from tfaip_like.model import Model
+from tfaip_like.network import select
+from tfaip_like.sample import Sample
+from tfaip_like.summaries import Summary
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known after a validation, by name."""
+
+    numbers: Mapping[str, float]
+    summaries: Mapping[str, Summary] = field(default_factory=dict)
+
+
+def judge(evaluator: Evaluator, samples: Iterable[Sample], known: Collection[str]) -> Judged:
+    """What the evaluator says of predicted samples.
+
+    Args:
+        known: names of losses and metrics, which it must not use.
+
+    Raises:
+        UsageError: when it returned something else than named numbers and sound summaries.
+    """
+    where = f"{type(evaluator).__name__}.evaluate"
+    returned = evaluator.evaluate(samples)
+    if not isinstance(returned, Mapping):
+        raise UsageError(f"{where} returned {article(type(returned).__name__)}; it must return {{'name': number, ...}}")
+    for name, value in returned.items():
+        if name in known:
+            raise UsageError(f"{where}: {name!r} is a loss or metric of the model already; choose another name")
+        if not isinstance(value, (SupportsFloat, Summary)):
+            raise UsageError(f"{where}: {name!r} is {value!r}, not a number (or one of tfaip_like.summaries)")
+    summaries = {name: value for name, value in returned.items() if isinstance(value, Summary)}
+    _check(where, summaries)
+    numbers = {name: float(value) for name, value in returned.items() if not isinstance(value, Summary)}
+    return Judged(numbers, summaries)
+
+
+def shows_something(model: Model) -> bool:
+    """Whether the class of a model has a method `show` of its own."""
+    return type(model).show is not Model.show
+
+
+def show(model: Model, network: keras.Model, batch: Batch, known: Collection[str]) -> dict[str, Summary]:
+    """What the model shows of a batch.
+
+    Args:
+        network: predicts.
+        known: names of other numbers and summaries, which it must not use.
+
+    Raises:
+        UsageError: when it returned something else than sound summaries.
+    """
+    where = f"{type(model).__name__}.show"
+    outputs = network.predict_on_batch(select(batch.inputs, network))
+    returned = model.show(batch.inputs, batch.targets, outputs)
+    if not isinstance(returned, Mapping):
+        raise UsageError(
+            f"{where} returned {article(type(returned).__name__)}; it must return {{'name': summary, ...}}"
+        )
+    for name, value in returned.items():
+        if name in known:
+            raise UsageError(f"{where}: {name!r} is the name of something else already; choose another")
+        if not isinstance(value, Summary):
+            raise UsageError(
+                f"{where}: {name!r} is {article(type(value).__name__)}, not one of tfaip_like.summaries; write "
+                "Image(...), say"
+            )
+    _check(where, returned)
+    return dict(returned)
+
+
+def _check(where: str, summaries: Mapping[str, Summary]) -> None:
+    for name, summary in summaries.items():
+        if problem := summary.problem():
+            raise UsageError(f"{where}: {name!r} {problem}")
