@@ -7,26 +7,27 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
+from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.data.samples import post_processed
-from tfaip_like.errors import UsageError, article
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.files import full_disk_told
-from tfaip_like.network import Networks, select
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.predict.export import write_export
+from tfaip_like.predict.judge import judge, predict_with, predictions
 from tfaip_like.sample import Sample
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
 from tfaip_like.train.callbacks import EveryStep, logged_values
 from tfaip_like.train.checkpoints import save_checkpoint
+from tfaip_like.train.exports import Exports
 from tfaip_like.train.feed import Feed
 from tfaip_like.train.history import History
+from tfaip_like.train.lav import Lav
 from tfaip_like.train.monitor import Best
 from tfaip_like.train.plateau import Plateau
 from tfaip_like.train.training_model import TrainingModel
@@ -56,30 +57,15 @@ class Validation:
             logs = self.model.evaluate(self.feed.data, verbose=0, return_dict=True, callbacks=[self.every_step])
         values = logged_values(logs)
         if self.evaluator is not None:
-            values |= self._judged(self.evaluator, known=values)
+            values |= judge(self.evaluator, post_processed(self.batches.samples, self._predicted()), known=values)
         return {f"{self.prefix}{name}": value for name, value in values.items()}
 
-    def _judged(self, evaluator: Evaluator, known: Mapping[str, float]) -> dict[str, float]:
-        judged = evaluator.evaluate(self._predicted())
-        where = f"{type(evaluator).__name__}.evaluate"
-        if not isinstance(judged, Mapping):
-            raise UsageError(
-                f"{where} returned {article(type(judged).__name__)}; it must return {{'name': number, ...}}"
-            )
-        for name, value in judged.items():
-            if name in known:
-                raise UsageError(f"{where}: {name!r} is a loss or metric of the model already; choose another name")
-            if not isinstance(value, SupportsFloat):
-                raise UsageError(f"{where}: {name!r} is {value!r}, not a number")
-        return {name: float(value) for name, value in judged.items()}
-
     def _predicted(self) -> Iterator[Sample]:
-        for batch in self.batches.once():
+        def check(batch: Batch) -> None:
             self.every_step.interrupt.check()
-            if not len(batch):
-                continue
-            samples = batch.samples(self.network.predict_on_batch(select(batch.inputs, self.network)))
-            yield from post_processed(self.batches.samples, samples)
+
+        for batch, outputs in predictions(predict_with(self.network), self.batches, check):
+            yield from batch.samples(outputs)
 
 
 class EpochEnd:
@@ -89,10 +75,10 @@ class EpochEnd:
         self,
         scenario: Scenario,
         folder: OutputDir | None,
-        networks: Networks,
+        exports: Exports,
         model: TrainingModel,
         validate: Validation | None,
-        lavs: Mapping[str, Validation],
+        lavs: Mapping[str, Lav],
         samples_per_epoch: int,
         check_interrupt: Callable[[], None],
         rate: LearningRateSchedule,
@@ -100,7 +86,7 @@ class EpochEnd:
     ):
         self.scenario = scenario
         self.folder = folder
-        self.networks = networks
+        self.exports = exports
         self.model = model
         self.validate = validate
         self.lavs = lavs
@@ -144,6 +130,7 @@ class EpochEnd:
         if self.folder is not None:
             with full_disk_told(self._where()):
                 self._save(self.folder, epoch, row, improved)
+        self.exports.forget()
         # What came while everything was saved: nothing of the epoch is lost.
         self.check_interrupt()
 
@@ -203,4 +190,4 @@ class EpochEnd:
         variables = [*self.model.variables, *self.model.optimizer.variables]
         save_checkpoint(folder.checkpoints, epoch, variables, state, self.scenario.trainer.keep_checkpoints)
         if improved:
-            write_export(folder.best, self.networks, self.scenario, row)
+            self.exports.keep_as_best(row)

@@ -24,7 +24,6 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import check_resources, relative_to
 from tfaip_like.params.store import write_params
 from tfaip_like.params.tree import changed_flags
-from tfaip_like.predict.export import add_saved_models, write_export
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import Course, ReduceOnPlateau
@@ -32,7 +31,9 @@ from tfaip_like.train.bad_samples import BadSamples
 from tfaip_like.train.callbacks import EveryEpoch, EveryStep
 from tfaip_like.train.epoch_end import EpochEnd, Validation
 from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
+from tfaip_like.train.exports import Exports
 from tfaip_like.train.feed import Feed, training_feed, validation_feed
+from tfaip_like.train.lav import Lav
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.provenance import RunRecord
 from tfaip_like.train.result import TrainResult
@@ -89,7 +90,9 @@ class _Training:
         self.opened.append(self.batches)
         self.bad_samples.note(self.batches.bad)
         self.networks = build_networks(scenario.model, scenario.data)
-        self.model = TrainingModel(self.networks.training, scenario.model, self.batches.batch(0))
+        example = self.batches.batch(0)
+        self.model = TrainingModel(self.networks.training, scenario.model, example)
+        self.exports = Exports(folder, self.networks, scenario, example)
         self.progress = Progress(self.batches.steps_per_epoch * scenario.trainer.epochs, scenario.trainer.epochs)
         self.every_step = EveryStep(self.batches, self.progress, interrupt)
         self._build_optimizer()
@@ -101,7 +104,7 @@ class _Training:
         self.epoch_end = EpochEnd(
             scenario=scenario,
             folder=folder,
-            networks=self.networks,
+            exports=self.exports,
             model=self.model,
             validate=self._validation(seed, interrupt),
             lavs=self._lavs(seed, interrupt),
@@ -118,45 +121,49 @@ class _Training:
         self.optimizer = self.scenario.optimizer.build(self.rate, self.model.trainable_variables, scaled)
 
     def _validation(self, seed: int, interrupt: InterruptFlag) -> Validation | None:
-        every = self.scenario.trainer.val_every_n
-        source = self.scenario.source(Mode.EVALUATE) if every else None
-        validation = self._judge(source, self.scenario.val, every, "val", "val_", seed, interrupt)
-        if validation is None:
+        scenario, every = self.scenario, self.scenario.trainer.val_every_n
+        source = scenario.source(Mode.EVALUATE) if every else None
+        batches = self._open_validation(source, scenario.val, every, "val", seed, interrupt)
+        if batches is None:
             logger.info("no validation")
-        return validation
+            return None
+        feed = validation_feed(batches, self.bad_samples)
+        self.feeds.append(feed)
+        return Validation(self.model, self.networks.prediction, batches, feed, scenario.evaluator, self.every_step)
 
-    def _lavs(self, seed: int, interrupt: InterruptFlag) -> dict[str, Validation]:
-        every = self.scenario.trainer.lav_every_n
+    def _lavs(self, seed: int, interrupt: InterruptFlag) -> dict[str, Lav]:
+        scenario, every = self.scenario, self.scenario.trainer.lav_every_n
         lavs = {}
-        for name, source in (self.scenario.lav_sources() if every else {}).items():
-            prefix = f"lav_{name}_" if name else "lav_"
-            lav = self._judge(source, self.scenario.lav, every, "lav", prefix, seed, interrupt)
-            if lav is not None:
-                lavs[name] = lav
+        for name, source in (scenario.lav_sources() if every else {}).items():
+            batches = self._open_validation(source, scenario.lav, every, "lav", seed, interrupt)
+            if batches is not None:
+                lavs[name] = Lav(
+                    name=name,
+                    load=self.exports.loaded,
+                    batches=batches,
+                    model=scenario.model,
+                    evaluator=scenario.evaluator,
+                    bad_samples=self.bad_samples,
+                    check_interrupt=interrupt.check,
+                )
         return lavs
 
-    def _judge(
+    def _open_validation(
         self,
         source: Source | None,
         settings: DataSettings,
         every: int,
         group: str,
-        prefix: str,
         seed: int,
         interrupt: InterruptFlag,
-    ) -> Validation | None:
-        """Validation on a source; None if it has no samples."""
-        scenario = self.scenario
-        batches = open_validation(scenario.data, source, settings, seed, interrupt.check, group)
-        if batches is None:
-            return None
-        self.opened.append(batches)
-        self.bad_samples.note(batches.bad)
-        batches.decide_processes((batches.steps or 0) * scenario.trainer.epochs // every)
-        feed = validation_feed(batches, self.bad_samples)
-        self.feeds.append(feed)
-        network = self.networks.prediction
-        return Validation(self.model, network, batches, feed, scenario.evaluator, self.every_step, prefix)
+    ) -> Batches | None:
+        """The batches of a source; None if it has no samples."""
+        batches = open_validation(self.scenario.data, source, settings, seed, interrupt.check, group)
+        if batches is not None:
+            self.opened.append(batches)
+            self.bad_samples.note(batches.bad)
+            batches.decide_processes((batches.steps or 0) * self.scenario.trainer.epochs // every)
+        return batches
 
     def run(self) -> TrainResult:
         self._log_plan()
@@ -170,6 +177,7 @@ class _Training:
         finally:
             self.progress.close()
             self.epoch_end.history.close()
+            self.exports.forget()
             for feed in self.feeds:
                 feed.release()
             for batches in self.opened:
@@ -177,9 +185,7 @@ class _Training:
             self.bad_samples.tell()
         if self.folder is not None:
             with full_disk_told(self.folder.path):
-                write_export(self.folder.export, self.networks, self.scenario, self.epoch_end.history.rows[-1])
-                if keras.backend.backend() == "torch":
-                    add_saved_models([self.folder.best, self.folder.export], self.scenario)
+                self.exports.write_last(self.epoch_end.history.rows[-1])
         result = self._result()
         self._write_summary(result)
         return result

@@ -1,0 +1,127 @@
+"""LAV: an export, loaded and validated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from keras import ops
+
+from tfaip_like.data.batching import Batch
+from tfaip_like.data.pipeline import Batches
+from tfaip_like.data.samples import post_processed
+from tfaip_like.errors import UsageError
+from tfaip_like.evaluator import Evaluator
+from tfaip_like.model import Model
+from tfaip_like.predict.exported import Exported
+from tfaip_like.predict.judge import judge, predictions
+from tfaip_like.sample import Arrays, Sample
+
+logger = logging.getLogger(__name__)
+
+
+def load_and_validate(
+    exported: Exported,
+    batches: Batches,
+    model: Model,
+    evaluator: Evaluator | None,
+    each_batch: Callable[[Batch], None] = lambda batch: None,
+    tell: Callable[[str], None] = logger.info,
+) -> dict[str, float]:
+    """Losses, metrics and the evaluator's numbers of an export, by name, in one pass over the data.
+
+    `loss` is the weighted sum of the losses, as in training but without regularisation. What needs outputs
+    that only the training network has is left out.
+
+    Args:
+        each_batch: is shown each batch before it is predicted; may raise to stop.
+        tell: is told what is left out.
+
+    Raises:
+        UsageError: when there is no sample to validate on, nothing that could be measured, or the
+            evaluator returned something else than named numbers.
+    """
+    averages = Averages(model, tell)
+
+    def predicted() -> Iterator[Sample]:
+        for batch, outputs in predictions(exported, batches, each_batch):
+            averages.add(batch, outputs)
+            yield from batch.samples(outputs)
+        if averages.count == 0:
+            raise UsageError("no sample is left to validate on: all of them were dropped or bad")
+
+    samples = predicted()
+    judged = {}
+    if evaluator is not None:
+        judged = judge(evaluator, post_processed(batches.samples, samples), known=averages.sums)
+    for _ in samples:  # those that nobody has asked for
+        pass
+    values = averages.values() | judged
+    if not values:
+        raise UsageError(
+            f"there is nothing to measure in load-and-validate: losses and metrics of {type(model).__name__} need "
+            "outputs that its prediction network does not have, and the scenario has no evaluator"
+        )
+    return values
+
+
+class Averages:
+    """Running averages of the losses and metrics of a model over samples; eager, on the backend of Keras.
+
+    Attributes:
+        sums: of each over all samples so far.
+        count: of these samples.
+    """
+
+    def __init__(self, model: Model, tell: Callable[[str], None]):
+        self.model = model
+        self.sums: dict[str, float] = {}
+        self.count = 0
+        self._computed: dict[str, Callable[..., Mapping[str, Any]]] = {"loss": model.loss, "metrics": model.metrics}
+        self._losses: list[str] = []
+        self._tell = tell
+
+    def add(self, batch: Batch, outputs: Arrays) -> None:
+        """Takes a batch and what was predicted for it."""
+        inputs, targets = _tensors(batch.inputs), _tensors(batch.targets)
+        predicted = _Outputs(_tensors(outputs))
+        for method, compute in list(self._computed.items()):
+            try:
+                computed = compute(inputs, targets, predicted)
+            except _NoSuchOutputError as missing:
+                del self._computed[method]
+                self._tell(
+                    f"load-and-validate leaves {type(self.model).__name__}.{method} out: it needs the output "
+                    f"{missing.args[0]!r}, but the prediction network has {', '.join(outputs)}"
+                )
+                continue
+            if method == "loss":
+                self._losses = list(computed)
+            for name, value in computed.items():
+                mean = float(ops.convert_to_numpy(ops.mean(ops.cast(value, "float32"))))
+                self.sums[name] = self.sums.get(name, 0.0) + len(batch) * mean
+        self.count += len(batch)
+
+    def values(self) -> dict[str, float]:
+        """The averages; `loss` first, the sum that a training minimises, if there are losses."""
+        means = {name: total / self.count for name, total in self.sums.items()}
+        if not self._losses:
+            return means
+        weights = self.model.loss_weights
+        return {"loss": sum(weights.get(name, 1.0) * means[name] for name in self._losses), **means}
+
+
+class _NoSuchOutputError(KeyError):
+    """Raised where a loss or metric asks for an output that there is not."""
+
+
+class _Outputs(dict[str, Any]):
+    """Named outputs that tell which one is missing."""
+
+    def __missing__(self, name: str) -> Any:
+        raise _NoSuchOutputError(name)
+
+
+def _tensors(arrays: Arrays) -> dict[str, Any]:
+    return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
