@@ -141,12 +141,12 @@ def _distance(expected: Array, answer: Array) -> Array:
     behind a mask of -1e9.
     """
     if not (_is_float(expected) and _is_float(answer)):
-        return (expected != answer).astype("float64")
+        return np.asarray(expected != answer, dtype="float64")
     a, b = expected.astype("float64"), answer.astype("float64")
     sizes = np.abs(a[np.isfinite(a) & (a != 0)])
     scale = np.maximum(np.abs(a), np.median(sizes) if sizes.size else 1.0)
     with np.errstate(invalid="ignore"):
-        distance: Array = np.abs(a - b) / scale
+        distance = np.asarray(np.abs(a - b) / scale)
     distance[~np.isfinite(distance)] = np.inf
     distance[(a == b) | (np.isnan(a) & np.isnan(b))] = 0
     return distance
