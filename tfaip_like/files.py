@@ -40,27 +40,37 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill; when the block ends it replaces `path`, when it raises `path` stays as it was.
+    """A folder to fill; when the block ends it replaces `path`, when it raises `path` stays as it was."""
+    aside = folder_beside(path)
+    try:
+        yield aside
+        replace_folder(path, aside)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def folder_beside(path: Path) -> Path:
+    """A new folder to fill, with which `replace_folder` can replace `path`; `recover_folder` removes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(path)
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
+
+
+def replace_folder(path: Path, aside: Path) -> None:
+    """Puts a folder that was filled beside `path` into its place.
 
     There is no call that exchanges two folders on every system, so for a moment between two renames
     the old one is called `.NAME.previous`; `recover_folder` brings it back after a crash just then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    recover_folder(path)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
-    try:
-        yield aside
-        os.chmod(aside, 0o777 & ~_umask())
-        _sync_below(aside)
-        previous = _previous(path)
-        if path.exists():
-            os.rename(path, previous)
-        os.rename(aside, path)
-        sync_folder(path.parent)
-        shutil.rmtree(previous, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    os.chmod(aside, 0o777 & ~_umask())
+    _sync_below(aside)
+    previous = _previous(path)
+    if path.exists():
+        os.rename(path, previous)
+    os.rename(aside, path)
+    sync_folder(path.parent)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def recover_folder(path: Path) -> None:

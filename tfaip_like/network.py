@@ -30,6 +30,11 @@ def build_networks(model: Model, data: Data) -> Networks:
     Raises:
         UsageError: when the model returns what is no network, or predicts with untrained weights.
     """
+    for name in data.inputs:
+        if "/" in name or not name:
+            raise UsageError(
+                f"{type(data).__name__}.inputs: {name!r} cannot be the name of an input, Keras needs one without '/'"
+            )
     inputs = {name: keras.Input(spec.shape, dtype=spec.dtype, name=name) for name, spec in data.inputs.items()}
     if not inputs:
         raise UsageError(f"{type(data).__name__}.inputs is empty: the network needs at least one input")

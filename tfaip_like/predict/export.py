@@ -1,85 +1,112 @@
-"""Exports: a folder with everything that prediction needs.
-
-serve/                SavedModel with named inputs and outputs
-model.keras           the same network for Keras
-weights.npz           the weights of the trained network by their paths, for a warm start
-scenario_params.json  the parameters of the scenario
-resources/            files that its pipeline needs, which the parameters name
-metrics.json          epoch and values that the network reached
-additional/NAME/      further networks of the model, each with serve/ and model.keras
-"""
+"""Exports: a folder with everything that prediction needs; see `layout`."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfaip_like.files import new_folder
+from tfaip_like.files import new_folder, write_text
 from tfaip_like.keras_additions.paths import weight_paths
-from tfaip_like.network import Networks
+from tfaip_like.network import Networks, input_names
 from tfaip_like.params import Params
-from tfaip_like.params.resources import copied
-from tfaip_like.params.store import write_params
+from tfaip_like.params.resources import FOLDER, copied
+from tfaip_like.params.store import read_values, write_params
+from tfaip_like.predict.layout import ADDITIONAL, METRICS, MODEL, PARAMS, SERVE, VERSIONS, WEIGHTS, argument_names
 
-SERVE = "serve"
-MODEL = "model.keras"
-WEIGHTS = "weights.npz"
-PARAMS = "scenario_params.json"
-METRICS = "metrics.json"
-ADDITIONAL = "additional"
+logger = logging.getLogger(__name__)
 
-_EXPORT_WITH_TENSORFLOW = f"""
+PACKAGES = ("tfaip_like", "keras", "tensorflow")
+
+_ADD_SAVED_MODELS = f"""
 import importlib, pathlib, sys
 modules, folders = sys.argv[1].split(), sys.argv[2:]
 for module in modules:
     importlib.import_module(module)
 import keras
+from tfaip_like.predict.export import write_saved_model
 for file in (file for folder in folders for file in pathlib.Path(folder).rglob("{MODEL}")):
-    aside = file.parent / ".{SERVE}.new"
-    keras.saving.load_model(file, compile=False).export(str(aside), verbose=False)
-    aside.rename(file.parent / "{SERVE}")
+    if not (file.parent / "{SERVE}").exists():
+        aside = file.parent / ".{SERVE}.new"
+        write_saved_model(keras.saving.load_model(file, compile=False), aside)
+        aside.rename(file.parent / "{SERVE}")
 """
 
 
 def write_export(path: Path, networks: Networks, scenario: Params, metrics: Mapping[str, float]) -> None:
     """Writes an export; one that is there already is replaced when the new one is complete.
 
-    On PyTorch it has no SavedModel yet: see `add_saved_models`.
+    It may have no SavedModel yet: see `add_saved_models`.
     """
     with new_folder(path) as aside:
-        _write_network(aside, networks.prediction)
-        _write_weights(aside / WEIGHTS, networks.training)
-        for name, network in networks.extra.items():
-            (aside / ADDITIONAL / name).mkdir(parents=True)
-            _write_network(aside / ADDITIONAL / name, network)
-        write_params(copied(scenario, aside), aside / PARAMS)
-        (aside / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
+        fill_export(aside, networks, scenario)
+        add_metrics(aside, metrics)
 
 
-def read_metrics(path: Path) -> dict[str, float]:
-    """The epoch and the values that an export's network reached; nothing if there is no export."""
-    try:
-        values: dict[str, float] = json.loads((path / METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values
+def fill_export(folder: Path, networks: Networks, scenario: Params) -> None:
+    """Writes an export, all but its metrics, into an empty folder."""
+    _write_network(folder, networks.prediction)
+    for name, network in networks.extra.items():
+        (folder / ADDITIONAL / name).mkdir(parents=True)
+        _write_network(folder / ADDITIONAL / name, network)
+    _write_weights(folder / WEIGHTS, networks.training)
+    write_params(copied(scenario, folder), folder / PARAMS)
+    sizes = {file.name: file.stat().st_size for file in sorted((folder / FOLDER).glob("*"))}
+    _write_json(folder / VERSIONS, {**_versions(), FOLDER: sizes})
+    _write_json(folder / METRICS, {})
 
 
-def _write_network(folder: Path, network: keras.Model) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras warns that a network for prediction was not compiled
-        network.save(folder / MODEL)
-        if keras.backend.backend() != "torch":
-            network.export(str(folder / SERVE), format="tf_saved_model", verbose=False)
+def add_metrics(export: Path, values: Mapping[str, float]) -> None:
+    """Adds values to the metrics of an export."""
+    _write_json(export / METRICS, {**read_values(export / METRICS), **values})
+
+
+def write_saved_model(network: keras.Model, folder: Path) -> None:
+    """Writes a network as a SavedModel; its inputs and outputs keep their names."""
+    arguments = argument_names(input_names(network))
+    signature = {
+        tensor.name: keras.InputSpec(shape=(None, *tensor.shape[1:]), dtype=tensor.dtype, name=arguments[tensor.name])
+        for tensor in network.inputs
+    }
+    network.export(str(folder), format="tf_saved_model", verbose=False, input_signature=[signature])
+
+
+def has_saved_models(export: Path) -> bool:
+    """Whether no network of an export lacks its SavedModel."""
+    return all((file.parent / SERVE).exists() for file in export.rglob(MODEL))
+
+
+def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
+    """Writes the SavedModels that exports lack: from where Keras could not write them.
+
+    A process with TensorFlow does it, once for all of them because its start takes seconds.
+    """
+    exports = [export for export in exports if export.exists() and not has_saved_models(export)]
+    if not exports:
+        return
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+    }
+    module = type(scenario).__module__
+    command = [sys.executable, "-c", _ADD_SAVED_MODELS, "" if module == "__main__" else module]
+    command += [str(export) for export in exports]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"TensorFlow could not export the network:\n{done.stderr[-2000:]}")
 
 
 def _write_weights(file: Path, network: keras.Model) -> None:
@@ -99,20 +126,42 @@ def _plain(weight: keras.Variable) -> np.ndarray[Any, Any]:
     return array.astype("float32") if array.dtype.kind == "V" else array
 
 
-def add_saved_models(folders: Sequence[Path], scenario: Params) -> None:
-    """Writes the SavedModels of exports that have none: on PyTorch, from where Keras cannot write them.
+def _write_network(folder: Path, network: keras.Model) -> None:
+    backend = keras.backend.backend()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns that a network for prediction was not compiled
+        network.save(folder / MODEL)
+        if backend == "torch":
+            return
+        try:
+            write_saved_model(network, folder / SERVE)
+        except Exception as error:
+            if backend == "tensorflow":
+                raise
+            # Measured: Keras tells JAX that no two axes of unknown length are ever the same, so it cannot export
+            # a network that adds a sequence to another.
+            logger.debug("JAX could not export the network, TensorFlow will: %s", error)
+            shutil.rmtree(folder / SERVE, ignore_errors=True)
 
-    A process with TensorFlow does it, once for all of them because its start takes seconds.
-    """
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": "tensorflow",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-    }
-    module = type(scenario).__module__
-    command = [sys.executable, "-c", _EXPORT_WITH_TENSORFLOW, "" if module == "__main__" else module]
-    command += [str(folder) for folder in folders if folder.exists()]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"TensorFlow could not export the network:\n{done.stderr[-2000:]}")
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # used from its source, without being installed
+            versions[package] = "unknown"
+    return versions
+
+
+def _write_json(path: Path, values: Mapping[str, object]) -> None:
+    write_text(path, json.dumps(dict(values), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """The epoch and the values that an export's network reached; nothing if there is no export."""
+    try:
+        values: dict[str, float] = json.loads((path / METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values

@@ -15,14 +15,15 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from tfaip_like.files import patiently
 from tfaip_like.keras_additions.extended_optimizer import averages_in_place
-from tfaip_like.network import Networks
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.predict.export import read_metrics, write_export
+from tfaip_like.predict.export import read_metrics
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
 from tfaip_like.summaries import Summary
 from tfaip_like.train.early_stopping import EarlyStop
+from tfaip_like.train.exports import Exports
 from tfaip_like.train.history import History
+from tfaip_like.train.lav import Lav
 from tfaip_like.train.memory import resident_mb
 from tfaip_like.train.monitor import Best, choose_best
 from tfaip_like.train.plateau import Plateau
@@ -65,11 +66,11 @@ class EpochEnd:
         self,
         scenario: Scenario,
         folder: OutputDir | None,
-        networks: Networks,
+        exports: Exports,
         model: TrainingModel,
         optimizer: keras.optimizers.Optimizer,
         validate: Validation | None,
-        lavs: Mapping[str, Validation],
+        lavs: Mapping[str, Lav],
         samples_per_epoch: int,
         rate: LearningRateSchedule,
         check: Callable[[], None],
@@ -77,7 +78,7 @@ class EpochEnd:
     ):
         self.scenario = scenario
         self.folder = folder
-        self.networks = networks
+        self.exports = exports
         self.model = model
         self.optimizer = optimizer
         self.validate = validate
@@ -113,7 +114,8 @@ class EpochEnd:
                 self._add(self.lavs.values(), row, summaries)
             best = self.best if value is None else self.best.after(trained.epoch, value)
             if best is not self.best and self.folder is not None:
-                self._export(self.folder.best, row)
+                self._write(lambda: self.exports.keep_as_best(row))
+            self.exports.forget()
         improved = best is not self.best
         self._write(lambda: self._record(row, summaries, improved))
         self.best = best
@@ -160,7 +162,7 @@ class EpochEnd:
         """Writes the last model."""
         if self.folder is not None:
             with averages_in_place(self.optimizer):
-                self._export(self.folder.export, self.history.rows[-1])
+                self._write(lambda: self.exports.write_last(self.history.rows[-1]))
 
     def _monitored(self) -> Best:
         """What tells the best epoch, with nothing seen yet."""
@@ -192,7 +194,7 @@ class EpochEnd:
         row["memory_mb"] = resident_mb()
         return row, summaries
 
-    def _add(self, validations: Iterable[Validation], row: dict[str, float], summaries: Summaries) -> None:
+    def _add(self, validations: Iterable[Validation | Lav], row: dict[str, float], summaries: Summaries) -> None:
         for validation in validations:
             judged = validation()
             row |= judged.numbers
@@ -212,9 +214,6 @@ class EpochEnd:
         monitored = self.best.name(has_validation=self.validate is not None)
         losses = [f"{prefix}{name}" for prefix in ("", *self.prefixes) for name in ("loss", *several)]
         return list(dict.fromkeys([monitored, *losses]))
-
-    def _export(self, path: Path, row: Mapping[str, float]) -> None:
-        self._write(lambda: write_export(path, self.networks, self.scenario, row))
 
     def _write(self, write: Callable[[], None]) -> None:
         patiently(self.folder.path if self.folder is not None else Path(), write, self.check)

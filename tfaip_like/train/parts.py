@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import keras
 
 from tfaip_like.data import DataSettings, Source
+from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches, open_training, open_validation
 from tfaip_like.errors import UsageError
 from tfaip_like.interrupt import InterruptFlag
@@ -24,8 +25,10 @@ from tfaip_like.settings.trainer import parse_every
 from tfaip_like.train.bad_samples import BadSamples
 from tfaip_like.train.epoch_end import EpochEnd
 from tfaip_like.train.execution import compile_model, steps_at_once
+from tfaip_like.train.exports import Exports
 from tfaip_like.train.feed import Feed, TrainingFeed, validation_feed
 from tfaip_like.train.freezing import freeze
+from tfaip_like.train.lav import Lav
 from tfaip_like.train.resume import Resumed
 from tfaip_like.train.state import start_random
 from tfaip_like.train.training_model import TrainingModel
@@ -108,7 +111,9 @@ class _Builder:
             freeze(networks.training, trainer.no_train_scope)
         if scenario.warmstart.model is not None and resumed is None:
             warm_start(networks.training, scenario.warmstart)
-        model = self._training_model(networks, batches)
+        example = batches.batch(0)
+        model = self._training_model(networks, example)
+        exports = Exports(self.folder, networks, scenario, example)
         optimizer, rate = self._optimizer(model, batches, resumed)
         batches.decide_processes(batches.steps_per_epoch * batches.accumulate * trainer.epochs)
         # Resumed with as many steps at once as before: that the bits do not depend on it is measured, not promised.
@@ -123,11 +128,11 @@ class _Builder:
         epoch_end = EpochEnd(
             scenario=scenario,
             folder=self.folder,
-            networks=networks,
+            exports=exports,
             model=model,
             optimizer=optimizer,
             validate=self._validation(model, networks, at_once),
-            lavs=self._lavs(model, networks, at_once),
+            lavs=self._lavs(exports),
             samples_per_epoch=batches.samples_per_epoch,
             rate=rate,
             check=self.interrupt.check,
@@ -152,11 +157,11 @@ class _Builder:
         self.bad_samples.note(batches.bad)
         return batches
 
-    def _training_model(self, networks: Networks, batches: Batches) -> TrainingModel:
+    def _training_model(self, networks: Networks, example: Batch) -> TrainingModel:
         cls = TrainingModel
         if keras.backend.backend() == "tensorflow":
             from tfaip_like.train.tensorflow_steps import TensorFlowTrainingModel as cls  # noqa: N813
-        return cls(networks.training, self.scenario.model, batches.batch(0))
+        return cls(networks.training, self.scenario.model, example)
 
     def _optimizer(
         self, model: TrainingModel, batches: Batches, resumed: Resumed | None
@@ -171,46 +176,43 @@ class _Builder:
         return self.scenario.optimizer.build(rate, model.trainable_variables, scaled, average), rate
 
     def _validation(self, model: TrainingModel, networks: Networks, at_once: int) -> Validation | None:
-        every = self.scenario.trainer.val_every_n
-        source = self.scenario.source(Mode.EVALUATE) if every else None
-        validation = self._judge(model, networks, at_once, source, self.scenario.val, every, "val", "val_")
-        if validation is None:
-            logger.info("no validation")
-        return validation
-
-    def _lavs(self, model: TrainingModel, networks: Networks, at_once: int) -> dict[str, Validation]:
-        every = self.scenario.trainer.lav_every_n
-        lavs = {}
-        for name, source in (self.scenario.lav_sources() if every else {}).items():
-            prefix = f"lav_{name}_" if name else "lav_"
-            lav = self._judge(model, networks, at_once, source, self.scenario.lav, every, "lav", prefix)
-            if lav is not None:
-                lavs[name] = lav
-        return lavs
-
-    def _judge(
-        self,
-        model: TrainingModel,
-        networks: Networks,
-        at_once: int,
-        source: Source | None,
-        settings: DataSettings,
-        every: int,
-        group: str,
-        prefix: str,
-    ) -> Validation | None:
-        """Validation on a source; None if it has no samples."""
-        scenario = self.scenario
-        batches = open_validation(scenario.data, source, settings, self.seed, self.interrupt.check, group)
+        scenario, every = self.scenario, self.scenario.trainer.val_every_n
+        source = scenario.source(Mode.EVALUATE) if every else None
+        batches = self._opened_validation(source, scenario.val, every, "val")
         if batches is None:
+            logger.info("no validation")
             return None
-        self.opened.append(batches)
-        self.bad_samples.note(batches.bad)
-        batches.decide_processes((batches.steps or 0) * scenario.trainer.epochs // every)
         feed = validation_feed(batches, self.bad_samples)
         self.feeds.append(feed)
-        network = networks.prediction
-        return Validation(model, network, batches, feed, scenario.evaluator, self.interrupt, at_once, prefix)
+        return Validation(model, networks.prediction, batches, feed, scenario.evaluator, self.interrupt, at_once)
+
+    def _lavs(self, exports: Exports) -> dict[str, Lav]:
+        scenario, every = self.scenario, self.scenario.trainer.lav_every_n
+        lavs = {}
+        for name, source in (scenario.lav_sources() if every else {}).items():
+            batches = self._opened_validation(source, scenario.lav, every, "lav")
+            if batches is not None:
+                lavs[name] = Lav(
+                    name=name,
+                    load=exports.loaded,
+                    batches=batches,
+                    model=scenario.model,
+                    evaluator=scenario.evaluator,
+                    bad_samples=self.bad_samples,
+                    check_interrupt=self.interrupt.check,
+                )
+        return lavs
+
+    def _opened_validation(
+        self, source: Source | None, settings: DataSettings, every: int, group: str
+    ) -> Batches | None:
+        """The batches of a source; None if it has no samples."""
+        batches = open_validation(self.scenario.data, source, settings, self.seed, self.interrupt.check, group)
+        if batches is not None:
+            self.opened.append(batches)
+            self.bad_samples.note(batches.bad)
+            batches.decide_processes((batches.steps or 0) * self.scenario.trainer.epochs // every)
+        return batches
 
 
 def _start_keras(trainer: Trainer, seed: int) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tfaip_like.errors import UsageError
 from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.predict.export import MODEL, WEIGHTS
+from tfaip_like.predict.layout import MODEL, WEIGHTS
 from tfaip_like.train.checkpoints import NETWORK, VARIABLES, all_checkpoints
 from tfaip_like.train.keras_files import numbered_paths, read_model_file, read_weights_file
 

@@ -13,17 +13,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import keras
-
 from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
-from tfaip_like.files import is_full_disk, patiently, write_text
+from tfaip_like.files import is_full_disk, write_text
 from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import check_resources, relative_to
 from tfaip_like.params.store import write_params
 from tfaip_like.params.tree import changed_flags
-from tfaip_like.predict.export import add_saved_models
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
@@ -96,9 +93,6 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
             _write_summary(parts)
         raise
     parts.epoch_end.export()
-    if parts.folder is not None and keras.backend.backend() == "torch":
-        exports = [parts.folder.best, parts.folder.export]
-        patiently(parts.folder.path, lambda: add_saved_models(exports, parts.scenario), parts.interrupt.check)
     _write_summary(parts)
     return _result(parts)
 

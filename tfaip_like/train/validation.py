@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import keras
 
+from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.data.samples import post_processed
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.interrupt import InterruptFlag
-from tfaip_like.network import select
+from tfaip_like.predict.judge import Judged, judge, predict_with, predictions, show, shows_something
 from tfaip_like.sample import Sample
 from tfaip_like.summaries import Summary
 from tfaip_like.train.callbacks import Interruptible, logged_values
 from tfaip_like.train.execution import several_at_once
 from tfaip_like.train.feed import Feed
-from tfaip_like.train.judging import Judged, judge, show, shows_something
 from tfaip_like.train.training_model import TrainingModel
 
 
@@ -47,17 +47,17 @@ class Validation:
         values = logged_values(logs)
         summaries: dict[str, Summary] = {}
         if self.evaluator is not None:
-            judged = judge(self.evaluator, self._predicted(), known=values)
+            judged = judge(self.evaluator, post_processed(self.batches.samples, self._predicted()), known=values)
             values |= judged.numbers
             summaries |= judged.summaries
         if shows_something(self.model.model) and (first := self.batches.first_of_pass()):
-            summaries |= show(self.model.model, self.network, first, known=[*values, *summaries])
+            outputs = predict_with(self.network)(first.inputs)
+            summaries |= show(self.model.model, first, outputs, known=[*values, *summaries])
         return Judged({f"{self.prefix}{name}": value for name, value in values.items()}, summaries)
 
     def _predicted(self) -> Iterator[Sample]:
-        for batch in self.batches.once():
+        def check(batch: Batch) -> None:
             self.interrupt.check()
-            if not len(batch):
-                continue
-            samples = batch.samples(self.network.predict_on_batch(select(batch.inputs, self.network)))
-            yield from post_processed(self.batches.samples, samples)
+
+        for batch, outputs in predictions(predict_with(self.network), self.batches, check):
+            yield from batch.samples(outputs)

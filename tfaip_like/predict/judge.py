@@ -1,20 +1,25 @@
-"""What an evaluator and a model say about a validation, checked: numbers to log, summaries to look at."""
+"""What an evaluator and a model say of predictions, in a validation and in load-and-validate alike: numbers to
+log, and summaries to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import SupportsFloat
+from typing import SupportsFloat, TypeAlias
 
 import keras
 
 from tfaip_like.data.batching import Batch
+from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import UsageError, article
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
 from tfaip_like.network import select
-from tfaip_like.sample import Sample
+from tfaip_like.sample import Arrays, Sample
 from tfaip_like.summaries import Summary
+
+Predict: TypeAlias = Callable[[Arrays], Arrays]
+"""Named inputs of a batch to named outputs: an `Exported`, or `predict_with` a network."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,32 @@ class Judged:
     summaries: Mapping[str, Summary] = field(default_factory=dict)
 
 
+def predict_with(network: keras.Model) -> Predict:
+    """How a network in memory predicts."""
+
+    def predict(inputs: Arrays) -> Arrays:
+        outputs: Arrays = network.predict_on_batch(select(inputs, network))
+        return outputs
+
+    return predict
+
+
+def predictions(
+    predict: Predict, batches: Batches, each_batch: Callable[[Batch], None]
+) -> Iterator[tuple[Batch, Arrays]]:
+    """Each batch of one pass with its outputs.
+
+    Args:
+        each_batch: called first, with empty batches too (all of their samples were dropped).
+    """
+    for batch in batches.once():
+        each_batch(batch)
+        if len(batch):
+            yield batch, predict(batch.inputs)
+
+
 def judge(evaluator: Evaluator, samples: Iterable[Sample], known: Collection[str]) -> Judged:
-    """What the evaluator says of predicted samples.
+    """What the evaluator says of predicted and post-processed samples.
 
     Args:
         known: names of losses and metrics, which it must not use.
@@ -54,18 +83,17 @@ def shows_something(model: Model) -> bool:
     return type(model).show is not Model.show
 
 
-def show(model: Model, network: keras.Model, batch: Batch, known: Collection[str]) -> dict[str, Summary]:
+def show(model: Model, batch: Batch, outputs: Arrays, known: Collection[str]) -> dict[str, Summary]:
     """What the model shows of a batch.
 
     Args:
-        network: predicts.
+        outputs: what was predicted for it.
         known: names of other numbers and summaries, which it must not use.
 
     Raises:
         UsageError: when it returned something else than sound summaries.
     """
     where = f"{type(model).__name__}.show"
-    outputs = network.predict_on_batch(select(batch.inputs, network))
     returned = model.show(batch.inputs, batch.targets, outputs)
     if not isinstance(returned, Mapping):
         raise UsageError(

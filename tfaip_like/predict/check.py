@@ -1,0 +1,176 @@
+"""Whether an export predicts what the network in memory does.
+
+Exports have differed from it silently (keras#20985), so it is looked at, with a batch of real data.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from tfaip_like.data.batching import Batch
+from tfaip_like.predict.export import add_metrics
+from tfaip_like.predict.exported import Exported, load_export
+from tfaip_like.predict.judge import predict_with
+from tfaip_like.sample import Arrays
+
+logger = logging.getLogger(__name__)
+
+DIFFERENCE = "export_difference"
+TOLERANCE = 1e-4
+TOLERANCES = {"float16": 1e-2, "bfloat16": 5e-2}
+"""Where layers compute in fewer digits, results depend on how operations were put together."""
+TRIALS = 8
+"""With so many changes of the weights, an answer that hangs in the balance tips with all but certainty."""
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where an output of an export is furthest from that of the network."""
+
+    output: str
+    size: float
+    """Relative for floats; 1 for integers that are not the same, infinite where nothing can be compared."""
+    text: str
+    """What it is, for a person."""
+
+
+def check_export(path: Path, network: keras.Model, batch: Batch) -> None:
+    """Compares an export with the network that it was made of, on one batch.
+
+    A difference is a loud warning. The largest one is kept in the metrics of the export, as
+    `export_difference`: about 1e-7 where only roundings differ. The network is left as it was.
+    """
+    found = compare(load_export(path), lambda: load_export(path), network, batch)
+    add_metrics(path, {DIFFERENCE: max((difference.size for difference in found), default=0.0)})
+    wrong = [difference.text for difference in found if difference.size > _tolerance(network)]
+    if wrong:
+        logger.warning(
+            "THE EXPORT %s DIFFERS FROM THE NETWORK that was trained: %s.\n"
+            "Do not trust its predictions, nor LAV; validation is not affected. Most often a layer of your own "
+            "behaves otherwise when TensorFlow compiles it.",
+            path,
+            "; ".join(wrong),
+        )
+
+
+def compare(
+    exported: Exported, load_again: Callable[[], Exported], network: keras.Model, batch: Batch
+) -> list[Difference]:
+    """The difference of each output that is no random number.
+
+    An answer that hangs in the balance (the class of two that are equally likely) may differ, and all that
+    follows from it. It is known by this: it also tips when the weights change by as little as is tolerated.
+
+    Args:
+        load_again: loads the export once more, to change its weights.
+    """
+    tolerance = _tolerance(network)
+    with _state_kept(network):
+        predict = predict_with(network)
+        expected, again = _arrays(predict(batch.inputs)), _arrays(predict(batch.inputs))
+    answers = exported(batch.inputs)
+    found = [
+        Difference(name, float("inf"), f"{_where_it_is(name in expected)} has an output {name!r}")
+        for name in sorted(expected.keys() ^ answers.keys())
+    ]
+
+    @cache
+    def tipping() -> list[dict[str, Array]]:
+        return list(_with_changed_weights(load_again(), batch.inputs, tolerance))
+
+    for name in sorted(expected.keys() & answers.keys()):
+        one, two, answer = expected[name], again[name], answers[name]
+        if one.shape != two.shape or _distance(one, two).max(initial=0) > tolerance:
+            logger.info("output %r is random, so its export is not checked", name)
+        elif one.shape != answer.shape or one.dtype != answer.dtype:
+            text = f"output {name!r} has shape {one.shape} and dtype {one.dtype}, in the export {answer.shape} and "
+            found.append(Difference(name, float("inf"), f"{text}{answer.dtype}"))
+        else:
+            distance = _distance(one, answer)
+            if distance.max(initial=0) > tolerance:
+                for changed in tipping():
+                    may_be = _distance(answer, changed[name]) if changed[name].shape == answer.shape else np.inf
+                    distance = np.where(may_be < distance, distance, 0)
+            found.append(_largest(name, distance, one, answer))
+    return found
+
+
+def _tolerance(network: keras.Model) -> float:
+    return TOLERANCES.get(network.compute_dtype, TOLERANCE)
+
+
+@contextmanager
+def _state_kept(network: keras.Model) -> Iterator[None]:
+    """Puts random states and the like back as they were: a check must not change how a training goes on."""
+    trainable = {id(variable) for variable in network.trainable_variables}
+    variables = [variable for variable in network.variables if id(variable) not in trainable]
+    before = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
+def _with_changed_weights(exported: Exported, inputs: Arrays, amount: float) -> Iterator[dict[str, Array]]:
+    random = np.random.default_rng(0)
+    weights = [v for v in getattr(exported.saved_model, "variables", ()) if v.dtype.is_floating]
+    originals = [weight.numpy() for weight in weights]
+    for _ in range(TRIALS):
+        for weight, original in zip(weights, originals, strict=True):
+            scale = amount * max(np.abs(original).max(initial=0), amount)
+            weight.assign(original + (scale * random.standard_normal(original.shape)).astype(original.dtype))
+        yield exported(inputs)
+
+
+def _distance(expected: Array, answer: Array) -> Array:
+    """How far each number is from what is expected.
+
+    Relative to the number, or to the median of all where that is larger: the largest would hide everything
+    behind a mask of -1e9.
+    """
+    if not (_is_float(expected) and _is_float(answer)):
+        return np.asarray(expected != answer, dtype="float64")
+    a, b = expected.astype("float64"), answer.astype("float64")
+    sizes = np.abs(a[np.isfinite(a) & (a != 0)])
+    scale = np.maximum(np.abs(a), np.median(sizes) if sizes.size else 1.0)
+    with np.errstate(invalid="ignore"):
+        distance = np.asarray(np.abs(a - b) / scale)
+    distance[~np.isfinite(distance)] = np.inf
+    distance[(a == b) | (np.isnan(a) & np.isnan(b))] = 0
+    return distance
+
+
+def _is_float(array: Array) -> bool:
+    return bool(keras.backend.is_float_dtype(str(array.dtype)))
+
+
+def _largest(name: str, distance: Array, expected: Array, answer: Array) -> Difference:
+    if not distance.size:
+        return Difference(name, 0.0, "")
+    index = np.unravel_index(np.argmax(distance), distance.shape)
+    at = f"{list(map(int, index))}: {expected[index]}, in the export {answer[index]}"
+    size = float(distance[index])
+    if _is_float(expected):
+        return Difference(name, size, f"output {name!r} by {size:.2g} of its size, most at {at}")
+    count = int((distance > 0).sum())
+    return Difference(name, size, f"output {name!r} in {count} of {distance.size} numbers, first at {at}")
+
+
+def _where_it_is(in_network: bool) -> str:
+    return "only the network" if in_network else "only the export"
+
+
+def _arrays(outputs: Arrays) -> dict[str, Array]:
+    return {name: np.asarray(output) for name, output in outputs.items()}

@@ -1,0 +1,173 @@
+"""An export, loaded for prediction.
+
+Only TensorFlow and numpy are needed, whatever backend trained it; neither Keras nor the user's code is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfaip_like.errors import UsageError
+from tfaip_like.params.base import Json
+from tfaip_like.params.resources import FOLDER
+from tfaip_like.params.store import read_values
+from tfaip_like.predict.layout import METRICS, PARAMS, SERVE, SIGNATURE, VERSIONS, argument_names
+from tfaip_like.sample import Spec
+
+SAVED_MODEL = "saved_model.pb"
+VARIABLES = "variables"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and type of an input or output of a network."""
+
+    shape: tuple[int | None, ...] | None
+    """The batch axis comes first; None for an axis of any length, or for all if not even their number is known."""
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export; calling it predicts a batch.
+
+    Args:
+        path: its folder.
+        inputs, outputs: of the network, by their names in the scenario.
+        metrics: `epoch` and the values that the network had reached.
+        scenario_params: the values of `scenario_params.json`; no class of the scenario is needed.
+        versions: of the packages that wrote it, by name.
+        saved_model: as TensorFlow has loaded it.
+    """
+
+    path: Path
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    metrics: Mapping[str, Any]
+    scenario_params: Mapping[str, Json]
+    versions: Mapping[str, str]
+    saved_model: Any
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """The outputs for a batch of named arrays of any size; inputs that the network does not have are ignored.
+
+        Raises:
+            UsageError: when an input is missing, or has another shape or type.
+        """
+        import tensorflow as tf
+
+        arguments = argument_names(self.inputs)
+        tensors = {arguments[name]: tf.constant(self._fitting(name, inputs)) for name in self.inputs}
+        outputs = self.saved_model.signatures[SIGNATURE](**tensors)
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    predict_on_batch = __call__
+
+    @property
+    def resources(self) -> Path:
+        """The folder of the files that the pipeline needs; there is none if it needs none."""
+        return self.path / FOLDER
+
+    def resource(self, name: str) -> Path:
+        """The path of a file that the parameters name (`resources/codec.txt`).
+
+        Raises:
+            UsageError: when it is not there, or lies outside of the export.
+        """
+        return _inside(self.path, name)
+
+    def _fitting(self, name: str, inputs: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+        where = f"{self.path}: input {name!r}"
+        if name not in inputs:
+            raise UsageError(f"{where} is missing; there are {', '.join(inputs) or 'none'}")
+        array, spec = np.asarray(inputs[name]), self.inputs[name]
+        assert spec.shape is not None
+        if problem := Spec(spec.shape, spec.dtype).problem_with(array):
+            raise UsageError(f"{where} {problem}")
+        return array.astype(spec.dtype, copy=False)
+
+
+def load_export(path: Path) -> Exported:
+    """Loads an export for prediction; nothing in it is run but the graph of its network.
+
+    Raises:
+        UsageError: when it is none, or a file of it is missing or broken: one line that names it.
+    """
+    if not path.is_dir():
+        raise UsageError(f"{path}: there is no such folder")
+    if not any((path / name).exists() for name in (SERVE, PARAMS)):
+        raise UsageError(f"{path}: is no export: it has neither {SERVE}/ nor {PARAMS}")
+    params = read_values(_inside(path, PARAMS))
+    metrics = read_values(_inside(path, METRICS))
+    versions = read_values(_inside(path, VERSIONS))
+    sizes = versions.pop(FOLDER, {})
+    for name, size in sizes.items() if isinstance(sizes, dict) else ():
+        file = _inside(path, f"{FOLDER}/{name}")
+        if file.stat().st_size != size:
+            raise UsageError(
+                f"{file}: has {file.stat().st_size} bytes, not the {size} that were exported; copy it again"
+            )
+    saved_model = _load_saved_model(path)
+    inputs, outputs = _signature(saved_model)
+    texts = {name: str(text) for name, text in versions.items()}
+    return Exported(path, inputs, outputs, metrics, params, texts, saved_model)
+
+
+def _load_saved_model(path: Path) -> Any:
+    import tensorflow as tf
+
+    for name in (SAVED_MODEL, f"{VARIABLES}/{VARIABLES}.index"):
+        _inside(path, f"{SERVE}/{name}")
+    try:
+        loaded = tf.saved_model.load(str(path / SERVE))
+    except Exception as error:  # TensorFlow raises anything here
+        broken = path / SERVE / (VARIABLES if _can_be_parsed(path / SERVE / SAVED_MODEL) else SAVED_MODEL)
+        raise UsageError(f"{broken}: is not complete, or broken: {_one_line(error)}") from error
+    if SIGNATURE not in loaded.signatures:
+        raise UsageError(f"{path / SERVE}: has no signature {SIGNATURE!r}, so nothing can be predicted")
+    return loaded
+
+
+def _can_be_parsed(file: Path) -> bool:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    try:
+        return bool(SavedModel.FromString(file.read_bytes()).meta_graphs)
+    except Exception:  # of the protobuf library; its class depends on the implementation
+        return False
+
+
+def _one_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+
+
+def _signature(saved_model: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Inputs and outputs of a SavedModel, by their names in the scenario."""
+    signature = saved_model.signatures[SIGNATURE]
+    arguments = signature.structured_input_signature[1]
+    inputs = {argument: _spec(spec) for argument, spec in arguments.items()}
+    if hasattr(saved_model, SERVE):  # it takes the inputs under their own names
+        ((named, *_), _) = saved_model.serve.concrete_functions[0].structured_input_signature
+        names = argument_names(named)
+        inputs = {name: inputs[names[name]] for name in sorted(names)}
+    outputs = {name: _spec(spec) for name, spec in sorted(signature.structured_outputs.items())}
+    return inputs, outputs
+
+
+def _spec(spec: Any) -> TensorSpec:
+    return TensorSpec(None if spec.shape.rank is None else tuple(spec.shape.as_list()), spec.dtype.name)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file of a folder; neither its name nor a link leads out of it."""
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{file}: lies outside of the export")
+    if not file.is_file():
+        raise UsageError(f"{file}: is missing; copy the whole export again")
+    return file

@@ -1,0 +1,54 @@
+"""What an export folder holds, under which names.
+
+serve/                SavedModel with named inputs and outputs
+model.keras           the same network for Keras
+scenario_params.json  the parameters of the scenario
+resources/            files that its pipeline needs, which the parameters name
+weights.npz           the weights of the trained network by their paths, for a warm start
+metrics.json          epoch and values that the network reached
+versions.json         of what wrote it, and the size of each resource
+additional/NAME/      further networks of the model, each with serve/ and model.keras
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable
+
+SERVE = "serve"
+MODEL = "model.keras"
+WEIGHTS = "weights.npz"
+PARAMS = "scenario_params.json"
+METRICS = "metrics.json"
+VERSIONS = "versions.json"
+ADDITIONAL = "additional"
+
+SIGNATURE = "serving_default"
+"""The function of a SavedModel that predicts."""
+
+_NOT_FOR_ARGUMENTS = (*keyword.kwlist, "self")
+
+
+def argument_names(inputs: Iterable[str]) -> dict[str, str]:
+    """For each input of a network, the name of its argument in the signature of a SavedModel.
+
+    An argument must be a name in Python, or TensorFlow changes it (`a-b` becomes `a_b`) or fails, and differ
+    from the others in more than upper and lower case. Names of outputs survive as they are.
+    """
+    arguments: dict[str, str] = {}
+    for name in sorted(inputs, key=lambda name: (_as_argument(name) != name, name)):  # fitting names stay
+        argument = unique = _as_argument(name)
+        number = 1
+        while unique.lower() in (taken.lower() for taken in arguments.values()):
+            number += 1
+            unique = f"{argument}_{number}"
+        arguments[name] = unique
+    return arguments
+
+
+def _as_argument(name: str) -> str:
+    argument = re.sub(r"\W", "_", name, flags=re.ASCII)
+    if not re.match("[A-Za-z]", argument):
+        argument = f"input_{argument.lstrip('_')}"
+    return f"{argument}_" if argument in _NOT_FOR_ARGUMENTS else argument

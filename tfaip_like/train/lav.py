@@ -1,0 +1,55 @@
+"""Load-and-validate while training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tfaip_like.data.batching import Batch
+from tfaip_like.data.pipeline import Batches
+from tfaip_like.evaluator import Evaluator
+from tfaip_like.model import Model
+from tfaip_like.predict.exported import Exported
+from tfaip_like.predict.judge import Judged
+from tfaip_like.predict.lav import load_and_validate
+from tfaip_like.train.bad_samples import BadSamples
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lav:
+    """Load-and-validate on one source, as often as it is called."""
+
+    name: str
+    """Of the source; may be empty."""
+    load: Callable[[], Exported]
+    """Gives the export of this moment."""
+    batches: Batches
+    model: Model
+    evaluator: Evaluator | None
+    bad_samples: BadSamples
+    check_interrupt: Callable[[], None]
+    _told: set[str] = field(default_factory=set)
+
+    @property
+    def prefix(self) -> str:
+        """What its names begin with."""
+        return f"lav_{self.name}_" if self.name else "lav_"
+
+    def __call__(self) -> Judged:
+        """Named numbers of the export of this moment, each with the prefix in front, and summaries."""
+        judged = load_and_validate(
+            self.load(), self.batches, self.model, self.evaluator, each_batch=self._note, tell=self._tell_once
+        )
+        return Judged({f"{self.prefix}{name}": value for name, value in judged.numbers.items()}, judged.summaries)
+
+    def _note(self, batch: Batch) -> None:
+        self.check_interrupt()
+        self.bad_samples.note(batch.bad, batch.dropped)
+
+    def _tell_once(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            logger.info(message)
