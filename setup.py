@@ -60,6 +60,7 @@ setup(
         "console_scripts": [
             "benchmark-input-pipeline = tfaip_like.cli.benchmark_input_pipeline:main",
             "look-at-samples = tfaip_like.cli.look_at_samples:main",
+            "resume-training = tfaip_like.cli.resume_training:main",
             "train-scenario = tfaip_like.cli.train_scenario:main",
         ],
     },

@@ -28,6 +28,7 @@ FLOORS = {
     "model": 1,
     "optimizers": 1,
     "schedules": 1,
+    "devices": 2,
     "scenario": 2,
     "list_files": 2,
     "scenario_lookup": 2,

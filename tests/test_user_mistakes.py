@@ -68,6 +68,7 @@ class Mistake:
     """A piece of the good scenario and what the user wrote instead."""
     files: dict[str, str] = field(default_factory=dict)
     before: Callable[[Path], None] = lambda folder: None
+    environment: dict[str, str] = field(default_factory=dict)
     needs_keras: bool = False
     """Whether it is found only when the data is opened or the network is built."""
 
@@ -315,6 +316,37 @@ MISTAKES = {
         flags="--learning_rate.lr inf", says="--learning_rate.lr inf: must be above 0 and finite"
     ),
     "share above 1": Mistake(flags="--optimizer.beta_1 1.5", says="--optimizer.beta_1 1.5: must be from 0 to below 1"),
+    # Early stopping.
+    "monitor without a mode": Mistake(
+        flags="--early_stopping.monitor val_loss",
+        says="--early_stopping.monitor val_loss: needs --early_stopping.mode: is small or large good?",
+    ),
+    "monitor that is never measured": Mistake(
+        needs_keras=True,
+        flags="--early_stopping.monitor val_acc --early_stopping.mode max",
+        says="--early_stopping.monitor val_acc: only loss, square, error, val_loss, val_square, val_error are measured",
+    ),
+    "thresholds the wrong way round": Mistake(
+        flags="--early_stopping.lower_threshold 0.9 --early_stopping.upper_threshold 0.1",
+        says="--early_stopping.lower_threshold 0.9: must be below upper_threshold",
+    ),
+    "tests every 0 epochs": Mistake(
+        flags="--early_stopping.frequency 0",
+        says="--early_stopping.frequency 0: there must be at least 1 epoch between two tests",
+    ),
+    # Devices.
+    "GPU that is not there": Mistake(
+        flags="--device.gpus 3",
+        environment={"CUDA_VISIBLE_DEVICES": ""},
+        says=(
+            "--device.gpus 3: TensorFlow finds no GPU; CUDA_VISIBLE_DEVICES is '' and hides all others\n"
+            "If there is one, TensorFlow may be without CUDA: pip install 'tensorflow[and-cuda]'"
+        ),
+    ),
+    "GPU named twice": Mistake(flags="--device.gpus 0 1 0", says="--device.gpus 0 1 0: names a GPU twice"),
+    "GPU and no GPU": Mistake(
+        flags="--device.gpus 0 -1", says="--device.gpus 0 -1: GPUs are numbered from 0; -1 alone is none"
+    ),
     # Files.
     "missing parameter file": Mistake(
         flags="--params none.json", says="none.json: cannot be read: No such file or directory"
@@ -672,7 +704,9 @@ def message(stderr: str, folder: Path, module: str) -> str:
 def test_a_mistake_in_the_command_line_gives_a_short_message(name: str, tmp_path: Path, run: Run) -> None:
     mistake = MISTAKES[name]
     words = write_scenario(mistake, tmp_path, "my_sums")
-    done = run("train-scenario", *words, cwd=tmp_path, environment={"PYTHONPATH": str(REPOSITORY)})
+    done = run(
+        "train-scenario", *words, cwd=tmp_path, environment={"PYTHONPATH": str(REPOSITORY), **mistake.environment}
+    )
     assert message(done.stderr, tmp_path, "my_sums") == mistake.says
     assert done.returncode == USAGE
     assert done.stdout == ""

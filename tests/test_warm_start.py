@@ -374,6 +374,20 @@ def test_a_checkpoint_of_a_network_with_two_layers_of_one_name_keeps_them_apart(
     assert same(values(network), values(result.network))
 
 
+def test_a_checkpoint_gives_the_weights_and_an_export_their_averages(tmp_path: Path) -> None:
+    train(small(tmp_path / "run", trainer={"epochs": 1, "calc_ema": 0.9, "val_every_n": 0}))
+    loaded = {}
+    for place in ("export", "checkpoints/epoch_0001"):
+        loaded[place] = network_of(Line())
+        report = warm_start(loaded[place], WarmStart(model=tmp_path / "run" / place))
+        assert (len(report.loaded), report.unused) == (4, {})
+    averages, plain = (values(network) for network in loaded.values())
+    assert not any(np.array_equal(averages[path], plain[path]) for path in plain)
+    arrays = saved(tmp_path / "run" / "checkpoints" / "epoch_0001" / "variables.npz")
+    kept = [array for name, array in arrays.items() if name.startswith("optimizer:")]
+    assert all(any(np.array_equal(array, averages[path]) for array in kept) for path in averages)
+
+
 def test_of_a_checkpoint_only_the_weights_of_the_network_are_taken(tmp_path: Path) -> None:
     network = network_of(Line())
     names = [f"network:{number:05d}:{path}" for number, path in enumerate(weight_paths(network))]

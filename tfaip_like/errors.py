@@ -23,12 +23,20 @@ class TrainingError(Exception):
 class Interrupted(Exception):  # noqa: N818  (no error)
     """A training that was told to stop by a signal, and stopped between two steps.
 
-    The command line exits with 128 plus the number of the signal, as shells do.
+    Attributes:
+        number: the signal.
+        at_once: whether it was asked a second time, and so stopped just anywhere.
     """
 
-    def __init__(self, number: signal.Signals):
+    def __init__(self, number: signal.Signals, at_once: bool = False):
         super().__init__(f"stopped by {number.name}")
         self.number = number
+        self.at_once = at_once
+
+    @property
+    def exit_code(self) -> int:
+        """130 for Ctrl-C, 143 for all that ask a program to end (SIGTERM; SIGUSR1, the time limit is near)."""
+        return 128 + (signal.SIGINT if self.number is signal.SIGINT else signal.SIGTERM)
 
 
 def counted(number: int, noun: str) -> str:

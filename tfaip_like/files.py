@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from tfaip_like.errors import TrainingError
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_TRIES = 2.0
+SECONDS_BETWEEN_REMINDERS = 60.0
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,17 +72,42 @@ def recover_folder(path: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-@contextmanager
-def full_disk_told(path: Path) -> Iterator[None]:
-    """Raises `TrainingError` when the disk is full, whatever library found out first."""
-    try:
-        yield
-    except Exception as error:
-        if "No space left" not in str(error) and "Disk quota" not in str(error):
-            raise
-        raise TrainingError(
-            f"{path}: no space left on this disk. What was saved before is whole; make room and train again."
-        ) from error
+def patiently(path: Path, write: Callable[[], T], check: Callable[[], None]) -> T:
+    """What `write` returns; when the disk of `path` is full it waits, says so, and writes again.
+
+    Args:
+        write: can be called again after it has failed in the middle.
+        check: called while waiting; raises to stop.
+    """
+    said = 0.0
+    while True:
+        try:
+            return write()
+        except Exception as error:
+            if not is_full_disk(error):
+                raise
+            reason = error
+        if time.monotonic() - said > SECONDS_BETWEEN_REMINDERS:
+            said = time.monotonic()
+            logger.warning(
+                "%s: %s. The training waits until there is room and then goes on; nothing is lost. "
+                "(Ctrl-C stops it at the last complete checkpoint.)",
+                path,
+                "disk quota exceeded" if "quota" in str(reason) else "no space left on this disk",
+            )
+        _wait(check)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a disk was full, whatever library found out."""
+    return "No space left" in str(error) or "Disk quota" in str(error)
+
+
+def _wait(check: Callable[[], None]) -> None:
+    end = time.monotonic() + SECONDS_BETWEEN_TRIES
+    while time.monotonic() < end:
+        check()
+        time.sleep(0.1)
 
 
 def sync_folder(path: Path) -> None:
@@ -100,6 +134,7 @@ def _previous(path: Path) -> Path:
     return path.parent / f".{path.name}.previous"
 
 
+@functools.cache  # asked for once: setting it, which is the only way to ask, concerns all threads
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one ends the training between two steps, a second one at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1: the first one ends the training between two steps, a second one at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from types import FrameType
 
 from tfaip_like.errors import Interrupted
 
-CAUGHT = (signal.SIGINT, signal.SIGTERM)
+CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""The last is what clusters send when a time limit is near."""
 SECONDS_OF_ONE = 0.3
 """Signals that come so close to the first are the same: a wrapper passes on what the terminal sent to all."""
 SECONDS_TO_RAISE = 1.0
@@ -25,6 +26,7 @@ class InterruptFlag:
     def __init__(self) -> None:
         self.number: signal.Signals | None = None
         self._since = 0.0
+        self._is_over = False
 
     def set(self, number: int) -> None:
         """Notes the first signal."""
@@ -37,8 +39,12 @@ class InterruptFlag:
 
     def check(self) -> None:
         """Raises `Interrupted` if so; called between steps, where everything is in order, and by those who wait."""
-        if self.number is not None:
+        if self.number is not None and not self._is_over:
             raise Interrupted(self.number)
+
+    def nothing_to_stop(self) -> None:
+        """Says that what could be stopped is done: a late signal must not make a failure of it."""
+        self._is_over = True
 
 
 @contextmanager
@@ -59,7 +65,7 @@ def catch_interrupts() -> Iterator[InterruptFlag]:
     def note(number: int, frame: FrameType | None) -> None:
         if flag.is_second():
             raised.set()
-            raise Interrupted(signal.Signals(number))
+            raise Interrupted(signal.Signals(number), at_once=True)
         flag.set(number)
 
     seen, wake = os.pipe()

@@ -61,6 +61,11 @@ class OutputDir:
         return self.path / "bad_samples.csv"
 
     @property
+    def non_finite(self) -> Path:
+        """Samples of the steps whose loss or gradient was no finite number."""
+        return self.path / "non_finite"
+
+    @property
     def resources(self) -> Path:
         """Files that the pipeline has learnt from the data."""
         return self.path / "resources"
@@ -98,11 +103,14 @@ class OutputDir:
         return values
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, go_on: bool = False) -> Iterator[None]:
         """Makes the folder for a new run and keeps others out of it for the length of the block.
 
         What is left of a run that failed before its first epoch goes. The folder is locked for this
         process, so that a lock never outlives it.
+
+        Args:
+            go_on: with the run that is there.
 
         Raises:
             UsageError: when it holds a run already, another one runs in it, or it cannot be written.
@@ -115,6 +123,8 @@ class OutputDir:
             raise UsageError(f"{where}: cannot be written: {_reason(error)}") from error
         try:
             self._lock(folder, where)
+            if not go_on:
+                self._begin(where)
             yield
         finally:
             os.close(folder)
@@ -126,13 +136,16 @@ class OutputDir:
             raise UsageError(f"{where}: a training is running in this folder; choose another one") from error
         except OSError as error:  # a file system without locks
             logger.debug("%s cannot be locked: %s", self.path, error)
+
+    def _begin(self, where: str) -> None:
+        """Makes the folder ready for a new run."""
         if self.holds_a_run():
             status = self.record().get("status", "unknown")
             if status == "running":  # but the lock is free
                 status = "killed"
             raise UsageError(
                 f"{where}: there is a run in this folder already (status {status}).\n"
-                "Choose another folder, or delete this one if you no longer need it."
+                f"resume-training {self.path} goes on with it; for a new run choose another folder, or delete this one."
             )
         try:
             write_text(self.run, "{}\n")

@@ -22,7 +22,7 @@ class Course:
     """What a schedule must know of a training."""
 
     steps_per_epoch: int
-    epochs: int
+    epochs: float
 
     def steps(self, epochs: float) -> int:
         """The number of steps in so many epochs."""
@@ -55,7 +55,7 @@ class Schedule(Params, abc.ABC):
 
         if self.epochs_before_decay >= course.epochs and self.epochs_before_decay > 0:
             logger.warning(
-                "the learning rate is still in its warm-up or constant phase at the end: %g epochs of %d",
+                "the learning rate is still in its warm-up or constant phase at the end: %g epochs of %g",
                 self.epochs_before_decay,
                 course.epochs,
             )

@@ -24,7 +24,7 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
     """Runs a command and returns its exit code.
 
     0 done; 2 a mistake of the user, told in one to three lines; 1 a fault, with the user's own line
-    of code first; 130 or 143 stopped by Ctrl-C or SIGTERM.
+    of code first; 130 or 143 stopped by Ctrl-C or by SIGTERM or SIGUSR1.
     """
     try:
         log_to_console(log_level())
@@ -35,7 +35,7 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
     except TrainingError as error:
         return _say(program, str(error), FAULT)
     except Interrupted as interrupt:
-        return _say(program, str(interrupt), 128 + interrupt.number)
+        return _say(program, "\n".join([str(interrupt), *getattr(interrupt, "__notes__", [])]), interrupt.exit_code)
     except KeyboardInterrupt:
         return _say(program, "stopped by SIGINT", INTERRUPTED)
     except BrokenPipeError:
@@ -93,7 +93,7 @@ def native_notes_hidden() -> Iterator[None]:
     """Hides the notes that C++ libraries write to standard error when they are loaded.
 
     TensorFlow writes some about the machine that no setting turns off. All other lines, and all of
-    them if the block raises or the log level is debug, are passed on.
+    them if the block fails or the log level is debug, are passed on.
     """
     if logging.getLogger("tfaip_like").isEnabledFor(logging.DEBUG):
         yield
@@ -106,7 +106,7 @@ def native_notes_hidden() -> Iterator[None]:
         try:
             yield
             raised = False
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, UsageError):
             raised = False
             raise
         finally:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +16,7 @@ from tfaip_like.lazy import BACKENDS, choose_backend
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params import Params
 from tfaip_like.params.apply import Resolved, apply, file_settings
-from tfaip_like.params.base import CLASS_KEY, Json, class_tag, with_defaults
+from tfaip_like.params.base import CLASS_KEY, Json, class_tag, field_types, with_defaults
 from tfaip_like.params.docs import summary
 from tfaip_like.params.flags import Flag, flag_settings, split_words
 from tfaip_like.params.help import completions, help_text, search_text, show_text
@@ -45,6 +46,10 @@ class ScenarioCommand:
     """Flags of the command itself, beside those of the scenario."""
     settings: type[Params] | None = None
     """What they set."""
+    switches: Mapping[str, str] = field(default_factory=dict)
+    """Flags of its own without a value, with the line that help shows for each."""
+    goes_on: bool = False
+    """Whether it is given the output folder of a run instead of a scenario."""
 
     def own_settings(self, scenario: Scenario) -> Params:
         """The values of its own flags."""
@@ -59,6 +64,11 @@ class ScenarioCommand:
         made = types.new_class(cls.__name__, (cls,), {"of_a_command": True}, lambda namespace: namespace.update(body))
         return cast(type[Scenario], made)
 
+    def without_own(self, scenario: Scenario) -> Scenario:
+        """The scenario as its own class, without the settings of the command."""
+        cls = type(scenario).__mro__[1]
+        return cast(Scenario, cls(**{name: getattr(scenario, name) for name in field_types(cls)}))
+
     def scenario(self, argv: Sequence[str]) -> Scenario | None:
         """The scenario that was asked for, checked; None if only text was wanted, which is printed.
 
@@ -66,8 +76,8 @@ class ScenarioCommand:
             UsageError: for every mistake in the command line, in a file or in the scenario's module.
         """
         words, flags = split_words(argv)
-        own = {flag.name: flag for flag in flags if flag.name in OWN_FLAGS}
-        for name in ("version", "show"):
+        own = {flag.name: flag for flag in flags if flag.name in (*OWN_FLAGS, *self.switches)}
+        for name in ("version", "show", *self.switches):
             if name in own and own[name].words:
                 raise UsageError(f"--{name} takes no value, got {' '.join(own[name].words)}")
         if "version" in own:
@@ -79,10 +89,15 @@ class ScenarioCommand:
         files = {file: read_values(Path(file)) for file in own["params"].words} if "params" in own else {}
         if "params" in own and not files:
             raise UsageError("--params: name a JSON or YAML file")
+        if self.goes_on and words:
+            folder, *words = words
+            files = {**_parameters_of_run(folder), **files}
         _choose_backend_early(flags, files)
         with native_notes_hidden():
             cls = self._scenario_class(words, files, wants_help="help" in own)
-        resolved = _resolve(self._with_own(cls), files, flags)
+        resolved = _resolve(self._with_own(cls), files, flags, [*OWN_FLAGS, *self.switches])
+        if self.goes_on and files:
+            resolved = _in_folder(resolved, next(iter(files)))
         if "help" in own:
             print(self._help(resolved, own["help"], named=words[0] if words else ""))
             return None
@@ -95,18 +110,25 @@ class ScenarioCommand:
     def complete(self, words: Sequence[str]) -> list[str]:
         """What can stand in place of the last of `words`; nothing if they make no sense."""
         try:
-            cls = find_scenario(words[0]) if len(words) > 1 and not words[0].startswith("-") else Scenario
-            tree = _resolve(self._with_own(cls), {}, _well_formed(words[1:-1])).tree
+            is_named = len(words) > 1 and not words[0].startswith("-")
+            if is_named and self.goes_on:
+                cls = self._scenario_class([], _parameters_of_run(words[0]), wants_help=False)
+            else:
+                cls = find_scenario(words[0]) if is_named else Scenario
+            tree = _resolve(self._with_own(cls), {}, _well_formed(words[1:-1]), [*OWN_FLAGS, *self.switches]).tree
         except UsageError:
             return []
-        own = [f"--{name}" for name in OWN_FLAGS if f"--{name}".startswith(words[-1])] if words else []
+        own = (
+            [f"--{name}" for name in (*OWN_FLAGS, *self.switches) if f"--{name}".startswith(words[-1])] if words else []
+        )
         return [*own, *completions(tree, list(words))]
 
     def _scenario_class(
         self, words: Sequence[str], files: Mapping[str, dict[str, Json]], wants_help: bool
     ) -> type[Scenario]:
-        if len(words) > 1:
-            raise UsageError(f"one scenario at a time, got {' '.join(words)}; flags begin with two dashes")
+        if len(words) > 1 or (words and self.goes_on):
+            what = "run" if self.goes_on else "scenario"
+            raise UsageError(f"one {what} at a time, got {' '.join(words)} too; flags begin with two dashes")
         if words:
             return find_scenario(words[0])
         for file, values in files.items():
@@ -118,6 +140,8 @@ class ScenarioCommand:
                 return find_scenario(str(values[CLASS_KEY]))
         if wants_help:
             return Scenario
+        if self.goes_on:
+            raise UsageError(f"which run? {self.program} OUTPUT_DIR [--FLAG VALUE ...], with its folder first")
         raise UsageError(
             f"which scenario? {self.program} SCENARIO [--FLAG VALUE ...], with the scenario first:\n"
             "a module (scenarios.tutorial), a class in it (pkg.module:Class) or a file (my_scenario.py)"
@@ -131,13 +155,36 @@ class ScenarioCommand:
             return search_text(tree, flag.words[0])
         cls = type(tree)
         what = f"{cls.__name__}: {summary(cls)}" if named else "With a scenario named, the flags of its parts too."
-        own = "\n".join(f"  {text}" for text in OWN_FLAGS.values())
+        own = "\n".join(f"  {text}" for text in [*OWN_FLAGS.values(), *self.switches.values()])
+        placeholder = "OUTPUT_DIR" if self.goes_on else "SCENARIO"
         return (
-            f"{self.program} {named or 'SCENARIO'} [--FLAG VALUE ...]\n\n{self.purpose}\n{what}\n\n{own}\n\n"
+            f"{self.program} {named or placeholder} [--FLAG VALUE ...]\n\n{self.purpose}\n{what}\n\n{own}\n\n"
             "Values in [brackets] are those in effect. Several words make a list. "
             "The order of flags never matters.\n\n"
             f"{help_text(tree, leave_out=() if named else ('data', 'model', 'evaluator'))}"
         )
+
+
+def _parameters_of_run(folder: str) -> dict[str, dict[str, Json]]:
+    """The parameters that a run was trained with, by their file."""
+    run = OutputDir(Path(folder))
+    if not run.trainer_params.is_file():
+        kind = "there is no such folder" if not run.path.exists() else "there is no run in it (trainer_params.json)"
+        raise UsageError(f"{folder}: {kind}; train-scenario SCENARIO --trainer.output_dir {folder} begins one")
+    return {str(run.trainer_params): read_values(run.trainer_params)}
+
+
+def _in_folder(resolved: Resolved, params_file: str) -> Resolved:
+    """The tree with the folder that the run lies in now: it may have been moved."""
+    tree, folder = cast(Scenario, resolved.tree), Path(params_file).parent
+    place = ("trainer", "output_dir")
+    if resolved.origins.get(place) == "flag" and tree.trainer.output_dir != folder:
+        raise UsageError(
+            f"--trainer.output_dir {tree.trainer.output_dir}: a run goes on in its own folder; for another one "
+            "begin a new run, with --warmstart.model for its weights"
+        )
+    trainer = dataclasses.replace(tree.trainer, output_dir=folder)
+    return Resolved(dataclasses.replace(tree, trainer=trainer), resolved.origins)
 
 
 def _choose_backend_early(flags: Sequence[Flag], files: Mapping[str, dict[str, Json]]) -> None:
@@ -152,7 +199,9 @@ def _choose_backend_early(flags: Sequence[Flag], files: Mapping[str, dict[str, J
         choose_backend(str(name))
 
 
-def _resolve(cls: type[Scenario], files: Mapping[str, dict[str, Json]], flags: Sequence[Flag]) -> Resolved:
+def _resolve(
+    cls: type[Scenario], files: Mapping[str, dict[str, Json]], flags: Sequence[Flag], reserved: Sequence[str]
+) -> Resolved:
     """Defaults, then the files in their order, then the flags."""
     resolved = Resolved(with_defaults(cls))
     for file, values in files.items():
@@ -160,7 +209,7 @@ def _resolve(cls: type[Scenario], files: Mapping[str, dict[str, Json]], flags: S
             raise UsageError(f"{file}: is for the scenario {values[CLASS_KEY]}, not for {class_tag(cls)}")
         resolved = apply(resolved, file_settings(values, file))
         resolved = Resolved(anchored(resolved.tree, Path(file).parent), resolved.origins)
-    return apply(resolved, flag_settings(flags, reserved=OWN_FLAGS))
+    return apply(resolved, flag_settings(flags, reserved=reserved))
 
 
 def _well_formed(words: Sequence[str]) -> list[Flag]:

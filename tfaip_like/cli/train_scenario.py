@@ -8,12 +8,17 @@ from collections.abc import Sequence
 from tfaip_like.cli.command import native_notes_hidden, run_command
 from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
+from tfaip_like.devices import choose_devices
 from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.lazy import choose_backend, start_backend
+from tfaip_like.scenario import Scenario
+from tfaip_like.settings import Resume
 from tfaip_like.train import train
 
+VERIFY = "--verify"
 COMMAND = ScenarioCommand(
     program="train-scenario",
+    switches={"verify": "--verify           train a few steps with and without an interruption and compare the bits"},
     purpose="Trains a scenario: a module (scenarios.tutorial), a class (pkg.module:Class) or a file (my_scenario.py).",
 )
 
@@ -24,13 +29,31 @@ def train_scenario(argv: Sequence[str]) -> None:
         print("\n".join(COMMAND.complete(argv[1:])))
         return
     scenario = COMMAND.scenario(argv)
-    if scenario is not None:
-        choose_backend(scenario.device.backend)
-        # Noted, not raised: libraries swallow a KeyboardInterrupt that hits them while they are imported.
-        with catch_interrupts() as interrupt, native_notes_hidden():
-            start_backend()
-        interrupt.check()
-        train(scenario)
+    if scenario is None:
+        return
+    if VERIFY in argv:
+        _start(scenario)
+        # Only now: it imports Keras, whose backend the scenario has chosen.
+        from tfaip_like.train.verify import verify
+
+        print(verify(scenario))
+    else:
+        train_from_command_line(scenario)
+
+
+def train_from_command_line(scenario: Scenario, resume: Resume | None = None) -> None:
+    """Starts the backend without its noise, and trains."""
+    _start(scenario)
+    train(scenario, resume)
+
+
+def _start(scenario: Scenario) -> None:
+    choose_backend(scenario.device.backend)
+    # Noted, not raised: libraries swallow a KeyboardInterrupt that hits them while they are imported.
+    with catch_interrupts() as interrupt, native_notes_hidden():
+        choose_devices(scenario.device)
+        start_backend()
+    interrupt.check()
 
 
 def main() -> None:

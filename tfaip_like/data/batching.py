@@ -76,6 +76,23 @@ class Batch:
                 None if self.weights is None else self.weights[i],
             )
 
+    def filled_up(self, length: int) -> Batch:
+        """Its arrays with as many zeros behind them as make their first axis so long."""
+
+        def fill(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            if len(array) == length:
+                return array
+            filled = np.zeros((length, *array.shape[1:]), array.dtype)
+            filled[: len(array)] = array
+            return filled
+
+        return replace(
+            self,
+            inputs={name: fill(array) for name, array in self.inputs.items()},
+            targets={name: fill(array) for name, array in self.targets.items()},
+            weights=None if self.weights is None else fill(self.weights),
+        )
+
     def nbytes(self) -> int:
         """Size of its arrays."""
         return sum(array.nbytes for array in (*self.inputs.values(), *self.targets.values()))

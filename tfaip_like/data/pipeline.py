@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
-import numpy as np
-
 from tfaip_like.data.batching import BadSample, Batch
 from tfaip_like.data.cache import fill_cache
 from tfaip_like.data.data import Data, Source
@@ -47,6 +45,7 @@ class Batches:
     Args:
         group: of the flags: `train`, `val`, `lav`.
         check: called while waiting for data processes; raises to stop.
+        accumulate: batches that make one training step.
     """
 
     def __init__(
@@ -59,9 +58,11 @@ class Batches:
         group: str,
         samples_per_epoch: int | None = None,
         check: Callable[[], None] = no_check,
+        accumulate: int = 1,
     ):
         self.settings = settings
         self.group = group
+        self.accumulate = accumulate
         self.makers = Makers(settings, group, check)
         self.batch_size = settings.batch_size
         self.samples = Samples(data, source, mode, seed)
@@ -80,10 +81,11 @@ class Batches:
             self._refuse("has no length and index, it can only be read from its beginning on", all_of_it=True)
             if settings.shuffle:
                 logger.info("--%s.shuffle has no effect: the source has no index, its order is kept", group)
-        if samples_per_epoch is not None and samples_per_epoch < self.batch_size:
+        if samples_per_epoch is not None and samples_per_epoch < self.batch_size * accumulate:
+            times = f" times --trainer.accumulate_steps {accumulate}" if accumulate > 1 else ""
             raise UsageError(
                 f"--trainer.samples_per_epoch {samples_per_epoch}: less than one batch (--train.batch_size "
-                f"{self.batch_size})"
+                f"{self.batch_size}{times})"
             )
         self.steps_per_epoch = self._steps_per_epoch(samples_per_epoch) if mode is Mode.TRAIN else 0
 
@@ -132,7 +134,8 @@ class Batches:
             name = type(self.samples.data).__name__
             raise UsageError(f"--trainer.samples_per_epoch is required: the source of {name} has no length")
         count = samples_per_epoch or len(self.order or ())
-        return self.batching.steps_of(count) if self.batching else max(1, count // self.batch_size)
+        batches = self.batching.steps_of(count) if self.batching else max(1, count // self.batch_size)
+        return max(1, batches // self.accumulate)
 
     def __len__(self) -> int:
         """Number of samples that are used; 0 if it is not known."""
@@ -148,9 +151,10 @@ class Batches:
     @property
     def samples_per_epoch(self) -> int:
         """Number of training samples in an epoch; about so many, where batches differ in size."""
+        batches = self.steps_per_epoch * self.accumulate
         if isinstance(self.batching, BucketBatches):
-            return round(self.steps_per_epoch * len(self) / self.batching.batches_per_pass)
-        return self.steps_per_epoch * self.batch_size
+            return round(batches * len(self) / self.batching.batches_per_pass)
+        return batches * self.batch_size
 
     @property
     def is_exact(self) -> bool:
@@ -165,24 +169,46 @@ class Batches:
 
     # Batches.
 
-    def batch(self, step: int) -> Batch:
-        """The training batch of a step, made in this process."""
+    def batch(self, number: int) -> Batch:
+        """A batch of the endless stream of training, made in this process."""
         if self.batching is not None:
-            return self.samples.batch(self.batching.draw(step))
-        return next(itertools.islice(self._stream_of_training(no_workers=True), step, None))
+            return self.samples.batch(self.batching.draw(number))
+        return next(itertools.islice(self._stream_of_training(no_workers=True), number, None))
 
-    def training(self, first: int, end: int) -> Iterator[Batch]:
-        """The training batches from step `first` up to `end`, stacked if `is_stacked`."""
+    def batches_of_step(self, step: int) -> list[Batch]:
+        """The batches of a training step, made in this process."""
+        return [self.batch(step * self.accumulate + part) for part in range(self.accumulate)]
+
+    def training(self, first: int, end: int, at_once: int | None = None, stop_every: int = 0) -> Iterator[Batch]:
+        """The training batches from step `first` up to `end`, stacked as `executions` says if `is_stacked`.
+
+        Args:
+            at_once: most steps in a stack; by default as many as are quickly made.
+            stop_every: see `executions`.
+        """
         if self.batching is None:
-            yield from itertools.islice(self._stream_of_training(), first, end)
+            accumulate = self.accumulate
+            yield from itertools.islice(self._stream_of_training(), first * accumulate, end * accumulate)
             return
         batching = self.batching
-        at_once = self.steps_of_a_task(end - first) if self.is_stacked else 1
-        tasks = (
-            [batching.draw(step) for step in range(begin, min(begin + at_once, self._epoch_end(begin), end))]
-            for begin in self._begins(first, end, at_once)
+        at_once = (at_once or self.steps_of_a_task(end - first)) if self.is_stacked else 1
+        draws = (
+            [batching.draw(number) for number in range(steps.start * self.accumulate, steps.stop * self.accumulate)]
+            for steps in self.executions(first, end, at_once, stop_every)
         )
-        yield from self._run(MakeBatches(self.samples, self.is_stacked), tasks, at_once)
+        tasks = draws if self.is_stacked else ([draw] for step in draws for draw in step)
+        yield from self._run(MakeBatches(self.samples, self.is_stacked), tasks, at_once * self.accumulate)
+
+    def executions(self, first: int, end: int, at_once: int, stop_every: int = 0) -> Iterator[range]:
+        """The steps from `first` up to `end` in ranges of at most `at_once` that go over no end of an epoch
+        and no multiple of `stop_every`."""
+        begin = first
+        while begin < end:
+            stops = [begin + at_once, (begin // self.steps_per_epoch + 1) * self.steps_per_epoch, end]
+            if stop_every:
+                stops.append((begin // stop_every + 1) * stop_every)
+            yield range(begin, min(stops))
+            begin = min(stops)
 
     def once(self) -> Iterator[Batch]:
         """All batches of one pass; the last one may be smaller, and so may those with dropped samples."""
@@ -192,15 +218,6 @@ class Batches:
             return
         tasks = ([draw] for draw in self.batching.once())
         yield from self._run(MakeBatches(self.samples, stacked=False), tasks)
-
-    def _begins(self, first: int, end: int, at_once: int) -> Iterator[int]:
-        begin = first
-        while begin < end:
-            yield begin
-            begin = min(begin + at_once, self._epoch_end(begin), end)
-
-    def _epoch_end(self, step: int) -> int:
-        return (step // self.steps_per_epoch + 1) * self.steps_per_epoch
 
     def _groups(self, data_pass: int) -> Iterator[Any]:
         return groups_of_pass(self.samples, self.order, data_pass, self.settings.limit)
@@ -216,7 +233,7 @@ class Batches:
         return map(work, tasks) if self.samples.is_plain else self.makers.run(work, tasks, at_once)
 
     def steps_of_a_task(self, steps: int) -> int:
-        """Batches that are made at once: enough of them that handing them over costs nothing."""
+        """Steps whose batches are made at once: enough of them that handing them over costs nothing."""
         if self.samples.is_plain:
             return max(1, min(PLAIN_STEPS, steps))
         if self._steps_of_a_task == 0:
@@ -224,7 +241,7 @@ class Batches:
             size = self.batch(0).nbytes()
             seconds = time.perf_counter() - begin
             fit = min(SECONDS_OF_A_TASK / seconds, BYTES_OF_A_TASK / max(size, 1), self.makers.most_at_once)
-            self._steps_of_a_task = max(1, int(fit))
+            self._steps_of_a_task = max(1, int(fit / self.accumulate))
         return max(1, min(self._steps_of_a_task, steps))
 
     def decide_processes(self, steps: int) -> None:
@@ -241,16 +258,6 @@ class Batches:
         """Ends the data processes."""
         self.makers.close()
 
-    def non_finite(self, step: int) -> str | None:
-        """Where the data of a training step hold NaN or infinity, in words; None if they do not."""
-        batch = self.batch(step)
-        for kind, arrays in (("input", batch.inputs), ("target", batch.targets)):
-            for name, array in arrays.items():
-                if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                    first = next(i for i, row in enumerate(array) if not np.isfinite(row).all())
-                    return f"{kind} {name!r} of training sample {batch.indices[first]}"
-        return None
-
 
 def open_training(
     data: Data,
@@ -259,6 +266,7 @@ def open_training(
     samples_per_epoch: int | None,
     seed: int,
     check: Callable[[], None] = no_check,
+    accumulate: int = 1,
 ) -> Batches:
     """Opens the training data.
 
@@ -267,7 +275,7 @@ def open_training(
     """
     if source is None or is_empty(checked(source, data, Mode.TRAIN)):
         raise UsageError(f"{type(data).__name__}.source({Mode.TRAIN}) has no samples to train on")
-    return Batches(data, source, settings, Mode.TRAIN, seed, "train", samples_per_epoch, check)
+    return Batches(data, source, settings, Mode.TRAIN, seed, "train", samples_per_epoch, check, accumulate)
 
 
 def open_validation(

@@ -67,21 +67,27 @@ class Optimizer(Params, abc.ABC):
         return found
 
     def build(
-        self, learning_rate: LearningRateSchedule, variables: Sequence[keras.Variable], scaled: bool = False
+        self,
+        learning_rate: LearningRateSchedule,
+        variables: Sequence[keras.Variable],
+        scaled: bool = False,
+        average: float = 0.0,
     ) -> keras.optimizers.Optimizer:
         """The Keras optimizer for these trainable variables.
 
-        With `scaled`, the learning rate is multiplied by its variable `rate_factor`, which starts at 1.
+        Args:
+            scaled: the learning rate is multiplied by its variable `rate_factor`, which starts at 1.
+            average: it keeps moving averages of the weights, of which this part stays at each step.
 
         Raises:
             UsageError: when a pattern of `exclude_from_weight_decay` matches no variable.
         """
-        from tfaip_like.keras_additions.scaled_optimizer import with_rate_factor
+        from tfaip_like.keras_additions.extended_optimizer import extended
 
         values = {name: getattr(self, name) for name in field_types(type(self))}
         del values["exclude_from_weight_decay"]
         arguments = {KERAS_NAMES.get(name, name): value for name, value in values.items()}
-        cls = with_rate_factor(self.keras_class) if scaled else self.keras_class
+        cls = extended(self.keras_class, scaled, average)
         optimizer = cls(learning_rate=learning_rate, **arguments)
         if self.exclude_from_weight_decay:
             optimizer.exclude_from_weight_decay(var_list=self._excluded(variables))

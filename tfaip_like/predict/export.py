@@ -65,6 +65,15 @@ def write_export(path: Path, networks: Networks, scenario: Params, metrics: Mapp
         (aside / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
 
 
+def read_metrics(path: Path) -> dict[str, float]:
+    """The epoch and the values that an export's network reached; nothing if there is no export."""
+    try:
+        values: dict[str, float] = json.loads((path / METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values
+
+
 def _write_network(folder: Path, network: keras.Model) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras warns that a network for prediction was not compiled

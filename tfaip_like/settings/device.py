@@ -21,8 +21,8 @@ class Device(Params):
     tensorflow. jax and torch must be installed: pip install 'tfaip_like[jax]'."""
 
     gpus: list[int] | None = None
-    """Numbers of the GPUs to use, as CUDA_VISIBLE_DEVICES counts them; none of them: -1. By default the
-    first one that is there."""
+    """Numbers of the GPUs to use, counted from 0 among those that CUDA_VISIBLE_DEVICES shows; none of
+    them: -1. By default the first one that is there."""
 
     dist_strategy: Literal["default", "mirror"] = "default"
     """With several GPUs: mirror trains the same network on each, on a part of each batch. The default

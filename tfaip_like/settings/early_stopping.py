@@ -32,7 +32,8 @@ class EarlyStopping(Params):
     """Whether small or large values are good; by default the choice of the model."""
 
     min_delta: float = 0.0
-    """The least change of the value that counts as an improvement."""
+    """Only a change by more than this, since the last improvement, counts as an improvement. What the best
+    epoch is does not depend on it."""
 
     def check(self) -> None:
         self.require(self.n_to_go >= 0, "n_to_go", "must be 0 (never) or more")

@@ -82,7 +82,7 @@ class Trainer(Params):
 
     steps_per_execution: int | None = None
     """Training steps between two looks at the progress. By default chosen so that this is about
-    half a second, at most 32 steps; more is faster for small networks."""
+    half a second, at most 64 steps; more is faster for small networks."""
 
     def check(self) -> None:
         self.require(self.epochs >= 1, "epochs", "there must be at least 1")

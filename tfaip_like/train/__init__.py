@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tfaip_like.console import console_unless_configured
+from tfaip_like.devices import choose_devices
 from tfaip_like.lazy import choose_backend
 from tfaip_like.params.tree import check_tree
 
 if TYPE_CHECKING:
     from tfaip_like.scenario import Scenario
+    from tfaip_like.settings import Resume
     from tfaip_like.train.result import TrainResult
 
 
-def train(scenario: Scenario) -> TrainResult:
+def train(scenario: Scenario, resume: Resume | None = None) -> TrainResult:
     """Trains a scenario and leaves everything about it in its output folder.
+
+    Args:
+        resume: go on with the run in that folder; a new one is begun without it.
 
     Raises:
         UsageError: for parameters, data or a model that do not fit together.
@@ -23,11 +28,12 @@ def train(scenario: Scenario) -> TrainResult:
     """
     checked = check_tree(scenario)
     choose_backend(checked.device.backend)
+    devices = choose_devices(checked.device)
     # Only now: the import of Keras fixes its backend.
     from tfaip_like.train.training import run_training
 
     with console_unless_configured():
-        return run_training(checked)
+        return run_training(checked, devices, resume)
 
 
 __all__ = ["train"]

@@ -1,26 +1,72 @@
-"""Checkpoints: the complete state of a training after an epoch, as one folder that is whole or absent."""
+"""Checkpoints on disk: folders with everything that a training needs to go on, whole or absent.
+
+checkpoints/epoch_0012/            after 12 epochs
+checkpoints/epoch_0012_step_00345/ after 345 steps more
+    variables.npz   arrays of all variables, named GROUP:NUMBER:PATH
+    state.json      everything else: position, history, best, early stopping
+    params.json     the parameters that it was trained with
+    checksums.json  SHA-256 of each of them
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
+import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
-from tfaip_like.files import new_folder
-from tfaip_like.keras_additions.paths import weight_paths
+from tfaip_like.files import new_folder, recover_folder
+from tfaip_like.params.base import Json
+
+logger = logging.getLogger(__name__)
 
 VARIABLES = "variables.npz"
 STATE = "state.json"
+PARAMS = "params.json"
+CHECKSUMS = "checksums.json"
+SUPERSEDED = "superseded"
 NETWORK = "network"
-"""How the names of the network's weights begin: network:00003:encoder/dense/kernel."""
+"""How the names of the network's variables begin: network:00003:encoder/dense/kernel."""
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+_NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """How far a training is."""
+
+    epoch: int
+    """Epochs that are done."""
+    step: int
+    """Steps that are done of the next one."""
+
+    def __str__(self) -> str:
+        return f"step {self.step} of epoch {self.epoch + 1}" if self.step else f"the end of epoch {self.epoch}"
+
+    @property
+    def folder_name(self) -> str:
+        return f"epoch_{self.epoch:04d}" + (f"_step_{self.step:05d}" if self.step else "")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a checkpoint holds."""
+
+    arrays: Arrays
+    state: Mapping[str, Any]
+    params: Mapping[str, Json]
 
 
 @dataclass(frozen=True)
@@ -30,81 +76,92 @@ class Checkpoint:
     path: Path
 
     @property
-    def epoch(self) -> int:
-        """The number of epochs that were done."""
-        return int(self.path.name.removeprefix("epoch_"))
+    def position(self) -> Position:
+        """Where the training was."""
+        match = _NAME.fullmatch(self.path.name)
+        assert match
+        return Position(int(match[1]), int(match[2] or 0))
+
+    def read(self) -> Content:
+        """What it holds.
+
+        Raises:
+            UsageError: when it is damaged.
+        """
+        try:
+            if (self.path / CHECKSUMS).read_text(encoding="utf-8") != _checksums(self.path):
+                raise UsageError(f"{self.path}: is damaged: its checksums differ")
+            with np.load(self.path / VARIABLES, allow_pickle=False) as saved:
+                arrays = {name: saved[name] for name in saved.files}
+            state, params = (json.loads((self.path / name).read_text(encoding="utf-8")) for name in (STATE, PARAMS))
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise UsageError(f"{self.path}: is no complete checkpoint: {error}") from error
+        return Content(arrays, state, params)
 
 
 def all_checkpoints(folder: Path) -> list[Checkpoint]:
     """The checkpoints in a folder, oldest first."""
-    return sorted((Checkpoint(path) for path in folder.glob("epoch_*")), key=lambda checkpoint: checkpoint.epoch)
+    found = [Checkpoint(path) for path in folder.glob("epoch_*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda checkpoint: checkpoint.position)
 
 
-def save_checkpoint(
-    folder: Path,
-    epoch: int,
-    network: keras.Model,
-    variables: Sequence[keras.Variable],
-    state: Mapping[str, Any],
-    keep: int,
-) -> Checkpoint:
-    """Writes the state after `epoch` and removes all but the latest `keep` checkpoints.
+def last_good(folder: Path) -> tuple[Checkpoint, Content] | None:
+    """The newest checkpoint that is whole, with a warning for each that is not; None if there is none at all.
 
-    Args:
-        network: the trained network, which tells the weights among the variables.
-        variables: weights, optimizer, random states: everything that a step reads.
-        state: all else that the training must know to go on, as JSON values.
+    Raises:
+        UsageError: when all of them are damaged.
     """
-    checkpoint = Checkpoint(folder / f"epoch_{epoch:04d}")
+    for name in {path.name.split(".")[1] for path in folder.glob(".epoch_*")}:
+        recover_folder(folder / name)
+    checkpoints = all_checkpoints(folder)
+    for checkpoint in reversed(checkpoints):
+        try:
+            return checkpoint, checkpoint.read()
+        except UsageError as problem:
+            logger.warning("%s; the one before is used", problem)
+    if checkpoints:
+        raise UsageError(f"{folder}: all checkpoints are damaged ({', '.join(c.path.name for c in checkpoints)})")
+    return None
+
+
+def write_checkpoint(folder: Path, position: Position, content: Content) -> Checkpoint:
+    """Writes a checkpoint; it appears when it is complete and on disk."""
+    checkpoint = Checkpoint(folder / position.folder_name)
     with new_folder(checkpoint.path) as aside:
-        arrays = {name: keras.ops.convert_to_numpy(variable.value) for name, variable in _named(network, variables)}
-        np.savez(aside / VARIABLES, **arrays)
-        checksum = hashlib.sha256((aside / VARIABLES).read_bytes()).hexdigest()
-        (aside / STATE).write_text(json.dumps({**state, "epoch": epoch, "sha256": checksum}, indent=2) + "\n")
-    for old in all_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old.path)
+        with (aside / VARIABLES).open("wb") as file:
+            np.savez(file, **content.arrays)  # type: ignore[arg-type]
+        for name, values in ((STATE, content.state), (PARAMS, content.params)):
+            (aside / name).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (aside / CHECKSUMS).write_text(_checksums(aside), encoding="utf-8")
     return checkpoint
 
 
-def load_checkpoint(
-    checkpoint: Checkpoint, network: keras.Model, variables: Sequence[keras.Variable]
-) -> dict[str, Any]:
-    """Puts the values of a checkpoint into `variables`; returns its state.
-
-    Raises:
-        UsageError: when it is damaged, or the variables are not those that were saved.
-    """
-    try:
-        state: dict[str, Any] = json.loads((checkpoint.path / STATE).read_text(encoding="utf-8"))
-        content = (checkpoint.path / VARIABLES).read_bytes()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{checkpoint.path}: not a complete checkpoint: {error}") from error
-    if hashlib.sha256(content).hexdigest() != state["sha256"]:
-        raise UsageError(f"{checkpoint.path}: {VARIABLES} is damaged (its checksum differs)")
-    with np.load(checkpoint.path / VARIABLES) as saved:
-        named = dict(_named(network, variables))
-        _check_same({name: saved[name].shape for name in saved.files}, named, checkpoint)
-        for name, variable in named.items():
-            variable.assign(saved[name])
-    return state
+def remove_old(folder: Path, latest: int, kept_epochs: set[int]) -> None:
+    """Removes all checkpoints but the latest ones and those after the epochs that are kept for good."""
+    for checkpoint in all_checkpoints(folder)[:-latest]:
+        position = checkpoint.position
+        if position.step or position.epoch not in kept_epochs:
+            # Renamed first: a folder that is only partly removed must not look like a checkpoint.
+            doomed = folder / f".{checkpoint.path.name}.old"
+            os.rename(checkpoint.path, doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _named(network: keras.Model, variables: Sequence[keras.Variable]) -> list[tuple[str, keras.Variable]]:
-    paths = {id(weight): path for path, weight in weight_paths(network).items()}
-    named = []
-    for number, variable in enumerate(variables):
-        group = f"{NETWORK}:" if id(variable) in paths else ""
-        # Numbered, because two variables can have the same path.
-        named.append((f"{group}{number:05d}:{paths.get(id(variable), variable.path)}", variable))
-    return named
+def set_aside_later(folder: Path, position: Position) -> int:
+    """Moves checkpoints that come after a position into `superseded/`; how many there were."""
+    later = [checkpoint for checkpoint in all_checkpoints(folder) if checkpoint.position > position]
+    if later:
+        shutil.rmtree(folder / SUPERSEDED, ignore_errors=True)
+        (folder / SUPERSEDED).mkdir()
+    for checkpoint in later:
+        os.rename(checkpoint.path, folder / SUPERSEDED / checkpoint.path.name)
+    return len(later)
 
 
-def _check_same(saved: Mapping[str, Any], named: Mapping[str, keras.Variable], checkpoint: Checkpoint) -> None:
-    wanted = {name: tuple(variable.shape) for name, variable in named.items()}
-    for name in (*saved, *wanted):
-        if saved.get(name) != wanted.get(name):
-            path = name.rpartition(":")[2]
-            raise UsageError(
-                f"{checkpoint.path}: does not fit this scenario: {path} is {saved.get(name, 'absent')} in the "
-                f"checkpoint and {wanted.get(name, 'absent')} here"
-            )
+def _checksums(folder: Path) -> str:
+    """The text that `checksums.json` must be, to the letter."""
+    sums = {}
+    for name in (VARIABLES, STATE, PARAMS):
+        with (folder / name).open("rb") as file:
+            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return json.dumps(sums, indent=1) + "\n"

@@ -1,89 +1,59 @@
-"""The end of an epoch, step by step: validate, record, save, keep the best."""
+"""The end of an epoch, step by step: validate, judge, export the best, record."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tfaip_like.data.pipeline import Batches
-from tfaip_like.data.samples import post_processed
-from tfaip_like.errors import UsageError, article
-from tfaip_like.evaluator import Evaluator
-from tfaip_like.files import full_disk_told
-from tfaip_like.network import Networks, select
+from tfaip_like.files import patiently
+from tfaip_like.keras_additions.extended_optimizer import averages_in_place
+from tfaip_like.network import Networks
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.predict.export import write_export
-from tfaip_like.sample import Sample
+from tfaip_like.predict.export import read_metrics, write_export
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
-from tfaip_like.train.callbacks import EveryStep, logged_values
-from tfaip_like.train.checkpoints import save_checkpoint
-from tfaip_like.train.feed import Feed
+from tfaip_like.train.early_stopping import EarlyStop
 from tfaip_like.train.history import History
-from tfaip_like.train.monitor import Best
+from tfaip_like.train.monitor import Best, choose_best
 from tfaip_like.train.plateau import Plateau
 from tfaip_like.train.training_model import TrainingModel
+from tfaip_like.train.validation import Validation
 
 logger = logging.getLogger(__name__)
 
-MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound")
+MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "gradient_norm")
+"""What is logged of an epoch beside losses and metrics."""
 
 
 @dataclass(frozen=True)
-class Validation:
-    """Losses and metrics of the training network, and the evaluator's numbers of the prediction network."""
+class Trained:
+    """What the steps of an epoch gave."""
 
-    model: TrainingModel
-    network: keras.Model
-    batches: Batches
-    feed: Feed
-    evaluator: Evaluator | None
-    every_step: EveryStep
-    prefix: str = "val_"
-
-    def __call__(self) -> dict[str, float]:
-        """Named numbers, each with the prefix in front."""
-        with self.feed.own_errors(), warnings.catch_warnings():
-            # How many batches there are is not known where samples may be dropped; Keras takes the end for a mistake.
-            warnings.filterwarnings("ignore", "Your input ran out of data")
-            logs = self.model.evaluate(self.feed.data, verbose=0, return_dict=True, callbacks=[self.every_step])
-        values = logged_values(logs)
-        if self.evaluator is not None:
-            values |= self._judged(self.evaluator, known=values)
-        return {f"{self.prefix}{name}": value for name, value in values.items()}
-
-    def _judged(self, evaluator: Evaluator, known: Mapping[str, float]) -> dict[str, float]:
-        judged = evaluator.evaluate(self._predicted())
-        where = f"{type(evaluator).__name__}.evaluate"
-        if not isinstance(judged, Mapping):
-            raise UsageError(
-                f"{where} returned {article(type(judged).__name__)}; it must return {{'name': number, ...}}"
-            )
-        for name, value in judged.items():
-            if name in known:
-                raise UsageError(f"{where}: {name!r} is a loss or metric of the model already; choose another name")
-            if not isinstance(value, SupportsFloat):
-                raise UsageError(f"{where}: {name!r} is {value!r}, not a number")
-        return {name: float(value) for name, value in judged.items()}
-
-    def _predicted(self) -> Iterator[Sample]:
-        for batch in self.batches.once():
-            self.every_step.interrupt.check()
-            if not len(batch):
-                continue
-            samples = batch.samples(self.network.predict_on_batch(select(batch.inputs, self.network)))
-            yield from post_processed(self.batches.samples, samples)
+    epoch: int
+    """From 1."""
+    values: dict[str, float]
+    """Losses and metrics, and the norm of gradients where it is measured."""
+    seconds: float
+    waited: float
+    """Seconds of these in which the network waited for data."""
 
 
 class EpochEnd:
-    """Knows what to do after an epoch; its state is the history and the best epoch so far."""
+    """Knows what to do after the steps of an epoch; its state is the history and the best epoch so far.
+
+    Args:
+        rate: the learning rate by step.
+        samples_per_epoch: for the speed that is logged.
+        check: called while waiting for room on the disk; raises to stop.
+    """
 
     def __init__(
         self,
@@ -91,70 +61,137 @@ class EpochEnd:
         folder: OutputDir | None,
         networks: Networks,
         model: TrainingModel,
+        optimizer: keras.optimizers.Optimizer,
         validate: Validation | None,
         lavs: Mapping[str, Validation],
         samples_per_epoch: int,
-        check_interrupt: Callable[[], None],
         rate: LearningRateSchedule,
-        training_feed: Feed,
+        check: Callable[[], None],
     ):
         self.scenario = scenario
         self.folder = folder
         self.networks = networks
         self.model = model
+        self.optimizer = optimizer
         self.validate = validate
         self.lavs = lavs
         self.samples_per_epoch = samples_per_epoch
-        self.check_interrupt = check_interrupt
         self.rate = rate
-        self.training_feed = training_feed
+        self.check = check
         self.history = History(folder, list(lavs))
-        monitor, mode = type(scenario.model).best
-        measured = ["loss", *model.loss_trackers, *model.metric_trackers]
-        if validate is None and monitor.startswith("val_") and monitor.removeprefix("val_") not in measured:
-            logger.info("without validation the best epoch is the one with the smallest loss")
-            monitor, mode = "loss", "min"
-        self.best = Best(monitor, mode)
-        self.best.check_is_logged(
-            measured,
-            has_validation=validate is not None,
-            has_evaluator=scenario.evaluator is not None,
-            lavs=list(lavs),
-        )
+        self.best = self._monitored()
+        name = self.best.name(validate is not None)
+        self.early_stop = EarlyStop(scenario.early_stopping, name, self.best.mode)
+        self.stop_reason: str | None = None
+        """Why the training ends after the epoch that was last, before its time."""
         schedule = scenario.learning_rate
-        self.plateau = Plateau(schedule, mode, model.optimizer) if isinstance(schedule, ReduceOnPlateau) else None
+        self.plateau = Plateau(schedule, self.best.mode, optimizer) if isinstance(schedule, ReduceOnPlateau) else None
 
-    def __call__(self, epoch: int, values: dict[str, float], seconds: float) -> None:
-        row: dict[str, float] = {"epoch": epoch, **values}
-        input_bound = min(1.0, self.training_feed.seconds_waited() / seconds)
-        if self.validate is not None and self._is_validated(epoch):
-            row |= self.validate()
-        if self._has_lav(epoch):
-            for lav in self.lavs.values():
-                row |= lav()
-        row["lr"] = self._rate_of_the_last_step()
-        row["seconds"] = round(seconds, 3)
-        row["samples_per_second"] = round(self.samples_per_epoch / seconds, 1)
-        row["input_bound"] = round(input_bound, 4)
-        with full_disk_told(self._where()):
-            self.history.add(row)
-        improved = self._note_best(epoch, row)
+    def __call__(self, trained: Trained) -> None:
+        """Nothing of the state changes before everything that may be interrupted or fail is done."""
+        early_stop = copy.copy(self.early_stop)
+        with averages_in_place(self.optimizer):
+            row = self._measured(trained)
+            value = self.best.value_in(row, has_validation=self.validate is not None)
+            reason = early_stop.after(trained.epoch, value)
+            # After the last epoch it ends in any case.
+            reason = reason if trained.epoch < self.scenario.trainer.epochs else None
+            if reason and not self._has_lav(trained.epoch):  # it is the last epoch after all
+                row |= self._lav()
+            best = self.best if value is None else self.best.after(trained.epoch, value)
+            if best is not self.best and self.folder is not None:
+                self._export(self.folder.best, row)
+        self._write(lambda: self.history.add(row))
+        improved, self.best = best is not self.best, best
+        self.early_stop, self.stop_reason = early_stop, reason
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
-        self._lower_rate_on_a_plateau(epoch, row)
-        if self.folder is not None:
-            with full_disk_told(self._where()):
-                self._save(self.folder, epoch, row, improved)
-        # What came while everything was saved: nothing of the epoch is lost.
-        self.check_interrupt()
+        if self.plateau is not None and value is not None and trained.epoch < self.scenario.trainer.epochs:
+            self.plateau.after(value)
+        if reason:
+            logger.info("stopped early: %s", reason)
 
-    def _where(self) -> Path:
-        return self.folder.path if self.folder is not None else Path()
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must keep of it, as JSON values."""
+        return {
+            "history": self.history.rows,
+            "best": dataclasses.asdict(self.best),
+            "early_stop": self.early_stop.state(),
+            "stop": {"reason": self.stop_reason, "settings": self.scenario.early_stopping.to_dict()},
+            "plateau": self.plateau.state() if self.plateau is not None else None,
+        }
+
+    def restore(self, state: Mapping[str, Any], is_judged_anew: bool = False) -> None:
+        """Goes on from a state; with nothing seen yet of what is best, if that is judged anew."""
+        self.history.restore(state["history"])
+        if self.plateau is not None and state["plateau"] is not None:
+            self.plateau.restore(state["plateau"])
+        if state["best"]["monitor"] != self.best.monitor:
+            logger.warning("what is best is now judged by %s, in the epochs from here on", self.best.monitor)
+        elif not is_judged_anew:
+            self.best = self._best_of(state)
+            self.early_stop.restore(state["early_stop"])
+            if state["stop"]["settings"] == self.scenario.early_stopping.to_dict():
+                self.stop_reason = state["stop"]["reason"]
+
+    def _best_of(self, state: Mapping[str, Any]) -> Best:
+        """The best epoch so far, also of those behind the state: what is in best/ is never replaced by a worse one."""
+        best = Best(**state["best"])
+        if self.folder is not None and (later := read_metrics(self.folder.best)):
+            name = best.name(self.validate is not None)
+            if name in later and later["epoch"] > len(state["history"]):
+                best = best.after(int(later["epoch"]), later[name])
+        return best
+
+    def export(self) -> None:
+        """Writes the last model."""
+        if self.folder is not None:
+            with averages_in_place(self.optimizer):
+                self._export(self.folder.export, self.history.rows[-1])
+
+    def _monitored(self) -> Best:
+        """What tells the best epoch, with nothing seen yet."""
+        measured = ["loss", *self.model.loss_trackers, *self.model.metric_trackers]
+        has_validation = self.validate is not None
+        best = choose_best(
+            self.scenario.early_stopping, type(self.scenario.model).best, measured, has_validation=has_validation
+        )
+        best.check_is_logged(
+            measured,
+            has_validation=has_validation,
+            has_evaluator=self.scenario.evaluator is not None,
+            lavs=list(self.lavs),
+        )
+        return best
+
+    def _measured(self, trained: Trained) -> dict[str, float]:
+        """All numbers of the epoch."""
+        row: dict[str, float] = {"epoch": trained.epoch, **trained.values}
+        if self.validate is not None and self._is_validated(trained.epoch):
+            row |= self.validate()
+        if self._has_lav(trained.epoch):
+            row |= self._lav()
+        row["lr"] = self._rate_of_the_last_step()
+        row["seconds"] = round(trained.seconds, 3)
+        row["samples_per_second"] = round(self.samples_per_epoch / trained.seconds, 1)
+        row["input_bound"] = round(min(1.0, trained.waited / trained.seconds), 4)
+        return row
+
+    def _lav(self) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for lav in self.lavs.values():
+            values |= lav()
+        return values
+
+    def _export(self, path: Path, row: Mapping[str, float]) -> None:
+        self._write(lambda: write_export(path, self.networks, self.scenario, row))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        patiently(self.folder.path if self.folder is not None else Path(), write, self.check)
 
     def _rate_of_the_last_step(self) -> float:
-        optimizer = self.model.optimizer
-        rate = float(keras.ops.convert_to_numpy(self.rate(int(optimizer.iterations) - 1)))
+        rate = float(keras.ops.convert_to_numpy(self.rate(int(self.optimizer.iterations) - 1)))
         if self.plateau is not None:
-            rate *= float(optimizer.rate_factor)
+            rate *= float(self.optimizer.rate_factor)
         return float(f"{rate:.7g}")  # what float32 knows of it
 
     def _is_validated(self, epoch: int) -> bool:
@@ -164,18 +201,6 @@ class EpochEnd:
     def _has_lav(self, epoch: int) -> bool:
         every = self.scenario.trainer.lav_every_n
         return every > 0 and (epoch == 1 or epoch % every == 0 or epoch == self.scenario.trainer.epochs)
-
-    def _note_best(self, epoch: int, row: Mapping[str, float]) -> bool:
-        value = self.best.value_in(row, has_validation=self.validate is not None)
-        if value is None:
-            return False
-        before, self.best = self.best, self.best.after(epoch, value)
-        return self.best is not before
-
-    def _lower_rate_on_a_plateau(self, epoch: int, row: Mapping[str, float]) -> None:
-        value = self.best.value_in(row, has_validation=self.validate is not None)
-        if self.plateau is not None and value is not None and epoch < self.scenario.trainer.epochs:
-            self.plateau.after(value)
 
     def _line(self, row: Mapping[str, float]) -> str:
         def numbers(names: list[str]) -> str:
@@ -191,17 +216,3 @@ class EpochEnd:
         speed = f"{row['samples_per_second']:.0f} samples/s, input-bound {100 * row['input_bound']:.0f} %"
         parts = [numbers(train), numbers(val), numbers(lav), f"lr {row['lr']:.3g}, {speed}"]
         return f"epoch {row['epoch']}/{self.scenario.trainer.epochs}: " + " | ".join(part for part in parts if part)
-
-    def _save(self, folder: OutputDir, epoch: int, row: Mapping[str, float], improved: bool) -> None:
-        state: dict[str, Any] = {
-            "steps": int(self.model.optimizer.iterations),
-            "history": self.history.rows,
-            "best": {"value": self.best.value, "epoch": self.best.epoch},
-        }
-        if self.plateau is not None:
-            state["plateau"] = self.plateau.state()
-        variables = [*self.model.variables, *self.model.optimizer.variables]
-        keep = self.scenario.trainer.keep_checkpoints
-        save_checkpoint(folder.checkpoints, epoch, self.networks.training, variables, state, keep)
-        if improved:
-            write_export(folder.best, self.networks, self.scenario, row)

@@ -1,14 +1,13 @@
 """Batches as `keras.Model.fit` and `evaluate` take them, for each backend.
 
-Keras opens the feed anew for each epoch. A training feed has a known length, so that no backend runs a
-step too many to find its end.
+Keras opens a feed anew in each call of `fit` and `evaluate`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +18,7 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.sample import Spec
 from tfaip_like.train.bad_samples import BadSamples
-from tfaip_like.train.training_model import as_fed
+from tfaip_like.train.training_model import STEPS, as_fed
 
 Make = Callable[[], Iterator[Batch]]
 
@@ -28,12 +27,21 @@ class Feed:
     """Batches for `fit` or `evaluate`.
 
     Args:
-        make: opens the batches of an epoch, stacked if `batches.is_stacked`.
+        make: opens the batches that Keras asks for next.
         steps: how many there will be; None if nobody knows.
-
+        stack: most batches in an element, for steps on TensorFlow that take many at once; 0 for one by one.
+        accumulate: batches of a step, where elements are stacks.
     """
 
-    def __init__(self, batches: Batches, make: Make, steps: int | None, bad_samples: BadSamples):
+    def __init__(
+        self,
+        batches: Batches,
+        make: Make,
+        steps: int | None,
+        bad_samples: BadSamples,
+        stack: int = 0,
+        accumulate: int = 1,
+    ):
         self._make: Make | None = make
         self._errors: list[Exception] = []
         self._bad_samples = bad_samples
@@ -41,19 +49,26 @@ class Feed:
         self._seen = 0.0
         # When `fit` is called again (without XLA), the thread of the call before may still be making a batch.
         self._one_at_a_time = threading.Lock()
-        self._data: Any = None
         self._is_stacked = batches.is_stacked
+        self._stack = stack
+        self._accumulate = accumulate
+        self._data: Any = None
         if keras.backend.backend() == "tensorflow":
             self._data = self._dataset(batches, steps)
-        elif steps is not None:
-            self._waited = Waited()
-            self._data = _Numbered(self._one_by_one, steps, self._waited)
 
     @property
     def data(self) -> Any:
         """What Keras takes."""
         # A generator is read once; Keras wants tuples from it.
-        return self._data if self._data is not None else ((batch,) for batch in self._one_by_one())
+        return self._data if self._data is not None else ((batch,) for batch in self._elements())
+
+    def numbered(self, steps: int) -> Any:
+        """What Keras takes for a known number of single batches."""
+        if self._data is not None:
+            return self._data
+        if self._waited is None:
+            self._waited = Waited()
+        return _Numbered(self._elements, steps, self._waited)
 
     def release(self) -> None:
         """Lets go of the samples: tf.data keeps the generators it was given for as long as the process lives."""
@@ -93,16 +108,19 @@ class Feed:
             self._errors.append(error)
             raise
 
-    def _one_by_one(self) -> Iterator[dict[str, Any]]:
+    def _elements(self) -> Iterator[dict[str, Any]]:
         for batch in self._batches():
-            yield from map(as_fed, batch.parts() if self._is_stacked else [batch])
+            if self._stack:
+                steps = np.int32(len(next(iter(batch.inputs.values()))) // self._accumulate)
+                yield {**as_fed(batch.filled_up(self._stack)), STEPS: steps}
+            else:
+                yield from map(as_fed, batch.parts() if self._is_stacked else [batch])
 
     def _dataset(self, batches: Batches, steps: int | None) -> Any:
         import tensorflow as tf
 
         samples = batches.samples
-        batch_size = batches.batch_size if batches.is_stacked else None
-        leading = (None, batch_size) if batches.is_stacked else (None,)
+        leading = (self._stack, batches.batch_size) if self._stack else (None,)
 
         def signature(specs: Mapping[str, Spec]) -> dict[str, tf.TensorSpec]:
             return {name: tf.TensorSpec((*leading, *spec.shape), spec.dtype) for name, spec in specs.items()}
@@ -110,13 +128,12 @@ class Feed:
         element: dict[str, Any] = {"inputs": signature(samples.inputs), "targets": signature(samples.targets)}
         if samples.loss_weights is not None:
             element["weights"] = tf.TensorSpec(leading, "float32")
-        dataset = tf.data.Dataset.from_generator(lambda: map(as_fed, self._batches()), output_signature=element)
+        if self._stack:
+            element[STEPS] = tf.TensorSpec((), "int32")
+        dataset = tf.data.Dataset.from_generator(self._elements, output_signature=element)
         # A stack is many batches already; several single ones hide the time of handing them over.
-        dataset = dataset.prefetch(1 if batches.is_stacked else 2)
+        dataset = dataset.prefetch(1 if self._stack else 2)
         dataset, self._waited = _timed(dataset)
-        if batches.is_stacked:
-            # Cutting stacks apart is hidden by a buffer, small beside a stack, so that the clock stays nearly right.
-            dataset = dataset.unbatch().prefetch(4)
         if steps is not None:
             # Asserted, because Keras runs a step too many to find the end of a dataset of unknown length.
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
@@ -179,34 +196,58 @@ class _Numbered(keras.utils.PyDataset):
         return (batch,)
 
 
-def training_feed(batches: Batches, epochs: int, current_epoch: Callable[[], int], bad_samples: BadSamples) -> Feed:
-    """The training batches of one epoch after another; `current_epoch()` is asked when one begins."""
-    reader = _Reader(batches, epochs)
-    return Feed(batches, lambda: reader.epoch(current_epoch()), batches.steps_per_epoch, bad_samples)
+class TrainingFeed(Feed):
+    """The training batches, from any step on to the end of its epoch.
+
+    Args:
+        epochs: how many will be trained, so that data processes work ahead no further.
+        at_once: most steps of an execution.
+        stop_every: see `Batches.executions`.
+    """
+
+    def __init__(self, batches: Batches, epochs: int, at_once: int, stop_every: int, bad_samples: BadSamples):
+        self._of = batches
+        self._end = epochs * batches.steps_per_epoch
+        self._at_once = at_once
+        self._stop_every = stop_every
+        self._first = 0
+        self._stream: Iterator[Batch] = iter(())
+        self._position = -1
+        self._counts: Iterator[int] = iter(())
+        stack = at_once * batches.accumulate if batches.is_stacked and keras.backend.backend() == "tensorflow" else 0
+        super().__init__(batches, self._until_the_end_of_the_epoch, None, bad_samples, stack, batches.accumulate)
+
+    def open(self, first: int) -> tuple[Any, Sequence[range]]:
+        """What `fit` takes for the steps of the run from `first` to the end of its epoch, and its executions."""
+        self._first = first
+        executions = list(self._of.executions(first, self._epoch_end, self._at_once, self._stop_every))
+        self._counts = map(len, executions)
+        return self.numbered(self._epoch_end - first), executions
+
+    def next_count(self) -> int:
+        """The number of steps of the next execution."""
+        return next(self._counts)
+
+    @property
+    def _epoch_end(self) -> int:
+        return (self._first // self._of.steps_per_epoch + 1) * self._of.steps_per_epoch
+
+    def _until_the_end_of_the_epoch(self) -> Iterator[Batch]:
+        # One stream for all epochs, so that data processes work ahead over their borders.
+        if self._position != self._first:
+            self._stream = self._of.training(self._first, self._end, self._at_once, self._stop_every)
+            self._position = self._first
+        single = 0
+        while self._position < self._epoch_end:
+            batch = next(self._stream)
+            if self._of.is_stacked:
+                self._position += len(batch) // self._of.accumulate
+            else:
+                single += 1
+                self._position += single % self._of.accumulate == 0
+            yield batch
 
 
 def validation_feed(batches: Batches, bad_samples: BadSamples) -> Feed:
     """The validation batches."""
     return Feed(batches, batches.once, batches.steps if batches.is_exact else None, bad_samples)
-
-
-class _Reader:
-    """One stream of batches for all epochs, so that data processes work ahead over their borders."""
-
-    def __init__(self, batches: Batches, epochs: int):
-        self.batches = batches
-        self.end = epochs * batches.steps_per_epoch
-        self._stream: Iterator[Batch] = iter(())
-        self._position = -1
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch, counted from 0."""
-        steps = self.batches.steps_per_epoch
-        first = number * steps
-        if self._position != first:
-            self._stream = self.batches.training(first, self.end)
-            self._position = first
-        while self._position < first + steps:
-            batch = next(self._stream)
-            self._position += len(batch) if self.batches.is_stacked else 1
-            yield batch

@@ -39,24 +39,30 @@ class History:
 
     def add(self, row: Row) -> None:
         """Adds the values of an epoch."""
-        self.rows.append(dict(row))
         if self._file is not None:
-            self._write_csv(self._file)
+            self._write_csv(self._file, [*self.rows, row])
         if self._tensorboard:
             self._write_events(row)
+        self.rows.append(dict(row))
+
+    def restore(self, rows: Iterable[Row]) -> None:
+        """Goes on behind these epochs."""
+        self.rows = [dict(row) for row in rows]
+        if self._file is not None:
+            self._write_csv(self._file, self.rows)
 
     def close(self) -> None:
         """Ends the event files."""
         for file in self._tensorboard.values():
             file.close()
 
-    def _write_csv(self, path: Path) -> None:
+    def _write_csv(self, path: Path, rows: Sequence[Row]) -> None:
         # Rewritten as a whole, because a column may appear late (validation every n epochs).
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows(rows)
         write_text(path, text.getvalue())
 
     def _write_events(self, row: Row) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from tfaip_like.errors import UsageError
+from tfaip_like.settings import EarlyStopping
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,19 @@ class Best:
     mode: Literal["min", "max"]
     value: float | None = None
     epoch: int | None = None
+    by_flag: bool = False
+    """Whether the monitor is that of --early_stopping.monitor, not the model's choice."""
 
-    def after(self, epoch: int, value: float) -> Best:
-        """The state after an epoch with this value; itself if that was no improvement."""
-        better = self.value is None or (value < self.value if self.mode == "min" else value > self.value)
+    def after(self, epoch: int, value: float, min_delta: float = 0.0) -> Best:
+        """The state after an epoch with this value; itself if that was no improvement by more than `min_delta`."""
+        better = self.value is None or (
+            value < self.value - min_delta if self.mode == "min" else value > self.value + min_delta
+        )
         return replace(self, value=value, epoch=epoch) if better and not math.isnan(value) else self
+
+    def state(self) -> dict[str, Any]:
+        """What changes, as JSON values; `dataclasses.replace` puts it back."""
+        return {"value": self.value, "epoch": self.epoch}
 
     def check_is_logged(
         self, measured: Iterable[str], has_validation: bool, has_evaluator: bool, lavs: Iterable[str]
@@ -37,11 +49,11 @@ class Best:
         judged = [*prefixes, *(["val_"] if has_validation else [])] if has_evaluator else []
         name = self.name(has_validation)
         if name not in logged and not name.startswith(tuple(judged)):
-            raise UsageError(f"the model finds its best epoch by {name!r}, but only {', '.join(logged)} are measured")
+            raise self._is_not_among(logged)
 
     def name(self, has_validation: bool) -> str:
-        """The number that is compared; without validation data, training stands in for `val_NAME`."""
-        return self.monitor if has_validation else self.monitor.removeprefix("val_")
+        """The number that is compared; without validation data, training stands in for the model's `val_NAME`."""
+        return self.monitor if has_validation or self.by_flag else self.monitor.removeprefix("val_")
 
     def value_in(self, row: Mapping[str, float], has_validation: bool) -> float | None:
         """The monitored number of an epoch; None if it was not validated.
@@ -56,4 +68,41 @@ class Best:
             was_measured = any(logged.startswith(prefix) for logged in row)
             if name.startswith(prefix) and not was_measured:
                 return None
-        raise UsageError(f"the model finds its best epoch by {name!r}, but only {', '.join(row)} are measured")
+        raise self._is_not_among(row)
+
+    def _is_not_among(self, logged: Iterable[str]) -> UsageError:
+        only = f"only {', '.join(logged)} are measured"
+        if self.by_flag:
+            return UsageError(f"--early_stopping.monitor {self.monitor}: {only}")
+        return UsageError(f"the model finds its best epoch by {self.monitor!r}, but {only}")
+
+
+def choose_best(
+    settings: EarlyStopping, of_model: tuple[str, Literal["min", "max"]], measured: Iterable[str], has_validation: bool
+) -> Best:
+    """What the best epoch is found by: the flags' choice, else that of the model.
+
+    Without validation the same number of training stands in for the model's choice, or else the loss.
+
+    Args:
+        settings: `monitor` and `mode`, where given, replace those of the model.
+        of_model: the `best` of the model, such as ("val_accuracy", "max").
+        measured: names of the losses and metrics of training.
+        has_validation: whether anything is validated.
+
+    Raises:
+        UsageError: when thresholds were given for a number that the loss stands in for.
+    """
+    monitor, mode = of_model
+    if settings.monitor is not None:
+        return Best(settings.monitor, settings.mode or mode, by_flag=True)
+    if has_validation or not monitor.startswith("val_") or monitor.removeprefix("val_") in measured:
+        return Best(monitor, settings.mode or mode)
+    for name in ("mode", "lower_threshold", "upper_threshold"):
+        if getattr(settings, name) is not None:
+            raise UsageError(
+                f"--early_stopping.{name}: is for {monitor}, which is not measured without validation; "
+                "name another --early_stopping.monitor"
+            )
+    logger.info("without validation the best epoch is the one with the smallest loss")
+    return Best("loss", "min")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from tfaip_like.schedules import ReduceOnPlateau
@@ -45,3 +46,7 @@ class Plateau:
     def state(self) -> dict[str, float]:
         """What a checkpoint must keep; the factor itself is a variable of the optimizer."""
         return {"best": self.best, "waited": self.waited, "cooling": self.cooling}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Goes on from such a state."""
+        self.best, self.waited, self.cooling = state["best"], int(state["waited"]), int(state["cooling"])

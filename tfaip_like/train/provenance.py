@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,6 +55,26 @@ class RunRecord:
             "pid": os.getpid(),
             "started": _now(),
         }
+
+    def begin_run(self) -> None:
+        """Notes that a new run has begun."""
+        self._write()
+
+    def goes_on(self, position: str, changes: Sequence[str]) -> None:
+        """Notes that this is a run that was begun before, and what was changed."""
+        before = self.folder.record()
+        first = {name: before[name] for name in before if name not in ("status", "error", "ended", "seconds")}
+        own = {name: self.values[name] for name in ("started", "command", "host", "processors", "versions", "pid")}
+        for name in ("host", "processors", "versions"):
+            if name in first and first[name] != own[name]:
+                logger.warning(
+                    "%s: %s when the run was begun, %s now; numbers may differ in their last bits",
+                    name,
+                    _told(first[name], own[name]),
+                    _told(own[name], first[name]),
+                )
+        resumes = [*first.get("resumed", []), {**own, "after": position, "changes": list(changes)}]
+        self.values = {**self.values, **first, "status": "running", "pid": own["pid"], "resumed": resumes}
         self._write()
 
     def end(self, status: str, **values: Any) -> None:
@@ -67,6 +87,13 @@ class RunRecord:
 
     def _write(self) -> None:
         write_text(self.folder.run, json.dumps(self.values, indent=2, default=str) + "\n")
+
+
+def _told(value: Any, other: Any) -> str:
+    """A value for a message; of several only those that differ."""
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{name} {part}" for name, part in value.items() if other.get(name) != part)
 
 
 def _versions() -> Mapping[str, str]:

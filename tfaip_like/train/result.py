@@ -17,8 +17,10 @@ class TrainResult:
     history: Sequence[Mapping[str, float]]
     """The logged values of each epoch; `epoch` counts from 1."""
     best_epoch: int | None
-    """The best epoch by the model's own choice."""
+    """The best epoch, by the choice of the model or of `early_stopping`."""
     best_value: float | None
     """The monitored value of that epoch."""
     network: keras.Model
     """The prediction network after the last epoch."""
+    stopped_early: str | None = None
+    """Why the training ended before its last epoch; None if it did not."""

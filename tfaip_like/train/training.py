@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,249 +15,139 @@ from tempfile import TemporaryDirectory
 
 import keras
 
-from tfaip_like.data import DataSettings, Source
-from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
-from tfaip_like.files import full_disk_told, write_text
-from tfaip_like.interrupt import InterruptFlag, catch_interrupts
-from tfaip_like.network import build_networks
+from tfaip_like.files import is_full_disk, patiently, write_text
+from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import check_resources, relative_to
 from tfaip_like.params.store import write_params
 from tfaip_like.params.tree import changed_flags
-from tfaip_like.predict.export import add_saved_models, write_export
+from tfaip_like.predict.export import add_saved_models
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
-from tfaip_like.schedules import Course, ReduceOnPlateau
-from tfaip_like.train.bad_samples import BadSamples
-from tfaip_like.train.callbacks import EveryEpoch, EveryStep
-from tfaip_like.train.epoch_end import EpochEnd, Validation
-from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
-from tfaip_like.train.feed import Feed, training_feed, validation_feed
-from tfaip_like.train.freezing import freeze
-from tfaip_like.train.progress import Progress
+from tfaip_like.settings import Resume
+from tfaip_like.train.loop import Loop
+from tfaip_like.train.parts import Parts, parts_of
 from tfaip_like.train.provenance import RunRecord
 from tfaip_like.train.result import TrainResult
-from tfaip_like.train.training_model import TrainingModel
-from tfaip_like.train.warm_start import warm_start
+from tfaip_like.train.resume import Resumed, find_state, tell_changes
 
 logger = logging.getLogger(__name__)
 
 
-def run_training(scenario: Scenario) -> TrainResult:
-    """Trains a checked scenario; its output folder is new. See `tfaip_like.train`."""
+def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = None) -> TrainResult:
+    """Trains a checked scenario, in a new folder or on with the run in its folder. See `tfaip_like.train`."""
+    if len(devices.gpus) > 1:
+        raise UsageError(f"--device.gpus {' '.join(map(str, devices.gpus))}: a training uses one GPU; name one of them")
     scenario = _with_seed(scenario)
     check_resources(scenario)
     folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
+        resumed = None
         if folder is not None:
-            stack.enter_context(folder.held())
+            stack.enter_context(folder.held(go_on=resume is not None))
             stack.enter_context(_log_file(folder.train_log))
-            stack.enter_context(_recorded(folder, scenario))
+            resumed = _resumed(folder, scenario, resume) if resume is not None else None
+            stack.enter_context(_recorded(folder, scenario, resumed))
         else:
             logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
+        devices.tell()
         resources = folder.resources if folder else Path(stack.enter_context(TemporaryDirectory()))
-        resources.mkdir(exist_ok=True)
         interrupt = stack.enter_context(catch_interrupts())
-        scenario, source = scenario.with_training_source(resources)
-        if folder is not None:
-            write_params(relative_to(scenario, folder.path), folder.trainer_params)
+        if resumed is None:
+            resources.mkdir(exist_ok=True)
+            scenario, source = scenario.with_training_source(resources)
             if not any(resources.iterdir()):
                 resources.rmdir()
-        return _Training(scenario, source, folder, interrupt).run()
+        else:  # what was learnt from the data is in its parameters
+            source = scenario.source(Mode.TRAIN)
+        if folder is not None:
+            write_params(relative_to(scenario, folder.path), folder.trainer_params)
+        parts = stack.enter_context(parts_of(scenario, source, folder, interrupt, resumed))
+        return _train(parts, resumed)
 
 
-class _Training:
-    """The parts of a training; `run` puts them to work."""
+def _resumed(folder: OutputDir, scenario: Scenario, resume: Resume) -> Resumed | None:
+    """The state that the run goes on from; None where it was killed before the first."""
+    resumed = find_state(folder, resume)
+    if resumed is None:
+        logger.warning("the run was stopped before its first checkpoint: it begins anew")
+    else:
+        logger.info("going on after %s", resumed.checkpoint.position)
+    return resumed
 
-    def __init__(self, scenario: Scenario, source: Source | None, folder: OutputDir | None, interrupt: InterruptFlag):
-        assert scenario.trainer.random_seed is not None
-        seed = scenario.trainer.random_seed
-        _number_layers_from_the_start()
-        keras.utils.set_random_seed(seed)
-        logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())
-        self.scenario = scenario
-        self.folder = folder
-        self.feeds: list[Feed] = []
-        self.bad_samples = BadSamples(folder.bad_samples if folder else None, scenario.data.max_bad_samples)
-        self.opened: list[Batches] = []
-        self.batches = open_training(
-            scenario.data,
-            source,
-            scenario.train,
-            scenario.trainer.samples_per_epoch,
-            seed,
-            interrupt.check,
-        )
-        self.opened.append(self.batches)
-        self.bad_samples.note(self.batches.bad)
-        self.networks = build_networks(scenario.model, scenario.data)
-        if scenario.trainer.no_train_scope is not None:
-            freeze(self.networks.training, scenario.trainer.no_train_scope)
-        if scenario.warmstart.model is not None:
-            warm_start(self.networks.training, scenario.warmstart)
-        self.model = TrainingModel(self.networks.training, scenario.model, self.batches.batch(0))
-        self.progress = Progress(self.batches.steps_per_epoch * scenario.trainer.epochs, scenario.trainer.epochs)
-        self.every_step = EveryStep(self.batches, self.progress, interrupt)
-        self._build_optimizer()
-        self.batches.decide_processes(self.batches.steps_per_epoch * scenario.trainer.epochs)
-        every_step = self.every_step
-        self.feed = training_feed(self.batches, scenario.trainer.epochs, lambda: every_step.epoch, self.bad_samples)
-        self.feeds.append(self.feed)
-        compile_model(self.model, self.optimizer, scenario.trainer, self.batches)
-        self.epoch_end = EpochEnd(
-            scenario=scenario,
-            folder=folder,
-            networks=self.networks,
-            model=self.model,
-            validate=self._validation(seed, interrupt),
-            lavs=self._lavs(seed, interrupt),
-            samples_per_epoch=self.batches.samples_per_epoch,
-            check_interrupt=interrupt.check,
-            rate=self.rate,
-            training_feed=self.feed,
-        )
 
-    def _build_optimizer(self) -> None:
-        course = Course(self.batches.steps_per_epoch, self.scenario.trainer.epochs)
-        self.rate = self.scenario.learning_rate.build(course)
-        scaled = isinstance(self.scenario.learning_rate, ReduceOnPlateau)
-        self.optimizer = self.scenario.optimizer.build(self.rate, self.model.trainable_variables, scaled)
+def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
+    """Trains what is left to train; leaves the last model and the outcome."""
+    if resumed is not None and (done := resumed.checkpoint.position.epoch) >= parts.trainer.epochs:
+        if done > parts.trainer.epochs:
+            raise UsageError(f"--trainer.epochs {parts.trainer.epochs}: {done} epochs are done already")
+        logger.info("all %s are done already; --trainer.epochs trains more", counted(done, "epoch"))
+    if parts.epoch_end.stop_reason:
+        logger.info("stopped early already: %s; other --early_stopping.* train more", parts.epoch_end.stop_reason)
+    _log_plan(parts)
+    try:
+        Loop(parts, resumed).run()
+    except Interrupted:
+        if rows := parts.epoch_end.history.rows:
+            logger.info("stopped after %s", counted(len(rows), "epoch"))
+            _write_summary(parts)
+        raise
+    parts.epoch_end.export()
+    if parts.folder is not None and keras.backend.backend() == "torch":
+        exports = [parts.folder.best, parts.folder.export]
+        patiently(parts.folder.path, lambda: add_saved_models(exports, parts.scenario), parts.interrupt.check)
+    _write_summary(parts)
+    return _result(parts)
 
-    def _validation(self, seed: int, interrupt: InterruptFlag) -> Validation | None:
-        every = self.scenario.trainer.val_every_n
-        source = self.scenario.source(Mode.EVALUATE) if every else None
-        validation = self._judge(source, self.scenario.val, every, "val", "val_", seed, interrupt)
-        if validation is None:
-            logger.info("no validation")
-        return validation
 
-    def _lavs(self, seed: int, interrupt: InterruptFlag) -> dict[str, Validation]:
-        every = self.scenario.trainer.lav_every_n
-        lavs = {}
-        for name, source in (self.scenario.lav_sources() if every else {}).items():
-            prefix = f"lav_{name}_" if name else "lav_"
-            lav = self._judge(source, self.scenario.lav, every, "lav", prefix, seed, interrupt)
-            if lav is not None:
-                lavs[name] = lav
-        return lavs
+def _result(parts: Parts) -> TrainResult:
+    return TrainResult(
+        history=parts.epoch_end.history.rows,
+        best_epoch=parts.epoch_end.best.epoch,
+        best_value=parts.epoch_end.best.value,
+        network=parts.networks.prediction,
+        stopped_early=parts.epoch_end.stop_reason,
+    )
 
-    def _judge(
-        self,
-        source: Source | None,
-        settings: DataSettings,
-        every: int,
-        group: str,
-        prefix: str,
-        seed: int,
-        interrupt: InterruptFlag,
-    ) -> Validation | None:
-        """Validation on a source; None if it has no samples."""
-        scenario = self.scenario
-        batches = open_validation(scenario.data, source, settings, seed, interrupt.check, group)
-        if batches is None:
-            return None
-        self.opened.append(batches)
-        self.bad_samples.note(batches.bad)
-        batches.decide_processes((batches.steps or 0) * scenario.trainer.epochs // every)
-        feed = validation_feed(batches, self.bad_samples)
-        self.feeds.append(feed)
-        network = self.networks.prediction
-        return Validation(self.model, network, batches, feed, scenario.evaluator, self.every_step, prefix)
 
-    def run(self) -> TrainResult:
-        self._log_plan()
-        try:
-            self._fit()
-        except Interrupted:
-            if self.epoch_end.history.rows:
-                logger.info("stopped after %s", counted(len(self.epoch_end.history.rows), "epoch"))
-                self._write_summary(self._result())
-            raise
-        finally:
-            self.progress.close()
-            self.epoch_end.history.close()
-            for feed in self.feeds:
-                feed.release()
-            for batches in self.opened:
-                batches.close()
-            self.bad_samples.tell()
-        if self.folder is not None:
-            with full_disk_told(self.folder.path):
-                write_export(self.folder.export, self.networks, self.scenario, self.epoch_end.history.rows[-1])
-                if keras.backend.backend() == "torch":
-                    add_saved_models([self.folder.best, self.folder.export], self.scenario)
-        result = self._result()
-        self._write_summary(result)
-        return result
-
-    def _result(self) -> TrainResult:
-        return TrainResult(
-            history=self.epoch_end.history.rows,
-            best_epoch=self.epoch_end.best.epoch,
-            best_value=self.epoch_end.best.value,
-            network=self.networks.prediction,
+def _log_plan(parts: Parts) -> None:
+    batches, trainer = parts.batches, parts.trainer
+    samples, batch_size = len(batches), batches.batch_size
+    weights = sum(math.prod(variable.shape) for variable in parts.model.trainable_variables)
+    logger.info(
+        "%s, %s; %s of %s of %s%s%s",
+        counted(samples, "sample") if samples else "a stream of samples",
+        counted(weights, "weight"),
+        counted(trainer.epochs, "epoch"),
+        counted(batches.steps_per_epoch, "step"),
+        f"{batches.accumulate} times " if batches.accumulate > 1 else "",
+        counted(batch_size, "sample"),
+        f", {parts.at_once} steps at once" if parts.at_once > 1 else "",
+    )
+    if 0 < samples < batch_size and batches.is_stacked:
+        logger.warning(
+            "a batch has more samples (%d) than there are (%d): some are in it more than once", batch_size, samples
         )
 
-    def _fit(self) -> None:
-        feed = self.feed
-        callbacks = [self.every_step, EveryEpoch(self.epoch_end)]
-        arguments = {"epochs": self.scenario.trainer.epochs, "verbose": 0, "shuffle": False}
-        try:
-            with feed.own_errors():
-                self.model.fit(feed.data, callbacks=callbacks, **arguments)
-        except Exception as error:
-            if self.scenario.trainer.jit_compile or not is_unsupported_by_xla(error) or self.optimizer.iterations > 0:
-                raise
-            logger.debug("%s", error)
-            logger.warning(
-                "XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this"
-            )
-            trainer = dataclasses.replace(self.scenario.trainer, jit_compile=False)
-            compile_model(self.model, self.optimizer, trainer, self.batches)
-            with feed.own_errors():
-                self.model.fit(feed.data, callbacks=callbacks, **arguments)
 
-    def _log_plan(self) -> None:
-        samples, batch_size = len(self.batches), self.batches.batch_size
-        weights = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
-        epochs, steps = self.scenario.trainer.epochs, self.batches.steps_per_epoch
-        at_once = self.model.steps_per_execution
-        logger.info(
-            "%s, %s; %s of %s of %s%s",
-            counted(samples, "sample") if samples else "a stream of samples",
-            counted(weights, "weight"),
-            counted(epochs, "epoch"),
-            counted(steps, "step"),
-            counted(batch_size, "sample"),
-            f", {at_once} steps at once" if at_once > 1 else "",
-        )
-        if 0 < samples < batch_size and self.batches.is_stacked:
-            logger.warning(
-                "a batch has more samples (%d) than there are (%d): some are in it more than once", batch_size, samples
-            )
-
-    def _write_summary(self, result: TrainResult) -> None:
-        monitor = self.epoch_end.best.name(has_validation=self.epoch_end.validate is not None)
-        if result.best_epoch is not None:
-            logger.info("best epoch %d: %s %.4g", result.best_epoch, monitor, result.best_value)
-        if self.folder is None:
-            logger.warning("nothing of this run was kept: no --trainer.output_dir was given")
-            return
-        summary = {
-            "best": {"epoch": result.best_epoch, "monitor": monitor, "value": result.best_value},
-            "last": result.history[-1],
-            "parameters": changed_flags(self.scenario),
-        }
-        write_text(self.folder.summary, json.dumps(summary, indent=2) + "\n")
-        logger.info("results are in %s", self.folder.path)
-
-
-def _number_layers_from_the_start() -> None:
-    """Keras numbers layers per process; a second training must not have other paths of weights than the first."""
-    policy = keras.config.dtype_policy()
-    keras.utils.clear_session(free_memory=False)
-    keras.config.set_dtype_policy(policy)
+def _write_summary(parts: Parts) -> None:
+    best = parts.epoch_end.best
+    monitor = best.name(has_validation=parts.epoch_end.validate is not None)
+    if best.epoch is not None:
+        logger.info("best epoch %d: %s %.4g", best.epoch, monitor, best.value)
+    if parts.folder is None:
+        logger.warning("nothing of this run was kept: no --trainer.output_dir was given")
+        return
+    summary = {
+        "best": {"epoch": best.epoch, "monitor": monitor, "value": best.value},
+        "stopped_early": parts.epoch_end.stop_reason,
+        "last": parts.epoch_end.history.rows[-1],
+        "parameters": changed_flags(parts.scenario),
+    }
+    write_text(parts.folder.summary, json.dumps(summary, indent=2) + "\n")
+    logger.info("results are in %s", parts.folder.path)
 
 
 def _with_seed(scenario: Scenario) -> Scenario:
@@ -267,11 +158,18 @@ def _with_seed(scenario: Scenario) -> Scenario:
     return dataclasses.replace(scenario, trainer=trainer)
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """A full disk is told by whoever writes what matters; a line of the log may be missing then."""
+        if not isinstance(error := sys.exception(), OSError) or not is_full_disk(error):
+            super().handleError(record)
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     """Writes what the package logs, from info on, to a file as well."""
     package = logging.getLogger("tfaip_like")
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     handler.setLevel(logging.INFO)
     level_before = package.level
@@ -287,13 +185,19 @@ def _log_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(folder: OutputDir, scenario: Scenario) -> Iterator[None]:
+def _recorded(folder: OutputDir, scenario: Scenario, resumed: Resumed | None) -> Iterator[None]:
     """Keeps `run.json` and the log true, however the training ends."""
     record = RunRecord(folder, scenario)
+    if resumed is None:
+        record.begin_run()
+    else:
+        record.goes_on(str(resumed.checkpoint.position), tell_changes(folder, resumed, scenario))
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as interrupt:
-        logger.warning("%s", interrupt, extra={"file_only": True})
+        logger.warning(
+            "%s", "; ".join([str(interrupt), *getattr(interrupt, "__notes__", [])]), extra={"file_only": True}
+        )
         record.end("stopped", error=str(interrupt) or "Ctrl-C")
         raise
     except (UsageError, TrainingError) as error:

@@ -10,11 +10,25 @@ from keras import ops
 
 from tfaip_like.data.batching import Batch
 from tfaip_like.errors import UsageError, article
-from tfaip_like.keras_additions.metrics import FirstNonFinite
+from tfaip_like.keras_additions.metrics import NonFinite
 from tfaip_like.model import Model, Tensors
 from tfaip_like.network import select
 
-RESERVED = ("loss", "lr", "epoch", "seconds", "samples_per_second", "input_bound", "first_non_finite")
+STEPS = "steps"
+"""The number of steps whose batches are stacked in what is fed."""
+NON_FINITE = "non_finite"
+GRADIENT_NORM = "gradient_norm"
+RESERVED = (
+    "loss",
+    "lr",
+    "epoch",
+    "seconds",
+    "samples_per_second",
+    "input_bound",
+    "memory_mb",
+    NON_FINITE,
+    GRADIENT_NORM,
+)
 
 
 class TrainingModel(keras.Model):
@@ -48,7 +62,8 @@ class TrainingModel(keras.Model):
         _check_names(model, losses, metrics)
         self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in losses}
         self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
-        self.first_non_finite = FirstNonFinite()
+        self.non_finite = NonFinite(NON_FINITE)
+        """Counts steps too: its `steps` says how far the epoch is, whatever made `fit` stop."""
         self.built = True
 
     def call(self, x: Mapping[str, Tensors], training: bool = False) -> Tensors:
@@ -76,8 +91,12 @@ class TrainingModel(keras.Model):
             mean = ops.mean(self._weighted(name, ops.cast(value, "float32"), x))
             self.loss_trackers[name].update_state(mean, sample_weight=_batch_size(x))
             total = total + self.model.loss_weights.get(name, 1.0) * mean
-        self.first_non_finite.update_state(total)
+        self.note_total(total, training)
         return total
+
+    def note_total(self, total: Any, training: bool) -> None:
+        """Takes the sum of a batch that is a step of its own."""
+        self.non_finite.update_state(total)
 
     def _weighted(self, name: str, value: Any, x: Mapping[str, Any]) -> Any:
         if "weights" not in x:

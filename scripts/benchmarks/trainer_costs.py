@@ -1,0 +1,128 @@
+"""What a training pays for its safety: checkpoints after each epoch, averaged weights, the guard against NaN.
+
+A network of 1.9 million weights (784 - 1024 - 1024 - 10, Adam) trains on random images of 28x28, in epochs of about ten
+seconds. Each side runs in a process of its own, the sides in turn; the first epoch of a process, which compiles,
+is not counted. What is compared is the time from the end of the first epoch to the end of the last, with the export of
+the best model on each side:
+
+    plain        no checkpoint but the last
+    checkpoints  --trainer.checkpoint_every epoch (the default): weights, optimizer and all else, 23 MB
+    averages     --trainer.calc_ema 0.999, no checkpoint but the last
+
+    python scripts/benchmarks/trainer_costs.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras, train
+from tfaip_like.data import TrainData
+from tfaip_like.settings import Trainer
+
+EPOCHS = 4
+SAMPLES = 64_000
+NEVER = "1000epochs"
+SIDES: dict[str, dict[str, Any]] = {
+    "plain": {"checkpoint_every": NEVER},
+    "checkpoints": {"checkpoint_every": "epoch"},
+    "averages": {"checkpoint_every": NEVER, "calc_ema": 0.999},
+}
+
+
+class Images(Data):
+    """Random images."""
+
+    inputs = {"image": Spec((28, 28))}
+    targets = {"label": Spec((), "int32")}
+
+    def source(self, mode: Mode) -> Sequence[Sample] | None:
+        if mode is Mode.EVALUATE:
+            return None
+        random = np.random.default_rng(0)
+        images = random.random((SAMPLES, 28, 28), dtype="float32")
+        return ArraySource({"image": images}, {"label": random.integers(0, 10, SAMPLES)})
+
+
+class Wide(Model):
+    """Two wide layers."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        hidden = keras.layers.Flatten()(inputs["image"])
+        for _ in range(2):
+            hidden = keras.layers.Dense(1024, activation="relu")(hidden)
+        return {"logits": keras.layers.Dense(10)(hidden)}
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        loss = keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["logits"], from_logits=True)
+        return {"cross_entropy": loss}
+
+
+class Costs(Scenario):
+    """A network whose epoch takes some seconds."""
+
+    data: Data = Images()
+    model: Model = Wide()
+    train: TrainData = TrainData(batch_size=64)
+
+
+class Ends(logging.Handler):
+    """Notes when each epoch ended."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.times: list[float] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("epoch ") and ": loss" in record.getMessage():
+            self.times.append(time.perf_counter())
+
+
+def measured(side: str) -> float:
+    """Seconds of an epoch, with all that belongs to it."""
+    ends = Ends()
+    package = logging.getLogger("tfaip_like")
+    package.setLevel(logging.INFO)
+    package.addHandler(ends)
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(epochs=EPOCHS, random_seed=1, output_dir=Path(folder, "run"), **SIDES[side])
+        train(Costs(trainer=trainer))
+    return (ends.times[-1] - ends.times[0]) / (EPOCHS - 1)
+
+
+def main() -> None:
+    """Prints the time of an epoch on each side, and the ratios."""
+    if sys.argv[1:2] and sys.argv[1] in SIDES:
+        print(json.dumps(measured(sys.argv[1])))
+        return
+    rounds = int(sys.argv[1]) if sys.argv[1:] else 3
+    print((__doc__ or "").partition("\n    python ")[0])
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    for number in range(rounds):
+        for side in SIDES:
+            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+            done = subprocess.run(
+                [sys.executable, __file__, side], env=environment, capture_output=True, text=True, check=True
+            )
+            seconds[side].append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"round {number + 1}: {side:12} {seconds[side][-1]:.2f} s an epoch", flush=True)
+    plain = statistics.median(seconds["plain"])
+    for side, values in seconds.items():
+        median = statistics.median(values)
+        print(f"{side:12} median {median:.2f} s an epoch, {100 * (median / plain - 1):+.1f} % of plain")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Data and evaluators that stop their training with a real signal, for tests of resuming."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from small import Largest, Noise, Points, Small
+
+from tfaip_like import Data, Mode, Processor, Sample, Spec
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.train.checkpoints import Content, all_checkpoints
+
+UNTIMED = ("seconds", "samples_per_second", "input_bound", "memory_mb")
+
+
+class StopAt(Processor):
+    """Sends a signal to its own process when a marker appears at a sample for the n-th time."""
+
+    index: int = 30
+    """The sample."""
+
+    times: int = 2
+    """How often it is met before."""
+
+    marker: Path = Path("stop")
+    """Counts; nothing happens where its folder is missing."""
+
+    modes = (Mode.TRAIN,)
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        if sample.meta.get("number") == self.index and self.marker.parent.is_dir():
+            met = int(self.marker.read_text()) if self.marker.exists() else 0
+            self.marker.write_text(str(met + 1))
+            if met == self.times:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return sample
+
+
+class StopsInValidation(Largest):
+    """Sends a signal in its n-th validation."""
+
+    marker: Path = Path("stop")
+    """Counts."""
+
+    times: int = 1
+    """Validations before."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+        met = int(self.marker.read_text()) if self.marker.exists() else 0
+        self.marker.write_text(str(met + 1))
+        if met == self.times:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().evaluate(samples)
+
+
+class NumberedPoints(Points):
+    """Points that know their number, so that processors run on each."""
+
+    def source(self, mode: Mode) -> Sequence[Sample] | None:
+        points = super().source(mode)
+        if points is None:
+            return None
+        numbered = [points[number] for number in range(len(points))]
+        return [Sample(s.inputs, s.targets, meta={"number": number}) for number, s in enumerate(numbered)]
+
+
+class RaggedPoints(Data):
+    """Sequences of different lengths, and their sums."""
+
+    inputs = {"x": Spec((None,))}
+    targets = {"y": Spec(())}
+
+    def source(self, mode: Mode) -> Sequence[Sample]:
+        random = np.random.default_rng(mode is Mode.TRAIN)
+        rows = [random.random(2 + number % 5, dtype="float32") for number in range(60)]
+        return [Sample({"x": row}, {"y": row.sum()}, meta={"number": n}) for n, row in enumerate(rows)]
+
+
+def state_of(run: Path) -> Content:
+    """The last checkpoint of a run."""
+    return all_checkpoints(OutputDir(run).checkpoints)[-1].read()
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """What two finished runs do not have in common, bit for bit."""
+    a, b = state_of(one), state_of(other)
+    found = [name for name in {**a.arrays, **b.arrays} if not _same(a.arrays.get(name), b.arrays.get(name))]
+    rows = [[{k: v for k, v in row.items() if k not in UNTIMED} for row in c.state["history"]] for c in (a, b)]
+    found += [] if rows[0] == rows[1] else ["history"]
+    return found + [name for name in ("best", "early_stop", "plateau") if a.state[name] != b.state[name]]
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is not None and b is not None and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+__all__ = ["Noise", "NumberedPoints", "RaggedPoints", "Small", "StopAt", "StopsInValidation", "differences", "state_of"]

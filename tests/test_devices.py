@@ -1,0 +1,174 @@
+"""Which devices compute."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY, Run
+from small import small
+
+from tfaip_like import UsageError, train
+from tfaip_like.devices import Devices, choose_devices, choose_gpus
+from tfaip_like.settings import Device
+
+ONE, TWO, FOUR = ["H100"], ["H100"] * 2, ["H100"] * 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "present", "visible", "chosen"),
+    [
+        ({}, [], None, []),
+        ({}, ONE, None, [0]),
+        ({}, FOUR, None, [0]),
+        ({}, FOUR, [2, 3], [2]),
+        ({}, FOUR, [], []),
+        ({"gpus": [-1]}, [], None, []),
+        ({"gpus": [-1]}, TWO, None, []),
+        ({"gpus": [1]}, TWO, None, [1]),
+        ({"gpus": [3, 0]}, FOUR, None, [3, 0]),
+        ({"gpus": [3, 0]}, FOUR, [1], [3, 0]),
+        ({"gpus": [1], "dist_strategy": "mirror"}, TWO, None, [1]),
+        ({"dist_strategy": "mirror"}, TWO, None, [0, 1]),
+        ({"dist_strategy": "mirror"}, FOUR, [1, 3], [1, 3]),
+        ({"dist_strategy": "mirror"}, [], None, []),
+        ({"gpus": [1], "backend": "jax"}, TWO, None, [1]),
+        ({"backend": "torch"}, TWO, None, [0]),
+    ],
+)
+def test_the_gpus_that_were_asked_for_are_chosen(
+    asked: dict[str, Any], present: list[str], visible: list[int] | None, chosen: list[int]
+) -> None:
+    assert choose_gpus(Device(**asked), present, visible) == chosen
+
+
+@pytest.mark.parametrize(
+    ("asked", "present", "hidden", "message"),
+    [
+        ({"gpus": [1]}, ONE, None, "--device.gpus 1: there is 1 GPU, and its number is 0"),
+        ({"gpus": [0, 5]}, FOUR, None, "--device.gpus 5: there are 4 GPUs, numbered from 0 to 3"),
+        (
+            {"gpus": [2]},
+            TWO,
+            "2,3",
+            "--device.gpus 2: there are 2 GPUs, numbered from 0 to 1; "
+            "CUDA_VISIBLE_DEVICES is '2,3' and hides all others",
+        ),
+        (
+            {"gpus": [0]},
+            [],
+            None,
+            "--device.gpus 0: TensorFlow finds no GPU\n"
+            "If there is one, TensorFlow may be without CUDA: pip install 'tensorflow[and-cuda]'",
+        ),
+        (
+            {"gpus": [0], "backend": "jax"},
+            [],
+            "-1",
+            "--device.gpus 0: JAX finds no GPU; CUDA_VISIBLE_DEVICES is '-1' and hides all others\n"
+            "If there is one, JAX may be without CUDA: pip install 'jax[cuda12]'",
+        ),
+        (
+            {"gpus": [0, 1], "backend": "jax"},
+            TWO,
+            None,
+            "--device.gpus 0 1: JAX trains on one GPU here; name one of them",
+        ),
+    ],
+)
+def test_a_gpu_that_cannot_be_had_is_an_error(
+    asked: dict[str, Any], present: list[str], hidden: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if hidden is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    with pytest.raises(UsageError) as error:
+        choose_gpus(Device(**asked), present)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("devices", "text"),
+    [
+        (Devices({}, 0, 8), "the processor (8 threads)"),
+        (Devices({}, 0, 1), "the processor (1 thread)"),
+        (Devices({}, 2, 8), "the processor (8 threads), on none of 2 GPUs"),
+        (Devices({0: "NVIDIA H100"}, 1, 8), "GPU 0 (NVIDIA H100), 1 of 1 GPUs"),
+        (Devices({1: "NVIDIA H100"}, 2, 8), "GPU 1 (NVIDIA H100), 1 of 2 GPUs"),
+        (Devices({1: "NVIDIA H100", 0: "NVIDIA H100"}, 4, 8), "GPUs 1 and 0 (NVIDIA H100), 2 of 4 GPUs"),
+        (
+            Devices({0: "NVIDIA A100", 2: "NVIDIA H100"}, 3, 8),
+            "GPUs 0 and 2 (NVIDIA A100 and NVIDIA H100), 2 of 3 GPUs",
+        ),
+    ],
+)
+def test_devices_are_described(devices: Devices, text: str) -> None:
+    assert str(devices) == text
+
+
+def test_the_log_says_what_computes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "tfaip_like"):
+        train(small(tmp_path / "run", trainer={"epochs": 1}, device=Device(gpus=[-1])))
+    assert any(message.startswith("computing on the processor (") for message in caplog.messages)
+    assert "computing on the processor (" in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_choosing_again_changes_nothing() -> None:
+    device = Device(gpus=[-1])
+    assert choose_devices(device) == choose_devices(device)
+
+
+# On TensorFlow and JAX as they are; processors stand in for GPUs, which may not be here.
+
+
+def run_python(run: Run, code: str, **environment: str) -> str:
+    done = run(sys.executable, "-c", code, environment={"PYTHONPATH": str(REPOSITORY), **environment})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_tensorflow_computes_on_what_was_chosen_before_and_refuses_another_choice_later(run: Run) -> None:
+    code = """
+import tensorflow as tf
+from tfaip_like import UsageError
+from tfaip_like.devices import _TensorFlow
+from tfaip_like.settings import Device
+library = _TensorFlow("CPU")
+assert library.visible() == [0]
+library.use([0], Device(gpus=[0], soft_placement=False))
+assert not tf.config.get_soft_device_placement()
+tf.constant(0)
+library.use([0], Device(gpus=[0]))  # the same again
+assert tf.config.get_soft_device_placement()
+library.use([], Device())  # nothing was asked for
+try:
+    library.use([], Device(gpus=[1, 2]))
+except UsageError as error:
+    print(error)
+"""
+    assert run_python(run, code) == (
+        "--device.gpus 1 2: TensorFlow has computed something in this process already and keeps its devices.\n"
+        "Make no tensor before, or set the environment variable CUDA_VISIBLE_DEVICES=1,2.\n"
+    )
+
+
+def test_jax_computes_on_what_was_chosen(run: Run) -> None:
+    code = """
+from tfaip_like.lazy import choose_backend, keras, ops
+choose_backend("jax")
+from tfaip_like.devices import _Jax, choose_devices
+from tfaip_like.settings import Device
+library = _Jax("cpu")
+assert len(library.gpus()) == 3
+library.use([2], Device(backend="jax", gpus=[2]))
+layer = keras.layers.Dense(2)
+outputs = layer(ops.zeros((1, 2)))
+print([device.id for tensor in (outputs, layer.kernel.value) for device in tensor.devices()])
+print(choose_devices(Device(backend="jax", gpus=[-1])).gpus)
+print([device.id for device in ops.zeros(()).devices()])
+"""
+    printed = run_python(run, code, XLA_FLAGS="--xla_force_host_platform_device_count=3")
+    assert printed == "[2, 2]\n{}\n[0]\n"

@@ -1,0 +1,306 @@
+"""Going on with a run: from anywhere, exactly; and with other parameters, as it is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from small import Line, Noise, Points, Small, small
+from stopping import NumberedPoints, StopAt, StopsInValidation, differences, state_of
+
+from tfaip_like import Interrupted, UsageError, train
+from tfaip_like.optimizers import Adamax
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.schedules import CosineDecay, ReduceOnPlateau
+from tfaip_like.settings import EarlyStopping, Resume
+from tfaip_like.train.checkpoints import (
+    CHECKSUMS,
+    Content,
+    Position,
+    all_checkpoints,
+    last_good,
+    remove_old,
+    set_aside_later,
+    write_checkpoint,
+)
+
+
+def everything(folder: Path, **changes: Any) -> Small:
+    """A training with all that has a state."""
+    trainer = {"epochs": 3, "checkpoint_every": "5steps", "keep_checkpoints": 100, "calc_ema": 0.9}
+    settings: dict[str, Any] = {
+        "data": Points(processors=[Noise()]),
+        "learning_rate": ReduceOnPlateau(lr=0.01, patience=1, min_delta=10.0, warmup_epochs=0.5),
+        "early_stopping": EarlyStopping(n_to_go=50),
+        **changes,
+    }
+    return small(folder, **{**settings, "trainer": {**trainer, **changes.get("trainer", {})}})
+
+
+def killed_at(run: Path, copy: Path, position: Position) -> Path:
+    """A copy of a run as a kill just after that checkpoint leaves it."""
+    shutil.copytree(run, copy)
+    for checkpoint in all_checkpoints(OutputDir(copy).checkpoints):
+        if checkpoint.position > position:
+            shutil.rmtree(checkpoint.path)
+    for later in ("export", "summary.json"):
+        shutil.rmtree(copy / later, ignore_errors=True)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing has interrupted: 3 epochs of 12 steps."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    train(everything(folder))
+    return folder
+
+
+@pytest.mark.parametrize("position", [Position(0, 5), Position(1, 0), Position(1, 8), Position(2, 11)], ids=str)
+def test_a_run_that_was_killed_ends_with_the_same_bits(straight: Path, tmp_path: Path, position: Position) -> None:
+    positions = [checkpoint.position for checkpoint in all_checkpoints(OutputDir(straight).checkpoints)]
+    if position not in positions:  # every fifth step of the run is saved: 5, 10 | 15, 20 | 25, 30, 35
+        position = max(known for known in positions if known <= position)
+    copy = killed_at(straight, tmp_path / "copy", position)
+    result = train(everything(copy), Resume())
+    assert differences(straight, copy) == []
+    assert [row["epoch"] for row in result.history] == [1, 2, 3]
+    assert (copy / "export" / "serve" / "saved_model.pb").exists()
+    run = json.loads((copy / "run.json").read_text())
+    assert run["status"] == "done"
+    assert len(run["resumed"]) == 1
+    for line in (straight / "history.csv", copy / "history.csv"):
+        assert len(line.read_text().splitlines()) == 4
+
+
+def test_positions_of_checkpoints_are_where_they_should_be(straight: Path) -> None:
+    positions = [checkpoint.position for checkpoint in all_checkpoints(OutputDir(straight).checkpoints)]
+    steps = [position.epoch * 12 + position.step for position in positions]
+    assert steps == [5, 10, 15, 20, 25, 30, 35, 36]
+
+
+def stopped_by_itself(folder: Path, tmp_path: Path, processes: int) -> Small:
+    stop = StopAt(index=30, times=1, marker=tmp_path / "marks" / "met")
+    return everything(
+        folder,
+        data=NumberedPoints(processors=[Noise(), stop]),
+        train={"num_processes": processes},
+        trainer={"checkpoint_every": "epoch", "steps_per_execution": 2},
+    )
+
+
+def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path: Path) -> None:
+    reference, run = tmp_path / "reference", tmp_path / "run"
+    train(stopped_by_itself(reference, tmp_path, 0))
+    (tmp_path / "marks").mkdir()
+    with pytest.raises(Interrupted) as raised:
+        train(stopped_by_itself(run, tmp_path, 0))
+    assert raised.value.exit_code == 143
+    position = all_checkpoints(OutputDir(run).checkpoints)[-1].position
+    assert position.step > 0
+    assert raised.value.__notes__ == [f"resume-training {run} goes on after {position}."]
+    assert json.loads((run / "run.json").read_text())["status"] == "stopped"
+    train(stopped_by_itself(run, tmp_path, 0), Resume())
+    assert differences(reference, run) == []
+
+
+def test_a_signal_during_validation_repeats_no_step(tmp_path: Path) -> None:
+    def scenario(folder: Path, times: int) -> Small:
+        judge = StopsInValidation(marker=tmp_path / f"{folder.name}.marks", times=times)
+        return everything(folder, evaluator=judge, trainer={"checkpoint_every": "epoch"})
+
+    train(scenario(tmp_path / "reference", 99))
+    with pytest.raises(Interrupted):
+        train(scenario(tmp_path / "run", 1))
+    assert all_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position == Position(1, 12)
+    train(scenario(tmp_path / "run", 99), Resume())
+    assert differences(tmp_path / "reference", tmp_path / "run") == []
+
+
+def test_a_run_without_a_checkpoint_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "run").mkdir()
+    result = train(small(tmp_path / "run", trainer={"epochs": 1}), Resume())
+    assert "stopped before its first checkpoint" in caplog.text
+    assert len(result.history) == 1
+
+
+# Damage.
+
+
+def content(value: float) -> Content:
+    return Content({"network:00000:w": np.full(7, value)}, {"history": []}, {"class": "x:Y"})
+
+
+FILES = ("variables.npz", "state.json", "params.json", CHECKSUMS)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("how", ["truncate", "flip", "flip the end", "delete", "empty"])
+def test_a_damaged_checkpoint_is_recognised_and_the_one_before_is_used(
+    tmp_path: Path, file: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for epoch in (1, 2):
+        write_checkpoint(tmp_path, Position(epoch, 0), content(epoch))
+    path = tmp_path / "epoch_0002" / file
+    data = bytearray(path.read_bytes())
+    if how == "delete":
+        path.unlink()
+    else:
+        place = -1 if how == "flip the end" else len(data) // 2
+        data[place] ^= 4
+        cut = {"truncate": data[: len(data) // 2], "empty": b""}
+        path.write_bytes(cut.get(how, data))
+    found = last_good(tmp_path)
+    assert found is not None
+    assert found[0].path.name == "epoch_0001"
+    assert found[1].arrays["network:00000:w"][0] == 1
+    assert "epoch_0002" in caplog.text
+    assert "the one before is used" in caplog.text
+
+
+def test_all_checkpoints_damaged_is_a_clear_error(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        write_checkpoint(tmp_path, Position(epoch, 0), content(epoch))
+        (tmp_path / f"epoch_000{epoch}" / "state.json").write_text("{")
+    with pytest.raises(UsageError, match=r"all checkpoints are damaged \(epoch_0001, epoch_0002\)"):
+        last_good(tmp_path)
+
+
+def test_half_written_checkpoints_count_for_nothing(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, Position(1, 0), content(1))
+    shutil.copytree(tmp_path / "epoch_0001", tmp_path / ".epoch_0002.new-abc")
+    found = last_good(tmp_path)
+    assert found is not None
+    assert found[0].path.name == "epoch_0001"
+    assert not (tmp_path / ".epoch_0002.new-abc").exists()
+
+
+def test_the_latest_are_kept_and_those_of_chosen_epochs(tmp_path: Path) -> None:
+    for position in (Position(1, 0), Position(1, 50), Position(2, 0), Position(3, 0), Position(3, 50)):
+        write_checkpoint(tmp_path, position, content(0))
+        remove_old(tmp_path, 2, {1})
+    assert [c.path.name for c in all_checkpoints(tmp_path)] == ["epoch_0001", "epoch_0003", "epoch_0003_step_00050"]
+    assert set_aside_later(tmp_path, Position(1, 0)) == 2
+    assert [c.path.name for c in all_checkpoints(tmp_path)] == ["epoch_0001"]
+    assert (tmp_path / "superseded" / "epoch_0003").is_dir()
+
+
+# Other parameters.
+
+
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 2 epochs of 12 steps, each kept."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    train(small(folder, learning_rate=CosineDecay(lr=0.01), trainer={"epochs": 2, "keep_every_n": 1}))
+    return folder
+
+
+def going_on(two_epochs: Path, tmp_path: Path, resume: Resume | None = None, **changes: Any) -> tuple[Any, Path]:
+    run = tmp_path / "run"
+    shutil.copytree(two_epochs, run)
+    trainer = {"epochs": 3, "keep_every_n": 1, **changes.pop("trainer", {})}
+    scenario = small(run, **{"learning_rate": CosineDecay(lr=0.01), **changes}, trainer=trainer)
+    return train(scenario, resume or Resume()), run
+
+
+def test_more_epochs_are_trained_and_the_schedule_spans_them(
+    two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result, _ = going_on(two_epochs, tmp_path)
+    assert [row["epoch"] for row in result.history] == [1, 2, 3]
+    assert "changed --trainer.epochs: 2 -> 3" in caplog.text
+    expected = float(keras.optimizers.schedules.CosineDecay(0.01, 36)(35))
+    assert result.history[-1]["lr"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+def test_another_optimizer_begins_with_a_fresh_state(
+    two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, run = going_on(two_epochs, tmp_path, optimizer=Adamax())
+    assert "changed --optimizer: Adam -> Adamax" in caplog.text
+    assert "another optimizer, or of other weights to train: it begins anew" in caplog.text
+    assert any("adamax" in name for name in state_of(run).arrays)
+
+
+def test_another_batch_size_goes_on_at_the_same_epoch(
+    two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result, run = going_on(two_epochs, tmp_path, train={"batch_size": 16})
+    assert "changed --train.batch_size: 8 -> 16" in caplog.text
+    arrays = state_of(run).arrays
+    (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
+    assert iterations == 3 * 6  # what the schedule counts in, in steps of the new size
+    assert len(result.history) == 3
+
+
+def test_another_network_is_an_error_that_names_the_weight(two_epochs: Path, tmp_path: Path) -> None:
+    class Wide(Line):
+        """Another hidden layer."""
+
+        def build(self, inputs: Any) -> Any:
+            return {"sum": keras.layers.Dense(1, name="add")(keras.layers.Dense(9, name="hidden")(inputs["x"]))[:, 0]}
+
+    with pytest.raises(UsageError, match=r"not the one that was trained: hidden/kernel is \(2, 8\) in the checkpoint"):
+        going_on(two_epochs, tmp_path, model=Wide())
+
+
+def test_going_on_from_a_chosen_epoch_sets_the_later_ones_aside(two_epochs: Path, tmp_path: Path) -> None:
+    result, run = going_on(two_epochs, tmp_path, Resume(epoch=1), trainer={"epochs": 2})
+    assert (run / "checkpoints" / "superseded" / "epoch_0002").is_dir()
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert differences(two_epochs, run) == []
+
+
+def test_an_epoch_that_was_not_kept_is_told(two_epochs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--resume.epoch 7: there is no checkpoint .* \(there are 1, 2\)"):
+        going_on(two_epochs, tmp_path, Resume(epoch=7))
+
+
+def test_parts_of_the_state_can_begin_anew(two_epochs: Path, tmp_path: Path) -> None:
+    settings = Resume(optimizer="fresh", learning_rate="fresh", early_stopping="fresh")
+    result, run = going_on(two_epochs, tmp_path, settings, trainer={"epochs": 4})
+    assert result.best_epoch in (3, 4)
+    arrays = state_of(run).arrays
+    (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
+    assert iterations == 24  # of the new schedule
+    expected = float(keras.optimizers.schedules.CosineDecay(0.01, 24)(11))
+    assert result.history[2]["lr"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_finished_run_says_so_and_trains_nothing(
+    two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result, run = going_on(two_epochs, tmp_path, trainer={"epochs": 2})
+    assert "all 2 epochs are done already" in caplog.text
+    assert len(result.history) == 2
+    assert differences(two_epochs, run) == []
+
+
+def test_fewer_epochs_than_are_done_is_an_error(two_epochs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--trainer.epochs 1: 2 epochs are done already"):
+        going_on(two_epochs, tmp_path, trainer={"epochs": 1})
+
+
+def test_what_has_no_effect_is_a_warning(two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scenario = small(two_epochs, trainer={"epochs": 2})
+    warm = dataclasses.replace(scenario.warmstart, model=two_epochs)
+    with caplog.at_level(logging.WARNING):
+        going_on(two_epochs, tmp_path, warmstart=warm, trainer={"epochs": 2})
+    assert "has no effect: the weights come from the checkpoint" in caplog.text
+
+
+def test_what_is_in_best_is_never_replaced_by_a_worse_model(two_epochs: Path, tmp_path: Path) -> None:
+    """Going on from epoch 1 with steps that spoil everything leaves the better model of epoch 2."""
+    before = json.loads((two_epochs / "best" / "metrics.json").read_text())
+    assert before["epoch"] == 2
+    _, run = going_on(two_epochs, tmp_path, Resume(epoch=1), learning_rate=CosineDecay(lr=3.0))
+    after = json.loads((run / "best" / "metrics.json").read_text())
+    assert after["val_loss"] <= before["val_loss"]

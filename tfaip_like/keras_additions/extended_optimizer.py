@@ -1,0 +1,83 @@
+"""Optimizers with a rate that can be lowered while they run, and with moving averages of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+AVERAGE = "average"
+RATE_FACTOR = "rate_factor"
+
+
+def extended(
+    optimizer_class: type[keras.optimizers.Optimizer], scaled: bool = False, average: float = 0.0
+) -> type[keras.optimizers.Optimizer]:
+    """The class with additions; itself if there is none.
+
+    Their values are variables of the optimizer, because only those belong to the state of a compiled
+    step on every backend, and to a checkpoint.
+
+    Args:
+        scaled: with a variable `rate_factor` (1 at first) that multiplies the learning rate. Keras'
+            `ReduceLROnPlateau` sets the learning rate itself, which fails beside a schedule.
+        average: with exponential moving averages of the weights (`averages`), of which this part stays at each
+            step. Those of Keras (`use_ema`) replace the weights when `fit` ends, count the batches of an
+            accumulated step one by one, and begin at 0.
+    """
+    if not scaled and not average:
+        return optimizer_class
+
+    class Extended(optimizer_class):
+        def build(self, variables: list[keras.Variable]) -> None:
+            if self.built:
+                return
+            super().build(variables)
+            if scaled:
+                self.rate_factor = self.add_variable(shape=(), initializer="ones", dtype="float32", name=RATE_FACTOR)
+            self.averaged = list(variables) if average else []
+            self.averages = self.add_optimizer_variables(self.averaged, AVERAGE)
+            self.begin_averages()
+
+        def begin_averages(self) -> None:
+            """Lets the averages begin at the weights as they are."""
+            for mean, variable in zip(self.averages, self.averaged, strict=True):
+                mean.assign(variable)
+
+        def apply(self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+            super().apply(grads, trainable_variables)
+            for mean, variable in zip(self.averages, self.averaged, strict=True):
+                change = ops.subtract(ops.cast(variable, mean.dtype), mean)
+                self.assign_add(mean, ops.multiply(change, 1.0 - average))
+
+        def _get_current_learning_rate(self) -> Any:
+            rate = super()._get_current_learning_rate()
+            return rate * self.rate_factor if scaled else rate
+
+    Extended.__name__ = optimizer_class.__name__
+    return Extended
+
+
+@contextmanager
+def averages_in_place(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Puts the averages into the weights for the length of the block, if there are any; then the weights again,
+    bit for bit."""
+    averaged = getattr(optimizer, "averaged", [])
+    weights = [np.array(ops.convert_to_numpy(variable.value)) for variable in averaged]
+    for variable, mean in zip(averaged, getattr(optimizer, "averages", []), strict=True):
+        variable.assign(mean)
+    try:
+        yield
+    finally:
+        for variable, weight in zip(averaged, weights, strict=True):
+            variable.assign(weight)
+
+
+def average_rate(steps_per_epoch: int) -> float:
+    """The part of an average that stays at each step, for `calc_ema` -1: weights of an epoch ago count three
+    quarters of those of now, within the limits of 0.99 and 0.99975."""
+    return float(min(max(0.75 ** (1.0 / steps_per_epoch), 0.99), 0.99975))

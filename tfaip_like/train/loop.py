@@ -1,0 +1,193 @@
+"""The training itself: one epoch after another, from any step on, and what is saved in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tfaip_like.errors import Interrupted
+from tfaip_like.params.resources import relative_to
+from tfaip_like.train import state
+from tfaip_like.train.callbacks import EveryStep, logged_values
+from tfaip_like.train.checkpoints import Content, Position
+from tfaip_like.train.epoch_end import Trained
+from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
+from tfaip_like.train.non_finite import NonFiniteSteps
+from tfaip_like.train.parts import Parts
+from tfaip_like.train.progress import Progress
+from tfaip_like.train.resume import Resumed, batching_of
+from tfaip_like.train.saver import Saver
+from tfaip_like.train.training_model import GRADIENT_NORM, NON_FINITE
+
+logger = logging.getLogger(__name__)
+
+
+class Loop:
+    """Trains until the last epoch, an early stop or a signal.
+
+    Args:
+        resumed: what the parts were restored from, if the run goes on.
+    """
+
+    def __init__(self, parts: Parts, resumed: Resumed | None = None):
+        self.parts = parts
+        self.resumed = resumed
+        self.steps_per_epoch = parts.batches.steps_per_epoch
+        position = resumed.position(parts.batches) if resumed else Position(0, 0)
+        self.epoch, self._first = position.epoch, position.step
+        self.trained = resumed.trained if resumed else None
+        self.seconds, self.waited = resumed.seconds if resumed else (0.0, 0.0)
+        self.schedule_begin = resumed.schedule_begin() if resumed else 0.0
+        self.saver: Saver | None = None
+        if parts.folder is not None:
+            self.saver = Saver(parts.folder.checkpoints, parts.trainer, parts.interrupt.check)
+            weights = sum(4 * math.prod(weight.shape) for weight in parts.networks.training.weights)
+            self.saver.check_room(state.nbytes(parts.model), weights)
+        steps, done = self.steps_per_epoch * parts.trainer.epochs, self.epoch * self.steps_per_epoch + self._first
+        self.progress = Progress(steps, parts.trainer.epochs, done)
+        self.non_finite = NonFiniteSteps(parts)
+        self.every_step = EveryStep(
+            self.steps_per_epoch, self.progress, parts.interrupt, self._begin, self._look, self._after_execution
+        )
+
+    def run(self) -> None:
+        """Trains.
+
+        Raises:
+            Interrupted: after a signal; the state is saved.
+            TrainingError: when the loss is no longer a finite number.
+        """
+        try:
+            while self.epoch < self.parts.trainer.epochs and not self.parts.epoch_end.stop_reason:
+                if self.trained is None:
+                    self.trained = self._train_epoch()
+                self.parts.epoch_end(self.trained)
+                self._go_to_next_epoch()
+                is_over = self.epoch == self.parts.trainer.epochs or bool(self.parts.epoch_end.stop_reason)
+                steps = self.epoch * self.steps_per_epoch
+                if self.saver is not None and (is_over or self.saver.is_due_after_epoch(self.epoch, steps)):
+                    self._save()
+                if not is_over:
+                    self.parts.interrupt.check()
+        except Interrupted as interrupt:
+            self._save_before_stopping(interrupt)
+            raise
+        finally:
+            self.progress.close()
+            if self.saver is not None:
+                self.saver.settle()
+        self.parts.interrupt.nothing_to_stop()
+
+    @property
+    def position(self) -> Position:
+        """How far the training is; asks the compiled steps themselves, so it is exact whatever stopped them."""
+        if self.trained is not None:
+            return Position(self.epoch, self.steps_per_epoch)
+        return Position(self.epoch, state.steps_of_epoch(self.parts.model) if self._is_fitting else self._first)
+
+    _is_fitting = False
+
+    def _train_epoch(self) -> Trained:
+        parts = self.parts
+        data, executions = parts.feed.open(self.epoch * self.steps_per_epoch + self._first)
+        self.every_step.executions = executions
+        self._began = time.perf_counter()
+        self._is_fitting = True
+        logs = self._fit(data, len(executions))
+        seconds, waited = self._time_so_far()
+        values = logged_values(logs)
+        if GRADIENT_NORM in logs:
+            values[GRADIENT_NORM] = float(logs[GRADIENT_NORM])
+        return Trained(self.epoch + 1, values, seconds, waited)
+
+    def _fit(self, data: Any, executions: int) -> Mapping[str, Any]:
+        parts = self.parts
+        arguments = {
+            "steps_per_epoch": executions,
+            "initial_epoch": self.epoch,
+            "epochs": self.epoch + 1,
+            "callbacks": [self.every_step],
+            "verbose": 0,
+            "shuffle": False,
+        }
+        try:
+            with parts.feed.own_errors():
+                history = parts.model.fit(data, **arguments)
+        except Exception as error:
+            is_first = state.steps_of_epoch(parts.model) == self._first
+            if parts.trainer.jit_compile or not is_first or not is_unsupported_by_xla(error):
+                raise
+            logger.debug("%s", error)
+            logger.warning(
+                "XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this"
+            )
+            trainer = dataclasses.replace(parts.trainer, jit_compile=False)
+            compile_model(parts.model, parts.optimizer, trainer, parts.batches)
+            data, _ = parts.feed.open(self.epoch * self.steps_per_epoch + self._first)
+            with parts.feed.own_errors():
+                history = parts.model.fit(data, **arguments)
+        return {name: values[-1] for name, values in history.history.items()}
+
+    def _begin(self) -> None:
+        """Keras has just set the sums of the epoch to 0."""
+        if self.resumed is not None and self._first:
+            self.resumed.restore_sums(self.parts.model)
+        self.parts.model.non_finite.steps.assign(self._first)
+        self.parts.feed.seconds_waited()
+
+    def _look(self, logs: Mapping[str, Any]) -> None:
+        self.non_finite.look(self.epoch + 1, int(logs[NON_FINITE]))
+
+    def _after_execution(self, done: int) -> None:
+        if self.saver is None:
+            return
+        self.saver.look()
+        if done % self.steps_per_epoch and self.saver.is_due_after_step(done):
+            self._save()
+
+    def _time_so_far(self) -> tuple[float, float]:
+        """Seconds of the running epoch, and those that the network waited for data."""
+        if not self._is_fitting:
+            return self.seconds, self.waited
+        return self.seconds + time.perf_counter() - self._began, self.waited + self.parts.feed.seconds_waited()
+
+    def _go_to_next_epoch(self) -> None:
+        self.epoch, self._first, self.trained = self.epoch + 1, 0, None
+        self.seconds = self.waited = 0.0
+        self._is_fitting = False
+
+    def _save(self) -> None:
+        assert self.saver is not None
+        parts = self.parts
+        assert parts.folder is not None
+        if self._is_fitting and self.trained is None:
+            state.synchronise(parts.model)
+            self.non_finite.check(self.epoch + 1)
+            self.seconds, self.waited = self._time_so_far()
+            self._began = time.perf_counter()
+        content = Content(
+            arrays=state.capture(parts.model),
+            state={
+                "batching": batching_of(parts.batches),
+                "at_once": parts.at_once,
+                "schedule_begin": self.schedule_begin,
+                "seconds": self.seconds,
+                "waited": self.waited,
+                "trained": dataclasses.asdict(self.trained) if self.trained else None,
+                **parts.epoch_end.state(),
+            },
+            params=relative_to(parts.scenario, parts.folder.path).to_dict(),
+        )
+        self.saver.save(self.position, content)
+
+    def _save_before_stopping(self, interrupt: Interrupted) -> None:
+        if interrupt.at_once or self.saver is None or self.parts.folder is None:
+            return
+        position = self.position
+        if position != self.saver.saved and position != Position(0, 0):
+            self._save()
+        interrupt.add_note(f"resume-training {self.parts.folder.path} goes on after {position}.")

@@ -1,0 +1,149 @@
+"""Losses and gradients that are no finite numbers: which step, why, and with which samples."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfaip_like.data.batching import Batch
+from tfaip_like.errors import TrainingError, UsageError
+from tfaip_like.files import new_folder, patiently
+from tfaip_like.train import state
+from tfaip_like.train.training_model import TrainingModel, as_fed
+
+if TYPE_CHECKING:
+    from tfaip_like.train.parts import Parts
+
+logger = logging.getLogger(__name__)
+
+MOST_DUMPS = 10
+MOST_NAMED = 5
+
+
+class NonFiniteSteps:
+    """Stops the training at the first such step, or tells of those that were left out (`--trainer.on_nan`)."""
+
+    def __init__(self, parts: Parts):
+        self.parts = parts
+        self._told: set[int] = set()
+
+    def look(self, epoch: int, first: int) -> None:
+        """Takes the first such step of an epoch (both from 1; 0 if there was none).
+
+        Raises:
+            TrainingError, UsageError: to stop; says whose mistake it probably is.
+        """
+        step = (epoch - 1) * self.parts.batches.steps_per_epoch + first
+        if first and step not in self._told:
+            self._told.add(step)
+            self._tell(step, f"first at step {first} of epoch {epoch} (step {step} of the run).")
+
+    def check(self, epoch: int) -> None:
+        """The same, before the state of a running epoch is saved."""
+        self.look(epoch, int(ops.convert_to_numpy(self.parts.model.non_finite.first.value)))
+
+    def _tell(self, step: int, when: str) -> None:
+        trainer = self.parts.trainer
+        state.synchronise(self.parts.model)
+        batches = self.parts.batches.batches_of_step(step - 1)
+        found = [_examined(self.parts.model, batch) for batch in batches]
+        losses = [name for one in found for name in one.non_finite_losses]
+        weights = [path for one in found for path, norm in one.norms.items() if not np.isfinite(norm)]
+        kind = "gradient" if weights and not losses else "loss"
+        names = f" ({', '.join(dict.fromkeys(losses or weights[:MOST_NAMED]))})" if losses or weights else ""
+        text = f"the {kind} is no longer a finite number{names}: {when}"
+        dump = self._dump(step, batches, found)
+        kept = f"\nIts samples, losses and gradients are in {dump}." if dump else ""
+        place = next((one.data for one in found if one.data), None)
+        reason = f"\nThe data of that step hold NaN or infinity: {place}." if place else ""
+        if trainer.on_nan == "skip":
+            logger.warning("%s It is left out.%s%s", text, reason.replace("\n", " "), kept.replace("\n", " "))
+        elif place:
+            raise UsageError(f"{text}{reason}{kept}")
+        else:
+            raise TrainingError(
+                f"{text}{kept}\n"
+                "Often the learning rate is too high (--learning_rate.lr), gradients explode "
+                "(--optimizer.clip_global_norm 1), or the model divides by 0; --trainer.on_nan skip goes on without."
+            )
+
+    def _dump(self, step: int, batches: Sequence[Batch], found: Sequence[_Examined]) -> Path | None:
+        """Writes the batches of the step and what was found in them."""
+        folder = self.parts.folder
+        if folder is None or len(self._told) > MOST_DUMPS:
+            return None
+        path = folder.non_finite / f"step_{step:06d}"
+
+        def write() -> None:
+            with new_folder(path) as aside:
+                for number, (batch, one) in enumerate(zip(batches, found, strict=True)):
+                    arrays = {f"inputs.{name}": array for name, array in batch.inputs.items()}
+                    arrays |= {f"targets.{name}": array for name, array in batch.targets.items()}
+                    np.savez(aside / f"batch_{number}.npz", **arrays)  # type: ignore[arg-type]
+                    places = [self.parts.batches.samples.place(index) for index in batch.indices]
+                    report = {"samples": places, "losses": one.losses, "gradient_norms": one.norms}
+                    text = json.dumps(report, indent=1) + "\n"
+                    (aside / f"batch_{number}.json").write_text(text, encoding="utf-8")
+
+        patiently(path, write, self.parts.interrupt.check)
+        return path
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """A batch, looked at closely."""
+
+    losses: Mapping[str, Any]
+    """Named losses, one number each or one per sample."""
+    norms: Mapping[str, float]
+    """Norm of the gradient of each weight, where the backend tells."""
+    data: str | None
+    """Where the batch itself holds NaN or infinity."""
+
+    @property
+    def non_finite_losses(self) -> list[str]:
+        return [name for name, values in self.losses.items() if not np.isfinite(values).all()]
+
+
+def _examined(model: TrainingModel, batch: Batch) -> _Examined:
+    # As in prediction: without dropout, and without changing the statistics of normalisation.
+    fed = as_fed(batch)
+
+    def losses() -> Mapping[str, Any]:
+        named: Mapping[str, Any] = model.model.loss(fed["inputs"], fed["targets"], model(fed, training=False))
+        return named
+
+    norms = {}
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            named = losses()
+            total = tf.add_n([tf.reduce_mean(tf.cast(value, "float32")) for value in named.values()])
+        for variable, gradient in zip(
+            model.trainable_variables, tape.gradient(total, model.trainable_variables), strict=True
+        ):
+            if gradient is not None:
+                norms[variable.path] = float(tf.norm(tf.convert_to_tensor(gradient)))
+    else:
+        named = losses()
+    values = {name: ops.convert_to_numpy(value).tolist() for name, value in named.items()}
+    return _Examined(values, norms, _non_finite_data(batch))
+
+
+def _non_finite_data(batch: Batch) -> str | None:
+    """Where a batch holds NaN or infinity, in words."""
+    for kind, arrays in (("input", batch.inputs), ("target", batch.targets)):
+        for name, array in arrays.items():
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                first = next(i for i, row in enumerate(array) if not np.isfinite(row).all())
+                return f"{kind} {name!r} of training sample {batch.indices[first]}"
+    return None

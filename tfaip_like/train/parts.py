@@ -1,0 +1,227 @@
+"""The parts of a training, made from a scenario: data, networks, optimizer, what happens after an epoch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import keras
+
+from tfaip_like.data import DataSettings, Source
+from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.errors import UsageError
+from tfaip_like.interrupt import InterruptFlag
+from tfaip_like.keras_additions.extended_optimizer import average_rate
+from tfaip_like.network import Networks, build_networks
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.sample import Mode
+from tfaip_like.scenario import Scenario
+from tfaip_like.schedules import Course, ReduceOnPlateau
+from tfaip_like.settings import Trainer
+from tfaip_like.settings.trainer import parse_every
+from tfaip_like.train.bad_samples import BadSamples
+from tfaip_like.train.epoch_end import EpochEnd
+from tfaip_like.train.execution import compile_model, steps_at_once
+from tfaip_like.train.feed import Feed, TrainingFeed, validation_feed
+from tfaip_like.train.freezing import freeze
+from tfaip_like.train.resume import Resumed
+from tfaip_like.train.state import start_random
+from tfaip_like.train.training_model import TrainingModel
+from tfaip_like.train.validation import Validation
+from tfaip_like.train.warm_start import warm_start
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Parts:
+    """What a training works with."""
+
+    scenario: Scenario
+    folder: OutputDir | None
+    interrupt: InterruptFlag
+    batches: Batches
+    networks: Networks
+    model: TrainingModel
+    optimizer: keras.optimizers.Optimizer
+    at_once: int
+    """Most steps in an execution."""
+    feed: TrainingFeed
+    epoch_end: EpochEnd
+
+    @property
+    def trainer(self) -> Trainer:
+        """How the training runs."""
+        return self.scenario.trainer
+
+
+@contextmanager
+def parts_of(
+    scenario: Scenario,
+    source: Source | None,
+    folder: OutputDir | None,
+    interrupt: InterruptFlag,
+    resumed: Resumed | None = None,
+) -> Iterator[Parts]:
+    """The parts of a training for the length of the block; with the state of `resumed`, if it goes on.
+
+    Args:
+        source: of the training samples.
+    """
+    builder = _Builder(scenario, source, folder, interrupt)
+    try:
+        parts = builder.parts(resumed)
+        if resumed is not None:
+            resumed.restore(parts.model, parts.optimizer, parts.epoch_end, parts.batches)
+        yield parts
+    finally:
+        builder.close()
+
+
+class _Builder:
+    def __init__(self, scenario: Scenario, source: Source | None, folder: OutputDir | None, interrupt: InterruptFlag):
+        assert scenario.trainer.random_seed is not None
+        self.scenario = scenario
+        self.seed = scenario.trainer.random_seed
+        self.source = source
+        self.folder = folder
+        self.interrupt = interrupt
+        self.feeds: list[Feed] = []
+        self.opened: list[Batches] = []
+        self.epoch_end: EpochEnd | None = None
+        self.bad_samples = BadSamples(folder.bad_samples if folder else None, scenario.data.max_bad_samples)
+
+    def close(self) -> None:
+        if self.epoch_end is not None:
+            self.epoch_end.history.close()
+        for feed in self.feeds:
+            feed.release()
+        for batches in self.opened:
+            batches.close()
+        self.bad_samples.tell()
+
+    def parts(self, resumed: Resumed | None) -> Parts:
+        scenario, trainer = self.scenario, self.scenario.trainer
+        _start_keras(trainer, self.seed)
+        batches = self._opened_training()
+        networks = build_networks(scenario.model, scenario.data)
+        if trainer.no_train_scope is not None:
+            freeze(networks.training, trainer.no_train_scope)
+        if scenario.warmstart.model is not None and resumed is None:
+            warm_start(networks.training, scenario.warmstart)
+        model = self._training_model(networks, batches)
+        optimizer, rate = self._optimizer(model, batches, resumed)
+        batches.decide_processes(batches.steps_per_epoch * batches.accumulate * trainer.epochs)
+        # Resumed with as many steps at once as before: that the bits do not depend on it is measured, not promised.
+        at_once = resumed.at_once(batches) if resumed is not None and not trainer.steps_per_execution else None
+        at_once = at_once or steps_at_once(model, trainer, batches)
+        every = parse_every(trainer.checkpoint_every)
+        feed = TrainingFeed(batches, trainer.epochs, at_once, every.steps if self.folder else 0, self.bad_samples)
+        self.feeds.append(feed)
+        compile_model(model, optimizer, trainer, batches)
+        if keras.backend.backend() == "tensorflow":
+            model.plan(batches.is_stacked, batches.accumulate, trainer.on_nan, feed.next_count)
+        self.epoch_end = EpochEnd(
+            scenario=scenario,
+            folder=self.folder,
+            networks=networks,
+            model=model,
+            optimizer=optimizer,
+            validate=self._validation(model, networks, at_once),
+            lavs=self._lavs(model, networks, at_once),
+            samples_per_epoch=batches.samples_per_epoch,
+            rate=rate,
+            check=self.interrupt.check,
+        )
+        return Parts(
+            scenario, self.folder, self.interrupt, batches, networks, model, optimizer, at_once, feed, self.epoch_end
+        )
+
+    def _opened_training(self) -> Batches:
+        trainer = self.scenario.trainer
+        batches = open_training(
+            self.scenario.data,
+            self.source,
+            self.scenario.train,
+            trainer.samples_per_epoch,
+            self.seed,
+            self.interrupt.check,
+            trainer.accumulate_steps,
+        )
+        self.opened.append(batches)
+        self.bad_samples.note(batches.bad)
+        return batches
+
+    def _training_model(self, networks: Networks, batches: Batches) -> TrainingModel:
+        cls = TrainingModel
+        if keras.backend.backend() == "tensorflow":
+            from tfaip_like.train.tensorflow_steps import TensorFlowTrainingModel as cls  # noqa: N813
+        return cls(networks.training, self.scenario.model, batches.batch(0))
+
+    def _optimizer(
+        self, model: TrainingModel, batches: Batches, resumed: Resumed | None
+    ) -> tuple[keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule]:
+        trainer = self.scenario.trainer
+        begin = resumed.schedule_begin() if resumed is not None else 0.0
+        rate = self.scenario.learning_rate.build(Course(batches.steps_per_epoch, trainer.epochs - begin))
+        scaled = isinstance(self.scenario.learning_rate, ReduceOnPlateau)
+        average = average_rate(batches.steps_per_epoch) if trainer.calc_ema == -1 else trainer.calc_ema
+        if trainer.calc_ema == -1:
+            logger.info("of the averaged weights %.6g stays at each step", average)
+        return self.scenario.optimizer.build(rate, model.trainable_variables, scaled, average), rate
+
+    def _validation(self, model: TrainingModel, networks: Networks, at_once: int) -> Validation | None:
+        every = self.scenario.trainer.val_every_n
+        source = self.scenario.source(Mode.EVALUATE) if every else None
+        validation = self._judge(model, networks, at_once, source, self.scenario.val, every, "val", "val_")
+        if validation is None:
+            logger.info("no validation")
+        return validation
+
+    def _lavs(self, model: TrainingModel, networks: Networks, at_once: int) -> dict[str, Validation]:
+        every = self.scenario.trainer.lav_every_n
+        lavs = {}
+        for name, source in (self.scenario.lav_sources() if every else {}).items():
+            prefix = f"lav_{name}_" if name else "lav_"
+            lav = self._judge(model, networks, at_once, source, self.scenario.lav, every, "lav", prefix)
+            if lav is not None:
+                lavs[name] = lav
+        return lavs
+
+    def _judge(
+        self,
+        model: TrainingModel,
+        networks: Networks,
+        at_once: int,
+        source: Source | None,
+        settings: DataSettings,
+        every: int,
+        group: str,
+        prefix: str,
+    ) -> Validation | None:
+        """Validation on a source; None if it has no samples."""
+        scenario = self.scenario
+        batches = open_validation(scenario.data, source, settings, self.seed, self.interrupt.check, group)
+        if batches is None:
+            return None
+        self.opened.append(batches)
+        self.bad_samples.note(batches.bad)
+        batches.decide_processes((batches.steps or 0) * scenario.trainer.epochs // every)
+        feed = validation_feed(batches, self.bad_samples)
+        self.feeds.append(feed)
+        network = networks.prediction
+        return Validation(model, network, batches, feed, scenario.evaluator, self.interrupt, at_once, prefix)
+
+
+def _start_keras(trainer: Trainer, seed: int) -> None:
+    """Numbers layers from the start: a second training must not have other paths of weights than the first."""
+    keras.utils.clear_session(free_memory=False)
+    keras.config.set_dtype_policy(trainer.precision)
+    start_random(seed)
+    logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())
+    if keras.backend.backend() != "tensorflow":
+        for name, usual in (("accumulate_steps", 1), ("on_nan", "stop")):
+            if (value := getattr(trainer, name)) != usual:
+                raise UsageError(f"--trainer.{name} {value}: only the tensorflow backend can")

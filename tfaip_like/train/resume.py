@@ -1,0 +1,157 @@
+"""Going on with a run: what its checkpoint gives back, and what changed parameters make of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from tfaip_like.data.pipeline import Batches
+from tfaip_like.errors import UsageError, counted
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.resources import anchored
+from tfaip_like.params.tree import difference
+from tfaip_like.scenario import Scenario
+from tfaip_like.settings import Resume
+from tfaip_like.train import state
+from tfaip_like.train.checkpoints import Checkpoint, Content, Position, all_checkpoints, last_good, set_aside_later
+from tfaip_like.train.epoch_end import EpochEnd, Trained
+from tfaip_like.train.training_model import TrainingModel
+
+logger = logging.getLogger(__name__)
+
+WITHOUT_EFFECT = {
+    "--warmstart": "the weights come from the checkpoint",
+}
+PARTLY = {
+    "--trainer.random_seed": "the data get another order from here on; layers go on with their own random states",
+    "--model": "where it changes what is learnt, not what shape it has, it is so from here on",
+}
+"""What people may expect otherwise, by the beginning of a flag."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on, and with what."""
+
+    checkpoint: Checkpoint
+    content: Content
+    settings: Resume
+
+    @property
+    def trained(self) -> Trained | None:
+        """What the steps of the running epoch gave, if all of them are done."""
+        values = self.content.state["trained"]
+        return Trained(**values) if values else None
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """What the running epoch has taken so far, and how much of it was waiting for data."""
+        return self.content.state["seconds"], self.content.state["waited"]
+
+    def position(self, batches: Batches) -> Position:
+        """Where in these batches it goes on: exactly, or at the same part of the epoch if they are others."""
+        saved, steps = self.checkpoint.position, batches.steps_per_epoch
+        if self.trained is not None:
+            return Position(saved.epoch, steps)
+        return Position(saved.epoch, saved.step * steps // self._batching["steps_per_epoch"])
+
+    def schedule_begin(self) -> float:
+        """Epochs before the learning-rate schedule begins."""
+        if self.settings.learning_rate == "fresh":
+            position = self.checkpoint.position
+            return position.epoch + position.step / float(self._batching["steps_per_epoch"])
+        return float(self.content.state["schedule_begin"])
+
+    def at_once(self, batches: Batches) -> int | None:
+        """Steps in an execution, as before; None if the batches are others."""
+        return int(self.content.state["at_once"]) if self._batching == batching_of(batches) else None
+
+    def restore(
+        self, model: TrainingModel, optimizer: keras.optimizers.Optimizer, epoch_end: EpochEnd, batches: Batches
+    ) -> None:
+        """Puts the state of the checkpoint into the parts of a training."""
+        arrays = self.content.arrays
+        state.restore_network(model, arrays)
+        if hasattr(optimizer, "begin_averages"):
+            optimizer.begin_averages()  # where they were not kept before
+        if self.settings.optimizer == "fresh":
+            logger.info("the optimizer begins anew (--resume.optimizer fresh)")
+            is_kept = False
+        elif not (is_kept := state.restore_optimizer(model, arrays)):
+            logger.warning("the checkpoint is of another optimizer, or of other weights to train: it begins anew")
+        if not is_kept or self._batching != batching_of(batches) or self.settings.learning_rate == "fresh":
+            position = self.position(batches)
+            done = position.epoch + position.step / batches.steps_per_epoch - self.schedule_begin()
+            optimizer.iterations.assign(round(done * batches.steps_per_epoch))
+        state.restore_random(model, arrays)
+        epoch_end.restore(self.content.state, is_judged_anew=self.settings.early_stopping == "fresh")
+
+    def restore_sums(self, model: TrainingModel) -> None:
+        """Puts the sums of the running epoch back, once `fit` has reset them."""
+        state.restore_metrics(model, self.content.arrays)
+
+    @property
+    def _batching(self) -> Mapping[str, Any]:
+        batching: Mapping[str, Any] = self.content.state["batching"]
+        return batching
+
+
+def batching_of(batches: Batches) -> dict[str, Any]:
+    """What decides which samples a step has."""
+    return {
+        "steps_per_epoch": batches.steps_per_epoch,
+        "batch_size": batches.batch_size,
+        "accumulate": batches.accumulate,
+        "stacked": batches.is_stacked,
+    }
+
+
+def find_state(folder: OutputDir, settings: Resume) -> Resumed | None:
+    """The state that a run goes on from; None if it was killed before it saved one.
+
+    Raises:
+        UsageError: when there is none that was asked for, or all are damaged.
+    """
+    if settings.epoch is None:
+        found = last_good(folder.checkpoints)
+        return Resumed(*found, settings) if found else None
+    wanted = Position(settings.epoch, 0)
+    known = {checkpoint.position: checkpoint for checkpoint in all_checkpoints(folder.checkpoints)}
+    if wanted not in known:
+        epochs = ", ".join(str(position.epoch) for position in known if not position.step)
+        raise UsageError(
+            f"--resume.epoch {settings.epoch}: there is no checkpoint of this epoch in {folder.checkpoints} (there are "
+            f"{epochs or 'none'});\n--trainer.keep_every_n 1 keeps all of a run"
+        )
+    resumed = Resumed(known[wanted], known[wanted].read(), settings)
+    if moved := set_aside_later(folder.checkpoints, wanted):
+        logger.warning("%s moved to checkpoints/superseded", counted(moved, "later checkpoint"))
+    return resumed
+
+
+def tell_changes(folder: OutputDir, resumed: Resumed, scenario: Scenario) -> list[str]:
+    """Logs what is other than in the checkpoint, and returns it: `--trainer.epochs: 10 -> 20`."""
+    try:
+        written = type(scenario).from_dict(dict(resumed.content.params))
+        before = anchored(written, folder.path)
+    except UsageError as problem:
+        logger.warning("what has changed since cannot be told: the scenario has other parameters now: %s", problem)
+        return []
+    changes = []
+    for flag, old, new in difference(before, scenario):
+        if flag == "--trainer.output_dir":  # the folder may have been moved
+            continue
+        changes.append(f"{flag}: {old or 'none'} -> {new or 'none'}")
+        note = ""
+        for notes in (WITHOUT_EFFECT, PARTLY):
+            note = next((text for begin, text in notes.items() if flag.startswith(begin)), note)
+        is_ignored = any(flag.startswith(begin) for begin in WITHOUT_EFFECT)
+        level = logging.WARNING if is_ignored else logging.INFO
+        logger.log(
+            level, "changed %s%s%s", changes[-1], " has no effect: " if is_ignored else "; " if note else "", note
+        )
+    return changes

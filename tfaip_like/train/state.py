@@ -1,0 +1,160 @@
+"""The state of a training: the values of all its variables, and of all that draws random numbers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.errors import UsageError
+from tfaip_like.keras_additions.extended_optimizer import AVERAGE, RATE_FACTOR
+from tfaip_like.keras_additions.paths import weight_paths
+from tfaip_like.train.checkpoints import NETWORK
+from tfaip_like.train.training_model import TrainingModel
+
+T = TypeVar("T")
+Arrays = dict[str, npt.NDArray[Any]]
+
+METRICS, OPTIMIZER, RANDOM = "metrics", "optimizer", "random"
+"""Groups of variables beside the network's own: sums of the running epoch; optimizer; what draws without a layer."""
+_ADDITIONS = (f"_{AVERAGE}", RATE_FACTOR, "dynamic_scale", "step_counter")
+"""Variables of an optimizer that may come and go with other parameters than its own."""
+
+
+def start_random(seed: int) -> None:
+    """Sets the seed of everything that draws random numbers without one of its own."""
+    keras.utils.set_random_seed(seed)
+    # Made now, because its own first seed is drawn when it is first asked for.
+    _global_seed_generator()
+
+
+def capture(model: TrainingModel) -> Arrays:
+    """Copies of all values, by GROUP:NUMBER:PATH."""
+    synchronise(model)
+    arrays = {}
+    named = [pair for group, variables in _groups(model).items() for pair in _named(group, variables)]
+    for name, variable in [*_named_network(model), *named]:
+        # Copied, because TensorFlow and PyTorch show the memory that the next step writes to.
+        arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
+    return arrays | _host_random()
+
+
+def synchronise(model: TrainingModel) -> None:
+    """Puts the values into the variables: on JAX they are elsewhere while `fit` runs."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
+
+
+def steps_of_epoch(model: TrainingModel) -> int:
+    """The steps of the running epoch that are done, as the steps themselves have counted."""
+    synchronise(model)
+    return int(keras.ops.convert_to_numpy(model.non_finite.steps.value))
+
+
+def restore_network(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
+    """Puts saved weights and random states into the network.
+
+    Raises:
+        UsageError: when they do not fit; it names the first weight that does not.
+    """
+    named = dict(_named_network(model))
+    saved = {name: array for name, array in arrays.items() if name.startswith(f"{NETWORK}:")}
+    for name in (*saved, *named):
+        have = "absent" if name not in saved else tuple(saved[name].shape)
+        want = "absent" if name not in named else tuple(named[name].shape)
+        if have != want:
+            raise UsageError(
+                f"the network is not the one that was trained: {name.split(':', 2)[2]} is {have} in the checkpoint and "
+                f"{want} now.\nA run goes on with its own architecture; begin a new one with --warmstart.model instead."
+            )
+    for name, variable in named.items():
+        variable.assign(saved[name])
+
+
+def restore_metrics(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
+    """Puts the sums of the running epoch back, those that are measured still."""
+    for name, variable in _named(METRICS, _groups(model)[METRICS]):
+        if name in arrays and arrays[name].shape == tuple(variable.shape):
+            variable.assign(arrays[name])
+
+
+def restore_optimizer(model: TrainingModel, arrays: Mapping[str, Any]) -> bool:
+    """Puts the state of the optimizer back; False, with nothing changed, if it is of another optimizer."""
+    saved = _by_path((name, array) for name, array in arrays.items() if name.startswith(f"{OPTIMIZER}:"))
+    named = _by_path(_named(OPTIMIZER, _groups(model)[OPTIMIZER]))
+    own = [{path for path in paths if not path.endswith(_ADDITIONS)} for paths in (saved, named)]
+    fits = own[0] == own[1] and all(saved[path].shape == tuple(named[path].shape) for path in own[1])
+    if fits:
+        for path, variable in named.items():
+            if path in saved:
+                variable.assign(saved[path])
+    return fits
+
+
+def restore_random(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
+    """Puts the random states back that belong to no layer."""
+    for name, variable in _named(RANDOM, _groups(model)[RANDOM]):
+        variable.assign(arrays[name])
+    version, gauss = arrays[f"{RANDOM}:python_rest"].tolist()
+    random.setstate((int(version), tuple(arrays[f"{RANDOM}:python"].tolist()), None if np.isnan(gauss) else gauss))
+    position, has_gauss, cached = arrays[f"{RANDOM}:numpy_rest"].tolist()
+    np.random.set_state(("MT19937", arrays[f"{RANDOM}:numpy"], int(position), int(has_gauss), cached))
+
+
+def nbytes(model: TrainingModel) -> int:
+    """Size of all values."""
+    itemsize = 4
+    variables = [*model.network.variables, *(v for group in _groups(model).values() for v in group)]
+    return sum(itemsize * int(np.prod(variable.shape)) for variable in variables)
+
+
+def _groups(model: TrainingModel) -> dict[str, list[keras.Variable]]:
+    return {
+        METRICS: list(model.metrics_variables),
+        OPTIMIZER: list(model.optimizer.variables),
+        RANDOM: [_global_seed_generator().state],
+    }
+
+
+def _global_seed_generator() -> keras.random.SeedGenerator:
+    # Draws for `keras.random` where no seed is given. Keras hands it out nowhere in public.
+    from keras.src.random.seed_generator import global_seed_generator
+
+    return global_seed_generator()
+
+
+def _named_network(model: TrainingModel) -> Iterator[tuple[str, keras.Variable]]:
+    """Its weights by the paths that a warm start and a person know, and its random states."""
+    paths = {id(weight): path for path, weight in weight_paths(model.network).items()}
+    for number, variable in enumerate(model.network.variables):
+        yield f"{NETWORK}:{number:05d}:{paths.get(id(variable), variable.path)}", variable
+
+
+def _named(group: str, variables: Iterable[keras.Variable]) -> Iterator[tuple[str, keras.Variable]]:
+    # Numbered, because two variables can have the same path.
+    return ((f"{group}:{number:05d}:{variable.path}", variable) for number, variable in enumerate(variables))
+
+
+def _by_path(named: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """By path alone, since other parameters may have shifted the numbers; `#2` is the second of a path."""
+    found: dict[str, T] = {}
+    for name, value in named:
+        path = name.split(":", 2)[2]
+        times = sum(known.split("#")[0] == path for known in found)
+        found[f"{path}#{times + 1}" if times else path] = value
+    return found
+
+
+def _host_random() -> Arrays:
+    version, words, gauss = random.getstate()
+    _, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        f"{RANDOM}:python": np.array(words, np.uint32),
+        f"{RANDOM}:python_rest": np.array([version, np.nan if gauss is None else gauss], np.float64),
+        f"{RANDOM}:numpy": np.array(keys),
+        f"{RANDOM}:numpy_rest": np.array([position, has_gauss, cached], np.float64),
+    }
