@@ -89,8 +89,8 @@ def test_an_exception_names_the_sample_and_the_line_of_the_user() -> None:
 
 
 def test_a_process_that_hangs_is_named_with_its_sample() -> None:
-    batches = opened(Counted(processors=processors(what="sleep", index=17)), 2, timeout_seconds=1.0)
-    with pytest.raises(DataProcessError, match=r"more than 1 s on AtSample, training sample 17 of Counted"):
+    batches = opened(Counted(processors=processors(what="sleep", index=17)), 2, timeout_seconds=4.0)
+    with pytest.raises(DataProcessError, match=r"more than 4 s on AtSample, training sample 17 of Counted"):
         batches_of(batches, 0, 6)
 
 

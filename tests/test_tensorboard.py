@@ -36,7 +36,7 @@ from tfaip_like.sample import Arrays
 from tfaip_like.schedules import Constant
 from tfaip_like.summaries import Figure, Histogram, Image, PRCurve, Summary, Text
 from tfaip_like.train.hyper_parameters import hyper_parameters
-from tfaip_like.train.judging import judge, show
+from tfaip_like.predict.judge import judge, predict_with, show
 from tfaip_like.train.tensorboard import TensorBoard
 from tfaip_like.user_code import users_frame
 
@@ -324,7 +324,7 @@ def test_what_a_model_shows_is_checked(shown: Any, message: str) -> None:
     network = build_networks(Wrong(), Points()).prediction
     batch = Batch({"x": np.zeros((4, 2), "float32")}, {"y": np.zeros(4, "float32")})
     with pytest.raises(UsageError, match=message):
-        show(Wrong(), network, batch, known=["largest_error"])
+        show(Wrong(), batch, predict_with(network)(batch.inputs), known=["largest_error"])
 
 
 def test_a_mistake_in_what_a_model_shows_is_told_with_its_line() -> None:
