@@ -32,11 +32,11 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.network import build_networks
 from tfaip_like.optimizers import SGD, AdamW
 from tfaip_like.pictures import pixels, png
+from tfaip_like.predict.judge import judge, predict_with, show
 from tfaip_like.sample import Arrays
 from tfaip_like.schedules import Constant
 from tfaip_like.summaries import Figure, Histogram, Image, PRCurve, Summary, Text
 from tfaip_like.train.hyper_parameters import hyper_parameters
-from tfaip_like.predict.judge import judge, predict_with, show
 from tfaip_like.train.tensorboard import TensorBoard
 from tfaip_like.user_code import users_frame
 
