@@ -128,7 +128,7 @@ def test_output_is_plain_lines_without_a_terminal(run: Run) -> None:
     lines = done.stderr.splitlines()
     assert not [line for line in lines if "\r" in line or "\x1b" in line]
     assert [line for line in lines if line.startswith("epoch 2/2: loss ")]
-    assert len(lines) == 7, done.stderr  # nothing of the libraries in between
+    assert len(lines) == 8, done.stderr  # nothing of the libraries in between
 
 
 def test_a_terminal_shows_a_bar_over_the_whole_run() -> None:
@@ -191,7 +191,7 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors.splitlines()[-2] == "train-scenario: stopped by SIGINT"
-    assert errors.splitlines()[-1].startswith(f"resume-training {tmp_path / 'run'} goes on after step ")
+    assert errors.splitlines()[-1].startswith(f"resume-training {tmp_path / 'run'} goes on after ")
     assert "Traceback" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
     epochs = len((tmp_path / "run" / "history.csv").read_text().splitlines()) - 1
@@ -206,7 +206,8 @@ def test_ctrl_c_while_starting_ends_cleanly(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert process.returncode in (130, -signal.SIGINT), errors
-        assert "Traceback" not in errors or seconds < 0.3, errors
+        # Python itself tells of a signal before our first line runs.
+        assert "Traceback" not in errors or "import main" in errors, errors
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 143)])
