@@ -34,7 +34,7 @@ from tfaip_like.train.checkpoints import (
 
 def everything(folder: Path, **changes: Any) -> Small:
     """A training with all that has a state."""
-    trainer = {"epochs": 3, "checkpoint_every": "5steps", "keep_checkpoints": 100, "calc_ema": 0.9}
+    trainer = {"epochs": 3, "checkpoint_every": "5steps", "keep_checkpoints": 100, "calc_ema": 0.9, "jit_compile": None}
     settings: dict[str, Any] = {
         "data": Points(processors=[Noise()]),
         "learning_rate": ReduceOnPlateau(lr=0.01, patience=1, min_delta=10.0, warmup_epochs=0.5),

@@ -90,7 +90,9 @@ def test_accumulated_steps_equal_larger_batches(data: Points) -> None:
         "learning_rate": Constant(lr=0.01, warmup_epochs=1.0),
     }
     large = train(small(**same, train={"batch_size": 24}, trainer={"calc_ema": 0.5}))
-    parts = train(small(**same, train={"batch_size": 8}, trainer={"calc_ema": 0.5, "accumulate_steps": 3}))
+    parts = train(
+        small(**same, train={"batch_size": 8}, trainer={"calc_ema": 0.5, "accumulate_steps": 3, "jit_compile": None})
+    )
     assert len(large.history) == len(parts.history)
     for a, b in zip(weights(large), weights(parts), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
@@ -115,7 +117,7 @@ def test_accumulation_and_averages_work_on_sequences_of_any_length() -> None:
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_with_averages_and_keeps_float32_weights(precision: str, tmp_path: Path) -> None:
-    trainer = {"precision": precision, "calc_ema": 0.5, "epochs": 6}
+    trainer = {"precision": precision, "calc_ema": 0.5, "epochs": 6, "jit_compile": None}
     result = train(small(tmp_path / "run", trainer=trainer, learning_rate=Constant(lr=0.01)))
     assert {weight.dtype.name for weight in weights(result)} == {"float32"}
     assert result.history[-1]["val_loss"] < result.history[0]["val_loss"]
@@ -133,7 +135,7 @@ def test_a_step_that_is_no_number_stops_before_it_spoils_the_weights(tmp_path: P
         tmp_path / "run",
         data=Points(nan_at=42),
         train={"shuffle": False},
-        trainer={"steps_per_execution": at_once, "checkpoint_every": "2steps"},
+        trainer={"steps_per_execution": at_once, "checkpoint_every": "2steps", "jit_compile": None},
     )
     with pytest.raises(UsageError, match="first at step 6 of epoch 1"):
         train(scenario)
@@ -175,7 +177,7 @@ def test_bad_steps_can_be_left_out_and_spoil_nothing(tmp_path: Path, caplog: pyt
                 data=NanInput(),
                 model=Normalised(),
                 train={"shuffle": False},
-                trainer={"on_nan": "skip", "steps_per_execution": 5, "calc_ema": 0.5},
+                trainer={"on_nan": "skip", "steps_per_execution": 5, "calc_ema": 0.5, "jit_compile": None},
             )
         )
     assert "first at step 6 of epoch 1 (step 6 of the run). It is left out." in caplog.text

@@ -123,7 +123,7 @@ def test_only_the_latest_checkpoints_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_seed_makes_a_run_repeatable_bit_for_bit() -> None:
-    scenario = small(data=Points(processors=[Noise()]))
+    scenario = small(data=Points(processors=[Noise()]), trainer={"jit_compile": None})
     first, again = train(scenario), train(scenario)
     assert same_bits(first, again)
     timed = ("seconds", "samples_per_second", "input_bound", "memory_mb")
@@ -140,11 +140,11 @@ def test_a_run_without_a_seed_says_which_one_it_drew(tmp_path: Path) -> None:
     assert same_bits(first, train(small(trainer={"random_seed": drawn})))
 
 
-@pytest.mark.parametrize("at_once", [1, 5, 12])
-def test_steps_per_execution_change_nothing_but_speed(at_once: int) -> None:
-    """100 samples in batches of 8 are 12 steps: 5 does not divide them."""
-    reference = train(small(trainer={"steps_per_execution": 7}))
-    result = train(small(trainer={"steps_per_execution": at_once}))
+@pytest.mark.parametrize(("at_once", "jit_compile"), [(1, None), (12, None), (5, False)])
+def test_steps_per_execution_change_nothing_but_speed(at_once: int, jit_compile: bool | None) -> None:
+    """100 samples in batches of 8 are 12 steps: neither 5 nor 7 divides them."""
+    reference = train(small(trainer={"steps_per_execution": 7, "jit_compile": jit_compile}))
+    result = train(small(trainer={"steps_per_execution": at_once, "jit_compile": jit_compile}))
     assert same_bits(reference, result)
     assert [row["loss"] for row in result.history] == [row["loss"] for row in reference.history]
 
@@ -380,7 +380,7 @@ class NotForXla(Line):
 
 
 def test_a_model_that_xla_cannot_compile_trains_without(caplog: pytest.LogCaptureFixture) -> None:
-    result = train(small(model=NotForXla()))
+    result = train(small(model=NotForXla(), trainer={"jit_compile": None}))
     assert len(result.history) == 3
     assert "XLA cannot compile this model" in caplog.text
 
@@ -393,7 +393,7 @@ def test_a_debugger_can_step_through_a_training() -> None:
             seen.append(float(ops.sum(outputs["sum"])))  # only eager tensors have a value
             return super().loss(inputs, targets, outputs)
 
-    train(small(model=Looks(), trainer={"force_eager": True, "epochs": 1}))
+    train(small(model=Looks(), trainer={"force_eager": True, "epochs": 1, "jit_compile": None}))
     assert len(seen) == 1 + 12 + 4
 
 

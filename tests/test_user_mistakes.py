@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # ruff: noqa: E501  (messages are quoted as they are printed)
+import numpy as np
 import pytest
 from conftest import REPOSITORY, Run
 
@@ -80,6 +81,10 @@ def _used_folder(folder: Path) -> None:
 
 def _file_in_the_way(folder: Path) -> None:
     (folder / "run").write_text("a file")
+
+
+def _other_weights(folder: Path) -> None:
+    np.savez(folder / "other.npz", **{"sum/kernel": np.zeros((2, 1)), "add/bias": np.zeros(1)})  # type: ignore[arg-type]
 
 
 MISTAKES = {
@@ -624,6 +629,76 @@ MISTAKES = {
         needs_keras=True,
         flags="--optimizer AdamW --optimizer.exclude_from_weight_decay norm",
         says="--optimizer.exclude_from_weight_decay norm: no weight has such a path; they are add/kernel, add/bias",
+    ),
+    # Warm start and freezing.
+    "warm start without a model": Mistake(
+        flags="--warmstart.exclude add", says="--warmstart.exclude add: there is no --warmstart.model to load"
+    ),
+    "renaming without an arrow": Mistake(
+        flags="--warmstart.model run --warmstart.rename add/",
+        says="--warmstart.rename add/: 'add/': write FROM->TO",
+    ),
+    "renaming to a group that is not there": Mistake(
+        flags="--warmstart.model run --warmstart.rename add->\\1",
+        says="--warmstart.rename add->\\1: '\\\\1' cannot replace anything: invalid group reference 1 at position 1",
+    ),
+    "warm start from nowhere": Mistake(
+        needs_keras=True, flags="--warmstart.model runs/a", says="--warmstart.model runs/a: no such file or folder"
+    ),
+    "warm start from a folder without weights": Mistake(
+        needs_keras=True,
+        flags="--warmstart.model run",
+        files={"run/train.log": ""},
+        says=(
+            "--warmstart.model run: no weights are in there; give the folder of a run, an export (weights.npz or "
+            "model.keras in it), a checkpoint (variables.npz) or a .keras file"
+        ),
+    ),
+    "warm start from a broken file": Mistake(
+        needs_keras=True,
+        flags="--warmstart.model run",
+        files={"run/weights.npz": "half"},
+        says="--warmstart.model run: run/weights.npz cannot be read: it is cut off, or of another kind",
+    ),
+    "warm start from another network": Mistake(
+        needs_keras=True,
+        flags="--warmstart.model other.npz",
+        before=_other_weights,
+        says=(
+            "--warmstart.model other.npz: 1 of 2 weight tensors cannot be loaded from other.npz:\n"
+            "add/kernel (2, 1) is not there (did you mean sum/kernel (2, 1)?).\n"
+            "Where names differ, say --warmstart.rename FROM->TO; to begin with what fits, --warmstart.exclude WHAT or "
+            "--warmstart.allow_partial true."
+        ),
+    ),
+    "renaming of nothing": Mistake(
+        needs_keras=True,
+        flags="--warmstart.model other.npz --warmstart.rename body/->",
+        before=_other_weights,
+        says="--warmstart.rename body/->: no weight in other.npz has such a path; they are sum/kernel, add/bias",
+    ),
+    "exclusion of nothing from a warm start": Mistake(
+        needs_keras=True,
+        flags="--warmstart.model other.npz --warmstart.exclude head",
+        before=_other_weights,
+        says=("--warmstart.exclude head: no weight of this network has such a path; they are add/kernel, add/bias"),
+    ),
+    "freezing by no regular expression": Mistake(
+        flags="--trainer.no_train_scope (add",
+        says=(
+            "--trainer.no_train_scope (add: '(add' is no regular expression: missing ), unterminated subpattern at "
+            "position 0"
+        ),
+    ),
+    "freezing of nothing": Mistake(
+        needs_keras=True,
+        flags="--trainer.no_train_scope encoder",
+        says="--trainer.no_train_scope encoder: no layer with weights has such a path; nearest are add",
+    ),
+    "freezing of everything": Mistake(
+        needs_keras=True,
+        flags="--trainer.no_train_scope .*",
+        says="--trainer.no_train_scope .*: nothing is left to train; it matches add",
     ),
 }
 

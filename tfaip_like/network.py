@@ -78,8 +78,15 @@ def _network(origin: str, inputs: Mapping[str, keras.KerasTensor], outputs: obje
         )
     if not outputs:
         raise UsageError(f"{origin} returned no outputs")
+    outputs = {name: _in_float32(output) for name, output in outputs.items()}
     used = {tensor.name for output in outputs.values() for tensor in keras.utils.get_source_inputs(output)}
     return keras.Model({name: tensor for name, tensor in inputs.items() if name in used}, dict(outputs), name="network")
+
+
+def _in_float32(output: keras.KerasTensor) -> keras.KerasTensor:
+    """What layers computed in half the bits, as losses, evaluators and whoever uses an export expect it."""
+    is_mixed = keras.config.dtype_policy().name.startswith("mixed")
+    return keras.ops.cast(output, "float32") if is_mixed and output.dtype in ("float16", "bfloat16") else output
 
 
 def _described(value: object) -> str:

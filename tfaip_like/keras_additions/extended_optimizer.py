@@ -77,6 +77,12 @@ def averages_in_place(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
             variable.assign(weight)
 
 
+def keep_averages(optimizer: keras.optimizers.Optimizer) -> None:
+    """Puts the averages, if there are any, into the weights for good: the training is over."""
+    for variable, mean in zip(getattr(optimizer, "averaged", []), getattr(optimizer, "averages", []), strict=True):
+        variable.assign(mean)
+
+
 def average_rate(steps_per_epoch: int) -> float:
     """The part of an average that stays at each step, for `calc_ema` -1: weights of an epoch ago count three
     quarters of those of now, within the limits of 0.99 and 0.99975."""

@@ -59,7 +59,7 @@ def load_and_validate(
     samples = predicted()
     judged = Judged({})
     if evaluator is not None:
-        judged = judge(evaluator, post_processed(batches.samples, samples), known=[*averages.sums, *shown])
+        judged = judge(evaluator, post_processed(batches.samples, samples), known=averages.sums)
     for _ in samples:  # those that nobody has asked for
         pass
     values = averages.values() | dict(judged.numbers)

@@ -146,6 +146,9 @@ class EpochEnd:
         elif not is_judged_anew:
             self.best = self._best_of(state)
             self.early_stop.restore(state["early_stop"])
+            for row in self.history.rows:
+                if row["epoch"] == self.best.epoch:  # the page of hyper-parameters begins anew
+                    self.tensorboard.add_best(row, self._names_of_interest())
             if state["stop"]["settings"] == self.scenario.early_stopping.to_dict():
                 self.stop_reason = state["stop"]["reason"]
 

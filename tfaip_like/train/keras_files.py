@@ -18,8 +18,11 @@ from tfaip_like.keras_additions.paths import joined, layer_paths, weight_paths
 
 def read_model_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     """Numbered paths (`encoder/dense/0`) and values of the weights in a `.keras` file."""
-    with zipfile.ZipFile(file) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as h5:
-        yield from _weights(h5)
+    with zipfile.ZipFile(file) as archive:
+        if "model.weights.h5" not in archive.namelist():
+            raise ValueError("it holds no model.weights.h5")
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as h5:
+            yield from _weights(h5)
 
 
 def read_weights_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:

@@ -104,9 +104,12 @@ class _Builder:
         self.devices = devices
         self.feeds: list[Feed] = []
         self.opened: list[Batches] = []
+        self.exports: Exports | None = None
         self.bad_samples = BadSamples(folder.bad_samples if folder else None, scenario.data.max_bad_samples)
 
     def close(self) -> None:
+        if self.exports is not None:
+            self.exports.forget()
         for feed in self.feeds:
             feed.release()
         for batches in self.opened:
@@ -124,7 +127,7 @@ class _Builder:
             warm_start(networks.training, scenario.warmstart)
         example = batches.batch(0)
         model = self._training_model(networks, example)
-        exports = Exports(self.folder, networks, scenario, example)
+        self.exports = exports = Exports(self.folder, networks, scenario, example)
         optimizer, rate = self._optimizer(model, batches, resumed)
         batches.decide_processes(batches.steps_per_epoch * batches.accumulate * trainer.epochs)
         # Resumed with as many steps at once as before: that the bits do not depend on it is measured, not promised.

@@ -17,6 +17,7 @@ from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
 from tfaip_like.files import is_full_disk, write_text
 from tfaip_like.interrupt import catch_interrupts
+from tfaip_like.keras_additions.extended_optimizer import keep_averages
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import check_resources, relative_to
 from tfaip_like.params.store import write_params
@@ -101,6 +102,7 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
             _write_summary(parts)
         raise
     parts.epoch_end.export()
+    keep_averages(parts.optimizer)  # in the network that is returned, as in the exports
     _write_summary(parts)
     return _result(parts)
 

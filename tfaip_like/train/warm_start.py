@@ -23,6 +23,9 @@ Shape = tuple[int, ...]
 SHOWN = 3
 """Weights that do not fit in a message; there may be hundreds."""
 
+NOT_HERE = "not here"
+"""Why a weight there is unused: no weight of the network is called so."""
+
 
 @dataclass(frozen=True)
 class WarmStartReport:
@@ -44,7 +47,7 @@ class WarmStartReport:
     """Weights of the network that were not to be loaded."""
 
     unused: Mapping[str, str]
-    """Weights there that were not loaded, and why."""
+    """Weights there that were not loaded, and why: excluded, other shape, not here."""
 
     def lines(self) -> list[str]:
         """What a person wants to know, in one to three lines."""
@@ -54,8 +57,10 @@ class WarmStartReport:
         lines = [f"warm start: {len(self.loaded)} of {len(self.loaded) + len(kept)} weight tensors from {self.file}"]
         if kept:
             lines.append(f"stay as they were initialised: {_by_reason(kept)}")
-        if self.unused:
-            lines.append(f"unused there: {_by_reason(self.unused.items())}")
+        # The others have been named: they are not loaded because of their counterparts here.
+        unused = [path for path, why in self.unused.items() if why == NOT_HERE]
+        if unused:
+            lines.append(f"unused there, since nothing here is called so: {some(unused)}")
         return lines
 
 
@@ -141,7 +146,7 @@ def _compared(
         missing={path: shapes[path] for path in weights if path in chosen and names[path] not in there},
         other_shape={path: (shapes[path], there[names[path]].shape) for path in found if path not in loaded},
         excluded=tuple(path for path in weights if path not in chosen),
-        unused={name: wanted.get(name, "not here") for name in there if name not in used},
+        unused={name: wanted.get(name, NOT_HERE) for name in there if name not in used},
     )
 
 
@@ -168,7 +173,7 @@ def _complaint(
 
 def _nearest(name: str, shape: Shape, report: WarmStartReport, there: Mapping[str, Array]) -> str:
     """A question whether a weight of a similar name is meant; one of the same shape if there is any."""
-    free = [other for other, why in report.unused.items() if why == "not here"]
+    free = [other for other, why in report.unused.items() if why == NOT_HERE]
     fitting = [other for other in free if there[other].shape == shape]
     near = difflib.get_close_matches(name, fitting, 1, 0.5) or difflib.get_close_matches(name, free, 1, 0.6)
     return f" (did you mean {near[0]} {there[near[0]].shape}?)" if near else ""
