@@ -69,8 +69,8 @@ def _check_that_batches_can_be_shared(scenario: Scenario, devices: Devices) -> N
     size, count = scenario.train.batch_size, len(devices.gpus)
     if count > 1 and size % count:
         raise UsageError(
-            f"--train.batch_size {size}: {count} GPUs share each batch, so it must be a multiple of {count}; "
-            f"{size // count * count or count} or {(size // count + 1) * count}, say"
+            f"--train.batch_size {size}: cannot be divided among {count} GPUs; "
+            f"{-(-size // count) * count} can, and every multiple of {count}"
         )
 
 
