@@ -18,12 +18,12 @@ MOST_WARNINGS = 3
 
 
 class BadSamples:
-    """Counts and lists them, and stops the run when they are too many."""
+    """Counts and lists them, and stops the run when they are too many; goes on with the list that is there."""
 
     def __init__(self, file: Path | None, limit: int):
         self.file = file
         self.limit = limit
-        self.found: dict[str, BadSample] = {}
+        self.found = {bad.place: bad for bad in self._listed()}
         self.dropped = 0
         """How many times a processor dropped a sample outside of training."""
 
@@ -57,6 +57,12 @@ class BadSamples:
             logger.warning("%s left out%s", counted(len(self.found), "bad sample"), where)
         if self.dropped:
             logger.info("processors dropped samples %d times in validation", self.dropped)
+
+    def _listed(self) -> list[BadSample]:
+        if self.file is None or not self.file.exists():
+            return []
+        with self.file.open(encoding="utf-8", newline="") as file:
+            return [BadSample(-1, row["sample"], row["reason"]) for row in csv.DictReader(file)]
 
     def _write(self) -> None:
         if self.file is None:

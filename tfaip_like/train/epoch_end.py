@@ -129,7 +129,7 @@ class EpochEnd:
     def state(self) -> dict[str, Any]:
         """What a checkpoint must keep of it, as JSON values."""
         return {
-            "history": self.history.rows,
+            "history": list(self.history.rows),  # a copy: the next epoch may end while this is written
             "best": dataclasses.asdict(self.best),
             "early_stop": self.early_stop.state(),
             "stop": {"reason": self.stop_reason, "settings": self.scenario.early_stopping.to_dict()},

@@ -68,8 +68,13 @@ class Exports:
 
     def _written(self) -> Path:
         if self._aside is None:
-            self._aside = folder_beside(self.folder.best) if self.folder else Path(tempfile.mkdtemp())
-            fill_export(self._aside, self.networks, self.scenario)
+            aside = folder_beside(self.folder.best) if self.folder else Path(tempfile.mkdtemp())
+            try:
+                fill_export(aside, self.networks, self.scenario)
+            except BaseException:  # on a full disk it is tried again
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+            self._aside = aside
         return self._aside
 
     def _check_the_first(self, export: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 
@@ -14,6 +16,7 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches, open_training, open_validation
 from tfaip_like.devices import Devices
 from tfaip_like.errors import UsageError
+from tfaip_like.files import patiently
 from tfaip_like.interrupt import InterruptFlag
 from tfaip_like.keras_additions.extended_optimizer import average_rate
 from tfaip_like.network import Networks, build_networks
@@ -208,7 +211,7 @@ class _Builder:
             if batches is not None:
                 lavs[name] = Lav(
                     name=name,
-                    load=exports.loaded,
+                    load=lambda: patiently(self._place(), exports.loaded, self.interrupt.check),
                     batches=batches,
                     model=scenario.model,
                     evaluator=scenario.evaluator,
@@ -216,6 +219,9 @@ class _Builder:
                     check_interrupt=self.interrupt.check,
                 )
         return lavs
+
+    def _place(self) -> Path:
+        return self.folder.path if self.folder else Path(tempfile.gettempdir())
 
     def _opened_validation(
         self, source: Source | None, settings: DataSettings, every: int, group: str
