@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from small import Largest, Noise, Points, Small
 
 from tfaip_like import Data, Mode, Processor, Sample, Spec
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.train.checkpoints import Content, all_checkpoints
+from tfaip_like.train.checkpoints import Content, Position, all_checkpoints
 
 UNTIMED = ("seconds", "samples_per_second", "input_bound", "memory_mb")
 
@@ -86,6 +87,17 @@ def state_of(run: Path) -> Content:
     return all_checkpoints(OutputDir(run).checkpoints)[-1].read()
 
 
+def killed_at(run: Path, copy: Path, position: Position) -> Path:
+    """A copy of a run as a kill just after that checkpoint leaves it."""
+    shutil.copytree(run, copy)
+    for checkpoint in all_checkpoints(OutputDir(copy).checkpoints):
+        if checkpoint.position > position:
+            shutil.rmtree(checkpoint.path)
+    for later in ("export", "summary.json"):
+        shutil.rmtree(copy / later, ignore_errors=True)
+    return copy
+
+
 def differences(one: Path, other: Path) -> list[str]:
     """What two finished runs do not have in common, bit for bit."""
     a, b = state_of(one), state_of(other)
@@ -99,4 +111,14 @@ def _same(a: Any, b: Any) -> bool:
     return a is not None and b is not None and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
-__all__ = ["Noise", "NumberedPoints", "RaggedPoints", "Small", "StopAt", "StopsInValidation", "differences", "state_of"]
+__all__ = [
+    "Noise",
+    "NumberedPoints",
+    "RaggedPoints",
+    "Small",
+    "StopAt",
+    "StopsInValidation",
+    "differences",
+    "killed_at",
+    "state_of",
+]

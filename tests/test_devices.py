@@ -109,6 +109,11 @@ def test_devices_are_described(devices: Devices, text: str) -> None:
     assert str(devices) == text
 
 
+def test_tensorflow_counts_the_gpus_that_it_sees() -> None:
+    assert Devices({3: "NVIDIA H100", 1: "NVIDIA H100"}, 4, 8).names == ["GPU:0", "GPU:1"]
+    assert Devices({}, 4, 8).names == []
+
+
 def test_the_log_says_what_computes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "tfaip_like"):
         train(small(tmp_path / "run", trainer={"epochs": 1}, device=Device(gpus=[-1])))

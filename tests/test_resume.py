@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 from small import Line, Noise, Points, Small, small
-from stopping import NumberedPoints, StopAt, StopsInValidation, differences, state_of
+from stopping import NumberedPoints, StopAt, StopsInValidation, differences, killed_at, state_of
 
 from tfaip_like import Interrupted, UsageError, train
 from tfaip_like.optimizers import Adamax
@@ -42,17 +42,6 @@ def everything(folder: Path, **changes: Any) -> Small:
         **changes,
     }
     return small(folder, **{**settings, "trainer": {**trainer, **changes.get("trainer", {})}})
-
-
-def killed_at(run: Path, copy: Path, position: Position) -> Path:
-    """A copy of a run as a kill just after that checkpoint leaves it."""
-    shutil.copytree(run, copy)
-    for checkpoint in all_checkpoints(OutputDir(copy).checkpoints):
-        if checkpoint.position > position:
-            shutil.rmtree(checkpoint.path)
-    for later in ("export", "summary.json"):
-        shutil.rmtree(copy / later, ignore_errors=True)
-    return copy
 
 
 @pytest.fixture(scope="module")

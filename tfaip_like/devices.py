@@ -37,6 +37,13 @@ class Devices:
     """How many threads the processor computes with."""
     advice: str = ""
     """What is probably wrong."""
+    kind: str = "GPU"
+    """What TensorFlow calls them."""
+
+    @property
+    def names(self) -> list[str]:
+        """What TensorFlow, which has seen no others, calls each of `gpus`."""
+        return [f"{self.kind}:{number}" for number in range(len(self.gpus))]
 
     def tell(self) -> None:
         """Says in the log what computes."""

@@ -25,8 +25,8 @@ class Device(Params):
     them: -1. By default the first one that is there."""
 
     dist_strategy: Literal["default", "mirror"] = "default"
-    """With several GPUs: mirror trains the same network on each, on a part of each batch. The default
-    does so where more than one GPU is asked for."""
+    """With several GPUs, each trains on its part of each batch (tensorflow only; the batch size must be a
+    multiple of their number). mirror takes all GPUs where none are named; the default takes the first."""
 
     soft_placement: bool = True
     """Compute what a GPU cannot on the processor, instead of failing."""

@@ -14,6 +14,7 @@ import keras
 from tfaip_like.data import DataSettings, Source
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.devices import Devices
 from tfaip_like.errors import UsageError
 from tfaip_like.files import patiently
 from tfaip_like.interrupt import InterruptFlag
@@ -69,14 +70,16 @@ def parts_of(
     source: Source | None,
     folder: OutputDir | None,
     interrupt: InterruptFlag,
+    devices: Devices,
     resumed: Resumed | None = None,
 ) -> Iterator[Parts]:
     """The parts of a training for the length of the block; with the state of `resumed`, if it goes on.
 
     Args:
         source: of the training samples.
+        devices: what computes; several share each batch.
     """
-    builder = _Builder(scenario, source, folder, interrupt)
+    builder = _Builder(scenario, source, folder, interrupt, devices)
     try:
         parts = builder.parts(resumed)
         if resumed is not None:
@@ -87,13 +90,21 @@ def parts_of(
 
 
 class _Builder:
-    def __init__(self, scenario: Scenario, source: Source | None, folder: OutputDir | None, interrupt: InterruptFlag):
+    def __init__(
+        self,
+        scenario: Scenario,
+        source: Source | None,
+        folder: OutputDir | None,
+        interrupt: InterruptFlag,
+        devices: Devices,
+    ):
         assert scenario.trainer.random_seed is not None
         self.scenario = scenario
         self.seed = scenario.trainer.random_seed
         self.source = source
         self.folder = folder
         self.interrupt = interrupt
+        self.devices = devices
         self.feeds: list[Feed] = []
         self.opened: list[Batches] = []
         self.exports: Exports | None = None
@@ -130,7 +141,7 @@ class _Builder:
         self.feeds.append(feed)
         compile_model(model, optimizer, trainer, batches)
         if keras.backend.backend() == "tensorflow":
-            model.plan(batches.is_stacked, batches.accumulate, trainer.on_nan, feed.next_count)
+            model.plan(batches.is_stacked, batches.accumulate, trainer.on_nan, feed.next_count, self.devices.names)
         epoch_end = EpochEnd(
             scenario=scenario,
             folder=self.folder,

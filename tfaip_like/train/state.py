@@ -29,7 +29,7 @@ def start_random(seed: int) -> None:
     """Sets the seed of everything that draws random numbers without one of its own."""
     keras.utils.set_random_seed(seed)
     # Made now, because its own first seed is drawn when it is first asked for.
-    _global_seed_generator()
+    global_seed_generator()
 
 
 def capture(model: TrainingModel) -> Arrays:
@@ -116,15 +116,15 @@ def _groups(model: TrainingModel) -> dict[str, list[keras.Variable]]:
     return {
         METRICS: list(model.metrics_variables),
         OPTIMIZER: list(model.optimizer.variables),
-        RANDOM: [_global_seed_generator().state],
+        RANDOM: [global_seed_generator().state],
     }
 
 
-def _global_seed_generator() -> keras.random.SeedGenerator:
-    # Draws for `keras.random` where no seed is given. Keras hands it out nowhere in public.
-    from keras.src.random.seed_generator import global_seed_generator
+def global_seed_generator() -> keras.random.SeedGenerator:
+    """What draws for `keras.random` where no seed is given. Keras hands it out nowhere in public."""
+    from keras.src.random import seed_generator
 
-    return global_seed_generator()
+    return seed_generator.global_seed_generator()
 
 
 def _named_network(model: TrainingModel) -> Iterator[tuple[str, keras.Variable]]:

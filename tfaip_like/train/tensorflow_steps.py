@@ -15,7 +15,8 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from tfaip_like.train.training_model import GRADIENT_NORM, STEPS, TrainingModel
+from tfaip_like.train.several_devices import SeveralDevices
+from tfaip_like.train.training_model import GRADIENT_NORM, STEPS, TrainingModel, batch_size
 
 Fed = Mapping[str, Any]
 BatchOf = Callable[[Any], Fed]
@@ -34,7 +35,12 @@ class TensorFlowTrainingModel(TrainingModel):
         self.gradient_norm = keras.metrics.Mean(name=GRADIENT_NORM)
 
     def plan(
-        self, stacked: bool, accumulate: int, on_nan: Literal["stop", "skip"], count_of: Callable[[], int]
+        self,
+        stacked: bool,
+        accumulate: int,
+        on_nan: Literal["stop", "skip"],
+        count_of: Callable[[], int],
+        devices: Sequence[str] = (),
     ) -> None:
         """Says what an execution is.
 
@@ -43,11 +49,13 @@ class TensorFlowTrainingModel(TrainingModel):
             accumulate: batches that make a step.
             on_nan: see `--trainer.on_nan`.
             count_of: asked for the number of steps of the next execution, where elements are single batches.
+            devices: names of those that share each batch, beginning with that of the variables.
         """
         self._stacked = stacked
         self._accumulate = accumulate
         self._on_nan = on_nan
         self._count_of = count_of
+        self._devices = devices if len(devices) > 1 else ()
 
     def note_total(self, total: Any, training: bool) -> None:
         if not training:  # a step looks at its gradients as well
@@ -57,12 +65,19 @@ class TensorFlowTrainingModel(TrainingModel):
         """What `fit` calls with its iterator, once for each execution."""
         if self.train_function is not None and not force:
             return
+        self._several = self._several_devices()
         if self._stacked:
-            run = self._compiled(self._run_stack)
+            # XLA compiles for one device: of several, what each computes, and the update of the weights.
+            run = self._compiled(self._run_stack, jit_compile=self.jit_compile and not self._several)
             self.train_function = lambda iterator: run(next(iterator))
         else:
             run = self._compiled(self._run_iterator, jit_compile=False)
             self.train_function = lambda iterator: run(iterator, tf.constant(self._count_of()))
+
+    def _several_devices(self) -> SeveralDevices | None:
+        if not self._devices:
+            return None
+        return SeveralDevices(self, self._devices, self._forward, self._compiled)
 
     def _compiled(self, function: Any, jit_compile: bool | None = None) -> Any:
         if self.run_eagerly:
@@ -82,7 +97,7 @@ class TensorFlowTrainingModel(TrainingModel):
 
     def _run_iterator(self, iterator: Any, count: Any) -> dict[str, Any]:
         step = self._step_on
-        if self.jit_compile and not self.run_eagerly:
+        if self.jit_compile and not self._several and not self.run_eagerly:
             step = tf.function(step, autograph=False, jit_compile=True, reduce_retracing=True)
 
         def run(_: Any) -> None:
@@ -115,8 +130,19 @@ class TensorFlowTrainingModel(TrainingModel):
 
     def _step(self, batch_of: BatchOf) -> None:
         """One update of the weights, from `accumulate` batches."""
-        before = self._what_a_bad_step_would_spoil()
+        spoilt = self._what_a_bad_step_would_spoil()
+        before = [tf.identity(variable.value) for variable in spoilt]
         loss, gradients, weights = self._accumulated(batch_of)
+
+        def update(*values: Any) -> None:
+            self._update(weights, spoilt, *values)
+
+        (self._compiled(update) if self._several else update)(loss, gradients, before)
+
+    def _update(
+        self, weights: Weights, spoilt: Sequence[keras.Variable], loss: Any, gradients: Gradients, before: Sequence[Any]
+    ) -> None:
+        """Updates the weights, unless the step is bad; then what it spoilt gets the values of before."""
         squares = [tf.reduce_sum(tf.square(tf.cast(_values(gradient), "float32"))) for gradient in gradients]
         norm = tf.sqrt(tf.add_n(squares)) / self.optimizer.scale_loss(tf.ones(()))
         is_finite_norm = tf.math.is_finite(norm)
@@ -130,7 +156,7 @@ class TensorFlowTrainingModel(TrainingModel):
         )
         if self._on_nan == "skip":
             tf.cond(is_good, lambda: self._apply(gradients, weights), lambda: False)
-            for variable, value in before:
+            for variable, value in zip(spoilt, before, strict=True):
                 variable.assign(tf.where(is_good, variable.value, value))
         else:
             # Gradients of 0 instead of a condition, which takes a fifth of the speed of small networks.
@@ -163,28 +189,37 @@ class TensorFlowTrainingModel(TrainingModel):
 
     def _gradients(self, batch: Fed) -> tuple[Any, Any, Gradients, Weights]:
         """Loss of a batch, number of its samples, and gradients with the weights that the loss depends on."""
-        with tf.GradientTape() as tape:
-            outputs = self(batch, training=True)
-            loss = self.compute_loss(x=batch, y_pred=outputs, training=True)
-            scaled = self.optimizer.scale_loss(loss)
-        size = tf.cast(tf.shape(next(iter(batch["inputs"].values())))[0], "float32")
-        self.metrics[0].update_state(loss, sample_weight=size)  # Keras' own mean of the loss
-        self.compute_metrics(batch, None, outputs)
-        gradients = tape.gradient(scaled, self.trainable_variables)
+        size = batch_size(batch)
+        if self._several:
+            scale = self.optimizer.scale_loss(tf.ones(()))
+            loss, gradients = self._several.gradients(batch, size, scale)
+        else:
+            with tf.GradientTape() as tape:
+                loss = self._forward(batch)
+                scaled = self.optimizer.scale_loss(loss)
+            gradients = tape.gradient(scaled, self.trainable_variables)
         found = [(g, v) for g, v in zip(gradients, self.trainable_variables, strict=True) if g is not None]
-        return loss, size, [gradient for gradient, _ in found], [variable for _, variable in found]
+        return loss, tf.cast(size, "float32"), [gradient for gradient, _ in found], [variable for _, variable in found]
+
+    def _forward(self, batch: Fed) -> Any:
+        """Loss of a batch; updates the metrics of the epoch."""
+        outputs = self(batch, training=True)
+        loss = self.compute_loss(x=batch, y_pred=outputs, training=True)
+        self.metrics[0].update_state(loss, sample_weight=batch_size(batch))  # Keras' own mean of the loss
+        self.compute_metrics(batch, None, outputs)
+        return loss
 
     def _apply(self, gradients: Gradients, weights: Weights) -> bool:
         self.optimizer.apply(gradients, weights)
         return True
 
-    def _what_a_bad_step_would_spoil(self) -> list[tuple[keras.Variable, Any]]:
-        """What the forward pass changes, with its value: statistics of normalisation, sums of metrics."""
+    def _what_a_bad_step_would_spoil(self) -> list[keras.Variable]:
+        """What the forward pass changes: statistics of normalisation, sums of metrics."""
         if self._on_nan != "skip":
             return []
         statistics = [v for v in self.non_trainable_variables if "float" in v.dtype]
         sums = [v for m in self.metrics if m not in (self.non_finite, self.gradient_norm) for v in m.variables]
-        return [(variable, tf.identity(variable.value)) for variable in (*statistics, *sums)]
+        return [*statistics, *sums]
 
     def _results(self) -> dict[str, Any]:
         return {metric.name: metric.result() for metric in self.metrics}

@@ -36,8 +36,7 @@ logger = logging.getLogger(__name__)
 
 def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = None) -> TrainResult:
     """Trains a checked scenario, in a new folder or on with the run in its folder. See `tfaip_like.train`."""
-    if len(devices.gpus) > 1:
-        raise UsageError(f"--device.gpus {' '.join(map(str, devices.gpus))}: a training uses one GPU; name one of them")
+    _check_that_batches_can_be_shared(scenario, devices)
     scenario = _with_seed(scenario)
     check_resources(scenario)
     folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
@@ -62,8 +61,17 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
             source = scenario.source(Mode.TRAIN)
         if folder is not None:
             write_params(relative_to(scenario, folder.path), folder.trainer_params)
-        parts = stack.enter_context(parts_of(scenario, source, folder, interrupt, resumed))
+        parts = stack.enter_context(parts_of(scenario, source, folder, interrupt, devices, resumed))
         return _train(parts, resumed)
+
+
+def _check_that_batches_can_be_shared(scenario: Scenario, devices: Devices) -> None:
+    size, count = scenario.train.batch_size, len(devices.gpus)
+    if count > 1 and size % count:
+        raise UsageError(
+            f"--train.batch_size {size}: cannot be divided among {count} GPUs; "
+            f"{-(-size // count) * count} can, and every multiple of {count}"
+        )
 
 
 def _resumed(folder: OutputDir, scenario: Scenario, resume: Resume) -> Resumed | None:

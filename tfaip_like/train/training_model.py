@@ -89,7 +89,7 @@ class TrainingModel(keras.Model):
         total = sum(self.losses, start=ops.zeros(()))
         for name, value in losses.items():
             mean = ops.mean(self._weighted(name, ops.cast(value, "float32"), x))
-            self.loss_trackers[name].update_state(mean, sample_weight=_batch_size(x))
+            self.loss_trackers[name].update_state(mean, sample_weight=batch_size(x))
             total = total + self.model.loss_weights.get(name, 1.0) * mean
         self.note_total(total, training)
         return total
@@ -111,7 +111,7 @@ class TrainingModel(keras.Model):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """The running averages of all losses and metrics of the epoch."""
         for name, value in self.model.metrics(x["inputs"], x["targets"], y_pred).items():
-            self.metric_trackers[name].update_state(ops.mean(ops.cast(value, "float32")), sample_weight=_batch_size(x))
+            self.metric_trackers[name].update_state(ops.mean(ops.cast(value, "float32")), sample_weight=batch_size(x))
         return {metric.name: metric.result() for metric in self.metrics}
 
 
@@ -125,7 +125,8 @@ def _tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
 
 
-def _batch_size(x: Mapping[str, Tensors]) -> Any:
+def batch_size(x: Mapping[str, Any]) -> Any:
+    """Number of samples of a batch; of a traced one that may be a tensor."""
     return ops.shape(next(iter(x["inputs"].values())))[0]
 
 
