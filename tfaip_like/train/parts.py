@@ -108,11 +108,14 @@ class _Builder:
         self.feeds: list[Feed] = []
         self.opened: list[Batches] = []
         self.exports: Exports | None = None
+        self.epoch_end: EpochEnd | None = None
         self.bad_samples = BadSamples(folder.bad_samples if folder else None, scenario.data.max_bad_samples)
 
     def close(self) -> None:
         if self.exports is not None:
             self.exports.forget()
+        if self.epoch_end is not None:
+            self.epoch_end.tensorboard.close()
         for feed in self.feeds:
             feed.release()
         for batches in self.opened:
@@ -142,7 +145,7 @@ class _Builder:
         compile_model(model, optimizer, trainer, batches)
         if keras.backend.backend() == "tensorflow":
             model.plan(batches.is_stacked, batches.accumulate, trainer.on_nan, feed.next_count, self.devices.names)
-        epoch_end = EpochEnd(
+        self.epoch_end = epoch_end = EpochEnd(
             scenario=scenario,
             folder=self.folder,
             exports=exports,

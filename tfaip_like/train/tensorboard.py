@@ -86,10 +86,15 @@ class TensorBoard:
             # One that was stopped will perhaps go on: it has no end.
             if kind is None or not issubclass(kind, (Interrupted, KeyboardInterrupt)):
                 self._write(HPARAMS, 0, session_end(kind is None, time.time()))
-            for file in self._files.values():
-                file.close()
+            self.close()
         except Exception as failure:  # a full disk must not hide why the run ended
             logger.warning("the event files for TensorBoard are not complete: %s", failure)
+
+    def close(self) -> None:
+        """Ends the files and the threads that write them."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
 
     def _write(self, folder: str, epoch: int, values: Values) -> None:
         if folder in self._files and values.value:
