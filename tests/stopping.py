@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -40,6 +41,14 @@ class StopAt(Processor):
             if met == self.times:
                 os.kill(os.getpid(), signal.SIGTERM)
         return sample
+
+
+class FromOutside(Processor):
+    """Draws from the machine instead of the generator that it is given."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        drawn = np.frombuffer(os.urandom(2), np.uint8).astype("float32")
+        return dataclasses.replace(sample, inputs={"x": sample.inputs["x"] + drawn})
 
 
 class StopsInValidation(Largest):

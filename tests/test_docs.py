@@ -46,9 +46,9 @@ class Shell:
 
     def block(self, text: str) -> None:
         """Runs a block of commands."""
-        lines = [shlex.split(line) for line in text.splitlines() if line.strip()]
-        is_plain = all(words[0] in OURS and "--device.backend" not in words for words in lines)
-        if is_plain and not set("|&;<>$`") & set(text):
+        needs_a_shell = set("|&;<>$`\\#*") & set(text) or "--device.backend" in text
+        lines = [] if needs_a_shell else [shlex.split(line) for line in text.splitlines() if line.strip()]
+        if lines and all(words[0] in OURS for words in lines):
             for words in lines:
                 self._ours(words)
         else:

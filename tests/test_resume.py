@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import pytest
 from small import Line, Noise, Points, Small, small
-from stopping import NumberedPoints, StopAt, StopsInValidation, differences, killed_at, state_of
+from stopping import FromOutside, NumberedPoints, StopAt, StopsInValidation, differences, killed_at, state_of
 
-from tfaip_like import Interrupted, UsageError, train
+from tfaip_like import Interrupted, TrainingError, UsageError, train
 from tfaip_like.optimizers import Adamax
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.schedules import CosineDecay, ReduceOnPlateau
@@ -30,6 +30,7 @@ from tfaip_like.train.checkpoints import (
     set_aside_later,
     write_checkpoint,
 )
+from tfaip_like.train.verify import verify
 
 
 def everything(folder: Path, **changes: Any) -> Small:
@@ -293,3 +294,13 @@ def test_what_is_in_best_is_never_replaced_by_a_worse_model(two_epochs: Path, tm
     _, run = going_on(two_epochs, tmp_path, Resume(epoch=1), learning_rate=CosineDecay(lr=3.0))
     after = json.loads((run / "best" / "metrics.json").read_text())
     assert after["val_loss"] <= before["val_loss"]
+
+
+# What a user can ask for.
+
+
+def test_verify_compares_a_training_with_one_that_was_interrupted() -> None:
+    scenario = small(data=Points(processors=[Noise()]), trainer={"calc_ema": 0.9})
+    assert verify(scenario).startswith("the same bits: ")
+    with pytest.raises(TrainingError, match="--verify: NOT the same bits after an interruption"):
+        verify(small(data=Points(processors=[FromOutside()])))
