@@ -31,15 +31,8 @@ DAYS = (LAST - FIRST).days + 1
 LONGEST = date(2025, 9, 24), date(2025, 12, 24)
 """No other day is longer than both of these Wednesdays, whatever the format."""
 
-MONTHS = ("january", "february", "march", "april", "may", "june") + (
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-)
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+MONTHS = "january february march april may june july august september october november december"
+WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday"
 
 ANSWER = 10
 """Characters of an answer: 1998-03-03."""
@@ -51,7 +44,7 @@ ASCII = 128
 def fields(day: date) -> dict[str, str]:
     """What formats are made of: the parts of a day, in each way of writing them."""
     ending = "th" if day.day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
-    month, weekday = MONTHS[day.month - 1], WEEKDAYS[day.weekday()]
+    month, weekday = MONTHS.split()[day.month - 1], WEEKDAYS.split()[day.weekday()]
     return {
         "d": f"{day.day}",
         "dd": f"{day.day:02}",
@@ -137,7 +130,7 @@ class Dates(Data):
         super().check()
         self.require(len(self.formats) > 0, "formats", "there must be at least one")
         for pattern in self.formats:
-            self.require(is_format(pattern), "formats", f"{pattern!r}: write {{NAME}} for {', '.join(fields(FIRST))}")
+            self.require(is_format(pattern), "formats", f"write {{NAME}} for {', '.join(fields(FIRST))}")
         self.require(self.samples >= 1, "samples", "there must be at least 1")
         self.require(0 <= self.val_samples < DAYS, "val_samples", f"must be from 0 to {DAYS - 1}, to leave some days")
         self.require(self.seed >= 0, "seed", "must be 0 or more")
