@@ -234,7 +234,7 @@ class Sequences(Scenario):
     data: Data = Dates()
     model: Model = Translator()
     evaluator: Evaluator | None = Answers()
-    trainer: Trainer = Trainer(epochs=5)
+    trainer: Trainer = Trainer(epochs=8)
     optimizer: Optimizer = Adam(clip_global_norm=1.0)
     learning_rate: Schedule = CosineDecay(lr=5e-3, warmup_epochs=0.5)
     train: TrainData = TrainData(batch_size=64)

@@ -32,7 +32,7 @@ def words(lines: Path, output_dir: Path, *more: object) -> list[object]:
 
 def history(folder: Path) -> list[dict[str, str]]:
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
-    timed = ("seconds", "samples_per_second", "input_bound")
+    timed = ("seconds", "samples_per_second", "input_bound", "memory_mb")
     return [{name: value for name, value in row.items() if name not in timed} for row in rows]
 
 

@@ -217,6 +217,11 @@ class TrainingFeed(Feed):
         stack = at_once * batches.accumulate if batches.is_stacked and keras.backend.backend() == "tensorflow" else 0
         super().__init__(batches, self._until_the_end_of_the_epoch, None, bad_samples, stack, batches.accumulate)
 
+    def release(self) -> None:
+        super().release()
+        self._stream = iter(())
+        del self._of
+
     def open(self, first: int) -> tuple[Any, Sequence[range]]:
         """What `fit` takes for the steps of the run from `first` to the end of its epoch, and its executions."""
         self._first = first

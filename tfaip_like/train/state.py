@@ -28,8 +28,11 @@ _ADDITIONS = (f"_{AVERAGE}", RATE_FACTOR, "dynamic_scale", "step_counter")
 def start_random(seed: int) -> None:
     """Sets the seed of everything that draws random numbers without one of its own."""
     keras.utils.set_random_seed(seed)
-    # Made now, because its own first seed is drawn when it is first asked for.
+    # Made now, because its own first seed is drawn when it is first asked for; the draw is taken back, so that
+    # layers get the seeds that they get in plain Keras.
+    before = random.getstate()
     global_seed_generator()
+    random.setstate(before)
 
 
 def capture(model: TrainingModel) -> Arrays:
