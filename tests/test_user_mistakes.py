@@ -406,7 +406,7 @@ MISTAKES = {
         before=_used_folder,
         says=(
             "--trainer.output_dir run: there is a run in this folder already (status done).\n"
-            "Choose another folder, or delete this one if you no longer need it."
+            "resume-training run goes on with it; for a new run choose another folder, or delete this one."
         ),
     ),
     "folder that is a file": Mistake(
