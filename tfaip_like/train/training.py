@@ -59,9 +59,12 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
                 resources.rmdir()
         else:  # what was learnt from the data is in its parameters
             source = scenario.source(Mode.TRAIN)
-        if folder is not None:
-            write_params(relative_to(scenario, folder.path), folder.trainer_params)
+        params = relative_to(scenario, folder.path) if folder is not None else scenario
+        if folder is not None and resumed is None:
+            write_params(params, folder.trainer_params)
         parts = stack.enter_context(parts_of(scenario, source, folder, interrupt, devices, resumed))
+        if folder is not None and resumed is not None:  # only now: parameters that do not fit must not stay
+            write_params(params, folder.trainer_params)
         return _train(parts, resumed)
 
 
