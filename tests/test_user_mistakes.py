@@ -94,7 +94,7 @@ MISTAKES = {
         says="which scenario? train-scenario SCENARIO [--FLAG VALUE ...], with the scenario first:\na module (scenarios.tutorial), a class in it (pkg.module:Class) or a file (my_scenario.py)",
     ),
     "two scenarios": Mistake(
-        scenario="MODULE another", says="one scenario at a time, got MODULE another; flags begin with two dashes"
+        scenario="MODULE another", says="one scenario at a time, got MODULE another too; flags begin with two dashes"
     ),
     "unknown module": Mistake(scenario="MODUL", says="there is no module 'MODUL' (from FOLDER)"),
     "unknown module of a package": Mistake(
@@ -619,11 +619,11 @@ MISTAKES = {
         needs_keras=True,
         change=(
             "class Sums(Scenario):\n",
-            'class Showing(Linear):\n    def show(self, inputs, targets, outputs):\n        return {"sum": outputs["sum"]}\n\n'
+            'class ShowingNothing(Linear):\n    def show(self, inputs, targets, outputs):\n        return {"sum": outputs["sum"]}\n\n'
             "class Sums(Scenario):\n",
         ),
-        flags="--model Showing --trainer.epochs 1",
-        says="Showing.show: 'sum' is a ndarray, not one of tfaip_like.summaries; write Image(...), say",
+        flags="--model ShowingNothing --trainer.epochs 1",
+        says="ShowingNothing.show: 'sum' is a ndarray, not one of tfaip_like.summaries; write Image(...), say",
     ),
     "exclusion that matches nothing": Mistake(
         needs_keras=True,
