@@ -15,7 +15,7 @@ class Digits(Data):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        chosen = [(i % 5 == 0) == (mode is Mode.EVALUATE) for i in range(len(digits.target))]
+        chosen = [(i % 5 == 0) != (mode is Mode.TRAIN) for i in range(len(digits.target))]
         return ArraySource({"image": digits.images[chosen] / 16}, {"label": digits.target[chosen]})
 
 

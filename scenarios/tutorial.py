@@ -70,7 +70,7 @@ class Images(Data):
 
         digits = load_digits()
         is_validation = np.arange(len(digits.target)) % 5 == 0
-        chosen = is_validation if mode is Mode.EVALUATE else ~is_validation
+        chosen = ~is_validation if mode is Mode.TRAIN else is_validation
         return digits.images[chosen] / 16, digits.target[chosen]
 
     def _from_keras(self, mode: Mode) -> tuple[Any, Any]:
@@ -78,7 +78,7 @@ class Images(Data):
             train, test = getattr(keras.datasets, self.name).load_data()
         except Exception as error:
             raise UsageError(f"--data.name {self.name}: Keras could not download it: {error}") from error
-        images, labels = test if mode is Mode.EVALUATE else train
+        images, labels = train if mode is Mode.TRAIN else test
         return images / 255, labels
 
 

@@ -185,7 +185,7 @@ def spoil(file: Path) -> None:
 
 SERVED = ("serve/saved_model.pb", "serve/variables/variables.index", "serve/variables/variables.data-00000-of-00001")
 NEEDED = (*SERVED, "scenario_params.json", "metrics.json", "versions.json", "resources/letters.txt")
-NOT_NEEDED = ("model.keras", "weights.npz", "serve/fingerprint.pb")
+NOT_NEEDED = ("model.keras", "weights.npz", "pipeline.json", "serve/fingerprint.pb")
 
 
 @pytest.mark.parametrize("how", [delete, halve, empty, spoil])

@@ -255,7 +255,8 @@ def test_a_key_error_of_the_users_own_is_not_hidden() -> None:
         def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
             return {"error": targets["z"] - outputs["sum"]}
 
-    averages = Averages(Wrong(), tell=pytest.fail)
+    averages = Averages(Wrong())
+    averages.begin(tell=pytest.fail)
     ones = np.ones(3, "float32")
     with pytest.raises(KeyError, match="'z'"):
         averages.add(Batch({"x": np.ones((3, 2), "float32")}, {"y": ones}), {"sum": ones})

@@ -29,10 +29,10 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from tfaip_like import Sample, TrainingError, UsageError, train
 from tfaip_like.data.batching import Batch
-from tfaip_like.network import build_networks
+from tfaip_like.network import build_networks, predict_with
 from tfaip_like.optimizers import SGD, AdamW
 from tfaip_like.pictures import pixels, png
-from tfaip_like.predict.judge import judge, predict_with, show
+from tfaip_like.predict.judge import judge, show
 from tfaip_like.sample import Arrays
 from tfaip_like.schedules import Constant
 from tfaip_like.summaries import Figure, Histogram, Image, PRCurve, Summary, Text

@@ -38,6 +38,13 @@ def write_text(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def replace_file(path: Path, aside: Path) -> None:
+    """Puts a file that was written beside `path` into its place."""
+    _sync(aside)
+    os.replace(aside, path)
+    sync_folder(path.parent)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill; when the block ends it replaces `path`, when it raises `path` stays as it was."""
@@ -122,6 +129,10 @@ def _wait(check: Callable[[], None]) -> None:
 
 def sync_folder(path: Path) -> None:
     """Makes renames in a folder survive a loss of power."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -132,11 +143,7 @@ def sync_folder(path: Path) -> None:
 def _sync_below(folder: Path) -> None:
     for parent, _, names in os.walk(folder):
         for name in names:
-            descriptor = os.open(os.path.join(parent, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _sync(Path(parent, name))
         sync_folder(Path(parent))
 
 

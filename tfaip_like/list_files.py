@@ -140,8 +140,7 @@ class ListFileScenario(Scenario):
         if mode is Mode.TRAIN:
             sources = _sources(self.data, self.train.lists, "--train.lists")
             return Mixture(sources, self.train.list_ratios or None)
-        sources = _sources(self.data, self.val.lists, "--val.lists")
-        return Mixture(sources) if sources else None
+        return list_source(self.data, self.val.lists, "--val.lists") if self.val.lists else None
 
     def lav_sources(self) -> Mapping[str, Source]:
         lists = self.lav.lists or self.val.lists
@@ -149,6 +148,15 @@ class ListFileScenario(Scenario):
         unique = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]
         flag = "--lav.lists" if self.lav.lists else "--val.lists"
         return {name: ListSource(self.data, entry, flag) for name, entry in zip(unique, lists, strict=True)}
+
+
+def list_source(data: ListFileData, lists: Sequence[str], flag: str) -> Source:
+    """The samples of lists, one list after another.
+
+    Args:
+        flag: that named the lists, to begin a message with.
+    """
+    return Mixture(_sources(data, lists, flag))
 
 
 def _sources(data: ListFileData, lists: Sequence[str], flag: str) -> list[ListSource]:

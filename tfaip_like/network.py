@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import keras
@@ -10,6 +10,7 @@ import keras
 from tfaip_like.data import Data
 from tfaip_like.errors import UsageError, article
 from tfaip_like.model import Model, Tensors
+from tfaip_like.sample import Arrays
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,16 @@ def build_networks(model: Model, data: Data) -> Networks:
 def select(values: Tensors, network: keras.Model) -> dict[str, object]:
     """The values that a network takes as its inputs (an extra one could silently feed the wrong input)."""
     return {name: values[name] for name in input_names(network)}
+
+
+def predict_with(network: keras.Model) -> Callable[[Arrays], Arrays]:
+    """How a network in memory predicts a batch."""
+
+    def predict(inputs: Arrays) -> Arrays:
+        outputs: Arrays = network.predict_on_batch(select(inputs, network))
+        return outputs
+
+    return predict
 
 
 def input_names(network: keras.Model) -> list[str]:

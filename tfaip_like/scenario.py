@@ -16,6 +16,8 @@ from tfaip_like.params.tree import check_tree
 from tfaip_like.sample import Mode
 from tfaip_like.schedules import Constant, Schedule
 from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
+from tfaip_like.voter import Voter
+from tfaip_like.writer import Writer
 
 FLAGS_OF_COMMANDS = ("help", "show", "params", "version", "completion", "benchmark", "look", "resume", "verify")
 """Flags that belong to the commands and so cannot be parameters of a scenario."""
@@ -92,6 +94,14 @@ class Scenario(Params):
         """The samples of load-and-validate by the names of its results; by default those of validation, unnamed."""
         source = self.source(Mode.EVALUATE)
         return {} if source is None else {"": source}
+
+    def voter(self) -> Voter | None:
+        """Makes one prediction of those of several networks, where `--voter` names no other; None: their mean."""
+        return None
+
+    def writer(self) -> Writer | None:
+        """Writes predictions, where `--writer` names no other; None: by the ending of the file."""
+        return None
 
     def with_training_source(self, folder: Path) -> tuple[Self, Source | None]:
         """The prepared scenario, and the source of its training samples.

@@ -11,6 +11,7 @@ from typing import cast
 
 from tfaip_like.cli.command import native_notes_hidden, print_version
 from tfaip_like.cli.completion import completion_script
+from tfaip_like.cli.params_command import OWN_FLAGS
 from tfaip_like.errors import UsageError
 from tfaip_like.lazy import BACKENDS, choose_backend
 from tfaip_like.output_dir import OutputDir
@@ -26,14 +27,6 @@ from tfaip_like.params.tree import check_tree
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario, make_importable, package_root
 from tfaip_like.settings import Device
-
-OWN_FLAGS = {
-    "help": "--help [WORD]      show the flags, or those that have to do with WORD",
-    "show": "--show             print every value and where it came from, and stop",
-    "params": "--params FILE ...  read parameters from JSON or YAML files; flags win",
-    "version": "--version          print the version",
-    "completion": "--completion SHELL print a script for bash, zsh or fish that completes flags",
-}
 
 
 @dataclass(frozen=True)

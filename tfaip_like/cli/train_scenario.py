@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tfaip_like.cli.command import native_notes_hidden, run_command
+from tfaip_like.cli.command import run_command
 from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
-from tfaip_like.devices import choose_devices
-from tfaip_like.interrupt import catch_interrupts
-from tfaip_like.lazy import choose_backend, start_backend
+from tfaip_like.cli.start import start
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.train import train
@@ -32,7 +30,7 @@ def train_scenario(argv: Sequence[str]) -> None:
     if scenario is None:
         return
     if VERIFY in argv:
-        _start(scenario)
+        start(scenario.device)
         # Only now: it imports Keras, whose backend the scenario has chosen.
         from tfaip_like.train.verify import verify
 
@@ -43,17 +41,8 @@ def train_scenario(argv: Sequence[str]) -> None:
 
 def train_from_command_line(scenario: Scenario, resume: Resume | None = None) -> None:
     """Starts the backend without its noise, and trains."""
-    _start(scenario)
+    start(scenario.device)
     train(scenario, resume)
-
-
-def _start(scenario: Scenario) -> None:
-    choose_backend(scenario.device.backend)
-    # Noted, not raised: libraries swallow a KeyboardInterrupt that hits them while they are imported.
-    with catch_interrupts() as interrupt, native_notes_hidden():
-        choose_devices(scenario.device)
-        start_backend()
-    interrupt.check()
 
 
 def main() -> None:

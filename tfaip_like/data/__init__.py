@@ -5,7 +5,7 @@ from tfaip_like.data.data import Data, Source
 from tfaip_like.data.filters import Between, Filter, OneOf
 from tfaip_like.data.processors import Processor, StreamProcessor
 from tfaip_like.data.resample import Normal, Resample, Uniform
-from tfaip_like.data.settings import DataSettings, LavData, TrainData, ValData
+from tfaip_like.data.settings import BatchSettings, DataSettings, LavData, PredictData, TrainData, ValData
 from tfaip_like.data.sources.arrays import ArraySource
 from tfaip_like.data.sources.files import find_files
 from tfaip_like.data.sources.images import ImageFolder, read_image
@@ -14,6 +14,7 @@ from tfaip_like.data.sources.tables import TableSource
 
 __all__ = [
     "ArraySource",
+    "BatchSettings",
     "Between",
     "Data",
     "DataSettings",
@@ -23,6 +24,7 @@ __all__ = [
     "Mixture",
     "Normal",
     "OneOf",
+    "PredictData",
     "Processor",
     "Resample",
     "Source",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,7 +14,7 @@ from tfaip_like.data.workers.pool import Workers
 from tfaip_like.sample import Mode, Sample
 
 
-class GivenSamples(Data):
+class GivenSamples(Data, abc.ABC):  # which says that it is no choice for --data
     """Samples that were given, with any arrays."""
 
     inputs = {}

@@ -51,11 +51,12 @@ class Data(Params, abc.ABC):
 
     @abc.abstractmethod
     def source(self, mode: Mode) -> Source | None:
-        """The samples for training or evaluation, in a fixed order, by their index.
+        """The samples for training, evaluation or prediction (where targets are not needed), in a fixed order.
 
         Any object with `len()` and an index does: a list, a class that reads a file for each index,
         or an `ArraySource`, which is by far the fastest. What can only be iterated is read from its
-        beginning in each pass. None or nothing for evaluation: there is no validation.
+        beginning in each pass. None or nothing for evaluation: there is no validation; for prediction:
+        predict-scenario has to be given some.
         """
 
     def pipeline(self, mode: Mode) -> Sequence[Processor]:

@@ -47,7 +47,8 @@ class Samples:
         self.data = data
         self.source = source
         self.mode = mode
-        self.inputs, self.targets = dict(data.inputs), dict(data.targets)
+        self.inputs = dict(data.inputs)
+        self.targets = dict(data.targets) if mode is not Mode.PREDICT else {}
         self.processors = list(data.pipeline(mode))
         self.is_stream = any(isinstance(processor, StreamProcessor) for processor in self.processors)
         self.is_plain = isinstance(source, ArraySource) and not self.processors

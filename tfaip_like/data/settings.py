@@ -10,14 +10,11 @@ from tfaip_like.data.resample import Resample
 from tfaip_like.params import Params
 
 
-class DataSettings(Params):
-    """How the samples of one mode are chosen and made into batches."""
+class BatchSettings(Params):
+    """How samples are made into batches."""
 
     batch_size: int = 16
     """Samples in a batch."""
-
-    shuffle: bool = False
-    """Read the samples in an order drawn from the seed, another one in each pass over them."""
 
     limit: int | None = None
     """Use only the first so many samples, for a quick trial."""
@@ -31,6 +28,20 @@ class DataSettings(Params):
 
     timeout_seconds: float = 600.0
     """Give up when a data process works on one sample for longer than this; 0 waits for ever."""
+
+    def check(self) -> None:
+        self.require(self.batch_size >= 1, "batch_size", "there must be at least 1 sample in a batch")
+        self.require(self.limit is None or self.limit >= 1, "limit", "must be at least 1; leave it out for all samples")
+        self.require(1 <= self.prefetch <= 256, "prefetch", "must be from 1 to 256")
+        self.require(self.num_processes is None or self.num_processes >= 0, "num_processes", "must be 0 (none) or more")
+        self.require(self.timeout_seconds >= 0, "timeout_seconds", "must be 0 (wait for ever) or more")
+
+
+class DataSettings(BatchSettings):
+    """How the samples of one mode are chosen and made into batches."""
+
+    shuffle: bool = False
+    """Read the samples in an order drawn from the seed, another one in each pass over them."""
 
     cache: Literal["none", "memory", "disk"] = "none"
     """Keep processed samples, as far as their processing is not random: in memory that all processes
@@ -57,11 +68,7 @@ class DataSettings(Params):
     batches then."""
 
     def check(self) -> None:
-        self.require(self.batch_size >= 1, "batch_size", "there must be at least 1 sample in a batch")
-        self.require(self.limit is None or self.limit >= 1, "limit", "must be at least 1; leave it out for all samples")
-        self.require(1 <= self.prefetch <= 256, "prefetch", "must be from 1 to 256")
-        self.require(self.num_processes is None or self.num_processes >= 0, "num_processes", "must be 0 (none) or more")
-        self.require(self.timeout_seconds >= 0, "timeout_seconds", "must be 0 (wait for ever) or more")
+        super().check()
         self.require(self.buckets >= 0, "buckets", "must be 0 (none) or more")
         boundaries = self.bucket_boundaries
         rising = all(a < b for a, b in pairwise(boundaries))
@@ -104,3 +111,10 @@ class ValData(DataSettings):
 
 class LavData(ValData):
     """Batches for load-and-validate: every sample once, unless they are drawn by weights."""
+
+
+class PredictData(BatchSettings):
+    """Batches for prediction: every sample once, in its order."""
+
+    batch_size: int = 64
+    """Samples in a batch."""

@@ -59,13 +59,13 @@ def relative_to(tree: P, folder: Path) -> P:
     return with_resources(tree, relative)
 
 
-def copied(tree: P, folder: Path) -> P:
-    """Copies the files of a tree into `resources/` of a folder; the tree with their paths relative to the folder.
+def copied(folder: Path, *trees: ParamsBase) -> list[ParamsBase]:
+    """Copies the files of trees into `resources/` of a folder; the trees with their paths relative to the folder.
 
     Files of one name get a number.
     """
     copies: dict[Path, Path] = {}
-    for _, path in resources(tree):
+    for _, path in (found for tree in trees for found in resources(tree)):
         source = path.absolute()
         if source not in copies:
             (folder / FOLDER).mkdir(exist_ok=True)
@@ -76,7 +76,7 @@ def copied(tree: P, folder: Path) -> P:
                 target = Path(FOLDER, f"{path.stem}-{number}{path.suffix}")
             shutil.copyfile(source, folder / target)
             copies[source] = target
-    return with_resources(tree, lambda path: copies[path.absolute()])
+    return [with_resources(tree, lambda path: copies[path.absolute()]) for tree in trees]
 
 
 def _changed(value: Any, change: Callable[[Path], Path]) -> Any:

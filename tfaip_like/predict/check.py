@@ -17,9 +17,9 @@ import keras
 import numpy as np
 
 from tfaip_like.data.batching import Batch
+from tfaip_like.network import predict_with
 from tfaip_like.predict.export import add_metrics
 from tfaip_like.predict.exported import Exported, load_export
-from tfaip_like.predict.judge import predict_with
 from tfaip_like.sample import Arrays
 
 logger = logging.getLogger(__name__)

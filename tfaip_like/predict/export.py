@@ -23,7 +23,19 @@ from tfaip_like.network import Networks, input_names
 from tfaip_like.params import Params
 from tfaip_like.params.resources import FOLDER, copied
 from tfaip_like.params.store import read_values, write_params
-from tfaip_like.predict.layout import ADDITIONAL, METRICS, MODEL, PARAMS, SERVE, VERSIONS, WEIGHTS, argument_names
+from tfaip_like.predict.layout import (
+    ADDITIONAL,
+    METRICS,
+    MODEL,
+    PARAMS,
+    PIPELINE,
+    SERVE,
+    VERSIONS,
+    WEIGHTS,
+    argument_names,
+)
+from tfaip_like.predict.pipeline import pipeline_of
+from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +56,7 @@ for file in (file for folder in folders for file in pathlib.Path(folder).rglob("
 """
 
 
-def write_export(path: Path, networks: Networks, scenario: Params, metrics: Mapping[str, float]) -> None:
+def write_export(path: Path, networks: Networks, scenario: Scenario, metrics: Mapping[str, float]) -> None:
     """Writes an export; one that is there already is replaced when the new one is complete.
 
     It may have no SavedModel yet: see `add_saved_models`.
@@ -54,14 +66,16 @@ def write_export(path: Path, networks: Networks, scenario: Params, metrics: Mapp
         add_metrics(aside, metrics)
 
 
-def fill_export(folder: Path, networks: Networks, scenario: Params) -> None:
+def fill_export(folder: Path, networks: Networks, scenario: Scenario) -> None:
     """Writes an export, all but its metrics, into an empty folder."""
     _write_network(folder, networks.prediction)
     for name, network in networks.extra.items():
         (folder / ADDITIONAL / name).mkdir(parents=True)
         _write_network(folder / ADDITIONAL / name, network)
     _write_weights(folder / WEIGHTS, networks.training)
-    write_params(copied(scenario, folder), folder / PARAMS)
+    pipeline = pipeline_of(scenario.data, input_names(networks.prediction))
+    for tree, name in zip(copied(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
+        write_params(tree, folder / name)
     sizes = {file.name: file.stat().st_size for file in sorted((folder / FOLDER).glob("*"))}
     _write_json(folder / VERSIONS, {**_versions(), FOLDER: sizes})
     _write_json(folder / METRICS, {})

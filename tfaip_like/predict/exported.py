@@ -69,6 +69,12 @@ class Exported:
     predict_on_batch = __call__
 
     @property
+    def weight_mb(self) -> float:
+        """Size of its weights, in millions of bytes."""
+        variables = getattr(self.saved_model, "variables", ())
+        return float(sum(np.prod(variable.shape) * variable.dtype.size for variable in variables)) / 1e6
+
+    @property
     def resources(self) -> Path:
         """The folder of the files that the pipeline needs; there is none if it needs none."""
         return self.path / FOLDER

@@ -7,19 +7,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import SupportsFloat, TypeAlias
 
-import keras
-
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import UsageError, article
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
-from tfaip_like.network import select
 from tfaip_like.sample import Arrays, Sample
 from tfaip_like.summaries import Summary
 
 Predict: TypeAlias = Callable[[Arrays], Arrays]
-"""Named inputs of a batch to named outputs: an `Exported`, or `predict_with` a network."""
+"""Named inputs of a batch to named outputs: an `Exported`, or `network.predict_with`."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +25,6 @@ class Judged:
 
     numbers: Mapping[str, float]
     summaries: Mapping[str, Summary] = field(default_factory=dict)
-
-
-def predict_with(network: keras.Model) -> Predict:
-    """How a network in memory predicts."""
-
-    def predict(inputs: Arrays) -> Arrays:
-        outputs: Arrays = network.predict_on_batch(select(inputs, network))
-        return outputs
-
-    return predict
 
 
 def predictions(

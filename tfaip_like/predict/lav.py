@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from tfaip_like.data.batching import Batch
@@ -30,6 +33,9 @@ def load_and_validate(
     evaluator: Evaluator | None,
     each_batch: Callable[[Batch], None] = lambda batch: None,
     tell: Callable[[str], None] = logger.info,
+    each_sample: Callable[[Sample], None] | None = None,
+    worst: Worst | None = None,
+    averages: Averages | None = None,
 ) -> Judged:
     """Losses, metrics and the evaluator's numbers of an export, by name, in one pass over the data; and summaries.
 
@@ -39,28 +45,37 @@ def load_and_validate(
     Args:
         each_batch: is shown each batch before it is predicted; may raise to stop.
         tell: is told what is left out.
+        each_sample: is given each sample, predicted and post-processed.
+        worst: takes the loss of each sample.
+        averages: of an earlier pass with the same model, to save the time for compiling it.
 
     Raises:
         UsageError: when there is no sample to validate on, nothing that could be measured, or the
             evaluator returned something else than named numbers.
     """
-    averages = Averages(model, tell)
+    averages = averages or Averages(model)
+    averages.begin(tell)
     shown: dict[str, Summary] = {}
 
     def predicted() -> Iterator[Sample]:
         for batch, outputs in predictions(exported, batches, each_batch):
             if averages.count == 0 and shows_something(model):
                 shown.update(show(model, batch, outputs, known=[]))
-            averages.add(batch, outputs)
+            losses = averages.add(batch, outputs)
+            if worst is not None and losses is not None:
+                worst.add(batch, losses)
             yield from batch.samples(outputs)
         if averages.count == 0:
             raise UsageError("no sample is left to validate on: all of them were dropped or bad")
 
     samples = predicted()
+    finished = post_processed(batches.samples, samples)
+    if each_sample is not None:
+        finished = _shown_to(each_sample, finished)
     judged = Judged({})
     if evaluator is not None:
-        judged = judge(evaluator, post_processed(batches.samples, samples), known=averages.sums)
-    for _ in samples:  # those that nobody has asked for
+        judged = judge(evaluator, finished, known=averages.sums)
+    for _ in samples if each_sample is None else finished:  # those that nobody has asked for
         pass
     values = averages.values() | dict(judged.numbers)
     if not values:
@@ -71,6 +86,33 @@ def load_and_validate(
     return Judged(values, {**shown, **judged.summaries})
 
 
+def _shown_to(look: Callable[[Sample], None], samples: Iterator[Sample]) -> Iterator[Sample]:
+    for sample in samples:
+        look(sample)
+        yield sample
+
+
+class Worst:
+    """The samples with the largest losses.
+
+    Args:
+        count: how many of them are kept.
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+        self._found: list[tuple[float, int]] = []
+
+    def add(self, batch: Batch, losses: npt.NDArray[Any]) -> None:
+        """Takes the losses of the samples of a batch."""
+        found = zip(map(float, losses), batch.indices, strict=True)
+        self._found = heapq.nlargest(self.count, [*self._found, *found])
+
+    def listed(self) -> list[tuple[float, int]]:
+        """Loss and index in the source of each, the worst first."""
+        return list(self._found)
+
+
 class Averages:
     """Running averages of the losses and metrics of a model over samples.
 
@@ -79,19 +121,27 @@ class Averages:
         count: of these samples.
     """
 
-    def __init__(self, model: Model, tell: Callable[[str], None]):
+    def __init__(self, model: Model):
         self.model = model
+        self._means = _compiled(self._means_of_batch)
+        self._left_out: dict[str, str] = {}
+        """Method of the model -> the output that it needs and there is not."""
+        self.begin(logger.info)
+
+    def begin(self, tell: Callable[[str], None]) -> None:
+        """Begins a pass.
+
+        Args:
+            tell: is told what is left out.
+        """
         self.sums: dict[str, float] = {}
         self.count = 0
         self._losses: list[str] = []
-        self._left_out: dict[str, str] = {}
-        """Method of the model -> the output that it needs and there is not."""
-        self._means = _compiled(self._means_of_batch)
         self._tell = tell
 
-    def add(self, batch: Batch, outputs: Arrays) -> None:
-        """Takes a batch and what was predicted for it."""
-        means = self._means(_tensors(batch.inputs), _tensors(batch.targets), _tensors(outputs))
+    def add(self, batch: Batch, outputs: Arrays) -> npt.NDArray[Any] | None:
+        """Takes a batch and what was predicted for it; the loss of each sample, where the model knows it."""
+        means, losses = self._means(_tensors(batch.inputs), _tensors(batch.targets), _tensors(outputs))
         if self.count == 0:
             self._losses = list(means.get("loss", {}))
             for method, missing in self._left_out.items():
@@ -104,9 +154,14 @@ class Averages:
                 total = len(batch) * float(ops.convert_to_numpy(mean))
                 self.sums[name] = self.sums.get(name, 0.0) + total
         self.count += len(batch)
+        return None if losses is None else np.asarray(ops.convert_to_numpy(losses))
 
-    def _means_of_batch(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> dict[str, Tensors]:
+    def _means_of_batch(
+        self, inputs: Tensors, targets: Tensors, outputs: Tensors
+    ) -> tuple[dict[str, Tensors], Any | None]:
+        """The means of losses and of metrics, and the sum of all losses for each sample."""
         means: dict[str, Tensors] = {}
+        losses = None
         for method, compute in (("loss", self.model.loss), ("metrics", self.model.metrics)):
             try:
                 values = compute(inputs, targets, _Outputs(outputs))
@@ -114,7 +169,18 @@ class Averages:
                 self._left_out[method] = missing.args[0]
             else:
                 means[method] = {name: ops.mean(ops.cast(value, "float32")) for name, value in values.items()}
-        return means
+                if method == "loss":
+                    losses = self._of_each_sample(values)
+        return means, losses
+
+    def _of_each_sample(self, losses: Tensors) -> Any | None:
+        parts = []
+        for name, loss in losses.items():
+            if len(loss.shape) == 0:
+                return None
+            weight = self.model.loss_weights.get(name, 1.0)
+            parts.append(weight * ops.mean(ops.reshape(ops.cast(loss, "float32"), (ops.shape(loss)[0], -1)), axis=1))
+        return sum(parts) if parts else None
 
     def values(self) -> dict[str, float]:
         """The averages; `loss` first, the sum that a training minimises, if there are losses."""

@@ -3,6 +3,7 @@
 serve/                SavedModel with named inputs and outputs
 model.keras           the same network for Keras
 scenario_params.json  the parameters of the scenario
+pipeline.json         what samples become before and behind the network; enough to predict without the scenario
 resources/            files that its pipeline needs, which the parameters name
 weights.npz           the weights of the trained network by their paths, for a warm start
 metrics.json          epoch and values that the network reached
@@ -15,17 +16,28 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterable
+from pathlib import Path
+
+from tfaip_like.output_dir import OutputDir
 
 SERVE = "serve"
 MODEL = "model.keras"
 WEIGHTS = "weights.npz"
 PARAMS = "scenario_params.json"
+PIPELINE = "pipeline.json"
 METRICS = "metrics.json"
 VERSIONS = "versions.json"
 ADDITIONAL = "additional"
 
 SIGNATURE = "serving_default"
 """The function of a SavedModel that predicts."""
+
+
+def export_folder(path: Path) -> Path:
+    """The export that a folder means: itself, or the best one of a run."""
+    run = OutputDir(path)
+    return run.best if run.trainer_params.exists() and run.best.exists() else path
+
 
 _NOT_FOR_ARGUMENTS = (*keyword.kwlist, "self")
 

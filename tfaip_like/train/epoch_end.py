@@ -15,6 +15,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from tfaip_like.files import patiently
 from tfaip_like.keras_additions.extended_optimizer import averages_in_place
+from tfaip_like.memory import resident_mb
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.export import read_metrics
 from tfaip_like.scenario import Scenario
@@ -24,7 +25,6 @@ from tfaip_like.train.early_stopping import EarlyStop
 from tfaip_like.train.exports import Exports
 from tfaip_like.train.history import History
 from tfaip_like.train.lav import Lav
-from tfaip_like.train.memory import resident_mb
 from tfaip_like.train.monitor import Best, choose_best
 from tfaip_like.train.plateau import Plateau
 from tfaip_like.train.tensorboard import TensorBoard

@@ -14,10 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.sample import Spec
-from tfaip_like.train.bad_samples import BadSamples
 from tfaip_like.train.training_model import STEPS, as_fed
 
 Make = Callable[[], Iterator[Batch]]

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
 from tfaip_like.predict.exported import Exported
 from tfaip_like.predict.judge import Judged
-from tfaip_like.predict.lav import load_and_validate
-from tfaip_like.train.bad_samples import BadSamples
+from tfaip_like.predict.lav import Averages, load_and_validate
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ class Lav:
     """Gives the export of this moment."""
     batches: Batches
     model: Model
+    averages: Averages
+    """Of this model; all sources share them."""
     evaluator: Evaluator | None
     bad_samples: BadSamples
     check_interrupt: Callable[[], None]
@@ -41,7 +43,13 @@ class Lav:
     def __call__(self) -> Judged:
         """Named numbers of the export of this moment, each with the prefix in front, and summaries."""
         judged = load_and_validate(
-            self.load(), self.batches, self.model, self.evaluator, each_batch=self._note, tell=self._tell_once
+            self.load(),
+            self.batches,
+            self.model,
+            self.evaluator,
+            each_batch=self._note,
+            tell=self._tell_once,
+            averages=self.averages,
         )
         return Judged({f"{self.prefix}{name}": value for name, value in judged.numbers.items()}, judged.summaries)
 

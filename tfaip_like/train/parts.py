@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 
 from tfaip_like.data import DataSettings, Source
+from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches, open_training, open_validation
 from tfaip_like.devices import Devices
@@ -21,12 +22,12 @@ from tfaip_like.interrupt import InterruptFlag
 from tfaip_like.keras_additions.extended_optimizer import average_rate
 from tfaip_like.network import Networks, build_networks
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.predict.lav import Averages
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import Course, ReduceOnPlateau
 from tfaip_like.settings import Trainer
 from tfaip_like.settings.trainer import parse_every
-from tfaip_like.train.bad_samples import BadSamples
 from tfaip_like.train.epoch_end import EpochEnd
 from tfaip_like.train.execution import compile_model, steps_at_once
 from tfaip_like.train.exports import Exports
@@ -209,6 +210,7 @@ class _Builder:
     def _lavs(self, exports: Exports) -> dict[str, Lav]:
         scenario, every = self.scenario, self.scenario.trainer.lav_every_n
         lavs = {}
+        averages = Averages(scenario.model)
         for name, source in (scenario.lav_sources() if every else {}).items():
             batches = self._opened_validation(source, scenario.lav, every, "lav")
             if batches is not None:
@@ -217,6 +219,7 @@ class _Builder:
                     load=lambda: patiently(self._place(), exports.loaded, self.interrupt.check),
                     batches=batches,
                     model=scenario.model,
+                    averages=averages,
                     evaluator=scenario.evaluator,
                     bad_samples=self.bad_samples,
                     check_interrupt=self.interrupt.check,

@@ -13,7 +13,8 @@ from tfaip_like.data.pipeline import Batches
 from tfaip_like.data.samples import post_processed
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.interrupt import InterruptFlag
-from tfaip_like.predict.judge import Judged, judge, predict_with, predictions, show, shows_something
+from tfaip_like.network import predict_with
+from tfaip_like.predict.judge import Judged, judge, predictions, show, shows_something
 from tfaip_like.sample import Sample
 from tfaip_like.summaries import Summary
 from tfaip_like.train.callbacks import Interruptible, logged_values

@@ -1,0 +1,223 @@
+"""`lav-scenario EXPORT_DIR... [flags]`: loads exports and validates them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from tqdm import tqdm
+
+from tfaip_like.cli.command import run_command
+from tfaip_like.cli.params_command import Line, ParamsCommand
+from tfaip_like.cli.start import start
+from tfaip_like.data import Data, LavData, Source
+from tfaip_like.data.bad_samples import BadSamples
+from tfaip_like.data.batching import Batch
+from tfaip_like.data.pipeline import open_validation
+from tfaip_like.errors import UsageError
+from tfaip_like.evaluator import Evaluator
+from tfaip_like.files import write_text
+from tfaip_like.interrupt import InterruptFlag, catch_interrupts
+from tfaip_like.params import Params
+from tfaip_like.params.base import field_types
+from tfaip_like.predict.exported import Exported, load_export
+from tfaip_like.predict.layout import export_folder
+from tfaip_like.predict.rebuilt import rebuilt_scenario
+from tfaip_like.predict.writers import plain, written
+from tfaip_like.scenario import Scenario
+from tfaip_like.settings import Device
+from tfaip_like.writer import Write
+
+logger = logging.getLogger(__name__)
+
+
+class LoadAndValidate(Params):
+    """What is validated, and what is kept of it."""
+
+    dump: Path | None = None
+    """File for targets and predictions of all samples: .jsonl or .npz."""
+
+    json: Path | None = None
+    """File for the results, as JSON."""
+
+    worst: int = 5
+    """How many samples with the largest losses are listed."""
+
+    lav: LavData = LavData()
+    """Batches for load-and-validate."""
+
+    data: Data | None = None
+    """The data of the scenario, with the values it was trained with."""
+
+    evaluator: Evaluator | None = None
+    """Judges the predictions, in plain Python."""
+
+    device: Device = Device()
+    """What computes."""
+
+    def check(self) -> None:
+        self.require(self.worst >= 0, "worst", "must be 0 (none) or more")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found for one export on one source."""
+
+    export: Path
+    source: str
+    """Its name; may be empty."""
+    epoch: Any
+    values: dict[str, float]
+    worst: list[tuple[float, str]]
+    """Loss and place of samples."""
+
+    @property
+    def title(self) -> str:
+        """For a column of a table."""
+        return f"{self.export} {self.source}".strip()
+
+
+def _settings_of(scenario: Scenario) -> LoadAndValidate:
+    """The settings of a scenario, with the types that its class gives them: lists, where it has any."""
+    groups = ("lav", "data", "evaluator", "device")
+    types = field_types(type(scenario))
+    body: dict[str, Any] = {"__annotations__": {name: types[name] for name in groups}, "__module__": __name__}
+    body |= {"__doc__": LoadAndValidate.__doc__, **{name: getattr(scenario, name) for name in groups}}
+    return cast(LoadAndValidate, type("LoadAndValidate", (LoadAndValidate,), body)())
+
+
+def _defaults(words: Sequence[str]) -> LoadAndValidate:
+    return _settings_of(rebuilt_scenario(export_folder(Path(words[0])))) if words else LoadAndValidate()
+
+
+COMMAND = ParamsCommand(
+    program="lav-scenario",
+    purpose="Validates exports on the validation data of their scenario, or on other data. The folder of a run stands "
+    "for its best model.",
+    placeholder="EXPORT_DIR...",
+    tree=_defaults,
+)
+
+
+def lav_scenario(argv: Sequence[str]) -> None:
+    """Validates what the command line describes, and prints a table."""
+    line = COMMAND.read(argv)
+    if line is None:
+        return
+    if not line.words:
+        raise UsageError("which export? lav-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first")
+    exports = [export_folder(Path(word)) for word in line.words]
+    settings = cast(LoadAndValidate, line.applied(_defaults(line.words)))
+    if settings.dump and len(exports) > 1:
+        raise UsageError(f"--dump {settings.dump}: takes the predictions of one export, there are {len(exports)}")
+    start(settings.device)
+    results: list[Result] = []
+    with ExitStack() as stack:
+        interrupt = stack.enter_context(catch_interrupts())
+        dump = stack.enter_context(written(settings.dump, None, "--dump")) if settings.dump else None
+        for export in exports:
+            results += _validated(export, line, interrupt, dump)
+        interrupt.nothing_to_stop()
+    if settings.json:
+        write_text(settings.json, json.dumps([_as_json(result) for result in results], indent=2) + "\n")
+    print(table(results))
+
+
+def _validated(export: Path, line: Line, interrupt: InterruptFlag, dump: Write | None) -> Iterator[Result]:
+    """The results of an export, on one source after another."""
+    from tfaip_like.predict.lav import Worst, load_and_validate
+
+    trained = rebuilt_scenario(export)
+    settings = cast(LoadAndValidate, line.applied(_settings_of(trained)))
+    groups = {name: getattr(settings, name) for name in ("lav", "data", "evaluator")}
+    scenario = dataclasses.replace(trained, **groups)
+    exported = load_export(export)
+    bad_samples = BadSamples(None, scenario.data.max_bad_samples)
+    for name, source in _sources(scenario).items():
+        batches = open_validation(
+            scenario.data, source, scenario.lav, scenario.trainer.random_seed or 0, interrupt.check, "lav"
+        )
+        if batches is None:
+            raise UsageError(f"{export}: {name or type(scenario.data).__name__} has no samples to validate on")
+        worst = Worst(settings.worst)
+        with closing(batches), _bar(len(batches), exported) as bar:
+
+            def note(batch: Batch) -> None:
+                interrupt.check()
+                bad_samples.note(batch.bad, batch.dropped)
+                bar.update(len(batch))
+
+            batches.decide_processes(batches.steps or 0)
+            judged = load_and_validate(
+                exported, batches, scenario.model, scenario.evaluator, note, each_sample=dump, worst=worst
+            )
+            places = [(loss, batches.samples.place(index)) for loss, index in worst.listed()]
+        yield Result(export, name, exported.metrics.get("epoch"), dict(judged.numbers), places)
+    bad_samples.tell()
+
+
+def _sources(scenario: Scenario) -> dict[str, Source]:
+    sources = dict(scenario.lav_sources())
+    if not sources:
+        raise UsageError(f"{type(scenario).__name__} has no validation data; --lav.lists or --data.* name some")
+    return sources
+
+
+def _bar(total: int, exported: Exported) -> Any:
+    return tqdm(
+        total=total or None,
+        desc=str(exported.path),
+        unit=" samples",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """A column for each result, a row for each value; then the worst samples."""
+    names = list(dict.fromkeys(name for result in results for name in result.values))
+    rows = [["", *(result.title for result in results)], ["epoch", *(str(result.epoch) for result in results)]]
+    rows += [[name, *(_number(result.values.get(name)) for result in results)] for name in names]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+    for result in results:
+        if result.worst:
+            lines += ["", f"largest losses of {result.title}:"]
+            lines += [f"  {loss:10.4g}  {place}" for loss, place in result.worst]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
+
+
+def _as_json(result: Result) -> dict[str, Any]:
+    return {
+        "export": str(result.export),
+        "list": result.source,
+        "epoch": result.epoch,
+        "values": plain(result.values),
+        "worst": [{"loss": loss, "sample": place} for loss, place in result.worst],
+    }
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    sys.exit(run_command(COMMAND.program, lav_scenario, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The command line of a command that takes words, and flags for a tree of parameters that may depend on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfaip_like.cli.command import print_version
+from tfaip_like.cli.completion import ASK, completion_script
+from tfaip_like.errors import UsageError
+from tfaip_like.params import Params
+from tfaip_like.params.apply import Node, Resolved, apply, file_settings
+from tfaip_like.params.base import ParamsBase
+from tfaip_like.params.flags import Flag, flag_settings, split_words
+from tfaip_like.params.help import completions, help_text, search_text, show_text
+from tfaip_like.params.store import read_values
+from tfaip_like.params.tree import check_tree
+
+OWN_FLAGS = {
+    "help": "--help [WORD]      show the flags, or those that have to do with WORD",
+    "show": "--show             print every value and where it came from, and stop",
+    "params": "--params FILE ...  read parameters from JSON or YAML files; flags win",
+    "version": "--version          print the version",
+    "completion": "--completion SHELL print a script for bash, zsh or fish that completes flags",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was asked for."""
+
+    words: Sequence[str]
+    """Those before the first flag."""
+    settings: Sequence[Node]
+    """Of files and flags, the last ones win."""
+
+    def applied(self, tree: Params) -> Params:
+        """A tree with what was set, checked.
+
+        Raises:
+            UsageError: for what does not fit.
+        """
+        return check_tree(_applied(tree, self.settings).tree)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class ParamsCommand:
+    """Reads a command line.
+
+    Args:
+        placeholder: of its words in the help: `EXPORT_DIR...`.
+        tree: the parameters, with their defaults for these words; for none of them too.
+    """
+
+    program: str
+    purpose: str
+    placeholder: str
+    tree: Callable[[Sequence[str]], Params]
+
+    def read(self, argv: Sequence[str]) -> Line | None:
+        """What was asked for; None if only text was wanted, which is printed.
+
+        Raises:
+            UsageError: for every mistake in the command line or in a file.
+        """
+        if argv[:1] == [ASK]:
+            print("\n".join(self._complete(argv[1:])))
+            return None
+        words, flags = split_words(argv)
+        own = {flag.name: flag for flag in flags if flag.name in OWN_FLAGS}
+        for name in ("version", "show"):
+            if name in own and own[name].words:
+                raise UsageError(f"--{name} takes no value, got {' '.join(own[name].words)}")
+        if "version" in own:
+            print_version(self.program)
+            return None
+        if "completion" in own:
+            print(completion_script(self.program, own["completion"].words))
+            return None
+        if "params" in own and not own["params"].words:
+            raise UsageError("--params: name a JSON or YAML file")
+        files = own["params"].words if "params" in own else ()
+        settings = [file_settings(read_values(Path(file)), file) for file in files]
+        line = Line(words, [*settings, flag_settings(flags, reserved=[*OWN_FLAGS])])
+        if "help" in own or "show" in own:
+            resolved = _applied(self.tree(words), line.settings)
+            print(self._help(resolved.tree, own["help"], words) if "help" in own else show_text(resolved))
+            return None
+        return line
+
+    def _help(self, tree: ParamsBase, flag: Flag, words: Sequence[str]) -> str:
+        if len(flag.words) > 1:
+            raise UsageError("--help takes one word to search for")
+        if flag.words:
+            return search_text(tree, flag.words[0])
+        own = "\n".join(f"  {text}" for text in OWN_FLAGS.values())
+        return (
+            f"{self.program} {' '.join(words) or self.placeholder} [--FLAG VALUE ...]\n\n{self.purpose}\n\n{own}\n\n"
+            "Values in [brackets] are those in effect. Several words make a list. "
+            f"The order of flags never matters.\n\n{help_text(tree)}"
+        )
+
+    def _complete(self, words: Sequence[str]) -> list[str]:
+        try:
+            before, flags = split_words(words[:-1])
+            well_formed = [flag for flag in flags if flag.words]
+            tree = _applied(self.tree(before), [flag_settings(well_formed, reserved=[*OWN_FLAGS])]).tree
+        except UsageError:
+            return []
+        own = [f"--{name}" for name in OWN_FLAGS if f"--{name}".startswith(words[-1])] if words else []
+        return [*own, *completions(tree, list(words))]
+
+
+def _applied(tree: Params, settings: Sequence[Node]) -> Resolved:
+    resolved = Resolved(tree)
+    for node in settings:
+        resolved = apply(resolved, node)
+    return resolved

@@ -1,0 +1,181 @@
+"""`predict-scenario EXPORT_DIR... [flags]`: predicts new samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, cast
+
+from tqdm import tqdm
+
+from tfaip_like.cli.command import run_command
+from tfaip_like.cli.params_command import ParamsCommand
+from tfaip_like.cli.start import start
+from tfaip_like.data import Data, PredictData, Source
+from tfaip_like.data.batching import Batch
+from tfaip_like.errors import UsageError, counted
+from tfaip_like.interrupt import catch_interrupts
+from tfaip_like.list_files import ListFileData, list_source
+from tfaip_like.memory import resident_mb
+from tfaip_like.params import Params
+from tfaip_like.predict.given_files import samples_in
+from tfaip_like.predict.layout import export_folder
+from tfaip_like.predict.pipeline import load_pipeline, pipeline_of
+from tfaip_like.predict.predictor import Predictor, load_predictor
+from tfaip_like.predict.rebuilt import rebuilt_scenario
+from tfaip_like.predict.writers import written
+from tfaip_like.sample import Mode
+from tfaip_like.scenario import Scenario
+from tfaip_like.settings import Device
+from tfaip_like.voter import Voter
+from tfaip_like.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+
+class PredictSamples(PredictData):
+    """The samples, and how they are made into batches."""
+
+    files: list[str] = []
+    """Files with samples: JSON lines (.jsonl, or - for standard input) with an object of inputs on each, or
+    tables (.npz, .csv, .tsv, .parquet) with a row for each. Patterns in quotes are expanded here."""
+
+    lists: list[str] = []
+    """For scenarios with list files: list files, or the files themselves, folders and patterns."""
+
+    def check(self) -> None:
+        super().check()
+        self.require(not (self.files and self.lists), "files", "contradicts lists; give one of them")
+
+
+class Prediction(Params):
+    """What is predicted, and where to."""
+
+    output: Path | None = None
+    """File for the predictions: .jsonl, .npz, or any other with a writer of its own; by default they are
+    printed, as JSON lines."""
+
+    writer: Writer | None = None
+    """Writes the file; by default chosen by its ending, or by the scenario."""
+
+    voter: Voter | None = None
+    """Makes one prediction of those of several exports; by default the scenario's own, or their mean."""
+
+    predict: PredictSamples = PredictSamples()
+    """The samples, and how they are made into batches."""
+
+    data: Data | None = None
+    """The data of the scenario, with the values it was trained with; needs its code."""
+
+    device: Device = Device()
+    """What computes."""
+
+
+def _defaults(words: Sequence[str]) -> Prediction:
+    scenario = _scenario(words)
+    return Prediction() if scenario is None else Prediction(data=scenario.data)
+
+
+def _scenario(words: Sequence[str]) -> Scenario | None:
+    """The scenario of the first export, if its code is here."""
+    if not words:
+        return None
+    try:
+        return rebuilt_scenario(export_folder(Path(words[0])))
+    except UsageError as error:
+        logger.debug("the scenario of %s: %s", words[0], error)
+        return None
+
+
+COMMAND = ParamsCommand(
+    program="predict-scenario",
+    purpose="Predicts samples with an export, or with several that vote. A run's folder stands for its best model.",
+    placeholder="EXPORT_DIR...",
+    tree=_defaults,
+)
+
+
+def predict_scenario(argv: Sequence[str]) -> None:
+    """Predicts what the command line describes."""
+    line = COMMAND.read(argv)
+    if line is None:
+        return
+    if not line.words:
+        raise UsageError("which export? predict-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first")
+    scenario = _scenario(line.words)
+    settings = cast(Prediction, line.applied(_defaults(line.words)))
+    writer = settings.writer or (scenario.writer() if scenario is not None else None)
+    voter = settings.voter or (scenario.voter() if scenario is not None else None)
+    source = _source(settings, scenario, export_folder(Path(line.words[0])))
+    start(dataclasses.replace(settings.device, backend="tensorflow"), needs_keras=False)
+    predictor = load_predictor(*line.words, voter=voter)
+    if scenario is not None and settings.data is not None and settings.data != scenario.data:
+        predictor.pipeline = pipeline_of(settings.data, predictor.pipeline.inputs)
+    _predict(predictor, source, settings, writer)
+
+
+def _source(settings: Prediction, scenario: Scenario | None, export: Path) -> Source:
+    samples, data = settings.predict, settings.data
+    if samples.files:
+        return samples_in(samples.files, load_pipeline(export).inputs, "--predict.files")
+    if scenario is None or data is None:
+        try:
+            rebuilt_scenario(export)
+        except UsageError as error:
+            error.add_note("Without its code samples must come from files: --predict.files FILE.")
+            raise
+    assert scenario is not None
+    assert data is not None
+    if isinstance(data, ListFileData):
+        if not samples.lists:
+            raise UsageError("--predict.lists is required: list files, files, folders or patterns")
+        return list_source(data, samples.lists, "--predict.lists")
+    if samples.lists:
+        raise UsageError(f"--predict.lists: {type(scenario).__name__} has no list files; use --predict.files")
+    source = dataclasses.replace(scenario, data=data).source(Mode.PREDICT)
+    if source is None:
+        raise UsageError(
+            f"{type(scenario).__name__} has no samples of its own to predict (source(Mode.PREDICT)); name some with "
+            "--predict.files"
+        )
+    return source
+
+
+def _predict(predictor: Predictor, source: Source, settings: Prediction, writer: Writer | None) -> None:
+    begin, count = time.perf_counter(), 0
+    with catch_interrupts() as interrupt:
+        batches = predictor.batches_of(source, settings.predict, interrupt.check)
+        with closing(batches), written(settings.output, writer, "--output") as write, _bar(len(batches)) as bar:
+
+            def note(batch: Batch) -> None:
+                interrupt.check()
+                bar.update(len(batch))
+
+            for sample in predictor.finished(batches, note):
+                write(sample)
+                count += 1
+        interrupt.nothing_to_stop()
+    seconds = time.perf_counter() - begin
+    speed = f"{seconds:.1f} s ({count / seconds:.0f}/s)"
+    logger.info("%s predicted in %s, %.0f MB of memory", counted(count, "sample"), speed, resident_mb())
+    if len(predictor.exports) > 1:
+        for exported, own in zip(predictor.exports, predictor.seconds, strict=True):
+            logger.info("  %s: %.1f s, %.1f MB of weights", exported.path, own, exported.weight_mb)
+
+
+def _bar(total: int) -> Any:
+    return tqdm(total=total or None, unit=" samples", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    sys.exit(run_command(COMMAND.program, predict_scenario, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

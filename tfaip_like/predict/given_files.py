@@ -1,0 +1,100 @@
+"""Samples in files, for a prediction without the scenario's own source: JSON lines, or tables with a row each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from tfaip_like.data import Source, TableSource, find_files
+from tfaip_like.data.sources.tables import TEXT, Columns, read_table
+from tfaip_like.errors import UsageError
+from tfaip_like.sample import Sample, Spec
+
+STANDARD_INPUT = "-"
+LINES = (".jsonl", ".json", STANDARD_INPUT)
+
+
+def samples_in(patterns: Sequence[str], inputs: Mapping[str, Spec], flag: str) -> Source:
+    """The samples in files of one kind.
+
+    JSON lines (.jsonl, or `-` for standard input): an object with the inputs by their names on each line.
+    Tables (.npz, .csv, .tsv, .parquet): a column for each input, or `NAME_0`, `NAME_1` ... for the numbers of one;
+    for a single input, columns of any names, as many as it has numbers.
+
+    Args:
+        inputs: of the network.
+        flag: that named the files, to begin a message with.
+    """
+    if list(patterns) == [STANDARD_INPUT]:
+        return JsonLines([Path(STANDARD_INPUT)])
+    files = find_files(patterns, flag)
+    kinds = {file.suffix for file in files}
+    if kinds <= set(LINES):
+        return JsonLines(files)
+    if kinds & set(LINES):
+        raise UsageError(f"{flag}: files of different kinds ({', '.join(sorted(kinds))}); predict one kind at a time")
+    return TableSource(files, _columns(files[0], inputs))
+
+
+def _columns(file: Path, inputs: Mapping[str, Spec]) -> Columns:
+    """Which columns are which input."""
+    names = list(read_table(file))
+    if file.suffix not in (*TEXT, ".parquet"):
+        return {name: name for name in names}
+    columns: dict[str, str | Sequence[str]] = {}
+    for name, spec in inputs.items():
+        numbered = [f"{name}_{i}" for i in range(spec.shape[0] or 0)] if len(spec.shape) == 1 else []
+        if name in names:
+            columns[name] = name
+        elif numbered and set(numbered) <= set(names):
+            columns[name] = numbered
+        elif len(inputs) == 1 and len(spec.shape) == 1 and spec.shape[0] in (len(names), None):
+            columns[name] = names
+        else:
+            wanted = f"{name}, or {numbered[0]} to {numbered[-1]}" if numbered else name
+            raise UsageError(f"{file}: has no column for the input {name!r} ({wanted}); it has {', '.join(names)}")
+    return columns
+
+
+class JsonLines:
+    """The samples in files of JSON lines, one after another; any number of them."""
+
+    def __init__(self, files: Sequence[Path]):
+        self.files = files
+
+    def __iter__(self) -> Iterator[Sample]:
+        for file in self.files:
+            with _opened(file) as lines:
+                for number, line in enumerate(lines, 1):
+                    if line.strip():
+                        yield Sample(inputs=_object(line, f"{_name(file)}, line {number}"))
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Iterable[str]]:
+    stream: TextIO = sys.stdin if str(file) == STANDARD_INPUT else open(file, encoding="utf-8")  # noqa: SIM115
+    try:
+        yield stream
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{_name(file)}: is not a text in UTF-8") from error
+    finally:
+        if stream is not sys.stdin:
+            stream.close()
+
+
+def _name(file: Path) -> str:
+    return "standard input" if str(file) == STANDARD_INPUT else str(file)
+
+
+def _object(line: str, where: str) -> Mapping[str, object]:
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where}: not valid JSON: {error.msg}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f'{where}: must be an object with the inputs, such as {{"x": [1, 2]}}')
+    return values

@@ -1,0 +1,207 @@
+"""`Predictor`: predicts samples with one export or several."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from tfaip_like.data import ArraySource, DataSettings, PredictData
+from tfaip_like.data.bad_samples import BadSamples
+from tfaip_like.data.batching import Batch, check_sample, collate
+from tfaip_like.data.pipeline import Batches, no_check
+from tfaip_like.data.samples import Samples, post_processed
+from tfaip_like.data.settings import BatchSettings
+from tfaip_like.errors import UsageError
+from tfaip_like.params.base import field_types
+from tfaip_like.predict.exported import Exported, load_export
+from tfaip_like.predict.judge import predictions
+from tfaip_like.predict.layout import export_folder
+from tfaip_like.predict.pipeline import Pipeline, load_pipeline, same_pipeline
+from tfaip_like.predict.vote import Mean
+from tfaip_like.sample import Arrays, Mode, Sample
+from tfaip_like.voter import Voter
+
+logger = logging.getLogger(__name__)
+
+Given: TypeAlias = Sample | Mapping[str, Any]
+"""A sample to predict, or its named inputs."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A batch with its outputs, before it is post-processed."""
+
+    batch: Batch
+    outputs: Arrays
+
+    def samples(self) -> Iterator[Sample]:
+        """Its samples one by one; `index` in their meta says which one of the source each is."""
+        for index, sample in zip(self.batch.indices, self.batch.samples(self.outputs), strict=True):
+            yield Sample(sample.inputs, sample.targets, sample.outputs, {"index": index, **sample.meta})
+
+
+class Predictor:
+    """Predicts samples: the processors of a pipeline, one network or several that vote, the post-processors.
+
+    Args:
+        exports: of networks with the same inputs.
+        pipeline: what is done to samples.
+        voter: makes one prediction of several.
+    """
+
+    def __init__(self, exports: Sequence[Exported], pipeline: Pipeline, voter: Voter | None = None):
+        self.exports = exports
+        self.pipeline = pipeline
+        self.voter = voter or Mean()
+        self.seconds = [0.0] * len(exports)
+        """How long each network has computed so far."""
+        self._alone = Samples(pipeline, (), Mode.PREDICT, seed=0)
+
+    def __call__(self, samples: Iterable[Given] | Arrays, settings: PredictData | None = None) -> Iterator[Sample]:
+        """Predicted samples, in the order of `samples`; without those that a processor dropped.
+
+        They are read a little ahead only, so there may be any number of them.
+
+        Args:
+            samples: samples or named inputs: a list, a generator, any `Source`; or arrays whose rows are samples.
+            settings: how they are made into batches.
+
+        Raises:
+            UsageError: for a sample that does not fit the network.
+        """
+        batches = self.batches_of(samples, settings or PredictData())
+        with closing(batches):
+            yield from self.finished(batches)
+
+    def one(self, sample: Given) -> Sample:
+        """One sample, predicted at once.
+
+        Raises:
+            UsageError: when it does not fit the network, or a processor drops it.
+        """
+        if self._alone.is_stream:
+            raise UsageError("the pipeline makes many samples of one: predict a list with it")
+        made = self._alone.processed(_as_sample(sample), (0, 0, 0))
+        if made is None:
+            raise UsageError("a processor dropped the sample")
+        check_sample(made, "the sample", self._alone.inputs, {})
+        batch = collate([made], self._alone.inputs, {})
+        found = list(post_processed(self._alone, batch.samples(self.outputs(batch.inputs))))
+        if not found:
+            raise UsageError("a post-processor dropped the sample")
+        return found[0]
+
+    def outputs(self, inputs: Arrays) -> Arrays:
+        """What the networks say of a batch of processed inputs, together."""
+        found = []
+        for number, exported in enumerate(self.exports):
+            begin = time.perf_counter()
+            found.append(exported(inputs))
+            self.seconds[number] += time.perf_counter() - begin
+        return self.voter.vote(found) if len(found) > 1 else found[0]
+
+    def batches_of(
+        self,
+        samples: Iterable[Given] | Arrays,
+        settings: PredictData,
+        check: Callable[[], None] = no_check,
+    ) -> Batches:
+        """The batches of samples; to be closed.
+
+        Args:
+            check: called while waiting for data processes; raises to stop.
+        """
+        source = ArraySource(samples) if isinstance(samples, Mapping) else _Given.of(samples)
+        values = {name: getattr(settings, name) for name in field_types(BatchSettings)}
+        batches = Batches(self.pipeline, source, DataSettings(**values), Mode.PREDICT, 0, "predict", None, check)
+        if batches.steps:
+            batches.decide_processes(batches.steps)
+        return batches
+
+    def finished(self, batches: Batches, each_batch: Callable[[Batch], None] | None = None) -> Iterator[Sample]:
+        """The samples of batches, predicted and post-processed."""
+        predicted = (sample for part in self.predicted(batches, each_batch) for sample in part.samples())
+        return post_processed(batches.samples, predicted)
+
+    def predicted(self, batches: Batches, each_batch: Callable[[Batch], None] | None = None) -> Iterator[Predicted]:
+        """Each batch with its outputs, not yet post-processed.
+
+        Args:
+            each_batch: is shown each batch before it is predicted, also an empty one; may raise to stop.
+        """
+        bad_samples = BadSamples(None, self.pipeline.max_bad_samples)
+
+        def note(batch: Batch) -> None:
+            bad_samples.note(batch.bad, batch.dropped)
+            if each_batch is not None:
+                each_batch(batch)
+
+        for batch, outputs in predictions(self.outputs, batches, note):
+            yield Predicted(batch, outputs)
+
+
+def load_predictor(*exports: Path | str, voter: Voter | None = None, pipeline: Pipeline | None = None) -> Predictor:
+    """Loads exports for prediction: their folders, or those of runs, whose best model it is then.
+
+    Args:
+        voter: makes one prediction of several; `Mean` by default.
+        pipeline: another one than that of the exports.
+
+    Raises:
+        UsageError: when a folder is no whole export, or their pipelines differ.
+    """
+    if not exports:
+        raise UsageError("which export? name the folder of at least one")
+    paths = [export_folder(Path(path)) for path in exports]
+    if pipeline is None:
+        first, *others = (load_pipeline(path) for path in paths)
+        for path, other in zip(paths[1:], others, strict=True):
+            if not same_pipeline(first, other):
+                raise UsageError(f"{path}: prepares samples in another way than {paths[0]}, so they cannot vote")
+        pipeline = first
+    loaded = [load_export(path) for path in paths]
+    for exported in loaded:
+        missing = sorted(exported.inputs.keys() - pipeline.inputs.keys())
+        if missing:
+            raise UsageError(f"{exported.path}: its network needs the input {missing[0]!r}, which {paths[0]} does not")
+    return Predictor(loaded, pipeline, voter)
+
+
+class _Given:
+    """Samples of any iterable, read once."""
+
+    def __init__(self, given: Iterable[Given]):
+        self._given = given
+
+    @classmethod
+    def of(cls, given: Iterable[Given]) -> Any:
+        """As a source: by index, where they have one."""
+        has_index = hasattr(given, "__len__") and hasattr(given, "__getitem__")
+        return _GivenByIndex(given) if has_index else cls(given)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(_as_sample, self._given)
+
+
+class _GivenByIndex:
+    """Samples of a sequence."""
+
+    def __init__(self, given: Any):
+        self._given = given
+        if describe := getattr(given, "describe", None):
+            self.describe = describe
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+    def __getitem__(self, index: int) -> Sample:
+        return _as_sample(self._given[index])
+
+
+def _as_sample(given: Given) -> Sample:
+    return given if isinstance(given, Sample) else Sample(inputs=given)

@@ -1,0 +1,47 @@
+"""The scenario that an export was made of, from its parameters and the scenario's code."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+from tfaip_like.errors import UsageError
+from tfaip_like.lazy import BACKENDS, choose_backend
+from tfaip_like.params.apply import Resolved, apply, file_settings
+from tfaip_like.params.base import CLASS_KEY, with_defaults
+from tfaip_like.params.resources import anchored
+from tfaip_like.params.store import read_values
+from tfaip_like.predict.layout import PARAMS
+from tfaip_like.scenario import Scenario
+from tfaip_like.scenario_lookup import find_scenario
+
+
+def rebuilt_scenario(export: Path) -> Scenario:
+    """The scenario of an export.
+
+    Its code is imported as any other module is, never from a file that the export names.
+
+    Raises:
+        UsageError: when its code cannot be imported here, or does not fit its parameters.
+    """
+    file = export / PARAMS
+    if not file.is_file():
+        raise UsageError(f"{export}: is no export: it has no {PARAMS}")
+    values = read_values(file)
+    tag = str(values.get(CLASS_KEY, ""))
+    device = values.get("device")
+    backend = device.get("backend") if isinstance(device, dict) else None
+    if backend in BACKENDS:
+        with suppress(UsageError):  # an export can be used where it could not be trained
+            choose_backend(str(backend))
+    try:
+        cls = find_scenario(tag)
+    except UsageError as error:
+        error.add_note(
+            f"{export} needs the code of its scenario {tag}: start where that can be imported, or name its folder in "
+            "PYTHONPATH."
+        )
+        raise
+    tree = apply(Resolved(with_defaults(cls)), file_settings(values, str(file))).tree
+    return cast(Scenario, anchored(tree, export))
