@@ -163,7 +163,8 @@ class Samples:
         """Which sample an index means, for a person."""
         described = getattr(self.source, "describe", None)
         where = f" ({described(index)})" if described else ""
-        return f"{MODE_NAMES[self.mode]} sample {index} of {type(self.data).__name__}{where}"
+        of = f" of {type(self.data).__name__}" if self.mode is not Mode.PREDICT else ""
+        return f"{MODE_NAMES[self.mode]} sample {index}{of}{where}"
 
     def what_is_made(self, at: npt.NDArray[np.int64]) -> str:
         """The sample and the stage that `at` tells of, for a person."""

@@ -71,7 +71,7 @@ class Exported:
     @property
     def weight_mb(self) -> float:
         """Size of its weights, in millions of bytes."""
-        variables = getattr(self.saved_model, "variables", ())
+        variables = [v for v in getattr(self.saved_model, "variables", ()) if v.dtype.is_floating]
         return float(sum(np.prod(variable.shape) * variable.dtype.size for variable in variables)) / 1e6
 
     @property

@@ -1,0 +1,368 @@
+"""Prediction from Python: samples in, predicted samples out, whatever form they have."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from small import Line, Points, small
+
+from tfaip_like import Mode, Processor, Sample, Spec, Tensors, UsageError
+from tfaip_like.data import PredictData
+from tfaip_like.network import build_networks
+from tfaip_like.predict.export import write_export
+from tfaip_like.predict.predictor import Predictor, load_predictor
+from tfaip_like.predict.vote import Majority, Mean
+from tfaip_like.predict.writers import JsonLines, Npz, plain, written
+
+X = np.random.default_rng(5).random((150, 2), dtype="float32")
+IN_BATCHES = PredictData(batch_size=32)
+
+
+class Halve(Processor):
+    """Divides the inputs by two; drops what begins with a negative number, and fails at NaN."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
+        x = np.asarray(sample.inputs["x"], "float32")
+        if np.isnan(x[0]):
+            raise ValueError("not a number")
+        return None if x[0] < 0 else dataclasses.replace(sample, inputs={"x": x / 2})
+
+
+class InTraining(Processor):
+    """Must not run in prediction."""
+
+    modes = (Mode.TRAIN,)
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        raise AssertionError
+
+
+class Twice(Processor):
+    """Doubles what was predicted, and says so."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
+        if sample.outputs["sum"] == 0:
+            return None
+        return dataclasses.replace(sample, outputs={"sum": 2 * sample.outputs["sum"], "text": "twice"})
+
+
+def exported(folder: Path, name: str = "plain", seed: int = 1, **changes: Any) -> tuple[Path, keras.Model]:
+    keras.utils.set_random_seed(seed)
+    scenario = small(**changes)
+    networks = build_networks(scenario.model, scenario.data)
+    write_export(folder / name, networks, scenario, {"epoch": 3})
+    return folder / name, networks.prediction
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, keras.Model]:
+    return exported(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, keras.Model]:
+    data = Points(processors=[InTraining(), Halve()], post_processors=[Twice()], on_bad_sample="skip")
+    return exported(tmp_path_factory.mktemp("exports"), data=data)
+
+
+def sums(network: keras.Model, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.asarray(network({"x": x}, training=False)["sum"])
+
+
+class ByIndex:
+    """Samples that are read when they are asked for."""
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(inputs={"x": X[index]}, meta={"name": f"number {index}"})
+
+
+FORMS = {
+    "arrays": lambda: {"x": X},
+    "a list of samples": lambda: [Sample(inputs={"x": x}) for x in X],
+    "a list of inputs": lambda: [{"x": x.tolist()} for x in X],
+    "a generator": lambda: ({"x": x} for x in X),
+    "by index": ByIndex,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_forms_of_samples_give_what_the_network_gives_in_their_order(
+    line: tuple[Path, keras.Model], form: str
+) -> None:
+    path, network = line
+    found = list(load_predictor(path)(FORMS[form](), IN_BATCHES))
+    assert [sample.meta["index"] for sample in found] == list(range(150))
+    np.testing.assert_allclose([sample.outputs["sum"] for sample in found], sums(network, X), rtol=1e-5)
+    assert "name" not in found[7].meta or found[7].meta["name"] == "number 7"
+
+
+def test_processes_change_nothing(processed: tuple[Path, keras.Model]) -> None:
+    alone, together = (
+        [
+            float(s.outputs["sum"])
+            for s in load_predictor(processed[0])(ByIndex(), PredictData(num_processes=n, batch_size=16))
+        ]
+        for n in (0, 1)
+    )
+    assert alone == together
+
+
+def test_endless_samples_are_read_a_little_ahead_only(line: tuple[Path, keras.Model]) -> None:
+    read = 0
+
+    def endless() -> Iterator[dict[str, Any]]:
+        nonlocal read
+        for read in itertools.count(1):
+            yield {"x": X[read % 100]}
+
+    found = load_predictor(line[0])(endless(), IN_BATCHES)
+    assert len(list(itertools.islice(found, 1000))) == 1000
+    assert read < 1200
+    found.close()  # type: ignore[attr-defined]
+
+
+def test_a_single_sample_is_predicted_as_in_a_batch(processed: tuple[Path, keras.Model]) -> None:
+    path, network = processed
+    predictor = load_predictor(path)
+    found = predictor.one({"x": [0.5, 0.25]})
+    np.testing.assert_allclose(
+        found.outputs["sum"], 2 * sums(network, np.array([[0.25, 0.125]], "float32"))[0], rtol=1e-5
+    )
+    assert found.outputs["text"] == "twice"
+    with pytest.raises(UsageError, match="a processor dropped the sample"):
+        predictor.one({"x": [-1.0, 0]})
+    with pytest.raises(ValueError, match="not a number"):
+        predictor.one({"x": [math.nan, 0]})
+
+
+def test_dropped_and_bad_samples_are_left_out_and_the_index_of_the_others_stays(
+    processed: tuple[Path, keras.Model], caplog: pytest.LogCaptureFixture
+) -> None:
+    x = X[:100].copy()
+    x[3, 0], x[50, 0] = -1, math.nan
+    found = list(load_predictor(processed[0])([{"x": row} for row in x], IN_BATCHES))
+    assert [sample.meta["index"] for sample in found] == [i for i in range(100) if i not in (3, 50)]
+    assert "left out prediction sample 50: ValueError: not a number" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ({"y": [1, 2]}, r"sample 1: input 'x' is missing \(the sample has y\)"),
+        ({"x": [1.0, 2.0, 3.0]}, r"sample 1: input 'x' has shape \(3,\), but its Spec says \(2,\)"),
+        ({"x": ["a", "b"]}, r"sample 1: input 'x' has dtype <U1, which does not fit the float32"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_named(line: tuple[Path, keras.Model], sample: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        list(load_predictor(line[0])([{"x": [1, 2]}, sample]))
+
+
+# Several networks.
+
+
+def test_several_exports_vote_by_their_mean(tmp_path: Path) -> None:
+    made = [exported(tmp_path, f"number {seed}", seed) for seed in range(3)]
+    predictor = load_predictor(*(path for path, _ in made))
+    found = [sample.outputs["sum"] for sample in predictor({"x": X})]
+    np.testing.assert_allclose(found, np.mean([sums(network, X) for _, network in made], axis=0), atol=1e-7)
+    assert all(seconds > 0 for seconds in predictor.seconds)
+    assert predictor.exports[0].weight_mb == pytest.approx(4 * (2 * 8 + 8 + 8 + 1) / 1e6)
+
+
+class Class(Line):
+    """Says which of three classes."""
+
+    classes: int = 3
+    """How many."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        probabilities = keras.layers.Dense(self.classes, activation="softmax")(inputs["x"])
+        return {"probabilities": probabilities, "class": keras.ops.argmax(probabilities, axis=-1)}
+
+
+def test_what_cannot_vote_is_told(tmp_path: Path, line: tuple[Path, keras.Model]) -> None:
+    three, _ = exported(tmp_path, "three", model=Class())
+    four, _ = exported(tmp_path, "four", model=Class(classes=4))
+    halved, _ = exported(tmp_path, "halved", data=Points(processors=[Halve()]))
+    with pytest.raises(UsageError, match=r"output 'probabilities' has shape \(64, 3\) in one network and \(64, 4\)"):
+        list(load_predictor(three, four)({"x": X}))
+    with pytest.raises(UsageError, match="networks with different outputs cannot vote: class, probabilities and sum"):
+        list(load_predictor(three, line[0])({"x": X}))
+    with pytest.raises(UsageError, match=r"halved: prepares samples in another way than .*/plain, so they cannot vote"):
+        load_predictor(line[0], halved)
+
+
+def test_majority_counts_the_likeliest_classes() -> None:
+    outputs = [
+        {"probabilities": np.array([[0.6, 0.4], [0.1, 0.9]], "float32"), "class": np.array([0, 1])},
+        {"probabilities": np.array([[0.2, 0.8], [0.3, 0.7]], "float32"), "class": np.array([1, 1])},
+        {"probabilities": np.array([[0.9, 0.1], [0.4, 0.6]], "float32"), "class": np.array([0, 1])},
+    ]
+    voted = Majority().vote(outputs)
+    np.testing.assert_allclose(voted["probabilities"], [[2 / 3, 1 / 3], [0, 1]], rtol=1e-6)
+    assert voted["class"].tolist() == Mean().vote(outputs)["class"].tolist() == [0, 1]
+    np.testing.assert_allclose(Mean().vote(outputs)["probabilities"][0], [1.7 / 3, 1.3 / 3], rtol=1e-6)
+
+
+@given(arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.integers(-2, 2)))
+def test_integers_are_voted_for_by_count_and_then_size(votes: np.ndarray[Any, Any]) -> None:
+    expected = [min(counts, key=lambda value: (-counts[value], value)) for counts in map(Counter, votes.T.tolist())]
+    assert Mean().vote([{"y": vote} for vote in votes])["y"].tolist() == expected
+
+
+# Broken and malicious exports.
+
+PIPELINES = {
+    "no JSON": ("{", "pipeline.json, line 1: not valid JSON"),
+    "another class": ('{"class": "os:system"}', "pipeline.json: is for os:system, not for tfaip_like.predict.pipeline"),
+    "a processor that is no processor": ('{"processors": [{"class": "os:system"}]}', "os:system"),
+    "a processor that is other parameters": (
+        '{"processors": [{"class": "tfaip_like.settings.device:Device"}]}',
+        "is not a Processor",
+    ),
+    "a module that is not there": ('{"processors": [{"class": "nowhere.lines:Cut"}]}', "no module 'nowhere.lines'"),
+    "an impossible shape": ('{"specs": {"x": {"shape": "all", "dtype": "float32"}}}', "pipeline.json: specs.x.shape"),
+    "an unknown key": ('{"run": "rm"}', "run"),
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_wrong_pipeline_is_refused(line: tuple[Path, keras.Model], tmp_path: Path, name: str) -> None:
+    text, message = PIPELINES[name]
+    if "class" not in json.loads(text if text != "{" else "{}"):
+        text = text.replace("{", '{"class": "tfaip_like.predict.pipeline:Pipeline", ', 1) if text != "{" else text
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in line[0].iterdir():
+        (copy / file.name).symlink_to(file)
+    (copy / "pipeline.json").unlink()
+    (copy / "pipeline.json").write_text(text)
+    with pytest.raises(UsageError, match=message) as raised:
+        load_predictor(copy)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_input_that_the_pipeline_does_not_make_is_told(line: tuple[Path, keras.Model]) -> None:
+    predictor = load_predictor(line[0])
+    with pytest.raises(UsageError, match="its network needs the input 'x'"):
+        load_predictor(line[0], pipeline=dataclasses.replace(predictor.pipeline, specs={}))
+
+
+# Writers.
+
+
+def write(samples: Iterable[Sample], file: Path) -> None:
+    with written(file, None, "--output") as write_one:
+        for sample in samples:
+            write_one(sample)
+
+
+def test_arrays_are_written_as_columns(line: tuple[Path, keras.Model], tmp_path: Path) -> None:
+    found = list(load_predictor(line[0])({"x": X}))
+    write(found, tmp_path / "deep" / "found.npz")
+    with np.load(tmp_path / "deep" / "found.npz") as file:
+        assert file["sum"].dtype == np.float32
+        assert file["sum"].tolist() == [float(sample.outputs["sum"]) for sample in found]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["found.npz"]
+
+
+def test_json_lines_hold_the_same_numbers_in_few_digits(tmp_path: Path) -> None:
+    samples = [
+        Sample(
+            outputs={"p": np.array([0.1, 1], "float32"), "text": "größer"},
+            targets={"y": np.int32(3)},
+            meta={"index": 4},
+        ),
+        Sample(outputs={"p": np.array([math.nan, math.inf], "float32")}),
+    ]
+    write(samples, tmp_path / "found.jsonl")
+    first, second = (tmp_path / "found.jsonl").read_text().splitlines()
+    assert first == '{"outputs": {"p": [0.1, 1.0], "text": "größer"}, "targets": {"y": 3}, "meta": {"index": 4}}'
+    assert json.loads(second) == {"outputs": {"p": ["nan", "inf"]}}
+
+
+@given(arrays(np.float32, st.integers(0, 5), elements=st.floats(allow_nan=False, allow_infinity=False, width=32)))
+def test_a_float32_is_read_again_as_the_same_number(values: np.ndarray[Any, Any]) -> None:
+    again = np.array(json.loads(json.dumps(plain(values))), "float32")
+    assert again.tolist() == values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("second", "message"), [(np.zeros(3), r"shape \(2,\) in one sample and \(3,\)"), ("text", "holds <U4, not numbers")]
+)
+def test_what_arrays_cannot_hold_is_told(tmp_path: Path, second: Any, message: str) -> None:
+    samples = [
+        Sample(outputs={"y": np.zeros(2)}),
+        Sample(outputs={"y": second} if message[0] == "s" else {"z": second}),
+    ]
+    with pytest.raises(UsageError, match=message):
+        write(samples, tmp_path / "found.npz")
+    assert not (tmp_path / "found.npz").exists()
+
+
+def test_what_was_written_before_a_fault_is_kept_and_the_file_of_before_stays(tmp_path: Path) -> None:
+    file = tmp_path / "found.jsonl"
+    file.write_text("before\n")
+
+    def samples() -> Iterator[Sample]:
+        yield Sample(outputs={"y": 1})
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write(samples(), file)
+    assert file.read_text() == "before\n"
+    assert (tmp_path / "found.jsonl.part").read_text() == '{"outputs": {"y": 1}}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("found.txt", r"^--output .*/found.txt: must end with one of .jsonl, .npz$"),
+        ("file/found.npz", r"^--output .*/found.npz: cannot be written: (Not a directory|File exists)$"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_at_once(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=message), written(tmp_path / name, None, "--output"):
+        pytest.fail("nothing must be predicted for it")
+
+
+def test_a_writer_is_chosen_before_the_ending(tmp_path: Path) -> None:
+    with written(tmp_path / "found.txt", JsonLines(), "--output") as write_one:
+        write_one(Sample(outputs={"y": 1}))
+    assert (tmp_path / "found.txt").read_text() == '{"outputs": {"y": 1}}\n'
+    with pytest.raises(UsageError, match="--writer Npz needs a file"), written(None, Npz(), "--output"):
+        pass
+
+
+def test_specs_of_any_length_are_padded(tmp_path: Path) -> None:
+    class Lines(Points):
+        inputs = {"x": Spec((None,), padding=-1)}
+
+    class Length(Line):
+        def build(self, inputs: Tensors) -> Tensors:
+            longer = keras.layers.Dense(1, name="add", kernel_initializer="ones")(inputs["x"][:, :, None])
+            return {"sum": keras.ops.sum(longer[:, :, 0], axis=1)}
+
+    path, _ = exported(tmp_path, data=Lines(), model=Length())
+    predictor: Predictor = load_predictor(path)
+    found = [float(sample.outputs["sum"]) for sample in predictor([{"x": [1.0, 2, 3]}, {"x": [5.0]}])]
+    assert found == [6, 3]  # 5 - 1 - 1
+    assert float(predictor.one({"x": [5.0]}).outputs["sum"]) == 5
