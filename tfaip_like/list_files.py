@@ -143,6 +143,8 @@ class ListFileScenario(Scenario):
         return list_source(self.data, self.val.lists, "--val.lists") if self.val.lists else None
 
     def lav_sources(self) -> Mapping[str, Source]:
+        if self.train.folds and not self.lav.lists:
+            return super().lav_sources()
         lists = self.lav.lists or self.val.lists
         names = [Path(entry).stem for entry in lists]
         unique = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tfaip_like.data import Data, LavData, Source, TrainData, ValData
+from tfaip_like.data.sources.folds import fold_of
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
 from tfaip_like.optimizers import Adam, Optimizer
@@ -92,8 +93,14 @@ class Scenario(Params):
 
     def lav_sources(self) -> Mapping[str, Source]:
         """The samples of load-and-validate by the names of its results; by default those of validation, unnamed."""
-        source = self.source(Mode.EVALUATE)
+        source = self.samples(Mode.EVALUATE)
         return {} if source is None else {"": source}
+
+    def samples(self, mode: Mode) -> Source | None:
+        """The source of a mode, or its part of the training samples in a cross-validation."""
+        if not self.train.folds or mode is Mode.PREDICT:
+            return self.source(mode)
+        return fold_of(self.source(Mode.TRAIN), self.train.folds, self.train.fold, held_out=mode is Mode.EVALUATE)
 
     def voter(self) -> Voter | None:
         """Makes one prediction of those of several networks, where `--voter` names no other; None: their mean."""
@@ -109,9 +116,9 @@ class Scenario(Params):
         Args:
             folder: see `prepared`.
         """
-        source = self.source(Mode.TRAIN)
+        source = self.samples(Mode.TRAIN)
         prepared = check_tree(self.prepared(source, folder))
-        return prepared, source if prepared.data is self.data else prepared.source(Mode.TRAIN)
+        return prepared, source if prepared.data is self.data else prepared.samples(Mode.TRAIN)
 
     def check(self) -> None:
         for group in ("train", "val", "lav"):

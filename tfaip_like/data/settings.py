@@ -101,6 +101,18 @@ class TrainData(DataSettings):
     shuffle: bool = True
     """Draw the samples in another order in each pass over them."""
 
+    folds: int = 0
+    """Cross-validation: cut the training samples into so many parts and validate on one of them, instead of
+    on the validation data. 0 for none."""
+
+    fold: int = 1
+    """The part to validate on, from 1; each needs a training of its own, and their exports can vote."""
+
+    def check(self) -> None:
+        super().check()
+        self.require(self.folds == 0 or self.folds >= 2, "folds", "must be 0 (none) or at least 2")
+        self.require(self.folds == 0 or 1 <= self.fold <= self.folds, "fold", f"must be from 1 to {self.folds}")
+
 
 class ValData(DataSettings):
     """Batches for validation: every sample once, unless they are drawn by weights."""

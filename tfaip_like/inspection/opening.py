@@ -32,7 +32,7 @@ def opened(scenario: Scenario, mode: str, flag: str, check: Callable[[], None] =
                 samples = prepared.train.batch_size  # a stream has no epoch; any number will do
             batches = open_training(prepared.data, source, prepared.train, samples, seed, check)
         else:
-            source = prepared.source(Mode.EVALUATE)
+            source = prepared.samples(Mode.EVALUATE)
             validation = open_validation(prepared.data, source, prepared.val, seed, check)
             if validation is None:
                 raise UsageError(f"{flag} val: {type(prepared.data).__name__} has no samples for validation")

@@ -198,7 +198,7 @@ class _Builder:
 
     def _validation(self, model: TrainingModel, networks: Networks, at_once: int) -> Validation | None:
         scenario, every = self.scenario, self.scenario.trainer.val_every_n
-        source = scenario.source(Mode.EVALUATE) if every else None
+        source = scenario.samples(Mode.EVALUATE) if every else None
         batches = self._opened_validation(source, scenario.val, every, "val")
         if batches is None:
             logger.info("no validation")

@@ -58,7 +58,7 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
             if not any(resources.iterdir()):
                 resources.rmdir()
         else:  # what was learnt from the data is in its parameters
-            source = scenario.source(Mode.TRAIN)
+            source = scenario.samples(Mode.TRAIN)
         params = relative_to(scenario, folder.path) if folder is not None else scenario
         if folder is not None and resumed is None:
             write_params(params, folder.trainer_params)
