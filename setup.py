@@ -61,6 +61,7 @@ setup(
             "benchmark-input-pipeline = tfaip_like.cli.benchmark_input_pipeline:main",
             "lav-scenario = tfaip_like.cli.lav_scenario:main",
             "look-at-samples = tfaip_like.cli.look_at_samples:main",
+            "new-scenario = tfaip_like.cli.new_scenario:main",
             "predict-scenario = tfaip_like.cli.predict_scenario:main",
             "resume-training = tfaip_like.cli.resume_training:main",
             "train-scenario = tfaip_like.cli.train_scenario:main",

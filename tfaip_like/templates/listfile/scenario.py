@@ -1,0 +1,87 @@
+"""Template: tells calm curves from wild ones; each is a file that a list names.
+
+train-scenario template --trainer.output_dir runs/template
+train-scenario template --train.lists my_train.txt --val.lists my_val.txt
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tfaip_like import Mode, Model, Processor, Sample, Spec, Tensors, keras, ops
+from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainData, ListValData
+
+from .draw_samples import LABELS
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+class ReadCurve(Processor):
+    """Reads the file of a sample; this runs in data processes where that pays."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        curve = np.load(sample.meta["file"])
+        return dataclasses.replace(sample, inputs={"curve": curve[:, None]})
+
+
+class Flip(Processor):
+    """Augmentation: turns every second curve upside down, in training only."""
+
+    modes = (Mode.TRAIN,)
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        sign = random.choice([-1.0, 1.0])
+        return dataclasses.replace(sample, inputs={"curve": sign * sample.inputs["curve"]})
+
+
+class TemplateData(ListFileData):
+    """Curves in files; the name of its folder says what a curve is."""
+
+    processors: list[Processor] = [ReadCurve(), Flip()]
+    """What is done to each sample: read it, then augment it."""
+
+    # Files with these endings are samples, all others are lists.
+    suffixes = (".npy",)
+
+    # An axis of any length is None; shorter curves of a batch are padded at their end.
+    inputs = {"curve": Spec((None, 1))}
+    targets = {"label": Spec((), "int32")}
+
+    def sample(self, file: Path) -> Sample:
+        # Quick: the file is read by a processor. In prediction its folder may mean nothing.
+        label = LABELS.index(file.parent.name) if file.parent.name in LABELS else 0
+        return Sample(targets={"label": label}, meta={"file": str(file)})
+
+
+class TemplateModel(Model):
+    """A recurrent network over the steps of a curve."""
+
+    units: int = 16
+    """Width of the recurrent layer."""
+
+    best = "val_accuracy", "max"
+
+    def build(self, inputs: Tensors) -> Tensors:
+        steps = ops.abs(inputs["curve"][:, 1:] - inputs["curve"][:, :-1])
+        hidden = keras.layers.GRU(self.units)(steps)
+        return {"probabilities": keras.layers.Dense(len(LABELS), activation="softmax")(hidden)}
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {
+            "cross_entropy": keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["probabilities"])
+        }
+
+    def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["probabilities"])}
+
+
+class Template(ListFileScenario):
+    """Tells calm curves from wild ones."""
+
+    data: ListFileData = TemplateData()
+    model: Model = TemplateModel()
+    train: ListTrainData = ListTrainData(lists=[str(SAMPLES / "train.txt")])
+    val: ListValData = ListValData(lists=[str(SAMPLES / "val.txt")])
