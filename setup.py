@@ -9,6 +9,8 @@ EXTRAS = {
     "images": ["pillow"],
     "parquet": ["pyarrow"],
     "jax": ["jax"],
+    "litert": ["ai-edge-litert"],
+    "onnx": ["onnx", "onnxruntime", "tf2onnx"],
     "torch": ["torch"],
 }
 
@@ -45,6 +47,8 @@ setup(
         "dev": [
             *EXTRAS["scenarios"],
             *EXTRAS["jax"],
+            *EXTRAS["litert"],
+            *EXTRAS["onnx"],
             *EXTRAS["parquet"],
             "hypothesis",
             "mypy",

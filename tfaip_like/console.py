@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tfaip_like.errors import UsageError
 
 LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-LIBRARIES = ("tensorflow", "absl", "jax")
+LIBRARIES = ("tensorflow", "absl", "jax", "tf2onnx")
 
 
 class Console(logging.Handler):

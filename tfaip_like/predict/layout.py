@@ -8,6 +8,8 @@ resources/            files that its pipeline needs, which the parameters name
 weights.npz           the weights of the trained network by their paths, for a warm start
 metrics.json          epoch and values that the network reached
 versions.json         of what wrote it, and the size of each resource
+network.onnx          the network as ONNX, if asked for (--trainer.export_formats)
+network.tflite        the same for LiteRT
 additional/NAME/      further networks of the model, each with serve/ and model.keras
 """
 

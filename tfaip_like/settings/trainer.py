@@ -70,6 +70,10 @@ class Trainer(Params):
     keep_every_n: int = 0
     """Keep the checkpoint of every n-th epoch for good; 1 keeps each, 0 none."""
 
+    export_formats: list[Literal["onnx", "litert"]] = []
+    """Further formats of best/ and export/, written at the end: network.onnx, network.tflite; each needs
+    packages of its own, pip install 'tfaip_like[onnx,litert]'."""
+
     profile: bool = False
     """Write a profile of a few steps for TensorBoard's page PROFILE; on tensorflow and jax."""
 

@@ -14,6 +14,7 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.check import check_export
 from tfaip_like.predict.export import add_metrics, add_saved_models, fill_export, has_saved_models, write_export
 from tfaip_like.predict.exported import Exported, load_export
+from tfaip_like.predict.formats import add_formats
 from tfaip_like.scenario import Scenario
 
 
@@ -65,6 +66,9 @@ class Exports:
         write_export(self.folder.export, self.networks, self.scenario, metrics)
         add_saved_models([self.folder.best, self.folder.export], self.scenario)
         self._check(self.folder.export)
+        for export in (self.folder.best, self.folder.export):
+            if export.exists():
+                add_formats(export, self.scenario.trainer.export_formats, self.example)
 
     def _written(self) -> Path:
         if self._aside is None:

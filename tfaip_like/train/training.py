@@ -22,6 +22,7 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import check_resources, relative_to
 from tfaip_like.params.store import write_params
 from tfaip_like.params.tree import changed_flags
+from tfaip_like.predict.formats import check_formats
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
@@ -39,6 +40,7 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
     _check_that_batches_can_be_shared(scenario, devices)
     scenario = _with_seed(scenario)
     check_resources(scenario)
+    check_formats(scenario.trainer.export_formats, "--trainer.export_formats")
     folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
         resumed = None
