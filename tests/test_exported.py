@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from small import Points, small
 
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, Tensors, UsageError, ops, train
@@ -227,6 +228,42 @@ def test_what_is_no_export_is_refused(tmp_path: Path, make: bool, message: str) 
         (tmp_path / "run").mkdir()
     with pytest.raises(UsageError, match=f"^{tmp_path}/run: {message}"):
         load_export(tmp_path / "run")
+
+
+# Operations that are no prediction's business.
+
+
+def writes_a_file(x: tf.Tensor) -> tf.Tensor:
+    tf.io.write_file("stolen.txt", "mine")
+    return x
+
+
+def saves_a_checkpoint(x: tf.Tensor) -> tf.Tensor:
+    tf.raw_ops.SaveV2(prefix="stolen", tensor_names=["x"], shape_and_slices=[""], tensors=[x])
+    return x
+
+
+def runs_python(x: tf.Tensor) -> tf.Tensor:
+    return tf.py_function(lambda y: y, [x], tf.float32)
+
+
+@pytest.mark.parametrize(
+    ("function", "operation"),
+    [(writes_a_file, "WriteFile"), (saves_a_checkpoint, "SaveV2"), (runs_python, "EagerPyFunc")],
+)
+def test_a_network_that_could_touch_files_is_refused(
+    odd: tuple[Path, keras.Model], tmp_path: Path, function: Callable[[tf.Tensor], tf.Tensor], operation: str
+) -> None:
+    export = tmp_path / "export"
+    shutil.copytree(odd[0], export)
+    shutil.rmtree(export / "serve")
+    module = tf.Module()
+    module.f = tf.function(
+        lambda x: {"y": tf.function(function)(x)}, input_signature=[tf.TensorSpec((None,), tf.float32, "x")]
+    )
+    tf.saved_model.save(module, str(export / "serve"), signatures={"serving_default": module.f})
+    with pytest.raises(UsageError, match=f"export/serve: holds the operation {operation}, with which a network could"):
+        load_export(export)
 
 
 # Without us.

@@ -17,6 +17,7 @@ from tfaip_like.params.base import Json
 from tfaip_like.params.resources import FOLDER
 from tfaip_like.params.store import read_values
 from tfaip_like.predict.layout import METRICS, PARAMS, SERVE, SIGNATURE, VERSIONS, argument_names
+from tfaip_like.predict.operations import OF_CHECKPOINTS, forbidden_in
 from tfaip_like.sample import Spec
 
 SAVED_MODEL = "saved_model.pb"
@@ -129,23 +130,36 @@ def _load_saved_model(path: Path) -> Any:
 
     for name in (SAVED_MODEL, f"{VARIABLES}/{VARIABLES}.index"):
         _inside(path, f"{SERVE}/{name}")
+    _refuse(path, forbidden_in(_graphs(path / SERVE / SAVED_MODEL)))
     try:
         loaded = tf.saved_model.load(str(path / SERVE))
     except Exception as error:  # TensorFlow raises anything here
-        broken = path / SERVE / (VARIABLES if _can_be_parsed(path / SERVE / SAVED_MODEL) else SAVED_MODEL)
-        raise UsageError(f"{broken}: is not complete, or broken: {_one_line(error)}") from error
+        raise UsageError(f"{path / SERVE / VARIABLES}: is not complete, or broken: {_one_line(error)}") from error
     if SIGNATURE not in loaded.signatures:
         raise UsageError(f"{path / SERVE}: has no signature {SIGNATURE!r}, so nothing can be predicted")
+    predict = loaded.signatures[SIGNATURE].graph.as_graph_def()
+    _refuse(path, forbidden_in([predict], also=OF_CHECKPOINTS))
     return loaded
 
 
-def _can_be_parsed(file: Path) -> bool:
+def _graphs(file: Path) -> list[Any]:
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     try:
-        return bool(SavedModel.FromString(file.read_bytes()).meta_graphs)
-    except Exception:  # of the protobuf library; its class depends on the implementation
-        return False
+        graphs = [graph.graph_def for graph in SavedModel.FromString(file.read_bytes()).meta_graphs]
+    except Exception as error:  # of the protobuf library; its class depends on the implementation
+        raise UsageError(f"{file}: is not complete, or broken: {_one_line(error)}") from error
+    if not graphs:
+        raise UsageError(f"{file}: is not complete, or broken: it holds no graph")
+    return graphs
+
+
+def _refuse(path: Path, operation: str | None) -> None:
+    if operation is not None:
+        raise UsageError(
+            f"{path / SERVE}: holds the operation {operation}, with which a network could use files or run code; it "
+            "is not used"
+        )
 
 
 def _one_line(error: Exception) -> str:
