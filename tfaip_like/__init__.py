@@ -9,9 +9,12 @@ from tfaip_like.evaluator import Evaluator
 from tfaip_like.lazy import keras, ops
 from tfaip_like.model import Graph, Model, Tensors
 from tfaip_like.params import Params
+from tfaip_like.predict import Predictor, load_predictor
 from tfaip_like.sample import Mode, Sample, Spec
 from tfaip_like.scenario import Scenario
 from tfaip_like.train import train
+from tfaip_like.voter import Voter
+from tfaip_like.writer import Writer
 
 __all__ = [
     "ArraySource",
@@ -22,6 +25,7 @@ __all__ = [
     "Mode",
     "Model",
     "Params",
+    "Predictor",
     "Processor",
     "Sample",
     "Scenario",
@@ -29,7 +33,10 @@ __all__ = [
     "Tensors",
     "TrainingError",
     "UsageError",
+    "Voter",
+    "Writer",
     "keras",
+    "load_predictor",
     "ops",
     "train",
 ]
