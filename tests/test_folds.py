@@ -13,7 +13,7 @@ from small import Points, small
 from tfaip_like import ArraySource, Mode, Sample, UsageError, train
 from tfaip_like.data import Mixture
 from tfaip_like.data.sources.folds import fold_of
-from tfaip_like.predict.predictor import load_predictor
+from tfaip_like.predict import load_predictor
 
 
 def numbered(count: int, begin: int = 0) -> list[Sample]:

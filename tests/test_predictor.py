@@ -23,7 +23,8 @@ from tfaip_like import Mode, Processor, Sample, Spec, Tensors, UsageError
 from tfaip_like.data import PredictData
 from tfaip_like.network import build_networks
 from tfaip_like.predict.export import write_export
-from tfaip_like.predict.predictor import Predictor, load_predictor
+from tfaip_like.predict.loading import load_predictor
+from tfaip_like.predict.predictor import Predictor
 from tfaip_like.predict.vote import Majority, Mean
 from tfaip_like.predict.writers import JsonLines, Npz, plain, written
 
@@ -205,7 +206,9 @@ def test_what_cannot_vote_is_told(tmp_path: Path, line: tuple[Path, keras.Model]
         list(load_predictor(three, four)({"x": X}))
     with pytest.raises(UsageError, match="networks with different outputs cannot vote: class, probabilities and sum"):
         list(load_predictor(three, line[0])({"x": X}))
-    with pytest.raises(UsageError, match=r"halved: prepares samples in another way than .*/plain, so they cannot vote"):
+    with pytest.raises(
+        UsageError, match=r"halved: prepares samples in another way than .*/plain, so they cannot predict together"
+    ):
         load_predictor(line[0], halved)
 
 

@@ -30,7 +30,7 @@ from tfaip_like import Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras
 from tfaip_like.data import PredictData
 from tfaip_like.network import build_networks
 from tfaip_like.predict.export import write_export
-from tfaip_like.predict.predictor import load_predictor
+from tfaip_like.predict.loading import load_predictor
 from tfaip_like.predict.writers import written
 
 SAMPLES, BATCH, CALLS = 100_000, 64, 300

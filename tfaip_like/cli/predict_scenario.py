@@ -23,10 +23,12 @@ from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.list_files import ListFileData, list_source
 from tfaip_like.memory import resident_mb
 from tfaip_like.params import Params
+from tfaip_like.predict.experts import exports_of_experts
 from tfaip_like.predict.given_files import samples_in
 from tfaip_like.predict.layout import export_folder
+from tfaip_like.predict.loading import load_predictor
 from tfaip_like.predict.pipeline import load_pipeline, pipeline_of
-from tfaip_like.predict.predictor import Predictor, load_predictor
+from tfaip_like.predict.predictor import Predictor
 from tfaip_like.predict.rebuilt import rebuilt_scenario
 from tfaip_like.predict.writers import written
 from tfaip_like.sample import Mode
@@ -86,15 +88,23 @@ def _scenario(words: Sequence[str]) -> Scenario | None:
     if not words:
         return None
     try:
-        return rebuilt_scenario(export_folder(Path(words[0])))
+        return rebuilt_scenario(_first_export(words))
     except UsageError as error:
         logger.debug("the scenario of %s: %s", words[0], error)
         return None
 
 
+def _first_export(words: Sequence[str]) -> Path:
+    """The first export; of a folder of experts, that of the first of them."""
+    path = Path(words[0])
+    experts = exports_of_experts(path)
+    return next(iter(experts.values())) if experts else export_folder(path)
+
+
 COMMAND = ParamsCommand(
     program="predict-scenario",
-    purpose="Predicts samples with an export, or with several that vote. A run's folder stands for its best model.",
+    purpose="Predicts samples with an export, with several that vote, or with a folder of experts. The folder of a run "
+    "stands for its best model.",
     placeholder="EXPORT_DIR...",
     tree=_defaults,
 )
@@ -111,7 +121,7 @@ def predict_scenario(argv: Sequence[str]) -> None:
     settings = cast(Prediction, line.applied(_defaults(line.words)))
     writer = settings.writer or (scenario.writer() if scenario is not None else None)
     voter = settings.voter or (scenario.voter() if scenario is not None else None)
-    source = _source(settings, scenario, export_folder(Path(line.words[0])))
+    source = _source(settings, scenario, _first_export(line.words))
     start(dataclasses.replace(settings.device, backend="tensorflow"), needs_keras=False)
     predictor = load_predictor(*line.words, voter=voter)
     if scenario is not None and settings.data is not None and settings.data != scenario.data:

@@ -31,6 +31,9 @@ METRICS = "metrics.json"
 VERSIONS = "versions.json"
 ADDITIONAL = "additional"
 
+EXPERTS = "experts.json"
+"""In a folder of exports that are experts for different samples: the folder of each, by its name."""
+
 SIGNATURE = "serving_default"
 """The function of a SavedModel that predicts."""
 

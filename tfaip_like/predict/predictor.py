@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from tfaip_like.data import ArraySource, DataSettings, PredictData
@@ -18,10 +17,8 @@ from tfaip_like.data.samples import Samples, post_processed
 from tfaip_like.data.settings import BatchSettings
 from tfaip_like.errors import UsageError
 from tfaip_like.params.base import field_types
-from tfaip_like.predict.exported import Exported, load_export
-from tfaip_like.predict.judge import predictions
-from tfaip_like.predict.layout import export_folder
-from tfaip_like.predict.pipeline import Pipeline, load_pipeline, same_pipeline
+from tfaip_like.predict.exported import Exported
+from tfaip_like.predict.pipeline import Pipeline
 from tfaip_like.predict.vote import Mean
 from tfaip_like.sample import Arrays, Mode, Sample
 from tfaip_like.voter import Voter
@@ -91,13 +88,17 @@ class Predictor:
             raise UsageError("a processor dropped the sample")
         check_sample(made, "the sample", self._alone.inputs, {})
         batch = collate([made], self._alone.inputs, {})
-        found = list(post_processed(self._alone, batch.samples(self.outputs(batch.inputs))))
+        found = list(post_processed(self._alone, batch.samples(self.outputs_of(batch))))
         if not found:
             raise UsageError("a post-processor dropped the sample")
         return found[0]
 
+    def outputs_of(self, batch: Batch) -> Arrays:
+        """What the networks say of a processed batch, together."""
+        return self.outputs(batch.inputs)
+
     def outputs(self, inputs: Arrays) -> Arrays:
-        """What the networks say of a batch of processed inputs, together."""
+        """What the networks say of processed inputs, together."""
         found = []
         for number, exported in enumerate(self.exports):
             begin = time.perf_counter()
@@ -141,35 +142,10 @@ class Predictor:
             if each_batch is not None:
                 each_batch(batch)
 
-        for batch, outputs in predictions(self.outputs, batches, note):
-            yield Predicted(batch, outputs)
-
-
-def load_predictor(*exports: Path | str, voter: Voter | None = None, pipeline: Pipeline | None = None) -> Predictor:
-    """Loads exports for prediction: their folders, or those of runs, whose best model it is then.
-
-    Args:
-        voter: makes one prediction of several; `Mean` by default.
-        pipeline: another one than that of the exports.
-
-    Raises:
-        UsageError: when a folder is no whole export, or their pipelines differ.
-    """
-    if not exports:
-        raise UsageError("which export? name the folder of at least one")
-    paths = [export_folder(Path(path)) for path in exports]
-    if pipeline is None:
-        first, *others = (load_pipeline(path) for path in paths)
-        for path, other in zip(paths[1:], others, strict=True):
-            if not same_pipeline(first, other):
-                raise UsageError(f"{path}: prepares samples in another way than {paths[0]}, so they cannot vote")
-        pipeline = first
-    loaded = [load_export(path) for path in paths]
-    for exported in loaded:
-        missing = sorted(exported.inputs.keys() - pipeline.inputs.keys())
-        if missing:
-            raise UsageError(f"{exported.path}: its network needs the input {missing[0]!r}, which {paths[0]} does not")
-    return Predictor(loaded, pipeline, voter)
+        for batch in batches.once():
+            note(batch)
+            if len(batch):
+                yield Predicted(batch, self.outputs_of(batch))
 
 
 class _Given:

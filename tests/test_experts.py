@@ -1,0 +1,92 @@
+"""Experts: each sample is predicted by the network that is for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from small import Points, small
+
+from tfaip_like import Processor, Sample, UsageError
+from tfaip_like.cli.predict_scenario import predict_scenario
+from tfaip_like.data import PredictData
+from tfaip_like.network import build_networks
+from tfaip_like.predict import load_predictor
+from tfaip_like.predict.experts import gather_experts
+from tfaip_like.predict.export import write_export
+
+X = np.random.default_rng(5).random((50, 2), dtype="float32")
+
+
+class BySize(Processor):
+    """Small inputs are for one expert, large ones for another."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        expert = "small" if sample.inputs["x"][0] < 0.5 else "large"
+        return dataclasses.replace(sample, meta={**sample.meta, "expert": expert})
+
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("experts")
+    for seed, name in enumerate(("small", "large")):
+        keras.utils.set_random_seed(seed)
+        scenario = small(data=Points(processors=[BySize()]))
+        write_export(folder / name, build_networks(scenario.model, scenario.data), scenario, {})
+    gather_experts({name: folder / name for name in ("small", "large")}, folder / "all")
+    return folder
+
+
+def test_each_sample_is_predicted_by_its_expert_in_the_order_of_samples(experts: Path) -> None:
+    together = [float(s.outputs["sum"]) for s in load_predictor(experts / "all")({"x": X}, PredictData(batch_size=7))]
+    alone = {
+        name: [float(s.outputs["sum"]) for s in load_predictor(experts / name)({"x": X})] for name in ("small", "large")
+    }
+    expected = [alone["small" if x[0] < 0.5 else "large"][number] for number, x in enumerate(X)]
+    np.testing.assert_allclose(together, expected, rtol=1e-5)
+    assert float(load_predictor(experts / "all").one({"x": X[3]}).outputs["sum"]) == pytest.approx(
+        expected[3], rel=1e-5
+    )
+
+
+def test_the_command_line_predicts_with_a_folder_of_experts(
+    experts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.jsonl").write_text('{"x": [0.1, 0.2]}\n{"x": [0.9, 0.2]}\n')
+    predict_scenario([str(experts / "all"), "--predict.files", str(tmp_path / "x.jsonl")])
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [line["meta"]["expert"] for line in lines] == ["small", "large"]
+
+
+def test_samples_for_nobody_are_told(experts: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    gather_experts({"small": experts / "small"}, tmp_path / "one" / "all")
+    with pytest.raises(UsageError, match="sample 1 of a batch is for the expert 'large'; there are small"):
+        list(load_predictor(tmp_path / "one" / "all")([{"x": [0.1, 0]}, {"x": [0.7, 0]}]))
+    plain = load_predictor(experts / "all")
+    plain.pipeline = dataclasses.replace(plain.pipeline, processors=[])
+    with pytest.raises(UsageError, match="sample 0 of a batch does not say which expert it is for"):
+        list(plain([{"x": [0.1, 0]}]))
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ({"small": "../small"}, "experts.json: ../small: lies outside of the folder"),
+        ({}, "experts.json: names no expert"),
+        ({"small": "nowhere"}, "nowhere/pipeline.json: cannot be read"),
+    ],
+)
+def test_wrong_lists_of_experts_are_refused(tmp_path: Path, listed: object, message: str) -> None:
+    (tmp_path / "experts.json").write_text(json.dumps(listed))
+    with pytest.raises(UsageError, match=message):
+        load_predictor(tmp_path)
+
+
+def test_a_folder_that_is_there_is_not_written_over(experts: Path) -> None:
+    with pytest.raises(UsageError, match="all: is there already"):
+        gather_experts({"small": experts / "small"}, experts / "all")

@@ -1,0 +1,103 @@
+"""Experts: networks that are each for some of the samples, as one predictor that asks the right one.
+
+FOLDER/
+  experts.json   the folder of each expert's export, by the name of the expert
+  NAME/          an export
+
+Which expert a sample is for stands in its meta, or among its inputs, as `expert`: a processor of the pipeline can put
+it there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.data.batching import Batch
+from tfaip_like.errors import UsageError, some
+from tfaip_like.files import new_folder, write_text
+from tfaip_like.params.store import read_values
+from tfaip_like.predict.layout import EXPERTS, export_folder
+from tfaip_like.predict.pipeline import Pipeline
+from tfaip_like.predict.predictor import Predictor
+from tfaip_like.sample import Arrays, Sample
+
+
+class ExpertsPredictor(Predictor):
+    """Asks for each sample the expert that it is for.
+
+    Args:
+        experts: a predictor for each name.
+        pipeline: of all of them.
+    """
+
+    def __init__(self, experts: Mapping[str, Predictor], pipeline: Pipeline):
+        super().__init__([exported for expert in experts.values() for exported in expert.exports], pipeline)
+        self.experts = experts
+
+    def outputs_of(self, batch: Batch) -> Arrays:
+        names = [self._expert_of(sample, place) for place, sample in enumerate(batch.samples({}))]
+        whole: dict[str, npt.NDArray[Any]] = {}
+        for name in dict.fromkeys(names):
+            rows = np.flatnonzero(np.array(names) == name)
+            outputs = self.experts[name].outputs({key: array[rows] for key, array in batch.inputs.items()})
+            for key, array in outputs.items():
+                if key not in whole:
+                    whole[key] = np.zeros((len(names), *array.shape[1:]), array.dtype)
+                if array.shape[1:] != whole[key].shape[1:]:
+                    raise UsageError(f"output {key!r} of the expert {name!r} has another shape than that of others")
+                whole[key][rows] = array
+        return whole
+
+    def _expert_of(self, sample: Sample, place: int) -> str:
+        for values in (sample.meta, sample.inputs):
+            if "expert" in values:
+                name = str(np.asarray(values["expert"]).item())
+                if name not in self.experts:
+                    raise UsageError(
+                        f"sample {place} of a batch is for the expert {name!r}; there are {some(self.experts)}"
+                    )
+                return name
+        raise UsageError(
+            f"sample {place} of a batch does not say which expert it is for: `expert` is neither in its meta nor among "
+            "its inputs"
+        )
+
+
+def gather_experts(exports: Mapping[str, Path], folder: Path) -> None:
+    """Copies the exports of experts, by their names, into one folder that `load_predictor` takes.
+
+    Raises:
+        UsageError: when the folder is there already.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder}: is there already; choose another one, or remove it first")
+    with new_folder(folder) as aside:
+        for name, path in exports.items():
+            shutil.copytree(export_folder(path), aside / name)
+        write_text(aside / EXPERTS, json.dumps({name: name for name in exports}, indent=2) + "\n")
+
+
+def exports_of_experts(folder: Path) -> dict[str, Path] | None:
+    """The exports in a folder of experts, by their names; None if it is no such folder.
+
+    Raises:
+        UsageError: when its list is broken, or leads out of it.
+    """
+    if not (folder / EXPERTS).is_file():
+        return None
+    exports = {}
+    for name, place in read_values(folder / EXPERTS).items():
+        path = folder / str(place)
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"{folder / EXPERTS}: {place}: lies outside of the folder")
+        exports[name] = path
+    if not exports:
+        raise UsageError(f"{folder / EXPERTS}: names no expert")
+    return exports
