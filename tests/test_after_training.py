@@ -6,9 +6,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from conftest import REPOSITORY
 from small import small
 
 from tfaip_like import train
-from tfaip_like.cli.command import USAGE, run_command
+from tfaip_like.cli.command import INTERRUPTED, USAGE, run_command
 from tfaip_like.cli.lav_scenario import lav_scenario
 from tfaip_like.cli.predict_scenario import predict_scenario
 
@@ -249,3 +252,28 @@ def test_a_mistake_is_told_in_short(
     assert run_command(program, command, words) == USAGE
     said = capfd.readouterr().err.strip().splitlines()[-1]
     assert said.replace(str(tmp_path), "FOLDER") == f"{program}: {says}"
+
+
+def test_a_stream_is_answered_at_once_and_ctrl_c_keeps_what_was_predicted(run_folder: Path, tmp_path: Path) -> None:
+    words = [run_folder, "--predict.files", "-", "--predict.batch_size", "1", "--output", tmp_path / "y.jsonl"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, *map(str, words)],
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    part = tmp_path / "y.jsonl.part"
+    for number in range(3):  # each is answered before the next is asked
+        process.stdin.write('{"x": [1, 2]}\n')
+        process.stdin.flush()
+        while not (part.exists() and len(part.read_text().splitlines()) > number):
+            time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate('{"x": [1, 2]}\n' * 500)
+    assert process.returncode == INTERRUPTED
+    assert said.splitlines()[-2:] == [
+        "predict-scenario: stopped by SIGINT",
+        f"What was written until then is in {part}.",
+    ]

@@ -125,9 +125,12 @@ def lav_scenario(argv: Sequence[str]) -> None:
         for export in exports:
             results += _validated(export, line, interrupt, dump)
         interrupt.nothing_to_stop()
-    if settings.json:
-        write_text(settings.json, json.dumps([_as_json(result) for result in results], indent=2) + "\n")
     print(table(results))
+    if settings.json:
+        try:
+            write_text(settings.json, json.dumps([_as_json(result) for result in results], indent=2) + "\n")
+        except OSError as error:
+            raise UsageError(f"--json {settings.json}: cannot be written: {error.strerror}") from error
 
 
 def _validated(export: Path, line: Line, interrupt: InterruptFlag, dump: Write | None) -> Iterator[Result]:

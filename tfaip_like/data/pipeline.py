@@ -22,7 +22,7 @@ from tfaip_like.data.order import Batching, BucketBatches, EqualBatches, Order, 
 from tfaip_like.data.samples import Samples
 from tfaip_like.data.selection import Selection, select
 from tfaip_like.data.settings import DataSettings
-from tfaip_like.data.streams import MakeGroups, batches_of, endless, groups_of_pass
+from tfaip_like.data.streams import GROUP, MakeGroups, batches_of, endless, groups_of_pass
 from tfaip_like.data.workers.process import Work
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Mode
@@ -226,7 +226,9 @@ class Batches:
         yield from self._run(MakeBatches(self.samples, stacked=False), tasks)
 
     def _groups(self, data_pass: int) -> Iterator[Any]:
-        return groups_of_pass(self.samples, self.order, data_pass, self.settings.limit)
+        is_answered_at_once = self.samples.mode is Mode.PREDICT  # whoever sends samples one by one waits for answers
+        size = min(GROUP, self.batch_size) if is_answered_at_once else GROUP
+        return groups_of_pass(self.samples, self.order, data_pass, self.settings.limit, size)
 
     def _stream_of_training(self, no_workers: bool = False) -> Iterator[Batch]:
         work = MakeGroups(self.samples)

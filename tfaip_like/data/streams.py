@@ -24,7 +24,7 @@ from tfaip_like.sample import Sample
 MOST_EMPTY = 1000
 """So many groups without a sample in a row are taken for a mistake."""
 GROUP = 64
-"""Samples in a group where no processor says otherwise."""
+"""Samples in a group, usually."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,16 @@ class MakeGroups:
         return None if sample is None else (row, sample)
 
 
-def groups_of_pass(samples: Samples, order: Order | None, data_pass: int, limit: int | None) -> Iterator[Group]:
-    """The groups of one pass."""
+def groups_of_pass(
+    samples: Samples, order: Order | None, data_pass: int, limit: int | None, size: int = GROUP
+) -> Iterator[Group]:
+    """The groups of one pass.
+
+    Args:
+        size: samples in a group, where no processor says otherwise.
+    """
     size = min(
-        (processor.group for processor in samples.processors if isinstance(processor, StreamProcessor)), default=GROUP
+        (processor.group for processor in samples.processors if isinstance(processor, StreamProcessor)), default=size
     )
     if order is not None:
         rows = order.of_pass(data_pass)

@@ -124,8 +124,13 @@ def written(file: Path | None, writer: Writer | None, flag: str) -> Iterator[Wri
         part.touch()  # whether it can be written is best known before the first sample is predicted
     except OSError as error:
         raise UsageError(f"{flag} {file}: cannot be written: {error.strerror}") from error
-    with writer.open(part) as write:
-        yield write
+    try:
+        with writer.open(part) as write:
+            yield write
+    except BaseException as error:
+        if part.exists() and part.stat().st_size:
+            error.add_note(f"What was written until then is in {part}.")
+        raise
     replace_file(file, part)
 
 
