@@ -31,7 +31,7 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=["tfaip_like", "tfaip_like.*"]),
-    package_data={"tfaip_like": ["py.typed"]},
+    package_data={"tfaip_like": ["py.typed"], "tfaip_like.report": ["page.css", "page.js"]},
     install_requires=[
         "tensorflow>=2.18",
         "keras>=3.14",
@@ -63,6 +63,7 @@ setup(
     entry_points={
         "console_scripts": [
             "benchmark-input-pipeline = tfaip_like.cli.benchmark_input_pipeline:main",
+            "compare-runs = tfaip_like.cli.compare_runs:main",
             "lav-scenario = tfaip_like.cli.lav_scenario:main",
             "look-at-samples = tfaip_like.cli.look_at_samples:main",
             "new-scenario = tfaip_like.cli.new_scenario:main",

@@ -27,7 +27,7 @@ from tfaip_like import (
     UsageError,
     keras,
 )
-from tfaip_like.summaries import Image, PRCurve, Summary, Text
+from tfaip_like.summaries import ConfusionMatrix, Image, PRCurve, Summary
 
 
 class Shift(Processor):
@@ -141,25 +141,24 @@ class Classifier(Model):
 
 
 class PerClass(Evaluator):
-    """How well the class does that does worst; for TensorBoard, what was taken for what."""
+    """How well the class does that does worst; to look at, what was taken for what."""
 
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
-        confusion = np.zeros((10, 10), int)
-        mistakes, is_eight, probability_of_eight = [], [], []
+        labels, classes, mistakes, probability_of_eight = [], [], [], []
         for sample in samples:
             label, probabilities = sample.targets["label"], sample.outputs["probabilities"]
-            confusion[label, sample.outputs["class"]] += 1
+            labels.append(label)
+            classes.append(sample.outputs["class"])
             if sample.outputs["class"] != label:
                 mistakes.append((probabilities[label], sample.inputs["image"]))
-            is_eight.append(label == 8)
             probability_of_eight.append(probabilities[8])
         worst_first = sorted(mistakes, key=lambda mistake: float(mistake[0]))
-        recalls = np.diag(confusion) / np.maximum(confusion.sum(axis=1), 1)
+        confusion = ConfusionMatrix(labels, classes, [str(number) for number in range(10)])
         return {
-            "worst_class_recall": float(np.min(recalls)),
+            "worst_class_recall": float(np.nanmin(confusion.recalls())),
             "worst_mistakes": Image.grid([image for _, image in worst_first[:25]]),
-            "is_it_an_8": PRCurve(is_eight, probability_of_eight),
-            "confusion": Text.table(["true", *range(10)], [[i, *row] for i, row in enumerate(confusion)]),
+            "is_it_an_8": PRCurve(np.equal(labels, 8), probability_of_eight),
+            "confusion": confusion,
         }
 
 

@@ -18,6 +18,9 @@ from tfaip_like.files import write_text
 
 logger = logging.getLogger(__name__)
 
+MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb", "gradient_norm")
+"""The columns of `history.csv` that are neither losses nor metrics."""
+
 
 @dataclass(frozen=True)
 class OutputDir:
@@ -90,6 +93,21 @@ class OutputDir:
         """Event files."""
         return self.path / "tensorboard"
 
+    @property
+    def model(self) -> Path:
+        """The layers of the network, as text."""
+        return self.path / "model.txt"
+
+    @property
+    def summaries(self) -> Path:
+        """What the latest validations showed: a folder each."""
+        return self.path / "summaries"
+
+    @property
+    def report(self) -> Path:
+        """All that is known of the run, on one page."""
+        return self.path / "report.html"
+
     def holds_a_run(self) -> bool:
         """Whether a training here has finished an epoch."""
         return self.history.exists() or self.best.exists() or self.checkpoints.exists()
@@ -101,6 +119,20 @@ class OutputDir:
         except (OSError, ValueError):
             return {}
         return values
+
+    def is_held(self) -> bool:
+        """Whether a training runs in it now, of this process or another; yes where locks cannot tell."""
+        try:
+            folder = os.open(self.path, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(folder)
+        return False
 
     @contextmanager
     def held(self, go_on: bool = False) -> Iterator[None]:
@@ -149,9 +181,18 @@ class OutputDir:
             )
         try:
             write_text(self.run, "{}\n")
-            for leftover in (self.train_log, self.git_diff, self.trainer_params, self.bad_samples):
-                leftover.unlink(missing_ok=True)
-            shutil.rmtree(self.tensorboard, ignore_errors=True)
+            for file in (
+                self.train_log,
+                self.git_diff,
+                self.trainer_params,
+                self.bad_samples,
+                self.model,
+                self.summary,
+                self.report,
+            ):
+                file.unlink(missing_ok=True)
+            for folder in (self.tensorboard, self.summaries):
+                shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
             raise UsageError(f"{where}: cannot be written: {_reason(error)}") from error
 

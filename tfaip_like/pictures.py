@@ -1,4 +1,5 @@
-"""Pictures as arrays of pixels: values to grey, many in a grid, and a PNG file without an image library."""
+"""Pictures as arrays of pixels: values to grey, many in a grid, a table of counts, and a PNG file without an image
+library."""
 
 from __future__ import annotations
 
@@ -46,6 +47,46 @@ def grid(pictures: Sequence[Pixels]) -> Pixels:
         whole[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     scale = max(1, min(8, 1200 // whole.shape[1]))
     return whole.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+DIGITS = (
+    "111 010 111 111 101 111 111 111 111 111",
+    "101 110 001 001 101 100 100 001 101 101",
+    "101 010 111 011 111 111 111 010 111 111",
+    "101 010 100 001 001 001 101 010 101 001",
+    "111 111 111 111 001 111 111 010 111 111",
+)
+"""0 to 9 in 3 x 5 dots."""
+
+
+def counts_table(counts: npt.NDArray[np.int64]) -> Pixels:
+    """A square of counts, the darker the more of their row they are, with their numbers where there is room.
+
+    The diagonal, what is as it should be, is blue, all else is orange.
+    """
+    size, right, wrong = len(counts), np.array((0, 92, 160)), np.array((200, 70, 0))
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    colours = np.where(np.eye(size, dtype=bool)[:, :, None], right, wrong)
+    cells: Pixels = np.rint(255 + share[:, :, None] * (colours - 255)).astype(np.uint8)
+    has_numbers = size <= 40
+    widest = max((len(str(count)) for count in counts.ravel().tolist()), default=1)
+    side = max(11, 4 * widest + 5) if has_numbers else max(1, 1200 // size)
+    picture: Pixels = cells.repeat(side, axis=0).repeat(side, axis=1)
+    for (row, column), count in np.ndenumerate(counts):
+        if has_numbers and count:
+            number = _number(int(count))
+            top, left = row * side + (side - 5) // 2, column * side + (side - number.shape[1]) // 2
+            ink = 255 if share[row, column] > 0.5 else 0
+            picture[top : top + 5, left : left + number.shape[1]][number] = ink
+    scale = max(1, min(4, 900 // len(picture)))
+    larger: Pixels = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+    return larger
+
+
+def _number(number: int) -> npt.NDArray[np.bool_]:
+    """Its digits as dots."""
+    rows = ["0".join(line.split()[int(digit)] for digit in str(number)) for line in DIGITS]
+    return np.array([[dot == "1" for dot in row] for row in rows])
 
 
 def png(picture: Pixels) -> bytes:

@@ -1,6 +1,7 @@
-"""What can be looked at and is no number: images, figures, curves, text, histograms.
+"""What can be looked at and is no number: images, figures, curves, text, histograms, confusion matrices.
 
-An evaluator returns them among its numbers, `Model.show` for a few samples; TensorBoard shows them.
+An evaluator returns them among its numbers, `Model.show` for a few samples; TensorBoard and the report of
+the run show them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.errors import article
-from tfaip_like.pictures import Pixels, grid, pixels, png, png_size
+from tfaip_like.pictures import Pixels, counts_table, grid, pixels, png, png_size
 
 THRESHOLDS = 201
 """Points of a precision-recall curve, from threshold 0 to 1 in equal steps."""
@@ -180,3 +181,49 @@ class Histogram(Summary):
         values = np.asarray(self.values, np.float64).ravel()
         counts, edges = np.histogram(values[np.isfinite(values)], self.buckets)
         return counts.astype(np.float64), edges
+
+
+@dataclass(frozen=True, eq=False)
+class ConfusionMatrix(Summary):
+    """How often which class was taken for which."""
+
+    targets: Any
+    """The right classes of all samples: integers from 0."""
+
+    predictions: Any
+    """The classes that were predicted for them."""
+
+    names: Sequence[str] = ()
+    """Of the classes; without them they have their numbers, and there are as many as were seen."""
+
+    def problem(self) -> str | None:
+        targets, predictions = np.asarray(self.targets), np.asarray(self.predictions)
+        if targets.ndim != 1 or targets.shape != predictions.shape:
+            return (
+                f"is a ConfusionMatrix of targets of shape {targets.shape} and predictions of shape "
+                f"{predictions.shape}; there must be one class per sample in both"
+            )
+        for name, classes in (("targets", targets), ("predictions", predictions)):
+            if len(classes) and not np.issubdtype(classes.dtype, np.integer) and classes.dtype != bool:
+                return f"is a ConfusionMatrix with {name} of {classes.dtype}; classes are integers (np.argmax?)"
+            if len(classes) and classes.min() < 0:
+                return f"is a ConfusionMatrix with {name} of class {classes.min()}; classes are counted from 0"
+            if self.names and len(classes) and classes.max() >= len(self.names):
+                return f"is a ConfusionMatrix with {name} of class {classes.max()}, but only {len(self.names)} names"
+        return None
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How many samples of each class (rows) were taken for each class (columns)."""
+        targets, predictions = (np.asarray(classes).astype(np.int64) for classes in (self.targets, self.predictions))
+        size = len(self.names) or int(max(targets.max(initial=0), predictions.max(initial=0))) + 1
+        return np.bincount(targets * size + predictions, minlength=size * size).reshape(size, size)
+
+    def recalls(self) -> npt.NDArray[np.float64]:
+        """The share of the samples of each class that were found; NaN of a class without samples."""
+        counts = self.counts()
+        there = counts.sum(axis=1)
+        return np.where(there > 0, np.diag(counts) / np.maximum(there, 1), np.nan)
+
+    def png(self) -> bytes:
+        """As a PNG file: a shaded square for each pair of classes, in the order of their numbers."""
+        return png(counts_table(self.counts()))

@@ -16,7 +16,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 from tfaip_like.files import patiently
 from tfaip_like.keras_additions.extended_optimizer import averages_in_place
 from tfaip_like.memory import resident_mb
-from tfaip_like.output_dir import OutputDir
+from tfaip_like.output_dir import MEASURED, OutputDir
 from tfaip_like.predict.export import read_metrics
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
@@ -27,6 +27,7 @@ from tfaip_like.train.history import History
 from tfaip_like.train.lav import Lav
 from tfaip_like.train.monitor import Best, choose_best
 from tfaip_like.train.plateau import Plateau
+from tfaip_like.train.reporter import Reporter
 from tfaip_like.train.tensorboard import TensorBoard
 from tfaip_like.train.training_model import TrainingModel
 from tfaip_like.train.validation import Validation
@@ -35,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 Summaries = dict[str, Mapping[str, Summary]]
 """What validations have to show, by their prefix and its name."""
-MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb", "gradient_norm")
-"""What is logged of an epoch beside losses and metrics."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,7 @@ class EpochEnd:
         self.tensorboard = TensorBoard(
             folder.tensorboard if folder else None, scenario, self.prefixes, epochs_done + 1 if epochs_done else None
         )
+        self.reporter = Reporter(folder)
         self.best = self._monitored()
         name = self.best.name(validate is not None)
         self.early_stop = EarlyStop(scenario.early_stopping, name, self.best.mode)
@@ -205,6 +205,7 @@ class EpochEnd:
 
     def _record(self, row: Mapping[str, float], summaries: Summaries, improved: bool) -> None:
         self.history.write_with(row)
+        self.reporter.after_epoch(summaries)
         self.tensorboard.add(row, summaries)
         if improved:
             self.tensorboard.add_best(row, self._names_of_interest())

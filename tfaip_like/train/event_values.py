@@ -14,7 +14,7 @@ from tensorboard.plugins.text.metadata import create_summary_metadata as text_me
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from tfaip_like.pictures import png_size
-from tfaip_like.summaries import THRESHOLDS, Figure, Histogram, Image, PRCurve, Summary, Text
+from tfaip_like.summaries import THRESHOLDS, ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
 
 
 def event_values(numbers: Mapping[str, float], summaries: Mapping[str, Summary]) -> Values:
@@ -30,7 +30,7 @@ def _value(tag: str, summary: Summary) -> Any:
 
 def _metadata_and_tensor(tag: str, summary: Summary) -> tuple[Any, Any]:
     match summary:
-        case Image() | Figure():
+        case Image() | Figure() | ConfusionMatrix():
             file = summary.png()
             width, height = png_size(file)
             words = [str(width).encode(), str(height).encode(), file]

@@ -117,6 +117,7 @@ class _Builder:
             self.exports.forget()
         if self.epoch_end is not None:
             self.epoch_end.tensorboard.close()
+            self.epoch_end.reporter.close()
         for feed in self.feeds:
             feed.release()
         for batches in self.opened:

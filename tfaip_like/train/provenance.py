@@ -77,6 +77,11 @@ class RunRecord:
         self.values = {**self.values, **first, "status": "running", "pid": own["pid"], "resumed": resumes}
         self._write()
 
+    def note(self, **values: Any) -> None:
+        """Notes what is known once the training is set up."""
+        self.values |= values
+        self._write()
+
     def end(self, status: str, **values: Any) -> None:
         """Notes how the run ended."""
         self.values |= {"status": status, "ended": _now(), "seconds": round(time.time() - self.begin, 1), **values}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 import secrets
 import sys
 from collections.abc import Iterator
@@ -28,7 +27,9 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.train.loop import Loop
 from tfaip_like.train.parts import Parts, parts_of
+from tfaip_like.train.plan import record_plan, tell_plan
 from tfaip_like.train.provenance import RunRecord
+from tfaip_like.train.reporter import last_report
 from tfaip_like.train.result import TrainResult
 from tfaip_like.train.resume import Resumed, find_state, tell_changes
 
@@ -43,12 +44,12 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
     check_formats(scenario.trainer.export_formats, "--trainer.export_formats")
     folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
-        resumed = None
+        resumed, record = None, None
         if folder is not None:
             stack.enter_context(folder.held(go_on=resume is not None))
             stack.enter_context(_log_file(folder.train_log))
             resumed = _resumed(folder, scenario, resume) if resume is not None else None
-            stack.enter_context(_recorded(folder, scenario, resumed))
+            record = stack.enter_context(_recorded(folder, scenario, resumed))
         else:
             logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
         devices.tell()
@@ -67,6 +68,8 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
         parts = stack.enter_context(parts_of(scenario, source, folder, interrupt, devices, resumed))
         if folder is not None and resumed is not None:  # only now: parameters that do not fit must not stay
             write_params(params, folder.trainer_params)
+        if record is not None:
+            record_plan(parts, record)
         return _train(parts, resumed)
 
 
@@ -97,7 +100,7 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
         logger.info("all %s are done already; --trainer.epochs trains more", counted(done, "epoch"))
     if parts.epoch_end.stop_reason:
         logger.info("stopped early already: %s; other --early_stopping.* train more", parts.epoch_end.stop_reason)
-    _log_plan(parts)
+    tell_plan(parts)
     try:
         with parts.epoch_end.tensorboard:
             Loop(parts, resumed).run()
@@ -122,26 +125,6 @@ def _result(parts: Parts) -> TrainResult:
     )
 
 
-def _log_plan(parts: Parts) -> None:
-    batches, trainer = parts.batches, parts.trainer
-    samples, batch_size = len(batches), batches.batch_size
-    weights = sum(math.prod(variable.shape) for variable in parts.model.trainable_variables)
-    logger.info(
-        "%s, %s; %s of %s of %s%s%s",
-        counted(samples, "sample") if samples else "a stream of samples",
-        counted(weights, "weight"),
-        counted(trainer.epochs, "epoch"),
-        counted(batches.steps_per_epoch, "step"),
-        f"{batches.accumulate} times " if batches.accumulate > 1 else "",
-        counted(batch_size, "sample"),
-        f", {parts.at_once} steps at once" if parts.at_once > 1 else "",
-    )
-    if 0 < samples < batch_size and batches.is_stacked:
-        logger.warning(
-            "a batch has more samples (%d) than there are (%d): some are in it more than once", batch_size, samples
-        )
-
-
 def _write_summary(parts: Parts) -> None:
     best = parts.epoch_end.best
     monitor = best.name(has_validation=parts.epoch_end.validate is not None)
@@ -151,7 +134,7 @@ def _write_summary(parts: Parts) -> None:
         logger.warning("nothing of this run was kept: no --trainer.output_dir was given")
         return
     summary = {
-        "best": {"epoch": best.epoch, "monitor": monitor, "value": best.value},
+        "best": {"epoch": best.epoch, "monitor": monitor, "mode": best.mode, "value": best.value},
         "stopped_early": parts.epoch_end.stop_reason,
         "last": parts.epoch_end.history.rows[-1],
         "parameters": changed_flags(parts.scenario),
@@ -195,15 +178,15 @@ def _log_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(folder: OutputDir, scenario: Scenario, resumed: Resumed | None) -> Iterator[None]:
-    """Keeps `run.json` and the log true, however the training ends."""
+def _recorded(folder: OutputDir, scenario: Scenario, resumed: Resumed | None) -> Iterator[RunRecord]:
+    """Keeps `run.json`, the log and the report true, however the training ends."""
     record = RunRecord(folder, scenario)
     if resumed is None:
         record.begin_run()
     else:
         record.goes_on(str(resumed.checkpoint.position), tell_changes(folder, resumed, scenario))
     try:
-        yield
+        yield record
     except (Interrupted, KeyboardInterrupt) as interrupt:
         logger.warning(
             "%s", "; ".join([str(interrupt), *getattr(interrupt, "__notes__", [])]), extra={"file_only": True}
@@ -219,4 +202,7 @@ def _recorded(folder: OutputDir, scenario: Scenario, resumed: Resumed | None) ->
         record.end("failed", error=f"{type(error).__name__}: {error}")
         error.add_note(f"The whole traceback is in {folder.train_log}.")
         raise
-    record.end("done")
+    else:
+        record.end("done")
+    finally:
+        last_report(folder)

@@ -1,0 +1,118 @@
+"""HTML and SVG in which every text is escaped: only what `element` made is markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from html import escape
+from importlib.resources import files
+
+VOID = frozenset({"br", "img", "meta"})
+
+
+class Markup(str):
+    """Text that is markup already."""
+
+    __slots__ = ()
+
+
+Child = str | None | Iterable["Child"]
+"""A text, which is escaped unless it is `Markup`, nothing, or several of these."""
+
+
+def element(tag: str, /, *children: Child, **attributes: object) -> Markup:
+    """An element: `element("p", "a < b", class_="note")`.
+
+    Args:
+        attributes: `_` stands for `-`, one at the end is left out; None leaves the attribute out, True
+            writes it without a value.
+    """
+    given = "".join(
+        _attribute(key, value) for key, value in attributes.items() if value is not None and value is not False
+    )
+    if tag in VOID:
+        return Markup(f"<{tag}{given}>")
+    return Markup(f"<{tag}{given}>{joined(*children)}</{tag}>")
+
+
+def joined(*children: Child) -> Markup:
+    """Children one after another."""
+    return Markup("".join(_text(child) for child in children))
+
+
+def _text(child: Child) -> str:
+    if child is None:
+        return ""
+    if isinstance(child, str):
+        return child if isinstance(child, Markup) else escape(child)
+    return joined(*child)
+
+
+def _attribute(name: str, value: object) -> str:
+    name = name.rstrip("_").replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{escape(str(value))}"'
+
+
+def table(
+    header: Sequence[Child], rows: Iterable[Sequence[Child]], class_: str | None = None, caption: Child = None
+) -> Markup:
+    """A table whose first column names its rows, in a box of its own that can be scrolled sideways."""
+    head = element("tr", (element("th", cell, scope="col") for cell in header))
+    body = (
+        element("tr", element("th", row[0], scope="row"), (element("td", cell) for cell in row[1:])) for row in rows
+    )
+    return scrolled(
+        element(
+            "table",
+            element("caption", caption) if caption else None,
+            element("thead", head),
+            element("tbody", body),
+            class_=class_,
+        )
+    )
+
+
+def scrolled(wide: Child) -> Markup:
+    """Something wide in a box of its own; the keyboard can scroll it, too."""
+    return element("div", wide, class_="wide", tabindex="0")
+
+
+def section(title: str, *children: Child) -> Markup:
+    """A part of a page; nothing if it has no content."""
+    content = joined(*children)
+    return element("section", element("h2", title), content) if content else Markup()
+
+
+def folded(title: str, *children: Child) -> Markup:
+    """What is shown on demand, and in print."""
+    return element("details", element("summary", title), *children)
+
+
+def page(title: str, *body: Child) -> str:
+    """A whole page that needs nothing else: style and script are in it, and nothing may be fetched."""
+    style, script = _resource("page.css"), _resource("page.js")
+    # Even if something of the user's were taken for markup, no other script would run.
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{allowed}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("style", Markup(style)),
+    )
+    return "<!DOCTYPE html>\n" + element(
+        "html", head, element("body", *body, element("script", Markup(script))), lang="en"
+    )
+
+
+@cache
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
