@@ -41,7 +41,7 @@ class Browser:
                 "--proxy-server=127.0.0.1:9",
                 f"--user-data-dir={folder}",
             ],
-            preexec_fn=connect,  # noqa: PLW1509
+            preexec_fn=connect,
             close_fds=False,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

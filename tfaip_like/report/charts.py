@@ -12,8 +12,8 @@ from tfaip_like.report.markup import Child, Markup, element
 from tfaip_like.report.numbers import short
 from tfaip_like.report.scales import Scale, scale_of
 
-WIDTH, HEIGHT = 440, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 26
+WIDTH, HEIGHT = 440, 250
+LEFT, RIGHT, TOP, BOTTOM = 56, 10, 22, 26
 """What is free around the lines, for numbers."""
 POINTS_OF_A_CHART = 4000
 POINTS_OF_A_LINE = 400
@@ -150,17 +150,17 @@ class _Frame:
         for tick in self.x_axis.ticks(about=6, integers=whole_x):
             x = _place(self.x(tick))
             yield element("line", x1=x, x2=x, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM + 4, class_="axis")
-            yield element("text", short(tick, digits=6), x=x, y=HEIGHT - BOTTOM + 16, class_="middle")
+            yield element("text", short(tick, digits=6), x=x, y=HEIGHT - BOTTOM + 18, class_="middle")
         yield element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM, class_="axis")
 
     def mark(self, mark: Mark) -> Markup:
         x = self.x(mark.x)
         is_late = x > WIDTH - 90
         text = element(
-            "text", mark.name, x=_place(x + (-4 if is_late else 4)), y=TOP + 2, class_="end" if is_late else None
+            "text", mark.name, x=_place(x + (-4 if is_late else 4)), y=TOP - 8, class_="end" if is_late else None
         )
         return element(
-            "g", element("line", x1=_place(x), x2=_place(x), y1=TOP - 6, y2=HEIGHT - BOTTOM), text, class_="mark"
+            "g", element("line", x1=_place(x), x2=_place(x), y1=TOP - 18, y2=HEIGHT - BOTTOM), text, class_="mark"
         )
 
     def line(self, line: Line, most: int, has_gaps: bool) -> Markup:

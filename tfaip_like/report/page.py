@@ -13,7 +13,7 @@ from tfaip_like.files import write_text
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.report.charts import Line, Mark, line_chart
 from tfaip_like.report.kept import kept
-from tfaip_like.report.markup import Child, Markup, element, folded, page, section, table
+from tfaip_like.report.markup import Child, Markup, element, folded, joined, page, section, table
 from tfaip_like.report.numbers import NOTHING, duration, short, words
 from tfaip_like.report.run import Run, read_run
 from tfaip_like.report.shown import shown
@@ -140,20 +140,21 @@ def _outcome(run: Run) -> Markup | None:
     parts = []
     for title, row in shown_rows.items():
         rows = [[name, *(short(row.get(f"{prefix}{name}")) for prefix in kinds.values())] for name in run.curves]
-        parts.append(table([title, *map(kind_name, kinds)], rows, class_="numbers"))
+        parts.append(table(["", *map(kind_name, kinds)], rows, class_="numbers", caption=title))
     return element("div", *parts, class_="shown")
 
 
 def _summaries(run: Run) -> Iterator[Markup]:
+    """What the latest validations showed; of several kinds only the first is unfolded."""
     folder = run.folder.summaries
     kinds = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    parts = []
     for kind in sorted(kinds, key=lambda kind: (kind != "val", kind)):
-        parts = [shown(one) for one in kept(folder / kind)]
-        name = kind_name(kind)
-        title = f"What {name} showed"
+        pictures = element("div", *(shown(one) for one in kept(folder / kind)), class_="shown")
         epochs = [row["epoch"] for row in run.history if any(column.startswith(f"{kind}_") for column in row)]
-        when = element("p", f"in epoch {epochs[-1]}, the latest", class_="note") if epochs else None
-        yield section(title, when if parts else None, element("div", *parts, class_="shown") if parts else None)
+        title = f"The latest {kind_name(kind)}" + (f", after epoch {epochs[-1]}" if epochs else "")
+        parts.append(folded(title, pictures) if parts else joined(element("p", title, class_="note"), pictures))
+    yield section("What was seen", *parts)
 
 
 def _parameters(run: Run) -> Iterator[Markup]:

@@ -58,7 +58,7 @@ def scale_of(values: Iterable[float], margin: float = 0.04, is_log: bool | None 
         free = (high / low) ** margin if high > low else 2.0
         return Scale(low / free, high * free, is_log=True)
     free = (high - low) * margin
-    if not free > abs(high) * 1e-9:  # all are the same
+    if not high - low > abs(high) * 1e-9:  # all are the same
         free = abs(high) * 0.1 or 1.0
     return Scale(low - free, high + free)
 

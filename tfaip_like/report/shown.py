@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -89,7 +90,9 @@ def _confusion(name: str, counts: npt.NDArray[np.int64], names: Sequence[str]) -
         )
     else:
         drawn = _confusion_table(name, counts, names)
-    return element("article", drawn, _most_frequent_mistakes(counts, names), class_="broad")
+    return element(
+        "article", drawn, _most_frequent_mistakes(counts, names), class_="broad" if len(counts) > 10 else None
+    )
 
 
 def _confusion_table(name: str, counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup:
@@ -97,8 +100,11 @@ def _confusion_table(name: str, counts: npt.NDArray[np.int64], names: Sequence[s
 
     def cell(row: int, column: int) -> Markup:
         count = int(counts[row, column])
-        share = f"--share:{count / max(1, int(there[row])):.3g}" if count else None
-        return element("td", str(count), style=share, class_="right" if row == column else None)
+        share = count / max(1, int(there[row]))
+        if row != column:  # mistakes are few: their root lets them be seen
+            share = math.sqrt(share)
+        class_ = "zero" if not count else "right" if row == column else None
+        return element("td", str(count), style=f"--share:{share:.2g}" if count else None, class_=class_)
 
     def part(row: int, of: int) -> Markup:
         return element("td", short(counts[row, row] / of, digits=3) if of else None, class_="sum")
