@@ -79,6 +79,7 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", media=media, features=[scheme])
+        assert page.exists(), page
         self._call("Page.navigate", url=page.resolve().as_uri())
         while not self.value("document.readyState === 'complete' && location.protocol === 'file:'"):
             pass

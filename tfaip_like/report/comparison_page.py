@@ -30,9 +30,8 @@ def comparison_page(comparison: Comparison, place: Path | None = None) -> str:
     """
     scenarios = dict.fromkeys(run.scenario for run in comparison.runs)
     title = f"{counted(len(comparison.runs), 'run')} compared"
-    problems = [
-        f"{name}: {text}" for name, run in zip(comparison.names, comparison.runs, strict=True) for text in run.problems
-    ]
+    named = zip(comparison.names, comparison.runs, strict=True)
+    problems = [f"{name}: {problem}" for name, run in named for problem in run.problems]
     body = (
         element("p", ", ".join(scenarios), class_="kicker"),
         element("h1", title),
@@ -109,10 +108,12 @@ def _curves(comparison: Comparison) -> Iterator[Markup]:
 def _charts(runs: Sequence[Run]) -> Iterator[tuple[str, list[Sequence[tuple[int, float]]]]]:
     """The title of each chart and the values of each run."""
     metrics = dict.fromkeys(metric for run in runs for metric in run.curves)
-    monitored = {run.best.monitor for run in runs if run.best}
-    for metric in sorted(
-        metrics, key=lambda metric: (not any(name.endswith(metric) for name in monitored), metric != "loss")
-    ):
+    monitored = tuple({run.best.monitor for run in runs if run.best})
+
+    def importance(metric: str) -> tuple[bool, bool]:
+        return not any(name.endswith(metric) for name in monitored), metric != "loss"
+
+    for metric in sorted(metrics, key=importance):
         kinds = dict.fromkeys(kind for run in runs for kind in run.curves.get(metric, ()))
         for kind in [kind for kind in kinds if kind != "train"] or ["train"]:
             title = f"{kind}_{metric}" if kind != "train" else metric

@@ -148,7 +148,7 @@ def _summaries(run: Run) -> Iterator[Markup]:
     """What the latest validations showed; of several kinds only the first is unfolded."""
     folder = run.folder.summaries
     kinds = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-    parts = []
+    parts: list[Markup] = []
     for kind in sorted(kinds, key=lambda kind: (kind != "val", kind)):
         pictures = element("div", *(shown(one) for one in kept(folder / kind)), class_="shown")
         epochs = [row["epoch"] for row in run.history if any(column.startswith(f"{kind}_") for column in row)]

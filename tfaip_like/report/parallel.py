@@ -73,15 +73,15 @@ class _Drawn:
         """The axis with its name and numbers."""
         x = f"{self.x:.0f}"
         yield element("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="axis")
-        anchor = "middle" if LEFT < self.x < WIDTH - RIGHT else None
-        name_x = x if anchor else "4" if self.x <= LEFT else str(WIDTH - 4)
-        yield element(
-            "text", self.axis.name, x=name_x, y=14, class_=f"name {anchor or ('end' if self.x > LEFT else '')}"
-        )
-        ticks = (
-            [(tick, short(tick)) for tick in self.scale.ticks()] if self.is_numeric else list(enumerate(self.choices))
-        )
-        for place, text in ticks:
+        if self.x <= LEFT:
+            name_x, anchor = "4", "start"
+        elif self.x >= WIDTH - RIGHT:
+            name_x, anchor = str(WIDTH - 4), "end"
+        else:
+            name_x, anchor = x, "middle"
+        yield element("text", self.axis.name, x=name_x, y=14, class_=f"name {anchor}")
+        numbers = [(tick, short(tick)) for tick in self.scale.ticks()]
+        for place, text in numbers if self.is_numeric else enumerate(self.choices):
             yield element("text", text, x=f"{self.x + 5:.0f}", y=f"{self._y(place):.1f}", dy="0.32em", class_="tick")
 
 

@@ -90,9 +90,8 @@ def _confusion(name: str, counts: npt.NDArray[np.int64], names: Sequence[str]) -
         )
     else:
         drawn = _confusion_table(name, counts, names)
-    return element(
-        "article", drawn, _most_frequent_mistakes(counts, names), class_="broad" if len(counts) > 10 else None
-    )
+    class_ = "broad" if len(counts) > 10 else None
+    return element("article", drawn, _most_frequent_mistakes(counts, names), class_=class_)
 
 
 def _confusion_table(name: str, counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup:
