@@ -67,7 +67,7 @@ class Browser:
         os.close(self._commands)
         os.close(self._answers)
 
-    def open(self, page: Path, size: tuple[int, int] = DESKTOP, dark: bool = False, media: str = "screen") -> None:
+    def open(self, page: Path, size: tuple[int, int] = DESKTOP, dark: bool = False) -> None:
         """Loads a page into a window of some size."""
         width, height = size
         self._call(
@@ -78,7 +78,7 @@ class Browser:
             mobile=width < 600,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", media=media, features=[scheme])
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
         assert page.exists(), page
         self._call("Page.navigate", url=page.resolve().as_uri())
         while not self.value("document.readyState === 'complete' && location.protocol === 'file:'"):

@@ -64,11 +64,11 @@ def compare_runs(argv: Sequence[str]) -> None:
             "below them, first"
         )
     comparison = Comparison(read_runs([Path(word) for word in words])).sorted_by(settings.sort)
-    print(comparison.json() if settings.json else comparison.table(_width()))
     if settings.csv is not None:
         _write("csv", settings.csv, comparison.csv())
     if settings.html is not None:
         _write("html", settings.html, comparison_page(comparison, settings.html))
+    print(comparison.json() if settings.json else comparison.table(_width()))
 
 
 def _answers(own: dict[str, Flag]) -> bool:

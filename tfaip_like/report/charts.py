@@ -10,7 +10,7 @@ from statistics import median
 
 from tfaip_like.report.markup import Child, Markup, element
 from tfaip_like.report.numbers import short
-from tfaip_like.report.scales import Scale, scale_of
+from tfaip_like.report.scales import Scale, can_be_drawn, scale_of
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 22, 26
@@ -19,7 +19,8 @@ POINTS_OF_A_CHART = 4000
 POINTS_OF_A_LINE = 400
 """About how many points are drawn at most: a screen has no more columns to show them in."""
 DOTTED_UP_TO = 25
-"""Lines of no more points have a dot at each."""
+"""Lines of no more points have a dot at each, where there are no more than `DOTTED_LINES` of them."""
+DOTTED_LINES = 10
 
 Point = tuple[float, float]
 
@@ -70,7 +71,7 @@ def line_chart(
     drawn = [
         *frame.axes(whole_x=x_scale is None),
         *(frame.mark(mark) for mark in marks),
-        *(frame.line(line, most, has_gaps) for line in lines),
+        *(frame.line(line, most, has_gaps, len(lines) <= DOTTED_LINES) for line in lines),
         element("line", class_="cursor", y1=TOP, y2=HEIGHT - BOTTOM, visibility="hidden"),
     ]
     svg = element(
@@ -82,7 +83,7 @@ def line_chart(
         data_x=x_name,
     )
     caption = element("figcaption", element("b", title), " ", element("output", aria_live="off"))
-    gaps = sum(not math.isfinite(y) for line in lines for _, y in line.points)
+    gaps = sum(not can_be_drawn(y) for line in lines for _, y in line.points)
     return element(
         "figure",
         caption,
@@ -150,7 +151,10 @@ class _Frame:
         for tick in self.x_axis.ticks(about=6, integers=whole_x):
             x = _place(self.x(tick))
             yield element("line", x1=x, x2=x, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM + 4, class_="axis")
-            yield element("text", short(tick, digits=6), x=x, y=HEIGHT - BOTTOM + 18, class_="middle")
+            text = short(tick, digits=6)
+            is_at_the_edge = self.x(tick) + 4 * len(text) > WIDTH
+            place = {"x": WIDTH, "class_": "end"} if is_at_the_edge else {"x": x, "class_": "middle"}
+            yield element("text", text, y=HEIGHT - BOTTOM + 18, **place)
         yield element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM, class_="axis")
 
     def mark(self, mark: Mark) -> Markup:
@@ -163,13 +167,13 @@ class _Frame:
             "g", element("line", x1=_place(x), x2=_place(x), y1=TOP - 18, y2=HEIGHT - BOTTOM), text, class_="mark"
         )
 
-    def line(self, line: Line, most: int, has_gaps: bool) -> Markup:
+    def line(self, line: Line, most: int, has_gaps: bool, may_have_dots: bool) -> Markup:
         """A line with its gaps; values for the script that reads them out."""
         pieces = list(_pieces(line.points, has_gaps))
         # Of a line with many gaps, each piece has its share.
         total = sum(len(piece) for piece in pieces)
         pieces = [_thinned(piece, max(3, most * len(piece) // max(1, total))) for piece in pieces]
-        has_dots = total <= DOTTED_UP_TO
+        has_dots = may_have_dots and total <= DOTTED_UP_TO
         path = "".join(self._path(piece) for piece in pieces if len(piece) > 1)
         dots = [
             element("circle", cx=_place(self.x(x)), cy=_place(self.y(y)), r=2.5)
@@ -205,7 +209,7 @@ def _pieces(points: Sequence[Point], has_gaps: bool) -> Iterator[list[Point]]:
     longest = 2 * median(steps) if steps and has_gaps else math.inf
     piece: list[Point] = []
     for point in points:
-        is_number = math.isfinite(point[1])
+        is_number = can_be_drawn(point[1])
         if piece and (not is_number or point[0] - piece[-1][0] > longest):
             yield piece
             piece = []
@@ -236,7 +240,7 @@ def _height(point: Point) -> float:
 
 def _told(line: Line) -> str:
     """A line in words, for those who cannot see it."""
-    finite = [(x, y) for x, y in line.points if math.isfinite(y)]
+    finite = [(x, y) for x, y in line.points if can_be_drawn(y)]
     if not finite:
         return f"{line.name} without values"
     return f"{line.name} from {short(finite[0][1])} to {short(finite[-1][1])}"

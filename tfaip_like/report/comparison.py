@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from tfaip_like.errors import UsageError
-from tfaip_like.report.numbers import NOTHING, duration, short, words
+from tfaip_like.report.numbers import NOTHING, brief, duration, short, words
 from tfaip_like.report.run import Run
 from tfaip_like.report.text_table import text_table
 
@@ -32,7 +32,7 @@ class Column:
     name: str
     values: Sequence[Any]
     """JSON values; None where a run has none."""
-    told: Callable[[Any], str] = words
+    told: Callable[[Any], str] = brief
     """A value as a person reads it."""
     title: str = ""
     """Its name for a person, where that says more."""
@@ -61,11 +61,12 @@ class Comparison:
         Raises:
             UsageError: when there is no such column.
         """
+        best_first = Comparison(sorted(self.runs, key=_rank))
         if name is None or name == BEST:
-            return Comparison(sorted(self.runs, key=_rank))
-        values = self._column_called(name).values
-        order = sorted(range(len(self.runs)), key=lambda index: _order(values[index]))
-        return Comparison([self.runs[index] for index in order])
+            return best_first
+        values = best_first._column_called(name).values
+        order = sorted(range(len(values)), key=lambda index: _order(values[index]))
+        return Comparison([best_first.runs[index] for index in order])
 
     @cached_property
     def names(self) -> list[str]:

@@ -46,7 +46,7 @@ def comparison_page(comparison: Comparison, place: Path | None = None) -> str:
 
 def _table(comparison: Comparison, place: Path | None) -> Markup:
     columns = comparison.shown_columns()
-    header = element("tr", (element("th", column.title or column.name, scope="col") for column in columns))
+    header = element("tr", (_head(column) for column in columns))
     rows = (
         element(
             "tr",
@@ -57,6 +57,10 @@ def _table(comparison: Comparison, place: Path | None) -> Markup:
     )
     whole = element("table", element("thead", header), element("tbody", *rows), class_="sortable comparison")
     return scrolled(whole)
+
+
+def _head(column: Column) -> Markup:
+    return element("th", column.title or column.name, scope="col", class_="number" if column.is_numeric else None)
 
 
 def _linked(name: str, run: Run, place: Path | None) -> Child:

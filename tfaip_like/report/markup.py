@@ -86,7 +86,7 @@ def section(title: str, *children: Child) -> Markup:
 
 
 def folded(title: str, *children: Child) -> Markup:
-    """What is shown on demand, and in print."""
+    """What is shown on demand; in print, what is unfolded."""
     return element("details", element("summary", title), *children)
 
 

@@ -34,6 +34,11 @@ def duration(seconds: float | None) -> str:
     return f"{left // size} {name}" + (f" {part} {part_name}" if part else "")
 
 
+def brief(value: Any) -> str:
+    """The value of a parameter for a table: as `words`, with fewer digits."""
+    return f"{value:.6g}" if isinstance(value, float) else words(value)
+
+
 def words(value: Any) -> str:
     """The value of a parameter, as a JSON value, in the words of its flag."""
     match value:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tfaip_like.report.markup import Markup, element
 from tfaip_like.report.numbers import short, words
-from tfaip_like.report.scales import Scale, scale_of
+from tfaip_like.report.scales import Scale, can_be_drawn, scale_of
 
 WIDTH, HEIGHT = 960, 300
 LEFT, RIGHT, TOP, BOTTOM = 70, 90, 34, 16
-VIRIDIS = ("#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#c4b51c")
-"""From dark to light, for every kind of colour vision; the last is darker than in the original, for white paper."""
+VIRIDIS = ("#5c2a8a", "#4f4a9c", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#c4b51c")
+"""From dark to light, for every kind of colour vision; both ends can be seen on white and on black."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def parallel_coordinates(axes: Sequence[Axis], names: Sequence[str], mode: str |
     """
     drawn = [_Drawn(axis, _x_of(number, len(axes))) for number, axis in enumerate(axes)]
     outcome = axes[-1].values
-    rated = [(value, index) for index, value in enumerate(outcome) if value is not None and math.isfinite(value)]
+    rated = [(value, index) for index, value in enumerate(outcome) if value is not None and can_be_drawn(value)]
     worst_first = sorted(rated, reverse=mode == "min")
     lines = [
         _line(drawn, index, names[index], rank / max(1, len(worst_first) - 1))
@@ -57,12 +56,13 @@ class _Drawn:
         self.axis, self.x = axis, x
         there = [value for value in axis.values if value is not None]
         self.is_numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in there)
+        self.is_whole = all(isinstance(value, int) for value in there)
         self.choices = sorted({words(value) for value in there})
         self.scale = scale_of(there) if self.is_numeric else Scale(-0.5, len(self.choices) - 0.5)
 
     def y(self, value: Any) -> float | None:
         """None where there is nothing to draw."""
-        if value is None or (self.is_numeric and not math.isfinite(value)):
+        if value is None or (self.is_numeric and not can_be_drawn(value)):
             return None
         return self._y(value if self.is_numeric else self.choices.index(words(value)))
 
@@ -80,7 +80,7 @@ class _Drawn:
         else:
             name_x, anchor = x, "middle"
         yield element("text", self.axis.name, x=name_x, y=14, class_=f"name {anchor}")
-        numbers = [(tick, short(tick)) for tick in self.scale.ticks()]
+        numbers = [(tick, short(tick)) for tick in self.scale.ticks(integers=self.is_whole)]
         for place, text in numbers if self.is_numeric else enumerate(self.choices):
             yield element("text", text, x=f"{self.x + 5:.0f}", y=f"{self._y(place):.1f}", dy="0.32em", class_="tick")
 

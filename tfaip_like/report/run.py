@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType, NoneType
 from typing import Any
 
 from tfaip_like.errors import UsageError
@@ -80,9 +81,9 @@ class Run:
         best = Best(str(known["monitor"]), known.get("mode"))
         values = [(row[best.monitor], int(row["epoch"])) for row in self.history if best.monitor in row]
         values = [(value, epoch) for value, epoch in values if not math.isnan(value)]
-        if self._is_summed_up or best.mode not in ("min", "max"):
-            return Best(best.monitor, best.mode, known.get("epoch"), known.get("value"))
-        if not values:
+        if self._is_summed_up and known.get("epoch") is not None:
+            return Best(best.monitor, best.mode, known["epoch"], known.get("value"))
+        if not values or best.mode not in ("min", "max"):
             return best
         value, epoch = min(values) if best.mode == "min" else max(values, key=lambda pair: (pair[0], -pair[1]))
         return Best(best.monitor, best.mode, epoch, value)
@@ -127,12 +128,12 @@ class Run:
 def read_run(path: Path) -> Run:
     """Reads what there is of a run; what cannot be read is told in `problems`."""
     folder, problems = OutputDir(path), list[str]()
-    record = _read_object(folder.run, problems)
+    record = _read_object(folder.run, problems, RECORD)
     return Run(
         folder=folder,
         status=_status(folder, record),
         record=record,
-        summary=_read_object(folder.summary, problems),
+        summary=_read_object(folder.summary, problems, SUMMARY),
         history=_read_history(folder.history, problems),
         parameters=flat(_read_object(folder.trainer_params, problems)),
         problems=problems,
@@ -197,7 +198,12 @@ def _status(folder: OutputDir, record: Mapping[str, Any]) -> str:
     return "killed" if status == "running" else status
 
 
-def _read_object(path: Path, problems: list[str]) -> dict[str, Any]:
+RECORD = {"best_by": dict, "data": dict, "parameters": dict, "versions": dict, "resumed": list, "weights": int}
+SUMMARY = {"best": dict, "last": dict, "parameters": dict}
+"""The types of what is built upon; other values are shown as they are."""
+
+
+def _read_object(path: Path, problems: list[str], types: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
     text = _read(path, problems)
     try:
         values = json.loads(text) if text is not None else {}
@@ -207,6 +213,8 @@ def _read_object(path: Path, problems: list[str]) -> dict[str, Any]:
     if not isinstance(values, dict):
         problems.append(f"{path.name} is damaged: it holds no object")
         return {}
+    wrong = [name for name, kind in types.items() if not isinstance(values.get(name), (kind, NoneType))]
+    problems.extend(f"{path.name} is damaged: {name} is {values.pop(name)!r}" for name in wrong)
     return values
 
 

@@ -1,0 +1,271 @@
+"""`compare-runs`: what differs between runs, in which order, and every mistake in one line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from browser import DESKTOP, PHONE, PROGRAM, Browser
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import rows, write_run
+from test_report import EVIL, Page
+
+from tfaip_like.cli.command import DONE, USAGE, run_command
+from tfaip_like.cli.compare_runs import compare_runs
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.report.comparison import Comparison
+from tfaip_like.report.comparison_page import comparison_page
+from tfaip_like.report.page import write_report
+from tfaip_like.report.run import read_runs
+from tfaip_like.report.text_table import text_table
+
+
+@pytest.fixture
+def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with three runs below it; the second is the best, the third has failed at once."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs" / "a" / "run_2", rows(4, rate=0.1), {"model.dropout": 0.5, "trainer.output_dir": "x"})
+    write_run(tmp_path / "runs" / "a" / "run_10", rows(4, rate=0.5), {"learning_rate.lr": 0.01})
+    write_run(tmp_path / "runs" / "b", (), {"model.graph": {"class": "m:CNN"}}, status="failed", error="no memory")
+    return tmp_path / "runs"
+
+
+def compared(*paths: Path, sort: str | None = None) -> Comparison:
+    return Comparison(read_runs(paths)).sorted_by(sort)
+
+
+def test_runs_are_found_below_folders_each_once_in_the_order_of_their_numbers(three: Path) -> None:
+    runs = read_runs([three / "a", three, three / "a" / "run_2"])
+    assert [run.name for run in runs] == ["run_2", "run_10", "b"]
+
+
+def test_the_best_run_comes_first_and_one_without_a_value_last(three: Path) -> None:
+    comparison = compared(three)
+    assert comparison.names == ["a/run_10", "a/run_2", "b"]
+
+
+def test_what_is_best_depends_on_what_the_model_looks_at(tmp_path: Path) -> None:
+    least = {"monitor": "val_loss", "mode": "min"}
+    for name, rate in (("slow", 0.1), ("fast", 0.5)):
+        write_run(tmp_path / name, rows(4, rate), best_by=least, summary=False)
+    assert compared(tmp_path).names == ["fast", "slow"]
+
+
+def test_only_parameters_that_differ_are_columns(three: Path) -> None:
+    names = [column.name for column in compared(three).differing]
+    assert names == ["model.dropout", "learning_rate.lr", "model.graph", "model.graph.units"] or set(names) == {
+        "model.dropout",
+        "learning_rate.lr",
+        "model.graph",
+        "model.graph.units",
+    }
+
+
+def test_runs_of_different_scenarios_can_be_compared(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", rows(2))
+    other = write_run(tmp_path / "two", rows(2), best_by={"monitor": "val_error", "mode": "min"})
+    (other / "trainer_params.json").write_text('{"class": "other:Scenario", "depth": 3}')
+    comparison = compared(tmp_path)
+    columns = {column.name: column for column in comparison.columns}
+    assert columns["depth"].values == [None, 3] or columns["depth"].values == [3, None]
+    assert "monitor" in comparison.table()
+
+
+def test_the_table_says_status_outcome_and_differences(three: Path) -> None:
+    header, *lines = compared(three).table().splitlines()
+    assert header.split()[:6] == ["run", "status", "epochs", "best", "epoch", "best"]
+    assert lines[0].startswith("a/run_10  done         4")
+    assert "10 s" in lines[0]
+    assert lines[2].startswith("b         failed       0")
+
+
+@pytest.mark.parametrize(
+    ("column", "first"),
+    [("model.dropout", "a/run_10"), ("--learning_rate.lr", "a/run_2"), ("val_loss", "a/run_10"), ("status", "a/run_10"),
+     ("run", "a/run_10"), ("best", "a/run_10")],
+)  # fmt: skip
+def test_any_column_can_be_sorted_by(three: Path, column: str, first: str) -> None:
+    assert compared(three, sort=column).names[0] == first
+
+
+def test_csv_has_all_columns_and_whole_numbers(three: Path) -> None:
+    first, *_ = csv.DictReader(io.StringIO(compared(three).csv()))
+    assert first["run"] == "a/run_10"
+    assert first["monitor"] == "val_accuracy"
+    assert float(first["best"]) == max(row["val_accuracy"] for row in rows(4, rate=0.5))
+    assert first["learning_rate.lr"] == "0.01"
+
+
+def test_json_has_an_object_per_run(three: Path) -> None:
+    first, _, last = json.loads(compared(three).json())
+    assert first["parameters"]["learning_rate.lr"] == 0.01
+    assert first["best_epoch"] == 4
+    assert (last["status"], last["best"]) == ("failed", None)
+
+
+# A table for a terminal.
+
+
+TITLES = ["run", "loss", "a long name of a column"]
+COLUMNS = [["one", "two"], ["0.5", "12"], ["x", "y" * 60]]
+
+
+def test_a_table_is_one_line_a_run_where_there_is_room() -> None:
+    assert text_table(TITLES[:2], COLUMNS[:2], [False, True], 80) == "run  loss\none   0.5\ntwo    12"
+
+
+def test_a_table_that_is_too_wide_is_turned() -> None:
+    titles, columns = [f"column_{number}" for number in range(12)], [["1", "2"]] * 12
+    assert text_table(titles, columns, [True] * 12, 40).splitlines()[0] == "column_0   1  2"
+
+
+def test_of_a_table_that_is_too_wide_both_ways_columns_are_left_out_and_named() -> None:
+    titles, columns = [f"column_{number}" for number in range(12)], [["1"] * 50] * 12
+    lines = text_table(titles, columns, [True] * 12, 40).splitlines()
+    assert max(map(len, lines[:-1])) <= 40
+    assert lines[-1].startswith("(8 more columns in --csv, --html or a wider terminal: column_4, ")
+
+
+@given(
+    st.lists(st.lists(st.text(max_size=50), min_size=3, max_size=3), min_size=1, max_size=8),
+    st.one_of(st.none(), st.integers(1, 100)),
+)
+def test_any_cells_make_a_table(columns: list[list[str]], width: int | None) -> None:
+    text_table(["t"] * len(columns), columns, [False] * len(columns), width)
+
+
+# The page.
+
+
+def test_the_page_has_the_table_the_curves_and_links_to_reports(three: Path) -> None:
+    write_report(OutputDir(three / "a" / "run_2"))
+    page = Page(comparison_page(compared(three), three / "page.html"))
+    assert "3 runs compared" in page.text
+    assert [link["href"] for link in page.all("a")] == ["a/run_2/report.html"]
+    labels = [str(svg["aria-label"]) for svg in page.all("svg") if "aria-label" in svg]
+    assert labels[0].startswith("val_accuracy by epoch: a/run_2 from")
+    assert "2 runs by" not in labels  # too few for parallel coordinates
+
+
+def test_many_runs_are_grey_behind_the_best_ones(tmp_path: Path) -> None:
+    for number in range(100):
+        changes = {"model.dropout": number / 200, "learning_rate.lr": 10 ** (-1 - number / 25)}
+        write_run(tmp_path / f"run_{number}", rows(30, rate=0.1 + number / 300), changes)
+    text = comparison_page(compared(tmp_path))
+    assert len(text) < 1_000_000
+    page = Page(text)
+    assert "In grey: 92 other runs." in page.text
+    legend = [item for item in page.all("svg") if item.get("class") == "swatch"]
+    assert len(legend) == 8
+    parallel = [str(svg["aria-label"]) for svg in page.all("svg") if "100 runs by" in str(svg.get("aria-label"))]
+    assert parallel == ["100 runs by model.dropout, learning_rate.lr, best val_accuracy"]
+
+
+def test_what_comes_from_runs_is_never_markup(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        changes = {f"model.{EVIL}": f"{EVIL}{number}", "a": number, "b": number**2}
+        write_run(tmp_path / f"{number}{EVIL.replace('/', '')}", rows(3), changes, scenario=EVIL)
+    page = Page(comparison_page(compared(tmp_path)))
+    assert len(page.all("script")) == 1
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium")
+def test_a_browser_shows_the_page_and_sorts_its_table(tmp_path: Path) -> None:
+    for number in range(12):
+        changes = {"model.dropout": number / 20, "learning_rate.lr": 0.1 / (number + 1)}
+        write_run(tmp_path / f"run_{number}", rows(10, rate=0.1 + number / 30), changes)
+    (tmp_path / "page.html").write_text(comparison_page(compared(tmp_path)))
+    with Browser(tmp_path / "browser") as browser:
+        for size in (PHONE, DESKTOP):
+            browser.open(tmp_path / "page.html", size)
+            assert browser.value("document.documentElement.scrollWidth") == size[0]
+        first = "document.querySelector('.sortable tbody th').textContent"
+        assert browser.value(first) == "run_11"
+        browser.value(
+            "[...document.querySelectorAll('thead button')].find(b => b.textContent == 'model.dropout').click()"
+        )
+        assert browser.value(first) == "run_0"
+        assert browser.messages == []
+        assert {request.split(":")[0] for request in browser.requests} <= {"file"}
+
+
+# The command.
+
+
+def command(*words: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = run_command("compare-runs", compare_runs, [str(word) for word in words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_command_prints_the_table_and_writes_files(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = command(three, "--csv", "t.csv", "--html", "t.html", capsys=capsys)
+    assert (code, err) == (DONE, "")
+    assert out.startswith("run       status")
+    assert Path("t.csv").read_text().startswith("run,status,epochs")
+    assert "3 runs compared" in Path("t.html").read_text()
+
+
+def test_the_command_prints_json(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = command(three, "--json", capsys=capsys)
+    assert code == DONE
+    assert len(json.loads(out)) == 3
+
+
+def test_flags_are_completed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--complete", "runs", "--s", capsys=capsys)[1].split() == ["--sort"]
+    assert command("--complete", "runs", capsys=capsys)[1].split() == []
+    assert "compare-runs" in command("--completion", "bash", capsys=capsys)[1]
+
+
+def test_help_does_not_import_a_framework() -> None:
+    code = (
+        "import sys; from tfaip_like.cli.compare_runs import compare_runs; compare_runs(['--help']);"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--sort" in done.stdout
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "no run": ([], "which runs? compare-runs DIR ... [--FLAG VALUE ...], with the folders of runs, or folders with "
+               "runs below them, first"),
+    "no such folder": (["nowhere"], "nowhere: there is no such folder"),
+    "a file": (["file"], "file: is a file; name the folder of a run, or one with runs below it"),
+    "no run in it": (["empty"], "empty: there is no run in it or below (a folder with run.json)"),
+    "unknown flag": (["runs", "--srot", "best"], "--srot: there is no such flag; did you mean --sort?"),
+    "unknown column": (["runs", "--sort", "dropout"], "--sort dropout: there is no such column; did you mean "
+                       "model.dropout?"),
+    "equal column": (["runs", "--sort", "trainer.epochs"], "--sort trainer.epochs: is the same in all runs"),
+    "one file for two": (["runs", "--csv", "x", "--html", "x"], "--csv x: is the file of --html, too"),
+    "file that cannot be written": (["runs", "--csv", "no/x.csv"], "--csv no/x.csv: cannot be written: No such file or "
+                                    "directory"),
+    "folder as a file": (["runs", "--html", "empty"], "--html empty: cannot be written: Is a directory"),
+    "value for help": (["--help", "sort"], "--help takes no value, got sort"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_in_one_line(three: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words, message = MISTAKES[name]
+    Path("file").touch()
+    Path("empty").mkdir()
+    code, out, err = command(*words, capsys=capsys)
+    assert (code, err) == (USAGE, f"compare-runs: {message}\n")
+    assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_told(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("closed").mkdir(mode=0o500)
+    assert command(three, "--csv", "closed/x", capsys=capsys)[0] == USAGE

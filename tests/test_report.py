@@ -1,0 +1,512 @@
+"""The page of a run: what it says, and that it can be read whatever a run left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import DESKTOP, PHONE, PROGRAM, Browser
+from conftest import Run as Command
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import rows, write_run
+
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.pictures import counts_table
+from tfaip_like.report.charts import Line, Mark, line_chart
+from tfaip_like.report.kept import keep, kept
+from tfaip_like.report.markup import element
+from tfaip_like.report.numbers import duration, short, words
+from tfaip_like.report.page import report, write_report
+from tfaip_like.report.run import flat, read_run
+from tfaip_like.report.scales import scale_of
+from tfaip_like.report.shown import shown
+from tfaip_like.summaries import ConfusionMatrix, Histogram, Image, PRCurve, Text
+
+EVIL = "<script>alert('x')</script>\"'&"
+VOID = {"br", "img", "meta"}
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element is closed, in order."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(folder: Path) -> Page:
+    return Page(report(read_run(folder)))
+
+
+def points_of(chart: str) -> list[list[tuple[float, float]]]:
+    """The values that each line of a chart draws."""
+    lines = re.findall(r'data-values="([^"]*)"', chart)
+    return [[(float(p.split(",")[0]), float(p.split(",")[1])) for p in line.split()] for line in lines]
+
+
+# The page.
+
+
+def test_a_page_says_what_became_of_a_run(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", rows(5), {"model.dropout": 0.5}, description="With more dropout.")
+    (folder / "model.txt").write_text("Dense layers")
+    page = page_of(folder)
+    for expected in (
+        "With more dropout.",
+        "Status done",
+        "Best val_accuracy",
+        "in epoch 5",
+        "1,437",
+        "50,826",
+        "model.dropout 0.5",
+        "Dense layers",
+        "train-scenario scenarios.tutorial",
+        "python 3.11.7",
+        "best: 5",
+    ):
+        assert expected in page.text
+
+
+def test_a_page_has_a_heading_a_language_and_names_for_its_charts_and_tables(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run", rows(5)))
+    assert page.all("html")[0]["lang"] == "en"
+    assert len(page.all("h1")) == 1
+    charts = [svg for svg in page.all("svg") if svg.get("aria-hidden") != "true"]
+    assert charts
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in charts)
+    assert "training from" in str(charts[0]["aria-label"])
+    assert {cell["scope"] for cell in page.all("th")} == {"row", "col"}
+
+
+def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", rows(5))
+    keep(folder / "summaries" / "val", {"picture": Image(np.eye(4))})
+    text = report(read_run(folder))
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "https://" not in text
+    page = Page(text)
+    assert all(str(image["src"]).startswith("data:image/png;base64,") for image in page.all("img"))
+    assert not page.all("link")
+    assert not [attributes for _, attributes in page.tags if attributes.get("src", "data:")[:5] != "data:"]  # type: ignore[index]
+    policy = next(str(meta["content"]) for meta in page.all("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none'")
+
+
+def test_what_comes_from_the_user_is_never_markup(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path / EVIL.replace("/", ""),
+        [{**row, EVIL: 1.0, f"val_{EVIL}": 2.0} for row in rows(3)],
+        {f"model.{EVIL}": EVIL},
+        description=EVIL,
+        scenario=EVIL,
+        status="failed",
+        error=EVIL,
+        command=["x", EVIL],
+        host=EVIL,
+        resumed=[{"after": EVIL, "changes": [EVIL]}],
+        data={"train": 1, "val": 2, EVIL.replace("/", ""): 3},
+    )
+    (folder / "model.txt").write_text(EVIL)
+    shown_by_val = {
+        EVIL: Text(EVIL),
+        f"table {EVIL}": Text.table([EVIL], [[EVIL]]),
+        f"classes {EVIL}": ConfusionMatrix([0, 1], [1, 1], [EVIL, "b"]),
+        f"picture {EVIL}": Image(np.eye(3)),
+        f"bars {EVIL}": Histogram([1.0, 2.0]),
+        f"curve {EVIL}": PRCurve([0, 1], [0.2, 0.8]),
+    }
+    keep(folder / "summaries" / "val", shown_by_val)
+    page = page_of(folder)
+    assert len(page.all("script")) == 1
+    assert page.text.count("alert('x')") > 12
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+@given(st.text(), st.text())
+def test_an_element_is_read_back_as_it_was_meant(text: str, value: str) -> None:
+    page = Page(element("p", text, title=value, data_x=value))
+    assert page.tags[0][0] == "p"
+    assert "".join(page.words) == text.replace("\r\n", "\n").replace("\r", "\n") or "\r" in text or "\0" in text
+    assert set(page.tags[0][1]) == {"title", "data-x"}
+
+
+# Runs in every state.
+
+
+def test_a_running_run_is_told_from_a_killed_one_by_its_lock(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", rows(3), summary=False, status="running")
+    assert read_run(folder).status == "killed"
+    with OutputDir(folder).held(go_on=True):
+        assert read_run(folder).status == "running"
+    assert read_run(folder).status == "killed"
+
+
+def test_looking_at_a_run_does_not_lock_it(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", status="running")
+    read_run(folder)
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+
+
+def test_a_run_without_summary_has_its_best_epoch_from_the_history(tmp_path: Path) -> None:
+    history = rows(4)
+    history[1]["val_accuracy"], history[2]["val_accuracy"] = 2.0, math.nan
+    best = read_run(write_run(tmp_path / "max", history, summary=False)).best
+    assert best is not None
+    assert (best.epoch, best.value) == (2, 2.0)
+    least = {"monitor": "val_loss", "mode": "min"}
+    best = read_run(write_run(tmp_path / "min", history, summary=False, best_by=least)).best
+    assert best is not None
+    assert best.epoch == 4
+
+
+@pytest.mark.parametrize("status", ["running", "stopped", "failed", "done"])
+@pytest.mark.parametrize("epochs", [0, 1, 2])
+def test_a_page_can_be_made_of_every_run(tmp_path: Path, status: str, epochs: int) -> None:
+    folder = write_run(tmp_path / "run", rows(epochs), summary=False, status=status, error="stopped by SIGINT")
+    page = page_of(folder)
+    assert ("stopped by SIGINT" in page.text) == (status in ("stopped", "failed"))
+    assert bool(page.all("circle")) == (epochs > 0)
+
+
+def test_a_page_can_be_made_of_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    assert "unknown" in page_of(tmp_path / "run").text
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: _cut(folder / "run.json"), "run.json is damaged"),
+        (lambda folder: _cut(folder / "trainer_params.json"), "trainer_params.json is damaged"),
+        (lambda folder: (folder / "summary.json").write_text("[]"), "summary.json is damaged: it holds no object"),
+        (lambda folder: (folder / "summary.json").write_bytes(b"\xff"), "summary.json cannot be read: it is no text"),
+        (lambda folder: _cut(folder / "history.csv"), "history.csv, line 6 is damaged and left out"),
+        (lambda folder: (folder / "history.csv").write_text("loss\n1\n"), "history.csv, line 2 is damaged"),
+        (lambda folder: (folder / "run.json").write_text('{"best_by": 3, "data": 4, "resumed": 5}'), "run.json"),
+    ],
+)
+def test_a_damaged_file_is_told_and_the_rest_is_shown(
+    tmp_path: Path, spoil: Callable[[Path], object], told: str
+) -> None:
+    folder = write_run(tmp_path / "run", rows(5))
+    spoil(folder)
+    assert told in page_of(folder).text
+
+
+def test_a_page_of_many_epochs_stays_small(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", rows(10_000))
+    assert len(report(read_run(folder))) < 1_000_000
+
+
+# Parameters and names.
+
+
+def test_parameters_have_the_names_of_their_flags() -> None:
+    tree = {
+        "class": "m:S",
+        "model": {"class": "m:A", "units": [1, 2], "weights": {}},
+        "data": {"processors": [{"class": "m:Shift", "pixels": 2}]},
+    }
+    assert flat(tree) == {
+        "class": "m:S",
+        "model": "A",
+        "model.units": [1, 2],
+        "model.weights": {},
+        "data.processors.0": "Shift",
+        "data.processors.0.pixels": 2,
+    }
+
+
+def test_curves_go_by_their_metric_and_the_kind_of_validation(tmp_path: Path) -> None:
+    names = {"loss": 1.0, "only": 1.0, "val_loss": 2.0, "lav_a_b_loss": 3.0, "lav_a_loss": 4.0, "lav_a_b_extra": 5.0}
+    data = {"train": 1, "val": 1, "lav_a": 1, "lav_a_b": 1}
+    run = read_run(write_run(tmp_path / "run", [{"epoch": 1, **names, "lr": 1.0}], data=data))
+    found = {name: {kind: curve[0][1] for kind, curve in kinds.items()} for name, kinds in run.curves.items()}
+    # The only loss is the sum as well.
+    assert found == {"loss": {"train": 1.0, "val": 2.0, "lav_a_b": 3.0, "lav_a": 4.0}, "extra": {"lav_a_b": 5.0}}
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (0.95555, "0.9556"), (12400.4, "12400"), (1.234e-5, "1.23e-5"), (1.5e9, "1.5e9"), (-0.02, "-0.02"),
+     (math.nan, "NaN"), (-math.inf, "-∞"), (1e-4, "0.0001"), (9999999, "9999999"), (None, "–")],  # noqa: RUF001
+)  # fmt: skip
+def test_numbers_are_short(number: float | None, text: str) -> None:
+    assert short(number) == text
+
+
+@given(st.floats(-1e300, 1e300))
+def test_short_numbers_are_near_the_number(number: float) -> None:
+    assert float(short(number)) == pytest.approx(number, rel=6e-3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1 min"), (185, "3 min 5 s"), (7800, "2 h 10 min"),
+     (302400, "3 d 12 h")],
+)  # fmt: skip
+def test_times_are_told_in_two_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_values_of_parameters_are_told_in_the_words_of_their_flags() -> None:
+    assert [words(value) for value in (None, True, [1, 2], [], {"a": 0.5}, 1e-4, "x")] == [
+        "none", "true", "1 2", "(empty)", "a=0.5", "0.0001", "x"
+    ]  # fmt: skip
+
+
+# Charts.
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=40))
+def test_any_values_make_a_chart(values: list[float]) -> None:
+    Page(line_chart("a", [Line("x", [(float(i), y) for i, y in enumerate(values)])], [Mark(1.0, "here")]))
+
+
+@given(st.lists(st.floats(-1e12, 1e12), min_size=1), st.booleans())
+def test_a_scale_holds_its_values_and_a_few_ticks(values: list[float], integers: bool) -> None:
+    scale = scale_of(values)
+    assert all(-0.01 <= scale.at(value) <= 1.01 for value in values)
+    ticks = scale.ticks(integers=integers)
+    assert len(ticks) < 14
+    assert all(-0.01 <= scale.at(tick) <= 1.01 for tick in ticks)
+
+
+def test_values_over_many_decades_are_drawn_on_a_logarithmic_scale() -> None:
+    assert scale_of([0.001, 1.0]).is_log
+    assert not scale_of([0.02, 1.0]).is_log
+    assert not scale_of([0.0, 1.0]).is_log
+    assert scale_of([0.001, 1.0]).ticks() == [0.001, 0.01, 0.1, 1.0]
+
+
+def test_epochs_are_whole_numbers_on_the_axis() -> None:
+    assert scale_of([1, 3], margin=0.0, is_log=False).ticks(integers=True) == [1, 2, 3]
+
+
+def drawn_pieces(points: list[tuple[float, float]]) -> int:
+    chart = line_chart("a", [Line("x", points)])
+    return chart.count("M") - chart.count('d="M0 5H26"')
+
+
+def test_a_line_has_gaps_where_epochs_are_missing_or_values_are_no_numbers() -> None:
+    assert drawn_pieces([(1, 1.0), (2, 2.0), (3, 3.0), (8, 1.0), (9, 2.0)]) == 2
+    assert drawn_pieces([(1, 1.0), (2, 2.0), (3, math.nan), (4, 1.0), (5, math.inf), (6, 1.0), (7, 2.0)]) == 2
+    assert drawn_pieces([(1, 1.0), (10, 2.0), (20, 3.0), (30, 1.0)]) == 1  # validated every ten epochs
+
+
+def test_a_single_value_can_be_seen() -> None:
+    assert "<circle" in line_chart("a", [Line("x", [(1, 0.5)])])
+    lonely = [(float(x), 1.0) for x in range(100)] + [(100.0, math.nan), (101.0, 3.0), (102.0, math.nan)]
+    assert line_chart("a", [Line("x", lonely)]).count("<circle") == 1
+
+
+def test_values_that_are_no_numbers_are_counted_below() -> None:
+    assert "2 of the values are no finite numbers" in line_chart("a", [Line("x", [(1, math.nan), (2, math.inf)])])
+
+
+def test_of_many_points_those_that_stand_out_are_drawn() -> None:
+    points = [(float(x), math.sin(x / 500)) for x in range(10_000)]
+    points[4321], points[8765] = (4321.0, 9.0), (8765.0, -9.0)
+    (drawn,) = points_of(line_chart("a", [Line("x", points)]))
+    assert len(drawn) <= 400
+    assert {points[0], (4321.0, 9.0), (8765.0, -9.0)} <= set(drawn)
+    assert drawn[-1][0] == 9999.0
+    assert drawn == sorted(drawn)
+
+
+# What validations showed.
+
+
+def test_what_was_shown_is_kept_under_any_name_and_replaced_as_a_whole(tmp_path: Path) -> None:
+    names = ["plain", "with/slash", "..", ".hidden", "100%", "ä b", "C:\\x"]
+    keep(tmp_path / "val", {name: Text(name) for name in names})
+    assert {one.name for one in kept(tmp_path / "val")} == set(names)
+    assert all(one.path.parent == tmp_path / "val" for one in kept(tmp_path / "val"))
+    keep(tmp_path / "val", {"new": Text("x")})
+    assert [one.name for one in kept(tmp_path / "val")] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["val"]
+
+
+def test_a_confusion_matrix_is_a_table_with_the_most_frequent_mistakes(tmp_path: Path) -> None:
+    matrix = ConfusionMatrix([0, 0, 0, 1, 1, 2], [0, 1, 1, 1, 0, 2], ["cat", "dog", "bird"])
+    keep(tmp_path / "val", {"animals": matrix})
+    page = Page(shown(kept(tmp_path / "val")[0]))
+    assert "cat 1 2 0 0.333" in page.text
+    assert "Most often mistaken: cat for dog (2 of 3), dog for cat (1 of 2)." in page.text
+
+
+def test_a_confusion_matrix_of_many_classes_is_a_picture(tmp_path: Path) -> None:
+    classes = np.arange(200)
+    keep(tmp_path / "val", {"many": ConfusionMatrix(classes, classes)})
+    text = shown(kept(tmp_path / "val")[0])
+    assert "data:image/png" in text
+    assert len(text) < 200_000
+
+
+def test_a_confusion_matrix_says_what_is_wrong_with_it() -> None:
+    for matrix, problem in (
+        (ConfusionMatrix([0, 1], [0]), "is a ConfusionMatrix of targets of shape (2,) and predictions of shape (1,)"),
+        (ConfusionMatrix([0.5], [0]), "is a ConfusionMatrix with targets of float64; classes are integers"),
+        (ConfusionMatrix([0], [-1]), "is a ConfusionMatrix with predictions of class -1; classes are counted from 0"),
+        (ConfusionMatrix([0], [3], ["a"]), "is a ConfusionMatrix with predictions of class 3, but only 1 names"),
+    ):
+        assert str(matrix.problem()).startswith(problem)
+    assert ConfusionMatrix([], []).problem() is None
+    assert ConfusionMatrix([], []).counts().shape == (1, 1)
+
+
+def test_counts_are_drawn_with_their_numbers() -> None:
+    picture = counts_table(np.array([[9, 1], [0, 10]]))
+    assert picture.shape[0] == picture.shape[1]
+    assert (picture[:, :, 2] > picture[:, :, 0]).any()  # blue
+    assert (picture == 255).all(axis=2).any()  # a number in white, or a cell without anything
+    assert (picture == 0).all(axis=2).any()  # a number in black
+
+
+def test_a_precision_recall_curve_and_a_histogram_are_drawn(tmp_path: Path) -> None:
+    keep(tmp_path / "val", {"a": PRCurve([0, 1, 1], [0.1, 0.8, 0.9]), "b": Histogram([1, 2, 2, 3], buckets=3)})
+    curve, bars = (shown(one) for one in kept(tmp_path / "val"))
+    assert "best F1 1: precision 1, recall 1" in curve
+    assert bars.count("<rect") == 3
+
+
+def test_a_table_of_markdown_is_a_table(tmp_path: Path) -> None:
+    keep(tmp_path / "val", {"t": Text("Some words.\n\n" + Text.table(["a", "b"], [[1, "x|y"]]).markdown)})
+    page = Page(shown(kept(tmp_path / "val")[0]))
+    assert len(page.all("table")) == 1
+    assert "Some words." in page.text
+    assert "x|y" in page.text
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.png", "a.md"])
+def test_what_cannot_be_shown_is_told_in_its_place(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b'\xff{"kind": ')
+    assert f"a cannot be shown: {name} is damaged" in Page(shown(kept(tmp_path)[0])).text
+
+
+def test_a_large_picture_does_not_make_the_page_large(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (1000, 1000, 3)).astype(np.uint8)
+    keep(tmp_path / "val", {"noise": Image(noise)})
+    assert "too large for this page" in shown(kept(tmp_path / "val")[0])
+
+
+# In a browser.
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium")
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_browser_shows_the_page_without_complaint_and_without_the_network(tmp_path: Path, dark: bool) -> None:
+    folder = write_run(tmp_path / "run", rows(40), {"model.dropout": 0.5}, description=EVIL)
+    keep(folder / "summaries" / "val", {"confusion": ConfusionMatrix(np.arange(20), np.arange(20) // 2)})
+    write_report(OutputDir(folder))
+    with Browser(tmp_path / "browser") as browser:
+        for size in (PHONE, DESKTOP):
+            browser.open(folder / "report.html", size, dark)
+            assert browser.value("document.documentElement.scrollWidth") == size[0]
+        box = browser.value("JSON.stringify(document.querySelector('.chart svg').getBoundingClientRect())")
+        place = json.loads(box)
+        browser.move_to(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        assert browser.value("document.querySelector('.chart output').value").startswith("epoch 2")
+        paper = browser.value("getComputedStyle(document.body).backgroundColor")
+        assert paper == ("rgb(18, 22, 29)" if dark else "rgb(255, 255, 255)")
+        browser.pdf(tmp_path / "page.pdf")
+        assert browser.messages == []
+        assert {request.split(":")[0] for request in browser.requests} <= {"file", "data"}
+
+
+# A training writes it.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from conftest import run_command
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    flags = ["--trainer.epochs", "3", "--trainer.lav_every_n", "1", "--trainer.jit_compile", "false"]
+    done = run_command("train-scenario", "scenarios.tutorial", "--trainer.output_dir", folder, *flags)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_training_leaves_its_report(trained: Path) -> None:
+    text = (trained / "report.html").read_text()
+    page = Page(text)
+    assert "Status done" in page.text
+    for expected in (
+        "training 1,437",
+        "validation 360",
+        "LAV 360",
+        "50,826",
+        "trainer.lav_every_n 1",
+        "classify (Dense)",
+    ):
+        assert expected in page.text
+    assert len(page.all("img")) == 2  # the worst mistakes, of validation and of LAV
+
+
+def test_a_training_keeps_what_its_validations_showed(trained: Path) -> None:
+    for kind in ("val", "lav"):
+        names = {path.name for path in (trained / "summaries" / kind).iterdir()}
+        assert names == {"confusion.json", "is_it_an_8.json", "worst_mistakes.png"}
+    confusion = json.loads((trained / "summaries" / "val" / "confusion.json").read_text())
+    assert np.sum(confusion["counts"]) == 360
+
+
+def test_a_training_records_what_only_it_knows(trained: Path) -> None:
+    record = json.loads((trained / "run.json").read_text())
+    assert record["data"] == {"train": 1437, "val": 360, "lav": 360}
+    assert record["weights"] == 50826
+    assert record["best_by"] == {"monitor": "val_accuracy", "mode": "max"}
+    assert "Total params: 50,826" in (trained / "model.txt").read_text()
+
+
+def test_a_failed_training_says_so_in_its_report(tmp_path: Path, run: Command) -> None:
+    (tmp_path / "nan.py").write_text(
+        "import sys\nsys.path.insert(0, 'TESTS')\nfrom small import *\n".replace("TESTS", str(Path(__file__).parent))
+        + "class Nan(Small):\n    data: Data = Points(nan_at=3)\n"
+    )
+    done = run("train-scenario", "nan.py:Nan", "--trainer.output_dir", "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    page = Page((tmp_path / "run" / "report.html").read_text())
+    assert "Status failed" in page.text
+    assert "NaN" in page.text
