@@ -190,9 +190,8 @@ def test_a_browser_shows_the_page_and_sorts_its_table(tmp_path: Path) -> None:
             assert browser.value("document.documentElement.scrollWidth") == size[0]
         first = "document.querySelector('.sortable tbody th').textContent"
         assert browser.value(first) == "run_11"
-        browser.value(
-            "[...document.querySelectorAll('thead button')].find(b => b.textContent == 'model.dropout').click()"
-        )
+        find = "[...document.querySelectorAll('thead button')].find(b => b.textContent == 'model.dropout')"
+        browser.value(f"{find}.click()")
         assert browser.value(first) == "run_0"
         assert browser.messages == []
         assert {request.split(":")[0] for request in browser.requests} <= {"file"}
@@ -260,7 +259,7 @@ def test_a_mistake_is_told_in_one_line(three: Path, name: str, capsys: pytest.Ca
     words, message = MISTAKES[name]
     Path("file").touch()
     Path("empty").mkdir()
-    code, out, err = command(*words, capsys=capsys)
+    code, _, err = command(*words, capsys=capsys)
     assert (code, err) == (USAGE, f"compare-runs: {message}\n")
     assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
 

@@ -446,7 +446,7 @@ def test_a_browser_shows_the_page_without_complaint_and_without_the_network(tmp_
         box = browser.value("JSON.stringify(document.querySelector('.chart svg').getBoundingClientRect())")
         place = json.loads(box)
         browser.move_to(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
-        assert browser.value("document.querySelector('.chart output').value").startswith("epoch 2")
+        assert browser.value("document.querySelector('.chart output').value").startswith("epoch 18: training 0.31")
         paper = browser.value("getComputedStyle(document.body).backgroundColor")
         assert paper == ("rgb(18, 22, 29)" if dark else "rgb(255, 255, 255)")
         browser.pdf(tmp_path / "page.pdf")
