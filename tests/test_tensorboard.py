@@ -35,7 +35,8 @@ from tfaip_like.pictures import pixels, png
 from tfaip_like.predict.judge import judge, show
 from tfaip_like.sample import Arrays
 from tfaip_like.schedules import Constant
-from tfaip_like.summaries import Figure, Histogram, Image, PRCurve, Summary, Text
+from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
+from tfaip_like.train.event_values import event_values
 from tfaip_like.train.hyper_parameters import hyper_parameters
 from tfaip_like.train.tensorboard import TensorBoard
 from tfaip_like.user_code import users_frame
@@ -361,3 +362,12 @@ def test_values_outside_are_cut_off_and_nan_is_black() -> None:
 def test_a_png_file_is_read_by_other_programs(shape: tuple[int, int]) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
     assert (np.asarray(PillowImage.open(io.BytesIO(png(picture)))) == picture).all()
+
+
+def test_a_confusion_matrix_is_an_image() -> None:
+    (value,) = event_values({}, {"classes": ConfusionMatrix([0, 1, 1], [0, 1, 0])}).value
+    assert value.metadata.plugin_data.plugin_name == "images"
+    width, height, file = make_ndarray(value.tensor)
+    picture = PillowImage.open(io.BytesIO(file))
+    assert picture.size == (int(width), int(height))
+    assert picture.getpixel((3, 3))[2] > picture.getpixel((3, 3))[0]  # right is blue

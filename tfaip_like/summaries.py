@@ -73,6 +73,10 @@ class Image(Summary):
 
     def png(self) -> bytes:
         """As a PNG file."""
+        return self._png
+
+    @cached_property  # for TensorBoard and for the run's folder
+    def _png(self) -> bytes:
         return png(self.pixels())
 
 
@@ -226,4 +230,8 @@ class ConfusionMatrix(Summary):
 
     def png(self) -> bytes:
         """As a PNG file: a shaded square for each pair of classes, in the order of their numbers."""
+        return self._png
+
+    @cached_property
+    def _png(self) -> bytes:
         return png(counts_table(self.counts()))

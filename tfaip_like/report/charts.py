@@ -13,7 +13,7 @@ from tfaip_like.report.numbers import short
 from tfaip_like.report.scales import Scale, can_be_drawn, scale_of
 
 WIDTH, HEIGHT = 440, 250
-LEFT, RIGHT, TOP, BOTTOM = 56, 10, 22, 26
+LEFT, RIGHT, TOP, BOTTOM = 60, 10, 22, 26
 """What is free around the lines, for numbers."""
 POINTS_OF_A_CHART = 4000
 POINTS_OF_A_LINE = 400

@@ -71,8 +71,16 @@ def header(run: Run) -> Markup:
             class_="facts",
         ),
         element("p", error, class_="problem") if error else None,
+        _how_to_go_on(run),
         element("p", "\n".join(run.problems), class_="problem") if run.problems else None,
     )
+
+
+def _how_to_go_on(run: Run) -> Markup | None:
+    if run.status not in ("stopped", "killed"):
+        return None
+    command = shlex.join(["resume-training", str(run.folder.path)])
+    return element("p", element("code", command), " goes on with it.")
 
 
 def _facts(run: Run) -> Iterator[tuple[str, Sequence[Child]]]:
@@ -158,8 +166,9 @@ def _summaries(run: Run) -> Iterator[Markup]:
 
 
 def _parameters(run: Run) -> Iterator[Markup]:
-    if run.changed:
-        yield table(["not as by default", ""], list(run.changed.items()), class_="values")
+    changed = {name: value for name, value in run.changed.items() if name != "trainer.description"}  # has its place
+    if changed:
+        yield table(["not as by default", ""], list(changed.items()), class_="values")
     elif run.parameters:
         yield element("p", "All as by default.")
     if run.parameters:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tfaip_like.pictures import counts_table, png, png_size
 from tfaip_like.report.charts import Line, bar_chart, line_chart
 from tfaip_like.report.kept import Kept
-from tfaip_like.report.markup import Markup, element, scrolled, table
+from tfaip_like.report.markup import Markup, element, joined, scrolled, table
 from tfaip_like.report.numbers import short
 from tfaip_like.report.scales import Scale
 
@@ -67,7 +67,7 @@ def _precision_by_recall(name: str, values: Any) -> Markup:
     is_defined = (hits + false_alarms > 0) & (hits + misses > 0)
     hits, false_alarms, misses = hits[is_defined], false_alarms[is_defined], misses[is_defined]
     recall, precision = hits / (hits + misses), hits / (hits + false_alarms)
-    points = sorted(dict.fromkeys(zip(recall.tolist(), precision.tolist(), strict=True)))
+    points = list(dict.fromkeys(zip(recall[::-1].tolist(), precision[::-1].tolist(), strict=True)))
     note = None
     if len(points):
         harmonic = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
@@ -106,7 +106,7 @@ def _confusion_table(name: str, counts: npt.NDArray[np.int64], names: Sequence[s
         return element("td", str(count), style=f"--share:{share:.2g}" if count else None, class_=class_)
 
     def part(row: int, of: int) -> Markup:
-        return element("td", short(counts[row, row] / of, digits=3) if of else None, class_="sum")
+        return element("td", short(counts[row, row] / of, digits=2) if of else None, class_="sum")
 
     rows = [
         element("tr", element("th", names[row], scope="row"), (cell(row, column) for column in range(len(counts))),
@@ -119,9 +119,11 @@ def _confusion_table(name: str, counts: npt.NDArray[np.int64], names: Sequence[s
         (part(column, int(taken[column])) for column in range(len(counts))),
     )
     header = element("tr", (element("th", title, scope="col") for title in ("", *names, "recall")))
-    caption = element("caption", element("b", name), ": rows: the right class, columns: what it was taken for")
-    whole = element("table", caption, element("thead", header), element("tbody", rows, last), class_="confusion")
-    return scrolled(whole)
+    title = element("p", element("b", name), ": rows are the right classes, columns what they were taken for")
+    whole = element(
+        "table", element("thead", header), element("tbody", rows, last), class_="confusion", aria_label=name
+    )
+    return joined(title, scrolled(whole))
 
 
 def _most_frequent_mistakes(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup | None:
