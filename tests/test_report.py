@@ -370,7 +370,7 @@ def test_a_confusion_matrix_is_a_table_with_the_most_frequent_mistakes(tmp_path:
     matrix = ConfusionMatrix([0, 0, 0, 1, 1, 2], [0, 1, 1, 1, 0, 2], ["cat", "dog", "bird"])
     keep(tmp_path / "val", {"animals": matrix})
     page = Page(shown(kept(tmp_path / "val")[0]))
-    assert "cat 1 2 0 0.333" in page.text
+    assert "cat 1 2 0 0.33" in page.text
     assert "Most often mistaken: cat for dog (2 of 3), dog for cat (1 of 2)." in page.text
 
 
