@@ -26,7 +26,14 @@ def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
         yield match[1], match[2] or "", match[3]
 
 
-OURS = ("train-scenario", "resume-training", "look-at-samples", "benchmark-input-pipeline", "lav-scenario", "compare-runs")
+OURS = (
+    "train-scenario",
+    "resume-training",
+    "look-at-samples",
+    "benchmark-input-pipeline",
+    "lav-scenario",
+    "compare-runs",
+)
 
 
 class Shell:
