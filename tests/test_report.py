@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -510,3 +511,41 @@ def test_a_failed_training_says_so_in_its_report(tmp_path: Path, run: Command) -
     page = Page((tmp_path / "run" / "report.html").read_text())
     assert "Status failed" in page.text
     assert "NaN" in page.text
+
+
+def test_a_report_that_cannot_be_written_is_told_once_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tfaip_like.train.reporter import Reporter, last_report
+
+    folder = OutputDir(write_run(tmp_path / "run", rows(3)))
+    folder.report.mkdir()
+    caplog.set_level("WARNING", "tfaip_like")
+    Reporter(folder).after_epoch({"val_": {"note": Text("kept all the same")}})
+    last_report(folder)
+    assert [record.message for record in caplog.records] == [f"{folder.report} is not complete: Is a directory"]
+    assert (folder.summaries / "val" / "note.md").read_text() == "kept all the same"
+
+
+def test_a_full_disk_is_left_to_whoever_waits_for_room(tmp_path: Path) -> None:
+    from tfaip_like.train.reporter import told_only
+
+    def write(folder: OutputDir) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        told_only(OutputDir(tmp_path), write, waits=True)
+    told_only(OutputDir(tmp_path), write)
+
+
+def test_after_short_epochs_a_report_is_not_written_each_time_but_nothing_is_lost(tmp_path: Path) -> None:
+    from tfaip_like.train.reporter import Reporter
+
+    folder = OutputDir(write_run(tmp_path / "run", rows(3)))
+    reporter = Reporter(folder)
+    for number in range(3):
+        reporter.after_epoch({"val_": {"note": Text(str(number))}})
+    assert folder.report.exists()
+    assert (folder.summaries / "val" / "note.md").read_text() == "0"
+    reporter.close()
+    assert (folder.summaries / "val" / "note.md").read_text() == "2"

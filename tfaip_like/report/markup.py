@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -56,22 +56,33 @@ def _attribute(name: str, value: object) -> str:
 
 
 def table(
-    header: Sequence[Child], rows: Iterable[Sequence[Child]], class_: str | None = None, caption: Child = None
+    header: Sequence[Child] | None,
+    rows: Iterable[Sequence[Child]],
+    class_: str | None = None,
+    caption: Child = None,
+    marked: Container[Child] = (),
 ) -> Markup:
-    """A table whose first column names its rows, in a box of its own that can be scrolled sideways."""
-    head = element("tr", (element("th", cell, scope="col") for cell in header))
+    """A table whose first column names its rows, in a box of its own that can be scrolled sideways.
+
+    Args:
+        marked: the names of rows that stand out.
+    """
+    head = element("tr", (element("th", cell, scope="col") for cell in header)) if header else None
     body = (
-        element("tr", element("th", row[0], scope="row"), (element("td", cell) for cell in row[1:])) for row in rows
-    )
-    return scrolled(
         element(
-            "table",
-            element("caption", caption) if caption else None,
-            element("thead", head),
-            element("tbody", body),
-            class_=class_,
+            "tr",
+            element("th", name, scope="row"),
+            (element("td", cell) for cell in cells),
+            class_="marked" if name in marked else None,
         )
+        for name, *cells in rows
     )
+    parts = (
+        element("caption", caption) if caption else None,
+        element("thead", head) if head else None,
+        element("tbody", body),
+    )
+    return scrolled(element("table", *parts, class_=class_))
 
 
 def scrolled(wide: Child) -> Markup:

@@ -38,7 +38,7 @@ def write_report(folder: OutputDir) -> None:
 def report(run: Run) -> str:
     """The page of a run."""
     body = (
-        header(run),
+        _header(run),
         section("Curves", element("div", *_curves(run), class_="charts") if run.history else None),
         section("Outcome", _outcome(run)),
         *_summaries(run),
@@ -56,7 +56,7 @@ def kind_name(kind: str) -> str:
     return KINDS.get(kind) or f"LAV of {kind.removeprefix('lav_')}"
 
 
-def header(run: Run) -> Markup:
+def _header(run: Run) -> Markup:
     """What a run is and what became of it."""
     description = run.record.get("description")
     error = run.record.get("error") if run.status in ("failed", "stopped") else None
@@ -107,7 +107,7 @@ def _facts(run: Run) -> Iterator[tuple[str, Sequence[Child]]]:
 
 
 def _curves(run: Run) -> Iterator[Markup]:
-    """A chart for each loss and metric, what is monitored first."""
+    """A chart for each metric: the loss, what the best epoch was found by, all others."""
     best = run.best
     marks = [Mark(best.epoch, f"best: {best.epoch}")] if best is not None and best.epoch is not None else []
     monitored = best.monitor if best is not None else ""
@@ -135,18 +135,18 @@ def _outcome(run: Run) -> Markup | None:
         return None
     last = run.history[-1]
     best_epoch = run.best.epoch if run.best is not None else None
-    shown_rows = {f"best epoch {best_epoch}": run.row_of(best_epoch)} if best_epoch is not None else {}
+    rows_by_title = {f"best epoch {best_epoch}": run.row_of(best_epoch)} if best_epoch is not None else {}
     if best_epoch != last["epoch"]:
-        shown_rows[f"last epoch {last['epoch']}"] = last
+        rows_by_title[f"last epoch {last['epoch']}"] = last
     else:
-        shown_rows = {f"epoch {best_epoch}, the best and the last": last}
+        rows_by_title = {f"epoch {best_epoch}, the best and the last": last}
     kinds = {
         "train": "",
         **{kind: prefix for prefix, kind in sorted(run.prefixes.items(), key=lambda pair: pair[1] != "val")},
     }
     kinds = {kind: prefix for kind, prefix in kinds.items() if any(kind in curves for curves in run.curves.values())}
     parts = []
-    for title, row in shown_rows.items():
+    for title, row in rows_by_title.items():
         rows = [[name, *(short(row.get(f"{prefix}{name}")) for prefix in kinds.values())] for name in run.curves]
         parts.append(table(["", *map(kind_name, kinds)], rows, class_="numbers", caption=title))
     return element("div", *parts, class_="shown")
@@ -172,18 +172,8 @@ def _parameters(run: Run) -> Iterator[Markup]:
     elif run.parameters:
         yield element("p", "All as by default.")
     if run.parameters:
-        rows = (
-            element(
-                "tr",
-                element("th", name, scope="row"),
-                element("td", words(value)),
-                class_="changed" if name in run.changed else None,
-            )
-            for name, value in run.parameters.items()
-            if name != "class"
-        )
-        whole = element("table", element("tbody", *rows), class_="values")
-        yield folded(f"All {len(run.parameters)} parameters", element("div", whole, class_="wide", tabindex="0"))
+        rows = [[name, words(value)] for name, value in run.parameters.items() if name != "class"]
+        yield folded(f"All {len(rows)} parameters", table(None, rows, class_="values", marked=run.changed))
 
 
 def _data_and_model(run: Run) -> Iterator[Markup]:
@@ -195,12 +185,7 @@ def _data_and_model(run: Run) -> Iterator[Markup]:
         model = run.folder.model.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return
-    weights = run.record.get("weights")
-    title = (
-        f"The layers of the network, {counted(weights, 'weight')}"
-        if weights is not None
-        else "The layers of the network"
-    )
+    title = "The layers of the network"
     yield folded(title, element("pre", model, tabindex="0"))
 
 
@@ -218,15 +203,14 @@ def _provenance(run: Run) -> Iterator[Markup]:
         "random seed": record.get("random_seed"),
         "versions": ", ".join(f"{name} {version}" for name, version in (record.get("versions") or {}).items()),
         "Keras on": record.get("backend"),
-        "host": f"{record.get('host')}, {counted(record['processors'], 'processor')}"
-        if record.get("processors")
-        else record.get("host"),
+        "host": record.get("host"),
+        "processors": record.get("processors"),
         "user": record.get("user"),
         "started": record.get("started"),
         "ended": record.get("ended"),
     }
     rows = [[name, str(value)] for name, value in facts.items() if value not in (None, "")]
-    yield element("div", element("table", element("tbody", *_rows(rows)), class_="values"), class_="wide", tabindex="0")
+    yield table(None, rows, class_="values")
     if resumes := record.get("resumed"):
         yield element("h3", f"Went on {counted(len(resumes), 'time')}")
         yield table(
@@ -236,11 +220,6 @@ def _provenance(run: Run) -> Iterator[Markup]:
                 for r in resumes
             ],
         )
-
-
-def _rows(rows: Sequence[Sequence[str]]) -> Iterator[Markup]:
-    for name, *cells in rows:
-        yield element("tr", element("th", name, scope="row"), *(element("td", cell) for cell in cells))
 
 
 def command_line(command: Any) -> str | None:

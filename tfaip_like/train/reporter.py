@@ -73,7 +73,9 @@ def told_only(folder: OutputDir, write: Callable[[OutputDir], None], waits: bool
     except Exception as error:
         if waits and is_full_disk(error):
             raise
-        message = f"{folder.report} is not complete: {type(error).__name__}: {error}"
+        # Without the path of an OSError, which is that of a file aside and another one each time.
+        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        message = f"{folder.report} is not complete: {reason}"
         if message not in _told:
             _told.add(message)
             logger.warning("%s", message)
