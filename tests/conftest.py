@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from command_server import REPOSITORY, CommandServer
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -32,6 +33,11 @@ def run_command(
         timeout=timeout,
         check=False,
     )
+
+
+def slow(*values: object) -> ParameterSet:
+    """A case of a test that the others stand for by default."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Run
+from conftest import REPOSITORY, Run, slow
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -86,7 +86,7 @@ class Shell:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "page",
-    [page if page.name == "README.md" else pytest.param(page, marks=pytest.mark.slow) for page in PAGES],
+    [page if page.name == "README.md" else slow(page) for page in PAGES],
     ids=lambda page: page.name,
 )
 def test_commands_and_listings_run(page: Path, quick_run: Run, tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
-from conftest import REPOSITORY, Run
+from conftest import REPOSITORY, Run, slow
 
 COMMAND = str(Path(sys.executable).parent / "train-scenario")
 
@@ -45,11 +44,6 @@ class Mine(Scenario):
     data: Data = Numbers()
     model: Model = Net()
 '''
-
-
-def slow(*values: object) -> ParameterSet:
-    """A case of a test that the others stand for by default."""
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def test_help_of_a_scenario_loads_no_framework(run: Run) -> None:
