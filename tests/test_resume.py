@@ -232,15 +232,23 @@ def test_another_batch_size_goes_on_at_the_same_epoch(
     assert len(result.history) == 3
 
 
+class Wide(Line):
+    """Another hidden layer."""
+
+    def build(self, inputs: Any) -> Any:
+        return {"sum": keras.layers.Dense(1, name="add")(keras.layers.Dense(9, name="hidden")(inputs["x"]))[:, 0]}
+
+
 def test_another_network_is_an_error_that_names_the_weight(two_epochs: Path, tmp_path: Path) -> None:
-    class Wide(Line):
-        """Another hidden layer."""
-
-        def build(self, inputs: Any) -> Any:
-            return {"sum": keras.layers.Dense(1, name="add")(keras.layers.Dense(9, name="hidden")(inputs["x"]))[:, 0]}
-
     with pytest.raises(UsageError, match=r"not the one that was trained: hidden/kernel is \(2, 8\) in the checkpoint"):
         going_on(two_epochs, tmp_path, model=Wide())
+
+
+def test_a_run_that_cannot_go_on_keeps_its_parameters(two_epochs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not the one that was trained"):
+        going_on(two_epochs, tmp_path, model=Wide(), trainer={"epochs": 5})
+    kept = [(run / "trainer_params.json").read_bytes() for run in (two_epochs, tmp_path / "run")]
+    assert kept[0] == kept[1]
 
 
 def test_going_on_from_a_chosen_epoch_sets_the_later_ones_aside(two_epochs: Path, tmp_path: Path) -> None:
