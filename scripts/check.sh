@@ -9,4 +9,5 @@ cd "$(dirname "$0")/.."
 .venv/bin/ruff format --check .
 .venv/bin/ruff check .
 .venv/bin/mypy
-.venv/bin/python -m pytest -n auto "$@"
+# By file: what the tests of a file share is made once.
+.venv/bin/python -m pytest -n auto --dist loadfile "$@"

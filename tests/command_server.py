@@ -1,45 +1,106 @@
-"""Runs our console scripts, each in a process of its own, forked from this one, which has TensorFlow imported already.
+"""Runs our console scripts, each in a process of its own, forked from one that has TensorFlow imported already.
 
-Reads a line of JSON for each, `{"words": [program, ...], "errors": FILE}`, and answers with its exit code. Only for
-tests that start many commands and are not about how they start.
+Importing takes longer than most trainings of tests do. For tests that are not about how a command starts.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
+import signal
+import subprocess
 import sys
+import traceback
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+REPOSITORY = Path(__file__).parent.parent
 
 
-def main() -> None:
-    """Serves until the input ends."""
-    import keras  # noqa: F401
-    import tensorflow  # noqa: F401
+class CommandServer:
+    """The process to fork from, seen from the tests."""
 
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory()
+        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # notes of TensorFlow; commands have files of their own
+            text=True,
+        )
+
+    def run(
+        self, program: object, *words: object, cwd: Path = REPOSITORY, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Like `conftest.run_command`, for our own commands only."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        out, errors = (Path(self._folder.name) / name for name in ("out", "errors"))
+        command = [Path(str(program)).name, *map(str, words)]
+        changes = {"COLUMNS": "100", **(environment or {})}
+        task = {"words": command, "cwd": str(cwd), "environment": changes, "out": str(out), "errors": str(errors)}
+        self._process.stdin.write(json.dumps(task) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        return subprocess.CompletedProcess(command, code, out.read_text(), errors.read_text())
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate(timeout=60)
+        self._folder.cleanup()
+
+
+def serve() -> None:
+    """Runs the command of each line of JSON and answers with its exit code, until the input ends."""
     scripts = {script.name: script.value.split(":") for script in entry_points(group="console_scripts")}
+    for module in ("keras", "tensorflow", "sklearn.datasets", "tfaip_like.train.training"):
+        importlib.import_module(module)
+    sys.path[0] = str(Path(sys.executable).parent)  # as it is for an installed script
     for line in sys.stdin:
         task = json.loads(line)
-        program, *words = task["words"]
         child = os.fork()
         if child == 0:
-            errors = os.open(task["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(errors, 1)
-            os.dup2(errors, 2)
-            sys.argv = [program, *words]
-            module, function = scripts[program]
-            try:
-                getattr(importlib.import_module(module), function)()
-            except SystemExit as end:
-                sys.stdout.flush()
-                os._exit(int(end.code or 0))
-            os._exit(1)
+            become(task)
+            module, function = scripts[task["words"][0]]
+            end_like(getattr(importlib.import_module(module), function))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
+def become(task: Mapping[str, Any]) -> None:
+    """Makes this process what a shell would have started."""
+    signal.alarm(250)
+    for number, name in ((0, os.devnull), (1, task["out"]), (2, task["errors"])):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+    os.chdir(task["cwd"])
+    os.environ.update(task["environment"])
+    sys.path[1:1] = filter(None, task["environment"].get("PYTHONPATH", "").split(os.pathsep))
+    sys.argv = task["words"]
+
+
+def end_like(main: Callable[[], None]) -> None:
+    """Ends this process as it would end after `main`, but without a second for taking TensorFlow down."""
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        code = 1
+        traceback.print_exc()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    main()
+    serve()

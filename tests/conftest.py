@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
+from command_server import REPOSITORY, CommandServer
 
-REPOSITORY = Path(__file__).parent.parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(REPOSITORY))  # the scenarios are not installed
 
@@ -34,6 +35,19 @@ def run_command(
     )
 
 
+def slow(*values: object) -> ParameterSet:
+    """A case of a test that the others stand for by default."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.fixture
 def run() -> Run:
     return run_command
+
+
+@pytest.fixture(scope="session")
+def quick_run() -> Iterator[Run]:
+    """Like `run` for our own commands, without the seconds that TensorFlow takes to import."""
+    server = CommandServer()
+    yield server.run
+    server.close()

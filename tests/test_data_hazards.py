@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import Run, slow
 from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import ArraySource, Data, Interrupted, Mode, Processor, Sample, UsageError
@@ -256,15 +256,18 @@ class Mine(Scenario):
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize(
+    ("backend", "count"),
+    [("tensorflow", 2), ("jax", 0), slow("tensorflow", 0), slow("jax", 2)],
+)
 def test_validation_with_dropped_samples_works_on_each_backend(
-    backend: str, count: int, run: Run, tmp_path: Path
+    backend: str, count: int, run: Run, quick_run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(SCENARIO)
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
     flags = ["--device.backend", backend, "--train.num_processes", count, "--val.num_processes", count]
-    done = run("train-scenario", "mine.py", *flags, cwd=tmp_path, environment=environment)
+    start = quick_run if backend == "tensorflow" else run
+    done = start("train-scenario", "mine.py", *flags, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert "epoch 2/2" in done.stderr
     assert "processors dropped samples 2 times in validation" in done.stderr
@@ -280,10 +283,10 @@ class Never(Processor):
 class Two"""
 
 
-def test_nothing_left_to_validate_on_is_told(run: Run, tmp_path: Path) -> None:
+def test_nothing_left_to_validate_on_is_told(quick_run: Run, tmp_path: Path) -> None:
     text = SCENARIO.replace("class Two", NEVER).replace("Two()]", "Never(), Two()]")
     (tmp_path / "mine.py").write_text(text)
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
-    done = run("train-scenario", "mine.py", cwd=tmp_path, environment=environment)
+    done = quick_run("train-scenario", "mine.py", cwd=tmp_path, environment=environment)
     assert done.returncode == 2
     assert "no sample is left to validate on: all of them were dropped or bad" in done.stderr

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, slow
 from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, UsageError
@@ -64,13 +64,16 @@ CASES: dict[str, tuple[Data, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize("counts", [[2], slow([1, 4])])
 @pytest.mark.parametrize("name", CASES)
-def test_batches_are_the_same_bytes_with_any_number_of_processes_and_from_any_place(name: str) -> None:
+def test_batches_are_the_same_bytes_with_any_number_of_processes_and_from_any_place(
+    name: str, counts: list[int]
+) -> None:
     data, settings = CASES[name]
     straight = batches_of(opened(data, 0, **settings), 0, 30)
     assert len(straight) == 30
     assert len(set(straight)) > 25
-    for count in (1, 2, 4):
+    for count in counts:
         assert batches_of(opened(data, count, **settings), 0, 30) == straight
     per_epoch = opened(data, 0, **settings).steps_per_epoch
     place = 2 * per_epoch + 3
@@ -315,7 +318,7 @@ class Mine(Scenario):
 """
 
 
-@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize("guarded", [False, slow(True)])
 def test_a_script_that_trains_needs_a_guard(guarded: bool, tmp_path: Path) -> None:
     call = 'if __name__ == "__main__":\n    train(Mine())' if guarded else "train(Mine())"
     (tmp_path / "mine.py").write_text(SCRIPT_OF_A_USER + call)
@@ -340,7 +343,7 @@ class Hangs(Mine):
 """
 
 
-@pytest.mark.parametrize(("count", "signals"), [(2, 1), (0, 2)])
+@pytest.mark.parametrize(("count", "signals"), [(2, 1), slow(0, 2)])
 def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCRIPT_OF_A_USER)
     (tmp_path / "hangs.py").write_text(HANGS)

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from conftest import slow
 from small import Line, Noise, Points, Small, small
 from stopping import FromOutside, NumberedPoints, StopAt, StopsInValidation, differences, killed_at, state_of
 
@@ -53,7 +54,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("position", [Position(0, 5), Position(1, 0), Position(1, 8), Position(2, 11)], ids=str)
+@pytest.mark.parametrize("position", [Position(0, 5), Position(1, 0), Position(1, 8), slow(Position(2, 11))], ids=str)
 def test_a_run_that_was_killed_ends_with_the_same_bits(straight: Path, tmp_path: Path, position: Position) -> None:
     positions = [checkpoint.position for checkpoint in all_checkpoints(OutputDir(straight).checkpoints)]
     if position not in positions:  # every fifth step of the run is saved: 5, 10 | 15, 20 | 25, 30, 35
@@ -82,7 +83,7 @@ def stopped_by_itself(folder: Path, tmp_path: Path, processes: int) -> Small:
         folder,
         data=NumberedPoints(processors=[Noise(), stop]),
         train={"num_processes": processes},
-        trainer={"checkpoint_every": "epoch", "steps_per_execution": 2},
+        trainer={"checkpoint_every": "epoch", "steps_per_execution": 2, "jit_compile": False},
     )
 
 
@@ -104,7 +105,7 @@ def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path:
 def test_a_signal_during_validation_repeats_no_step(tmp_path: Path) -> None:
     def scenario(folder: Path, times: int) -> Small:
         judge = StopsInValidation(marker=tmp_path / f"{folder.name}.marks", times=times)
-        return everything(folder, evaluator=judge, trainer={"checkpoint_every": "epoch"})
+        return everything(folder, evaluator=judge, trainer={"checkpoint_every": "epoch", "jit_compile": False})
 
     train(scenario(tmp_path / "reference", 99))
     with pytest.raises(Interrupted):
@@ -231,15 +232,23 @@ def test_another_batch_size_goes_on_at_the_same_epoch(
     assert len(result.history) == 3
 
 
+class Wide(Line):
+    """Another hidden layer."""
+
+    def build(self, inputs: Any) -> Any:
+        return {"sum": keras.layers.Dense(1, name="add")(keras.layers.Dense(9, name="hidden")(inputs["x"]))[:, 0]}
+
+
 def test_another_network_is_an_error_that_names_the_weight(two_epochs: Path, tmp_path: Path) -> None:
-    class Wide(Line):
-        """Another hidden layer."""
-
-        def build(self, inputs: Any) -> Any:
-            return {"sum": keras.layers.Dense(1, name="add")(keras.layers.Dense(9, name="hidden")(inputs["x"]))[:, 0]}
-
     with pytest.raises(UsageError, match=r"not the one that was trained: hidden/kernel is \(2, 8\) in the checkpoint"):
         going_on(two_epochs, tmp_path, model=Wide())
+
+
+def test_a_run_that_cannot_go_on_keeps_its_parameters(two_epochs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not the one that was trained"):
+        going_on(two_epochs, tmp_path, model=Wide(), trainer={"epochs": 5})
+    kept = [(run / "trainer_params.json").read_bytes() for run in (two_epochs, tmp_path / "run")]
+    assert kept[0] == kept[1]
 
 
 def test_going_on_from_a_chosen_epoch_sets_the_later_ones_aside(two_epochs: Path, tmp_path: Path) -> None:
@@ -299,8 +308,12 @@ def test_what_is_in_best_is_never_replaced_by_a_worse_model(two_epochs: Path, tm
 # What a user can ask for.
 
 
-def test_verify_compares_a_training_with_one_that_was_interrupted() -> None:
+def test_verify_finds_the_same_bits_after_an_interruption() -> None:
     scenario = small(data=Points(processors=[Noise()]), trainer={"calc_ema": 0.9})
     assert verify(scenario).startswith("the same bits: ")
+
+
+@pytest.mark.slow
+def test_verify_finds_bits_that_nobody_can_repeat() -> None:
     with pytest.raises(TrainingError, match="--verify: NOT the same bits after an interruption"):
         verify(small(data=Points(processors=[FromOutside()])))

@@ -132,7 +132,7 @@ def test_it_trains_on_jax(run: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_it_learns_to_answer_98_percent_exactly(tmp_path: Path) -> None:
-    words = ["--trainer.output_dir", tmp_path / "run", "--trainer.lav_every_n", 5]
+    words = ["--trainer.output_dir", tmp_path / "run", "--trainer.lav_every_n", 1]
     done = run_command("train-scenario", "scenarios.sequences", *words, timeout=800)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["last"]["lav_exact"] > 0.98

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from conftest import slow
 from small import Line, Noise, Points, small
 from stopping import RaggedPoints, state_of
 
@@ -115,7 +116,7 @@ def test_accumulation_and_averages_work_on_sequences_of_any_length() -> None:
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["mixed_float16", slow("mixed_bfloat16")])
 def test_mixed_precision_trains_with_averages_and_keeps_float32_weights(precision: str, tmp_path: Path) -> None:
     trainer = {"precision": precision, "calc_ema": 0.5, "epochs": 6, "jit_compile": None}
     result = train(small(tmp_path / "run", trainer=trainer, learning_rate=Constant(lr=0.01)))

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Run
+from conftest import REPOSITORY, Run, slow
 
 COMMAND = str(Path(sys.executable).parent / "train-scenario")
 
@@ -100,19 +100,19 @@ def test_bash_completes_flags_and_choices() -> None:
 
 
 @pytest.mark.parametrize("name", ["own/mine.py", "own/mine", "mine", "mine:Mine"])
-def test_a_scenario_of_ones_own_trains_by_path_and_by_name(name: str, run: Run, tmp_path: Path) -> None:
+def test_a_scenario_of_ones_own_trains_by_path_and_by_name(name: str, quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mine.py").write_text(OWN_SCENARIO)
     folder = tmp_path if name.startswith("own") else tmp_path / "own"
-    done = run(COMMAND, name, "--trainer.epochs", 1, "--trainer.output_dir", "run", cwd=folder)
+    done = quick_run(COMMAND, name, "--trainer.epochs", 1, "--trainer.output_dir", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "run" / "run.json").read_text())["scenario"] == "mine:Mine"
 
 
-def test_a_parameter_file_of_a_run_is_enough_to_repeat_it(run: Run, tmp_path: Path) -> None:
+def test_a_parameter_file_of_a_run_is_enough_to_repeat_it(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCENARIO)
-    first = run(COMMAND, "mine", "--trainer.epochs", 2, "--trainer.output_dir", "a", cwd=tmp_path)
-    again = run(COMMAND, "--params", "a/trainer_params.json", "--trainer.output_dir", "b", cwd=tmp_path)
+    first = quick_run(COMMAND, "mine", "--trainer.epochs", 2, "--trainer.output_dir", "a", cwd=tmp_path)
+    again = quick_run(COMMAND, "--params", "a/trainer_params.json", "--trainer.output_dir", "b", cwd=tmp_path)
     assert first.returncode == again.returncode == 0, again.stderr
 
     def losses(folder: str) -> list[str]:
@@ -134,7 +134,7 @@ def test_output_is_plain_lines_without_a_terminal(run: Run) -> None:
 def test_a_terminal_shows_a_bar_over_the_whole_run() -> None:
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    command = [COMMAND, "scenarios.minimal", "--trainer.epochs", "40"]
+    command = [COMMAND, "scenarios.minimal", "--trainer.epochs", "10", "--trainer.jit_compile", "false"]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=child, stderr=child, close_fds=True) as process:
         os.close(child)
         output = b""
@@ -150,13 +150,13 @@ def test_a_terminal_shows_a_bar_over_the_whole_run() -> None:
     os.close(parent)
     assert process.returncode == 0
     shown = output.decode()
-    assert re.search(r"epoch \d+/40 +\d+%\|.*\| step \d+/3560, \d\d:\d\d left, loss [\d.]+", shown)
-    assert "epoch 40/40: loss" in shown
+    assert re.search(r"epoch \d+/10 +\d+%\|.*\| step \d+/890, \d\d:\d\d left, loss [\d.]+", shown)
+    assert "epoch 10/10: loss" in shown
 
 
-def test_a_fault_in_the_users_code_shows_their_line_first(run: Run, tmp_path: Path) -> None:
+def test_a_fault_in_the_users_code_shows_their_line_first(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCENARIO.replace("** 2}", "** undefined_name}"))
-    done = run(COMMAND, "mine", "--trainer.output_dir", "run", cwd=tmp_path)
+    done = quick_run(COMMAND, "mine", "--trainer.output_dir", "run", cwd=tmp_path)
     assert done.returncode == 1
     said = done.stderr[done.stderr.index("train-scenario: ") :].splitlines()
     assert said[0] == f"train-scenario: {tmp_path}/mine.py, line 17, in loss"
@@ -164,14 +164,17 @@ def test_a_fault_in_the_users_code_shows_their_line_first(run: Run, tmp_path: Pa
     assert said[2] == "NameError: name 'undefined_name' is not defined"
     assert "Traceback" not in done.stderr
     assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
-    loud = run(COMMAND, "mine", cwd=tmp_path, environment={"TFAIP_LOG_LEVEL": "debug"})
+    loud = quick_run(COMMAND, "mine", cwd=tmp_path, environment={"TFAIP_LOG_LEVEL": "debug"})
     assert "Traceback" in loud.stderr
 
 
-def start(*words: object, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [COMMAND, *map(str, words)], cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+ENDLESS = ["scenarios.minimal", "--trainer.epochs", 5000, "--trainer.jit_compile", "false"]
+"""Begins soon, and ends when it is stopped."""
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([COMMAND, *map(str, words)], cwd=REPOSITORY, text=True, **pipes)
 
 
 def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
@@ -183,9 +186,7 @@ def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
 
 
 def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
-    process = start(
-        "scenarios.minimal", "--trainer.epochs", 5000, "--trainer.output_dir", tmp_path / "run", cwd=REPOSITORY
-    )
+    process = start(*ENDLESS, "--trainer.output_dir", tmp_path / "run")
     wait_for_epoch(process, 2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
@@ -199,21 +200,20 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
     assert not list((tmp_path / "run").rglob(".*new-*"))
 
 
-def test_ctrl_c_while_starting_ends_cleanly(tmp_path: Path) -> None:
-    for seconds in (0.1, 0.5, 1.5, 2.5):
-        process = start("scenarios.minimal", "--trainer.epochs", 5000, cwd=REPOSITORY)
-        time.sleep(seconds)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-        assert process.returncode in (130, -signal.SIGINT), errors
-        # Python itself tells of a signal before our first line runs.
-        assert "Traceback" not in errors or "import main" in errors, errors
+@pytest.mark.parametrize("seconds", [0.1, slow(0.5), 1.5, slow(2.5)])
+def test_ctrl_c_while_starting_ends_cleanly(seconds: float) -> None:
+    process = start(*ENDLESS)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode in (130, -signal.SIGINT), errors
+    # Python itself tells of a signal before our first line runs.
+    assert "Traceback" not in errors or "import main" in errors, errors
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), slow("SIGUSR1", 143)])
 def test_a_signal_is_noted_with_its_exit_code(name: str, code: int, tmp_path: Path) -> None:
-    words = ["--trainer.epochs", 5000, "--trainer.output_dir", tmp_path / "run"]
-    process = start("scenarios.minimal", *words, cwd=REPOSITORY)
+    process = start(*ENDLESS, "--trainer.output_dir", tmp_path / "run")
     wait_for_epoch(process, 1)
     process.send_signal(getattr(signal, name))
     _, errors = process.communicate(timeout=30)
@@ -226,8 +226,9 @@ def test_a_signal_is_noted_with_its_exit_code(name: str, code: int, tmp_path: Pa
 
 
 def test_a_reader_that_goes_away_does_not_stop_the_training(tmp_path: Path) -> None:
-    command = f"{COMMAND} scenarios.minimal --trainer.epochs 30 --trainer.output_dir {tmp_path}/run 2>&1 | head -2"
-    subprocess.run(["bash", "-c", command], cwd=REPOSITORY, check=True, capture_output=True)
+    (tmp_path / "mine.py").write_text(OWN_SCENARIO)
+    command = f"{COMMAND} mine.py --trainer.epochs 3 --trainer.output_dir run 2>&1 | head -2"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, capture_output=True)
     deadline = time.monotonic() + 60
     while json.loads((tmp_path / "run" / "run.json").read_text()).get("status") == "running":
         assert time.monotonic() < deadline
@@ -235,15 +236,36 @@ def test_a_reader_that_goes_away_does_not_stop_the_training(tmp_path: Path) -> N
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done"
 
 
-def test_a_run_that_was_killed_is_called_so(tmp_path: Path, run: Run) -> None:
-    words = ["scenarios.minimal", "--trainer.epochs", 5000, "--trainer.output_dir", tmp_path / "run"]
-    process = start(*words, cwd=REPOSITORY)
-    wait_for_epoch(process, 1)
-    other = run(COMMAND, *words)
-    assert "a training is running in this folder" in other.stderr
+@pytest.fixture(scope="module")
+def killed(quick_run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a killed training; and what another one, which began in it before the kill, said."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    process = start(*ENDLESS, "--trainer.output_dir", folder)
+    wait_for_epoch(process, 4)
+    other = quick_run(COMMAND, *ENDLESS, "--trainer.output_dir", folder)
     process.kill()
     process.communicate()
-    assert "there is a run in this folder already (status killed)" in run(COMMAND, *words).stderr
+    return folder, other.stderr
+
+
+def test_a_folder_with_a_running_training_is_left_alone(killed: tuple[Path, str]) -> None:
+    assert "a training is running in this folder" in killed[1]
+
+
+def test_a_run_that_was_killed_is_called_so(killed: tuple[Path, str], quick_run: Run) -> None:
+    again = quick_run(COMMAND, *ENDLESS, "--trainer.output_dir", killed[0])
+    assert "there is a run in this folder already (status killed)" in again.stderr
+
+
+def test_a_killed_training_leaves_complete_files(killed: tuple[Path, str]) -> None:
+    run, _ = killed
+    json.loads((run / "run.json").read_text())
+    folders = list((run / "checkpoints").glob("epoch_*"))
+    assert folders
+    for folder in folders:
+        names = ["checksums.json", "params.json", "state.json", "variables.npz"]
+        assert sorted(path.name for path in folder.iterdir()) == names
+    assert (run / "best" / "model.keras").exists() or (run / ".best.previous").exists()
 
 
 LAYER = """
@@ -269,18 +291,18 @@ def test_a_scenario_with_layers_of_its_own_trains_on_another_backend(run: Run, t
     assert "--device.backend jax " in run(COMMAND, "mine.py", "--show", cwd=tmp_path, environment=environment).stdout
 
 
-def test_the_parameters_of_a_run_find_its_scenario_from_any_folder(run: Run, tmp_path: Path) -> None:
+def test_the_parameters_of_a_run_find_its_scenario_from_any_folder(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "mine.py").write_text(OWN_SCENARIO)
     words = ["--trainer.epochs", 1, "--trainer.output_dir", "run"]
-    assert run(COMMAND, "deep/mine.py", *words, cwd=tmp_path).returncode == 0
-    shown = run(COMMAND, "--params", tmp_path / "run" / "trainer_params.json", "--show", cwd=Path("/"))
+    assert quick_run(COMMAND, "deep/mine.py", *words, cwd=tmp_path).returncode == 0
+    shown = quick_run(COMMAND, "--params", tmp_path / "run" / "trainer_params.json", "--show", cwd=Path("/"))
     assert shown.returncode == 0, shown.stderr
 
 
-def test_a_method_without_self_is_told_in_short(run: Run, tmp_path: Path) -> None:
+def test_a_method_without_self_is_told_in_short(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCENARIO.replace("def source(self, mode)", "def source(mode)"))
-    done = run(COMMAND, "mine", cwd=tmp_path)
+    done = quick_run(COMMAND, "mine", cwd=tmp_path)
     assert done.returncode == 1
     assert "train-scenario: Numbers.source() takes 1 positional argument but 2 were given\n" in done.stderr
     assert "the first one is self" in done.stderr
@@ -309,9 +331,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_disk_that_is_too_small_is_told_at_the_start(run: Run, small_disk: Path) -> None:
+def test_a_disk_that_is_too_small_is_told_at_the_start(quick_run: Run, small_disk: Path) -> None:
     (small_disk / "filler").write_bytes(bytes(7_500_000))
-    done = run(COMMAND, "scenarios.minimal", "--model.units", 700, "--trainer.output_dir", small_disk / "run")
+    done = quick_run(COMMAND, "scenarios.minimal", "--model.units", 700, "--trainer.output_dir", small_disk / "run")
     assert done.returncode == 2
     assert re.search(
         r"only \d+ kB are free on this disk; one checkpoint and the exports need about [\d.]+ [kM]B", done.stderr
@@ -321,8 +343,8 @@ def test_a_disk_that_is_too_small_is_told_at_the_start(run: Run, small_disk: Pat
 def test_a_full_disk_pauses_the_training_and_loses_nothing(small_disk: Path) -> None:
     filler = small_disk / "filler"
     filler.write_bytes(bytes(6_000_000))
-    words = ["--model.units", 700, "--trainer.output_dir", small_disk / "run", "--trainer.epochs", 5]
-    process = start("scenarios.minimal", *words, cwd=REPOSITORY)
+    words = ["--model.units", 700, "--trainer.epochs", 3, "--trainer.jit_compile", "false"]
+    process = start("scenarios.minimal", *words, "--trainer.output_dir", small_disk / "run")
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
@@ -333,28 +355,16 @@ def test_a_full_disk_pauses_the_training_and_loses_nothing(small_disk: Path) -> 
     text = "".join(lines)
     assert "no space left on this disk. The training waits until there is room" in text
     assert "Traceback" not in text
-    assert len((small_disk / "run" / "history.csv").read_text().splitlines()) == 6
-    assert sorted(path.name for path in (small_disk / "run" / "checkpoints").iterdir())[-1] == "epoch_0005"
+    assert len((small_disk / "run" / "history.csv").read_text().splitlines()) == 4
+    assert sorted(path.name for path in (small_disk / "run" / "checkpoints").iterdir())[-1] == "epoch_0003"
     for file in (small_disk / "run").rglob("*.json"):
         json.loads(file.read_text())
 
 
-def test_a_killed_training_leaves_complete_files(tmp_path: Path) -> None:
-    process = start(
-        "scenarios.minimal", "--trainer.epochs", 5000, "--trainer.output_dir", tmp_path / "run", cwd=REPOSITORY
-    )
-    wait_for_epoch(process, 4)
-    process.kill()
-    process.communicate()
-    json.loads((tmp_path / "run" / "run.json").read_text())
-    folders = list((tmp_path / "run" / "checkpoints").glob("epoch_*"))
-    assert folders
-    for folder in folders:
-        names = ["checksums.json", "params.json", "state.json", "variables.npz"]
-        assert sorted(path.name for path in folder.iterdir()) == names
-    assert (tmp_path / "run" / "best" / "model.keras").exists() or (tmp_path / "run" / ".best.previous").exists()
-
-
 def test_python_in_a_debugger_trains_by_a_plain_script(run: Run) -> None:
-    done = run(sys.executable, REPOSITORY / "scripts" / "train_scenario.py", "scenarios.minimal", "--trainer.epochs", 1)
+    script, words = (
+        REPOSITORY / "scripts" / "train_scenario.py",
+        ["--trainer.epochs", 1, "--trainer.jit_compile", "false"],
+    )
+    done = run(sys.executable, script, "scenarios.minimal", *words)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import gc
 import json
 import os
@@ -17,7 +18,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from small import Largest, Line, Noise, Points, small
+from conftest import Run
+from small import Largest, Line, Noise, Points, Small, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Spec, Tensors, TrainingError, UsageError, ops, train
@@ -27,6 +29,7 @@ from tfaip_like.params.store import read_values
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import Constant, CosineDecay, PiecewiseConstant, ReduceOnPlateau
 from tfaip_like.settings import Trainer
+from tfaip_like.train.result import TrainResult
 
 
 def weights(result: Any) -> list[np.ndarray[Any, Any]]:
@@ -40,9 +43,22 @@ def same_bits(a: Any, b: Any) -> bool:
 # What is left behind.
 
 
-def test_the_output_folder_has_everything_under_its_fixed_name(tmp_path: Path) -> None:
-    result = train(small(tmp_path / "run", trainer={"description": "a test"}))
-    folder = tmp_path / "run"
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Small, TrainResult]:
+    """A run, for tests that only read its folder."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    scenario = small(folder, learning_rate=CosineDecay(alpha=0.5), trainer={"description": "a test"})
+    return scenario, train(scenario)
+
+
+def folder_of(scenario: Small) -> Path:
+    assert scenario.trainer.output_dir is not None
+    return scenario.trainer.output_dir
+
+
+def test_the_output_folder_has_everything_under_its_fixed_name(finished: tuple[Small, TrainResult]) -> None:
+    scenario, result = finished
+    folder = folder_of(scenario)
     for name in (
         "trainer_params.json",
         "run.json",
@@ -76,16 +92,15 @@ def test_the_output_folder_has_everything_under_its_fixed_name(tmp_path: Path) -
     assert "random seed 7" in log
 
 
-def test_the_parameters_of_a_run_make_the_same_scenario(tmp_path: Path) -> None:
-    scenario = small(tmp_path / "run", learning_rate=CosineDecay(alpha=0.5))
-    train(scenario)
-    assert type(scenario).from_dict(read_values(tmp_path / "run" / "trainer_params.json")) == scenario
+def test_the_parameters_of_a_run_make_the_same_scenario(finished: tuple[Small, TrainResult]) -> None:
+    scenario, _ = finished
+    assert type(scenario).from_dict(read_values(folder_of(scenario) / "trainer_params.json")) == scenario
 
 
-def test_tensorboard_finds_scalars_of_training_and_validation(tmp_path: Path) -> None:
-    result = train(small(tmp_path / "run"))
+def test_tensorboard_finds_scalars_of_training_and_validation(finished: tuple[Small, TrainResult]) -> None:
+    scenario, result = finished
     for name, tag in (("train", "loss"), ("train", "lr"), ("val", "loss"), ("val", "largest_error")):
-        events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / name))
+        events = EventAccumulator(str(folder_of(scenario) / "tensorboard" / name))
         events.Reload()
         prefix = "val_" if name == "val" else ""
         values = [(event.step, event.value) for event in events.Scalars(tag)]
@@ -98,12 +113,12 @@ def test_without_an_output_folder_nothing_is_written(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_a_run_is_never_overwritten(tmp_path: Path) -> None:
-    train(small(tmp_path / "run"))
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+def test_a_folder_with_a_run_is_never_overwritten(finished: tuple[Small, TrainResult]) -> None:
+    folder = folder_of(finished[0])
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with pytest.raises(UsageError, match="there is a run in this folder already"):
-        train(small(tmp_path / "run"))
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+        train(small(folder))
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_a_run_that_failed_before_its_first_epoch_does_not_block_its_folder(tmp_path: Path) -> None:
@@ -140,10 +155,15 @@ def test_a_run_without_a_seed_says_which_one_it_drew(tmp_path: Path) -> None:
     assert same_bits(first, train(small(trainer={"random_seed": drawn})))
 
 
+@functools.cache
+def seven_at_once(jit_compile: bool | None) -> TrainResult:
+    return train(small(trainer={"steps_per_execution": 7, "jit_compile": jit_compile}))
+
+
 @pytest.mark.parametrize(("at_once", "jit_compile"), [(1, None), (12, None), (5, False)])
 def test_steps_per_execution_change_nothing_but_speed(at_once: int, jit_compile: bool | None) -> None:
     """100 samples in batches of 8 are 12 steps: neither 5 nor 7 divides them."""
-    reference = train(small(trainer={"steps_per_execution": 7, "jit_compile": jit_compile}))
+    reference = seven_at_once(jit_compile)
     result = train(small(trainer={"steps_per_execution": at_once, "jit_compile": jit_compile}))
     assert same_bits(reference, result)
     assert [row["loss"] for row in result.history] == [row["loss"] for row in reference.history]
@@ -400,13 +420,15 @@ def test_a_debugger_can_step_through_a_training() -> None:
 # The export without us.
 
 
-def test_an_export_predicts_the_same_in_a_process_with_tensorflow_alone(tmp_path: Path) -> None:
-    result = train(small(tmp_path / "run"))
+def test_an_export_predicts_the_same_in_a_process_with_tensorflow_alone(
+    finished: tuple[Small, TrainResult], tmp_path: Path
+) -> None:
+    scenario, result = finished
     x = np.random.default_rng(0).random((5, 2), dtype="float32")
     np.save(tmp_path / "x.npy", x)
     code = (
         "import sys, numpy as np, tensorflow as tf;"
-        f"model = tf.saved_model.load('{tmp_path}/run/export/serve');"
+        f"model = tf.saved_model.load('{folder_of(scenario)}/export/serve');"
         f"y = model.signatures['serving_default'](x=np.load('{tmp_path}/x.npy'))['sum'];"
         f"np.save('{tmp_path}/y.npy', y); assert 'tfaip_like' not in sys.modules"
     )
@@ -546,19 +568,25 @@ def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_script_prints_its_progress_unless_logging_is_set_up(tmp_path: Path) -> None:
-    code = "from small import small; from tfaip_like import train; train(small(trainer={'epochs': 1}))"
+    code = f"""
+import logging
+from small import small
+from tfaip_like import train
+
+train(small(trainer={{"epochs": 1}}))
+logging.basicConfig(filename="{tmp_path}/log", level="INFO")
+train(small(trainer={{"epochs": 2}}))
+"""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "epoch 1/1: loss" in done.stderr
-    configured = f"import logging; logging.basicConfig(filename='{tmp_path}/log', level='INFO'); {code}"
-    done = subprocess.run(
-        [sys.executable, "-c", configured], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "epoch 1/1" not in done.stderr
-    assert "epoch 1/1: loss" in (tmp_path / "log").read_text()
+    assert "/2" not in done.stderr
+    log = (tmp_path / "log").read_text()
+    assert "epoch 2/2: loss" in log
+    assert "epoch 1/1" not in log
 
 
-def test_an_untracked_scenario_is_kept_with_the_run(tmp_path: Path) -> None:
+def test_an_untracked_scenario_is_kept_with_the_run(quick_run: Run, tmp_path: Path) -> None:
     def git(*words: str) -> None:
         subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x", *words], check=True)
 
@@ -569,12 +597,10 @@ def test_an_untracked_scenario_is_kept_with_the_run(tmp_path: Path) -> None:
     git("commit", "-q", "-m", "first")
     (tmp_path / "helper.py").write_text("a = 2\n")
     (tmp_path / "mine.py").write_text("from small import Small\nclass Mine(Small):\n    pass\n")
-    code = (
-        "import pathlib; from mine import Mine; from tfaip_like import train; from tfaip_like.settings import Trainer;"
-        "train(Mine(trainer=Trainer(epochs=1, output_dir=pathlib.Path('run'))))"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    words = ["--trainer.epochs", 1, "--trainer.output_dir", "run"]
+    tests = {"PYTHONPATH": str(Path(__file__).parent)}
+    done = quick_run("train-scenario", "mine.py", *words, cwd=tmp_path, environment=tests)
+    assert done.returncode == 0, done.stderr
     diff = (tmp_path / "run" / "git.diff").read_text()
     assert "+a = 2" in diff
     assert "+class Mine(Small):" in diff
