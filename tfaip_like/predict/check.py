@@ -18,7 +18,6 @@ import numpy as np
 
 from tfaip_like.data.batching import Batch
 from tfaip_like.network import predict_with
-from tfaip_like.predict.export import add_metrics
 from tfaip_like.predict.exported import Exported, load_export
 from tfaip_like.sample import Arrays
 
@@ -45,14 +44,15 @@ class Difference:
     """What it is, for a person."""
 
 
-def check_export(path: Path, network: keras.Model, batch: Batch) -> None:
+def check_export(path: Path, network: keras.Model, batch: Batch) -> float:
     """Compares an export with the network that it was made of, on one batch.
 
-    A difference is a loud warning. The largest one is kept in the metrics of the export, as
-    `export_difference`: about 1e-7 where only roundings differ. The network is left as it was.
+    A difference is a loud warning. The network is left as it was.
+
+    Returns:
+        The largest difference: about 1e-7 where only roundings differ.
     """
     found = compare(load_export(path), lambda: load_export(path), network, batch)
-    add_metrics(path, {DIFFERENCE: max((difference.size for difference in found), default=0.0)})
     wrong = [difference.text for difference in found if difference.size > _tolerance(network)]
     if wrong:
         logger.warning(
@@ -62,6 +62,7 @@ def check_export(path: Path, network: keras.Model, batch: Batch) -> None:
             path,
             "; ".join(wrong),
         )
+    return max((difference.size for difference in found), default=0.0)
 
 
 def compare(

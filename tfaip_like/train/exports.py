@@ -11,7 +11,7 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.files import folder_beside, replace_folder
 from tfaip_like.network import Networks
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.predict.check import check_export
+from tfaip_like.predict.check import DIFFERENCE, check_export
 from tfaip_like.predict.export import add_metrics, add_saved_models, fill_export, has_saved_models, write_export
 from tfaip_like.predict.exported import Exported, load_export
 from tfaip_like.predict.formats import add_formats
@@ -65,7 +65,8 @@ class Exports:
         assert self.folder is not None
         write_export(self.folder.export, self.networks, self.scenario, metrics)
         add_saved_models([self.folder.best, self.folder.export], self.scenario)
-        self._check(self.folder.export)
+        difference = self._check(self.folder.export)
+        add_metrics(self.folder.export, {DIFFERENCE: difference})
         for export in (self.folder.best, self.folder.export):
             if export.exists():
                 add_formats(export, self.scenario.trainer.export_formats, self.example)
@@ -82,9 +83,10 @@ class Exports:
         return self._aside
 
     def _check_the_first(self, export: Path) -> None:
+        # How far it is off is not kept: which export is the first depends on where a run was killed.
         if not self._is_checked and has_saved_models(export):
             self._check(export)
 
-    def _check(self, export: Path) -> None:
+    def _check(self, export: Path) -> float:
         self._is_checked = True
-        check_export(export, self.networks.prediction, self.example)
+        return check_export(export, self.networks.prediction, self.example)
