@@ -43,6 +43,7 @@ FLOORS = {
     "predict": 3,
     "report": 3,
     "train": 4,
+    "experiments": 5,
     "templates": 5,
     "cli": 6,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from tfaip_like.data import Data, LavData, Source, TrainData, ValData
 from tfaip_like.data.sources.folds import fold_of
@@ -39,6 +39,10 @@ class Scenario(Params):
         for name in FLAGS_OF_COMMANDS:
             if name in cls.__dataclass_fields__ and not of_a_command:
                 raise TypeError(f"{cls.__qualname__}.{name}: --{name} is a flag of the commands; choose another name")
+
+    batch_flags: ClassVar[tuple[str, ...]] = ("model", "model.graph")
+    """The flags that the words of a model's name stand for where batches of many models are generated:
+    `experiments generate --models Classifier.CNN=10` runs `--model Classifier --model.graph CNN` ten times."""
 
     data: Data
     """The samples."""

@@ -1,0 +1,34 @@
+"""A scenario with experts, for tests of batches: each expert learns another sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from small import Points, Small
+
+from tfaip_like import Data, Mode, Sample
+from tfaip_like.settings import Trainer
+
+
+class Part(Points):
+    """The points of one expert."""
+
+    expert: Literal[1, 2, 3, 4, 5] = 1
+    """Whose."""
+
+    fails: bool = False
+    """Whether there is something wrong with them."""
+
+    def source(self, mode: Mode) -> Sequence[Sample] | None:
+        if self.fails:
+            raise ValueError("these points are bad")
+        return super().source(mode)
+
+
+class Experts(Small):
+    """Learns to add, for one expert."""
+
+    data: Data = Part()
+    # As users have it: without a seed, which a batch counts.
+    trainer: Trainer = Trainer(epochs=2, jit_compile=False)

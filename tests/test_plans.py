@@ -1,0 +1,440 @@
+"""Plans of batches: which runs they make, and what each mistake is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+# ruff: noqa: E501  (messages are quoted as they are printed)
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from tfaip_like.errors import UsageError
+from tfaip_like.experiments import Configuration, Plan, PlannedRun
+from tfaip_like.experiments.configuration import Distribution, Draws
+from tfaip_like.experiments.plan_file import read_plan
+from tfaip_like.experiments.plan_text import parse_entries
+from tfaip_like.experiments.resolve import resolve_all, scenario_of
+from tfaip_like.scenario import Scenario
+from tfaip_like.scenario_lookup import find_scenario
+
+
+def runs_of(text: str, folder: Path, scenario: str = "experts") -> list[Scenario]:
+    """The parameters of all runs of a plan."""
+    return [tree for _, tree in planned(text, folder, scenario)]
+
+
+def planned(text: str, folder: Path, scenario: str = "experts") -> list[tuple[PlannedRun, Scenario]]:
+    """All runs of a plan with their parameters."""
+    (folder / "plan.yaml").write_text(f"scenario: {scenario}\n{text}")
+    return resolved(folder / "plan.yaml")
+
+
+def resolved(path: Path) -> list[tuple[PlannedRun, Scenario]]:
+    """All runs of a plan file with their parameters."""
+    plan = read_plan(path)
+    cls = scenario_of(plan)
+    return list(resolve_all(cls, plan.with_models(cls.batch_flags).runs()))
+
+
+THREE_LEVELS = """
+configurations:
+  base: {trainer.epochs: 10, optimizer: Adamax}
+  wide:
+    extends: base
+    train.batch_size: 16
+  trigger:
+    extends: wide
+    abstract: true
+    trainer.epochs: 20
+    grid: {learning_rate.lr: [0.01, 0.001], model.dropout: [0.0, 0.2]}
+  experts:
+    extends: trigger
+    experts: [1, 2, 3, 4, 5]
+    for_expert: {2: {trainer.epochs: 40}, 5: {train.batch_size: 4, optimizer: SGD}}
+run: [base, experts]
+"""
+
+
+def test_three_levels_a_grid_and_experts_make_exactly_these_runs(tmp_path: Path) -> None:
+    rows = [
+        f"{run.configuration} {tree.data.expert} {tree.trainer.epochs} {type(tree.optimizer).__name__} "
+        f"{tree.train.batch_size} {tree.learning_rate.lr} {tree.model.dropout}"
+        for run, tree in planned(THREE_LEVELS, tmp_path)
+    ]
+    assert rows == [
+        "base 1 10 Adamax 8 0.001 0.1",
+        "experts 1 20 Adamax 16 0.01 0.0",
+        "experts 1 20 Adamax 16 0.01 0.2",
+        "experts 1 20 Adamax 16 0.001 0.0",
+        "experts 1 20 Adamax 16 0.001 0.2",
+        "experts 2 40 Adamax 16 0.01 0.0",
+        "experts 2 40 Adamax 16 0.01 0.2",
+        "experts 2 40 Adamax 16 0.001 0.0",
+        "experts 2 40 Adamax 16 0.001 0.2",
+        "experts 3 20 Adamax 16 0.01 0.0",
+        "experts 3 20 Adamax 16 0.01 0.2",
+        "experts 3 20 Adamax 16 0.001 0.0",
+        "experts 3 20 Adamax 16 0.001 0.2",
+        "experts 4 20 Adamax 16 0.01 0.0",
+        "experts 4 20 Adamax 16 0.01 0.2",
+        "experts 4 20 Adamax 16 0.001 0.0",
+        "experts 4 20 Adamax 16 0.001 0.2",
+        "experts 5 20 SGD 4 0.01 0.0",
+        "experts 5 20 SGD 4 0.01 0.2",
+        "experts 5 20 SGD 4 0.001 0.0",
+        "experts 5 20 SGD 4 0.001 0.2",
+    ]
+
+
+def test_repetitions_count_their_seeds(tmp_path: Path) -> None:
+    text = """
+configurations:
+  alone: {}
+  given: {trainer.random_seed: 7, repeat: 2}
+  counted: {repeat: 3}
+"""
+    seeds = [tree.trainer.random_seed for tree in runs_of(text, tmp_path)]
+    assert seeds == [None, 7, 8, 1, 2, 3]
+
+
+def test_a_later_base_wins_and_one_that_both_extend_does_not_win_again(tmp_path: Path) -> None:
+    text = """
+configurations:
+  base: {trainer.epochs: 1, train.batch_size: 1}
+  left: {extends: base, trainer.epochs: 2}
+  right: {extends: base, train.batch_size: 3}
+  both: {extends: [left, right]}
+run: both
+"""
+    [both] = runs_of(text, tmp_path)
+    assert (both.trainer.epochs, both.train.batch_size) == (2, 3)
+
+
+def test_what_is_varied_is_inherited_until_a_plain_value_ends_it(tmp_path: Path) -> None:
+    text = """
+configurations:
+  varied: {grid: {trainer.epochs: [1, 2]}, abstract: true}
+  same: {extends: varied}
+  fixed: {extends: varied, trainer.epochs: 5}
+"""
+    assert [tree.trainer.epochs for tree in runs_of(text, tmp_path)] == [1, 2, 5]
+
+
+def test_a_list_gives_each_of_its_settings_a_run(tmp_path: Path) -> None:
+    text = """
+configurations:
+  each:
+    list:
+      - {optimizer: SGD, learning_rate.lr: 0.1}
+      - {optimizer: {class: AdamW, weight_decay: 1e-3}}
+"""
+    one, other = runs_of(text, tmp_path)
+    assert (type(one.optimizer).__name__, one.learning_rate.lr) == ("SGD", 0.1)
+    assert (type(other.optimizer).__name__, other.optimizer.weight_decay) == ("AdamW", 1e-3)
+
+
+def test_random_values_are_those_of_their_seed_and_within_their_bounds(tmp_path: Path) -> None:
+    text = """
+configurations:
+  drawn:
+    random:
+      draws: 30
+      seed: 7
+      values:
+        learning_rate.lr: {log_uniform: [1e-4, 1e-2]}
+        model: {dropout: {uniform: [0, 0.5]}}
+        train.batch_size: {integer: [4, 9]}
+        train.balance: {choice: [none, none]}
+"""
+    runs = runs_of(text, tmp_path)
+    assert runs == runs_of(text, tmp_path)
+    assert len({tree.learning_rate.lr for tree in runs}) == 30
+    assert all(1e-4 <= tree.learning_rate.lr <= 1e-2 and 0 <= tree.model.dropout <= 0.5 for tree in runs)
+    assert {tree.train.batch_size for tree in runs} == {4, 5, 6, 7, 8, 9}
+    assert runs != runs_of(text.replace("seed: 7", "seed: 8"), tmp_path)
+
+
+def test_values_are_words_of_a_command_line(tmp_path: Path) -> None:
+    text = """
+configurations:
+  words:
+    data.processors: [{class: Shift, pixels: 2}, Shift]
+    model: {graph: {class: MLP, units: [64, 32]}}
+    evaluator: none
+    trainer.description: "on"
+    trainer.jit_compile: no
+    trainer.random_seed:
+    learning_rate.lr: 1e-4
+    model.loss_weights: {cross_entropy: 0.5}
+"""
+    [tree] = runs_of(text, tmp_path, "scenarios.tutorial")
+    assert [p.pixels for p in tree.data.processors] == [2, 1]
+    assert tree.model.graph.units == [64, 32]
+    assert tree.evaluator is None
+    assert tree.trainer.description == "on"
+    assert tree.trainer.jit_compile is False
+    assert tree.trainer.random_seed is None
+    assert tree.learning_rate.lr == 1e-4
+    assert tree.model.loss_weights == {"cross_entropy": 0.5}
+
+
+def test_models_are_configurations_of_a_class_and_an_architecture(tmp_path: Path) -> None:
+    text = """
+common: {trainer.epochs: 4}
+models: {Classifier.CNN: 2, Classifier.MLP: 1}
+"""
+    found = planned(text, tmp_path, "scenarios.tutorial")
+    assert [(run.configuration, type(tree.model.graph).__name__) for run, tree in found] == [
+        ("Classifier.CNN", "CNN"),
+        ("Classifier.CNN", "CNN"),
+        ("Classifier.MLP", "MLP"),
+    ]
+    assert {tree.trainer.epochs for _, tree in found} == {4}
+
+
+def test_the_same_in_python() -> None:
+    plan = Plan(
+        scenario="experts",
+        configurations={
+            "base": Configuration({"trainer": {"epochs": 10}, "optimizer": "Adamax"}, abstract=True),
+            "wide": Configuration(extends=["base"], grid={"model.dropout": [0.0, 0.2]}, repeat=2),
+            "drawn": Configuration(
+                extends=["base"], random=Draws(2, {"learning_rate.lr": Distribution("uniform", [0.1, 0.2])}, seed=3)
+            ),
+        },
+    )
+    found = list(resolve_all(find_scenario("experts"), plan.runs()))
+    assert [(run.configuration, run.repeat, tree.model.dropout) for run, tree in found] == [
+        ("wide", 1, 0.0),
+        ("wide", 2, 0.0),
+        ("wide", 1, 0.2),
+        ("wide", 2, 0.2),
+        ("drawn", 1, 0.1),
+        ("drawn", 1, 0.1),
+    ]
+    wrong = Plan(scenario="experts", configurations={"base": Configuration({"trainer.epochs": "ten"}, where="base")})
+    with pytest.raises(UsageError, match=r"^base: --trainer.epochs: expected an integer, got 'ten'$"):
+        list(resolve_all(find_scenario("experts"), wrong.runs()))
+
+
+words = some.text(some.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(some.dictionaries(words, some.lists(words, max_size=3) | words, max_size=5))
+def test_texts_in_yaml_stay_what_is_written(values: dict[str, list[str] | str]) -> None:
+    text = "\n".join(f"{key!r}: {value!r}" for key, value in values.items())
+    entry = parse_entries(text or "{}", "plan.yaml")
+    assert isinstance(entry.content, dict)
+    read = {
+        key: [item.content for item in value.content] if isinstance(value.content, list) else value.content
+        for key, value in entry.content.items()
+    }
+    assert read == values
+    assert [value.where for value in entry.content.values()] == [
+        f"plan.yaml, line {line}" for line in range(1, 1 + len(values))
+    ]
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A plan with a mistake."""
+
+    text: str
+    """Its configurations."""
+    says: str
+    """The message behind the name of the file."""
+    whole: bool = False
+    """Whether the text is the whole file."""
+
+
+WRONG = [
+    Wrong(
+        "configurations: [\n", "line 2: not valid YAML: expected the node content, but found '<stream end>'", whole=True
+    ),
+    Wrong("- a\n- b\n", "line 1: expected a plan: scenario, configurations, ..., got a list", whole=True),
+    Wrong("scenario: experts\nscenario: small\n", "line 2: 'scenario' is given twice", whole=True),
+    Wrong(
+        "scenario: experts\nconfiguration:\n  base: {}\n",
+        "line 2: there is no 'configuration' here; did you mean 'configurations'?",
+        whole=True,
+    ),
+    Wrong(
+        "configurations:\n  base: {}\n",
+        "line 1: `scenario` is missing: a module (scenarios.tutorial), a class in it or a file",
+        whole=True,
+    ),
+    Wrong("scenario: experts\n", "line 1: there is nothing to run: neither `configurations` nor `models`", whole=True),
+    Wrong("scenario: [a]\nconfigurations: {}\n", "line 1: expected a scenario, got a list", whole=True),
+    Wrong(
+        "scenario: experts\nconfigurations: [base]\n", "line 2: expected named configurations, got a list", whole=True
+    ),
+    Wrong("  base: 3\n", "line 3: expected flags with their values, got '3'"),
+    Wrong("  a/b: {}\n", "line 3: 'a/b' cannot be the name of a configuration: use letters, digits, _ . + = -"),
+    Wrong("  base:\n    : 3\n", "line 4: not valid YAML: expected <block end>, but found ':'"),
+    Wrong("  base:\n    trainer.epochs: 3\n    trainer.epochs: 4\n", "line 5: 'trainer.epochs' is given twice"),
+    Wrong("  base:\n    trainer: {epochs: 3}\n    trainer.epochs: 4\n", "line 5: --trainer.epochs is given twice"),
+    Wrong(
+        "  base:\n    trainer.epoch: 3\n",
+        "line 4: --trainer.epoch: there is no such flag; did you mean --trainer.epochs?",
+    ),
+    Wrong(
+        "  base:\n    trainer:\n      lr: 3\n",
+        "line 5: --trainer.lr: there is no such flag; did you mean --trainer or --learning_rate.lr?",
+    ),
+    Wrong("  base:\n    trainer.epochs: ten\n", "line 4: --trainer.epochs: expected an integer, got 'ten'"),
+    Wrong(
+        "  base:\n    trainer.epochs: [1, 2]\n",
+        "line 4: --trainer.epochs: expected one value, got 2: 1 2; quote a value with spaces",
+    ),
+    Wrong("  base:\n    trainer.epochs: 0\n", "line 4: --trainer.epochs 0: there must be at least 1"),
+    Wrong(
+        "  base:\n    optimizer: Adamx\n",
+        "line 4: --optimizer: there is no Optimizer called 'Adamx'; did you mean Adamax?",
+    ),
+    Wrong(
+        "  base:\n    optimizer.momentum: 0.9\n",
+        "line 4: --optimizer.momentum: belongs to SGD, but --optimizer is Adam; add --optimizer SGD",
+    ),
+    Wrong(
+        "  base:\n    --trainer.epochs: 3\n",
+        "line 4: --trainer.epochs: write flags without their dashes: trainer.epochs",
+    ),
+    Wrong(
+        "  base:\n    trainer.output_dir: here\n",
+        "line 4: --trainer.output_dir: each run of a batch has a folder of its own there; leave this out",
+    ),
+    Wrong("  base:\n    extend: other\n", "line 4: there is no 'extend' here; did you mean 'extends'?"),
+    Wrong("  base:\n    extends: bse\n  basis: {}\n", "line 4: there is no configuration 'bse'; did you mean 'base'?"),
+    Wrong(
+        "  a:\n    extends: b\n  b:\n    extends: c\n  c: {extends: a}\n",
+        "line 7: 'c' extends itself: a -> b -> c -> a",
+    ),
+    Wrong("  a:\n    extends: a\n", "line 4: 'a' extends itself: a -> a"),
+    Wrong("  a:\n    repeat: often\n", "line 4: repeat: expected a whole number, 1 or more, got 'often'"),
+    Wrong("  a:\n    repeat: 0\n", "line 4: repeat: expected a whole number, 1 or more, got '0'"),
+    Wrong("  a:\n    abstract: perhaps\n", "line 4: abstract: expected true or false, got 'perhaps'"),
+    Wrong("  a:\n    abstract: true\n", "line 2: there is nothing to run: every one is abstract"),
+    Wrong("  a: {}\nrun: [b]\n", "line 4: there is no configuration 'b'; there are a"),
+    Wrong("  a: {abstract: true}\n  b: {}\nrun: a\n", "line 5: 'a' is abstract: it can only be extended"),
+    Wrong("  a:\n    grid: [1, 2]\n", "line 4: expected flags, each with a list of values, got a list"),
+    Wrong(
+        "  a:\n    grid:\n      trainer.epochs: 3\n", "line 5: expected a list of values of --trainer.epochs, got '3'"
+    ),
+    Wrong(
+        "  a:\n    grid:\n      trainer.epochs: []\n",
+        "line 5: expected a list of values of --trainer.epochs, got an empty one",
+    ),
+    Wrong(
+        "  a:\n    grid:\n      trainer.epochs:\n        - 3\n        - x\n",
+        "line 7: --trainer.epochs: expected an integer, got 'x'",
+    ),
+    Wrong(
+        "  a:\n    grid:\n      trainer.epoch: [3]\n",
+        "line 5: --trainer.epoch: there is no such flag; did you mean --trainer.epochs?",
+    ),
+    Wrong(
+        "  a:\n    grid:\n      trainer.epochs: [3]\n    list:\n      - {trainer.epochs: 4}\n",
+        "line 7: --trainer.epochs is varied by `grid` already, not by `list` too",
+    ),
+    Wrong("  a:\n    list:\n      - 4\n", "line 5: expected flags with their values, got '4'"),
+    Wrong("  a:\n    random: {draws: 3}\n", "line 4: random: `values` is missing"),
+    Wrong("  a:\n    random: {draw: 3}\n", "line 4: there is no 'draw' here; did you mean 'draws'?"),
+    Wrong(
+        "  a:\n    random: {draws: 3, values: {model.dropout: 0.3}}\n",
+        "line 4: --model.dropout: expected one distribution, such as {uniform: [0, 1]} (there are uniform, log_uniform, integer, choice)",
+    ),
+    Wrong(
+        "  a:\n    random: {draws: 3, values: {model.dropout: {unifrom: [0, 1]}}}\n",
+        "line 4: there is no 'unifrom' here; did you mean 'uniform'?",
+    ),
+    Wrong(
+        "  a:\n    random: {draws: 3, values: {model.dropout: {uniform: [1, 0]}}}\n",
+        "line 4: uniform: the lower bound comes first, got 1 0",
+    ),
+    Wrong(
+        "  a:\n    random: {draws: 3, values: {model.dropout: {uniform: [1, x]}}}\n",
+        "line 4: uniform: expected two numbers [LOW, HIGH], got 1 x",
+    ),
+    Wrong(
+        "  a:\n    random: {draws: 3, values: {model.dropout: {log_uniform: [0, 1]}}}\n",
+        "line 4: log_uniform: the bounds must be above 0",
+    ),
+    Wrong(
+        "  a:\n    random: {draws: 3, values: {train.batch_size: {integer: [1.5, 3]}}}\n",
+        "line 4: integer: expected two whole numbers, got 1.5 3",
+    ),
+    Wrong(
+        "  a:\n    random: {draws: 3, seed: x, values: {train.batch_size: {integer: [1, 3]}}}\n",
+        "line 4: seed: expected a whole number, 0 or more, got 'x'",
+    ),
+    Wrong(
+        "  a:\n    random: {draws: 3, values: {train.batch_size: {choice: []}}}\n",
+        "line 4: expected a list of values for choice, got an empty one",
+    ),
+    Wrong("  a:\n    experts: [1, 1]\n", "line 4: experts: '1' is named twice"),
+    Wrong("  a:\n    experts: [1, 9]\n", "line 4: --data.expert: expected one of 1, 2, 3, 4, 5, got '9'"),
+    Wrong(
+        "  a:\n    experts: [1, a/b]\n",
+        "line 4: experts: 'a/b' cannot be in the name of a run: use letters, digits, _ . + = -",
+    ),
+    Wrong(
+        "  a:\n    expert_flag: data.expret\n    experts: [1]\n",
+        "line 5: --data.expret: there is no such flag; did you mean --data.expert?",
+    ),
+    Wrong(
+        "  a:\n    for_expert: {2: {trainer.epochs: 3}}\n",
+        "line 4: for_expert: there is no expert '2' (experts: none are named by `experts`)",
+    ),
+    Wrong(
+        "  a:\n    experts: [1]\n    for_expert: {2: {trainer.epochs: 3}}\n",
+        "line 5: for_expert: there is no expert '2' (experts: 1)",
+    ),
+    Wrong(
+        "  a:\n    experts: [1]\n    data.expert: 2\n    grid: {data.expert: [1]}\n",
+        "line 3: --data.expert is varied by `grid` already, not by `experts` too",
+    ),
+    Wrong("  a:\n    data.processors: [{pixels: 2}]\n", "line 4: --data.processors: an item needs its `class`"),
+    Wrong("  a:\n    train.filter: [[1], 2]\n", "line 4: a list in a list cannot be the value of a flag"),
+    Wrong("  a:\n    <<: 3\n", "line 4: `<<` merges mappings only"),
+    Wrong(
+        "scenario: expert\nconfigurations:\n  a: {}\n", "line 1: there is no module 'expert' (from FOLDER)", whole=True
+    ),
+    Wrong(
+        "scenario: experts\nmodels: {Line.deep.wide: 3}\n",
+        "line 2: Line.deep.wide: expected MODEL.GRAPH (--model, --model.graph)",
+        whole=True,
+    ),
+    Wrong("scenario: experts\nmodels: {Line: many}\n", "line 2: Line: expected how many runs, got 'many'", whole=True),
+    Wrong(
+        "scenario: experts\nmodels: {Lime: 2}\n",
+        "line 2: --model: there is no Model called 'Lime'; did you mean Line?",
+        whole=True,
+    ),
+    Wrong(
+        "scenario: experts\nmodels: {Line: 2}\nconfigurations:\n  Line: {}\n",
+        "line 2: Line is a configuration too; give one of them another name",
+        whole=True,
+    ),
+    Wrong("  a: &a\n    extends: b\n    list: [*a]\n", "line 3: an alias contains itself"),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.says[:60])
+def test_a_wrong_plan_is_told_with_its_line(wrong: Wrong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plan.yaml").write_text(wrong.text if wrong.whole else f"scenario: experts\nconfigurations:\n{wrong.text}")
+    with pytest.raises(UsageError) as problem:
+        resolved(Path("plan.yaml"))
+    said = str(problem.value).replace(str(tmp_path), "FOLDER").split(" (choices: ")[0]
+    assert said == f"plan.yaml, {wrong.says}"
+
+
+def test_files_that_are_no_plans(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"missing.yaml: cannot be read: No such file or directory"):
+        read_plan(tmp_path / "missing.yaml")
+    (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match=r"plan.yaml: cannot be read: it is not a text file"):
+        read_plan(tmp_path / "plan.yaml")
