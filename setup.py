@@ -62,6 +62,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "experiments = tfaip_like.cli.experiments:main",
             "benchmark-input-pipeline = tfaip_like.cli.benchmark_input_pipeline:main",
             "compare-runs = tfaip_like.cli.compare_runs:main",
             "lav-scenario = tfaip_like.cli.lav_scenario:main",

@@ -16,6 +16,7 @@ FLOORS = {
     "errors": 0,
     "interrupt": 0,
     "files": 0,
+    "git": 0,
     "lazy": 0,
     "memory": 0,
     "output_dir": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import logging
 import os
@@ -87,6 +88,29 @@ def recover_folder(path: Path) -> None:
         os.rename(previous, path)
     for leftover in (previous, *path.parent.glob(f".{path.name}.new-*")):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes out of such a block for the same file, which is made if it is not there.
+
+    The lock is the system's: it never outlives its process.
+    """
+    with path.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether any process holds a lock on a file."""
+    try:
+        with path.open("r", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def patiently(path: Path, write: Callable[[], T], check: Callable[[], None]) -> T:

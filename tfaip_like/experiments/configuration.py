@@ -157,10 +157,10 @@ class Whole:
                 raise UsageError(f"{where}: for_expert: there is no expert {expert!r} (experts: {known})")
         listed = {flag: value for point in self.list for flag, value in point.items()}
         overrides = {flag: value for flags in self.for_expert.values() for flag, value in flags.items()}
-        expert = {self.expert_flag: Given((), where)} if self.experts else {}
+        asked = {self.expert_flag: Given((), where)} if self.experts else {}
         drawn = {flag: Given((), value.where) for flag, value in (self.random.values if self.random else {}).items()}
         grid = {flag: choices[0] for flag, choices in self.grid.items()}
-        parts = {"grid": grid, "list": listed, "random": drawn, "experts": expert, "for_expert": overrides}
+        parts = {"grid": grid, "list": listed, "random": drawn, "experts": asked, "for_expert": overrides}
         for (one, varied), (other, others) in itertools.combinations(parts.items(), 2):
             for flag in varied:
                 if flag in others:

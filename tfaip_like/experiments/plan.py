@@ -113,7 +113,7 @@ class Plan:
             whole = whole.extended(self.configurations[ancestor])
         whole.check(self._place(name, "for_expert"))
         common = flags_of(self.common, self.where("common"))
-        overrides = flags_of(self.overrides, "the command line")
+        overrides = flags_of(self.overrides, "")
         layers = (common, *whole.layers)
         runs = []
         for expert in whole.experts or (None,):

@@ -41,7 +41,7 @@ class Resolver:
         try:
             tree = check_tree(resolved.tree)
         except UsageError as problem:
-            raise UsageError(f"{_origin(str(problem), run)}: {problem}") from problem
+            raise UsageError(f"{_origin(str(problem), run)}{problem}") from problem
         if not isinstance(tree, Scenario):
             raise TypeError(tree)
         return _with_seed(tree, repeat or run.repeat, run.repeats)
@@ -58,8 +58,8 @@ class Resolver:
         settings = Node()
         for flag, value in flags.items():
             if hint := self._meant_for_the_plan(flag):
-                raise UsageError(f"{value.where}: there is no {flag!r} here; {hint}")
-            where = f"{value.where}: --{flag}"
+                raise UsageError(f"{_prefix(value.where)}there is no {flag!r} here; {hint}")
+            where = f"{_prefix(value.where)}--{flag}"
             settings.at(flag.split(".")).setting = Setting(origin="plan", where=where, words=value.words)
         return settings
 
@@ -86,15 +86,20 @@ def resolve_all(scenario: type[Scenario], runs: Iterable[PlannedRun]) -> Iterato
 
 
 def _origin(problem: str, run: PlannedRun) -> str:
-    """Where the flag that a message begins with was given, or else the run's configuration."""
+    """How a message begins that names a flag: where that was given, or else the run's configuration."""
     match = _FLAG.match(problem)
     parts = match[1].rstrip(":").split(".") if match else []
     for end in range(len(parts), 0, -1):
         name = ".".join(parts[:end])
         for layer in reversed(run.layers):
             if name in layer:
-                return layer[name].where
-    return f"{run.where}: {run.configuration}"
+                return _prefix(layer[name].where)
+    return f"{run.where}: {run.configuration}: "
+
+
+def _prefix(where: str) -> str:
+    """How a message begins; what was typed on the command line needs no place."""
+    return f"{where}: " if where else ""
 
 
 def _with_seed(scenario: Scenario, repeat: int, repeats: int) -> Scenario:

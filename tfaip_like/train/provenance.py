@@ -8,16 +8,15 @@ import logging
 import os
 import platform
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from tfaip_like.files import write_text
+from tfaip_like.git import GitState, git_state, source_file
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import class_tag
 from tfaip_like.scenario import Scenario
@@ -33,10 +32,10 @@ class RunRecord:
     def __init__(self, folder: OutputDir, scenario: Scenario):
         self.folder = folder
         self.begin = time.time()
-        source = _source_file(scenario)
-        commit, diff = _git_state(source) if source else (None, "")
-        if diff:
-            write_text(folder.git_diff, diff)
+        source = source_file(type(scenario))
+        git = git_state(source) if source else GitState()
+        if git.diff:
+            write_text(folder.git_diff, git.diff)
         self.values: dict[str, Any] = {
             "status": "running",
             "description": scenario.trainer.description,
@@ -44,8 +43,8 @@ class RunRecord:
             "scenario_file": str(source) if source else None,
             "command": sys.argv,
             "folder": os.getcwd(),
-            "git_commit": commit,
-            "git_diff": bool(diff),
+            "git_commit": git.commit,
+            "git_diff": bool(git.diff),
             "random_seed": scenario.trainer.random_seed,
             "backend": scenario.device.backend,
             "versions": {"python": platform.python_version(), **_versions()},
@@ -116,33 +115,6 @@ def _user() -> str | None:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, in a container
         return None
-
-
-def _source_file(scenario: Scenario) -> Path | None:
-    source = getattr(sys.modules.get(type(scenario).__module__), "__file__", None)
-    return Path(source).resolve() if source else None
-
-
-def _git_state(source: Path) -> tuple[str | None, str]:
-    """Commit of the repository that a scenario's file lies in, and what is not in that commit."""
-    commit = _git(source.parent, "rev-parse", "HEAD")
-    if not commit:
-        return None, ""
-    diff = ("diff", "--no-ext-diff", "--no-color", "--binary")
-    changes = _git(source.parent, *diff, "HEAD")
-    if not _git(source.parent, "ls-files", "--", source.name):
-        # Not yet in the repository: the most interesting file of all.
-        changes += _git(source.parent, *diff, "--no-index", "--", os.devnull, source.name)
-    return commit.strip(), changes
-
-
-def _git(folder: Path, *words: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=20, check=False)
-    except (OSError, subprocess.SubprocessError):  # no git
-        return ""
-    # 128: no repository; 1: `diff --no-index` has found differences.
-    return "" if done.returncode > 1 else done.stdout.decode("utf-8", errors="replace")
 
 
 def _now() -> str:

@@ -1,0 +1,226 @@
+"""`experiments COMMAND ...`: batches of runs, from a plan to their outcomes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tfaip_like.cli.command import native_notes_hidden, run_command
+from tfaip_like.cli.subcommands import Subcommand, run_subcommand
+from tfaip_like.errors import TrainingError, UsageError, counted, some
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.generate import add, generate
+from tfaip_like.experiments.plan import Plan
+from tfaip_like.experiments.plan_file import plan_text, read_plan
+from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
+from tfaip_like.experiments.submit import Submit, cancel, submit, wait_for
+from tfaip_like.experiments.values import Given, Value
+from tfaip_like.params import Params
+from tfaip_like.params.flags import Flag
+
+PROGRAM = "experiments"
+PURPOSE = "Batches of runs: a plan becomes a folder with everything they need; a queue or a cluster works on it."
+
+
+class WhatToRun(Submit):
+    """A plan without a file, and what to do with it."""
+
+    scenario: str | None = None
+    """Instead of a plan file: the scenario, as train-scenario takes it."""
+
+    models: list[str] = []
+    """Instead of a plan file: which models and how many runs of each, as class.architecture=number
+    ("classifier.clu_one=10, autoencoder.classical=45")."""
+
+    run: bool = False
+    """Submit the runs at once."""
+
+
+class Generate(WhatToRun):
+    """How a batch is made."""
+
+    description: str | None = None
+    """What the batch is for; wanted of every batch, in its plan or here."""
+
+    name: str | None = None
+    """Name of the batch; by default that of the plan file or of the scenario."""
+
+    folder: Path = Path("batches")
+    """Where batches are kept: FOLDER/NAME/version_1, version_2 and so on."""
+
+    debug: bool = False
+    """Only to see that it works: the first expert and the first repetition of each configuration, in the
+    temporary folder, without a description."""
+
+
+class Show(Params):
+    """What is shown."""
+
+    watch: bool = False
+    """Show it again every two seconds, until nothing waits or runs."""
+
+    json: bool = False
+    """Print JSON, for programs."""
+
+    brief: bool = False
+    """A line for each batch only."""
+
+    log: str | None = None
+    """The last lines of the log of this run."""
+
+    lines: int = 20
+    """How many of them."""
+
+
+class Cancel(Params):
+    """Nothing to choose."""
+
+
+def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
+    with native_notes_hidden():
+        plan, text, name = _plan_of(words, options, flags)
+        if options.description is not None:
+            plan = dataclasses.replace(plan, description=options.description)
+        if not plan.description and not options.debug:
+            raise UsageError(
+                "--description: say what this batch is for, here or in the plan; in some weeks nobody knows"
+            )
+        folder = Path(tempfile.gettempdir()) / "batches" if options.debug else options.folder
+        batch = generate(plan, folder / name, text, options.debug, options.array)
+    index = batch.index()
+    configurations = some(list(dict.fromkeys(run.configuration for run in index.runs)), shown=8)
+    print(f"{batch.path}: {counted(len(index.runs), 'run')} of {configurations}")
+    if options.run:
+        _submit_runs(batch, [], options)
+    else:
+        print(f"experiments submit {batch.path} runs them here, one at a time; --help says how else")
+
+
+def _add(words: list[str], options: WhatToRun, flags: list[Flag]) -> None:
+    batch = _batch(words, "add BATCH [PLAN]")
+    with native_notes_hidden():
+        index = batch.index()
+        if words[1:] or options.models:
+            new = dataclasses.replace(options, scenario=options.scenario or index.scenario)
+            plan, text, _ = _plan_of(words[1:], new, flags)
+            runs = add(batch, dataclasses.replace(plan, description=plan.description or index.description), text)
+        else:
+            again: Mapping[str, Value] = {name: Given(tuple(w.split())) for name, w in index.overrides.items()}
+            plan = dataclasses.replace(read_plan(batch.plan), overrides={**again, **_overrides(flags)})
+            runs = add(batch, dataclasses.replace(plan, description=index.description))
+    print(f"{batch.path}: {counted(len(runs), 'run')} more: {some([run.name for run in runs], shown=8)}")
+    if options.run:
+        _submit_runs(batch, [run.name for run in runs], options)
+
+
+def _submit(words: list[str], options: Submit, flags: list[Flag]) -> None:
+    _submit_runs(_batch(words, "submit BATCH [RUN ...]"), words[1:], options)
+
+
+def _submit_runs(batch: Batch, patterns: Sequence[str], options: Submit) -> None:
+    submitted = submit(batch, patterns, options)
+    print(submitted.text, flush=True)
+    if options.wait and not options.dry_run:
+        failed = wait_for(batch, submitted.names)
+        print(as_table(statuses([str(batch.path)])))
+        if failed:
+            raise TrainingError(f"{counted(len(failed), 'run')} not done: {some(failed)}")
+
+
+def _show(words: list[str], options: Show, flags: list[Flag]) -> None:
+    while True:
+        found = statuses(words)
+        if options.log is not None:
+            text = log_text(found, options.log, options.lines)
+        else:
+            text = as_json(found) if options.json else as_table(found, options.brief)
+        print(f"\x1b[2J\x1b[H{text}" if options.watch and sys.stdout.isatty() else text, flush=True)
+        if not options.watch or is_at_rest(found):
+            return
+        time.sleep(2)
+
+
+def _cancel(words: list[str], options: Cancel, flags: list[Flag]) -> None:
+    batch = _batch(words, "cancel BATCH [RUN ...]")
+    runs = cancel(batch, words[1:])
+    print(f"{counted(len(runs), 'run')} of {batch.path} cancelled; experiments submit goes on with them")
+
+
+def _plan_of(words: Sequence[str], options: WhatToRun, flags: Sequence[Flag]) -> tuple[Plan, str, str]:
+    """The plan of a file or of flags, its text, and a name for it."""
+    if len(words) > 1:
+        raise UsageError(f"one plan at a time, got {' '.join(words)}")
+    if words and (options.models or getattr(options, "scenario", None)) and isinstance(options, Generate):
+        raise UsageError("--scenario and --models take the place of a plan file; give one or the other")
+    if words:
+        path = Path(words[0])
+        plan, text, name = read_plan(path), path.read_text(encoding="utf-8"), path.stem
+    elif options.scenario and options.models:
+        models = _models(options.models)
+        plan = Plan(scenario=options.scenario, models=models, places={f"models.{name}": "--models" for name in models})
+        text, name = plan_text(plan), options.scenario.split(":")[0].removesuffix(".py").split(".")[-1]
+        name = Path(name).name
+    else:
+        raise UsageError("which runs? Name a plan file, or give --scenario and --models")
+    return dataclasses.replace(plan, overrides=_overrides(flags)), text, getattr(options, "name", None) or name
+
+
+def _overrides(flags: Sequence[Flag]) -> dict[str, Value]:
+    for flag in flags:
+        if flag.name == "trainer.output_dir":
+            raise UsageError("--trainer.output_dir: each run of a batch has a folder of its own there; leave this out")
+    return {flag.name: Given(flag.words) for flag in flags}
+
+
+def _models(words: Sequence[str]) -> dict[str, str]:
+    """`a.b=10, c.d=2` as a mapping."""
+    models: dict[str, str] = {}
+    for part in " ".join(words).replace(",", " ").split():
+        name, equals, count = part.partition("=")
+        if not equals or name in models:
+            what = "is given twice" if name in models else "write class.architecture=number"
+            raise UsageError(f"--models {part}: {what}")
+        models[name] = count
+    return models
+
+
+def _batch(words: Sequence[str], usage: str) -> Batch:
+    if not words:
+        raise UsageError(f"which batch? {PROGRAM} {usage}")
+    batch = Batch(Path(words[0]))
+    batch.index()
+    return batch
+
+
+OF_SCENARIO = "parameters of the scenario, for all runs (--trainer.epochs 3)"
+COMMANDS = (
+    Subcommand(
+        "generate", "[PLAN]", "Makes a batch from a plan: its folder, ready to run.", Generate, _generate, OF_SCENARIO
+    ),
+    Subcommand(
+        "add", "BATCH [PLAN]", "Puts more runs into a batch: the same again, or a plan's.", WhatToRun, _add, OF_SCENARIO
+    ),
+    Subcommand(
+        "submit", "BATCH [RUN ...]", "Runs a batch, or some of it (wide, wide.0*), here or on SLURM.", Submit, _submit
+    ),
+    Subcommand("show", "[BATCH ...]", "Shows how far runs are, of all batches below the current folder.", Show, _show),
+    Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Cancel, _cancel),
+)
+
+
+def experiments(argv: Sequence[str]) -> None:
+    """Does what the command line says."""
+    run_subcommand(PROGRAM, PURPOSE, COMMANDS, argv)
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    sys.exit(run_command(PROGRAM, experiments, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

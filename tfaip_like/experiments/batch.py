@@ -1,0 +1,159 @@
+"""A batch of experiments on disk: the names of what lies in its folder, and its list of runs.
+
+BATCH/
+  batch.json       what it is, and its runs
+  plan.yaml        the plan it was made from; plan_2.yaml and so on are those that were added
+  code/  git.diff  the scenario's code as it was, and what was not committed of it
+  job.sh           runs one of the runs, or goes on with it: bash job.sh NAME
+  jobs/NAME.json   the parameters of a run
+  runs/NAME/       what the run leaves, see `output_dir`
+  logs/NAME.log    what it prints
+  queue/           who waits, runs and has ended
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfaip_like.errors import UsageError, some
+from tfaip_like.files import locked, write_text
+from tfaip_like.output_dir import OutputDir
+
+
+@dataclass(frozen=True)
+class BatchRun:
+    """A run of a batch."""
+
+    name: str
+    configuration: str
+    flags: Mapping[str, str]
+    """What its plan gives it, as words of a command line."""
+    epochs: int
+    monitor: str
+    """The logged value that tells its best epoch."""
+    expert: str | None = None
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class BatchIndex:
+    """What `batch.json` holds."""
+
+    scenario: str
+    """Its class: `module:Class`."""
+    description: str
+    created: str
+    folder: str
+    """Where it was generated: relative paths in parameters start there."""
+    runs: tuple[BatchRun, ...] = ()
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """Flags of the command line that generated it."""
+    compare_to: str | None = None
+    debug: bool = False
+    array: int | None = None
+    """How many of its runs are at work at once on a cluster, if it was said."""
+    git_commit: str | None = None
+    command: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The folder of a batch."""
+
+    path: Path
+
+    @property
+    def index_file(self) -> Path:
+        """What it is, and its runs."""
+        return self.path / "batch.json"
+
+    @property
+    def plan(self) -> Path:
+        """The plan that it was made from."""
+        return self.path / "plan.yaml"
+
+    @property
+    def code(self) -> Path:
+        """The scenario's code as it was."""
+        return self.path / "code"
+
+    @property
+    def git_diff(self) -> Path:
+        """What was not committed of it."""
+        return self.path / "git.diff"
+
+    @property
+    def script(self) -> Path:
+        """Runs one of its runs."""
+        return self.path / "job.sh"
+
+    @property
+    def jobs(self) -> Path:
+        """Parameters of each run."""
+        return self.path / "jobs"
+
+    @property
+    def queue(self) -> Path:
+        """Who waits, runs and has ended."""
+        return self.path / "queue"
+
+    def params(self, name: str) -> Path:
+        """The parameters that a run begins with."""
+        return self.jobs / f"{name}.json"
+
+    def run(self, name: str) -> OutputDir:
+        """What a run leaves."""
+        return OutputDir(self.path / "runs" / name)
+
+    def log(self, name: str) -> Path:
+        """What a run prints."""
+        return self.path / "logs" / f"{name}.log"
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keeps others from changing the list of runs or the queue for the length of the block."""
+        self.queue.mkdir(exist_ok=True)
+        with locked(self.queue / ".lock"):
+            yield
+
+    def index(self) -> BatchIndex:
+        """What it is, and its runs.
+
+        Raises:
+            UsageError: when there is no batch in this folder.
+        """
+        try:
+            values: dict[str, Any] = json.loads(self.index_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            is_there = self.path.exists()
+            what = "is no batch of experiments (no batch.json)" if is_there else "there is no such folder"
+            raise UsageError(f"{self.path}: {what}; `experiments generate PLAN` makes one") from error
+        return BatchIndex(**{**values, "runs": tuple(BatchRun(**run) for run in values["runs"])})
+
+    def write_index(self, index: BatchIndex) -> None:
+        """Replaces the list of runs."""
+        write_text(self.index_file, json.dumps(dataclasses.asdict(index), indent=1, ensure_ascii=False) + "\n")
+
+
+def chosen_runs(index: BatchIndex, patterns: Collection[str]) -> list[BatchRun]:
+    """The runs with one of these names or of one of these configurations; * and ? stand for anything.
+
+    Raises:
+        UsageError: for a pattern that fits none.
+    """
+    for pattern in patterns:
+        if not any(_fits(run, pattern) for run in index.runs):
+            names = some([run.name for run in index.runs], shown=8)
+            raise UsageError(f"{pattern}: no run is called so, and no configuration; there are {names or 'none'}")
+    return [run for run in index.runs if not patterns or any(_fits(run, pattern) for pattern in patterns)]
+
+
+def _fits(run: BatchRun, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (run.name, run.configuration))

@@ -1,0 +1,187 @@
+"""Making a batch from a plan, and putting more runs into one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tfaip_like.errors import UsageError
+from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun
+from tfaip_like.experiments.job_script import job_script
+from tfaip_like.experiments.plan import Plan, PlannedRun
+from tfaip_like.experiments.resolve import Resolver, scenario_of
+from tfaip_like.experiments.snapshot import copy_code
+from tfaip_like.files import locked, new_folder, write_text
+from tfaip_like.params.base import class_tag
+from tfaip_like.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run of a plan with its name and its parameters."""
+
+    run: BatchRun
+    params: Scenario
+
+    def text(self) -> str:
+        """What its file of parameters holds."""
+        return json.dumps(self.params.to_dict(), indent=1, ensure_ascii=False) + "\n"
+
+
+def generate(plan: Plan, folder: Path, plan_text: str, debug: bool = False, array: int | None = None) -> Batch:
+    """Makes a batch: the folder appears when it is complete.
+
+    Args:
+        folder: a version of it, `version_1`, `version_2` and so on, is the batch.
+        plan_text: kept in the batch, to be read again by `add`.
+        debug: only the first expert and the first repetition of each run.
+        array: how many runs at once on a cluster.
+
+    Raises:
+        UsageError: for every mistake in the plan, and where the folder cannot be written.
+    """
+    scenario = scenario_of(plan)
+    if plan.compare_to is not None and not Path(plan.compare_to).is_dir():
+        raise UsageError(f"{plan.where('compare_to')}: compare_to: there is no folder {plan.compare_to}")
+    prepared = prepare(plan, scenario, (), debug)
+    index = BatchIndex(
+        scenario=class_tag(scenario),
+        description=plan.description,
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        folder=str(Path.cwd()),
+        runs=tuple(one.run for one in prepared),
+        overrides={flag: str(value) for flag, value in plan.overrides.items()},
+        compare_to=plan.compare_to,
+        debug=debug,
+        array=array,
+        command=sys.argv,
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".lock"):
+            path = next_version(folder)
+            with new_folder(path) as aside:
+                _fill(Batch(aside), scenario, index, prepared, plan_text)
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
+    return Batch(path)
+
+
+def add(batch: Batch, plan: Plan, plan_text: str | None = None) -> list[BatchRun]:
+    """Puts the runs of a plan into a batch, with the code that the batch has; what is there stays as it is.
+
+    Runs that are there already are repeated, with other seeds and further numbers.
+
+    Args:
+        plan_text: of a new plan, which is kept beside the first.
+    """
+    _import_code_of(batch)
+    scenario = scenario_of(dataclasses.replace(plan, scenario=batch.index().scenario))
+    with batch.changing():
+        index = batch.index()
+        prepared = prepare(plan, scenario, index.runs, index.debug)
+        for one in prepared:
+            write_text(batch.params(one.run.name), one.text())
+        if plan_text is not None:
+            number = 2
+            while (path := batch.path / f"plan_{number}.yaml").exists():
+                number += 1
+            write_text(path, plan_text)
+        # Last: whoever reads the list finds the files.
+        batch.write_index(dataclasses.replace(index, runs=(*index.runs, *(one.run for one in prepared))))
+    return [one.run for one in prepared]
+
+
+def prepare(plan: Plan, scenario: type[Scenario], existing: Sequence[BatchRun], debug: bool = False) -> list[Prepared]:
+    """The runs of a plan with their names and checked parameters, behind those that exist."""
+    planned = plan.with_models(scenario.batch_flags).runs()
+    if debug:
+        planned = list(_first_of_each(planned))
+    resolver = Resolver(scenario)
+    repeated = Counter(_kind(run.configuration, run.expert, run.flags) for run in existing)
+    prepared = []
+    for name, run in zip(_names(planned, existing), planned, strict=True):
+        repeat = run.repeat + repeated[_kind(run.configuration, run.expert, run.flags)]
+        tree = resolver(run, repeat)
+        best, _ = type(tree.model).best
+        batch_run = BatchRun(
+            name=name,
+            configuration=run.configuration,
+            flags=run.flags,
+            epochs=tree.trainer.epochs,
+            monitor=tree.early_stopping.monitor or best,
+            expert=run.expert,
+            repeat=repeat,
+        )
+        prepared.append(Prepared(batch_run, _in_batch(tree, name, plan.description)))
+    return prepared
+
+
+def next_version(folder: Path) -> Path:
+    """The folder of the next version of a batch."""
+    numbers = [int(path.name.removeprefix("version_")) for path in folder.glob("version_*") if path.name[8:].isdigit()]
+    return folder / f"version_{max(numbers, default=0) + 1}"
+
+
+def _fill(
+    batch: Batch, scenario: type[Scenario], index: BatchIndex, prepared: Iterable[Prepared], plan_text: str
+) -> None:
+    for folder in (batch.jobs, batch.path / "runs", batch.path / "logs", batch.queue):
+        folder.mkdir()
+    for one in prepared:
+        batch.params(one.run.name).write_text(one.text(), encoding="utf-8")
+    git = copy_code(scenario, batch.code)
+    if git.diff:
+        batch.git_diff.write_text(git.diff, encoding="utf-8")
+    batch.plan.write_text(plan_text, encoding="utf-8")
+    batch.script.write_text(job_script(Path(index.folder)), encoding="utf-8")
+    batch.write_index(dataclasses.replace(index, git_commit=git.commit))
+
+
+def _in_batch(tree: Scenario, name: str, description: str) -> Scenario:
+    trainer = dataclasses.replace(
+        tree.trainer, output_dir=Path("runs", name), description=tree.trainer.description or description
+    )
+    return dataclasses.replace(tree, trainer=trainer)
+
+
+def _names(planned: Sequence[PlannedRun], existing: Sequence[BatchRun]) -> list[str]:
+    """`wide` for one run of a configuration, `wide.01` and so on for several, `barrel.expert_1.01` for experts."""
+    there = Counter((run.configuration, run.expert) for run in existing)
+    new = Counter((run.configuration, run.expert) for run in planned)
+    digits = {group: max(2, len(str(there[group] + count))) for group, count in new.items()}
+    names = []
+    for run in planned:
+        group = run.configuration, run.expert
+        there[group] += 1
+        stem = run.configuration if run.expert is None else f"{run.configuration}.expert_{run.expert}"
+        is_alone = there[group] == new[group] == 1
+        names.append(stem if is_alone else f"{stem}.{there[group]:0{digits[group]}}")
+    taken = Counter([*names, *(run.name for run in existing)])
+    for name, count in taken.items():
+        if count > 1:
+            raise UsageError(f"two runs would be called {name!r}; rename one of their configurations")
+    return names
+
+
+def _first_of_each(planned: Iterable[PlannedRun]) -> Iterable[PlannedRun]:
+    """For a debug batch: one expert and one repetition."""
+    first: dict[str, str | None] = {}
+    for run in planned:
+        if run.repeat == 1 and first.setdefault(run.configuration, run.expert) == run.expert:
+            yield run
+
+
+def _kind(configuration: str, expert: str | None, flags: object) -> str:
+    return json.dumps([configuration, expert, flags])
+
+
+def _import_code_of(batch: Batch) -> None:
+    """Makes the code of a batch what is imported, before that of the current folder."""
+    sys.path.insert(0, str(batch.code.resolve()))

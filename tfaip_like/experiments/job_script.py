@@ -1,0 +1,30 @@
+"""`job.sh`: how one run of a batch is started, by hand or by a queue."""
+
+from __future__ import annotations
+
+import shlex
+import sysconfig
+from pathlib import Path
+
+_SCRIPT = """\
+#!/bin/bash
+# Runs one run of this batch, or goes on with it where it stopped:  bash job.sh NAME
+# Further words are flags for this start only:  bash job.sh NAME --trainer.epochs 3
+set -eu
+batch=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
+run=$1; shift
+export PATH={programs}:"$PATH"
+export PYTHONPATH="$batch/code${{PYTHONPATH:+:$PYTHONPATH}}"  # the scenario as it was when the batch was made
+cd {folder}  # relative paths in the parameters start here
+
+if [ -e "$batch/runs/$run/trainer_params.json" ]; then
+    exec resume-training "$batch/runs/$run" "$@"
+else
+    exec train-scenario --params "$batch/jobs/$run.json" --trainer.output_dir "$batch/runs/$run" "$@"
+fi
+"""
+
+
+def job_script(folder: Path) -> str:
+    """The script of a batch that is generated in a folder."""
+    return _SCRIPT.format(programs=shlex.quote(sysconfig.get_path("scripts")), folder=shlex.quote(str(folder)))

@@ -1,0 +1,221 @@
+"""The local queue of a batch: a process of its own that starts so many runs at a time.
+
+What it knows is in files, so that it can be killed at any moment. A run is alive as long as its lock file is
+locked: the lock is handed to the run's own process and goes with it, whoever else dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.tickets import Ticket, read_tickets, write_ticket
+from tfaip_like.files import is_locked, write_text
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.2
+TRIES, SECONDS_BETWEEN_TRIES = 10, 0.02
+SECONDS_TO_SAVE = 60.0
+"""What a run has after it was told to stop, before it is killed."""
+
+
+@dataclass(frozen=True)
+class QueueSettings:
+    """How a local queue works."""
+
+    jobs: int = 1
+    """Runs at a time."""
+    gpus: Sequence[int] = ()
+    """GPUs that are given out, one to a run."""
+
+    def write(self, batch: Batch) -> None:
+        """Makes these the settings of a batch; a queue that works notices."""
+        write_text(_settings_file(batch), json.dumps(dataclasses.asdict(self)) + "\n")
+
+
+def start_scheduler(batch: Batch) -> None:
+    """Starts the queue of a batch, detached from this process and its terminal; if one works already, that goes on."""
+    with (batch.queue / "scheduler.log").open("a", encoding="utf-8") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", __name__, str(batch.path.resolve())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # neither Ctrl-C nor the end of the shell reaches it
+        )
+
+
+def is_at_work(batch: Batch) -> bool:
+    """Whether the queue of a batch works."""
+    return is_locked(_scheduler_lock(batch))
+
+
+def lives(batch: Batch, name: str) -> bool:
+    """Whether a run is at work on this machine."""
+    return is_locked(_run_lock(batch, name))
+
+
+@dataclass
+class Scheduler:
+    """Works on the queue of a batch until nothing is left."""
+
+    batch: Batch
+    children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    stopping: dict[str, float] = field(default_factory=dict)
+    """Runs that were told to stop, and when."""
+    seen: int = -1
+    """When the queue was last changed, as far as it is known here."""
+
+    def work(self) -> None:
+        """Starts and watches runs; returns at once where another scheduler does."""
+        with self.batch.changing():
+            lock = _try_lock(_scheduler_lock(self.batch))
+        if lock is None:
+            return
+        while True:
+            with self.batch.changing():
+                left = self._look()
+                if not left:
+                    # Still while nobody can submit: whoever does next starts another one.
+                    os.close(lock)
+                    return
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _look(self) -> bool:
+        """Notes who has ended, stops and starts; whether there is more to do."""
+        ended = any(child.poll() is not None for child in self.children.values())
+        changed = os.stat(self.batch.queue).st_mtime_ns
+        if not ended and changed == self.seen and self.children and not self.stopping:
+            return True  # nothing new, and 1,000 tickets are not read five times a second
+        tickets = {name: ticket for name, ticket in read_tickets(self.batch).items() if ticket.where == "local"}
+        running = self._still_running({name: ticket for name, ticket in tickets.items() if ticket.state == "running"})
+        for name, ticket in running.items():
+            if ticket.cancelled:
+                self._stop(name, ticket)
+        order = [run.name for run in self.batch.index().runs]
+        queued = [name for name in order if name in tickets and tickets[name].state == "waiting"]
+        settings = _settings(self.batch)
+        while queued and len(running) < settings.jobs:
+            name = queued.pop(0)
+            running[name] = self._start(name, tickets[name], _free_gpu(settings, running.values()))
+        self.seen = os.stat(self.batch.queue).st_mtime_ns
+        return bool(running or queued)
+
+    def _still_running(self, running: dict[str, Ticket]) -> dict[str, Ticket]:
+        """Those that are alive; the others get their end noted."""
+        alive = {}
+        for name, ticket in running.items():
+            child = self.children.get(name)
+            if child is not None and child.poll() is not None:
+                del self.children[name]
+            elif child is not None or lives(self.batch, name):
+                alive[name] = ticket
+                continue
+            # The code of a run that another scheduler had started is not known.
+            code = child.returncode if child is not None else None
+            self.stopping.pop(name, None)
+            write_ticket(self.batch, name, ticket.but(state="ended", ended=time.time(), code=code))
+            logger.info("%s ended%s", name, "" if code is None else f" with code {code}")
+        return alive
+
+    def _start(self, name: str, ticket: Ticket, gpu: int | None) -> Ticket:
+        ticket = ticket.but(state="running", started=time.time(), host=socket.gethostname(), gpu=gpu, cancelled=False)
+        lock = _try_lock(_run_lock(self.batch, name))
+        if lock is not None:  # or it runs: a scheduler was killed between the start and its note
+            self.children[name] = self._process(name, gpu, lock)
+            os.close(lock)
+            ticket = ticket.but(pid=self.children[name].pid)
+            logger.info("%s started%s", name, "" if gpu is None else f" on GPU {gpu}")
+        write_ticket(self.batch, name, ticket)
+        return ticket
+
+    def _process(self, name: str, gpu: int | None, lock: int) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})}
+        with self.batch.log(name).open("ab") as log:
+            return subprocess.Popen(
+                ["bash", self.batch.script, name],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=[lock],
+                start_new_session=True,
+            )
+
+    def _stop(self, name: str, ticket: Ticket) -> None:
+        pid = ticket.pid or self.batch.run(name).record().get("pid")
+        if pid is None:
+            return
+        if name not in self.stopping:
+            self.stopping[name] = time.monotonic()
+            _signal(pid, signal.SIGTERM)
+        elif time.monotonic() - self.stopping[name] > SECONDS_TO_SAVE:
+            _signal(pid, signal.SIGKILL)
+
+
+def _free_gpu(settings: QueueSettings, running: Iterable[Ticket]) -> int | None:
+    """The GPU with the fewest runs."""
+    uses = Counter(ticket.gpu for ticket in running)
+    return min(settings.gpus, key=lambda gpu: uses[gpu]) if settings.gpus else None
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)  # a session of its own: its processes have this group
+
+
+def _try_lock(path: Path) -> int | None:
+    """A descriptor with a lock on a file, None if another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    for _ in range(TRIES):  # whoever only asks whether it is locked has it for a moment
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            time.sleep(SECONDS_BETWEEN_TRIES)
+    os.close(descriptor)
+    return None
+
+
+def _settings(batch: Batch) -> QueueSettings:
+    try:
+        return QueueSettings(**json.loads(_settings_file(batch).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return QueueSettings()
+
+
+def _settings_file(batch: Batch) -> Path:
+    return batch.queue / ".settings"
+
+
+def _scheduler_lock(batch: Batch) -> Path:
+    return batch.queue / ".scheduler.lock"
+
+
+def _run_lock(batch: Batch, name: str) -> Path:
+    return batch.queue / f"{name}.lock"
+
+
+def main() -> None:
+    """What `start_scheduler` starts."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    Scheduler(Batch(Path(sys.argv[1]))).work()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The table of batches and their runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tfaip_like.errors import UsageError, counted
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.status import AT_WORK, STATES, BatchStatus, RunStatus, last_lines, status_of
+
+DEPTH = 4
+"""How deep below a folder batches are looked for."""
+HEAD = ("run", "state", "epoch", "best", "left", "node", "log")
+
+
+def find_batches(folder: Path, depth: int = DEPTH) -> Iterator[Batch]:
+    """The batches in a folder and below it."""
+    if (folder / "batch.json").is_file():
+        yield Batch(folder)
+        return
+    if depth:
+        for below in sorted(_folders(folder), key=_by_number):
+            yield from find_batches(below, depth - 1)
+
+
+def statuses(folders: Sequence[str]) -> list[BatchStatus]:
+    """How far the batches in and below some folders are, below the current one if none is named.
+
+    Raises:
+        UsageError: for a folder in which there is none.
+    """
+    found = []
+    for folder in folders or ["."]:
+        batches = list(find_batches(Path(folder)))
+        if not batches:
+            is_there = Path(folder).is_dir()
+            what = "there is no batch in this folder or below it" if is_there else "there is no such folder"
+            raise UsageError(f"{folder}: {what}; `experiments generate PLAN` makes one")
+        found += [status_of(batch) for batch in batches]
+    return found
+
+
+def as_table(batches: Iterable[BatchStatus], brief: bool = False) -> str:
+    """The batches for a person."""
+    return "\n\n".join(_batch(batch, brief) for batch in batches)
+
+
+def as_json(batches: Iterable[BatchStatus]) -> str:
+    """The batches for a program."""
+    return json.dumps([dataclasses.asdict(batch) for batch in batches], indent=1)
+
+
+def is_at_rest(batches: Iterable[BatchStatus]) -> bool:
+    """Whether nothing of them waits or runs."""
+    return not any(run.state in AT_WORK for batch in batches for run in batch.runs)
+
+
+def log_text(batches: Sequence[BatchStatus], run: str, lines: int) -> str:
+    """The last lines of a run's log.
+
+    Raises:
+        UsageError: when no run is called so, or several are.
+    """
+    found = [(batch, status) for batch in batches for status in batch.runs if status.name == run]
+    if len(found) != 1:
+        where = "no run is called so" if not found else f"{len(found)} batches have such a run; name one of them"
+        raise UsageError(f"--log {run}: {where}")
+    batch, status = found[0]
+    text = last_lines(Batch(Path(batch.path)).log(run), lines)
+    return "\n".join([f"{status.log}:", *(text or ["(nothing yet)"])])
+
+
+def _batch(batch: BatchStatus, brief: bool) -> str:
+    counts = ", ".join(f"{batch.counts[state]} {state}" for state in STATES if batch.counts.get(state))
+    title = " ".join(batch.description.split())
+    lines = [f"{batch.path}: {counted(len(batch.runs), 'run')}: {counts or 'none'}{f' | {title}' if title else ''}"]
+    if batch.needs_scheduler:
+        lines.append(f"  nobody works on its queue any more; experiments submit {batch.path} goes on")
+    if not brief:
+        rows = [HEAD, *(_row(run) for run in batch.runs)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+        for row, run in zip(rows, (None, *batch.runs), strict=True):
+            lines.append("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+            if run is not None and run.reason:
+                lines.append(f"      {run.reason}")
+    return "\n".join(lines)
+
+
+def _row(run: RunStatus) -> tuple[str, ...]:
+    best = f"{run.monitor} {run.best:.4g}" if run.best is not None else "-"
+    left = _duration(run.seconds_left) if run.seconds_left is not None else "-"
+    return run.name, run.state, f"{run.epoch}/{run.epochs}", best, left, run.node or "-", run.log
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from (folder / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError:  # not ours to read
+        return
+
+
+def _by_number(path: Path) -> tuple[str, int]:
+    """Version 10 comes after version 9."""
+    stem = path.name.rstrip("0123456789")
+    return stem, int(path.name[len(stem) :] or 0)

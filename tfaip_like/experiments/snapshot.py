@@ -1,0 +1,89 @@
+"""The scenario's code as it is now, copied, so that later changes do not reach runs that wait."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from tfaip_like.errors import some
+from tfaip_like.git import COPIED, GitState, git_state, source_file
+from tfaip_like.scenario import Scenario
+from tfaip_like.user_code import is_users
+
+logger = logging.getLogger(__name__)
+
+LARGEST_FILE = 10_000_000
+"""Bytes; larger files among the code are data, which stay where they are."""
+NOT_CODE = ("run.json", "batch.json")
+"""A folder with one of these is left out."""
+
+
+def copy_code(scenario: type[Scenario], target: Path) -> GitState:
+    """Copies the user's modules that are imported, with all that lies in their packages or beside them.
+
+    Returns:
+        The state of the scenario's repository, which the copy knows too.
+    """
+    target.mkdir()
+    too_large: list[Path] = []
+    for source in _places():
+        _copy(source, target / source.name, too_large)
+    if too_large:
+        logger.warning("not copied with the code, because they are large: %s", some([str(path) for path in too_large]))
+    source_of_scenario = source_file(scenario)
+    state = git_state(source_of_scenario) if source_of_scenario else GitState()
+    (target / COPIED).write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
+    return state
+
+
+def _places() -> list[Path]:
+    """Files and folders of the user that can be imported by their names."""
+    found: dict[Path, None] = {}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file and module.__name__ != "__main__" and is_users(file):
+            found |= dict.fromkeys(_places_of(module))
+    return list(found)
+
+
+def _places_of(module: ModuleType) -> Iterator[Path]:
+    top = sys.modules.get(module.__name__.split(".")[0], module)
+    if hasattr(top, "__path__"):
+        yield from (Path(folder).resolve() for folder in top.__path__)
+    elif top.__file__:
+        file = Path(top.__file__).resolve()
+        yield file
+        yield from (beside for beside in sorted(file.parent.iterdir()) if _is_imported_from(beside))
+
+
+def _is_imported_from(path: Path) -> bool:
+    """Whether `import NAME` would read just this file or package; others never take part."""
+    if not (path.suffix == ".py" or (path / "__init__.py").is_file()) or not path.stem.isidentifier():
+        return False
+    try:
+        spec = importlib.util.find_spec(path.stem)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin in (str(path), str(path / "__init__.py"))
+
+
+def _copy(source: Path, target: Path, too_large: list[Path]) -> None:
+    if source.is_file():
+        if source.stat().st_size > LARGEST_FILE:
+            too_large.append(source)
+        else:
+            shutil.copy2(source, target)
+        return
+    if any((source / name).exists() for name in NOT_CODE):
+        return
+    target.mkdir(exist_ok=True)
+    for item in source.iterdir():
+        if not item.name.startswith(".") and item.name != "__pycache__" and (item.is_file() or item.is_dir()):
+            _copy(item, target / item.name, too_large)

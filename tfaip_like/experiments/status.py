@@ -1,0 +1,220 @@
+"""How far the runs of a batch are, from the files that they leave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun
+from tfaip_like.experiments.scheduler import is_at_work, lives
+from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs, exit_code
+from tfaip_like.experiments.tickets import Ticket, read_tickets
+from tfaip_like.output_dir import OutputDir
+
+STATES = ("running", "waiting", "preempted", "new", "done", "stopped", "cancelled", "failed")
+AT_WORK = ("running", "waiting", "preempted")
+"""States of runs that somebody has in hand."""
+_TAIL = 4096
+"""Bytes of a log that hold its last lines."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is."""
+
+    name: str
+    state: str
+    """One of `STATES`; preempted was stopped by the cluster, and waits to go on."""
+    reason: str = ""
+    """Why it has failed."""
+    epoch: int = 0
+    """Epochs that are done."""
+    epochs: int = 0
+    monitor: str = ""
+    best: float | None = None
+    """The best value so far of what is monitored."""
+    seconds_left: float | None = None
+    node: str | None = None
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class BatchStatus:
+    """How far a batch is."""
+
+    path: str
+    description: str
+    runs: list[RunStatus] = field(default_factory=list)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Runs by state."""
+    needs_scheduler: bool = False
+    """Whether runs wait in a local queue that nobody works on."""
+
+
+def status_of(batch: Batch, index: BatchIndex | None = None) -> BatchStatus:
+    """How far a batch is."""
+    index = index or batch.index()
+    tickets = read_tickets(batch)
+    jobs = cluster_jobs(ticket.job for ticket in tickets.values() if ticket.where == "slurm" and ticket.job)
+    runs = [_run_status(batch, run, tickets.get(run.name), jobs) for run in index.runs]
+    waits = any(ticket.where == "local" and ticket.state != "ended" for ticket in tickets.values())
+    return BatchStatus(
+        path=str(batch.path),
+        description=index.description,
+        runs=runs,
+        counts=Counter(run.state for run in runs),
+        needs_scheduler=waits and not is_at_work(batch),
+    )
+
+
+def _run_status(batch: Batch, run: BatchRun, ticket: Ticket | None, jobs: Mapping[str, ClusterJob] | None) -> RunStatus:
+    folder = batch.run(run.name)
+    record = folder.record() if ticket is not None or folder.path.exists() else {}
+    epoch, seconds = _progress(folder) if record else (0, None)
+    state, reason, node = _state(batch, run, ticket, record, jobs)
+    if state == "failed" and not reason:
+        reason = last_words(batch.log(run.name)) or "it left no message"
+    left = seconds * max(0, run.epochs - epoch) if seconds is not None and state in AT_WORK else None
+    monitor, best = _best(folder, run.monitor) if epoch else (run.monitor, None)
+    log = os.path.relpath(batch.log(run.name))
+    return RunStatus(run.name, state, reason, epoch, run.epochs, monitor, best, left, node, log)
+
+
+def _state(
+    batch: Batch,
+    run: BatchRun,
+    ticket: Ticket | None,
+    record: Mapping[str, Any],
+    jobs: Mapping[str, ClusterJob] | None,
+) -> tuple[str, str, str | None]:
+    """State, reason and node."""
+    node = _node(record)
+    if ticket is None:
+        return (*_by_record(batch, run, record), node)
+    if ticket.where == "local":
+        if ticket.state == "waiting":
+            return "waiting", "", None
+        if ticket.state == "running" and lives(batch, run.name):
+            return "running", "", ticket.host if ticket.gpu is None else f"{ticket.host}:gpu{ticket.gpu}"
+        return (*_ended(ticket.code, ticket, record), node)
+    return _on_cluster(exit_code(batch, run.name), ticket, record, jobs)
+
+
+def _on_cluster(
+    code: int | None, ticket: Ticket, record: Mapping[str, Any], jobs: Mapping[str, ClusterJob] | None
+) -> tuple[str, str, str | None]:
+    node = _node(record)
+    if jobs is None and code is None:  # the cluster cannot be asked from here
+        return {"stopped": "preempted", None: "waiting"}.get(record.get("status"), str(record.get("status"))), "", node
+    job = jobs.get(ticket.job or "") if jobs else None
+    if job is not None and job.waits:
+        return "preempted" if record else "waiting", "", None
+    if job is not None and not job.is_over:
+        return "running", "", job.node
+    state, reason = _ended(code, ticket, record)
+    is_cancelled = job.state == "CANCELLED" if job is not None else not record and code is None
+    if is_cancelled and state != "done":
+        return "cancelled", "", node
+    return state, (job.reason if job is not None and state == "failed" else "") or reason, node
+
+
+def _by_record(batch: Batch, run: BatchRun, record: Mapping[str, Any]) -> tuple[str, str]:
+    """State of a run that was never submitted, but perhaps started by hand."""
+    if not record:
+        return "new", ""
+    if record.get("status") == "running" and batch.run(run.name).is_held():
+        return "running", ""
+    return _ended(None, None, record)
+
+
+def _ended(code: int | None, ticket: Ticket | None, record: Mapping[str, Any]) -> tuple[str, str]:
+    """State and reason of a run that is not at work any more."""
+    status = record.get("status")
+    if code == 0 or (code is None and status == "done"):
+        return "done", ""
+    if ticket is not None and ticket.cancelled:
+        return "cancelled", ""
+    if code in (130, 143) or (code is None and status == "stopped"):
+        return "stopped", ""
+    if status == "failed":
+        return "failed", _one_line(str(record.get("error", "")))
+    if code is None or code < 0 or code > 128:
+        number = f" by signal {-code if code < 0 else code - 128}" if code else ""
+        return "failed", f"killed{number}" if status == "running" or number else ""
+    return "failed", ""
+
+
+def _node(record: Mapping[str, Any]) -> str | None:
+    latest = (record.get("resumed") or [record])[-1]
+    host: str | None = latest.get("host")
+    return host
+
+
+def _progress(folder: OutputDir) -> tuple[int, float | None]:
+    """Epochs that are done, and the seconds that one takes."""
+    try:
+        with folder.history.open(encoding="utf-8", newline="") as file:
+            names = next(csv.reader([file.readline()]), [])
+            rows = file.read().splitlines()
+    except OSError:
+        return 0, None
+    if not rows:
+        return 0, None
+    last = dict(zip(names, next(csv.reader(rows[-1:])), strict=False))
+    recent = [dict(zip(names, row, strict=False)) for row in csv.reader(rows[-5:])]
+    seconds = [float(row["seconds"]) for row in recent if row.get("seconds")]
+    return int(float(last.get("epoch") or len(rows))), sum(seconds) / len(seconds) if seconds else None
+
+
+def _best(folder: OutputDir, monitor: str) -> tuple[str, float | None]:
+    """What is monitored and its best value: of the summary at the end, of the best export before."""
+    if (summary := _json(folder.summary)).get("best"):
+        return summary["best"]["monitor"], summary["best"]["value"]
+    metrics = _json(folder.best / "metrics.json")
+    for name in (monitor, monitor.removeprefix("val_"), "loss"):
+        if name in metrics:
+            return name, metrics[name]
+    return monitor, None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values
+
+
+def last_lines(log: Path, count: int) -> list[str]:
+    """The last lines of a log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - max(_TAIL, 200 * count)))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.replace("\r", "\n").splitlines()[-count:]
+
+
+def last_words(log: Path) -> str:
+    """What a program said before it failed: `train-scenario: ...`, else its last line."""
+    lines = [line for line in last_lines(log, 40) if line.strip()]
+    said = [line for line in lines if line.startswith(("train-scenario: ", "resume-training: "))]
+    return _one_line((said or lines or [""])[-1])
+
+
+def _one_line(text: str) -> str:
+    return text.split("\n")[0].strip()
+
+
+def needing_work(status: BatchStatus, names: Iterable[str]) -> list[str]:
+    """Those of the named runs that are neither done nor in hand."""
+    states = {run.name: run.state for run in status.runs}
+    return [name for name in names if states[name] not in (*AT_WORK, "done")]
