@@ -125,7 +125,7 @@ def _submit_runs(batch: Batch, patterns: Sequence[str], options: Submit) -> None
     submitted = submit(batch, patterns, options)
     print(submitted.text, flush=True)
     if options.wait and not options.dry_run:
-        failed = wait_for(batch, submitted.names)
+        failed = wait_for(batch, submitted.chosen)
         print(as_table(statuses([str(batch.path)])))
         if failed:
             raise TrainingError(f"{counted(len(failed), 'run')} not done: {some(failed)}")

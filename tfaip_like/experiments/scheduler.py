@@ -52,7 +52,8 @@ def start_scheduler(batch: Batch) -> None:
     """Starts the queue of a batch, detached from this process and its terminal; if one works already, that goes on."""
     with (batch.queue / "scheduler.log").open("a", encoding="utf-8") as log:
         subprocess.Popen(
-            [sys.executable, "-m", __name__, str(batch.path.resolve())],
+            # -P: a file of the user called random.py is no module of Python.
+            [sys.executable, "-P", "-m", "tfaip_like.experiments.scheduler", str(batch.path.resolve())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

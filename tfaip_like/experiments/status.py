@@ -68,7 +68,7 @@ def status_of(batch: Batch, index: BatchIndex | None = None) -> BatchStatus:
         path=str(batch.path),
         description=index.description,
         runs=runs,
-        counts=Counter(run.state for run in runs),
+        counts=dict(Counter(run.state for run in runs)),
         needs_scheduler=waits and not is_at_work(batch),
     )
 

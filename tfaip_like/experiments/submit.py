@@ -97,7 +97,8 @@ class Submit(Params):
 class Submitted:
     """What was submitted."""
 
-    names: list[str]
+    chosen: list[str]
+    """The runs that were asked for, also those that are done or in hand already."""
     text: str
     """For the person who submitted."""
 
@@ -110,7 +111,7 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
     if options.slurm:
         return _submit_to_cluster(batch, patterns, options)
     with batch.changing():
-        status, names = _to_submit(batch, patterns)
+        status, chosen, names = _to_submit(batch, patterns)
         if not options.dry_run:
             settings = QueueSettings(options.jobs or max(1, len(options.gpus)), tuple(options.gpus))
             if options.jobs is not None or options.gpus or not is_at_work(batch):
@@ -120,14 +121,14 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
     if not options.dry_run and (names or status.needs_scheduler):
         start_scheduler(batch)
     verb = "would be submitted" if options.dry_run else "submitted"
-    return Submitted(names, _said(status, names, verb))
+    return Submitted(chosen, _said(status, names, verb))
 
 
 def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
     from tfaip_like.experiments.estimate import estimate  # it starts a training
 
     index = batch.index()
-    status, names = _to_submit(batch, patterns)
+    status, chosen, names = _to_submit(batch, patterns)
     runs = [run for run in index.runs if run.name in names]
     said = []
     time_limit, memory = options.time or "", options.mem or ""
@@ -138,18 +139,20 @@ def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -
     request = options.request(index, time_limit, memory)
     if options.dry_run:
         script = [array_script(batch, names, request)] if names else []
-        return Submitted(names, "\n".join([*said, *script, _said(status, names, "would be submitted")]))
+        return Submitted(chosen, "\n".join([*said, *script, _said(status, names, "would be submitted")]))
     with batch.changing():  # somebody may have submitted while this was calibrated
-        status, names = _to_submit(batch, patterns)
+        status, chosen, names = _to_submit(batch, patterns)
         jobs = submit_arrays(batch, names, request) if names else []
     where = f"submitted as {', '.join(jobs)}" if jobs else "submitted"
-    return Submitted(names, "\n".join([*said, _said(status, names, where)]))
+    return Submitted(chosen, "\n".join([*said, _said(status, names, where)]))
 
 
-def _to_submit(batch: Batch, patterns: Sequence[str]) -> tuple[BatchStatus, list[str]]:
+def _to_submit(batch: Batch, patterns: Sequence[str]) -> tuple[BatchStatus, list[str], list[str]]:
+    """How far the batch is, the chosen runs, and those of them that need work."""
     index = batch.index()
     status = status_of(batch, index)
-    return status, needing_work(status, [run.name for run in chosen_runs(index, patterns)])
+    chosen = [run.name for run in chosen_runs(index, patterns)]
+    return status, chosen, needing_work(status, chosen)
 
 
 def _said(status: BatchStatus, names: Sequence[str], verb: str) -> str:

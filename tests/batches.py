@@ -1,0 +1,87 @@
+"""Batches whose jobs take no time, for tests of queues: real processes, without a training in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import REPOSITORY
+
+from tfaip_like.experiments.batch import Batch
+
+JOB = """\
+#!/bin/bash
+# Stands for a training: says when it begins and ends, fails if it is called so, saves when it is told to stop.
+batch=$(cd "$(dirname "$0")" && pwd); run=$1; out="$batch/runs/$run"
+mkdir -p "$out"
+note() { echo "$1 $run gpu=$CUDA_VISIBLE_DEVICES" >>"$batch/events"; }
+say() { echo "{\\"status\\": \\"$1\\", \\"host\\": \\"here\\", \\"pid\\": $$}" >"$out/run.json"; }
+trap 'note stop; say stopped; exit 143' TERM
+note begin; say running
+for i in $(seq "$(cat "$batch/tenths")"); do sleep 0.1; done
+case $run in
+  bad*) echo "train-scenario: this one is bad"; note fail; exit 1;;
+  dead*) kill -9 $$;;
+esac
+note end; say done
+"""
+
+PLAN = """\
+scenario: experts
+description: jobs that take no time
+configurations:
+"""
+
+
+def cheap_batch(folder: Path, configurations: str, tenths: int = 2) -> Batch:
+    """A batch with these configurations, whose jobs take so many tenths of a second."""
+    (folder / "plan.yaml").write_text(PLAN + configurations)
+    done = experiments(folder, "generate", "plan.yaml")
+    assert done.returncode == 0, done.stderr
+    batch = Batch(folder / "batches" / "plan" / "version_1")
+    batch.script.write_text(JOB)
+    (batch.path / "tenths").write_text(str(tenths))
+    return batch
+
+
+def experiments(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Runs the command in a folder."""
+    return subprocess.run(
+        command(*words), cwd=folder, env=environment(), capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+def command(*words: object) -> list[str]:
+    """The words that start the command, as its console script does (-P: the current folder is not its own)."""
+    return [sys.executable, "-P", "-m", "tfaip_like.cli.experiments", *map(str, words)]
+
+
+def environment() -> dict[str, str]:
+    """That of the tests, in which the scenarios of the tests are found."""
+    paths = [str(REPOSITORY), str(REPOSITORY / "tests")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "100"}
+
+
+def events(batch: Batch) -> list[str]:
+    """What the jobs have noted: `begin wide.01`."""
+    path = batch.path / "events"
+    return [line.rpartition(" ")[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def states(batch: Batch) -> dict[str, str]:
+    """The state of each run, as the command shows it."""
+    [shown] = json.loads(experiments(batch.path, "show", batch.path, "--json").stdout)
+    return {run["name"]: run["state"] for run in shown["runs"]}
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Waits until something holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to this"
+        time.sleep(0.05)

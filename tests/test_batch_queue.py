@@ -1,0 +1,165 @@
+"""The local queue: so many at a time, none twice, none lost, whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from batches import cheap_batch, command, environment, events, experiments, states, until
+
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.scheduler import is_at_work
+
+SIX = "  wide: {repeat: 6}\n"
+
+
+def scheduler_of(batch: Batch) -> int:
+    """The process that works on a queue."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        words = (folder / "cmdline").read_bytes().split(b"\0") if (folder / "cmdline").exists() else []
+        if b"tfaip_like.experiments.scheduler" in words and str(batch.path).encode() in words:
+            return int(folder.name)
+    raise AssertionError("nobody works on this queue")
+
+
+def most_at_once(batch: Batch) -> int:
+    """How many jobs were at work at the same time."""
+    now = most = 0
+    for event in events(batch):
+        now += 1 if event.startswith("begin") else -1
+        most = max(most, now)
+    return most
+
+
+def test_two_submits_at_once_start_no_run_twice_and_keep_to_the_number_of_jobs(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, SIX)
+    words = command("submit", batch.path, "--jobs", "2", "--wait")
+    submits = [
+        subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(3)
+    ]
+    assert [process.wait(60) for process in submits] == [0, 0, 0]
+    until(lambda: not is_at_work(batch))
+    assert sorted(event for event in events(batch) if event.startswith("begin")) == [
+        f"begin wide.{number:02}" for number in range(1, 7)
+    ]
+    assert most_at_once(batch) == 2
+    assert set(states(batch).values()) == {"done"}
+    again = experiments(tmp_path, "submit", batch.path)
+    assert again.stdout == f"0 runs of {batch.path} submitted (6 done already)\n"
+
+
+def test_gpus_are_given_out_one_by_one(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, SIX, tenths=4)
+    assert experiments(tmp_path, "submit", batch.path, "--gpus", "3", "5", "--wait").returncode == 0
+    held: dict[str, str] = {}
+    for line in (batch.path / "events").read_text().splitlines():
+        event, run, gpu = line.split()
+        if event == "begin":
+            assert gpu not in held.values()
+            held[run] = gpu
+        else:
+            assert held.pop(run) == gpu
+    assert most_at_once(batch) == 2
+
+
+def test_what_fails_or_is_killed_stops_no_other_and_is_submitted_again(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  bad: {}\n  dead: {}\n  good: {}\n")
+    done = experiments(tmp_path, "submit", batch.path, "--wait")
+    assert done.returncode == 1
+    assert done.stderr == "experiments: 2 runs not done: bad, dead\n"
+    [shown] = json.loads(experiments(tmp_path, "show", batch.path, "--json").stdout)
+    assert [(run["name"], run["state"], run["reason"]) for run in shown["runs"]] == [
+        ("bad", "failed", "train-scenario: this one is bad"),
+        ("dead", "failed", "killed by signal 9"),
+        ("good", "done", ""),
+    ]
+    script = batch.script.read_text().replace("bad*)", "worse*)").replace("dead*)", "deader*)")
+    batch.script.write_text(script)
+    assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
+    assert [event for event in events(batch) if event.startswith("begin")].count("begin good") == 1
+
+
+def test_runs_outlive_the_shell_that_submitted_them(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, SIX)
+    shell = subprocess.Popen(
+        ["bash", "-c", 'trap "" INT; "$@"; sleep 60', "bash", *command("submit", batch.path)],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until(lambda: events(batch))
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGKILL):
+        os.killpg(shell.pid, number)
+    shell.wait()
+    until(lambda: not is_at_work(batch))
+    assert set(states(batch).values()) == {"done"}
+
+
+def test_a_killed_scheduler_loses_nothing_and_starts_nothing_twice(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, SIX, tenths=20)
+    experiments(tmp_path, "submit", batch.path, "--jobs", "2")
+    until(lambda: len(events(batch)) == 2)
+    os.kill(scheduler_of(batch), signal.SIGKILL)
+    until(lambda: not is_at_work(batch))
+    shown = experiments(tmp_path, "show", batch.path).stdout
+    assert "2 running, 4 waiting" in shown
+    assert f"nobody works on its queue any more; experiments submit {batch.path} goes on" in shown
+    (batch.path / "tenths").write_text("1")
+    done = experiments(tmp_path, "submit", batch.path, "--jobs", "3", "--wait")
+    assert done.stdout.startswith(f"0 runs of {batch.path} submitted (")
+    until(lambda: not is_at_work(batch))
+    assert len(events(batch)) == 12
+    assert len(set(events(batch))) == 12
+    assert set(states(batch).values()) == {"done"}
+
+
+def test_add_and_submit_while_it_works_make_the_queue_longer(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=10)
+    experiments(tmp_path, "submit", batch.path)
+    until(lambda: events(batch))
+    at_work = scheduler_of(batch)
+    assert experiments(tmp_path, "add", batch.path, "--run").returncode == 0
+    assert scheduler_of(batch) == at_work
+    (batch.path / "tenths").write_text("1")
+    until(lambda: not is_at_work(batch))
+    assert events(batch) == [f"{event} wide.0{number}" for number in (1, 2, 3, 4) for event in ("begin", "end")]
+
+
+def test_cancelled_runs_save_and_stop_and_go_on_when_submitted_again(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {repeat: 3}\n", tenths=600)
+    experiments(tmp_path, "submit", batch.path)
+    until(lambda: "begin wide.01" in events(batch))
+    done = experiments(tmp_path, "cancel", batch.path, "wide.01", "wide.02")
+    assert done.stdout == f"2 runs of {batch.path} cancelled; experiments submit goes on with them\n"
+    until(lambda: "stop wide.01" in events(batch))
+    until(lambda: "begin wide.03" in events(batch))
+    assert states(batch)["wide.02"] == "cancelled"
+    until(lambda: states(batch)["wide.01"] == "cancelled")
+    experiments(tmp_path, "cancel", batch.path)
+    until(lambda: not is_at_work(batch))
+    assert set(states(batch).values()) == {"cancelled"}
+    (batch.path / "tenths").write_text("1")
+    assert experiments(tmp_path, "submit", batch.path, "--jobs", "3", "--wait").returncode == 0
+    assert set(states(batch).values()) == {"done"}
+
+
+def test_a_run_whose_scheduler_was_killed_can_be_cancelled(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=600)
+    experiments(tmp_path, "submit", batch.path)
+    until(lambda: events(batch))
+    os.kill(scheduler_of(batch), signal.SIGKILL)
+    experiments(tmp_path, "cancel", batch.path)
+    until(lambda: "stop wide" in events(batch))
+    until(lambda: states(batch)["wide"] == "cancelled")
+
+
+def test_the_log_of_a_run_is_shown(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  bad: {}\n")
+    experiments(tmp_path, "submit", batch.path, "--wait")
+    shown = experiments(tmp_path, "show", "--log", "bad").stdout
+    assert shown == f"{batch.log('bad').relative_to(tmp_path)}:\ntrain-scenario: this one is bad\n"
+    wrong = experiments(tmp_path, "show", "--log", "worse")
+    assert wrong.stderr == "experiments: --log worse: no run is called so\n"

@@ -1,0 +1,242 @@
+"""Batches on disk: what `experiments generate` and `add` write."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from batches import PLAN, command, environment, experiments
+from conftest import REPOSITORY
+
+from tfaip_like.experiments.batch import Batch, chosen_runs
+
+TWO = "  wide: {trainer.epochs: 3, grid: {model.dropout: [0.0, 0.2]}}\n  other: {trainer.random_seed: 7}\n"
+SCENARIO = """
+from tfaip_like import *
+from helper import WIDTH
+
+class Nothing(Data):
+    inputs = {"x": Spec((2,))}
+    def source(self, mode):
+        return []
+
+class Line(Model):
+    units: int = WIDTH
+    def build(self, inputs):
+        return inputs
+    def loss(self, inputs, targets, outputs):
+        return {}
+
+class Mine(Scenario):
+    data: Data = Nothing()
+    model: Model = Line()
+"""
+
+
+def made(folder: Path, text: str, *flags: str) -> Batch:
+    """The first batch of a plan."""
+    (folder / "plan.yaml").write_text(PLAN + text)
+    done = experiments(folder, "generate", "plan.yaml", *flags)
+    assert done.returncode == 0, done.stderr
+    return Batch(folder / "batches" / "plan" / "version_1")
+
+
+def names(batch: Batch) -> list[str]:
+    return [run.name for run in batch.index().runs]
+
+
+def params(batch: Batch, name: str) -> dict:  # type: ignore[type-arg]
+    return json.loads(batch.params(name).read_text())
+
+
+def job(batch: Batch, *words: str) -> subprocess.CompletedProcess[str]:
+    """What the job script says to some words."""
+    return subprocess.run(
+        ["bash", batch.script, *words], env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_batch_holds_all_that_its_runs_need(tmp_path: Path) -> None:
+    batch = made(tmp_path, TWO)
+    assert names(batch) == ["wide.01", "wide.02", "other"]
+    assert sorted(path.name for path in batch.jobs.iterdir()) == ["other.json", "wide.01.json", "wide.02.json"]
+    assert params(batch, "wide.02")["model"]["dropout"] == 0.2
+    assert params(batch, "wide.02")["trainer"]["output_dir"] == "runs/wide.02"
+    assert params(batch, "wide.02")["trainer"]["description"] == "jobs that take no time"
+    assert batch.plan.read_text() == PLAN + TWO
+    assert (batch.code / "experts.py").read_text() == (REPOSITORY / "tests" / "experts.py").read_text()
+    index = batch.index()
+    assert index.git_commit == subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, text=True).strip()
+    assert index.scenario == "experts:Experts"
+    assert [run.flags["model.dropout"] for run in index.runs[:2]] == ["0.0", "0.2"]
+
+
+def test_versions_count_up_and_a_wrong_plan_leaves_nothing(tmp_path: Path) -> None:
+    made(tmp_path, TWO)
+    assert "batches/plan/version_2: 3 runs of wide, other" in experiments(tmp_path, "generate", "plan.yaml").stdout
+    (tmp_path / "plan.yaml").write_text(PLAN + "  wide: {trainer.epoch: 3}\n")
+    done = experiments(tmp_path, "generate", "plan.yaml", "--name", "wrong")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "experiments: plan.yaml, line 4: --trainer.epoch: there is no such flag; did you mean --trainer.epochs?\n"
+    )
+    assert not (tmp_path / "batches" / "wrong").exists()
+
+
+def test_flags_of_the_command_line_win_in_all_runs(tmp_path: Path) -> None:
+    batch = made(tmp_path, TWO, "--trainer.epochs", "9", "--description", "here")
+    assert {params(batch, name)["trainer"]["epochs"] for name in names(batch)} == {9}
+    assert batch.index().description == "here"
+    wrong = experiments(tmp_path, "generate", "plan.yaml", "--trainer.epochs", "0")
+    assert wrong.stderr == "experiments: --trainer.epochs 0: there must be at least 1\n"
+
+
+def test_a_debug_batch_is_small_and_elsewhere_and_needs_no_description(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    text = PLAN.replace("description: jobs that take no time\n", "")
+    (tmp_path / "plan.yaml").write_text(f"{text}  barrel: {{experts: [3, 1, 2], repeat: 4}}\n  other: {{repeat: 2}}\n")
+    done = experiments(tmp_path, "generate", "plan.yaml")
+    assert done.returncode == 2
+    assert done.stderr.startswith("experiments: --description: say what this batch is for")
+    assert experiments(tmp_path, "generate", "plan.yaml", "--debug").returncode == 0
+    batch = Batch(tmp_path / "temporary" / "batches" / "plan" / "version_1")
+    assert names(batch) == ["barrel.expert_3", "other"]
+
+
+def test_models_without_a_file(tmp_path: Path) -> None:
+    done = experiments(
+        tmp_path,
+        *("generate", "--scenario", "scenarios.tutorial", "--models", "Classifier.CNN=2, Classifier.MLP=3"),
+        *("--array", "200", "--description", "all of them", "--trainer.epochs", "1000"),
+    )
+    assert done.returncode == 0, done.stderr
+    batch = Batch(tmp_path / "batches" / "tutorial" / "version_1")
+    assert names(batch) == [f"Classifier.{name}" for name in ("CNN.01", "CNN.02", "MLP.01", "MLP.02", "MLP.03")]
+    assert params(batch, "Classifier.CNN.02")["model"]["graph"]["class"] == "scenarios.tutorial:CNN"
+    assert params(batch, "Classifier.MLP.03")["trainer"]["random_seed"] == 3
+    assert batch.index().array == 200
+    assert [run.name for run in chosen_runs(batch.index(), ["Classifier.CNN"])] == names(batch)[:2]
+    assert [run.name for run in chosen_runs(batch.index(), ["*.01"])] == ["Classifier.CNN.01", "Classifier.MLP.01"]
+    assert experiments(tmp_path, "add", batch.path).returncode == 0
+    assert len(names(batch)) == 10
+    assert params(batch, "Classifier.MLP.06")["trainer"] | {"output_dir": ""} == {
+        **params(batch, "Classifier.MLP.03")["trainer"],
+        "random_seed": 6,
+        "output_dir": "",
+    }
+
+
+def test_add_puts_more_runs_beside_those_that_are_there(tmp_path: Path) -> None:
+    batch = made(tmp_path, TWO)
+    before = {path: path.read_bytes() for path in batch.jobs.iterdir()}
+    again = experiments(tmp_path, "add", batch.path)
+    assert again.stdout == f"{batch.path}: 3 runs more: wide.03, wide.04, other.02\n"
+    assert params(batch, "other.02")["trainer"]["random_seed"] == 8
+    (tmp_path / "new.yaml").write_text(PLAN + "  deep: {extends: base, repeat: 2}\n  base: {abstract: true}\n")
+    assert experiments(tmp_path, "add", batch.path, "new.yaml", "--trainer.epochs", "4").returncode == 0
+    assert names(batch)[6:] == ["deep.01", "deep.02"]
+    assert params(batch, "deep.01")["trainer"]["epochs"] == 4
+    assert (batch.path / "plan_2.yaml").read_text() == (tmp_path / "new.yaml").read_text()
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_runs_have_the_code_that_was_there_when_the_batch_was_made(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SCENARIO)
+    (tmp_path / "helper.py").write_text("WIDTH = 5\n")
+    (tmp_path / "random.py").write_text("raise SystemExit('a file of the user is no module of Python')\n")
+    (tmp_path / "plan.yaml").write_text("scenario: mine.py\ndescription: d\nconfigurations: {one: {}, two: {}}\n")
+    done = experiments(tmp_path, "generate", "plan.yaml")
+    assert done.returncode == 0, done.stderr
+    batch = Batch(tmp_path / "batches" / "plan" / "version_1")
+    assert sorted(path.name for path in batch.code.glob("*")) == [".git_state.json", "helper.py", "mine.py"]
+    (tmp_path / "mine.py").write_text("broken")
+    (tmp_path / "helper.py").unlink()
+    assert experiments(tmp_path, "add", batch.path).returncode == 0
+    moved = Batch(tmp_path / "moved")
+    shutil.move(batch.path, moved.path)
+    shown = job(moved, "two.02", "--show")
+    assert shown.returncode == 0, shown.stderr
+    assert "--model.units 5" in shown.stdout
+    assert f"--trainer.output_dir {moved.path}/runs/two.02" in shown.stdout
+
+
+def test_large_files_and_runs_do_not_travel_with_the_code(tmp_path: Path) -> None:
+    package = tmp_path / "mine"
+    (package / "old_run").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "helper.py").write_text("WIDTH = 5\n")
+    (package / "scenario.py").write_text(SCENARIO.replace("from helper", "from mine.helper"))
+    (package / "words.txt").write_text("a\n")
+    (package / "old_run" / "run.json").write_text("{}")
+    with (package / "samples.npz").open("wb") as file:
+        file.truncate(20_000_000)
+    (tmp_path / "plan.yaml").write_text("scenario: mine\ndescription: d\nconfigurations: {one: {}}\n")
+    done = experiments(tmp_path, "generate", "plan.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "not copied with the code, because they are large" in done.stderr
+    copied = tmp_path / "batches" / "plan" / "version_1" / "code" / "mine"
+    assert sorted(path.name for path in copied.iterdir()) == ["__init__.py", "helper.py", "scenario.py", "words.txt"]
+
+
+MISTAKES = {
+    "genrate": "there is no experiments genrate; did you mean generate?",
+    "generate": "which runs? Name a plan file, or give --scenario and --models",
+    "generate missing.yaml": "missing.yaml: cannot be read: No such file or directory",
+    "generate a.yaml b.yaml": "one plan at a time, got a.yaml b.yaml",
+    "generate a.yaml --scenario s": "--scenario and --models take the place of a plan file; give one or the other",
+    "generate --descripton x": "--descripton: there is no such flag; did you mean --description?",
+    "generate --scenario s --models a.b": "--models a.b: write class.architecture=number",
+    "generate --scenario s --models a=1,a=2": "--models a=2: is given twice",
+    "generate --scenario scenarios.tutorial --models Clasifier=1 --description d": (
+        "--models: --model: there is no Model called 'Clasifier'; did you mean Classifier? (choices: Classifier)"
+    ),
+    "add": "which batch? experiments add BATCH [PLAN]",
+    "submit nowhere": "nowhere: there is no such folder; `experiments generate PLAN` makes one",
+    "submit .": ".: is no batch of experiments (no batch.json); `experiments generate PLAN` makes one",
+    "submit . --partition gpu": "--partition gpu: is for a cluster: add --slurm",
+    "submit . --slurm --time soon": "--time soon: write it like 2:30:00",
+    "submit . --jobs 0": "--jobs 0: there must be at least 1",
+    "submit . --gpus 1 1": "--gpus 1 1: names a GPU twice",
+    "submit . --job 3": "--job: there is no such flag; did you mean --jobs?",
+    "show nowhere": "nowhere: there is no such folder; `experiments generate PLAN` makes one",
+    "show": ".: there is no batch in this folder or below it; `experiments generate PLAN` makes one",
+    "cancel": "which batch? experiments cancel BATCH [RUN ...]",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_gets_a_short_message(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tfaip_like.cli.command import USAGE, run_command
+    from tfaip_like.cli.experiments import PROGRAM
+    from tfaip_like.cli.experiments import experiments as main
+
+    monkeypatch.chdir(tmp_path)
+    assert run_command(PROGRAM, main, words.split()) == USAGE
+    assert capsys.readouterr().err == f"experiments: {MISTAKES[words]}\n"
+
+
+def test_a_pattern_that_fits_nothing_names_the_runs(tmp_path: Path) -> None:
+    batch = made(tmp_path, TWO)
+    done = experiments(tmp_path, "submit", batch.path, "wild")
+    assert done.stderr == (
+        "experiments: wild: no run is called so, and no configuration; there are wide.01, wide.02, other\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["generate", "add", "submit", "show", "cancel"])
+def test_help_needs_no_framework(name: str) -> None:
+    code = (
+        "import sys; from tfaip_like.cli.experiments import experiments; "
+        f"experiments(['{name}', '--help']); assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
+    )
+    done = subprocess.run([command()[0], "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"experiments {name} ")
