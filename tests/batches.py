@@ -21,7 +21,9 @@ batch=$(cd "$(dirname "$0")" && pwd); run=$1; out="$batch/runs/$run"
 mkdir -p "$out"
 note() { echo "$1 $run gpu=$CUDA_VISIBLE_DEVICES" >>"$batch/events"; }
 say() { echo "{\\"status\\": \\"$1\\", \\"host\\": \\"here\\", \\"pid\\": $$}" >"$out/run.json"; }
-trap 'note stop; say stopped; exit 143' TERM
+save() { mkdir -p "$out/checkpoints/$(date +%s%N)"; note "$1"; say stopped; exit 143; }
+trap 'save stop' TERM
+trap 'save near' USR1
 note begin; say running
 for i in $(seq "$(cat "$batch/tenths")"); do sleep 0.1; done
 case $run in

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from small import Points, Small
 
-from tfaip_like import Data, Mode, Sample
+from tfaip_like import Data, Mode, Processor, Sample
 from tfaip_like.settings import Trainer
+
+
+class Pause(Processor):
+    """Takes its time."""
+
+    seconds: float = 0.01
+    """How long, for each sample."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        time.sleep(self.seconds)
+        return sample
 
 
 class Part(Points):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tfaip_like.errors import UsageError, counted
 from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.estimate import duration
 from tfaip_like.experiments.status import AT_WORK, STATES, BatchStatus, RunStatus, last_lines, status_of
 
 DEPTH = 4
@@ -92,14 +93,8 @@ def _batch(batch: BatchStatus, brief: bool) -> str:
 
 def _row(run: RunStatus) -> tuple[str, ...]:
     best = f"{run.monitor} {run.best:.4g}" if run.best is not None else "-"
-    left = _duration(run.seconds_left) if run.seconds_left is not None else "-"
+    left = duration(run.seconds_left) if run.seconds_left is not None else "-"
     return run.name, run.state, f"{run.epoch}/{run.epochs}", best, left, run.node or "-", run.log
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 def _folders(folder: Path) -> Iterator[Path]:

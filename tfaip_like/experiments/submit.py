@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tfaip_like.errors import counted
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun, chosen_runs
+from tfaip_like.experiments.estimate import estimate
 from tfaip_like.experiments.scheduler import QueueSettings, is_at_work, start_scheduler
 from tfaip_like.experiments.slurm import Request, array_script, cancel_jobs, submit_arrays
 from tfaip_like.experiments.status import AT_WORK, BatchStatus, needing_work, status_of
@@ -125,15 +126,13 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
 
 
 def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
-    from tfaip_like.experiments.estimate import estimate  # it starts a training
-
     index = batch.index()
     status, chosen, names = _to_submit(batch, patterns)
     runs = [run for run in index.runs if run.name in names]
     said = []
     time_limit, memory = options.time or "", options.mem or ""
     if runs and not (time_limit and memory):
-        estimated = estimate(batch, runs)
+        estimated = estimate(batch, runs, options.save_seconds)
         said.append(estimated.text())
         time_limit, memory = estimated.time, estimated.memory
     request = options.request(index, time_limit, memory)

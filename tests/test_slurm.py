@@ -1,0 +1,168 @@
+"""Batches on a real SLURM cluster of one node, which a fixture starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batches import PLAN, cheap_batch, events, experiments, states, until
+from slurm_cluster import Cluster, missing
+from stopping import differences
+
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.slurm import ClusterJob, Request, array_script
+
+ASK = ("--slurm", "--time", "5", "--mem", "100M")
+
+needs_slurm = pytest.mark.skipif(bool(missing()), reason=f"SLURM is not installed: {missing()} (slurm-wlm, munge)")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # a short path: it holds a socket
+    cluster = Cluster(folder)
+    before = {name: os.environ.get(name) for name in cluster.environment}
+    try:
+        cluster.start()
+        os.environ.update(cluster.environment)
+        yield cluster
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def job_of(batch: Batch, name: str) -> str:
+    """What the cluster calls a run."""
+    return str(json.loads((batch.queue / f"{name}.json").read_text())["job"])
+
+
+def test_the_script_says_all_that_was_asked_for(tmp_path: Path) -> None:
+    request = Request(
+        *("2:00:00", "4G"), partition="gpu", account="us", gpus=1, cpus=4, at_once=3, extra=["qos=long", "--nice"]
+    )
+    script = array_script(Batch(tmp_path / "zoo" / "version_1"), ["wide.01", "wide.02"], request)
+    assert [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")] == [
+        "--job-name=zoo/version_1",
+        "--array=0-1%3",
+        "--time=2:00:00",
+        "--mem=4G",
+        "--partition=gpu",
+        "--account=us",
+        "--gpus=1",
+        "--cpus-per-task=4",
+        "--signal=B:USR1@120",
+        f"--output={tmp_path}/zoo/version_1/logs/slurm-%A_%a.log",
+        "--open-mode=append",
+        "--requeue",
+        "--qos=long",
+        "--nice",
+    ]
+    assert "runs=(wide.01 wide.02)" in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "waits", "is_over"),
+    [("PENDING", True, False), ("RUNNING", False, False), ("COMPLETING", False, False), ("TIMEOUT", False, True)],
+)
+def test_what_the_states_of_a_cluster_mean(state: str, waits: bool, is_over: bool) -> None:
+    assert (ClusterJob(state).waits, ClusterJob(state).is_over) == (waits, is_over)
+
+
+def test_a_dry_run_shows_the_script_without_a_cluster(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n")
+    done = experiments(tmp_path, "submit", batch.path, *ASK, "--dry_run")
+    assert done.returncode == 0, done.stderr
+    assert "#SBATCH --array=0-1\n" in done.stdout
+    assert done.stdout.endswith(f"2 runs of {batch.path} would be submitted\n")
+    assert set(states(batch).values()) == {"new"}
+
+
+@needs_slurm
+def test_an_array_runs_so_many_at_once_and_a_crash_stops_no_other(tmp_path: Path, cluster: Cluster) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {repeat: 5}\n  bad: {}\n", tenths=5)
+    assert experiments(tmp_path, "submit", batch.path, *ASK, "--array", "2").returncode == 0
+    assert experiments(tmp_path, "submit", batch.path, *ASK).stdout.startswith(f"0 runs of {batch.path} submitted (")
+    until(lambda: not set(states(batch).values()) & {"running", "waiting"})
+    [shown] = json.loads(experiments(tmp_path, "show", "--json").stdout)
+    assert shown["counts"] == {"done": 5, "failed": 1}
+    assert shown["runs"][5]["reason"] == "train-scenario: this one is bad"
+    assert sorted(event for event in events(batch) if event.startswith("begin")) == [
+        "begin bad",
+        *(f"begin wide.0{number}" for number in range(1, 6)),
+    ]
+
+
+@needs_slurm
+def test_requeued_and_cancelled_runs_save_and_go_on(tmp_path: Path, cluster: Cluster) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {}\n  other: {}\n", tenths=600)
+    assert experiments(tmp_path, "submit", batch.path, *ASK).returncode == 0
+    until(lambda: len(events(batch)) == 2)
+    (batch.path / "tenths").write_text("1")
+    cluster.says("scontrol", "requeue", job_of(batch, "wide"))
+    cluster.says("scancel", job_of(batch, "other"))
+    until(lambda: {"stop wide", "stop other"} <= set(events(batch)))
+    until(lambda: states(batch) == {"wide": "done", "other": "cancelled"})
+    assert experiments(tmp_path, "submit", batch.path, *ASK, "--wait").returncode == 0
+    assert events(batch).count("end wide") == events(batch).count("end other") == 1
+
+
+@needs_slurm
+def test_cancel_takes_runs_from_the_cluster(tmp_path: Path, cluster: Cluster) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=600)
+    experiments(tmp_path, "submit", batch.path, *ASK, "--array", "1")
+    until(lambda: events(batch))
+    assert "2 runs of" in experiments(tmp_path, "cancel", batch.path).stdout
+    until(lambda: "stop wide.01" in events(batch))
+    until(lambda: set(states(batch).values()) == {"cancelled"})
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_a_preempted_run_goes_on(tmp_path: Path, cluster: Cluster) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=600)
+    experiments(tmp_path, "submit", batch.path, *ASK, "--cpus", "2")
+    until(lambda: events(batch))
+    (batch.path / "tenths").write_text("1")
+    cluster.says("sbatch", "--partition=urgent", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 8")
+    until(lambda: states(batch) == {"wide": "preempted"})
+    until(lambda: states(batch) == {"wide": "done"})
+
+
+@needs_slurm
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_that_meets_its_time_limit_ends_with_the_same_bits(tmp_path: Path, cluster: Cluster) -> None:
+    settings = "{data.processors: Pause, trainer.random_seed: 7, trainer.epochs: 12}"
+    (tmp_path / "plan.yaml").write_text(f"{PLAN}  cut: {settings}\n  whole: {settings}\n")
+    assert experiments(tmp_path, "generate", "plan.yaml").returncode == 0
+    batch = Batch(tmp_path / "batches" / "plan" / "version_1")
+    limit = ("--slurm", "--time", "2", "--mem", "2G", "--save_seconds", "70")
+    experiments(tmp_path, "submit", batch.path, "cut", *limit)
+    until(lambda: states(batch)["cut"] == "preempted", seconds=200)
+    until(lambda: states(batch)["cut"] in ("done", "failed"), seconds=500)
+    assert experiments(tmp_path, "submit", batch.path, "whole", "--wait").returncode == 0
+    assert batch.run("cut").record()["resumed"]
+    assert differences(batch.run("cut").path, batch.run("whole").path) == []
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_a_limit_too_short_to_save_anything_ends_with_a_hint(tmp_path: Path, cluster: Cluster) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=600)
+    batch.script.write_text(batch.script.read_text().replace('mkdir -p "$out/checkpoints/$(date +%s%N)"; ', ""))
+    experiments(tmp_path, "submit", batch.path, "--slurm", "--time", "1", "--mem", "100M", "--save_seconds", "55")
+    until(lambda: states(batch)["wide"] not in ("waiting", "running"), seconds=120)
+    shown = experiments(tmp_path, "show", "--log", "wide").stdout
+    assert "nothing new was saved within the time limit; submit it with more --time" in shown
