@@ -34,8 +34,9 @@ def find_variant(bases: Sequence[type[ParamsBase]], name: str) -> type[ParamsBas
         UsageError: when there is none, or the class is none of `bases`.
     """
     if ":" in name:
-        known = {class_tag(cls): cls for base in bases for cls in _with_subclasses(base)}
-        cls = known.get(name) or _import_class(name)
+        # The first of a name: commands make classes with one more group under the name of the scenario.
+        known = (cls for base in bases for cls in _with_subclasses(base) if class_tag(cls) == name)
+        cls = next(known, None) or _import_class(name)
         if not issubclass(cls, tuple(bases)):
             raise UsageError(f"{name} is not {article(_names(bases))}")
         if is_abstract(cls):
