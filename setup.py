@@ -62,9 +62,9 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "experiments = tfaip_like.cli.experiments:main",
             "benchmark-input-pipeline = tfaip_like.cli.benchmark_input_pipeline:main",
             "compare-runs = tfaip_like.cli.compare_runs:main",
+            "experiments = tfaip_like.cli.experiments:main",
             "lav-scenario = tfaip_like.cli.lav_scenario:main",
             "look-at-samples = tfaip_like.cli.look_at_samples:main",
             "new-scenario = tfaip_like.cli.new_scenario:main",

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tfaip_like.cli.command import print_version
+from tfaip_like.cli.params_command import Line, ParamsCommand
 from tfaip_like.errors import UsageError
-from tfaip_like.params.apply import Resolved, apply
-from tfaip_like.params.base import ParamsBase, field_types, with_defaults
-from tfaip_like.params.flags import Flag, flag_settings, split_words
-from tfaip_like.params.help import help_text
-from tfaip_like.params.tree import check_tree
+from tfaip_like.params import Params
+from tfaip_like.params.apply import Node
+from tfaip_like.params.base import Place, field_types
+from tfaip_like.params.flags import Flag
 
 
 @dataclass(frozen=True)
@@ -24,36 +24,43 @@ class Subcommand:
     words: str
     """The words it takes, for help: `BATCH [RUN ...]`."""
     purpose: str
-    options: type[ParamsBase]
+    options: type[Params]
     run: Callable[[list[str], Any, list[Flag]], None]
     """Called with the words, the options and the flags that are passed on."""
     passes_on: str = ""
     """What other flags are for, if it takes any."""
 
     def __call__(self, program: str, argv: Sequence[str]) -> None:
-        """Runs it, or prints its help."""
-        words, flags = split_words(argv)
-        if any(flag.name == "help" for flag in flags):
-            print(self.help(program))
-            return
-        own = [flag for flag in flags if flag.name.split(".")[0] in field_types(self.options)]
-        others = [flag for flag in flags if flag not in own]
-        for flag in others:
-            if not self.passes_on or self._is_mistyped(flag):
-                apply(Resolved(with_defaults(self.options)), flag_settings([flag]))  # says what was meant
-        options = check_tree(apply(Resolved(with_defaults(self.options)), flag_settings(own)).tree)
-        self.run(words, options, others)
-
-    def _is_mistyped(self, flag: Flag) -> bool:
-        return "." not in flag.name and bool(
-            difflib.get_close_matches(flag.name, field_types(self.options), cutoff=0.8)
+        """Runs it, or prints what its own flags ask for."""
+        more = f" Other flags are {self.passes_on}." if self.passes_on else ""
+        command = ParamsCommand(
+            f"{program} {self.name}", f"{self.purpose}{more}", self.words, lambda words: self.options()
         )
+        line = command.read(argv)
+        if line is None:
+            return
+        others = self._take_others(line)
+        self.run(list(line.words), line.applied(self.options()), others)
 
-    def help(self, program: str) -> str:
-        """Its words and flags."""
-        more = f"\n\nOther flags are {self.passes_on}." if self.passes_on else ""
-        head = f"{program} {self.name} {self.words} [--FLAG VALUE ...]\n\n{self.purpose}{more}"
-        return f"{head}\n\n{help_text(with_defaults(self.options))}"
+    def _take_others(self, line: Line) -> list[Flag]:
+        """The flags that are not its own, taken out of the line if they are passed on."""
+        others = []
+        for name, node in list(line.settings[-1].children.items()):
+            if not self.passes_on or name in field_types(self.options) or self._is_mistyped(name, node):
+                continue
+            del line.settings[-1].children[name]
+            others += list(_flags_below(node, (name,)))
+        return others
+
+    def _is_mistyped(self, name: str, node: Node) -> bool:
+        return not node.children and bool(difflib.get_close_matches(name, field_types(self.options), cutoff=0.8))
+
+
+def _flags_below(node: Node, place: Place) -> Iterator[Flag]:
+    if node.setting is not None:
+        yield Flag(".".join(place), tuple(node.setting.words or ()))
+    for name, child in node.children.items():
+        yield from _flags_below(child, (*place, name))
 
 
 def run_subcommand(program: str, purpose: str, commands: Sequence[Subcommand], argv: Sequence[str]) -> None:
