@@ -20,7 +20,7 @@ _CONF = """\
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={control_port}
-SlurmctldParameters=preempt_send_user_signal
+SlurmctldParameters={parameters}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
@@ -65,6 +65,8 @@ class Cluster:
 
     folder: Path
     cpus: int = 2
+    parameters: str = "preempt_send_user_signal"
+    """Of its controller; clusters differ in what they send a job that is preempted."""
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self) -> None:
@@ -83,6 +85,7 @@ class Cluster:
                 control_port=_free_port(),
                 node_port=_free_port(),
                 cpus=self.cpus,
+                parameters=self.parameters,
                 memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 * 9 // 10,
             )
         )

@@ -105,6 +105,7 @@ def test_an_array_runs_so_many_at_once_and_a_crash_stops_no_other(tmp_path: Path
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_requeued_and_cancelled_runs_save_and_go_on(tmp_path: Path, cluster: Cluster) -> None:
     batch = cheap_batch(tmp_path, "  wide: {}\n  other: {}\n", tenths=600)
     assert experiments(tmp_path, "submit", batch.path, *ASK).returncode == 0
