@@ -206,6 +206,7 @@ MISTAKES = {
     "submit . --job 3": "--job: there is no such flag; did you mean --jobs?",
     "show nowhere": "nowhere: there is no such folder; `experiments generate PLAN` makes one",
     "show": ".: there is no batch in this folder or below it; `experiments generate PLAN` makes one",
+    "compare": "which batch? experiments compare BATCH [RUN ...]",
     "cancel": "which batch? experiments cancel BATCH [RUN ...]",
 }
 
@@ -231,7 +232,7 @@ def test_a_pattern_that_fits_nothing_names_the_runs(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["generate", "add", "submit", "show", "cancel"])
+@pytest.mark.parametrize("name", ["generate", "add", "submit", "show", "compare", "cancel"])
 def test_help_needs_no_framework(name: str) -> None:
     code = (
         "import sys; from tfaip_like.cli.experiments import experiments; "

@@ -17,9 +17,6 @@ from tfaip_like.params.apply import Resolved, apply
 from tfaip_like.params.flags import Flag, flag_settings, split_words
 from tfaip_like.params.help import completions, help_text
 from tfaip_like.params.tree import check_tree
-from tfaip_like.report.comparison import Comparison
-from tfaip_like.report.comparison_page import comparison_page
-from tfaip_like.report.run import read_runs
 
 PROGRAM = "compare-runs"
 OWN_FLAGS = {
@@ -63,7 +60,17 @@ def compare_runs(argv: Sequence[str]) -> None:
             f"which runs? {PROGRAM} DIR ... [--FLAG VALUE ...], with the folders of runs, or folders with runs "
             "below them, first"
         )
-    comparison = Comparison(read_runs([Path(word) for word in words])).sorted_by(settings.sort)
+    compare([Path(word) for word in words], settings)
+
+
+def compare(folders: Sequence[Path], settings: Compare) -> None:
+    """Compares the runs in some folders and below them."""
+    # Only now: `experiments`, which can compare too, shows 1,000 runs in the time that these take to be imported.
+    from tfaip_like.report.comparison import Comparison
+    from tfaip_like.report.comparison_page import comparison_page
+    from tfaip_like.report.run import read_runs
+
+    comparison = Comparison(read_runs(folders)).sorted_by(settings.sort)
     if settings.csv is not None:
         _write("csv", settings.csv, comparison.csv())
     if settings.html is not None:

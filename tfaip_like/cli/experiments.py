@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tfaip_like.cli.command import native_notes_hidden, run_command
+from tfaip_like.cli.compare_runs import Compare, compare
 from tfaip_like.cli.subcommands import Subcommand, run_subcommand
 from tfaip_like.errors import TrainingError, UsageError, counted, some
-from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.batch import Batch, chosen_runs
 from tfaip_like.experiments.generate import add, generate
 from tfaip_like.experiments.plan import Plan
 from tfaip_like.experiments.plan_file import plan_text, read_plan
@@ -150,6 +151,20 @@ def _cancel(words: list[str], options: Cancel, flags: list[Flag]) -> None:
     print(f"{counted(len(runs), 'run')} of {batch.path} cancelled; experiments submit goes on with them")
 
 
+def _compare(words: list[str], options: Compare, flags: list[Flag]) -> None:
+    batch = _batch(words, "compare BATCH [RUN ...]")
+    index = batch.index()
+    runs = [batch.run(run.name) for run in chosen_runs(index, words[1:])]
+    # Without parameters, as a run is whose data could not be opened, it would differ in all of them.
+    begun = [run.path for run in runs if run.trainer_params.exists()]
+    if not begun:
+        raise UsageError(f"{batch.path}: none of these runs has begun; experiments submit {batch.path} starts them")
+    earlier = [Path(index.folder, index.compare_to)] if index.compare_to else []
+    compare([*begun, *earlier], options)
+    if len(begun) < len(runs):
+        print(f"({counted(len(runs) - len(begun), 'run')} left out: not begun)", file=sys.stderr)
+
+
 def _plan_of(words: Sequence[str], options: WhatToRun, flags: Sequence[Flag]) -> tuple[Plan, str, str]:
     """The plan of a file or of flags, its text, and a name for it."""
     if len(words) > 1:
@@ -208,6 +223,9 @@ COMMANDS = (
         "submit", "BATCH [RUN ...]", "Runs a batch, or some of it (wide, wide.0*), here or on SLURM.", Submit, _submit
     ),
     Subcommand("show", "[BATCH ...]", "Shows how far runs are, of all batches below the current folder.", Show, _show),
+    Subcommand(
+        "compare", "BATCH [RUN ...]", "Shows what differs between runs, and what became of them.", Compare, _compare
+    ),
     Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Cancel, _cancel),
 )
 
