@@ -172,7 +172,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path)
             most = max(most, _memory_of_session(process.pid))
             time.sleep(SECONDS_BETWEEN_LOOKS)
     if process.returncode:
-        said = last_words(log)
+        said = out.record().get("error") or last_words(log)
         raise UsageError(f"the calibration of {run.name} failed: {said}\nmend it, or give --time and --mem by hand")
     return most
 

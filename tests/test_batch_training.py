@@ -1,0 +1,103 @@
+"""Batches of real trainings on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from batches import PLAN, experiments, states, until
+from stopping import differences
+
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.estimate import Calibration, Estimate, duration
+
+CALIBRATION = Calibration(
+    name="wide",
+    epochs=30,
+    samples=49_000,
+    val_every_n=2,
+    measured=4_000,
+    start=10.0,
+    of_samples=0.4,
+    after_epoch=2.0,
+    memory=850.0,
+)
+
+
+def generated(folder: Path, configurations: str) -> Batch:
+    (folder / "plan.yaml").write_text(PLAN + configurations)
+    assert experiments(folder, "generate", "plan.yaml").returncode == 0
+    return Batch(folder / "batches" / "plan" / "version_1")
+
+
+def test_a_batch_trains_and_is_shown_and_compared(tmp_path: Path) -> None:
+    batch = generated(
+        tmp_path, "  bad: {data.fails: true}\n  good: {model.dropout: 0.0}\n  better: {model.dropout: 0.2}\n"
+    )
+    assert "none of these runs has begun" in experiments(tmp_path, "compare", batch.path).stderr
+    assert experiments(tmp_path, "submit", batch.path, "--jobs", "2", "--wait").returncode == 1
+    [shown] = json.loads(experiments(tmp_path, "show", "--json").stdout)
+    bad, good, better = shown["runs"]
+    assert (bad["state"], bad["reason"]) == ("failed", "ValueError: these points are bad")
+    assert (good["state"], good["epoch"], good["epochs"], good["monitor"]) == ("done", 2, 2, "val_loss")
+    summary = json.loads((batch.run("better").summary).read_text())
+    assert better["best"] == summary["best"]["value"]
+    assert batch.run("good").record()["git_commit"] == batch.index().git_commit
+    compared = experiments(tmp_path, "compare", batch.path, "--html", "page.html")
+    assert compared.returncode == 0, compared.stderr
+    assert "model.dropout" in compared.stdout
+    assert "(1 run left out: not begun)" in compared.stderr
+    assert "better" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.slow
+def test_runs_that_were_killed_go_on_and_end_with_the_same_bits(tmp_path: Path) -> None:
+    settings = "{data.processors: Pause, trainer.random_seed: 7, trainer.epochs: 8}"
+    batch = generated(tmp_path, f"  cut: {settings}\n  whole: {settings}\n")
+    experiments(tmp_path, "submit", batch.path, "cut")
+    until(lambda: list(batch.run("cut").checkpoints.glob("epoch_0003")))
+    os.killpg(int(batch.run("cut").record()["pid"]), signal.SIGKILL)
+    until(lambda: states(batch)["cut"] == "failed")
+    assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
+    assert batch.run("cut").record()["resumed"]
+    assert differences(batch.run("cut").path, batch.run("whole").path) == []
+
+
+def test_time_is_that_of_start_samples_and_validations_with_a_margin() -> None:
+    assert CALIBRATION.seconds == pytest.approx(10 + 30 * 49_000 * 0.0001 + 15 * 2)
+    estimated = Estimate([CALIBRATION], save_seconds=120)
+    assert duration(CALIBRATION.seconds) == "0:03:07"
+    assert estimated.time == "0:08:00"
+    assert estimated.memory == "1400M"
+    assert estimated.text().splitlines() == [
+        "wide: measured 10.0 s to start and end, 0.1 ms a sample (4000 samples in 0.40 s), 2.00 s to validate and "
+        "save, 850 MB",
+        "  10.0 s + 30 epochs x 49000 samples x 0.1 ms + 15 x 2.00 s = 0:03:07",
+        "--time 0:08:00  (and 30 %, 120 s to save, a minute, rounded up)",
+        "--mem 1400M  (and 30 %, 200 MB, rounded up)",
+    ]
+
+
+@pytest.mark.slow
+def test_a_calibration_measures_a_run(tmp_path: Path) -> None:
+    batch = generated(tmp_path, "  wide: {trainer.epochs: 50}\n  other: {trainer.epochs: 40}\n")
+    done = experiments(tmp_path, "submit", batch.path, "wide", "--slurm", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    assert "calibrating wide with 3 epochs of 400 samples" in done.stderr
+    assert " + 50 epochs x 100 samples x " in done.stdout
+    assert "#SBATCH --time=0:0" in done.stdout
+    assert not batch.run("wide").path.exists()
+
+
+@pytest.mark.slow
+def test_a_calibration_that_fails_says_why(tmp_path: Path) -> None:
+    batch = generated(tmp_path, "  bad: {data.fails: true}\n")
+    done = experiments(tmp_path, "submit", batch.path, "--slurm", "--dry_run")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1] == (
+        "experiments: the calibration of bad failed: ValueError: these points are bad"
+    )
+    assert done.stderr.endswith("mend it, or give --time and --mem by hand\n")
