@@ -179,7 +179,7 @@ def test_large_files_and_runs_do_not_travel_with_the_code(tmp_path: Path) -> Non
     (tmp_path / "plan.yaml").write_text("scenario: mine\ndescription: d\nconfigurations: {one: {}}\n")
     done = experiments(tmp_path, "generate", "plan.yaml")
     assert done.returncode == 0, done.stderr
-    assert "not copied with the code, because they are large" in done.stderr
+    assert "not copied with the code, because it is large" in done.stderr
     copied = tmp_path / "batches" / "plan" / "version_1" / "code" / "mine"
     assert sorted(path.name for path in copied.iterdir()) == ["__init__.py", "helper.py", "scenario.py", "words.txt"]
 

@@ -94,10 +94,13 @@ def recover_folder(path: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Keeps other processes out of such a block for the same file, which is made if it is not there.
 
-    The lock is the system's: it never outlives its process.
+    The lock is the system's: it never outlives its process. Where a file system has none, nobody is kept out.
     """
     with path.open("a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.debug("%s cannot be locked: %s", path, error)
         yield
 
 
@@ -105,11 +108,11 @@ def is_locked(path: Path) -> bool:
     """Whether any process holds a lock on a file."""
     try:
         with path.open("r", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError:  # it is not there, or the file system has no locks
+        return False
     return False
 
 

@@ -189,6 +189,8 @@ def _try_lock(path: Path) -> int | None:
             return descriptor
         except BlockingIOError:
             time.sleep(SECONDS_BETWEEN_TRIES)
+        except OSError:  # a file system without locks
+            return descriptor
     os.close(descriptor)
     return None
 

@@ -9,18 +9,21 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from tfaip_like.errors import some
+from tfaip_like.errors import UsageError, some
 from tfaip_like.git import COPIED, GitState, git_state, source_file
 from tfaip_like.scenario import Scenario
 from tfaip_like.user_code import is_users
 
 logger = logging.getLogger(__name__)
 
-LARGEST_FILE = 10_000_000
+LARGEST_FILE = 1_000_000
 """Bytes; larger files among the code are data, which stay where they are."""
+LARGEST_COPY = 100_000_000
+"""Bytes of all that lies among the code."""
 NOT_CODE = ("run.json", "batch.json")
 """A folder with one of these is left out."""
 
@@ -30,13 +33,16 @@ def copy_code(scenario: type[Scenario], target: Path) -> GitState:
 
     Returns:
         The state of the scenario's repository, which the copy knows too.
+
+    Raises:
+        UsageError: when so much lies among the code that it must be data.
     """
     target.mkdir()
-    too_large: list[Path] = []
+    copy = _Copy()
     for source in _places():
-        _copy(source, target / source.name, too_large)
-    if too_large:
-        logger.warning("not copied with the code, because they are large: %s", some([str(path) for path in too_large]))
+        copy.add(source, target / source.name)
+    if copy.left_out:
+        logger.warning("not copied with the code, because it is large: %s", some([str(path) for path in copy.left_out]))
     source_of_scenario = source_file(scenario)
     state = git_state(source_of_scenario) if source_of_scenario else GitState()
     (target / COPIED).write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
@@ -74,16 +80,38 @@ def _is_imported_from(path: Path) -> bool:
     return spec is not None and spec.origin in (str(path), str(path / "__init__.py"))
 
 
-def _copy(source: Path, target: Path, too_large: list[Path]) -> None:
-    if source.is_file():
-        if source.stat().st_size > LARGEST_FILE:
-            too_large.append(source)
-        else:
-            shutil.copy2(source, target)
-        return
-    if any((source / name).exists() for name in NOT_CODE):
-        return
-    target.mkdir(exist_ok=True)
-    for item in source.iterdir():
-        if not item.name.startswith(".") and item.name != "__pycache__" and (item.is_file() or item.is_dir()):
-            _copy(item, target / item.name, too_large)
+@dataclass
+class _Copy:
+    """What was copied so far."""
+
+    size: int = 0
+    left_out: list[Path] = field(default_factory=list)
+
+    def add(self, source: Path, target: Path) -> None:
+        """Copies a file, or a folder without what is no code."""
+        if source.is_file():
+            self._add_file(source, target)
+        elif not any((source / name).exists() for name in NOT_CODE):
+            target.mkdir(exist_ok=True)
+            for item in source.iterdir():
+                if _may_be_code(item):
+                    self.add(item, target / item.name)
+
+    def _add_file(self, source: Path, target: Path) -> None:
+        size = source.stat().st_size
+        if size > LARGEST_FILE:
+            self.left_out.append(source)
+            return
+        self.size += size
+        if self.size > LARGEST_COPY:
+            raise UsageError(
+                f"{source.parent}: more than {LARGEST_COPY // 1_000_000} MB lie among the code of the scenario, which "
+                "is copied with the batch; move data to another folder"
+            )
+        shutil.copy2(source, target)
+
+
+def _may_be_code(path: Path) -> bool:
+    is_linked_folder = path.is_symlink() and path.is_dir()
+    hidden = path.name.startswith(".") or path.name == "__pycache__"
+    return not hidden and not is_linked_folder and (path.is_file() or path.is_dir())
