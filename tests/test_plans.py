@@ -15,6 +15,7 @@ from tfaip_like.experiments import Configuration, Plan, PlannedRun
 from tfaip_like.experiments.configuration import Distribution, Draws
 from tfaip_like.experiments.plan_file import read_plan
 from tfaip_like.experiments.plan_text import parse_entries
+from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.resolve import resolve_all, scenario_of
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario
@@ -217,6 +218,38 @@ def test_the_same_in_python() -> None:
     wrong = Plan(scenario="experts", configurations={"base": Configuration({"trainer.epochs": "ten"}, where="base")})
     with pytest.raises(UsageError, match=r"^base: --trainer.epochs: expected an integer, got 'ten'$"):
         list(resolve_all(find_scenario("experts"), wrong.runs()))
+
+
+def test_a_plan_made_in_python_is_written_as_a_file_that_means_the_same(tmp_path: Path) -> None:
+    plan = Plan(
+        scenario="experts",
+        description="with: colons, and\nlines",
+        common={"trainer": {"epochs": 3}},
+        configurations={
+            "base": Configuration({"optimizer": {"class": "Adamax", "weight_decay": 1e-4}}, abstract=True),
+            "wide": Configuration(
+                {"data.processors": [{"class": "Pause", "seconds": 0.5}], "evaluator": None},
+                extends=["base"],
+                grid={"model.dropout": [0.0, 0.2], "trainer.keep_epochs": [[1, 2], []]},
+                experts=["1", "2"],
+                for_expert={"2": {"trainer.jit_compile": True}},
+            ),
+            "drawn": Configuration(
+                random=Draws(3, {"learning_rate.lr": Distribution("log_uniform", [1e-4, 1e-2])}, seed=4), repeat=2
+            ),
+            "each": Configuration(list=[{"trainer.description": "no"}, {"trainer.description": ""}]),
+        },
+        models={"Line": 2},
+        run=["wide", "drawn", "each"],
+    )
+    (tmp_path / "plan.yaml").write_text(plan_text(plan))
+    read = read_plan(tmp_path / "plan.yaml")
+    assert read.description == plan.description
+    one, other = (some_plan.with_models(["model"]).runs() for some_plan in (plan, read))
+    assert [(run.configuration, run.flags, run.expert, run.repeat) for run in one] == [
+        (run.configuration, run.flags, run.expert, run.repeat) for run in other
+    ]
+    assert len(one) == 8 + 6 + 2 + 2
 
 
 words = some.text(some.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)

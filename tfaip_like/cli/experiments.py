@@ -16,7 +16,8 @@ from tfaip_like.errors import TrainingError, UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, chosen_runs
 from tfaip_like.experiments.generate import add, generate
 from tfaip_like.experiments.plan import Plan
-from tfaip_like.experiments.plan_file import plan_text, read_plan
+from tfaip_like.experiments.plan_file import read_plan
+from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
 from tfaip_like.experiments.submit import Submit, cancel, submit, wait_for
 from tfaip_like.experiments.values import Given, Value
@@ -110,7 +111,7 @@ def _add(words: list[str], options: WhatToRun, flags: list[Flag]) -> None:
             plan, text, _ = _plan_of(words[1:], new, flags)
             runs = add(batch, dataclasses.replace(plan, description=plan.description or index.description), text)
         else:
-            again: Mapping[str, Value] = {name: Given(tuple(w.split())) for name, w in index.overrides.items()}
+            again: Mapping[str, Value] = {flag: Given(tuple(given)) for flag, given in index.overrides.items()}
             plan = dataclasses.replace(read_plan(batch.plan), overrides={**again, **_overrides(flags)})
             runs = add(batch, dataclasses.replace(plan, description=index.description))
     print(f"{batch.path}: {counted(len(runs), 'run')} more: {some([run.name for run in runs], shown=8)}")

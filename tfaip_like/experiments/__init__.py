@@ -1,6 +1,7 @@
 """Batches of experiments: a plan becomes a folder of runs, which a local queue or SLURM works on."""
 
-from tfaip_like.experiments.configuration import Configuration, Draws
+from tfaip_like.experiments.configuration import Configuration, Distribution, Draws
+from tfaip_like.experiments.generate import add, generate
 from tfaip_like.experiments.plan import Plan, PlannedRun
 
-__all__ = ["Configuration", "Draws", "Plan", "PlannedRun"]
+__all__ = ["Configuration", "Distribution", "Draws", "Plan", "PlannedRun", "add", "generate"]

@@ -53,8 +53,8 @@ class BatchIndex:
     folder: str
     """Where it was generated: relative paths in parameters start there."""
     runs: tuple[BatchRun, ...] = ()
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    """Flags of the command line that generated it."""
+    overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Flags of the command line that generated it, with their words."""
     compare_to: str | None = None
     debug: bool = False
     array: int | None = None

@@ -15,8 +15,10 @@ from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun
 from tfaip_like.experiments.job_script import job_script
 from tfaip_like.experiments.plan import Plan, PlannedRun
+from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.resolve import Resolver, scenario_of
 from tfaip_like.experiments.snapshot import copy_code
+from tfaip_like.experiments.values import flags_of
 from tfaip_like.files import locked, new_folder, write_text
 from tfaip_like.params.base import class_tag
 from tfaip_like.scenario import Scenario
@@ -34,12 +36,12 @@ class Prepared:
         return json.dumps(self.params.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
 
-def generate(plan: Plan, folder: Path, plan_text: str, debug: bool = False, array: int | None = None) -> Batch:
+def generate(plan: Plan, folder: Path, text: str | None = None, debug: bool = False, array: int | None = None) -> Batch:
     """Makes a batch: the folder appears when it is complete.
 
     Args:
         folder: a version of it, `version_1`, `version_2` and so on, is the batch.
-        plan_text: kept in the batch, to be read again by `add`.
+        text: the plan as it was written, which is kept in the batch, to be read again by `add`.
         debug: only the first expert and the first repetition of each run.
         array: how many runs at once on a cluster.
 
@@ -56,7 +58,7 @@ def generate(plan: Plan, folder: Path, plan_text: str, debug: bool = False, arra
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         folder=str(Path.cwd()),
         runs=tuple(one.run for one in prepared),
-        overrides={flag: str(value) for flag, value in plan.overrides.items()},
+        overrides={flag: words.words for flag, words in flags_of(plan.overrides, "").items()},
         compare_to=plan.compare_to,
         debug=debug,
         array=array,
@@ -67,19 +69,19 @@ def generate(plan: Plan, folder: Path, plan_text: str, debug: bool = False, arra
         with locked(folder / ".lock"):
             path = next_version(folder)
             with new_folder(path) as aside:
-                _fill(Batch(aside), scenario, index, prepared, plan_text)
+                _fill(Batch(aside), scenario, index, prepared, plan_text(plan) if text is None else text)
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
     return Batch(path)
 
 
-def add(batch: Batch, plan: Plan, plan_text: str | None = None) -> list[BatchRun]:
+def add(batch: Batch, plan: Plan, text: str | None = None) -> list[BatchRun]:
     """Puts the runs of a plan into a batch, with the code that the batch has; what is there stays as it is.
 
     Runs that are there already are repeated, with other seeds and further numbers.
 
     Args:
-        plan_text: of a new plan, which is kept beside the first.
+        text: of a new plan, which is kept beside the first.
     """
     _import_code_of(batch)
     scenario = scenario_of(dataclasses.replace(plan, scenario=batch.index().scenario))
@@ -88,11 +90,11 @@ def add(batch: Batch, plan: Plan, plan_text: str | None = None) -> list[BatchRun
         prepared = prepare(plan, scenario, index.runs, index.debug)
         for one in prepared:
             write_text(batch.params(one.run.name), one.text())
-        if plan_text is not None:
+        if text is not None:
             number = 2
             while (path := batch.path / f"plan_{number}.yaml").exists():
                 number += 1
-            write_text(path, plan_text)
+            write_text(path, text)
         # Last: whoever reads the list finds the files.
         batch.write_index(dataclasses.replace(index, runs=(*index.runs, *(one.run for one in prepared))))
     return [one.run for one in prepared]
@@ -129,9 +131,7 @@ def next_version(folder: Path) -> Path:
     return folder / f"version_{max(numbers, default=0) + 1}"
 
 
-def _fill(
-    batch: Batch, scenario: type[Scenario], index: BatchIndex, prepared: Iterable[Prepared], plan_text: str
-) -> None:
+def _fill(batch: Batch, scenario: type[Scenario], index: BatchIndex, prepared: Iterable[Prepared], text: str) -> None:
     for folder in (batch.jobs, batch.path / "runs", batch.path / "logs", batch.queue):
         folder.mkdir()
     for one in prepared:
@@ -139,7 +139,7 @@ def _fill(
     git = copy_code(scenario, batch.code)
     if git.diff:
         batch.git_diff.write_text(git.diff, encoding="utf-8")
-    batch.plan.write_text(plan_text, encoding="utf-8")
+    batch.plan.write_text(text, encoding="utf-8")
     batch.script.write_text(job_script(Path(index.folder)), encoding="utf-8")
     batch.write_index(dataclasses.replace(index, git_commit=git.commit))
 

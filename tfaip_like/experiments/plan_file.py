@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -229,9 +228,3 @@ def _check_names(parts: Mapping[str, Entry], known: Collection[str]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
             raise UsageError(f"{entry.where}: there is no {name!r} here; {hint}")
-
-
-def plan_text(plan: Plan) -> str:
-    """A plan of models as a file."""
-    models = "".join(f"  {json.dumps(name)}: {count}\n" for name, count in plan.models.items())
-    return f"scenario: {json.dumps(plan.scenario)}\nmodels:\n{models}"

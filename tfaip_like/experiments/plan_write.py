@@ -1,0 +1,65 @@
+"""Plans that were made in Python, or from flags, as the file that `read_plan` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from tfaip_like.experiments.configuration import Configuration, Draws
+from tfaip_like.experiments.plan import Plan
+from tfaip_like.experiments.values import Given, Value, given
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan in YAML, without what only the command line said."""
+    configurations = {name: _configuration(configuration) for name, configuration in plan.configurations.items()}
+    parts = {
+        "scenario": plan.scenario,
+        "description": plan.description,
+        "compare_to": plan.compare_to,
+        "common": _flags(plan.common),
+        "configurations": configurations,
+        "models": _flags(plan.models),
+        "run": None if plan.run is None else list(plan.run),
+    }
+    return yaml.safe_dump(_given(parts), sort_keys=False, allow_unicode=True)
+
+
+def _configuration(configuration: Configuration) -> dict[str, Any]:
+    parts = {
+        "extends": list(configuration.extends),
+        "abstract": "true" if configuration.abstract else None,
+        "grid": {flag: [_plain(value) for value in values] for flag, values in configuration.grid.items()},
+        "list": [_flags(values) for values in configuration.list],
+        "random": _random(configuration.random) if configuration.random else None,
+        "repeat": configuration.repeat,
+        "experts": [str(expert) for expert in configuration.experts],
+        "expert_flag": configuration.expert_flag,
+        "for_expert": {expert: _flags(values) for expert, values in configuration.for_expert.items()},
+    }
+    return {**_flags(configuration.values), **_given(parts)}
+
+
+def _random(draws: Draws) -> dict[str, Any]:
+    values = {flag: {of.kind: [_plain(value) for value in of.values]} for flag, of in draws.values.items()}
+    return {"draws": draws.draws, "seed": draws.seed, "values": values}
+
+
+def _flags(values: Mapping[str, Value]) -> dict[str, Any]:
+    return {flag: _plain(value) for flag, value in values.items()}
+
+
+def _plain(value: Value) -> Any:
+    """A value as texts, lists and mappings."""
+    if isinstance(value, Mapping):
+        return _flags(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    words = value.words if isinstance(value, Given) else given(value, "").words
+    return words[0] if len(words) == 1 else list(words)
+
+
+def _given(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in parts.items() if part not in (None, "", [], {})}
