@@ -15,6 +15,7 @@ from conftest import REPOSITORY
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments import Configuration, Plan, generate
 from tfaip_like.experiments.batch import Batch, chosen_runs
+from tfaip_like.experiments.generate import _may_be_called
 
 TWO = "  wide: {trainer.epochs: 3, grid: {model.dropout: [0.0, 0.2]}}\n  other: {trainer.random_seed: 7}\n"
 SCENARIO = """
@@ -147,6 +148,12 @@ def test_add_puts_more_runs_beside_those_that_are_there(tmp_path: Path) -> None:
     assert params(batch, "deep.01")["trainer"]["epochs"] == 4
     assert (batch.path / "plan_2.yaml").read_text() == (tmp_path / "new.yaml").read_text()
     assert {path: path.read_bytes() for path in before} == before
+    (tmp_path / "new.yaml").write_text("scenario: scenarios.minimal\nconfigurations: {one: {}}\n")
+    other = experiments(tmp_path, "add", batch.path, "new.yaml")
+    assert other.stderr == (
+        "experiments: new.yaml, line 1: scenarios.minimal is not the scenario of this batch (experts:Experts); "
+        "`experiments generate` makes a batch of it\n"
+    )
 
 
 def test_runs_have_the_code_that_was_there_when_the_batch_was_made(tmp_path: Path) -> None:
@@ -196,6 +203,21 @@ def test_a_batch_from_python_can_be_added_to(tmp_path: Path, monkeypatch: pytest
     assert names(batch) == ["wide.01", "wide.02", "wide.03", "wide.04"]
     with pytest.raises(UsageError, match="compare_to: there is no folder runs/earlier"):
         generate(dataclasses.replace(plan, compare_to="runs/earlier"), Path("zoo"))
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("a.zoo", True),
+        ("a.zoo.scenario:Zoo", True),
+        ("a.zoo:Ark", False),
+        ("zoo", False),
+        ("there/a/zoo", True),
+        ("a/zoo/scenario.py", True),
+    ],
+)
+def test_a_scenario_has_several_names(name: str, fits: bool) -> None:
+    assert _may_be_called(name, "a.zoo.scenario:Zoo") is fits
 
 
 MISTAKES = {

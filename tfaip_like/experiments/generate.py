@@ -82,9 +82,18 @@ def add(batch: Batch, plan: Plan, text: str | None = None) -> list[BatchRun]:
 
     Args:
         text: of a new plan, which is kept beside the first.
+
+    Raises:
+        UsageError: for every mistake in the plan, and for one of another scenario.
     """
+    tag = batch.index().scenario
+    if not _may_be_called(plan.scenario, tag):
+        raise UsageError(
+            f"{plan.where('scenario')}: {plan.scenario} is not the scenario of this batch ({tag}); "
+            "`experiments generate` makes a batch of it"
+        )
     _import_code_of(batch)
-    scenario = scenario_of(dataclasses.replace(plan, scenario=batch.index().scenario))
+    scenario = scenario_of(dataclasses.replace(plan, scenario=tag))
     with batch.changing():
         index = batch.index()
         prepared = prepare(plan, scenario, index.runs, index.debug)
@@ -180,6 +189,16 @@ def _first_of_each(planned: Iterable[PlannedRun]) -> Iterable[PlannedRun]:
 
 def _kind(configuration: str, expert: str | None, flags: object) -> str:
     return json.dumps([configuration, expert, flags])
+
+
+def _may_be_called(name: str, tag: str) -> bool:
+    """Whether what a plan calls its scenario can be the class `tag`: a module, a class in it or a path."""
+    module, _, cls = name.partition(":")
+    known, _, known_class = tag.partition(":")
+    names = {known, known.removesuffix(".scenario")}
+    if "/" in module or module.endswith(".py"):
+        module, names = Path(module).stem, {name.rpartition(".")[2] for name in names}
+    return module in names and cls in ("", known_class)
 
 
 def _import_code_of(batch: Batch) -> None:
