@@ -40,11 +40,11 @@ wait $job; code=$?
 while kill -0 $job 2>/dev/null; do wait $job; code=$?; done
 
 if [ "${{end-}}" ] && [ $code != 0 ]; then
-    exec sleep 1h  # until SLURM takes the job away, and perhaps into its queue again
+    exec sleep 10m  # until SLURM takes the job away, and perhaps into its queue again
 fi
 if [ "${{limit-}}" ] && [ $code != 0 ]; then
     if [ "$(checkpoints)" != "$before" ]; then
-        scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" && exec sleep 1h
+        scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" && exec sleep 10m
     else
         echo "job: nothing new was saved within the time limit; submit it with more --time" >>"$batch/logs/$run.log"
     fi

@@ -103,18 +103,18 @@ def _state(
         if ticket.state == "running" and lives(batch, run.name):
             return "running", "", ticket.host if ticket.gpu is None else f"{ticket.host}:gpu{ticket.gpu}"
         return (*_ended(ticket.code, ticket, record), node)
-    return _on_cluster(exit_code(batch, run.name), ticket, record, jobs)
+    return _on_cluster(batch, run, ticket, record, jobs)
 
 
 def _on_cluster(
-    code: int | None, ticket: Ticket, record: Mapping[str, Any], jobs: Mapping[str, ClusterJob] | None
+    batch: Batch, run: BatchRun, ticket: Ticket, record: Mapping[str, Any], jobs: Mapping[str, ClusterJob] | None
 ) -> tuple[str, str, str | None]:
-    node = _node(record)
+    code, node = exit_code(batch, run.name), _node(record)
     if jobs is None and code is None:  # the cluster cannot be asked from here
         return {"stopped": "preempted", None: "waiting"}.get(record.get("status"), str(record.get("status"))), "", node
     job = jobs.get(ticket.job or "") if jobs else None
     if job is not None and job.waits:
-        return "preempted" if record else "waiting", "", None
+        return "preempted" if _was_begun_since(batch.run(run.name), ticket.submitted) else "waiting", "", None
     if job is not None and not job.is_over:
         return "running", "", job.node
     state, reason = _ended(code, ticket, record)
@@ -122,6 +122,11 @@ def _on_cluster(
     if is_cancelled and state != "done":
         return "cancelled", "", node
     return state, (job.reason if job is not None and state == "failed" else "") or reason, node
+
+
+def _was_begun_since(folder: OutputDir, when: float) -> bool:
+    """Whether a run has been at work since a time; before, it may have been under another ticket."""
+    return folder.run.exists() and folder.run.stat().st_mtime > when
 
 
 def _by_record(batch: Batch, run: BatchRun, record: Mapping[str, Any]) -> tuple[str, str]:

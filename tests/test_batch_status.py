@@ -1,0 +1,96 @@
+"""States of runs, from what they leave behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batches import cheap_batch
+
+from tfaip_like.experiments.batch import Batch, BatchRun
+from tfaip_like.experiments.show import as_table, find_batches
+from tfaip_like.experiments.slurm import ClusterJob
+from tfaip_like.experiments.status import _ended, _on_cluster, status_of
+from tfaip_like.experiments.tickets import Ticket, waiting, write_ticket
+
+KILLED = ("failed", "killed by signal 9")
+
+
+@pytest.mark.parametrize(
+    ("code", "cancelled", "record", "expected"),
+    [
+        (0, False, {"status": "done"}, ("done", "")),
+        (0, True, {"status": "done"}, ("done", "")),
+        (None, False, {"status": "done"}, ("done", "")),
+        (143, True, {"status": "stopped"}, ("cancelled", "")),
+        (None, True, {}, ("cancelled", "")),
+        (143, False, {"status": "stopped"}, ("stopped", "")),
+        (None, False, {"status": "stopped"}, ("stopped", "")),
+        (1, False, {"status": "failed", "error": "the loss is nan\nand more"}, ("failed", "the loss is nan")),
+        (None, False, {"status": "failed", "error": "no data"}, ("failed", "no data")),
+        (2, False, {}, ("failed", "")),
+        (-9, False, {"status": "running"}, KILLED),
+        (137, False, {"status": "running"}, KILLED),
+        (None, False, {"status": "running"}, ("failed", "killed")),
+    ],
+)
+def test_how_a_run_has_ended(
+    code: int | None, cancelled: bool, record: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    assert _ended(code, Ticket("ended", cancelled=cancelled), record) == expected
+
+
+@pytest.mark.parametrize(
+    ("job", "begun", "record", "expected"),
+    [
+        (ClusterJob("PENDING"), False, {}, ("waiting", "", None)),
+        (ClusterJob("PENDING"), False, {"status": "failed"}, ("waiting", "", None)),
+        (ClusterJob("PENDING"), True, {"status": "stopped"}, ("preempted", "", None)),
+        (ClusterJob("RUNNING", "n1"), True, {"status": "running"}, ("running", "", "n1")),
+        (ClusterJob("COMPLETED", "n1"), True, {"status": "done", "host": "n1"}, ("done", "", "n1")),
+        (ClusterJob("CANCELLED"), True, {"status": "stopped", "host": "n1"}, ("cancelled", "", "n1")),
+        (ClusterJob("TIMEOUT"), True, {"status": "running"}, ("failed", "killed at its time limit", None)),
+        (None, False, {}, ("cancelled", "", None)),
+        (None, True, {"status": "done"}, ("done", "", None)),
+    ],
+)
+def test_what_became_of_a_run_on_a_cluster(
+    job: ClusterJob | None, begun: bool, record: dict[str, Any], expected: tuple[str, str, str | None], tmp_path: Path
+) -> None:
+    batch = Batch(tmp_path)
+    run = BatchRun("wide", "wide", {}, epochs=3, monitor="val_loss")
+    ticket = waiting("slurm", job="7_0")
+    folder = batch.run("wide")
+    folder.path.mkdir(parents=True)
+    folder.run.write_text("{}")
+    jobs = {} if job is None else {"7_0": job}
+    assert _on_cluster(batch, run, ticket.but(submitted=0.0 if begun else 1e12), record, jobs) == expected
+
+
+def test_progress_is_read_from_history_and_the_best_export(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 10}\n  other: {}\n")
+    run = batch.run("wide")
+    run.best.mkdir(parents=True)
+    run.run.write_text(json.dumps({"status": "stopped", "host": "n1"}))
+    run.history.write_text("epoch,loss,val_loss,seconds\n1,0.5,0.4,9\n2,0.3,0.25,2\n3,0.2,,2\n")
+    (run.best / "metrics.json").write_text(json.dumps({"epoch": 2, "loss": 0.3, "val_loss": 0.25}))
+    with batch.changing():
+        write_ticket(batch, "wide", waiting())
+    status = status_of(batch)
+    wide = status.runs[0]
+    assert (wide.state, wide.epoch, wide.epochs, wide.monitor, wide.best) == ("waiting", 3, 10, "val_loss", 0.25)
+    assert wide.seconds_left == pytest.approx(7 * 13 / 3)
+    assert status.needs_scheduler
+    assert "wide   waiting  3/10   val_loss 0.25  0:00:30" in as_table([status])
+
+
+def test_batches_are_found_below_a_folder_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("a/version_10", "a/version_9", "b", ".hidden/c", "x/x/x/x/x"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "batch.json").touch()
+    (tmp_path / "b" / "runs" / "inner").mkdir(parents=True)
+    found = [batch.path.relative_to(tmp_path).as_posix() for batch in find_batches(tmp_path)]
+    assert found == ["a/version_9", "a/version_10", "b"]
+    assert list(find_batches(tmp_path / "b")) == [Batch(tmp_path / "b")]
