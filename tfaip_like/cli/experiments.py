@@ -28,11 +28,8 @@ PROGRAM = "experiments"
 PURPOSE = "Batches of runs: a plan becomes a folder with everything they need; a queue or a cluster works on it."
 
 
-class WhatToRun(Submit):
-    """A plan without a file, and what to do with it."""
-
-    scenario: str | None = None
-    """Instead of a plan file: the scenario, as train-scenario takes it."""
+class Add(Submit):
+    """What is put into a batch."""
 
     models: list[str] = []
     """Instead of a plan file: which models and how many runs of each, as class.architecture=number
@@ -42,8 +39,11 @@ class WhatToRun(Submit):
     """Submit the runs at once."""
 
 
-class Generate(WhatToRun):
+class Generate(Add):
     """How a batch is made."""
+
+    scenario: str | None = None
+    """With --models: the scenario, as train-scenario takes it."""
 
     description: str | None = None
     """What the batch is for; wanted of every batch, in its plan or here."""
@@ -84,7 +84,7 @@ class Cancel(Params):
 
 def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
     with native_notes_hidden():
-        plan, text, name = _plan_of(words, options, flags)
+        plan, text = _plan_of(words, options.scenario, options.models, flags)
         if options.description is not None:
             plan = dataclasses.replace(plan, description=options.description)
         if not plan.description and not options.debug:
@@ -92,6 +92,7 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
                 "--description: say what this batch is for, here or in the plan; in some weeks nobody knows"
             )
         folder = Path(tempfile.gettempdir()) / "batches" if options.debug else options.folder
+        name = options.name or (Path(words[0]).stem if words else _last_word(plan.scenario))
         batch = generate(plan, folder / name, text, options.debug, options.array)
     index = batch.index()
     configurations = some(list(dict.fromkeys(run.configuration for run in index.runs)), shown=8)
@@ -102,13 +103,12 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
         print(f"experiments submit {batch.path} runs them here, one at a time; --help says how else")
 
 
-def _add(words: list[str], options: WhatToRun, flags: list[Flag]) -> None:
+def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
     batch = _batch(words, "add BATCH [PLAN]")
     with native_notes_hidden():
         index = batch.index()
         if words[1:] or options.models:
-            new = dataclasses.replace(options, scenario=options.scenario or index.scenario)
-            plan, text, _ = _plan_of(words[1:], new, flags)
+            plan, text = _plan_of(words[1:], None if words[1:] else index.scenario, options.models, flags)
             runs = add(batch, dataclasses.replace(plan, description=plan.description or index.description), text)
         else:
             again: Mapping[str, Value] = {flag: Given(tuple(given)) for flag, given in index.overrides.items()}
@@ -166,23 +166,29 @@ def _compare(words: list[str], options: Compare, flags: list[Flag]) -> None:
         print(f"({counted(len(runs) - len(begun), 'run')} left out: not begun)", file=sys.stderr)
 
 
-def _plan_of(words: Sequence[str], options: WhatToRun, flags: Sequence[Flag]) -> tuple[Plan, str, str]:
-    """The plan of a file or of flags, its text, and a name for it."""
+def _plan_of(
+    words: Sequence[str], scenario: str | None, models: Sequence[str], flags: Sequence[Flag]
+) -> tuple[Plan, str]:
+    """The plan of a file, or of a scenario and its models, and its text."""
     if len(words) > 1:
         raise UsageError(f"one plan at a time, got {' '.join(words)}")
-    if words and (options.models or getattr(options, "scenario", None)) and isinstance(options, Generate):
+    if words and (scenario or models):
         raise UsageError("--scenario and --models take the place of a plan file; give one or the other")
     if words:
         path = Path(words[0])
-        plan, text, name = read_plan(path), path.read_text(encoding="utf-8"), path.stem
-    elif options.scenario and options.models:
-        models = _models(options.models)
-        plan = Plan(scenario=options.scenario, models=models, places={f"models.{name}": "--models" for name in models})
-        text, name = plan_text(plan), options.scenario.split(":")[0].removesuffix(".py").split(".")[-1]
-        name = Path(name).name
+        plan, text = read_plan(path), path.read_text(encoding="utf-8")
+    elif scenario and models:
+        counts = _models(models)
+        plan = Plan(scenario, models=counts, places={f"models.{name}": "--models" for name in counts})
+        text = plan_text(plan)
     else:
         raise UsageError("which runs? Name a plan file, or give --scenario and --models")
-    return dataclasses.replace(plan, overrides=_overrides(flags)), text, getattr(options, "name", None) or name
+    return dataclasses.replace(plan, overrides=_overrides(flags)), text
+
+
+def _last_word(scenario: str) -> str:
+    """What a batch of a scenario is called: `tutorial` for `scenarios.tutorial:Tutorial`."""
+    return Path(scenario.partition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
 
 
 def _overrides(flags: Sequence[Flag]) -> dict[str, Value]:
@@ -218,7 +224,7 @@ COMMANDS = (
         "generate", "[PLAN]", "Makes a batch from a plan: its folder, ready to run.", Generate, _generate, OF_SCENARIO
     ),
     Subcommand(
-        "add", "BATCH [PLAN]", "Puts more runs into a batch: the same again, or a plan's.", WhatToRun, _add, OF_SCENARIO
+        "add", "BATCH [PLAN]", "Puts more runs into a batch: the same again, or a plan's.", Add, _add, OF_SCENARIO
     ),
     Subcommand(
         "submit", "BATCH [RUN ...]", "Runs a batch, or some of it (wide, wide.0*), here or on SLURM.", Submit, _submit
