@@ -91,14 +91,19 @@ def recover_folder(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
     """Keeps other processes out of such a block for the same file, which is made if it is not there.
 
     The lock is the system's: it never outlives its process. Where a file system has none, nobody is kept out.
+
+    Args:
+        wait: for others; else `BlockingIOError` is raised where there is one.
     """
     with path.open("a", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
         except OSError as error:
             logger.debug("%s cannot be locked: %s", path, error)
         yield

@@ -78,6 +78,32 @@ class Show(Params):
     """How many of them."""
 
 
+class SearchOptions(Submit):
+    """How values are searched."""
+
+    configuration: str | None = None
+    """The configuration of the plan whose `random` values are searched; it can be left out where there is one."""
+
+    trials: int | None = None
+    """How many runs; by default the `draws` of the configuration."""
+
+    prune: bool = True
+    """End runs that are worse than most others were at the same epoch."""
+
+    description: str | None = None
+    """What the search is for; wanted in the plan or here."""
+
+    name: str | None = None
+    """Name of the batch; by default that of the plan file."""
+
+    folder: Path = Path("batches")
+    """Where batches are kept."""
+
+    def check(self) -> None:
+        super().check()
+        self.require(self.trials is None or self.trials >= 1, "trials", "there must be at least 1")
+
+
 class Cancel(Params):
     """Nothing to choose."""
 
@@ -144,6 +170,44 @@ def _show(words: list[str], options: Show, flags: list[Flag]) -> None:
         if not options.watch or is_at_rest(found):
             return
         time.sleep(2)
+
+
+def _search(words: list[str], options: SearchOptions, flags: list[Flag]) -> None:
+    from tfaip_like.experiments import search
+
+    search.check_that_optuna_is_there()
+    if not words:
+        raise UsageError(f"what is searched? {PROGRAM} search PLAN, or the folder of a search to go on with")
+    if Batch(Path(words[0])).index_file.exists():
+        batch = Batch(Path(words[0]))
+        known = search.settings_of(batch)
+        if options.trials is not None:
+            dataclasses.replace(known, trials=options.trials).write(batch)
+        again: Mapping[str, Value] = {name: Given(tuple(w.split())) for name, w in batch.index().overrides.items()}
+        plan = dataclasses.replace(read_plan(batch.plan), overrides=again)
+    else:
+        with native_notes_hidden():
+            plan, text, name = _plan_of(words, WhatToRun(), flags)
+            plan = dataclasses.replace(plan, description=options.description or plan.description)
+            if not plan.description:
+                raise UsageError("--description: say what this search is for, here or in the plan")
+            batch = search.begin(
+                plan,
+                options.folder / (options.name or name),
+                text,
+                options.configuration,
+                options.trials,
+                options.prune,
+            )
+    at_work = search.Search(batch, plan, options, tell=lambda line: print(line, flush=True))
+    print(f"{batch.path}: {at_work.settings.trials} runs of {at_work.name}, {at_work.at_once} at a time", flush=True)
+    try:
+        at_work.work()
+    except KeyboardInterrupt:
+        print(f"{PROGRAM} search {batch.path} goes on; its runs at work go on by themselves")
+        raise
+    if best := at_work.best():
+        print(f"best: {best[0]} {best[1]:.6g}; experiments show {batch.path} shows all")
 
 
 def _cancel(words: list[str], options: Cancel, flags: list[Flag]) -> None:
@@ -232,6 +296,14 @@ COMMANDS = (
     Subcommand("show", "[BATCH ...]", "Shows how far runs are, of all batches below the current folder.", Show, _show),
     Subcommand(
         "compare", "BATCH [RUN ...]", "Shows what differs between runs, and what became of them.", Compare, _compare
+    ),
+    Subcommand(
+        "search",
+        "PLAN",
+        "Runs a configuration with `random` values that are chosen by what earlier runs have reached.",
+        SearchOptions,
+        _search,
+        OF_SCENARIO,
     ),
     Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Cancel, _cancel),
 )

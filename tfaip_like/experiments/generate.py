@@ -36,7 +36,14 @@ class Prepared:
         return json.dumps(self.params.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
 
-def generate(plan: Plan, folder: Path, text: str | None = None, debug: bool = False, array: int | None = None) -> Batch:
+def generate(
+    plan: Plan,
+    folder: Path,
+    text: str | None = None,
+    debug: bool = False,
+    array: int | None = None,
+    runs: Sequence[PlannedRun] | None = None,
+) -> Batch:
     """Makes a batch: the folder appears when it is complete.
 
     Args:
@@ -44,6 +51,7 @@ def generate(plan: Plan, folder: Path, text: str | None = None, debug: bool = Fa
         text: the plan as it was written, which is kept in the batch, to be read again by `add`.
         debug: only the first expert and the first repetition of each run.
         array: how many runs at once on a cluster.
+        runs: those to begin with; by default all of the plan.
 
     Raises:
         UsageError: for every mistake in the plan, and where the folder cannot be written.
@@ -51,7 +59,7 @@ def generate(plan: Plan, folder: Path, text: str | None = None, debug: bool = Fa
     scenario = scenario_of(plan)
     if plan.compare_to is not None and not Path(plan.compare_to).is_dir():
         raise UsageError(f"{plan.where('compare_to')}: compare_to: there is no folder {plan.compare_to}")
-    prepared = prepare(plan, scenario, (), debug)
+    prepared = prepare(planned(plan, scenario, debug) if runs is None else runs, plan, scenario, ())
     index = BatchIndex(
         scenario=class_tag(scenario),
         description=plan.description,
@@ -75,13 +83,16 @@ def generate(plan: Plan, folder: Path, text: str | None = None, debug: bool = Fa
     return Batch(path)
 
 
-def add(batch: Batch, plan: Plan, text: str | None = None) -> list[BatchRun]:
+def add(
+    batch: Batch, plan: Plan, text: str | None = None, runs: Sequence[PlannedRun] | None = None
+) -> list[BatchRun]:
     """Puts the runs of a plan into a batch, with the code that the batch has; what is there stays as it is.
 
     Runs that are there already are repeated, with other seeds and further numbers.
 
     Args:
         text: of a new plan, which is kept beside the first.
+        runs: those of the plan; by default all.
 
     Raises:
         UsageError: for every mistake in the plan, and for one of another scenario.
@@ -96,7 +107,7 @@ def add(batch: Batch, plan: Plan, text: str | None = None) -> list[BatchRun]:
     scenario = scenario_of(dataclasses.replace(plan, scenario=tag))
     with batch.changing():
         index = batch.index()
-        prepared = prepare(plan, scenario, index.runs, index.debug)
+        prepared = prepare(planned(plan, scenario, index.debug) if runs is None else runs, plan, scenario, index.runs)
         for one in prepared:
             write_text(batch.params(one.run.name), one.text())
         if text is not None:
@@ -109,15 +120,20 @@ def add(batch: Batch, plan: Plan, text: str | None = None) -> list[BatchRun]:
     return [one.run for one in prepared]
 
 
-def prepare(plan: Plan, scenario: type[Scenario], existing: Sequence[BatchRun], debug: bool = False) -> list[Prepared]:
-    """The runs of a plan with their names and checked parameters, behind those that exist."""
-    planned = plan.with_models(scenario.batch_flags).runs()
-    if debug:
-        planned = list(_first_of_each(planned))
+def planned(plan: Plan, scenario: type[Scenario], debug: bool = False) -> list[PlannedRun]:
+    """The runs of a plan."""
+    runs = plan.with_models(scenario.batch_flags).runs()
+    return list(_first_of_each(runs)) if debug else runs
+
+
+def prepare(
+    runs: Sequence[PlannedRun], plan: Plan, scenario: type[Scenario], existing: Sequence[BatchRun]
+) -> list[Prepared]:
+    """Planned runs with their names and checked parameters, behind those that exist."""
     resolver = Resolver(scenario)
     repeated = Counter(_kind(run.configuration, run.expert, run.flags) for run in existing)
     prepared = []
-    for name, run in zip(_names(planned, existing), planned, strict=True):
+    for name, run in zip(_names(runs, existing), runs, strict=True):
         repeat = run.repeat + repeated[_kind(run.configuration, run.expert, run.flags)]
         tree = resolver(run, repeat)
         best, _ = type(tree.model).best

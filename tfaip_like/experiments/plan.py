@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tfaip_like.errors import UsageError
-from tfaip_like.experiments.configuration import Configuration, Whole
+from tfaip_like.experiments.configuration import Configuration, Draws, Whole
 from tfaip_like.experiments.values import Flags, Value, flags_of, given
 
 
@@ -106,12 +106,54 @@ class Plan:
         """
         return [run for name in self.chosen() for run in self._runs_of(name)]
 
-    def _runs_of(self, name: str) -> list[PlannedRun]:
+    def search_space(self, name: str | None) -> tuple[str, Draws]:
+        """The configuration whose random values are searched, and these.
+
+        Args:
+            name: of the configuration; it can be left out where only one draws values.
+
+        Raises:
+            UsageError: when there is none, or more than one, or it varies something else too.
+        """
+        if name is None:
+            drawing = [known for known in self.chosen() if self._whole(known).random is not None]
+            if len(drawing) != 1:
+                found = f"{', '.join(drawing)} do; say which with --configuration" if drawing else "none does"
+                raise UsageError(
+                    f"{self.where('configurations')}: one configuration must have `random` values: {found}"
+                )
+            (name,) = drawing
+        self._known(name, "--configuration")
+        whole = self._whole(name)
         where = self.configurations[name].where or name
+        if whole.random is None:
+            raise UsageError(f"{where}: {name!r} has no `random` values to search")
+        for part in ("grid", "list", "experts"):
+            if getattr(whole, part):
+                raise UsageError(
+                    f"{where}: {name!r} varies values by `{part}` too; a search chooses `random` ones only"
+                )
+        return name, whole.random
+
+    def trial(self, name: str, values: Flags) -> PlannedRun:
+        """A run of a configuration with these in place of its random values."""
+        whole = replace(self._whole(name), random=None)
+        layers = (flags_of(self.common, self.where("common")), *whole.layers, values, flags_of(self.overrides, ""))
+        return PlannedRun(
+            name, tuple(layer for layer in layers if layer), where=self.configurations[name].where or name
+        )
+
+    def _whole(self, name: str) -> Whole:
+        """A configuration with all that it extends."""
         whole = Whole()
         for ancestor in self._lineage(name):
             whole = whole.extended(self.configurations[ancestor])
         whole.check(self._place(name, "for_expert"))
+        return whole
+
+    def _runs_of(self, name: str) -> list[PlannedRun]:
+        where = self.configurations[name].where or name
+        whole = self._whole(name)
         common = flags_of(self.common, self.where("common"))
         overrides = flags_of(self.overrides, "")
         layers = (common, *whole.layers)

@@ -1,0 +1,284 @@
+"""Search for hyper-parameters: the values of each run are chosen by what earlier runs have reached.
+
+Optuna chooses (TPE: Bergstra et al. 2011, https://papers.nips.cc/paper/4443), and tells which runs are hopeless: those
+whose value is worse than the median of earlier runs at the same epoch. The runs are those of a normal batch.
+
+BATCH/search/
+  search.json    what is searched, and how
+  study.journal  what was tried, and what came of it
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfaip_like.errors import UsageError
+from tfaip_like.experiments.batch import Batch, BatchRun
+from tfaip_like.experiments.configuration import Distribution
+from tfaip_like.experiments.generate import add, generate
+from tfaip_like.experiments.plan import Plan
+from tfaip_like.experiments.resolve import Resolver, scenario_of
+from tfaip_like.experiments.status import AT_WORK, status_of
+from tfaip_like.experiments.submit import Submit, cancel, submit
+from tfaip_like.experiments.values import Flags, Given, given
+from tfaip_like.files import locked, write_text
+from tfaip_like.output_dir import OutputDir
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 1.0
+RUN = "run"
+"""What a trial notes: the name of its run."""
+STARTUP_TRIALS = 5
+"""So many trials must be known before one is hopeless."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How a batch is searched; kept with it."""
+
+    configuration: str
+    trials: int
+    seed: int
+    prune: bool
+    mode: str
+    """Whether small or large values are good."""
+
+    def write(self, batch: Batch) -> None:
+        """Keeps them with the batch."""
+        folder(batch).mkdir(exist_ok=True)
+        write_text(folder(batch) / "search.json", json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+
+def folder(batch: Batch) -> Path:
+    """Where a batch keeps its search."""
+    return batch.path / "search"
+
+
+def settings_of(batch: Batch) -> SearchSettings:
+    """How a batch is searched.
+
+    Raises:
+        UsageError: when it is not.
+    """
+    try:
+        return SearchSettings(**json.loads((folder(batch) / "search.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{batch.path}: is no search; `experiments search PLAN` begins one") from error
+
+
+def begin(plan: Plan, place: Path, plan_text: str, configuration: str | None, trials: int | None, prune: bool) -> Batch:
+    """Makes the batch of a search, without any runs yet.
+
+    Args:
+        place: see `generate`.
+        configuration: see `Plan.search_space`.
+        trials: how many runs; by default the draws of the configuration.
+
+    Raises:
+        UsageError: for every mistake in the plan.
+    """
+    name, draws = plan.search_space(configuration)
+    scenario = scenario_of(plan)
+    source = random.Random(draws.seed)  # noqa: S311  (no secret)
+    tree = Resolver(scenario)(plan.trial(name, {flag: values.draw(source) for flag, values in draws.values.items()}))
+    mode = tree.early_stopping.mode or type(tree.model).best[1]
+    batch = generate(plan, place, plan_text, runs=())
+    SearchSettings(name, trials or draws.draws, draws.seed, prune, mode).write(batch)
+    return batch
+
+
+class Search:
+    """A search in a batch; goes on with what is there.
+
+    Args:
+        plan: that of the batch.
+        options: how runs are submitted.
+        tell: is given a line for each run that has ended.
+    """
+
+    def __init__(self, batch: Batch, plan: Plan, options: Submit, tell: Callable[[str], None]):
+        self.batch = batch
+        self.plan = plan
+        self.options = options
+        self.tell = tell
+        self.settings = settings_of(batch)
+        self.name, draws = plan.search_space(self.settings.configuration)
+        self.space = {flag: _optuna_distribution(values) for flag, values in draws.values.items()}
+        self.study = self._study()
+        self.running: dict[str, Any] = {}
+        """The trials that are not decided, by the names of their runs."""
+        self.reported: dict[str, int] = {}
+        """Epochs of a run that its trial knows."""
+        self.hopeless: set[str] = set()
+
+    @property
+    def at_once(self) -> int:
+        """Runs at a time."""
+        return self.options.jobs or max(1, len(self.options.gpus))
+
+    def work(self) -> None:
+        """Searches until all trials are decided.
+
+        Raises:
+            UsageError: when somebody else searches in this batch.
+        """
+        with _alone(self.batch):
+            self._take_over()
+            while self._step():
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def best(self) -> tuple[str, float] | None:
+        """Name and value of the best run, if one is done."""
+        done = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+        if not done:
+            return None
+        best = self.study.best_trial
+        return str(best.user_attrs[RUN]), float(best.value)
+
+    def _step(self) -> bool:
+        """Looks at the runs, and begins others; False when all is decided."""
+        status = {run.name: run for run in status_of(self.batch).runs}
+        runs = {run.name: run for run in self.batch.index().runs}
+        for name, trial in list(self.running.items()):
+            values = _values(self.batch.run(name), runs[name].monitor)
+            self._report(name, trial, values)
+            state = status[name].state
+            if state not in AT_WORK:
+                self._decide(runs[name], trial, state, values, status[name].reason)
+            elif self.settings.prune and name not in self.hopeless and trial.should_prune():
+                self.hopeless.add(name)
+                cancel(self.batch, [name])
+        begun = len(self.study.get_trials(deepcopy=False))
+        while len(self.running) < self.at_once and begun < self.settings.trials:
+            self._begin()
+            begun += 1
+        return bool(self.running)
+
+    def _begin(self) -> None:
+        trial = self.study.ask(self.space)
+        values: Flags = {flag: _given(value) for flag, value in trial.params.items()}
+        run = self.plan.trial(self.name, values)
+        (made,) = add(self.batch, self.plan, runs=[run])
+        trial.set_user_attr(RUN, made.name)
+        self.running[made.name] = trial
+        submit(self.batch, [made.name], self.options)
+
+    def _report(self, name: str, trial: Any, values: Mapping[int, float]) -> None:
+        for epoch, value in values.items():
+            if epoch > self.reported.get(name, 0):
+                self.reported[name] = epoch
+                trial.report(value, epoch)
+
+    def _decide(self, run: BatchRun, trial: Any, state: str, values: Mapping[int, float], reason: str) -> None:
+        from optuna.trial import TrialState
+
+        del self.running[run.name]
+        better = max if self.settings.mode == "max" else min
+        flags = " ".join(f"--{flag} {value}" for flag, value in trial.params.items())
+        known = [value for value in values.values() if math.isfinite(value)]
+        if run.name in self.hopeless:
+            self.study.tell(trial, state=TrialState.PRUNED)
+            self.tell(f"{run.name}: ended after epoch {max(values, default=0)}, worse than most: {flags}")
+        elif state != "done" or not known:
+            self.study.tell(trial, state=TrialState.FAIL)
+            self.tell(f"{run.name}: {state}{f', {reason}' if reason else ''}: {flags}")
+        else:
+            value = better(known)
+            before = self.best()
+            is_best = before is None or better(value, before[1]) != before[1]
+            self.study.tell(trial, value)
+            self.tell(f"{run.name}: {run.monitor} {value:.6g}{' (best so far)' if is_best else ''}: {flags}")
+
+    def _take_over(self) -> None:
+        """Takes the trials over that an earlier search has left undecided."""
+        import optuna
+
+        unfinished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
+        names = {run.name for run in self.batch.index().runs}
+        for frozen in unfinished:
+            trial = optuna.trial.Trial(self.study, frozen._trial_id)
+            name = frozen.user_attrs.get(RUN)
+            if name not in names:  # it was killed before there was a run
+                self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                continue
+            self.running[name] = trial
+            self.reported[name] = max(frozen.intermediate_values, default=0)
+            submit(self.batch, [name], self.options)
+
+    def _study(self) -> Any:
+        optuna = _optuna()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        backend = optuna.storages.journal.JournalFileBackend(str(folder(self.batch) / "study.journal"))
+        return optuna.create_study(
+            study_name=self.name,
+            storage=optuna.storages.JournalStorage(backend),
+            direction="maximize" if self.settings.mode == "max" else "minimize",
+            # The liar spreads runs that are at work at the same time.
+            sampler=optuna.samplers.TPESampler(seed=self.settings.seed, constant_liar=True),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=1),
+            load_if_exists=True,
+        )
+
+
+def check_that_optuna_is_there() -> None:
+    """Raises `UsageError` if it is not."""
+    _optuna()
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+        import optuna.storages.journal
+    except ModuleNotFoundError as error:
+        raise UsageError("a search needs optuna; pip install 'tfaip_like[search]'") from error
+    return optuna
+
+
+def _optuna_distribution(values: Distribution) -> Any:
+    from optuna import distributions
+
+    if values.kind == "choice":
+        return distributions.CategoricalDistribution([str(given(value, "")) for value in values.values])
+    low, high = (float(word) for word in given(values.values, "").words)
+    if values.kind == "integer":
+        return distributions.IntDistribution(int(low), int(high))
+    return distributions.FloatDistribution(low, high, log=values.kind == "log_uniform")
+
+
+def _given(value: object) -> Given:
+    return Given((f"{value:.6g}",)) if isinstance(value, float) else Given(tuple(str(value).split()))
+
+
+def _values(run: OutputDir, monitor: str) -> dict[int, float]:
+    """The monitored value of each epoch so far."""
+    try:
+        rows = list(csv.DictReader(run.history.read_text(encoding="utf-8").splitlines()))
+    except OSError:
+        return {}
+    found = {}
+    for row in rows:
+        text = row.get(monitor) or row.get(monitor.removeprefix("val_"))
+        if text:
+            found[int(float(row["epoch"]))] = float(text)
+    return found
+
+
+@contextmanager
+def _alone(batch: Batch) -> Iterator[None]:
+    try:
+        with locked(folder(batch) / ".lock", wait=False):
+            yield
+    except BlockingIOError as error:
+        raise UsageError(f"{batch.path}: is being searched already") from error
