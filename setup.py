@@ -11,6 +11,7 @@ EXTRAS = {
     "jax": ["jax"],
     "litert": ["ai-edge-litert"],
     "onnx": ["onnx", "onnxruntime", "tf2onnx"],
+    "search": ["optuna"],
     "torch": ["torch"],
 }
 
@@ -50,6 +51,7 @@ setup(
             *EXTRAS["litert"],
             *EXTRAS["onnx"],
             *EXTRAS["parquet"],
+            *EXTRAS["search"],
             "hypothesis",
             "mypy",
             "pytest",

@@ -104,7 +104,7 @@ class SearchOptions(Submit):
         self.require(self.trials is None or self.trials >= 1, "trials", "there must be at least 1")
 
 
-class Cancel(Params):
+class Nothing(Params):
     """Nothing to choose."""
 
 
@@ -210,7 +210,19 @@ def _search(words: list[str], options: SearchOptions, flags: list[Flag]) -> None
         print(f"best: {best[0]} {best[1]:.6g}; experiments show {batch.path} shows all")
 
 
-def _cancel(words: list[str], options: Cancel, flags: list[Flag]) -> None:
+def _gather(words: list[str], options: Nothing, flags: list[Flag]) -> None:
+    from tfaip_like.experiments.gather import gather
+
+    batch = _batch(words, "gather BATCH FOLDER [RUN ...]")
+    if len(words) < 2:
+        raise UsageError(f"where to? {PROGRAM} gather BATCH FOLDER [RUN ...]")
+    found = gather(batch, words[2:], Path(words[1]))
+    for expert, name in found.items():
+        print(f"expert {expert}: {name}")
+    print(f"predict-scenario {words[1]} asks for each sample the expert that it is for")
+
+
+def _cancel(words: list[str], options: Nothing, flags: list[Flag]) -> None:
     batch = _batch(words, "cancel BATCH [RUN ...]")
     runs = cancel(batch, words[1:])
     print(f"{counted(len(runs), 'run')} of {batch.path} cancelled; experiments submit goes on with them")
@@ -305,7 +317,14 @@ COMMANDS = (
         _search,
         OF_SCENARIO,
     ),
-    Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Cancel, _cancel),
+    Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Nothing, _cancel),
+    Subcommand(
+        "gather",
+        "BATCH FOLDER [RUN ...]",
+        "Puts the best network of each expert into one folder, to predict with all of them.",
+        Nothing,
+        _gather,
+    ),
 )
 
 

@@ -188,7 +188,7 @@ class Search:
         better = max if self.settings.mode == "max" else min
         flags = " ".join(f"--{flag} {value}" for flag, value in trial.params.items())
         known = [value for value in values.values() if math.isfinite(value)]
-        if run.name in self.hopeless:
+        if run.name in self.hopeless and state != "done":  # it may have been too quick
             self.study.tell(trial, state=TrialState.PRUNED)
             self.tell(f"{run.name}: ended after epoch {max(values, default=0)}, worse than most: {flags}")
         elif state != "done" or not known:

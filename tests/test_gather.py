@@ -1,0 +1,52 @@
+"""The best network of each expert of a batch, gathered in one folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from batches import cheap_batch, experiments
+
+from tfaip_like import UsageError
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.gather import gather
+
+PLAN = """\
+  parts:
+    trainer.epochs: 1
+    experts: [1, 2]
+    repeat: 2
+  alone:
+    trainer.epochs: 1
+"""
+
+
+def pretend(batch: Batch, name: str, value: float, mode: str = "min") -> None:
+    """As if a run had found its best epoch."""
+    folder = batch.run(name)
+    folder.best.mkdir(parents=True)
+    (folder.best / "name").write_text(name)
+    folder.run.write_text(json.dumps({"status": "done", "best_by": {"monitor": "val_loss", "mode": mode}}))
+    folder.history.write_text(f"epoch,val_loss\n1,{value}\n")
+
+
+@pytest.mark.parametrize(("mode", "of_first"), [("min", "parts.expert_1.02"), ("max", "parts.expert_1.01")])
+def test_the_best_run_of_each_expert_is_taken(tmp_path: Path, mode: str, of_first: str) -> None:
+    batch = cheap_batch(tmp_path, PLAN)
+    for name, value in (("parts.expert_1.01", 0.5), ("parts.expert_1.02", 0.25), ("parts.expert_2.02", 7.0)):
+        pretend(batch, name, value, mode)
+    assert gather(batch, ["parts"], tmp_path / "all") == {"1": of_first, "2": "parts.expert_2.02"}
+    assert json.loads((tmp_path / "all" / "experts.json").read_text()) == {"1": "1", "2": "2"}
+    assert (tmp_path / "all" / "1" / "name").read_text() == of_first
+
+
+def test_what_cannot_be_gathered_is_told(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, PLAN)
+    pretend(batch, "parts.expert_1.01", 0.5)
+    with pytest.raises(UsageError, match="version_1: alone has no experts; name the runs that have"):
+        gather(batch, [], tmp_path / "all")
+    with pytest.raises(UsageError, match="version_1: no run of the expert 2 has an export yet"):
+        gather(batch, ["parts"], tmp_path / "all")
+    done = experiments(tmp_path, "gather", batch.path)
+    assert (done.returncode, done.stderr) == (2, "experiments: where to? experiments gather BATCH FOLDER [RUN ...]\n")

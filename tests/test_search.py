@@ -1,0 +1,127 @@
+# ruff: noqa: E501
+"""Search: values are chosen by what earlier runs have reached; it can be killed and goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from batches import command, environment, experiments, states, until
+
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.plan_file import read_plan
+from tfaip_like.experiments.search import Search, begin, folder
+from tfaip_like.experiments.submit import Submit
+
+optuna = pytest.importorskip("optuna")
+
+PLAN = """\
+scenario: experts
+description: how large should steps be?
+configurations:
+  fixed:
+    trainer.epochs: 5
+  steps:
+    extends: fixed
+    random:
+      draws: 8
+      seed: 3
+      values:
+        learning_rate.lr: {log_uniform: [0.0001, 1]}
+        optimizer: {choice: [Adam, SGD]}
+"""
+
+JOB = """\
+#!/bin/bash
+# Stands for a training whose loss is smallest at a rate of 0.01; a rate above 0.5 fails.
+batch=$(cd "$(dirname "$0")" && pwd); mkdir -p "$batch/runs/$1"
+exec python3 - "$batch/jobs/$1.json" "$batch/runs/$1" <<'END'
+import json, math, pathlib, sys, time
+params, out = json.load(open(sys.argv[1])), pathlib.Path(sys.argv[2])
+rate = params["learning_rate"]["lr"]
+assert rate < 0.5, "train-scenario: the loss is no number"
+text = "epoch,val_loss,seconds\\n"
+for epoch in range(1, params["trainer"]["epochs"] + 1):
+    time.sleep(SECONDS)
+    text += f"{epoch},{(math.log10(rate) + 2) ** 2 + 1 / epoch},0.1\\n"
+    (out / ".new").write_text(text)
+    (out / ".new").rename(out / "history.csv")
+(out / "run.json").write_text(json.dumps({"status": "done"}))
+END
+"""
+
+
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02) -> Batch:
+    """A search whose jobs take no time."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    batch = begin(read_plan(Path("plan.yaml")), tmp_path / "batches" / "steps", PLAN, None, trials=None, prune=True)
+    batch.script.write_text(JOB.replace("SECONDS", str(seconds)))
+    return batch
+
+
+def decided(batch: Batch) -> dict[str, str]:
+    """What became of the trial of each run."""
+    backend = optuna.storages.journal.JournalFileBackend(str(folder(batch) / "study.journal"))
+    study = optuna.load_study(study_name="steps", storage=optuna.storages.JournalStorage(backend))
+    return {trial.user_attrs["run"]: trial.state.name for trial in study.trials}
+
+
+def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = begun(tmp_path, monkeypatch)
+    lines: list[str] = []
+    search = Search(batch, read_plan(batch.plan), Submit(jobs=2), lines.append)
+    search.work()
+    outcomes = decided(batch)
+    assert len(outcomes) == len(lines) == len(batch.index().runs) == 8
+    assert set(outcomes.values()) <= {"COMPLETE", "PRUNED", "FAIL"}
+    for name, state in states(batch).items():
+        assert state == {"COMPLETE": "done", "PRUNED": "cancelled", "FAIL": "failed"}[outcomes[name]]
+    best = search.best()
+    assert best is not None
+    rate = json.loads(batch.params(best[0]).read_text())["learning_rate"]["lr"]
+    assert 0.0005 < rate < 0.2
+    assert any(line.startswith(f"{best[0]}: val_loss") and "(best so far)" in line for line in lines)
+
+
+def test_a_search_that_was_killed_goes_on_with_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = begun(tmp_path, monkeypatch, seconds=0.2)
+    words = command("search", batch.path, "--jobs", 2)
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
+    until(lambda: len(batch.index().runs) >= 3)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = [run.name for run in batch.index().runs]
+    done = experiments(tmp_path, "search", batch.path, "--jobs", 2)
+    assert done.returncode == 0, done.stderr
+    outcomes = decided(batch)
+    assert list(outcomes)[: len(before)] == before
+    assert len(outcomes) == 8
+    assert "RUNNING" not in outcomes.values()
+    assert "best: " in done.stdout
+    more = experiments(tmp_path, "search", batch.path, "--trials", 9)
+    assert more.returncode == 0, more.stderr
+    assert len(decided(batch)) == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "says"),
+    [
+        (("random:", "list:\n      - {model.dropout: 0.1}\n    random:"), "", "plan.yaml, line 6: 'steps' varies values by `list` too; a search chooses `random` ones only"),
+        (("  steps:", "  more: {random: {draws: 2, values: {learning_rate.lr: {uniform: [0.1, 1]}}}}\n  steps:"), "", "plan.yaml, line 3: one configuration must have `random` values: more, steps do; say which with --configuration"),
+        (("", ""), "--configuration fixed", "plan.yaml, line 4: 'fixed' has no `random` values to search"),
+        (("", ""), "--configuration stesp", "--configuration: there is no configuration 'stesp'; did you mean 'steps'?"),
+        (("learning_rate.lr", "learning_rate.rate"), "", "plan.yaml, line 12: --learning_rate.rate: there is no such flag; did you mean --learning_rate.lr?"),
+        (("", ""), "--trials 0", "--trials 0: there must be at least 1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_searched_is_told(tmp_path: Path, change: tuple[str, str], words: str, says: str) -> None:
+    (tmp_path / "plan.yaml").write_text(PLAN.replace(*change, 1) if change[0] else PLAN)
+    done = experiments(tmp_path, "search", "plan.yaml", *words.split())
+    assert (done.returncode, done.stderr) == (2, f"experiments: {says}\n")
+    assert not (tmp_path / "batches").exists()

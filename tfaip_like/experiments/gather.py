@@ -1,0 +1,50 @@
+"""The best network of each expert of a batch, in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfaip_like.errors import UsageError, some
+from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
+from tfaip_like.predict.experts import gather_experts
+from tfaip_like.report.run import read_run
+
+
+def gather(batch: Batch, patterns: Sequence[str], place: Path) -> dict[str, str]:
+    """Copies the best export of each expert into a folder that `predict-scenario` takes.
+
+    Returns:
+        The run that each expert comes from.
+
+    Raises:
+        UsageError: when a chosen run has no expert, or an expert has no run with an export yet.
+    """
+    runs = chosen_runs(batch.index(), patterns)
+    without = [run.name for run in runs if run.expert is None]
+    if without or not runs:
+        raise UsageError(f"{batch.path}: {some(without) or 'it'} has no experts; name the runs that have")
+    best = {expert: _best(batch, [run for run in runs if run.expert == expert]) for expert in _experts(runs)}
+    missing = [expert for expert, run in best.items() if run is None]
+    if missing:
+        raise UsageError(f"{batch.path}: no run of the expert {some(missing)} has an export yet")
+    names = {expert: run.name for expert, run in best.items() if run is not None}
+    gather_experts({expert: batch.run(name).best for expert, name in names.items()}, place)
+    return names
+
+
+def _experts(runs: Sequence[BatchRun]) -> list[str]:
+    return list(dict.fromkeys(run.expert for run in runs if run.expert is not None))
+
+
+def _best(batch: Batch, runs: Sequence[BatchRun]) -> BatchRun | None:
+    """The run with the best value; the first of those that have none."""
+    rated: list[tuple[float, int]] = []
+    for place, run in enumerate(runs):
+        folder = batch.run(run.name)
+        if folder.best.exists():
+            best = read_run(folder.path).best
+            value = best.value if best is not None and best.value is not None else None
+            sign = -1.0 if best is not None and best.mode == "max" else 1.0
+            rated.append((float("inf") if value is None else sign * value, place))
+    return runs[min(rated)[1]] if rated else None
