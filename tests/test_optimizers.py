@@ -11,6 +11,7 @@ import pytest
 
 from tfaip_like.errors import UsageError
 from tfaip_like.keras_additions.adabelief import AdaBelief as KerasAdaBelief
+from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.optimizers import SGD, AdaBelief, Adam, Optimizer, ScheduleFreeAdamW
 from tfaip_like.optimizers.base import KERAS_NAMES
 from tfaip_like.params.base import default_of, field_types, with_defaults
@@ -211,3 +212,15 @@ def test_adabelief_follows_the_paper(rectify: bool, amsgrad: bool) -> None:
 def test_adabelief_is_restored_from_its_configuration() -> None:
     original = KerasAdaBelief(0.1, beta_1=0.8, rectify=False, weight_decay=0.1)
     assert KerasAdaBelief.from_config(original.get_config()).get_config() == original.get_config()
+
+
+def test_weights_are_left_out_of_the_decay_by_the_paths_that_all_else_uses() -> None:
+    x = keras.Input((3,))
+    encoder = keras.Model(x, keras.layers.Dense(2, name="dense")(x), name="encoder")
+    network = keras.Model(x, keras.layers.Dense(2, name="dense")(encoder(x)))
+    paths = weight_paths(network)
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
+    left_out = SGD(weight_decay=0.1, exclude_from_weight_decay=["^dense/"])
+    optimizer = left_out.build(schedule, network.trainable_variables, paths=paths)
+    for path, variable in paths.items():
+        assert optimizer._use_weight_decay(variable) == path.startswith("encoder/")

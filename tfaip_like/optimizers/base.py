@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, some
 from tfaip_like.lazy import keras
 from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
@@ -72,12 +72,14 @@ class Optimizer(Params, abc.ABC):
         variables: Sequence[keras.Variable],
         scaled: bool = False,
         average: float = 0.0,
+        paths: Mapping[str, keras.Variable] | None = None,
     ) -> keras.optimizers.Optimizer:
         """The Keras optimizer for these trainable variables.
 
         Args:
             scaled: the learning rate is multiplied by its variable `rate_factor`, which starts at 1.
             average: it keeps moving averages of the weights, of which this part stays at each step.
+            paths: the weights by the paths that `exclude_from_weight_decay` matches; by default their own.
 
         Raises:
             UsageError: when a pattern of `exclude_from_weight_decay` matches no variable.
@@ -90,22 +92,23 @@ class Optimizer(Params, abc.ABC):
         cls = extended(self.keras_class, scaled, average)
         optimizer = cls(learning_rate=learning_rate, **arguments)
         if self.exclude_from_weight_decay:
-            optimizer.exclude_from_weight_decay(var_list=self._excluded(variables))
+            optimizer.exclude_from_weight_decay(var_list=self._excluded(variables, paths))
         optimizer.build(list(variables))
         return optimizer
 
-    def _excluded(self, variables: Sequence[keras.Variable]) -> list[keras.Variable]:
+    def _excluded(
+        self, variables: Sequence[keras.Variable], paths: Mapping[str, keras.Variable] | None
+    ) -> list[keras.Variable]:
         # By path and by ourselves: Keras matches its `var_names` against other names on each backend.
+        path_of = {id(variable): path for path, variable in (paths or {}).items()}
+        named = [(path_of.get(id(variable), variable.path), variable) for variable in variables]
         excluded = []
-        for name in SHARES & set(field_types(type(self))):
-            self.require(0 <= getattr(self, name) < 1, name, "must be from 0 to below 1")
         for pattern in self.exclude_from_weight_decay:
-            matching = [variable for variable in variables if re.search(pattern, variable.path)]
+            matching = [variable for path, variable in named if re.search(pattern, path)]
             if not matching:
-                paths = ", ".join(variable.path for variable in variables[:8])
                 raise UsageError(
                     f"--optimizer.exclude_from_weight_decay {pattern}: no weight has such a path; they are "
-                    f"{paths}{', ...' if len(variables) > 8 else ''}"
+                    f"{some([path for path, _ in named], shown=8)}"
                 )
             excluded += matching
         return excluded

@@ -20,6 +20,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.files import patiently
 from tfaip_like.interrupt import InterruptFlag
 from tfaip_like.keras_additions.extended_optimizer import average_rate
+from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.network import Networks, build_networks
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.lav import Averages
@@ -195,7 +196,9 @@ class _Builder:
         average = average_rate(batches.steps_per_epoch) if trainer.calc_ema == -1 else trainer.calc_ema
         if trainer.calc_ema == -1:
             logger.info("of the averaged weights %.6g stays at each step", average)
-        return self.scenario.optimizer.build(rate, model.trainable_variables, scaled, average), rate
+        paths = weight_paths(model.network)
+        optimizer = self.scenario.optimizer.build(rate, model.trainable_variables, scaled, average, paths)
+        return optimizer, rate
 
     def _validation(self, model: TrainingModel, networks: Networks, at_once: int) -> Validation | None:
         scenario, every = self.scenario, self.scenario.trainer.val_every_n
