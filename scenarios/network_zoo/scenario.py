@@ -177,7 +177,8 @@ class NetworkZoo(Scenario):
     model: Model = Classifier()
     train: TrainData = TrainData(batch_size=64)
     val: ValData = ValData(batch_size=500)
-    trainer: Trainer = Trainer(epochs=15)
+    # XLA makes convolutions twenty times slower on a processor.
+    trainer: Trainer = Trainer(epochs=15, jit_compile=False)
     learning_rate: Schedule = CosineDecay(lr=3e-3)
 
     def prepared(self, train: Source | None, folder: Path) -> Self:
