@@ -84,10 +84,8 @@ def _from_convolutional(code: Any, units: int, shape: tuple[int, int]) -> Any:
     channels = max(1, units // 8)
     small = (-(-shape[0] // 2), -(-shape[1] // 2), channels)
     hidden = keras.layers.Dense(units, activation="relu")(code)
-    hidden = keras.layers.Dense(math.prod(small), activation="relu")(hidden)
-    hidden = keras.layers.UpSampling2D(2)(keras.layers.Reshape(small)(hidden))
-    hidden = keras.layers.Conv2D(channels, 3, padding="same", activation="relu")(hidden)
-    hidden = keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(hidden)
+    hidden = keras.layers.Reshape(small)(keras.layers.Dense(math.prod(small), activation="relu")(hidden))
+    hidden = keras.layers.Conv2DTranspose(1, 4, strides=2, padding="same", activation="sigmoid")(hidden)
     return keras.layers.Reshape(shape)(hidden[:, : shape[0], : shape[1]])
 
 

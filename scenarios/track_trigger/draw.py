@@ -31,7 +31,7 @@ STEEPEST, FLATTEST = np.radians(30), np.radians(150)
 """Angles to the beam: their theta."""
 
 EXPERTS = (1, 2, 3, 4, 5)
-SHARES = (0.6, 0.1, 0.1, 0.1, 0.1)
+SHARES = (0.4, 0.15, 0.15, 0.15, 0.15)
 INPUTS = 3 * len(RADII)
 
 

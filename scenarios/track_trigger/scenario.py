@@ -36,7 +36,7 @@ class Tracks(Data):
     val_files: list[str] = []
     """Tables to validate on; without any there is no validation, but for drawn samples."""
 
-    samples: int = 40000
+    samples: int = 60000
     """How many are drawn to train on, of all experts together."""
 
     val_samples: int = 10000
@@ -163,7 +163,7 @@ class TrackTrigger(Scenario):
     data: Data = Tracks()
     model: Model = Perceptron()
     evaluator: Evaluator | None = Resolution()
-    train: TrainData = TrainData(batch_size=128)
+    train: TrainData = TrainData(batch_size=64)
     val: ValData = ValData(batch_size=1024)
     trainer: Trainer = Trainer(epochs=20)
-    learning_rate: Schedule = CosineDecay(lr=3e-3)
+    learning_rate: Schedule = CosineDecay(lr=1e-2)
