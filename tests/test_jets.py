@@ -18,7 +18,7 @@ from tfaip_like import Mode, Sample, UsageError, train
 from tfaip_like.data import TrainData
 from tfaip_like.params.tree import check_tree
 from tfaip_like.settings import Trainer
-from tfaip_like.summaries import Image, Text
+from tfaip_like.summaries import ConfusionMatrix, Image, Text
 from tfaip_like.train.result import TrainResult
 
 
@@ -151,8 +151,11 @@ def test_a_class_that_is_not_there_is_left_out() -> None:
     assert "rejection_tau" not in values
     assert isinstance(values["roc"], Image)
     assert values["roc"].problem() is None
-    assert isinstance(values["confusion"], Text)
-    assert values["confusion"].markdown.count("\n") == 4
+    assert isinstance(values["curves"], Text)
+    assert values["curves"].markdown.count("\n") == 4
+    assert isinstance(values["confusion"], ConfusionMatrix)
+    assert values["confusion"].problem() is None
+    assert values["confusion"].counts().sum() == 60
 
 
 MISTAKES = {

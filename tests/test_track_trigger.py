@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from shipped import assert_lav_and_predict_work, opened
 
-from scenarios.track_trigger.draw import EXPERTS, INPUTS, RADII, draw_tracks, layers_hit
+from scenarios.track_trigger.draw import EXPERTS, INPUTS, RADII, draw_tracks, expert_for, seen
 from scenarios.track_trigger.firmware import firmware, fixed_point, fraction_bits
 from scenarios.track_trigger.scenario import MinimumHits, Perceptron, Resolution, Tracks, TrackTrigger, width
-from tfaip_like import Mode, Sample, UsageError, train
+from tfaip_like import Mode, Sample, UsageError, load_predictor, train
 from tfaip_like.data import Between, Normal, TrainData, Uniform
 from tfaip_like.data.order import INDEX
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.tree import check_tree
+from tfaip_like.predict.experts import gather_experts
 from tfaip_like.settings import Trainer
 from tfaip_like.train.result import TrainResult
 
@@ -72,8 +73,17 @@ def test_experts_see_their_part_only_and_together_all() -> None:
         part = parts[expert]
         assert part is not None
         assert np.unique(part.targets["expert"]).tolist() == [expert]
-        assert (layers_hit(part.inputs["hits"]) == (9 if expert == 1 else 8)).all()
+        assert (seen(part.inputs["hits"]).sum(axis=1) == (9 if expert == 1 else 8)).all()
     assert sum(len(parts[expert] or ()) for expert in EXPERTS) == len(parts[0] or ()) == 2000
+
+
+def test_gathered_experts_are_each_asked_for_their_tracks(folder: Path, result: TrainResult, tmp_path: Path) -> None:
+    gather_experts({str(expert): folder for expert in EXPERTS}, tmp_path / "experts")
+    hits, _, experts = draw_tracks(40, np.random.default_rng(3))
+    assert [expert_for(row) for row in hits] == experts.tolist()
+    predicted = list(load_predictor(tmp_path / "experts")({"hits": hits}))
+    assert [sample.meta["expert"] for sample in predicted] == experts.tolist()
+    assert predicted[0].outputs["track"].shape == (2,)
 
 
 def test_filters_chain(caplog: pytest.LogCaptureFixture) -> None:

@@ -25,7 +25,7 @@ from tfaip_like import ArraySource, Data, Evaluator, Model, Sample, Scenario
 from tfaip_like.data import Source, TrainData, ValData
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
-from tfaip_like.summaries import Summary, Text
+from tfaip_like.summaries import ConfusionMatrix, Summary, Text
 
 
 class Tagging(Evaluator):
@@ -51,7 +51,7 @@ class Tagging(Evaluator):
                 curves.append((colour, roc(of_class, probabilities[:, number])))
                 numbers[f"accuracy_{name}"] = float((answers[of_class] == number).mean())
                 numbers[f"auc_{name}"] = area(curves[-1][1])
-                rows.append([name, colour, *np.bincount(answers[of_class], minlength=len(self.classes))])
+                rows.append([name, colour, f"{numbers[f'auc_{name}']:.4f}"])
         for kind in ("accuracy", "auc"):
             of_kind = [value for name, value in numbers.items() if name.startswith(kind)]
             numbers[f"mean_{kind}"] = float(np.mean(of_kind))
@@ -59,7 +59,8 @@ class Tagging(Evaluator):
             **numbers,
             **self._rejections(labels, probabilities),
             "roc": drawn(curves),
-            "confusion": Text.table(["true", "its curve", *self.classes], rows),
+            "curves": Text.table(["class", "curve", "area below it"], rows),
+            "confusion": ConfusionMatrix(labels, answers, self.classes),
         }
 
     def _rejections(self, labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfaip_like import keras
+from tfaip_like import keras, ops
 
 Build = Callable[[Any, int], Any]
 """From pictures (batch, height, width), and how wide layers are, to hidden values."""
@@ -81,12 +81,14 @@ def _from_deep(code: Any, units: int, shape: tuple[int, int]) -> Any:
 
 
 def _from_convolutional(code: Any, units: int, shape: tuple[int, int]) -> Any:
-    channels = max(1, units // 8)
-    small = (-(-shape[0] // 2), -(-shape[1] // 2), channels)
+    height, width, channels = -(-shape[0] // 2), -(-shape[1] // 2), max(1, units // 8)
     hidden = keras.layers.Dense(units, activation="relu")(code)
-    hidden = keras.layers.Reshape(small)(keras.layers.Dense(math.prod(small), activation="relu")(hidden))
-    hidden = keras.layers.Conv2DTranspose(1, 4, strides=2, padding="same", activation="sigmoid")(hidden)
-    return keras.layers.Reshape(shape)(hidden[:, : shape[0], : shape[1]])
+    hidden = keras.layers.Dense(height * width * channels, activation="relu")(hidden)
+    hidden = keras.layers.Reshape((height, width, channels))(hidden)
+    fours = keras.layers.Conv2D(4, 3, padding="same", activation="sigmoid")(hidden)
+    # Four channels are two by two pixels: much cheaper than a convolution of the whole picture.
+    squares = ops.transpose(ops.reshape(fours, (-1, height, width, 2, 2)), (0, 1, 3, 2, 4))
+    return ops.reshape(squares, (-1, 2 * height, 2 * width))[:, : shape[0], : shape[1]]
 
 
 AUTOENCODERS: Mapping[str, tuple[Build, Decode]] = {

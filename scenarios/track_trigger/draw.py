@@ -62,8 +62,13 @@ def draw_tracks(count: int, random: np.random.Generator) -> tuple[Array, Array, 
     )
 
 
-def layers_hit(hits: Array) -> Array:
-    """How many layers a track has hit, or each of many tracks."""
-    seen = np.reshape(hits, (*np.shape(hits)[:-1], len(RADII), 3)) != 0
-    counts: Array = seen.any(axis=-1).sum(axis=-1)
-    return counts
+def seen(hits: Array) -> Array:
+    """Whether a track, or each of many, has hit each layer."""
+    is_seen: Array = np.any(np.reshape(hits, (*np.shape(hits)[:-1], len(RADII), 3)), axis=-1)
+    return is_seen
+
+
+def expert_for(hits: Array) -> int:
+    """The expert for a track: the first, unless a stereo layer is missing."""
+    missing = np.flatnonzero(~seen(hits)[np.flatnonzero(STEREO)])
+    return EXPERTS[1 + missing[0]] if len(missing) else EXPERTS[0]

@@ -9,18 +9,28 @@ train-scenario scenarios.track_trigger --train.resample Uniform --train.resample
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from scenarios.track_trigger.draw import EXPERTS, INPUTS, LONGEST, RADII, draw_tracks, layers_hit
-from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Sample, Scenario, Spec, Tensors, keras, ops
+from scenarios.track_trigger.draw import EXPERTS, INPUTS, LONGEST, RADII, draw_tracks, expert_for, seen
+from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
 from tfaip_like.data import Filter, TableSource, TrainData, ValData, find_files
 from tfaip_like.data.sources.tables import read_table
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
+
+
+class ChooseExpert(Processor):
+    """Notes which expert is to be asked, for predictors that were gathered of several."""
+
+    modes = (Mode.PREDICT,)
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        return dataclasses.replace(sample, meta={**sample.meta, "expert": expert_for(sample.inputs["hits"])})
 
 
 class Tracks(Data):
@@ -54,6 +64,10 @@ class Tracks(Data):
             return everything
         return everything[np.flatnonzero(everything.targets["expert"] == self.expert)]
 
+    def pipeline(self, mode: Mode) -> Sequence[Processor]:
+        chosen = [ChooseExpert()] if mode is Mode.PREDICT else []
+        return [*super().pipeline(mode), *chosen]
+
     def _drawn(self, mode: Mode) -> ArraySource:
         random = np.random.default_rng([self.seed, mode is Mode.TRAIN])
         hits, track, expert = draw_tracks(self.samples if mode is Mode.TRAIN else self.val_samples, random)
@@ -86,10 +100,10 @@ class MinimumHits(Filter):
     """Of nine."""
 
     def keep(self, sample: Sample) -> bool:
-        return bool(layers_hit(sample.inputs["hits"]) >= self.layers)
+        return bool(seen(sample.inputs["hits"]).sum() >= self.layers)
 
     def keep_rows(self, source: ArraySource) -> npt.NDArray[np.bool_]:
-        kept: npt.NDArray[np.bool_] = layers_hit(source.inputs["hits"]) >= self.layers
+        kept: npt.NDArray[np.bool_] = seen(source.inputs["hits"]).sum(axis=1) >= self.layers
         return kept
 
 
