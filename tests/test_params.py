@@ -290,6 +290,12 @@ def test_a_flag_that_chooses_another_variant_starts_from_its_defaults() -> None:
     assert resolved.origins == {("part",): "flag"}
 
 
+def test_a_variant_may_be_typed_in_lower_case() -> None:
+    assert flags("--part", "large") == Root(part=Large())
+    with pytest.raises(UsageError, match="did you mean Large"):
+        flags("--part", "larg")
+
+
 def test_what_show_prints_can_be_typed() -> None:
     tree = Root(count=3, part=Large(widths=[1]), names=["a", "b"], weights={"a": 1.0}, flag=True)
     words = [word for line in show_text(Resolved(tree)).splitlines() for word in line.split("#")[0].split()]

@@ -13,7 +13,7 @@ from batches import command, environment, experiments, states, until
 
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.plan_file import read_plan
-from tfaip_like.experiments.search import Search, begin, folder
+from tfaip_like.experiments.search import Searcher, begin, folder
 from tfaip_like.experiments.submit import Submit
 
 optuna = pytest.importorskip("optuna")
@@ -75,7 +75,7 @@ def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
 ) -> None:
     batch = begun(tmp_path, monkeypatch)
     lines: list[str] = []
-    search = Search(batch, read_plan(batch.plan), Submit(jobs=2), lines.append)
+    search = Searcher(batch, read_plan(batch.plan), Submit(jobs=2), lines.append)
     search.work()
     outcomes = decided(batch)
     assert len(outcomes) == len(lines) == len(batch.index().runs) == 8

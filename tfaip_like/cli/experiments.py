@@ -6,25 +6,22 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfaip_like.cli.command import native_notes_hidden, run_command
 from tfaip_like.cli.compare_runs import Compare, compare
+from tfaip_like.cli.experiments_plan import PROGRAM, again, batch_of, last_word, overrides, plan_of
+from tfaip_like.cli.experiments_search import Search, search
 from tfaip_like.cli.subcommands import Subcommand, run_subcommand
 from tfaip_like.errors import TrainingError, UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, chosen_runs
 from tfaip_like.experiments.generate import add, generate
-from tfaip_like.experiments.plan import Plan
-from tfaip_like.experiments.plan_file import read_plan
-from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
 from tfaip_like.experiments.submit import Submit, cancel, submit, wait_for
-from tfaip_like.experiments.values import Given, Value
 from tfaip_like.params import Params
 from tfaip_like.params.flags import Flag
 
-PROGRAM = "experiments"
 PURPOSE = "Batches of runs: a plan becomes a folder with everything they need; a queue or a cluster works on it."
 
 
@@ -78,39 +75,13 @@ class Show(Params):
     """How many of them."""
 
 
-class SearchOptions(Submit):
-    """How values are searched."""
-
-    configuration: str | None = None
-    """The configuration of the plan whose `random` values are searched; it can be left out where there is one."""
-
-    trials: int | None = None
-    """How many runs; by default the `draws` of the configuration."""
-
-    prune: bool = True
-    """End runs that are worse than most others were at the same epoch."""
-
-    description: str | None = None
-    """What the search is for; wanted in the plan or here."""
-
-    name: str | None = None
-    """Name of the batch; by default that of the plan file."""
-
-    folder: Path = Path("batches")
-    """Where batches are kept."""
-
-    def check(self) -> None:
-        super().check()
-        self.require(self.trials is None or self.trials >= 1, "trials", "there must be at least 1")
-
-
 class Nothing(Params):
     """Nothing to choose."""
 
 
 def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
     with native_notes_hidden():
-        plan, text = _plan_of(words, options.scenario, options.models, flags)
+        plan, text = plan_of(words, options.scenario, options.models, flags)
         if options.description is not None:
             plan = dataclasses.replace(plan, description=options.description)
         if not plan.description and not options.debug:
@@ -118,7 +89,7 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
                 "--description: say what this batch is for, here or in the plan; in some weeks nobody knows"
             )
         folder = Path(tempfile.gettempdir()) / "batches" if options.debug else options.folder
-        name = options.name or (Path(words[0]).stem if words else _last_word(plan.scenario))
+        name = options.name or (Path(words[0]).stem if words else last_word(plan.scenario))
         batch = generate(plan, folder / name, text, options.debug, options.array)
     index = batch.index()
     configurations = some(list(dict.fromkeys(run.configuration for run in index.runs)), shown=8)
@@ -130,15 +101,15 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
 
 
 def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
-    batch = _batch(words, "add BATCH [PLAN]")
+    batch = batch_of(words, "add BATCH [PLAN]")
     with native_notes_hidden():
         index = batch.index()
         if words[1:] or options.models:
-            plan, text = _plan_of(words[1:], None if words[1:] else index.scenario, options.models, flags)
+            plan, text = plan_of(words[1:], None if words[1:] else index.scenario, options.models, flags)
             runs = add(batch, dataclasses.replace(plan, description=plan.description or index.description), text)
         else:
-            again: Mapping[str, Value] = {flag: Given(tuple(given)) for flag, given in index.overrides.items()}
-            plan = dataclasses.replace(read_plan(batch.plan), overrides={**again, **_overrides(flags)})
+            plan = again(batch)
+            plan = dataclasses.replace(plan, overrides={**plan.overrides, **overrides(flags)})
             runs = add(batch, dataclasses.replace(plan, description=index.description))
     print(f"{batch.path}: {counted(len(runs), 'run')} more: {some([run.name for run in runs], shown=8)}")
     if options.run:
@@ -146,7 +117,7 @@ def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
 
 
 def _submit(words: list[str], options: Submit, flags: list[Flag]) -> None:
-    _submit_runs(_batch(words, "submit BATCH [RUN ...]"), words[1:], options)
+    _submit_runs(batch_of(words, "submit BATCH [RUN ...]"), words[1:], options)
 
 
 def _submit_runs(batch: Batch, patterns: Sequence[str], options: Submit) -> None:
@@ -172,48 +143,10 @@ def _show(words: list[str], options: Show, flags: list[Flag]) -> None:
         time.sleep(2)
 
 
-def _search(words: list[str], options: SearchOptions, flags: list[Flag]) -> None:
-    from tfaip_like.experiments import search
-
-    search.check_that_optuna_is_there()
-    if not words:
-        raise UsageError(f"what is searched? {PROGRAM} search PLAN, or the folder of a search to go on with")
-    if Batch(Path(words[0])).index_file.exists():
-        batch = Batch(Path(words[0]))
-        known = search.settings_of(batch)
-        if options.trials is not None:
-            dataclasses.replace(known, trials=options.trials).write(batch)
-        again: Mapping[str, Value] = {name: Given(tuple(w.split())) for name, w in batch.index().overrides.items()}
-        plan = dataclasses.replace(read_plan(batch.plan), overrides=again)
-    else:
-        with native_notes_hidden():
-            plan, text, name = _plan_of(words, WhatToRun(), flags)
-            plan = dataclasses.replace(plan, description=options.description or plan.description)
-            if not plan.description:
-                raise UsageError("--description: say what this search is for, here or in the plan")
-            batch = search.begin(
-                plan,
-                options.folder / (options.name or name),
-                text,
-                options.configuration,
-                options.trials,
-                options.prune,
-            )
-    at_work = search.Search(batch, plan, options, tell=lambda line: print(line, flush=True))
-    print(f"{batch.path}: {at_work.settings.trials} runs of {at_work.name}, {at_work.at_once} at a time", flush=True)
-    try:
-        at_work.work()
-    except KeyboardInterrupt:
-        print(f"{PROGRAM} search {batch.path} goes on; its runs at work go on by themselves")
-        raise
-    if best := at_work.best():
-        print(f"best: {best[0]} {best[1]:.6g}; experiments show {batch.path} shows all")
-
-
 def _gather(words: list[str], options: Nothing, flags: list[Flag]) -> None:
     from tfaip_like.experiments.gather import gather
 
-    batch = _batch(words, "gather BATCH FOLDER [RUN ...]")
+    batch = batch_of(words, "gather BATCH FOLDER [RUN ...]")
     if len(words) < 2:
         raise UsageError(f"where to? {PROGRAM} gather BATCH FOLDER [RUN ...]")
     found = gather(batch, words[2:], Path(words[1]))
@@ -223,13 +156,13 @@ def _gather(words: list[str], options: Nothing, flags: list[Flag]) -> None:
 
 
 def _cancel(words: list[str], options: Nothing, flags: list[Flag]) -> None:
-    batch = _batch(words, "cancel BATCH [RUN ...]")
+    batch = batch_of(words, "cancel BATCH [RUN ...]")
     runs = cancel(batch, words[1:])
     print(f"{counted(len(runs), 'run')} of {batch.path} cancelled; experiments submit goes on with them")
 
 
 def _compare(words: list[str], options: Compare, flags: list[Flag]) -> None:
-    batch = _batch(words, "compare BATCH [RUN ...]")
+    batch = batch_of(words, "compare BATCH [RUN ...]")
     index = batch.index()
     runs = [batch.run(run.name) for run in chosen_runs(index, words[1:])]
     # Without parameters, as a run is whose data could not be opened, it would differ in all of them.
@@ -240,58 +173,6 @@ def _compare(words: list[str], options: Compare, flags: list[Flag]) -> None:
     compare([*begun, *earlier], options)
     if len(begun) < len(runs):
         print(f"({counted(len(runs) - len(begun), 'run')} left out: not begun)", file=sys.stderr)
-
-
-def _plan_of(
-    words: Sequence[str], scenario: str | None, models: Sequence[str], flags: Sequence[Flag]
-) -> tuple[Plan, str]:
-    """The plan of a file, or of a scenario and its models, and its text."""
-    if len(words) > 1:
-        raise UsageError(f"one plan at a time, got {' '.join(words)}")
-    if words and (scenario or models):
-        raise UsageError("--scenario and --models take the place of a plan file; give one or the other")
-    if words:
-        path = Path(words[0])
-        plan, text = read_plan(path), path.read_text(encoding="utf-8")
-    elif scenario and models:
-        counts = _models(models)
-        plan = Plan(scenario, models=counts, places={f"models.{name}": "--models" for name in counts})
-        text = plan_text(plan)
-    else:
-        raise UsageError("which runs? Name a plan file, or give --scenario and --models")
-    return dataclasses.replace(plan, overrides=_overrides(flags)), text
-
-
-def _last_word(scenario: str) -> str:
-    """What a batch of a scenario is called: `tutorial` for `scenarios.tutorial:Tutorial`."""
-    return Path(scenario.partition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
-
-
-def _overrides(flags: Sequence[Flag]) -> dict[str, Value]:
-    for flag in flags:
-        if flag.name == "trainer.output_dir":
-            raise UsageError("--trainer.output_dir: each run of a batch has a folder of its own there; leave this out")
-    return {flag.name: Given(flag.words) for flag in flags}
-
-
-def _models(words: Sequence[str]) -> dict[str, str]:
-    """`a.b=10, c.d=2` as a mapping."""
-    models: dict[str, str] = {}
-    for part in " ".join(words).replace(",", " ").split():
-        name, equals, count = part.partition("=")
-        if not equals or name in models:
-            what = "is given twice" if name in models else "write class.architecture=number"
-            raise UsageError(f"--models {part}: {what}")
-        models[name] = count
-    return models
-
-
-def _batch(words: Sequence[str], usage: str) -> Batch:
-    if not words:
-        raise UsageError(f"which batch? {PROGRAM} {usage}")
-    batch = Batch(Path(words[0]))
-    batch.index()
-    return batch
 
 
 OF_SCENARIO = "parameters of the scenario, for all runs (--trainer.epochs 3)"
@@ -313,8 +194,8 @@ COMMANDS = (
         "search",
         "PLAN",
         "Runs a configuration with `random` values that are chosen by what earlier runs have reached.",
-        SearchOptions,
-        _search,
+        Search,
+        search,
         OF_SCENARIO,
     ),
     Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Nothing, _cancel),

@@ -83,9 +83,7 @@ def generate(
     return Batch(path)
 
 
-def add(
-    batch: Batch, plan: Plan, text: str | None = None, runs: Sequence[PlannedRun] | None = None
-) -> list[BatchRun]:
+def add(batch: Batch, plan: Plan, text: str | None = None, runs: Sequence[PlannedRun] | None = None) -> list[BatchRun]:
     """Puts the runs of a plan into a batch, with the code that the batch has; what is there stays as it is.
 
     Runs that are there already are repeated, with other seeds and further numbers.

@@ -78,11 +78,11 @@ def settings_of(batch: Batch) -> SearchSettings:
         raise UsageError(f"{batch.path}: is no search; `experiments search PLAN` begins one") from error
 
 
-def begin(plan: Plan, place: Path, plan_text: str, configuration: str | None, trials: int | None, prune: bool) -> Batch:
+def begin(plan: Plan, place: Path, text: str, configuration: str | None, trials: int | None, prune: bool) -> Batch:
     """Makes the batch of a search, without any runs yet.
 
     Args:
-        place: see `generate`.
+        place, text: see `generate`.
         configuration: see `Plan.search_space`.
         trials: how many runs; by default the draws of the configuration.
 
@@ -94,12 +94,12 @@ def begin(plan: Plan, place: Path, plan_text: str, configuration: str | None, tr
     source = random.Random(draws.seed)  # noqa: S311  (no secret)
     tree = Resolver(scenario)(plan.trial(name, {flag: values.draw(source) for flag, values in draws.values.items()}))
     mode = tree.early_stopping.mode or type(tree.model).best[1]
-    batch = generate(plan, place, plan_text, runs=())
+    batch = generate(plan, place, text, runs=())
     SearchSettings(name, trials or draws.draws, draws.seed, prune, mode).write(batch)
     return batch
 
 
-class Search:
+class Searcher:
     """A search in a batch; goes on with what is there.
 
     Args:

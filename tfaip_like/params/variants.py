@@ -28,7 +28,7 @@ def variants(*bases: type[ParamsBase]) -> dict[str, type[ParamsBase]]:
 
 
 def find_variant(bases: Sequence[type[ParamsBase]], name: str) -> type[ParamsBase]:
-    """The variant called `name`: a class name, or `module:Class`, which is imported.
+    """The variant called `name`: a class name, in upper or lower case, or `module:Class`, which is imported.
 
     Raises:
         UsageError: when there is none, or the class is none of `bases`.
@@ -45,6 +45,9 @@ def find_variant(bases: Sequence[type[ParamsBase]], name: str) -> type[ParamsBas
     choices = variants(*bases)
     if name in choices:
         return choices[name]
+    same = [cls for choice, cls in choices.items() if choice.lower() == name.lower()]
+    if len(same) == 1:
+        return same[0]
     tags = [tag for tag in choices if tag.endswith(f":{name}")]
     if tags:
         raise UsageError(f"there are {len(tags)} variants called {name}: say which, {' or '.join(tags)}")

@@ -1,0 +1,110 @@
+"""Tags jets: which of four particles began them. Tables in many files, unbalanced classes, missing values.
+
+Without files of your own, some are drawn (by scenarios.jets.draw) on first use, into --data.folder:
+
+train-scenario scenarios.jets --trainer.output_dir runs/jets --train.balance sample
+train-scenario scenarios.jets --data.files 'mine/*.parquet' --data.features pt eta --data.classes light charm bottom tau
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from scenarios.jets.curves import COLOURS, area, drawn, rejection, roc
+from scenarios.jets.data import Jets
+from scenarios.jets.draw import CLASSES
+from scenarios.jets.model import Tagger, scaling_of
+from tfaip_like import ArraySource, Data, Evaluator, Model, Sample, Scenario
+from tfaip_like.data import Source, TrainData, ValData
+from tfaip_like.schedules import CosineDecay, Schedule
+from tfaip_like.settings import Trainer
+from tfaip_like.summaries import ConfusionMatrix, Summary, Text
+
+
+class Tagging(Evaluator):
+    """How well each class is found: its accuracy, its ROC curve against all others, and rejections of one signal."""
+
+    signal: str = "bottom"
+    """The class whose rejections of the others are given: jets of another class for each that passes as it."""
+
+    efficiency: float = 0.7
+    """The part of the signal that passes."""
+
+    classes: list[str] = CLASSES
+    """Their names; follow from the data."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
+        pairs = [(sample.targets["class"], sample.outputs["probabilities"]) for sample in samples]
+        labels, probabilities = map(np.array, zip(*pairs, strict=True))
+        answers = probabilities.argmax(axis=1)
+        numbers: dict[str, float] = {}
+        curves, rows = [], []
+        for number, (name, colour) in enumerate(zip(self.classes, itertools.cycle(COLOURS), strict=False)):
+            if (of_class := labels == number).any():
+                curves.append((colour, roc(of_class, probabilities[:, number])))
+                numbers[f"accuracy_{name}"] = float((answers[of_class] == number).mean())
+                numbers[f"auc_{name}"] = area(curves[-1][1])
+                rows.append([name, colour, f"{numbers[f'auc_{name}']:.4f}"])
+        for kind in ("accuracy", "auc"):
+            of_kind = [value for name, value in numbers.items() if name.startswith(kind)]
+            numbers[f"mean_{kind}"] = float(np.mean(of_kind))
+        return {
+            **numbers,
+            **self._rejections(labels, probabilities),
+            "roc": drawn(curves),
+            "curves": Text.table(["class", "curve", "area below it"], rows),
+            "confusion": ConfusionMatrix(labels, answers, self.classes),
+        }
+
+    def _rejections(self, labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> dict[str, float]:
+        """Of each other class, by the likelihood ratio of signal and that class."""
+        signal = self.classes.index(self.signal)
+        found = {}
+        for other, name in enumerate(self.classes):
+            chosen = np.isin(labels, (signal, other))
+            is_signal = labels[chosen] == signal
+            if is_signal.any() and not is_signal.all():
+                of_signal, of_other = (probabilities[chosen, number] for number in (signal, other))
+                curve = roc(is_signal, of_signal / np.maximum(of_signal + of_other, 1e-30))
+                found[f"rejection_{name}"] = rejection(curve, self.efficiency)
+        return found
+
+    def check(self) -> None:
+        self.require(0 < self.efficiency <= 1, "efficiency", "must be above 0, at most 1")
+
+
+class JetTagging(Scenario):
+    """Tells which particle began a jet."""
+
+    data: Data = Jets()
+    model: Model = Tagger()
+    evaluator: Evaluator | None = Tagging()
+    train: TrainData = TrainData(batch_size=256)
+    val: ValData = ValData(batch_size=1024)
+    trainer: Trainer = Trainer(epochs=10)
+    learning_rate: Schedule = CosineDecay(lr=3e-3)
+
+    def prepared(self, train: Source | None, folder: Path) -> Self:
+        data, model, evaluator = self.data, self.model, self.evaluator
+        assert isinstance(data, Jets)
+        assert isinstance(train, ArraySource)
+        if isinstance(model, Tagger):
+            scaling = model.scaling or scaling_of(train, data)
+            model = dataclasses.replace(model, classes=len(data.classes), scaling=scaling)
+        if isinstance(evaluator, Tagging):
+            evaluator = dataclasses.replace(evaluator, classes=data.classes)
+        return dataclasses.replace(self, model=model, evaluator=evaluator)
+
+    def check(self) -> None:
+        super().check()
+        if isinstance(self.evaluator, Tagging) and isinstance(self.data, Jets):
+            classes = self.data.classes
+            known = self.evaluator.signal in classes
+            self.require(known, "evaluator.signal", f"is none of --data.classes ({', '.join(classes)})")

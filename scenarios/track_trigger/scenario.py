@@ -1,0 +1,183 @@
+"""Finds where tracks come from, for a trigger: 27 numbers in, 2 out, a small network for each of five experts.
+
+Samples are drawn by scenarios.track_trigger.draw, unless files are given:
+
+train-scenario scenarios.track_trigger --data.expert 1 --trainer.output_dir runs/trigger
+train-scenario scenarios.track_trigger --train.resample Uniform --train.resample.target track \
+    --train.resample.component 0 --train.filter MinimumHits
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from scenarios.track_trigger.draw import EXPERTS, INPUTS, LONGEST, RADII, draw_tracks, expert_for, seen
+from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
+from tfaip_like.data import Filter, TableSource, TrainData, ValData, find_files
+from tfaip_like.data.sources.tables import read_table
+from tfaip_like.schedules import CosineDecay, Schedule
+from tfaip_like.settings import Trainer
+
+
+class ChooseExpert(Processor):
+    """Notes which expert is to be asked, for predictors that were gathered of several."""
+
+    modes = (Mode.PREDICT,)
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        return dataclasses.replace(sample, meta={**sample.meta, "expert": expert_for(sample.inputs["hits"])})
+
+
+class Tracks(Data):
+    """Hits of tracks in nine layers, and the z and theta of the tracks, from -1 to 1."""
+
+    expert: Literal[0, 1, 2, 3, 4, 5] = 0
+    """Use the samples of this expert only; 0 uses all."""
+
+    files: list[str] = []
+    """Tables to train on (.npz, .csv, .tsv, .parquet), patterns in quotes, with hits, track and expert as columns, or
+    hits_0 to hits_26, track_0 and track_1; without any, samples are drawn."""
+
+    val_files: list[str] = []
+    """Tables to validate on; without any there is no validation, but for drawn samples."""
+
+    samples: int = 60000
+    """How many are drawn to train on, of all experts together."""
+
+    val_samples: int = 10000
+    """How many are drawn to validate on."""
+
+    seed: int = 1
+    """Draws the samples; it does not depend on the trainer's seed, so all runs see the same."""
+
+    inputs = {"hits": Spec((INPUTS,))}
+    targets = {"track": Spec((2,)), "expert": Spec((), "int32")}
+
+    def source(self, mode: Mode) -> ArraySource | None:
+        everything = self._files(mode) if self.files else self._drawn(mode)
+        if everything is None or self.expert == 0:
+            return everything
+        return everything[np.flatnonzero(everything.targets["expert"] == self.expert)]
+
+    def pipeline(self, mode: Mode) -> Sequence[Processor]:
+        chosen = [ChooseExpert()] if mode is Mode.PREDICT else []
+        return [*super().pipeline(mode), *chosen]
+
+    def _drawn(self, mode: Mode) -> ArraySource:
+        random = np.random.default_rng([self.seed, mode is Mode.TRAIN])
+        hits, track, expert = draw_tracks(self.samples if mode is Mode.TRAIN else self.val_samples, random)
+        return ArraySource({"hits": hits}, {"track": track, "expert": expert})
+
+    def _files(self, mode: Mode) -> ArraySource | None:
+        group = "files" if mode is Mode.TRAIN else "val_files"
+        files = find_files(getattr(self, group), f"--data.{group}")
+        if not files:
+            return None
+        names = list(read_table(files[0]))
+
+        def columns(name: str, count: int) -> str | Sequence[str]:
+            return name if name in names else [f"{name}_{number}" for number in range(count)]
+
+        return TableSource(files, {"hits": columns("hits", INPUTS)}, {"track": columns("track", 2), "expert": "expert"})
+
+    def check(self) -> None:
+        super().check()
+        self.require(bool(self.files) or not self.val_files, "val_files", "needs --data.files to train on, too")
+        self.require(self.samples >= 100, "samples", "must be at least 100")
+        self.require(self.val_samples >= 100, "val_samples", "must be at least 100")
+        self.require(self.seed >= 0, "seed", "must be 0 or more")
+
+
+class MinimumHits(Filter):
+    """Keeps tracks that have hit so many layers."""
+
+    layers: int = len(RADII)
+    """Of nine."""
+
+    def keep(self, sample: Sample) -> bool:
+        return bool(seen(sample.inputs["hits"]).sum() >= self.layers)
+
+    def keep_rows(self, source: ArraySource) -> npt.NDArray[np.bool_]:
+        kept: npt.NDArray[np.bool_] = seen(source.inputs["hits"]).sum(axis=1) >= self.layers
+        return kept
+
+
+class Perceptron(Model):
+    """Dense layers with an activation that firmware looks up in a table; also behind the last one, up to its range."""
+
+    units: list[int] = [81]
+    """Width of each hidden layer."""
+
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Of the hidden layers; the last one has tanh."""
+
+    z_weight: float = 1.0
+    """How much z counts in the loss, where theta counts 1."""
+
+    best = "val_z_resolution", "min"
+
+    def build(self, inputs: Tensors) -> Tensors:
+        hidden = inputs["hits"]
+        for number, units in enumerate(self.units):
+            hidden = keras.layers.Dense(units, activation=self.activation, name=f"layer_{number}")(hidden)
+        last = keras.layers.Dense(2, activation="tanh", name=f"layer_{len(self.units)}")
+        return {"track": last(hidden)}
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        square = (targets["track"] - outputs["track"]) ** 2
+        return {"square": self.z_weight * square[:, 0] + square[:, 1]}
+
+    def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        error = ops.abs(targets["track"] - outputs["track"])
+        return {"z_error": LONGEST * error[:, 0], "theta_error": error[:, 1]}
+
+    def check(self) -> None:
+        self.require(self.z_weight > 0, "z_weight", "must be above 0")
+
+
+class Resolution(Evaluator):
+    """How wide the errors in z are, for each expert, beside those of a baseline."""
+
+    baseline: bool = True
+    """Also fit the best linear function to the validation samples themselves, and compare: z_gain is how many times as
+    wide its errors are."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+        rows = [
+            (sample.inputs["hits"], sample.targets["track"], sample.outputs["track"], sample.targets["expert"])
+            for sample in samples
+        ]
+        hits, truth, answers, experts = map(np.array, zip(*rows, strict=True))
+        errors = truth - answers
+        values = {"z_resolution": LONGEST * width(errors[:, 0]), "theta_resolution": width(errors[:, 1])}
+        there = [expert for expert in EXPERTS if (experts == expert).any()]
+        if len(there) > 1:
+            values |= {f"z_resolution_{expert}": LONGEST * width(errors[experts == expert, 0]) for expert in there}
+        if self.baseline:
+            linear = np.column_stack([hits, np.ones(len(hits))])
+            fitted = linear @ np.linalg.lstsq(linear, truth, rcond=None)[0]
+            values["z_gain"] = LONGEST * width((truth - fitted)[:, 0]) / values["z_resolution"]
+        return values
+
+
+def width(errors: npt.NDArray[Any]) -> float:
+    """Half the width of the middle 68 % of some errors: the standard deviation, if they are normal."""
+    low, high = np.percentile(errors, [16, 84])
+    return float(high - low) / 2
+
+
+class TrackTrigger(Scenario):
+    """Finds where tracks come from."""
+
+    data: Data = Tracks()
+    model: Model = Perceptron()
+    evaluator: Evaluator | None = Resolution()
+    train: TrainData = TrainData(batch_size=64)
+    val: ValData = ValData(batch_size=1024)
+    trainer: Trainer = Trainer(epochs=20)
+    learning_rate: Schedule = CosineDecay(lr=1e-2)

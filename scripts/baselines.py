@@ -1,0 +1,134 @@
+"""Compares the shipped scenarios with simple methods on the same data: python scripts/baselines.py [NAME ...].
+
+Logistic regression for jets and the zoo's classifiers, a linear least-squares fit for the track trigger, principal
+components for the zoo's autoencoders; each on the validation samples. Prints the table of docs/scenarios.md, about
+four minutes on two cores. Needs scikit-learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scenarios.jets.data import Jets
+from scenarios.jets.model import scaling_of
+from scenarios.jets.scenario import JetTagging, Tagging
+from scenarios.network_zoo.architectures import AUTOENCODERS, CLASSIFIERS
+from scenarios.network_zoo.scenario import Autoencoder, Classifier, NetworkZoo, Pictures
+from scenarios.track_trigger.scenario import Resolution, Tracks, TrackTrigger
+from tfaip_like import ArraySource, Data, Mode, Sample, Scenario, train
+from tfaip_like.data import TrainData
+
+Array = npt.NDArray[Any]
+Row = tuple[str, str, float, float, float]
+"""What, its measure, value of the baseline, value of the network, seconds that its training took."""
+
+
+def both(data: Data) -> tuple[ArraySource, ArraySource]:
+    """The samples to train and to validate on."""
+    sources = data.source(Mode.TRAIN), data.source(Mode.EVALUATE)
+    assert all(isinstance(source, ArraySource) for source in sources)
+    return sources  # type: ignore[return-value]
+
+
+def trained(scenario: Scenario) -> tuple[Mapping[str, float], float]:
+    """The values of the best epoch of a training, and how long it took."""
+    begin = time.perf_counter()
+    result = train(dataclasses.replace(scenario, trainer=dataclasses.replace(scenario.trainer, random_seed=1)))
+    assert result.best_epoch is not None
+    return result.history[result.best_epoch - 1], time.perf_counter() - begin
+
+
+def jets() -> Iterator[Row]:
+    """Logistic regression on scaled features, with and without class weights."""
+    from sklearn.linear_model import LogisticRegression
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = Jets(folder=Path(folder))
+        one, other = both(data)
+        scaling = scaling_of(one, data)
+
+        def scaled(features: Array) -> Array:
+            known = np.where(features == scaling.missing, scaling.replacements, features)
+            return np.asarray((known - scaling.means) / scaling.deviations)
+
+        x, y = scaled(one.inputs["features"]), one.targets["class"]
+        for balance, weights in {"none": None, "loss": "balanced", "sample": "balanced"}.items():
+            fitted = LogisticRegression(max_iter=1000, class_weight=weights).fit(x, y)
+            probabilities = fitted.predict_proba(scaled(other.inputs["features"]))
+            baseline = Tagging().evaluate(
+                Sample(targets={"class": label}, outputs={"probabilities": row})
+                for label, row in zip(other.targets["class"], probabilities, strict=True)
+            )
+            values, seconds = trained(JetTagging(data=data, train=TrainData(batch_size=256, balance=balance)))  # type: ignore[arg-type]
+            for name in ("mean_auc", "mean_accuracy", "rejection_light"):
+                number = baseline[name]
+                assert isinstance(number, float)
+                yield f"jets, --train.balance {balance}", name, number, values[f"val_{name}"], seconds
+
+
+def track_trigger() -> Iterator[Row]:
+    """The best linear function of the hits, for all samples and for those of two experts."""
+    for expert in (0, 1, 2):
+        scenario = TrackTrigger(data=Tracks(expert=expert))  # type: ignore[arg-type]
+        one, other = both(scenario.data)
+        x, v = (np.column_stack([source.inputs["hits"], np.ones(len(source))]) for source in (one, other))
+        answers = v @ np.linalg.lstsq(x, one.targets["track"], rcond=None)[0]
+        rows = zip(other.inputs["hits"], other.targets["track"], other.targets["expert"], answers, strict=True)
+        baseline = Resolution(baseline=False).evaluate(
+            Sample({"hits": hits}, {"track": track, "expert": of}, {"track": answer})
+            for hits, track, of, answer in rows
+        )
+        values, seconds = trained(scenario)
+        for name in ("z_resolution", "theta_resolution"):
+            yield f"track trigger, --data.expert {expert}", name, baseline[name], values[f"val_{name}"], seconds
+
+
+def network_zoo() -> Iterator[Row]:
+    """Logistic regression of the pixels, and principal components."""
+    from sklearn.linear_model import LogisticRegression
+
+    one, other = both(Pictures())
+    x, v = (source.inputs["image"].reshape(len(source), -1) for source in (one, other))
+    accuracy = LogisticRegression(max_iter=300).fit(x, one.targets["label"]).score(v, other.targets["label"])
+    for name in CLASSIFIERS:
+        values, seconds = trained(NetworkZoo(model=Classifier(architecture=name)))  # type: ignore[arg-type]
+        yield f"zoo, Classifier.{name}", "accuracy", accuracy, values["val_accuracy"], seconds
+    components = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)[2][: Autoencoder().code]
+    centred = v - x.mean(axis=0)
+    square = float(np.mean((centred - centred @ components.T @ components) ** 2))
+    for name in AUTOENCODERS:
+        values, seconds = trained(NetworkZoo(model=Autoencoder(architecture=name)))  # type: ignore[arg-type]
+        yield f"zoo, Autoencoder.{name}", "loss", square, values["val_loss"], seconds
+
+
+SCENARIOS: Mapping[str, Callable[[], Iterator[Row]]] = {
+    compared.__name__: compared for compared in (jets, track_trigger, network_zoo)
+}
+
+
+def main() -> None:
+    """Prints the comparison as a table in Markdown."""
+    parser = argparse.ArgumentParser(description="Compares the shipped scenarios with simple methods.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SCENARIOS)}; all by default")
+    names = parser.parse_args().names or list(SCENARIOS)
+    if unknown := set(names) - set(SCENARIOS):
+        parser.error(f"there is no {', '.join(unknown)}; choose from {', '.join(SCENARIOS)}")
+    logging.getLogger("tfaip_like").setLevel(logging.WARNING)
+    print("| network | measure | simple method | network | seconds |\n|---|---|---|---|---|")
+    for name in names:
+        for what, measure, baseline, network, seconds in SCENARIOS[name]():
+            print(f"| {what} | {measure} | {baseline:.4g} | {network:.4g} | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

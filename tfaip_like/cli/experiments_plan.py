@@ -1,0 +1,77 @@
+"""Plans and batches as the words and flags of a command line name them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tfaip_like.errors import UsageError
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.plan import Plan
+from tfaip_like.experiments.plan_file import read_plan
+from tfaip_like.experiments.plan_write import plan_text
+from tfaip_like.experiments.values import Given, Value
+from tfaip_like.params.flags import Flag
+
+PROGRAM = "experiments"
+
+
+def plan_of(
+    words: Sequence[str], scenario: str | None, models: Sequence[str], flags: Sequence[Flag]
+) -> tuple[Plan, str]:
+    """The plan of a file, or of a scenario and its models, and its text."""
+    if len(words) > 1:
+        raise UsageError(f"one plan at a time, got {' '.join(words)}")
+    if words and (scenario or models):
+        raise UsageError("--scenario and --models take the place of a plan file; give one or the other")
+    if words:
+        path = Path(words[0])
+        plan, text = read_plan(path), path.read_text(encoding="utf-8")
+    elif scenario and models:
+        counts = _models(models)
+        plan = Plan(scenario, models=counts, places={f"models.{name}": "--models" for name in counts})
+        text = plan_text(plan)
+    else:
+        raise UsageError("which runs? Name a plan file, or give --scenario and --models")
+    return dataclasses.replace(plan, overrides=overrides(flags)), text
+
+
+def last_word(scenario: str) -> str:
+    """What a batch of a scenario is called: `tutorial` for `scenarios.tutorial:Tutorial`."""
+    return Path(scenario.partition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
+
+
+def overrides(flags: Sequence[Flag]) -> dict[str, Value]:
+    """Flags for all runs of a batch."""
+    for flag in flags:
+        if flag.name == "trainer.output_dir":
+            raise UsageError("--trainer.output_dir: each run of a batch has a folder of its own there; leave this out")
+    return {flag.name: Given(flag.words) for flag in flags}
+
+
+def _models(words: Sequence[str]) -> dict[str, str]:
+    """`a.b=10, c.d=2` as a mapping."""
+    models: dict[str, str] = {}
+    for part in " ".join(words).replace(",", " ").split():
+        name, equals, count = part.partition("=")
+        if not equals or name in models:
+            what = "is given twice" if name in models else "write class.architecture=number"
+            raise UsageError(f"--models {part}: {what}")
+        models[name] = count
+    return models
+
+
+def batch_of(words: Sequence[str], usage: str) -> Batch:
+    """The batch that the first word names."""
+    if not words:
+        raise UsageError(f"which batch? {PROGRAM} {usage}")
+    batch = Batch(Path(words[0]))
+    batch.index()
+    return batch
+
+
+def again(batch: Batch) -> Plan:
+    """The plan of a batch, with the flags that it was made with."""
+    given: Mapping[str, Value] = {flag: Given(tuple(words)) for flag, words in batch.index().overrides.items()}
+    return dataclasses.replace(read_plan(batch.plan), overrides=given)

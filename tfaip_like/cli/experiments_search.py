@@ -1,0 +1,80 @@
+"""`experiments search PLAN`: a batch whose runs are chosen one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from tfaip_like.cli.command import native_notes_hidden
+from tfaip_like.cli.experiments_plan import PROGRAM, again, last_word, plan_of
+from tfaip_like.errors import UsageError
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.plan import Plan
+from tfaip_like.experiments.search import Searcher, begin, check_that_optuna_is_there, settings_of
+from tfaip_like.experiments.submit import Submit
+from tfaip_like.params.flags import Flag
+
+
+class Search(Submit):
+    """How values are searched."""
+
+    configuration: str | None = None
+    """The configuration of the plan whose `random` values are searched; it can be left out where there is one."""
+
+    trials: int | None = None
+    """How many runs; by default the `draws` of the configuration."""
+
+    prune: bool = True
+    """End runs that are worse than most others were at the same epoch."""
+
+    description: str | None = None
+    """What the search is for; wanted in the plan or here."""
+
+    name: str | None = None
+    """Name of the batch; by default that of the plan file."""
+
+    folder: Path = Path("batches")
+    """Where batches are kept: FOLDER/NAME/version_1, version_2 and so on."""
+
+    def check(self) -> None:
+        super().check()
+        self.require(self.trials is None or self.trials >= 1, "trials", "there must be at least 1")
+
+
+def search(words: list[str], options: Search, flags: list[Flag]) -> None:
+    """Begins a search, or goes on with one, until all its runs are decided."""
+    check_that_optuna_is_there()
+    if not words:
+        raise UsageError(f"what is searched? {PROGRAM} search PLAN, or the folder of a search to go on with")
+    batch, plan = _taken_up(words, options) or _begun(words, options, flags)
+    searcher = Searcher(batch, plan, options, tell=lambda line: print(line, flush=True))
+    print(f"{batch.path}: {searcher.settings.trials} runs of {searcher.name}, {searcher.at_once} at a time", flush=True)
+    try:
+        searcher.work()
+    except KeyboardInterrupt:
+        print(f"{PROGRAM} search {batch.path} goes on; the runs at work go on by themselves")
+        raise
+    if best := searcher.best():
+        print(f"best: {best[0]} {best[1]:.6g}; {PROGRAM} show {batch.path} shows all")
+
+
+def _taken_up(words: list[str], options: Search) -> tuple[Batch, Plan] | None:
+    """The search in a folder; None if the word is no folder of a batch."""
+    batch = Batch(Path(words[0]))
+    if not batch.index_file.exists():
+        return None
+    settings = settings_of(batch)
+    if options.trials is not None:
+        dataclasses.replace(settings, trials=options.trials).write(batch)
+    return batch, again(batch)
+
+
+def _begun(words: list[str], options: Search, flags: list[Flag]) -> tuple[Batch, Plan]:
+    """A new search."""
+    with native_notes_hidden():
+        plan, text = plan_of(words, None, (), flags)
+        plan = dataclasses.replace(plan, description=options.description or plan.description)
+        if not plan.description:
+            raise UsageError("--description: say what this search is for, here or in the plan")
+        place = options.folder / (options.name or (Path(words[0]).stem if words else last_word(plan.scenario)))
+        return begin(plan, place, text, options.configuration, options.trials, options.prune), plan
