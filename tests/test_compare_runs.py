@@ -250,7 +250,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "file that cannot be written": (["runs", "--csv", "no/x.csv"], "--csv no/x.csv: cannot be written: No such file or "
                                     "directory"),
     "folder as a file": (["runs", "--html", "empty"], "--html empty: cannot be written: Is a directory"),
-    "value for help": (["--help", "sort"], "--help takes no value, got sort"),
+    "words for help": (["--help", "sort", "csv"], "--help takes one word to search for"),
 }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def decided(batch: Batch) -> dict[str, str]:
     """What became of the trial of each run."""
     backend = optuna.storages.journal.JournalFileBackend(str(folder(batch) / "study.journal"))
     study = optuna.load_study(study_name="steps", storage=optuna.storages.JournalStorage(backend))
-    return {trial.user_attrs["run"]: trial.state.name for trial in study.trials}
+    return {trial.user_attrs["run"]: trial.state.name for trial in study.trials if trial.user_attrs}
 
 
 def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
@@ -101,6 +101,7 @@ def test_a_search_that_was_killed_goes_on_with_its_runs(tmp_path: Path, monkeypa
     assert done.returncode == 0, done.stderr
     outcomes = decided(batch)
     assert list(outcomes)[: len(before)] == before
+    assert list(outcomes) == [run.name for run in batch.index().runs]
     assert len(outcomes) == 8
     assert "RUNNING" not in outcomes.values()
     assert "best: " in done.stdout

@@ -27,11 +27,11 @@ from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchRun
 from tfaip_like.experiments.configuration import Distribution
 from tfaip_like.experiments.generate import add, generate
-from tfaip_like.experiments.plan import Plan
+from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.resolve import Resolver, scenario_of
 from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.experiments.submit import Submit, cancel, submit
-from tfaip_like.experiments.values import Flags, Given, given
+from tfaip_like.experiments.values import Given, given
 from tfaip_like.files import locked, write_text
 from tfaip_like.output_dir import OutputDir
 
@@ -160,7 +160,7 @@ class Searcher:
             elif self.settings.prune and name not in self.hopeless and trial.should_prune():
                 self.hopeless.add(name)
                 cancel(self.batch, [name])
-        begun = len(self.study.get_trials(deepcopy=False))
+        begun = len(self._trials_of_runs())
         while len(self.running) < self.at_once and begun < self.settings.trials:
             self._begin()
             begun += 1
@@ -168,12 +168,18 @@ class Searcher:
 
     def _begin(self) -> None:
         trial = self.study.ask(self.space)
-        values: Flags = {flag: _given(value) for flag, value in trial.params.items()}
-        run = self.plan.trial(self.name, values)
-        (made,) = add(self.batch, self.plan, runs=[run])
+        (made,) = add(self.batch, self.plan, runs=[self._planned(trial.params)])
         trial.set_user_attr(RUN, made.name)
         self.running[made.name] = trial
         submit(self.batch, [made.name], self.options)
+
+    def _planned(self, params: Mapping[str, object]) -> PlannedRun:
+        return self.plan.trial(self.name, {flag: _given(value) for flag, value in params.items()})
+
+    def _trials_of_runs(self) -> dict[str, Any]:
+        """All trials, by the names of their runs; without those that were killed before they had one."""
+        trials = self.study.get_trials(deepcopy=False)
+        return {trial.user_attrs[RUN]: trial for trial in trials if RUN in trial.user_attrs}
 
     def _report(self, name: str, trial: Any, values: Mapping[int, float]) -> None:
         for epoch, value in values.items():
@@ -206,13 +212,15 @@ class Searcher:
         import optuna
 
         unfinished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
-        names = {run.name for run in self.batch.index().runs}
+        owned = self._trials_of_runs()
+        orphans = {json.dumps(run.flags): run.name for run in self.batch.index().runs if run.name not in owned}
         for frozen in unfinished:
             trial = optuna.trial.Trial(self.study, frozen._trial_id)
-            name = frozen.user_attrs.get(RUN)
-            if name not in names:  # it was killed before there was a run
+            name = frozen.user_attrs.get(RUN) or orphans.get(json.dumps(self._planned(frozen.params).flags))
+            if name is None:  # it was killed before there was a run
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
+            trial.set_user_attr(RUN, name)
             self.running[name] = trial
             self.reported[name] = max(frozen.intermediate_values, default=0)
             submit(self.batch, [name], self.options)

@@ -176,6 +176,8 @@ class Loop:
             self.non_finite.check(self.epoch + 1)
             self.seconds, self.waited = self._time_so_far()
             self._began = time.perf_counter()
+        else:  # the sums of a validation, whose number of steps depends on how many ran at once
+            parts.model.reset_metrics()
         content = Content(
             arrays=state.capture(parts.model),
             state={
