@@ -221,7 +221,7 @@ def test_the_command_prints_json(three: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_flags_are_completed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("--complete", "runs", "--s", capsys=capsys)[1].split() == ["--sort"]
+    assert command("--complete", "runs", "--so", capsys=capsys)[1].split() == ["--sort"]
     assert command("--complete", "runs", capsys=capsys)[1].split() == []
     assert "compare-runs" in command("--completion", "bash", capsys=capsys)[1]
 
