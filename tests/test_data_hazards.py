@@ -258,7 +258,7 @@ class Mine(Scenario):
 
 @pytest.mark.parametrize(
     ("backend", "count"),
-    [("tensorflow", 2), ("jax", 0), slow("tensorflow", 0), slow("jax", 2)],
+    [("tensorflow", 2), slow("jax", 0), slow("tensorflow", 0), slow("jax", 2)],
 )
 def test_validation_with_dropped_samples_works_on_each_backend(
     backend: str, count: int, run: Run, quick_run: Run, tmp_path: Path

@@ -318,7 +318,8 @@ class Mine(Scenario):
 """
 
 
-@pytest.mark.parametrize("guarded", [False, slow(True)])
+@pytest.mark.slow
+@pytest.mark.parametrize("guarded", [False, True])
 def test_a_script_that_trains_needs_a_guard(guarded: bool, tmp_path: Path) -> None:
     call = 'if __name__ == "__main__":\n    train(Mine())' if guarded else "train(Mine())"
     (tmp_path / "mine.py").write_text(SCRIPT_OF_A_USER + call)

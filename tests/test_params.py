@@ -23,6 +23,7 @@ from tfaip_like.params.help import completions, help_text, search_text, show_tex
 from tfaip_like.params.store import read_values, write_params
 from tfaip_like.params.tree import changed_flags, check_tree, difference, leaves
 from tfaip_like.params.values import decode, encode, format_words, parse
+from tfaip_like.params.variants import find_variant, variants
 
 
 class Color(Enum):
@@ -568,3 +569,19 @@ def test_the_origin_of_a_part_of_a_dict_is_shown() -> None:
     _, words = split_words(["--weights.a", "3"])
     shown = show_text(apply(Resolved(Root()), flag_settings(words)))
     assert [line for line in shown.splitlines() if line.startswith("--weights a=3.0") and line.endswith("# flag")]
+
+
+def test_of_several_variants_of_a_name_that_of_the_scenarios_own_module_is_meant() -> None:
+    class Base(Params, abc.ABC):
+        """What there are variants of."""
+
+    def variant(module: str) -> type[Params]:
+        return type("Net", (Base,), {"__module__": module, "__annotations__": {}})  # type: ignore[return-value]
+
+    one, two, three = variant("pkg.one"), variant("pkg.two.scenario"), variant("other")
+    assert find_variant([Base], "Net", home="pkg.one") is one
+    assert find_variant([Base], "net", home="pkg.two.model") is two
+    assert find_variant([Base], "other:Net", home="pkg.one") is three
+    assert set(variants(Base, home="pkg.one")) == {"Net", "pkg.two.scenario:Net", "other:Net"}
+    with pytest.raises(UsageError, match="there are 3 variants called Net: say which"):
+        find_variant([Base], "Net", home="elsewhere")

@@ -308,6 +308,7 @@ def test_what_is_in_best_is_never_replaced_by_a_worse_model(two_epochs: Path, tm
 # What a user can ask for.
 
 
+@pytest.mark.slow
 def test_verify_finds_the_same_bits_after_an_interruption() -> None:
     scenario = small(data=Points(processors=[Noise()]), trainer={"calc_ema": 0.9})
     assert verify(scenario).startswith("the same bits: ")

@@ -58,6 +58,7 @@ def test_the_tutorial_trains_with_flags_in_any_order(order: list[list[str]], qui
     assert best(tmp_path / "run", "val_accuracy") >= 0.8
 
 
+@pytest.mark.slow
 def test_the_tutorial_trains_on_jax(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     words = ["--device.backend", "jax", "--trainer.output_dir", tmp_path / "run", "--trainer.epochs", 4]

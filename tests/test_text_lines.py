@@ -53,6 +53,7 @@ def test_it_tells_its_errors_while_it_trains(trained: tuple[Path, str]) -> None:
         assert name in trained[1]
 
 
+@pytest.mark.slow
 def test_it_trains_the_same_with_data_processes(
     trained: tuple[Path, str], quick_run: Run, lines: Path, tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_its_codec_travels_with_the_export(trained: tuple[Path, str], quick_run:
     assert codec == (moved / "resources" / "codec.txt").read_text()
 
 
+@pytest.mark.slow
 def test_bad_lines_are_left_out_and_listed(quick_run: Run, lines: Path, tmp_path: Path) -> None:
     (lines / "lines" / "broken.png").write_bytes(b"no image")
     (lines / "lines" / "broken.gt.txt").write_text("broken")

@@ -211,7 +211,8 @@ def test_ctrl_c_while_starting_ends_cleanly(seconds: float) -> None:
     assert "Traceback" not in errors or "import main" in errors, errors
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), slow("SIGUSR1", 143)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 143)])
 def test_a_signal_is_noted_with_its_exit_code(name: str, code: int, tmp_path: Path) -> None:
     process = start(*ENDLESS, "--trainer.output_dir", tmp_path / "run")
     wait_for_epoch(process, 1)
@@ -225,6 +226,7 @@ def test_a_signal_is_noted_with_its_exit_code(name: str, code: int, tmp_path: Pa
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"]["epoch"] >= 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_stop_the_training(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCENARIO)
     command = f"{COMMAND} mine.py --trainer.epochs 3 --trainer.output_dir run 2>&1 | head -2"
@@ -278,6 +280,7 @@ class Twice(real_keras.layers.Layer):
 """
 
 
+@pytest.mark.slow
 def test_a_scenario_with_layers_of_its_own_trains_on_another_backend(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     text = OWN_SCENARIO.replace("class Numbers", f"{LAYER}\nclass Numbers")
@@ -361,6 +364,7 @@ def test_a_full_disk_pauses_the_training_and_loses_nothing(small_disk: Path) -> 
         json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_python_in_a_debugger_trains_by_a_plain_script(run: Run) -> None:
     script, words = (
         REPOSITORY / "scripts" / "train_scenario.py",

@@ -206,6 +206,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["", "checkpoints/epoch_0001", "best/model.keras"])
 def test_neither_the_code_of_the_other_scenario_nor_its_backend_is_needed(elsewhere: Path, place: str) -> None:
     network = network_of(Line())

@@ -211,7 +211,7 @@ class _Applier:
         if len(words) != 1:
             raise UsageError(f"{setting.where}: expected one of {describe(tp)}, got {' '.join(words) or 'nothing'}")
         try:
-            return find_variant(bases, words[0])
+            return find_variant(bases, words[0], home=type(self.root).__module__)
         except UsageError as problem:
             raise UsageError(f"{setting.where}: {problem}") from problem
 

@@ -17,18 +17,41 @@ def is_abstract(cls: type) -> bool:
     return inspect.isabstract(cls) or abc.ABC in cls.__bases__ or cls.__name__.startswith("_")
 
 
-def variants(*bases: type[ParamsBase]) -> dict[str, type[ParamsBase]]:
+def variants(*bases: type[ParamsBase], home: str = "") -> dict[str, type[ParamsBase]]:
     """The choices for a field of these types, by the name that is typed.
 
-    That is the class name; where two choices share it, both are listed as `module:Class`.
+    That is the class name; where several choices share it, they are listed as `module:Class`, all but one that is at
+    home.
+
+    Args:
+        home: the module of the scenario.
     """
     found = {class_tag(cls): cls for base in bases for cls in _with_subclasses(base) if not is_abstract(cls)}
-    names = [cls.__name__ for cls in found.values()]
-    return {(cls.__name__ if names.count(cls.__name__) == 1 else tag): cls for tag, cls in found.items()}
+    of_name: dict[str, list[type[ParamsBase]]] = {}
+    for cls in found.values():
+        of_name.setdefault(cls.__name__, []).append(cls)
+    plain = {name: _at_home(classes, home) for name, classes in of_name.items()}
+    return {(cls.__name__ if plain[cls.__name__] is cls else tag): cls for tag, cls in found.items()}
 
 
-def find_variant(bases: Sequence[type[ParamsBase]], name: str) -> type[ParamsBase]:
+def _at_home(classes: Sequence[type[ParamsBase]], home: str) -> type[ParamsBase] | None:
+    """The only class, or the only one in a module, or else in its package."""
+    package = home.rpartition(".")[0]
+    for nearer in (
+        classes,
+        [cls for cls in classes if cls.__module__ == home],
+        [cls for cls in classes if package and f"{cls.__module__}.".startswith(f"{package}.")],
+    ):
+        if len(nearer) == 1:
+            return nearer[0]
+    return None
+
+
+def find_variant(bases: Sequence[type[ParamsBase]], name: str, home: str = "") -> type[ParamsBase]:
     """The variant called `name`: a class name, in upper or lower case, or `module:Class`, which is imported.
+
+    Args:
+        home: the module of the scenario, whose own classes come before others of the same name.
 
     Raises:
         UsageError: when there is none, or the class is none of `bases`.
@@ -42,7 +65,7 @@ def find_variant(bases: Sequence[type[ParamsBase]], name: str) -> type[ParamsBas
         if is_abstract(cls):
             raise UsageError(f"{name} is abstract; choose one of {', '.join(variants(cls))}")
         return cls
-    choices = variants(*bases)
+    choices = variants(*bases, home=home)
     if name in choices:
         return choices[name]
     same = [cls for choice, cls in choices.items() if choice.lower() == name.lower()]
