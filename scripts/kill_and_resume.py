@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def wait_for_a_bad_moment(training: Training, run: Path, draw: random.Random, se
 def one_run(
     run: Path, number: int, options: argparse.Namespace, reference: Outcome, seconds: float, starter: Starter
 ) -> list[str]:
-    """Trains with kills; what differs from the reference."""
+    """Trains with at least one kill; what differs from the reference."""
     draw = random.Random(number)  # noqa: S311
     kills: list[str] = []
     while len(kills) < options.kills:
@@ -171,7 +172,11 @@ def one_run(
         moment = wait_for_a_bad_moment(training, run, draw, seconds)
         os.kill(training.pid, getattr(signal, f"SIG{options.signal}"))
         if starter.wait() == 0:  # it was done before
-            break
+            if kills:
+                break
+            shutil.rmtree(run)
+            seconds *= 0.7
+            continue
         kills.append(moment)
     tries = 0
     while starter.start(run) and starter.wait() != 0:
