@@ -9,9 +9,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from small import Points, small
+from small import Line, Points, small
 
-from tfaip_like import Processor, Sample, UsageError
+from tfaip_like import Processor, Sample, Tensors, UsageError
 from tfaip_like.cli.predict_scenario import predict_scenario
 from tfaip_like.data import PredictData
 from tfaip_like.network import build_networks
@@ -28,6 +28,13 @@ class BySize(Processor):
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         expert = "small" if sample.inputs["x"][0] < 0.5 else "large"
         return dataclasses.replace(sample, meta={**sample.meta, "expert": expert})
+
+
+class Other(Line):
+    """Calls its output otherwise."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        return {"other": keras.layers.Dense(1, name="add")(inputs["x"])[:, 0]}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +92,14 @@ def test_wrong_lists_of_experts_are_refused(tmp_path: Path, listed: object, mess
     (tmp_path / "experts.json").write_text(json.dumps(listed))
     with pytest.raises(UsageError, match=message):
         load_predictor(tmp_path)
+
+
+def test_experts_with_other_outputs_are_refused(experts: Path, tmp_path: Path) -> None:
+    scenario = small(data=Points(processors=[BySize()]), model=Other())
+    write_export(tmp_path / "other", build_networks(scenario.model, scenario.data), scenario, {})
+    gather_experts({"small": experts / "small", "large": tmp_path / "other"}, tmp_path / "all")
+    with pytest.raises(UsageError, match="the experts 'small' and 'large' have other outputs"):
+        load_predictor(tmp_path / "all")
 
 
 def test_a_folder_that_is_there_is_not_written_over(experts: Path) -> None:

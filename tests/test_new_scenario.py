@@ -52,6 +52,7 @@ def test_each_word_of_the_template_gets_the_name(tmp_path: Path, monkeypatch: py
         ("json", "json: a module of that name is installed; choose another name"),
         ("a-b", "a-b: must be a name for a Python package: small letters, digits and _, no digit first"),
         ("there", "there: is there already; choose another name, or remove it first"),
+        ("model", "model: its class would be called Model, as one of ours; choose another name"),
         ("mine --template list", "--template: expected one of general, listfile, got 'list'"),
     ],
 )

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +25,9 @@ from tfaip_like.data import PredictData
 from tfaip_like.network import build_networks
 from tfaip_like.predict.export import write_export
 from tfaip_like.predict.loading import load_predictor
+from tfaip_like.predict.pipeline import load_pipeline
 from tfaip_like.predict.predictor import Predictor
+from tfaip_like.predict.rebuilt import rebuilt_scenario
 from tfaip_like.predict.vote import Majority, Mean
 from tfaip_like.predict.writers import JsonLines, Npz, plain, written
 
@@ -224,6 +227,16 @@ def test_majority_counts_the_likeliest_classes() -> None:
     np.testing.assert_allclose(Mean().vote(outputs)["probabilities"][0], [1.7 / 3, 1.3 / 3], rtol=1e-6)
 
 
+def test_a_single_probability_is_rounded_by_the_majority() -> None:
+    outputs = [{"p": np.array([[0.9], [0.2]], "float32")}, {"p": np.array([[0.6], [0.7]], "float32")}]
+    assert Majority().vote(outputs)["p"].tolist() == [[1.0], [0.5]]
+
+
+def test_no_samples_give_no_predictions(line: tuple[Path, keras.Model]) -> None:
+    predictor = load_predictor(line[0])
+    assert list(predictor([])) == list(predictor({"x": np.zeros((0, 2))})) == list(predictor(iter(()))) == []
+
+
 @given(arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.integers(-2, 2)))
 def test_integers_are_voted_for_by_count_and_then_size(votes: np.ndarray[Any, Any]) -> None:
     expected = [min(counts, key=lambda value: (-counts[value], value)) for counts in map(Counter, votes.T.tolist())]
@@ -262,6 +275,72 @@ def test_a_wrong_pipeline_is_refused(line: tuple[Path, keras.Model], tmp_path: P
     assert "\n" not in str(raised.value)
 
 
+EVIL = """
+from pathlib import Path
+from tfaip_like import Processor, Scenario
+Path("stolen").write_text("mine")
+class Evil(Processor):
+    def process(self, sample, random):
+        return sample
+class EvilScenario(Scenario):
+    pass
+"""
+
+
+def copied(export: Path, folder: Path) -> Path:
+    shutil.copytree(export, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        ("pipeline.json", {"processors": [{"class": "best.evil:Evil"}]}, "names code that lies in itself"),
+        ("scenario_params.json", {"class": "best.evil:EvilScenario"}, "names code that lies in itself"),
+        ("scenario_params.json", {"class": "best/evil.py:EvilScenario"}, "names no class of a scenario"),
+    ],
+)
+def test_code_in_an_export_is_never_run(
+    line: tuple[Path, keras.Model],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    values: Any,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    export = copied(line[0], tmp_path / "best")
+    (export / "evil.py").write_text(EVIL)
+    (export / file).write_text(json.dumps({**json.loads((export / file).read_text()), **values}))
+    with pytest.raises(UsageError, match=message):
+        load_pipeline(export) if file == "pipeline.json" else rebuilt_scenario(export)
+    assert not (tmp_path / "stolen").exists()
+
+
+class Reads(Processor):
+    """Needs a file."""
+
+    resources = ("path",)
+
+    path: Path
+    """Which."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        return sample
+
+
+@pytest.mark.parametrize("path", ["../secret", "SECRET"])
+def test_files_outside_of_an_export_are_never_read(line: tuple[Path, keras.Model], tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret").write_text("mine")
+    export = copied(line[0], tmp_path / "best")
+    processors = [{"class": "test_predictor:Reads", "path": path.replace("SECRET", str(tmp_path / "secret"))}]
+    values = json.loads((export / "pipeline.json").read_text())
+    (export / "pipeline.json").write_text(json.dumps({**values, "processors": processors}))
+    with pytest.raises(UsageError, match="secret: lies outside of the export"):
+        load_pipeline(export)
+
+
 def test_an_input_that_the_pipeline_does_not_make_is_told(line: tuple[Path, keras.Model]) -> None:
     predictor = load_predictor(line[0])
     with pytest.raises(UsageError, match="its network needs the input 'x'"):
@@ -282,6 +361,7 @@ def test_arrays_are_written_as_columns(line: tuple[Path, keras.Model], tmp_path:
     write(found, tmp_path / "deep" / "found.npz")
     with np.load(tmp_path / "deep" / "found.npz") as file:
         assert file["sum"].dtype == np.float32
+        assert file["index"].tolist() == list(range(150))
         assert file["sum"].tolist() == [float(sample.outputs["sum"]) for sample in found]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["found.npz"]
 
@@ -318,6 +398,28 @@ def test_what_arrays_cannot_hold_is_told(tmp_path: Path, second: Any, message: s
     with pytest.raises(UsageError, match=message):
         write(samples, tmp_path / "found.npz")
     assert not (tmp_path / "found.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ([{"y": 0}, {"y": 0.5}], "output 'y' holds int64 in the first sample and float64 in another"),
+        ([{"y": 1, "z": 2}, {"y": 1}], "output 'z' is missing in 1 of 2 samples"),
+    ],
+)
+def test_columns_that_would_hold_other_numbers_are_told(tmp_path: Path, samples: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        write([Sample(outputs=outputs) for outputs in samples], tmp_path / "found.npz")
+
+
+def test_texts_and_numbers_that_are_none_are_json() -> None:
+    values = {
+        "text": b"gr\xc3\xb6\xc3\x9fer",
+        "many": np.array([b"a", b"b"]),
+        "loss": float("nan"),
+        "n": np.float64(0.1),
+    }
+    assert json.loads(json.dumps(plain(values))) == {"text": "größer", "many": ["a", "b"], "loss": "nan", "n": 0.1}
 
 
 def test_what_was_written_before_a_fault_is_kept_and_the_file_of_before_stays(tmp_path: Path) -> None:

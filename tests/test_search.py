@@ -43,10 +43,11 @@ import json, math, pathlib, sys, time
 params, out = json.load(open(sys.argv[1])), pathlib.Path(sys.argv[2])
 rate = params["learning_rate"]["lr"]
 assert rate < 0.5, "train-scenario: the loss is no number"
-text = "epoch,val_loss,seconds\\n"
+text = "epoch,loss,val_loss,seconds\\n"
 for epoch in range(1, params["trainer"]["epochs"] + 1):
     time.sleep(SECONDS)
-    text += f"{epoch},{(math.log10(rate) + 2) ** 2 + 1 / epoch},0.1\\n"
+    loss = (math.log10(rate) + 2) ** 2 + 1 / epoch if epoch % 2 else ""  # not validated in every epoch
+    text += f"{epoch},-1,{loss},0.1\\n"
     (out / ".new").write_text(text)
     (out / ".new").rename(out / "history.csv")
 (out / "run.json").write_text(json.dumps({"status": "done"}))
@@ -118,6 +119,7 @@ def test_a_search_that_was_killed_goes_on_with_its_runs(tmp_path: Path, monkeypa
         (("", ""), "--configuration fixed", "plan.yaml, line 4: 'fixed' has no `random` values to search"),
         (("", ""), "--configuration stesp", "--configuration: there is no configuration 'stesp'; did you mean 'steps'?"),
         (("learning_rate.lr", "learning_rate.rate"), "", "plan.yaml, line 12: --learning_rate.rate: there is no such flag; did you mean --learning_rate.lr?"),
+        (("", ""), "--dry_run true", "--dry_run true: makes no sense for a search, which waits for its runs"),
         (("", ""), "--trials 0", "--trials 0: there must be at least 1"),
     ],
 )  # fmt: skip

@@ -111,7 +111,7 @@ class Scenario(Params):
         return None
 
     def writer(self) -> Writer | None:
-        """Writes predictions, where `--writer` names no other; None: by the ending of the file."""
+        """Writes predictions into files that end with neither .jsonl nor .npz, where `--writer` names no other."""
         return None
 
     def with_training_source(self, folder: Path) -> tuple[Self, Source | None]:

@@ -38,7 +38,13 @@ class Search(Submit):
 
     def check(self) -> None:
         super().check()
+        for name in ("dry_run", "wait"):
+            self.require(not getattr(self, name), name, "makes no sense for a search, which waits for its runs")
         self.require(self.trials is None or self.trials >= 1, "trials", "there must be at least 1")
+
+
+BEGINNING = ("configuration", "prune", "description", "name", "folder")
+"""Flags that say how a search begins."""
 
 
 def search(words: list[str], options: Search, flags: list[Flag]) -> None:
@@ -46,7 +52,7 @@ def search(words: list[str], options: Search, flags: list[Flag]) -> None:
     check_that_optuna_is_there()
     if not words:
         raise UsageError(f"what is searched? {PROGRAM} search PLAN, or the folder of a search to go on with")
-    batch, plan = _taken_up(words, options) or _begun(words, options, flags)
+    batch, plan = _taken_up(words, options, flags) or _begun(words, options, flags)
     searcher = Searcher(batch, plan, options, tell=lambda line: print(line, flush=True))
     print(f"{batch.path}: {searcher.settings.trials} runs of {searcher.name}, {searcher.at_once} at a time", flush=True)
     try:
@@ -58,12 +64,15 @@ def search(words: list[str], options: Search, flags: list[Flag]) -> None:
         print(f"best: {best[0]} {best[1]:.6g}; {PROGRAM} show {batch.path} shows all")
 
 
-def _taken_up(words: list[str], options: Search) -> tuple[Batch, Plan] | None:
+def _taken_up(words: list[str], options: Search, flags: list[Flag]) -> tuple[Batch, Plan] | None:
     """The search in a folder; None if the word is no folder of a batch."""
     batch = Batch(Path(words[0]))
     if not batch.index_file.exists():
         return None
     settings = settings_of(batch)
+    given = [flag.name for flag in flags] + [n for n in BEGINNING if getattr(options, n) != getattr(Search(), n)]
+    if given:
+        raise UsageError(f"--{given[0]}: a search goes on as it was begun; only --trials can be changed")
     if options.trials is not None:
         dataclasses.replace(settings, trials=options.trials).write(batch)
     return batch, again(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import logging
 import sys
@@ -25,6 +26,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.files import write_text
 from tfaip_like.interrupt import InterruptFlag, catch_interrupts
+from tfaip_like.lazy import BACKENDS
 from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
 from tfaip_like.predict.exported import Exported, load_export
@@ -89,7 +91,14 @@ def _settings_of(scenario: Scenario) -> LoadAndValidate:
     groups = ("lav", "data", "evaluator", "device")
     types = field_types(type(scenario))
     body: dict[str, Any] = {"__annotations__": {name: types[name] for name in groups}, "__module__": __name__}
-    body |= {"__doc__": LoadAndValidate.__doc__, **{name: getattr(scenario, name) for name in groups}}
+    # An export can be validated where it could not be trained.
+    is_here = importlib.util.find_spec(BACKENDS[scenario.device.backend]) is not None
+    backend = scenario.device.backend if is_here else Device().backend
+    body["device"] = dataclasses.replace(scenario.device, gpus=None, backend=backend)
+    body |= {
+        "__doc__": LoadAndValidate.__doc__,
+        **{name: getattr(scenario, name) for name in groups if name not in body},
+    }
     return cast(LoadAndValidate, type("LoadAndValidate", (LoadAndValidate,), body)())
 
 
@@ -213,7 +222,7 @@ def _as_json(result: Result) -> dict[str, Any]:
         "list": result.source,
         "epoch": result.epoch,
         "values": plain(result.values),
-        "worst": [{"loss": loss, "sample": place} for loss, place in result.worst],
+        "worst": [{"loss": plain(loss), "sample": place} for loss, place in result.worst],
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
+import tfaip_like
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.params_command import ParamsCommand
 from tfaip_like.errors import UsageError
@@ -63,14 +64,19 @@ def _check_name(name: str) -> None:
         raise UsageError(f"{name}: must be a name for a Python package: small letters, digits and _, no digit first")
     if Path(name).exists():
         raise UsageError(f"{name}: is there already; choose another name, or remove it first")
+    if _class_name(name) in tfaip_like.__all__:
+        raise UsageError(f"{name}: its class would be called {_class_name(name)}, as one of ours; choose another name")
     if importlib.util.find_spec(name) is not None:
         raise UsageError(f"{name}: a module of that name is installed; choose another name")
 
 
 def _named(text: str, name: str) -> str:
     """A file of a template under the name of the scenario."""
-    class_name = "".join(part.capitalize() for part in name.split("_"))
-    return text.replace("Template", class_name).replace("template", name)
+    return text.replace("Template", _class_name(name)).replace("template", name)
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from tfaip_like.predict.loading import load_predictor
 from tfaip_like.predict.pipeline import load_pipeline, pipeline_of
 from tfaip_like.predict.predictor import Predictor
 from tfaip_like.predict.rebuilt import rebuilt_scenario
-from tfaip_like.predict.writers import written
+from tfaip_like.predict.writers import WRITERS, written
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
@@ -119,7 +119,9 @@ def predict_scenario(argv: Sequence[str]) -> None:
         raise UsageError("which export? predict-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first")
     scenario = _scenario(line.words)
     settings = cast(Prediction, line.applied(_defaults(line.words)))
-    writer = settings.writer or (scenario.writer() if scenario is not None else None)
+    writer = settings.writer
+    if writer is None and scenario is not None and settings.output and settings.output.suffix not in WRITERS:
+        writer = scenario.writer()
     voter = settings.voter or (scenario.voter() if scenario is not None else None)
     source = _source(settings, scenario, _first_export(line.words))
     start(dataclasses.replace(settings.device, backend="tensorflow"), needs_keras=False)

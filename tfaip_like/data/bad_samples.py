@@ -56,7 +56,7 @@ class BadSamples:
             where = f", listed in {self.file}" if self.file else ""
             logger.warning("%s left out%s", counted(len(self.found), "bad sample"), where)
         if self.dropped:
-            logger.info("processors dropped samples %d times in validation", self.dropped)
+            logger.info("processors dropped samples %d times", self.dropped)
 
     def _listed(self) -> list[BadSample]:
         if self.file is None or not self.file.exists():

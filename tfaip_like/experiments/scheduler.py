@@ -160,7 +160,7 @@ class Scheduler:
 
     def _stop(self, name: str, ticket: Ticket) -> None:
         pid = ticket.pid or self.batch.run(name).record().get("pid")
-        if pid is None:
+        if pid is None or ticket.host not in (None, socket.gethostname()):  # there it is the number of another
             return
         if name not in self.stopping:
             self.stopping[name] = time.monotonic()
@@ -176,7 +176,7 @@ def _free_gpu(settings: QueueSettings, running: Iterable[Ticket]) -> int | None:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)  # a session of its own: its processes have this group
 
 

@@ -29,6 +29,7 @@ from tfaip_like.experiments.configuration import Distribution
 from tfaip_like.experiments.generate import add, generate
 from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.resolve import Resolver, scenario_of
+from tfaip_like.experiments.scheduler import start_scheduler
 from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.experiments.submit import Submit, cancel, submit
 from tfaip_like.experiments.values import Given, given
@@ -149,7 +150,10 @@ class Searcher:
 
     def _step(self) -> bool:
         """Looks at the runs, and begins others; False when all is decided."""
-        status = {run.name: run for run in status_of(self.batch).runs}
+        of_batch = status_of(self.batch)
+        if of_batch.needs_scheduler:  # it was killed
+            start_scheduler(self.batch)
+        status = {run.name: run for run in of_batch.runs}
         runs = {run.name: run for run in self.batch.index().runs}
         for name, trial in list(self.running.items()):
             values = _values(self.batch.run(name), runs[name].monitor)
@@ -275,12 +279,9 @@ def _values(run: OutputDir, monitor: str) -> dict[int, float]:
         rows = list(csv.DictReader(run.history.read_text(encoding="utf-8").splitlines()))
     except OSError:
         return {}
-    found = {}
-    for row in rows:
-        text = row.get(monitor) or row.get(monitor.removeprefix("val_"))
-        if text:
-            found[int(float(row["epoch"]))] = float(text)
-    return found
+    # Without validation the value of training decides, in all epochs.
+    name = monitor if rows and monitor in rows[0] else monitor.removeprefix("val_")
+    return {int(float(row["epoch"])): float(row[name]) for row in rows if row.get(name)}
 
 
 @contextmanager

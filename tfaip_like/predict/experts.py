@@ -40,6 +40,13 @@ class ExpertsPredictor(Predictor):
     def __init__(self, experts: Mapping[str, Predictor], pipeline: Pipeline):
         super().__init__([exported for expert in experts.values() for exported in expert.exports], pipeline)
         self.experts = experts
+        first = next(iter(experts))
+        expected = _outputs_of(experts[first])
+        for name, expert in experts.items():
+            if _outputs_of(expert) != expected:
+                raise UsageError(
+                    f"the experts {first!r} and {name!r} have other outputs, so they cannot be one predictor"
+                )
 
     def outputs_of(self, batch: Batch) -> Arrays:
         names = [self._expert_of(sample, place) for place, sample in enumerate(batch.samples({}))]
@@ -53,6 +60,7 @@ class ExpertsPredictor(Predictor):
                 if array.shape[1:] != whole[key].shape[1:]:
                     raise UsageError(f"output {key!r} of the expert {name!r} has another shape than that of others")
                 whole[key][rows] = array
+        self.seconds = [seconds for expert in self.experts.values() for seconds in expert.seconds]
         return whole
 
     def _expert_of(self, sample: Sample, place: int) -> str:
@@ -68,6 +76,11 @@ class ExpertsPredictor(Predictor):
             f"sample {place} of a batch does not say which expert it is for: `expert` is neither in its meta nor among "
             "its inputs"
         )
+
+
+def _outputs_of(expert: Predictor) -> dict[str, str]:
+    """Names and types of its outputs."""
+    return {name: spec.dtype for name, spec in expert.exports[0].outputs.items()}
 
 
 def gather_experts(exports: Mapping[str, Path], folder: Path) -> None:

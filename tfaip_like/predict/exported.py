@@ -16,8 +16,8 @@ from tfaip_like.errors import UsageError
 from tfaip_like.params.base import Json
 from tfaip_like.params.resources import FOLDER
 from tfaip_like.params.store import read_values
-from tfaip_like.predict.layout import METRICS, PARAMS, SERVE, SIGNATURE, VERSIONS, argument_names
-from tfaip_like.predict.operations import OF_CHECKPOINTS, forbidden_in
+from tfaip_like.predict.layout import METRICS, PARAMS, SERVE, SIGNATURE, VERSIONS, argument_names, inside
+from tfaip_like.predict.operations import forbidden_in
 from tfaip_like.sample import Spec
 
 SAVED_MODEL = "saved_model.pb"
@@ -86,7 +86,7 @@ class Exported:
         Raises:
             UsageError: when it is not there, or lies outside of the export.
         """
-        return _inside(self.path, name)
+        return inside(self.path, name)
 
     def _fitting(self, name: str, inputs: Mapping[str, Any]) -> np.ndarray[Any, Any]:
         where = f"{self.path}: input {name!r}"
@@ -109,12 +109,12 @@ def load_export(path: Path) -> Exported:
         raise UsageError(f"{path}: there is no such folder")
     if not any((path / name).exists() for name in (SERVE, PARAMS)):
         raise UsageError(f"{path}: is no export: it has neither {SERVE}/ nor {PARAMS}")
-    params = read_values(_inside(path, PARAMS))
-    metrics = read_values(_inside(path, METRICS))
-    versions = read_values(_inside(path, VERSIONS))
+    params = read_values(inside(path, PARAMS))
+    metrics = read_values(inside(path, METRICS))
+    versions = read_values(inside(path, VERSIONS))
     sizes = versions.pop(FOLDER, {})
     for name, size in sizes.items() if isinstance(sizes, dict) else ():
-        file = _inside(path, f"{FOLDER}/{name}")
+        file = inside(path, f"{FOLDER}/{name}")
         if file.stat().st_size != size:
             raise UsageError(
                 f"{file}: has {file.stat().st_size} bytes, not the {size} that were exported; copy it again"
@@ -129,33 +129,32 @@ def _load_saved_model(path: Path) -> Any:
     import tensorflow as tf
 
     for name in (SAVED_MODEL, f"{VARIABLES}/{VARIABLES}.index"):
-        _inside(path, f"{SERVE}/{name}")
-    _refuse(path, forbidden_in(_graphs(path / SERVE / SAVED_MODEL)))
+        inside(path, f"{SERVE}/{name}")
+    for file in (path / SERVE).rglob("*"):
+        if file.is_symlink() or file.is_file():
+            inside(path, file.relative_to(path))
+    _look_through(path)
     try:
         loaded = tf.saved_model.load(str(path / SERVE))
     except Exception as error:  # TensorFlow raises anything here
         raise UsageError(f"{path / SERVE / VARIABLES}: is not complete, or broken: {_one_line(error)}") from error
     if SIGNATURE not in loaded.signatures:
         raise UsageError(f"{path / SERVE}: has no signature {SIGNATURE!r}, so nothing can be predicted")
-    predict = loaded.signatures[SIGNATURE].graph.as_graph_def()
-    _refuse(path, forbidden_in([predict], also=OF_CHECKPOINTS))
     return loaded
 
 
-def _graphs(file: Path) -> list[Any]:
+def _look_through(path: Path) -> None:
+    """Raises `UsageError` for a SavedModel that cannot be read, or that could do more than predict."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+    file = path / SERVE / SAVED_MODEL
     try:
-        graphs = [graph.graph_def for graph in SavedModel.FromString(file.read_bytes()).meta_graphs]
+        meta_graphs = SavedModel.FromString(file.read_bytes()).meta_graphs
     except Exception as error:  # of the protobuf library; its class depends on the implementation
         raise UsageError(f"{file}: is not complete, or broken: {_one_line(error)}") from error
-    if not graphs:
-        raise UsageError(f"{file}: is not complete, or broken: it holds no graph")
-    return graphs
-
-
-def _refuse(path: Path, operation: str | None) -> None:
-    if operation is not None:
+    if len(meta_graphs) != 1 or not meta_graphs[0].object_graph_def.nodes:
+        raise UsageError(f"{file}: is not complete, or broken: it is no SavedModel of TensorFlow 2")
+    if operation := forbidden_in(meta_graphs[0]):
         raise UsageError(
             f"{path / SERVE}: holds the operation {operation}, with which a network could use files or run code; it "
             "is not used"
@@ -181,13 +180,3 @@ def _signature(saved_model: Any) -> tuple[dict[str, TensorSpec], dict[str, Tenso
 
 def _spec(spec: Any) -> TensorSpec:
     return TensorSpec(None if spec.shape.rank is None else tuple(spec.shape.as_list()), spec.dtype.name)
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """A file of a folder; neither its name nor a link leads out of it."""
-    file = folder / name
-    if not file.resolve().is_relative_to(folder.resolve()):
-        raise UsageError(f"{file}: lies outside of the export")
-    if not file.is_file():
-        raise UsageError(f"{file}: is missing; copy the whole export again")
-    return file

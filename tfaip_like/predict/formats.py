@@ -45,18 +45,22 @@ def add_formats(export: Path, formats: Sequence[str], batch: Batch) -> None:
     """
     if not formats:
         return
-    network = keras.saving.load_model(export / MODEL, compile=False)
-    expected = predict_with(network)(batch.inputs)
     with tempfile.TemporaryDirectory() as folder:
-        with _plain_argmax():
-            write_saved_model(network, Path(folder, "serve"))
+        try:
+            network = keras.saving.load_model(export / MODEL, compile=False)
+            with _plain_argmax():
+                write_saved_model(network, Path(folder, "serve"))
+            expected = predict_with(network)(batch.inputs)
+        except Exception as error:  # of Keras, for layers that it cannot find again
+            logger.warning("%s: no other formats can be written: %s", export, _first_line(error))
+            return
         for name in formats:
             file = export / FILES[name]
             try:
                 answers = _CONVERTERS[name](Path(folder, "serve"), file, batch.inputs)
             except Exception as error:  # each library raises anything
                 file.unlink(missing_ok=True)
-                logger.warning("%s: %s cannot be written: %s", export, FILES[name], _last_line(error))
+                logger.warning("%s: %s cannot be written: %s", export, FILES[name], _first_line(error))
             else:
                 _compare(file, expected, answers)
 
@@ -138,6 +142,6 @@ def _compare(file: Path, expected: Arrays, answers: Mapping[str, Any]) -> None:
             logger.warning("%s: output %r differs from that of the network; do not trust it", file, name)
 
 
-def _last_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]

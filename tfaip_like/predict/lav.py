@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -106,7 +107,12 @@ class Worst:
     def add(self, batch: Batch, losses: npt.NDArray[Any]) -> None:
         """Takes the losses of the samples of a batch."""
         found = zip(map(float, losses), batch.indices, strict=True)
-        self._found = heapq.nlargest(self.count, [*self._found, *found])
+        # What is no number is worst of all.
+        self._found = heapq.nlargest(
+            self.count,
+            [*self._found, *found],
+            key=lambda one: (math.isnan(one[0]), one[0] if one[0] == one[0] else 0.0),
+        )
 
     def listed(self) -> list[tuple[float, int]]:
         """Loss and index in the source of each, the worst first."""

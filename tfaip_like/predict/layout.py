@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from tfaip_like.errors import UsageError
 from tfaip_like.output_dir import OutputDir
 
 SERVE = "serve"
@@ -42,6 +44,28 @@ def export_folder(path: Path) -> Path:
     """The export that a folder means: itself, or the best one of a run."""
     run = OutputDir(path)
     return run.best if run.trainer_params.exists() and run.best.exists() else path
+
+
+def refuse_code_of(export: Path, tag: str) -> None:
+    """Raises `UsageError` for a class (`module:Class`) whose module lies in the export itself."""
+    parts = tag.partition(":")[0].split(".")
+    for root in (Path.cwd(), *map(Path, sys.path)):
+        if (root / Path(*parts)).resolve().is_relative_to(export.resolve()):
+            raise UsageError(f"{export}: names code that lies in itself ({tag}), which is not run")
+
+
+def inside(folder: Path, name: str | Path) -> Path:
+    """A file of a folder; neither its name nor a link leads out of it.
+
+    Raises:
+        UsageError: when it is not there, or lies elsewhere.
+    """
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{file}: lies outside of the export")
+    if not file.is_file():
+        raise UsageError(f"{file}: is missing; copy the whole export again")
+    return file
 
 
 _NOT_FOR_ARGUMENTS = (*keyword.kwlist, "self")

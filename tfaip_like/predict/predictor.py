@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -71,6 +71,8 @@ class Predictor:
         Raises:
             UsageError: for a sample that does not fit the network.
         """
+        if _is_empty(samples):
+            return
         batches = self.batches_of(samples, settings or PredictData())
         with closing(batches):
             yield from self.finished(batches)
@@ -117,6 +119,8 @@ class Predictor:
         Args:
             check: called while waiting for data processes; raises to stop.
         """
+        if _is_empty(samples):
+            raise UsageError("there is no sample to predict")
         source = ArraySource(samples) if isinstance(samples, Mapping) else _Given.of(samples)
         values = {name: getattr(settings, name) for name in field_types(BatchSettings)}
         batches = Batches(self.pipeline, source, DataSettings(**values), Mode.PREDICT, 0, "predict", None, check)
@@ -146,6 +150,13 @@ class Predictor:
             note(batch)
             if len(batch):
                 yield Predicted(batch, self.outputs_of(batch))
+        bad_samples.tell()
+
+
+def _is_empty(samples: Iterable[Given] | Arrays) -> bool:
+    if isinstance(samples, Mapping):
+        return bool(samples) and all(len(array) == 0 for array in samples.values())
+    return isinstance(samples, Sized) and len(samples) == 0
 
 
 class _Given:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -12,9 +13,11 @@ from tfaip_like.params.apply import Resolved, apply, file_settings
 from tfaip_like.params.base import CLASS_KEY, with_defaults
 from tfaip_like.params.resources import anchored
 from tfaip_like.params.store import read_values
-from tfaip_like.predict.layout import PARAMS
+from tfaip_like.predict.layout import PARAMS, refuse_code_of
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario
+
+_TAG = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def rebuilt_scenario(export: Path) -> Scenario:
@@ -30,6 +33,9 @@ def rebuilt_scenario(export: Path) -> Scenario:
         raise UsageError(f"{export}: is no export: it has no {PARAMS}")
     values = read_values(file)
     tag = str(values.get(CLASS_KEY, ""))
+    if not _TAG.fullmatch(tag):
+        raise UsageError(f"{file}: {tag!r} names no class of a scenario (module:Class)")
+    refuse_code_of(export, tag)
     device = values.get("device")
     backend = device.get("backend") if isinstance(device, dict) else None
     if backend in BACKENDS:

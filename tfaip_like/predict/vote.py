@@ -54,7 +54,7 @@ def _mean(stack: Array) -> Array:
 
 
 def _shares(stack: Array) -> Array:
-    if stack.ndim < 3:
+    if stack.ndim < 3 or stack.shape[-1] == 1:  # a probability, not one for each class
         return _mean(np.round(stack))
     return _mean(np.asarray(stack == stack.max(axis=-1, keepdims=True), stack.dtype))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 import zipfile
@@ -42,20 +43,28 @@ class JsonLines(Writer):
 
 
 class Npz(Writer):
-    """Arrays with a row for each sample: `NAME` of outputs, `targets/NAME` of targets; samples have one shape."""
+    """Arrays with a row for each sample: `NAME` of outputs, `targets/NAME` of targets, `index` of it in its source.
+
+    All samples have the same outputs, of one shape and type.
+    """
 
     @contextmanager
     def open(self, file: Path) -> Iterator[Write]:
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=".npz-") as folder:
             columns: dict[str, _Column] = {}
+            count = 0
 
             def write(sample: Sample) -> None:
+                nonlocal count
+                count += 1
                 for name, value in _arrays(sample).items():
                     if name not in columns:
                         columns[name] = _Column(name, np.asarray(value), Path(folder, str(len(columns))))
                     columns[name].add(np.asarray(value))
 
             yield write
+            for column in columns.values():
+                column.check(count)
             with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
                 for column in columns.values():
                     column.into(archive)
@@ -79,8 +88,21 @@ class _Column:
                 f"output {self.name!r} has shape {self.shape} in one sample and {row.shape} in another, which no array "
                 "can hold; write JSON lines (FILE.jsonl)"
             )
+        if not np.can_cast(row.dtype, self.dtype, "same_kind"):
+            raise UsageError(
+                f"output {self.name!r} holds {self.dtype} in the first sample and {row.dtype} in another; let it be of "
+                "one type, or write JSON lines (FILE.jsonl)"
+            )
         self._stream.write(row.astype(self.dtype, copy=False).tobytes())
         self.count += 1
+
+    def check(self, samples: int) -> None:
+        """Raises `UsageError` unless every sample has it."""
+        if self.count != samples:
+            raise UsageError(
+                f"output {self.name!r} is missing in {samples - self.count} of {samples} samples; write JSON lines "
+                "(FILE.jsonl)"
+            )
 
     def into(self, archive: zipfile.ZipFile) -> None:
         self._stream.close()
@@ -114,7 +136,7 @@ def written(file: Path | None, writer: Writer | None, flag: str) -> Iterator[Wri
     if file is None:
         if writer is not None and not isinstance(writer, JsonLines):
             raise UsageError(f"--writer {type(writer).__name__} needs a file: {flag} FILE")
-        yield JsonLines().into(sys.stdout)
+        yield (writer or JsonLines()).into(sys.stdout)
         return
     writer = writer or writer_for(file, flag)
     part = file.with_name(f"{file.name}.part")
@@ -142,7 +164,8 @@ def writer_for(file: Path, flag: str) -> Writer:
 
 
 def _arrays(sample: Sample) -> dict[str, Any]:
-    return {**sample.outputs, **{f"targets/{name}": value for name, value in sample.targets.items()}}
+    index = {"index": sample.meta["index"]} if "index" in sample.meta else {}
+    return {**index, **sample.outputs, **{f"targets/{name}": value for name, value in sample.targets.items()}}
 
 
 def _as_json(sample: Sample) -> dict[str, Any]:
@@ -156,7 +179,11 @@ def plain(value: Any) -> Any:
         array = np.asarray(value)
         if array.dtype.kind == "f" and array.dtype.itemsize < 8:
             array = array.astype("U").astype("float64")
-        return _finite(array.tolist()) if array.dtype.kind == "f" else array.tolist()
+        return plain(array.tolist()) if array.dtype.kind in "fSO" else array.tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, float):
+        return _finite(value)
     if isinstance(value, Mapping):
         return {str(name): plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -164,8 +191,6 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: float) -> float | str:
     """NaN and infinities as texts, which JSON has no numbers for."""
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return value if np.isfinite(value) else str(value)
+    return value if math.isfinite(value) else str(value)
