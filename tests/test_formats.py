@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import slow
 from small import Line, small
 
 from tfaip_like import Tensors, UsageError, keras, train
@@ -46,7 +47,7 @@ FORMATS: dict[str, tuple[str, str, Callable[[Path], dict[str, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ["onnx", slow("litert")])
 def test_other_formats_predict_the_same(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     package, file, run = FORMATS[name]
     pytest.importorskip(package)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, Run, slow
+from conftest import REPOSITORY, Run
 
 from scenarios.tutorial import Images, Shift
 from tfaip_like import Mode, Sample
@@ -49,7 +49,8 @@ def test_flags_of_the_tutorial_mean_the_same_in_any_order(quick_run: Run) -> Non
         assert " ".join(flag).replace("1e-4", "0.0001") in shown[0]
 
 
-@pytest.mark.parametrize("order", [FLAGS[::-1], slow(FLAGS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [FLAGS[::-1], FLAGS])
 def test_the_tutorial_trains_with_flags_in_any_order(order: list[list[str]], quick_run: Run, tmp_path: Path) -> None:
     words = [word for flag in order for word in flag]
     words += ["--trainer.output_dir", str(tmp_path / "run"), "--trainer.epochs", "3"]

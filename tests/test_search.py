@@ -90,6 +90,7 @@ def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
     assert any(line.startswith(f"{best[0]}: val_loss") and "(best so far)" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_with_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = begun(tmp_path, monkeypatch, seconds=0.2)
     words = command("search", batch.path, "--jobs", 2)

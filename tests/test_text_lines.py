@@ -63,6 +63,7 @@ def test_it_trains_the_same_with_data_processes(
     assert history(tmp_path / "run") == history(trained[0])
 
 
+@pytest.mark.slow
 def test_its_codec_travels_with_the_export(trained: tuple[Path, str], quick_run: Run, tmp_path: Path) -> None:
     run = shutil.copytree(trained[0], tmp_path / "run")
     moved = (run / "best").rename(tmp_path / "elsewhere")

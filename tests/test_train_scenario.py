@@ -99,7 +99,7 @@ def test_bash_completes_flags_and_choices() -> None:
     assert complete("scenarios.tutorial", "--sh") == ["--show"]
 
 
-@pytest.mark.parametrize("name", ["own/mine.py", "own/mine", "mine", "mine:Mine"])
+@pytest.mark.parametrize("name", ["own/mine.py", slow("own/mine"), "mine", slow("mine:Mine")])
 def test_a_scenario_of_ones_own_trains_by_path_and_by_name(name: str, quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mine.py").write_text(OWN_SCENARIO)
@@ -312,6 +312,7 @@ def test_a_method_without_self_is_told_in_short(quick_run: Run, tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_debugger_sees_exceptions_where_they_happen(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCENARIO.replace("** 2}", "** undefined_name}"))
     commands = [part for command in ("continue", "print(len(x_here := 'here'))", "quit") for part in ("-c", command)]
@@ -343,6 +344,7 @@ def test_a_disk_that_is_too_small_is_told_at_the_start(quick_run: Run, small_dis
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_pauses_the_training_and_loses_nothing(small_disk: Path) -> None:
     filler = small_disk / "filler"
     filler.write_bytes(bytes(6_000_000))

@@ -567,6 +567,7 @@ def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
     train(small(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_script_prints_its_progress_unless_logging_is_set_up(tmp_path: Path) -> None:
     code = f"""
 import logging

@@ -367,6 +367,7 @@ def test_broken_files_are_told_in_one_line_and_nothing_in_them_is_executed(run: 
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_network_with_two_layers_of_one_name_keeps_them_apart(tmp_path: Path) -> None:
     trainer = {"epochs": 1, "jit_compile": False, "val_every_n": 0}
     result = train(small(tmp_path / "run", model=Nested(), trainer=trainer, evaluator=None))
