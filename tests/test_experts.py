@@ -60,6 +60,20 @@ def test_each_sample_is_predicted_by_its_expert_in_the_order_of_samples(experts:
     )
 
 
+@pytest.mark.parametrize("form", ["arrays", "list"])
+def test_samples_can_say_their_expert_among_their_inputs(experts: Path, form: str) -> None:
+    names = ["large" if number % 3 else "small" for number in range(len(X))]
+    predictor = load_predictor(experts / "all")
+    predictor.pipeline = dataclasses.replace(predictor.pipeline, processors=[])
+    given = {"x": X, "expert": np.array(names)}
+    rows = [{"x": x, "expert": name} for x, name in zip(X, names, strict=True)]
+    found = list(predictor(given if form == "arrays" else rows))
+    assert [sample.meta["expert"] for sample in found] == names
+    assert float(found[7].outputs["sum"]) == pytest.approx(
+        float(load_predictor(experts / names[7]).one({"x": X[7]}).outputs["sum"]), rel=1e-5
+    )
+
+
 def test_the_command_line_predicts_with_a_folder_of_experts(
     experts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

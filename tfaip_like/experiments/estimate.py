@@ -10,6 +10,7 @@ import csv
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -168,9 +169,14 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path)
             words, cwd=batch.index().folder, env=environment, stdout=file, stderr=file, start_new_session=True
         )
         most = 0.0
-        while process.poll() is None:
-            most = max(most, _memory_of_session(process.pid))
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+        try:
+            while process.poll() is None:
+                most = max(most, _memory_of_session(process.pid))
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        finally:  # Ctrl-C
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
     if process.returncode:
         said = out.record().get("error") or last_words(log)
         raise UsageError(f"the calibration of {run.name} failed: {said}\nmend it, or give --time and --mem by hand")

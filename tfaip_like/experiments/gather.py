@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tfaip_like.errors import UsageError, some
 from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
+from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.predict.experts import gather_experts
 from tfaip_like.report.run import read_run
 
@@ -24,6 +25,10 @@ def gather(batch: Batch, patterns: Sequence[str], place: Path) -> dict[str, str]
     without = [run.name for run in runs if run.expert is None]
     if without or not runs:
         raise UsageError(f"{batch.path}: {some(without) or 'it'} has no experts; name the runs that have")
+    states = {run.name: run.state for run in status_of(batch).runs}
+    at_work = [run.name for run in runs if states[run.name] in AT_WORK]
+    if at_work:  # its best network may be replaced while it is copied
+        raise UsageError(f"{batch.path}: {some(at_work)} not done yet; wait, or name other runs")
     best = {expert: _best(batch, [run for run in runs if run.expert == expert]) for expert in _experts(runs)}
     missing = [expert for expert, run in best.items() if run is None]
     if missing:

@@ -127,6 +127,8 @@ class Searcher:
     @property
     def at_once(self) -> int:
         """Runs at a time."""
+        if self.options.slurm:
+            return self.options.array or 1
         return self.options.jobs or max(1, len(self.options.gpus))
 
     def work(self) -> None:

@@ -101,6 +101,12 @@ def array_script(batch: Batch, names: Sequence[str], request: Request) -> str:
     )
 
 
+def check_that_slurm_is_there() -> None:
+    """Raises `UsageError` if jobs cannot be handed in from here."""
+    if shutil.which("sbatch") is None:
+        raise UsageError("--slurm: there is no sbatch on this machine; log in to a cluster, or leave --slurm out")
+
+
 def submit_arrays(batch: Batch, names: Sequence[str], request: Request) -> list[str]:
     """Hands runs to the cluster; to be called while `batch.changing()`.
 
@@ -110,8 +116,7 @@ def submit_arrays(batch: Batch, names: Sequence[str], request: Request) -> list[
     Raises:
         UsageError: when the cluster does not take them.
     """
-    if shutil.which("sbatch") is None:
-        raise UsageError("--slurm: there is no sbatch on this machine; log in to a cluster, or leave --slurm out")
+    check_that_slurm_is_there()
     size = _largest_array()
     jobs = []
     for first in range(0, len(names), size):
@@ -210,6 +215,17 @@ def exit_code(batch: Batch, name: str) -> int | None:
 
 
 def cancel_jobs(jobs: Iterable[str]) -> None:
-    """Takes jobs from the cluster, those that are at work too."""
-    if words := list(jobs):
-        subprocess.run(["scancel", *words], capture_output=True, check=False)
+    """Takes jobs from the cluster, those that are at work too.
+
+    Raises:
+        UsageError: when the cluster cannot be told.
+    """
+    words = list(jobs)
+    if not words:
+        return
+    try:
+        done = subprocess.run(["scancel", *words], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UsageError("there is no scancel on this machine; cancel where the runs were submitted") from error
+    if done.returncode:
+        raise UsageError(f"scancel: {done.stderr.strip() or 'failed'}")

@@ -12,11 +12,19 @@ from tfaip_like.errors import counted
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun, chosen_runs
 from tfaip_like.experiments.estimate import estimate
 from tfaip_like.experiments.scheduler import QueueSettings, is_at_work, start_scheduler
-from tfaip_like.experiments.slurm import Request, array_script, cancel_jobs, submit_arrays
+from tfaip_like.experiments.slurm import (
+    Request,
+    array_script,
+    cancel_jobs,
+    check_that_slurm_is_there,
+    submit_arrays,
+)
 from tfaip_like.experiments.status import AT_WORK, BatchStatus, needing_work, status_of
 from tfaip_like.experiments.tickets import read_tickets, waiting, write_ticket
 from tfaip_like.params import Params
 
+SECONDS_BETWEEN_QUESTIONS = 10.0
+"""Asked of a cluster."""
 _TIME = re.compile(r"\d+|(\d+-)?\d+(:\d\d){0,2}")
 _MEMORY = re.compile(r"\d+[KMGT]?")
 
@@ -126,6 +134,8 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
 
 
 def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
+    if not options.dry_run:
+        check_that_slurm_is_there()  # before anything is calibrated
     index = batch.index()
     status, chosen, names = _to_submit(batch, patterns)
     runs = [run for run in index.runs if run.name in names]
@@ -170,7 +180,9 @@ def wait_for(batch: Batch, names: Sequence[str], seconds_between: float = 0.5) -
             return [name for name, state in states.items() if state != "done"]
         if status.needs_scheduler:  # it was killed
             start_scheduler(batch)
-        time.sleep(seconds_between)
+        # Who asks a cluster more often is not liked there.
+        is_on_cluster = any(ticket.where == "slurm" for ticket in read_tickets(batch).values())
+        time.sleep(SECONDS_BETWEEN_QUESTIONS if is_on_cluster else seconds_between)
 
 
 def cancel(batch: Batch, patterns: Sequence[str]) -> list[BatchRun]:
@@ -180,16 +192,14 @@ def cancel(batch: Batch, patterns: Sequence[str]) -> list[BatchRun]:
         states = {run.name: run.state for run in status_of(batch, index).runs}
         runs = [run for run in chosen_runs(index, patterns) if states[run.name] in AT_WORK]
         tickets = read_tickets(batch)
-        jobs = []
+        of_runs = [ticket for run in runs if (ticket := tickets.get(run.name)) is not None]
+        cancel_jobs(ticket.job for ticket in of_runs if ticket.where == "slurm" and ticket.job)
         for run in runs:
             ticket = tickets.get(run.name)
             if ticket is None:  # started by hand
                 continue
-            if ticket.where == "slurm" and ticket.job:
-                jobs.append(ticket.job)
             state = "ended" if ticket.where == "slurm" or ticket.state == "waiting" else ticket.state
             write_ticket(batch, run.name, ticket.but(cancelled=True, state=state))
-        cancel_jobs(jobs)
     if any(states[run.name] == "running" for run in runs):
         start_scheduler(batch)  # for runs whose scheduler was killed
     return [run for run in runs if run.name in tickets]

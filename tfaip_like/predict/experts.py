@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.data import ArraySource
 from tfaip_like.data.batching import Batch
 from tfaip_like.errors import UsageError, some
 from tfaip_like.files import new_folder, write_text
 from tfaip_like.params.store import read_values
 from tfaip_like.predict.layout import EXPERTS, export_folder
 from tfaip_like.predict.pipeline import Pipeline
-from tfaip_like.predict.predictor import Predictor
+from tfaip_like.predict.predictor import Given, Predictor, as_sample, given_samples
 from tfaip_like.sample import Arrays, Sample
 
 
@@ -47,6 +49,12 @@ class ExpertsPredictor(Predictor):
                 raise UsageError(
                     f"the experts {first!r} and {name!r} have other outputs, so they cannot be one predictor"
                 )
+
+    def one(self, sample: Given) -> Sample:
+        return super().one(_with_expert(as_sample(sample)))
+
+    def _source(self, samples: Iterable[Given] | Arrays) -> Any:
+        return given_samples(ArraySource(samples) if isinstance(samples, Mapping) else samples, _with_expert)
 
     def outputs_of(self, batch: Batch) -> Arrays:
         names = [self._expert_of(sample, place) for place, sample in enumerate(batch.samples({}))]
@@ -76,6 +84,13 @@ class ExpertsPredictor(Predictor):
             f"sample {place} of a batch does not say which expert it is for: `expert` is neither in its meta nor among "
             "its inputs"
         )
+
+
+def _with_expert(sample: Sample) -> Sample:
+    """Keeps `expert` in the meta of a sample: of the inputs, only those of the network stay."""
+    if "expert" not in sample.inputs or "expert" in sample.meta:
+        return sample
+    return replace(sample, meta={**sample.meta, "expert": np.asarray(sample.inputs["expert"]).item()})
 
 
 def _outputs_of(expert: Predictor) -> dict[str, str]:

@@ -85,7 +85,7 @@ class Predictor:
         """
         if self._alone.is_stream:
             raise UsageError("the pipeline makes many samples of one: predict a list with it")
-        made = self._alone.processed(_as_sample(sample), (0, 0, 0))
+        made = self._alone.processed(as_sample(sample), (0, 0, 0))
         if made is None:
             raise UsageError("a processor dropped the sample")
         check_sample(made, "the sample", self._alone.inputs, {})
@@ -121,7 +121,7 @@ class Predictor:
         """
         if _is_empty(samples):
             raise UsageError("there is no sample to predict")
-        source = ArraySource(samples) if isinstance(samples, Mapping) else _Given.of(samples)
+        source = self._source(samples)
         values = {name: getattr(settings, name) for name in field_types(BatchSettings)}
         batches = Batches(self.pipeline, source, DataSettings(**values), Mode.PREDICT, 0, "predict", None, check)
         if batches.steps:
@@ -132,6 +132,11 @@ class Predictor:
         """The samples of batches, predicted and post-processed."""
         predicted = (sample for part in self.predicted(batches, each_batch) for sample in part.samples())
         return post_processed(batches.samples, predicted)
+
+    def _source(self, samples: Iterable[Given] | Arrays) -> Any:
+        if isinstance(samples, Mapping):
+            return ArraySource(samples)
+        return samples if isinstance(samples, ArraySource) else given_samples(samples)
 
     def predicted(self, batches: Batches, each_batch: Callable[[Batch], None] | None = None) -> Iterator[Predicted]:
         """Each batch with its outputs, not yet post-processed.
@@ -159,27 +164,39 @@ def _is_empty(samples: Iterable[Given] | Arrays) -> bool:
     return isinstance(samples, Sized) and len(samples) == 0
 
 
-class _Given:
-    """Samples of any iterable, read once."""
+def given_samples(given: Iterable[Given], change: Callable[[Sample], Sample] | None = None) -> Any:
+    """Samples as a source: by index, where they have one.
 
-    def __init__(self, given: Iterable[Given]):
+    Args:
+        change: what is done to each; a function at the top of a module, for data processes.
+    """
+    change = change or as_it_is
+    has_index = hasattr(given, "__len__") and hasattr(given, "__getitem__")
+    return _GivenByIndex(given, change) if has_index else _GivenOnce(given, change)
+
+
+def as_it_is(sample: Sample) -> Sample:
+    """The sample."""
+    return sample
+
+
+class _GivenOnce:
+    """Samples of any iterable."""
+
+    def __init__(self, given: Iterable[Given], change: Callable[[Sample], Sample]):
         self._given = given
-
-    @classmethod
-    def of(cls, given: Iterable[Given]) -> Any:
-        """As a source: by index, where they have one."""
-        has_index = hasattr(given, "__len__") and hasattr(given, "__getitem__")
-        return _GivenByIndex(given) if has_index else cls(given)
+        self._change = change
 
     def __iter__(self) -> Iterator[Sample]:
-        return map(_as_sample, self._given)
+        return (self._change(as_sample(given)) for given in self._given)
 
 
 class _GivenByIndex:
     """Samples of a sequence."""
 
-    def __init__(self, given: Any):
+    def __init__(self, given: Any, change: Callable[[Sample], Sample]):
         self._given = given
+        self._change = change
         if describe := getattr(given, "describe", None):
             self.describe = describe
 
@@ -187,8 +204,9 @@ class _GivenByIndex:
         return len(self._given)
 
     def __getitem__(self, index: int) -> Sample:
-        return _as_sample(self._given[index])
+        return self._change(as_sample(self._given[index]))
 
 
-def _as_sample(given: Given) -> Sample:
+def as_sample(given: Given) -> Sample:
+    """A sample, or named inputs as one."""
     return given if isinstance(given, Sample) else Sample(inputs=given)
