@@ -270,7 +270,7 @@ def test_validation_with_dropped_samples_works_on_each_backend(
     done = start("train-scenario", "mine.py", *flags, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert "epoch 2/2" in done.stderr
-    assert "processors dropped samples 2 times in validation" in done.stderr
+    assert "processors dropped samples 2 times" in done.stderr
     assert "Warning" not in done.stderr
 
 

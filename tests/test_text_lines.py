@@ -153,6 +153,7 @@ def test_padding_changes_no_answer() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_it_learns_a_thousand_drawn_lines_to_under_5_percent_errors(run: Run, tmp_path: Path) -> None:
     assert run("python", "-m", "scenarios.text_lines.draw", tmp_path).returncode == 0
     lists = ("--train.lists", tmp_path / "train.lst", "--val.lists", tmp_path / "val.lst")
