@@ -30,11 +30,11 @@ def samples_in(patterns: Sequence[str], inputs: Mapping[str, Spec], flag: str) -
         flag: that named the files, to begin a message with.
     """
     if list(patterns) == [STANDARD_INPUT]:
-        return JsonLines([Path(STANDARD_INPUT)])
+        return SamplesInLines([Path(STANDARD_INPUT)])
     files = find_files(patterns, flag)
     kinds = {file.suffix for file in files}
     if kinds <= set(LINES):
-        return JsonLines(files)
+        return SamplesInLines(files)
     if kinds & set(LINES):
         raise UsageError(f"{flag}: files of different kinds ({', '.join(sorted(kinds))}); predict one kind at a time")
     return TableSource(files, _columns(files[0], inputs))
@@ -60,7 +60,7 @@ def _columns(file: Path, inputs: Mapping[str, Spec]) -> Columns:
     return columns
 
 
-class JsonLines:
+class SamplesInLines:
     """The samples in files of JSON lines, one after another; any number of them."""
 
     def __init__(self, files: Sequence[Path]):
