@@ -53,3 +53,9 @@ def some(names: Collection[str], shown: int = 5) -> str:
 def article(noun: str) -> str:
     """`noun` with its indefinite article: `an integer`, `a word`."""
     return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, for a line of ours; its class where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:300]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, first_line
 from tfaip_like.params.base import Json
 from tfaip_like.params.resources import FOLDER
 from tfaip_like.params.store import read_values
@@ -137,7 +137,7 @@ def _load_saved_model(path: Path) -> Any:
     try:
         loaded = tf.saved_model.load(str(path / SERVE))
     except Exception as error:  # TensorFlow raises anything here
-        raise UsageError(f"{path / SERVE / VARIABLES}: is not complete, or broken: {_one_line(error)}") from error
+        raise UsageError(f"{path / SERVE / VARIABLES}: is not complete, or broken: {first_line(error)}") from error
     if SIGNATURE not in loaded.signatures:
         raise UsageError(f"{path / SERVE}: has no signature {SIGNATURE!r}, so nothing can be predicted")
     return loaded
@@ -151,7 +151,7 @@ def _look_through(path: Path) -> None:
     try:
         meta_graphs = SavedModel.FromString(file.read_bytes()).meta_graphs
     except Exception as error:  # of the protobuf library; its class depends on the implementation
-        raise UsageError(f"{file}: is not complete, or broken: {_one_line(error)}") from error
+        raise UsageError(f"{file}: is not complete, or broken: {first_line(error)}") from error
     if len(meta_graphs) != 1 or not meta_graphs[0].object_graph_def.nodes:
         raise UsageError(f"{file}: is not complete, or broken: it is no SavedModel of TensorFlow 2")
     if operation := forbidden_in(meta_graphs[0]):
@@ -159,10 +159,6 @@ def _look_through(path: Path) -> None:
             f"{path / SERVE}: holds the operation {operation}, with which a network could use files or run code; it "
             "is not used"
         )
-
-
-def _one_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
 
 
 def _signature(saved_model: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tfaip_like.data.batching import Batch
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, first_line
 from tfaip_like.network import predict_with
 from tfaip_like.predict.export import write_saved_model
 from tfaip_like.predict.layout import MODEL, SIGNATURE, argument_names
@@ -52,7 +52,7 @@ def add_formats(export: Path, formats: Sequence[str], batch: Batch) -> None:
                 write_saved_model(network, Path(folder, "serve"))
             expected = predict_with(network)(batch.inputs)
         except Exception as error:  # of Keras, for layers that it cannot find again
-            logger.warning("%s: no other formats can be written: %s", export, _first_line(error))
+            logger.warning("%s: no other formats can be written: %s", export, first_line(error))
             return
         for name in formats:
             file = export / FILES[name]
@@ -60,7 +60,7 @@ def add_formats(export: Path, formats: Sequence[str], batch: Batch) -> None:
                 answers = _CONVERTERS[name](Path(folder, "serve"), file, batch.inputs)
             except Exception as error:  # each library raises anything
                 file.unlink(missing_ok=True)
-                logger.warning("%s: %s cannot be written: %s", export, FILES[name], _first_line(error))
+                logger.warning("%s: %s cannot be written: %s", export, FILES[name], first_line(error))
             else:
                 _compare(file, expected, answers)
 
@@ -140,8 +140,3 @@ def _compare(file: Path, expected: Arrays, answers: Mapping[str, Any]) -> None:
             logger.warning("%s has no output %r", file, name)
         elif not np.allclose(value, answers[name], rtol=TOLERANCE, atol=TOLERANCE):
             logger.warning("%s: output %r differs from that of the network; do not trust it", file, name)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]

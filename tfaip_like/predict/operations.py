@@ -29,7 +29,7 @@ def forbidden_in(meta_graph: Any) -> str | None:
     """
     graph = meta_graph.graph_def
     savers = _of_the_saver(meta_graph)
-    functions = ((function.signature.name, function.node_def) for function in graph.library.function)
+    functions = _functions(graph).items()
     for name, nodes in (("the graph", graph.node), *functions):
         for node in nodes:
             if node.op in _OF_CHECKPOINTS and name in savers:
@@ -45,9 +45,15 @@ def _of_the_saver(meta_graph: Any) -> set[str]:
     saver = {meta_graph.saver_def.save_tensor_name.split(":")[0], meta_graph.saver_def.restore_op_name}
     of_saver = {name for node in graph.node if node.name in saver for name in _called(node)}
     elsewhere = [node for node in graph.node if node.name not in saver]
-    inner = [node for function in graph.library.function for node in function.node_def]
+    inner = [node for nodes in _functions(graph).values() for node in nodes]
     others = {name for node in (*elsewhere, *inner) for name in _called(node)}
     return of_saver - others - set(objects.concrete_functions)  # what objects call may run when they are loaded
+
+
+def _functions(graph: Any) -> dict[str, Any]:
+    """The operations of each function of a graph, by its name."""
+    definitions = graph.library.function  # TensorFlow's own name for where a GraphDef keeps them
+    return {function.signature.name: function.node_def for function in definitions}
 
 
 def _called(node: Any) -> Iterator[str]:
