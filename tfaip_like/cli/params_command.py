@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,30 @@ OWN_FLAGS = {
     "version": "--version          print the version",
     "completion": "--completion SHELL print a script for bash, zsh or fish that completes flags",
 }
+
+
+def own_flags(program: str, flags: Sequence[Flag], switches: Collection[str] = ()) -> dict[str, Flag] | None:
+    """The flags of a command itself, by their names; None if one of them was answered: version, completion.
+
+    Args:
+        switches: further ones without a value.
+
+    Raises:
+        UsageError: for a value where there is none, or none where there must be one.
+    """
+    own = {flag.name: flag for flag in flags if flag.name in (*OWN_FLAGS, *switches)}
+    for name in ("version", "show", *switches):
+        if name in own and own[name].words:
+            raise UsageError(f"--{name} takes no value, got {' '.join(own[name].words)}")
+    if "version" in own:
+        print_version(program)
+        return None
+    if "completion" in own:
+        print(completion_script(program, own["completion"].words))
+        return None
+    if "params" in own and not own["params"].words:
+        raise UsageError("--params: name a JSON or YAML file")
+    return own
 
 
 @dataclass(frozen=True)
@@ -68,18 +92,9 @@ class ParamsCommand:
             print("\n".join(self._complete(argv[1:])))
             return None
         words, flags = split_words(argv)
-        own = {flag.name: flag for flag in flags if flag.name in OWN_FLAGS}
-        for name in ("version", "show"):
-            if name in own and own[name].words:
-                raise UsageError(f"--{name} takes no value, got {' '.join(own[name].words)}")
-        if "version" in own:
-            print_version(self.program)
+        own = own_flags(self.program, flags)
+        if own is None:
             return None
-        if "completion" in own:
-            print(completion_script(self.program, own["completion"].words))
-            return None
-        if "params" in own and not own["params"].words:
-            raise UsageError("--params: name a JSON or YAML file")
         files = own["params"].words if "params" in own else ()
         settings = [file_settings(read_values(Path(file)), file) for file in files]
         line = Line(words, [*settings, flag_settings(flags, reserved=[*OWN_FLAGS])])

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from tfaip_like.cli.command import native_notes_hidden, print_version
-from tfaip_like.cli.completion import completion_script
-from tfaip_like.cli.params_command import OWN_FLAGS
+from tfaip_like.cli.command import native_notes_hidden
+from tfaip_like.cli.params_command import OWN_FLAGS, own_flags
 from tfaip_like.errors import UsageError
 from tfaip_like.lazy import BACKENDS, choose_backend
 from tfaip_like.output_dir import OutputDir
@@ -69,19 +68,10 @@ class ScenarioCommand:
             UsageError: for every mistake in the command line, in a file or in the scenario's module.
         """
         words, flags = split_words(argv)
-        own = {flag.name: flag for flag in flags if flag.name in (*OWN_FLAGS, *self.switches)}
-        for name in ("version", "show", *self.switches):
-            if name in own and own[name].words:
-                raise UsageError(f"--{name} takes no value, got {' '.join(own[name].words)}")
-        if "version" in own:
-            print_version(self.program)
-            return None
-        if "completion" in own:
-            print(completion_script(self.program, own["completion"].words))
+        own = own_flags(self.program, flags, self.switches)
+        if own is None:
             return None
         files = {file: read_values(Path(file)) for file in own["params"].words} if "params" in own else {}
-        if "params" in own and not files:
-            raise UsageError("--params: name a JSON or YAML file")
         if self.goes_on and words:
             folder, *words = words
             files = {**_parameters_of_run(folder), **files}
