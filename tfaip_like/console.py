@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
@@ -67,3 +68,19 @@ def console_unless_configured() -> Iterator[None]:
     finally:
         package.handlers.clear()
         package.propagate, package.level = before
+
+
+def samples_bar(total: int, title: str = "") -> Any:
+    """A bar that counts samples, in a terminal only; `update` tells how many more.
+
+    Args:
+        total: how many there are; 0 if nobody knows.
+    """
+    return tqdm(
+        total=total or None,
+        desc=title or None,
+        unit=" samples",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+    )

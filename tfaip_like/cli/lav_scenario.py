@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tqdm import tqdm
-
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.params_command import Line, ParamsCommand
 from tfaip_like.cli.start import start
+from tfaip_like.console import samples_bar
 from tfaip_like.data import Data, LavData, Source
 from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
@@ -29,7 +28,7 @@ from tfaip_like.interrupt import InterruptFlag, catch_interrupts
 from tfaip_like.lazy import BACKENDS
 from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
-from tfaip_like.predict.exported import Exported, load_export
+from tfaip_like.predict.exported import load_export
 from tfaip_like.predict.layout import export_folder
 from tfaip_like.predict.rebuilt import rebuilt_scenario
 from tfaip_like.predict.writers import plain, written
@@ -159,7 +158,7 @@ def _validated(export: Path, line: Line, interrupt: InterruptFlag, dump: Write |
         if batches is None:
             raise UsageError(f"{export}: {name or type(scenario.data).__name__} has no samples to validate on")
         worst = Worst(settings.worst)
-        with closing(batches), _bar(len(batches), exported) as bar:
+        with closing(batches), samples_bar(len(batches), str(exported.path)) as bar:
 
             def note(batch: Batch) -> None:
                 interrupt.check()
@@ -180,17 +179,6 @@ def _sources(scenario: Scenario) -> dict[str, Source]:
     if not sources:
         raise UsageError(f"{type(scenario).__name__} has no validation data; --lav.lists or --data.* name some")
     return sources
-
-
-def _bar(total: int, exported: Exported) -> Any:
-    return tqdm(
-        total=total or None,
-        desc=str(exported.path),
-        unit=" samples",
-        leave=False,
-        dynamic_ncols=True,
-        disable=not sys.stderr.isatty(),
-    )
 
 
 def table(results: Sequence[Result]) -> str:

@@ -9,13 +9,12 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
-
-from tqdm import tqdm
+from typing import cast
 
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.params_command import ParamsCommand
 from tfaip_like.cli.start import start
+from tfaip_like.console import samples_bar
 from tfaip_like.data import Data, PredictData, Source
 from tfaip_like.data.batching import Batch
 from tfaip_like.errors import UsageError, counted
@@ -162,7 +161,7 @@ def _predict(predictor: Predictor, source: Source, settings: Prediction, writer:
     begin, count = time.perf_counter(), 0
     with catch_interrupts() as interrupt:
         batches = predictor.batches_of(source, settings.predict, interrupt.check)
-        with closing(batches), written(settings.output, writer, "--output") as write, _bar(len(batches)) as bar:
+        with closing(batches), written(settings.output, writer, "--output") as write, samples_bar(len(batches)) as bar:
 
             def note(batch: Batch) -> None:
                 interrupt.check()
@@ -178,10 +177,6 @@ def _predict(predictor: Predictor, source: Source, settings: Prediction, writer:
     if len(predictor.exports) > 1:
         for exported, own in zip(predictor.exports, predictor.seconds, strict=True):
             logger.info("  %s: %.1f s, %.1f MB of weights", exported.path, own, exported.weight_mb)
-
-
-def _bar(total: int) -> Any:
-    return tqdm(total=total or None, unit=" samples", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
 
 
 def main() -> None:
