@@ -210,6 +210,11 @@ def test_a_failed_run_says_so_and_a_stopped_one_has_no_end(tmp_path: Path) -> No
 # After a resume.
 
 
+def wait_for_the_next_second() -> None:
+    """TensorBoard reads event files by name: second, then a number in the process, which sorts 10 before 9."""
+    time.sleep(1.0 - time.time() % 1.0)
+
+
 def served(folder: Path, run: str, tag: str, expected: list[tuple[int, float]]) -> list[tuple[int, float]]:
     """Steps and values as TensorBoard's server in Rust, its default, tells them; it reads one file after another."""
     server = SubprocessServerDataIngester(
@@ -231,6 +236,7 @@ def test_epochs_that_are_done_again_replace_those_of_before(tmp_path: Path) -> N
     with TensorBoard(tmp_path, small()) as before:
         for epoch in (1, 2, 3, 4):
             before.add({"epoch": epoch, "loss": 0.5, "val_loss": 0.5}, {"val_": {"note": Text(f"before {epoch}")}})
+    wait_for_the_next_second()
     with TensorBoard(tmp_path, small(), purge_from_epoch=3) as after:
         after.add({"epoch": 3, "loss": 0.25, "val_loss": 0.25}, {"val_": {"note": Text("after 3")}})
     for name in ("train", "val"):
@@ -249,6 +255,7 @@ def test_without_new_events_old_ones_are_dropped_in_python(tmp_path: Path) -> No
     with TensorBoard(tmp_path, small()) as before:
         for epoch in (1, 2):
             before.add({"epoch": epoch, "loss": 0.5}, {})
+    wait_for_the_next_second()
     with TensorBoard(tmp_path, small(), purge_from_epoch=2):
         pass
     assert [event.step for event in events(tmp_path / "train").Scalars("loss")] == [1]
