@@ -62,9 +62,11 @@ def test_averages_equal_a_plain_computation_and_are_what_is_validated_and_export
     raw, mean = by_hand(steps=24, batch=8, lr=0.1, decay=0.9)
     arrays = state_of(tmp_path / "run").arrays
     kept = {name: value for name, value in arrays.items() if "add" in name and name.startswith("network:")}
-    averages = [value for name, value in arrays.items() if name.endswith("_average")]
+    past = [value for name, value in arrays.items() if name.endswith("_past_average")]
     np.testing.assert_allclose(np.concatenate([value.ravel() for value in kept.values()]), raw, rtol=1e-4)
-    np.testing.assert_allclose(np.concatenate([value.ravel() for value in averages]), mean, rtol=1e-4)
+    _, mean_of_past = by_hand(steps=23, batch=8, lr=0.1, decay=0.9)
+    np.testing.assert_allclose(np.concatenate([value.ravel() for value in past]), mean_of_past, rtol=1e-4)
+    np.testing.assert_allclose(np.concatenate([value.ravel() for value in weights(result)]), mean, rtol=1e-4)
     x, y = arrays_of(Points().source(Mode.EVALUATE))
     error = x @ mean[:2] + mean[2] - y
     assert result.history[-1]["val_loss"] == pytest.approx((error**2).mean(), rel=1e-4)
