@@ -12,6 +12,9 @@ import pytest
 from batches import PLAN, command, environment, experiments
 from conftest import REPOSITORY
 
+from tfaip_like.cli.command import USAGE, run_command
+from tfaip_like.cli.experiments import PROGRAM
+from tfaip_like.cli.experiments import experiments as main
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments import Configuration, Plan, generate
 from tfaip_like.experiments.batch import Batch, chosen_runs
@@ -251,10 +254,6 @@ MISTAKES = {
 def test_a_mistake_gets_a_short_message(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tfaip_like.cli.command import USAGE, run_command
-    from tfaip_like.cli.experiments import PROGRAM
-    from tfaip_like.cli.experiments import experiments as main
-
     monkeypatch.chdir(tmp_path)
     assert run_command(PROGRAM, main, words.split()) == USAGE
     said = capsys.readouterr().err.split(" (choices: ")[0].strip()  # tests beside this one have variants of their own
@@ -278,3 +277,12 @@ def test_help_needs_no_framework(name: str) -> None:
     done = subprocess.run([command()[0], "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"experiments {name} ")
+
+
+def test_help_and_show_go_with_flags_of_the_scenario(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["generate", "plan.yaml", "--trainer.epochs", "3", "--help"])
+    assert "Other flags are parameters of the scenario" in capsys.readouterr().out
+    main(["generate", "plan.yaml", "--trainer.epochs", "3", "--debug", "true", "--show"])
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-1] == "--trainer.epochs 3  # passed on"
+    assert any(line.startswith("--debug true ") for line in shown)

@@ -58,6 +58,8 @@ class Line:
     """Those before the first flag."""
     settings: Sequence[Node]
     """Of files and flags, the last ones win."""
+    others: Sequence[Flag] = ()
+    """Flags that are passed on."""
 
     def applied(self, tree: Params) -> Params:
         """A tree with what was set, checked.
@@ -75,12 +77,14 @@ class ParamsCommand:
     Args:
         placeholder: of its words in the help: `EXPORT_DIR...`.
         tree: the parameters, with their defaults for these words; for none of them too.
+        passes_on: whether a flag, by its name, is for something else.
     """
 
     program: str
     purpose: str
     placeholder: str
     tree: Callable[[Sequence[str]], Params]
+    passes_on: Callable[[str], bool] = lambda name: False
 
     def read(self, argv: Sequence[str]) -> Line | None:
         """What was asked for; None if only text was wanted, which is printed.
@@ -97,12 +101,19 @@ class ParamsCommand:
             return None
         files = own["params"].words if "params" in own else ()
         settings = [file_settings(read_values(Path(file)), file) for file in files]
-        line = Line(words, [*settings, flag_settings(flags, reserved=[*OWN_FLAGS])])
+        line = Line(words, [*settings, self._settings(flags)], [flag for flag in flags if self._is_for_others(flag)])
         if "help" in own or "show" in own:
             resolved = _applied(self.tree(words), line.settings)
-            print(self._help(resolved.tree, own["help"], words) if "help" in own else show_text(resolved))
+            passed_on = "".join(f"\n{flag} {' '.join(flag.words)}  # passed on" for flag in line.others)
+            print(self._help(resolved.tree, own["help"], words) if "help" in own else show_text(resolved) + passed_on)
             return None
         return line
+
+    def _is_for_others(self, flag: Flag) -> bool:
+        return flag.name not in OWN_FLAGS and self.passes_on(flag.name)
+
+    def _settings(self, flags: Sequence[Flag]) -> Node:
+        return flag_settings([flag for flag in flags if not self._is_for_others(flag)], reserved=[*OWN_FLAGS])
 
     def _help(self, tree: ParamsBase, flag: Flag, words: Sequence[str]) -> str:
         if len(flag.words) > 1:
@@ -120,7 +131,7 @@ class ParamsCommand:
         try:
             before, flags = split_words(words[:-1])
             well_formed = [flag for flag in flags if flag.words]
-            tree = _applied(self.tree(before), [flag_settings(well_formed, reserved=[*OWN_FLAGS])]).tree
+            tree = _applied(self.tree(before), [self._settings(well_formed)]).tree
         except UsageError:
             return []
         own = [f"--{name}" for name in OWN_FLAGS if f"--{name}".startswith(words[-1])] if words else []

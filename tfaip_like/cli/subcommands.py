@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tfaip_like.cli.command import print_version
-from tfaip_like.cli.params_command import Line, ParamsCommand
+from tfaip_like.cli.params_command import ParamsCommand
 from tfaip_like.errors import UsageError
 from tfaip_like.params import Params
-from tfaip_like.params.apply import Node
-from tfaip_like.params.base import Place, field_types
+from tfaip_like.params.base import field_types
 from tfaip_like.params.flags import Flag
 
 
@@ -34,33 +33,19 @@ class Subcommand:
         """Runs it, or prints what its own flags ask for."""
         more = f" Other flags are {self.passes_on}." if self.passes_on else ""
         command = ParamsCommand(
-            f"{program} {self.name}", f"{self.purpose}{more}", self.words, lambda words: self.options()
+            f"{program} {self.name}",
+            f"{self.purpose}{more}",
+            self.words,
+            lambda words: self.options(),
+            self._is_passed_on,
         )
-        line = command.read(argv)
-        if line is None:
-            return
-        others = self._take_others(line)
-        self.run(list(line.words), line.applied(self.options()), others)
+        if (line := command.read(argv)) is not None:
+            self.run(list(line.words), line.applied(self.options()), list(line.others))
 
-    def _take_others(self, line: Line) -> list[Flag]:
-        """The flags that are not its own, taken out of the line if they are passed on."""
-        others = []
-        for name, node in list(line.settings[-1].children.items()):
-            if not self.passes_on or name in field_types(self.options) or self._is_mistyped(name, node):
-                continue
-            del line.settings[-1].children[name]
-            others += list(_flags_below(node, (name,)))
-        return others
-
-    def _is_mistyped(self, name: str, node: Node) -> bool:
-        return not node.children and bool(difflib.get_close_matches(name, field_types(self.options), cutoff=0.8))
-
-
-def _flags_below(node: Node, place: Place) -> Iterator[Flag]:
-    if node.setting is not None:
-        yield Flag(".".join(place), tuple(node.setting.words or ()))
-    for name, child in node.children.items():
-        yield from _flags_below(child, (*place, name))
+    def _is_passed_on(self, name: str) -> bool:
+        own = field_types(self.options)
+        is_mistyped = "." not in name and bool(difflib.get_close_matches(name, own, cutoff=0.8))
+        return bool(self.passes_on) and name.partition(".")[0] not in own and not is_mistyped
 
 
 def run_subcommand(program: str, purpose: str, commands: Sequence[Subcommand], argv: Sequence[str]) -> None:
