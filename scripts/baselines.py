@@ -77,8 +77,8 @@ def jets() -> Iterator[Row]:
 
 
 def track_trigger() -> Iterator[Row]:
-    """The best linear function of the hits, for all samples and for those of two experts."""
-    for expert in (0, 1, 2):
+    """The best linear function of the hits, for all samples and for those of each expert."""
+    for expert in range(6):
         scenario = TrackTrigger(data=Tracks(expert=expert))  # type: ignore[arg-type]
         one, other = both(scenario.data)
         x, v = (np.column_stack([source.inputs["hits"], np.ones(len(source))]) for source in (one, other))

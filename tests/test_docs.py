@@ -59,6 +59,8 @@ class Shell:
     def __init__(self, folder: Path, quick_run: Run):
         self.folder = folder
         self.quick_run = quick_run
+        (folder / "scenarios").mkdir()  # only their plans: the code is on the path
+        (folder / "scenarios" / "plans").symlink_to(REPOSITORY / "scenarios" / "plans")
         self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
