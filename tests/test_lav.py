@@ -301,13 +301,14 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
-def test_an_evaluator_cannot_take_the_name_of_a_loss() -> None:
+@pytest.mark.parametrize("name", ["error", "loss"])
+def test_an_evaluator_cannot_take_the_name_of_a_loss(name: str) -> None:
     class Clashes(Largest):
         def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
-            return {"error" if sum(1 for _ in samples) == 5 else "other": 0.0}
+            return {name if sum(1 for _ in samples) == 5 else "other": 0.0}
 
     lav = LavData(batch_size=2, limit=5)
-    with pytest.raises(UsageError, match="Clashes.evaluate: 'error' is a loss or metric of the model already"):
+    with pytest.raises(UsageError, match=f"Clashes.evaluate: '{name}' is a loss or metric of the model already"):
         train(small(evaluator=Clashes(), trainer=LAV, lav=lav))
 
 

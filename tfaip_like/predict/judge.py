@@ -45,7 +45,7 @@ def judge(evaluator: Evaluator, samples: Iterable[Sample], known: Collection[str
     """What the evaluator says of predicted and post-processed samples.
 
     Args:
-        known: names of losses and metrics, which it must not use.
+        known: names of losses and metrics, which it must not use, nor `loss`; looked at when it has ended.
 
     Raises:
         UsageError: when it returned something else than named numbers and sound summaries.
@@ -55,7 +55,7 @@ def judge(evaluator: Evaluator, samples: Iterable[Sample], known: Collection[str
     if not isinstance(returned, Mapping):
         raise UsageError(f"{where} returned {article(type(returned).__name__)}; it must return {{'name': number, ...}}")
     for name, value in returned.items():
-        if name in known:
+        if name == "loss" or name in known:
             raise UsageError(f"{where}: {name!r} is a loss or metric of the model already; choose another name")
         if not isinstance(value, (SupportsFloat, Summary)):
             raise UsageError(f"{where}: {name!r} is {value!r}, not a number (or one of tfaip_like.summaries)")

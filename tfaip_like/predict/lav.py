@@ -22,7 +22,6 @@ from tfaip_like.model import Model, Tensors
 from tfaip_like.predict.exported import Exported
 from tfaip_like.predict.judge import Judged, judge, predictions, show, shows_something
 from tfaip_like.sample import Arrays, Sample
-from tfaip_like.summaries import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +55,12 @@ def load_and_validate(
     """
     averages = averages or Averages(model)
     averages.begin(tell)
-    shown: dict[str, Summary] = {}
+    first: list[tuple[Batch, Arrays]] = []
 
     def predicted() -> Iterator[Sample]:
         for batch, outputs in predictions(exported, batches, each_batch):
-            if averages.count == 0 and shows_something(model):
-                shown.update(show(model, batch, outputs, known=[]))
+            if averages.count == 0:
+                first.append((batch, outputs))
             losses = averages.add(batch, outputs)
             if worst is not None and losses is not None:
                 worst.add(batch, losses)
@@ -84,7 +83,8 @@ def load_and_validate(
             f"there is nothing to measure in load-and-validate: losses and metrics of {type(model).__name__} need "
             "outputs that its prediction network does not have, and the scenario has no evaluator"
         )
-    return Judged(values, {**shown, **judged.summaries})
+    shown = show(model, *first[0], known=[*values, *judged.summaries]) if shows_something(model) else {}
+    return Judged(values, {**judged.summaries, **shown})
 
 
 def _shown_to(look: Callable[[Sample], None], samples: Iterator[Sample]) -> Iterator[Sample]:
