@@ -17,14 +17,9 @@ What is compared is the time of an epoch from its beginning to its end, without 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
 from typing import Any
 
+from in_turn import medians, seconds_of_epochs
 from small_mlp import BATCH, EPOCHS, SAMPLES, Benchmark, arrays
 
 from tfaip_like import keras, train
@@ -82,17 +77,7 @@ def tf_data_into_fit() -> list[float]:
     opened = open_training(asked.data, asked.data.source(Mode.TRAIN), TrainData(batch_size=BATCH), None, 1)
     model = TrainingModel(build_networks(asked.model, asked.data).training, asked.model, opened.batch(0))
     model.compile(keras.optimizers.Adam(), jit_compile=True, steps_per_execution=AT_ONCE)
-    seconds: list[float] = []
-
-    class Clock(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-            seconds.append(time.perf_counter())
-
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            seconds[-1] = time.perf_counter() - seconds[-1]
-
-    model.fit(batches().prefetch(tf.data.AUTOTUNE), epochs=EPOCHS, verbose=0, callbacks=[Clock()])
-    return seconds
+    return seconds_of_epochs(model, batches().prefetch(tf.data.AUTOTUNE), EPOCHS)
 
 
 SIDES = {"ours": ours, "tf.data": tf_data, "tf.data, fit": tf_data_into_fit}
@@ -100,25 +85,11 @@ SIDES = {"ours": ours, "tf.data": tf_data, "tf.data, fit": tf_data_into_fit}
 
 def main() -> None:
     """Prints the time of an epoch on each side, and their ratio."""
-    if sys.argv[1:2] and sys.argv[1] in SIDES:
-        print(json.dumps(SIDES[sys.argv[1]]()))
-        return
-    rounds = int(sys.argv[1]) if sys.argv[1:] else 3
-    print((__doc__ or "").partition("\n    python ")[0])
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-    for number in range(rounds):
-        for side in SIDES:
-            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFAIP_LOG_LEVEL": "error"}
-            command = [sys.executable, __file__, side]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            epochs = json.loads(done.stdout.splitlines()[-1])[1:]
-            seconds[side] += epochs
-            print(f"round {number + 1}: {side:12} {' '.join(f'{s:.2f}' for s in epochs)} s an epoch", flush=True)
-    medians = {side: statistics.median(values) for side, values in seconds.items()}
-    for side, median in medians.items():
-        ratio = medians["ours"] / median
+    seconds = medians(__doc__, SIDES)
+    for side, median in seconds.items():
         print(
-            f"{side:12} median {median:.2f} s an epoch, {SAMPLES / median:.0f} samples/s; ours takes {ratio:.2f} of it"
+            f"{side:12} median {median:.2f} s an epoch, {SAMPLES / median:.0f} samples/s; "
+            f"ours takes {seconds['ours'] / median:.2f} of it"
         )
 
 

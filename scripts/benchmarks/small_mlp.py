@@ -11,15 +11,10 @@ time from the beginning of an epoch to its end, without validation.
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
 from typing import Any
 
 import numpy as np
+from in_turn import medians, seconds_of_epochs
 
 from tfaip_like import ArraySource, Data, Mode, Model, Scenario, Spec, Tensors, keras, train
 from tfaip_like.settings import Trainer
@@ -88,46 +83,14 @@ def plain() -> list[float]:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile("adam", loss, metrics=["accuracy"])
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(SAMPLES).batch(BATCH).prefetch(4)
-    seconds: list[float] = []
-
-    class Clock(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-            seconds.append(time.perf_counter())
-
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            seconds[-1] = time.perf_counter() - seconds[-1]
-
-    network.fit(dataset, epochs=EPOCHS, verbose=0, callbacks=[Clock()])
-    return seconds
-
-
-def measure(side: str) -> list[float]:
-    """Runs one side in a new process; its epochs without the first."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run([sys.executable, __file__, "--side", side], env=environment, stdout=-1, stderr=-3, check=True)
-    seconds: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return seconds[1:]
+    return seconds_of_epochs(network, dataset, EPOCHS)
 
 
 def main() -> None:
     """Prints the epochs of each round, the medians and their ratio."""
-    if sys.argv[1:2] == ["--side"]:
-        print(json.dumps({"ours": ours, "plain": plain}[sys.argv[2]]()))
-        return
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(__doc__.split("\n\n")[0])
-    times: dict[str, list[float]] = {"plain": [], "ours": []}
-    ratios = []
-    for number in range(1, rounds + 1):
-        now = {side: measure(side) for side in times}
-        for side, seconds in now.items():
-            times[side] += seconds
-        ratios.append(statistics.median(now["ours"]) / statistics.median(now["plain"]))
-        shown = "   ".join(f"{side} {' '.join(f'{s:.2f}' for s in seconds)} s" for side, seconds in now.items())
-        print(f"round {number}: {shown}   ratio {ratios[-1]:.2f}", flush=True)
-    medians = {side: statistics.median(seconds) for side, seconds in times.items()}
-    print(f"median epoch: plain {medians['plain']:.2f} s, ours {medians['ours']:.2f} s")
-    print(f"ratio ours / plain: median of the rounds {statistics.median(ratios):.2f}")
+    seconds = medians(__doc__, {"plain": plain, "ours": ours}, rounds=5)
+    print(f"median epoch: plain {seconds['plain']:.2f} s, ours {seconds['ours']:.2f} s")
+    print(f"ratio ours / plain: {seconds['ours'] / seconds['plain']:.2f}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 A network of 1.9 million weights (784 - 1024 - 1024 - 10, Adam) trains on random images of 28x28, in epochs of about ten
 seconds. Each side runs in a process of its own, the sides in turn; the first epoch of a process, which compiles,
-is not counted. What is compared is the time from the end of the first epoch to the end of the last, with the export of
-the best model on each side:
+is not counted. What is compared is the time from the end of an epoch to the end of the next, with the export of the
+best model on each side:
 
     plain        no checkpoint but the last
     checkpoints  --trainer.checkpoint_every epoch (the default): weights, optimizer and all else, 23 MB
@@ -14,12 +14,9 @@ the best model on each side:
 
 from __future__ import annotations
 
-import json
+import functools
+import itertools
 import logging
-import os
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from in_turn import medians
 
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras, train
 from tfaip_like.data import TrainData
@@ -90,38 +88,24 @@ class Ends(logging.Handler):
             self.times.append(time.perf_counter())
 
 
-def measured(side: str) -> float:
-    """Seconds of an epoch, with all that belongs to it."""
+def measured(side: str) -> list[float]:
+    """Seconds of each epoch, with all that belongs to it."""
     ends = Ends()
     package = logging.getLogger("tfaip_like")
     package.setLevel(logging.INFO)
     package.addHandler(ends)
+    begin = time.perf_counter()
     with TemporaryDirectory() as folder:
         trainer = Trainer(epochs=EPOCHS, random_seed=1, output_dir=Path(folder, "run"), **SIDES[side])
         train(Costs(trainer=trainer))
-    return (ends.times[-1] - ends.times[0]) / (EPOCHS - 1)
+    return [end - before for before, end in itertools.pairwise([begin, *ends.times])]
 
 
 def main() -> None:
     """Prints the time of an epoch on each side, and the ratios."""
-    if sys.argv[1:2] and sys.argv[1] in SIDES:
-        print(json.dumps(measured(sys.argv[1])))
-        return
-    rounds = int(sys.argv[1]) if sys.argv[1:] else 3
-    print((__doc__ or "").partition("\n    python ")[0])
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-    for number in range(rounds):
-        for side in SIDES:
-            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-            done = subprocess.run(
-                [sys.executable, __file__, side], env=environment, capture_output=True, text=True, check=True
-            )
-            seconds[side].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"round {number + 1}: {side:12} {seconds[side][-1]:.2f} s an epoch", flush=True)
-    plain = statistics.median(seconds["plain"])
-    for side, values in seconds.items():
-        median = statistics.median(values)
-        print(f"{side:12} median {median:.2f} s an epoch, {100 * (median / plain - 1):+.1f} % of plain")
+    seconds = medians(__doc__, {side: functools.partial(measured, side) for side in SIDES})
+    for side, median in seconds.items():
+        print(f"{side:12} median {median:.2f} s an epoch, {100 * (median / seconds['plain'] - 1):+.1f} % of plain")
 
 
 if __name__ == "__main__":
