@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from tfaip_like.optimizers import Adamax
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.schedules import CosineDecay, ReduceOnPlateau
 from tfaip_like.settings import EarlyStopping, Resume
+from tfaip_like.train.callbacks import EveryStep
 from tfaip_like.train.checkpoints import (
     CHECKSUMS,
     Content,
@@ -100,6 +103,31 @@ def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path:
     assert json.loads((run / "run.json").read_text())["status"] == "stopped"
     train(stopped_by_itself(run, tmp_path, 0), Resume())
     assert differences(reference, run) == []
+
+
+@pytest.mark.parametrize("validates", [True, slow(False)], ids=["validation", "no validation"])
+def test_a_signal_during_the_last_step_of_an_epoch_repeats_no_step(
+    validates: bool, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_end = EveryStep.on_train_batch_end
+
+    def stopped(self: EveryStep, batch: int, logs: Any = None) -> None:
+        if self.executions[batch].stop == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+        at_the_end(self, batch, logs)
+
+    trainer = {"val_every_n": int(validates)}
+    monkeypatch.setattr(EveryStep, "on_train_batch_end", stopped)
+    with pytest.raises(Interrupted):
+        train(everything(tmp_path / "run", trainer=trainer))
+    monkeypatch.undo()
+    position = all_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position
+    assert position == (Position(0, 12) if validates else Position(1, 0))
+    train(everything(tmp_path / "run", trainer=trainer), Resume())
+    if not validates:
+        train(everything(tmp_path / "straight", trainer=trainer))
+        straight = tmp_path / "straight"
+    assert differences(straight, tmp_path / "run") == []
 
 
 def test_a_signal_during_validation_repeats_no_step(tmp_path: Path) -> None:

@@ -78,7 +78,10 @@ class EveryStep(keras.callbacks.Callback):
             self.look(logs)
             self.progress.show(done, (done - 1) // self.steps_per_epoch + 1, float(logs["loss"]))
         self.after_execution(done)
-        self.interrupt.check()
+        # Behind the last step only the values of the epoch are missing, which no checkpoint could give back: they are
+        # taken first, and what follows looks for signals again.
+        if done < self.executions[-1].stop:
+            self.interrupt.check()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if self.profile is not None:
