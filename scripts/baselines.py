@@ -1,4 +1,4 @@
-"""Compares the shipped scenarios with simple methods on the same data: python scripts/baselines.py [NAME ...].
+"""Compares the shipped scenarios with simple methods on the same data: python -m scripts.baselines [NAME ...].
 
 Logistic regression for jets and the zoo's classifiers, a linear least-squares fit for the track trigger, principal
 components for the zoo's autoencoders; each on the validation samples. Prints the table of docs/scenarios.md, about
