@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from batches import cheap_batch
 
+from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchRun
-from tfaip_like.experiments.show import as_table, find_batches
+from tfaip_like.experiments.show import as_table, find_batches, statuses
 from tfaip_like.experiments.slurm import ClusterJob
 from tfaip_like.experiments.status import _ended, _on_cluster, status_of
 from tfaip_like.experiments.tickets import Ticket, waiting, write_ticket
@@ -52,7 +53,10 @@ def test_how_a_run_has_ended(
         (ClusterJob("COMPLETED", "n1"), True, {"status": "done", "host": "n1"}, ("done", "", "n1")),
         (ClusterJob("CANCELLED"), True, {"status": "stopped", "host": "n1"}, ("cancelled", "", "n1")),
         (ClusterJob("TIMEOUT"), True, {"status": "running"}, ("failed", "killed at its time limit", None)),
-        (None, False, {}, ("cancelled", "", None)),
+        (ClusterJob("PENDING", pending="Priority"), False, {}, ("waiting", "", None)),
+        (ClusterJob("PENDING", pending="Nodes"), False, {}, ("waiting", "the cluster says: Nodes", None)),
+        (ClusterJob("FAILED"), False, {"status": "stopped"}, ("failed", "exceeded memory limit", None)),
+        (None, False, {}, ("failed", "exceeded memory limit", None)),
         (None, True, {"status": "done"}, ("done", "", None)),
     ],
 )
@@ -65,6 +69,8 @@ def test_what_became_of_a_run_on_a_cluster(
     folder = batch.run("wide")
     folder.path.mkdir(parents=True)
     folder.run.write_text("{}")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "slurm-7_0.log").write_text("slurmstepd: error: exceeded memory limit\nerror: cancelled\n")
     jobs = {} if job is None else {"7_0": job}
     assert _on_cluster(batch, run, ticket.but(submitted=0.0 if begun else 1e12), record, jobs) == expected
 
@@ -94,3 +100,28 @@ def test_batches_are_found_below_a_folder_in_the_order_of_their_numbers(tmp_path
     found = [batch.path.relative_to(tmp_path).as_posix() for batch in find_batches(tmp_path)]
     assert found == ["a/version_9", "a/version_10", "b"]
     assert list(find_batches(tmp_path / "b")) == [Batch(tmp_path / "b")]
+
+
+def test_where_the_cluster_cannot_be_asked_a_cancelled_run_stays_cancelled(tmp_path: Path) -> None:
+    batch = Batch(tmp_path)
+    run = BatchRun("wide", "wide", {}, epochs=3, monitor="val_loss")
+    ticket = waiting("slurm", job="7_0")
+    assert _on_cluster(batch, run, ticket, {}, None) == ("waiting", "", None)
+    cancelled = ticket.but(cancelled=True, state="ended")
+    assert _on_cluster(batch, run, cancelled, {}, None) == ("cancelled", "", None)
+
+
+def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cheap_batch(tmp_path, "  wide: {}\n")
+    damaged = ["{", "[]", "{}", '{"runs": [{"name": 1}]}', '{"more": 1, "runs": []}']
+    for number, text in enumerate(damaged):
+        (tmp_path / f"bad_{number}").mkdir()
+        (tmp_path / f"bad_{number}" / "batch.json").write_text(text)
+    *bad, good = statuses([])
+    assert [status.problem.partition(": ")[2] for status in bad] == [
+        "is damaged, or not the list of a batch of experiments"
+    ] * len(damaged)
+    assert good.counts == {"new": 1}
+    with pytest.raises(UsageError, match=r"bad_0/batch.json: is damaged"):
+        statuses(["bad_0"])

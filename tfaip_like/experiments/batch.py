@@ -127,15 +127,19 @@ class Batch:
         """What it is, and its runs.
 
         Raises:
-            UsageError: when there is no batch in this folder.
+            UsageError: when there is no batch in this folder, or its list cannot be read.
         """
         try:
             values: dict[str, Any] = json.loads(self.index_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return BatchIndex(**{**values, "runs": tuple(BatchRun(**run) for run in values["runs"])})
+        except FileNotFoundError as error:
             is_there = self.path.exists()
             what = "is no batch of experiments (no batch.json)" if is_there else "there is no such folder"
             raise UsageError(f"{self.path}: {what}; `experiments generate PLAN` makes one") from error
-        return BatchIndex(**{**values, "runs": tuple(BatchRun(**run) for run in values["runs"])})
+        except OSError as error:
+            raise UsageError(f"{self.index_file}: cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UsageError(f"{self.index_file}: is damaged, or not the list of a batch of experiments") from error
 
     def write_index(self, index: BatchIndex) -> None:
         """Replaces the list of runs."""
@@ -152,7 +156,13 @@ def chosen_runs(index: BatchIndex, patterns: Collection[str]) -> list[BatchRun]:
         if not any(_fits(run, pattern) for run in index.runs):
             names = some([run.name for run in index.runs], shown=8)
             raise UsageError(f"{pattern}: no run is called so, and no configuration; there are {names or 'none'}")
-    return [run for run in index.runs if not patterns or any(_fits(run, pattern) for pattern in patterns)]
+    known = {run.name for run in index.runs}
+    return [run for run in index.runs if not patterns or any(_is_meant(run, pattern, known) for pattern in patterns)]
+
+
+def _is_meant(run: BatchRun, pattern: str, names: Collection[str]) -> bool:
+    # The name of a run may be that of its configuration as well, which has more runs by now.
+    return run.name == pattern if pattern in names else _fits(run, pattern)
 
 
 def _fits(run: BatchRun, pattern: str) -> bool:

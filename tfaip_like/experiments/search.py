@@ -31,7 +31,7 @@ from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.resolve import Resolver, scenario_of
 from tfaip_like.experiments.scheduler import start_scheduler
 from tfaip_like.experiments.status import AT_WORK, status_of
-from tfaip_like.experiments.submit import Submit, cancel, submit
+from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, submit
 from tfaip_like.experiments.values import Given, given
 from tfaip_like.files import locked, write_text
 from tfaip_like.output_dir import OutputDir
@@ -140,7 +140,7 @@ class Searcher:
         with _alone(self.batch):
             self._take_over()
             while self._step():
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(SECONDS_BETWEEN_QUESTIONS if self.options.slurm else SECONDS_BETWEEN_LOOKS)
 
     def best(self) -> tuple[str, float] | None:
         """Name and value of the best run, if one is done."""
@@ -198,7 +198,7 @@ class Searcher:
 
         del self.running[run.name]
         better = max if self.settings.mode == "max" else min
-        flags = " ".join(f"--{flag} {value}" for flag, value in trial.params.items())
+        flags = " ".join(f"--{flag} {_given(value)}" for flag, value in trial.params.items())
         known = [value for value in values.values() if math.isfinite(value)]
         if run.name in self.hopeless and state != "done":  # it may have been too quick
             self.study.tell(trial, state=TrialState.PRUNED)
@@ -235,15 +235,18 @@ class Searcher:
         optuna = _optuna()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         backend = optuna.storages.journal.JournalFileBackend(str(folder(self.batch) / "study.journal"))
-        return optuna.create_study(
+        study = optuna.create_study(
             study_name=self.name,
             storage=optuna.storages.JournalStorage(backend),
             direction="maximize" if self.settings.mode == "max" else "minimize",
-            # The liar spreads runs that are at work at the same time.
-            sampler=optuna.samplers.TPESampler(seed=self.settings.seed, constant_liar=True),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=1),
             load_if_exists=True,
         )
+        # Another seed when a search goes on, or its first runs are drawn again. The liar spreads runs that are at work
+        # at the same time.
+        seed = self.settings.seed + len(study.get_trials(deepcopy=False))
+        study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        return study
 
 
 def check_that_optuna_is_there() -> None:

@@ -5,22 +5,32 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tfaip_like.errors import UsageError, counted
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.estimate import duration
-from tfaip_like.experiments.status import AT_WORK, STATES, BatchStatus, RunStatus, last_lines, status_of
+from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs
+from tfaip_like.experiments.status import (
+    AT_WORK,
+    STATES,
+    BatchStatus,
+    RunStatus,
+    jobs_of,
+    last_lines,
+    status_with,
+)
+from tfaip_like.experiments.tickets import Ticket, read_tickets
 
 DEPTH = 4
 """How deep below a folder batches are looked for."""
-HEAD = ("run", "state", "epoch", "best", "left", "node", "log")
+HEAD = ("run", "state", "epoch", "best", "left", "node")
 
 
 def find_batches(folder: Path, depth: int = DEPTH) -> Iterator[Batch]:
     """The batches in a folder and below it."""
-    if (folder / "batch.json").is_file():
+    if os.path.exists(folder / "batch.json"):  # where nothing may be read, there is none
         yield Batch(folder)
         return
     if depth:
@@ -34,20 +44,34 @@ def statuses(folders: Sequence[str]) -> list[BatchStatus]:
     Raises:
         UsageError: for a folder in which there is none.
     """
-    found = []
+    found: list[Batch] = []
     for folder in folders or ["."]:
         batches = list(find_batches(Path(folder)))
         if not batches:
             is_there = Path(folder).is_dir()
             what = "there is no batch in this folder or below it" if is_there else "there is no such folder"
             raise UsageError(f"{folder}: {what}; `experiments generate PLAN` makes one")
-        found += [status_of(batch) for batch in batches]
-    return found
+        found += batches
+    tickets = {batch.path: read_tickets(batch) for batch in found}
+    jobs = cluster_jobs(job for of_batch in tickets.values() for job in jobs_of(of_batch))  # asked once
+    return [_status(batch, tickets[batch.path], jobs, is_named=str(batch.path) in folders) for batch in found]
+
+
+def _status(
+    batch: Batch, tickets: Mapping[str, Ticket], jobs: Mapping[str, ClusterJob] | None, is_named: bool
+) -> BatchStatus:
+    """How far a batch is; one that cannot be read keeps nobody from seeing the others."""
+    try:
+        return status_with(batch, batch.index(), tickets, jobs if jobs_of(tickets) else {})
+    except UsageError as error:
+        if is_named:
+            raise
+        return BatchStatus(str(batch.path), "", problem=str(error))
 
 
 def as_table(batches: Iterable[BatchStatus], brief: bool = False) -> str:
     """The batches for a person."""
-    return "\n\n".join(_batch(batch, brief) for batch in batches)
+    return ("\n" if brief else "\n\n").join(_batch(batch, brief) for batch in batches)
 
 
 def as_json(batches: Iterable[BatchStatus]) -> str:
@@ -79,9 +103,12 @@ def _batch(batch: BatchStatus, brief: bool) -> str:
     counts = ", ".join(f"{batch.counts[state]} {state}" for state in STATES if batch.counts.get(state))
     title = " ".join(batch.description.split())
     lines = [f"{batch.path}: {counted(len(batch.runs), 'run')}: {counts or 'none'}{f' | {title}' if title else ''}"]
+    if batch.problem:
+        lines.append(f"  {batch.problem}")
     if batch.needs_scheduler:
         lines.append(f"  nobody works on its queue any more; experiments submit {batch.path} goes on")
-    if not brief:
+    if not brief and batch.runs:
+        lines.append(f"  logs: {os.path.join(batch.path, 'logs', 'RUN.log')}")
         rows = [HEAD, *(_row(run) for run in batch.runs)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
         for row, run in zip(rows, (None, *batch.runs), strict=True):
@@ -94,7 +121,7 @@ def _batch(batch: BatchStatus, brief: bool) -> str:
 def _row(run: RunStatus) -> tuple[str, ...]:
     best = f"{run.monitor} {run.best:.4g}" if run.best is not None else "-"
     left = duration(run.seconds_left) if run.seconds_left is not None else "-"
-    return run.name, run.state, f"{run.epoch}/{run.epochs}", best, left, run.node or "-", run.log
+    return run.name, run.state, f"{run.epoch}/{run.epochs}", best, left, run.node or "-"
 
 
 def _folders(folder: Path) -> Iterator[Path]:

@@ -21,6 +21,9 @@ from tfaip_like.files import write_text
 USUAL_ARRAY = 1000
 """Runs in one array job, where the cluster does not say how many it allows."""
 
+USUAL_REASONS = ("", "None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning")
+"""Why jobs wait on every cluster."""
+
 _SCRIPT = """\
 #!/bin/bash
 {lines}
@@ -76,7 +79,7 @@ class Request:
         """The options for an array of so many runs."""
         limit = f"%{self.at_once}" if self.at_once else ""
         options = {
-            "job-name": "/".join(batch.path.resolve().parts[-2:]),
+            "job-name": shlex.quote("/".join(batch.path.resolve().parts[-2:])),
             "array": f"0-{runs - 1}{limit}",
             "time": self.time,
             "mem": self.memory,
@@ -85,7 +88,8 @@ class Request:
             "gpus": self.gpus,
             "cpus-per-task": self.cpus,
             "signal": f"B:USR1@{self.save_seconds}",
-            "output": batch.path.resolve() / "logs" / "slurm-%A_%a.log",
+            # Of a % in a path, SLURM would make something else.
+            "output": shlex.quote(str(batch.path.resolve() / "logs").replace("%", "%%") + "/slurm-%A_%a.log"),
             "open-mode": "append",
         }
         named = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
@@ -152,6 +156,13 @@ class ClusterJob:
 
     state: str
     node: str | None = None
+    pending: str = ""
+    """Why it waits, as the cluster calls it."""
+
+    @property
+    def waits_for(self) -> str:
+        """Why it waits, if that is not only for its turn."""
+        return "" if self.pending in USUAL_REASONS else f"the cluster says: {self.pending}"
 
     @property
     def waits(self) -> bool:
@@ -190,20 +201,34 @@ def cluster_jobs(wanted: Iterable[str]) -> dict[str, ClusterJob] | None:
     Finished ones are forgotten after some minutes, and accounting is not everywhere: what became of a run is
     read from its own files.
     """
-    if not list(wanted):
+    arrays = sorted({job.partition("_")[0] for job in wanted})
+    if not arrays:
         return {}
-    words = ["squeue", "--noheader", "--me", "--array", "--states=all", "--format=%F_%K|%T|%N"]
+    # By their numbers: a batch may be that of somebody else.
+    which = f"--jobs={','.join(arrays)}"
+    words = ["squeue", "--noheader", which, "--array", "--states=all", "--format=%F_%K|%T|%N|%r"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode:
-        return None
+        return {} if "Invalid job id" in done.stderr else None  # a single one that it has forgotten
     jobs = {}
     for line in done.stdout.splitlines():
-        job, state, node = line.strip().split("|")
-        jobs[job] = ClusterJob(state, node or None)
+        job, state, node, pending = line.strip().split("|", 3)
+        jobs[job] = ClusterJob(state, node or None, pending)
     return jobs
+
+
+def last_error(batch: Batch, job: str) -> str:
+    """What the cluster itself has last said of a job, in the file of its output; of its memory rather."""
+    try:
+        text = (batch.path / "logs" / f"slurm-{job}.log").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    said = [line.partition("error: ")[2].strip() for line in text.splitlines() if "error: " in line]
+    of_memory = [line for line in said if "memory" in line.lower()]
+    return (of_memory or said or [""])[-1]
 
 
 def exit_code(batch: Batch, name: str) -> int | None:

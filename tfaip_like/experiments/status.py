@@ -13,13 +13,16 @@ from typing import Any
 
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun
 from tfaip_like.experiments.scheduler import is_at_work, lives
-from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs, exit_code
+from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs, exit_code, last_error
 from tfaip_like.experiments.tickets import Ticket, read_tickets
 from tfaip_like.output_dir import OutputDir
 
 STATES = ("running", "waiting", "preempted", "new", "done", "stopped", "cancelled", "failed")
+JOB = "job: "
+"""Begins what a job script says in the log of its run."""
 AT_WORK = ("running", "waiting", "preempted")
 """States of runs that somebody has in hand."""
+CLUSTER_IS_SILENT = "the cluster cannot be asked from here: this is what the runs themselves have left"
 _TAIL = 4096
 """Bytes of a log that hold its last lines."""
 
@@ -32,7 +35,7 @@ class RunStatus:
     state: str
     """One of `STATES`; preempted was stopped by the cluster, and waits to go on."""
     reason: str = ""
-    """Why it has failed."""
+    """Why it has failed, or what it waits for."""
     epoch: int = 0
     """Epochs that are done."""
     epochs: int = 0
@@ -41,6 +44,8 @@ class RunStatus:
     """The best value so far of what is monitored."""
     seconds_left: float | None = None
     node: str | None = None
+    job: str | None = None
+    """What the cluster calls it."""
     log: str = ""
 
 
@@ -55,13 +60,25 @@ class BatchStatus:
     """Runs by state."""
     needs_scheduler: bool = False
     """Whether runs wait in a local queue that nobody works on."""
+    problem: str = ""
+    """Why not all is known."""
 
 
 def status_of(batch: Batch, index: BatchIndex | None = None) -> BatchStatus:
     """How far a batch is."""
-    index = index or batch.index()
     tickets = read_tickets(batch)
-    jobs = cluster_jobs(ticket.job for ticket in tickets.values() if ticket.where == "slurm" and ticket.job)
+    return status_with(batch, index or batch.index(), tickets, cluster_jobs(jobs_of(tickets)))
+
+
+def jobs_of(tickets: Mapping[str, Ticket]) -> list[str]:
+    """What a cluster calls the runs that it was given."""
+    return [ticket.job for ticket in tickets.values() if ticket.where == "slurm" and ticket.job]
+
+
+def status_with(
+    batch: Batch, index: BatchIndex, tickets: Mapping[str, Ticket], jobs: Mapping[str, ClusterJob] | None
+) -> BatchStatus:
+    """How far a batch is, by its tickets and what the cluster knows of their jobs; None if it cannot be asked."""
     runs = [_run_status(batch, run, tickets.get(run.name), jobs) for run in index.runs]
     waits = any(ticket.where == "local" and ticket.state != "ended" for ticket in tickets.values())
     return BatchStatus(
@@ -70,6 +87,7 @@ def status_of(batch: Batch, index: BatchIndex | None = None) -> BatchStatus:
         runs=runs,
         counts=dict(Counter(run.state for run in runs)),
         needs_scheduler=waits and not is_at_work(batch),
+        problem=CLUSTER_IS_SILENT if jobs is None else "",
     )
 
 
@@ -80,10 +98,13 @@ def _run_status(batch: Batch, run: BatchRun, ticket: Ticket | None, jobs: Mappin
     state, reason, node = _state(batch, run, ticket, record, jobs)
     if state == "failed" and not reason:
         reason = last_words(batch.log(run.name)) or "it left no message"
+    if state == "stopped" and (said := last_words(batch.log(run.name))).startswith(JOB):
+        reason = said.removeprefix(JOB)
     left = seconds * max(0, run.epochs - epoch) if seconds is not None and state in AT_WORK else None
     monitor, best = _best(folder, run.monitor) if epoch else (run.monitor, None)
     log = os.path.relpath(batch.log(run.name))
-    return RunStatus(run.name, state, reason, epoch, run.epochs, monitor, best, left, node, log)
+    job = ticket.job if ticket is not None else None
+    return RunStatus(run.name, state, reason, epoch, run.epochs, monitor, best, left, node, job, log)
 
 
 def _state(
@@ -109,19 +130,22 @@ def _state(
 def _on_cluster(
     batch: Batch, run: BatchRun, ticket: Ticket, record: Mapping[str, Any], jobs: Mapping[str, ClusterJob] | None
 ) -> tuple[str, str, str | None]:
-    code, node = exit_code(batch, run.name), _node(record)
-    if jobs is None and code is None:  # the cluster cannot be asked from here
+    code, was_begun = exit_code(batch, run.name), _was_begun_since(batch.run(run.name), ticket.submitted)
+    record = record if was_begun else {}  # or it is that of an earlier try
+    node = _node(record)
+    if jobs is None and code is None and not ticket.cancelled:
         return {"stopped": "preempted", None: "waiting"}.get(record.get("status"), str(record.get("status"))), "", node
     job = jobs.get(ticket.job or "") if jobs else None
     if job is not None and job.waits:
-        return "preempted" if _was_begun_since(batch.run(run.name), ticket.submitted) else "waiting", "", None
+        return "preempted" if was_begun else "waiting", job.waits_for, None
     if job is not None and not job.is_over:
         return "running", "", job.node
     state, reason = _ended(code, ticket, record)
-    is_cancelled = job.state == "CANCELLED" if job is not None else not record and code is None
-    if is_cancelled and state != "done":
+    if job is not None and job.state == "CANCELLED" and state != "done":
         return "cancelled", "", node
-    return state, (job.reason if job is not None and state == "failed" else "") or reason, node
+    if state == "failed":
+        reason = (job.reason if job is not None else "") or last_error(batch, ticket.job or "") or reason
+    return state, reason, node
 
 
 def _was_begun_since(folder: OutputDir, when: float) -> bool:
@@ -141,6 +165,8 @@ def _by_record(batch: Batch, run: BatchRun, record: Mapping[str, Any]) -> tuple[
 def _ended(code: int | None, ticket: Ticket | None, record: Mapping[str, Any]) -> tuple[str, str]:
     """State and reason of a run that is not at work any more."""
     status = record.get("status")
+    if code == 0 and not record:  # somebody has removed what it left
+        return "new", ""
     if code == 0 or (code is None and status == "done"):
         return "done", ""
     if ticket is not None and ticket.cancelled:
@@ -211,7 +237,7 @@ def last_lines(log: Path, count: int) -> list[str]:
 def last_words(log: Path) -> str:
     """What a program said before it failed: `train-scenario: ...`, else its last line."""
     lines = [line for line in last_lines(log, 40) if line.strip()]
-    said = [line for line in lines if line.startswith(("train-scenario: ", "resume-training: "))]
+    said = [line for line in lines if line.startswith(("train-scenario: ", "resume-training: ", JOB))]
     return _one_line((said or lines or [""])[-1])
 
 
