@@ -133,7 +133,7 @@ def test_cancelled_runs_save_and_stop_and_go_on_when_submitted_again(tmp_path: P
     experiments(tmp_path, "submit", batch.path)
     until(lambda: "begin wide.01" in events(batch))
     done = experiments(tmp_path, "cancel", batch.path, "wide.01", "wide.02")
-    assert done.stdout == f"2 runs of {batch.path} cancelled; experiments submit goes on with them\n"
+    assert done.stdout == f"2 runs of {batch.path} cancelled; experiments submit {batch.path} goes on with them\n"
     until(lambda: "stop wide.01" in events(batch))
     until(lambda: "begin wide.03" in events(batch))
     assert states(batch)["wide.02"] == "cancelled"

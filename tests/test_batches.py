@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,8 +18,9 @@ from tfaip_like.cli.experiments import PROGRAM
 from tfaip_like.cli.experiments import experiments as main
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments import Configuration, Plan, generate
-from tfaip_like.experiments.batch import Batch, chosen_runs
+from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun, chosen_runs
 from tfaip_like.experiments.generate import _may_be_called
+from tfaip_like.experiments.plan_file import read_plan
 
 TWO = "  wide: {trainer.epochs: 3, grid: {model.dropout: [0.0, 0.2]}}\n  other: {trainer.random_seed: 7}\n"
 SCENARIO = """
@@ -112,7 +114,7 @@ def test_a_debug_batch_is_small_and_elsewhere_and_needs_no_description(
     assert done.returncode == 2
     assert done.stderr.startswith("experiments: --description: say what this batch is for")
     assert experiments(tmp_path, "generate", "plan.yaml", "--debug").returncode == 0
-    batch = Batch(tmp_path / "temporary" / "batches" / "plan" / "version_1")
+    batch = Batch(tmp_path / "temporary" / f"batches_{os.getuid()}" / "plan" / "version_1")
     assert names(batch) == ["barrel.expert_3", "other"]
 
 
@@ -242,6 +244,16 @@ MISTAKES = {
     "submit . --slurm --time soon": "--time soon: write it like 2:30:00",
     "submit . --jobs 0": "--jobs 0: there must be at least 1",
     "submit . --gpus 1 1": "--gpus 1 1: names a GPU twice",
+    "submit . --slurm --jobs 2": "--jobs 2: is for this machine; on a cluster --array says how many at once",
+    "submit . --slurm --time 0:02:00": (
+        "--time 0:02:00: must be longer than --save_seconds 120 and what a run takes to start"
+    ),
+    "submit . --slurm --sbatch time=5": "--sbatch time=5: time=5 is said with --time",
+    "submit . --slurm --sbatch output=x": "--sbatch output=x: output=x is set here",
+    "generate a.yaml --jobs 2": "--jobs 2: is for submitting: add --run, or give it to submit",
+    "generate a.yaml --debug --folder here": "--folder here: is not for --debug, which has the temporary folder",
+    "generate --models a=1": "--models needs --scenario: whose models, and how many runs of each?",
+    "generate --scenario s": "--scenario needs --models: whose models, and how many runs of each?",
     "submit . --job 3": "--job: there is no such flag; did you mean --jobs?",
     "show nowhere": "nowhere: there is no such folder; `experiments generate PLAN` makes one",
     "show": ".: there is no batch in this folder or below it; `experiments generate PLAN` makes one",
@@ -286,3 +298,36 @@ def test_help_and_show_go_with_flags_of_the_scenario(capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out.splitlines()
     assert shown[-1] == "--trainer.epochs 3  # passed on"
     assert any(line.startswith("--debug true ") for line in shown)
+
+
+def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(PLAN + TWO)
+    done = experiments(tmp_path, "generate", "plan.yaml", "--dry_run")
+    assert done.stdout.splitlines() == [
+        "3 runs would be made:",
+        "  wide.01  --trainer.epochs 3 --model.dropout 0.0",
+        "  wide.02  --trainer.epochs 3 --model.dropout 0.2",
+        "  other    --trainer.random_seed 7",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
+    batch = made(tmp_path, TWO)
+    done = experiments(tmp_path, "add", batch.path, "--dry_run")
+    assert done.stdout.splitlines()[1] == "  wide.03   --trainer.epochs 3 --model.dropout 0.0"
+    assert len(batch.index().runs) == 3
+
+
+def test_the_name_of_a_run_means_it_alone_even_if_its_configuration_has_more() -> None:
+    runs = tuple(BatchRun(name, "wide", {}, epochs=1, monitor="loss") for name in ("wide", "wide.02"))
+    index = BatchIndex("s:S", "", "", ".", runs)
+    assert [run.name for run in chosen_runs(index, ["wide"])] == ["wide"]
+    assert [run.name for run in chosen_runs(index, ["wide*"])] == ["wide", "wide.02"]
+
+
+def test_the_plan_of_named_models_says_all_that_was_given(tmp_path: Path) -> None:
+    flags = ["--scenario", "experts", "--models", "Line=2", "--trainer.epochs", "4", "--description", "by name"]
+    assert experiments(tmp_path, "generate", *flags, "--name", "zoo").returncode == 0
+    plan = read_plan(tmp_path / "batches" / "zoo" / "version_1" / "plan.yaml")
+    assert (plan.description, {name: str(words) for name, words in plan.common.items()}) == (
+        "by name",
+        {"trainer.epochs": "4"},
+    )

@@ -426,8 +426,12 @@ WRONG = [
         "line 5: for_expert: there is no expert '2' (experts: 1)",
     ),
     Wrong(
-        "  a:\n    experts: [1]\n    data.expert: 2\n    grid: {data.expert: [1]}\n",
+        "  a:\n    experts: [1]\n    grid: {data.expert: [1]}\n",
         "line 3: --data.expert is varied by `grid` already, not by `experts` too",
+    ),
+    Wrong(
+        "  a:\n    experts: [1]\n    data.expert: 2\n",
+        "line 5: --data.expert is given by `experts` already",
     ),
     Wrong("  a:\n    data.processors: [{pixels: 2}]\n", "line 4: --data.processors: an item needs its `class`"),
     Wrong("  a:\n    train.filter: [[1], 2]\n", "line 4: a list in a list cannot be the value of a flag"),
@@ -471,3 +475,10 @@ def test_files_that_are_no_plans(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match=r"plan.yaml: cannot be read: it is not a text file"):
         read_plan(tmp_path / "plan.yaml")
+
+
+def test_a_plain_value_ends_the_experts_of_a_configuration() -> None:
+    all_of_them = Configuration({"trainer.epochs": 2}, experts=["1", "2"])
+    plan = Plan("s", {"all": all_of_them, "third": Configuration({"data.expert": 3}, extends=["all"])})
+    assert [(run.configuration, run.expert) for run in plan.runs()] == [("all", "1"), ("all", "2"), ("third", None)]
+    assert plan.runs()[-1].flags == {"trainer.epochs": "2", "data.expert": "3"}

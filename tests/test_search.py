@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 from batches import command, environment, experiments, states, until
 
+from tfaip_like.cli.experiments import experiments as main
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.plan_file import read_plan
-from tfaip_like.experiments.search import Searcher, begin, folder
+from tfaip_like.experiments.search import Searcher, begin, folder, settings_of
 from tfaip_like.experiments.submit import Submit
 
 optuna = pytest.importorskip("optuna")
@@ -55,11 +57,13 @@ END
 """
 
 
-def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02) -> Batch:
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02, jobs: int = 1) -> Batch:
     """A search whose jobs take no time."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.yaml").write_text(PLAN)
-    batch = begin(read_plan(Path("plan.yaml")), tmp_path / "batches" / "steps", PLAN, None, trials=None, prune=True)
+    batch = begin(
+        read_plan(Path("plan.yaml")), tmp_path / "batches" / "steps", PLAN, None, None, True, Submit(jobs=jobs)
+    )
     batch.script.write_text(JOB.replace("SECONDS", str(seconds)))
     return batch
 
@@ -129,3 +133,15 @@ def test_what_cannot_be_searched_is_told(tmp_path: Path, change: tuple[str, str]
     done = experiments(tmp_path, "search", "plan.yaml", *words.split())
     assert (done.returncode, done.stderr) == (2, f"experiments: {says}\n")
     assert not (tmp_path / "batches").exists()
+
+
+def test_a_search_that_goes_on_draws_other_values_and_works_as_it_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = begun(tmp_path, monkeypatch, jobs=2)
+    dataclasses.replace(settings_of(batch), trials=3).write(batch)
+    for more in ([], ["--trials", "6"]):
+        main(["search", str(batch.path), *more])
+        assert "of steps, 2 at a time here" in capsys.readouterr().out
+    rates = [run.flags["learning_rate.lr"] for run in batch.index().runs]
+    assert len(set(rates)) == len(rates) == 6

@@ -16,7 +16,7 @@ from slurm_cluster import Cluster, missing
 from stopping import differences
 
 from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.slurm import ClusterJob, Request, array_script
+from tfaip_like.experiments.slurm import ClusterJob, Request, array_script, seconds_of
 
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
 
@@ -45,6 +45,20 @@ def cluster() -> Iterator[Cluster]:
 def job_of(batch: Batch, name: str) -> str:
     """What the cluster calls a run."""
     return str(json.loads((batch.queue / f"{name}.json").read_text())["job"])
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [("5", 300), ("5:30", 330), ("2:30:00", 9000), ("1-0", 86400), ("1-2:30", 95400), ("0-0:0:7", 7)],
+)
+def test_time_limits_are_read_as_slurm_does(limit: str, seconds: int) -> None:
+    assert seconds_of(limit) == seconds
+
+
+def test_paths_with_spaces_and_percents_stay_what_they_are(tmp_path: Path) -> None:
+    script = array_script(Batch(tmp_path / "50% x" / "version_1"), ["wide"], Request("2:00:00", "4G"))
+    assert "#SBATCH --job-name='50% x/version_1'" in script
+    assert f"#SBATCH --output='{tmp_path}/50%% x/version_1/logs/slurm-%A_%a.log'" in script
 
 
 def test_the_script_says_all_that_was_asked_for(tmp_path: Path) -> None:

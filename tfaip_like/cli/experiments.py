@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import tempfile
 import time
@@ -11,15 +12,17 @@ from pathlib import Path
 
 from tfaip_like.cli.command import native_notes_hidden, run_command
 from tfaip_like.cli.compare_runs import Compare, compare
-from tfaip_like.cli.experiments_plan import PROGRAM, again, batch_of, last_word, overrides, plan_of
+from tfaip_like.cli.experiments_plan import PROGRAM, again, batch_of, last_word, overrides, plan_of, quoted
 from tfaip_like.cli.experiments_search import Search, search
 from tfaip_like.cli.subcommands import Subcommand, run_subcommand
 from tfaip_like.errors import TrainingError, UsageError, counted, some
-from tfaip_like.experiments.batch import Batch, chosen_runs
-from tfaip_like.experiments.generate import add, generate
+from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
+from tfaip_like.experiments.generate import add, generate, preview
+from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
 from tfaip_like.experiments.submit import Submit, cancel, submit, wait_for
 from tfaip_like.params import Params
+from tfaip_like.params.base import field_types
 from tfaip_like.params.flags import Flag
 
 PURPOSE = "Batches of runs: a plan becomes a folder with everything they need; a queue or a cluster works on it."
@@ -34,6 +37,13 @@ class Add(Submit):
 
     run: bool = False
     """Submit the runs at once."""
+
+    def check(self) -> None:
+        super().check()
+        for name in field_types(Submit):
+            is_given = getattr(self, name) != getattr(Submit(), name)
+            if name not in ("array", "dry_run"):  # the batch keeps the first; without --run the other shows its runs
+                self.require(self.run or not is_given, name, "is for submitting: add --run, or give it to submit")
 
 
 class Generate(Add):
@@ -54,6 +64,11 @@ class Generate(Add):
     debug: bool = False
     """Only to see that it works: the first expert and the first repetition of each configuration, in the
     temporary folder, without a description."""
+
+    def check(self) -> None:
+        super().check()
+        is_default = self.folder == Path("batches")
+        self.require(is_default or not self.debug, "folder", "is not for --debug, which has the temporary folder")
 
 
 class Show(Params):
@@ -88,7 +103,11 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
             raise UsageError(
                 "--description: say what this batch is for, here or in the plan; in some weeks nobody knows"
             )
-        folder = Path(tempfile.gettempdir()) / "batches" if options.debug else options.folder
+        if options.dry_run:
+            print(_listed(preview(plan, options.debug)))
+            return
+        # One for each user: what is there belongs to who has made it.
+        folder = Path(tempfile.gettempdir()) / f"batches_{os.getuid()}" if options.debug else options.folder
         name = options.name or (Path(words[0]).stem if words else last_word(plan.scenario))
         batch = generate(plan, folder / name, text, options.debug, options.array)
     index = batch.index()
@@ -97,7 +116,7 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
     if options.run:
         _submit_runs(batch, [], options)
     else:
-        print(f"experiments submit {batch.path} runs them here, one at a time; --help says how else")
+        print(f"experiments submit {quoted(batch)} runs them here, one at a time; --help says how else")
 
 
 def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
@@ -106,14 +125,26 @@ def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
         index = batch.index()
         if words[1:] or options.models:
             plan, text = plan_of(words[1:], None if words[1:] else index.scenario, options.models, flags)
-            runs = add(batch, dataclasses.replace(plan, description=plan.description or index.description), text)
+            plan = dataclasses.replace(plan, description=plan.description or index.description)
+            runs = add(batch, plan, plan_text(plan) if text is None else text, dry_run=options.dry_run)
         else:
             plan = again(batch)
             plan = dataclasses.replace(plan, overrides={**plan.overrides, **overrides(flags)})
-            runs = add(batch, dataclasses.replace(plan, description=index.description))
+            runs = add(batch, dataclasses.replace(plan, description=index.description), dry_run=options.dry_run)
+    if options.dry_run:
+        print(_listed(runs))
+        return
     print(f"{batch.path}: {counted(len(runs), 'run')} more: {some([run.name for run in runs], shown=8)}")
     if options.run:
         _submit_runs(batch, [run.name for run in runs], options)
+
+
+def _listed(runs: Sequence[BatchRun]) -> str:
+    """Runs that would be made."""
+    width = max((len(run.name) for run in runs), default=0)
+    flags = [" ".join(f"--{flag} {words}" for flag, words in run.flags.items()) for run in runs]
+    lines = [f"  {run.name:<{width}}  {given}".rstrip() for run, given in zip(runs, flags, strict=True)]
+    return "\n".join([f"{counted(len(runs), 'run')} would be made:", *lines])
 
 
 def _submit(words: list[str], options: Submit, flags: list[Flag]) -> None:
@@ -124,7 +155,11 @@ def _submit_runs(batch: Batch, patterns: Sequence[str], options: Submit) -> None
     submitted = submit(batch, patterns, options)
     print(submitted.text, flush=True)
     if options.wait and not options.dry_run:
-        failed = wait_for(batch, submitted.chosen)
+        try:
+            failed = wait_for(batch, submitted.chosen)
+        except KeyboardInterrupt:
+            print(f"the runs go on; {PROGRAM} show {quoted(batch)} shows how far they are")
+            raise
         print(as_table(statuses([str(batch.path)])))
         if failed:
             raise TrainingError(f"{counted(len(failed), 'run')} not done: {some(failed)}")
@@ -158,7 +193,11 @@ def _gather(words: list[str], options: Nothing, flags: list[Flag]) -> None:
 def _cancel(words: list[str], options: Nothing, flags: list[Flag]) -> None:
     batch = batch_of(words, "cancel BATCH [RUN ...]")
     runs = cancel(batch, words[1:])
-    print(f"{counted(len(runs), 'run')} of {batch.path} cancelled; experiments submit goes on with them")
+    if runs:
+        how = f"{PROGRAM} submit {quoted(batch)} goes on with them"
+        print(f"{counted(len(runs), 'run')} of {batch.path} cancelled; {how}")
+    else:
+        print(f"{batch.path}: nothing to cancel, none of these runs waits or runs")
 
 
 def _compare(words: list[str], options: Compare, flags: list[Flag]) -> None:

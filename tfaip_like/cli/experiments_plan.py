@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.plan import Plan
 from tfaip_like.experiments.plan_file import read_plan
-from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.values import Given, Value
 from tfaip_like.params.flags import Flag
 
@@ -19,8 +19,8 @@ PROGRAM = "experiments"
 
 def plan_of(
     words: Sequence[str], scenario: str | None, models: Sequence[str], flags: Sequence[Flag]
-) -> tuple[Plan, str]:
-    """The plan of a file, or of a scenario and its models, and its text."""
+) -> tuple[Plan, str | None]:
+    """The plan of a file, and its text, or that of a scenario and its models."""
     if len(words) > 1:
         raise UsageError(f"one plan at a time, got {' '.join(words)}")
     if words and (scenario or models):
@@ -28,13 +28,15 @@ def plan_of(
     if words:
         path = Path(words[0])
         plan, text = read_plan(path), path.read_text(encoding="utf-8")
-    elif scenario and models:
+        return dataclasses.replace(plan, overrides=overrides(flags)), text
+    if scenario and models:
         counts = _models(models)
         plan = Plan(scenario, models=counts, places={f"models.{name}": "--models" for name in counts})
-        text = plan_text(plan)
-    else:
-        raise UsageError("which runs? Name a plan file, or give --scenario and --models")
-    return dataclasses.replace(plan, overrides=overrides(flags)), text
+        return dataclasses.replace(plan, overrides=overrides(flags)), None
+    if models or scenario:
+        missing, have = ("--scenario", "--models") if models else ("--models", "--scenario")
+        raise UsageError(f"{have} needs {missing}: whose models, and how many runs of each?")
+    raise UsageError("which runs? Name a plan file, or give --scenario and --models")
 
 
 def last_word(scenario: str) -> str:
@@ -69,6 +71,11 @@ def batch_of(words: Sequence[str], usage: str) -> Batch:
     batch = Batch(Path(words[0]))
     batch.index()
     return batch
+
+
+def quoted(batch: Batch) -> str:
+    """The folder of a batch as a word for a shell."""
+    return shlex.quote(str(batch.path))
 
 
 def again(batch: Batch) -> Plan:

@@ -6,11 +6,17 @@ import dataclasses
 from pathlib import Path
 
 from tfaip_like.cli.command import native_notes_hidden
-from tfaip_like.cli.experiments_plan import PROGRAM, again, last_word, plan_of
+from tfaip_like.cli.experiments_plan import PROGRAM, again, last_word, plan_of, quoted
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.plan import Plan
-from tfaip_like.experiments.search import Searcher, begin, check_that_optuna_is_there, settings_of
+from tfaip_like.experiments.search import (
+    Searcher,
+    begin,
+    check_that_optuna_is_there,
+    given_submission,
+    settings_of,
+)
 from tfaip_like.experiments.submit import Submit
 from tfaip_like.params.flags import Flag
 
@@ -55,12 +61,16 @@ def search(words: list[str], options: Search, flags: list[Flag]) -> None:
     if not words:
         raise UsageError(f"what is searched? {PROGRAM} search PLAN, or the folder of a search to go on with")
     batch, plan = _taken_up(words, options, flags) or _begun(words, options, flags)
+    settings = settings_of(batch)
+    if not given_submission(options):  # as it was begun
+        options = dataclasses.replace(options, **settings.submit)
     searcher = Searcher(batch, plan, options, tell=lambda line: print(line, flush=True))
-    print(f"{batch.path}: {searcher.settings.trials} runs of {searcher.name}, {searcher.at_once} at a time", flush=True)
+    where = "on the cluster" if options.slurm else "here"
+    print(f"{batch.path}: {settings.trials} runs of {searcher.name}, {searcher.at_once} at a time {where}", flush=True)
     try:
         searcher.work()
     except KeyboardInterrupt:
-        print(f"{PROGRAM} search {batch.path} goes on; the runs at work go on by themselves")
+        print(f"{PROGRAM} search {quoted(batch)} goes on; the runs at work go on by themselves")
         raise
     if best := searcher.best():
         print(f"best: {best[0]} {best[1]:.6g}; {PROGRAM} show {batch.path} shows all")
@@ -88,4 +98,4 @@ def _begun(words: list[str], options: Search, flags: list[Flag]) -> tuple[Batch,
         if not plan.description:
             raise UsageError("--description: say what this search is for, here or in the plan")
         place = options.folder / (options.name or (Path(words[0]).stem if words else last_word(plan.scenario)))
-        return begin(plan, place, text, options.configuration, options.trials, options.prune), plan
+        return begin(plan, place, text, options.configuration, options.trials, options.prune, options), plan

@@ -123,6 +123,9 @@ class Whole:
         """This with what one more configuration says; a plain value ends the variation of its flag."""
         values = flags_of(own.values, own.where)
         base = self._without(values)
+        expert_flag = own.expert_flag or base.expert_flag
+        if own.experts and expert_flag in values:
+            raise UsageError(f"{values[expert_flag].where}: --{expert_flag} is given by `experts` already")
         for_expert = {expert: flags_of(flags, own.where) for expert, flags in own.for_expert.items()}
         return Whole(
             layers=(*base.layers, values),
@@ -131,7 +134,7 @@ class Whole:
             random=own.random or base.random,
             repeat=own.repeat or base.repeat,
             experts=tuple(own.experts) or base.experts,
-            expert_flag=own.expert_flag or base.expert_flag,
+            expert_flag=expert_flag,
             for_expert={
                 expert: {**base.for_expert.get(expert, {}), **for_expert.get(expert, {})}
                 for expert in {**base.for_expert, **for_expert}
@@ -144,6 +147,7 @@ class Whole:
         )
         return replace(
             self,
+            experts=() if self.expert_flag in values else self.experts,
             grid={flag: choices for flag, choices in self.grid.items() if flag not in values},
             list=tuple({flag: value for flag, value in point.items() if flag not in values} for point in self.list),
             random=drawn if drawn and drawn.values else None,

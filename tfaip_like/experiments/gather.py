@@ -15,16 +15,18 @@ from tfaip_like.report.run import read_run
 def gather(batch: Batch, patterns: Sequence[str], place: Path) -> dict[str, str]:
     """Copies the best export of each expert into a folder that `predict-scenario` takes.
 
+    Chosen runs that are for no expert are left out.
+
     Returns:
         The run that each expert comes from.
 
     Raises:
-        UsageError: when a chosen run has no expert, or an expert has no run with an export yet.
+        UsageError: when no chosen run is for an expert, or an expert has no run with an export yet.
     """
-    runs = chosen_runs(batch.index(), patterns)
-    without = [run.name for run in runs if run.expert is None]
-    if without or not runs:
-        raise UsageError(f"{batch.path}: {some(without) or 'it'} has no experts; name the runs that have")
+    chosen = chosen_runs(batch.index(), patterns)
+    runs = [run for run in chosen if run.expert is not None]
+    if not runs:
+        raise UsageError(f"{batch.path}: none of {some([run.name for run in chosen]) or 'no runs'} is for an expert")
     states = {run.name: run.state for run in status_of(batch).runs}
     at_work = [run.name for run in runs if states[run.name] in AT_WORK]
     if at_work:  # its best network may be replaced while it is copied

@@ -83,7 +83,23 @@ def generate(
     return Batch(path)
 
 
-def add(batch: Batch, plan: Plan, text: str | None = None, runs: Sequence[PlannedRun] | None = None) -> list[BatchRun]:
+def preview(plan: Plan, debug: bool = False) -> list[BatchRun]:
+    """The runs of a batch of this plan; nothing is written.
+
+    Raises:
+        UsageError: for every mistake in the plan.
+    """
+    scenario = scenario_of(plan)
+    return [one.run for one in prepare(planned(plan, scenario, debug), plan, scenario, ())]
+
+
+def add(
+    batch: Batch,
+    plan: Plan,
+    text: str | None = None,
+    runs: Sequence[PlannedRun] | None = None,
+    dry_run: bool = False,
+) -> list[BatchRun]:
     """Puts the runs of a plan into a batch, with the code that the batch has; what is there stays as it is.
 
     Runs that are there already are repeated, with other seeds and further numbers.
@@ -91,6 +107,7 @@ def add(batch: Batch, plan: Plan, text: str | None = None, runs: Sequence[Planne
     Args:
         text: of a new plan, which is kept beside the first.
         runs: those of the plan; by default all.
+        dry_run: writes nothing.
 
     Raises:
         UsageError: for every mistake in the plan, and for one of another scenario.
@@ -106,6 +123,8 @@ def add(batch: Batch, plan: Plan, text: str | None = None, runs: Sequence[Planne
     with batch.changing():
         index = batch.index()
         prepared = prepare(planned(plan, scenario, index.debug) if runs is None else runs, plan, scenario, index.runs)
+        if dry_run:
+            return [one.run for one in prepared]
         for one in prepared:
             write_text(batch.params(one.run.name), one.text())
         if text is not None:
@@ -202,7 +221,7 @@ def _first_of_each(planned: Iterable[PlannedRun]) -> Iterable[PlannedRun]:
 
 
 def _kind(configuration: str, expert: str | None, flags: object) -> str:
-    return json.dumps([configuration, expert, flags])
+    return json.dumps([configuration, expert, flags], sort_keys=True)
 
 
 def _may_be_called(name: str, tag: str) -> bool:

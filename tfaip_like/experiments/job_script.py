@@ -12,10 +12,11 @@ _SCRIPT = """\
 # Further words are flags for this start only:  bash job.sh NAME --trainer.epochs 3
 set -eu
 batch=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
-run=$1; shift
+run=${{1:?name a run: bash job.sh NAME}}; shift
 export PATH={programs}:"$PATH"
 export PYTHONPATH="$batch/code${{PYTHONPATH:+:$PYTHONPATH}}"  # the scenario as it was when the batch was made
-cd {folder}  # relative paths in the parameters start here
+# Relative paths in the parameters start here:
+cd {folder} || {{ echo "job.sh: this folder is gone; change it in $batch/job.sh" >&2; exit 2; }}
 
 if [ -e "$batch/runs/$run/trainer_params.json" ]; then
     exec resume-training "$batch/runs/$run" "$@"

@@ -13,13 +13,13 @@ from tfaip_like.experiments.values import Given, Value, given
 
 
 def plan_text(plan: Plan) -> str:
-    """The plan in YAML, without what only the command line said."""
+    """The plan in YAML; flags of the command line are among those of all configurations."""
     configurations = {name: _configuration(configuration) for name, configuration in plan.configurations.items()}
     parts = {
         "scenario": plan.scenario,
         "description": plan.description,
         "compare_to": plan.compare_to,
-        "common": _flags(plan.common),
+        "common": _flags({**plan.common, **plan.overrides}),
         "configurations": configurations,
         "models": _flags(plan.models),
         "run": None if plan.run is None else list(plan.run),

@@ -19,7 +19,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, can
 from tfaip_like.experiments.values import Given, given
 from tfaip_like.files import locked, write_text
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.base import field_types
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class SearchSettings:
     prune: bool
     mode: str
     """Whether small or large values are good."""
+    submit: Mapping[str, Any] = field(default_factory=dict)
+    """How its runs are submitted, where that is not the default."""
 
     def write(self, batch: Batch) -> None:
         """Keeps them with the batch."""
@@ -79,13 +82,22 @@ def settings_of(batch: Batch) -> SearchSettings:
         raise UsageError(f"{batch.path}: is no search; `experiments search PLAN` begins one") from error
 
 
-def begin(plan: Plan, place: Path, text: str, configuration: str | None, trials: int | None, prune: bool) -> Batch:
+def begin(
+    plan: Plan,
+    place: Path,
+    text: str | None,
+    configuration: str | None,
+    trials: int | None,
+    prune: bool,
+    submission: Submit,
+) -> Batch:
     """Makes the batch of a search, without any runs yet.
 
     Args:
         place, text: see `generate`.
         configuration: see `Plan.search_space`.
         trials: how many runs; by default the draws of the configuration.
+        submission: how runs are submitted, also when the search goes on.
 
     Raises:
         UsageError: for every mistake in the plan.
@@ -96,8 +108,15 @@ def begin(plan: Plan, place: Path, text: str, configuration: str | None, trials:
     tree = Resolver(scenario)(plan.trial(name, {flag: values.draw(source) for flag, values in draws.values.items()}))
     mode = tree.early_stopping.mode or type(tree.model).best[1]
     batch = generate(plan, place, text, runs=())
-    SearchSettings(name, trials or draws.draws, draws.seed, prune, mode).write(batch)
+    SearchSettings(name, trials or draws.draws, draws.seed, prune, mode, given_submission(submission)).write(batch)
     return batch
+
+
+def given_submission(options: Submit) -> dict[str, Any]:
+    """The fields of `Submit` that are not as they are by default."""
+    default = Submit()
+    values = {name: getattr(options, name) for name in field_types(Submit)}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
 class Searcher:

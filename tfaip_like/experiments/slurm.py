@@ -24,6 +24,21 @@ USUAL_ARRAY = 1000
 USUAL_REASONS = ("", "None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning")
 """Why jobs wait on every cluster."""
 
+OPTIONS = {
+    "job-name": "",
+    "array": "array",
+    "time": "time",
+    "mem": "mem",
+    "partition": "partition",
+    "account": "account",
+    "gpus": "gpus",
+    "cpus-per-task": "cpus",
+    "signal": "save_seconds",
+    "output": "",
+    "open-mode": "",
+}
+"""The options of sbatch that a batch sets itself, and the flags that say them."""
+
 _SCRIPT = """\
 #!/bin/bash
 {lines}
@@ -103,6 +118,17 @@ def array_script(batch: Batch, names: Sequence[str], request: Request) -> str:
         batch=shlex.quote(str(batch.path.resolve())),
         runs=" ".join(names),
     )
+
+
+def seconds_of(limit: str) -> int:
+    """Seconds of a time limit as SLURM writes it: minutes, minutes:seconds, hours:minutes:seconds, or days-hours..."""
+    days, dash, rest = limit.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash or len(parts) == 3:
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+    else:
+        hours, minutes, seconds = (0, *parts, 0)[:3]
+    return (int(days or 0) * 24 + hours) * 3600 + minutes * 60 + seconds
 
 
 def check_that_slurm_is_there() -> None:

@@ -13,10 +13,12 @@ from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun, chosen_run
 from tfaip_like.experiments.estimate import estimate
 from tfaip_like.experiments.scheduler import QueueSettings, is_at_work, start_scheduler
 from tfaip_like.experiments.slurm import (
+    OPTIONS,
     Request,
     array_script,
     cancel_jobs,
     check_that_slurm_is_there,
+    seconds_of,
     submit_arrays,
 )
 from tfaip_like.experiments.status import AT_WORK, BatchStatus, needing_work, status_of
@@ -83,7 +85,17 @@ class Submit(Params):
         for name, pattern, like in (("time", _TIME, "2:30:00"), ("mem", _MEMORY, "4G")):
             value = getattr(self, name)
             self.require(value is None or pattern.fullmatch(value) is not None, name, f"write it like {like}")
-        if not self.slurm:
+        self.require(
+            self.time is None or seconds_of(self.time) > self.save_seconds,
+            "time",
+            f"must be longer than --save_seconds {self.save_seconds} and what a run takes to start",
+        )
+        for option in self.sbatch:
+            flag = OPTIONS.get(option.lstrip("-").partition("=")[0])
+            self.require(flag is None, "sbatch", f"{option} is said with --{flag}" if flag else f"{option} is set here")
+        if self.slurm:
+            self.require(self.jobs is None, "jobs", "is for this machine; on a cluster --array says how many at once")
+        else:
             for name in ("partition", "account", "cpus", "time", "mem", "sbatch"):
                 self.require(not getattr(self, name), name, "is for a cluster: add --slurm")
 
@@ -152,7 +164,7 @@ def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -
     with batch.changing():  # somebody may have submitted while this was calibrated
         status, chosen, names = _to_submit(batch, patterns)
         jobs = submit_arrays(batch, names, request) if names else []
-    where = f"submitted as {', '.join(jobs)}" if jobs else "submitted"
+    where = f"submitted as SLURM job {', '.join(jobs)}" if jobs else "submitted"
     return Submitted(chosen, "\n".join([*said, _said(status, names, where)]))
 
 
