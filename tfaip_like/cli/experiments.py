@@ -20,7 +20,8 @@ from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
 from tfaip_like.experiments.generate import add, generate, preview
 from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
-from tfaip_like.experiments.submit import Submit, cancel, submit, wait_for
+from tfaip_like.experiments.status import AT_WORK
+from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, submit, wait_for
 from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
 from tfaip_like.params.flags import Flag
@@ -75,7 +76,7 @@ class Show(Params):
     """What is shown."""
 
     watch: bool = False
-    """Show it again every two seconds, until nothing waits or runs."""
+    """Show it again every two seconds (ten, where a cluster must be asked), until nothing waits or runs."""
 
     json: bool = False
     """Print JSON, for programs."""
@@ -175,7 +176,8 @@ def _show(words: list[str], options: Show, flags: list[Flag]) -> None:
         print(f"\x1b[2J\x1b[H{text}" if options.watch and sys.stdout.isatty() else text, flush=True)
         if not options.watch or is_at_rest(found):
             return
-        time.sleep(2)
+        is_on_cluster = any(run.job and run.state in AT_WORK for batch in found for run in batch.runs)
+        time.sleep(SECONDS_BETWEEN_QUESTIONS if is_on_cluster else 2)
 
 
 def _gather(words: list[str], options: Nothing, flags: list[Flag]) -> None:
