@@ -255,7 +255,7 @@ def test_a_plan_made_in_python_is_written_as_a_file_that_means_the_same(tmp_path
 words = some.text(some.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(some.dictionaries(words, some.lists(words, max_size=3) | words, max_size=5))
 def test_texts_in_yaml_stay_what_is_written(values: dict[str, list[str] | str]) -> None:
     text = "\n".join(f"{key!r}: {value!r}" for key, value in values.items())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tfaip_like import ArraySource, Data, Mode, Sample, Spec, UsageError
@@ -173,7 +173,6 @@ def test_a_mixture_is_drawn_from_by_weight() -> None:
     assert mixture.describe(995) == "number 5 of source 3"
 
 
-@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=80),
     batch_size=st.integers(1, 12),
