@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from batches import PLAN, experiments, states, until
+from batches import PLAN, cheap_batch, command, environment, experiments, states, until
+from conftest import slow
 from stopping import differences
 
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.estimate import Calibration, Estimate, duration
+from tfaip_like.experiments.batch import Batch, BatchRun
+from tfaip_like.experiments.estimate import Calibration, Estimate, choose, duration
 
 CALIBRATION = Calibration(
     name="wide",
@@ -79,6 +82,48 @@ def test_time_is_that_of_start_samples_and_validations_with_a_margin() -> None:
         "--time 0:08:00  (and 30 %, 120 s to save, a minute, rounded up)",
         "--mem 1400M  (and 30 %, 200 MB, rounded up)",
     ]
+
+
+def run_of(name: str, epochs: int = 5, **flags: str) -> BatchRun:
+    named = {flag.replace("__", "."): words for flag, words in flags.items()}
+    return BatchRun(name, name.partition(".")[0], named, epochs, "val_loss")
+
+
+def test_the_largest_run_of_a_configuration_is_measured_and_the_others_are_named() -> None:
+    runs = [
+        run_of("wide.01", model__units="8", learning_rate__lr="0.1", trainer__random_seed="9999"),
+        run_of("wide.02", model__units="30000", learning_rate__lr="0.01"),
+        run_of("wide.03", model__units="30000", learning_rate__lr="0.01", trainer__random_seed="2"),
+        run_of("short", epochs=1),
+        run_of("long", epochs=9),
+        run_of("more", epochs=3),
+    ]
+    chosen, others = choose(runs)
+    assert [run.name for run in chosen] == ["long", "wide.02", "more"]
+    assert [run.name for run in others] == ["wide.01", "short"]
+    text = Estimate([CALIBRATION], 120, [run.name for run in others]).text()
+    assert "\nnot measured: wide.01, short; where they take more, give --time and --mem\n" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, slow(signal.SIGHUP), slow(signal.SIGINT)])
+def test_a_calibration_that_is_stopped_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {}\n")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        command("submit", batch.path, "--slurm", "--dry_run"),
+        cwd=tmp_path,
+        env={**environment(), "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: list(temporary.glob("calibration-*/log")))
+    time.sleep(0.5)  # until the training itself is started
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said.splitlines()[1] == "stopping the calibration ..."
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.slow

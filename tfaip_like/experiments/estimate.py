@@ -15,13 +15,16 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 
-from tfaip_like.errors import UsageError, counted
+from tfaip_like.errors import UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, BatchRun
 from tfaip_like.experiments.status import last_words
 from tfaip_like.output_dir import OutputDir
@@ -39,6 +42,7 @@ MORE_MB = 200
 MOST = 3
 """Runs that are calibrated, each of another configuration."""
 SECONDS_BETWEEN_LOOKS = 0.2
+SEED = "trainer.random_seed"
 
 _PLAN = re.compile(
     r"(?:(\d+) samples?|a stream of samples), .* epochs? of (\d+) steps? of (?:(\d+) times )?(\d+) samples?"
@@ -94,6 +98,8 @@ class Estimate:
 
     calibrations: Sequence[Calibration]
     save_seconds: int
+    others: Sequence[str] = ()
+    """Runs that differ from those that were measured."""
 
     @property
     def time(self) -> str:
@@ -111,6 +117,8 @@ class Estimate:
     def text(self) -> str:
         """The calculation, for the person who submits."""
         lines = [calibration.text() for calibration in self.calibrations]
+        if self.others:
+            lines.append(f"not measured: {some(self.others)}; where they take more, give --time and --mem")
         margin = f"{round(100 * (MARGIN - 1))} %"
         lines.append(f"--time {self.time}  (and {margin}, {self.save_seconds} s to save, a minute, rounded up)")
         lines.append(f"--mem {self.memory}  (and {margin}, {MORE_MB} MB, rounded up)")
@@ -118,15 +126,56 @@ class Estimate:
 
 
 def estimate(batch: Batch, runs: Iterable[BatchRun], save_seconds: int) -> Estimate:
-    """Calibrates the first run of each configuration, of at most three.
+    """Calibrates the largest run of each configuration, of at most three.
 
     Raises:
         UsageError: when a run fails even so far, or has no end that could be calculated.
     """
-    first: dict[str, BatchRun] = {}
-    for run in sorted(runs, key=lambda run: -run.epochs):
-        first.setdefault(run.configuration, run)
-    return Estimate([calibrate(batch, run) for run in list(first.values())[:MOST]], save_seconds)
+    chosen, others = choose(runs)
+    with _stopped_by_signals():
+        return Estimate([calibrate(batch, run) for run in chosen], save_seconds, [run.name for run in others])
+
+
+def choose(runs: Iterable[BatchRun]) -> tuple[list[BatchRun], list[BatchRun]]:
+    """The runs to measure, and one of each kind of the others.
+
+    Large is what has many epochs, then what was given large whole numbers: units, layers, files.
+    """
+    largest: dict[str, BatchRun] = {}
+    kinds: dict[str, BatchRun] = {}
+    for run in sorted(runs, key=_size, reverse=True):
+        largest.setdefault(run.configuration, run)
+        kinds.setdefault(_kind(run), run)
+    chosen = list(largest.values())[:MOST]
+    measured = {_kind(run) for run in chosen}
+    return chosen, [run for kind, run in kinds.items() if kind not in measured]
+
+
+def _size(run: BatchRun) -> tuple[int, int]:
+    words = [word for flag, given in run.flags.items() if flag != SEED for word in given.split()]
+    return run.epochs, math.prod(int(word) for word in words if word.isdecimal() and int(word))
+
+
+def _kind(run: BatchRun) -> str:
+    return str((run.configuration, run.expert, sorted(item for item in run.flags.items() if item[0] != SEED)))
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Lets the end of a terminal, and SIGTERM, end the program as an exception does: what it has started ends too."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def calibrate(batch: Batch, run: BatchRun) -> Calibration:
@@ -175,6 +224,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path)
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         finally:  # Ctrl-C
             if process.poll() is None:
+                print("stopping the calibration ...", file=sys.stderr, flush=True)
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
     if process.returncode:
