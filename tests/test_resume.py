@@ -18,7 +18,7 @@ from conftest import slow
 from small import Line, Noise, Points, Small, small
 from stopping import FromOutside, NumberedPoints, StopAt, StopsInValidation, differences, killed_at, state_of
 
-from tfaip_like import Interrupted, TrainingError, UsageError, train
+from tfaip_like import Interrupted, Tensors, TrainingError, UsageError, train
 from tfaip_like.optimizers import Adamax
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.schedules import CosineDecay, ReduceOnPlateau
@@ -35,6 +35,13 @@ from tfaip_like.train.checkpoints import (
     write_checkpoint,
 )
 from tfaip_like.train.verify import verify
+
+
+class Wider(Line):
+    """Another architecture."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        return {"sum": keras.layers.Dense(1, name="add")(inputs["x"])[:, 0]}
 
 
 def everything(folder: Path, **changes: Any) -> Small:
@@ -150,6 +157,40 @@ def test_a_run_without_a_checkpoint_begins_anew(tmp_path: Path, caplog: pytest.L
     assert len(result.history) == 1
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.9])
+def test_averages_that_come_or_go_leave_the_optimizer_its_state(
+    rate: float, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    if rate:
+        train(everything(run, trainer={"epochs": 2, "calc_ema": 0.0}))
+    else:
+        killed_at(straight, run, Position(2, 0))
+    weights = [name for name in state_of(run).arrays if name.endswith(("hidden/kernel", "hidden_kernel"))]
+    assert len(weights) == 1  # averages are beside them, not they again
+    train(everything(run, trainer={"calc_ema": rate}), Resume())
+    assert "it begins anew" not in caplog.text
+
+
+def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(small(run, trainer={"epochs": 2, "keep_every_n": 1}))
+    params, known = (run / "trainer_params.json").read_text(), sorted((run / "checkpoints").iterdir())
+    with pytest.raises(UsageError, match="--trainer.epochs 1: 2 epochs are done already"):
+        train(small(run, trainer={"epochs": 1}), Resume())
+    with pytest.raises(UsageError, match="the network is not the one that was trained"):
+        train(small(run, model=Wider()), Resume(epoch=1))
+    assert (run / "trainer_params.json").read_text() == params
+    assert sorted((run / "checkpoints").iterdir()) == known
+
+
+def test_a_finished_run_without_checkpoints_does_not_begin_anew(straight: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(straight, tmp_path / "run"))
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UsageError, match="checkpoints: there is no checkpoint any more to go on from"):
+        train(everything(run), Resume())
+
+
 # Damage.
 
 
@@ -206,7 +247,7 @@ def test_the_latest_are_kept_and_those_of_chosen_epochs(tmp_path: Path) -> None:
         write_checkpoint(tmp_path, position, content(0))
         remove_old(tmp_path, 2, {1})
     assert [c.path.name for c in all_checkpoints(tmp_path)] == ["epoch_0001", "epoch_0003", "epoch_0003_step_00050"]
-    assert set_aside_later(tmp_path, Position(1, 0)) == 2
+    assert set_aside_later(tmp_path, Position(1, 0)) == (tmp_path / "superseded", 2)
     assert [c.path.name for c in all_checkpoints(tmp_path)] == ["epoch_0001"]
     assert (tmp_path / "superseded" / "epoch_0003").is_dir()
 
@@ -340,6 +381,12 @@ def test_what_is_in_best_is_never_replaced_by_a_worse_model(two_epochs: Path, tm
 def test_verify_finds_the_same_bits_after_an_interruption() -> None:
     scenario = small(data=Points(processors=[Noise()]), trainer={"calc_ema": 0.9})
     assert verify(scenario).startswith("the same bits: ")
+
+
+@pytest.mark.slow
+def test_verify_says_what_it_needs() -> None:
+    with pytest.raises(UsageError, match=r"--verify: an epoch must have more than \d+ steps"):
+        verify(small(trainer={"samples_per_epoch": 8}))
 
 
 @pytest.mark.slow

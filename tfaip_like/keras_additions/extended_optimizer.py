@@ -39,14 +39,16 @@ def extended(
             super().build(variables)
             if scaled:
                 self.rate_factor = self.add_variable(shape=(), initializer="ones", dtype="float32", name=RATE_FACTOR)
-            self.averaged = list(variables) if average else []
+            # Past Keras, which would take the weights for variables of the optimizer: they were saved twice, and JAX
+            # was given each of them twice.
+            object.__setattr__(self, "averaged", list(variables) if average else [])
             self.past_averages = self.add_optimizer_variables(self.averaged, AVERAGE)
             self.begin_averages()
 
         def begin_averages(self) -> None:
             """Lets the averages begin at the weights as they are."""
             for mean, variable in zip(self.past_averages, self.averaged, strict=True):
-                mean.assign(variable)
+                mean.assign(ops.copy(variable))  # on JAX both would be one buffer
 
         def averages(self) -> list[Any]:
             """The averages, with the weights as they are now."""

@@ -12,7 +12,8 @@ class Resume(Params):
 
     epoch: int | None = None
     """Go on from the end of this epoch, whose checkpoint must have been kept (--trainer.keep_epochs). By
-    default from the last complete checkpoint. Later checkpoints are moved to checkpoints/superseded."""
+    default from the last complete checkpoint. Later checkpoints are moved to checkpoints/superseded
+    (superseded_2 and so on, where there is one)."""
 
     optimizer: Literal["keep", "fresh"] = "keep"
     """Whether the optimizer keeps its state (momentum, averages) or begins anew with the weights as they are."""

@@ -143,19 +143,24 @@ def remove_old(folder: Path, latest: int, kept_epochs: set[int]) -> None:
         if position.step or position.epoch not in kept_epochs:
             # Renamed first: a folder that is only partly removed must not look like a checkpoint.
             doomed = folder / f".{checkpoint.path.name}.old"
+            shutil.rmtree(doomed, ignore_errors=True)  # what a kill has left of an earlier one
             os.rename(checkpoint.path, doomed)
             shutil.rmtree(doomed, ignore_errors=True)
 
 
-def set_aside_later(folder: Path, position: Position) -> int:
-    """Moves checkpoints that come after a position into `superseded/`; how many there were."""
+def set_aside_later(folder: Path, position: Position) -> tuple[Path, int]:
+    """Moves checkpoints that come after a position into `superseded/`, or `superseded_2/` and so on where there is
+    one; where to, and how many there were."""
     later = [checkpoint for checkpoint in all_checkpoints(folder) if checkpoint.position > position]
+    aside, number = folder / SUPERSEDED, 1
+    while aside.exists():
+        number += 1
+        aside = folder / f"{SUPERSEDED}_{number}"
     if later:
-        shutil.rmtree(folder / SUPERSEDED, ignore_errors=True)
-        (folder / SUPERSEDED).mkdir()
+        aside.mkdir()
     for checkpoint in later:
-        os.rename(checkpoint.path, folder / SUPERSEDED / checkpoint.path.name)
-    return len(later)
+        os.rename(checkpoint.path, aside / checkpoint.path.name)
+    return aside, len(later)
 
 
 def _checksums(folder: Path) -> str:

@@ -141,7 +141,7 @@ class EpochEnd:
         self.history.restore(state["history"])
         if self.plateau is not None and state["plateau"] is not None:
             self.plateau.restore(state["plateau"])
-        if state["best"]["monitor"] != self.best.monitor:
+        if (state["best"]["monitor"], state["best"]["mode"]) != (self.best.monitor, self.best.mode):
             logger.warning("what is best is now judged by %s, in the epochs from here on", self.best.monitor)
         elif not is_judged_anew:
             self.best = self._best_of(state)

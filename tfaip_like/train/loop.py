@@ -125,8 +125,10 @@ class Loop:
             with parts.feed.own_errors():
                 history = parts.model.fit(data, **arguments)
         except Exception as error:
-            is_first = state.steps_of_epoch(parts.model) == self._first
-            if parts.trainer.jit_compile or not is_first or not is_unsupported_by_xla(error):
+            # Asked in this order: on JAX nothing can be read any more behind most errors.
+            if parts.trainer.jit_compile or not is_unsupported_by_xla(error):
+                raise
+            if state.steps_of_epoch(parts.model) != self._first:
                 raise
             logger.debug("%s", error)
             logger.warning(

@@ -90,6 +90,13 @@ class Resumed:
         state.restore_random(model, arrays)
         epoch_end.restore(self.content.state, is_judged_anew=self.settings.early_stopping == "fresh")
 
+    def set_aside_later(self, folder: OutputDir) -> None:
+        """Moves the checkpoints out of the way that come after this one, if it was chosen by its epoch."""
+        if self.settings.epoch is not None:
+            aside, moved = set_aside_later(folder.checkpoints, self.checkpoint.position)
+            if moved:
+                logger.warning("%s moved to %s", counted(moved, "later checkpoint"), aside)
+
     def restore_sums(self, model: TrainingModel) -> None:
         """Puts the sums of the running epoch back, once `fit` has reset them."""
         state.restore_metrics(model, self.content.arrays)
@@ -101,12 +108,13 @@ class Resumed:
 
 
 def batching_of(batches: Batches) -> dict[str, Any]:
-    """What decides which samples a step has."""
+    """What decides which samples a step has, and how many steps are run at once."""
     return {
         "steps_per_epoch": batches.steps_per_epoch,
         "batch_size": batches.batch_size,
         "accumulate": batches.accumulate,
         "stacked": batches.is_stacked,
+        "backend": keras.backend.backend(),  # each runs another number of steps at once
     }
 
 
@@ -127,10 +135,7 @@ def find_state(folder: OutputDir, settings: Resume) -> Resumed | None:
             f"--resume.epoch {settings.epoch}: there is no checkpoint of this epoch in {folder.checkpoints} (there are "
             f"{epochs or 'none'});\n--trainer.keep_every_n 1 keeps all of a run"
         )
-    resumed = Resumed(known[wanted], known[wanted].read(), settings)
-    if moved := set_aside_later(folder.checkpoints, wanted):
-        logger.warning("%s moved to checkpoints/superseded", counted(moved, "later checkpoint"))
-    return resumed
+    return Resumed(known[wanted], known[wanted].read(), settings)
 
 
 def tell_changes(folder: OutputDir, resumed: Resumed, scenario: Scenario) -> list[str]:

@@ -68,6 +68,7 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
         parts = stack.enter_context(parts_of(scenario, source, folder, interrupt, devices, resumed))
         if folder is not None and resumed is not None:  # only now: parameters that do not fit must not stay
             write_params(params, folder.trainer_params)
+            resumed.set_aside_later(folder)
         if record is not None:
             record_plan(parts, record)
         return _train(parts, resumed)
@@ -86,17 +87,22 @@ def _resumed(folder: OutputDir, scenario: Scenario, resume: Resume) -> Resumed |
     """The state that the run goes on from; None where it was killed before the first."""
     resumed = find_state(folder, resume)
     if resumed is None:
+        if folder.record().get("status") in ("done", "stopped") and folder.history.exists():
+            raise UsageError(
+                f"{folder.checkpoints}: there is no checkpoint any more to go on from;\n"
+                f"--warmstart.model {folder.path} begins another run, in another folder, with its weights"
+            )
         logger.warning("the run was stopped before its first checkpoint: it begins anew")
-    else:
-        logger.info("going on after %s", resumed.checkpoint.position)
+        return None
+    if (done := resumed.checkpoint.position.epoch) > scenario.trainer.epochs:
+        raise UsageError(f"--trainer.epochs {scenario.trainer.epochs}: {done} epochs are done already")
+    logger.info("going on after %s", resumed.checkpoint.position)
     return resumed
 
 
 def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
     """Trains what is left to train; leaves the last model and the outcome."""
     if resumed is not None and (done := resumed.checkpoint.position.epoch) >= parts.trainer.epochs:
-        if done > parts.trainer.epochs:
-            raise UsageError(f"--trainer.epochs {parts.trainer.epochs}: {done} epochs are done already")
         logger.info("all %s are done already; --trainer.epochs trains more", counted(done, "epoch"))
     if parts.epoch_end.stop_reason:
         logger.info("stopped early already: %s; other --early_stopping.* train more", parts.epoch_end.stop_reason)

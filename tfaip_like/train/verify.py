@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tfaip_like.errors import TrainingError
+from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.scenario import Scenario
 from tfaip_like.train import train
@@ -76,14 +76,18 @@ def _short(scenario: Scenario, folder: Path) -> Scenario:
         random_seed=1 if trainer.random_seed is None else trainer.random_seed,
         profile=False,
     )
-    return dataclasses.replace(scenario, trainer=trainer)
+    never = dataclasses.replace(scenario.early_stopping, n_to_go=0, lower_threshold=None, upper_threshold=None)
+    return dataclasses.replace(scenario, trainer=trainer, early_stopping=never)
 
 
 def _as_if_killed(run: OutputDir, copy: OutputDir) -> None:
     """A copy of a run's folder as it was in the middle of its last epoch."""
     shutil.copytree(run.path, copy.path)
     checkpoints = all_checkpoints(copy.checkpoints)
-    stopped = next(c for c in checkpoints if c.position.epoch == EPOCHS - 1 and c.position.step)
+    in_last_epoch = [c for c in checkpoints if c.position.epoch == EPOCHS - 1 and c.position.step]
+    if not in_last_epoch:
+        raise UsageError(f"--verify: an epoch must have more than {STOP_AT} steps (--train.batch_size, --train.limit)")
+    stopped = in_last_epoch[0]
     for checkpoint in checkpoints:
         if checkpoint.position > stopped.position:
             shutil.rmtree(checkpoint.path)
