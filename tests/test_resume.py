@@ -18,10 +18,10 @@ from conftest import slow
 from small import Line, Noise, Points, Small, small
 from stopping import FromOutside, NumberedPoints, StopAt, StopsInValidation, differences, killed_at, state_of
 
-from tfaip_like import Interrupted, Tensors, TrainingError, UsageError, train
-from tfaip_like.optimizers import Adamax
+from tfaip_like import Interrupted, TrainingError, UsageError, train
+from tfaip_like.optimizers import Adam, Adamax, Optimizer, ScheduleFreeAdamW
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.schedules import CosineDecay, ReduceOnPlateau
+from tfaip_like.schedules import Constant, CosineDecay, ReduceOnPlateau
 from tfaip_like.settings import EarlyStopping, Resume
 from tfaip_like.train.callbacks import EveryStep
 from tfaip_like.train.checkpoints import (
@@ -35,13 +35,6 @@ from tfaip_like.train.checkpoints import (
     write_checkpoint,
 )
 from tfaip_like.train.verify import verify
-
-
-class Wider(Line):
-    """Another architecture."""
-
-    def build(self, inputs: Tensors) -> Tensors:
-        return {"sum": keras.layers.Dense(1, name="add")(inputs["x"])[:, 0]}
 
 
 def everything(folder: Path, **changes: Any) -> Small:
@@ -179,7 +172,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--trainer.epochs 1: 2 epochs are done already"):
         train(small(run, trainer={"epochs": 1}), Resume())
     with pytest.raises(UsageError, match="the network is not the one that was trained"):
-        train(small(run, model=Wider()), Resume(epoch=1))
+        train(small(run, model=Wide()), Resume(epoch=1))
     assert (run / "trainer_params.json").read_text() == params
     assert sorted((run / "checkpoints").iterdir()) == known
 
@@ -284,10 +277,23 @@ def test_more_epochs_are_trained_and_the_schedule_spans_them(
 def test_another_optimizer_begins_with_a_fresh_state(
     two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, run = going_on(two_epochs, tmp_path, optimizer=Adamax())
+    result, run = going_on(two_epochs, tmp_path, optimizer=Adamax())
     assert "changed --optimizer: Adam -> Adamax" in caplog.text
     assert "another optimizer, or of other weights to train: it begins anew" in caplog.text
     assert any("adamax" in name for name in state_of(run).arrays)
+    (iterations,) = [value for name, value in state_of(run).arrays.items() if name.endswith("iteration")]
+    assert iterations == 12  # or the correction of its moments would be that of an old one
+    expected = float(keras.optimizers.schedules.CosineDecay(0.01, 36)(35))
+    assert result.history[-1]["lr"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), ScheduleFreeAdamW()], ids=lambda optimizer: type(optimizer).__name__)
+def test_an_optimizer_that_begins_anew_keeps_what_is_learnt(optimizer: Optimizer, tmp_path: Path) -> None:
+    same: dict[str, Any] = {"optimizer": optimizer, "learning_rate": Constant(lr=0.02), "model": Line(dropout=0.0)}
+    first = train(small(tmp_path / "run", **same, trainer={"epochs": 20}))
+    settings = Resume(optimizer="fresh")
+    after = train(small(tmp_path / "run", **same, trainer={"epochs": 22}), settings)
+    assert after.history[-1]["val_loss"] < 2 * first.history[-1]["val_loss"] + 0.01
 
 
 def test_another_batch_size_goes_on_at_the_same_epoch(
@@ -297,8 +303,9 @@ def test_another_batch_size_goes_on_at_the_same_epoch(
     assert "changed --train.batch_size: 8 -> 16" in caplog.text
     arrays = state_of(run).arrays
     (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
-    assert iterations == 3 * 6  # what the schedule counts in, in steps of the new size
-    assert len(result.history) == 3
+    assert iterations == 2 * 12 + 6  # its own steps, large and small
+    expected = float(keras.optimizers.schedules.CosineDecay(0.01, 18)(17))  # in steps of the new size
+    assert result.history[-1]["lr"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
 class Wide(Line):
@@ -338,7 +345,7 @@ def test_parts_of_the_state_can_begin_anew(two_epochs: Path, tmp_path: Path) -> 
     assert result.best_epoch in (3, 4)
     arrays = state_of(run).arrays
     (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
-    assert iterations == 24  # of the new schedule
+    assert iterations == 24  # its own
     expected = float(keras.optimizers.schedules.CosineDecay(0.01, 24)(11))
     assert result.history[2]["lr"] == pytest.approx(expected, rel=1e-4)
 

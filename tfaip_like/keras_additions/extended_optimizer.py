@@ -43,10 +43,12 @@ def extended(
             # was given each of them twice.
             object.__setattr__(self, "averaged", list(variables) if average else [])
             self.past_averages = self.add_optimizer_variables(self.averaged, AVERAGE)
-            self.begin_averages()
+            self.begin_at_weights()
 
-        def begin_averages(self) -> None:
-            """Lets the averages begin at the weights as they are."""
+        def begin_at_weights(self) -> None:
+            """Lets what follows the weights begin at them as they are."""
+            if hasattr(optimizer_class, "begin_at_weights"):
+                super().begin_at_weights()
             for mean, variable in zip(self.past_averages, self.averaged, strict=True):
                 mean.assign(ops.copy(variable))  # on JAX both would be one buffer
 

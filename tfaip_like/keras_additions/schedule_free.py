@@ -18,6 +18,11 @@ class ScheduleFreeAdamW(keras.optimizers.ScheduleFreeAdamW):
     takes the decay into the step of z: z -= lr * weight_decay * y.
     """
 
+    def begin_at_weights(self) -> None:
+        """Lets z begin at the weights as they are."""
+        for z, variable in zip(self._momentums, self._trainable_variables, strict=True):
+            z.assign(ops.copy(variable))
+
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
         """Nothing: it is part of `update_step`."""
 

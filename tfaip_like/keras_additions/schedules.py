@@ -10,6 +10,29 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 
+class Shifted(LearningRateSchedule):
+    """Another schedule, in which the optimizer's first step is not the first one.
+
+    An optimizer counts its own steps, on which the correction of its moments depends; where it begins anew in the
+    middle of a training, the schedule must not.
+    """
+
+    def __init__(self, schedule: LearningRateSchedule):
+        self.schedule = schedule
+        self.offset = 0
+        """Steps of the schedule before those of the optimizer; to be set before anything is compiled."""
+
+    def __call__(self, step: Any) -> Any:
+        return self.schedule(step + self.offset)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Shifted:
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]))
+
+
 @keras.saving.register_keras_serializable("tfaip_like")
 class Phases(LearningRateSchedule):
     """A linear warm-up, a constant phase, then another schedule that begins at its own step 0.

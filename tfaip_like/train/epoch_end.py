@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from keras.optimizers.schedules import LearningRateSchedule
 
 from tfaip_like.files import patiently
 from tfaip_like.keras_additions.extended_optimizer import averages_in_place
+from tfaip_like.keras_additions.schedules import Shifted
 from tfaip_like.memory import resident_mb
 from tfaip_like.output_dir import MEASURED, OutputDir
 from tfaip_like.predict.export import read_metrics
@@ -71,7 +71,7 @@ class EpochEnd:
         validate: Validation | None,
         lavs: Mapping[str, Lav],
         samples_per_epoch: int,
-        rate: LearningRateSchedule,
+        rate: Shifted,
         check: Callable[[], None],
         epochs_done: int = 0,
     ):

@@ -186,6 +186,7 @@ class Loop:
                 "batching": batching_of(parts.batches),
                 "at_once": parts.at_once,
                 "schedule_begin": self.schedule_begin,
+                "schedule_offset": parts.epoch_end.rate.offset,
                 "seconds": self.seconds,
                 "waited": self.waited,
                 "trained": dataclasses.asdict(self.trained) if self.trained else None,

@@ -21,6 +21,7 @@ from tfaip_like.files import patiently
 from tfaip_like.interrupt import InterruptFlag
 from tfaip_like.keras_additions.extended_optimizer import average_rate
 from tfaip_like.keras_additions.paths import weight_paths
+from tfaip_like.keras_additions.schedules import Shifted
 from tfaip_like.network import Networks, build_networks
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.lav import Averages
@@ -188,10 +189,10 @@ class _Builder:
 
     def _optimizer(
         self, model: TrainingModel, batches: Batches, resumed: Resumed | None
-    ) -> tuple[keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule]:
+    ) -> tuple[keras.optimizers.Optimizer, Shifted]:
         trainer = self.scenario.trainer
         begin = resumed.schedule_begin() if resumed is not None else 0.0
-        rate = self.scenario.learning_rate.build(Course(batches.steps_per_epoch, trainer.epochs - begin))
+        rate = Shifted(self.scenario.learning_rate.build(Course(batches.steps_per_epoch, trainer.epochs - begin)))
         scaled = isinstance(self.scenario.learning_rate, ReduceOnPlateau)
         average = average_rate(batches.steps_per_epoch) if trainer.calc_ema == -1 else trainer.calc_ema
         if trainer.calc_ema == -1:

@@ -76,17 +76,19 @@ class Resumed:
         """Puts the state of the checkpoint into the parts of a training."""
         arrays = self.content.arrays
         state.restore_network(model, arrays)
-        if hasattr(optimizer, "begin_averages"):
-            optimizer.begin_averages()  # where they were not kept before
+        if hasattr(optimizer, "begin_at_weights"):
+            optimizer.begin_at_weights()  # it was built with other ones
         if self.settings.optimizer == "fresh":
             logger.info("the optimizer begins anew (--resume.optimizer fresh)")
             is_kept = False
         elif not (is_kept := state.restore_optimizer(model, arrays)):
             logger.warning("the checkpoint is of another optimizer, or of other weights to train: it begins anew")
-        if not is_kept or self._batching != batching_of(batches) or self.settings.learning_rate == "fresh":
+        if is_kept and self._batching == batching_of(batches) and self.settings.learning_rate != "fresh":
+            epoch_end.rate.offset = int(self.content.state["schedule_offset"])
+        else:
             position = self.position(batches)
             done = position.epoch + position.step / batches.steps_per_epoch - self.schedule_begin()
-            optimizer.iterations.assign(round(done * batches.steps_per_epoch))
+            epoch_end.rate.offset = round(done * batches.steps_per_epoch) - int(optimizer.iterations)
         state.restore_random(model, arrays)
         epoch_end.restore(self.content.state, is_judged_anew=self.settings.early_stopping == "fresh")
 
