@@ -308,6 +308,22 @@ def test_another_batch_size_goes_on_at_the_same_epoch(
     assert result.history[-1]["lr"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
+def test_a_lowered_rate_stays_lowered_until_it_is_to_begin_anew(tmp_path: Path) -> None:
+    def going(folder: str, epochs: int, resume: Resume | None = None, **changes: Any) -> list[float]:
+        rate = ReduceOnPlateau(lr=0.01, patience=1, min_delta=10.0, factor=0.5)
+        scenario = small(tmp_path / folder, learning_rate=rate, trainer={"epochs": epochs}, **changes)
+        return [row["lr"] for row in train(scenario, resume).history]
+
+    straight = going("straight", 5)
+    assert straight == pytest.approx([0.01, 0.01, 0.005, 0.0025, 0.00125])
+    going("run", 4)
+    for name in ("more", "other", "fresh"):
+        shutil.copytree(tmp_path / "run", tmp_path / name)
+    assert going("more", 5, Resume()) == straight
+    assert going("other", 5, Resume(), optimizer=Adamax()) == straight
+    assert going("fresh", 5, Resume(learning_rate="fresh"))[-1] == pytest.approx(0.01)
+
+
 class Wide(Line):
     """Another hidden layer."""
 

@@ -121,7 +121,7 @@ class EpochEnd:
         self.best = best
         self.early_stop, self.stop_reason = early_stop, reason
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
-        if self.plateau is not None and value is not None and trained.epoch < self.scenario.trainer.epochs:
+        if self.plateau is not None and value is not None:  # after the last epoch too: there may be more, later
             self.plateau.after(value)
         if reason:
             logger.info("stopped early: %s", reason)
@@ -136,12 +136,15 @@ class EpochEnd:
             "plateau": self.plateau.state() if self.plateau is not None else None,
         }
 
-    def restore(self, state: Mapping[str, Any], is_judged_anew: bool = False) -> None:
+    def restore(self, state: Mapping[str, Any], is_judged_anew: bool = False, is_rate_fresh: bool = False) -> None:
         """Goes on from a state; with nothing seen yet of what is best, if that is judged anew."""
         self.history.restore(state["history"])
-        if self.plateau is not None and state["plateau"] is not None:
-            self.plateau.restore(state["plateau"])
-        if (state["best"]["monitor"], state["best"]["mode"]) != (self.best.monitor, self.best.mode):
+        is_other = (state["best"]["monitor"], state["best"]["mode"]) != (self.best.monitor, self.best.mode)
+        if self.plateau is not None and (state["plateau"] is None or is_rate_fresh):
+            self.plateau.begin()
+        elif self.plateau is not None:
+            self.plateau.restore(state["plateau"], is_other)
+        if is_other:
             logger.warning("what is best is now judged by %s, in the epochs from here on", self.best.monitor)
         elif not is_judged_anew:
             self.best = self._best_of(state)

@@ -44,9 +44,21 @@ class Plateau:
             logger.info("no improvement: the learning rate is now %.4g", factor * self.schedule.lr)
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint must keep; the factor itself is a variable of the optimizer."""
-        return {"best": self.best, "waited": self.waited, "cooling": self.cooling}
+        """What a checkpoint must keep; the factor too, which an optimizer that begins anew forgets."""
+        factor = float(self.optimizer.rate_factor)
+        return {"best": self.best, "waited": self.waited, "cooling": self.cooling, "factor": factor}
 
-    def restore(self, state: Mapping[str, float]) -> None:
-        """Goes on from such a state."""
-        self.best, self.waited, self.cooling = state["best"], int(state["waited"]), int(state["cooling"])
+    def restore(self, state: Mapping[str, float], is_judged_anew: bool) -> None:
+        """Goes on from such a state.
+
+        Args:
+            is_judged_anew: the values to come cannot be compared with those before.
+        """
+        self.optimizer.rate_factor.assign(state["factor"])
+        self.cooling = int(state["cooling"])
+        if not is_judged_anew:
+            self.best, self.waited = state["best"], int(state["waited"])
+
+    def begin(self) -> None:
+        """Goes back to the full rate."""
+        self.optimizer.rate_factor.assign(1.0)

@@ -90,7 +90,11 @@ class Resumed:
             done = position.epoch + position.step / batches.steps_per_epoch - self.schedule_begin()
             epoch_end.rate.offset = round(done * batches.steps_per_epoch) - int(optimizer.iterations)
         state.restore_random(model, arrays)
-        epoch_end.restore(self.content.state, is_judged_anew=self.settings.early_stopping == "fresh")
+        epoch_end.restore(
+            self.content.state,
+            is_judged_anew=self.settings.early_stopping == "fresh",
+            is_rate_fresh=self.settings.learning_rate == "fresh",
+        )
 
     def set_aside_later(self, folder: OutputDir) -> None:
         """Moves the checkpoints out of the way that come after this one, if it was chosen by its epoch."""
