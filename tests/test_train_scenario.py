@@ -174,7 +174,11 @@ ENDLESS = ["scenarios.minimal", "--trainer.epochs", 5000, "--trainer.jit_compile
 
 def start(*words: object) -> subprocess.Popen[str]:
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen([COMMAND, *map(str, words)], cwd=REPOSITORY, text=True, **pipes)
+
+    def hear_ctrl_c() -> None:  # a shell lets what it starts in the background ignore it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen([COMMAND, *map(str, words)], cwd=REPOSITORY, text=True, preexec_fn=hear_ctrl_c, **pipes)
 
 
 def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
