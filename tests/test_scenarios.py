@@ -63,6 +63,7 @@ def test_the_tutorial_trains_with_flags_in_any_order(order: list[list[str]], qui
 def test_the_tutorial_trains_on_jax(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     words = ["--device.backend", "jax", "--trainer.output_dir", tmp_path / "run", "--trainer.epochs", 4]
+    words += ["--trainer.calc_ema", 0.9]
     done = run(COMMAND, "scenarios.tutorial", *words)
     assert done.returncode == 0, done.stderr
     assert best(tmp_path / "run", "val_accuracy") >= 0.93
