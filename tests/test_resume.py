@@ -165,6 +165,16 @@ def test_averages_that_come_or_go_leave_the_optimizer_its_state(
     assert "it begins anew" not in caplog.text
 
 
+def test_another_precision_leaves_the_optimizer_its_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for epochs, precision in enumerate(("float32", "mixed_float16", "float32"), start=1):
+        scenario = small(tmp_path / "run", trainer={"epochs": epochs, "precision": precision})
+        train(scenario, Resume() if epochs > 1 else None)
+    assert "it begins anew" not in caplog.text
+    arrays = state_of(tmp_path / "run").arrays
+    (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
+    assert iterations > 2 * 12  # less what overflowed
+
+
 def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(small(run, trainer={"epochs": 2, "keep_every_n": 1}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -21,8 +22,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 METRICS, OPTIMIZER, RANDOM = "metrics", "optimizer", "random"
 """Groups of variables beside the network's own: sums of the running epoch; optimizer; what draws without a layer."""
-_ADDITIONS = (f"_{AVERAGE}", RATE_FACTOR, "dynamic_scale", "step_counter")
-_LOSS_SCALE = "loss_scale_optimizer/"
+_ADDITIONS = re.compile(rf"_{AVERAGE}$|{RATE_FACTOR}$|^loss_scale_optimizer/")
 """Variables of an optimizer that may come and go with other parameters than its own."""
 
 
@@ -90,17 +90,13 @@ def restore_optimizer(model: TrainingModel, arrays: Mapping[str, Any]) -> bool:
     """Puts the state of the optimizer back; False, with nothing changed, if it is of another optimizer."""
     saved = _by_path((name, array) for name, array in arrays.items() if name.startswith(f"{OPTIMIZER}:"))
     named = _by_path(_named(OPTIMIZER, _groups(model)[OPTIMIZER]))
-    own = [{path for path in paths if not _is_addition(path)} for paths in (saved, named)]
+    own = [{path for path in paths if not _ADDITIONS.search(path)} for paths in (saved, named)]
     fits = own[0] == own[1] and all(saved[path].shape == tuple(named[path].shape) for path in own[1])
     if fits:
         for path, variable in named.items():
             if path in saved:
                 variable.assign(saved[path])
     return fits
-
-
-def _is_addition(path: str) -> bool:
-    return path.endswith(_ADDITIONS) or path.startswith(_LOSS_SCALE)
 
 
 def restore_random(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
