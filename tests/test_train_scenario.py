@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Run, slow
 
+from tfaip_like.interrupt import catch_interrupts
+
 COMMAND = str(Path(sys.executable).parent / "train-scenario")
 
 OWN_SCENARIO = '''
@@ -216,7 +218,7 @@ def test_ctrl_c_while_starting_ends_cleanly(seconds: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 143), ("SIGHUP", 143)])
 def test_a_signal_is_noted_with_its_exit_code(name: str, code: int, tmp_path: Path) -> None:
     process = start(*ENDLESS, "--trainer.output_dir", tmp_path / "run")
     wait_for_epoch(process, 1)
@@ -228,6 +230,17 @@ def test_a_signal_is_noted_with_its_exit_code(name: str, code: int, tmp_path: Pa
     )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"]["epoch"] >= 1
+
+
+def test_a_signal_that_was_ignored_from_the_start_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with catch_interrupts() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            interrupt.check()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.slow

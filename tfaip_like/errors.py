@@ -35,7 +35,7 @@ class Interrupted(Exception):  # noqa: N818  (no error)
 
     @property
     def exit_code(self) -> int:
-        """130 for Ctrl-C, 143 for all that ask a program to end (SIGTERM; SIGUSR1, the time limit is near)."""
+        """130 for Ctrl-C, 143 for all that ask a program to end (SIGTERM, SIGUSR1, SIGHUP)."""
         return 128 + (signal.SIGINT if self.number is signal.SIGINT else signal.SIGTERM)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: the first one ends the training between two steps, a second one at once."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP: the first one ends the training between two steps, a second one at once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from types import FrameType
 
 from tfaip_like.errors import Interrupted
 
-CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""The last is what clusters send when a time limit is near."""
+CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""SIGUSR1 is what clusters send when a time limit is near, SIGHUP what comes when a terminal is closed."""
 SECONDS_OF_ONE = 0.3
 """Signals that come so close to the first are the same: a wrapper passes on what the terminal sent to all."""
 SECONDS_TO_RAISE = 1.0
@@ -71,7 +71,9 @@ def catch_interrupts() -> Iterator[InterruptFlag]:
     seen, wake = os.pipe()
     os.set_blocking(wake, False)
     watcher = threading.Thread(target=_watch, args=(seen, flag, raised), daemon=True)
-    handlers = {number: signal.signal(number, note) for number in CAUGHT}
+    # What was ignored from the start stays so: that is what nohup asks for.
+    asked = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, note) for number in asked}
     wake_before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     watcher.start()
     try:

@@ -24,7 +24,7 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
     """Runs a command and returns its exit code.
 
     0 done; 2 a mistake of the user, told in one to three lines; 1 a fault, with the user's own line
-    of code first; 130 or 143 stopped by Ctrl-C or by SIGTERM or SIGUSR1.
+    of code first; 130 or 143 stopped by Ctrl-C or by SIGTERM, SIGUSR1 or SIGHUP.
     """
     try:
         log_to_console(log_level())

@@ -15,18 +15,16 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 
 from tfaip_like.errors import UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, BatchRun
 from tfaip_like.experiments.status import last_words
+from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.store import read_values
 
@@ -130,10 +128,12 @@ def estimate(batch: Batch, runs: Iterable[BatchRun], save_seconds: int) -> Estim
 
     Raises:
         UsageError: when a run fails even so far, or has no end that could be calculated.
+        Interrupted: after a signal; nothing is left of the calibration.
     """
     chosen, others = choose(runs)
-    with _stopped_by_signals():
-        return Estimate([calibrate(batch, run) for run in chosen], save_seconds, [run.name for run in others])
+    with catch_interrupts() as interrupt:
+        calibrations = [calibrate(batch, run, interrupt.check) for run in chosen]
+    return Estimate(calibrations, save_seconds, [run.name for run in others])
 
 
 def choose(runs: Iterable[BatchRun]) -> tuple[list[BatchRun], list[BatchRun]]:
@@ -160,46 +160,32 @@ def _kind(run: BatchRun) -> str:
     return str((run.configuration, run.expert, sorted(item for item in run.flags.items() if item[0] != SEED)))
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Lets the end of a terminal, and SIGTERM, end the program as an exception does: what it has started ends too."""
+def calibrate(batch: Batch, run: BatchRun, check: Callable[[], None] = lambda: None) -> Calibration:
+    """Trains a run for a few short epochs, in a temporary folder.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def calibrate(batch: Batch, run: BatchRun) -> Calibration:
-    """Trains a run for a few short epochs, in a temporary folder."""
+    Args:
+        check: called while it trains; may raise to stop.
+    """
     batch_size = _number(batch, run, "train", "batch_size") or 1
-    found = _measured(batch, run, batch_size * BATCHES)
+    found = _measured(batch, run, batch_size * BATCHES, check)
     if found.of_samples < SHORT and found.seconds > LONG and found.measured < found.samples:
         wanted = round(found.measured * SECONDS_OF_AN_EPOCH / max(found.of_samples, 0.01))
-        found = _measured(batch, run, min(found.samples, wanted))
+        found = _measured(batch, run, min(found.samples, wanted), check)
     return found
 
 
-def _measured(batch: Batch, run: BatchRun, samples: int) -> Calibration:
+def _measured(batch: Batch, run: BatchRun, samples: int, check: Callable[[], None]) -> Calibration:
     print(f"calibrating {run.name} with {EPOCHS} epochs of {samples} samples ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="calibration-") as folder:
         out = OutputDir(Path(folder, "run"))
         log = Path(folder, "log")
         begin = datetime.now()
-        memory = _train(batch, run, samples, out, log)
+        memory = _train(batch, run, samples, out, log, check)
         end = datetime.now()
         return _calibration(batch, run, out, begin, end, memory)
 
 
-def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path) -> float:
+def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path, check: Callable[[], None]) -> float:
     """Runs the short training; its memory in MB."""
     program = Path(sysconfig.get_path("scripts")) / "train-scenario"
     flags = {
@@ -220,9 +206,10 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path)
         most = 0.0
         try:
             while process.poll() is None:
+                check()
                 most = max(most, _memory_of_session(process.pid))
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-        finally:  # Ctrl-C
+        finally:
             if process.poll() is None:
                 print("stopping the calibration ...", file=sys.stderr, flush=True)
                 os.killpg(process.pid, signal.SIGTERM)
