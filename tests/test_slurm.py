@@ -16,7 +16,7 @@ from slurm_cluster import Cluster, missing
 from stopping import differences
 
 from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.slurm import ClusterJob, Request, array_script, seconds_of
+from tfaip_like.experiments.slurm import OPTIONS, ClusterJob, Request, array_script, seconds_of
 
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
 
@@ -59,6 +59,12 @@ def test_paths_with_spaces_and_percents_stay_what_they_are(tmp_path: Path) -> No
     script = array_script(Batch(tmp_path / "50% x" / "version_1"), ["wide"], Request("2:00:00", "4G"))
     assert "#SBATCH --job-name='50% x/version_1'" in script
     assert f"#SBATCH --output='{tmp_path}/50%% x/version_1/logs/slurm-%A_%a.log'" in script
+
+
+def test_what_a_batch_sets_itself_is_no_other_option(tmp_path: Path) -> None:
+    request = Request("1", "1G", partition="p", account="a", gpus=1, cpus=1, at_once=1)
+    lines = request.lines(Batch(tmp_path / "zoo" / "version_1"), 2)
+    assert {line.removeprefix("#SBATCH --").partition("=")[0] for line in lines} == {*OPTIONS, "requeue"}
 
 
 def test_the_script_says_all_that_was_asked_for(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text,
 from tfaip_like.experiments.status import AT_WORK
 from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, submit, wait_for
 from tfaip_like.params import Params
-from tfaip_like.params.base import field_types
 from tfaip_like.params.flags import Flag
 
 PURPOSE = "Batches of runs: a plan becomes a folder with everything they need; a queue or a cluster works on it."
@@ -41,10 +40,10 @@ class Add(Submit):
 
     def check(self) -> None:
         super().check()
-        for name in field_types(Submit):
-            is_given = getattr(self, name) != getattr(Submit(), name)
-            if name not in ("array", "dry_run"):  # the batch keeps the first; without --run the other shows its runs
-                self.require(self.run or not is_given, name, "is for submitting: add --run, or give it to submit")
+        for name in self.given():
+            # The batch keeps --array, and --dry_run lists its runs.
+            is_useful = self.run or name in ("array", "dry_run")
+            self.require(is_useful, name, "is for submitting: add --run, or give it to submit")
 
 
 class Generate(Add):

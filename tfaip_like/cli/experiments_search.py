@@ -10,13 +10,7 @@ from tfaip_like.cli.experiments_plan import PROGRAM, again, last_word, plan_of, 
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.plan import Plan
-from tfaip_like.experiments.search import (
-    Searcher,
-    begin,
-    check_that_optuna_is_there,
-    given_submission,
-    settings_of,
-)
+from tfaip_like.experiments.search import Searcher, begin, check_that_optuna_is_there, settings_of
 from tfaip_like.experiments.submit import Submit
 from tfaip_like.params.flags import Flag
 
@@ -62,7 +56,7 @@ def search(words: list[str], options: Search, flags: list[Flag]) -> None:
         raise UsageError(f"what is searched? {PROGRAM} search PLAN, or the folder of a search to go on with")
     batch, plan = _taken_up(words, options, flags) or _begun(words, options, flags)
     settings = settings_of(batch)
-    if not given_submission(options):  # as it was begun
+    if not options.given():  # as it was begun
         options = dataclasses.replace(options, **settings.submit)
     searcher = Searcher(batch, plan, options, tell=lambda line: print(line, flush=True))
     where = "on the cluster" if options.slurm else "here"

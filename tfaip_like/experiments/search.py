@@ -35,7 +35,6 @@ from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, can
 from tfaip_like.experiments.values import Given, given
 from tfaip_like.files import locked, write_text
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.params.base import field_types
 
 logger = logging.getLogger(__name__)
 
@@ -108,15 +107,8 @@ def begin(
     tree = Resolver(scenario)(plan.trial(name, {flag: values.draw(source) for flag, values in draws.values.items()}))
     mode = tree.early_stopping.mode or type(tree.model).best[1]
     batch = generate(plan, place, text, runs=())
-    SearchSettings(name, trials or draws.draws, draws.seed, prune, mode, given_submission(submission)).write(batch)
+    SearchSettings(name, trials or draws.draws, draws.seed, prune, mode, submission.given()).write(batch)
     return batch
-
-
-def given_submission(options: Submit) -> dict[str, Any]:
-    """The fields of `Submit` that are not as they are by default."""
-    default = Submit()
-    values = {name: getattr(options, name) for name in field_types(Submit)}
-    return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
 class Searcher:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tfaip_like.errors import counted
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun, chosen_runs
@@ -24,6 +25,7 @@ from tfaip_like.experiments.slurm import (
 from tfaip_like.experiments.status import AT_WORK, BatchStatus, needing_work, status_of
 from tfaip_like.experiments.tickets import read_tickets, waiting, write_ticket
 from tfaip_like.params import Params
+from tfaip_like.params.base import field_types
 
 SECONDS_BETWEEN_QUESTIONS = 10.0
 """Asked of a cluster."""
@@ -98,6 +100,12 @@ class Submit(Params):
         else:
             for name in ("partition", "account", "cpus", "time", "mem", "sbatch"):
                 self.require(not getattr(self, name), name, "is for a cluster: add --slurm")
+
+    def given(self) -> dict[str, Any]:
+        """How runs are submitted, where that is not the default; without what a subclass adds."""
+        default = Submit()
+        values = {name: getattr(self, name) for name in field_types(Submit)}
+        return {name: value for name, value in values.items() if value != getattr(default, name)}
 
     def request(self, index: BatchIndex, time: str, memory: str) -> Request:
         """What is asked of the cluster."""

@@ -58,9 +58,9 @@ def extended(
             return [mean + (ops.cast(variable, mean.dtype) - mean) * (1.0 - average) for mean, variable in pairs]
 
         def apply(self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
-            # The weights of the step before, so what is kept is always one step behind. Those that this step makes
-            # would be computed a second time, because XLA does not fuse two results into one loop: 15 % of a step
-            # instead of 2 % (scripts/benchmarks/trainer_costs.py).
+            # The weights of the step before, so what is kept is always one step behind. Averaging behind the step
+            # was measured to cost 12 to 20 % of a training of two wide layers, and this -2 to 9 %, by
+            # round (scripts/benchmarks/trainer_costs.py).
             for past, mean in zip(self.past_averages, self.averages(), strict=True):
                 self.assign(past, mean)
             super().apply(grads, trainable_variables)

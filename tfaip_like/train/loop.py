@@ -125,10 +125,12 @@ class Loop:
             with parts.feed.own_errors():
                 history = parts.model.fit(data, **arguments)
         except Exception as error:
-            # Asked in this order: on JAX nothing can be read any more behind most errors.
-            if parts.trainer.jit_compile or not is_unsupported_by_xla(error):
-                raise
-            if state.steps_of_epoch(parts.model) != self._first:
+            # The last is asked last: on JAX nothing can be read any more behind most errors.
+            if (
+                parts.trainer.jit_compile
+                or not is_unsupported_by_xla(error)
+                or state.steps_of_epoch(parts.model) != self._first
+            ):
                 raise
             logger.debug("%s", error)
             logger.warning(
