@@ -300,6 +300,19 @@ def test_the_last_epoch_has_a_lav_when_there_are_any() -> None:
     assert [int(row["epoch"]) for row in result.history if "lav_loss" in row] == [1, 3]
 
 
+def test_the_last_epoch_is_validated_when_any_is() -> None:
+    chosen = EarlyStopping(monitor="loss", mode="min", lower_threshold=100.0)
+    (row,) = train(small(trainer={"epochs": 20, "val_every_n": 10}, early_stopping=chosen)).history
+    assert "val_loss" in row
+
+
+def test_the_last_epoch_may_be_the_best_although_it_was_validated_late() -> None:
+    chosen = EarlyStopping(n_to_go=2, frequency=3, min_delta=100.0)
+    result = train(small(trainer={"epochs": 20, "val_every_n": 2}, early_stopping=chosen))
+    assert [int(row["epoch"]) for row in result.history if "val_loss" in row][-1] == len(result.history) == 9
+    assert result.best_epoch == 9
+
+
 def test_the_flags_choose_what_best_means(tmp_path: Path) -> None:
     chosen = EarlyStopping(monitor="val_largest_error", mode="max")
     result = train(small(tmp_path / "run", trainer={"epochs": 4}, early_stopping=chosen))

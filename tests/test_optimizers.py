@@ -167,6 +167,48 @@ def test_schedule_free_adamw_decays_as_in_the_paper() -> None:
         np.testing.assert_allclose(np.asarray(variable), [y, y], rtol=1e-4)
 
 
+def test_schedule_free_adamw_averages_as_in_the_paper() -> None:
+    variable = keras.Variable(np.ones(2))
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 1.0)
+    optimizer = ScheduleFreeAdamW().build(schedule, [variable], scaled=True)
+    z = x = 1.0
+    for step in range(1, 21):
+        optimizer.apply([keras.ops.ones(2)], [variable])
+        z -= 0.5  # the size of every step, since gradients are all the same
+        x += (z - x) / step
+        np.testing.assert_allclose(np.asarray(variable), np.full(2, 0.1 * z + 0.9 * x), rtol=1e-4, atol=1e-4)
+        ((of, average),) = optimizer.averages()
+        assert of is variable
+        np.testing.assert_allclose(np.asarray(average), [x, x], rtol=1e-4, atol=1e-4)
+
+
+INFINITY = float("inf")
+OUT_OF_RANGE: list[tuple[type[Optimizer], str, Any]] = [
+    (Adam, "epsilon", -1.0),
+    (Adam, "epsilon", 0.0),
+    (Adam, "epsilon", float("nan")),
+    (Adam, "beta_1", 1.0),
+    (Adam, "weight_decay", -0.1),
+    (Adam, "weight_decay", INFINITY),
+    (Adam, "clip_norm", INFINITY),
+    (Adam, "clip_value", 0.0),
+    (OPTIMIZERS["Lion"], "beta_1", 0.0),
+    (OPTIMIZERS["Ftrl"], "learning_rate_power", 1.0),
+    (OPTIMIZERS["Ftrl"], "l1_regularization_strength", -1.0),
+    (OPTIMIZERS["Ftrl"], "initial_accumulator_value", -1.0),
+    (OPTIMIZERS["Adafactor"], "beta_2_decay", 0.8),
+    (OPTIMIZERS["Muon"], "ns_steps", 0),
+    (ScheduleFreeAdamW, "beta_1", 0.0),
+    (ScheduleFreeAdamW, "warmup_steps", -1),
+]
+
+
+@pytest.mark.parametrize(("cls", "field", "value"), OUT_OF_RANGE)
+def test_a_value_out_of_range_is_refused_by_name(cls: type[Optimizer], field: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"{field}.*must "):
+        check_tree(cls(**{field: value}))
+
+
 def test_the_rate_factor_multiplies_any_schedule() -> None:
     optimizer, _ = build(Adam(), scaled=True)
     assert type(optimizer).__name__ == "Adam"

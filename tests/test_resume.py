@@ -183,6 +183,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
         train(small(run, trainer={"epochs": 1}), Resume())
     with pytest.raises(UsageError, match="the network is not the one that was trained"):
         train(small(run, model=Wide()), Resume(epoch=1))
+    assert json.loads((run / "run.json").read_text())["status"] == "done"
     assert (run / "trainer_params.json").read_text() == params
     assert sorted((run / "checkpoints").iterdir()) == known
 
@@ -234,6 +235,17 @@ def test_all_checkpoints_damaged_is_a_clear_error(tmp_path: Path) -> None:
         (tmp_path / f"epoch_000{epoch}" / "state.json").write_text("{")
     with pytest.raises(UsageError, match=r"all checkpoints are damaged \(epoch_0001, epoch_0002\)"):
         last_good(tmp_path)
+
+
+def test_damaged_checkpoints_do_not_take_the_place_of_good_ones(two_epochs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(two_epochs, run)
+    (run / "checkpoints" / "epoch_0002" / "variables.npz").write_bytes(b"")
+    trainer = {"epochs": 2, "keep_checkpoints": 1, "keep_every_n": 0, "checkpoint_every": "5steps"}
+    train(small(run, learning_rate=CosineDecay(lr=0.01), trainer=trainer), Resume())
+    assert (run / "checkpoints" / "superseded" / "epoch_0002").is_dir()
+    assert [c.path.name for c in all_checkpoints(OutputDir(run).checkpoints)] == ["epoch_0002"]
+    assert differences(two_epochs, run) == []
 
 
 def test_half_written_checkpoints_count_for_nothing(tmp_path: Path) -> None:
@@ -339,6 +351,25 @@ class Wide(Line):
 
     def build(self, inputs: Any) -> Any:
         return {"sum": keras.layers.Dense(1, name="add")(keras.layers.Dense(9, name="hidden")(inputs["x"]))[:, 0]}
+
+
+def test_layers_without_weights_may_come_and_go(two_epochs: Path, tmp_path: Path) -> None:
+    result, run = going_on(two_epochs, tmp_path, model=Line(dropout=0.0))
+    assert len(result.history) == 3
+    assert not any("seed_generator" in name for name in state_of(run).arrays if name.startswith("network:"))
+    again = train(small(run, learning_rate=CosineDecay(lr=0.01), trainer={"epochs": 4}), Resume())
+    assert len(again.history) == 4
+
+
+def test_values_of_training_are_not_compared_with_those_of_validation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    first = train(small(run, trainer={"epochs": 2, "val_every_n": 0}))
+    assert first.best_epoch == 2
+    result = train(small(run, trainer={"epochs": 3}, data=Points(samples=101)), Resume())
+    assert "what is best is now judged by val_loss, in the epochs from here on" in caplog.text
+    assert (result.best_epoch, result.best_value) == (3, result.history[-1]["val_loss"])
 
 
 def test_another_network_is_an_error_that_names_the_weight(two_epochs: Path, tmp_path: Path) -> None:

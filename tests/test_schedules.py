@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from tfaip_like.errors import UsageError
 from tfaip_like.params.base import default_of, field_types, with_defaults
 from tfaip_like.params.tree import check_tree
 from tfaip_like.params.variants import variants
@@ -26,6 +27,7 @@ from tfaip_like.schedules import (
 )
 
 SCHEDULES = variants(Schedule)
+INFINITY = float("inf")
 COURSE = Course(steps_per_epoch=10, epochs=20)
 OTHER_VALUES: dict[str, Any] = {
     "lr": 0.004,
@@ -153,6 +155,22 @@ def test_inverse_sqrt_after_its_warm_up_is_the_one_of_the_transformer() -> None:
     values = rates(InverseSqrt(warmup_epochs=4.0))
     steps = np.arange(40, 200)
     np.testing.assert_allclose(values[40:], 0.001 * np.sqrt(40 / steps), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "field"),
+    [
+        (CosineDecay(warmup_epochs=INFINITY), "warmup_epochs"),
+        (CosineDecay(constant_epochs=INFINITY), "constant_epochs"),
+        (CosineDecay(decay_epochs=INFINITY), "decay_epochs"),
+        (InverseSqrt(timescale_epochs=INFINITY), "timescale_epochs"),
+        (PiecewiseConstant(boundaries=[1.0, 2.0, INFINITY]), "boundaries"),
+        (Constant(lr=float("nan")), "lr"),
+    ],
+)
+def test_a_value_that_is_no_finite_number_is_refused_by_name(schedule: Schedule, field: str) -> None:
+    with pytest.raises(UsageError, match=f"{field}.*must be a finite number"):
+        check_tree(schedule)
 
 
 def test_schedules_are_restored_from_their_configuration() -> None:

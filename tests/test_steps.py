@@ -191,6 +191,35 @@ def test_bad_steps_can_be_left_out_and_spoil_nothing(tmp_path: Path, caplog: pyt
     assert iterations == 36 - 3
 
 
+def test_an_epoch_without_any_good_step_has_no_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scenario = small(
+        tmp_path / "run", data=NanInput(samples=43), train={"batch_size": 43}, trainer={"on_nan": "skip", "epochs": 2}
+    )
+    result = train(scenario)
+    assert all(np.isnan(row["loss"]) and np.isnan(row["error"]) for row in result.history)
+    assert all(np.isfinite(row["val_loss"]) for row in result.history)
+
+
+def test_steps_that_were_left_out_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    train(small(data=NanInput(samples=50), trainer={"on_nan": "skip", "epochs": 1, "samples_per_epoch": 100}))
+    assert "2 of 12 steps of epoch 1 were left out" in caplog.text
+
+
+class NoGradient(Line):
+    """A loss whose gradient is no number, although itself is."""
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"root": ops.sqrt(outputs["sum"] * 0.0)}
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_gradient_that_is_never_a_number_is_not_taken_for_an_overflow(precision: str) -> None:
+    scenario = small(model=NoGradient(), trainer={"precision": precision, "epochs": 20})
+    step = 1 if precision == "float32" else 16  # the scale begins at 2 to the power of 15
+    with pytest.raises(TrainingError, match=rf"the gradient is no longer a finite number .*\(step {step} of the run"):
+        train(scenario)
+
+
 def test_a_gradient_that_explodes_stops_too() -> None:
     with pytest.raises(TrainingError, match=r"first at step \d+ of epoch \d+"):
         train(small(optimizer=SGD(), learning_rate=Constant(lr=1e30), trainer={"epochs": 20}))

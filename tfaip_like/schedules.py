@@ -42,7 +42,8 @@ class Schedule(Params, abc.ABC):
     """Where the warm-up begins, as a part of `lr`."""
 
     def check(self) -> None:
-        self.require(0 < self.lr < float("inf"), "lr", "must be above 0 and finite")
+        self.require_finite()
+        self.require(self.lr > 0, "lr", "must be above 0")
         self.require(self.warmup_epochs >= 0, "warmup_epochs", "must not be negative")
         self.require(0 <= self.warmup_factor <= 1, "warmup_factor", "must be from 0 to 1")
         self.require(

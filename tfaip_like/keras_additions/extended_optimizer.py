@@ -14,6 +14,10 @@ AVERAGE = "past_average"
 RATE_FACTOR = "rate_factor"
 
 
+Averages = list[tuple[keras.Variable, Any]]
+"""Weights, each with its average."""
+
+
 def extended(
     optimizer_class: type[keras.optimizers.Optimizer], scaled: bool = False, average: float = 0.0
 ) -> type[keras.optimizers.Optimizer]:
@@ -29,69 +33,89 @@ def extended(
             step. Those of Keras (`use_ema`) replace the weights when `fit` ends, count the batches of an
             accumulated step one by one, and begin at 0.
     """
-    if not scaled and not average:
-        return optimizer_class
+    name = optimizer_class.__name__
+    if scaled:
+        optimizer_class = _with_rate_factor(optimizer_class)
+    if average:
+        optimizer_class = _with_averages(optimizer_class, average)
+    if scaled or average:
+        optimizer_class.__name__ = name
+    return optimizer_class
 
-    class Extended(optimizer_class):
+
+def _with_rate_factor(optimizer_class: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
+    class Scaled(optimizer_class):
         def build(self, variables: list[keras.Variable]) -> None:
             if self.built:
                 return
             super().build(variables)
-            if scaled:
-                self.rate_factor = self.add_variable(shape=(), initializer="ones", dtype="float32", name=RATE_FACTOR)
+            self.rate_factor = self.add_variable(shape=(), initializer="ones", dtype="float32", name=RATE_FACTOR)
+
+        def _get_current_learning_rate(self) -> Any:
+            return super()._get_current_learning_rate() * self.rate_factor
+
+    return Scaled
+
+
+def _with_averages(
+    optimizer_class: type[keras.optimizers.Optimizer], average: float
+) -> type[keras.optimizers.Optimizer]:
+    class Averaging(optimizer_class):
+        def build(self, variables: list[keras.Variable]) -> None:
+            if self.built:
+                return
+            super().build(variables)
             # Past Keras, which would take the weights for variables of the optimizer: they were saved twice, and JAX
             # was given each of them twice.
-            object.__setattr__(self, "averaged", list(variables) if average else [])
-            self.past_averages = self.add_optimizer_variables(self.averaged, AVERAGE)
+            object.__setattr__(self, "_averaged", list(variables))
+            self._past_averages = self.add_optimizer_variables(variables, AVERAGE)
             self.begin_at_weights()
 
         def begin_at_weights(self) -> None:
             """Lets what follows the weights begin at them as they are."""
             if hasattr(optimizer_class, "begin_at_weights"):
                 super().begin_at_weights()
-            for mean, variable in zip(self.past_averages, self.averaged, strict=True):
+            for mean, variable in zip(self._past_averages, self._averaged, strict=True):
                 mean.assign(ops.copy(variable))  # on JAX both would be one buffer
 
-        def averages(self) -> list[Any]:
-            """The averages, with the weights as they are now."""
-            pairs = zip(self.past_averages, self.averaged, strict=True)
-            return [mean + (ops.cast(variable, mean.dtype) - mean) * (1.0 - average) for mean, variable in pairs]
+        def averages(self) -> Averages:
+            """The weights, with their averages up to the weights as they are now."""
+            pairs = zip(self._averaged, self._past_averages, strict=True)
+            return [(v, mean + (ops.cast(v, mean.dtype) - mean) * (1.0 - average)) for v, mean in pairs]
 
         def apply(self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
             # The weights of the step before, so what is kept is always one step behind. Averaging behind the step
             # was measured to cost 12 to 20 % of a training of two wide layers, and this -2 to 9 %, by
             # round (scripts/benchmarks/trainer_costs.py).
-            for past, mean in zip(self.past_averages, self.averages(), strict=True):
+            for past, (_, mean) in zip(self._past_averages, self.averages(), strict=True):
                 self.assign(past, mean)
             super().apply(grads, trainable_variables)
 
-        def _get_current_learning_rate(self) -> Any:
-            rate = super()._get_current_learning_rate()
-            return rate * self.rate_factor if scaled else rate
-
-    Extended.__name__ = optimizer_class.__name__
-    return Extended
+    return Averaging
 
 
 @contextmanager
 def averages_in_place(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Puts the averages into the weights for the length of the block, if there are any; then the weights again,
     bit for bit."""
-    averaged = getattr(optimizer, "averaged", [])
-    weights = [np.array(ops.convert_to_numpy(variable.value)) for variable in averaged]
+    weights = [(variable, np.array(ops.convert_to_numpy(variable.value))) for variable, _ in _averages_of(optimizer)]
     keep_averages(optimizer)
     try:
         yield
     finally:
-        for variable, weight in zip(averaged, weights, strict=True):
+        for variable, weight in weights:
             variable.assign(weight)
 
 
 def keep_averages(optimizer: keras.optimizers.Optimizer) -> None:
     """Puts the averages, if there are any, into the weights for good: the training is over."""
-    if averaged := getattr(optimizer, "averaged", []):
-        for variable, mean in zip(averaged, optimizer.averages(), strict=True):
-            variable.assign(mean)
+    for variable, mean in _averages_of(optimizer):
+        variable.assign(mean)
+
+
+def _averages_of(optimizer: keras.optimizers.Optimizer) -> Averages:
+    averages: Averages = optimizer.averages() if hasattr(optimizer, "averages") else []
+    return averages
 
 
 def average_rate(steps_per_epoch: int) -> float:

@@ -20,6 +20,20 @@ KERAS_NAMES = {"clip_value": "clipvalue", "clip_norm": "clipnorm", "clip_global_
 SHARES = {"beta_1", "beta_2", "adam_beta_1", "adam_beta_2", "rho", "momentum"}
 """Fields that say which part of a running mean stays."""
 
+POSITIVE = {"epsilon", "epsilon_1", "epsilon_2", "clip_threshold", "rms_rate", "adam_lr_ratio", "ns_steps"}
+NOT_NEGATIVE = {
+    "weight_decay",
+    "adam_weight_decay",
+    "initial_accumulator_value",
+    "l1_regularization_strength",
+    "l2_regularization_strength",
+    "l2_shrinkage_regularization_strength",
+    "beta",
+    "warmup_steps",
+}
+NOT_POSITIVE = {"learning_rate_power", "beta_2_decay"}
+"""Fields of the optimizers that have them, by what their values must be."""
+
 
 class Optimizer(Params, abc.ABC):
     """How gradients change the weights."""
@@ -41,6 +55,7 @@ class Optimizer(Params, abc.ABC):
     """Scale all gradients down together to at most this norm."""
 
     def check(self) -> None:
+        self.require_finite()
         clippings = [name for name in KERAS_NAMES if getattr(self, name) is not None]
         for name in clippings:
             self.require(getattr(self, name) > 0, name, "must be above 0; leave it out for no clipping")
@@ -49,14 +64,17 @@ class Optimizer(Params, abc.ABC):
             clippings[-1] if clippings else "clip_value",
             f"Keras clips in one way at a time; leave out all but one of {', '.join(clippings)}",
         )
-        self.require(self.weight_decay is None or self.weight_decay >= 0, "weight_decay", "must not be negative")
         self.require(
             not self.exclude_from_weight_decay or bool(self.weight_decay),
             "exclude_from_weight_decay",
             "there is no weight_decay to exclude from",
         )
-        for name in SHARES & set(field_types(type(self))):
-            self.require(0 <= getattr(self, name) < 1, name, "must be from 0 to below 1")
+        given = {name: value for name in field_types(type(self)) if (value := getattr(self, name)) is not None}
+        for name, value in given.items():
+            self.require(name not in SHARES or 0 <= value < 1, name, "must be from 0 to below 1")
+            self.require(name not in POSITIVE or value > 0, name, "must be above 0")
+            self.require(name not in NOT_NEGATIVE or value >= 0, name, "must not be negative")
+            self.require(name not in NOT_POSITIVE or value <= 0, name, "must be 0 or negative")
         for pattern in self.exclude_from_weight_decay:
             self.require_regex("exclude_from_weight_decay", pattern)
 

@@ -132,6 +132,10 @@ class Lion(Optimizer):
     beta_2: float = 0.99
     """Decay of the momentum."""
 
+    def check(self) -> None:
+        super().check()
+        self.require(self.beta_1 > 0, "beta_1", "must be above 0: without momentum nothing is left of Lion")
+
 
 class Lamb(Optimizer):
     """Adam with steps in proportion to each layer's weights, for large batches (https://arxiv.org/abs/1904.00962)."""
@@ -263,7 +267,8 @@ class Ftrl(Optimizer):
 
 
 class ScheduleFreeAdamW(Optimizer):
-    """AdamW that needs no schedule: it averages its own weights (https://arxiv.org/abs/2405.15682)."""
+    """AdamW that needs no schedule: it averages its own weights (https://arxiv.org/abs/2405.15682). As in the paper,
+    the average is validated and exported (unless `--trainer.calc_ema` averages in its own way)."""
 
     beta_1: float = 0.9
     """Share of the average in the point where gradients are taken."""
@@ -276,6 +281,10 @@ class ScheduleFreeAdamW(Optimizer):
 
     warmup_steps: int = 0
     """Steps in which the rate rises to its full size."""
+
+    def check(self) -> None:
+        super().check()
+        self.require(self.beta_1 > 0, "beta_1", "must be above 0: the average is found by dividing by it")
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,14 @@ class ParamsBase:
         """Raises `FieldError(field, message)` unless `holds`."""
         if not holds:
             raise FieldError(field, message)
+
+    def require_finite(self) -> None:
+        """Raises `FieldError` for the first value that is, or holds, NaN or infinity."""
+        for name in field_types(type(self)):
+            value = getattr(self, name)
+            numbers = value if isinstance(value, (list, tuple)) else [value]
+            is_finite = all(math.isfinite(number) for number in numbers if isinstance(number, float))
+            self.require(is_finite, name, "must be a finite number")
 
     def require_regex(self, field: str, pattern: str) -> None:
         """Raises `FieldError` unless `pattern` is a regular expression."""

@@ -36,6 +36,7 @@ class EarlyStopping(Params):
     epoch is does not depend on it."""
 
     def check(self) -> None:
+        self.require_finite()
         self.require(self.n_to_go >= 0, "n_to_go", "must be 0 (never) or more")
         self.require(self.frequency >= 1, "frequency", "there must be at least 1 epoch between two tests")
         self.require(self.min_delta >= 0, "min_delta", "must be 0 or more")

@@ -94,8 +94,7 @@ class EpochEnd:
         )
         self.reporter = Reporter(folder)
         self.best = self._monitored()
-        name = self.best.name(validate is not None)
-        self.early_stop = EarlyStop(scenario.early_stopping, name, self.best.mode)
+        self.early_stop = EarlyStop(scenario.early_stopping, self.best.monitor, self.best.mode)
         self.stop_reason: str | None = None
         """Why the training ends after the epoch that was last, before its time."""
         schedule = scenario.learning_rate
@@ -106,12 +105,13 @@ class EpochEnd:
         early_stop = copy.copy(self.early_stop)
         with averages_in_place(self.optimizer):
             row, summaries = self._measured(trained)
-            value = self.best.value_in(row, has_validation=self.validate is not None)
-            reason = early_stop.after(trained.epoch, value)
+            reason = early_stop.after(trained.epoch, self.best.value_in(row))
             # After the last epoch it ends in any case.
             reason = reason if trained.epoch < self.scenario.trainer.epochs else None
-            if reason and not self._has_lav(trained.epoch):  # it is the last epoch after all
-                self._add(self.lavs.values(), row, summaries)
+            if reason:  # it is the last epoch after all
+                due = self._due(trained.epoch, is_last=True)
+                self._add([validation for validation in due if validation.prefix not in summaries], row, summaries)
+            value = self.best.value_in(row)
             best = self.best if value is None else self.best.after(trained.epoch, value)
             if best is not self.best and self.folder is not None:
                 self._write(lambda: self.exports.keep_as_best(row))
@@ -147,7 +147,7 @@ class EpochEnd:
         if is_other:
             logger.warning("what is best is now judged by %s, in the epochs from here on", self.best.monitor)
         elif not is_judged_anew:
-            self.best = self._best_of(state)
+            self.best = self._best_of(state["best"], epochs_done=len(state["history"]))
             self.early_stop.restore(state["early_stop"])
             for row in self.history.rows:
                 if row["epoch"] == self.best.epoch:  # the page of hyper-parameters begins anew
@@ -155,13 +155,12 @@ class EpochEnd:
             if state["stop"]["settings"] == self.scenario.early_stopping.to_dict():
                 self.stop_reason = state["stop"]["reason"]
 
-    def _best_of(self, state: Mapping[str, Any]) -> Best:
+    def _best_of(self, state: Mapping[str, Any], epochs_done: int) -> Best:
         """The best epoch so far, also of those behind the state: what is in best/ is never replaced by a worse one."""
-        best = Best(**state["best"])
-        if self.folder is not None and (later := read_metrics(self.folder.best)):
-            name = best.name(self.validate is not None)
-            if name in later and later["epoch"] > len(state["history"]):
-                best = best.after(int(later["epoch"]), later[name])
+        best = dataclasses.replace(self.best, value=state["value"], epoch=state["epoch"])
+        later = read_metrics(self.folder.best) if self.folder is not None else {}
+        if self.best.monitor in later and later["epoch"] > epochs_done:
+            best = best.after(int(later["epoch"]), later[self.best.monitor])
         return best
 
     def export(self) -> None:
@@ -189,10 +188,7 @@ class EpochEnd:
         """All numbers of the epoch, and what there is to look at."""
         row: dict[str, float] = {"epoch": trained.epoch, **trained.values}
         summaries: Summaries = {}
-        if self.validate is not None and self._is_validated(trained.epoch):
-            self._add([self.validate], row, summaries)
-        if self._has_lav(trained.epoch):
-            self._add(self.lavs.values(), row, summaries)
+        self._add(self._due(trained.epoch), row, summaries)
         row["lr"] = self._rate_of_the_last_step()
         row["seconds"] = round(trained.seconds, 3)
         row["samples_per_second"] = round(self.samples_per_epoch / trained.seconds, 1)
@@ -218,9 +214,8 @@ class EpochEnd:
     def _names_of_interest(self) -> list[str]:
         """The monitored value and all losses."""
         several = self.model.loss_trackers if len(self.model.loss_trackers) > 1 else ()  # or it is the sum
-        monitored = self.best.name(has_validation=self.validate is not None)
         losses = [f"{prefix}{name}" for prefix in ("", *self.prefixes) for name in ("loss", *several)]
-        return list(dict.fromkeys([monitored, *losses]))
+        return list(dict.fromkeys([self.best.monitor, *losses]))
 
     def _write(self, write: Callable[[], None]) -> None:
         patiently(self.folder.path if self.folder is not None else Path(), write, self.check)
@@ -231,13 +226,16 @@ class EpochEnd:
             rate *= float(self.optimizer.rate_factor)
         return float(f"{rate:.7g}")  # what float32 knows of it
 
-    def _is_validated(self, epoch: int) -> bool:
-        every = self.scenario.trainer.val_every_n
-        return every > 0 and (epoch % every == 0 or epoch == self.scenario.trainer.epochs)
-
-    def _has_lav(self, epoch: int) -> bool:
-        every = self.scenario.trainer.lav_every_n
-        return every > 0 and (epoch == 1 or epoch % every == 0 or epoch == self.scenario.trainer.epochs)
+    def _due(self, epoch: int, is_last: bool = False) -> list[Validation | Lav]:
+        """What judges the network after an epoch; all of it after the last, and LAV after the first too."""
+        trainer = self.scenario.trainer
+        is_last = is_last or epoch == trainer.epochs
+        due: list[Validation | Lav] = []
+        if self.validate is not None and (is_last or epoch % trainer.val_every_n == 0):
+            due.append(self.validate)
+        if self.lavs and (is_last or epoch == 1 or epoch % trainer.lav_every_n == 0):
+            due += self.lavs.values()
+        return due
 
     def _line(self, row: Mapping[str, float]) -> str:
         def numbers(names: list[str]) -> str:

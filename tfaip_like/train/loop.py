@@ -107,6 +107,8 @@ class Loop:
         logs = self._fit(data, len(executions))
         seconds, waited = self._time_so_far()
         values = logged_values(logs)
+        if self.non_finite.left_out(self.epoch + 1) == self.steps_per_epoch:
+            values = dict.fromkeys(values, math.nan)  # there was nothing to average
         if GRADIENT_NORM in logs:
             values[GRADIENT_NORM] = float(logs[GRADIENT_NORM])
         return Trained(self.epoch + 1, values, seconds, waited)

@@ -19,6 +19,7 @@ class Best:
     """The best value so far of the monitored number; immutable, `after` gives the next state."""
 
     monitor: str
+    """The number that is compared, by the name under which it is logged."""
     mode: Literal["min", "max"]
     value: float | None = None
     epoch: int | None = None
@@ -47,26 +48,20 @@ class Best:
         prefixes = [f"lav_{lav}_" if lav else "lav_" for lav in lavs]
         logged += [f"{prefix}{name}" for prefix in prefixes for name in measured]
         judged = [*prefixes, *(["val_"] if has_validation else [])] if has_evaluator else []
-        name = self.name(has_validation)
-        if name not in logged and not name.startswith(tuple(judged)):
+        if self.monitor not in logged and not self.monitor.startswith(tuple(judged)):
             raise self._is_not_among(logged)
 
-    def name(self, has_validation: bool) -> str:
-        """The number that is compared; without validation data, training stands in for the model's `val_NAME`."""
-        return self.monitor if has_validation or self.by_flag else self.monitor.removeprefix("val_")
-
-    def value_in(self, row: Mapping[str, float], has_validation: bool) -> float | None:
+    def value_in(self, row: Mapping[str, float]) -> float | None:
         """The monitored number of an epoch; None if it was not validated.
 
         Raises:
             UsageError: when nothing of this name is ever logged.
         """
-        name = self.name(has_validation)
-        if name in row:
-            return row[name]
+        if self.monitor in row:
+            return row[self.monitor]
         for prefix in ("val_", "lav_"):
             was_measured = any(logged.startswith(prefix) for logged in row)
-            if name.startswith(prefix) and not was_measured:
+            if self.monitor.startswith(prefix) and not was_measured:
                 return None
         raise self._is_not_among(row)
 
@@ -96,8 +91,10 @@ def choose_best(
     monitor, mode = of_model
     if settings.monitor is not None:
         return Best(settings.monitor, settings.mode or mode, by_flag=True)
-    if has_validation or not monitor.startswith("val_") or monitor.removeprefix("val_") in measured:
+    if has_validation or not monitor.startswith("val_"):
         return Best(monitor, settings.mode or mode)
+    if (of_training := monitor.removeprefix("val_")) in measured:
+        return Best(of_training, settings.mode or mode)
     for name in ("mode", "lower_threshold", "upper_threshold"):
         if getattr(settings, name) is not None:
             raise UsageError(

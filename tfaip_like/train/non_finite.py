@@ -50,6 +50,15 @@ class NonFiniteSteps:
         """The same, before the state of a running epoch is saved."""
         self.look(epoch, int(ops.convert_to_numpy(self.parts.model.non_finite.first.value)))
 
+    def left_out(self, epoch: int) -> int:
+        """How many steps of an epoch that is done were left out; told, if they are more than the first."""
+        state.synchronise(self.parts.model)
+        count = int(ops.convert_to_numpy(self.parts.model.non_finite.count.value))
+        if count > 1:
+            steps = self.parts.batches.steps_per_epoch
+            logger.warning("%d of %d steps of epoch %d were left out: no finite number", count, steps, epoch)
+        return count
+
     def _tell(self, step: int, when: str) -> None:
         trainer = self.parts.trainer
         state.synchronise(self.parts.model)

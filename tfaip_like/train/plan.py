@@ -50,7 +50,7 @@ def record_plan(parts: Parts, record: RunRecord) -> None:
     record.note(
         data={kind: len(of_kind) or None for kind, of_kind in batches.items()},  # None: a stream
         weights=_weights(parts),
-        best_by={"monitor": best.name(has_validation=epoch_end.validate is not None), "mode": best.mode},
+        best_by={"monitor": best.monitor, "mode": best.mode},
         parameters=changed_flags(parts.scenario),
     )
     told_only(record.folder, lambda folder: write_text(folder.model, _layers(parts.networks)))

@@ -54,6 +54,8 @@ class RunRecord:
             "pid": os.getpid(),
             "started": _now(),
         }
+        self._of_done_run: dict[str, Any] | None = None
+        """What was recorded of a run that was done, until its training is set up to go on."""
 
     def begin_run(self) -> None:
         """Notes that a new run has begun."""
@@ -62,6 +64,7 @@ class RunRecord:
     def goes_on(self, position: str, changes: Sequence[str]) -> None:
         """Notes that this is a run that was begun before, and what was changed."""
         before = self.folder.record()
+        self._of_done_run = before if before.get("status") == "done" else None
         first = {name: before[name] for name in before if name not in ("status", "error", "ended", "seconds")}
         own = {name: self.values[name] for name in ("started", "command", "host", "processors", "versions", "pid")}
         for name in ("host", "processors", "versions"):
@@ -78,12 +81,14 @@ class RunRecord:
 
     def note(self, **values: Any) -> None:
         """Notes what is known once the training is set up."""
+        self._of_done_run = None
         self.values |= values
         self._write()
 
     def end(self, status: str, **values: Any) -> None:
-        """Notes how the run ended."""
-        self.values |= {"status": status, "ended": _now(), "seconds": round(time.time() - self.begin, 1), **values}
+        """Notes how the run ended; one that was done, and now was refused, is done as before."""
+        ended = {"status": status, "ended": _now(), "seconds": round(time.time() - self.begin, 1), **values}
+        self.values = self._of_done_run or {**self.values, **ended}
         try:
             self._write()
         except OSError as error:  # a full disk must not hide why the run ended

@@ -97,11 +97,11 @@ class Resumed:
         )
 
     def set_aside_later(self, folder: OutputDir) -> None:
-        """Moves the checkpoints out of the way that come after this one, if it was chosen by its epoch."""
-        if self.settings.epoch is not None:
-            aside, moved = set_aside_later(folder.checkpoints, self.checkpoint.position)
-            if moved:
-                logger.warning("%s moved to %s", counted(moved, "later checkpoint"), aside)
+        """Moves the checkpoints out of the way that come after this one: of a later epoch than was chosen, or damaged.
+        There they are not counted among the latest, which are kept."""
+        aside, moved = set_aside_later(folder.checkpoints, self.checkpoint.position)
+        if moved:
+            logger.warning("%s moved to %s", counted(moved, "later checkpoint"), aside)
 
     def restore_sums(self, model: TrainingModel) -> None:
         """Puts the sums of the running epoch back, once `fit` has reset them."""

@@ -22,6 +22,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 METRICS, OPTIMIZER, RANDOM = "metrics", "optimizer", "random"
 """Groups of variables beside the network's own: sums of the running epoch; optimizer; what draws without a layer."""
+_RANDOM_STATE = "seed_generator_state"
+"""How Keras names what a layer draws from."""
 _ADDITIONS = re.compile(rf"_{AVERAGE}$|{RATE_FACTOR}$|^loss_scale_optimizer/")
 """Variables of an optimizer that may come and go with other parameters than its own."""
 
@@ -60,23 +62,25 @@ def steps_of_epoch(model: TrainingModel) -> int:
 
 
 def restore_network(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
-    """Puts saved weights and random states into the network.
+    """Puts saved weights and random states into the network; of the latter those that there are in both, since
+    layers without weights, such as dropout, may come and go.
 
     Raises:
-        UsageError: when they do not fit; it names the first weight that does not.
+        UsageError: when the weights do not fit; it names the first that does not.
     """
-    named = dict(_named_network(model))
-    saved = {name: array for name, array in arrays.items() if name.startswith(f"{NETWORK}:")}
-    for name in (*saved, *named):
-        have = "absent" if name not in saved else tuple(saved[name].shape)
-        want = "absent" if name not in named else tuple(named[name].shape)
-        if have != want:
+    named = _by_path(_named_network(model))
+    saved = _by_path((name, array) for name, array in arrays.items() if name.startswith(f"{NETWORK}:"))
+    for path in (*saved, *named):
+        have = "absent" if path not in saved else tuple(saved[path].shape)
+        want = "absent" if path not in named else tuple(named[path].shape)
+        if have != want and not path.split("#")[0].endswith(_RANDOM_STATE):
             raise UsageError(
-                f"the network is not the one that was trained: {name.split(':', 2)[2]} is {have} in the checkpoint and "
+                f"the network is not the one that was trained: {path} is {have} in the checkpoint and "
                 f"{want} now.\nA run goes on with its own architecture; begin a new one with --warmstart.model instead."
             )
-    for name, variable in named.items():
-        variable.assign(saved[name])
+    for path, variable in named.items():
+        if path in saved:
+            variable.assign(saved[path])
 
 
 def restore_metrics(model: TrainingModel, arrays: Mapping[str, Any]) -> None:

@@ -144,12 +144,13 @@ class TensorFlowTrainingModel(TrainingModel):
     ) -> None:
         """Updates the weights, unless the step is bad; then what it spoilt gets the values of before."""
         squares = [tf.reduce_sum(tf.square(tf.cast(_values(gradient), "float32"))) for gradient in gradients]
-        norm = tf.sqrt(tf.add_n(squares)) / self.optimizer.scale_loss(tf.ones(()))
+        scale = self.optimizer.scale_loss(tf.ones(()))
+        norm = tf.sqrt(tf.add_n(squares)) / scale
         is_finite_norm = tf.math.is_finite(norm)
-        is_good = tf.math.is_finite(loss)
-        # Scaled gradients of float16 may overflow: its optimizer leaves such a step out, and scales less.
-        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            is_good = tf.logical_and(is_good, is_finite_norm)
+        # Gradients of float16 are scaled up, and may overflow: their optimizer leaves such a step out and halves the
+        # scale. What is still not finite at a scale of 1 is no fault of the scale.
+        is_overflow = tf.logical_and(tf.logical_not(is_finite_norm), scale > 1.0)
+        is_good = tf.logical_and(tf.math.is_finite(loss), tf.logical_or(is_finite_norm, is_overflow))
         self.non_finite.update_state(tf.where(is_good, 0.0, float("nan")))
         self.gradient_norm.update_state(
             tf.where(is_finite_norm, norm, 0.0), sample_weight=tf.cast(is_finite_norm, "float32")

@@ -133,14 +133,13 @@ def _result(parts: Parts) -> TrainResult:
 
 def _write_summary(parts: Parts) -> None:
     best = parts.epoch_end.best
-    monitor = best.name(has_validation=parts.epoch_end.validate is not None)
     if best.epoch is not None:
-        logger.info("best epoch %d: %s %.4g", best.epoch, monitor, best.value)
+        logger.info("best epoch %d: %s %.4g", best.epoch, best.monitor, best.value)
     if parts.folder is None:
         logger.warning("nothing of this run was kept: no --trainer.output_dir was given")
         return
     summary = {
-        "best": {"epoch": best.epoch, "monitor": monitor, "mode": best.mode, "value": best.value},
+        "best": {"epoch": best.epoch, "monitor": best.monitor, "mode": best.mode, "value": best.value},
         "stopped_early": parts.epoch_end.stop_reason,
         "last": parts.epoch_end.history.rows[-1],
         "parameters": changed_flags(parts.scenario),
