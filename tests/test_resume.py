@@ -8,6 +8,8 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from conftest import slow
 from small import Line, Noise, Points, Small, small
 from stopping import FromOutside, NumberedPoints, StopAt, StopsInValidation, differences, killed_at, state_of
 
-from tfaip_like import Interrupted, TrainingError, UsageError, train
+from tfaip_like import Interrupted, Mode, Processor, Sample, TrainingError, UsageError, train
 from tfaip_like.optimizers import Adam, Adamax, Optimizer, ScheduleFreeAdamW
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.schedules import Constant, CosineDecay, ReduceOnPlateau
@@ -128,6 +130,55 @@ def test_a_signal_during_the_last_step_of_an_epoch_repeats_no_step(
         train(everything(tmp_path / "straight", trainer=trainer))
         straight = tmp_path / "straight"
     assert differences(straight, tmp_path / "run") == []
+
+
+class Counting(Processor):
+    """Notes each training sample that it gets."""
+
+    file: Path = Path("met")
+    """A line for each."""
+
+    modes = (Mode.TRAIN,)
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        with self.file.open("a") as file:
+            file.write(f"{sample.meta['number']}\n")
+        return sample
+
+
+def test_a_resumed_run_reads_no_sample_that_it_has_trained_on(tmp_path: Path) -> None:
+    """So that going on takes no longer late in an epoch than early."""
+
+    def scenario(folder: Path) -> Small:
+        data = NumberedPoints(processors=[Counting(file=tmp_path / folder.name)])
+        trainer = {"epochs": 1, "checkpoint_every": "10steps", "jit_compile": False}
+        return everything(folder, data=data, trainer=trainer)
+
+    run, copy = tmp_path / "folders" / "run", tmp_path / "folders" / "copy"
+    train(scenario(run))
+    killed_at(run, copy, Position(0, 10))
+    train(scenario(copy), Resume())
+    met = {name: set((tmp_path / name).read_text().split()) for name in ("run", "copy")}
+    assert len(met["run"]) == 12 * 8
+    # Names and shapes are learnt from the first sample and the first batch.
+    assert len(met["copy"]) <= 1 + 8 + 2 * 8
+    assert differences(run, copy) == []
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_at_random_moments_end_with_the_same_bits(tmp_path: Path) -> None:
+    campaign = Path(__file__).parent.parent / "scripts" / "kill_and_resume.py"
+    command = [sys.executable, str(campaign), "--runs", "2", "--kills", "2", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 runs killed with SIGKILL equal" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_long_run_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    rows = train(small(tmp_path / "run", trainer={"epochs": 50, "calc_ema": 0.9, "lav_every_n": 10})).history
+    # What C frees it keeps for the next export, up to some 25 MB; a copy of anything in each epoch would be more.
+    assert rows[-1]["memory_mb"] - rows[1]["memory_mb"] < 40
 
 
 def test_a_signal_during_validation_repeats_no_step(tmp_path: Path) -> None:
