@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,12 @@ def run_command(
         timeout=timeout,
         check=False,
     )
+
+
+def hear_signals() -> None:
+    """For `preexec_fn`: a shell lets what it starts in the background ignore Ctrl-C, and nohup a closed terminal."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def slow(*values: object) -> ParameterSet:

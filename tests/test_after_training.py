@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, hear_signals
 from small import small
 
 from tfaip_like import train
@@ -262,6 +262,7 @@ def test_a_stream_is_answered_at_once_and_ctrl_c_keeps_what_was_predicted(run_fo
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_signals,
     )
     assert process.stdin is not None
     part = tmp_path / "y.jsonl.part"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from batches import PLAN, cheap_batch, command, environment, experiments, states, until
-from conftest import slow
+from conftest import hear_signals, slow
 from stopping import differences
 
 from tfaip_like.experiments.batch import Batch, BatchRun
@@ -117,6 +117,7 @@ def test_a_calibration_that_is_stopped_leaves_nothing(number: signal.Signals, co
         env={**environment(), "TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_signals,
     )
     until(lambda: list(temporary.glob("calibration-*/log")))
     process.send_signal(number)

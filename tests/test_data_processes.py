@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, slow
+from conftest import REPOSITORY, hear_signals, slow
 from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, UsageError
@@ -352,7 +352,7 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
     flags = ["--train.num_processes", str(count), "--train.shuffle", "false"]
     command = [str(Path(sys.executable).parent / "train-scenario"), "hangs.py", *flags]
     pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as process:
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, preexec_fn=hear_signals, **pipes) as process:
         assert process.stderr is not None
         try:
             while "1 epoch of" not in (line := process.stderr.readline()):

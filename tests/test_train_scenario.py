@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Run, slow
+from conftest import REPOSITORY, Run, hear_signals, slow
 
 from tfaip_like.interrupt import catch_interrupts
 
@@ -176,11 +176,7 @@ ENDLESS = ["scenarios.minimal", "--trainer.epochs", 5000, "--trainer.jit_compile
 
 def start(*words: object) -> subprocess.Popen[str]:
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
-
-    def hear_ctrl_c() -> None:  # a shell lets what it starts in the background ignore it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    return subprocess.Popen([COMMAND, *map(str, words)], cwd=REPOSITORY, text=True, preexec_fn=hear_ctrl_c, **pipes)
+    return subprocess.Popen([COMMAND, *map(str, words)], cwd=REPOSITORY, text=True, preexec_fn=hear_signals, **pipes)
 
 
 def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
