@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, Run
+from conftest import REPOSITORY, Run, hear_signals
 from PIL import Image
 
 from tfaip_like.inspection.benchmark import Measured, verdict
@@ -65,7 +65,7 @@ def test_the_benchmark_measures_validation_and_a_number_of_samples(run: Run) -> 
 def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
     command = [str(Path(sys.executable).parent / "benchmark-input-pipeline"), "scenarios.minimal"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=REPOSITORY, text=True, **pipes) as process:
+    with subprocess.Popen(command, cwd=REPOSITORY, text=True, preexec_fn=hear_signals, **pipes) as process:
         assert process.stderr is not None
         assert "measuring now" in process.stderr.readline()
         time.sleep(1)

@@ -317,7 +317,7 @@ MISTAKES = {
     "empty path": Mistake(flags="--trainer.output_dir=", says="--trainer.output_dir: expected a path, got nothing"),
     "words after a flag that takes none": Mistake(flags="--show now", says="--show takes no value, got now"),
     "infinite learning rate": Mistake(
-        flags="--learning_rate.lr inf", says="--learning_rate.lr inf: must be above 0 and finite"
+        flags="--learning_rate.lr inf", says="--learning_rate.lr inf: must be a finite number"
     ),
     "share above 1": Mistake(flags="--optimizer.beta_1 1.5", says="--optimizer.beta_1 1.5: must be from 0 to below 1"),
     # Early stopping.
