@@ -405,6 +405,29 @@ def test_a_model_that_xla_cannot_compile_trains_without(caplog: pytest.LogCaptur
     assert "XLA cannot compile this model" in caplog.text
 
 
+class Convolving(Line):
+    """A convolution in a layer of its own."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        rows = keras.layers.Reshape((2, 1))(inputs["x"])
+        inner = keras.Sequential([keras.layers.Conv1D(4, 2), keras.layers.Flatten()])
+        return {"sum": keras.layers.Dense(1, name="add")(inner(rows))[:, 0]}
+
+
+@pytest.mark.parametrize(("model", "is_compiled"), [(Line(), True), (Convolving(), False)])
+def test_xla_is_left_out_where_it_is_slow(model: Line, is_compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = []
+    compile_model = keras.Model.compile
+
+    def noted(self: keras.Model, *args: Any, **kwargs: Any) -> None:
+        chosen.append(kwargs["jit_compile"])
+        compile_model(self, *args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "compile", noted)
+    train(small(model=model, trainer={"epochs": 1, "jit_compile": None}))
+    assert chosen == [is_compiled]
+
+
 def test_a_debugger_can_step_through_a_training() -> None:
     seen = []
 
