@@ -108,7 +108,7 @@ def measured(network: str, side: str) -> list[float]:
     package.addHandler(ends)
     begin = time.perf_counter()
     with TemporaryDirectory() as folder:
-        samples = SAMPLES if network == "wide" else SAMPLES // 32
+        samples = SAMPLES if network == "wide" else SAMPLES // 4
         trainer = Trainer(
             epochs=EPOCHS, random_seed=1, samples_per_epoch=samples, output_dir=Path(folder, "run"), **SIDES[side]
         )
