@@ -274,7 +274,7 @@ def test_nan_stops_and_names_the_step(tmp_path: Path, at_once: int) -> None:
     )
     message = (
         r"\(square\): first at step 6 of epoch 1 \(step 6 of the run\).\n"
-        r"The data of that step hold NaN or infinity: target 'y' of training sample 42.\n"
+        r"the data hold NaN or infinity: target 'y' of training sample 42 of Points.\n"
         r"Its samples, losses and gradients are in .*step_000006"
     )
     with pytest.raises(UsageError, match=message):

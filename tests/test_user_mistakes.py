@@ -486,7 +486,7 @@ MISTAKES = {
         change=("keepdims=True)", "keepdims=True) * np.where(np.arange(40) == 3, np.nan, 1)[:, None]"),
         says=(
             "the loss is no longer a finite number (square): first at step 1 of epoch 1 (step 1 of the run).\n"
-            "The data of that step hold NaN or infinity: target 'y' of training sample 3."
+            "the data hold NaN or infinity: target 'y' of training sample 3 of Points."
         ),
     ),
     "metric object of Keras": Mistake(

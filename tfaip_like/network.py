@@ -9,8 +9,11 @@ import keras
 
 from tfaip_like.data import Data
 from tfaip_like.errors import UsageError, article
+from tfaip_like.keras_additions import ranges
 from tfaip_like.model import Model, Tensors
 from tfaip_like.sample import Arrays
+
+ranges.install()
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,20 @@ class Batch:
                 meta=self.meta[i] if self.meta else {},
             )
 
+    def rows(self, begin: int, end: int) -> Batch:
+        """Return a batch of some of its samples, without what was left out of it."""
+
+        def cut(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+            return {name: array[begin:end] for name, array in arrays.items()}
+
+        return Batch(
+            inputs=cut(self.inputs),
+            targets=cut(self.targets),
+            weights=None if self.weights is None else self.weights[begin:end],
+            meta=self.meta[begin:end],
+            indices=self.indices[begin:end],
+        )
+
     def cut(self, size: int) -> Batch:
         """Its samples as batches of `size`: arrays with one more axis in front."""
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ import numpy as np
 from keras import ops
 
 from tfaip_like.data.batching import Batch
+from tfaip_like.data.samples import Samples
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.files import new_folder, patiently
+from tfaip_like.predict.bad_values import find_bad_value
 from tfaip_like.train import state
 from tfaip_like.train.training_model import TrainingModel, as_fed
 
@@ -62,8 +65,9 @@ class NonFiniteSteps:
     def _tell(self, step: int, when: str) -> None:
         trainer = self.parts.trainer
         state.synchronise(self.parts.model)
-        batches = self.parts.batches.batches_of_step(step - 1)
-        found = [_examined(self.parts.model, batch) for batch in batches]
+        batches_of = self.parts.batches
+        batches = batches_of.batches_of_step(step - 1)
+        found = [_examined(self.parts.model, batch, batches_of.samples) for batch in batches]
         losses = [name for one in found for name in one.non_finite_losses]
         weights = [path for one in found for path, norm in one.norms.items() if not np.isfinite(norm)]
         kind = "gradient" if weights and not losses else "loss"
@@ -72,7 +76,7 @@ class NonFiniteSteps:
         dump = self._dump(step, batches, found)
         kept = f"\nIts samples, losses and gradients are in {dump}." if dump else ""
         place = next((one.data for one in found if one.data), None)
-        reason = f"\nThe data of that step hold NaN or infinity: {place}." if place else ""
+        reason = f"\n{place}." if place else ""
         if trainer.on_nan == "skip":
             logger.warning("%s It is left out.%s%s", text, reason.replace("\n", " "), kept.replace("\n", " "))
         elif place:
@@ -115,27 +119,28 @@ class _Examined:
     norms: Mapping[str, float]
     """Norm of the gradient of each weight, where the backend tells."""
     data: str | None
-    """Where the batch itself holds NaN or infinity."""
+    """What is wrong with the data of the batch, and where."""
 
     @property
     def non_finite_losses(self) -> list[str]:
         return [name for name, values in self.losses.items() if not np.isfinite(values).all()]
 
 
-def _examined(model: TrainingModel, batch: Batch) -> _Examined:
-    # As in prediction: without dropout, and without changing the statistics of normalisation.
+def losses_of(model: TrainingModel, batch: Batch) -> Mapping[str, Any]:
+    """Compute the named losses of a batch as in prediction: without dropout, leaving statistics of normalisation."""
     fed = as_fed(batch)
+    named: Mapping[str, Any] = model.model.loss(fed["inputs"], fed["targets"], model(fed, training=False))
+    return named
 
-    def losses() -> Mapping[str, Any]:
-        named: Mapping[str, Any] = model.model.loss(fed["inputs"], fed["targets"], model(fed, training=False))
-        return named
 
+def _examined(model: TrainingModel, batch: Batch, samples: Samples) -> _Examined:
+    compute = partial(losses_of, model)
     norms = {}
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
-            named = losses()
+            named = compute(batch)
             total = tf.add_n([tf.reduce_mean(tf.cast(value, "float32")) for value in named.values()])
         for variable, gradient in zip(
             model.trainable_variables, tape.gradient(total, model.trainable_variables), strict=True
@@ -143,16 +148,7 @@ def _examined(model: TrainingModel, batch: Batch) -> _Examined:
             if gradient is not None:
                 norms[variable.path] = float(tf.norm(tf.convert_to_tensor(gradient)))
     else:
-        named = losses()
+        named = compute(batch)
     values = {name: ops.convert_to_numpy(value).tolist() for name, value in named.items()}
-    return _Examined(values, norms, _non_finite_data(batch))
-
-
-def _non_finite_data(batch: Batch) -> str | None:
-    """Where a batch holds NaN or infinity, in words."""
-    for kind, arrays in (("input", batch.inputs), ("target", batch.targets)):
-        for name, array in arrays.items():
-            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                first = next(i for i, row in enumerate(array) if not np.isfinite(row).all())
-                return f"{kind} {name!r} of training sample {batch.indices[first]}"
-    return None
+    bad = find_bad_value(batch, compute)
+    return _Examined(values, norms, bad.at(samples.place(batch.indices[bad.row])) if bad else None)

@@ -210,7 +210,8 @@ class _Builder:
             return None
         feed = validation_feed(batches, self.bad_samples)
         self.feeds.append(feed)
-        return Validation(model, networks.prediction, batches, feed, scenario.evaluator, self.interrupt, at_once)
+        skips = scenario.trainer.on_nan == "skip"
+        return Validation(model, networks.prediction, batches, feed, scenario.evaluator, self.interrupt, at_once, skips)
 
     def _lavs(self, exports: Exports) -> dict[str, Lav]:
         scenario, every = self.scenario, self.scenario.trainer.lav_every_n

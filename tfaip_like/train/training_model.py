@@ -10,6 +10,7 @@ from keras import ops
 
 from tfaip_like.data.batching import Batch
 from tfaip_like.errors import UsageError, article
+from tfaip_like.keras_additions import ranges
 from tfaip_like.keras_additions.metrics import NonFinite
 from tfaip_like.model import Model, Tensors
 from tfaip_like.network import select
@@ -50,6 +51,7 @@ class TrainingModel(keras.Model):
         super().__init__(name="training")
         self.network = network
         self.model = model
+        self._ids = ranges.Watch()
         inputs, targets = _tensors(example.inputs), _tensors(example.targets)
         outputs = self._outputs(inputs, targets, training=False)
         try:
@@ -68,7 +70,8 @@ class TrainingModel(keras.Model):
 
     def call(self, x: Mapping[str, Tensors], training: bool = False) -> Tensors:
         """The outputs of the network."""
-        return self._outputs(x["inputs"], x["targets"], training)
+        with ranges.Watch() as self._ids:
+            return self._outputs(x["inputs"], x["targets"], training)
 
     def _outputs(self, inputs: Tensors, targets: Tensors, training: bool) -> Tensors:
         # Of the targets only those that are fed: one may have the name of an input (an autoencoder's image).
@@ -91,6 +94,7 @@ class TrainingModel(keras.Model):
             mean = ops.mean(self._weighted(name, ops.cast(value, "float32"), x))
             self.loss_trackers[name].update_state(mean, sample_weight=batch_size(x))
             total = total + self.model.loss_weights.get(name, 1.0) * mean
+        total = self._ids.poison(total)
         self.note_total(total, training)
         return total
 
