@@ -20,7 +20,7 @@ from working import AtSample, Counted, Jitter, Pieces
 from tfaip_like import Data, Mode, Processor, UsageError
 from tfaip_like.data import Between, TrainData, ValData
 from tfaip_like.data.batching import Batch
-from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.data.pipeline import Batches, ClosedError, open_training, open_validation
 from tfaip_like.data.workers.pool import DataProcessError
 from tfaip_like.user_code import users_frame
 
@@ -270,12 +270,17 @@ def test_a_full_dev_shm_does_not_matter(tmp_path: Path) -> None:
 
 def test_closing_while_another_thread_waits_ends_both() -> None:
     batches = opened(Counted(processors=processors(what="sleep", index=9)), 1, shuffle=False)
-    thread = threading.Thread(target=lambda: list(batches.training(0, 5)))
-    thread.start()
+
+    def read() -> None:
+        with pytest.raises(ClosedError):
+            list(batches.training(0, 5))
+        ended.set()
+
+    ended = threading.Event()
+    threading.Thread(target=read, daemon=True).start()
     time.sleep(1.5)
     batches.close()
-    thread.join(5)
-    assert not thread.is_alive()
+    assert ended.wait(120)
 
 
 def test_classes_that_cannot_be_sent_are_told_or_worked_around(caplog: pytest.LogCaptureFixture) -> None:

@@ -29,12 +29,16 @@ class AtSample(Processor):
     """Which one."""
 
     what: str = "raise"
-    """raise, sleep, die, die_once, drop."""
+    """raise, sleep, die, die_once, drop; slow and compute (in C code) concern all samples but the first."""
 
     marker: Path = Path("died")
     """Is made when the process dies once."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
+        if self.what == "slow":
+            time.sleep(0.3)
+        if self.what == "compute" and sample.meta["number"]:
+            sum(range(10**13))
         if sample.meta.get("number") != self.index:
             return sample
         if self.what == "raise":

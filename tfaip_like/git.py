@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfaip_like.processes import run_within
+
 COPIED = ".git_state.json"
 """A file at the top of copied code, with the state of the repository that it was copied from."""
 
@@ -45,7 +47,7 @@ def git_state(source: Path) -> GitState:
 
 def _git(folder: Path, *words: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=20, check=False)
+        done = run_within(20, "git", "-C", str(folder), *words)
     except (OSError, subprocess.SubprocessError):  # no git
         return ""
     # 128: no repository; 1: `diff --no-index` has found differences.

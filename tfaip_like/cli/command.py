@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import os
 import re
@@ -12,9 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 from tfaip_like.console import log_level, log_to_console
+from tfaip_like.data.workers.background import is_user_code_running
 from tfaip_like.errors import Interrupted, TrainingError, UsageError
+from tfaip_like.processes import end_with_starter
 from tfaip_like.user_code import users_frame
 
 DONE, FAULT, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -26,6 +31,24 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
     0 done; 2 a mistake of the user, told in one to three lines; 1 a fault, with the user's own line
     of code first; 130 or 143 stopped by Ctrl-C or by SIGTERM, SIGUSR1 or SIGHUP.
     """
+    end_with_starter()
+    code = _exit_code(program, main, argv)
+    if is_user_code_running():
+        _end_process(code)
+    return code
+
+
+def _end_process(code: int) -> NoReturn:
+    """End this process although a thread is inside user code, for which Python or TensorFlow might wait for ever."""
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            stream.flush()
+    os._exit(code)
+
+
+def _exit_code(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     try:
         log_to_console(log_level())
         main(argv)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tfaip_like.data.batching import BadSample, name_sample
 from tfaip_like.data.randomness import RandomOfRow
+from tfaip_like.data.workers.background import call_in_thread
 from tfaip_like.data.workers.many import in_parts
 from tfaip_like.data.workers.shared import SharedFile
 from tfaip_like.errors import UsageError, counted
@@ -143,10 +144,10 @@ def fill_cache(samples: Samples, settings: DataSettings, group: str, check: Call
 
     Args:
         group: of the flags: for messages.
-        check: called now and then; raises to stop.
+        check: called while waiting; raises to stop.
     """
     place: Literal["memory", "disk"] = "memory" if settings.cache == "memory" else "disk"
-    stages = stages_without_randomness(samples)
+    stages = call_in_thread(lambda: stages_without_randomness(samples), check)
     cache = Cache(place, len(samples.source), stages)
     title = f"caching --{group} samples"
     for indices, made in in_parts(FillCache(samples, stages), samples.indices, settings, title, check):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tfaip_like.data.settings import DataSettings
+from tfaip_like.data.workers.background import iterate_in_thread
 from tfaip_like.data.workers.many import processes_that_pay
 from tfaip_like.data.workers.pool import CannotBeSentError, Workers
 from tfaip_like.data.workers.process import Work
@@ -20,7 +21,7 @@ class Makers:
 
     Args:
         group: of the flags: for messages.
-        check: called while waiting for data processes; raises to stop.
+        check: called while waiting for results; raises to stop.
 
     Attributes:
         workers: the data processes, once they are started.
@@ -42,8 +43,8 @@ class Makers:
     def run(self, work: Work, tasks: Iterable[Any], at_once: int = 1) -> Iterator[Any]:
         """The results of all tasks, each of which makes `at_once` batches."""
         if not self._count or (workers := self._started(work, at_once)) is None:
-            return map(work, tasks)
-        return self._told_once(workers, workers.run(tasks))
+            return iterate_in_thread((work(task) for task in tasks), self.check)
+        return self._told_once(workers, workers.run(iterate_in_thread(iter(tasks), self.check)))
 
     @property
     def most_at_once(self) -> int:

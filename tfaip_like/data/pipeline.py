@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any
+from typing import Any, TypeVar
 
 from tfaip_like.data.batching import BadSample, Batch
 from tfaip_like.data.cache import fill_cache
@@ -23,11 +23,14 @@ from tfaip_like.data.samples import Samples
 from tfaip_like.data.selection import Selection, select
 from tfaip_like.data.settings import DataSettings
 from tfaip_like.data.streams import GROUP, MakeGroups, batches_of, endless, groups_of_pass
+from tfaip_like.data.workers.background import call_in_thread
 from tfaip_like.data.workers.process import Work
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Mode
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PLAIN_STEPS = 64
 """Batches that are cut out of arrays at once."""
@@ -39,12 +42,16 @@ def no_check() -> None:
     """Asks nobody whether to stop."""
 
 
+class ClosedError(Exception):
+    """Raised where a batch is awaited that nobody needs any more."""
+
+
 class Batches:
     """The batches of one mode.
 
     Args:
         group: of the flags: `train`, `val`, `lav`.
-        check: called while waiting for data processes; raises to stop.
+        check: called while waiting for samples; raises to stop.
         accumulate: batches that make one training step.
     """
 
@@ -63,7 +70,9 @@ class Batches:
         self.settings = settings
         self.group = group
         self.accumulate = accumulate
-        self.makers = Makers(settings, group, check)
+        self._check_stop = check
+        self._is_closed = False
+        self.makers = Makers(settings, group, self._check)
         self.batch_size = settings.batch_size
         self.samples = Samples(data, source, mode, seed)
         self._steps_of_a_task = 0
@@ -92,16 +101,16 @@ class Batches:
     # What is known before any batch is made.
 
     def _select(self, seed: int) -> None:
-        chosen = select(self.samples, self.settings, self.group, self.makers.check)
+        chosen = select(self.samples, self.settings, self.group, self._check)
         self.bad = list(chosen.bad)
         self.samples.indices = chosen.indices
         self.samples.loss_weights = chosen.loss_weights
-        self.samples.check_first(int(chosen.indices[0]))
+        self._call(lambda: self.samples.check_first(int(chosen.indices[0])))
         if chosen.lengths is not None and self.samples.is_static:
             raise UsageError(f"--{self.group}: all samples have one shape, so there is no use for length buckets")
         self.order = Order(chosen.indices, seed, self.settings.shuffle, chosen.draw_weights)
         if self.settings.cache != "none" and not self.samples.is_plain:
-            self.samples.cache = fill_cache(self.samples, self.settings, self.group, self.makers.check)
+            self.samples.cache = fill_cache(self.samples, self.settings, self.group, self._check)
             self.bad += self.samples.cache.bad
         if not self.samples.is_stream:
             self.batching = self._batching(chosen)
@@ -172,8 +181,9 @@ class Batches:
     def batch(self, number: int) -> Batch:
         """A batch of the endless stream of training, made in this process."""
         if self.batching is not None:
-            return self.samples.batch(self.batching.draw(number))
-        return next(itertools.islice(self._stream_of_training(no_workers=True), number, None))
+            draw = self.batching.draw(number)
+            return self._call(lambda: self.samples.batch(draw))
+        return self._call(lambda: next(itertools.islice(self._stream_of_training(no_workers=True), number, None)))
 
     def batches_of_step(self, step: int) -> list[Batch]:
         """The batches of a training step, made in this process."""
@@ -213,8 +223,10 @@ class Batches:
     def first_of_pass(self) -> Batch | None:
         """The first batch of a pass, made in this process; None if there is none."""
         if self.batching is not None:
-            return self.samples.batch(next(self.batching.once()))
-        return next(batches_of(self.samples, map(MakeGroups(self.samples), self._groups(0)), self.batch_size), None)
+            draw = next(self.batching.once())
+            return self._call(lambda: self.samples.batch(draw))
+        made = map(MakeGroups(self.samples), self._groups(0))
+        return self._call(lambda: next(batches_of(self.samples, made, self.batch_size), None))
 
     def once(self) -> Iterator[Batch]:
         """All batches of one pass; the last one may be smaller, and so may those with dropped samples."""
@@ -240,6 +252,15 @@ class Batches:
         # Handing plain rows from process to process would take longer than cutting them.
         return map(work, tasks) if self.samples.is_plain else self.makers.run(work, tasks, at_once)
 
+    def _call(self, make: Callable[[], T]) -> T:
+        """Return what `make` returns; can be stopped where user code is called."""
+        return make() if self.samples.is_plain else call_in_thread(make, self._check)
+
+    def _check(self) -> None:
+        self._check_stop()
+        if self._is_closed:
+            raise ClosedError
+
     def steps_of_a_task(self, steps: int) -> int:
         """Steps whose batches are made at once: enough of them that handing them over costs nothing."""
         if self.samples.is_plain:
@@ -260,7 +281,8 @@ class Batches:
             self.makers.decide((time.perf_counter() - begin) * steps)
 
     def close(self) -> None:
-        """Ends the data processes."""
+        """End the data processes, and the wait of other threads for a batch."""
+        self._is_closed = True
         self.makers.close()
 
 

@@ -114,7 +114,7 @@ def select(samples: Samples, settings: DataSettings, group: str, check: Callable
 
     Args:
         group: of the flags, `train`: for messages.
-        check: called now and then; raises to stop.
+        check: called while waiting; raises to stop.
 
     Raises:
         UsageError: when nothing is left.

@@ -27,6 +27,7 @@ from tfaip_like.experiments.status import last_words
 from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.store import read_values
+from tfaip_like.processes import Lifeline
 
 EPOCHS = 3
 BATCHES = 50
@@ -199,9 +200,16 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
     words = [str(program), *(word for name, value in flags.items() for word in (f"--{name}", str(value)))]
     code = [str(batch.code.resolve()), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in code if part)}
+    lifeline = Lifeline()
     with log.open("wb") as file:
         process = subprocess.Popen(
-            words, cwd=batch.index().folder, env=environment, stdout=file, stderr=file, start_new_session=True
+            words,
+            cwd=batch.index().folder,
+            env={**environment, **lifeline.environment},
+            pass_fds=[lifeline.descriptor],
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
         most = 0.0
         try:
@@ -214,6 +222,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
                 print("stopping the calibration ...", file=sys.stderr, flush=True)
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
+            lifeline.cut()
     if process.returncode:
         said = out.record().get("error") or last_words(log)
         raise UsageError(f"the calibration of {run.name} failed: {said}\nmend it, or give --time and --mem by hand")

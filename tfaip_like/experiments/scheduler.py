@@ -25,6 +25,7 @@ from pathlib import Path
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.tickets import Ticket, read_tickets, write_ticket
 from tfaip_like.files import is_locked, write_text
+from tfaip_like.processes import Patience, is_suspended
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +78,8 @@ class Scheduler:
 
     batch: Batch
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    stopping: dict[str, float] = field(default_factory=dict)
-    """Runs that were told to stop, and when."""
+    stopping: dict[str, Patience] = field(default_factory=dict)
+    """Runs that were told to stop, and how long ago."""
     seen: int = -1
     """When the queue was last changed, as far as it is known here."""
 
@@ -163,9 +164,9 @@ class Scheduler:
         if pid is None or ticket.host not in (None, socket.gethostname()):  # there it is the number of another
             return
         if name not in self.stopping:
-            self.stopping[name] = time.monotonic()
+            self.stopping[name] = Patience()
             _signal(pid, signal.SIGTERM)
-        elif time.monotonic() - self.stopping[name] > SECONDS_TO_SAVE:
+        elif self.stopping[name].look(counts=not is_suspended(pid)) > SECONDS_TO_SAVE:
             _signal(pid, signal.SIGKILL)
 
 

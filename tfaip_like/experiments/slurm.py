@@ -17,6 +17,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.tickets import waiting, write_ticket
 from tfaip_like.files import write_text
+from tfaip_like.processes import run_within
 
 USUAL_ARRAY = 1000
 """Runs in one array job, where the cluster does not say how many it allows."""
@@ -234,13 +235,13 @@ def cluster_jobs(wanted: Iterable[str]) -> dict[str, ClusterJob] | None:
     which = f"--jobs={','.join(arrays)}"
     words = ["squeue", "--noheader", which, "--array", "--states=all", "--format=%F_%K|%T|%N|%r"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        done = run_within(30, *words)
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode:
-        return {} if "Invalid job id" in done.stderr else None  # a single one that it has forgotten
+        return {} if b"Invalid job id" in done.stderr else None  # a single one that it has forgotten
     jobs = {}
-    for line in done.stdout.splitlines():
+    for line in done.stdout.decode().splitlines():
         job, state, node, pending = line.strip().split("|", 3)
         jobs[job] = ClusterJob(state, node or None, pending)
     return jobs

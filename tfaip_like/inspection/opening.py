@@ -20,7 +20,7 @@ def opened(scenario: Scenario, mode: str, flag: str, check: Callable[[], None] =
 
     Args:
         flag: that asked for the mode: for messages.
-        check: called while waiting for data processes; raises to stop.
+        check: called while waiting for samples; raises to stop.
     """
     check_resources(scenario)
     with TemporaryDirectory() as folder:

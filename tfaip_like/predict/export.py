@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ from tfaip_like.predict.layout import (
     argument_names,
 )
 from tfaip_like.predict.pipeline import pipeline_of
+from tfaip_like.processes import run_with_us
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ PACKAGES = ("tfaip_like", "keras", "tensorflow")
 
 _ADD_SAVED_MODELS = f"""
 import importlib, pathlib, sys
+from tfaip_like.processes import end_with_starter
+end_with_starter()
 modules, folders = sys.argv[1].split(), sys.argv[2:]
 for module in modules:
     importlib.import_module(module)
@@ -118,7 +120,7 @@ def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
     module = type(scenario).__module__
     command = [sys.executable, "-c", _ADD_SAVED_MODELS, "" if module == "__main__" else module]
     command += [str(export) for export in exports]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = run_with_us(command, environment)
     if done.returncode:
         raise RuntimeError(f"TensorFlow could not export the network:\n{done.stderr[-2000:]}")
 

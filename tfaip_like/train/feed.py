@@ -16,7 +16,7 @@ import numpy as np
 
 from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
-from tfaip_like.data.pipeline import Batches
+from tfaip_like.data.pipeline import Batches, ClosedError
 from tfaip_like.sample import Spec
 from tfaip_like.train.training_model import STEPS, as_fed
 
@@ -104,6 +104,8 @@ class Feed:
                 self._bad_samples.note(batch.bad, batch.dropped)
                 if len(batch):
                     yield batch
+        except ClosedError:
+            return
         except Exception as error:
             self._errors.append(error)
             raise

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 PART_OF_THE_TIME = 0.02
 """That it takes at most: after short epochs it is not written each time, but always at the end."""
+MOST_SECONDS_BETWEEN = 1800.0
 
 
 class Reporter:
@@ -37,7 +38,8 @@ class Reporter:
         if self.folder is not None and begin >= self._not_before:
             self._update(self.folder)
             end = time.monotonic()
-            self._not_before = end + (end - begin) / PART_OF_THE_TIME
+            # At most: if the process was suspended while it wrote, that would take days.
+            self._not_before = end + min((end - begin) / PART_OF_THE_TIME, MOST_SECONDS_BETWEEN)
 
     def close(self) -> None:
         """Writes what validations showed and is not on disk yet; the last report is written by `last_report`."""

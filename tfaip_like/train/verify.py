@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.processes import run_with_us
 from tfaip_like.scenario import Scenario
 from tfaip_like.train import train
 from tfaip_like.train.checkpoints import Content, all_checkpoints
@@ -43,9 +43,7 @@ def verify(scenario: Scenario) -> str:
         _as_if_killed(straight, interrupted)
         words = [sys.executable, "-m", "tfaip_like.cli.resume_training", str(interrupted.path)]
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        done = subprocess.run(
-            words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
-        )
+        done = run_with_us(words, {**os.environ, "PYTHONPATH": path})
         if done.returncode:
             raise TrainingError(f"--verify: the interrupted training could not go on:\n{done.stderr[-2000:]}")
         found = _differences(_last(straight), _last(interrupted))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from tfaip_like.data.workers.process import IS_DATA_PROCESS, Fault, Result, Start
 from tfaip_like.data.workers.shared import SharedFile, pack, unpack
+from tfaip_like.processes import Patience, is_suspended
 from tfaip_like.user_code import came_from
 
 SECONDS_TO_END = 1.0
@@ -59,7 +60,8 @@ class DataProcess:
         self.free = list(range(slots))
         self.tasks: dict[int, tuple[int, Any]] = {}
         """Number of each task that is not done -> its slot and what it is."""
-        self._seen: tuple[float, bytes] = (time.monotonic(), b"")
+        self._seen = b""
+        self._waited = Patience()
         self._at_rest = self.at.tobytes()
         self._start()
 
@@ -118,11 +120,12 @@ class DataProcess:
         return Taken(result.number, value, result.seconds, handing_over, result.cpu, result.fault)
 
     def seconds_without_change(self) -> float:
-        """For how long `at` has been the same."""
+        """Return how long `at` has been the same, as far as somebody looked and the process was running."""
         now = self.at.tobytes() if self.is_ready else b""
-        if now != self._seen[1]:
-            self._seen = (time.monotonic(), now)
-        return time.monotonic() - self._seen[0]
+        if now != self._seen:
+            self._seen = now
+            self._waited.reset()
+        return self._waited.look(counts=not is_suspended(self.pid))
 
     def has_begun(self) -> bool:
         """Whether it has worked on any of its tasks yet."""

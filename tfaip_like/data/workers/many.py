@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from tfaip_like.data.workers.background import call_in_thread, iterate_in_thread
 from tfaip_like.data.workers.pool import CannotBeSentError, Workers
 from tfaip_like.data.workers.process import Work
 
@@ -34,7 +35,7 @@ def in_parts(
 
     Args:
         title: of the progress bar.
-        check: called between parts; raises to stop.
+        check: called while waiting; raises to stop.
     """
     parts = [indices[begin : begin + PART] for begin in range(0, len(indices), PART)]
     bar = tqdm(total=len(indices), desc=title, unit="sample", delay=1, leave=False, disable=not sys.stderr.isatty())
@@ -48,7 +49,7 @@ def _results(work: Work, parts: list[Indices], settings: DataSettings, check: Ca
     if not parts:
         return
     begin = time.perf_counter()
-    yield work(parts[0])
+    yield call_in_thread(lambda: work(parts[0]), check)
     seconds = (time.perf_counter() - begin) * (len(parts) - 1)
     count = settings.num_processes if settings.num_processes is not None else processes_that_pay(seconds)
     if count and seconds > 1:
@@ -61,9 +62,7 @@ def _results(work: Work, parts: list[Indices], settings: DataSettings, check: Ca
             with workers:
                 yield from workers.run(parts[1:])
             return
-    for part in parts[1:]:
-        check()
-        yield work(part)
+    yield from iterate_in_thread((work(part) for part in parts[1:]), check)
 
 
 def processes_that_pay(seconds: float) -> int:

@@ -24,6 +24,7 @@ from tfaip_like.data.workers.handle import DataProcess, Taken, raised
 from tfaip_like.data.workers.process import IS_DATA_PROCESS, Result, Start, Work
 from tfaip_like.data.workers.shared import SharedFile, mentions, pack
 from tfaip_like.errors import TrainingError, UsageError
+from tfaip_like.processes import Lifeline
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Workers:
         self._packed = SharedFile.in_memory()
         _pack_work(work, self._packed, self._files)
         self._main_file = _main_file(self._packed)
-        self._lifeline, self._hold = os.pipe()
+        self._lifeline = Lifeline()
         self._numbers = itertools.count()
         self._results: dict[int, Taken] = {}
         self._run = 0
@@ -89,7 +90,7 @@ class Workers:
         slots = math.ceil(self.ahead / count) + 1
         try:
             for _ in range(count):
-                self._processes.append(DataProcess(self._start, self._lifeline, len(work.at), slots))
+                self._processes.append(DataProcess(self._start, self._lifeline.descriptor, len(work.at), slots))
         except BaseException:
             self.close()
             raise
@@ -157,8 +158,7 @@ class Workers:
             if self._closed:
                 return
             self._closed = True
-            os.close(self._hold)
-            os.close(self._lifeline)
+            self._lifeline.cut()
         for process in self._processes:
             process.end()
         self._results.clear()

@@ -6,12 +6,10 @@ that ends; Ctrl-C is the main process' business.
 
 from __future__ import annotations
 
-import os
 import pickle
 import runpy
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.data.workers.shared import SharedFile, pack, unpack
+from tfaip_like.processes import end_with
 from tfaip_like.user_code import Frame, users_frame
 
 MOST_BYTES = 20_000
@@ -105,7 +104,7 @@ class Fault:
 def serve(connection_descriptor: int, lifeline: int) -> None:
     """Takes tasks from a connection until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    end_with(lifeline)
     connection = Connection(connection_descriptor)
     try:
         work, slots = _load(connection.recv())
@@ -119,12 +118,6 @@ def serve(connection_descriptor: int, lifeline: int) -> None:
         except (EOFError, OSError):
             return
         connection.send(_worked(work, number, slots[slot]))
-
-
-def _end_with(lifeline: int) -> None:
-    """Ends this process when the main one has ended: the other end of the pipe is closed then."""
-    os.read(lifeline, 1)
-    os._exit(1)
 
 
 def _load(start: Start) -> tuple[Work, list[SharedFile]]:

@@ -1,0 +1,115 @@
+"""Scenarios whose data take for ever at one sample; there they send a signal to their own process, or not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from stopping import NumberedPoints, Small
+
+from tfaip_like import Data, Evaluator, Mode, Processor, Sample
+from tfaip_like.data import StreamProcessor, TrainData
+from tfaip_like.data.workers.process import IS_DATA_PROCESS
+from tfaip_like.settings import Trainer
+
+
+class Hang(Processor):
+    """Takes for ever at a sample."""
+
+    index: int = 40
+    """The sample."""
+
+    stop: bool = True
+    """Whether a signal is sent before."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        if sample.meta["number"] == self.index:
+            hang(self.stop)
+        return sample
+
+
+def hang(stop: bool) -> None:
+    """Takes for ever."""
+    if stop:
+        os.kill(os.getppid() if os.environ.get(IS_DATA_PROCESS) else os.getpid(), signal.SIGUSR1)
+    time.sleep(1000)
+
+
+class HangInTraining(Hang):
+    """In training only."""
+
+    modes = (Mode.TRAIN,)
+
+
+class HangInValidation(Hang):
+    """In validation only."""
+
+    modes = (Mode.EVALUATE,)
+
+
+class HangInStream(StreamProcessor):
+    """Takes for ever in a group."""
+
+    modes = (Mode.TRAIN,)
+
+    def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+        for sample in samples:
+            if sample.meta["number"] == 90:
+                hang(stop=True)
+            yield sample
+
+
+class HangingSource(NumberedPoints):
+    """A source without an index takes for ever."""
+
+    def source(self, mode: Mode) -> Sequence[Sample] | None:
+        samples = super().source(mode)
+        return _Iterable(samples) if mode is Mode.TRAIN and samples else samples  # type: ignore[return-value]
+
+
+class _Iterable:
+    def __init__(self, samples: Sequence[Sample]):
+        self.samples = samples
+
+    def __iter__(self) -> Iterator[Sample]:
+        for number, sample in enumerate(self.samples):
+            if number == 90:
+                hang(stop=True)
+            yield sample
+
+
+class InTraining(Small):
+    """In the sixth step of the first epoch."""
+
+    data: Data = NumberedPoints(processors=[HangInTraining()])
+    evaluator: Evaluator | None = None
+    trainer: Trainer = Trainer(epochs=3, random_seed=7, jit_compile=False, steps_per_execution=1)
+    train: TrainData = TrainData(batch_size=8, num_processes=0, shuffle=False)
+
+
+class InValidation(InTraining):
+    """In the validation after the first epoch."""
+
+    data: Data = NumberedPoints(processors=[HangInValidation()])
+
+
+class InStream(InTraining):
+    """In a processor that makes many samples of some."""
+
+    data: Data = NumberedPoints(processors=[HangInStream()])
+    trainer: Trainer = Trainer(epochs=3, random_seed=7, jit_compile=False, steps_per_execution=1, samples_per_epoch=100)
+
+
+class InSource(InStream):
+    """In a source that is only iterated."""
+
+    data: Data = HangingSource()
+
+
+class Fails(InTraining):
+    """A loss that is no number ends the training while the data hang."""
+
+    data: Data = NumberedPoints(samples=400, nan_at=0, processors=[HangInTraining(index=300, stop=False)])

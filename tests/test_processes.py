@@ -1,0 +1,214 @@
+"""A process ends when it is asked to, whatever user code does, and its children with it; suspended ones do not hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Run, hear_signals, slow
+
+from tfaip_like import Interrupted
+from tfaip_like.data.workers.background import call_in_thread, is_user_code_running
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.processes import Patience, run_within
+from tfaip_like.train.checkpoints import all_checkpoints
+
+TESTS = Path(__file__).parent
+LONG = 120.0
+"""Seconds after which something hangs, on the busiest machine."""
+
+# A sample that takes for ever.
+
+
+def saved_steps(run: Path) -> list[int]:
+    """Steps of the first epoch after which a state was saved."""
+    checkpoints = OutputDir(run).checkpoints
+    return [checkpoint.position.step for checkpoint in all_checkpoints(checkpoints)] if checkpoints.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("InTraining", 5),
+        ("InValidation", 12),
+        ("InStream", 8),
+        slow("InSource", 8),
+        slow("InTraining --train.cache memory", 0),
+        slow("InTraining --train.num_processes 1", 5),
+        slow("InSource --train.num_processes 1", 8),
+    ],
+)
+def test_a_sample_that_takes_for_ever_does_not_keep_a_stopped_training_alive(
+    name: str, most: int, quick_run: Run, tmp_path: Path
+) -> None:
+    scenario, *flags = name.split()
+    words = [f"hanging:{scenario}", "--trainer.output_dir", "run", *flags]
+    done = quick_run("train-scenario", *words, cwd=tmp_path, environment={"PYTHONPATH": str(TESTS)})
+    assert done.returncode == 143, done.stderr
+    steps = saved_steps(tmp_path / "run")  # how many were done when the signal came is a matter of time
+    assert len(steps) == (most > 0)
+    assert all(0 < step <= most for step in steps)
+
+
+def test_a_sample_that_takes_for_ever_does_not_keep_a_failed_training_alive(quick_run: Run, tmp_path: Path) -> None:
+    done = quick_run("train-scenario", "hanging:Fails", cwd=tmp_path, environment={"PYTHONPATH": str(TESTS)})
+    assert done.returncode == 2
+    assert "no longer a finite number" in done.stderr.splitlines()[-2]
+
+
+@pytest.mark.slow
+def test_a_sample_that_takes_for_ever_does_not_keep_a_benchmark_alive(quick_run: Run, tmp_path: Path) -> None:
+    words = ["benchmark-input-pipeline", "hanging:InTraining"]
+    done = quick_run(*words, cwd=tmp_path, environment={"PYTHONPATH": str(TESTS)})
+    assert done.returncode == 143, done.stderr
+
+
+@pytest.mark.parametrize("flags", [[], slow(["--device.backend", "jax"])])
+def test_a_process_ends_while_the_backend_waits_for_a_sample(flags: list[str], tmp_path: Path) -> None:
+    # A process of its own, which goes through the end of the interpreter.
+    words = ["train-scenario", "hanging:InTraining", "--trainer.output_dir", "run", *flags]
+    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
+    environment = {**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, preexec_fn=hear_signals, capture_output=True, text=True, timeout=LONG
+    )
+    assert done.returncode == 143
+    assert done.stderr.splitlines()[-1].startswith("resume-training run")
+
+
+def test_user_code_that_nobody_waits_for_is_known_until_it_ends() -> None:
+    may_end = threading.Event()
+
+    def stop() -> None:
+        if is_user_code_running():
+            raise Interrupted(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        call_in_thread(may_end.wait, stop)
+    assert is_user_code_running()
+    may_end.set()
+    while is_user_code_running():
+        time.sleep(0.01)
+
+
+def test_an_end_of_iteration_in_user_code_is_no_end_of_the_data() -> None:
+    def ends() -> None:
+        next(iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        call_in_thread(ends, lambda: None)
+
+
+# Children, and processes that are suspended.
+
+
+def children(pid: int) -> list[int]:
+    """The data processes of a process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_computing(pid: int) -> bool:
+    """Whether a process has computed for a second."""
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])) > 100
+
+
+READS = """
+import os, sys, threading, time
+sys.path.insert(0, {tests!r})
+from working import AtSample, Counted
+from tfaip_like import Mode
+from tfaip_like.data import TrainData
+from tfaip_like.data.pipeline import open_training
+data = Counted(count=40, processors=[AtSample(what={what!r}, index=-1)])
+settings = TrainData(num_processes=2, batch_size=1, shuffle=False, prefetch=2, timeout_seconds=600)
+batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)
+stream = batches.training(0, 10)
+next(stream)
+workers = batches.makers.workers
+print(*workers.pids, flush=True)
+{then}
+"""
+
+
+def reading(what: str, then: str) -> subprocess.Popen[str]:
+    script = READS.format(tests=str(TESTS), what=what, then=then)
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pids: list[int]) -> bool:
+    end = time.monotonic() + LONG
+    while any(map(lives, pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(map(lives, pids))
+
+
+@pytest.mark.parametrize("who", ["all", slow("data processes")])
+def test_a_suspended_process_does_not_hang(who: str) -> None:
+    with reading("slow", "workers.timeout_seconds = 2; print(sum(len(batch) for batch in stream))") as main:
+        assert main.stdout is not None
+        pids = [int(pid) for pid in main.stdout.readline().split()] + ([main.pid] if who == "all" else [])
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in pids:
+                os.kill(pid, number)
+            time.sleep(3 if number is signal.SIGSTOP else 0)
+        assert int(main.stdout.readline()) == 9
+    assert main.returncode == 0
+
+
+@pytest.mark.parametrize("then", ["time.sleep(1000)", "os.kill(workers.pids[0], 9); list(stream)"])
+def test_a_data_process_in_c_code_ends_with_the_main_process(then: str) -> None:
+    with reading("compute", then) as main:
+        assert main.stdout is not None
+        pids = [int(pid) for pid in main.stdout.readline().split()]
+        while len(pids := children(main.pid)) < 2 or not all(map(is_computing, pids)):
+            assert main.poll() is None
+            time.sleep(0.1)
+        main.kill()
+    assert gone(pids)
+
+
+def test_only_time_in_which_somebody_looks_counts_as_waiting() -> None:
+    patience = Patience()
+    patience._last -= 1000  # as after a suspension
+    assert patience.look() <= 1
+    assert patience.look(counts=False) <= 1
+    patience.reset()
+    assert patience.look() < 1
+
+
+def test_a_program_that_takes_too_long_is_killed() -> None:
+    assert run_within(LONG, "sh", "-c", "echo done").stdout == b"done\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_within(1, "sleep", "1000")
+
+
+def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from tfaip_like.processes import run_with_us
+child = "from tfaip_like.processes import end_with_starter; end_with_starter(); import os; print(os.getpid(), "
+child += "file=open('pid', 'w'), flush=True); sum(range(10**13))"
+run_with_us([sys.executable, "-c", child], os.environ)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment) as main:
+        while not ((file := tmp_path / "pid").exists() and file.read_text()):
+            assert main.poll() is None
+            time.sleep(0.05)
+        main.kill()
+    assert gone([int((tmp_path / "pid").read_text())])
