@@ -22,6 +22,7 @@ from tfaip_like.network import Networks, input_names
 from tfaip_like.params import Params
 from tfaip_like.params.resources import FOLDER, copied
 from tfaip_like.params.store import read_values, write_params
+from tfaip_like.plain_paths import plain_path
 from tfaip_like.predict.layout import (
     ADDITIONAL,
     METRICS,
@@ -33,6 +34,7 @@ from tfaip_like.predict.layout import (
     WEIGHTS,
     argument_names,
 )
+from tfaip_like.predict.logits import add_endpoints_with_logits
 from tfaip_like.predict.pipeline import pipeline_of
 from tfaip_like.processes import run_with_us
 from tfaip_like.scenario import Scenario
@@ -88,14 +90,33 @@ def add_metrics(export: Path, values: Mapping[str, float]) -> None:
     _write_json(export / METRICS, {**read_values(export / METRICS), **values})
 
 
-def write_saved_model(network: keras.Model, folder: Path) -> None:
-    """Writes a network as a SavedModel; its inputs and outputs keep their names."""
+def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = False) -> None:
+    """Write a network in inference mode as a SavedModel; its inputs and outputs keep their names.
+
+    `network.export` traces without `training`, so layers whose `training` argument defaults to True (all augmentation
+    layers of Keras) would stay active.
+
+    Args:
+        with_logits: add a function that also returns the logits of outputs, see `with_logits`.
+    """
     arguments = argument_names(input_names(network))
     signature = {
         tensor.name: keras.InputSpec(shape=(None, *tensor.shape[1:]), dtype=tensor.dtype, name=arguments[tensor.name])
         for tensor in network.inputs
     }
-    network.export(str(folder), format="tf_saved_model", verbose=False, input_signature=[signature])
+
+    def predict(inputs: Any) -> Any:
+        return network(inputs, training=False)
+
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    if with_logits and keras.backend.backend() == "tensorflow":
+        add_endpoints_with_logits(archive, predict, signature)
+    else:
+        archive.add_endpoint(SERVE, predict, [signature])
+    folder.mkdir(parents=True, exist_ok=True)
+    with plain_path(folder) as path:
+        archive.write_out(str(path), verbose=False)
 
 
 def has_saved_models(export: Path) -> bool:
@@ -150,7 +171,7 @@ def _write_network(folder: Path, network: keras.Model) -> None:
         if backend == "torch":
             return
         try:
-            write_saved_model(network, folder / SERVE)
+            write_saved_model(network, folder / SERVE, with_logits=True)
         except Exception as error:
             if backend == "tensorflow":
                 raise

@@ -16,7 +16,18 @@ from tfaip_like.errors import UsageError, first_line
 from tfaip_like.params.base import Json
 from tfaip_like.params.resources import FOLDER
 from tfaip_like.params.store import read_values
-from tfaip_like.predict.layout import METRICS, PARAMS, SERVE, SIGNATURE, VERSIONS, argument_names, inside
+from tfaip_like.plain_paths import plain_path
+from tfaip_like.predict.layout import (
+    METRICS,
+    PARAMS,
+    SERVE,
+    SIGNATURE,
+    VERSIONS,
+    WITH_LOGITS,
+    argument_names,
+    inside,
+)
+from tfaip_like.predict.logits import is_output, outputs_in
 from tfaip_like.predict.operations import forbidden_in
 from tfaip_like.sample import Spec
 
@@ -60,14 +71,25 @@ class Exported:
         Raises:
             UsageError: when an input is missing, or has another shape or type.
         """
+        return self._call(SIGNATURE, inputs)
+
+    predict_on_batch = __call__
+
+    def with_logits(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+        """The outputs for a batch, and the logits that `logits.attach_logits` takes; see there."""
+        if WITH_LOGITS not in self.saved_model.signatures:
+            return self(inputs), {}
+        values = self._call(WITH_LOGITS, inputs)
+        outputs = outputs_in(values)
+        return outputs, {name: value for name, value in values.items() if not is_output(name)}
+
+    def _call(self, function: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         import tensorflow as tf
 
         arguments = argument_names(self.inputs)
         tensors = {arguments[name]: tf.constant(self._fitting(name, inputs)) for name in self.inputs}
-        outputs = self.saved_model.signatures[SIGNATURE](**tensors)
+        outputs = self.saved_model.signatures[function](**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
-
-    predict_on_batch = __call__
 
     @property
     def weight_mb(self) -> float:
@@ -135,7 +157,8 @@ def _load_saved_model(path: Path) -> Any:
             inside(path, file.relative_to(path))
     _look_through(path)
     try:
-        loaded = tf.saved_model.load(str(path / SERVE))
+        with plain_path(path / SERVE) as serve:
+            loaded = tf.saved_model.load(str(serve))
     except Exception as error:  # TensorFlow raises anything here
         raise UsageError(f"{path / SERVE / VARIABLES}: is not complete, or broken: {first_line(error)}") from error
     if SIGNATURE not in loaded.signatures:

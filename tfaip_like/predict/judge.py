@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import SupportsFloat, TypeAlias
+from typing import SupportsFloat, TypeVar
 
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches
@@ -15,8 +15,7 @@ from tfaip_like.model import Model
 from tfaip_like.sample import Arrays, Sample
 from tfaip_like.summaries import Summary
 
-Predict: TypeAlias = Callable[[Arrays], Arrays]
-"""Named inputs of a batch to named outputs: an `Exported`, or `network.predict_with`."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,9 @@ class Judged:
 
 
 def predictions(
-    predict: Predict, batches: Batches, each_batch: Callable[[Batch], None]
-) -> Iterator[tuple[Batch, Arrays]]:
-    """Each batch of one pass with its outputs.
+    predict: Callable[[Arrays], T], batches: Batches, each_batch: Callable[[Batch], None]
+) -> Iterator[tuple[Batch, T]]:
+    """Each batch of one pass with what is predicted for it.
 
     Args:
         each_batch: called first, with empty batches too (all of their samples were dropped).

@@ -21,6 +21,7 @@ from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model, Tensors
 from tfaip_like.predict.exported import Exported
 from tfaip_like.predict.judge import Judged, judge, predictions, show, shows_something
+from tfaip_like.predict.logits import attach_logits
 from tfaip_like.sample import Arrays, Sample
 
 logger = logging.getLogger(__name__)
@@ -58,10 +59,10 @@ def load_and_validate(
     first: list[tuple[Batch, Arrays]] = []
 
     def predicted() -> Iterator[Sample]:
-        for batch, outputs in predictions(exported, batches, each_batch):
+        for batch, (outputs, logits) in predictions(exported.with_logits, batches, each_batch):
             if averages.count == 0:
                 first.append((batch, outputs))
-            losses = averages.add(batch, outputs)
+            losses = averages.add(batch, outputs, logits)
             if worst is not None and losses is not None:
                 worst.add(batch, losses)
             yield from batch.samples(outputs)
@@ -145,9 +146,15 @@ class Averages:
         self._losses: list[str] = []
         self._tell = tell
 
-    def add(self, batch: Batch, outputs: Arrays) -> npt.NDArray[Any] | None:
-        """Takes a batch and what was predicted for it; the loss of each sample, where the model knows it."""
-        means, losses = self._means(_tensors(batch.inputs), _tensors(batch.targets), _tensors(outputs))
+    def add(self, batch: Batch, outputs: Arrays, logits: Arrays | None = None) -> npt.NDArray[Any] | None:
+        """Takes a batch and what was predicted for it; the loss of each sample, where the model knows it.
+
+        Args:
+            logits: of the outputs, from which losses are computed as in training; see `Exported.with_logits`.
+        """
+        means, losses = self._means(
+            _tensors(batch.inputs), _tensors(batch.targets), _tensors(outputs), _tensors(logits or {})
+        )
         if self.count == 0:
             self._losses = list(means.get("loss", {}))
             for method, missing in self._left_out.items():
@@ -163,11 +170,12 @@ class Averages:
         return None if losses is None else np.asarray(ops.convert_to_numpy(losses))
 
     def _means_of_batch(
-        self, inputs: Tensors, targets: Tensors, outputs: Tensors
+        self, inputs: Tensors, targets: Tensors, outputs: Tensors, logits: Tensors
     ) -> tuple[dict[str, Tensors], Any | None]:
         """The means of losses and of metrics, and the sum of all losses for each sample."""
         means: dict[str, Tensors] = {}
         losses = None
+        outputs = attach_logits(outputs, logits)
         for method, compute in (("loss", self.model.loss), ("metrics", self.model.metrics)):
             try:
                 values = compute(inputs, targets, _Outputs(outputs))

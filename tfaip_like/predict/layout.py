@@ -39,6 +39,9 @@ EXPERTS = "experts.json"
 SIGNATURE = "serving_default"
 """The function of a SavedModel that predicts."""
 
+WITH_LOGITS = "with_logits"
+"""The function of a SavedModel that predicts and also returns logits, for losses; its outputs are named KIND:NAME."""
+
 
 def export_folder(path: Path) -> Path:
     """The export that a folder means: itself, or the best one of a run."""
