@@ -19,7 +19,20 @@ import pytest
 import tensorflow as tf
 from small import Points, small
 
-from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, Tensors, UsageError, ops, train
+from tfaip_like import (
+    ArraySource,
+    Data,
+    Mode,
+    Model,
+    Sample,
+    Scenario,
+    Spec,
+    Tensors,
+    TrainingError,
+    UsageError,
+    ops,
+    train,
+)
 from tfaip_like.data.batching import Batch
 from tfaip_like.network import Networks, build_networks
 from tfaip_like.predict.check import check_export
@@ -377,45 +390,40 @@ def test_an_export_like_its_network_passes(tmp_path: Path, caplog: pytest.LogCap
     assert load_export(export).metrics["epoch"] == 1
 
 
-def test_a_different_export_is_told_loudly_with_output_size_and_place(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_different_export_is_refused_with_output_size_and_place(tmp_path: Path) -> None:
     layer = keras.layers.Dense(3)
     export, network = export_of(tmp_path, lambda x: {"y": layer(x), "same": x * 2, "largest": ops.argmax(layer(x), -1)})
     layer.kernel.assign(layer.kernel + np.array([[0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]))
     batch = two_numbers()
-    difference = check_export(export, network, batch)
+    with pytest.raises(TrainingError, match="^the export differs from the trained network: ") as raised:
+        check_export(export, network, batch)
     expected, answer = network.predict_on_batch(batch.inputs)["y"], load_export(export)(batch.inputs)["y"]
-    ours = [record for record in caplog.records if record.name.startswith("tfaip_like")]
-    assert [record.levelname for record in ours] == ["WARNING"]
-    assert f"THE EXPORT {export} DIFFERS FROM THE NETWORK" in caplog.text
-    place = caplog.text.split("most at ")[1].split(":")[0]
+    text = str(raised.value)
+    place = text.split("most at ")[1].split(":")[0]
     row, column = json.loads(place)
     assert column == 1
-    assert f"{place}: {expected[row, column]}, in the export {answer[row, column]}" in caplog.text
-    assert "output 'largest' in " in caplog.text
-    assert "'same'" not in caplog.text
-    assert difference > 0.1
+    assert f"{place}: {expected[row, column]}, in the export {answer[row, column]}" in text
+    assert "output 'largest' in " in text
+    assert "'same'" not in text
 
 
-def test_outputs_that_are_missing_or_of_another_shape_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_outputs_that_are_missing_or_of_another_shape_are_refused(tmp_path: Path) -> None:
     export, _ = export_of(tmp_path, lambda x: {"y": x, "gone": x})
     x = keras.Input((2,), name="x")
-    difference = check_export(export, keras.Model({"x": x}, {"y": ops.sum(x, axis=1), "new": x}), two_numbers())
-    assert "only the export has an output 'gone'; only the network has an output 'new'" in caplog.text
-    assert "output 'y' has shape (16,) and dtype float32, in the export (16, 2) and float32" in caplog.text
-    assert difference == float("inf")
+    other = keras.Model({"x": x}, {"y": ops.sum(x, axis=1), "new": x})
+    with pytest.raises(TrainingError, match="only the export has an output 'gone'; only the network has an output"):
+        check_export(export, other, two_numbers())
+    with pytest.raises(TrainingError, match=r"output 'y' has shape \(16,\) and dtype float32, in the export \(16, 2\)"):
+        check_export(export, other, two_numbers())
 
 
-def test_a_mask_of_huge_numbers_hides_no_difference(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_mask_of_huge_numbers_hides_no_difference(tmp_path: Path) -> None:
     layer = keras.layers.Dense(4, use_bias=False)
     mask = np.array([0, -1e9, 0, 0], "float32")
     export, network = export_of(tmp_path, lambda x: {"logits": layer(x) + mask})
     layer.kernel.assign(layer.kernel + 0.01)
-    check_export(export, network, two_numbers())
-    assert "output 'logits' by" in caplog.text
+    with pytest.raises(TrainingError, match="output 'logits' by"):
+        check_export(export, network, two_numbers())
 
 
 def test_random_outputs_are_not_compared_and_the_network_is_left_as_it_was(

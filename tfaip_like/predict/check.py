@@ -1,4 +1,4 @@
-"""Whether an export predicts what the network in memory does.
+"""Check that an export predicts what the network in memory does.
 
 Exports have differed from it silently (keras#20985), so it is looked at, with a batch of real data.
 """
@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from tfaip_like.data.batching import Batch
+from tfaip_like.errors import TrainingError
 from tfaip_like.network import predict_with
 from tfaip_like.predict.exported import Exported, load_export
 from tfaip_like.sample import Arrays
@@ -44,23 +45,25 @@ class Difference:
     """What it is, for a person."""
 
 
-def check_export(path: Path, network: keras.Model, batch: Batch) -> float:
-    """Compares an export with the network that it was made of, on one batch.
+def check_export(path: Path, network: keras.Model, batch: Batch, loaded: Exported | None = None) -> float:
+    """Compare an export with the network that it was made of, on one batch; leave the network as it was.
 
-    A difference is a loud warning. The network is left as it was.
+    Args:
+        loaded: the export, where it is loaded already.
 
     Returns:
         The largest difference: about 1e-7 where only roundings differ.
+
+    Raises:
+        TrainingError: when an output differs.
     """
-    found = compare(load_export(path), lambda: load_export(path), network, batch)
+    found = compare(loaded or load_export(path), lambda: load_export(path), network, batch)
     wrong = [difference.text for difference in found if difference.size > _tolerance(network)]
     if wrong:
-        logger.warning(
-            "THE EXPORT %s DIFFERS FROM THE NETWORK that was trained: %s.\n"
-            "Do not trust its predictions, nor LAV; validation is not affected. Most often a layer of your own "
-            "behaves otherwise when TensorFlow compiles it.",
-            path,
-            "; ".join(wrong),
+        raise TrainingError(
+            f"the export differs from the trained network: {'; '.join(wrong)}.\n"
+            "Its predictions would be wrong, so it is not kept. Most often a custom layer behaves differently when "
+            "TensorFlow compiles it: Python values that change between calls, or `training` that is not passed on."
         )
     return max((difference.size for difference in found), default=0.0)
 
@@ -116,12 +119,20 @@ def _state_kept(network: keras.Model) -> Iterator[None]:
     """Puts random states and the like back as they were: a check must not change how a training goes on."""
     trainable = {id(variable) for variable in network.trainable_variables}
     variables = [variable for variable in network.variables if id(variable) not in trainable]
+    variables.append(_global_generator_state())
     before = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
     try:
         yield
     finally:
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
+
+
+def _global_generator_state() -> keras.Variable:
+    """Return the state of what draws for `keras.random` without a seed, which Keras has in no public place."""
+    from keras.src.random import seed_generator
+
+    return seed_generator.global_seed_generator().state
 
 
 def _with_changed_weights(exported: Exported, inputs: Arrays, amount: float) -> Iterator[dict[str, Array]]:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfaip_like.files import new_folder, write_text
+from tfaip_like.errors import Interrupted, first_line
+from tfaip_like.files import is_full_disk, new_folder, write_text
 from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.network import Networks, input_names
 from tfaip_like.params import Params
@@ -47,16 +48,15 @@ _ADD_SAVED_MODELS = f"""
 import importlib, pathlib, sys
 from tfaip_like.processes import end_with_starter
 end_with_starter()
-modules, folders = sys.argv[1].split(), sys.argv[2:]
+modules, folders = sys.argv[1].split(), map(pathlib.Path, sys.argv[2:])
 for module in modules:
     importlib.import_module(module)
 import keras
 from tfaip_like.predict.export import write_saved_model
-for file in (file for folder in folders for file in pathlib.Path(folder).rglob("{MODEL}")):
-    if not (file.parent / "{SERVE}").exists():
-        aside = file.parent / ".{SERVE}.new"
-        write_saved_model(keras.saving.load_model(file, compile=False), aside)
-        aside.rename(file.parent / "{SERVE}")
+for folder in folders:
+    aside = folder / ".{SERVE}.new"
+    write_saved_model(keras.saving.load_model(folder / "{MODEL}", compile=False), aside)
+    aside.rename(folder / "{SERVE}")
 """
 
 
@@ -70,12 +70,18 @@ def write_export(path: Path, networks: Networks, scenario: Scenario, metrics: Ma
         add_metrics(aside, metrics)
 
 
-def fill_export(folder: Path, networks: Networks, scenario: Scenario) -> None:
-    """Writes an export, all but its metrics, into an empty folder."""
-    _write_network(folder, networks.prediction)
+def fill_export(
+    folder: Path, networks: Networks, scenario: Scenario, warn: Callable[[str], None] = logger.warning
+) -> None:
+    """Write an export, all but its metrics, into an empty folder.
+
+    Args:
+        warn: called with what is missing in it.
+    """
+    _write_network(folder, networks.prediction, warn)
     for name, network in networks.extra.items():
         (folder / ADDITIONAL / name).mkdir(parents=True)
-        _write_network(folder / ADDITIONAL / name, network)
+        _write_network(folder / ADDITIONAL / name, network, warn)
     _write_weights(folder / WEIGHTS, networks.training)
     pipeline = pipeline_of(scenario.data, input_names(networks.prediction))
     for tree, name in zip(copied(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
@@ -120,8 +126,12 @@ def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = Fa
 
 
 def has_saved_models(export: Path) -> bool:
-    """Whether no network of an export lacks its SavedModel."""
-    return all((file.parent / SERVE).exists() for file in export.rglob(MODEL))
+    """Return whether no network of an export lacks its SavedModel."""
+    return all((folder / SERVE).exists() for folder in _network_folders(export))
+
+
+def _network_folders(export: Path) -> list[Path]:
+    return [export, *(folder for folder in sorted((export / ADDITIONAL).glob("*")) if folder.is_dir())]
 
 
 def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
@@ -129,8 +139,9 @@ def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
 
     A process with TensorFlow does it, once for all of them because its start takes seconds.
     """
-    exports = [export for export in exports if export.exists() and not has_saved_models(export)]
-    if not exports:
+    folders = [folder for export in exports if export.exists() for folder in _network_folders(export)]
+    folders = [folder for folder in folders if not (folder / SERVE).exists()]
+    if not folders:
         return
     environment = {
         **os.environ,
@@ -140,7 +151,7 @@ def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
     }
     module = type(scenario).__module__
     command = [sys.executable, "-c", _ADD_SAVED_MODELS, "" if module == "__main__" else module]
-    command += [str(export) for export in exports]
+    command += [str(folder) for folder in folders]
     done = run_with_us(command, environment)
     if done.returncode:
         raise RuntimeError(f"TensorFlow could not export the network:\n{done.stderr[-2000:]}")
@@ -163,22 +174,39 @@ def _plain(weight: keras.Variable) -> np.ndarray[Any, Any]:
     return array.astype("float32") if array.dtype.kind == "V" else array
 
 
-def _write_network(folder: Path, network: keras.Model) -> None:
-    backend = keras.backend.backend()
+def _write_network(folder: Path, network: keras.Model, warn: Callable[[str], None]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras warns that a network for prediction was not compiled
-        network.save(folder / MODEL)
-        if backend == "torch":
-            return
+        has_saved_model = _wrote_saved_model(folder / SERVE, network)
         try:
-            write_saved_model(network, folder / SERVE, with_logits=True)
+            network.save(folder / MODEL)
         except Exception as error:
-            if backend == "tensorflow":
+            (folder / MODEL).unlink(missing_ok=True)
+            if not has_saved_model or isinstance(error, (Interrupted, OSError)) or is_full_disk(error):
                 raise
-            # Measured: Keras tells JAX that no two axes of unknown length are ever the same, so it cannot export
-            # a network that adds a sequence to another.
-            logger.debug("JAX could not export the network, TensorFlow will: %s", error)
-            shutil.rmtree(folder / SERVE, ignore_errors=True)
+            name = f"{ADDITIONAL}/{folder.name}/{MODEL}" if folder.parent.name == ADDITIONAL else MODEL
+            warn(
+                f"exports have no {name}, Keras cannot save the network: {type(error).__name__}: {first_line(error)}\n"
+                f"{SERVE}/ and {WEIGHTS} are written, so predictions, LAV and warm starts work; ONNX and LiteRT do not."
+            )
+
+
+def _wrote_saved_model(folder: Path, network: keras.Model) -> bool:
+    """Write a SavedModel; False where only a process with TensorFlow can, from model.keras."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return False
+    try:
+        write_saved_model(network, folder, with_logits=True)
+    except Exception as error:
+        if backend == "tensorflow":
+            raise
+        # Measured: Keras tells JAX that no two axes of unknown length are ever the same, so it cannot export
+        # a network that adds a sequence to another.
+        logger.debug("JAX could not export the network, TensorFlow will: %s", error)
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    return True
 
 
 def _versions() -> dict[str, str]:

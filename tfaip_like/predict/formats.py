@@ -45,6 +45,9 @@ def add_formats(export: Path, formats: Sequence[str], batch: Batch) -> None:
     """
     if not formats:
         return
+    if not (export / MODEL).exists():
+        logger.warning("%s: no other formats can be written: Keras could not save %s", export, MODEL)
+        return
     with tempfile.TemporaryDirectory() as folder:
         try:
             network = keras.saving.load_model(export / MODEL, compile=False)

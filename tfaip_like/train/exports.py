@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from tfaip_like.data.batching import Batch
-from tfaip_like.files import folder_beside, replace_folder
+from tfaip_like.files import folder_beside, new_folder, replace_folder
 from tfaip_like.network import Networks
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.check import DIFFERENCE, check_export
-from tfaip_like.predict.export import add_metrics, add_saved_models, fill_export, has_saved_models, write_export
+from tfaip_like.predict.export import add_metrics, add_saved_models, fill_export, has_saved_models
 from tfaip_like.predict.exported import Exported, load_export
 from tfaip_like.predict.formats import add_formats
 from tfaip_like.scenario import Scenario
 
+logger = logging.getLogger(__name__)
+
 
 class Exports:
-    """Writes exports, each aside first; the first one and the last are compared with the network.
+    """Writes exports, each aside first; one that differs from the network is never kept.
 
     Args:
         folder: where the best and the last are kept; None keeps none.
@@ -33,40 +36,66 @@ class Exports:
         self.example = example
         self._aside: Path | None = None
         self._loaded: Exported | None = None
-        self._is_checked = False
+        self._warned: set[str] = set()
 
     def loaded(self) -> Exported:
-        """The export of this moment; it is written when first asked for."""
+        """Return the export of this moment; it is written and compared with the network when first asked for."""
         if self._loaded is None:
             aside = self._written()
-            add_saved_models([aside], self.scenario)
-            self._loaded = load_export(aside)
-            if self.folder is None:
-                self._check_the_first(aside)
+            try:
+                add_saved_models([aside], self.scenario)
+                loaded = load_export(aside)
+                check_export(aside, self.networks.prediction, self.example, loaded)
+            except BaseException:
+                self.forget()
+                raise
+            self._loaded = loaded
         return self._loaded
 
+    def check(self) -> None:
+        """Write an export of this moment, load it, compare it with the network and remove it.
+
+        Raises:
+            TrainingError: when it differs.
+            UsageError: when a file that belongs to it cannot be exported.
+        """
+        try:
+            self.loaded()
+        finally:
+            self.forget()
+
     def keep_as_best(self, metrics: Mapping[str, float]) -> None:
-        """Makes the export of this moment the best one."""
+        """Make the export of this moment the best one.
+
+        Raises:
+            TrainingError: when it differs from the network; the best one stays as it was.
+        """
         assert self.folder is not None
         aside = self._written()
+        if has_saved_models(aside):  # those that another process must write come at the end: it takes seconds to start
+            self.loaded()
         add_metrics(aside, metrics)
         replace_folder(self.folder.best, aside)
         self._aside = self._loaded = None
-        self._check_the_first(self.folder.best)
 
     def forget(self) -> None:
-        """Removes the export of this moment, unless it was kept: what comes next is another moment."""
+        """Remove the export of this moment, unless it was kept: what comes next is another moment."""
         if self._aside is not None:
             shutil.rmtree(self._aside, ignore_errors=True)
         self._aside = self._loaded = None
 
     def write_last(self, metrics: Mapping[str, float]) -> None:
-        """Writes the export of the end of a training, and completes the best one."""
+        """Write the export of the end of a training, and complete the best one.
+
+        Raises:
+            TrainingError: when it differs from the network; the last one stays as it was.
+        """
         assert self.folder is not None
-        write_export(self.folder.export, self.networks, self.scenario, metrics)
-        add_saved_models([self.folder.best, self.folder.export], self.scenario)
-        difference = self._check(self.folder.export)
-        add_metrics(self.folder.export, {DIFFERENCE: difference})
+        with new_folder(self.folder.export) as aside:
+            fill_export(aside, self.networks, self.scenario, self._warn_once)
+            add_saved_models([self.folder.best, aside], self.scenario)
+            difference = check_export(aside, self.networks.prediction, self.example)
+            add_metrics(aside, {**metrics, DIFFERENCE: difference})
         for export in (self.folder.best, self.folder.export):
             if export.exists():
                 add_formats(export, self.scenario.trainer.export_formats, self.example)
@@ -75,18 +104,14 @@ class Exports:
         if self._aside is None:
             aside = folder_beside(self.folder.best) if self.folder else Path(tempfile.mkdtemp())
             try:
-                fill_export(aside, self.networks, self.scenario)
+                fill_export(aside, self.networks, self.scenario, self._warn_once)
             except BaseException:  # on a full disk it is tried again
                 shutil.rmtree(aside, ignore_errors=True)
                 raise
             self._aside = aside
         return self._aside
 
-    def _check_the_first(self, export: Path) -> None:
-        # How far it is off is not kept: which export is the first depends on where a run was killed.
-        if not self._is_checked and has_saved_models(export):
-            self._check(export)
-
-    def _check(self, export: Path) -> float:
-        self._is_checked = True
-        return check_export(export, self.networks.prediction, self.example)
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            logger.warning("%s", message)

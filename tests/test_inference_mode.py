@@ -1,0 +1,298 @@
+"""Exports predict what the network does in inference, and are refused where they do not."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import slow
+from small import Line, Points, small
+
+from tfaip_like import (
+    ArraySource,
+    Data,
+    Mode,
+    Model,
+    Sample,
+    Scenario,
+    Spec,
+    Tensors,
+    TrainingError,
+    keras,
+    load_predictor,
+    ops,
+    train,
+)
+from tfaip_like.data.batching import Batch
+from tfaip_like.network import Networks
+from tfaip_like.predict.check import check_export
+from tfaip_like.predict.export import write_export
+from tfaip_like.predict.exported import load_export
+from tfaip_like.predict.formats import add_formats
+from tfaip_like.settings import Trainer
+from tfaip_like.train.exports import Exports
+
+IMAGES = np.random.default_rng(3).random((4, 8, 8, 3), dtype="float32")
+
+
+class Pictures(Points):
+    """Input of the networks below."""
+
+    inputs = {"x": Spec((8, 8, 3))}
+
+
+@keras.saving.register_keras_serializable("test_inference_mode")
+class Wrapped(keras.layers.Layer):
+    """Holds an augmentation layer and does not know of `training`."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.flip = keras.layers.RandomFlip()
+
+    def call(self, x: Any) -> Any:
+        return self.flip(x)
+
+
+@keras.saving.register_keras_serializable("test_inference_mode")
+class DefaultsToTraining(keras.layers.Layer):
+    """A custom layer whose `training` argument defaults to True."""
+
+    def call(self, x: Any, training: bool = True) -> Any:
+        return x + 1 if training else x
+
+
+def augmented(layers: list[keras.layers.Layer]) -> Any:
+    def build(x: Any) -> Any:
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    return build
+
+
+def in_functional(x: Any) -> Any:
+    inner = keras.Input((8, 8, 3))
+    return keras.Model(inner, keras.layers.RandomTranslation(0.3, 0.3)(inner))(x)
+
+
+BUILDERS: Mapping[str, Callable[[Any], Any]] = {
+    "layers": lambda x: augmented(
+        [keras.layers.RandomTranslation(0.2, 0.2), keras.layers.RandomRotation(0.25), keras.layers.RandomContrast(0.5)]
+    )(x),
+    "sequential": lambda x: keras.Sequential([keras.layers.RandomFlip(), keras.layers.GaussianNoise(1.0)])(x),
+    "functional": in_functional,
+    "wrapped": lambda x: Wrapped()(x),
+    "time distributed": lambda x: keras.layers.TimeDistributed(keras.layers.RandomFlip())(x[:, None])[:, 0],
+    "custom": lambda x: DefaultsToTraining()(x),
+}
+
+
+def export_of(folder: Path, build: Callable[[Any], Any]) -> keras.Model:
+    x = keras.Input((8, 8, 3), name="x")
+    network = keras.Model({"x": x}, {"y": build(x)}, name="network")
+    write_export(folder, Networks(network, network), Scenario(data=Pictures(), model=Line()), {"epoch": 1})
+    return network
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_layers_that_train_by_default_are_off_in_an_export(name: str, tmp_path: Path) -> None:
+    network = export_of(tmp_path / "export", BUILDERS[name])
+    expected = np.asarray(network({"x": IMAGES}, training=False)["y"])
+    np.testing.assert_allclose(load_export(tmp_path / "export")({"x": IMAGES})["y"], expected, atol=1e-6)
+    np.testing.assert_allclose(expected, IMAGES, atol=1e-6)
+    assert check_export(tmp_path / "export", network, Batch({"x": IMAGES}, {})) < 1e-6
+    loaded = keras.saving.load_model(tmp_path / "export" / "model.keras")
+    np.testing.assert_allclose(loaded.predict({"x": IMAGES}, verbose=0)["y"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["onnx", slow("litert")])
+def test_layers_that_train_by_default_are_off_in_other_formats(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip({"onnx": "tf2onnx", "litert": "ai_edge_litert"}[name])
+    export_of(tmp_path / "a[1] 'ü?" / "export", BUILDERS["sequential"])
+    add_formats(tmp_path / "a[1] 'ü?" / "export", [name], Batch({"x": IMAGES}, {}))
+    assert not [record for record in caplog.records if record.name.startswith("tfaip_like")]
+    assert list((tmp_path / "a[1] 'ü?" / "export").glob("network.*"))
+
+
+# Exports that differ.
+
+
+class Counts(keras.layers.Layer):
+    """Computes something else each time that it is traced."""
+
+    calls = 0
+
+    def call(self, x: Any) -> Any:
+        self.calls += 1
+        return x + self.calls
+
+
+class Unstable(Line):
+    """A network that no export can be like."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        return {"sum": Counts()(keras.layers.Dense(1)(inputs["x"]))[:, 0]}
+
+
+def test_an_export_that_differs_ends_the_training_and_does_not_become_best(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="^the export differs from the trained network: output 'sum' by"):
+        train(small(tmp_path / "run", model=Unstable(), evaluator=None))
+    assert not (tmp_path / "run" / "best").exists()
+    assert not list((tmp_path / "run").glob(".best*"))
+
+
+class Drawn(keras.layers.Layer):
+    """Draws from the global generator, in inference too."""
+
+    def call(self, x: Any) -> Any:
+        return x + 0 * keras.random.normal((1,))
+
+
+def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
+    """Neither in the random states, nor on the disk."""
+    from tfaip_like.train.state import global_seed_generator
+
+    x = keras.Input((2,), name="x")
+    network = keras.Model({"x": x}, {"sum": Drawn()(x)[:, 0]}, name="network")
+    scenario = small(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    from tfaip_like.output_dir import OutputDir
+
+    exports = Exports(
+        OutputDir(tmp_path / "run"), Networks(network, network), scenario, Batch({"x": np.ones((3, 2), "float32")}, {})
+    )
+    before = np.asarray(global_seed_generator().state)
+    exports.check()
+    assert np.array_equal(before, np.asarray(global_seed_generator().state))
+    assert not list((tmp_path / "run").iterdir())
+
+
+# A network that Keras cannot save.
+
+
+class Opaque(keras.layers.Layer):
+    """Keras cannot write what it was made with."""
+
+    def __init__(self, function: Callable[[Any], Any]):
+        super().__init__()
+        self.function = function
+
+    def call(self, x: Any) -> Any:
+        return self.function(x)
+
+
+class NotSaved(Line):
+    """A network with an opaque layer."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        return {"sum": keras.layers.Dense(1)(Opaque(lambda x: 2 * x)(inputs["x"]))[:, 0]}
+
+
+def test_a_network_that_keras_cannot_save_is_exported_without_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = {"epochs": 3, "export_formats": ["onnx"], "lav_every_n": 1}
+    train(small(tmp_path / "run", model=NotSaved(), trainer=trainer))
+    told = [record for record in caplog.records if "exports have no model.keras" in record.getMessage()]
+    assert [record.levelno for record in told] == [logging.WARNING]
+    assert "Opaque" in told[0].getMessage()
+    assert "no other formats can be written: Keras could not save model.keras" in caplog.text
+    for name in ("best", "export"):
+        assert not (tmp_path / "run" / name / "model.keras").exists()
+        assert load_predictor(tmp_path / "run" / name).one({"x": [1.0, 2.0]}).outputs["sum"].shape == ()
+    warm = small(tmp_path / "warm", model=NotSaved(), trainer={"epochs": 1})
+    train(dataclasses.replace(warm, warmstart=dataclasses.replace(warm.warmstart, model=tmp_path / "run")))
+
+
+# Losses of LAV.
+
+
+class Far(Data):
+    """Inputs with which every network is very sure of itself."""
+
+    inputs = {"x": Spec((6,))}
+    targets = {"y": Spec((), "int32"), "bits": Spec((3,)), "one_hot": Spec((3,))}
+
+    def source(self, mode: Mode) -> Sequence[Sample]:
+        random = np.random.default_rng(mode is Mode.TRAIN)
+        y = random.integers(0, 3, 64)
+        one_hot = np.eye(3, dtype="float32")[y]
+        x = 300 * random.random((64, 6), dtype="float32")
+        return ArraySource({"x": x}, {"y": y, "bits": 1 - one_hot, "one_hot": one_hot})
+
+
+class TensorFlowSoftmax(keras.layers.Layer):
+    """A softmax that is not Keras' own."""
+
+    def call(self, x: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.nn.softmax(x)
+
+
+class Sure(Model):
+    """Each kind of cross entropy, of each way to compute probabilities."""
+
+    full_precision: bool = False
+    """Whether the last layers compute in float32, as Keras recommends for mixed precision."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        dtype = "float32" if self.full_precision else None
+        dense = lambda **kwargs: keras.layers.Dense(3, dtype=dtype, **kwargs)(inputs["x"])  # noqa: E731
+        return {
+            "softmax": dense(activation="softmax"),
+            "layer": keras.layers.Softmax(dtype=dtype)(dense()),
+            "ops": ops.softmax(dense()),
+            "sigmoid": dense(activation="sigmoid"),
+            "custom": TensorFlowSoftmax(dtype=dtype)(dense()),
+            "plain": ops.exp(dense() * 1e-3) / 10,
+        }
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        losses = keras.losses
+        sparse = {
+            name: losses.sparse_categorical_crossentropy(targets["y"], outputs[name])
+            for name in ("softmax", "layer", "ops", "custom", "plain")
+        }
+        return sparse | {
+            "categorical": losses.CategoricalCrossentropy(reduction=None)(targets["one_hot"], outputs["softmax"]),
+            "binary": losses.binary_crossentropy(targets["bits"], outputs["sigmoid"]),
+            "focal": losses.categorical_focal_crossentropy(targets["one_hot"], outputs["custom"]),
+        }
+
+    def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"again": keras.metrics.sparse_categorical_crossentropy(targets["y"], outputs["softmax"])}
+
+
+class VerySure(Scenario):
+    """Makes confident mistakes."""
+
+    data: Data = Far()
+    model: Model = Sure()
+    trainer: Trainer = Trainer(epochs=1, lav_every_n=1, random_seed=3, jit_compile=False)
+
+
+@pytest.mark.parametrize(
+    ("precision", "full_precision"),
+    [("float32", False), slow("mixed_float16", True), ("mixed_bfloat16", False), slow("mixed_bfloat16", True)],
+)
+def test_losses_of_lav_are_those_of_validation_where_the_network_is_very_sure(
+    precision: Any, full_precision: bool, tmp_path: Path
+) -> None:
+    scenario = VerySure(model=Sure(full_precision=full_precision))
+    trainer = dataclasses.replace(scenario.trainer, precision=precision, output_dir=tmp_path / "run")
+    [row] = train(dataclasses.replace(scenario, trainer=trainer)).history
+    names = [name for name in row if name.startswith("val_")]
+    assert len(names) == 10
+    for name in names:
+        lav = row[name.replace("val_", "lav_")]
+        assert lav == pytest.approx(row[name], rel=2e-2 if "float16" in precision else 1e-4), name
+    if precision == "float32" or full_precision:
+        assert row["val_softmax"] > 17  # above what clipping allows
