@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import glob
 import logging
 import os
 import shutil
@@ -86,7 +87,7 @@ def recover_folder(path: Path) -> None:
     previous = _previous(path)
     if previous.exists() and not path.exists():
         os.rename(previous, path)
-    for leftover in (previous, *path.parent.glob(f".{path.name}.new-*")):
+    for leftover in (previous, *path.parent.glob(f".{glob.escape(path.name)}.new-*")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 

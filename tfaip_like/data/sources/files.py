@@ -32,7 +32,7 @@ def find_names(patterns: Iterable[str], what: str) -> list[str]:
     found: dict[str, None] = {}
     for pattern in patterns:
         if glob.has_magic(pattern) and not Path(pattern).exists():
-            names = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
+            names = sorted(glob.glob(_with_literal_folders(os.path.expanduser(pattern)), recursive=True))
             if not names:
                 raise UsageError(f"{what} {pattern!r}: no file matches")
         else:
@@ -41,6 +41,16 @@ def find_names(patterns: Iterable[str], what: str) -> list[str]:
                 raise UsageError(f"{what} {pattern}: no such file (in {Path.cwd()})")
         found.update(dict.fromkeys(names))
     return list(found)
+
+
+def _with_literal_folders(pattern: str) -> str:
+    """Return a pattern whose leading directories mean what they are called, where they exist: `a[1]/*.png`."""
+    folder = Path(pattern).parent
+    while not folder.is_dir():
+        folder = folder.parent
+    if not glob.has_magic(str(folder)):
+        return pattern
+    return os.path.join(glob.escape(str(folder)), os.path.relpath(pattern, folder))
 
 
 class Texts(ByIndex[str]):

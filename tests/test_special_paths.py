@@ -1,0 +1,64 @@
+"""Run directories whose names TensorFlow, a shell or a pattern would take for something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, slow
+from small import small
+
+from tfaip_like import keras, load_predictor, train
+from tfaip_like.data.sources.files import find_names
+from tfaip_like.predict.exported import load_export
+from tfaip_like.settings import WarmStart
+
+EVERYTHING = "a[1] *?{b}\\ '\"`$HOME%20%s#~;&|<>!()=,:@^\n\t-ü😀"
+
+
+@pytest.mark.parametrize("formats", [["onnx"], slow(["onnx", "litert"])])
+def test_a_run_directory_may_have_any_name(formats: list[str], tmp_path: Path, quick_run: Run) -> None:
+    run = tmp_path / EVERYTHING / "--run[2]"
+    trainer = {"epochs": 1, "lav_every_n": 1, "export_formats": formats}
+    train(small(run, trainer=trainer))
+    for name in ("best", "export"):
+        files = {file.name for file in (run / name).iterdir()}
+        assert {"serve", "model.keras", "weights.npz", "network.onnx"} <= files
+        assert load_export(run / name)({"x": np.ones((2, 2), "float32")})["sum"].shape == (2,)
+        assert keras.saving.load_model(run / name / "model.keras").count_params() > 0
+    assert list(run.rglob("events.out.tfevents.*"))
+    assert list((run / "checkpoints").iterdir())
+    done = quick_run("resume-training", "./--run[2]", "--trainer.epochs", 2, cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    assert load_predictor(run).one({"x": [1.0, 2.0]}).outputs["sum"].shape == ()
+    (tmp_path / "x.jsonl").write_text('{"x": [1, 2]}\n')
+    output = tmp_path / EVERYTHING / "[1].jsonl"
+    done = quick_run("predict-scenario", run, "--predict.files", tmp_path / "x.jsonl", "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert output.read_text().startswith('{"outputs"')
+    train(small(warmstart=WarmStart(model=run), trainer={"epochs": 1}))
+    assert {file.name for file in tmp_path.iterdir()} == {EVERYTHING, "x.jsonl"}
+
+
+def test_a_leftover_of_a_replaced_folder_is_found_below_any_name(tmp_path: Path) -> None:
+    from tfaip_like.files import folder_beside
+
+    leftover = folder_beside(tmp_path / "a[1]")
+    second = folder_beside(tmp_path / "a[1]")
+    assert not leftover.exists()
+    assert second.is_dir()
+
+
+def test_a_pattern_is_found_in_a_directory_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a[1]/x.png", "a[1]/b*/y.png", "a1/z.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_names([f"{tmp_path}/a[1]/*.png"], "--x") == [f"{tmp_path}/a[1]/x.png"]
+    assert find_names([f"{tmp_path}/a[1]/b*/*.png"], "--x") == [f"{tmp_path}/a[1]/b*/y.png"]
+    assert find_names([f"{tmp_path}/a[1]/**/*.png"], "--x") == [f"{tmp_path}/a[1]/{n}" for n in ("b*/y.png", "x.png")]
+    assert find_names([f"{tmp_path}/a[0-9]/*.png"], "--x") == [f"{tmp_path}/a1/z.png"]
+    monkeypatch.chdir(tmp_path / "a[1]")
+    assert find_names(["*.png"], "--x") == ["x.png"]
+    assert find_names(["*/*.png"], "--x") == ["b*/y.png"]
