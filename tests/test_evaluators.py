@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import tracemalloc
+from typing import Any
+
 import numpy as np
 import pytest
 
-from tfaip_like import Sample
+from tfaip_like import Sample, UsageError
 from tfaip_like.evaluators import Classes
-from tfaip_like.summaries import ConfusionMatrix
+from tfaip_like.summaries import MOST_CLASSES, ConfusionMatrix
 
 
 @pytest.mark.parametrize("outputs", [[0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]])
@@ -21,3 +25,71 @@ def test_classes_are_judged_from_their_number_or_their_probabilities(outputs: li
     confusion = judged["confusion"]
     assert isinstance(confusion, ConfusionMatrix)
     assert confusion.counts().tolist() == [[1, 1], [0, 1]]
+
+
+def judged_from(outputs: Any, targets: Any, names: list[str] | None = None) -> tuple[float, ConfusionMatrix]:
+    pairs = zip(outputs, targets, strict=True)
+    samples = [Sample({}, {"label": target}, {"probabilities": np.asarray(output)}) for output, target in pairs]
+    judged = Classes(names=names or []).evaluate(samples)
+    recall, confusion = judged["worst_class_recall"], judged["confusion"]
+    assert isinstance(recall, float)
+    assert isinstance(confusion, ConfusionMatrix)
+    return recall, confusion
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_sigmoid_that_is_right_has_a_recall_of_1(shape: tuple[int, ...]) -> None:
+    labels = [0, 1, 1, 0, 1]
+    outputs = [np.full(shape, 0.99 if label else 0.01, "float32") for label in labels]
+    recall, confusion = judged_from(outputs, [np.full(shape, label) for label in labels])
+    assert recall == 1
+    assert confusion.counts().tolist() == [[2, 0], [0, 3]]
+
+
+@pytest.mark.parametrize(
+    ("output", "target", "message"),
+    [
+        ([0.1, 0.9], -1, "target 'label' of sample 1 is -1; classes are whole numbers from 0"),
+        ([0.1, 0.9], 0.5, "target 'label' of sample 1 is 0.5; classes are whole numbers from 0"),
+        ([0.1, 0.9], math.nan, "target 'label' of sample 1 is nan; classes are whole numbers from 0"),
+        ([0.1, 0.9], [0, 1], r"target 'label' of sample 1 has shape \(2,\)"),
+        ([0.1, 0.9], 2, "target 'label' of sample 1 is 2, but output 'probabilities' has 2 classes"),
+        (0.7, 2, "target 'label' of sample 1 is 2, but output 'probabilities' has 2 classes"),
+        (1.7, 1, "output 'probabilities' of sample 1 is 1.7; one float must be the probability of class 1"),
+        ([[0.1, 0.9]], 1, r"output 'probabilities' of sample 1 has shape \(1, 2\)"),
+    ],
+)
+def test_what_is_no_class_is_refused_by_name(output: Any, target: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^Classes: {message}"):
+        judged_from([[0.4, 0.6], output], [1, target])
+
+
+def test_an_output_that_is_nan_is_not_taken_for_a_class() -> None:
+    recall, confusion = judged_from([[0.4, 0.6], [math.nan, math.nan]], [1, 0])
+    assert math.isnan(recall)
+    assert confusion.counts().tolist() == [[0, 0], [0, 1]]
+
+
+def test_the_memory_of_a_confusion_matrix_does_not_grow_with_the_largest_class() -> None:
+    tracemalloc.start()
+    recall, confusion = judged_from(np.array([5, 2_000_000_000, 7]), [5, 2_000_000_000, 2_000_000_000])
+    assert recall == 0.5
+    assert confusion.labels() == ["5", "7", "2000000000"]
+    assert confusion.counts().tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 1]]
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_a_confusion_matrix_of_very_many_classes_shows_the_most_frequent() -> None:
+    classes = np.concatenate([np.arange(2 * MOST_CLASSES), [900, 900]])
+    matrix = ConfusionMatrix(classes, np.where(classes == 901, 900, classes))
+    assert len(matrix.counts()) == len(matrix.labels()) == MOST_CLASSES
+    row = matrix.labels().index("900")
+    assert matrix.counts()[row, row] == 3
+    assert np.nanmin(matrix.recalls()) == 0
+    assert len(matrix.recalls()) == 2 * MOST_CLASSES
+
+
+def test_a_class_without_a_name_is_refused() -> None:
+    with pytest.raises(UsageError, match="'confusion' is a ConfusionMatrix with targets of class 1, but only 1 names"):
+        judged_from([[0.4, 0.6]], [1], ["cat"])

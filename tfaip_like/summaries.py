@@ -19,6 +19,9 @@ import numpy.typing as npt
 from tfaip_like.errors import article
 from tfaip_like.pictures import Pixels, counts_table, grid, pixels, png, png_size
 
+MOST_CLASSES = 500
+"""Rows of a confusion matrix: without a limit its memory grows with the square of the largest class."""
+
 THRESHOLDS = 201
 """Points of a precision-recall curve, from threshold 0 to 1 in equal steps."""
 
@@ -216,17 +219,44 @@ class ConfusionMatrix(Summary):
                 return f"is a ConfusionMatrix with {name} of class {classes.max()}, but only {len(self.names)} names"
         return None
 
-    def counts(self) -> npt.NDArray[np.int64]:
-        """How many samples of each class (rows) were taken for each class (columns)."""
-        targets, predictions = (np.asarray(classes).astype(np.int64) for classes in (self.targets, self.predictions))
+    def classes(self) -> npt.NDArray[np.int64]:
+        """Return the numbers of the classes: all up to the largest, or, if they are too many, those that occur."""
+        targets, predictions = self._numbers()
         size = len(self.names) or int(max(targets.max(initial=0), predictions.max(initial=0))) + 1
-        return np.bincount(targets * size + predictions, minlength=size * size).reshape(size, size)
+        return np.arange(size) if size <= MOST_CLASSES else np.union1d(targets, predictions)
+
+    def shown_classes(self) -> npt.NDArray[np.int64]:
+        """Return the classes that `counts` counts: of more than `MOST_CLASSES`, those with most samples."""
+        classes = self.classes()
+        if len(classes) <= MOST_CLASSES:
+            return classes
+        there = np.bincount(np.searchsorted(classes, np.concatenate(self._numbers())), minlength=len(classes))
+        return np.sort(classes[np.argsort(-there, kind="stable")[:MOST_CLASSES]])
+
+    def labels(self) -> list[str]:
+        """Return the names of the classes that `counts` counts."""
+        return [self.names[number] if self.names else str(number) for number in self.shown_classes().tolist()]
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How many samples of each class (rows) were taken for each class (columns); see `shown_classes`."""
+        targets, predictions = self._numbers()
+        classes = self.shown_classes()
+        size = len(classes)
+        is_shown = np.isin(targets, classes) & np.isin(predictions, classes)
+        rows, columns = (np.searchsorted(classes, numbers[is_shown]) for numbers in (targets, predictions))
+        return np.bincount(rows * size + columns, minlength=size * size).reshape(size, size)
 
     def recalls(self) -> npt.NDArray[np.float64]:
-        """The share of the samples of each class that were found; NaN of a class without samples."""
-        counts = self.counts()
-        there = counts.sum(axis=1)
-        return np.where(there > 0, np.diag(counts) / np.maximum(there, 1), np.nan)
+        """The share of the samples of each of `classes` that were found; NaN of a class without samples."""
+        targets, predictions = self._numbers()
+        classes = self.classes()
+        rows = np.searchsorted(classes, targets)
+        there = np.bincount(rows, minlength=len(classes))
+        found = np.bincount(rows[targets == predictions], minlength=len(classes))
+        return np.where(there > 0, found / np.maximum(there, 1), np.nan)
+
+    def _numbers(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        return np.asarray(self.targets).astype(np.int64), np.asarray(self.predictions).astype(np.int64)
 
     def png(self) -> bytes:
         """As a PNG file: a shaded square for each pair of classes, in the order of their numbers."""

@@ -37,7 +37,7 @@ def _content(summary: Summary) -> tuple[str, bytes]:
             counted = {"true_positives": true_positives, "false_positives": false_positives}
             return _json("pr_curve", **counted, false_negatives=false_negatives)
         case ConfusionMatrix():
-            return _json("confusion_matrix", counts=summary.counts().tolist(), names=list(summary.names))
+            return _json("confusion_matrix", counts=summary.counts().tolist(), names=summary.labels())
     raise TypeError(f"a {type(summary).__name__} cannot be kept as a file")
 
 
