@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import keras
+import numpy as np
+import pytest
+from keras import ops
 from small import Line, Points
 
-from tfaip_like import Tensors
+from tfaip_like import Data, Spec, Tensors, UsageError
+from tfaip_like.data.batching import Batch
 from tfaip_like.network import build_networks, input_names
+from tfaip_like.train.training_model import TrainingModel
 
 
 class Residual(Line):
@@ -25,3 +33,100 @@ class Residual(Line):
 def test_the_inputs_of_a_deep_network_are_found_without_walking_every_path() -> None:
     """There are 2 ** 40 of them: this would not end."""
     assert input_names(build_networks(Residual(), Points()).training) == ["x"]
+
+
+class Series(Data):
+    """Series of any length."""
+
+    inputs = {"x": Spec((None, 4))}
+    targets = {"y": Spec((), "int32")}
+
+    def source(self, mode: object) -> None:
+        return None
+
+
+@keras.saving.register_keras_serializable("test_network")
+class Opaque(keras.layers.Layer):
+    """Tells no shape."""
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        return ops.mean(x, axis=0)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[None, ...]:
+        return (None,) * (len(shape) - 1)
+
+
+class WithOutput(Line):
+    """Classes of series, and one more output."""
+
+    output: str = ""
+    """Kind of it."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        x = inputs["x"]
+        p = keras.layers.Dense(3, activation="softmax")(ops.mean(x, axis=1))
+        more = {
+            "mean of batch": lambda: ops.mean(p, axis=0),
+            "mean of series": lambda: ops.mean(x, axis=(0, 2)),
+            "number": lambda: ops.sum(x),
+            "time first": lambda: ops.transpose(x, (1, 0, 2)),
+            "merged": lambda: ops.reshape(x, (-1, 4)),
+            "opaque": lambda: Opaque()(x),
+        }
+        return {"p": p, **({"more": more[self.output]()} if self.output in more else {})}
+
+    def build_prediction(self, inputs: Tensors, trained: keras.Model) -> Tensors | None:
+        if self.output != "prediction":
+            return None
+        return {"p": trained.output["p"], "more": ops.max(trained.output["p"], axis=0)}
+
+    def extra_networks(self, trained: keras.Model) -> Mapping[str, keras.Model]:
+        if self.output != "extra":
+            return {}
+        return {"encoder": keras.Model(trained.input, {"more": ops.max(trained.output["p"], axis=0)})}
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        ce = keras.losses.sparse_categorical_crossentropy(targets["y"], outputs["p"])
+        return {"ce": ops.mean(outputs["p"], axis=0) if self.output == "loss of each class" else ce}
+
+    def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"used": ops.mean(outputs["p"], axis=0)} if self.output == "metric of each class" else {}
+
+
+def batch_of(size: int) -> Batch:
+    return Batch({"x": np.ones((size, 5, 4), "float32")}, {"y": np.zeros(size, "int32")})
+
+
+@pytest.mark.parametrize(
+    ("output", "origin"),
+    [
+        ("mean of batch", "WithOutput.build"),
+        ("mean of series", "WithOutput.build"),
+        ("number", "WithOutput.build"),
+        ("time first", "WithOutput.build"),
+        ("merged", "WithOutput.build"),
+        ("prediction", "WithOutput.build_prediction"),
+        ("extra", "WithOutput.extra_networks, 'encoder'"),
+    ],
+)
+def test_an_output_without_a_batch_axis_is_refused_by_name(output: str, origin: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"{origin}: output 'more' has no batch axis")):
+        build_networks(WithOutput(output=output), Series())
+
+
+def test_an_output_that_tells_no_shape_is_checked_with_a_batch() -> None:
+    model = WithOutput(output="opaque")
+    with pytest.raises(UsageError, match=r"build: output 'more' has shape \(5, 4\) for a batch of 6"):
+        TrainingModel(build_networks(model, Series()).training, model, batch_of(6))
+
+
+@pytest.mark.parametrize("output", ["loss of each class", "metric of each class"])
+def test_a_batch_of_as_many_samples_as_classes_hides_no_missing_batch_axis(output: str) -> None:
+    model = WithOutput(output=output)
+    with pytest.raises(UsageError, match=r"has shape \(3,\) for a batch of 6; it must be one number, or one per"):
+        TrainingModel(build_networks(model, Series()).training, model, batch_of(3))
+
+
+def test_outputs_and_losses_with_a_batch_axis_are_taken() -> None:
+    model = WithOutput()
+    TrainingModel(build_networks(model, Series()).training, model, batch_of(3))

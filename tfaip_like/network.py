@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,11 @@ from tfaip_like.errors import UsageError, article
 from tfaip_like.keras_additions import ranges
 from tfaip_like.model import Model, Tensors
 from tfaip_like.sample import Arrays
+
+logger = logging.getLogger(__name__)
+
+PROBED_BATCH = 10_007
+PROBED_LENGTH = 997
 
 ranges.install()
 
@@ -50,7 +56,8 @@ def build_networks(model: Model, data: Data) -> Networks:
                 f"({', '.join(data.targets) or 'it has none'}) and not the name of an input"
             )
         fed[name] = keras.Input(data.targets[name].shape, dtype=data.targets[name].dtype, name=name)
-    training = _network(f"{type(model).__name__}.build", {**inputs, **fed}, model.build({**inputs, **fed}))
+    cls = type(model).__name__
+    training = _network(f"{cls}.build", {**inputs, **fed}, model.build({**inputs, **fed}))
     predicted = model.build_prediction(inputs, training)
     if predicted is None:
         if fed:
@@ -60,9 +67,51 @@ def build_networks(model: Model, data: Data) -> Networks:
             )
         prediction = training
     else:
-        prediction = _network(f"{type(model).__name__}.build_prediction", inputs, predicted)
+        prediction = _network(f"{cls}.build_prediction", inputs, predicted)
         _check_trained(model, prediction, training)
-    return Networks(training, prediction, dict(model.extra_networks(training)))
+    extra = dict(model.extra_networks(training))
+    for name, network in extra.items():
+        check_batch_axis(f"{cls}.extra_networks, {name!r}", network)
+    return Networks(training, prediction, extra)
+
+
+def check_batch_axis(origin: str, network: keras.Model) -> None:
+    """Check that the first axis of each output grows with the batch, as samples take their rows from it.
+
+    Raises:
+        UsageError: when one does not; names it.
+    """
+    # Without computing anything: so large a batch is no other axis by chance.
+    shapes = _shapes_of_outputs(network, PROBED_BATCH)
+    for name, shape in shapes.items():
+        if not shape or shape[0] != PROBED_BATCH:
+            given = network.output[name].shape if isinstance(network.output, Mapping) else shape
+            raise UsageError(
+                f"{origin}: output {name!r} has no batch axis (shape {given}); a sample needs a row of its own, and "
+                "numbers of a whole batch belong into loss or metrics"
+            )
+
+
+def _shapes_of_outputs(network: keras.Model, batch: int) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of the outputs for a batch of that size, by name; without those that cannot be known."""
+
+    def shape(tensor: keras.KerasTensor) -> tuple[int, ...]:
+        return (batch, *(PROBED_LENGTH if size is None else size for size in tensor.shape[1:]))
+
+    if not isinstance(getattr(network, "input", None), Mapping | Sequence | keras.KerasTensor):
+        return {}  # written as a class, without a graph
+    inputs = keras.tree.map_structure(lambda tensor: keras.KerasTensor(shape(tensor), tensor.dtype), network.input)
+    try:
+        specs = network.compute_output_spec(inputs)
+    except Exception as error:  # of any layer: not every one can tell its shape for every length
+        logger.debug("the shapes of the outputs of %s are not known: %s", network.name, error)
+        return {}
+    found = {}
+    for path, spec in keras.tree.flatten_with_path(specs):
+        name = str(path[-1]) if path else network.output_names[0]
+        if not spec.shape or spec.shape[0] is not None:
+            found[name] = spec.shape
+    return found
 
 
 def select(values: Tensors, network: keras.Model) -> dict[str, object]:
@@ -94,7 +143,10 @@ def _network(origin: str, inputs: Mapping[str, keras.KerasTensor], outputs: obje
         raise UsageError(f"{origin} returned no outputs")
     outputs = {name: _in_float32(output) for name, output in outputs.items()}
     used = _sources(outputs)
-    return keras.Model({name: tensor for name, tensor in inputs.items() if name in used}, dict(outputs), name="network")
+    inputs = {name: tensor for name, tensor in inputs.items() if name in used}
+    network = keras.Model(inputs, dict(outputs), name="network")
+    check_batch_axis(origin, network)
+    return network
 
 
 def _sources(outputs: Mapping[str, keras.KerasTensor]) -> set[str]:

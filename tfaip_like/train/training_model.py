@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -14,6 +15,8 @@ from tfaip_like.keras_additions import ranges
 from tfaip_like.keras_additions.metrics import NonFinite
 from tfaip_like.model import Model, Tensors
 from tfaip_like.network import select
+
+logger = logging.getLogger(__name__)
 
 STEPS = "steps"
 """The number of steps whose batches are stacked in what is fed."""
@@ -54,9 +57,10 @@ class TrainingModel(keras.Model):
         self._ids = ranges.Watch()
         inputs, targets = _tensors(example.inputs), _tensors(example.targets)
         outputs = self._outputs(inputs, targets, training=False)
+        _check_rows(model, outputs, len(example))
         try:
-            losses = _checked(model, "loss", model.loss(inputs, targets, outputs), len(example))
-            metrics = _checked(model, "metrics", model.metrics(inputs, targets, outputs), len(example))
+            losses = _checked(model, "loss", (inputs, targets, outputs), len(example))
+            metrics = _checked(model, "metrics", (inputs, targets, outputs), len(example))
         except KeyError as error:
             names = {"inputs": inputs, "targets": targets, "outputs": outputs}
             error.add_note("There are " + "; ".join(f"{kind} {', '.join(have)}" for kind, have in names.items()) + ".")
@@ -134,11 +138,41 @@ def batch_size(x: Mapping[str, Any]) -> Any:
     return ops.shape(next(iter(x["inputs"].values())))[0]
 
 
-def _checked(model: Model, method: str, values: object, batch_size: int) -> Mapping[str, Any]:
+def _check_rows(model: Model, outputs: Tensors, batch_size: int) -> None:
+    """Checks what `network.check_batch_axis` could not know of layers that do not tell their shapes."""
+    for name, output in outputs.items():
+        shape = tuple(ops.shape(output))
+        if shape[:1] != (batch_size,):
+            raise UsageError(
+                f"{type(model).__name__}.build: output {name!r} has shape {shape} for a batch of {batch_size}; its "
+                "first axis must be that of the batch"
+            )
+
+
+def _checked(
+    model: Model, method: Literal["loss", "metrics"], tensors: tuple[Tensors, Tensors, Tensors], batch_size: int
+) -> Mapping[str, Any]:
+    """The named losses or metrics of a batch.
+
+    They are computed for twice the batch too: in a batch of three, a loss of each of three classes has the shape of a
+    loss of each sample.
+    """
     where = f"{type(model).__name__}.{method}"
+    values = _checked_for(where, getattr(model, method)(*tensors), batch_size)
+    doubled = [{name: ops.concatenate([tensor, tensor]) for name, tensor in named.items()} for named in tensors]
+    try:
+        again = getattr(model, method)(*doubled)
+    except Exception as error:  # it may take batches of one size only
+        logger.debug("%s of a batch of %d: %s", where, 2 * batch_size, error)
+        return values
+    _checked_for(where, again, 2 * batch_size)
+    return values
+
+
+def _checked_for(where: str, values: object, batch_size: int) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise UsageError(f"{where} returned {article(type(values).__name__)}; it must return {{'name': tensor, ...}}")
-    if method == "loss" and not values:
+    if where.endswith(".loss") and not values:
         raise UsageError(f"{where} returned no loss: there is nothing to minimise")
     for name, value in values.items():
         if isinstance(value, keras.metrics.Metric) or not hasattr(value, "shape"):
