@@ -101,7 +101,7 @@ def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path:
     assert raised.value.exit_code == 143
     position = all_checkpoints(OutputDir(run).checkpoints)[-1].position
     assert position.step > 0
-    assert raised.value.__notes__ == [f"resume-training {run} goes on after {position}."]
+    assert raised.value.__notes__ == [f"resume-training {run} continues after {position}."]
     assert json.loads((run / "run.json").read_text())["status"] == "stopped"
     train(stopped_by_itself(run, tmp_path, 0), Resume())
     assert differences(reference, run) == []

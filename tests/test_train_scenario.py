@@ -194,7 +194,7 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors.splitlines()[-2] == "train-scenario: stopped by SIGINT"
-    assert errors.splitlines()[-1].startswith(f"resume-training {tmp_path / 'run'} goes on after ")
+    assert errors.splitlines()[-1].startswith(f"resume-training {tmp_path / 'run'} continues after ")
     assert "Traceback" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
     epochs = len((tmp_path / "run" / "history.csv").read_text().splitlines()) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Collection
 
@@ -20,23 +21,35 @@ class TrainingError(Exception):
     """
 
 
-class Interrupted(Exception):  # noqa: N818  (no error)
-    """A training that was told to stop by a signal, and stopped between two steps.
+class Interrupted(BaseException):
+    """Stop of a training that a signal requested.
 
-    Attributes:
+    Not an `Exception`, so that no `except Exception` on its way takes it for a fault: Keras re-creates exceptions that
+    pass through a layer, and data pipelines count them as bad samples.
+
+    Args:
         number: the signal.
-        at_once: whether it was asked a second time, and so stopped just anywhere.
+        at_once: whether it was repeated, so that the training stopped anywhere and not between two steps.
     """
 
-    def __init__(self, number: signal.Signals, at_once: bool = False):
-        super().__init__(f"stopped by {number.name}")
-        self.number = number
+    def __init__(self, number: signal.Signals | str, at_once: bool = False):
+        super().__init__(number, at_once)
+        self.number = number if isinstance(number, signal.Signals) else _signal_in(number)
         self.at_once = at_once
+
+    def __str__(self) -> str:
+        return f"stopped by {self.number.name}"
 
     @property
     def exit_code(self) -> int:
-        """130 for Ctrl-C, 143 for all that ask a program to end (SIGTERM, SIGUSR1, SIGHUP)."""
+        """130 for Ctrl-C, 143 for SIGTERM, SIGUSR1 and SIGHUP."""
         return 128 + (signal.SIGINT if self.number is signal.SIGINT else signal.SIGTERM)
+
+
+def _signal_in(text: str) -> signal.Signals:
+    """Return the signal that a text names: libraries re-create exceptions from their text alone."""
+    named = (number for number in signal.Signals if re.search(rf"\b{number.name}\b", text))
+    return next(named, signal.SIGTERM)
 
 
 def counted(number: int, noun: str) -> str:

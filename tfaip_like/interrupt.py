@@ -1,98 +1,163 @@
-"""Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP: the first one ends the training between two steps, a second one at once."""
+"""SIGINT, SIGTERM, SIGUSR1 and SIGHUP: the first one stops a training after the running step, a repeated one at once.
+
+Every delivery is counted in one place, by the byte that Python's own signal handler writes into a pipe the moment the
+signal arrives. The Python-level handler runs much later when the main thread is inside TensorFlow; it says that
+something arrived, never how often.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import select
 import signal
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from tfaip_like.errors import Interrupted
 
+logger = logging.getLogger(__name__)
+
 CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""SIGUSR1 is what clusters send when a time limit is near, SIGHUP what comes when a terminal is closed."""
-SECONDS_OF_ONE = 0.3
-"""Signals that come so close to the first are the same: a wrapper passes on what the terminal sent to all."""
-SECONDS_TO_RAISE = 1.0
-"""A second signal raises in the main thread; if that does not get there, the process ends."""
+"""SIGUSR1 is sent by clusters shortly before a time limit, SIGHUP when a terminal is closed."""
+SECONDS_TO_UNWIND = 3.0
+"""After a repeated signal the main thread gets this long to leave; then the process ends, whatever the thread does."""
 
 
 class InterruptFlag:
-    """Whether, and by which signal, the training was asked to stop."""
+    """Stop request of a person or a cluster, made by signals.
+
+    The first signal requests a stop after the running step. The same signal again, after the first was acknowledged,
+    requests a stop at once. Other signals that follow (SIGTERM at a time limit, after SIGUSR1) repeat the first
+    request and must not cost the state that is being saved.
+    """
 
     def __init__(self) -> None:
         self.number: signal.Signals | None = None
-        self._since = 0.0
+        self.is_at_once = False
+        self._is_acknowledged = False
         self._is_over = False
+        self._has_unwound = threading.Event()
 
-    def set(self, number: int) -> None:
-        """Notes the first signal."""
-        if self.number is None:
-            self.number, self._since = signal.Signals(number), time.monotonic()
+    def receive(self, numbers: bytes) -> None:
+        """Count deliveries of signals, one byte each, in the order of their arrival."""
+        for number in numbers:
+            if number not in CAUGHT:
+                continue
+            if self.number is None:
+                self.number = signal.Signals(number)
+            elif self._is_acknowledged and number == self.number:
+                self.is_at_once = True
 
-    def is_second(self) -> bool:
-        """Whether a signal that comes now is another one than the first."""
-        return self.number is not None and time.monotonic() - self._since > SECONDS_OF_ONE
+    def acknowledge(self) -> None:
+        """Count the same signal as a further request from now on.
+
+        Deliveries before are copies of the first: wrappers such as `timeout` signal their child and then its group.
+        """
+        self._is_acknowledged = True
 
     def check(self) -> None:
-        """Raises `Interrupted` if so; called between steps, where everything is in order, and by those who wait."""
+        """Raise `Interrupted` if a stop is requested. Called between steps, and by code that waits."""
         if self.number is not None and not self._is_over:
             raise Interrupted(self.number)
 
     def nothing_to_stop(self) -> None:
-        """Says that what could be stopped is done: a late signal must not make a failure of it."""
+        """Ignore signals from now on: the work is done, and a late signal must not turn it into a failure."""
         self._is_over = True
+
+    def unwound(self) -> None:
+        """Report that the exception of a stop at once has arrived where it is handled."""
+        self._has_unwound.set()
+
+    def has_unwound(self, timeout_s: float) -> bool:
+        """Wait for `unwound`; return whether it was called."""
+        return self._has_unwound.wait(timeout_s)
+
+
+class _Deliveries:
+    """Pipe into which Python's signal handler writes the number of each signal that arrives."""
+
+    def __init__(self, flag: InterruptFlag):
+        self._flag = flag
+        self._lock = threading.RLock()  # the handler may interrupt `collect` in the main thread
+        self._read_end, self.write_end = os.pipe()
+        for end in (self._read_end, self.write_end):
+            os.set_blocking(end, False)
+
+    def collect(self) -> None:
+        """Pass everything that has arrived to the flag."""
+        with self._lock, suppress(BlockingIOError):
+            while arrived := os.read(self._read_end, 256):
+                self._flag.receive(arrived)
+
+    def wait(self) -> bool:
+        """Wait for a delivery; return False when the pipe was closed for writing."""
+        poll = select.poll()
+        poll.register(self._read_end, select.POLLIN)
+        return any(event & select.POLLIN for _, event in poll.poll())
+
+    def close(self) -> None:
+        """Close the end that is read."""
+        os.close(self._read_end)
 
 
 @contextmanager
-def catch_interrupts() -> Iterator[InterruptFlag]:
-    """Notes the signals instead of raising them just anywhere; in the main thread only.
+def catch_interrupts(acknowledgement: str = "") -> Iterator[InterruptFlag]:
+    """Note signals instead of raising anywhere; in the main thread only.
 
-    Python runs its handlers in the main thread, which may be inside TensorFlow and wait there for a batch
-    that never comes. So a thread of its own sees the signals too: the first sets the flag, for whoever
-    makes the batch; after a second one the process ends, whatever the main thread does.
+    Args:
+        acknowledgement: logged after the first signal, with `{signal}` for what was sent.
+
+    Python runs handlers in the main thread, which may be inside TensorFlow and wait there for a batch that never
+    comes. So a thread of its own watches the deliveries: it sets the flag, which those who make the batch check, and
+    after a repeated signal it ends the process if the main thread does not get to it.
     """
     flag = InterruptFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
 
-    raised = threading.Event()
+    deliveries = _Deliveries(flag)
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if flag.is_second():
-            raised.set()
+    def handle(number: int, frame: FrameType | None) -> None:
+        deliveries.collect()
+        if flag.is_at_once:
             raise Interrupted(signal.Signals(number), at_once=True)
-        flag.set(number)
 
-    seen, wake = os.pipe()
-    os.set_blocking(wake, False)
-    watcher = threading.Thread(target=_watch, args=(seen, flag, raised), daemon=True)
-    # What was ignored from the start stays so: that is what nohup asks for.
-    asked = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
-    handlers = {number: signal.signal(number, note) for number in asked}
-    wake_before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    # A signal that is ignored from the start stays so: that is what nohup asks for.
+    caught = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, handle) for number in caught}
+    wakeup_before = signal.set_wakeup_fd(deliveries.write_end, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(deliveries, flag, acknowledgement), name="signals", daemon=True)
     watcher.start()
     try:
         yield flag
     finally:
-        signal.set_wakeup_fd(wake_before)
+        flag.unwound()
+        signal.set_wakeup_fd(wakeup_before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        os.close(wake)
+        os.close(deliveries.write_end)
         watcher.join()
-        os.close(seen)
+        deliveries.close()
 
 
-def _watch(seen: int, flag: InterruptFlag, raised: threading.Event) -> None:
-    """Reads the numbers of signals from a pipe until it is closed."""
-    while data := os.read(seen, 1):
-        if data[0] not in CAUGHT:
-            continue
-        if not flag.is_second():
-            flag.set(data[0])
-        elif not raised.wait(SECONDS_TO_RAISE):
-            os._exit(128 + data[0])
+def _watch(deliveries: _Deliveries, flag: InterruptFlag, acknowledgement: str) -> None:
+    """Collect deliveries until the pipe is closed; acknowledge the first, enforce a repeated one."""
+    is_acknowledged = False
+    while deliveries.wait():
+        deliveries.collect()
+        if flag.number is not None and not is_acknowledged:
+            is_acknowledged = True
+            if acknowledgement:
+                name = "Ctrl-C" if flag.number is signal.SIGINT else flag.number.name
+                logger.warning("%s", acknowledgement.format(signal=name))
+            deliveries.collect()  # copies of the first
+            flag.acknowledge()
+        # The exception may get lost: Python drops what is raised in a destructor or in a callback of the garbage
+        # collector, and the main thread may be in a call that never returns.
+        if flag.is_at_once and not flag.has_unwound(SECONDS_TO_UNWIND):
+            assert flag.number is not None
+            os._exit(Interrupted(flag.number).exit_code)

@@ -3,6 +3,7 @@ log, and summaries to look at."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import SupportsFloat, TypeVar
@@ -27,14 +28,18 @@ class Judged:
 
 
 def predictions(
-    predict: Callable[[Arrays], T], batches: Batches, each_batch: Callable[[Batch], None]
+    predict: Callable[[Arrays], T],
+    batches: Batches,
+    each_batch: Callable[[Batch], None],
+    num_batches: int | None = None,
 ) -> Iterator[tuple[Batch, T]]:
-    """Each batch of one pass with what is predicted for it.
+    """Yield each batch of one pass with what is predicted for it.
 
     Args:
         each_batch: called first, with empty batches too (all of their samples were dropped).
+        num_batches: stop after the first ones.
     """
-    for batch in batches.once():
+    for batch in itertools.islice(batches.once(), num_batches):
         each_batch(batch)
         if len(batch):
             yield batch, predict(batch.inputs)

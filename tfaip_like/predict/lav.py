@@ -37,6 +37,7 @@ def load_and_validate(
     each_sample: Callable[[Sample], None] | None = None,
     worst: Worst | None = None,
     averages: Averages | None = None,
+    num_batches: int | None = None,
 ) -> Judged:
     """Losses, metrics and the evaluator's numbers of an export, by name, in one pass over the data; and summaries.
 
@@ -49,6 +50,7 @@ def load_and_validate(
         each_sample: is given each sample, predicted and post-processed.
         worst: takes the loss of each sample.
         averages: of an earlier pass with the same model, to save the time for compiling it.
+        num_batches: validate on the first batches only.
 
     Raises:
         UsageError: when there is no sample to validate on, nothing that could be measured, or the
@@ -59,7 +61,7 @@ def load_and_validate(
     first: list[tuple[Batch, Arrays]] = []
 
     def predicted() -> Iterator[Sample]:
-        for batch, (outputs, logits) in predictions(exported.with_logits, batches, each_batch):
+        for batch, (outputs, logits) in predictions(exported.with_logits, batches, each_batch, num_batches):
             if averages.count == 0:
                 first.append((batch, outputs))
             losses = averages.add(batch, outputs, logits)

@@ -57,6 +57,10 @@ class Trainer(Params):
     on_nan: Literal["stop", "skip"] = "stop"
     """What to do when a loss or a gradient is no finite number: stop and say why, or leave that step out."""
 
+    sanity_check: bool = True
+    """Run validation, evaluator, show and an export on a few samples, and read a checkpoint back, before the first
+    step: a mistake in one of them costs no epoch then."""
+
     checkpoint_every: str = "epoch"
     """When the whole state is saved, for an exact resume: epoch, 5epochs, 500steps, 10min, 2h. It is
     saved when the training is stopped, too."""

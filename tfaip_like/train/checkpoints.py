@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -35,6 +36,8 @@ VARIABLES = "variables.npz"
 STATE = "state.json"
 PARAMS = "params.json"
 CHECKSUMS = "checksums.json"
+DTYPES = "dtypes"
+"""Array in `variables.npz` with the dtypes that numpy does not have, as JSON by the name of their array."""
 SUPERSEDED = "superseded"
 NETWORK = "network"
 """How the names of the network's variables begin: network:00003:encoder/dense/kernel."""
@@ -91,8 +94,7 @@ class Checkpoint:
         try:
             if (self.path / CHECKSUMS).read_text(encoding="utf-8") != _checksums(self.path):
                 raise UsageError(f"{self.path}: is damaged: its checksums differ")
-            with np.load(self.path / VARIABLES, allow_pickle=False) as saved:
-                arrays = {name: saved[name] for name in saved.files}
+            arrays = read_arrays(self.path / VARIABLES)
             state, params = (json.loads((self.path / name).read_text(encoding="utf-8")) for name in (STATE, PARAMS))
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise UsageError(f"{self.path}: is no complete checkpoint: {error}") from error
@@ -128,8 +130,7 @@ def write_checkpoint(folder: Path, position: Position, content: Content) -> Chec
     """Writes a checkpoint; it appears when it is complete and on disk."""
     checkpoint = Checkpoint(folder / position.folder_name)
     with new_folder(checkpoint.path) as aside:
-        with (aside / VARIABLES).open("wb") as file:
-            np.savez(file, **content.arrays)  # type: ignore[arg-type]
+        _write_arrays(aside / VARIABLES, content.arrays)
         for name, values in ((STATE, content.state), (PARAMS, content.params)):
             (aside / name).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (aside / CHECKSUMS).write_text(_checksums(aside), encoding="utf-8")
@@ -161,6 +162,35 @@ def set_aside_later(folder: Path, position: Position) -> tuple[Path, int]:
     for checkpoint in later:
         os.rename(checkpoint.path, aside / checkpoint.path.name)
     return aside, len(later)
+
+
+def _write_arrays(file: Path, arrays: Arrays) -> None:
+    """Write named arrays of any dtype that Keras has.
+
+    numpy's files know nothing of bfloat16 and the other dtypes of ml_dtypes: their bits are written as integers, and
+    their names in one more array.
+    """
+    plain: dict[str, npt.NDArray[Any]] = {}
+    dtypes: dict[str, str] = {}
+    for name, array in arrays.items():
+        if array.dtype.isbuiltin == 2:  # registered by another package
+            dtypes[name] = array.dtype.name
+            array = array.view(f"u{array.dtype.itemsize}")
+        plain[name] = array
+    if dtypes:
+        plain[DTYPES] = np.array(json.dumps(dtypes))
+    with file.open("wb") as stream:
+        np.savez(stream, **plain)  # type: ignore[arg-type]
+
+
+def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the named arrays of a checkpoint, with the dtypes that they had."""
+    with np.load(file, allow_pickle=False) as saved:
+        arrays = {name: saved[name] for name in saved.files}
+    dtypes = json.loads(str(arrays.pop(DTYPES))) if DTYPES in arrays else {}
+    for name, dtype in dtypes.items():
+        arrays[name] = arrays[name].view(getattr(ml_dtypes, dtype))
+    return arrays
 
 
 def _checksums(folder: Path) -> str:

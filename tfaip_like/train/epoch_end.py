@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tfaip_like.predict.export import read_metrics
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
 from tfaip_like.summaries import Summary
+from tfaip_like.train import state
 from tfaip_like.train.early_stopping import EarlyStop
 from tfaip_like.train.exports import Exports
 from tfaip_like.train.history import History
@@ -103,7 +105,7 @@ class EpochEnd:
     def __call__(self, trained: Trained) -> None:
         """Nothing of the state changes before everything that may be interrupted or fail is done."""
         early_stop = copy.copy(self.early_stop)
-        with averages_in_place(self.optimizer):
+        with self.as_exported():
             row, summaries = self._measured(trained)
             reason = early_stop.after(trained.epoch, self.best.value_in(row))
             # After the last epoch it ends in any case.
@@ -136,37 +138,67 @@ class EpochEnd:
             "plateau": self.plateau.state() if self.plateau is not None else None,
         }
 
-    def restore(self, state: Mapping[str, Any], is_judged_anew: bool = False, is_rate_fresh: bool = False) -> None:
-        """Goes on from a state; with nothing seen yet of what is best, if that is judged anew."""
-        self.history.restore(state["history"])
-        is_other = (state["best"]["monitor"], state["best"]["mode"]) != (self.best.monitor, self.best.mode)
-        if self.plateau is not None and (state["plateau"] is None or is_rate_fresh):
+    def restore(
+        self,
+        kept: Mapping[str, Any],
+        is_judged_anew: bool = False,
+        is_rate_fresh: bool = False,
+        has_abandoned_epochs: bool = False,
+    ) -> None:
+        """Continue from the state in a checkpoint.
+
+        Args:
+            kept: what `state` returned.
+            is_judged_anew: forget the best value so far.
+            is_rate_fresh: forget the lowered learning rate of a plateau.
+            has_abandoned_epochs: the model in best/ may be of an epoch that is trained again.
+        """
+        self.history.restore(kept["history"])
+        is_other = (kept["best"]["monitor"], kept["best"]["mode"]) != (self.best.monitor, self.best.mode)
+        if self.plateau is not None and (kept["plateau"] is None or is_rate_fresh):
             self.plateau.begin()
         elif self.plateau is not None:
-            self.plateau.restore(state["plateau"], is_other)
+            self.plateau.restore(kept["plateau"], is_other)
         if is_other:
             logger.warning("what is best is now judged by %s, in the epochs from here on", self.best.monitor)
         elif not is_judged_anew:
-            self.best = self._best_of(state["best"], epochs_done=len(state["history"]))
-            self.early_stop.restore(state["early_stop"])
+            self.best = dataclasses.replace(self.best, value=kept["best"]["value"], epoch=kept["best"]["epoch"])
+            if not has_abandoned_epochs:
+                self.best = self._best_on_disk(epochs_done=len(kept["history"]))
+            self.early_stop.restore(kept["early_stop"])
             for row in self.history.rows:
                 if row["epoch"] == self.best.epoch:  # the page of hyper-parameters begins anew
                     self.tensorboard.add_best(row, self._names_of_interest())
-            if state["stop"]["settings"] == self.scenario.early_stopping.to_dict():
-                self.stop_reason = state["stop"]["reason"]
+            if kept["stop"]["settings"] == self.scenario.early_stopping.to_dict():
+                self.stop_reason = kept["stop"]["reason"]
 
-    def _best_of(self, state: Mapping[str, Any], epochs_done: int) -> Best:
-        """The best epoch so far, also of those behind the state: what is in best/ is never replaced by a worse one."""
-        best = dataclasses.replace(self.best, value=state["value"], epoch=state["epoch"])
+    def _best_on_disk(self, epochs_done: int) -> Best:
+        """Return the best epoch so far, also of those after the checkpoint: a worse model never replaces best/."""
         later = read_metrics(self.folder.best) if self.folder is not None else {}
         if self.best.monitor in later and later["epoch"] > epochs_done:
-            best = best.after(int(later["epoch"]), later[self.best.monitor])
-        return best
+            return self.best.after(int(later["epoch"]), later[self.best.monitor])
+        return self.best
+
+    def forget_best(self) -> None:
+        """Take the next epoch for the best one: there is no model of the best one so far."""
+        self.best = self._monitored()
+
+    def export_best(self, epoch: int) -> None:
+        """Write the network, which must have the weights of that epoch, into best/."""
+        row = next(row for row in self.history.rows if row["epoch"] == epoch)
+        with self.as_exported():
+            self._write(lambda: self.exports.keep_as_best(row))
+
+    @contextmanager
+    def as_exported(self) -> Iterator[None]:
+        """Give the network the weights that are validated and exported, and afterwards its own whole state again."""
+        with state.preserved(self.model), averages_in_place(self.optimizer):
+            yield
 
     def export(self) -> None:
         """Writes the last model."""
         if self.folder is not None:
-            with averages_in_place(self.optimizer):
+            with self.as_exported():
                 self._write(lambda: self.exports.write_last(self.history.rows[-1]))
 
     def _monitored(self) -> Best:

@@ -37,6 +37,8 @@ def compile_model(
         model.compile(
             optimizer=optimizer, jit_compile=_jit_compile(model, trainer, batches), run_eagerly=trainer.force_eager
         )
+    if not model.optimizer.built:  # Keras wraps it for float16; the loss scale belongs to the state from the start
+        model.optimizer.build(model.trainable_variables)
     if trainer.jit_compile and not model.jit_compile:
         raise UsageError("--trainer.jit_compile true: a layer of this model, or this device, cannot be compiled by XLA")
 

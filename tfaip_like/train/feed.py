@@ -5,6 +5,7 @@ Keras opens a feed anew in each call of `fit` and `evaluate`.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches, ClosedError
+from tfaip_like.errors import Interrupted
 from tfaip_like.sample import Spec
 from tfaip_like.train.training_model import STEPS, as_fed
 
@@ -43,7 +45,7 @@ class Feed:
         accumulate: int = 1,
     ):
         self._make: Make | None = make
-        self._errors: list[Exception] = []
+        self._errors: list[BaseException] = []
         self._bad_samples = bad_samples
         self._waited: Any = None
         self._seen = 0.0
@@ -61,6 +63,12 @@ class Feed:
         """What Keras takes."""
         # A generator is read once; Keras wants tuples from it.
         return self._data if self._data is not None else ((batch,) for batch in self._elements())
+
+    def first(self, num_batches: int | None) -> Any:
+        """Return what Keras takes for the first batches only; for all if no number is given."""
+        if num_batches is None:
+            return self.data
+        return self.data.take(num_batches) if self._data is not None else itertools.islice(self.data, num_batches)
 
     def numbered(self, steps: int) -> Any:
         """What Keras takes for a known number of single batches."""
@@ -82,6 +90,11 @@ class Feed:
         now = float(self._waited.numpy())
         since, self._seen = now - self._seen, now
         return since
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether making a batch raised an exception or was interrupted."""
+        return bool(self._errors)
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
@@ -106,7 +119,7 @@ class Feed:
                     yield batch
         except ClosedError:
             return
-        except Exception as error:
+        except (Exception, Interrupted) as error:
             self._errors.append(error)
             raise
 

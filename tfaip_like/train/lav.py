@@ -40,8 +40,12 @@ class Lav:
         """What its names begin with."""
         return f"lav_{self.name}_" if self.name else "lav_"
 
-    def __call__(self) -> Judged:
-        """Named numbers of the export of this moment, each with the prefix in front, and summaries."""
+    def __call__(self, num_batches: int | None = None) -> Judged:
+        """Return named numbers of the export of this moment, each with the prefix in front, and summaries.
+
+        Args:
+            num_batches: validate on the first batches only.
+        """
         judged = load_and_validate(
             self.load(),
             self.batches,
@@ -50,6 +54,7 @@ class Lav:
             each_batch=self._note,
             tell=self._tell_once,
             averages=self.averages,
+            num_batches=num_batches,
         )
         return Judged({f"{self.prefix}{name}": value for name, value in judged.numbers.items()}, judged.summaries)
 

@@ -80,8 +80,9 @@ class Loop:
                     self._save()
                 if not is_over:
                     self.parts.interrupt.check()
-        except Interrupted as interrupt:
-            self._save_before_stopping(interrupt)
+        except BaseException as error:
+            self.parts.interrupt.unwound()
+            self._save_before_leaving(error)
             raise
         finally:
             self.every_step.close()
@@ -94,7 +95,11 @@ class Loop:
         """How far the training is; asks the compiled steps themselves, so it is exact whatever stopped them."""
         if self.trained is not None:
             return Position(self.epoch, self.steps_per_epoch)
-        return Position(self.epoch, state.steps_of_epoch(self.parts.model) if self._is_fitting else self._first)
+        return Position(self.epoch, self._steps_of_epoch)
+
+    @property
+    def _steps_of_epoch(self) -> int:
+        return state.steps_of_epoch(self.parts.model) if self._is_fitting else self._first
 
     _is_fitting = False
 
@@ -104,16 +109,22 @@ class Loop:
         self.every_step.executions = executions
         self._began = time.perf_counter()
         self._is_fitting = True
-        logs = self._fit(data, len(executions))
+        self._fit(data, len(executions))
+        return self._measured_epoch()
+
+    def _measured_epoch(self) -> Trained:
+        """Return what the steps of the epoch gave, once all of them are done."""
         seconds, waited = self._time_so_far()
+        state.synchronise(self.parts.model)
+        logs = {metric.name: float(metric.result()) for metric in self.parts.model.metrics}
         values = logged_values(logs)
         if self.non_finite.left_out(self.epoch + 1) == self.steps_per_epoch:
             values = dict.fromkeys(values, math.nan)  # there was nothing to average
         if GRADIENT_NORM in logs:
-            values[GRADIENT_NORM] = float(logs[GRADIENT_NORM])
+            values[GRADIENT_NORM] = logs[GRADIENT_NORM]
         return Trained(self.epoch + 1, values, seconds, waited)
 
-    def _fit(self, data: Any, executions: int) -> Mapping[str, Any]:
+    def _fit(self, data: Any, executions: int) -> None:
         parts = self.parts
         arguments = {
             "steps_per_epoch": executions,
@@ -125,7 +136,7 @@ class Loop:
         }
         try:
             with parts.feed.own_errors():
-                history = parts.model.fit(data, **arguments)
+                parts.model.fit(data, **arguments)
         except Exception as error:
             # The last is asked last: on JAX nothing can be read any more behind most errors.
             if (
@@ -139,11 +150,10 @@ class Loop:
                 "XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this"
             )
             trainer = dataclasses.replace(parts.trainer, jit_compile=False)
-            compile_model(parts.model, parts.optimizer, trainer, parts.batches)
+            compile_model(parts.model, parts.model.optimizer, trainer, parts.batches)
             data, _ = parts.feed.open(self.epoch * self.steps_per_epoch + self._first)
             with parts.feed.own_errors():
-                history = parts.model.fit(data, **arguments)
-        return {name: values[-1] for name, values in history.history.items()}
+                parts.model.fit(data, **arguments)
 
     def _begin(self) -> None:
         """Keras has just set the sums of the epoch to 0."""
@@ -177,6 +187,8 @@ class Loop:
         assert self.saver is not None
         parts = self.parts
         assert parts.folder is not None
+        if self._is_fitting and self.trained is None and self._steps_of_epoch == self.steps_per_epoch:
+            self.trained = self._measured_epoch()  # stopped behind the last step, before `fit` returned
         if self._is_fitting and self.trained is None:
             state.synchronise(parts.model)
             self.non_finite.check(self.epoch + 1)
@@ -200,10 +212,23 @@ class Loop:
         )
         self.saver.save(self.position, content)
 
-    def _save_before_stopping(self, interrupt: Interrupted) -> None:
-        if interrupt.at_once or self.saver is None or self.parts.folder is None:
+    def _save_before_leaving(self, error: BaseException) -> None:
+        """Save the state that an interruption or an exception leaves, where it is the state between two steps.
+
+        It is when a signal was noticed, when the pipeline failed (a step begins when its batches are there), and when
+        the steps of the epoch are done (what follows them does not change the state).
+        """
+        is_between_steps = isinstance(error, Interrupted) or self.trained is not None or self.parts.feed.has_failed
+        is_at_once = isinstance(error, Interrupted) and error.at_once
+        if self.saver is None or self.parts.folder is None or is_at_once or not is_between_steps:
             return
-        position = self.position
-        if position != self.saver.saved and position != Position(0, 0):
-            self._save()
-        interrupt.add_note(f"resume-training {self.parts.folder.path} goes on after {position}.")
+        try:
+            if self.position not in (self.saver.saved, Position(0, 0)):
+                self._save()
+                self.saver.settle()
+        except Exception as failure:
+            if isinstance(error, Interrupted):
+                raise
+            logger.warning("the state could not be saved: %s", failure)
+        else:
+            error.add_note(f"resume-training {self.parts.folder.path} continues after {self.position}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import keras
 
 from tfaip_like.data.pipeline import Batches
-from tfaip_like.errors import UsageError, counted
+from tfaip_like.errors import UsageError, counted, some
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import anchored
 from tfaip_like.params.tree import difference
+from tfaip_like.predict.export import read_metrics
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.train import state
@@ -75,14 +77,19 @@ class Resumed:
     ) -> None:
         """Puts the state of the checkpoint into the parts of a training."""
         arrays = self.content.arrays
-        state.restore_network(model, arrays)
+        missing = state.restore_network(model, arrays)
         if hasattr(optimizer, "begin_at_weights"):
             optimizer.begin_at_weights()  # it was built with other ones
-        if self.settings.optimizer == "fresh":
+        is_kept = self.settings.optimizer != "fresh"
+        if not is_kept:
             logger.info("the optimizer begins anew (--resume.optimizer fresh)")
+        elif (lacking := state.restore_optimizer(model, arrays)) is not None:
+            missing += lacking
+        else:
             is_kept = False
-        elif not (is_kept := state.restore_optimizer(model, arrays)):
             logger.warning("the checkpoint is of another optimizer, or of other weights to train: it begins anew")
+        if missing:
+            logger.warning("not in the checkpoint, so from its start value on: %s", some(missing))
         if is_kept and self._batching == batching_of(batches) and self.settings.learning_rate != "fresh":
             epoch_end.rate.offset = int(self.content.state["schedule_offset"])
         else:
@@ -94,18 +101,52 @@ class Resumed:
             self.content.state,
             is_judged_anew=self.settings.early_stopping == "fresh",
             is_rate_fresh=self.settings.learning_rate == "fresh",
+            has_abandoned_epochs=self.settings.epoch is not None,
         )
 
     def set_aside_later(self, folder: OutputDir) -> None:
-        """Moves the checkpoints out of the way that come after this one: of a later epoch than was chosen, or damaged.
-        There they are not counted among the latest, which are kept."""
+        """Move what comes after this checkpoint out of the way: checkpoints, and exports of abandoned epochs.
+
+        Later checkpoints are those after the chosen epoch, or damaged ones, which must not count among the latest.
+        """
         aside, moved = set_aside_later(folder.checkpoints, self.checkpoint.position)
         if moved:
             logger.warning("%s moved to %s", counted(moved, "later checkpoint"), aside)
+        for export in (folder.best, folder.export):
+            if self.settings.epoch is not None and read_metrics(export).get("epoch", 0) > self.settings.epoch:
+                aside.mkdir(exist_ok=True)
+                os.rename(export, aside / export.name)
+
+    def restore_best(self, model: TrainingModel, epoch_end: EpochEnd) -> None:
+        """Put the model of the best epoch into best/ again, if another or none is there.
+
+        That is so after `--resume.epoch`, where an abandoned epoch was better, and where best/ was deleted.
+        """
+        folder, epoch = epoch_end.folder, epoch_end.best.epoch
+        if folder is None or epoch is None or read_metrics(folder.best).get("epoch") == epoch:
+            return
+        saved = next((one for one in all_checkpoints(folder.checkpoints) if one.position == Position(epoch, 0)), None)
+        if saved is None:
+            logger.warning(
+                "best/ has no model of epoch %d, the best so far, and there is no checkpoint of it: the best of the "
+                "epochs from here on is kept",
+                epoch,
+            )
+            epoch_end.forget_best()
+            return
+        now = state.capture(model)
+        for arrays, is_best in ((saved.read().arrays, True), (now, False)):
+            state.restore_network(model, arrays)
+            state.restore_optimizer(model, arrays)
+            state.restore_random(model, arrays)
+            if is_best:
+                epoch_end.export_best(epoch)
+        logger.info("best/ holds the model of epoch %d again", epoch)
 
     def restore_sums(self, model: TrainingModel) -> None:
-        """Puts the sums of the running epoch back, once `fit` has reset them."""
-        state.restore_metrics(model, self.content.arrays)
+        """Put the sums of the running epoch back, once `fit` has reset them."""
+        if missing := state.restore_metrics(model, self.content.arrays):
+            logger.warning("not in the checkpoint, so measured from here on in this epoch: %s", some(missing))
 
     @property
     def _batching(self) -> Mapping[str, Any]:

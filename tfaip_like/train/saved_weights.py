@@ -21,7 +21,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.layout import MODEL, WEIGHTS
-from tfaip_like.train.checkpoints import NETWORK, VARIABLES, all_checkpoints
+from tfaip_like.train.checkpoints import NETWORK, VARIABLES, all_checkpoints, read_arrays
 from tfaip_like.train.keras_files import numbered_paths, read_model_file, read_weights_file
 
 Array = npt.NDArray[Any]
@@ -80,12 +80,13 @@ def _file_in(place: Path) -> Path | None:
 def _read_arrays(file: Path) -> Iterator[tuple[str, Array]]:
     if not zipfile.is_zipfile(file):  # which numpy would take for a pickle
         raise ValueError("it is cut off, or of another kind")
-    with np.load(file, allow_pickle=False) as saved:
-        for name in saved.files:
-            if file.name != VARIABLES:
-                yield name, saved[name]
-            elif name.startswith(f"{NETWORK}:") and not name.endswith("/seed_generator_state"):
-                yield name.split(":", 2)[2], saved[name]
+    if file.name != VARIABLES:
+        with np.load(file, allow_pickle=False) as saved:
+            yield from ((name, saved[name]) for name in saved.files)
+        return
+    for name, array in read_arrays(file).items():
+        if name.startswith(f"{NETWORK}:") and not name.endswith("/seed_generator_state"):
+            yield name.split(":", 2)[2], array
 
 
 _READERS: dict[str, Callable[[Path], Iterator[tuple[str, Array]]]] = {

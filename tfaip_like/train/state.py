@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import keras
@@ -61,9 +62,34 @@ def steps_of_epoch(model: TrainingModel) -> int:
     return int(keras.ops.convert_to_numpy(model.non_finite.steps.value))
 
 
-def restore_network(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
-    """Puts saved weights and random states into the network; of the latter those that there are in both, since
-    layers without weights, such as dropout, may come and go.
+@contextmanager
+def preserved(model: TrainingModel) -> Iterator[None]:
+    """Undo, at the end of the block, all that inference changes in the state of a training.
+
+    Recurrent layers with dropout, samplers and counters change their variables in inference too, and draws without a
+    seed advance the global generator. A training must not depend on how often it is validated, nor on where a
+    validation was interrupted.
+    """
+    synchronise(model)
+    trained = {id(variable) for variable in model.network.trainable_variables}
+    variables = [v for v in model.network.variables if id(v) not in trained] + _groups(model)[RANDOM]
+    values = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        synchronise(model)
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+
+
+def restore_network(model: TrainingModel, arrays: Mapping[str, Any]) -> list[str]:
+    """Put saved weights and random states into the network.
+
+    Returns:
+        Random states that the checkpoint lacks: layers without weights, such as dropout, may come and go.
 
     Raises:
         UsageError: when the weights do not fit; it names the first that does not.
@@ -78,35 +104,42 @@ def restore_network(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
                 f"the network is not the one that was trained: {path} is {have} in the checkpoint and "
                 f"{want} now.\nA run goes on with its own architecture; begin a new one with --warmstart.model instead."
             )
-    for path, variable in named.items():
-        if path in saved:
-            variable.assign(saved[path])
+    return _assigned(named, saved)
 
 
-def restore_metrics(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
-    """Puts the sums of the running epoch back, those that are measured still."""
-    for name, variable in _named(METRICS, _groups(model)[METRICS]):
-        if name in arrays and arrays[name].shape == tuple(variable.shape):
-            variable.assign(arrays[name])
+def restore_metrics(model: TrainingModel, arrays: Mapping[str, Any]) -> list[str]:
+    """Put the sums of the running epoch back; return the names of those that the checkpoint lacks."""
+    named = dict(_named(METRICS, _groups(model)[METRICS]))
+    fitting = {name: arrays[name] for name in named if name in arrays and arrays[name].shape == named[name].shape}
+    return _assigned(named, fitting)
 
 
-def restore_optimizer(model: TrainingModel, arrays: Mapping[str, Any]) -> bool:
-    """Puts the state of the optimizer back; False, with nothing changed, if it is of another optimizer."""
+def restore_optimizer(model: TrainingModel, arrays: Mapping[str, Any]) -> list[str] | None:
+    """Put the state of the optimizer back.
+
+    Returns:
+        Variables that the checkpoint lacks, such as moving averages that were not asked for before; None, with nothing
+        changed, if it holds the state of another optimizer.
+    """
     saved = _by_path((name, array) for name, array in arrays.items() if name.startswith(f"{OPTIMIZER}:"))
     named = _by_path(_named(OPTIMIZER, _groups(model)[OPTIMIZER]))
     own = [{path for path in paths if not _ADDITIONS.search(path)} for paths in (saved, named)]
-    fits = own[0] == own[1] and all(saved[path].shape == tuple(named[path].shape) for path in own[1])
-    if fits:
-        for path, variable in named.items():
-            if path in saved:
-                variable.assign(saved[path])
-    return fits
+    if own[0] != own[1] or any(saved[path].shape != tuple(named[path].shape) for path in own[1]):
+        return None
+    return _assigned(named, saved)
+
+
+def _assigned(variables: Mapping[str, keras.Variable], values: Mapping[str, Any]) -> list[str]:
+    """Assign values by name; return the names of the variables that have none."""
+    for name, variable in variables.items():
+        if name in values:
+            variable.assign(values[name])
+    return [name for name in variables if name not in values]
 
 
 def restore_random(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
-    """Puts the random states back that belong to no layer."""
-    for name, variable in _named(RANDOM, _groups(model)[RANDOM]):
-        variable.assign(arrays[name])
+    """Put the random states back that belong to no layer."""
+    _assigned(dict(_named(RANDOM, _groups(model)[RANDOM])), arrays)
     version, gauss = arrays[f"{RANDOM}:python_rest"].tolist()
     random.setstate((int(version), tuple(arrays[f"{RANDOM}:python"].tolist()), None if np.isnan(gauss) else gauss))
     position, has_gauss, cached = arrays[f"{RANDOM}:numpy_rest"].tolist()

@@ -101,8 +101,11 @@ class TensorFlowTrainingModel(TrainingModel):
             step = tf.function(step, autograph=False, jit_compile=True, reduce_retracing=True)
 
         def run(_: Any) -> None:
-            # All batches of a step are there before anything of it is computed: a step is done or not begun.
-            step([next(iterator) for _ in range(self._accumulate)])
+            batches = [next(iterator) for _ in range(self._accumulate)]
+            # A step is done or not begun: without this, TensorFlow counts the step, draws its seeds and advances the
+            # optimizer while it waits for the data, which a signal or a fault of the pipeline may end.
+            with tf.control_dependencies(tf.nest.flatten(batches)):
+                step(batches)
 
         self._repeat(count, run)
         return self._results()

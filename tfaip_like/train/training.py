@@ -32,8 +32,11 @@ from tfaip_like.train.provenance import RunRecord
 from tfaip_like.train.reporter import last_report
 from tfaip_like.train.result import TrainResult
 from tfaip_like.train.resume import Resumed, find_state, tell_changes
+from tfaip_like.train.sanity_check import check_before_training
 
 logger = logging.getLogger(__name__)
+
+ACKNOWLEDGEMENT = "stopping after the running step; {signal} again stops at once, without saving"
 
 
 def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = None) -> TrainResult:
@@ -54,7 +57,7 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
             logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
         devices.tell()
         resources = folder.resources if folder else Path(stack.enter_context(TemporaryDirectory()))
-        interrupt = stack.enter_context(catch_interrupts())
+        interrupt = stack.enter_context(catch_interrupts(ACKNOWLEDGEMENT))
         if resumed is None:
             resources.mkdir(exist_ok=True)
             scenario, source = scenario.with_training_source(resources)
@@ -69,6 +72,7 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
         if folder is not None and resumed is not None:  # only now: parameters that do not fit must not stay
             write_params(params, folder.trainer_params)
             resumed.set_aside_later(folder)
+            resumed.restore_best(parts.model, parts.epoch_end)
         if record is not None:
             record_plan(parts, record)
         return _train(parts, resumed)
@@ -107,6 +111,8 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
     if parts.epoch_end.stop_reason:
         logger.info("stopped early already: %s; other --early_stopping.* train more", parts.epoch_end.stop_reason)
     tell_plan(parts)
+    if parts.trainer.sanity_check and (resumed is None or resumed.checkpoint.position.epoch < parts.trainer.epochs):
+        check_before_training(parts)
     try:
         with parts.epoch_end.tensorboard:
             Loop(parts, resumed).run()

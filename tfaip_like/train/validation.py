@@ -47,20 +47,25 @@ class Validation:
     prefix: str = "val_"
     _warned: set[str] = field(default_factory=set)
 
-    def __call__(self) -> Judged:
-        """Named numbers, each with the prefix in front, and summaries."""
+    def __call__(self, num_batches: int | None = None) -> Judged:
+        """Return named numbers, each with the prefix in front, and summaries.
+
+        Args:
+            num_batches: validate on the first batches only.
+        """
         with self.feed.own_errors(), several_at_once(self.model, self.at_once), warnings.catch_warnings():
             # How many batches there are is not known where samples may be dropped; Keras takes the end for a mistake.
             warnings.filterwarnings("ignore", "Your input ran out of data")
             logs = self.model.evaluate(
-                self.feed.data, verbose=0, return_dict=True, callbacks=[Interruptible(self.interrupt)]
+                self.feed.first(num_batches), verbose=0, return_dict=True, callbacks=[Interruptible(self.interrupt)]
             )
         values = logged_values(logs)
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             self._explain(f"{self.prefix}{bad[0]}")
         summaries: dict[str, Summary] = {}
         if self.evaluator is not None:
-            judged = judge(self.evaluator, post_processed(self.batches.samples, self._predicted()), known=values)
+            samples = post_processed(self.batches.samples, self._predicted(num_batches))
+            judged = judge(self.evaluator, samples, known=values)
             values |= judged.numbers
             summaries |= judged.summaries
         if shows_something(self.model.model) and (first := self.batches.first_of_pass()):
@@ -99,9 +104,9 @@ class Validation:
         arguments = fed["inputs"], fed["targets"], outputs
         return {**self.model.model.loss(*arguments), **self.model.model.metrics(*arguments)}
 
-    def _predicted(self) -> Iterator[Sample]:
+    def _predicted(self, num_batches: int | None) -> Iterator[Sample]:
         def check(batch: Batch) -> None:
             self.interrupt.check()
 
-        for batch, outputs in predictions(predict_with(self.network), self.batches, check):
+        for batch, outputs in predictions(predict_with(self.network), self.batches, check, num_batches):
             yield from batch.samples(outputs)
