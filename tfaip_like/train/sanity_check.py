@@ -15,8 +15,10 @@ import numpy as np
 from tfaip_like.errors import UsageError
 from tfaip_like.train import state
 from tfaip_like.train.checkpoints import Content, Position, write_checkpoint
+from tfaip_like.train.lav import Lav
 from tfaip_like.train.parts import Parts
 from tfaip_like.train.training_model import TrainingModel
+from tfaip_like.train.validation import Validation
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,9 @@ def check_before_training(parts: Parts) -> None:
         Exception: whatever the user's code raises, with a note that says when.
     """
     epoch_end = parts.epoch_end
-    validations = [*([epoch_end.validate] if epoch_end.validate is not None else []), *epoch_end.lavs.values()]
+    validations: list[Validation | Lav] = [*epoch_end.lavs.values()]
+    if epoch_end.validate is not None:
+        validations.insert(0, epoch_end.validate)
     try:
         with epoch_end.as_exported():
             for validation in validations:
