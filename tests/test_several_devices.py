@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from small import Line, Points, small
 from stopping import UNTIMED, RaggedPoints, differences, killed_at
+from test_layer_losses import WithLosses
 
 from tfaip_like import ArraySource, Mode, Model, Tensors, UsageError, ops
 from tfaip_like.devices import Devices
@@ -116,6 +117,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "not for XLA": {"model": NotForXla(dropout=0.0), "trainer": {"jit_compile": None, **ONE_EPOCH}},
     "mixed precision": {"model": Line(dropout=0.0), "trainer": {"precision": "mixed_bfloat16", **ONE_EPOCH}},
     "sparse gradients": {"model": Embedded(), "optimizer": SGD(clip_global_norm=0.1), "trainer": ONE_EPOCH},
+    "losses of layers": {"model": WithLosses(kind="nested"), "trainer": {"accumulate_steps": 2, **ONE_EPOCH}},
     # Of three, two and single samples: parts of other sizes, and parts without any.
     "sequences in small batches": {
         "data": RaggedPoints(),

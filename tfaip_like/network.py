@@ -10,7 +10,7 @@ import keras
 
 from tfaip_like.data import Data
 from tfaip_like.errors import UsageError, article
-from tfaip_like.keras_additions import ranges
+from tfaip_like.keras_additions import ranges, regularizers
 from tfaip_like.model import Model, Tensors
 from tfaip_like.sample import Arrays
 
@@ -20,6 +20,7 @@ PROBED_BATCH = 10_007
 PROBED_LENGTH = 997
 
 ranges.install()
+regularizers.install()
 
 
 @dataclass(frozen=True)

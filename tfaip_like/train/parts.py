@@ -38,7 +38,7 @@ from tfaip_like.train.freezing import freeze
 from tfaip_like.train.lav import Lav
 from tfaip_like.train.resume import Resumed
 from tfaip_like.train.state import start_random
-from tfaip_like.train.training_model import TrainingModel
+from tfaip_like.train.training_model import TrainingModel, as_fed
 from tfaip_like.train.validation import Validation
 from tfaip_like.train.warm_start import warm_start
 
@@ -147,6 +147,10 @@ class _Builder:
         feed = TrainingFeed(batches, trainer.epochs, at_once, every.steps if self.folder else 0, self.bad_samples)
         self.feeds.append(feed)
         compile_model(model, optimizer, trainer, batches)
+        if keras.backend.backend() == "jax":
+            from tfaip_like.train.jax_gradients import gradients_that_exist
+
+            model.warn_of_untrained(gradients_that_exist(model, as_fed(example)))
         if keras.backend.backend() == "tensorflow":
             model.plan(batches.is_stacked, batches.accumulate, trainer.on_nan, feed.next_count, self.devices.names)
         self.epoch_end = epoch_end = EpochEnd(

@@ -202,6 +202,7 @@ class TensorFlowTrainingModel(TrainingModel):
                 loss = self._forward(batch)
                 scaled = self.optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled, self.trainable_variables)
+        self.warn_of_untrained(gradients)
         found = [(g, v) for g, v in zip(gradients, self.trainable_variables, strict=True) if g is not None]
         return loss, tf.cast(size, "float32"), [gradient for gradient, _ in found], [variable for _, variable in found]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from tfaip_like.data.batching import Batch
-from tfaip_like.errors import UsageError, article
+from tfaip_like.errors import UsageError, article, some
 from tfaip_like.keras_additions import ranges
 from tfaip_like.keras_additions.metrics import NonFinite
 from tfaip_like.model import Model, Tensors
@@ -59,7 +59,8 @@ class TrainingModel(keras.Model):
         outputs = self._outputs(inputs, targets, training=False)
         _check_rows(model, outputs, len(example))
         try:
-            losses = _checked(model, "loss", (inputs, targets, outputs), len(example))
+            read = _Read(outputs)
+            losses = _checked(model, "loss", (inputs, targets, read), len(example))
             metrics = _checked(model, "metrics", (inputs, targets, outputs), len(example))
         except KeyError as error:
             names = {"inputs": inputs, "targets": targets, "outputs": outputs}
@@ -70,7 +71,33 @@ class TrainingModel(keras.Model):
         self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
         self.non_finite = NonFinite(NON_FINITE)
         """Counts steps too: its `steps` says how far the epoch is, whatever made `fit` stop."""
+        self._outputs_without_loss = [name for name in outputs if name not in read.names]
+        self._is_untrained_told = False
         self.built = True
+
+    def warn_of_untrained(self, gradients: Sequence[Any]) -> None:
+        """Warn, once, of weights that no loss depends on.
+
+        Args:
+            gradients: of the trainable variables; None where a loss does not depend on one.
+
+        Raises:
+            UsageError: when there is no other weight.
+        """
+        weights = self.trainable_variables
+        untrained = [weight.path for weight, gradient in zip(weights, gradients, strict=True) if gradient is None]
+        if untrained and len(untrained) == len(weights):
+            raise UsageError(f"{type(self.model).__name__}.loss depends on no weight: there is nothing to train")
+        if untrained and not self._is_untrained_told:
+            names = ", ".join(self._outputs_without_loss)
+            logger.warning(
+                "no loss depends on %d of %d weights, which keep their values: %s%s",
+                len(untrained),
+                len(weights),
+                some(untrained),
+                f" (no loss uses output {names})" if names else "",
+            )
+        self._is_untrained_told = True
 
     def call(self, x: Mapping[str, Tensors], training: bool = False) -> Tensors:
         """The outputs of the network."""
@@ -93,7 +120,8 @@ class TrainingModel(keras.Model):
     ) -> Any:
         """The sum that is minimised: weighted losses of the model, and what layers add (regularisation)."""
         losses = self.model.loss(x["inputs"], x["targets"], y_pred)
-        total = sum(self.losses, start=ops.zeros(()))
+        # What layers add may be of float16, or one number per sample.
+        total = sum((ops.mean(ops.cast(loss, "float32")) for loss in self.losses), start=ops.zeros(()))
         for name, value in losses.items():
             mean = ops.mean(self._weighted(name, ops.cast(value, "float32"), x))
             self.loss_trackers[name].update_state(mean, sample_weight=batch_size(x))
@@ -121,6 +149,30 @@ class TrainingModel(keras.Model):
         for name, value in self.model.metrics(x["inputs"], x["targets"], y_pred).items():
             self.metric_trackers[name].update_state(ops.mean(ops.cast(value, "float32")), sample_weight=batch_size(x))
         return {metric.name: metric.result() for metric in self.metrics}
+
+
+class _Read(dict[str, Any]):
+    """Named tensors that know which of them were asked for."""
+
+    def __init__(self, tensors: Tensors):
+        super().__init__(tensors)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+    def values(self) -> Any:
+        self.names.update(self)
+        return super().values()
+
+    def items(self) -> Any:
+        self.names.update(self)
+        return super().items()
 
 
 def as_fed(batch: Batch) -> dict[str, Any]:
@@ -159,8 +211,8 @@ def _checked(
     """
     where = f"{type(model).__name__}.{method}"
     values = _checked_for(where, getattr(model, method)(*tensors), batch_size)
-    doubled = [{name: ops.concatenate([tensor, tensor]) for name, tensor in named.items()} for named in tensors]
     try:
+        doubled = [{name: ops.concatenate([tensor, tensor]) for name, tensor in dict.items(named)} for named in tensors]
         again = getattr(model, method)(*doubled)
     except Exception as error:  # it may take batches of one size only
         logger.debug("%s of a batch of %d: %s", where, 2 * batch_size, error)
