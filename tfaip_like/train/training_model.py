@@ -61,6 +61,7 @@ class TrainingModel(keras.Model):
         try:
             read = _Read(outputs)
             losses = _checked(model, "loss", (inputs, targets, read), len(example))
+            self._outputs_without_loss = [name for name in outputs if name not in read.names]
             metrics = _checked(model, "metrics", (inputs, targets, outputs), len(example))
         except KeyError as error:
             names = {"inputs": inputs, "targets": targets, "outputs": outputs}
@@ -71,7 +72,6 @@ class TrainingModel(keras.Model):
         self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
         self.non_finite = NonFinite(NON_FINITE)
         """Counts steps too: its `steps` says how far the epoch is, whatever made `fit` stop."""
-        self._outputs_without_loss = [name for name in outputs if name not in read.names]
         self._is_untrained_told = False
         self.built = True
 
@@ -212,7 +212,9 @@ def _checked(
     where = f"{type(model).__name__}.{method}"
     values = _checked_for(where, getattr(model, method)(*tensors), batch_size)
     try:
-        doubled = [{name: ops.concatenate([tensor, tensor]) for name, tensor in dict.items(named)} for named in tensors]
+        doubled = [
+            {name: ops.concatenate([tensor, tensor]) for name, tensor in dict(named).items()} for named in tensors
+        ]
         again = getattr(model, method)(*doubled)
     except Exception as error:  # it may take batches of one size only
         logger.debug("%s of a batch of %d: %s", where, 2 * batch_size, error)
