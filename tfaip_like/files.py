@@ -23,8 +23,29 @@ SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_BETWEEN_REMINDERS = 60.0
 
 
+_guards: dict[Path, Callable[[], None]] = {}
+
+
+@contextmanager
+def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check`, which may raise, before this module writes in a folder, for the length of the block."""
+    _guards[folder] = check
+    try:
+        yield
+    finally:
+        del _guards[folder]
+
+
+def check_guards(path: Path) -> None:
+    """Raise if a folder that `path` is in must not be written to any more."""
+    for folder, check in list(_guards.items()):
+        if folder == path or folder in path.parents:
+            check()
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a file: written aside, synced to disk, renamed."""
+    check_guards(path)
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:
@@ -43,6 +64,7 @@ def write_text(path: Path, text: str) -> None:
 def replace_file(path: Path, aside: Path) -> None:
     """Puts a file that was written beside `path` into its place."""
     _sync(aside)
+    check_guards(path)
     os.replace(aside, path)
     sync_folder(path.parent)
 
@@ -61,6 +83,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def folder_beside(path: Path) -> Path:
     """A new folder to fill, with which `replace_folder` can replace `path`; `recover_folder` removes it."""
+    check_guards(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(path)
     return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
@@ -74,6 +97,7 @@ def replace_folder(path: Path, aside: Path) -> None:
     """
     os.chmod(aside, 0o777 & ~_umask())
     _sync_below(aside)
+    check_guards(path)
     previous = _previous(path)
     if path.exists():
         os.rename(path, previous)

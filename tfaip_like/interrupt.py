@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -37,6 +37,8 @@ class InterruptFlag:
     def __init__(self) -> None:
         self.number: signal.Signals | None = None
         self.is_at_once = False
+        self.checks: list[Callable[[], None]] = []
+        """What else may raise to stop, wherever a signal may."""
         self._is_acknowledged = False
         self._is_over = False
         self._has_unwound = threading.Event()
@@ -60,6 +62,8 @@ class InterruptFlag:
 
     def check(self) -> None:
         """Raise `Interrupted` if a stop is requested. Called between steps, and by code that waits."""
+        for check in self.checks:
+            check()
         if self.number is not None and not self._is_over:
             raise Interrupted(self.number)
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfaip_like.errors import UsageError
-from tfaip_like.files import write_text
+from tfaip_like.errors import TrainingError, UsageError
+from tfaip_like.files import guarded, write_text
 
 logger = logging.getLogger(__name__)
 
 MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb", "gradient_norm")
 """The columns of `history.csv` that are neither losses nor metrics."""
+
+
+SECONDS_BETWEEN_CHECKS = 0.5
+
+
+class OutputDirLostError(TrainingError):
+    """The output folder is no longer there: deleted, emptied, moved, or replaced by another one."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +144,11 @@ class OutputDir:
         return False
 
     @contextmanager
-    def held(self, go_on: bool = False) -> Iterator[None]:
+    def held(self, go_on: bool = False) -> Iterator[Hold]:
         """Makes the folder for a new run and keeps others out of it for the length of the block.
 
         What is left of a run that failed before its first epoch goes. The folder is locked for this
-        process, so that a lock never outlives it.
+        process, so that a lock never outlives it. Nothing is written once the folder is no longer there.
 
         Args:
             go_on: with the run that is there.
@@ -157,7 +166,11 @@ class OutputDir:
             self._lock(folder, where)
             if not go_on:
                 self._begin(where)
-            yield
+            elif not self.run.exists():
+                write_text(self.run, "{}\n")
+            hold = Hold(self, folder)
+            with guarded(self.path, hold.check):
+                yield hold
         finally:
             os.close(folder)
 
@@ -195,6 +208,74 @@ class OutputDir:
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
             raise UsageError(f"{where}: cannot be written: {_reason(error)}") from error
+
+
+class Hold:
+    """The output folder of a training that runs: another one under its name must not be taken for it.
+
+    Args:
+        descriptor: of the folder that was opened when the training began.
+    """
+
+    def __init__(self, output_dir: OutputDir, descriptor: int):
+        self._output_dir = output_dir
+        self._descriptor = descriptor
+        self._checked = time.monotonic()
+
+    def check(self) -> None:
+        """Raise if the folder was deleted, emptied, moved or replaced.
+
+        Raises:
+            OutputDirLostError: names the folder and what has become of it.
+        """
+        self._checked = time.monotonic()
+        if (reason := self._reason()) is not None:
+            raise OutputDirLostError(
+                f"--trainer.output_dir {self._output_dir.path}: the training stopped because this folder {reason}"
+            )
+
+    def check_now_and_then(self) -> None:
+        """Do the same if that was some time ago: it may be a file system over the network."""
+        if time.monotonic() - self._checked > SECONDS_BETWEEN_CHECKS:
+            self.check()
+
+    def is_lost(self) -> bool:
+        """Return whether `check` raises."""
+        return self._reason() is not None
+
+    def _reason(self) -> str | None:
+        """Return what has become of the folder, None if it is where it was."""
+        path = self._output_dir.path
+        try:
+            found, held = _identity(path), _identity(self._descriptor)
+            if found is not None and found == held:
+                return None if _identity(self._output_dir.run) else "was emptied"
+        except OSError as error:  # a file server that does not answer: writing will say more
+            logger.debug("%s: %s", path, error)
+            return None
+        if (place := _place(self._descriptor)) is not None:
+            return f"is now {place}; resume-training {place} continues it"
+        return "was deleted or moved" if found is None else "was deleted or moved, and another one is in its place"
+
+
+def _identity(path: Path | int) -> tuple[int, int] | None:
+    """Return what tells a file from all others, None if it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE):
+            return None
+        raise
+    return found.st_dev, found.st_ino
+
+
+def _place(descriptor: int) -> str | None:
+    """Return where an open folder is now, None where the system does not tell."""
+    try:
+        place = os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return None
+    return place if os.path.isdir(place) else None
 
 
 def _reason(error: OSError) -> str:

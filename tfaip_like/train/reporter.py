@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from tfaip_like.files import is_full_disk
-from tfaip_like.output_dir import OutputDir
+from tfaip_like.output_dir import OutputDir, OutputDirLostError
 from tfaip_like.report.kept import keep
 from tfaip_like.report.page import write_report
 from tfaip_like.summaries import Summary
@@ -44,7 +45,8 @@ class Reporter:
     def close(self) -> None:
         """Writes what validations showed and is not on disk yet; the last report is written by `last_report`."""
         if self.folder is not None and self._waiting:
-            told_only(self.folder, self._keep)
+            with suppress(OutputDirLostError):  # which is why the training ends
+                told_only(self.folder, self._keep)
 
     def _update(self, folder: OutputDir) -> None:
         told_only(folder, self._keep, waits=True)
@@ -72,6 +74,8 @@ def told_only(folder: OutputDir, write: Callable[[OutputDir], None], waits: bool
     """
     try:
         write(folder)
+    except OutputDirLostError:
+        raise
     except Exception as error:
         if waits and is_full_disk(error):
             raise

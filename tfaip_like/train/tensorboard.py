@@ -20,6 +20,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary as Values
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from tfaip_like.errors import Interrupted
+from tfaip_like.files import check_guards
+from tfaip_like.output_dir import OutputDirLostError
 from tfaip_like.params.base import ParamsBase
 from tfaip_like.summaries import Summary
 from tfaip_like.train.event_values import event_values
@@ -87,6 +89,8 @@ class TensorBoard:
             if kind is None or not issubclass(kind, (Interrupted, KeyboardInterrupt)):
                 self._write(HPARAMS, 0, session_end(kind is None, time.time()))
             self.close()
+        except OutputDirLostError:  # which is why the training ends
+            pass
         except Exception as failure:  # a full disk must not hide why the run ended
             logger.warning("the event files for TensorBoard are not complete: %s", failure)
 
@@ -109,7 +113,12 @@ class _EventFile:
     """Events for TensorBoard, through its own writer: no TensorFlow, and eight times as fast."""
 
     def __init__(self, folder: Path, purge_from: int | None = None):
-        self._writer: Any = EventFileWriter(str(folder))
+        self._folder = folder
+        self._open(purge_from)
+
+    def _open(self, purge_from: int | None = None) -> None:
+        check_guards(self._folder)
+        self._writer: Any = EventFileWriter(str(self._folder))
         # TensorBoard drops what was written of this step and later ones at each start but the first, so that
         # needs one as well. Its server in Rust does not look at it: there an event of an earlier step than
         # the one before drops the later ones of its tag.
@@ -118,6 +127,9 @@ class _EventFile:
         self._writer.flush()
 
     def add(self, step: int, values: Values) -> None:
+        if not self._folder.exists():  # writing to a deleted file raises nothing
+            self._open()
+            logger.warning("%s was deleted; its events before this epoch are lost", self._folder)
         self._writer.add_event(Event(step=step, wall_time=time.time(), summary=values))
         self._writer.flush()
 

@@ -17,7 +17,7 @@ from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
 from tfaip_like.files import is_full_disk, write_text
 from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.keras_additions.extended_optimizer import keep_averages
-from tfaip_like.output_dir import OutputDir
+from tfaip_like.output_dir import Hold, OutputDir, OutputDirLostError
 from tfaip_like.params.resources import check_resources, relative_to
 from tfaip_like.params.store import write_params
 from tfaip_like.params.tree import changed_flags
@@ -47,17 +47,19 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
     check_formats(scenario.trainer.export_formats, "--trainer.export_formats")
     folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
-        resumed, record = None, None
+        resumed, record, hold = None, None, None
         if folder is not None:
-            stack.enter_context(folder.held(go_on=resume is not None))
+            hold = stack.enter_context(folder.held(go_on=resume is not None))
             stack.enter_context(_log_file(folder.train_log))
             resumed = _resumed(folder, scenario, resume) if resume is not None else None
-            record = stack.enter_context(_recorded(folder, scenario, resumed))
+            record = stack.enter_context(_recorded(folder, hold, scenario, resumed))
         else:
             logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
         devices.tell()
         resources = folder.resources if folder else Path(stack.enter_context(TemporaryDirectory()))
         interrupt = stack.enter_context(catch_interrupts(ACKNOWLEDGEMENT))
+        if hold is not None:
+            interrupt.checks.append(hold.check_now_and_then)
         if resumed is None:
             resources.mkdir(exist_ok=True)
             scenario, source = scenario.with_training_source(resources)
@@ -122,6 +124,8 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
             _write_summary(parts)
         raise
     parts.epoch_end.export()
+    if parts.folder is not None and parts.epoch_end.best.epoch is not None and not parts.folder.best.exists():
+        logger.warning("%s was deleted while the training ran", parts.folder.best)
     keep_averages(parts.optimizer)  # in the network that is returned, as in the exports
     _write_summary(parts)
     return _result(parts)
@@ -189,15 +193,23 @@ def _log_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(folder: OutputDir, scenario: Scenario, resumed: Resumed | None) -> Iterator[RunRecord]:
-    """Keeps `run.json`, the log and the report true, however the training ends."""
+def _recorded(folder: OutputDir, hold: Hold, scenario: Scenario, resumed: Resumed | None) -> Iterator[RunRecord]:
+    """Keeps `run.json`, the log and the report true, however the training ends.
+
+    Raises:
+        OutputDirLostError: instead of any other exception when the folder is no longer there; nothing is written then.
+    """
     record = RunRecord(folder, scenario)
     if resumed is None:
         record.begin_run()
     else:
         record.goes_on(str(resumed.checkpoint.position), tell_changes(folder, resumed, scenario))
     try:
-        yield record
+        with _reason_of_a_lost_folder(hold):
+            yield record
+    except OutputDirLostError as error:
+        logger.error("%s", error, extra={"file_only": True})
+        raise
     except (Interrupted, KeyboardInterrupt) as interrupt:
         logger.warning(
             "%s", "; ".join([str(interrupt), *getattr(interrupt, "__notes__", [])]), extra={"file_only": True}
@@ -216,4 +228,15 @@ def _recorded(folder: OutputDir, scenario: Scenario, resumed: Resumed | None) ->
     else:
         record.end("done")
     finally:
-        last_report(folder)
+        if not hold.is_lost():
+            last_report(folder)
+
+
+@contextmanager
+def _reason_of_a_lost_folder(hold: Hold) -> Iterator[None]:
+    """Raise what has become of the output folder in place of what followed from it: files that are not found, say."""
+    try:
+        yield
+    except Exception:
+        hold.check()
+        raise

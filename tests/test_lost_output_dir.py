@@ -1,0 +1,169 @@
+"""The output folder of a training is deleted, emptied, moved or replaced while it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import slow
+from small import small
+from stopping import NumberedPoints
+
+from tfaip_like import Mode, Processor, Sample, train
+from tfaip_like.files import new_folder, write_text
+from tfaip_like.output_dir import OutputDir, OutputDirLostError
+from tfaip_like.train.checkpoints import all_checkpoints
+
+OTHER = "the files of another run"
+
+
+class Wait(Processor):
+    """Waits at a sample of the second epoch until the test has done something to the folder."""
+
+    folder: Path
+    """Files `reached` and `done` are exchanged here."""
+
+    modes = (Mode.TRAIN,)
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        if sample.meta["number"] == 60 and (self.folder / "run").exists():
+            checkpoints = OutputDir(self.folder / "run").checkpoints
+            if checkpoints.exists() and not (self.folder / "done").exists():
+                (self.folder / "reached").touch()
+                while not (self.folder / "done").exists():
+                    time.sleep(0.01)
+        return sample
+
+
+def train_and_meddle(tmp_path: Path, meddle: Callable[[Path], None], **trainer: Any) -> None:
+    """Train, and do something to the output folder in the second epoch."""
+
+    def wait() -> None:
+        while not (tmp_path / "reached").exists():
+            time.sleep(0.01)
+        meddle(tmp_path / "run")
+        (tmp_path / "done").touch()
+
+    threading.Thread(target=wait, daemon=True).start()
+    train(
+        small(
+            tmp_path / "run",
+            data=NumberedPoints(processors=[Wait(folder=tmp_path)]),
+            train={"num_processes": 0},
+            trainer={"epochs": 2, "steps_per_execution": 1, **trainer},
+        )
+    )
+
+
+def replace_by_another_run(folder: Path) -> None:
+    folder.rename(folder.parent / "moved")
+    for name in ("checkpoints/epoch_0001", "best", "tensorboard", "export", "summaries"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "file").write_text(OTHER)
+    for name in ("run.json", "history.csv", "trainer_params.json", "train.log", "report.html"):
+        (folder / name).write_text(OTHER)
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def replace_by_an_empty_folder(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def point_elsewhere(link: Path) -> None:
+    link.unlink()
+    (link.parent / "elsewhere").mkdir()
+    link.symlink_to(link.parent / "elsewhere")
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+MOVED = "is now .*/moved; resume-training .*/moved continues it"
+
+
+@pytest.mark.parametrize(
+    ("meddle", "said"),
+    [
+        (shutil.rmtree, "was deleted or moved"),
+        (lambda folder: folder.rename(folder.parent / "moved"), MOVED),
+        slow(replace_by_an_empty_folder, "was deleted or moved, and another one is in its place"),
+        (replace_by_another_run, MOVED),
+        slow(empty, "was emptied"),
+    ],
+)
+def test_a_training_whose_output_folder_is_lost_stops_and_writes_nothing(
+    meddle: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    left: list[tuple[bool, dict[Path, bytes]]] = []
+
+    def meddle_and_look(folder: Path) -> None:
+        meddle(folder)
+        left.append((folder.exists(), files(folder)))
+
+    with pytest.raises(OutputDirLostError, match=rf"^--trainer.output_dir \S*/run: .* {said}$"):
+        train_and_meddle(tmp_path, meddle_and_look)
+    assert [((tmp_path / "run").exists(), files(tmp_path / "run"))] == left
+
+
+@pytest.mark.slow
+def test_a_lost_folder_is_the_reason_whatever_else_ends_the_training(tmp_path: Path) -> None:
+    def meddle(folder: Path) -> None:
+        shutil.rmtree(folder)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(OutputDirLostError):
+        train_and_meddle(tmp_path, meddle)
+
+
+@pytest.mark.slow
+def test_a_link_that_leads_elsewhere_stops_the_training(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "there")
+    with pytest.raises(OutputDirLostError, match=r"is now .*/there; resume-training .*/there continues it"):
+        train_and_meddle(tmp_path, point_elsewhere)
+    assert not files(tmp_path / "elsewhere")
+
+
+def test_folders_within_that_are_deleted_are_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def meddle(folder: Path) -> None:
+        for name in ("checkpoints", "best", "tensorboard", "summaries", "non_finite"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+    train_and_meddle(tmp_path, meddle)
+    folder = OutputDir(tmp_path / "run")
+    assert folder.record()["status"] == "done"
+    assert [str(checkpoint.position) for checkpoint in all_checkpoints(folder.checkpoints)] == ["the end of epoch 2"]
+    assert all(files(folder.tensorboard / name) for name in ("train", "val"))
+    assert "tensorboard/train was deleted; its events before this epoch are lost" in caplog.text
+    assert folder.best.exists() or f"{folder.best} was deleted while the training ran" in caplog.text
+
+
+def test_the_folder_is_checked_by_what_it_is_not_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = OutputDir(Path("parent/run"))
+    with folder.held() as hold:
+        hold.check()
+        Path("parent").rename("other")
+        with pytest.raises(OutputDirLostError, match="is now .*/other/run"):
+            write_text(folder.summary, "")
+        Path("parent").symlink_to("other")
+        write_text(folder.summary, "")
+        shutil.rmtree("other")
+        with pytest.raises(OutputDirLostError, match="was deleted or moved"), new_folder(folder.best):
+            pass
+        assert not Path("other").exists()
+    write_text(tmp_path / "summary.json", "")  # nobody guards it any more
