@@ -94,6 +94,7 @@ class InValidation(InTraining):
     """In the validation after the first epoch."""
 
     data: Data = NumberedPoints(processors=[HangInValidation()])
+    trainer: Trainer = Trainer(epochs=3, random_seed=7, jit_compile=False, steps_per_execution=1, sanity_check=False)
 
 
 class InStream(InTraining):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfaip_like.errors import Interrupted
+from tfaip_like.output_dir import OutputDirLostError
 from tfaip_like.params.resources import relative_to
 from tfaip_like.train import state
 from tfaip_like.train.callbacks import EveryStep, logged_values
@@ -221,6 +222,8 @@ class Loop:
         is_between_steps = isinstance(error, Interrupted) or self.trained is not None or self.parts.feed.has_failed
         is_at_once = isinstance(error, Interrupted) and error.at_once
         if self.saver is None or self.parts.folder is None or is_at_once or not is_between_steps:
+            return
+        if isinstance(error, OutputDirLostError):
             return
         try:
             if self.position not in (self.saver.saved, Position(0, 0)):
