@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,10 @@ def opened(scenario: Scenario, **settings: Any) -> Batches:
 
 
 def assert_lav_and_predict_work(run: Path, result: TrainResult, folder: Path, *flags: object) -> dict[str, Any]:
-    """LAV gives the values of the best epoch; each sample of the scenario is predicted. Returns the predictions."""
+    """LAV gives the values of the best epoch; each sample of the scenario is predicted, also by a moved export.
+
+    Returns the predictions.
+    """
     words = [str(run), *map(str, flags)]
     lav_scenario([*words, "--json", str(folder / "lav.json")])
     [values] = [found["values"] for found in json.loads((folder / "lav.json").read_text())]
@@ -34,5 +40,28 @@ def assert_lav_and_predict_work(run: Path, result: TrainResult, folder: Path, *f
     for name in compared:
         np.testing.assert_allclose(values[name], best[f"val_{name}"], rtol=1e-4, err_msg=name)
     predict_scenario([*words, "--output", str(folder / "predicted.npz")])
-    with np.load(folder / "predicted.npz") as predicted:
-        return dict(predicted)
+    predicted = arrays_in(folder / "predicted.npz")
+    with moved_export(run, folder) as moved:
+        predict_scenario([str(moved), *map(str, flags), "--output", str(folder / "moved.npz")])
+    of_moved = arrays_in(folder / "moved.npz")
+    assert of_moved.keys() == predicted.keys()
+    for name, array in predicted.items():
+        np.testing.assert_array_equal(of_moved[name], array, err_msg=name)
+    return predicted
+
+
+@contextmanager
+def moved_export(run: Path, folder: Path) -> Iterator[Path]:
+    """A copy of the best export of a run in another folder; the run is not there meanwhile."""
+    moved = shutil.copytree(run / "best", folder / "moved" / "export")
+    hidden = run.rename(folder / "hidden")
+    try:
+        yield moved
+    finally:
+        hidden.rename(run)
+
+
+def arrays_in(file: Path) -> dict[str, Any]:
+    """The arrays of an .npz file."""
+    with np.load(file) as arrays:
+        return dict(arrays)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY, Run
+from shipped import moved_export
 
 from scenarios.tutorial import Images, Shift
 from tfaip_like import Mode, Sample
@@ -29,6 +31,26 @@ def test_the_tutorial_reaches_97_percent_in_10_epochs(quick_run: Run, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert best(tmp_path / "run", "val_accuracy") >= 0.97
     assert best(tmp_path / "run", "val_worst_class_recall") >= 0.8
+    assert_moved_export_predicts(tmp_path / "run", quick_run, tmp_path)
+
+
+def test_a_moved_export_of_the_minimal_scenario_predicts(quick_run: Run, tmp_path: Path) -> None:
+    words = ["--trainer.output_dir", tmp_path / "run", "--trainer.epochs", 1]
+    done = quick_run(COMMAND, "scenarios.minimal", *words)
+    assert done.returncode == 0, done.stderr
+    assert_moved_export_predicts(tmp_path / "run", quick_run, tmp_path)
+
+
+def assert_moved_export_predicts(run: Path, quick_run: Run, folder: Path) -> None:
+    """A copy of the best export answers as before when the run is gone, wherever it is started."""
+    (folder / "image.jsonl").write_text(json.dumps({"image": [[5] * 8] * 8}))
+    flags = ["--predict.files", folder / "image.jsonl"]
+    expected = quick_run("predict-scenario", run, *flags)
+    assert expected.stdout, expected.stderr
+    (folder / "empty").mkdir()
+    with moved_export(run, folder) as moved:
+        done = quick_run("predict-scenario", moved, *flags, cwd=folder / "empty")
+    assert done.stdout == expected.stdout, done.stderr
 
 
 FLAGS = [

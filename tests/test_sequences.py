@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import date
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Run, run_command
+from shipped import moved_export
 
 from scenarios.sequences import ANSWER, LONGEST, Dates, Sequences, Translator, decode, encode, fields
-from tfaip_like import Mode, UsageError, train
+from tfaip_like import Mode, UsageError, load_predictor, train
 from tfaip_like.params.tree import check_tree
 from tfaip_like.settings import Trainer
 from tfaip_like.train.result import TrainResult
@@ -25,8 +27,13 @@ TEXTS = ["3 march 1998", "sat 03/07/98"]
 
 
 @pytest.fixture(scope="module")
-def result() -> TrainResult:
-    return train(SMALL)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sequences") / "run"
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> TrainResult:
+    return train(dataclasses.replace(SMALL, trainer=dataclasses.replace(SMALL.trainer, output_dir=folder)))
 
 
 def test_it_learns_with_the_answer_and_is_judged_without(result: TrainResult) -> None:
@@ -34,6 +41,14 @@ def test_it_learns_with_the_answer_and_is_judged_without(result: TrainResult) ->
     assert last["loss"] < first["loss"]
     assert 0 <= last["val_exact"] <= last["val_characters"] <= 1
     assert [tensor.name for tensor in result.network.inputs] == ["text"]
+
+
+def test_its_moved_export_answers_without_the_run(result: TrainResult, folder: Path, tmp_path: Path) -> None:
+    inputs = {"text": encode(TEXTS, Dates().longest)}
+    expected = [sample.outputs["answer"] for sample in load_predictor(folder)(inputs)]
+    with moved_export(folder, tmp_path) as moved:
+        answers = [sample.outputs["answer"] for sample in load_predictor(moved)(inputs)]
+    np.testing.assert_array_equal(answers, expected)
 
 
 def test_its_export_decodes_and_shows_where_it_looked(result: TrainResult, tmp_path: Path) -> None:

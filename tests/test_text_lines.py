@@ -13,6 +13,7 @@ import pytest
 from conftest import Run, run_command
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped import moved_export
 
 from scenarios.text_lines.scenario import edit_distance
 
@@ -61,6 +62,19 @@ def test_it_trains_the_same_with_data_processes(
     done = quick_run("train-scenario", *words(lines, tmp_path / "run", *flags))
     assert done.returncode == 0, done.stderr
     assert history(tmp_path / "run") == history(trained[0])
+
+
+def test_a_moved_export_reads_lines_as_before_without_the_run(
+    trained: tuple[Path, str], quick_run: Run, lines: Path, tmp_path: Path
+) -> None:
+    flags = ["--predict.lists", lines / "val.lst", "--predict.num_processes", 0]
+    expected = quick_run("predict-scenario", trained[0], *flags)
+    assert len(expected.stdout.splitlines()) == 16, expected.stderr
+    with moved_export(trained[0], tmp_path) as moved:
+        assert '"resources/codec.txt"' in (moved / "pipeline.json").read_text()
+        done = quick_run("predict-scenario", moved, *flags)
+        other = quick_run("predict-scenario", moved, *flags, "--data.height", 32, "--data.on_bad_sample", "skip")
+    assert done.stdout == other.stdout == expected.stdout, done.stderr
 
 
 @pytest.mark.slow

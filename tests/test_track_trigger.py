@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from shipped import assert_lav_and_predict_work, opened
+from shipped import assert_lav_and_predict_work, moved_export, opened
 
 from scenarios.track_trigger.draw import EXPERTS, INPUTS, RADII, draw_tracks, expert_for, seen
 from scenarios.track_trigger.firmware import firmware, fixed_point, fraction_bits
@@ -81,7 +81,8 @@ def test_gathered_experts_are_each_asked_for_their_tracks(folder: Path, result: 
     gather_experts({str(expert): folder for expert in EXPERTS}, tmp_path / "experts")
     hits, _, experts = draw_tracks(40, np.random.default_rng(3))
     assert [expert_for(row) for row in hits] == experts.tolist()
-    predicted = list(load_predictor(tmp_path / "experts")({"hits": hits}))
+    with moved_export(folder, tmp_path):
+        predicted = list(load_predictor(tmp_path / "experts")({"hits": hits}))
     assert [sample.meta["expert"] for sample in predicted] == experts.tolist()
     assert predicted[0].outputs["track"].shape == (2,)
 

@@ -23,6 +23,7 @@ from tfaip_like.list_files import ListFileData, list_source
 from tfaip_like.memory import resident_mb
 from tfaip_like.params import Params
 from tfaip_like.predict.experts import exports_of_experts
+from tfaip_like.predict.files import check_own_paths
 from tfaip_like.predict.given_files import samples_in
 from tfaip_like.predict.layout import export_folder
 from tfaip_like.predict.loading import load_predictor
@@ -127,6 +128,7 @@ def predict_scenario(argv: Sequence[str]) -> None:
     predictor = load_predictor(*line.words, voter=voter)
     if scenario is not None and settings.data is not None and settings.data != scenario.data:
         predictor.pipeline = pipeline_of(settings.data, predictor.pipeline.inputs)
+        check_own_paths(_first_export(line.words), predictor.pipeline, received=scenario.data)
     _predict(predictor, source, settings, writer)
 
 

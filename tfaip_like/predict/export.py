@@ -21,9 +21,10 @@ from tfaip_like.files import is_full_disk, new_folder, write_text
 from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.network import Networks, input_names
 from tfaip_like.params import Params
-from tfaip_like.params.resources import FOLDER, copied
+from tfaip_like.params.resources import FOLDER
 from tfaip_like.params.store import read_values, write_params
 from tfaip_like.plain_paths import plain_path
+from tfaip_like.predict.files import copy_files, sizes_of_files
 from tfaip_like.predict.layout import (
     ADDITIONAL,
     METRICS,
@@ -84,10 +85,9 @@ def fill_export(
         _write_network(folder / ADDITIONAL / name, network, warn)
     _write_weights(folder / WEIGHTS, networks.training)
     pipeline = pipeline_of(scenario.data, input_names(networks.prediction))
-    for tree, name in zip(copied(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
+    for tree, name in zip(copy_files(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
         write_params(tree, folder / name)
-    sizes = {file.name: file.stat().st_size for file in sorted((folder / FOLDER).glob("*"))}
-    _write_json(folder / VERSIONS, {**_versions(), FOLDER: sizes})
+    _write_json(folder / VERSIONS, {**_versions(), FOLDER: sizes_of_files(folder)})
     _write_json(folder / METRICS, {})
 
 

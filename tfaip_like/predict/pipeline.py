@@ -17,10 +17,11 @@ from tfaip_like.errors import UsageError
 from tfaip_like.params import Params
 from tfaip_like.params.apply import Resolved, apply, file_settings
 from tfaip_like.params.base import CLASS_KEY, Json, class_tag, with_defaults
-from tfaip_like.params.resources import anchored, resources, with_resources
+from tfaip_like.params.resources import with_paths
 from tfaip_like.params.store import read_values
 from tfaip_like.params.tree import check_tree
-from tfaip_like.predict.layout import PIPELINE, inside, refuse_code_of
+from tfaip_like.predict.files import content_of, with_own_files
+from tfaip_like.predict.layout import PIPELINE, refuse_code_of
 from tfaip_like.sample import Mode, Spec
 
 
@@ -96,9 +97,7 @@ def load_pipeline(export: Path) -> Pipeline:
             "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH."
         )
         raise
-    for _, path in resources(tree):
-        inside(export, path)
-    return check_tree(cast(Pipeline, anchored(tree, export)))
+    return check_tree(cast(Pipeline, with_own_files(tree, export)))
 
 
 def _classes(values: Json) -> Iterator[str]:
@@ -117,7 +116,7 @@ def same_pipeline(one: Pipeline, two: Pipeline) -> bool:
     return _fingerprint(one) == _fingerprint(two)
 
 
-def _fingerprint(pipeline: Pipeline) -> tuple[object, list[bytes]]:
-    anywhere = with_resources(pipeline, lambda path: Path(path.name))
+def _fingerprint(pipeline: Pipeline) -> tuple[object, list[tuple[str, bytes]]]:
+    anywhere = with_paths(pipeline, lambda value: Path(value.path.name))
     values = dataclasses.replace(anywhere, on_bad_sample="raise", max_bad_samples=0).to_dict()
-    return values, [path.read_bytes() for _, path in resources(pipeline)]
+    return values, content_of(pipeline)

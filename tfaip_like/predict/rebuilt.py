@@ -11,8 +11,8 @@ from tfaip_like.errors import UsageError
 from tfaip_like.lazy import BACKENDS, choose_backend
 from tfaip_like.params.apply import Resolved, apply, file_settings
 from tfaip_like.params.base import CLASS_KEY, with_defaults
-from tfaip_like.params.resources import anchored
 from tfaip_like.params.store import read_values
+from tfaip_like.predict.files import with_own_files
 from tfaip_like.predict.layout import PARAMS, refuse_code_of
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario
@@ -50,4 +50,4 @@ def rebuilt_scenario(export: Path) -> Scenario:
         )
         raise
     tree = apply(Resolved(with_defaults(cls)), file_settings(values, str(file))).tree
-    return cast(Scenario, anchored(tree, export))
+    return cast(Scenario, with_own_files(tree, export, PARAMS, only_resources=True))

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from tfaip_like.data.batching import Batch
 from tfaip_like.files import folder_beside, new_folder, replace_folder
-from tfaip_like.network import Networks
+from tfaip_like.network import Networks, input_names
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.check import DIFFERENCE, check_export
 from tfaip_like.predict.export import add_metrics, add_saved_models, fill_export, has_saved_models
 from tfaip_like.predict.exported import Exported, load_export
+from tfaip_like.predict.files import check_files
 from tfaip_like.predict.formats import add_formats
+from tfaip_like.predict.pipeline import pipeline_of
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,9 @@ class Exports:
     Args:
         folder: where the best and the last are kept; None keeps none.
         example: a batch for the comparison.
+
+    Raises:
+        UsageError: when a file that belongs to exports cannot be copied.
     """
 
     def __init__(self, folder: OutputDir | None, networks: Networks, scenario: Scenario, example: Batch):
@@ -37,6 +42,7 @@ class Exports:
         self._aside: Path | None = None
         self._loaded: Exported | None = None
         self._warned: set[str] = set()
+        check_files(scenario, pipeline_of(scenario.data, input_names(networks.prediction)))
 
     def loaded(self) -> Exported:
         """Return the export of this moment; it is written and compared with the network when first asked for."""
