@@ -385,7 +385,7 @@ def two_numbers(size: int = 16) -> Batch:
 def test_an_export_like_its_network_passes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     export, network = export_of(tmp_path, lambda x: {"y": keras.layers.Dense(3)(x), "z": ops.argmax(x, axis=-1)})
     difference = check_export(export, network, two_numbers())
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("tfaip_like")]
     assert difference < 1e-5
     assert load_export(export).metrics["epoch"] == 1
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,11 +17,15 @@ import tensorflow as tf
 from keras import ops
 from small import small
 
-from tfaip_like import ArraySource, Data, Mode, Model, Sample, Spec, Tensors, UsageError, train
+from tfaip_like import ArraySource, Data, Mode, Model, Sample, Spec, Tensors, UsageError, load_predictor, train
+from tfaip_like.data import PredictData, ValData
 from tfaip_like.data.batching import Batch
+from tfaip_like.data.pipeline import no_check, open_validation
 from tfaip_like.keras_additions import ranges
 from tfaip_like.network import build_networks
 from tfaip_like.predict.bad_values import find_bad_value
+from tfaip_like.predict.exported import load_export
+from tfaip_like.predict.lav import load_and_validate
 from tfaip_like.train.non_finite import losses_of
 from tfaip_like.train.training_model import TrainingModel, as_fed
 
@@ -265,3 +271,61 @@ def test_checks_are_installed_once() -> None:
     before = keras.layers.Embedding.call
     ranges.install()
     assert keras.layers.Embedding.call is before
+
+
+# Exports.
+
+
+class Answering(Network):
+    """Answers with the class, of which no value is NaN."""
+
+    def build_prediction(self, inputs: Tensors, trained: keras.Model) -> Tensors:
+        return {"p": trained.output["p"], "class": ops.argmax(trained.output["p"], axis=-1)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of networks that would lose a NaN, by kind."""
+    folder = tmp_path_factory.mktemp("runs")
+    for kind in ("lost by a maximum", "cell"):
+        train(small(folder / kind, data=Ids(), model=Answering(kind=kind), evaluator=None, trainer={"epochs": 1}))
+    return {kind: folder / kind for kind in ("lost by a maximum", "cell")}
+
+
+@pytest.mark.parametrize(("kind", "layer"), [("lost by a maximum", "table"), ("cell", "inner")])
+@pytest.mark.parametrize("number", [900, -1])
+def test_an_export_refuses_an_id_out_of_range_by_its_sample(
+    runs: dict[str, Path], kind: str, layer: str, number: int
+) -> None:
+    predictor = load_predictor(runs[kind])
+    ids = np.zeros((7, 4), "int32")
+    assert len(list(predictor({"x": ids}))) == 7
+    ids[5, 1] = number
+    with pytest.raises(UsageError) as caught:
+        list(predictor({"x": ids}, PredictData(batch_size=4)))
+    assert str(caught.value) == f"id {number} is out of range for Embedding '{layer}' (0..4): prediction sample 5"
+    with pytest.raises(UsageError, match=rf"id {number} is out of range for Embedding '{layer}' \(0\.\.4\)"):
+        predictor.one({"x": ids[5]})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            Ids(bad_id=900, bad_mode="evaluate"),
+            "id 900 is out of range for Embedding 'table' (0..4): validation sample 10",
+        ),
+        (
+            Ids(bad_label=3, bad_mode="evaluate"),
+            "ce is not a finite number.\n"
+            "label 3 is out of range for the loss (0..2): target 'y' of validation sample 10",
+        ),
+    ],
+)
+def test_lav_names_the_sample_with_an_id_or_label_out_of_range(runs: dict[str, Path], data: Data, message: str) -> None:
+    batches = open_validation(data, data.source(Mode.EVALUATE), ValData(batch_size=4), 0, no_check, "lav")
+    assert batches is not None
+    exported = load_export(runs["lost by a maximum"] / "best")
+    with closing(batches), pytest.raises(UsageError) as caught:
+        load_and_validate(exported, batches, Answering(kind="lost by a maximum"), None)
+    assert str(caught.value).startswith(message)

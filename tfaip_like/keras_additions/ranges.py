@@ -30,6 +30,9 @@ from keras.src.losses import losses
 
 Kind = Literal["id", "label"]
 
+ID_OUT_OF_RANGE = "id out of range for"
+"""How the errors of exports begin; `predict.exported` looks for it."""
+
 
 @dataclass(frozen=True)
 class OutOfRange:
@@ -105,7 +108,22 @@ class Watch:
 _watches: ContextVar[tuple[Watch, ...]] = ContextVar("watches", default=())
 
 
+_asserts: ContextVar[bool] = ContextVar("asserts", default=False)
+
 _MARK = "checks_range"
+
+
+@contextmanager
+def asserted() -> Iterator[None]:
+    """Let what TensorFlow traces within the block fail for an id out of range, by the name of its layer.
+
+    For exports: an integer output cannot be NaN. XLA leaves assertions out, so a training is not stopped by them.
+    """
+    token = _asserts.set(keras.backend.backend() == "tensorflow")
+    try:
+        yield
+    finally:
+        _asserts.reset(token)
 
 
 @contextmanager
@@ -206,10 +224,21 @@ def _looked_at(kind: Kind, values: Any, size: Any, layer: str | None = None) -> 
     """Whether each value is in range, and the values with 0 for those that are not."""
     values = ops.convert_to_tensor(values)
     is_valid = _is_in_range(values, size)
+    if _asserts.get() and kind == "id":
+        _assert(is_valid, values, f"{ID_OUT_OF_RANGE} {layer} (0..{size - 1}):")
     if isinstance(size, int):
         for watch in _watches.get():
             watch._take(_Look(kind, is_valid, values, size, layer))
     return is_valid, ops.where(is_valid, values, ops.zeros_like(values))
+
+
+def _assert(is_valid: Any, values: Any, message: str) -> None:
+    import tensorflow as tf
+
+    def fail() -> Any:
+        return tf.raw_ops.Assert(condition=False, data=[message, tf.boolean_mask(values, ~is_valid)[:1]])
+
+    tf.cond(tf.reduce_all(is_valid), tf.no_op, fail)
 
 
 def _is_in_range(values: Any, size: Any) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tfaip_like.errors import Interrupted, first_line
 from tfaip_like.files import is_full_disk, new_folder, write_text
+from tfaip_like.keras_additions import ranges
 from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.network import Networks, input_names
 from tfaip_like.params import Params
@@ -112,7 +113,8 @@ def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = Fa
     }
 
     def predict(inputs: Any) -> Any:
-        return network(inputs, training=False)
+        with ranges.asserted():
+            return network(inputs, training=False)
 
     archive = keras.export.ExportArchive()
     archive.track(network)

@@ -5,13 +5,17 @@ Only TensorFlow and numpy are needed, whatever backend trained it; neither Keras
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfaip_like.data.batching import Batch
+from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import UsageError, first_line
 from tfaip_like.params.base import Json
 from tfaip_like.params.resources import FOLDER
@@ -33,6 +37,33 @@ from tfaip_like.sample import Spec
 
 SAVED_MODEL = "saved_model.pb"
 VARIABLES = "variables"
+
+
+_ASSERTED = re.compile(r"id out of range for (?P<layer>\w+ \\'.+?\\' \(0\.\.\d+\)):\] \[(?P<id>[^\]\s]+)")
+"""What `keras_additions.ranges` lets the network say; that module cannot be imported here, it needs Keras."""
+
+
+class OutOfRangeError(UsageError):
+    """A sample with an id that an embedding of the network does not have.
+
+    Attributes:
+        reason: which id, and which embedding.
+        row: of the sample in the batch.
+    """
+
+    def __init__(self, path: Path, reason: str, row: int):
+        super().__init__(f"{path}: {reason}: sample {row} of the batch")
+        self.reason = reason
+        self.row = row
+
+
+@contextmanager
+def naming_samples(batch: Batch, batches: Batches) -> Iterator[None]:
+    """Name the sample with an id out of range by its place in the data instead of its row in the batch."""
+    try:
+        yield
+    except OutOfRangeError as error:
+        raise UsageError(f"{error.reason}: {batches.samples.place(batch.indices[error.row])}") from None
 
 
 @dataclass(frozen=True)
@@ -87,9 +118,40 @@ class Exported:
         import tensorflow as tf
 
         arguments = argument_names(self.inputs)
-        tensors = {arguments[name]: tf.constant(self._fitting(name, inputs)) for name in self.inputs}
-        outputs = self.saved_model.signatures[function](**tensors)
+        arrays = {arguments[name]: self._fitting(name, inputs) for name in self.inputs}
+
+        def call(begin: int, end: int | None) -> Any:
+            return self.saved_model.signatures[function](
+                **{name: tf.constant(array[begin:end]) for name, array in arrays.items()}
+            )
+
+        try:
+            outputs = call(0, None)
+        except tf.errors.InvalidArgumentError as error:
+            if not _ASSERTED.search(str(error)):
+                raise
+            raise self._out_of_range(call, len(next(iter(arrays.values())))) from None
         return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    def _out_of_range(self, call: Callable[[int, int], Any], size: int) -> OutOfRangeError:
+        """The error for a batch of that size that holds an id out of range."""
+        import tensorflow as tf
+
+        def problem(begin: int, end: int) -> re.Match[str] | None:
+            try:
+                call(begin, end)
+            except tf.errors.InvalidArgumentError as error:
+                return _ASSERTED.search(str(error))
+            return None
+
+        begin, end = 0, size
+        while end - begin > 1:
+            middle = (begin + end) // 2
+            begin, end = (begin, middle) if problem(begin, middle) else (middle, end)
+        found = problem(begin, end)
+        assert found is not None
+        layer = found["layer"].replace("\\'", "'")  # TensorFlow escapes texts
+        return OutOfRangeError(self.path, f"id {found['id']} is out of range for {layer}", begin)
 
     @property
     def weight_mb(self) -> float:

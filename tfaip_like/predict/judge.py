@@ -13,6 +13,7 @@ from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import UsageError, article
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
+from tfaip_like.predict.exported import naming_samples
 from tfaip_like.sample import Arrays, Sample
 from tfaip_like.summaries import Summary
 
@@ -42,7 +43,9 @@ def predictions(
     for batch in itertools.islice(batches.once(), num_batches):
         each_batch(batch)
         if len(batch):
-            yield batch, predict(batch.inputs)
+            with naming_samples(batch, batches):
+                predicted = predict(batch.inputs)
+            yield batch, predicted
 
 
 def judge(evaluator: Evaluator, samples: Iterable[Sample], known: Collection[str]) -> Judged:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from tfaip_like.data.samples import post_processed
 from tfaip_like.errors import UsageError
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model, Tensors
+from tfaip_like.predict.bad_values import BadValue, find_bad_value, first_non_finite_row
 from tfaip_like.predict.exported import Exported
 from tfaip_like.predict.judge import Judged, judge, predictions, show, shows_something
 from tfaip_like.predict.logits import attach_logits
@@ -65,6 +67,9 @@ def load_and_validate(
             if averages.count == 0:
                 first.append((batch, outputs))
             losses = averages.add(batch, outputs, logits)
+            if bad := averages.bad_value(batch, outputs, logits):
+                place = batches.samples.place(batch.indices[bad.row])
+                raise UsageError(f"{averages.non_finite} is not a finite number.\n{bad.at(place)}.")
             if worst is not None and losses is not None:
                 worst.add(batch, losses)
             yield from batch.samples(outputs)
@@ -128,6 +133,7 @@ class Averages:
     Attributes:
         sums: of each over all samples so far.
         count: of these samples.
+        non_finite: the first loss or metric that was not finite in the last batch.
     """
 
     def __init__(self, model: Model):
@@ -145,6 +151,7 @@ class Averages:
         """
         self.sums: dict[str, float] = {}
         self.count = 0
+        self.non_finite: str | None = None
         self._losses: list[str] = []
         self._tell = tell
 
@@ -164,12 +171,32 @@ class Averages:
                     f"load-and-validate leaves {type(self.model).__name__}.{method} out: it needs the output "
                     f"{missing!r}, but the prediction network has {', '.join(outputs)}"
                 )
+        self.non_finite = None
         for of_method in means.values():
             for name, mean in of_method.items():
+                if not np.isfinite(ops.convert_to_numpy(mean)):
+                    self.non_finite = self.non_finite or name
                 total = len(batch) * float(ops.convert_to_numpy(mean))
                 self.sums[name] = self.sums.get(name, 0.0) + total
         self.count += len(batch)
         return None if losses is None else np.asarray(ops.convert_to_numpy(losses))
+
+    def bad_value(self, batch: Batch, outputs: Arrays, logits: Arrays) -> BadValue | None:
+        """Return what is wrong with the data of the last batch, if its losses or metrics are not finite."""
+        if self.non_finite is None:
+            return None
+
+        def values(part: Batch) -> Mapping[str, Any]:
+            rows = slice(part.indices[0], part.indices[-1] + 1)
+            tensors = [_tensors({name: array[rows] for name, array in named.items()}) for named in (outputs, logits)]
+            means, _ = self._means_of_batch(_tensors(part.inputs), _tensors(part.targets), *tensors)
+            return {name: mean for of_method in means.values() for name, mean in of_method.items()}
+
+        numbered = replace(batch, indices=range(len(batch)))
+        row = first_non_finite_row(numbered, values)
+        if row is None or (bad := find_bad_value(numbered.rows(row, row + 1), values)) is None:
+            return None
+        return replace(bad, row=row)
 
     def _means_of_batch(
         self, inputs: Tensors, targets: Tensors, outputs: Tensors, logits: Tensors
