@@ -6,19 +6,32 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from conftest import slow
-from small import Line, Noise, Points, Small, small
-from stopping import FromOutside, NumberedPoints, StopAt, StopsInValidation, differences, killed_at, state_of
+from keras.src.backend.common.dtypes import ALLOWED_DTYPES
+from small import Largest, Line, Noise, Points, Small, small
+from stopping import (
+    FromOutside,
+    NumberedPoints,
+    RaggedPoints,
+    StopAt,
+    StopsInValidation,
+    differences,
+    killed_at,
+    state_of,
+)
 
 from tfaip_like import Interrupted, Mode, Processor, Sample, TrainingError, UsageError, train
 from tfaip_like.optimizers import Adam, Adamax, Optimizer, ScheduleFreeAdamW
@@ -184,7 +197,8 @@ def test_a_long_run_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> Non
 def test_a_signal_during_validation_repeats_no_step(tmp_path: Path) -> None:
     def scenario(folder: Path, times: int) -> Small:
         judge = StopsInValidation(marker=tmp_path / f"{folder.name}.marks", times=times)
-        return everything(folder, evaluator=judge, trainer={"checkpoint_every": "epoch", "jit_compile": False})
+        trainer = {"checkpoint_every": "epoch", "jit_compile": False, "sanity_check": False}
+        return everything(folder, evaluator=judge, trainer=trainer)
 
     train(scenario(tmp_path / "reference", 99))
     with pytest.raises(Interrupted):
@@ -480,22 +494,237 @@ def test_what_has_no_effect_is_a_warning(two_epochs: Path, tmp_path: Path, caplo
     assert "has no effect: the weights come from the checkpoint" in caplog.text
 
 
-def test_what_is_in_best_is_never_replaced_by_a_worse_model(two_epochs: Path, tmp_path: Path) -> None:
-    """Going on from epoch 1 with steps that spoil everything leaves the better model of epoch 2."""
-    before = json.loads((two_epochs / "best" / "metrics.json").read_text())
-    assert before["epoch"] == 2
-    _, run = going_on(two_epochs, tmp_path, Resume(epoch=1), learning_rate=CosineDecay(lr=3.0))
-    after = json.loads((run / "best" / "metrics.json").read_text())
-    assert after["val_loss"] <= before["val_loss"]
+@pytest.mark.parametrize("kept", ["checkpoint", "no checkpoint"])
+def test_a_better_model_of_an_abandoned_epoch_is_not_the_best_of_the_run(
+    two_epochs: Path, tmp_path: Path, kept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Resuming from epoch 1 with steps that spoil everything: epoch 1 is the best of what the run consists of."""
+    best = json.loads((two_epochs / "best" / "metrics.json").read_text())
+    first, second = state_of(two_epochs).state["history"]
+    assert best["epoch"] == 2
+    result, run = going_on(two_epochs, tmp_path, Resume(epoch=1), learning_rate=CosineDecay(lr=3.0))
+    assert (result.best_epoch, result.best_value) == (1, first["val_loss"])
+    assert json.loads((run / "best" / "metrics.json").read_text())["val_loss"] == first["val_loss"]
+    aside = run / "checkpoints" / "superseded" / "best"
+    assert json.loads((aside / "metrics.json").read_text())["val_loss"] == second["val_loss"]
+    if kept == "no checkpoint":  # and again, with nothing left that has the weights of epoch 1
+        for lost in (run / "checkpoints" / "epoch_0001", run / "best"):
+            shutil.rmtree(lost)
+        trainer = {"epochs": 4, "keep_every_n": 1}
+        again = train(small(run, learning_rate=CosineDecay(lr=3.0), trainer=trainer), Resume(epoch=2))
+        assert "best/ has no model of epoch 1, the best so far, and there is no checkpoint of it" in caplog.text
+        assert again.best_epoch in (3, 4)
+        assert json.loads((run / "best" / "metrics.json").read_text())["epoch"] == again.best_epoch
+
+
+def test_a_deleted_best_model_comes_back_from_its_checkpoint(two_epochs: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(two_epochs, tmp_path / "run"))
+    shutil.rmtree(run / "best")
+    train(small(run, learning_rate=CosineDecay(lr=0.01), trainer={"epochs": 2, "keep_every_n": 1}), Resume())
+    weights = [np.load(folder / "best" / "weights.npz") for folder in (two_epochs, run)]
+    assert all(weights[0][name].tobytes() == weights[1][name].tobytes() for name in weights[0].files)
+    assert differences(two_epochs, run) == []
+
+
+# Values of every kind.
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "float16", "bool", "uint64"])
+def test_a_checkpoint_holds_every_dtype(tmp_path: Path, dtype: str) -> None:
+    array = np.arange(12).reshape(3, 4).astype(getattr(ml_dtypes, dtype, dtype))
+    arrays = {"network:00000:w": array, "network:00001:scalar": array[0, 1].reshape(())}
+    write_checkpoint(tmp_path, Position(1, 0), Content(arrays, {}, {}))
+    (found,) = all_checkpoints(tmp_path)
+    read = found.read().arrays
+    assert list(read) == list(arrays)
+    for name in arrays:
+        assert read[name].dtype == arrays[name].dtype
+        assert read[name].shape == arrays[name].shape
+        assert read[name].tobytes() == arrays[name].tobytes()
+
+
+def ones(shape: Any, dtype: str) -> Any:
+    # Keras' own casts integers, which TensorFlow cannot do for float8.
+    return keras.ops.cast(keras.ops.ones(shape, "float32"), dtype)
+
+
+class EveryKind(keras.layers.Layer):
+    """A layer with a variable of each dtype that Keras has; inference changes some of them."""
+
+    def build(self, shape: Any) -> None:
+        self.kinds = [
+            self.add_weight(shape=(2,), initializer=ones, dtype=dtype, trainable=False, name=dtype)
+            for dtype in ALLOWED_DTYPES
+            if dtype != "string"
+        ]
+        self.count = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="count")
+        self.seeds = keras.random.SeedGenerator(3)
+
+    def call(self, x: Any) -> Any:
+        self.count.assign(self.count + 1)
+        return x + keras.random.normal(keras.ops.shape(x)) / 10 + keras.random.normal((), seed=self.seeds) / 10
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+class WithEveryKind(Line):
+    """Has them all."""
+
+    def build(self, inputs: Any) -> Any:
+        hidden = keras.layers.Dense(8, activation="relu", dtype="bfloat16")(inputs["x"])
+        hidden = EveryKind(name="kinds")(keras.ops.cast(hidden, "float32"))
+        return {"sum": keras.layers.Dense(1, name="add")(hidden)[:, 0]}
+
+
+@pytest.mark.parametrize("precision", ["float32", slow("mixed_bfloat16"), slow("mixed_float16")])
+def test_variables_of_every_dtype_and_states_that_inference_changes_are_resumed(tmp_path: Path, precision: str) -> None:
+    def scenario(folder: Path) -> Small:
+        trainer = {"jit_compile": False, "precision": precision, "sanity_check": True, "checkpoint_every": "epoch"}
+        return everything(folder, model=WithEveryKind(), trainer=trainer)
+
+    run, copy = tmp_path / "folders" / "run", tmp_path / "folders" / "copy"
+    train(scenario(run))
+    killed_at(run, copy, Position(1, 0))
+    shutil.rmtree(copy / "best")
+    train(scenario(copy), Resume())
+    assert differences(run, copy) == []
+    counts = [value for name, value in state_of(run).arrays.items() if name.endswith("kinds/count")]
+    assert counts == [3 * 12]  # the steps of three epochs, and nothing of their validations
+
+
+def test_a_value_that_the_checkpoint_lacks_is_named(two_epochs: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(two_epochs, tmp_path / "run"))
+    for checkpoint in all_checkpoints(OutputDir(run).checkpoints):
+        content = checkpoint.read()
+        arrays = {name: array for name, array in content.arrays.items() if "rate_factor" not in name}
+        write_checkpoint(run / "checkpoints", checkpoint.position, dataclasses.replace(content, arrays=arrays))
+    train(small(run, learning_rate=CosineDecay(lr=0.01), trainer={"epochs": 2, "keep_every_n": 1}), Resume())
+    with pytest.raises(UsageError, match=r"epoch_0001: has no value for .*past_average, so the run cannot be resumed"):
+        lacking_averages(tmp_path)
+
+
+def lacking_averages(tmp_path: Path) -> None:
+    """Resumes a run from a checkpoint without the averages that its parameters ask for."""
+    run = tmp_path / "averaging"
+    scenario = small(run, trainer={"epochs": 1, "calc_ema": 0.9})
+    train(scenario)
+    (checkpoint,) = all_checkpoints(OutputDir(run).checkpoints)
+    content = checkpoint.read()
+    arrays = {name: array for name, array in content.arrays.items() if not name.endswith("_past_average")}
+    write_checkpoint(run / "checkpoints", checkpoint.position, dataclasses.replace(content, arrays=arrays))
+    train(scenario, Resume())
+
+
+# Exceptions.
+
+
+class Fails(Largest):
+    """An evaluator with a mistake, which somebody corrects later."""
+
+    mistake: Path = Path("mistake")
+    """Raises while this file is there."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+        if self.mistake.exists():
+            raise ZeroDivisionError("a mistake")
+        return super().evaluate(samples)
+
+
+def with_mistake(folder: Path, mistake: Path, **trainer: Any) -> Small:
+    trainer = {"checkpoint_every": "epoch", "jit_compile": False, **trainer}
+    return everything(folder, evaluator=Fails(mistake=mistake), trainer=trainer)
+
+
+def test_a_mistake_in_an_evaluator_is_found_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "mistake").touch()
+    with pytest.raises(ZeroDivisionError) as raised:
+        train(with_mistake(tmp_path / "run", tmp_path / "mistake"))
+    assert "--trainer.sanity_check false skips this check" in raised.value.__notes__[0]
+    assert not list((tmp_path / "run" / "checkpoints").glob("epoch_*"))
+    assert not list((tmp_path / "run").glob(".best.*"))
+
+
+def test_an_exception_behind_the_steps_of_an_epoch_does_not_lose_it(tmp_path: Path) -> None:
+    mistake = tmp_path / "mistake"
+    train(with_mistake(tmp_path / "reference", mistake))
+    mistake.touch()
+    with pytest.raises(ZeroDivisionError) as raised:
+        train(with_mistake(tmp_path / "run", mistake, sanity_check=False))
+    assert all_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position == Position(0, 12)
+    assert raised.value.__notes__[0] == f"resume-training {tmp_path / 'run'} continues after step 12 of epoch 1."
+    mistake.unlink()
+    train(with_mistake(tmp_path / "run", mistake), Resume())
+    assert differences(tmp_path / "reference", tmp_path / "run") == []
+
+
+class Broken(Processor):
+    """Fails at a sample while a file is there."""
+
+    mistake: Path = Path("mistake")
+    """Raises while this file is there."""
+
+    modes = (Mode.TRAIN,)
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        if sample.meta.get("number") == 30 and self.mistake.exists():
+            raise OSError("the disk was pulled out")
+        return sample
+
+
+@pytest.mark.parametrize("data", ["arrays", "ragged", slow("processes")])
+def test_an_exception_of_the_pipeline_leaves_the_state_of_the_last_step(tmp_path: Path, data: str) -> None:
+    def scenario(folder: Path, mistake: str) -> Small:
+        processors = [Broken(mistake=tmp_path / mistake)]
+        kind = RaggedPoints(processors=processors) if data == "ragged" else NumberedPoints(processors=processors)
+        return everything(
+            folder,
+            data=kind,
+            model=OfAnyLength() if data == "ragged" else Line(),
+            train={"num_processes": int(data == "processes"), "batch_size": 4},
+            trainer={"checkpoint_every": "epoch", "jit_compile": False, "steps_per_execution": 2, "epochs": 2},
+            evaluator=None,
+        )
+
+    train(scenario(tmp_path / "reference", "none"))
+    (tmp_path / "mistake").touch()
+    with pytest.raises(OSError, match="the disk was pulled out"):
+        train(scenario(tmp_path / "run", "mistake"))
+    position = all_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position
+    assert position.epoch == 0
+    assert position.step > 0
+    (tmp_path / "mistake").unlink()
+    train(scenario(tmp_path / "run", "mistake"), Resume())
+    assert differences(tmp_path / "reference", tmp_path / "run") == []
+
+
+class OfAnyLength(Line):
+    """Takes sequences of any length."""
+
+    def build(self, inputs: Any) -> Any:
+        hidden = keras.layers.Dense(8)(keras.ops.expand_dims(inputs["x"], -1))
+        hidden = keras.layers.Dropout(0.2)(keras.ops.mean(hidden, axis=1))
+        return {"sum": keras.layers.Dense(1)(hidden)[:, 0]}
 
 
 # What a user can ask for.
 
 
+INTERRUPTIONS = (
+    "killed",
+    "signal behind a step",
+    "signal while data are awaited",
+    "signal in a validation",
+    "exception in a validation",
+)
+
+
 @pytest.mark.slow
 def test_verify_finds_the_same_bits_after_an_interruption() -> None:
     scenario = small(data=Points(processors=[Noise()]), trainer={"calc_ema": 0.9})
-    assert verify(scenario).startswith("the same bits: ")
+    found = verify(scenario).splitlines()
+    assert found[:5] == [f"{name}: the same bits" for name in INTERRUPTIONS]
+    assert found[5].startswith("compared: ")
 
 
 @pytest.mark.slow
@@ -506,5 +735,6 @@ def test_verify_says_what_it_needs() -> None:
 
 @pytest.mark.slow
 def test_verify_finds_bits_that_nobody_can_repeat() -> None:
-    with pytest.raises(TrainingError, match="--verify: NOT the same bits after an interruption"):
+    with pytest.raises(TrainingError, match="--verify: NOT the same bits after an interruption") as raised:
         verify(small(data=Points(processors=[FromOutside()])))
+    assert re.search(r"killed: \d+ differ \(.*hidden/kernel", str(raised.value))

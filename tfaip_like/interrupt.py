@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Literal, TypeAlias
 
 from tfaip_like.errors import Interrupted
 
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """SIGUSR1 is sent by clusters shortly before a time limit, SIGHUP when a terminal is closed."""
+Phase: TypeAlias = Literal["epoch", "data", "step", "validation"]
+"""Moment of a training: the steps of an epoch begin, data are awaited, a step is done, a batch was validated."""
+Probe: TypeAlias = Callable[[Phase], None]
 SECONDS_TO_UNWIND = 3.0
 """After a repeated signal the main thread gets this long to leave; then the process ends, whatever the thread does."""
 
@@ -34,8 +38,9 @@ class InterruptFlag:
     request and must not cost the state that is being saved.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, probe: Probe | None = None) -> None:
         self.number: signal.Signals | None = None
+        self._probe = probe
         self.is_at_once = False
         self.checks: list[Callable[[], None]] = []
         """What else may raise to stop, wherever a signal may."""
@@ -67,6 +72,11 @@ class InterruptFlag:
         if self.number is not None and not self._is_over:
             raise Interrupted(self.number)
 
+    def reach(self, phase: Phase) -> None:
+        """Report that a training has reached a phase; `--verify` interrupts it there."""
+        if self._probe is not None:
+            self._probe(phase)
+
     def nothing_to_stop(self) -> None:
         """Ignore signals from now on: the work is done, and a late signal must not turn it into a failure."""
         self._is_over = True
@@ -96,6 +106,11 @@ class _Deliveries:
             while arrived := os.read(self._read_end, 256):
                 self._flag.receive(arrived)
 
+    def wake(self) -> None:
+        """End a `wait` of another thread, from which `collect` may have taken what it waits for."""
+        with suppress(BlockingIOError):
+            os.write(self.write_end, b"\0")
+
     def wait(self) -> bool:
         """Wait for a delivery; return False when the pipe was closed for writing."""
         poll = select.poll()
@@ -108,17 +123,18 @@ class _Deliveries:
 
 
 @contextmanager
-def catch_interrupts(acknowledgement: str = "") -> Iterator[InterruptFlag]:
+def catch_interrupts(acknowledgement: str = "", probe: Probe | None = None) -> Iterator[InterruptFlag]:
     """Note signals instead of raising anywhere; in the main thread only.
 
     Args:
         acknowledgement: logged after the first signal, with `{signal}` for what was sent.
+        probe: called with each phase that is reached.
 
     Python runs handlers in the main thread, which may be inside TensorFlow and wait there for a batch that never
     comes. So a thread of its own watches the deliveries: it sets the flag, which those who make the batch check, and
     after a repeated signal it ends the process if the main thread does not get to it.
     """
-    flag = InterruptFlag()
+    flag = InterruptFlag(probe)
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
@@ -127,6 +143,7 @@ def catch_interrupts(acknowledgement: str = "") -> Iterator[InterruptFlag]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         deliveries.collect()
+        deliveries.wake()
         if flag.is_at_once:
             raise Interrupted(signal.Signals(number), at_once=True)
 

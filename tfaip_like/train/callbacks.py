@@ -25,6 +25,7 @@ class Interruptible(keras.callbacks.Callback):
         self.interrupt = interrupt
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self.interrupt.reach("validation")
         self.interrupt.check()
 
 
@@ -63,6 +64,7 @@ class EveryStep(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._looked_at = self.executions[0].start
+        self.interrupt.reach("epoch")
         self.at_begin()
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -78,6 +80,7 @@ class EveryStep(keras.callbacks.Callback):
             self.look(logs)
             self.progress.show(done, (done - 1) // self.steps_per_epoch + 1, float(logs["loss"]))
         self.after_execution(done)
+        self.interrupt.reach("step")
         # Behind the last step only the values of the epoch are missing, which no checkpoint could give back: they are
         # taken first, and what follows looks for signals again.
         if done < self.executions[-1].stop:

@@ -19,6 +19,7 @@ from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches, ClosedError
 from tfaip_like.errors import Interrupted
+from tfaip_like.interrupt import InterruptFlag
 from tfaip_like.sample import Spec
 from tfaip_like.train.training_model import STEPS, as_fed
 
@@ -218,9 +219,19 @@ class TrainingFeed(Feed):
         epochs: how many will be trained, so that data processes work ahead no further.
         at_once: most steps of an execution.
         stop_every: see `Batches.executions`.
+        interrupt: learns that batches are awaited.
     """
 
-    def __init__(self, batches: Batches, epochs: int, at_once: int, stop_every: int, bad_samples: BadSamples):
+    def __init__(
+        self,
+        batches: Batches,
+        epochs: int,
+        at_once: int,
+        stop_every: int,
+        bad_samples: BadSamples,
+        interrupt: InterruptFlag,
+    ):
+        self._interrupt = interrupt
         self._of = batches
         self._end = epochs * batches.steps_per_epoch
         self._at_once = at_once
@@ -259,6 +270,7 @@ class TrainingFeed(Feed):
             self._position = self._first
         single = 0
         while self._position < self._epoch_end:
+            self._interrupt.reach("data")
             batch = next(self._stream)
             if self._of.is_stacked:
                 self._position += len(batch) // self._of.accumulate

@@ -37,7 +37,7 @@ from tfaip_like.train.feed import Feed, TrainingFeed, validation_feed
 from tfaip_like.train.freezing import freeze
 from tfaip_like.train.lav import Lav
 from tfaip_like.train.resume import Resumed
-from tfaip_like.train.state import start_random
+from tfaip_like.train.state import network_preserved, start_random
 from tfaip_like.train.training_model import TrainingModel, as_fed
 from tfaip_like.train.validation import Validation
 from tfaip_like.train.warm_start import warm_start
@@ -86,7 +86,7 @@ def parts_of(
     try:
         parts = builder.parts(resumed)
         if resumed is not None:
-            resumed.restore(parts.model, parts.optimizer, parts.epoch_end, parts.batches)
+            resumed.restore(scenario, parts.model, parts.optimizer, parts.epoch_end, parts.batches)
         yield parts
     finally:
         builder.close()
@@ -136,15 +136,19 @@ class _Builder:
         if scenario.warmstart.model is not None and resumed is None:
             warm_start(networks.training, scenario.warmstart)
         example = batches.batch(0)
-        model = self._training_model(networks, example)
+        with network_preserved(networks.training):
+            model = self._training_model(networks, example)
         self.exports = exports = Exports(self.folder, networks, scenario, example)
         optimizer, rate = self._optimizer(model, batches, resumed)
         batches.decide_processes(batches.steps_per_epoch * batches.accumulate * trainer.epochs)
         # Resumed with as many steps at once as before: that the bits do not depend on it is measured, not promised.
         at_once = resumed.at_once(batches) if resumed is not None and not trainer.steps_per_execution else None
-        at_once = at_once or steps_at_once(model, trainer, batches)
+        with network_preserved(networks.training):
+            at_once = at_once or steps_at_once(model, trainer, batches)
         every = parse_every(trainer.checkpoint_every)
-        feed = TrainingFeed(batches, trainer.epochs, at_once, every.steps if self.folder else 0, self.bad_samples)
+        feed = TrainingFeed(
+            batches, trainer.epochs, at_once, every.steps if self.folder else 0, self.bad_samples, self.interrupt
+        )
         self.feeds.append(feed)
         compile_model(model, optimizer, trainer, batches)
         if keras.backend.backend() == "jax":

@@ -73,23 +73,35 @@ class Resumed:
         return int(self.content.state["at_once"]) if self._batching == batching_of(batches) else None
 
     def restore(
-        self, model: TrainingModel, optimizer: keras.optimizers.Optimizer, epoch_end: EpochEnd, batches: Batches
+        self,
+        scenario: Scenario,
+        model: TrainingModel,
+        optimizer: keras.optimizers.Optimizer,
+        epoch_end: EpochEnd,
+        batches: Batches,
     ) -> None:
-        """Puts the state of the checkpoint into the parts of a training."""
+        """Put the state of the checkpoint into the parts of a training.
+
+        Raises:
+            UsageError: when it lacks a value that no other parameter explains.
+        """
         arrays = self.content.arrays
-        missing = state.restore_network(model, arrays)
+        new_layers = state.restore_network(model, arrays)
+        missing: list[str] = []
         if hasattr(optimizer, "begin_at_weights"):
             optimizer.begin_at_weights()  # it was built with other ones
         is_kept = self.settings.optimizer != "fresh"
         if not is_kept:
             logger.info("the optimizer begins anew (--resume.optimizer fresh)")
         elif (lacking := state.restore_optimizer(model, arrays)) is not None:
-            missing += lacking
+            missing = lacking
         else:
             is_kept = False
             logger.warning("the checkpoint is of another optimizer, or of other weights to train: it begins anew")
-        if missing:
-            logger.warning("not in the checkpoint, so from its start value on: %s", some(missing))
+        if missing and not self._has_other_params(scenario, epoch_end.folder):
+            raise UsageError(f"{self.checkpoint.path}: has no value for {some(missing)}, so the run cannot be resumed")
+        if missing or new_layers:
+            logger.warning("not in the checkpoint, so from its start value on: %s", some([*missing, *new_layers]))
         if is_kept and self._batching == batching_of(batches) and self.settings.learning_rate != "fresh":
             epoch_end.rate.offset = int(self.content.state["schedule_offset"])
         else:
@@ -148,6 +160,22 @@ class Resumed:
         if missing := state.restore_metrics(model, self.content.arrays):
             logger.warning("not in the checkpoint, so measured from here on in this epoch: %s", some(missing))
 
+    def differences(self, scenario: Scenario, folder: OutputDir) -> list[tuple[str, str, str]]:
+        """Return flag, old and new value of each parameter that differs from the checkpoint's.
+
+        Raises:
+            UsageError: when the scenario has other parameters now.
+        """
+        before = anchored(type(scenario).from_dict(dict(self.content.params)), folder.path)
+        # The folder may have been moved.
+        return [change for change in difference(before, scenario) if change[0] != "--trainer.output_dir"]
+
+    def _has_other_params(self, scenario: Scenario, folder: OutputDir | None) -> bool:
+        try:
+            return folder is None or bool(self.differences(scenario, folder))
+        except UsageError:
+            return True
+
     @property
     def _batching(self) -> Mapping[str, Any]:
         batching: Mapping[str, Any] = self.content.state["batching"]
@@ -188,15 +216,12 @@ def find_state(folder: OutputDir, settings: Resume) -> Resumed | None:
 def tell_changes(folder: OutputDir, resumed: Resumed, scenario: Scenario) -> list[str]:
     """Logs what is other than in the checkpoint, and returns it: `--trainer.epochs: 10 -> 20`."""
     try:
-        written = type(scenario).from_dict(dict(resumed.content.params))
-        before = anchored(written, folder.path)
+        differences = resumed.differences(scenario, folder)
     except UsageError as problem:
         logger.warning("what has changed since cannot be told: the scenario has other parameters now: %s", problem)
         return []
     changes = []
-    for flag, old, new in difference(before, scenario):
-        if flag == "--trainer.output_dir":  # the folder may have been moved
-            continue
+    for flag, old, new in differences:
         changes.append(f"{flag}: {old or 'none'} -> {new or 'none'}")
         note = ""
         for notes in (WITHOUT_EFFECT, PARTLY):

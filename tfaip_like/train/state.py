@@ -71,14 +71,23 @@ def preserved(model: TrainingModel) -> Iterator[None]:
     validation was interrupted.
     """
     synchronise(model)
-    trained = {id(variable) for variable in model.network.trainable_variables}
-    variables = [v for v in model.network.variables if id(v) not in trained] + _groups(model)[RANDOM]
+    with network_preserved(model.network):
+        try:
+            yield
+        finally:
+            synchronise(model)
+
+
+@contextmanager
+def network_preserved(network: keras.Model) -> Iterator[None]:
+    """Undo what inference with a network changes, before a training model is trained; see `preserved`."""
+    trained = {id(variable) for variable in network.trainable_variables}
+    variables = [v for v in network.variables if id(v) not in trained] + [global_seed_generator().state]
     values = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
     of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
         yield
     finally:
-        synchronise(model)
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         random.setstate(of_python)

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
 from tfaip_like.files import is_full_disk, write_text
-from tfaip_like.interrupt import catch_interrupts
+from tfaip_like.interrupt import Probe, catch_interrupts
 from tfaip_like.keras_additions.extended_optimizer import keep_averages
 from tfaip_like.output_dir import Hold, OutputDir, OutputDirLostError
 from tfaip_like.params.resources import check_resources, relative_to
@@ -39,8 +39,14 @@ logger = logging.getLogger(__name__)
 ACKNOWLEDGEMENT = "stopping after the running step; {signal} again stops at once, without saving"
 
 
-def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = None) -> TrainResult:
-    """Trains a checked scenario, in a new folder or on with the run in its folder. See `tfaip_like.train`."""
+def run_training(
+    scenario: Scenario, devices: Devices, resume: Resume | None = None, probe: Probe | None = None
+) -> TrainResult:
+    """Train a checked scenario, in a new folder or on with the run in its folder. See `tfaip_like.train`.
+
+    Args:
+        probe: called with each phase that is reached.
+    """
     _check_that_batches_can_be_shared(scenario, devices)
     scenario = _with_seed(scenario)
     check_resources(scenario)
@@ -57,7 +63,7 @@ def run_training(scenario: Scenario, devices: Devices, resume: Resume | None = N
             logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
         devices.tell()
         resources = folder.resources if folder else Path(stack.enter_context(TemporaryDirectory()))
-        interrupt = stack.enter_context(catch_interrupts(ACKNOWLEDGEMENT))
+        interrupt = stack.enter_context(catch_interrupts(ACKNOWLEDGEMENT, probe))
         if hold is not None:
             interrupt.checks.append(hold.check_now_and_then)
         if resumed is None:

@@ -1,4 +1,4 @@
-"""Whether a training that is interrupted ends with the same bits as one that is not, on this machine."""
+"""`--verify`: whether a training that is interrupted ends with the same bits as one that is not, on this machine."""
 
 from __future__ import annotations
 
@@ -6,58 +6,134 @@ import dataclasses
 import logging
 import os
 import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tfaip_like.errors import TrainingError, UsageError
+from tfaip_like.devices import Devices, choose_devices
+from tfaip_like.errors import Interrupted, TrainingError, UsageError, some
+from tfaip_like.interrupt import Phase
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.processes import run_with_us
+from tfaip_like.params.tree import check_tree
 from tfaip_like.scenario import Scenario
-from tfaip_like.train import train
 from tfaip_like.train.checkpoints import Content, all_checkpoints
+from tfaip_like.train.training import run_training
 
 logger = logging.getLogger(__name__)
 
 EPOCHS = 2
 STEPS = 8
 STOP_AT = 3
-"""Steps after which the interrupted training was stopped; not a border of an epoch."""
+"""Steps between two checkpoints, which end an execution; not a divisor of the steps of an epoch."""
 DIFFER = ("seconds", "samples_per_second", "input_bound", "memory_mb")
+
+Interruption = Callable[[Scenario], None]
+"""Trains a short scenario into its output folder, and ends before it is done."""
+
+
+class InjectedError(Exception):
+    """Exception of the variant that fails."""
+
+
+class _Injection:
+    """Probe of a training that interrupts it once: in its last epoch; while data are awaited, from its first step on.
+
+    Args:
+        phase: where.
+        interrupt: sends a signal, or raises.
+    """
+
+    def __init__(self, phase: Phase, interrupt: Callable[[], None]):
+        self._phase = phase
+        self._interrupt = interrupt
+        self._num_epochs = 0
+        self._has_stepped = False
+        self.is_done = False
+
+    def __call__(self, phase: Phase) -> None:
+        self._num_epochs += phase == "epoch"
+        # Data are made ahead of the steps, so which epoch they belong to is not known here.
+        is_time = self._has_stepped if phase == "data" else self._num_epochs == EPOCHS
+        self._has_stepped |= phase == "step"
+        if phase == self._phase and is_time and not self.is_done:
+            self.is_done = True
+            self._interrupt()
 
 
 def verify(scenario: Scenario) -> str:
-    """Trains a few steps, goes on from the middle of them in a process of its own, and compares.
+    """Train a few steps, interrupt the same training in several ways, resume each in another process, and compare.
+
+    The interruptions are a kill; SIGTERM behind a step, while data are awaited and in a validation; and an exception in
+    a validation.
 
     Returns:
         What was found, for a person.
 
     Raises:
-        TrainingError: when the two differ; it names the first variables.
+        TrainingError: when a resumed training differs; it names the first variables and values.
+        UsageError: when an epoch is too short to be interrupted.
     """
     with TemporaryDirectory() as folder:
-        straight, interrupted = OutputDir(Path(folder, "straight")), OutputDir(Path(folder, "interrupted"))
-        train(_short(scenario, straight.path))
-        _as_if_killed(straight, interrupted)
-        words = [sys.executable, "-m", "tfaip_like.cli.resume_training", str(interrupted.path)]
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        done = run_with_us(words, {**os.environ, "PYTHONPATH": path})
-        if done.returncode:
-            raise TrainingError(f"--verify: the interrupted training could not go on:\n{done.stderr[-2000:]}")
-        found = _differences(_last(straight), _last(interrupted))
-        count = len(_last(straight).arrays)
-    if found:
+        straight = OutputDir(Path(folder, "straight"))
+        devices = choose_devices(scenario.device)
+        run_training(_short(scenario, straight.path), devices)
+        expected = _last(straight)
+        validates = any(name.startswith("val_") for name in expected.state["history"][-1])
+        lines, failures = [], []
+        for name, interrupt in _interruptions(straight, devices, validates).items():
+            run = OutputDir(Path(folder, name.replace(" ", "_")))
+            interrupt(_short(scenario, run.path))
+            _resume(run, name)
+            if found := _differences(expected, _last(run)):
+                failures.append(f"{name}: {len(found)} differ ({some(found, 3)})")
+            lines.append(f"{name}: the same bits")
+    if failures:
         raise TrainingError(
-            f"--verify: NOT the same bits after an interruption: {len(found)} of {count} ({', '.join(found[:3])}).\n"
+            "--verify: NOT the same bits after an interruption.\n" + "\n".join(failures) + "\n"
             "A step that draws random numbers without keras.random, or an operation that is not repeatable on this "
             "device, is the usual reason."
         )
-    return (
-        f"the same bits: {count} arrays and the history of {EPOCHS} epochs, with and without an interruption after "
-        f"step {STOP_AT} of epoch {EPOCHS}"
-    )
+    lines.append(f"compared: {len(expected.arrays)} arrays and the history of {EPOCHS} epochs")
+    return "\n".join(lines)
+
+
+def _interruptions(straight: OutputDir, devices: Devices, validates: bool) -> dict[str, Interruption]:
+    def injected(phase: Phase, interrupt: Callable[[], None]) -> Interruption:
+        def train(scenario: Scenario) -> None:
+            injection = _Injection(phase, interrupt)
+            try:
+                run_training(scenario, devices, probe=injection)
+            except (Interrupted, InjectedError):
+                return
+            if not injection.is_done:
+                raise UsageError(f"--verify: an epoch must have more than {STOP_AT} steps ({_TOO_SHORT})")
+
+        return train
+
+    interruptions = {
+        "killed": lambda scenario: _copy_as_if_killed(straight, OutputDir(scenario.trainer.output_dir)),
+        "signal behind a step": injected("step", _send_signal),
+        "signal while data are awaited": injected("data", _send_signal),
+    }
+    if validates:
+        interruptions["signal in a validation"] = injected("validation", _send_signal)
+        interruptions["exception in a validation"] = injected("validation", _raise)
+    return interruptions
+
+
+def _send_signal() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _raise() -> None:
+    raise InjectedError("raised by --verify")
+
+
+_TOO_SHORT = "--train.batch_size, --train.limit, --trainer.samples_per_epoch"
 
 
 def _short(scenario: Scenario, folder: Path) -> Scenario:
@@ -73,18 +149,19 @@ def _short(scenario: Scenario, folder: Path) -> Scenario:
         keep_checkpoints=EPOCHS * STEPS,
         random_seed=1 if trainer.random_seed is None else trainer.random_seed,
         profile=False,
+        sanity_check=False,
     )
     never = dataclasses.replace(scenario.early_stopping, n_to_go=0, lower_threshold=None, upper_threshold=None)
-    return dataclasses.replace(scenario, trainer=trainer, early_stopping=never)
+    return check_tree(dataclasses.replace(scenario, trainer=trainer, early_stopping=never))
 
 
-def _as_if_killed(run: OutputDir, copy: OutputDir) -> None:
-    """A copy of a run's folder as it was in the middle of its last epoch."""
+def _copy_as_if_killed(run: OutputDir, copy: OutputDir) -> None:
+    """Copy a run's folder as a kill in the middle of its last epoch leaves it."""
     shutil.copytree(run.path, copy.path)
     checkpoints = all_checkpoints(copy.checkpoints)
     in_last_epoch = [c for c in checkpoints if c.position.epoch == EPOCHS - 1 and c.position.step]
     if not in_last_epoch:
-        raise UsageError(f"--verify: an epoch must have more than {STOP_AT} steps (--train.batch_size, --train.limit)")
+        raise UsageError(f"--verify: an epoch must have more than {STOP_AT} steps ({_TOO_SHORT})")
     stopped = in_last_epoch[0]
     for checkpoint in checkpoints:
         if checkpoint.position > stopped.position:
@@ -93,15 +170,38 @@ def _as_if_killed(run: OutputDir, copy: OutputDir) -> None:
         shutil.rmtree(later, ignore_errors=True)
 
 
+def _resume(run: OutputDir, name: str) -> None:
+    words = [sys.executable, "-m", "tfaip_like.cli.resume_training", str(run.path)]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TrainingError(f"--verify, {name}: the training could not be resumed:\n{done.stderr[-2000:]}")
+
+
 def _last(run: OutputDir) -> Content:
     return all_checkpoints(run.checkpoints)[-1].read()
 
 
 def _differences(one: Content, other: Content) -> list[str]:
-    found = [name for name in one.arrays if one.arrays[name].tobytes() != other.arrays[name].tobytes()]
-    rows = [[_untimed(row) for row in content.state["history"]] for content in (one, other)]
-    return found + ([] if rows[0] == rows[1] else ["the history"])
+    """Return the variables and the values of the history that differ, with a few numbers."""
+    found = [
+        name.split(":", 2)[2]
+        for name, array in one.arrays.items()
+        if name not in other.arrays or array.tobytes() != other.arrays[name].tobytes()
+    ]
+    for before, after in zip(one.state["history"], other.state["history"], strict=False):
+        found += _other_values(before, after)
+    if len(one.state["history"]) != len(other.state["history"]):
+        found.append(f"{len(other.state['history'])} epochs instead of {len(one.state['history'])}")
+    return found
 
 
-def _untimed(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in DIFFER}
+def _other_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    def same(one: Any, other: Any) -> bool:
+        return bool(one == other or (one != one and other != other))  # NaN
+
+    return [
+        f"{name} of epoch {before['epoch']}: {after.get(name)} instead of {before.get(name)}"
+        for name in {**before, **after}
+        if name not in DIFFER and not same(before.get(name), after.get(name))
+    ]

@@ -1,0 +1,143 @@
+"""Signals: each delivery counts once, wherever the main thread is."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+
+import keras
+import pytest
+
+from tfaip_like import Interrupted
+from tfaip_like.interrupt import CAUGHT, InterruptFlag
+
+
+def first_and(*more: int, acknowledged: bool = True) -> InterruptFlag:
+    flag = InterruptFlag()
+    flag.receive(bytes([signal.SIGTERM]))
+    if acknowledged:
+        flag.acknowledge()
+    flag.receive(bytes(more))
+    return flag
+
+
+def test_one_delivery_requests_a_stop_and_a_repeated_one_a_stop_at_once() -> None:
+    assert not first_and().is_at_once
+    assert first_and(signal.SIGTERM).is_at_once
+
+
+def test_copies_that_arrive_before_the_first_is_acknowledged_repeat_nothing() -> None:
+    """As of `timeout`, which signals its child and then the group of processes."""
+    assert not first_and(signal.SIGTERM, signal.SIGTERM, acknowledged=False).is_at_once
+
+
+@pytest.mark.parametrize("other", [number for number in CAUGHT if number != signal.SIGTERM])
+def test_another_signal_does_not_cost_the_state_that_is_being_saved(other: int) -> None:
+    """As SIGTERM at a time limit, after the SIGUSR1 before it."""
+    assert not first_and(other, other).is_at_once
+
+
+def test_signals_that_are_none_of_ours_count_for_nothing() -> None:
+    flag = InterruptFlag()
+    flag.receive(bytes([signal.SIGCHLD, signal.SIGWINCH]))
+    flag.check()
+
+
+# In a process of its own: handlers run in the main thread, and the last resort ends the process.
+DEAF = """
+import ctypes, os, signal, sys, threading, time
+from tfaip_like import Interrupted
+from tfaip_like.interrupt import catch_interrupts
+from tfaip_like.console import log_to_console
+
+log_to_console(20)
+acknowledged = threading.Event()
+
+class Notice:
+    def write(self, text):
+        if "noticed" in text:
+            acknowledged.set()
+        return len(text)
+    def flush(self): pass
+    def isatty(self): return False
+
+sys.stderr = Notice()
+
+def send(times):
+    for number in range(times):
+        os.kill(os.getpid(), signal.SIGTERM)
+        acknowledged.wait()
+        while not flag._is_acknowledged:
+            time.sleep(0.01)
+
+class Destructor:
+    def __del__(self):
+        for _ in range(10):
+            time.sleep(0.05)
+
+with catch_interrupts("noticed {signal}") as flag:
+    thread = threading.Thread(target=send, args=(TIMES,))
+    thread.start()
+    BODY
+    print("left", flag.is_at_once, flush=True)
+    flag.check()
+"""
+IN_C = "ctypes.CDLL(None).sleep(2); thread.join()"
+"""The main thread is in C code, without the lock of the interpreter, when the signals arrive."""
+
+
+def deaf(times: int, body: str) -> subprocess.CompletedProcess[str]:
+    code = DEAF.replace("TIMES", str(times)).replace("BODY", body)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_one_signal_is_one_however_late_the_main_thread_hears_of_it() -> None:
+    done = deaf(1, IN_C)
+    assert done.stdout == "left False\n"
+    assert done.returncode == 1
+    assert "Interrupted" in done.stderr or done.stderr == ""
+
+
+def test_a_repeated_signal_raises_in_the_main_thread() -> None:
+    done = deaf(2, "time.sleep(120)")
+    assert done.stdout == ""
+    assert done.returncode == 1  # of the exception, which nobody handles here
+
+
+def test_a_repeated_signal_ends_a_process_whose_main_thread_never_returns() -> None:
+    assert deaf(2, "[ctypes.CDLL(None).sleep(120) for _ in range(100)]").returncode in (1, 143)
+    assert deaf(2, "ctypes.PyDLL(None); [0 for _ in iter(lambda: time.sleep(0.01) or 0, 1)]").returncode == 1
+
+
+def test_an_exception_that_a_destructor_swallows_does_not_keep_a_process_alive() -> None:
+    body = textwrap.dedent(
+        """
+        while True:
+            one = Destructor()
+            del one
+        """
+    ).strip()
+    assert deaf(2, body.replace("\n", "\n    ")).returncode in (1, 143)
+
+
+@pytest.mark.parametrize("number", CAUGHT)
+def test_the_exception_survives_being_created_again(number: signal.Signals) -> None:
+    original = Interrupted(number, at_once=True)
+    assert str(pickle.loads(pickle.dumps(original))) == str(original)
+    assert pickle.loads(pickle.dumps(original)).at_once
+    assert Interrupted(f"Exception encountered when calling Layer.call(): {original}").number is number
+    assert original.exit_code == (130 if number is signal.SIGINT else 143)
+
+
+class Raising(keras.layers.Layer):
+    def call(self, x):  # type: ignore[no-untyped-def]
+        raise Interrupted(signal.SIGTERM)
+
+
+def test_keras_passes_the_exception_on_as_it_is() -> None:
+    with pytest.raises(Interrupted) as raised:
+        Raising()(keras.ops.ones((1, 2)))
+    assert raised.value.number is signal.SIGTERM
