@@ -29,7 +29,7 @@ class Interrupted(BaseException):
 
     Args:
         number: the signal.
-        at_once: whether it was repeated, so that the training stopped anywhere and not between two steps.
+        at_once: whether it was a second Ctrl-C, so that the training stopped anywhere and not between two steps.
     """
 
     def __init__(self, number: signal.Signals | str, at_once: bool = False):

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM, SIGUSR1 and SIGHUP: the first one stops a training after the running step, a repeated one at once.
+"""SIGINT, SIGTERM, SIGUSR1 and SIGHUP: the first one stops a training after the running step, a second Ctrl-C at once.
 
 Every delivery is counted in one place, by the byte that Python's own signal handler writes into a pipe the moment the
 signal arrives. The Python-level handler runs much later when the main thread is inside TensorFlow; it says that
@@ -27,15 +27,15 @@ Phase: TypeAlias = Literal["epoch", "data", "step", "validation"]
 """Moment of a training: the steps of an epoch begin, data are awaited, a step is done, a batch was validated."""
 Probe: TypeAlias = Callable[[Phase], None]
 SECONDS_TO_UNWIND = 3.0
-"""After a repeated signal the main thread gets this long to leave; then the process ends, whatever the thread does."""
+"""After a second Ctrl-C the main thread gets this long to leave; then the process ends, whatever the thread does."""
 
 
 class InterruptFlag:
     """Stop request of a person or a cluster, made by signals.
 
-    The first signal requests a stop after the running step. The same signal again, after the first was acknowledged,
-    requests a stop at once. Other signals that follow (SIGTERM at a time limit, after SIGUSR1) repeat the first
-    request and must not cost the state that is being saved.
+    The first signal requests a stop after the running step. SIGINT again, after the first was acknowledged, requests a
+    stop at once: that is a person who reads the console. All other signals repeat the first request and must not cost
+    the state that is being saved: clusters send SIGUSR1, SIGTERM and at last SIGKILL, and wrappers forward copies.
     """
 
     def __init__(self, probe: Probe | None = None) -> None:
@@ -45,6 +45,7 @@ class InterruptFlag:
         self.checks: list[Callable[[], None]] = []
         """What else may raise to stop, wherever a signal may."""
         self._is_acknowledged = False
+        self._num_sigint = 0
         self._is_over = False
         self._has_unwound = threading.Event()
 
@@ -55,13 +56,14 @@ class InterruptFlag:
                 continue
             if self.number is None:
                 self.number = signal.Signals(number)
-            elif self._is_acknowledged and number == self.number:
-                self.is_at_once = True
+            if number == signal.SIGINT and (self._is_acknowledged or self._num_sigint == 0):
+                self._num_sigint += 1
+            self.is_at_once = self._num_sigint > 1
 
     def acknowledge(self) -> None:
-        """Count the same signal as a further request from now on.
+        """Count another SIGINT as a further request from now on.
 
-        Deliveries before are copies of the first: wrappers such as `timeout` signal their child and then its group.
+        Deliveries before are copies of the first: a terminal signals all its processes, and wrappers pass it on.
         """
         self._is_acknowledged = True
 
@@ -127,12 +129,12 @@ def catch_interrupts(acknowledgement: str = "", probe: Probe | None = None) -> I
     """Note signals instead of raising anywhere; in the main thread only.
 
     Args:
-        acknowledgement: logged after the first signal, with `{signal}` for what was sent.
+        acknowledgement: logged after the first signal, behind its name.
         probe: called with each phase that is reached.
 
     Python runs handlers in the main thread, which may be inside TensorFlow and wait there for a batch that never
     comes. So a thread of its own watches the deliveries: it sets the flag, which those who make the batch check, and
-    after a repeated signal it ends the process if the main thread does not get to it.
+    after a second Ctrl-C it ends the process if the main thread does not get to it.
     """
     flag = InterruptFlag(probe)
     if threading.current_thread() is not threading.main_thread():
@@ -166,15 +168,14 @@ def catch_interrupts(acknowledgement: str = "", probe: Probe | None = None) -> I
 
 
 def _watch(deliveries: _Deliveries, flag: InterruptFlag, acknowledgement: str) -> None:
-    """Collect deliveries until the pipe is closed; acknowledge the first, enforce a repeated one."""
+    """Collect deliveries until the pipe is closed; acknowledge the first, enforce a stop at once."""
     is_acknowledged = False
     while deliveries.wait():
         deliveries.collect()
         if flag.number is not None and not is_acknowledged:
             is_acknowledged = True
             if acknowledgement:
-                name = "Ctrl-C" if flag.number is signal.SIGINT else flag.number.name
-                logger.warning("%s", acknowledgement.format(signal=name))
+                logger.warning("%s: %s", flag.number.name, acknowledgement)
             deliveries.collect()  # copies of the first
             flag.acknowledge()
         # The exception may get lost: Python drops what is raised in a destructor or in a callback of the garbage

@@ -36,7 +36,7 @@ from tfaip_like.train.sanity_check import check_before_training
 
 logger = logging.getLogger(__name__)
 
-ACKNOWLEDGEMENT = "stopping after the running step; {signal} again stops at once, without saving"
+ACKNOWLEDGEMENT = "stopping after the running step; Ctrl-C (again) stops at once, without saving"
 
 
 def run_training(
