@@ -243,6 +243,6 @@ def _reason_of_a_lost_folder(hold: Hold) -> Iterator[None]:
     """Raise what has become of the output folder in place of what followed from it: files that are not found, say."""
     try:
         yield
-    except Exception:
+    except BaseException:  # also of a signal
         hold.check()
         raise
