@@ -1,0 +1,157 @@
+"""A kill, a full disk and an I/O error at every file operation of a run; each run is resumed and compared.
+
+A small library is compiled, and preloaded into the processes of the runs (`operations.c`), so operations of
+TensorFlow's C++ are hit like those of Python. A first run counts the operations below its folder.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.faults.outcome import Outcome
+from scripts.faults.server import Server, in_parallel
+
+HOWS = ("KILL", "ENOSPC", "EIO")
+FLAGS = [
+    *("--trainer.epochs", "2", "--trainer.random_seed", "7", "--trainer.samples_per_epoch", "8"),
+    *("--train.batch_size", "4", "--train.num_processes", "0", "--val.num_processes", "0"),
+    *("--trainer.jit_compile", "false", "--trainer.steps_per_execution", "2", "--trainer.keep_checkpoints", "1"),
+]
+TRAIN = ["train-scenario", "scripts.faults.victim:Arrays", "--model", "Tiny", "--optimizer", "SGD", *FLAGS]
+LIMIT_S = 240.0
+DAMAGE = re.compile(r"is damaged|no complete checkpoint|Traceback|fault inside the program|[Ss]egmentation|core dumped")
+"""What no log may say, however a run was stopped."""
+
+
+def compiler() -> str | None:
+    """Return the path of a C compiler, if there is one."""
+    return shutil.which("gcc") or shutil.which("cc")
+
+
+def compile_library(folder: Path) -> Path:
+    """Compile the library that hits operations."""
+    library = folder / "operations.so"
+    source = Path(__file__).with_name("operations.c")
+    program = compiler()
+    assert program is not None
+    subprocess.run([program, "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"], check=True)
+    return library
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One run of the campaign."""
+
+    how: str
+    at: int
+    """The number of the operation."""
+
+
+@dataclass
+class Verdict:
+    """What became of a hit."""
+
+    hit: Hit
+    operation: str
+    """The operation and its file; empty if the run had fewer."""
+    ending: str = ""
+    """killed, went on (it ended as if nothing had happened), or failed (with a clear message)."""
+    identical: bool = False
+    hung: bool = False
+    fault: str = ""
+
+
+class Campaign:
+    """Hits operations.
+
+    Args:
+        folder: of the runs; those that are as they should be are removed.
+        servers: warm processes with the library.
+    """
+
+    def __init__(self, folder: Path, servers: Sequence[Server]):
+        self.folder = folder
+        self.servers = servers
+        folder.mkdir(parents=True, exist_ok=True)
+        reference = folder / "reference"
+        listed = reference.with_suffix(".operations")
+        self._train(servers[0], reference, {"FAULTS_LIST": listed})
+        self.reference = Outcome.read(reference)
+        self.operations = listed.read_text().splitlines()
+
+    def run(self, hits: Sequence[Hit]) -> list[Verdict]:
+        """Return the verdicts of all hits, in their order."""
+        return in_parallel(self.servers, self._judge, hits)
+
+    def hits(self, stride: int = 1) -> list[Hit]:
+        """Return the hits: each operation, or every n-th with another beginning for each kind of fault."""
+        return [
+            Hit(how, at)
+            for place, how in enumerate(HOWS)
+            for at in range(1 + place % stride, len(self.operations) + 1, stride)
+        ]
+
+    def _train(self, server: Server, run: Path, environment: dict[str, object]) -> int | None:
+        words = [*TRAIN, "--trainer.output_dir", run]
+        if (run / "trainer_params.json").exists():
+            words = ["resume-training", run]
+        command = server.start(words, run.with_suffix(".log"), {"FAULTS_BELOW": run, **environment}, exits_fast=True)
+        code = command.wait(LIMIT_S)
+        if code is None:
+            command.kill()
+            command.wait(LIMIT_S)
+        return code
+
+    def _judge(self, server: Server, hit: Hit) -> Verdict:
+        run = self.folder / f"{hit.how}_{hit.at:04d}"
+        shutil.rmtree(run, ignore_errors=True)
+        listed, log = run.with_suffix(".operations"), run.with_suffix(".log")
+        environment = {"FAULTS_AT": hit.at, "FAULTS_HOW": hit.how, "FAULTS_LIST": listed}
+        code = self._train(server, run, environment)
+        struck = [line for line in listed.read_text().splitlines() if line.endswith(" HIT")]
+        verdict = Verdict(hit, struck[0].replace(f"{run}/", "").removesuffix(" HIT") if struck else "")
+        self._follow(server, run, code, verdict)
+        if found := DAMAGE.search(log.read_text(errors="replace")):
+            verdict.fault = verdict.fault or f"the log says {found[0]!r}"
+        if verdict.fault:
+            print(f"{hit.how} at {verdict.operation}: FAULT {verdict.fault} (see {log})", flush=True)
+        else:
+            shutil.rmtree(run, ignore_errors=True)
+            for left in (listed, log):
+                left.unlink()
+        return verdict
+
+    def _follow(self, server: Server, run: Path, code: int | None, verdict: Verdict) -> None:
+        """Judge how the run ended, resume it if it did not end well, and compare."""
+        if code is None:
+            verdict.hung, verdict.fault = True, "hung"
+            return
+        verdict.ending = {0: "went on", -signal.SIGKILL: "killed"}.get(code, "failed")
+        if code not in (0, 1, 2) and not (verdict.hit.how == "KILL" and code == -signal.SIGKILL):
+            verdict.fault = f"exit code {code}"
+            return
+        if code != 0:
+            again = self._train(server, run, {})
+            if again is None:
+                verdict.hung, verdict.fault = True, "the resumed run hangs"
+                return
+            if again:
+                verdict.fault = f"after exit code {code} the resumed run ends with exit code {again}"
+                return
+        try:
+            differences = Outcome.read(run).differences(self.reference)
+        except (OSError, IndexError) as error:
+            verdict.fault = f"incomplete: {error}"
+            return
+        verdict.identical = not differences
+        if differences:
+            verdict.fault = f"differs in {len(differences)}: {', '.join(differences[:4])}"
+        rest = [path.name for path in (*run.glob(".*"), *(run / "checkpoints").glob(".*"))]
+        if rest and not verdict.fault:
+            verdict.fault = f"left over: {', '.join(rest)}"

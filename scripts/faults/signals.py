@@ -1,0 +1,386 @@
+"""Signals in every phase of a training, for every pipeline and network; each run is resumed and compared.
+
+A cell is a signal, a phase, a pipeline and a network. The list of cells is fixed: half of all combinations, chosen so
+that every combination of any three of the four occurs. How a phase is hit (in its beginning or its end, in this
+epoch or that, with or without data processes) follows from the number of the cell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.faults import strike
+from scripts.faults.outcome import Outcome
+from scripts.faults.server import Command, Server, in_parallel, processes_of, wait_until
+from scripts.faults.victim import BATCH, ORDER, SAMPLES, STEPS, TARGET, write_lists
+
+SIGNALS = ("INT", "TERM", "USR1", "twice", "STOP", "KILL")
+PHASES = ("step", "waiting", "validation", "export", "checkpoint")
+PIPELINES = ("Arrays", "Processes", "Streams", "Lists")
+NETWORKS: Mapping[str, Sequence[str]] = {
+    "BatchNorm": ["--trainer.calc_ema", "0.9", "--learning_rate", "CosineDecay"],
+    "Recurrent": ["--optimizer", "RMSprop", "--optimizer.momentum", "0.9"],
+    "VAE": ["--learning_rate", "ReduceOnPlateau", "--learning_rate.patience", "1", "--learning_rate.min_delta", "10"],
+    "Plain": ["--trainer.precision", "mixed_float16"],
+    "BFloat16": ["--optimizer", "SGD", "--optimizer.momentum", "0.9"],
+    "Custom": ["--optimizer", "ScheduleFreeAdamW"],
+}
+"""The networks, each with settings that have a state."""
+ACCUMULATED = {"Recurrent": 2, "Plain": 2}
+"""Batches of a step, where it is not one."""
+COMPILED = {("Arrays", "VAE"), ("Lists", "Custom"), ("Arrays", "BatchNorm")}
+"""Compiled by XLA, unless a step is struck: XLA cannot call back into Python."""
+EPOCHS = 3
+FLAGS = [
+    *("--trainer.epochs", str(EPOCHS), "--trainer.random_seed", "7", "--trainer.samples_per_epoch", str(SAMPLES)),
+    *("--trainer.steps_per_execution", "2", "--trainer.keep_checkpoints", "100", "--early_stopping.n_to_go", "50"),
+    *("--train.prefetch", "1", "--val.batch_size", str(BATCH), "--learning_rate.lr", "0.01"),
+]
+TIMEOUT_S = 5.0
+"""The time limit for a sample in runs that are suspended, which takes longer."""
+REACH_S, END_S, RESUME_S = 120.0, 60.0, 240.0
+"""Limits for a run to reach its point, to end after its signal, and for a whole training."""
+MAX_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One interrupted run of the campaign."""
+
+    number: int
+    signal: str
+    phase: str
+    pipeline: str
+    network: str
+
+    def __str__(self) -> str:
+        return f"{self.number:03d} {self.signal:5} {self.phase:10} {self.pipeline:9} {self.network}"
+
+    @property
+    def reference(self) -> tuple[str, str, bool]:
+        """The pipeline, the network and whether it is compiled: the same for all runs that must end alike."""
+        return self.pipeline, self.network, (self.pipeline, self.network) in COMPILED and self.phase != "step"
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is interrupted, from 1; one more than there are after the last."""
+        return EPOCHS + 1 if self.point == "last export" else 2 + (self.number // 7) % 2
+
+    @property
+    def is_last_step(self) -> bool:
+        """Whether the network waits for the last step of the epoch, not for one in the middle."""
+        return bool((self.number // 5) % 2)
+
+    @property
+    def processes(self) -> int:
+        """Data processes."""
+        return {"Arrays": 0, "Processes": 1 + self.number % 2}.get(self.pipeline, (self.number // 3) % 2)
+
+    @property
+    def point(self) -> str:
+        """The point of the victim that is armed."""
+        points = {
+            "validation": ["evaluator", "validation data"],
+            "export": ["export config", "export trace", "export sync", "last export"],
+            "checkpoint": ["checkpoint sync", "checkpoint rename"],
+        }.get(self.phase, [self.phase])
+        return points[(self.number // 2) % len(points)]
+
+    @property
+    def delivered(self) -> signal.Signals:
+        """The signal that is sent."""
+        name = ("INT", "TERM", "USR1")[self.number % 3] if self.signal == "twice" else self.signal
+        return signal.Signals[f"SIG{name}"]
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code as documented."""
+        if self.signal == "STOP":
+            return 0
+        if self.signal == "KILL":
+            return -signal.SIGKILL
+        return 130 if self.delivered is signal.SIGINT else 143
+
+    @property
+    def hold_s(self) -> float:
+        """Seconds for which the victim stays in the phase after the strike."""
+        return {"step": 0.5, "waiting": 1.0}.get(self.phase, 0.2)
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the signal asks for the state to be saved."""
+        return self.signal in ("INT", "TERM", "USR1")
+
+    def flags(self) -> list[str]:
+        """Return the flags beyond those of the reference; none may change a number."""
+        flags = ["--train.num_processes", str(self.processes), "--val.num_processes", str(self.processes)]
+        if self.signal == "STOP":
+            flags += ["--train.timeout_seconds", str(TIMEOUT_S), "--val.timeout_seconds", str(TIMEOUT_S)]
+        if self.phase == "checkpoint" and self.number % 2:
+            flags += ["--trainer.checkpoint_every", "4steps"]
+        return flags
+
+
+def all_cells() -> list[Cell]:
+    """Return the cells of the whole campaign."""
+    factors = (SIGNALS, PHASES, PIPELINES, tuple(NETWORKS))
+    places = itertools.product(*(range(len(factor)) for factor in factors))
+    half = [place for place in places if sum(place) % 2 == 0]
+    return [
+        Cell(number, *(factor[at] for factor, at in zip(factors, place, strict=True)))
+        for number, place in enumerate(half)
+    ]
+
+
+def slice_of(cells: Sequence[Cell]) -> list[Cell]:
+    """Return few cells that hold each value of each factor, with few references."""
+    chosen = [
+        ("INT", "step", "Arrays", "Plain"),
+        ("TERM", "waiting", "Processes", "Recurrent"),
+        ("USR1", "validation", "Streams", "VAE"),
+        ("twice", "export", "Lists", "BFloat16"),
+        ("STOP", "waiting", "Processes", "Recurrent"),
+        ("KILL", "checkpoint", "Lists", "BFloat16"),
+        ("TERM", "validation", "Streams", "Custom"),
+        ("USR1", "checkpoint", "Arrays", "BatchNorm"),
+    ]
+    return [Cell(number, *values) for number, values in enumerate(chosen)]
+
+
+@dataclass
+class Verdict:
+    """What became of a cell."""
+
+    cell: Cell
+    hit: bool = False
+    misses: int = 0
+    identical: bool = False
+    hung: bool = False
+    orphans: bool = False
+    faults: list[str] = field(default_factory=list)
+    """What is wrong, in words."""
+
+    def blame(self, text: str) -> None:
+        """Note a fault."""
+        self.faults.append(text)
+
+
+class Campaign:
+    """Interrupts a run for each cell.
+
+    Args:
+        folder: of the runs; those of cells that are as they should be are removed.
+        servers: the warm processes; as many runs at a time.
+    """
+
+    def __init__(self, folder: Path, servers: Sequence[Server]):
+        self.folder = folder
+        self.servers = servers
+        self._references: dict[tuple[str, str, bool], tuple[Outcome, list[int]]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lists = write_lists(folder)
+
+    def run(self, cells: Sequence[Cell]) -> list[Verdict]:
+        """Return the verdicts of all cells, in their order; each is printed when it is known."""
+        references = sorted({cell.reference for cell in cells})
+        in_parallel(self.servers, self._train_reference, references)
+        return in_parallel(self.servers, self._judge, cells)
+
+    def _words(self, reference: tuple[str, str, bool], run: Path) -> list[object]:
+        pipeline, network, is_compiled = reference
+        words = ["train-scenario", f"scripts.faults.victim:{pipeline}", "--model", network, *FLAGS, *NETWORKS[network]]
+        words += self._lists if pipeline == "Lists" else []
+        accumulated = ACCUMULATED.get(network, 1)
+        words += ["--trainer.accumulate_steps", accumulated, "--train.batch_size", BATCH // accumulated]
+        return [*words, "--trainer.jit_compile", str(is_compiled).lower(), "--trainer.output_dir", run]
+
+    def _train_reference(self, server: Server, reference: tuple[str, str, bool]) -> None:
+        run = self.folder / "_".join(map(str, ("reference", *reference)))
+        order = run.with_suffix(".order")
+        processes = str(int(reference[0] != "Arrays"))
+        flags = ["--train.num_processes", processes, "--val.num_processes", processes]
+        begin = time.monotonic()
+        command = server.start(
+            [*self._words(reference, run), *flags], run.with_suffix(".log"), {ORDER: order}, exits_fast=True
+        )
+        if command.wait(RESUME_S) != 0:
+            command.kill()
+            raise RuntimeError(f"the uninterrupted run failed, see {command.log}")
+        samples = list(map(int, order.read_text().split()))[-EPOCHS * SAMPLES :]
+        self._references[reference] = Outcome.read(run), samples
+        print(f"{run.name}: {time.monotonic() - begin:.1f} s", flush=True)
+
+    def _judge(self, server: Server, cell: Cell) -> Verdict:
+        verdict = Verdict(cell)
+        run = self.folder / f"cell_{cell.number:03d}"
+        begin = time.monotonic()
+        while not self._interrupt(server, cell, run, verdict) and verdict.misses < MAX_TRIES:
+            pass
+        if verdict.hit and not verdict.hung:
+            self._resume(server, cell, run, verdict)
+        said = "ok" if not verdict.faults else "FAULT " + "; ".join(verdict.faults)
+        print(f"{cell}: {said} ({time.monotonic() - begin:.1f} s)", flush=True)
+        if not verdict.faults:
+            shutil.rmtree(run)
+            for left in self.folder.glob(f"{run.name}.*"):
+                left.unlink()
+        return verdict
+
+    def _interrupt(self, server: Server, cell: Cell, run: Path, verdict: Verdict) -> bool:
+        """Train until the strike and judge how the run ends; return whether the phase was hit."""
+        shutil.rmtree(run, ignore_errors=True)
+        for name in (strike.REACHED, strike.STRUCK, strike.LEFT):
+            strike.marker(run, name).unlink(missing_ok=True)
+        environment = {
+            strike.POINT: cell.point,
+            strike.RUN: run,
+            strike.AFTER: cell.epoch - 1,
+            strike.HOLD: cell.hold_s,
+            TARGET: self._target(cell),
+        }
+        log = run.with_suffix(".log")
+        command = server.start([*self._words(cell.reference, run), *cell.flags()], log, environment)
+        reached = strike.marker(run, strike.REACHED)
+        wait_until(lambda: reached.exists() or not command.is_running, REACH_S)
+        if not reached.exists():
+            verdict.misses += 1
+            code = command.wait(0)
+            if code is None:
+                command.kill()
+                command.wait(END_S)
+            if verdict.misses == MAX_TRIES:
+                verdict.blame(f"the phase was not reached in {MAX_TRIES} runs, the last ended with {code}")
+            return False
+        verdict.hit = True
+        if cell.phase == "waiting":
+            wait_until_idle(command.pid)
+        deliver(cell, command, run)
+        code = command.wait(END_S)
+        if code is None:
+            verdict.hung = True
+            verdict.blame(f"hung: still running {END_S:.0f} s after the signal")
+            command.kill()
+            command.wait(END_S)
+            return True
+        if left := command.orphans():
+            verdict.orphans = True
+            verdict.blame(f"orphans: {len(left)} processes were left")
+        strike.marker(run, strike.STRUCK).touch()
+        allowed = {cell.exit_code, 0} if cell.point == "last export" else {cell.exit_code}
+        if code not in allowed:
+            verdict.blame(f"exit code {code}, expected {cell.exit_code}")
+        if cell.signal == "twice" and strike.marker(run, strike.LEFT).exists():
+            verdict.blame("the second signal did not end it at once")
+        if cell.is_saved and code:
+            self._check_saved(cell, run, verdict)
+        return True
+
+    def _target(self, cell: Cell) -> int:
+        """Return the number of the sample at which points of the pipeline are reached."""
+        if cell.phase != "waiting":
+            return SAMPLES + BATCH + 2  # even: streams have no others
+        _, order = self._references[cell.reference]
+        # Batches that were made ahead in the epoch before do not reach as far as the last three.
+        batch = STEPS - 1 if cell.is_last_step else STEPS - 3
+        return order[(cell.epoch - 1) * SAMPLES + batch * BATCH]
+
+    def _check_saved(self, cell: Cell, run: Path, verdict: Verdict) -> None:
+        """Check that the state was saved once, where the signal came."""
+        begin, end = (cell.epoch - 1) * STEPS, cell.epoch * STEPS
+        positions = sorted(position_of(path) for path in (run / "checkpoints").glob("epoch_*"))
+        new = [position for position in positions if position > begin]
+        if cell.phase in ("step", "waiting") and not (len(new) == 1 and begin < new[0] < end):
+            verdict.blame(f"state saved at steps {new}, expected one in {begin + 1} to {end - 1}")
+        if cell.phase in ("validation", "export") and new != [end] and cell.point != "last export":
+            verdict.blame(f"state saved at steps {new}, expected {end}")
+        if cell.phase == "checkpoint" and begin not in positions:
+            verdict.blame(f"state saved at steps {positions}, expected {begin} too")
+        if (status := json.loads((run / "run.json").read_text()).get("status")) != "stopped":
+            verdict.blame(f"status {status!r} after a signal")
+        self._check_rest(run, verdict)
+
+    def _check_rest(self, run: Path, verdict: Verdict) -> None:
+        rest = [str(path.relative_to(run)) for path in (*run.glob(".*"), *(run / "checkpoints").glob(".*"))]
+        if rest:
+            verdict.blame(f"left over: {', '.join(rest)}")
+
+    def _resume(self, server: Server, cell: Cell, run: Path, verdict: Verdict) -> None:
+        """Train to the end and compare."""
+        if cell.signal != "STOP":
+            flags = ["--train.num_processes", str(cell.processes)]
+            command = server.start(["resume-training", run, *flags], run.with_suffix(".log"), exits_fast=True)
+            code = command.wait(RESUME_S)
+            if code is None:
+                verdict.hung = True
+                verdict.blame("the resumed run hangs")
+                command.kill()
+                command.wait(END_S)
+                return
+            if code:
+                verdict.blame(f"the resumed run ends with exit code {code}")
+                return
+        reference, _ = self._references[cell.reference]
+        try:
+            differences = Outcome.read(run).differences(reference)
+        except (OSError, IndexError) as error:
+            verdict.blame(f"incomplete: {error}")
+            return
+        verdict.identical = not differences
+        if differences:
+            verdict.blame(f"differs in {len(differences)}: {', '.join(differences[:4])}")
+        self._check_rest(run, verdict)
+
+
+def position_of(checkpoint: Path) -> int:
+    """Return the steps of the run before a checkpoint."""
+    _, epoch, *rest = checkpoint.name.split("_")
+    return int(epoch) * STEPS + (int(rest[-1]) if rest else 0)
+
+
+def wait_until_idle(pid: int, limit_s: float = 20.0) -> None:
+    """Wait until a process computes nothing: the network has taken all batches that were ready."""
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    end = time.monotonic() + limit_s
+    with contextlib.suppress(OSError):
+        before = ticks()
+        while time.monotonic() < end:
+            time.sleep(0.3)
+            if (now := ticks()) - before <= 2:
+                return
+            before = now
+
+
+def deliver(cell: Cell, command: Command, run: Path) -> None:
+    """Send the signal, or signals, of a cell to a run that is blocked in its phase."""
+    struck = strike.marker(run, strike.STRUCK)
+    said = command.log.stat().st_size
+    if cell.signal == "STOP":
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in processes_of(command.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if number == signal.SIGSTOP:
+                time.sleep(TIMEOUT_S + 1)
+        struck.touch()
+        return
+    os.kill(command.pid, cell.delivered)
+    if cell.signal == "twice":
+        # Only after the first was acknowledged on the console.
+        wait_until(lambda: command.log.stat().st_size > said or not command.is_running, 5.0)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(command.pid, cell.delivered)
+    elif cell.signal != "KILL":
+        struck.touch()

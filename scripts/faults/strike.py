@@ -1,0 +1,86 @@
+"""The victim's side of a strike: it reports that it has reached a point and stays there until it was struck.
+
+The code of the victim calls `reach` wherever a strike may be asked for. At most one point of a run is armed, by the
+environment, and it blocks once. So a strike hits the phase that its cell names, whatever the speed of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+POINT = "FAULTS_POINT"
+"""The point that is armed."""
+RUN = "FAULTS_RUN"
+"""The folder of the run; also marks all processes of the run."""
+AFTER = "FAULTS_AFTER"
+"""The number of epochs that must be in the history before the point is armed."""
+HOLD = "FAULTS_HOLD"
+"""Seconds to stay in the point after the strike."""
+REACHED, STRUCK, LEFT = "reached", "struck", "left"
+"""Suffixes of the marker files that lie beside the folder of the run."""
+MAX_BLOCK_S = 120.0
+POLL_S = 0.005
+
+
+def marker(run: Path, name: str) -> Path:
+    """Return the path of a marker file of a run."""
+    return run.with_name(f"{run.name}.{name}")
+
+
+def is_armed(point: str) -> bool:
+    """Return whether a strike is asked for at this point, in the epoch that is running."""
+    if os.environ.get(POINT) != point:
+        return False
+    history = Path(os.environ[RUN], "history.csv")
+    try:
+        rows = len(history.read_text().splitlines()) - 1
+    except OSError:
+        rows = 0
+    return rows == int(os.environ[AFTER])
+
+
+def reach(point: str) -> None:
+    """Block until the strike has come, the first time that an armed point is reached."""
+    if not is_armed(point):
+        return
+    run = Path(os.environ[RUN])
+    try:
+        os.close(os.open(marker(run, REACHED), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    end = time.monotonic() + MAX_BLOCK_S
+    while not marker(run, STRUCK).exists() and time.monotonic() < end:
+        time.sleep(POLL_S)
+    time.sleep(float(os.environ[HOLD]))
+    marker(run, LEFT).touch()
+
+
+def is_written(name: str) -> bool:
+    """Return whether a folder of this name is being written aside."""
+    return any(Path(os.environ[RUN]).glob(f".{name}.new-*"))
+
+
+def watch_files() -> None:
+    """Make the points "checkpoint sync", "checkpoint rename" and "export sync" of calls of the operating system."""
+    fsync, rename = os.fsync, os.rename
+
+    def path_of(descriptor: int) -> str:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+
+    def watched_fsync(descriptor: Any) -> None:
+        path = path_of(descriptor if isinstance(descriptor, int) else descriptor.fileno())
+        if "/.epoch_" in path:
+            reach("checkpoint sync")
+        elif "/.best.new-" in path:
+            reach("export sync")
+        fsync(descriptor)
+
+    def watched_rename(source: Any, target: Any, **options: Any) -> None:
+        rename(source, target, **options)
+        if "/epoch_" in os.fspath(target):
+            reach("checkpoint rename")
+
+    os.fsync, os.rename = watched_fsync, watched_rename

@@ -1,0 +1,270 @@
+"""The scenarios that campaigns train: four pipelines, six networks; tiny, with a point for every strike."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scripts.faults.strike import is_armed, reach
+from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
+from tfaip_like.data import StreamProcessor
+from tfaip_like.list_files import ListFileData, ListFileScenario
+
+SAMPLES = 32
+"""Training samples in an epoch; validation has half of them."""
+BATCH = 4
+STEPS = SAMPLES // BATCH
+"""Steps in an epoch."""
+LENGTH = 6
+FEATURES = 4
+TARGET = "FAULTS_SAMPLE"
+"""The number of the sample at which a point of the pipeline is reached."""
+ORDER = "FAULTS_ORDER"
+"""A file that gets the number of each training sample, in their order."""
+
+
+def values(number: int, length: int) -> npt.NDArray[np.float32]:
+    """Return the values of a sample; its number is in the first column, where noise does not reach."""
+    drawn = np.random.default_rng(number).normal(size=(length, FEATURES)).astype("float32")
+    drawn[:, 0] = number / SAMPLES
+    return drawn
+
+
+def sample_of(number: int, length: int = LENGTH) -> Sample:
+    """Return a sample with its target."""
+    x = values(number, length)
+    return Sample({"x": x}, {"y": x[:, 1].sum()})
+
+
+def numbers(mode: Mode) -> range:
+    """Return the numbers of the samples of a mode."""
+    return range(SAMPLES) if mode is Mode.TRAIN else range(SAMPLES, SAMPLES + SAMPLES // 2)
+
+
+class Watched(Processor):
+    """Adds noise, and reaches the points of the pipeline at one sample."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+        x = sample.inputs["x"]
+        number = round(float(x[0, 0]) * SAMPLES)
+        if number < SAMPLES and (file := os.environ.get(ORDER)):
+            with open(file, "a") as order:
+                order.write(f"{number}\n")
+        if str(number) == os.environ.get(TARGET):
+            reach("waiting" if number < SAMPLES else "validation data")
+        noisy = x + np.r_[0, random.normal(0, 0.1, FEATURES - 1)].astype("float32")
+        return dataclasses.replace(sample, inputs={"x": noisy})
+
+
+class Twice(StreamProcessor):
+    """Makes two samples of each."""
+
+    group = 4
+
+    def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+        for sample in samples:
+            for _ in range(2):
+                scale = np.r_[1, random.uniform(0.9, 1.1, FEATURES - 1)].astype("float32")
+                yield dataclasses.replace(sample, inputs={"x": sample.inputs["x"] * scale})
+
+
+class Fixed(Data):
+    """Samples of one length, in arrays."""
+
+    processors: list[Processor] = [Watched()]
+    inputs = {"x": Spec((LENGTH, FEATURES))}
+    targets = {"y": Spec(())}
+
+    def source(self, mode: Mode) -> ArraySource:
+        x = np.stack([values(number, LENGTH) for number in numbers(mode)])
+        return ArraySource({"x": x}, {"y": x[:, :, 1].sum(axis=1)})
+
+
+class Ragged(Data):
+    """Samples of any length."""
+
+    processors: list[Processor] = [Watched()]
+    inputs = {"x": Spec((None, FEATURES))}
+    targets = {"y": Spec(())}
+
+    def source(self, mode: Mode) -> list[Sample]:
+        return [sample_of(number, 2 + number % 5) for number in numbers(mode)]
+
+
+class Endless:
+    """Can only be read from its beginning."""
+
+    def __init__(self, mode: Mode):
+        self.mode = mode
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (sample_of(number, 2 + number % 5) for number in numbers(self.mode)[::2])
+
+
+class Streamed(Data):
+    """A source without an index, and a processor that makes several samples of one."""
+
+    processors: list[Processor] = [Twice(), Watched()]
+    inputs = {"x": Spec((None, FEATURES))}
+    targets = {"y": Spec(())}
+
+    def source(self, mode: Mode) -> Endless:
+        return Endless(mode)
+
+
+class Files(ListFileData):
+    """Samples in files."""
+
+    suffixes = (".npy",)
+    processors: list[Processor] = [Watched()]
+    inputs = {"x": Spec((LENGTH, FEATURES))}
+    targets = {"y": Spec(())}
+
+    def sample(self, file: Path) -> Sample:
+        x = np.load(file)
+        return Sample({"x": x}, {"y": x[:, 1].sum()}, meta={"file": str(file)})
+
+
+def write_lists(folder: Path) -> list[str]:
+    """Write the files and lists of `Files`; return the flags that name them."""
+    flags = []
+    for flag, mode in (("--train.lists", Mode.TRAIN), ("--val.lists", Mode.EVALUATE)):
+        names = [f"{number:03d}.npy" for number in numbers(mode)]
+        for name, number in zip(names, numbers(mode), strict=True):
+            np.save(folder / name, values(number, LENGTH))
+        listed = folder / f"{mode.value}.lst"
+        listed.write_text("\n".join(names) + "\n")
+        flags += [flag, str(listed)]
+    return flags
+
+
+class Victim(Model):
+    """A network between a probe and one number."""
+
+    scale: float = 1.0
+    """Factor of the loss."""
+
+    best = "val_seen", "max"
+    """Every epoch is the best so far, so that each is exported."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        from scripts.faults.layers import Probe, Seen
+
+        hidden = self.body(Probe(name="probe")(inputs["x"]))
+        sums = keras.layers.Dense(1, dtype="float32", name="head")(hidden)[:, 0]
+        return {"sum": sums, "seen": Seen(dtype="float32", name="seen")(sums)}
+
+    def body(self, x: Any) -> Any:
+        """Return what the head sees, (batch, n)."""
+        raise NotImplementedError
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"square": self.scale * (targets["y"] - outputs["sum"]) ** 2}
+
+    def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"error": ops.abs(targets["y"] - outputs["sum"]), "seen": outputs["seen"]}
+
+
+class BatchNorm(Victim):
+    """Statistics of batches, and dropout."""
+
+    def body(self, x: Any) -> Any:
+        hidden = keras.layers.BatchNormalization()(keras.layers.Dense(6)(x))
+        return keras.layers.Dropout(0.2)(ops.mean(ops.relu(hidden), axis=1))
+
+
+class Recurrent(Victim):
+    """A recurrent layer with both kinds of dropout, whose generators advance in inference too."""
+
+    def body(self, x: Any) -> Any:
+        return keras.layers.LSTM(4, dropout=0.2, recurrent_dropout=0.2)(x)
+
+
+class VAE(Victim):
+    """Samples in the middle, without a seed."""
+
+    def body(self, x: Any) -> Any:
+        from scripts.faults.layers import Sampling
+
+        hidden = ops.mean(keras.layers.Dense(6, activation="relu")(x), axis=1)
+        return Sampling()(keras.layers.Dense(3)(hidden), keras.layers.Dense(3)(hidden) - 3.0)
+
+
+class Plain(Victim):
+    """Dense layers; trained in mixed float16, with a scaled loss whose first steps overflow."""
+
+    scale: float = 1000.0
+    """Factor of the loss."""
+
+    def body(self, x: Any) -> Any:
+        return keras.layers.Dense(6, activation="relu")(ops.mean(keras.layers.Dense(6)(x), axis=1))
+
+
+class BFloat16(Victim):
+    """A layer in bfloat16."""
+
+    def body(self, x: Any) -> Any:
+        hidden = keras.layers.Dense(6, activation="relu", dtype="bfloat16")(x)
+        return keras.layers.Dropout(0.2)(ops.cast(ops.mean(hidden, axis=1), "float32"))
+
+
+class Custom(Victim):
+    """A layer with its own state, which changes in inference."""
+
+    def body(self, x: Any) -> Any:
+        from scripts.faults.layers import Drifting
+
+        return Drifting()(ops.mean(keras.layers.Dense(6, activation="relu")(x), axis=1))
+
+
+class Tiny(Victim):
+    """As few variables as possible: the files campaign counts the operations of a run."""
+
+    def body(self, x: Any) -> Any:
+        return keras.layers.Dropout(0.2)(ops.mean(x, axis=1))
+
+
+class Judge(Evaluator):
+    """Mean and largest error; reaches a point in the middle."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+        errors = []
+        for number, sample in enumerate(samples):
+            if number == BATCH + 1 and is_armed("evaluator"):
+                reach("evaluator")
+            errors.append(abs(float(sample.targets["y"] - sample.outputs["sum"])))
+        return {"mean_error": float(np.mean(errors)), "largest_error": max(errors)}
+
+
+class Arrays(Scenario):
+    """Arrays in the main process."""
+
+    data: Data = Fixed()
+    model: Model = BatchNorm()
+    evaluator: Evaluator | None = Judge()
+
+
+class Processes(Arrays):
+    """Samples of any length from data processes."""
+
+    data: Data = Ragged()
+
+
+class Streams(Arrays):
+    """A source without an index."""
+
+    data: Data = Streamed()
+
+
+class Lists(ListFileScenario):
+    """Samples in files that lists name."""
+
+    data: ListFileData = Files()
+    model: Model = BatchNorm()
+    evaluator: Evaluator | None = Judge()
