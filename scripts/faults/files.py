@@ -16,6 +16,7 @@ from pathlib import Path
 
 from scripts.faults.outcome import Outcome
 from scripts.faults.server import Server, in_parallel
+from scripts.faults.table import table
 
 HOWS = ("KILL", "ENOSPC", "EIO")
 FLAGS = [
@@ -155,3 +156,16 @@ class Campaign:
         rest = [path.name for path in (*run.glob(".*"), *(run / "checkpoints").glob(".*"))]
         if rest and not verdict.fault:
             verdict.fault = f"left over: {', '.join(rest)}"
+
+
+def counts(verdicts: Sequence[Verdict]) -> str:
+    """Return a table of counts for each kind of fault."""
+    header = ["", "operations", "hit", "killed", "went on", "failed", "identical", "hung", "faults"]
+    rows = []
+    for how in HOWS:
+        of_kind = [verdict for verdict in verdicts if verdict.hit.how == how]
+        endings = [sum(verdict.ending == ending for verdict in of_kind) for ending in ("killed", "went on", "failed")]
+        identical, hung = (sum(getattr(v, name) for v in of_kind) for name in ("identical", "hung"))
+        hit = sum(bool(verdict.operation) for verdict in of_kind)
+        rows.append([how, len(of_kind), hit, *endings, identical, hung, sum(bool(v.fault) for v in of_kind)])
+    return table(header, rows)

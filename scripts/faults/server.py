@@ -156,7 +156,9 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def in_parallel(servers: Sequence[Server], work: Callable[[Server, Item], Result], items: Iterable[Item]) -> list[Result]:
+def in_parallel(
+    servers: Sequence[Server], work: Callable[[Server, Item], Result], items: Iterable[Item]
+) -> list[Result]:
     """Return the results of work on items, in their order; each server has one at a time."""
     results: dict[int, Result] = {}
     waiting = enumerate(items)
@@ -193,7 +195,13 @@ def serve() -> None:
     from importlib.metadata import entry_points
 
     scripts = {script.name: script.value.split(":") for script in entry_points(group="console_scripts")}
-    for module in ("keras", "tensorflow", "tfaip_like.train.training", "scripts.faults.victim", "scripts.faults.layers"):
+    for module in (
+        "keras",
+        "tensorflow",
+        "tfaip_like.train.training",
+        "scripts.faults.victim",
+        "scripts.faults.layers",
+    ):
         importlib.import_module(module)
     for line in sys.stdin:
         task = json.loads(line)

@@ -21,6 +21,7 @@ from pathlib import Path
 from scripts.faults import strike
 from scripts.faults.outcome import Outcome
 from scripts.faults.server import Command, Server, in_parallel, processes_of, wait_until
+from scripts.faults.table import table
 from scripts.faults.victim import BATCH, ORDER, SAMPLES, STEPS, TARGET, write_lists
 
 SIGNALS = ("INT", "TERM", "USR1", "twice", "STOP", "KILL")
@@ -141,7 +142,7 @@ def all_cells() -> list[Cell]:
     ]
 
 
-def slice_of(cells: Sequence[Cell]) -> list[Cell]:
+def slice_of_cells() -> list[Cell]:
     """Return few cells that hold each value of each factor, with few references."""
     chosen = [
         ("INT", "step", "Arrays", "Plain"),
@@ -164,6 +165,7 @@ class Verdict:
     hit: bool = False
     misses: int = 0
     identical: bool = False
+    differs: bool = False
     hung: bool = False
     orphans: bool = False
     faults: list[str] = field(default_factory=list)
@@ -334,10 +336,34 @@ class Campaign:
         except (OSError, IndexError) as error:
             verdict.blame(f"incomplete: {error}")
             return
-        verdict.identical = not differences
+        verdict.identical, verdict.differs = not differences, bool(differences)
         if differences:
             verdict.blame(f"differs in {len(differences)}: {', '.join(differences[:4])}")
         self._check_rest(run, verdict)
+
+
+def counts(verdicts: Sequence[Verdict]) -> str:
+    """Return a table of counts for each value of each factor."""
+    header = ["", "", "runs", "hit", "identical", "differs", "hung", "orphans", "other faults", "missed strikes"]
+    rows = []
+    for name in ("signal", "phase", "pipeline", "network"):
+        for value in dict.fromkeys(getattr(verdict.cell, name) for verdict in verdicts):
+            rows.append([name, value, *_counted([v for v in verdicts if getattr(v.cell, name) == value])])
+            name = ""
+    return table(header, [*rows, ["all", "", *_counted(verdicts)]])
+
+
+def _counted(verdicts: Sequence[Verdict]) -> list[int]:
+    return [
+        len(verdicts),
+        sum(verdict.hit for verdict in verdicts),
+        sum(verdict.identical for verdict in verdicts),
+        sum(verdict.differs for verdict in verdicts),
+        sum(verdict.hung for verdict in verdicts),
+        sum(verdict.orphans for verdict in verdicts),
+        sum(bool(verdict.faults) for verdict in verdicts if not verdict.differs | verdict.hung | verdict.orphans),
+        sum(verdict.misses for verdict in verdicts),
+    ]
 
 
 def position_of(checkpoint: Path) -> int:

@@ -1,0 +1,126 @@
+"""Interrupts trainings in every way, resumes them, and compares what they leave bit for bit with an uninterrupted run.
+
+    python scripts/faults [--signals] [--files] [--operations] [--scenarios] [--slice] [--parallel 2] [--folder FOLDER]
+
+Without a choice, all campaigns run. `--slice` runs a small part of them, which holds each value of each factor.
+The exit code is 1 if anything is wrong; the runs and logs of what failed are kept in the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.faults import files, operations, shipped, signals
+from scripts.faults.server import servers
+from scripts.faults.table import table
+
+CAMPAIGNS = ("signals", "files", "operations", "scenarios")
+SLICE_OF_FILES = 12
+"""Operations of each kind of fault in the slice."""
+
+
+def main() -> None:
+    """Run the campaigns and print their tables."""
+    parser = argparse.ArgumentParser(prog="python scripts/faults", description=(__doc__ or "").partition("\n")[0])
+    for name in CAMPAIGNS:
+        parser.add_argument(f"--{name}", action="store_true", help=f"run this campaign: {HELP[name]}")
+    parser.add_argument("--slice", action="store_true", help="run a part that takes a minute")
+    parser.add_argument("--parallel", type=int, default=2, help="runs at a time (default: 2)")
+    parser.add_argument("--stride", type=int, default=1, help="hit every n-th file operation only (default: 1)")
+    parser.add_argument("--cells", default="", help="run only these cells of the signals: 10-19,42")
+    parser.add_argument("--folder", type=Path, help="where runs are kept (default: a temporary folder)")
+    options = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="faults-"))
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = [name for name in CAMPAIGNS if getattr(options, name)] or list(CAMPAIGNS)
+    if options.slice and len(chosen) == len(CAMPAIGNS):
+        chosen.remove("scenarios")
+    wrong = 0
+    texts = []
+    for name in chosen:
+        begin = time.monotonic()
+        text, faults = RUN[name](folder / name, options)
+        texts.append(f"{name} ({(time.monotonic() - begin) / 60:.1f} min)\n\n{text}\n")
+        wrong += faults
+    print("\n" + "\n".join(texts))
+    print(f"{wrong} faults; their runs are in {folder}" if wrong else "no faults")
+    sys.exit(bool(wrong))
+
+
+def run_signals(folder: Path, options: argparse.Namespace) -> tuple[str, int]:
+    """Return the table of counts and the number of faults."""
+    cells = signals.all_cells()
+    if options.cells:
+        cells = [cell for cell in cells if cell.number in numbers_of(options.cells)]
+    if options.slice:
+        cells = signals.slice_of_cells()
+    with servers(options.parallel) as warm:
+        verdicts = signals.Campaign(folder, warm).run(cells)
+    return signals.counts(verdicts), sum(bool(verdict.faults) for verdict in verdicts)
+
+
+def run_files(folder: Path, options: argparse.Namespace) -> tuple[str, int]:
+    """Return the table of counts and the number of faults."""
+    if files.compiler() is None:
+        return "not run: there is no C compiler (gcc or cc) for the library that makes operations fail", 0
+    folder.mkdir(parents=True, exist_ok=True)
+    with servers(options.parallel, {"LD_PRELOAD": str(files.compile_library(folder))}) as warm:
+        campaign = files.Campaign(folder, warm)
+        stride = max(1, len(campaign.operations) // SLICE_OF_FILES * 3) if options.slice else options.stride
+        verdicts = campaign.run(campaign.hits(stride))
+    return files.counts(verdicts), sum(bool(verdict.fault) for verdict in verdicts)
+
+
+def run_operations(folder: Path, options: argparse.Namespace) -> tuple[str, int]:
+    """Return the counts and the number of dangerous operations that are allowed."""
+    found = operations.count()
+    rows = [
+        ("allowed", len(found.allowed)),
+        ("refused", len(found.refused)),
+        ("dangerous, refused", len(found.dangerous_refused)),
+        ("dangerous, allowed", len(found.dangerous_allowed)),
+    ]
+    names = f"\n\nallowed: {', '.join(found.dangerous_allowed)}" if found.dangerous_allowed else ""
+    return table(["operations", "count"], rows) + names, len(found.dangerous_allowed)
+
+
+def run_scenarios(folder: Path, options: argparse.Namespace) -> tuple[str, int]:
+    """Return the table of results and the number of faults."""
+    with servers(options.parallel) as warm:
+        found = shipped.run(folder, warm)
+    rows = [(name, *(results[fault] for fault in shipped.FAULTS)) for name, results in found.items()]
+    wrong = sum(result != "ok" for results in found.values() for result in results.values())
+    return table(["scenario", *shipped.FAULTS], rows), wrong
+
+
+def numbers_of(text: str) -> set[int]:
+    """Return the numbers in a list of ranges: 10-19,42."""
+    ends = [part.split("-") for part in text.split(",")]
+    return {number for first, *last in ends for number in range(int(first), int(last[0] if last else first) + 1)}
+
+
+RUN: dict[str, Callable[[Path, argparse.Namespace], tuple[str, int]]] = {
+    "signals": run_signals,
+    "files": run_files,
+    "operations": run_operations,
+    "scenarios": run_scenarios,
+}
+HELP = {
+    "signals": "signals in every phase, for every pipeline and network",
+    "files": "a kill, a full disk and an I/O error at every file operation",
+    "operations": "all TensorFlow operations against those that exports may hold",
+    "scenarios": "shipped scenarios",
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""All operations of TensorFlow against the list of those that an export may hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+DANGEROUS = re.compile(
+    r"File|Directory|Dump|Dataset(?!.*Cardinality)|Iterator|Reader|Snapshot|Debug|PyFunc|PyFunc|Save|Restore|"
+    r"Checkpoint|Summary|Print|ImmutableConst|LoadAndRemap|Sql|Cache|Rpc|Socket|Server|Bigtable|Bigquery|Gcs|Kafka|"
+    r"TextLine|FixedLengthRecord|TFRecord|LMDB|CompilationCache|Compile(?!.*Xla)|Assert.*File|Record(?!.*Input)"
+)
+"""In the names of operations that read or write files, reach the network, or run code; on the broad side."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How the operations of this TensorFlow are judged."""
+
+    allowed: list[str]
+    refused: list[str]
+    dangerous_allowed: list[str]
+
+    @property
+    def dangerous_refused(self) -> list[str]:
+        """Operations with dangerous names that are refused."""
+        return [name for name in self.refused if DANGEROUS.search(name)]
+
+
+def registered() -> list[str]:
+    """Return the names of all operations that TensorFlow has registered."""
+    import tensorflow  # noqa: F401
+    from tensorflow.python.framework import op_def_registry
+
+    return sorted(op_def_registry.get_registered_ops()) if hasattr(op_def_registry, "get_registered_ops") else _from_c()
+
+
+def _from_c() -> list[str]:
+    from tensorflow.core.framework import op_def_pb2
+    from tensorflow.python.client import pywrap_tf_session
+
+    found = op_def_pb2.OpList()
+    found.ParseFromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList()))
+    return sorted(operation.name for operation in found.op)
+
+
+def is_refused(name: str) -> bool:
+    """Return whether a graph with one operation of this name is refused."""
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    from tfaip_like.predict.operations import forbidden_in
+
+    meta_graph = meta_graph_pb2.MetaGraphDef()
+    meta_graph.graph_def.node.add(name="one", op=name)
+    return forbidden_in(meta_graph) is not None
+
+
+def count(judge: Callable[[str], bool] = is_refused) -> Counts:
+    """Return the counts for all registered operations."""
+    names = registered()
+    refused = [name for name in names if judge(name)]
+    allowed = [name for name in names if name not in set(refused)]
+    return Counts(allowed, refused, [name for name in allowed if DANGEROUS.search(name)])
