@@ -24,7 +24,7 @@ class Outcome:
     def read(cls, run: Path) -> Outcome:
         """Return the outcome of a finished run."""
         last = sorted((run / "checkpoints").glob("epoch_*"))[-1]
-        arrays = {}
+        arrays: dict[str, bytes] = {}
         for file in (last / "variables.npz", run / "best" / "weights.npz", run / "export" / "weights.npz"):
             with zipfile.ZipFile(file) as saved:
                 arrays |= {f"{file.parent.name}/{name}": saved.read(name) for name in saved.namelist()}

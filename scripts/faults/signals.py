@@ -347,9 +347,10 @@ def counts(verdicts: Sequence[Verdict]) -> str:
     header = ["", "", "runs", "hit", "identical", "differs", "hung", "orphans", "other faults", "missed strikes"]
     rows = []
     for name in ("signal", "phase", "pipeline", "network"):
+        label = name
         for value in dict.fromkeys(getattr(verdict.cell, name) for verdict in verdicts):
-            rows.append([name, value, *_counted([v for v in verdicts if getattr(v.cell, name) == value])])
-            name = ""
+            rows.append([label, value, *_counted([v for v in verdicts if getattr(v.cell, name) == value])])
+            label = ""
     return table(header, [*rows, ["all", "", *_counted(verdicts)]])
 
 

@@ -83,4 +83,4 @@ def watch_files() -> None:
         if "/epoch_" in os.fspath(target):
             reach("checkpoint rename")
 
-    os.fsync, os.rename = watched_fsync, watched_rename
+    vars(os).update(fsync=watched_fsync, rename=watched_rename)
