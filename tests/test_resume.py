@@ -179,15 +179,6 @@ def test_a_resumed_run_reads_no_sample_that_it_has_trained_on(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_runs_that_are_killed_at_random_moments_end_with_the_same_bits(tmp_path: Path) -> None:
-    campaign = Path(__file__).parent.parent / "scripts" / "kill_and_resume.py"
-    command = [sys.executable, str(campaign), "--runs", "2", "--kills", "2", "--folder", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 of 2 runs killed with SIGKILL equal" in done.stdout
-
-
-@pytest.mark.slow
 def test_a_long_run_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
     rows = train(small(tmp_path / "run", trainer={"epochs": 50, "calc_ema": 0.9, "lav_every_n": 10})).history
     # What C frees it keeps for the next export, up to some 25 MB; a copy of anything in each epoch would be more.

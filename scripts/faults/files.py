@@ -23,6 +23,7 @@ FLAGS = [
     *("--trainer.epochs", "2", "--trainer.random_seed", "7", "--trainer.samples_per_epoch", "8"),
     *("--train.batch_size", "4", "--train.num_processes", "0", "--val.num_processes", "0"),
     *("--trainer.jit_compile", "false", "--trainer.steps_per_execution", "2", "--trainer.keep_checkpoints", "1"),
+    *("--trainer.sanity_check", "false"),  # it writes nothing below the folder
 ]
 TRAIN = ["train-scenario", "scripts.faults.victim:Arrays", "--model", "Tiny", "--optimizer", "SGD", *FLAGS]
 LIMIT_S = 240.0

@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from scripts.faults.outcome import Outcome
 from scripts.faults.server import REPOSITORY, Command, Server, in_parallel, is_running, processes_of, wait_until
 
@@ -46,7 +44,7 @@ def jets(folder: Path) -> tuple[list[str], list[str]]:
     draw = [sys.executable, "-m", "scenarios.jets.draw", str(folder), "--files", "2", "--val_files", "1"]
     subprocess.run([*draw, "--jets", "400"], cwd=REPOSITORY, check=True)
     files = ["--data.files", f"{folder}/train_*.npz", "--data.val_files", f"{folder}/val_*.npz"]
-    return ["scenarios.jets", *files, "--model.units", "16"], ["--predict.files", f"{folder}/val_000.npz"]
+    return ["scenarios.jets", *files, "--model.units", "16", "--train.batch_size", "4"], ["--predict.files", f"{folder}/val_00.npz"]
 
 
 def sequences(folder: Path) -> tuple[list[str], list[str]]:
@@ -152,7 +150,7 @@ class Shipped:
     def _moved(self, run: Path) -> str:
         """Predict with an export in its place, and with a copy elsewhere after the run was removed."""
         shutil.copytree(self.reference, run)
-        before, after = self.folder / "before.npz", self.folder / "after.npz"
+        before, after = self.folder / "before.jsonl", self.folder / "after.jsonl"
         if (code := self._predict(run / "best", before)) != 0:
             return f"prediction ends with exit code {code}"
         moved = Path(shutil.move(run / "best", self.folder / "elsewhere"))
@@ -163,9 +161,7 @@ class Shipped:
                 return f"prediction with the moved export ends with exit code {code}"
         finally:
             shutil.move(hidden, self.reference)
-        with np.load(before) as one, np.load(after) as other:
-            same = one.files == other.files and all(one[name].tobytes() == other[name].tobytes() for name in one.files)
-        return "ok" if same else "other predictions"
+        return "ok" if before.read_text() == after.read_text() else "other predictions"
 
     def _predict(self, export: Path, output: Path) -> int | None:
         words = ["predict-scenario", export, *self.chosen, "--output", output]

@@ -1,0 +1,62 @@
+"""Campaigns that interrupt trainings: a slice of them, and that they find faults where there are some."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_server import REPOSITORY
+
+BROKEN_RESTORE = """
+import os
+
+def forget():
+    from tfaip_like.train.checkpoints import Checkpoint
+    read = Checkpoint.read
+
+    def without_state(self):
+        content = read(self)
+        for array in content.arrays.values():
+            array *= 0
+        return content
+
+    Checkpoint.read = without_state
+
+os.register_at_fork(after_in_child=forget)
+"""
+DEAF = """
+import os, signal
+
+def ignore():
+    signal.signal = lambda number, handler: signal.SIG_DFL
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+os.register_at_fork(after_in_child=ignore)
+"""
+
+
+def faults(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the campaigns as a person does."""
+    command = [sys.executable, "scripts/faults", *map(str, words)]
+    changed = {**os.environ, **environment}
+    return subprocess.run(command, cwd=REPOSITORY, env=changed, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("campaign", ["signals", "files", "operations"])
+def test_the_slice_of_a_campaign_finds_no_fault(campaign: str, tmp_path: Path) -> None:
+    done = faults(f"--{campaign}", "--slice", "--folder", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no faults" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "said"), [(BROKEN_RESTORE, "differs in"), (DEAF, "exit code 0, expected 143")])
+def test_a_campaign_finds_faults(how: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(how)
+    cell = next(str(number) for number in range(99) if "TERM step Arrays" in cell_name(number))
+    done = faults("--signals", "--cells", cell, "--folder", tmp_path / "runs", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert said in done.stdout
