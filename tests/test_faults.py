@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from command_server import REPOSITORY
 
+from scripts.faults.signals import all_cells
+
 BROKEN_RESTORE = """
 import os
 
@@ -56,7 +58,7 @@ def test_the_slice_of_a_campaign_finds_no_fault(campaign: str, tmp_path: Path) -
 @pytest.mark.parametrize(("how", "said"), [(BROKEN_RESTORE, "differs in"), (DEAF, "exit code 0, expected 143")])
 def test_a_campaign_finds_faults(how: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(how)
-    cell = next(str(number) for number in range(99) if "TERM step Arrays" in cell_name(number))
-    done = faults("--signals", "--cells", cell, "--folder", tmp_path / "runs", PYTHONPATH=str(tmp_path))
+    cell = next(cell for cell in all_cells() if (cell.signal, cell.phase, cell.pipeline) == ("TERM", "step", "Arrays"))
+    done = faults("--signals", "--cells", cell.number, "--folder", tmp_path / "runs", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1, done.stdout + done.stderr
     assert said in done.stdout

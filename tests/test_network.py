@@ -13,7 +13,7 @@ from small import Line, Points
 
 from tfaip_like import Data, Spec, Tensors, UsageError
 from tfaip_like.data.batching import Batch
-from tfaip_like.network import build_networks, input_names
+from tfaip_like.network import build_networks, input_names, predict_with
 from tfaip_like.train.training_model import TrainingModel
 
 
@@ -130,3 +130,24 @@ def test_a_batch_of_as_many_samples_as_classes_hides_no_missing_batch_axis(outpu
 def test_outputs_and_losses_with_a_batch_axis_are_taken() -> None:
     model = WithOutput()
     TrainingModel(build_networks(model, Series()).training, model, batch_of(3))
+
+
+class Traced(keras.layers.Layer):
+    """Counts how often it is traced."""
+
+    count = 0
+
+    def call(self, x: object) -> object:
+        self.count += 1
+        return x
+
+
+def test_batches_of_all_shapes_are_predicted_by_one_trace() -> None:
+    """An LSTM that was traced for one shape differs in the last bit from one for any shape, so a resumed run would log
+    other numbers than one that was never stopped."""
+    x, layer = keras.Input((None, 4), name="x"), Traced()
+    network = keras.Model({"x": x}, {"y": layer(x)})
+    layer.count = 0
+    for shape in ((4, 6, 4), (2, 6, 4), (4, 5, 4), (4, 6, 4)):
+        assert predict_with(network)({"x": np.ones(shape, "float32")})["y"].shape == shape
+    assert layer.count == 1

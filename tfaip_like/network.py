@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 
@@ -121,13 +122,35 @@ def select(values: Tensors, network: keras.Model) -> dict[str, object]:
 
 
 def predict_with(network: keras.Model) -> Callable[[Arrays], Arrays]:
-    """How a network in memory predicts a batch."""
+    """Return how a network in memory predicts a batch."""
+    _trace_for_any_shape(network)
 
     def predict(inputs: Arrays) -> Arrays:
         outputs: Arrays = network.predict_on_batch(select(inputs, network))
         return outputs
 
     return predict
+
+
+def _trace_for_any_shape(network: keras.Model) -> None:
+    """Give a network on TensorFlow one trace for batches of all shapes.
+
+    Keras traces anew for the first shapes that it meets. An LSTM that was traced for one shape and one that was traced
+    for any differ in the last bit, so what a batch gives would depend on what was predicted before it: a resumed run
+    would log other numbers.
+    """
+    if keras.backend.backend() != "tensorflow" or network.run_eagerly or network.predict_function is not None:
+        return
+    import tensorflow as tf
+
+    specs = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in network.inputs}
+
+    def predict(data: Any) -> Any:
+        return network.predict_step(data[0])
+
+    network.predict_function = tf.function(
+        predict, input_signature=[[(specs,)]], jit_compile=network.jit_compile, autograph=False
+    )
 
 
 def input_names(network: keras.Model) -> list[str]:

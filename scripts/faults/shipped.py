@@ -44,7 +44,10 @@ def jets(folder: Path) -> tuple[list[str], list[str]]:
     draw = [sys.executable, "-m", "scenarios.jets.draw", str(folder), "--files", "2", "--val_files", "1"]
     subprocess.run([*draw, "--jets", "400"], cwd=REPOSITORY, check=True)
     files = ["--data.files", f"{folder}/train_*.npz", "--data.val_files", f"{folder}/val_*.npz"]
-    return ["scenarios.jets", *files, "--model.units", "16", "--train.batch_size", "4"], ["--predict.files", f"{folder}/val_00.npz"]
+    return ["scenarios.jets", *files, "--model.units", "16", "--train.batch_size", "4"], [
+        "--predict.files",
+        f"{folder}/val_00.npz",
+    ]
 
 
 def sequences(folder: Path) -> tuple[list[str], list[str]]:
