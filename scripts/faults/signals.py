@@ -12,11 +12,11 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, Signals
 
 from scripts.faults import strike
 from scripts.faults.outcome import Outcome
@@ -97,10 +97,10 @@ class Cell:
         return points[(self.number // 2) % len(points)]
 
     @property
-    def delivered(self) -> signal.Signals:
+    def delivered(self) -> Signals:
         """The signal that is sent."""
         name = ("INT", "TERM", "USR1")[self.number % 3] if self.signal == "twice" else self.signal
-        return signal.Signals[f"SIG{name}"]
+        return Signals[f"SIG{name}"]
 
     @property
     def exit_code(self) -> int:
@@ -108,8 +108,8 @@ class Cell:
         if self.signal == "STOP":
             return 0
         if self.signal == "KILL":
-            return -signal.SIGKILL
-        return 130 if self.delivered is signal.SIGINT else 143
+            return -SIGKILL
+        return 130 if self.delivered is SIGINT else 143
 
     @property
     def hold_s(self) -> float:
@@ -118,8 +118,8 @@ class Cell:
 
     @property
     def is_saved(self) -> bool:
-        """Whether the signal asks for the state to be saved."""
-        return self.signal in ("INT", "TERM", "USR1")
+        """Whether the signal asks for the state to be saved; a second Ctrl-C asks to stop without."""
+        return self.signal in ("INT", "TERM", "USR1") or (self.signal == "twice" and self.delivered is not SIGINT)
 
     def flags(self) -> list[str]:
         """Return the flags beyond those of the reference; none may change a number."""
@@ -204,7 +204,7 @@ class Campaign:
         words = ["train-scenario", f"scripts.faults.victim:{pipeline}", "--model", network, *FLAGS, *NETWORKS[network]]
         words += self._lists if pipeline == "Lists" else []
         accumulated = ACCUMULATED.get(network, 1)
-        words += ["--trainer.accumulate_steps", accumulated, "--train.batch_size", BATCH // accumulated]
+        words += ["--trainer.accumulate_steps", str(accumulated), "--train.batch_size", str(BATCH // accumulated)]
         return [*words, "--trainer.jit_compile", str(is_compiled).lower(), "--trainer.output_dir", run]
 
     def _train_reference(self, server: Server, reference: tuple[str, str, bool]) -> None:
@@ -282,7 +282,7 @@ class Campaign:
         allowed = {cell.exit_code, 0} if cell.point == "last export" else {cell.exit_code}
         if code not in allowed:
             verdict.blame(f"exit code {code}, expected {cell.exit_code}")
-        if cell.signal == "twice" and strike.marker(run, strike.LEFT).exists():
+        if cell.signal == "twice" and not cell.is_saved and strike.marker(run, strike.LEFT).exists():
             verdict.blame("the second signal did not end it at once")
         if cell.is_saved and code:
             self._check_saved(cell, run, verdict)
@@ -397,11 +397,11 @@ def deliver(cell: Cell, command: Command, run: Path) -> None:
     struck = strike.marker(run, strike.STRUCK)
     said = command.log.stat().st_size
     if cell.signal == "STOP":
-        for number in (signal.SIGSTOP, signal.SIGCONT):
+        for number in (SIGSTOP, SIGCONT):
             for pid in processes_of(command.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            if number == signal.SIGSTOP:
+            if number == SIGSTOP:
                 time.sleep(TIMEOUT_S + 1)
         struck.touch()
         return
@@ -411,5 +411,5 @@ def deliver(cell: Cell, command: Command, run: Path) -> None:
         wait_until(lambda: command.log.stat().st_size > said or not command.is_running, 5.0)
         with contextlib.suppress(ProcessLookupError):
             os.kill(command.pid, cell.delivered)
-    elif cell.signal != "KILL":
+    if cell.is_saved:
         struck.touch()
