@@ -190,7 +190,7 @@ def test_ids_of_every_type_are_checked(data: Data, number: str, trainer: dict[st
 def test_a_label_out_of_range_stops_at_its_step_by_name(label: int, trainer: dict[str, Any]) -> None:
     message = error_of(Ids(bad_label=label), **trainer)
     assert "first at step 3 of epoch 1" in message
-    assert f"label {label} is out of range for the loss (0..2): target 'y' of training sample 10 of Ids." in message
+    assert f"label {label} is out of range for 3 classes (0..2): target 'y' of training sample 10 of Ids." in message
 
 
 def test_a_bad_step_is_exact_with_accumulation_and_several_steps_at_once() -> None:
@@ -213,7 +213,7 @@ def test_an_id_out_of_range_in_validation_names_its_sample(kind: str) -> None:
 
 def test_a_label_out_of_range_in_validation_names_its_sample() -> None:
     message = error_of(Ids(bad_label=7, bad_mode="evaluate"))
-    assert "label 7 is out of range for the loss (0..2): target 'y' of validation sample 10 of Ids" in message
+    assert "label 7 is out of range for 3 classes (0..2): target 'y' of validation sample 10 of Ids" in message
 
 
 def test_ignored_labels_may_be_any_number() -> None:
@@ -318,7 +318,7 @@ def test_an_export_refuses_an_id_out_of_range_by_its_sample(
         (
             Ids(bad_label=3, bad_mode="evaluate"),
             "ce is not a finite number.\n"
-            "label 3 is out of range for the loss (0..2): target 'y' of validation sample 10",
+            "label 3 is out of range for 3 classes (0..2): target 'y' of validation sample 10",
         ),
     ],
 )

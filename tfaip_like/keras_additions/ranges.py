@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ import numpy as np
 from keras import ops
 from keras.src import backend
 from keras.src.losses import losses
+
+from tfaip_like.errors import UsageError
 
 Kind = Literal["id", "label"]
 
@@ -46,10 +48,10 @@ class OutOfRange:
     """The kind and name of the layer that takes ids."""
 
     def __str__(self) -> str:
-        where = self.layer or "the loss"
+        where = f"for {self.layer}" if self.layer else f"for {self.size} classes"
         # Keras passes ids on as floats where a layer asks for no other type.
         value = int(self.value) if math.isfinite(self.value) and self.value == int(self.value) else self.value
-        return f"{self.kind} {value} is out of range for {where} (0..{self.size - 1})"
+        return f"{self.kind} {value} is out of range {where} (0..{self.size - 1})"
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,18 @@ class Watch:
         if self._place == _place():
             self._looks.append(look)
 
-    def poison(self, value: Any) -> Any:
-        """Return `value`, or NaN if an id was out of range; forget what was seen."""
+    def poison(self, values: Any) -> Any:
+        """Return tensors, NaN where they belong to a sample with an id out of range; forget what was seen.
+
+        Where a layer's ids and a tensor do not have the same first axis, all of the tensor belongs to all ids.
+        """
         looks, self._looks = self._looks, []  # tensors of a trace must not outlive it
-        flags = [ops.all(look.is_valid) for look in looks if look.kind == "id"]
-        if not flags:
-            return value
-        return ops.where(functools.reduce(ops.logical_and, flags), value, float("nan"))
+        flags = [look.is_valid for look in looks if look.kind == "id"]
+
+        def poisoned(value: Any) -> Any:
+            return functools.reduce(lambda value, flag: _or_nan(_per_sample(flag, value), value), flags, value)
+
+        return keras.tree.map_structure(poisoned, values)
 
     def found(self, kind: Kind) -> OutOfRange | None:
         """Return the first number out of range, of what ran eagerly."""
@@ -136,6 +143,27 @@ def eagerly() -> Iterator[None]:
 
     with jax.disable_jit():
         yield
+
+
+def check_width(kind: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Check that JAX, which computes with integers of 32 bits, does not cut the integers of a batch.
+
+    Args:
+        kind: of the arrays, for the message.
+
+    Raises:
+        UsageError: when it would.
+    """
+    if keras.backend.backend() != "jax":
+        return
+    for name, array in arrays.items():
+        if array.dtype in (np.int64, np.uint64, np.uint32) and array.size:
+            largest = max(int(array.max()), -int(array.min()) - 1)
+            if largest > np.iinfo(np.int32).max:
+                raise UsageError(
+                    f"{kind} {name!r} holds {int(array.max())} (smallest {int(array.min())}), but JAX computes with "
+                    "integers of 32 bits; use --device.backend tensorflow or smaller numbers"
+                )
 
 
 def install() -> None:
@@ -261,6 +289,14 @@ def _or_nan(is_valid: Any, values: Any) -> Any:
     """The values where valid, NaN elsewhere; integers have no NaN."""
     is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(values.dtype))
     return ops.where(is_valid, values, ops.cast(math.nan, values.dtype)) if is_float else values
+
+
+def _per_sample(is_valid: Any, value: Any) -> Any:
+    """Whether all ids of each sample are valid, in the shape of a tensor of samples; of all, if that is unknown."""
+    if not value.shape or not is_valid.shape or value.shape[0] is None or value.shape[0] != is_valid.shape[0]:
+        return ops.all(is_valid)
+    of_sample = ops.all(is_valid, axis=tuple(range(1, len(is_valid.shape))))
+    return ops.reshape(of_sample, (value.shape[0], *[1] * (len(value.shape) - 1)))
 
 
 def _size(output: Any, axis: int) -> Any:

@@ -20,6 +20,7 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches, ClosedError
 from tfaip_like.errors import Interrupted
 from tfaip_like.interrupt import InterruptFlag
+from tfaip_like.keras_additions.ranges import check_width
 from tfaip_like.sample import Spec
 from tfaip_like.train.training_model import STEPS, as_fed
 
@@ -69,7 +70,9 @@ class Feed:
         """Return what Keras takes for the first batches only; for all if no number is given."""
         if num_batches is None:
             return self.data
-        return self.data.take(num_batches) if self._data is not None else itertools.islice(self.data, num_batches)
+        if self._data is not None:
+            return self._data.take(num_batches)
+        return (batch for batch in itertools.islice(self.data, num_batches))  # Keras takes no other iterator
 
     def numbered(self, steps: int) -> Any:
         """What Keras takes for a known number of single batches."""
@@ -117,6 +120,8 @@ class Feed:
                     return
                 self._bad_samples.note(batch.bad, batch.dropped)
                 if len(batch):
+                    check_width("input", batch.inputs)
+                    check_width("target", batch.targets)
                     yield batch
         except ClosedError:
             return
