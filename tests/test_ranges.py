@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import REPOSITORY, Run, slow
 from keras import ops
 from small import small
 
@@ -66,6 +68,15 @@ class ByteIds(Ids):
     """Ids of eight bits."""
 
     inputs = {"x": Spec((4,), "uint8")}
+
+
+class LongIds(Ids):
+    """Ids of 64 bits."""
+
+    dtype: str = "int64"
+    """Of the ids."""
+
+    inputs = {"x": Spec((4,), "int64")}
 
 
 class FloatIds(Ids):
@@ -165,7 +176,7 @@ def test_an_id_out_of_range_spoils_the_loss_and_is_found_in_every_network(kind: 
     assert (found.row, found.array) == (4, "input 'x'")
 
 
-@pytest.mark.parametrize("kind", ["plain", "lost by a maximum"])
+@pytest.mark.parametrize("kind", [slow("plain"), "lost by a maximum"])
 def test_an_id_out_of_range_stops_at_its_step_by_name(kind: str) -> None:
     message = error_of(Ids(bad_id=900), kind)
     assert "first at step 3 of epoch 1" in message
@@ -176,17 +187,17 @@ def test_an_id_out_of_range_stops_at_its_step_by_name(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("data", "number"),
-    [(Ids(bad_id=-1), "-1"), (Ids(bad_id=5), "5"), (ByteIds(bad_id=200), "200"), (FloatIds(bad_id=5), "5")],
+    [(Ids(bad_id=-1), "-1"), slow(Ids(bad_id=5), "5"), (ByteIds(bad_id=200), "200"), slow(FloatIds(bad_id=5), "5")],
 )
-@pytest.mark.parametrize("trainer", [{"jit_compile": True}, {"force_eager": True}])
+@pytest.mark.parametrize("trainer", [{"jit_compile": True}, slow({"force_eager": True})])
 def test_ids_of_every_type_are_checked(data: Data, number: str, trainer: dict[str, Any]) -> None:
     message = error_of(data, **trainer)
     assert "first at step 3 of epoch 1" in message
     assert f"id {number} is out of range for Embedding 'table' (0..4): input 'x' of training sample 10" in message
 
 
-@pytest.mark.parametrize("label", [CLASSES, -1])
-@pytest.mark.parametrize("trainer", [{}, {"jit_compile": True}])
+@pytest.mark.parametrize("label", [CLASSES, slow(-1)])
+@pytest.mark.parametrize("trainer", [{}, slow({"jit_compile": True})])
 def test_a_label_out_of_range_stops_at_its_step_by_name(label: int, trainer: dict[str, Any]) -> None:
     message = error_of(Ids(bad_label=label), **trainer)
     assert "first at step 3 of epoch 1" in message
@@ -204,7 +215,7 @@ def test_steps_with_an_id_out_of_range_can_be_skipped(caplog: pytest.LogCaptureF
     assert "It is left out. id 900 is out of range for Embedding 'table' (0..4)" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["plain", "lost by a maximum"])
+@pytest.mark.parametrize("kind", [slow("plain"), "lost by a maximum"])
 def test_an_id_out_of_range_in_validation_names_its_sample(kind: str) -> None:
     message = error_of(Ids(bad_id=900, bad_mode="evaluate"), kind)
     assert message.startswith("val_loss is not a finite number.\nid 900 is out of range")
@@ -329,3 +340,27 @@ def test_lav_names_the_sample_with_an_id_or_label_out_of_range(runs: dict[str, P
     with closing(batches), pytest.raises(UsageError) as caught:
         load_and_validate(exported, batches, Answering(kind="lost by a maximum"), None)
     assert str(caught.value).startswith(message)
+
+
+# JAX.
+
+
+@pytest.mark.slow
+def test_ids_and_labels_out_of_range_are_named_on_jax(run: Run, tmp_path: Path) -> None:
+    code = (
+        "import sys; from test_ranges import *\n"
+        "for data in (Ids(bad_id=900), Ids(bad_id=-1), Ids(bad_label=3), Ids(bad_id=900, bad_mode='evaluate'),\n"
+        "             LongIds(bad_id=2**32 + 1)):\n"
+        "    print('ERROR', error_of(data, 'lost by a maximum'))\n"
+    )
+    environment = {"KERAS_BACKEND": "jax", "PYTHONPATH": f"{Path(__file__).parent}:{REPOSITORY}"}
+    done = run(sys.executable, "-c", code, environment=environment, cwd=tmp_path)
+    found = " ".join(done.stdout.split()).split("ERROR ")[1:]
+    assert len(found) == 5, done.stderr
+    step = "the loss is no longer a finite number (ce): first at step 3 of epoch 1 (step 3 of the run)."
+    place = "input 'x' of training sample 10 of Ids."
+    assert found[0].strip() == f"{step} id 900 is out of range for Embedding 'table' (0..4): {place}"
+    assert found[1].strip() == f"{step} id -1 is out of range for Embedding 'table' (0..4): {place}"
+    assert "label 3 is out of range for 3 classes (0..2): target 'y' of training sample 10" in found[2]
+    assert "id 900 is out of range for Embedding 'table' (0..4): input 'x' of validation sample 10" in found[3]
+    assert "input 'x' holds 4294967297" in found[4]

@@ -293,7 +293,8 @@ def _or_nan(is_valid: Any, values: Any) -> Any:
 
 def _per_sample(is_valid: Any, value: Any) -> Any:
     """Whether all ids of each sample are valid, in the shape of a tensor of samples; of all, if that is unknown."""
-    if not value.shape or not is_valid.shape or value.shape[0] is None or value.shape[0] != is_valid.shape[0]:
+    shapes = tuple(value.shape), tuple(is_valid.shape)
+    if not all(shapes) or None in (shapes[0][0], shapes[1][0]) or shapes[0][0] != shapes[1][0]:
         return ops.all(is_valid)
     of_sample = ops.all(is_valid, axis=tuple(range(1, len(is_valid.shape))))
     return ops.reshape(of_sample, (value.shape[0], *[1] * (len(value.shape) - 1)))
