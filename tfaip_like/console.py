@@ -1,4 +1,4 @@
-"""What a training tells the person who watches it, on standard error."""
+"""What a training tells the person who watches it: on standard error, and in its log file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,60 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from tfaip_like.errors import UsageError
+from tfaip_like.files import is_full_disk
+from tfaip_like.user_code import is_authors
 
 LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-LIBRARIES = ("tensorflow", "absl", "jax", "tf2onnx")
+NOISY = ("tensorflow", "absl", "jax", "tf2onnx", "h5py", "matplotlib", "PIL", "numba", "fsspec", "urllib3")
+"""Libraries whose many lines below warning are not even made."""
+PACKAGE = "tfaip_like"
+
+
+def is_wanted(record: logging.LogRecord) -> bool:
+    """Return whether a record is shown: ours, the scenario's, and the warnings of libraries."""
+    is_ours = record.name.partition(".")[0] == PACKAGE
+    return is_ours or record.levelno >= logging.WARNING or _is_scenarios(record)
+
+
+def _is_not_printed(record: logging.LogRecord) -> bool:
+    """Return whether no logger below the root prints a record: TensorFlow's does where it was imported first."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+                return False
+        logger = logger.parent
+    return True
+
+
+def _is_scenarios(record: logging.LogRecord) -> bool:
+    return is_authors(record.pathname) or not os.path.exists(record.pathname)  # a notebook, a prompt
+
+
+class Line(logging.Formatter):
+    """Text of a record; that of a library begins with its name."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the text."""
+        if record.name.partition(".")[0] != PACKAGE and not _is_scenarios(record):
+            record.message = f"{record.name}: {record.message}"
+        return super().formatMessage(record)
 
 
 class Console(logging.Handler):
     """Lines on standard error that leave a progress bar whole."""
+
+    def __init__(self, level: int):
+        super().__init__(level)
+        self.addFilter(is_wanted)
+        self.addFilter(_is_not_printed)
+        self.setFormatter(Line())
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "file_only", False):
@@ -44,30 +86,67 @@ def log_level() -> int:
 
 
 def log_to_console(level: int) -> None:
-    """Prints what the package logs from `level` on, and of the libraries warnings only."""
-    package = logging.getLogger("tfaip_like")
-    console = Console(level)
-    package.handlers[:] = [console]
-    package.propagate = False
-    package.setLevel(level)
-    for library in LIBRARIES:
+    """Print what is logged from `level` on: by this package and scenarios, and of libraries warnings only."""
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, Console)]
+    root.addHandler(Console(level))
+    root.setLevel(level)
+    logging.getLogger(PACKAGE).setLevel(level)
+    for library in NOISY:
         logging.getLogger(library).setLevel(max(logging.WARNING, level))
 
 
 @contextmanager
 def console_unless_configured() -> Iterator[None]:
     """Prints the log for the length of the block, if nobody has decided where logs go."""
-    package = logging.getLogger("tfaip_like")
-    if package.handlers or logging.getLogger().handlers:
+    loggers = [logging.getLogger(name) for name in ("", PACKAGE, *NOISY)]
+    if loggers[0].handlers or loggers[1].handlers:
         yield
         return
-    before = (package.propagate, package.level)
+    levels = [logger.level for logger in loggers]
     log_to_console(log_level())
     try:
         yield
     finally:
-        package.handlers.clear()
-        package.propagate, package.level = before
+        loggers[0].handlers[:] = [handler for handler in loggers[0].handlers if not isinstance(handler, Console)]
+        for logger, before in zip(loggers, levels, strict=True):
+            logger.setLevel(before)
+
+
+@contextmanager
+def log_to_file(path: Path) -> Iterator[None]:
+    """Write what is logged from info on to a file as well, for the length of the block.
+
+    Where an application has decided what is logged, that stays so; only this package logs from info on.
+    """
+    root, package = logging.getLogger(), logging.getLogger(PACKAGE)
+    handler = _LogFile(path, encoding="utf-8")
+    handler.setFormatter(Line("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.setLevel(logging.INFO)
+    handler.addFilter(is_wanted)
+    # Loggers pass everything on that any handler wants; the console has a level of its own.
+    are_ours = all(isinstance(handler, Console) for handler in root.handlers)
+    changed = {package: package.level, **({root: root.level} if are_ours else {})}
+    for logger in changed:
+        logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
+    places = [root] if package.propagate else [root, package]
+    for logger in places:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in places:
+            logger.removeHandler(handler)
+        for logger, level in changed.items():
+            logger.setLevel(level)
+        handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """A full disk is told by whoever writes what matters; a line of the log may be missing then."""
+        if not isinstance(error := sys.exception(), OSError) or not is_full_disk(error):
+            super().handleError(record)
 
 
 def samples_bar(total: int, title: str = "") -> Any:

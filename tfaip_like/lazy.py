@@ -62,6 +62,8 @@ def start_backend() -> None:
     TensorFlow comes along on the other backends too: Keras needs it there to export.
     """
     importlib.import_module("tensorflow").constant(0)
+    # Keras raises other exceptions in place of those of layers, without the frames that tell which layer it was.
+    keras.config.disable_traceback_filtering()
     keras.ops.convert_to_numpy(keras.ops.zeros(()))
 
 

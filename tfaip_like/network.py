@@ -12,6 +12,7 @@ import keras
 from tfaip_like.data import Data
 from tfaip_like.errors import UsageError, article
 from tfaip_like.keras_additions import ranges, regularizers
+from tfaip_like.keras_additions.lines import lines_noted
 from tfaip_like.model import Model, Tensors
 from tfaip_like.sample import Arrays
 
@@ -36,6 +37,7 @@ class Networks:
     """More networks to export, by name."""
 
 
+@lines_noted()
 def build_networks(model: Model, data: Data) -> Networks:
     """Builds the networks of a model for the inputs of its data.
 

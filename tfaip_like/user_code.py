@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
+import linecache
 import os
+import sys
 import traceback
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from tfaip_like.errors import UsageError
 
 PACKAGE = Path(__file__).parent
 PYTHON = Path(os.__file__).parent
 _REMOTE_FRAME = "_tfaip_like_frame"
+_authors: set[str] = set()
+"""Packages that were imported by name."""
+_lines: weakref.WeakKeyDictionary[Any, Frame] = weakref.WeakKeyDictionary()
+"""Layers and operations of Keras -> where they were called."""
 
 
 class NoSuchModuleError(UsageError):
@@ -28,6 +38,7 @@ def import_module(name: str) -> ModuleType:
         NoSuchModuleError: when there is none of this name.
         UsageError: when its code cannot be imported; it names the user's file and line.
     """
+    _authors.add(name.partition(".")[0])
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -53,16 +64,39 @@ class Frame:
     name: str
     """The function."""
     line: str
+    of: str = ""
+    """The layer that was called there, where the line itself is not in the traceback."""
 
 
 def users_frame(error: BaseException) -> Frame | None:
-    """The innermost line of the user's own code that was running; maybe in another process, see `came_from`."""
-    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
+    """The innermost line of the user's own code that was running; maybe in another process, see `came_from`.
+
+    Where none was, the line that called the layer which raised, see `note_line`.
+    """
     if (remote := getattr(error, _REMOTE_FRAME, None)) is not None:
         return cast(Frame, remote)
-    return (
-        Frame(theirs[-1].filename, theirs[-1].lineno or 0, theirs[-1].name, theirs[-1].line or "") if theirs else None
-    )
+    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if is_authors(frame.filename)]
+    if theirs:
+        return Frame(theirs[-1].filename, theirs[-1].lineno or 0, theirs[-1].name, theirs[-1].line or "")
+    for running, _ in traceback.walk_tb(error.__traceback__):
+        with contextlib.suppress(TypeError):  # what cannot be a key
+            if (frame := _lines.get(running.f_locals.get("self"))) is not None:
+                return frame
+    return None
+
+
+def note_line(called: Any, description: str) -> None:
+    """Note the user's line that is running as the one where an object was called, if that is the first time."""
+    if called in _lines:
+        return
+    running = sys._getframe(1)
+    while running is not None:
+        code = running.f_code
+        if is_authors(code.co_filename):
+            line = linecache.getline(code.co_filename, running.f_lineno).strip()
+            _lines[called] = Frame(code.co_filename, running.f_lineno, code.co_name, line, description)
+            return
+        running = running.f_back  # type: ignore[assignment]
 
 
 def came_from(error: BaseException, frame: Frame | None) -> None:
@@ -75,6 +109,31 @@ def is_users(filename: str) -> bool:
     path = Path(filename)
     ours = any(folder in path.parents for folder in (PACKAGE, PYTHON))
     return path.exists() and "site-packages" not in path.parts and not ours
+
+
+def is_authors(filename: str) -> bool:
+    """Return whether a file is the user's or of an installed scenario: what its author can mend."""
+    return _is_authors_of(filename, frozenset(_authors))
+
+
+@functools.cache
+def _is_authors_of(filename: str, named: frozenset[str]) -> bool:
+    if is_users(filename):
+        return True
+    path = Path(filename)
+    if PACKAGE in path.parents or "site-packages" not in path.parts:
+        return False
+    # Whoever subclasses our classes is an author of scenarios; a library that they use is not.
+    from tfaip_like.params.base import ParamsBase
+
+    authors = named | {cls.__module__.partition(".")[0] for cls in _subclasses(ParamsBase)}
+    return path.parts[path.parts.index("site-packages") + 1].removesuffix(".py") in authors
+
+
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
 def _place(error: Exception) -> str:

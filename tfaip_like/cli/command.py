@@ -22,6 +22,9 @@ from tfaip_like.errors import Interrupted, TrainingError, UsageError
 from tfaip_like.processes import end_with_starter
 from tfaip_like.user_code import users_frame
 
+MOST_LINES, MOST_LETTERS = 4, 300
+"""Of what an exception says; the rest is in the log and printed with TFAIP_LOG_LEVEL=debug."""
+
 DONE, FAULT, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -91,6 +94,13 @@ def _say(program: str, text: str, code: int) -> int:
     return code
 
 
+def _shortened(said: str) -> str:
+    """What an exception says without most of it, where a library prints whole arrays or lists of arguments."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    shown = [line if len(line) <= MOST_LETTERS else f"{line[:MOST_LETTERS]} ..." for line in lines[:MOST_LINES]]
+    return "\n".join([*shown, *(["..."] if len(lines) > MOST_LINES else [])])
+
+
 def fault_text(error: Exception) -> str:
     """A fault for the person who may have written it: their line first, the rest on demand."""
     whole = "".join(traceback.format_exception(error))
@@ -101,8 +111,9 @@ def fault_text(error: Exception) -> str:
         if isinstance(error, TypeError) and re.match(r"\w+(\.\w+)*\(\) (takes|missing|got)", str(error)):
             return f"{error}\nCompare the parameters of that method with its base class; the first one is self."
         return f"a fault inside the program; please report it\n{whole}"
-    said = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-    text = f"{frame.filename}, line {frame.lineno}, in {frame.name}\n    {frame.line}\n{said}"
+    said = "\n".join([_shortened(f"{type(error).__name__}: {error}"), *getattr(error, "__notes__", [])])
+    where = f"{frame.filename}, line {frame.lineno}, in {frame.name}\n    {frame.line}\n"
+    text = f"{where}{frame.of}{': ' if frame.of else ''}{said}"
     if logging.getLogger("tfaip_like").isEnabledFor(logging.DEBUG):
         return f"{text}\n\n{whole}"
     return f"{text}\n(TFAIP_LOG_LEVEL=debug prints the whole traceback.)"

@@ -257,7 +257,10 @@ class _Builder:
 
 def _start_keras(trainer: Trainer, seed: int) -> None:
     """Numbers layers from the start: a second training must not have other paths of weights than the first."""
+    shows_all_frames = not keras.config.is_traceback_filtering_enabled()
     keras.utils.clear_session(free_memory=False)
+    if shows_all_frames:  # which was forgotten
+        keras.config.disable_traceback_filtering()
     keras.config.set_dtype_policy(trainer.precision)
     start_random(seed)
     logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())

@@ -6,15 +6,15 @@ import dataclasses
 import json
 import logging
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tfaip_like.console import log_to_file
 from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
-from tfaip_like.files import is_full_disk, write_text
+from tfaip_like.files import write_text
 from tfaip_like.interrupt import Probe, catch_interrupts
 from tfaip_like.keras_additions.extended_optimizer import keep_averages
 from tfaip_like.output_dir import Hold, OutputDir, OutputDirLostError
@@ -56,7 +56,7 @@ def run_training(
         resumed, record, hold = None, None, None
         if folder is not None:
             hold = stack.enter_context(folder.held(go_on=resume is not None))
-            stack.enter_context(_log_file(folder.train_log))
+            stack.enter_context(log_to_file(folder.train_log))
             resumed = _resumed(folder, scenario, resume) if resume is not None else None
             record = stack.enter_context(_recorded(folder, hold, scenario, resumed))
         else:
@@ -170,32 +170,6 @@ def _with_seed(scenario: Scenario) -> Scenario:
         return scenario
     trainer = dataclasses.replace(scenario.trainer, random_seed=secrets.randbelow(2**32))
     return dataclasses.replace(scenario, trainer=trainer)
-
-
-class _LogFile(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """A full disk is told by whoever writes what matters; a line of the log may be missing then."""
-        if not isinstance(error := sys.exception(), OSError) or not is_full_disk(error):
-            super().handleError(record)
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Writes what the package logs, from info on, to a file as well."""
-    package = logging.getLogger("tfaip_like")
-    handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    handler.setLevel(logging.INFO)
-    level_before = package.level
-    # The logger passes everything on that any handler wants; the console has a level of its own.
-    package.setLevel(min(logging.INFO, package.getEffectiveLevel()))
-    package.addHandler(handler)
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-        package.setLevel(level_before)
-        handler.close()
 
 
 @contextmanager

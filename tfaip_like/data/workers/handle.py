@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -110,6 +111,10 @@ class DataProcess:
         if result is None:
             self.is_ready = True
             return None
+        for logged in result.logged:
+            record = logging.makeLogRecord(dict(logged))
+            if (source := logging.getLogger(record.name)).isEnabledFor(record.levelno):
+                source.handle(record)
         if result.number < 0 and result.fault is not None:
             raise raised(result.fault)
         slot, _ = self.tasks.pop(result.number)

@@ -172,7 +172,8 @@ class Workers:
 
     def _start(self, at: SharedFile, slots: list[SharedFile]) -> tuple[Start, list[SharedFile]]:
         files = [self._packed, at, *self._files, *slots]
-        return Start([file.descriptor for file in files], len(self._files), self._main_file), files
+        level = logging.getLogger().getEffectiveLevel()
+        return Start([file.descriptor for file in files], len(self._files), self._main_file, level), files
 
     def _goes_on(self, run: int) -> bool:
         return run == self._run and not self._closed

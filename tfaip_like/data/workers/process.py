@@ -6,26 +6,31 @@ that ends; Ctrl-C is the main process' business.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import pickle
 import runpy
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.console import is_wanted
 from tfaip_like.data.workers.shared import SharedFile, pack, unpack
 from tfaip_like.processes import end_with
 from tfaip_like.user_code import Frame, users_frame
 
 MOST_BYTES = 20_000
 """Most of an exception that is passed on: messages are so small that they never wait to be read."""
+MOST_LOGGED = 4_000
+"""Letters of the log that a result takes along."""
 IS_DATA_PROCESS = "TFAIP_LIKE_DATA_PROCESS"
 """Environment variable of a data process."""
 
@@ -55,6 +60,8 @@ class Start:
     """How many of them are files of the work."""
     main_file: str | None
     """The user's script, where classes of it are needed."""
+    log_level: int
+    """From which level on the main process logs."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ class Result:
     cpu: float = 0.0
     """Time of a processor that the task took: less than the whole time, where it waited for a disk."""
     fault: Fault | None = None
+    logged: Sequence[Mapping[str, Any]] = ()
+    """What was logged since the last result: attributes of log records."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +115,13 @@ def serve(connection_descriptor: int, lifeline: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(lifeline)
     connection = Connection(connection_descriptor)
+    log = _Log()
     try:
-        work, slots = _load(connection.recv())
+        start: Start = connection.recv()
+        log.begin(start.log_level)
+        work, slots = _load(start)
     except BaseException as error:
-        connection.send(Result(-1, fault=Fault.of(error)))
+        connection.send(Result(-1, fault=Fault.of(error), logged=log.take()))
         return
     connection.send(None)
     while True:
@@ -117,7 +129,38 @@ def serve(connection_descriptor: int, lifeline: int) -> None:
             number, slot = connection.recv()
         except (EOFError, OSError):
             return
-        connection.send(_worked(work, number, slots[slot]))
+        connection.send(replace(_worked(work, number, slots[slot]), logged=log.take()))
+
+
+class _Log(logging.Handler):
+    """Keeps what is logged in this process for the main one, which prints it; no more than a message may hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: list[Mapping[str, Any]] = []
+        self._letters = 0
+        self.addFilter(is_wanted)
+
+    def begin(self, level: int) -> None:
+        """Keep all that is logged from now on."""
+        logging.getLogger().addHandler(self)
+        logging.getLogger().setLevel(level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        self._letters += len(text)
+        if self._letters > MOST_LOGGED:
+            text = "more was logged for this batch than is passed on"
+            if self._kept and self._kept[-1]["msg"] == text:
+                return
+        names = ("name", "levelno", "levelname", "pathname", "lineno", "created")
+        self._kept.append({**{name: getattr(record, name) for name in names}, "msg": text})
+
+    def take(self) -> Sequence[Mapping[str, Any]]:
+        """Return what was logged since the last call."""
+        with self.lock or contextlib.nullcontext():
+            taken, self._kept, self._letters = self._kept, [], 0
+        return taken
 
 
 def _load(start: Start) -> tuple[Work, list[SharedFile]]:

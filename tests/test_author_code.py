@@ -1,0 +1,197 @@
+"""What the author of a scenario sees of their own code: the line of an error, and what they log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+from tfaip_like.cli.command import FAULT, run_command
+from tfaip_like.cli.train_scenario import train_scenario
+from tfaip_like.console import console_unless_configured, log_to_file
+
+SCENARIO = """
+import logging
+import numpy as np
+from tfaip_like import *
+
+logger = logging.getLogger(__name__)
+
+class Say(Processor):
+    def process(self, sample, random):
+        logger.info("a processor says hello")
+        return sample
+
+class Points(Data):
+    inputs = {{"x": Spec((8, 8, 1), "uint8")}}
+    targets = {{"y": Spec((), "int32")}}
+    processors: list[Processor] = [Say()]
+    def source(self, mode):
+        x = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 1), "uint8")
+        return ArraySource({{"x": x}}, {{"y": x[:, 0, 0, 0] // 128}}) if mode is Mode.TRAIN else None
+
+class Net(Model):
+    def build(self, inputs):
+        logger.info("the model says hello")
+        logging.getLogger("a_library").warning("a library warns")
+        x = {build}
+        return {{"p": keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(x))}}
+
+    def loss(self, inputs, targets, outputs):
+        return {{"ce": keras.losses.sparse_categorical_crossentropy(targets["y"], outputs["p"])}}
+
+class Pictures(Scenario):
+    data: Data = Points()
+    model: Model = Net()
+"""
+WORKS = 'ops.cast(inputs["x"], "float32")'
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        ('keras.layers.Conv2D(4, 3)(inputs["x"])', "Conv2D 'conv2d': ValueError: Incompatible type conversion"),
+        ('ops.matmul(ops.ones((8, 8)), inputs["y"])', "KeyError: 'y'"),
+        ('keras.layers.Reshape((3, 3))(inputs["x"])', "ValueError: The total size of the tensor must be unchanged"),
+        (
+            'keras.layers.Lambda(lambda x: x.nothing)(inputs["x"])',
+            "NotImplementedError: We could not automatically infer",
+        ),
+    ],
+)
+def test_an_error_of_a_layer_shows_the_line_and_the_reason(
+    build: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    module = f"pictures_{abs(hash(build))}"
+    (tmp_path / f"{module}.py").write_text(SCENARIO.format(build=build))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert run_command("train-scenario", train_scenario, [f"{module}.py", "--trainer.epochs", "1"]) == FAULT
+    said = capfd.readouterr().err
+    lines = said[said.index("train-scenario: ") :].splitlines()
+    assert lines[0].startswith(f"train-scenario: {tmp_path / module}.py, line ")
+    assert lines[1].strip() in f"x = {build}"
+    assert reason in "\n".join(lines[2:])
+    assert len(lines) <= 8
+    assert "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with scenarios as pip installs them."""
+    folder = tmp_path_factory.mktemp("lib") / "site-packages"
+    for name, build in (("works", WORKS), ("typo", 'inputs["z"]')):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(SCENARIO.format(build=build))
+    (folder / "broken").mkdir()
+    (folder / "broken" / "__init__.py").write_text("x = 1 / 0\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("typo", 'x = inputs["z"]'), ("broken", "broken/__init__.py, line 1: ZeroDivisionError")]
+)
+def test_an_error_of_an_installed_scenario_shows_the_line_of_its_author(
+    name: str, line: str, installed: Path, quick_run: Run, tmp_path: Path
+) -> None:
+    done = quick_run("train-scenario", name, cwd=tmp_path, environment={"PYTHONPATH": str(installed)})
+    assert done.returncode in (1, 2)
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_what_a_scenario_logs_is_printed_once_and_kept(
+    processes: int, installed: Path, quick_run: Run, tmp_path: Path
+) -> None:
+    flags = ["--trainer.epochs", 1, "--trainer.output_dir", "run", "--train.num_processes", processes]
+    words = ["train-scenario", "works", *flags, "--train.batch_size", 20]
+    done = quick_run(*words, cwd=tmp_path, environment={"PYTHONPATH": str(installed)})
+    assert done.returncode == 0, done.stderr
+    for text in (done.stderr, (tmp_path / "run" / "train.log").read_text()):
+        assert text.count("the model says hello") == 1
+        assert text.count("a library warns") == 1
+        assert text.count("20 samples, ") == 1  # of the framework
+        assert text.count("a processor says hello") >= 20
+
+
+def test_the_level_of_the_environment_holds_for_scenarios(installed: Path, quick_run: Run, tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(installed), "TFAIP_LOG_LEVEL": "warning"}
+    done = quick_run("train-scenario", "works", "--trainer.epochs", 1, cwd=tmp_path, environment=environment)
+    assert "a library warns" in done.stderr
+    assert "says hello" not in done.stderr
+
+
+LIBRARY = """
+import logging
+logger = logging.getLogger("some.library")
+def speak(level):
+    logger.log(level, "from a library")
+"""
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> dict[str, object]:
+    """Names of a module in site-packages that belongs to no scenario."""
+    file = tmp_path / "site-packages" / "some" / "library.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(LIBRARY)
+    names: dict[str, object] = {}
+    exec(compile(LIBRARY, str(file), "exec"), names)
+    return names
+
+
+@contextmanager
+def no_handlers() -> Iterator[None]:
+    """As in a program of its own, without pytest's handlers."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    root.handlers.clear()
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+
+
+def test_libraries_are_heard_from_warning_on(
+    library: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+        library["speak"](logging.INFO)  # type: ignore[operator]
+        library["speak"](logging.WARNING)  # type: ignore[operator]
+        logging.getLogger("mine").info("mine")
+    assert capsys.readouterr().err == "warning: some.library: from a library\nmine\n"
+    assert [line.split(" ", 2)[2] for line in (tmp_path / "log").read_text().splitlines()] == [
+        "WARNING some.library: from a library",
+        "INFO    mine",
+    ]
+
+
+def test_who_prints_what_they_log_is_not_printed_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("prints_itself")
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+        logger.warning("once")
+    assert capsys.readouterr().err == "once\n"
+    assert (tmp_path / "log").read_text().count("once") == 1
+
+
+def test_an_application_that_has_configured_logging_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with no_handlers():
+        logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="APP %(message)s")
+        handlers = list(logging.getLogger().handlers)
+        with console_unless_configured(), log_to_file(tmp_path / "log"):
+            logging.getLogger("mine").warning("not asked for")
+            logging.getLogger("mine").error("asked for")
+        assert logging.getLogger().handlers == handlers
+        assert logging.getLogger().level == logging.ERROR
+    assert capsys.readouterr().err == "APP asked for\n"
