@@ -353,6 +353,7 @@ class Hangs(Mine):
 def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCRIPT_OF_A_USER)
     (tmp_path / "hangs.py").write_text(HANGS)
+    (tmp_path / "died").touch()  # a file that a processor names goes with exports
     environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{TESTS}"}
     flags = ["--train.num_processes", str(count), "--train.shuffle", "false"]
     command = [str(Path(sys.executable).parent / "train-scenario"), "hangs.py", *flags]

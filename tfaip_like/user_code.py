@@ -10,7 +10,6 @@ import os
 import sys
 import traceback
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +21,7 @@ PACKAGE = Path(__file__).parent
 PYTHON = Path(os.__file__).parent
 _REMOTE_FRAME = "_tfaip_like_frame"
 _authors: set[str] = set()
-"""Packages that were imported by name."""
+"""Packages that subclass our classes or were imported by name: of authors of scenarios, not libraries they use."""
 _lines: weakref.WeakKeyDictionary[Any, Frame] = weakref.WeakKeyDictionary()
 """Layers and operations of Keras -> where they were called."""
 
@@ -38,7 +37,7 @@ def import_module(name: str) -> ModuleType:
         NoSuchModuleError: when there is none of this name.
         UsageError: when its code cannot be imported; it names the user's file and line.
     """
-    _authors.add(name.partition(".")[0])
+    note_author(name)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -66,6 +65,11 @@ class Frame:
     line: str
     of: str = ""
     """The layer that was called there, where the line itself is not in the traceback."""
+
+
+def note_author(module: str) -> None:
+    """Note that the package of a module is by an author of scenarios, wherever it is installed."""
+    _authors.add(module.partition(".")[0])
 
 
 def users_frame(error: BaseException) -> Frame | None:
@@ -117,23 +121,13 @@ def is_authors(filename: str) -> bool:
 
 
 @functools.cache
-def _is_authors_of(filename: str, named: frozenset[str]) -> bool:
+def _is_authors_of(filename: str, authors: frozenset[str]) -> bool:
     if is_users(filename):
         return True
     path = Path(filename)
     if PACKAGE in path.parents or "site-packages" not in path.parts:
         return False
-    # Whoever subclasses our classes is an author of scenarios; a library that they use is not.
-    from tfaip_like.params.base import ParamsBase
-
-    authors = named | {cls.__module__.partition(".")[0] for cls in _subclasses(ParamsBase)}
     return path.parts[path.parts.index("site-packages") + 1].removesuffix(".py") in authors
-
-
-def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
 
 
 def _place(error: Exception) -> str:

@@ -17,6 +17,7 @@ from dataclasses_json import DataClassJsonMixin, config
 from tfaip_like.errors import UsageError
 from tfaip_like.params.base import CLASS_KEY, REQUIRED, Json, ParamsBase, class_tag, field_types
 from tfaip_like.params.values import decode, decode_params, encode
+from tfaip_like.user_code import note_author
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -42,6 +43,7 @@ class Params(ParamsBase, DataClassJsonMixin):
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
+        note_author(cls.__module__)
         _adopt_attributes(cls)
         cls.__hash__ = ParamsBase.__hash__  # type: ignore[method-assign]  # or `dataclass` would replace it
         # `repr=False` so that the `__repr__` below, which leaves defaults out, is not replaced.
