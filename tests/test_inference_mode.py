@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import slow
+from conftest import Run, slow
 from small import Line, Points, small
 
 from tfaip_like import (
@@ -23,17 +24,23 @@ from tfaip_like import (
     Spec,
     Tensors,
     TrainingError,
+    UsageError,
     keras,
     load_predictor,
     ops,
     train,
 )
+from tfaip_like.data import LavData
 from tfaip_like.data.batching import Batch
-from tfaip_like.network import Networks
+from tfaip_like.data.pipeline import open_validation
+from tfaip_like.network import Networks, build_networks
 from tfaip_like.predict.check import check_export
+from tfaip_like.predict.experts import gather_experts
 from tfaip_like.predict.export import write_export
 from tfaip_like.predict.exported import load_export
+from tfaip_like.predict.finite_inputs import find_finite_inputs
 from tfaip_like.predict.formats import add_formats
+from tfaip_like.predict.lav import load_and_validate
 from tfaip_like.settings import Trainer
 from tfaip_like.train.exports import Exports
 
@@ -296,3 +303,104 @@ def test_losses_of_lav_are_those_of_validation_where_the_network_is_very_sure(
         assert lav == pytest.approx(row[name], rel=2e-2 if "float16" in precision else 1e-4), name
     if precision == "float32" or full_precision:
         assert row["val_softmax"] > 17  # above what clipping allows
+
+
+# Values that are not finite.
+
+
+class Copes(Line):
+    """Replaces missing values, and masks with infinity."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        x = inputs["x"]
+        known = ops.where(ops.isfinite(x), x, 0.0)
+        return {"sum": keras.layers.Dense(1)(known)[:, 0], "masked": ops.where(x > 100, -np.inf, known)}
+
+
+def exported_model(folder: Path, model: Line) -> Path:
+    scenario = small(model=model)
+    write_export(folder / "export", build_networks(scenario.model, scenario.data), scenario, {"epoch": 1})
+    return folder / "export"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sample_with_a_value_that_is_not_finite_is_named(
+    value: float, trained: Path, tmp_path: Path, quick_run: Run
+) -> None:
+    """On a CPU relu makes 0 of NaN, so the output alone would not tell."""
+    x = np.ones((7, 2), "float32")
+    x[4, 1] = value
+    reason = rf"input 'x' is {value} at \[1\], with which the network cannot compute"
+    with pytest.raises(UsageError, match=rf"^{reason}: .*4"):
+        list(load_predictor(trained)({"x": x}))
+    with pytest.raises(UsageError, match=reason):
+        load_predictor(trained).one({"x": x[4]})
+    with pytest.raises(UsageError, match=rf"best: {reason}: sample 4 of the batch$"):
+        load_export(trained / "best")({"x": x})
+    np.savez(tmp_path / "x.npz", x=x)
+    done = quick_run("predict-scenario", trained, "--predict.files", tmp_path / "x.npz", "--predict.batch_size", 2)
+    assert done.returncode == 2
+    assert re.search(rf"{reason}: .*4", done.stderr)
+    gather_experts({"a": trained, "b": trained}, tmp_path / "experts")
+    samples = [Sample(inputs={"x": row}, meta={"expert": "ab"[number % 2]}) for number, row in enumerate(x)]
+    with pytest.raises(UsageError, match=rf"^{reason}: .*4"):
+        list(load_predictor(tmp_path / "experts")(samples))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("trained") / "run"
+    train(small(run, trainer={"epochs": 1}))
+    return run
+
+
+class Codes(Model):
+    """Predicts integers only, and is trained with floats."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        return {"p": keras.layers.Dense(3, activation="relu", name="p")(inputs["x"])}
+
+    def build_prediction(self, inputs: Tensors, trained: keras.Model) -> Tensors:
+        return {"code": ops.argmax(trained.get_layer("p")(inputs["x"]), axis=-1)}
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"size": ops.mean(outputs["p"], axis=-1)}
+
+
+X = np.random.default_rng(1).random((4, 2), dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "expected"),
+    [
+        (Line(), X, ["x"]),
+        (Codes(), X, ["x"]),
+        (Copes(), X, []),
+        (Line(), np.where(X.max() - 1e-6 < X, np.nan, X), []),  # it is trained with them
+    ],
+)
+def test_inputs_that_must_be_finite_are_found_without_a_trace(model: Model, x: Any, expected: list[str]) -> None:
+    networks = build_networks(model, Points())
+    assert find_finite_inputs(networks, Batch({"x": x}, {"y": np.zeros(4, "float32")})) == expected
+
+
+def test_a_network_may_cope_with_missing_values_and_answer_with_infinity(tmp_path: Path) -> None:
+    export = load_export(exported_model(tmp_path, Copes()))
+    outputs = export({"x": np.array([[1, 200], [np.nan, 2]], "float32")})
+    assert outputs["masked"].tolist() == [[1, -np.inf], [0, 2]]
+    assert np.isfinite(outputs["sum"]).all()
+
+
+def test_lav_names_a_sample_that_is_not_finite(trained: Path, tmp_path: Path) -> None:
+    class Missing(Points):
+        """The third sample lacks a number."""
+
+        def source(self, mode: Mode) -> Sequence[Sample]:
+            x = np.ones((5, 2), "float32")
+            x[2, 0] = np.nan
+            return ArraySource({"x": x}, {"y": np.zeros(5, "float32")})
+
+    batches = open_validation(Missing(), Missing().source(Mode.EVALUATE), LavData(), 0, lambda: None, "lav")
+    assert batches is not None
+    with pytest.raises(UsageError, match=r"input 'x' is nan at \[0\], with which the network cannot compute: .*2"):
+        load_and_validate(load_export(trained / "best"), batches, Line(), None)

@@ -19,7 +19,7 @@ import numpy as np
 from tfaip_like.data.batching import Batch
 from tfaip_like.errors import TrainingError
 from tfaip_like.network import predict_with
-from tfaip_like.predict.exported import Exported, OutOfRangeError, load_export
+from tfaip_like.predict.exported import Exported, SampleError, load_export
 from tfaip_like.sample import Arrays
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def check_export(path: Path, network: keras.Model, batch: Batch, loaded: Exporte
     exported = loaded or load_export(path)
     answered = _answered(exported, batch)
     if not len(answered):
-        logger.info("an id is out of range in each sample of the first batch, so the export is not checked")
+        logger.info("no sample of the first batch can be predicted, so the export is not checked")
         return 0.0
     found = compare(exported, lambda: load_export(path), network, answered)
     wrong = [difference.text for difference in found if difference.size > _tolerance(network)]
@@ -78,7 +78,7 @@ def _answered(exported: Exported, batch: Batch) -> Batch:
     while len(batch):
         try:
             exported(batch.inputs)
-        except OutOfRangeError as error:
+        except SampleError as error:
             batch = batch.rows(0, error.row) if error.row else batch.rows(1, len(batch))
         else:
             break
@@ -97,7 +97,7 @@ def compare(
         load_again: loads the export once more, to change its weights.
     """
     tolerance = _tolerance(network)
-    with _state_kept(network):
+    with state_kept(network):
         predict = predict_with(network)
         expected, again = _arrays(predict(batch.inputs)), _arrays(predict(batch.inputs))
     answers = exported(batch.inputs)
@@ -132,7 +132,7 @@ def _tolerance(network: keras.Model) -> float:
 
 
 @contextmanager
-def _state_kept(network: keras.Model) -> Iterator[None]:
+def state_kept(network: keras.Model) -> Iterator[None]:
     """Puts random states and the like back as they were: a check must not change how a training goes on."""
     trainable = {id(variable) for variable in network.trainable_variables}
     variables = [variable for variable in network.variables if id(variable) not in trainable]

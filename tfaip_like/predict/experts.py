@@ -25,6 +25,7 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.errors import UsageError, some
 from tfaip_like.files import new_folder, write_text
 from tfaip_like.params.store import read_values
+from tfaip_like.predict.exported import SampleError
 from tfaip_like.predict.layout import EXPERTS, export_folder
 from tfaip_like.predict.pipeline import Pipeline
 from tfaip_like.predict.predictor import Given, Predictor, as_sample, given_samples
@@ -61,7 +62,11 @@ class ExpertsPredictor(Predictor):
         whole: dict[str, npt.NDArray[Any]] = {}
         for name in dict.fromkeys(names):
             rows = np.flatnonzero(np.array(names) == name)
-            outputs = self.experts[name].outputs({key: array[rows] for key, array in batch.inputs.items()})
+            try:
+                outputs = self.experts[name].outputs({key: array[rows] for key, array in batch.inputs.items()})
+            except SampleError as error:
+                error.row = int(rows[error.row])  # it is that among the samples of this expert
+                raise
             for key, array in outputs.items():
                 if key not in whole:
                     whole[key] = np.zeros((len(names), *array.shape[1:]), array.dtype)

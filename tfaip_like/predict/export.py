@@ -28,6 +28,7 @@ from tfaip_like.plain_paths import plain_path
 from tfaip_like.predict.files import copy_files, sizes_of_files
 from tfaip_like.predict.layout import (
     ADDITIONAL,
+    FINITE_INPUTS,
     METRICS,
     MODEL,
     PARAMS,
@@ -73,12 +74,17 @@ def write_export(path: Path, networks: Networks, scenario: Scenario, metrics: Ma
 
 
 def fill_export(
-    folder: Path, networks: Networks, scenario: Scenario, warn: Callable[[str], None] = logger.warning
+    folder: Path,
+    networks: Networks,
+    scenario: Scenario,
+    warn: Callable[[str], None] = logger.warning,
+    finite_inputs: Sequence[str] = (),
 ) -> None:
     """Write an export, all but its metrics, into an empty folder.
 
     Args:
         warn: called with what is missing in it.
+        finite_inputs: those in which it refuses NaN and infinity.
     """
     _write_network(folder, networks.prediction, warn)
     for name, network in networks.extra.items():
@@ -88,7 +94,7 @@ def fill_export(
     pipeline = pipeline_of(scenario.data, input_names(networks.prediction))
     for tree, name in zip(copy_files(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
         write_params(tree, folder / name)
-    _write_json(folder / VERSIONS, {**_versions(), FOLDER: sizes_of_files(folder)})
+    _write_json(folder / VERSIONS, {**_versions(), FOLDER: sizes_of_files(folder), FINITE_INPUTS: list(finite_inputs)})
     _write_json(folder / METRICS, {})
 
 

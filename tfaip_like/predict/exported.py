@@ -22,6 +22,7 @@ from tfaip_like.params.resources import FOLDER
 from tfaip_like.params.store import read_values
 from tfaip_like.plain_paths import plain_path
 from tfaip_like.predict.layout import (
+    FINITE_INPUTS,
     METRICS,
     PARAMS,
     SERVE,
@@ -33,7 +34,7 @@ from tfaip_like.predict.layout import (
 )
 from tfaip_like.predict.logits import is_output, outputs_in
 from tfaip_like.predict.operations import forbidden_in
-from tfaip_like.sample import Spec
+from tfaip_like.sample import Arrays, Spec
 
 SAVED_MODEL = "saved_model.pb"
 VARIABLES = "variables"
@@ -43,11 +44,11 @@ _ASSERTED = re.compile(r"id out of range for (?P<layer>\w+ \\'.+?\\' \(0\.\.\d+\
 """What `keras_additions.ranges` lets the network say; that module cannot be imported here, it needs Keras."""
 
 
-class OutOfRangeError(UsageError):
-    """A sample with an id that an embedding of the network does not have.
+class SampleError(UsageError):
+    """A sample that the network cannot predict: an id out of range, or a NaN that reaches an output.
 
     Attributes:
-        reason: which id, and which embedding.
+        reason: what is wrong with it.
         row: of the sample in the batch.
     """
 
@@ -59,10 +60,10 @@ class OutOfRangeError(UsageError):
 
 @contextmanager
 def naming_samples(batch: Batch, batches: Batches) -> Iterator[None]:
-    """Name the sample with an id out of range by its place in the data instead of its row in the batch."""
+    """Name a sample that cannot be predicted by its place in the data instead of its row in the batch."""
     try:
         yield
-    except OutOfRangeError as error:
+    except SampleError as error:
         raise UsageError(f"{error.reason}: {batches.samples.place(batch.indices[error.row])}") from None
 
 
@@ -86,6 +87,7 @@ class Exported:
         scenario_params: the values of `scenario_params.json`; no class of the scenario is needed.
         versions: of the packages that wrote it, by name.
         saved_model: as TensorFlow has loaded it.
+        finite_inputs: names of inputs in which NaN and infinity are refused.
     """
 
     path: Path
@@ -95,6 +97,7 @@ class Exported:
     scenario_params: Mapping[str, Json]
     versions: Mapping[str, str]
     saved_model: Any
+    finite_inputs: frozenset[str] = frozenset()
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """The outputs for a batch of named arrays of any size; inputs that the network does not have are ignored.
@@ -131,9 +134,30 @@ class Exported:
             if not _ASSERTED.search(str(error)):
                 raise
             raise self._out_of_range(call, len(next(iter(arrays.values())))) from None
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
+        answers = {name: tensor.numpy() for name, tensor in outputs.items()}
+        self._check_finite(arrays, outputs_in(answers) if function == WITH_LOGITS else answers)
+        return answers
 
-    def _out_of_range(self, call: Callable[[int, int], Any], size: int) -> OutOfRangeError:
+    def _check_finite(self, inputs: Arrays, outputs: Arrays) -> None:
+        """Raise for a sample with NaN or infinity in an input that must be finite, or also in an output.
+
+        A network may cope with them in inputs (missing values), and may answer with them to sound inputs (a mask).
+        """
+        bad_inputs = _non_finite_rows(inputs)
+        bad_outputs = _non_finite_rows(outputs) if bad_inputs else {}
+        names = {argument: name for name, argument in argument_names(self.inputs).items()}
+        for argument, rows in bad_inputs.items():
+            affected = {output: rows & others for output, others in bad_outputs.items() if rows & others}
+            is_refused = names[argument] in self.finite_inputs
+            if is_refused or affected:
+                row = min(rows if is_refused else set().union(*affected.values()))
+                values = np.asarray(inputs[argument][row], "float32")
+                index = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
+                at = f" at {list(index)}" if index else ""
+                reason = f"input {names[argument]!r} is {values[index]}{at}, with which the network cannot compute"
+                raise SampleError(self.path, reason, row)
+
+    def _out_of_range(self, call: Callable[[int, int], Any], size: int) -> SampleError:
         """The error for a batch of that size that holds an id out of range."""
         import tensorflow as tf
 
@@ -151,7 +175,7 @@ class Exported:
         found = problem(begin, end)
         assert found is not None
         layer = found["layer"].replace("\\'", "'")  # TensorFlow escapes texts
-        return OutOfRangeError(self.path, f"id {found['id']} is out of range for {layer}", begin)
+        return SampleError(self.path, f"id {found['id']} is out of range for {layer}", begin)
 
     @property
     def weight_mb(self) -> float:
@@ -183,6 +207,17 @@ class Exported:
         return array.astype(spec.dtype, copy=False)
 
 
+def _non_finite_rows(arrays: Arrays) -> dict[str, set[int]]:
+    """Return the rows of each array in which there is NaN or infinity, where there are any."""
+    found = {}
+    for name, array in arrays.items():
+        if array.ndim and "float" in array.dtype.name:
+            finite = np.isfinite(array.astype("float32") if array.dtype.name == "bfloat16" else array)
+            if not finite.all():
+                found[name] = set(np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1)).tolist())
+    return found
+
+
 def load_export(path: Path) -> Exported:
     """Loads an export for prediction; nothing in it is run but the graph of its network.
 
@@ -197,6 +232,8 @@ def load_export(path: Path) -> Exported:
     metrics = read_values(inside(path, METRICS))
     versions = read_values(inside(path, VERSIONS))
     sizes = versions.pop(FOLDER, {})
+    names = versions.pop(FINITE_INPUTS, [])
+    finite_inputs = frozenset(map(str, names)) if isinstance(names, list) else frozenset()
     for name, size in sizes.items() if isinstance(sizes, dict) else ():
         file = inside(path, f"{FOLDER}/{name}")
         if file.stat().st_size != size:
@@ -206,7 +243,7 @@ def load_export(path: Path) -> Exported:
     saved_model = _load_saved_model(path)
     inputs, outputs = _signature(saved_model)
     texts = {name: str(text) for name, text in versions.items()}
-    return Exported(path, inputs, outputs, metrics, params, texts, saved_model)
+    return Exported(path, inputs, outputs, metrics, params, texts, saved_model, finite_inputs)
 
 
 def _load_saved_model(path: Path) -> Any:

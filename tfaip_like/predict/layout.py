@@ -7,7 +7,7 @@ pipeline.json         what samples become before and behind the network; enough 
 resources/            files that its pipeline needs, which the parameters name
 weights.npz           the weights of the trained network by their paths, for a warm start
 metrics.json          epoch and values that the network reached
-versions.json         of what wrote it, and the size of each resource
+versions.json         of what wrote it, the size of each resource, and the inputs that must be finite
 network.onnx          the network as ONNX, if asked for (--trainer.export_formats)
 network.tflite        the same for LiteRT
 additional/NAME/      further networks of the model, each with serve/ and model.keras
@@ -35,6 +35,9 @@ ADDITIONAL = "additional"
 
 EXPERTS = "experts.json"
 """In a folder of exports that are experts for different samples: the folder of each, by its name."""
+
+FINITE_INPUTS = "finite_inputs"
+"""Key in versions.json: the inputs in which a NaN or infinity is refused."""
 
 SIGNATURE = "serving_default"
 """The function of a SavedModel that predicts."""

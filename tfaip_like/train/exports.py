@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from tfaip_like.data.batching import Batch
@@ -16,6 +17,7 @@ from tfaip_like.predict.check import DIFFERENCE, check_export
 from tfaip_like.predict.export import add_metrics, add_saved_models, fill_export, has_saved_models
 from tfaip_like.predict.exported import Exported, load_export
 from tfaip_like.predict.files import check_files
+from tfaip_like.predict.finite_inputs import find_finite_inputs
 from tfaip_like.predict.formats import add_formats
 from tfaip_like.predict.pipeline import pipeline_of
 from tfaip_like.scenario import Scenario
@@ -98,7 +100,7 @@ class Exports:
         """
         assert self.folder is not None
         with new_folder(self.folder.export) as aside:
-            fill_export(aside, self.networks, self.scenario, self._warn_once)
+            fill_export(aside, self.networks, self.scenario, self._warn_once, self._finite_inputs)
             add_saved_models([self.folder.best, aside], self.scenario)
             difference = check_export(aside, self.networks.prediction, self.example)
             add_metrics(aside, {**metrics, DIFFERENCE: difference})
@@ -106,11 +108,15 @@ class Exports:
             if export.exists():
                 add_formats(export, self.scenario.trainer.export_formats, self.example)
 
+    @cached_property
+    def _finite_inputs(self) -> list[str]:
+        return find_finite_inputs(self.networks, self.example)
+
     def _written(self) -> Path:
         if self._aside is None:
             aside = folder_beside(self.folder.best) if self.folder else Path(tempfile.mkdtemp())
             try:
-                fill_export(aside, self.networks, self.scenario, self._warn_once)
+                fill_export(aside, self.networks, self.scenario, self._warn_once, self._finite_inputs)
             except BaseException:  # on a full disk it is tried again
                 shutil.rmtree(aside, ignore_errors=True)
                 raise
