@@ -63,3 +63,16 @@ def quick_run() -> Iterator[Run]:
     server = CommandServer()
     yield server.run
     server.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a small file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("no file systems can be mounted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)

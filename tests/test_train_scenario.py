@@ -14,7 +14,6 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -333,19 +332,6 @@ def test_a_debugger_sees_exceptions_where_they_happen(run: Run, tmp_path: Path) 
     done = run(sys.executable, "-m", "pdb", *commands, script, "mine", "--trainer.force_eager", "true", cwd=tmp_path)
     assert "NameError: name 'undefined_name' is not defined" in done.stdout + done.stderr
     assert "post mortem" in done.stdout
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make a small file system")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=False).returncode:
-        pytest.skip("no file systems can be mounted here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_a_disk_that_is_too_small_is_told_at_the_start(quick_run: Run, small_disk: Path) -> None:

@@ -482,7 +482,7 @@ MISTAKES = {
     ),
     "NaN in the data": Mistake(
         needs_keras=True,
-        flags="--train.shuffle false",
+        flags="--train.shuffle false --trainer.sanity_check false",
         change=("keepdims=True)", "keepdims=True) * np.where(np.arange(40) == 3, np.nan, 1)[:, None]"),
         says=(
             "the loss is no longer a finite number (square): first at step 1 of epoch 1 (step 1 of the run).\n"
@@ -612,7 +612,7 @@ MISTAKES = {
             "from tfaip_like.summaries import Image\nclass Look(Evaluator):\n    def evaluate(self, samples):\n"
             '        return {"picture": Image(np.zeros(5))}\n\nclass Sums(Scenario):\n    evaluator: Evaluator = Look()\n',
         ),
-        flags="--trainer.epochs 1",
+        flags="--trainer.epochs 1 --trainer.sanity_check false",
         says="Look.evaluate: 'picture' is an image of shape (5,); it must be (height, width), (height, width, 1) or (height, width, 3)",
     ),
     "something to show that is no summary": Mistake(
@@ -622,7 +622,7 @@ MISTAKES = {
             'class ShowingNothing(Linear):\n    def show(self, inputs, targets, outputs):\n        return {"sum": outputs["sum"]}\n\n'
             "class Sums(Scenario):\n",
         ),
-        flags="--model ShowingNothing --trainer.epochs 1",
+        flags="--model ShowingNothing --trainer.epochs 1 --trainer.sanity_check false",
         says="ShowingNothing.show: 'sum' is a ndarray, not one of tfaip_like.summaries; write Image(...), say",
     ),
     "exclusion that matches nothing": Mistake(

@@ -24,6 +24,7 @@ class BadSamples:
         self.file = file
         self.limit = limit
         self.found = {bad.place: bad for bad in self._listed()}
+        self._is_written = True
         self.dropped = 0
         """How many times a processor dropped a sample outside of training."""
 
@@ -41,7 +42,7 @@ class BadSamples:
             self.found[bad.place] = bad
             if len(self.found) <= MOST_WARNINGS:
                 logger.warning("left out %s: %s", bad.place, bad.reason)
-        self._write()
+        self._write(logging.WARNING if self._is_written else logging.DEBUG)
         if len(self.found) > self.limit:
             first = next(iter(self.found.values()))
             where = f"; all are listed in {self.file}" if self.file else ""
@@ -52,6 +53,8 @@ class BadSamples:
 
     def tell(self) -> None:
         """Says how many there were."""
+        if not self._is_written:
+            self._write(logging.WARNING)
         if self.found:
             where = f", listed in {self.file}" if self.file else ""
             logger.warning("%s left out%s", counted(len(self.found), "bad sample"), where)
@@ -64,11 +67,18 @@ class BadSamples:
         with self.file.open(encoding="utf-8", newline="") as file:
             return [BadSample(-1, row["sample"], row["reason"]) for row in csv.DictReader(file)]
 
-    def _write(self) -> None:
+    def _write(self, level: int) -> None:
+        """Write the list; a disk that is full or fails is logged, because a later call writes all of it."""
         if self.file is None:
             return
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["sample", "reason"])
         writer.writerows((bad.place, bad.reason) for bad in self.found.values())
-        write_text(self.file, text.getvalue())
+        try:
+            write_text(self.file, text.getvalue())
+        except OSError as error:
+            self._is_written = False
+            logger.log(level, "%s: %s; it is written again later", self.file, error.strerror)
+        else:
+            self._is_written = True

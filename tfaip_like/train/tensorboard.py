@@ -7,17 +7,20 @@ OUTPUT_DIR/tensorboard/hparams   the parameters, and the values of the best epoc
 
 from __future__ import annotations
 
+import io
+import itertools
 import logging
+import os
 import shutil
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary as Values
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tfaip_like.errors import Interrupted
 from tfaip_like.files import check_guards
@@ -52,6 +55,7 @@ class TensorBoard:
     ):
         self._files: dict[str, _EventFile] = {}
         self._prefixes = prefixes
+        self._last_epoch = 0.0
         if folder is None:
             return
         # Of each tag TensorBoard reads the first parameters that it finds: those of before would stay.
@@ -67,7 +71,22 @@ class TensorBoard:
         Args:
             row: as in `history.csv`; a value goes to the folder that its prefix says.
             summaries: by the prefix of their validation and their name.
+
+        Raises:
+            OSError: when the disk is full; it may be called again.
         """
+        if row["epoch"] == self._last_epoch:  # what came after it failed, and all is written again
+            return
+        sizes = {file: file.size for file in self._files.values()}
+        try:
+            self._add(row, summaries)
+        except OSError:  # a full disk: all of the epoch is written when there is room
+            for file, size in sizes.items():
+                file.cut(size)
+            raise
+        self._last_epoch = row["epoch"]
+
+    def _add(self, row: Mapping[str, float], summaries: Mapping[str, Mapping[str, Summary]]) -> None:
         epoch = int(row["epoch"])
         left = {name: value for name, value in row.items() if name != "epoch"}
         for prefix in sorted(self._prefixes, key=len, reverse=True):  # lav_LIST_ before lav_
@@ -110,28 +129,60 @@ def _folder_of(prefix: str) -> str:
 
 
 class _EventFile:
-    """Events for TensorBoard, through its own writer: no TensorFlow, and eight times as fast."""
+    """Events for TensorBoard in its file format: no TensorFlow, and eight times as fast.
+
+    Not with tensorboard's own EventFileWriter: its thread dies on a full disk, and every later event fails.
+    """
 
     def __init__(self, folder: Path, purge_from: int | None = None):
         self._folder = folder
-        self._open(purge_from)
-
-    def _open(self, purge_from: int | None = None) -> None:
-        check_guards(self._folder)
-        self._writer: Any = EventFileWriter(str(self._folder))
+        self._open()
         # TensorBoard drops what was written of this step and later ones at each start but the first, so that
         # needs one as well. Its server in Rust does not look at it: there an event of an earlier step than
         # the one before drops the later ones of its tag.
         start = SessionLog(status=SessionLog.START)
-        self._writer.add_event(Event(step=purge_from or 0, wall_time=time.time(), session_log=start))
-        self._writer.flush()
+        self._append(Event(step=purge_from or 0, wall_time=time.time(), session_log=start))
+
+    def _open(self) -> None:
+        check_guards(self._folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        self._path = self._folder / name
+        self._file = self._path.open("xb", buffering=0)
+        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, step: int, values: Values) -> None:
-        if not self._folder.exists():  # writing to a deleted file raises nothing
+        """Append an event.
+
+        Raises:
+            OSError: when the disk is full, say.
+        """
+        if not self._path.exists():  # writing to a deleted file raises nothing
+            self._file.close()
             self._open()
             logger.warning("%s was deleted; its events before this epoch are lost", self._folder)
-        self._writer.add_event(Event(step=step, wall_time=time.time(), summary=values))
-        self._writer.flush()
+        self._append(Event(step=step, wall_time=time.time(), summary=values))
+
+    def _append(self, event: Event) -> None:
+        record = io.BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        data = record.getbuffer()
+        while data:
+            data = data[self._file.write(data) :]
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._file.tell()
+
+    def cut(self, size: int) -> None:
+        """Drop what comes after so many bytes."""
+        self._file.seek(size)
+        self._file.truncate()
 
     def close(self) -> None:
-        self._writer.close()
+        """End the file."""
+        self._file.close()
+
+
+_numbers = itertools.count()

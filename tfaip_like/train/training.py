@@ -7,14 +7,14 @@ import json
 import logging
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tfaip_like.console import log_to_file
 from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
-from tfaip_like.files import write_text
+from tfaip_like.files import patiently, write_text
 from tfaip_like.interrupt import Probe, catch_interrupts
 from tfaip_like.keras_additions.extended_optimizer import keep_averages
 from tfaip_like.output_dir import Hold, OutputDir, OutputDirLostError
@@ -127,7 +127,8 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
     except Interrupted:
         if rows := parts.epoch_end.history.rows:
             logger.info("stopped after %s", counted(len(rows), "epoch"))
-            _write_summary(parts)
+            with suppress(Interrupted):  # it does not wait for room on a full disk
+                _write_summary(parts)
         raise
     parts.epoch_end.export()
     if parts.folder is not None and parts.epoch_end.best.epoch is not None and not parts.folder.best.exists():
@@ -151,7 +152,8 @@ def _write_summary(parts: Parts) -> None:
     best = parts.epoch_end.best
     if best.epoch is not None:
         logger.info("best epoch %d: %s %.4g", best.epoch, best.monitor, best.value)
-    if parts.folder is None:
+    folder = parts.folder
+    if folder is None:
         logger.warning("nothing of this run was kept: no --trainer.output_dir was given")
         return
     summary = {
@@ -160,8 +162,12 @@ def _write_summary(parts: Parts) -> None:
         "last": parts.epoch_end.history.rows[-1],
         "parameters": changed_flags(parts.scenario),
     }
-    write_text(parts.folder.summary, json.dumps(summary, indent=2) + "\n")
-    logger.info("results are in %s", parts.folder.path)
+    patiently(
+        folder.path,
+        lambda: write_text(folder.summary, json.dumps(summary, indent=2) + "\n"),
+        parts.interrupt.check,
+    )
+    logger.info("results are in %s", folder.path)
 
 
 def _with_seed(scenario: Scenario) -> Scenario:

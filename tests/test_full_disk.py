@@ -1,0 +1,60 @@
+"""A disk that is full while a training writes what is not its state: nothing is lost, nothing ends."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from small import small
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from tfaip_like.data.bad_samples import BadSamples
+from tfaip_like.data.batching import BadSample
+from tfaip_like.files import is_full_disk
+from tfaip_like.train.tensorboard import TensorBoard
+
+
+def fill(disk: Path) -> Path:
+    """Fill a disk to the last byte."""
+    filler = disk / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:  # noqa: PT012
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+def test_the_list_of_bad_samples_is_written_when_there_is_room(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    samples = BadSamples(small_disk / "bad_samples.csv", limit=100)
+    samples.note([BadSample(0, "sample 0", "why")])
+    filler = fill(small_disk)
+    for number in range(1, 5):
+        samples.note([BadSample(number, f"sample {number}", "why" * 1000)])
+    assert caplog.text.count("No space left on device; it is written again later") == 1
+    assert samples.file is not None
+    assert len(samples.file.read_text().splitlines()) == 2
+    filler.unlink()
+    samples.tell()
+    assert len(samples.file.read_text().splitlines()) == 6
+
+
+def test_events_are_whole_after_a_full_disk(small_disk: Path) -> None:
+    board = TensorBoard(small_disk / "tensorboard", small())
+    board.add({"epoch": 1.0, "loss": 1.0, "val_loss": 2.0}, {})
+    values = {f"value_{number}_{'long' * 20}": 1.0 for number in range(200)}
+    filler = fill(small_disk)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left") as raised:
+            board.add({"epoch": 2.0, "val_loss": 3.0, **values}, {})
+        assert is_full_disk(raised.value)
+    filler.unlink()
+    for _ in range(2):  # as when something behind it failed
+        board.add({"epoch": 2.0, "val_loss": 3.0, **values}, {})
+    board.close()
+    for kind, count in (("val", 2), ("train", 201)):
+        (file,) = (small_disk / "tensorboard" / kind).iterdir()
+        events = [event for event in EventFileLoader(str(file)).Load() if event.HasField("summary")]
+        assert sum(len(event.summary.value) for event in events) == count
