@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +20,8 @@ hypothesis.settings.register_profile("patient", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("patient")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+_CONFIGURATION = tempfile.TemporaryDirectory(prefix="configuration-")  # removed at the end of the process
+os.environ["XDG_CONFIG_HOME"] = _CONFIGURATION.name  # what tests train must not be recorded as this user's code
 sys.path.insert(0, str(REPOSITORY))  # the scenarios are not installed
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -275,7 +275,7 @@ def test_a_network_that_could_touch_files_is_refused(
         lambda x: {"y": tf.function(function)(x)}, input_signature=[tf.TensorSpec((None,), tf.float32, "x")]
     )
     tf.saved_model.save(module, str(export / "serve"), signatures={"serving_default": module.f})
-    with pytest.raises(UsageError, match=f"export/serve: holds the operation {operation}, with which a network could"):
+    with pytest.raises(UsageError, match=f"export/serve: holds the operation {operation}, which a network does not"):
         load_export(export)
 
 

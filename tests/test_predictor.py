@@ -295,9 +295,9 @@ def copied(export: Path, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("file", "values", "message"),
     [
-        ("pipeline.json", {"processors": [{"class": "best.evil:Evil"}]}, "names code that lies in itself"),
-        ("scenario_params.json", {"class": "best.evil:EvilScenario"}, "names code that lies in itself"),
-        ("scenario_params.json", {"class": "best/evil.py:EvilScenario"}, "names no class of a scenario"),
+        ("pipeline.json", {"processors": [{"class": "best.evil:Evil"}]}, "evil.py: lies in a run, export or batch"),
+        ("scenario_params.json", {"class": "best.evil:EvilScenario"}, "evil.py: lies in a run, export or batch"),
+        ("scenario_params.json", {"class": "best/evil.py:EvilScenario"}, "write module:Class"),
     ],
 )
 def test_code_in_an_export_is_never_run(

@@ -20,7 +20,8 @@ from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
 from tfaip_like.voter import Voter
 from tfaip_like.writer import Writer
 
-FLAGS_OF_COMMANDS = ("help", "show", "params", "version", "completion", "benchmark", "look", "resume", "verify")
+_OF_ALL_COMMANDS = ("help", "show", "params", "version", "completion", "trust_code")
+FLAGS_OF_COMMANDS = (*_OF_ALL_COMMANDS, "benchmark", "look", "resume", "verify")
 """Flags that belong to the commands and so cannot be parameters of a scenario."""
 
 

@@ -10,15 +10,18 @@ from pathlib import Path
 from types import ModuleType
 
 from tfaip_like.errors import UsageError
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.class_source import check_class_in_source, find_module
 from tfaip_like.params.variants import is_abstract
 from tfaip_like.scenario import Scenario
+from tfaip_like.trust import TRUST_FLAG, guarded_imports, may_be_found, package_root
 from tfaip_like.user_code import NoSuchModuleError, import_module
 
 SCENARIO_FILE = "scenario.py"
 
 
 def find_scenario(name: str) -> type[Scenario]:
-    """The scenario called `name`.
+    """Return the scenario that somebody calls `name`: it is imported from wherever they say.
 
     `pkg.module:Class`, `pkg.module` with one scenario in it, `pkg` for its module `scenario`, or the
     path of a file or folder. The current folder is importable.
@@ -33,6 +36,51 @@ def find_scenario(name: str) -> type[Scenario]:
     return _class_in(module, class_name) if class_name else _only_scenario_in(module)
 
 
+def scenario_of_file(tag: str, run: OutputDir) -> type[Scenario]:
+    """Return the scenario whose class a file names as `module:Class`.
+
+    Its code is imported under the rule of `tfaip_like.trust`; that of the file which the run was trained with too.
+
+    Args:
+        run: what the file belongs to.
+
+    Raises:
+        UsageError: when its code is not there, cannot be imported, or must not be.
+    """
+    source = make_scenario_file_importable(run)
+    make_importable(Path.cwd())
+    module_name, _, class_name = tag.partition(":")
+    try:
+        check_class_in_source(tag)
+        with guarded_imports():
+            module = import_module(module_name)
+    except NoSuchModuleError as error:
+        missing = NoSuchModuleError(f"{error} (from {Path.cwd()})")
+        if source is not None:
+            missing.add_note(
+                f"It was trained with {source}, which is not recorded as yours: start in its directory, or add "
+                f"{TRUST_FLAG}."
+            )
+        raise missing from error
+    return _class_in(module, class_name)
+
+
+def make_scenario_file_importable(run: OutputDir) -> Path | None:
+    """Make the modules beside a run's scenario file importable, if this user trained with it.
+
+    Returns:
+        The file if it must not be imported.
+    """
+    source = run.record().get("scenario_file")
+    if not isinstance(source, str):
+        return None
+    file = Path(source)
+    if not may_be_found(file):
+        return file
+    make_importable(package_root(file))
+    return None
+
+
 def make_importable(folder: Path) -> None:
     """Adds a folder to the places that modules are imported from.
 
@@ -40,14 +88,6 @@ def make_importable(folder: Path) -> None:
     """
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
-
-
-def package_root(file: Path) -> Path:
-    """The folder from which the module in a file is imported."""
-    root = file.parent
-    while (root / "__init__.py").exists():
-        root = root.parent
-    return root
 
 
 def _as_path(name: str) -> Path | None:
@@ -97,10 +137,8 @@ def _has_submodule(package: ModuleType, name: str) -> bool:
 
 def _nearest_module(name: str) -> str:
     parent, _, last = name.rpartition(".")
-    try:
-        places = list(import_module(parent).__path__) if parent else [str(Path.cwd())]
-    except (UsageError, AttributeError):
-        return ""
+    package = find_module(parent) if parent else None
+    places = list(package.submodule_search_locations or []) if package else [str(Path.cwd())]
     siblings = [module.name for module in pkgutil.iter_modules(places)]
     near = difflib.get_close_matches(last, siblings, n=1)
     prefix = f"{parent}." if parent else ""

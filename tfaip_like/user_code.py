@@ -103,6 +103,12 @@ def note_line(called: Any, description: str) -> None:
         running = running.f_back  # type: ignore[assignment]
 
 
+def users_files() -> list[Path]:
+    """Return the files of the user's own modules that are imported."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    return [Path(file) for file in files if file and is_users(file)]
+
+
 def came_from(error: BaseException, frame: Frame | None) -> None:
     """Notes for `users_frame` where an exception of another process was raised."""
     setattr(error, _REMOTE_FRAME, frame)

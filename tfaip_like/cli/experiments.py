@@ -21,9 +21,10 @@ from tfaip_like.experiments.generate import add, generate, preview
 from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
 from tfaip_like.experiments.status import AT_WORK
-from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, submit, wait_for
+from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, check_batch, submit, wait_for
 from tfaip_like.params import Params
 from tfaip_like.params.flags import Flag
+from tfaip_like.trust import trusting
 
 PURPOSE = "Batches of runs: a plan becomes a folder with everything they need; a queue or a cluster works on it."
 
@@ -95,7 +96,7 @@ class Nothing(Params):
 
 
 def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
-    with native_notes_hidden():
+    with native_notes_hidden(), trusting(options.trust_code):
         plan, text = plan_of(words, options.scenario, options.models, flags)
         if options.description is not None:
             plan = dataclasses.replace(plan, description=options.description)
@@ -121,6 +122,7 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
 
 def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
     batch = batch_of(words, "add BATCH [PLAN]")
+    check_batch(batch, options.trust_code)
     with native_notes_hidden():
         index = batch.index()
         if words[1:] or options.models:

@@ -11,7 +11,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.plan import Plan
 from tfaip_like.experiments.search import Searcher, begin, check_that_optuna_is_there, settings_of
-from tfaip_like.experiments.submit import Submit
+from tfaip_like.experiments.submit import Submit, check_batch
 from tfaip_like.params.flags import Flag
 
 
@@ -75,6 +75,7 @@ def _taken_up(words: list[str], options: Search, flags: list[Flag]) -> tuple[Bat
     batch = Batch(Path(words[0]))
     if not batch.index_file.exists():
         return None
+    check_batch(batch, options.trust_code)
     settings = settings_of(batch)
     given = [flag.name for flag in flags] + [n for n in BEGINNING if getattr(options, n) != getattr(Search(), n)]
     if given:

@@ -34,6 +34,7 @@ from tfaip_like.predict.rebuilt import rebuilt_scenario
 from tfaip_like.predict.writers import plain, written
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
+from tfaip_like.trust import trusting
 from tfaip_like.writer import Write
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ COMMAND = ParamsCommand(
     "for its best model.",
     placeholder="EXPORT_DIR...",
     tree=_defaults,
+    runs_code=True,
 )
 
 
@@ -121,6 +123,11 @@ def lav_scenario(argv: Sequence[str]) -> None:
         return
     if not line.words:
         raise UsageError("which export? lav-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first")
+    with trusting(line.is_trusting):
+        _validate_line(line)
+
+
+def _validate_line(line: Line) -> None:
     exports = [export_folder(Path(word)) for word in line.words]
     settings = cast(LoadAndValidate, line.applied(_defaults(line.words)))
     if settings.dump and len(exports) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,10 @@ from tfaip_like.params.flags import Flag, flag_settings, split_words
 from tfaip_like.params.help import completions, help_text, search_text, show_text
 from tfaip_like.params.store import read_values
 from tfaip_like.params.tree import check_tree
+from tfaip_like.trust import TRUST_HELP, UntrustedCodeError, trusting
+from tfaip_like.user_code import NoSuchModuleError
 
+TRUST = "trust_code"
 OWN_FLAGS = {
     "help": "--help [WORD]      show the flags, or those that have to do with WORD",
     "show": "--show             print every value and where it came from, and stop",
@@ -60,6 +63,8 @@ class Line:
     """Of files and flags, the last ones win."""
     others: Sequence[Flag] = ()
     """Flags that are passed on."""
+    is_trusting: bool = False
+    """Whether the code in the named directories may run."""
 
     def applied(self, tree: Params) -> Params:
         """A tree with what was set, checked.
@@ -78,6 +83,7 @@ class ParamsCommand:
         placeholder: of its words in the help: `EXPORT_DIR...`.
         tree: the parameters, with their defaults for these words; for none of them too.
         passes_on: whether a flag, by its name, is for something else.
+        runs_code: whether code in directories that are named may have to run, which `--trust_code` allows.
     """
 
     program: str
@@ -85,6 +91,7 @@ class ParamsCommand:
     placeholder: str
     tree: Callable[[Sequence[str]], Params]
     passes_on: Callable[[str], bool] = lambda name: False
+    runs_code: bool = False
 
     def read(self, argv: Sequence[str]) -> Line | None:
         """What was asked for; None if only text was wanted, which is printed.
@@ -96,31 +103,51 @@ class ParamsCommand:
             print("\n".join(self._complete(argv[1:])))
             return None
         words, flags = split_words(argv)
-        own = own_flags(self.program, flags)
+        own = own_flags(self.program, flags, self._switches)
         if own is None:
             return None
+        with trusting(TRUST in own):
+            return self._read(words, flags, own)
+
+    def _read(self, words: list[str], flags: Sequence[Flag], own: Mapping[str, Flag]) -> Line | None:
         files = own["params"].words if "params" in own else ()
         settings = [file_settings(read_values(Path(file)), file) for file in files]
-        line = Line(words, [*settings, self._settings(flags)], [flag for flag in flags if self._is_for_others(flag)])
+        others = [flag for flag in flags if self._is_for_others(flag)]
+        line = Line(words, [*settings, self._settings(flags)], others, TRUST in own)
         if "help" in own or "show" in own:
-            resolved = _applied(self.tree(words), line.settings)
+            try:
+                resolved = _applied(self.tree(words), line.settings)
+            except (UntrustedCodeError, NoSuchModuleError) as error:
+                if "help" not in own:
+                    raise
+                print(self._help(self.tree(()), own["help"], words))
+                print(f"\nThe flags of its scenario are not shown. {error}")
+                return None
             passed_on = "".join(f"\n{flag} {' '.join(flag.words)}  # passed on" for flag in line.others)
             print(self._help(resolved.tree, own["help"], words) if "help" in own else show_text(resolved) + passed_on)
             return None
         return line
 
+    @property
+    def _switches(self) -> dict[str, str]:
+        return {TRUST: TRUST_HELP} if self.runs_code else {}
+
+    @property
+    def _own_flags(self) -> dict[str, str]:
+        return {**OWN_FLAGS, **self._switches}
+
     def _is_for_others(self, flag: Flag) -> bool:
-        return flag.name not in OWN_FLAGS and self.passes_on(flag.name)
+        return flag.name not in self._own_flags and self.passes_on(flag.name)
 
     def _settings(self, flags: Sequence[Flag]) -> Node:
-        return flag_settings([flag for flag in flags if not self._is_for_others(flag)], reserved=[*OWN_FLAGS])
+        return flag_settings([flag for flag in flags if not self._is_for_others(flag)], reserved=[*self._own_flags])
 
     def _help(self, tree: ParamsBase, flag: Flag, words: Sequence[str]) -> str:
         if len(flag.words) > 1:
             raise UsageError("--help takes one word to search for")
         if flag.words:
             return search_text(tree, flag.words[0])
-        own = "\n".join(f"  {text}" for text in OWN_FLAGS.values())
+        own = "\n".join(f"  {text}" for text in self._own_flags.values())
         return (
             f"{self.program} {' '.join(words) or self.placeholder} [--FLAG VALUE ...]\n\n{self.purpose}\n\n{own}\n\n"
             "Values in [brackets] are those in effect. Several words make a list. "
@@ -134,7 +161,7 @@ class ParamsCommand:
             tree = _applied(self.tree(before), [self._settings(well_formed)]).tree
         except UsageError:
             return []
-        own = [f"--{name}" for name in OWN_FLAGS if f"--{name}".startswith(words[-1])] if words else []
+        own = [f"--{name}" for name in self._own_flags if f"--{name}".startswith(words[-1])] if words else []
         return [*own, *completions(tree, list(words))]
 
 

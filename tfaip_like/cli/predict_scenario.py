@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from tfaip_like.cli.command import run_command
-from tfaip_like.cli.params_command import ParamsCommand
+from tfaip_like.cli.params_command import Line, ParamsCommand
 from tfaip_like.cli.start import start
 from tfaip_like.console import samples_bar
 from tfaip_like.data import Data, PredictData, Source
@@ -34,6 +34,7 @@ from tfaip_like.predict.writers import WRITERS, written
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
+from tfaip_like.trust import UntrustedCodeError, trusting
 from tfaip_like.voter import Voter
 from tfaip_like.writer import Writer
 
@@ -79,19 +80,23 @@ class Prediction(Params):
 
 
 def _defaults(words: Sequence[str]) -> Prediction:
-    scenario = _scenario(words)
+    """Return the defaults for some exports, which need the code of their scenario."""
+    return _defaults_of(rebuilt_scenario(_first_export(words)) if words else None)
+
+
+def _defaults_of(scenario: Scenario | None) -> Prediction:
     return Prediction() if scenario is None else Prediction(data=scenario.data)
 
 
 def _scenario(words: Sequence[str]) -> Scenario | None:
     """The scenario of the first export, if its code is here."""
-    if not words:
-        return None
     try:
         return rebuilt_scenario(_first_export(words))
+    except UntrustedCodeError as error:
+        logger.warning("The scenario of %s is not used. %s", words[0], error)
     except UsageError as error:
         logger.debug("the scenario of %s: %s", words[0], error)
-        return None
+    return None
 
 
 def _first_export(words: Sequence[str]) -> Path:
@@ -107,6 +112,7 @@ COMMAND = ParamsCommand(
     "stands for its best model.",
     placeholder="EXPORT_DIR...",
     tree=_defaults,
+    runs_code=True,
 )
 
 
@@ -117,8 +123,13 @@ def predict_scenario(argv: Sequence[str]) -> None:
         return
     if not line.words:
         raise UsageError("which export? predict-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first")
+    with trusting(line.is_trusting):
+        _predict_line(line)
+
+
+def _predict_line(line: Line) -> None:
     scenario = _scenario(line.words)
-    settings = cast(Prediction, line.applied(_defaults(line.words)))
+    settings = cast(Prediction, line.applied(_defaults_of(scenario)))
     writer = settings.writer
     if writer is None and scenario is not None and settings.output and settings.output.suffix not in WRITERS:
         writer = scenario.writer()

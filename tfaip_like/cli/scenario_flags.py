@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from tfaip_like.cli.command import native_notes_hidden
-from tfaip_like.cli.params_command import OWN_FLAGS, own_flags
+from tfaip_like.cli.params_command import OWN_FLAGS, TRUST, own_flags
 from tfaip_like.errors import UsageError
 from tfaip_like.lazy import BACKENDS, choose_backend
 from tfaip_like.output_dir import OutputDir
@@ -24,8 +25,10 @@ from tfaip_like.params.resources import anchored
 from tfaip_like.params.store import read_values
 from tfaip_like.params.tree import check_tree
 from tfaip_like.scenario import Scenario
-from tfaip_like.scenario_lookup import find_scenario, make_importable, package_root
+from tfaip_like.scenario_lookup import find_scenario, scenario_of_file
 from tfaip_like.settings import Device
+from tfaip_like.trust import TRUST_HELP, UntrustedCodeError, guarded_imports, trusting
+from tfaip_like.user_code import NoSuchModuleError
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,15 @@ class ScenarioCommand:
     """Flags of the command itself, beside those of the scenario."""
     settings: type[Params] | None = None
     """What they set."""
-    switches: Mapping[str, str] = field(default_factory=dict)
+    more_switches: Mapping[str, str] = field(default_factory=dict)
     """Flags of its own without a value, with the line that help shows for each."""
     goes_on: bool = False
     """Whether it is given the output folder of a run instead of a scenario."""
+
+    @property
+    def switches(self) -> Mapping[str, str]:
+        """The flags without a value, with the line that help shows for each."""
+        return {TRUST: TRUST_HELP, **self.more_switches}
 
     def own_settings(self, scenario: Scenario) -> Params:
         """The values of its own flags."""
@@ -71,13 +79,25 @@ class ScenarioCommand:
         own = own_flags(self.program, flags, self.switches)
         if own is None:
             return None
+        with trusting(TRUST in own):
+            return self._scenario(words, flags, own)
+
+    def _scenario(self, words: list[str], flags: Sequence[Flag], own: Mapping[str, Flag]) -> Scenario | None:
         files = {file: read_values(Path(file)) for file in own["params"].words} if "params" in own else {}
         if self.goes_on and words:
             folder, *words = words
             files = {**_parameters_of_run(folder), **files}
         _choose_backend_early(flags, files)
-        with native_notes_hidden():
-            cls = self._scenario_class(words, files, wants_help="help" in own)
+        wants_help = "help" in own
+        try:
+            with native_notes_hidden():
+                cls = self._scenario_class(words, files, wants_help)
+        except (UntrustedCodeError, NoSuchModuleError) as error:
+            if not wants_help or (words and not isinstance(error, UntrustedCodeError)):
+                raise
+            print(self._help(Resolved(with_defaults(self._with_own(Scenario))), own["help"], named=""))
+            print(f"\nThe flags of its scenario are not shown. {error}")
+            return None
         resolved = _resolve(self._with_own(cls), files, flags, [*OWN_FLAGS, *self.switches])
         if self.goes_on and files:
             resolved = _in_folder(resolved, next(iter(files)))
@@ -94,10 +114,9 @@ class ScenarioCommand:
         """What can stand in place of the last of `words`; nothing if they make no sense."""
         try:
             is_named = len(words) > 1 and not words[0].startswith("-")
-            if is_named and self.goes_on:
-                cls = self._scenario_class([], _parameters_of_run(words[0]), wants_help=False)
-            else:
-                cls = find_scenario(words[0]) if is_named else Scenario
+            files = _parameters_of_run(words[0]) if is_named and self.goes_on else {}
+            names = words[:1] if is_named and not self.goes_on else []
+            cls = self._scenario_class(names, files, wants_help=True)
             tree = _resolve(self._with_own(cls), {}, _well_formed(words[1:-1]), [*OWN_FLAGS, *self.switches]).tree
         except UsageError:
             return []
@@ -113,14 +132,12 @@ class ScenarioCommand:
             what = "run" if self.goes_on else "scenario"
             raise UsageError(f"one {what} at a time, got {' '.join(words)} too; flags begin with two dashes")
         if words:
-            return find_scenario(words[0])
+            # Whoever only asks for help has not said that the code may run.
+            with guarded_imports() if wants_help else nullcontext():
+                return find_scenario(words[0])
         for file, values in files.items():
             if CLASS_KEY in values:
-                # The parameters of a run: its scenario may have been named by the path of a file.
-                source = OutputDir(Path(file).parent).record().get("scenario_file")
-                if source:
-                    make_importable(package_root(Path(source)))
-                return find_scenario(str(values[CLASS_KEY]))
+                return scenario_of_file(str(values[CLASS_KEY]), OutputDir(Path(file).parent))
         if wants_help:
             return Scenario
         if self.goes_on:

@@ -16,7 +16,9 @@ from tfaip_like.train import train
 VERIFY = "--verify"
 COMMAND = ScenarioCommand(
     program="train-scenario",
-    switches={"verify": "--verify           train a few steps with and without an interruption and compare the bits"},
+    more_switches={
+        "verify": "--verify           train a few steps with and without an interruption and compare the bits"
+    },
     purpose="Trains a scenario: a module (scenarios.tutorial), a class (pkg.module:Class) or a file (my_scenario.py).",
 )
 

@@ -25,6 +25,7 @@ from typing import Any
 from tfaip_like.errors import UsageError, some
 from tfaip_like.files import locked, write_text
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.trust import code_below
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,10 @@ class Batch:
     def script(self) -> Path:
         """Runs one of its runs."""
         return self.path / "job.sh"
+
+    def code_files(self) -> list[Path]:
+        """Return all that a run of it would execute."""
+        return [self.script, *code_below(self.code)]
 
     @property
     def jobs(self) -> Path:

@@ -20,8 +20,11 @@ from tfaip_like.experiments.resolve import Resolver, scenario_of
 from tfaip_like.experiments.snapshot import copy_code
 from tfaip_like.experiments.values import flags_of
 from tfaip_like.files import locked, new_folder, write_text
+from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import class_tag
 from tfaip_like.scenario import Scenario
+from tfaip_like.scenario_lookup import scenario_of_file
+from tfaip_like.trust import record_code
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ def generate(
                 _fill(Batch(aside), scenario, index, prepared, plan_text(plan) if text is None else text)
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
-    return Batch(path)
+    batch = Batch(path)
+    record_code(batch.code_files())
+    return batch
 
 
 def preview(plan: Plan, debug: bool = False) -> list[BatchRun]:
@@ -118,8 +123,8 @@ def add(
             f"{plan.where('scenario')}: {plan.scenario} is not the scenario of this batch ({tag}); "
             "`experiments generate` makes a batch of it"
         )
-    _import_code_of(batch)
-    scenario = scenario_of(dataclasses.replace(plan, scenario=tag))
+    sys.path.insert(0, str(batch.code.resolve()))  # what its runs import, before that of the current folder
+    scenario = scenario_of_file(tag, OutputDir(batch.path))
     with batch.changing():
         index = batch.index()
         prepared = prepare(planned(plan, scenario, index.debug) if runs is None else runs, plan, scenario, index.runs)
@@ -232,8 +237,3 @@ def _may_be_called(name: str, tag: str) -> bool:
     if "/" in module or module.endswith(".py"):
         module, names = Path(module).stem, {name.rpartition(".")[2] for name in names}
     return module in names and cls in ("", known_class)
-
-
-def _import_code_of(batch: Batch) -> None:
-    """Makes the code of a batch what is imported, before that of the current folder."""
-    sys.path.insert(0, str(batch.code.resolve()))

@@ -16,6 +16,7 @@ from tfaip_like.params.base import field_types, with_defaults
 from tfaip_like.params.tree import check_tree
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario
+from tfaip_like.trust import guarded_imports
 
 _FLAG = re.compile(r"--(\S+)")
 
@@ -73,9 +74,10 @@ class Resolver:
 def scenario_of(plan: Plan) -> type[Scenario]:
     """The scenario that a plan names."""
     try:
-        return find_scenario(plan.scenario)
+        with guarded_imports():
+            return find_scenario(plan.scenario)
     except UsageError as problem:
-        raise UsageError(f"{plan.where('scenario')}: {problem}") from problem
+        raise type(problem)(f"{plan.where('scenario')}: {problem}") from problem
 
 
 def resolve_all(scenario: type[Scenario], runs: Iterable[PlannedRun]) -> Iterator[tuple[PlannedRun, Scenario]]:

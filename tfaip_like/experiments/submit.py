@@ -26,6 +26,7 @@ from tfaip_like.experiments.status import AT_WORK, BatchStatus, needing_work, st
 from tfaip_like.experiments.tickets import read_tickets, waiting, write_ticket
 from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
+from tfaip_like.trust import check_script, record_code
 
 SECONDS_BETWEEN_QUESTIONS = 10.0
 """Asked of a cluster."""
@@ -76,6 +77,9 @@ class Submit(Params):
     dry_run: bool = False
     """Show what would be submitted, and do not."""
 
+    trust_code: bool = False
+    """Run the code of a batch that somebody else made; it is recorded as trusted."""
+
     def check(self) -> None:
         self.require(self.jobs is None or self.jobs >= 1, "jobs", "there must be at least 1")
         self.require(self.array is None or self.array >= 1, "array", "there must be at least 1")
@@ -104,7 +108,7 @@ class Submit(Params):
     def given(self) -> dict[str, Any]:
         """How runs are submitted, where that is not the default; without what a subclass adds."""
         default = Submit()
-        values = {name: getattr(self, name) for name in field_types(Submit)}
+        values = {name: getattr(self, name) for name in field_types(Submit) if name != "trust_code"}
         return {name: value for name, value in values.items() if value != getattr(default, name)}
 
     def request(self, index: BatchIndex, time: str, memory: str) -> Request:
@@ -137,6 +141,7 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
 
     What has failed or was stopped goes on from its last checkpoint.
     """
+    check_batch(batch, options.trust_code)
     if options.slurm:
         return _submit_to_cluster(batch, patterns, options)
     with batch.changing():
@@ -151,6 +156,17 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
         start_scheduler(batch)
     verb = "would be submitted" if options.dry_run else "submitted"
     return Submitted(chosen, _said(status, names, verb))
+
+
+def check_batch(batch: Batch, trust_code: bool = False) -> None:
+    """Raise `UntrustedCodeError` for a batch that somebody else made.
+
+    Args:
+        trust_code: record it as trusted instead, so that its runs may import its code.
+    """
+    if trust_code:
+        record_code(batch.code_files())
+    check_script(batch.script)
 
 
 def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
@@ -206,7 +222,8 @@ def wait_for(batch: Batch, names: Sequence[str], seconds_between: float = 0.5) -
 
 
 def cancel(batch: Batch, patterns: Sequence[str]) -> list[BatchRun]:
-    """Takes runs out of their queues; those at work save their state and stop."""
+    """Take runs out of their queues; those at work save their state and stop."""
+    check_batch(batch)  # its files say which processes and jobs are stopped
     with batch.changing():
         index = batch.index()
         states = {run.name: run.state for run in status_of(batch, index).runs}

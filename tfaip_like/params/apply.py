@@ -213,12 +213,14 @@ class _Applier:
         try:
             return find_variant(bases, words[0], home=type(self.root).__module__)
         except UsageError as problem:
-            raise UsageError(f"{setting.where}: {problem}") from problem
+            raise type(problem)(f"{setting.where}: {problem}") from problem
 
     def _converted(self, tp: Any, setting: Setting) -> Any:
         try:
             return parse(tp, setting.words) if setting.words is not None else decode(tp, setting.json)
-        except (ValueError, UsageError) as problem:
+        except UsageError as problem:
+            raise type(problem)(f"{setting.where}: {problem}") from problem
+        except ValueError as problem:
             raise UsageError(f"{setting.where}: {problem}") from problem
 
     def _set_origin(self, place: Place, setting: Setting) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from tfaip_like.errors import UsageError, article
 from tfaip_like.params.base import ParamsBase, class_tag
+from tfaip_like.params.class_source import check_class_in_source
+from tfaip_like.trust import guarded_imports
 from tfaip_like.user_code import import_module
 
 
@@ -79,12 +81,12 @@ def find_variant(bases: Sequence[type[ParamsBase]], name: str, home: str = "") -
 
 def _import_class(tag: str) -> type[ParamsBase]:
     module_name, _, class_name = tag.partition(":")
-    if not module_name or not class_name:
-        raise UsageError(f"{tag}: write module:Class")
     try:
-        found: object = import_module(module_name)
+        check_class_in_source(tag)
+        with guarded_imports():
+            found: object = import_module(module_name)
     except UsageError as error:
-        raise UsageError(f"{tag}: {error}") from error
+        raise type(error)(f"{tag}: {error}") from error
     for part in class_name.split("."):
         found = getattr(found, part, None)
     # Only parameters are ever made from a name in a file: nothing else that a module holds.

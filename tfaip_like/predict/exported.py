@@ -5,10 +5,12 @@ Only TensorFlow and numpy are needed, whatever backend trained it; neither Keras
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,15 @@ from tfaip_like.predict.layout import (
     inside,
 )
 from tfaip_like.predict.logits import is_output, outputs_in
-from tfaip_like.predict.operations import forbidden_in
+from tfaip_like.predict.operations import assets_of, forbidden_in
 from tfaip_like.sample import Arrays, Spec
+from tfaip_like.trust import TRUST_FLAG, is_trusting
+
+logger = logging.getLogger(__name__)
 
 SAVED_MODEL = "saved_model.pb"
 VARIABLES = "variables"
+ASSETS = "assets"
 
 
 _ASSERTED = re.compile(r"id out of range for (?P<layer>\w+ \\'.+?\\' \(0\.\.\d+\)):\] \[(?P<id>[^\]\s]+)")
@@ -218,8 +224,11 @@ def _non_finite_rows(arrays: Arrays) -> dict[str, set[int]]:
     return found
 
 
-def load_export(path: Path) -> Exported:
-    """Loads an export for prediction; nothing in it is run but the graph of its network.
+def load_export(path: Path, trust_code: bool = False) -> Exported:
+    """Load an export for prediction; nothing in it is run but the graph of its network.
+
+    Args:
+        trust_code: accept a graph with any operations; it can then do whatever the person who made it wants.
 
     Raises:
         UsageError: when it is none, or a file of it is missing or broken: one line that names it.
@@ -240,13 +249,13 @@ def load_export(path: Path) -> Exported:
             raise UsageError(
                 f"{file}: has {file.stat().st_size} bytes, not the {size} that were exported; copy it again"
             )
-    saved_model = _load_saved_model(path)
+    saved_model = _load_saved_model(path, trust_code or is_trusting())
     inputs, outputs = _signature(saved_model)
     texts = {name: str(text) for name, text in versions.items()}
     return Exported(path, inputs, outputs, metrics, params, texts, saved_model, finite_inputs)
 
 
-def _load_saved_model(path: Path) -> Any:
+def _load_saved_model(path: Path, trust_code: bool) -> Any:
     import tensorflow as tf
 
     for name in (SAVED_MODEL, f"{VARIABLES}/{VARIABLES}.index"):
@@ -254,7 +263,7 @@ def _load_saved_model(path: Path) -> Any:
     for file in (path / SERVE).rglob("*"):
         if file.is_symlink() or file.is_file():
             inside(path, file.relative_to(path))
-    _look_through(path)
+    _inspect_graph(path, trust_code)
     try:
         with plain_path(path / SERVE) as serve:
             loaded = tf.saved_model.load(str(serve))
@@ -265,8 +274,8 @@ def _load_saved_model(path: Path) -> Any:
     return loaded
 
 
-def _look_through(path: Path) -> None:
-    """Raises `UsageError` for a SavedModel that cannot be read, or that could do more than predict."""
+def _inspect_graph(path: Path, trust_code: bool) -> None:
+    """Raise `UsageError` for a SavedModel that cannot be read, or that could do more than predict."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     file = path / SERVE / SAVED_MODEL
@@ -276,11 +285,22 @@ def _look_through(path: Path) -> None:
         raise UsageError(f"{file}: is not complete, or broken: {first_line(error)}") from error
     if len(meta_graphs) != 1 or not meta_graphs[0].object_graph_def.nodes:
         raise UsageError(f"{file}: is not complete, or broken: it is no SavedModel of TensorFlow 2")
-    if operation := forbidden_in(meta_graphs[0]):
+    for asset in assets_of(meta_graphs[0]):
+        inside(path / SERVE / ASSETS, asset)
+    operation = forbidden_in(meta_graphs[0])
+    if operation and not trust_code:
         raise UsageError(
-            f"{path / SERVE}: holds the operation {operation}, with which a network could use files or run code; it "
-            "is not used"
+            f"{path / SERVE}: holds the operation {operation}, which a network does not need to predict and which "
+            "may use files or run code; it is not used.\n"
+            f"If you trust whoever made it, add {TRUST_FLAG} (in Python: trust_code=True)."
         )
+    if operation:
+        _warn_of(operation)
+
+
+@cache  # a training loads an export in each epoch
+def _warn_of(operation: str) -> None:
+    logger.warning("The export holds the operation %s; predictions run it only with %s.", operation, TRUST_FLAG)
 
 
 def _signature(saved_model: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import keyword
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -50,14 +49,6 @@ def export_folder(path: Path) -> Path:
     """The export that a folder means: itself, or the best one of a run."""
     run = OutputDir(path)
     return run.best if run.trainer_params.exists() and run.best.exists() else path
-
-
-def refuse_code_of(export: Path, tag: str) -> None:
-    """Raises `UsageError` for a class (`module:Class`) whose module lies in the export itself."""
-    parts = tag.partition(":")[0].split(".")
-    for root in (Path.cwd(), *map(Path, sys.path)):
-        if (root / Path(*parts)).resolve().is_relative_to(export.resolve()):
-            raise UsageError(f"{export}: names code that lies in itself ({tag}), which is not run")
 
 
 def inside(folder: Path, name: str | Path) -> Path:

@@ -11,16 +11,20 @@ from tfaip_like.predict.exported import load_export
 from tfaip_like.predict.layout import export_folder
 from tfaip_like.predict.pipeline import Pipeline, load_pipeline, same_pipeline
 from tfaip_like.predict.predictor import Predictor
+from tfaip_like.trust import trusting
 from tfaip_like.voter import Voter
 
 
-def load_predictor(*exports: Path | str, voter: Voter | None = None, pipeline: Pipeline | None = None) -> Predictor:
-    """Loads exports for prediction.
+def load_predictor(
+    *exports: Path | str, voter: Voter | None = None, pipeline: Pipeline | None = None, trust_code: bool = False
+) -> Predictor:
+    """Load exports for prediction.
 
     Args:
         exports: their folders; those of runs, whose best model it is then; or one folder of experts.
         voter: makes one prediction of several; `Mean` by default.
         pipeline: another one than that of the exports.
+        trust_code: run the code and the graphs in these folders, even if somebody else made them.
 
     Raises:
         UsageError: when a folder is no whole export, or their pipelines differ.
@@ -29,10 +33,11 @@ def load_predictor(*exports: Path | str, voter: Voter | None = None, pipeline: P
         raise UsageError("which export? name the folder of at least one")
     paths = [Path(path) for path in exports]
     experts = exports_of_experts(paths[0]) if len(paths) == 1 else None
-    if experts is None:
-        return _load([export_folder(path) for path in paths], voter, pipeline)
-    pipeline = pipeline or _common_pipeline(list(experts.values()))
-    return ExpertsPredictor({name: _load([path], voter, pipeline) for name, path in experts.items()}, pipeline)
+    with trusting(trust_code):
+        if experts is None:
+            return _load([export_folder(path) for path in paths], voter, pipeline)
+        pipeline = pipeline or _common_pipeline(list(experts.values()))
+        return ExpertsPredictor({name: _load([path], voter, pipeline) for name, path in experts.items()}, pipeline)
 
 
 def _load(paths: Sequence[Path], voter: Voter | None, pipeline: Pipeline | None) -> Predictor:

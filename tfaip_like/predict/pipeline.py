@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from tfaip_like.data import Data, Processor, Source
 from tfaip_like.errors import UsageError
+from tfaip_like.output_dir import OutputDir
 from tfaip_like.params import Params
 from tfaip_like.params.apply import Resolved, apply, file_settings
-from tfaip_like.params.base import CLASS_KEY, Json, class_tag, with_defaults
+from tfaip_like.params.base import class_tag, with_defaults
 from tfaip_like.params.resources import with_paths
 from tfaip_like.params.store import read_values
 from tfaip_like.params.tree import check_tree
 from tfaip_like.predict.files import content_of, with_own_files
-from tfaip_like.predict.layout import PIPELINE, refuse_code_of
+from tfaip_like.predict.layout import PIPELINE
 from tfaip_like.sample import Mode, Spec
+from tfaip_like.scenario_lookup import make_scenario_file_importable
+from tfaip_like.trust import UntrustedCodeError
 
 
 class ArraySpec(Params):
@@ -88,27 +91,17 @@ def load_pipeline(export: Path) -> Pipeline:
     tag = values.pop("class", None)
     if tag != class_tag(Pipeline):
         raise UsageError(f"{export / PIPELINE}: is for {tag}, not for {class_tag(Pipeline)}")
-    for processor in _classes(values):
-        refuse_code_of(export, processor)
+    make_scenario_file_importable(OutputDir(export.parent))
     try:
         tree = apply(Resolved(with_defaults(Pipeline)), file_settings(values, str(export / PIPELINE))).tree
+    except UntrustedCodeError:
+        raise
     except UsageError as error:
         error.add_note(
             "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH."
         )
         raise
     return check_tree(cast(Pipeline, with_own_files(tree, export)))
-
-
-def _classes(values: Json) -> Iterator[str]:
-    """The classes that JSON values name, at any depth."""
-    if isinstance(values, dict):
-        if isinstance(tag := values.get(CLASS_KEY), str):
-            yield tag
-        values = list(values.values())
-    if isinstance(values, list):
-        for value in values:
-            yield from _classes(value)
 
 
 def same_pipeline(one: Pipeline, two: Pipeline) -> bool:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 from tfaip_like.errors import UsageError
 from tfaip_like.lazy import BACKENDS, choose_backend
+from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.apply import Resolved, apply, file_settings
 from tfaip_like.params.base import CLASS_KEY, with_defaults
 from tfaip_like.params.store import read_values
 from tfaip_like.predict.files import with_own_files
-from tfaip_like.predict.layout import PARAMS, refuse_code_of
+from tfaip_like.predict.layout import PARAMS
 from tfaip_like.scenario import Scenario
-from tfaip_like.scenario_lookup import find_scenario
-
-_TAG = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+from tfaip_like.scenario_lookup import scenario_of_file
+from tfaip_like.user_code import NoSuchModuleError
 
 
 def rebuilt_scenario(export: Path) -> Scenario:
-    """The scenario of an export.
-
-    Its code is imported as any other module is, never from a file that the export names.
+    """Return the scenario of an export; its code is imported under the rule of `tfaip_like.trust`.
 
     Raises:
         UsageError: when its code cannot be imported here, or does not fit its parameters.
@@ -33,21 +30,20 @@ def rebuilt_scenario(export: Path) -> Scenario:
         raise UsageError(f"{export}: is no export: it has no {PARAMS}")
     values = read_values(file)
     tag = str(values.get(CLASS_KEY, ""))
-    if not _TAG.fullmatch(tag):
-        raise UsageError(f"{file}: {tag!r} names no class of a scenario (module:Class)")
-    refuse_code_of(export, tag)
     device = values.get("device")
     backend = device.get("backend") if isinstance(device, dict) else None
     if backend in BACKENDS:
         with suppress(UsageError):  # an export can be used where it could not be trained
             choose_backend(str(backend))
     try:
-        cls = find_scenario(tag)
-    except UsageError as error:
+        cls = scenario_of_file(tag, OutputDir(export.parent))
+    except NoSuchModuleError as error:
         error.add_note(
-            f"{export} needs the code of its scenario {tag}: start where that can be imported, or name its folder in "
-            "PYTHONPATH."
+            f"{export} needs the code of its scenario {tag}: start where that can be imported, or name its directory "
+            "in PYTHONPATH."
         )
         raise
+    except UsageError as error:
+        raise type(error)(f"{file}: {tag}: {error}") from error
     tree = apply(Resolved(with_defaults(cls)), file_settings(values, str(file))).tree
     return cast(Scenario, with_own_files(tree, export, PARAMS, only_resources=True))

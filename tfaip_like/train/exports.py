@@ -52,7 +52,7 @@ class Exports:
             aside = self._written()
             try:
                 add_saved_models([aside], self.scenario)
-                loaded = load_export(aside)
+                loaded = load_export(aside, trust_code=True)
                 check_export(aside, self.networks.prediction, self.example, loaded)
             except BaseException:
                 self.forget()

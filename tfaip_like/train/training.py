@@ -33,6 +33,8 @@ from tfaip_like.train.reporter import last_report
 from tfaip_like.train.result import TrainResult
 from tfaip_like.train.resume import Resumed, find_state, tell_changes
 from tfaip_like.train.sanity_check import check_before_training
+from tfaip_like.trust import record_code
+from tfaip_like.user_code import users_files
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ def run_training(
         if folder is not None:
             hold = stack.enter_context(folder.held(go_on=resume is not None))
             stack.enter_context(log_to_file(folder.train_log))
+            record_code(users_files())
             resumed = _resumed(folder, scenario, resume) if resume is not None else None
             record = stack.enter_context(_recorded(folder, hold, scenario, resumed))
         else:
