@@ -41,9 +41,7 @@ DANGEROUS = re.compile(
 )
 """In the names of operations that reach beyond their tensors."""
 NOT_DANGEROUS = {"XlaOptimizationBarrier"}
-REACHING_ARGUMENT = re.compile(
-    r"file|path$|dir$|address|server|target_name|database|url|hostname|query", re.IGNORECASE
-)
+REACHING_ARGUMENT = re.compile(r"file|path$|dir$|address|server|target_name|database|url|hostname|query", re.IGNORECASE)
 STATE_IN_MEMORY = re.compile(
     r"Variable|VarHandle|VarIs|^Resource(Gather|Scatter|Strided)|Table|Random|Rng|Normal|Uniform|Multinomial|Poisson|Shuffle"
     r"|Sampler|SampleDistorted|NonDeterministicInts|CudnnRNN|TensorArray|Assert|CheckNumerics|^(Stateful)?(Partitioned|If|While|Case)"
