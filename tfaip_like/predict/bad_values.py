@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfaip_like.data.batching import Batch
+from tfaip_like.errors import first_line
 from tfaip_like.keras_additions import ranges
 
 Losses = Callable[[Batch], Mapping[str, Any]]
@@ -33,17 +35,35 @@ class BadValue:
 
 
 def find_bad_value(batch: Batch, losses: Losses) -> BadValue | None:
-    """Return the first id or label out of range, or else the first NaN or infinity in the data."""
-    return _out_of_range(batch, losses) or _non_finite_data(batch)
+    """Return the first value that an operation refuses, id or label out of range, or NaN or infinity in the data."""
+    return _refused(batch, losses) or _out_of_range(batch, losses) or _non_finite_data(batch)
 
 
 def first_non_finite_row(batch: Batch, losses: Losses) -> int | None:
     """Return the first sample without a finite loss; None where the losses of single samples are finite."""
 
     def is_bad(part: Batch) -> bool:
+        if _problem(part, losses):
+            return True
         return any(not np.isfinite(ops.convert_to_numpy(loss)).all() for loss in losses(part).values())
 
     return _first_row(batch, is_bad)
+
+
+def _refused(batch: Batch, losses: Losses) -> BadValue | None:
+    """The first sample that an operation raises for: eagerly it may refuse what XLA computes with."""
+    row = _first_row(batch, lambda part: _problem(part, losses) is not None)
+    if row is None:
+        return None
+    return BadValue(str(_problem(batch.rows(row, row + 1), losses)), row, None)
+
+
+def _problem(batch: Batch, losses: Losses) -> str | None:
+    try:
+        losses(batch)
+    except Exception as error:  # of any operation
+        return re.sub(r"^\{\{.*?\}\} |\s*\[Op:.*$", "", first_line(error))
+    return None
 
 
 def _out_of_range(batch: Batch, losses: Losses) -> BadValue | None:

@@ -18,7 +18,7 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.data.samples import Samples
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.files import new_folder, patiently
-from tfaip_like.predict.bad_values import find_bad_value
+from tfaip_like.predict.bad_values import Losses, find_bad_value
 from tfaip_like.train import state
 from tfaip_like.train.training_model import TrainingModel, as_fed
 
@@ -135,6 +135,18 @@ def losses_of(model: TrainingModel, batch: Batch) -> Mapping[str, Any]:
 
 def _examined(model: TrainingModel, batch: Batch, samples: Samples) -> _Examined:
     compute = partial(losses_of, model)
+    bad = find_bad_value(batch, compute)
+    data = bad.at(samples.place(batch.indices[bad.row])) if bad else None
+    try:
+        values, norms = _losses_and_norms(model, batch, compute)
+    except Exception:  # an operation refuses eagerly what XLA computed with
+        if bad is None:
+            raise
+        values, norms = {}, {}
+    return _Examined(values, norms, data)
+
+
+def _losses_and_norms(model: TrainingModel, batch: Batch, compute: Losses) -> tuple[dict[str, Any], dict[str, float]]:
     norms = {}
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -149,6 +161,4 @@ def _examined(model: TrainingModel, batch: Batch, samples: Samples) -> _Examined
                 norms[variable.path] = float(tf.norm(tf.convert_to_tensor(gradient)))
     else:
         named = compute(batch)
-    values = {name: ops.convert_to_numpy(value).tolist() for name, value in named.items()}
-    bad = find_bad_value(batch, compute)
-    return _Examined(values, norms, bad.at(samples.place(batch.indices[bad.row])) if bad else None)
+    return {name: ops.convert_to_numpy(value).tolist() for name, value in named.items()}, norms
