@@ -284,6 +284,32 @@ def test_checks_are_installed_once() -> None:
     assert keras.layers.Embedding.call is before
 
 
+class ByHand(Network):
+    """Calls TensorFlow itself."""
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"ce": tf.nn.sparse_softmax_cross_entropy_with_logits(targets["y"], outputs["p"])}
+
+
+@pytest.mark.parametrize(
+    ("jit_compile", "step"),
+    [(False, "step 3 of epoch 1 (step 3 of the run) failed."), slow(True, "at step 3 of epoch 1")],
+)
+def test_a_value_that_an_operation_of_tensorflow_refuses_names_its_sample(jit_compile: bool, step: str) -> None:
+    scenario = small(
+        data=Ids(bad_label=7),
+        model=ByHand(),
+        evaluator=None,
+        train={"shuffle": False, "batch_size": 4},
+        trainer={"epochs": 1, "jit_compile": jit_compile},
+    )
+    with pytest.raises(UsageError) as caught:
+        train(scenario)
+    assert step in str(caught.value)
+    assert "Received a label value of 7 which is outside the valid range of [0, 3)" in str(caught.value)
+    assert str(caught.value).endswith(": training sample 10 of Ids.")
+
+
 # Exports.
 
 

@@ -67,6 +67,15 @@ def is_unsupported_by_xla(error: Exception) -> bool:
     return isinstance(error, tf.errors.OpError) and any(sign in str(error) for sign in signs)
 
 
+def is_invalid_argument(error: Exception) -> bool:
+    """Whether an operation of TensorFlow raised because of a value."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return isinstance(error, tf.errors.InvalidArgumentError)
+
+
 def _jit_compile(model: TrainingModel, trainer: Trainer, batches: Batches) -> bool | str:
     backend = keras.backend.backend()
     if backend == "torch":

@@ -145,6 +145,7 @@ class Loop:
                 or not is_unsupported_by_xla(error)
                 or state.steps_of_epoch(parts.model) != self._first
             ):
+                self.non_finite.explain(error, self.epoch + 1)
                 raise
             logger.debug("%s", error)
             logger.warning(

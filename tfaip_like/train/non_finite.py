@@ -20,6 +20,7 @@ from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.files import new_folder, patiently
 from tfaip_like.predict.bad_values import Losses, find_bad_value
 from tfaip_like.train import state
+from tfaip_like.train.execution import is_invalid_argument
 from tfaip_like.train.training_model import TrainingModel, as_fed
 
 if TYPE_CHECKING:
@@ -48,6 +49,24 @@ class NonFiniteSteps:
         if first and step not in self._told:
             self._told.add(step)
             self._tell(step, f"first at step {first} of epoch {epoch} (step {step} of the run).")
+
+    def explain(self, error: Exception, epoch: int) -> None:
+        """Name the sample whose value made an operation of TensorFlow raise: `tf.gather` of an id on a CPU, say.
+
+        Raises:
+            UsageError: when there is one in the first step that is not done.
+        """
+        if not is_invalid_argument(error):
+            return
+        batches, counted = self.parts.batches, state.steps_of_epoch(self.parts.model)
+        # Whether the step that failed has been counted depends on which operation ran first.
+        for number in range(max(1, counted), min(counted + 1, batches.steps_per_epoch) + 1):
+            step = (epoch - 1) * batches.steps_per_epoch + number
+            for batch in batches.batches_of_step(step - 1):
+                if bad := find_bad_value(batch, partial(losses_of, self.parts.model)):
+                    place = batches.samples.place(batch.indices[bad.row])
+                    when = f"step {number} of epoch {epoch} (step {step} of the run)"
+                    raise UsageError(f"{when} failed.\n{bad.at(place)}.") from error
 
     def check(self, epoch: int) -> None:
         """The same, before the state of a running epoch is saved."""
