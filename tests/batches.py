@@ -81,7 +81,7 @@ def states(batch: Batch) -> dict[str, str]:
     return {run["name"]: run["state"] for run in shown["runs"]}
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Waits until something holds."""
     end = time.monotonic() + seconds
     while not condition():

@@ -54,7 +54,7 @@ class CommandServer:
 
     def close(self) -> None:
         """Ends the process."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=240)
         self._folder.cleanup()
 
 

@@ -117,7 +117,7 @@ class Cluster:
         """Ends its jobs and itself."""
         self.says("scancel", "--me")
         with suppress(AssertionError):
-            _until(lambda: not self.says("squeue", "--noheader"), seconds=20)
+            _until(lambda: not self.says("squeue", "--noheader"))
         for process in reversed(self._processes):
             process.send_signal(signal.SIGTERM)
         for process in self._processes:
@@ -142,7 +142,7 @@ def _free_port() -> int:
         return port
 
 
-def _until(condition: object, seconds: float = 30) -> None:
+def _until(condition: object, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end, "SLURM did not come to this"

@@ -40,7 +40,7 @@ def test_two_submits_at_once_start_no_run_twice_and_keep_to_the_number_of_jobs(t
     submits = [
         subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(3)
     ]
-    assert [process.wait(60) for process in submits] == [0, 0, 0]
+    assert [process.wait(240) for process in submits] == [0, 0, 0]
     until(lambda: not is_at_work(batch))
     assert sorted(event for event in events(batch) if event.startswith("begin")) == [
         f"begin wide.{number:02}" for number in range(1, 7)

@@ -121,7 +121,7 @@ def test_a_calibration_that_is_stopped_leaves_nothing(number: signal.Signals, co
     )
     until(lambda: list(temporary.glob("calibration-*/log")))
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == code
     assert said.splitlines()[1:] == ["stopping the calibration ...", f"experiments: stopped by {number.name}"]
     assert list(temporary.iterdir()) == []

@@ -64,7 +64,7 @@ def params(batch: Batch, name: str) -> dict:  # type: ignore[type-arg]
 def job(batch: Batch, *words: str) -> subprocess.CompletedProcess[str]:
     """What the job script says to some words."""
     return subprocess.run(
-        ["bash", batch.script, *words], env=environment(), capture_output=True, text=True, timeout=60, check=False
+        ["bash", batch.script, *words], env=environment(), capture_output=True, text=True, timeout=240, check=False
     )
 
 

@@ -91,14 +91,14 @@ def test_a_new_run_ends_the_one_before_even_in_another_thread() -> None:
     samples = Samples(Counted(count=4000, processors=[Jitter()]), Counted(count=4000).source(Mode.TRAIN), Mode.TRAIN, 7)
     groups = list(groups_of_pass(samples, None, 0, None))
     expected = [made.rows for made in map(MakeGroups(samples), groups)]
-    with Workers(MakeGroups(samples), 2, 8, timeout_seconds=20) as workers:
+    with Workers(MakeGroups(samples), 2, 8, timeout_seconds=120) as workers:
         taken: list[Any] = []
         first = threading.Thread(target=lambda: taken.extend(workers.run(groups)))
         first.start()
         while not taken and first.is_alive():
             time.sleep(0.01)
         assert [made.rows for made in workers.run(groups)] == expected
-        first.join(10)
+        first.join(120)
         assert not first.is_alive()
 
 

@@ -158,13 +158,13 @@ def gone(pids: list[int]) -> bool:
 
 @pytest.mark.parametrize("who", ["all", slow("data processes")])
 def test_a_suspended_process_does_not_hang(who: str) -> None:
-    with reading("slow", "workers.timeout_seconds = 2; print(sum(len(batch) for batch in stream))") as main:
+    with reading("slow", "workers.timeout_seconds = 3; print(sum(len(batch) for batch in stream))") as main:
         assert main.stdout is not None
         pids = [int(pid) for pid in main.stdout.readline().split()] + ([main.pid] if who == "all" else [])
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for pid in pids:
                 os.kill(pid, number)
-            time.sleep(3 if number is signal.SIGSTOP else 0)
+            time.sleep(4 if number is signal.SIGSTOP else 0)
         assert int(main.stdout.readline()) == 9
     assert main.returncode == 0
 

@@ -223,7 +223,7 @@ def served(folder: Path, run: str, tag: str, expected: list[tuple[int, float]]) 
     server.start()
     chosen = {"plugin_name": "scalars", "run_tag_filter": RunTagFilter([run], [tag])}
     values: list[tuple[int, float]] = []
-    for _ in range(200):
+    for _ in range(1200):
         found = server.data_provider.read_scalars(None, experiment_id="", downsample=1000, **chosen)
         values = [(datum.step, datum.value) for datum in found[run][tag]] if run in found else []
         if values == expected:

@@ -214,11 +214,11 @@ def test_the_command_for_firmware_starts_without_tensorflow(result: TrainResult,
         "import sys; from scenarios.track_trigger.firmware import main; main(); assert 'tensorflow' not in sys.modules"
     )
     words = [sys.executable, "-c", code, str(folder), str(tmp_path / "w.json"), "--bits", "10"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "w.json").read_text())["bits"] == 10
     words[3] = str(tmp_path)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2
     assert "is no run or export of scenarios.track_trigger" in done.stderr
     assert "Traceback" not in done.stderr

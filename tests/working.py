@@ -31,7 +31,7 @@ class AtSample(Processor):
     what: str = "raise"
     """raise, sleep, die, die_once, drop; slow and compute (in C code) concern all samples but the first."""
 
-    marker: Path = Path("died")
+    marker: str = "died"
     """Is made when the process dies once."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
@@ -45,9 +45,9 @@ class AtSample(Processor):
             raise ValueError("this one is bad")
         if self.what == "sleep":
             time.sleep(1000)
-        if self.what == "die" or (self.what == "die_once" and not self.marker.exists()):
+        if self.what == "die" or (self.what == "die_once" and not Path(self.marker).exists()):
             if self.what == "die_once":
-                self.marker.touch()
+                Path(self.marker).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return None if self.what == "drop" else sample
 
