@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from tfaip_like.errors import UsageError
 from tfaip_like.files import is_full_disk
+from tfaip_like.printable import printable_lines
 from tfaip_like.user_code import is_authors
 
 LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -46,6 +47,10 @@ def _is_scenarios(record: logging.LogRecord) -> bool:
 class Line(logging.Formatter):
     """Text of a record; that of a library begins with its name."""
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text, with the traceback if there is one; names from files cannot reach the terminal raw."""
+        return printable_lines(super().format(record))
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the text."""
         if record.name.partition(".")[0] != PACKAGE and not _is_scenarios(record):
@@ -71,6 +76,11 @@ class Console(logging.Handler):
         except BrokenPipeError:
             # Whoever read along had enough (`2>&1 | head`); the training goes on without them.
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def say(text: str) -> None:
+    """Print a text on standard output; names from files cannot reach the terminal raw."""
+    print(printable_lines(text), flush=True)
 
 
 def log_level() -> int:

@@ -9,6 +9,7 @@ from typing import cast
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
+from tfaip_like.console import say
 from tfaip_like.inspection.benchmark import Benchmark, measure
 from tfaip_like.interrupt import catch_interrupts
 
@@ -23,14 +24,14 @@ COMMAND = ScenarioCommand(
 def benchmark_input_pipeline(argv: Sequence[str]) -> None:
     """Measures the pipeline that the command line describes."""
     if argv[:1] == [ASK]:
-        print("\n".join(COMMAND.complete(argv[1:])))
+        say("\n".join(COMMAND.complete(argv[1:])))
         return
     scenario = COMMAND.scenario(argv)
     if scenario is None:
         return
     settings = cast(Benchmark, COMMAND.own_settings(scenario))
     with catch_interrupts() as interrupt:
-        print(measure(scenario, settings, interrupt))
+        say(measure(scenario, settings, interrupt))
 
 
 def main() -> None:

@@ -16,9 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from tfaip_like.console import log_level, log_to_console
+from tfaip_like.console import log_level, log_to_console, say
 from tfaip_like.data.workers.background import is_user_code_running
 from tfaip_like.errors import Interrupted, TrainingError, UsageError
+from tfaip_like.printable import printable_lines
 from tfaip_like.processes import end_with_starter
 from tfaip_like.user_code import users_frame
 
@@ -86,11 +87,11 @@ def _in_a_debugger() -> bool:
 
 def print_version(program: str) -> None:
     """Prints the version of the package."""
-    print(f"{program} {version('tfaip_like')}")
+    say(f"{program} {version('tfaip_like')}")
 
 
 def _say(program: str, text: str, code: int) -> int:
-    print(f"{program}: {text}", file=sys.stderr, flush=True)
+    print(printable_lines(f"{program}: {text}"), file=sys.stderr, flush=True)
     return code
 
 

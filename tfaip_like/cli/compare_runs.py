@@ -10,6 +10,7 @@ from typing import cast
 
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.params_command import ParamsCommand
+from tfaip_like.console import say
 from tfaip_like.errors import UsageError
 from tfaip_like.files import write_text
 from tfaip_like.params import Params
@@ -71,7 +72,7 @@ def compare(folders: Sequence[Path], settings: Compare) -> None:
         _write("csv", settings.csv, comparison.csv())
     if settings.html is not None:
         _write("html", settings.html, comparison_page(comparison, settings.html))
-    print(comparison.json() if settings.json else comparison.table(_width()))
+    say(comparison.json() if settings.json else comparison.table(_width()))
 
 
 def _width() -> int | None:

@@ -15,6 +15,7 @@ from tfaip_like.cli.compare_runs import Compare, compare
 from tfaip_like.cli.experiments_plan import PROGRAM, again, batch_of, last_word, overrides, plan_of, quoted
 from tfaip_like.cli.experiments_search import Search, search
 from tfaip_like.cli.subcommands import Subcommand, run_subcommand
+from tfaip_like.console import say
 from tfaip_like.errors import TrainingError, UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
 from tfaip_like.experiments.generate import add, generate, preview
@@ -105,7 +106,7 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
                 "--description: say what this batch is for, here or in the plan; in some weeks nobody knows"
             )
         if options.dry_run:
-            print(_listed(preview(plan, options.debug)))
+            say(_listed(preview(plan, options.debug)))
             return
         # One for each user: what is there belongs to who has made it.
         folder = Path(tempfile.gettempdir()) / f"batches_{os.getuid()}" if options.debug else options.folder
@@ -113,11 +114,11 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
         batch = generate(plan, folder / name, text, options.debug, options.array)
     index = batch.index()
     configurations = some(list(dict.fromkeys(run.configuration for run in index.runs)), shown=8)
-    print(f"{batch.path}: {counted(len(index.runs), 'run')} of {configurations}")
+    say(f"{batch.path}: {counted(len(index.runs), 'run')} of {configurations}")
     if options.run:
         _submit_runs(batch, [], options)
     else:
-        print(f"experiments submit {quoted(batch)} runs them here, one at a time; --help says how else")
+        say(f"experiments submit {quoted(batch)} runs them here, one at a time; --help says how else")
 
 
 def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
@@ -134,9 +135,9 @@ def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
             plan = dataclasses.replace(plan, overrides={**plan.overrides, **overrides(flags)})
             runs = add(batch, dataclasses.replace(plan, description=index.description), dry_run=options.dry_run)
     if options.dry_run:
-        print(_listed(runs))
+        say(_listed(runs))
         return
-    print(f"{batch.path}: {counted(len(runs), 'run')} more: {some([run.name for run in runs], shown=8)}")
+    say(f"{batch.path}: {counted(len(runs), 'run')} more: {some([run.name for run in runs], shown=8)}")
     if options.run:
         _submit_runs(batch, [run.name for run in runs], options)
 
@@ -155,14 +156,14 @@ def _submit(words: list[str], options: Submit, flags: list[Flag]) -> None:
 
 def _submit_runs(batch: Batch, patterns: Sequence[str], options: Submit) -> None:
     submitted = submit(batch, patterns, options)
-    print(submitted.text, flush=True)
+    say(submitted.text)
     if options.wait and not options.dry_run:
         try:
             failed = wait_for(batch, submitted.chosen)
         except KeyboardInterrupt:
-            print(f"the runs go on; {PROGRAM} show {quoted(batch)} shows how far they are")
+            say(f"the runs go on; {PROGRAM} show {quoted(batch)} shows how far they are")
             raise
-        print(as_table(statuses([str(batch.path)])))
+        say(as_table(statuses([str(batch.path)])))
         if failed:
             raise TrainingError(f"{counted(len(failed), 'run')} not done: {some(failed)}")
 
@@ -174,7 +175,9 @@ def _show(words: list[str], options: Show, flags: list[Flag]) -> None:
             text = log_text(found, options.log, options.lines)
         else:
             text = as_json(found) if options.json else as_table(found, options.brief)
-        print(f"\x1b[2J\x1b[H{text}" if options.watch and sys.stdout.isatty() else text, flush=True)
+        if options.watch and sys.stdout.isatty():
+            print("\x1b[2J\x1b[H", end="")  # clears it
+        say(text)
         if not options.watch or is_at_rest(found):
             return
         is_on_cluster = any(run.job and run.state in AT_WORK for batch in found for run in batch.runs)
@@ -189,8 +192,8 @@ def _gather(words: list[str], options: Nothing, flags: list[Flag]) -> None:
         raise UsageError(f"where to? {PROGRAM} gather BATCH FOLDER [RUN ...]")
     found = gather(batch, words[2:], Path(words[1]))
     for expert, name in found.items():
-        print(f"expert {expert}: {name}")
-    print(f"predict-scenario {words[1]} asks for each sample the expert that it is for")
+        say(f"expert {expert}: {name}")
+    say(f"predict-scenario {words[1]} asks for each sample the expert that it is for")
 
 
 def _cancel(words: list[str], options: Nothing, flags: list[Flag]) -> None:
@@ -198,9 +201,9 @@ def _cancel(words: list[str], options: Nothing, flags: list[Flag]) -> None:
     runs = cancel(batch, words[1:])
     if runs:
         how = f"{PROGRAM} submit {quoted(batch)} goes on with them"
-        print(f"{counted(len(runs), 'run')} of {batch.path} cancelled; {how}")
+        say(f"{counted(len(runs), 'run')} of {batch.path} cancelled; {how}")
     else:
-        print(f"{batch.path}: nothing to cancel, none of these runs waits or runs")
+        say(f"{batch.path}: nothing to cancel, none of these runs waits or runs")
 
 
 def _compare(words: list[str], options: Compare, flags: list[Flag]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tfaip_like.cli.command import native_notes_hidden
 from tfaip_like.cli.experiments_plan import PROGRAM, again, last_word, plan_of, quoted
+from tfaip_like.console import say
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.plan import Plan
@@ -58,16 +59,16 @@ def search(words: list[str], options: Search, flags: list[Flag]) -> None:
     settings = settings_of(batch)
     if not options.given():  # as it was begun
         options = dataclasses.replace(options, **settings.submit)
-    searcher = Searcher(batch, plan, options, tell=lambda line: print(line, flush=True))
+    searcher = Searcher(batch, plan, options, tell=say)
     where = "on the cluster" if options.slurm else "here"
-    print(f"{batch.path}: {settings.trials} runs of {searcher.name}, {searcher.at_once} at a time {where}", flush=True)
+    say(f"{batch.path}: {settings.trials} runs of {searcher.name}, {searcher.at_once} at a time {where}")
     try:
         searcher.work()
     except KeyboardInterrupt:
-        print(f"{PROGRAM} search {quoted(batch)} goes on; the runs at work go on by themselves")
+        say(f"{PROGRAM} search {quoted(batch)} goes on; the runs at work go on by themselves")
         raise
     if best := searcher.best():
-        print(f"best: {best[0]} {best[1]:.6g}; {PROGRAM} show {batch.path} shows all")
+        say(f"best: {best[0]} {best[1]:.6g}; {PROGRAM} show {batch.path} shows all")
 
 
 def _taken_up(words: list[str], options: Search, flags: list[Flag]) -> tuple[Batch, Plan] | None:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.params_command import Line, ParamsCommand
 from tfaip_like.cli.start import start
-from tfaip_like.console import samples_bar
+from tfaip_like.console import samples_bar, say
 from tfaip_like.data import Data, LavData, Source
 from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
@@ -32,6 +32,7 @@ from tfaip_like.predict.exported import load_export
 from tfaip_like.predict.layout import export_folder
 from tfaip_like.predict.rebuilt import rebuilt_scenario
 from tfaip_like.predict.writers import plain, written
+from tfaip_like.printable import printable
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
 from tfaip_like.trust import trusting
@@ -140,7 +141,7 @@ def _validate_line(line: Line) -> None:
         for export in exports:
             results += _validated(export, line, interrupt, dump)
         interrupt.nothing_to_stop()
-    print(table(results))
+    say(table(results))
     if settings.json:
         try:
             write_text(settings.json, json.dumps([_as_json(result) for result in results], indent=2) + "\n")
@@ -193,6 +194,7 @@ def table(results: Sequence[Result]) -> str:
     names = list(dict.fromkeys(name for result in results for name in result.values))
     rows = [["", *(result.title for result in results)], ["epoch", *(str(result.epoch) for result in results)]]
     rows += [[name, *(_number(result.values.get(name)) for result in results)] for name in names]
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -202,8 +204,8 @@ def table(results: Sequence[Result]) -> str:
     ]
     for result in results:
         if result.worst:
-            lines += ["", f"largest losses of {result.title}:"]
-            lines += [f"  {loss:10.4g}  {place}" for loss, place in result.worst]
+            lines += ["", f"largest losses of {printable(result.title)}:"]
+            lines += [f"  {loss:10.4g}  {printable(place)}" for loss, place in result.worst]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -9,6 +9,7 @@ from typing import cast
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
+from tfaip_like.console import say
 from tfaip_like.inspection.look import Look, look
 
 COMMAND = ScenarioCommand(
@@ -22,11 +23,11 @@ COMMAND = ScenarioCommand(
 def look_at_samples(argv: Sequence[str]) -> None:
     """Shows the samples that the command line describes."""
     if argv[:1] == [ASK]:
-        print("\n".join(COMMAND.complete(argv[1:])))
+        say("\n".join(COMMAND.complete(argv[1:])))
         return
     scenario = COMMAND.scenario(argv)
     if scenario is not None:
-        print(look(scenario, cast(Look, COMMAND.own_settings(scenario))))
+        say(look(scenario, cast(Look, COMMAND.own_settings(scenario))))
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfaip_like.cli.command import print_version
 from tfaip_like.cli.completion import ASK, completion_script
+from tfaip_like.console import say
 from tfaip_like.errors import UsageError
 from tfaip_like.params import Params
 from tfaip_like.params.apply import Node, Resolved, apply, file_settings
@@ -100,7 +101,7 @@ class ParamsCommand:
             UsageError: for every mistake in the command line or in a file.
         """
         if argv[:1] == [ASK]:
-            print("\n".join(self._complete(argv[1:])))
+            say("\n".join(self._complete(argv[1:])))
             return None
         words, flags = split_words(argv)
         own = own_flags(self.program, flags, self._switches)
@@ -120,11 +121,11 @@ class ParamsCommand:
             except (UntrustedCodeError, NoSuchModuleError) as error:
                 if "help" not in own:
                     raise
-                print(self._help(self.tree(()), own["help"], words))
-                print(f"\nThe flags of its scenario are not shown. {error}")
+                say(self._help(self.tree(()), own["help"], words))
+                say(f"\nThe flags of its scenario are not shown. {error}")
                 return None
             passed_on = "".join(f"\n{flag} {' '.join(flag.words)}  # passed on" for flag in line.others)
-            print(self._help(resolved.tree, own["help"], words) if "help" in own else show_text(resolved) + passed_on)
+            say(self._help(resolved.tree, own["help"], words) if "help" in own else show_text(resolved) + passed_on)
             return None
         return line
 

@@ -10,6 +10,7 @@ from tfaip_like.cli.command import run_command
 from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
 from tfaip_like.cli.train_scenario import train_from_command_line
+from tfaip_like.console import say
 from tfaip_like.settings import Resume
 
 COMMAND = ScenarioCommand(
@@ -24,7 +25,7 @@ COMMAND = ScenarioCommand(
 def resume_training(argv: Sequence[str]) -> None:
     """Goes on with the run that the command line names."""
     if argv[:1] == [ASK]:
-        print("\n".join(COMMAND.complete(argv[1:])))
+        say("\n".join(COMMAND.complete(argv[1:])))
         return
     scenario = COMMAND.scenario(argv)
     if scenario is not None:

@@ -12,6 +12,7 @@ from typing import cast
 
 from tfaip_like.cli.command import native_notes_hidden
 from tfaip_like.cli.params_command import OWN_FLAGS, TRUST, own_flags
+from tfaip_like.console import say
 from tfaip_like.errors import UsageError
 from tfaip_like.lazy import BACKENDS, choose_backend
 from tfaip_like.output_dir import OutputDir
@@ -95,18 +96,18 @@ class ScenarioCommand:
         except (UntrustedCodeError, NoSuchModuleError) as error:
             if not wants_help or (words and not isinstance(error, UntrustedCodeError)):
                 raise
-            print(self._help(Resolved(with_defaults(self._with_own(Scenario))), own["help"], named=""))
-            print(f"\nThe flags of its scenario are not shown. {error}")
+            say(self._help(Resolved(with_defaults(self._with_own(Scenario))), own["help"], named=""))
+            say(f"\nThe flags of its scenario are not shown. {error}")
             return None
         resolved = _resolve(self._with_own(cls), files, flags, [*OWN_FLAGS, *self.switches])
         if self.goes_on and files:
             resolved = _in_folder(resolved, next(iter(files)))
         if "help" in own:
-            print(self._help(resolved, own["help"], named=words[0] if words else ""))
+            say(self._help(resolved, own["help"], named=words[0] if words else ""))
             return None
         tree = check_tree(resolved.tree)
         if "show" in own:
-            print(show_text(resolved))
+            say(show_text(resolved))
             return None
         return cast(Scenario, tree)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfaip_like.cli.command import print_version
 from tfaip_like.cli.params_command import ParamsCommand
+from tfaip_like.console import say
 from tfaip_like.errors import UsageError
 from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
@@ -53,7 +54,7 @@ def run_subcommand(program: str, purpose: str, commands: Sequence[Subcommand], a
     name = argv[0] if argv else "--help"
     if name in ("--help", "-h"):
         rows = "\n".join(f"  {command.name:<9} {command.purpose}" for command in commands)
-        print(f"{program} COMMAND ...\n\n{purpose}\n\n{rows}\n\n{program} COMMAND --help shows the flags of each.")
+        say(f"{program} COMMAND ...\n\n{purpose}\n\n{rows}\n\n{program} COMMAND --help shows the flags of each.")
         return
     if name == "--version":
         print_version(program)

@@ -9,6 +9,7 @@ from tfaip_like.cli.command import run_command
 from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
 from tfaip_like.cli.start import start
+from tfaip_like.console import say
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.train import train
@@ -26,7 +27,7 @@ COMMAND = ScenarioCommand(
 def train_scenario(argv: Sequence[str]) -> None:
     """Trains the scenario that the command line describes."""
     if argv[:1] == [ASK]:
-        print("\n".join(COMMAND.complete(argv[1:])))
+        say("\n".join(COMMAND.complete(argv[1:])))
         return
     scenario = COMMAND.scenario(argv)
     if scenario is None:
@@ -36,7 +37,7 @@ def train_scenario(argv: Sequence[str]) -> None:
         # Only now: it imports Keras, whose backend the scenario has chosen.
         from tfaip_like.train.verify import verify
 
-        print(verify(scenario))
+        say(verify(scenario))
     else:
         train_from_command_line(scenario)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tfaip_like.data.batching import BadSample
 from tfaip_like.errors import UsageError, counted
 from tfaip_like.files import write_text
+from tfaip_like.printable import csv_cell, csv_text
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class BadSamples:
         if self.file is None or not self.file.exists():
             return []
         with self.file.open(encoding="utf-8", newline="") as file:
-            return [BadSample(-1, row["sample"], row["reason"]) for row in csv.DictReader(file)]
+            return [BadSample(-1, csv_text(row["sample"]), csv_text(row["reason"])) for row in csv.DictReader(file)]
 
     def _write(self, level: int) -> None:
         """Write the list; a disk that is full or fails is logged, because a later call writes all of it."""
@@ -74,7 +75,7 @@ class BadSamples:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["sample", "reason"])
-        writer.writerows((bad.place, bad.reason) for bad in self.found.values())
+        writer.writerows((csv_cell(bad.place), csv_cell(bad.reason)) for bad in self.found.values())
         try:
             write_text(self.file, text.getvalue())
         except OSError as error:

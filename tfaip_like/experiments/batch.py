@@ -25,6 +25,7 @@ from typing import Any
 from tfaip_like.errors import UsageError, some
 from tfaip_like.files import locked, write_text
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.printable import is_printable
 from tfaip_like.trust import code_below
 
 
@@ -136,7 +137,10 @@ class Batch:
         """
         try:
             values: dict[str, Any] = json.loads(self.index_file.read_text(encoding="utf-8"))
-            return BatchIndex(**{**values, "runs": tuple(BatchRun(**run) for run in values["runs"])})
+            index = BatchIndex(**{**values, "runs": tuple(BatchRun(**run) for run in values["runs"])})
+            if not all(_is_file_name(name) for run in index.runs for name in (run.name, run.expert or "-")):
+                raise ValueError("the name of a run is that of a folder")
+            return index
         except FileNotFoundError as error:
             is_there = self.path.exists()
             what = "is no batch of experiments (no batch.json)" if is_there else "there is no such folder"
@@ -149,6 +153,10 @@ class Batch:
     def write_index(self, index: BatchIndex) -> None:
         """Replaces the list of runs."""
         write_text(self.index_file, json.dumps(dataclasses.asdict(index), indent=1, ensure_ascii=False) + "\n")
+
+
+def _is_file_name(name: str) -> bool:
+    return is_printable(name) and "/" not in name and name not in ("", ".", "..")
 
 
 def chosen_runs(index: BatchIndex, patterns: Collection[str]) -> list[BatchRun]:

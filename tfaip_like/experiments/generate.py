@@ -22,6 +22,7 @@ from tfaip_like.experiments.values import flags_of
 from tfaip_like.files import locked, new_folder, write_text
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import class_tag
+from tfaip_like.printable import is_printable, printable
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import scenario_of_file
 from tfaip_like.trust import record_code
@@ -59,6 +60,8 @@ def generate(
     Raises:
         UsageError: for every mistake in the plan, and where the folder cannot be written.
     """
+    if not is_printable(folder.name):
+        raise UsageError(f"--name {printable(folder.name)}: must not hold line breaks or other control characters")
     scenario = scenario_of(plan)
     if plan.compare_to is not None and not Path(plan.compare_to).is_dir():
         raise UsageError(f"{plan.where('compare_to')}: compare_to: there is no folder {plan.compare_to}")

@@ -22,6 +22,7 @@ from tfaip_like.experiments.status import (
     status_with,
 )
 from tfaip_like.experiments.tickets import Ticket, read_tickets
+from tfaip_like.printable import printable
 
 DEPTH = 4
 """How deep below a folder batches are looked for."""
@@ -101,7 +102,7 @@ def log_text(batches: Sequence[BatchStatus], run: str, lines: int) -> str:
 
 def _batch(batch: BatchStatus, brief: bool) -> str:
     counts = ", ".join(f"{batch.counts[state]} {state}" for state in STATES if batch.counts.get(state))
-    title = " ".join(batch.description.split())
+    title = printable(" ".join(batch.description.split()))
     lines = [f"{batch.path}: {counted(len(batch.runs), 'run')}: {counts or 'none'}{f' | {title}' if title else ''}"]
     if batch.problem:
         lines.append(f"  {batch.problem}")
@@ -109,12 +110,12 @@ def _batch(batch: BatchStatus, brief: bool) -> str:
         lines.append(f"  nobody works on its queue any more; experiments submit {batch.path} goes on")
     if not brief and batch.runs:
         lines.append(f"  logs: {os.path.join(batch.path, 'logs', 'RUN.log')}")
-        rows = [HEAD, *(_row(run) for run in batch.runs)]
+        rows = [HEAD, *(tuple(map(printable, _row(run))) for run in batch.runs)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
         for row, run in zip(rows, (None, *batch.runs), strict=True):
             lines.append("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
             if run is not None and run.reason:
-                lines.append(f"      {run.reason}")
+                lines.append(f"      {printable(run.reason)}")
     return "\n".join(lines)
 
 

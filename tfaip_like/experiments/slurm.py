@@ -17,6 +17,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.tickets import waiting, write_ticket
 from tfaip_like.files import write_text
+from tfaip_like.printable import is_printable, printable
 from tfaip_like.processes import run_within
 
 USUAL_ARRAY = 1000
@@ -99,8 +100,8 @@ class Request:
             "array": f"0-{runs - 1}{limit}",
             "time": self.time,
             "mem": self.memory,
-            "partition": self.partition,
-            "account": self.account,
+            "partition": _quoted(self.partition),
+            "account": _quoted(self.account),
             "gpus": self.gpus,
             "cpus-per-task": self.cpus,
             "signal": f"B:USR1@{self.save_seconds}",
@@ -109,7 +110,15 @@ class Request:
             "open-mode": "append",
         }
         named = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
-        return [*named, "#SBATCH --requeue", *(f"#SBATCH --{option.lstrip('-')}" for option in self.extra)]
+        lines = [*named, "#SBATCH --requeue", *(f"#SBATCH --{option.lstrip('-')}" for option in self.extra)]
+        for line in lines:
+            if not is_printable(line):  # what follows a line break would be a command of the script
+                raise UsageError(f"{printable(line.removeprefix('#SBATCH '))}: must not hold control characters")
+        return lines
+
+
+def _quoted(word: str | None) -> str | None:
+    return None if word is None else shlex.quote(word)
 
 
 def array_script(batch: Batch, names: Sequence[str], request: Request) -> str:
@@ -117,7 +126,7 @@ def array_script(batch: Batch, names: Sequence[str], request: Request) -> str:
     return _SCRIPT.format(
         lines="\n".join(request.lines(batch, len(names))),
         batch=shlex.quote(str(batch.path.resolve())),
-        runs=" ".join(names),
+        runs=" ".join(map(shlex.quote, names)),
     )
 
 

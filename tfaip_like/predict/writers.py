@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
 from tfaip_like.files import replace_file
+from tfaip_like.printable import printable_json
 from tfaip_like.sample import Sample
 from tfaip_like.writer import Write, Writer
 
@@ -36,7 +37,7 @@ class JsonLines(Writer):
         """Writes into an open file, each sample as soon as it comes."""
 
         def write(sample: Sample) -> None:
-            stream.write(json.dumps(_as_json(sample), ensure_ascii=False) + "\n")
+            stream.write(printable_json(json.dumps(_as_json(sample), ensure_ascii=False)) + "\n")
             stream.flush()
 
         return write

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from tfaip_like.errors import UsageError
+from tfaip_like.printable import csv_cell
 from tfaip_like.report.numbers import NOTHING, brief, duration, short, words
 from tfaip_like.report.run import Run
 from tfaip_like.report.text_table import text_table
@@ -133,9 +134,9 @@ class Comparison:
         """All columns, with values as they are."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(column.name for column in self.columns)
+        writer.writerow(csv_cell(column.name) for column in self.columns)
         for row in zip(*(column.values for column in self.columns), strict=True):
-            writer.writerow("" if v is None else v if is_number(v) else words(v) for v in row)
+            writer.writerow("" if v is None else v if is_number(v) else csv_cell(words(v)) for v in row)
         return text.getvalue()
 
     def json(self) -> str:

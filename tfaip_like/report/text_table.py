@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfaip_like.errors import counted
+from tfaip_like.printable import printable
 
 GAP = "  "
 LONGEST = 40
@@ -60,5 +61,5 @@ def _fits(lines: Sequence[str], width: int) -> bool:
 
 def _cut(cell: str) -> str:
     """One line, not too long."""
-    line = " ".join(cell.split())
+    line = printable(" ".join(cell.split()))
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."

@@ -1,0 +1,166 @@
+"""Names from files reach neither a terminal, nor a spreadsheet, nor a script of the cluster as anything but text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import unicodedata
+from pathlib import Path
+
+import pytest
+from batches import cheap_batch, experiments
+from conftest import Run
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import rows, write_run
+
+from tfaip_like.data.bad_samples import BadSamples
+from tfaip_like.data.batching import BadSample
+from tfaip_like.errors import UsageError
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.slurm import Request, array_script
+from tfaip_like.printable import csv_cell, csv_text, is_printable, printable, printable_json, printable_lines
+
+HOSTILE = "\x1b]0;mine\x07\x1b[2Jrun\r\u202egnp\x9b31m\u2028"
+TEXT = st.text(st.characters() | st.sampled_from("\x00\x1b\x7f\x9b\u202e\u2066\ufeff\n\r\t=+-@'\ud800"))
+
+
+def has_control(text: str, allowed: str = "") -> bool:
+    bidirectional = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return any(
+        letter not in allowed
+        and (unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(letter) in bidirectional)
+        for letter in text
+    )  # fmt: skip
+
+
+@given(TEXT)
+def test_nothing_that_controls_a_terminal_is_left(text: str) -> None:
+    assert not has_control(printable(text))
+    assert not has_control(printable_lines(text), allowed="\n\t")
+    assert is_printable(printable(text))
+    assert printable(printable(text)) == printable(text)
+    printable(text).encode("utf-8")
+
+
+@given(TEXT)
+def test_what_is_printable_stays(text: str) -> None:
+    assert (printable(text) == text) == is_printable(text)
+
+
+@pytest.mark.parametrize("text", ["größe 5 µm", "日本語", "שלום", "e\u0301", "👩\u200d🔬", "a\\x1b"])
+def test_texts_of_all_languages_stay(text: str) -> None:
+    assert printable(text) == text
+
+
+@given(st.dictionaries(TEXT, TEXT))
+def test_json_keeps_its_meaning(values: dict[str, str]) -> None:
+    text = printable_json(json.dumps(values, ensure_ascii=False))
+    assert not has_control(text, allowed="\n\t")
+    assert json.loads(text) == values
+
+
+@given(TEXT)
+def test_no_cell_is_a_formula_and_its_text_comes_back(text: str) -> None:
+    cell = csv_cell(text)
+    assert csv_text(cell) == text
+    try:
+        float(cell)
+    except ValueError:
+        assert cell[:1] not in tuple("=+-@\t\r\n")
+
+
+@pytest.mark.parametrize("number", ["-1.5", "+3", "-inf", "-1e-5", "0"])
+def test_numbers_stay_numbers(number: str) -> None:
+    assert csv_cell(number) == number
+
+
+def test_a_comparison_shows_hostile_names_as_text(tmp_path: Path, quick_run: Run) -> None:
+    for number, name in enumerate((HOSTILE.replace("/", ""), "plain")):
+        parameters = {"model.dropout": 0.1 * number, "trainer.description": f"=cmd|{HOSTILE}" if number else "+1"}
+        write_run(tmp_path / "runs" / name, rows(2), parameters)
+    done = quick_run("compare-runs", "runs", "--csv", "table.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not has_control(done.stdout, allowed="\n")
+    assert "\\x1b[2J" in done.stdout
+    with (tmp_path / "table.csv").open(newline="") as file:
+        table = list(csv.reader(file))
+    cells = [cell for row in table for cell in row]
+    assert not [cell for cell in cells if cell[:1] in tuple("=@\t\r\n")]
+    assert [cell for cell in cells if cell.startswith("'=cmd|")]
+
+
+def test_a_table_of_batches_shows_hostile_texts_as_text(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  one: {}\n")
+    index = json.loads(batch.index_file.read_text())
+    index["description"] = HOSTILE
+    index["runs"][0]["monitor"] = HOSTILE
+    batch.index_file.write_text(json.dumps(index))
+    (batch.path / "runs" / "one").mkdir()
+    record = {"status": "failed", "error": f"{HOSTILE}\nrun", "host": HOSTILE}
+    (batch.path / "runs" / "one" / "run.json").write_text(json.dumps(record))
+    done = experiments(tmp_path, "show")
+    assert done.returncode == 0, done.stderr
+    assert not has_control(done.stdout, allowed="\n")
+
+
+def test_an_error_shows_hostile_texts_as_text(tmp_path: Path, quick_run: Run) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "trainer_params.json").write_text(json.dumps({"class": f"a:{HOSTILE}"}))
+    for words in (["resume-training", "run"], ["resume-training", HOSTILE], ["train-scenario", HOSTILE]):
+        done = quick_run(*words, cwd=tmp_path)
+        assert done.returncode == 2
+        assert not has_control(done.stderr, allowed="\n")
+
+
+def test_bad_samples_are_listed_without_formulas_and_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "bad_samples.csv"
+    places = ['=HYPERLINK("x")', "'=a", "-5", "@b", "plain"]
+    BadSamples(file, 10).note([BadSample(number, place, "+reason") for number, place in enumerate(places)])
+    for row in csv.reader(io.StringIO(file.read_text())):
+        assert all(cell[:1] not in tuple("=+@") for cell in row)
+    assert list(BadSamples(file, 10).found) == places
+
+
+# Scripts.
+
+
+@pytest.mark.parametrize("name", ["a\ntouch ran", "a\x1b[2J", "a\rb"])
+def test_the_name_of_a_batch_has_no_control_characters(tmp_path: Path, name: str) -> None:
+    (tmp_path / "plan.yaml").write_text("scenario: experts\ndescription: d\nconfigurations: {one: {}}\n")
+    done = experiments(tmp_path, "generate", "plan.yaml", "--name", name)
+    assert done.returncode == 2
+    assert "--name a\\x" in done.stderr
+    assert not has_control(done.stderr, allowed="\n")
+
+
+def test_no_line_of_a_script_for_the_cluster_comes_from_a_name(tmp_path: Path) -> None:
+    batch = Batch(tmp_path / "a b'c $(touch ran)" / "version_1")
+    request = Request(time="1:00", memory="1G", partition="p q; touch ran")
+    text = array_script(batch, ["one", "two; touch ran", "$(touch ran)", "a b"], request)
+    script = tmp_path / "script.sh"
+    script.write_text(text.partition("run=${runs")[0] + 'printf "%s|" "$batch" "${runs[@]}"\n')
+    done = subprocess.run(["bash", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split("|") == [str(batch.path), "one", "two; touch ran", "$(touch ran)", "a b", ""]
+    assert not (tmp_path / "ran").exists()
+    options = [line for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert "#SBATCH --partition='p q; touch ran'" in options
+    for hostile in (
+        lambda: array_script(Batch(tmp_path / "a\ntouch ran" / "version_1"), ["one"], request),
+        lambda: array_script(batch, ["one"], Request(time="1:00", memory="1G", partition="p\ntouch ran")),
+        lambda: array_script(batch, ["one"], Request(time="1:00", memory="1G", extra=["qos=long\ntouch ran"])),
+    ):
+        with pytest.raises(UsageError, match="must not hold control characters"):
+            hostile()
+
+
+@pytest.mark.parametrize("name", ["../../outside", "a\nb", "", "..", "/etc"])
+def test_a_batch_with_runs_outside_of_itself_is_refused(tmp_path: Path, name: str) -> None:
+    batch = cheap_batch(tmp_path, "  one: {}\n")
+    index = json.loads(batch.index_file.read_text())
+    index["runs"][0]["name"] = name
+    batch.index_file.write_text(json.dumps(index))
+    with pytest.raises(UsageError, match="is damaged"):
+        batch.index()
