@@ -48,7 +48,7 @@ class Feed:
     ):
         self._make: Make | None = make
         self._errors: list[BaseException] = []
-        self._bad_samples = bad_samples
+        self.bad_samples = bad_samples
         self._waited: Any = None
         self._seen = 0.0
         # When `fit` is called again (without XLA), the thread of the call before may still be making a batch.
@@ -118,7 +118,7 @@ class Feed:
                     batch = next(stream, None)
                 if batch is None:
                     return
-                self._bad_samples.note(batch.bad, batch.dropped)
+                self.bad_samples.note(batch.bad, batch.dropped)
                 if len(batch):
                     check_width("input", batch.inputs)
                     check_width("target", batch.targets)
