@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
-from tfaip_like.files import new_folder, recover_folder, write_text
+from tfaip_like.cli.command import fault_text
+from tfaip_like.files import new_folder, recover_below, recover_folder, write_text
 
 
 def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -42,6 +44,20 @@ def test_an_interrupted_replacement_is_put_back(tmp_path: Path) -> None:
     (tmp_path / ".folder.new-123").mkdir()
     recover_folder(tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_all_that_a_killed_process_was_writing_is_put_back_or_removed(tmp_path: Path) -> None:
+    for name in (".lost.previous", ".lost.new-1", ".best.previous", ".best.new-2", "best", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".run.json.abc.tmp").touch()
+    recover_below(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "best", "lost"]
+
+
+def test_an_error_of_the_disk_in_tensorflow_names_the_file() -> None:
+    said = "{{function_node __wrapped__Merge}} /run/serve/variables.index; Input/output error [Op:MergeV2Checkpoints]"
+    error = tf.errors.UnknownError(None, None, said)
+    assert fault_text(error) == "Input/output error: /run/serve/variables.index"
 
 
 def test_files_have_the_usual_permissions(tmp_path: Path) -> None:

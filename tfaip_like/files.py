@@ -7,6 +7,7 @@ import functools
 import glob
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -43,11 +44,17 @@ def check_guards(path: Path) -> None:
             check()
 
 
+PREVIOUS = ".previous"
+"""How the name of a folder ends while another one takes its place."""
+TEMPORARY = ".tmp"
+"""How the names of files end that are written aside."""
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a file: written aside, synced to disk, renamed."""
     check_guards(path)
     with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY, delete=False
     ) as file:
         try:
             file.write(text)
@@ -113,6 +120,17 @@ def recover_folder(path: Path) -> None:
         os.rename(previous, path)
     for leftover in (previous, *path.parent.glob(f".{glob.escape(path.name)}.new-*")):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def recover_below(parent: Path) -> None:
+    """Put back or remove what a killed process has left of files and folders that it was replacing.
+
+    Nobody else may be writing there.
+    """
+    for leftover in parent.glob(f".*{TEMPORARY}"):
+        leftover.unlink(missing_ok=True)
+    for leftover in (*parent.glob(f".*{PREVIOUS}"), *parent.glob(".*.new-*")):
+        recover_folder(parent / re.split(rf"{re.escape(PREVIOUS)}$|\.new-", leftover.name[1:])[0])
 
 
 @contextmanager
@@ -205,7 +223,7 @@ def _sync_below(folder: Path) -> None:
 
 
 def _previous(path: Path) -> Path:
-    return path.parent / f".{path.name}.previous"
+    return path.parent / f".{path.name}{PREVIOUS}"
 
 
 @functools.cache  # asked for once: setting it, which is the only way to ask, concerns all threads

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tfaip_like.errors import TrainingError, UsageError
-from tfaip_like.files import guarded, write_text
+from tfaip_like.files import guarded, recover_below, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +164,7 @@ class OutputDir:
             raise UsageError(f"{where}: cannot be written: {_reason(error)}") from error
         try:
             self._lock(folder, where)
+            recover_below(self.path)
             if not go_on:
                 self._begin(where)
             elif not self.run.exists():

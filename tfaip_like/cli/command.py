@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ from typing import NoReturn
 
 from tfaip_like.console import log_level, log_to_console, say
 from tfaip_like.data.workers.background import is_user_code_running
-from tfaip_like.errors import Interrupted, TrainingError, UsageError
+from tfaip_like.errors import Interrupted, TrainingError, UsageError, first_line
 from tfaip_like.printable import printable_lines
 from tfaip_like.processes import end_with_starter
 from tfaip_like.user_code import users_frame
@@ -102,6 +103,16 @@ def _shortened(said: str) -> str:
     return "\n".join([*shown, *(["..."] if len(lines) > MOST_LINES else [])])
 
 
+def _disk_error(error: Exception) -> str | None:
+    """Return what the operating system said of which file, if TensorFlow quotes it: it raises no OSError."""
+    if not type(error).__module__.startswith("tensorflow"):
+        return None
+    said = re.sub(r"{{[^}]*}} *| *\[Op:.*", "", first_line(error))
+    numbers = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EACCES, errno.EPERM)
+    reason = next((os.strerror(number) for number in numbers if os.strerror(number) in said), None)
+    return reason and f"{reason}: {said.partition(';')[0]}"
+
+
 def fault_text(error: Exception) -> str:
     """A fault for the person who may have written it: their line first, the rest on demand."""
     whole = "".join(traceback.format_exception(error))
@@ -109,6 +120,8 @@ def fault_text(error: Exception) -> str:
     if frame is None:
         if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that went away
             return f"{error.strerror}: {error.filename or 'while reading or writing'}"
+        if disk_error := _disk_error(error):
+            return disk_error
         if isinstance(error, TypeError) and re.match(r"\w+(\.\w+)*\(\) (takes|missing|got)", str(error)):
             return f"{error}\nCompare the parameters of that method with its base class; the first one is self."
         return f"a fault inside the program; please report it\n{whole}"

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
-from tfaip_like.files import new_folder, recover_folder
+from tfaip_like.files import new_folder, recover_below
 from tfaip_like.params.base import Json
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ CHECKSUMS = "checksums.json"
 DTYPES = "dtypes"
 """Array in `variables.npz` with the dtypes that numpy does not have, as JSON by the name of their array."""
 SUPERSEDED = "superseded"
+DOOMED = ".old"
+"""How the name of a checkpoint ends that is being removed."""
 NETWORK = "network"
 """How the names of the network's variables begin: network:00003:encoder/dense/kernel."""
 
@@ -113,8 +115,9 @@ def last_good(folder: Path) -> tuple[Checkpoint, Content] | None:
     Raises:
         UsageError: when all of them are damaged.
     """
-    for name in {path.name.split(".")[1] for path in folder.glob(".epoch_*")}:
-        recover_folder(folder / name)
+    for doomed in folder.glob(f".epoch_*{DOOMED}"):
+        shutil.rmtree(doomed, ignore_errors=True)
+    recover_below(folder)
     checkpoints = all_checkpoints(folder)
     for checkpoint in reversed(checkpoints):
         try:
@@ -143,7 +146,7 @@ def remove_old(folder: Path, latest: int, kept_epochs: set[int]) -> None:
         position = checkpoint.position
         if position.step or position.epoch not in kept_epochs:
             # Renamed first: a folder that is only partly removed must not look like a checkpoint.
-            doomed = folder / f".{checkpoint.path.name}.old"
+            doomed = folder / f".{checkpoint.path.name}{DOOMED}"
             shutil.rmtree(doomed, ignore_errors=True)  # what a kill has left of an earlier one
             os.rename(checkpoint.path, doomed)
             shutil.rmtree(doomed, ignore_errors=True)
