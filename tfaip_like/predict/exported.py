@@ -265,13 +265,28 @@ def _load_saved_model(path: Path, trust_code: bool) -> Any:
             inside(path, file.relative_to(path))
     _inspect_graph(path, trust_code)
     try:
-        with plain_path(path / SERVE) as serve:
+        with plain_path(path / SERVE) as serve, _without_warnings_of_gradients():
             loaded = tf.saved_model.load(str(serve))
     except Exception as error:  # TensorFlow raises anything here
         raise UsageError(f"{path / SERVE / VARIABLES}: is not complete, or broken: {first_line(error)}") from error
     if SIGNATURE not in loaded.signatures:
         raise UsageError(f"{path / SERVE}: has no signature {SIGNATURE!r}, so nothing can be predicted")
     return loaded
+
+
+@contextmanager
+def _without_warnings_of_gradients() -> Iterator[None]:
+    """Silence a warning for each function of an export from JAX: gradients of custom operations are not needed."""
+    absl = logging.getLogger("absl")
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return "unsaved custom gradients" not in record.getMessage()
+
+    absl.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        absl.removeFilter(is_wanted)
 
 
 def _inspect_graph(path: Path, trust_code: bool) -> None:
