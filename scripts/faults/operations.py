@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 DANGEROUS = re.compile(
-    r"File|Directory|Dump|Dataset(?!.*Cardinality)|Iterator|Reader|Snapshot|Debug|PyFunc|PyFunc|Save|Restore|"
+    r"File|Directory|Dump|Dataset(?!.*Cardinality)|Iterator|Reader|Snapshot.|Debug|PyFunc|Save|Restore|"
     r"Checkpoint|Summary|Print|ImmutableConst|LoadAndRemap|Sql|Cache|Rpc|Socket|Server|Bigtable|Bigquery|Gcs|Kafka|"
     r"TextLine|FixedLengthRecord|TFRecord|LMDB|CompilationCache|Compile(?!.*Xla)|Assert.*File|Record(?!.*Input)"
 )
