@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from tfaip_like.errors import Interrupted, TrainingError, UsageError, some
 from tfaip_like.interrupt import Phase
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.tree import check_tree
+from tfaip_like.processes import run_with_us
 from tfaip_like.scenario import Scenario
 from tfaip_like.train.checkpoints import Content, all_checkpoints
 from tfaip_like.train.training import run_training
@@ -173,7 +173,7 @@ def _copy_as_if_killed(run: OutputDir, copy: OutputDir) -> None:
 def _resume(run: OutputDir, name: str) -> None:
     words = [sys.executable, "-m", "tfaip_like.cli.resume_training", str(run.path)]
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    done = run_with_us(words, {**os.environ, "PYTHONPATH": path})
     if done.returncode:
         raise TrainingError(f"--verify, {name}: the training could not be resumed:\n{done.stderr[-2000:]}")
 
