@@ -22,6 +22,7 @@ from tfaip_like.train.parts import Parts
 from tfaip_like.train.profile import Profile
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.resume import Resumed, batching_of
+from tfaip_like.train.sanity_check import check_before_training
 from tfaip_like.train.saver import Saver
 from tfaip_like.train.training_model import GRADIENT_NORM, NON_FINITE
 
@@ -70,6 +71,8 @@ class Loop:
             TrainingError: when the loss is no longer a finite number.
         """
         try:
+            if self.parts.trainer.sanity_check and self.epoch < self.parts.trainer.epochs:
+                check_before_training(self.parts)
             while self.epoch < self.parts.trainer.epochs and not self.parts.epoch_end.stop_reason:
                 if self.trained is None:
                     self.trained = self._train_epoch()

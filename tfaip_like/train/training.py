@@ -32,7 +32,6 @@ from tfaip_like.train.provenance import RunRecord
 from tfaip_like.train.reporter import last_report
 from tfaip_like.train.result import TrainResult
 from tfaip_like.train.resume import Resumed, find_state, tell_changes
-from tfaip_like.train.sanity_check import check_before_training
 from tfaip_like.trust import record_code
 from tfaip_like.user_code import users_files
 
@@ -122,8 +121,6 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
     if parts.epoch_end.stop_reason:
         logger.info("stopped early already: %s; other --early_stopping.* train more", parts.epoch_end.stop_reason)
     tell_plan(parts)
-    if parts.trainer.sanity_check and (resumed is None or resumed.checkpoint.position.epoch < parts.trainer.epochs):
-        check_before_training(parts)
     try:
         with parts.epoch_end.tensorboard:
             Loop(parts, resumed).run()
