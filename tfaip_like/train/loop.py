@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfaip_like.errors import Interrupted
@@ -71,8 +71,7 @@ class Loop:
             TrainingError: when the loss is no longer a finite number.
         """
         try:
-            if self.parts.trainer.sanity_check and self.epoch < self.parts.trainer.epochs:
-                check_before_training(self.parts)
+            self._check_sanity()
             while self.epoch < self.parts.trainer.epochs and not self.parts.epoch_end.stop_reason:
                 if self.trained is None:
                     self.trained = self._train_epoch()
@@ -93,6 +92,16 @@ class Loop:
             if self.saver is not None:
                 self.saver.settle()
         self.parts.interrupt.nothing_to_stop()
+
+    def _check_sanity(self) -> None:
+        if not self.parts.trainer.sanity_check or self.epoch >= self.parts.trainer.epochs:
+            return
+        try:
+            check_before_training(self.parts)
+        except Exception as error:
+            if not self._does_without_xla(error):
+                raise
+            check_before_training(self.parts)
 
     @property
     def position(self) -> Position:
@@ -142,23 +151,30 @@ class Loop:
             with parts.feed.own_errors():
                 parts.model.fit(data, **arguments)
         except Exception as error:
-            # The last is asked last: on JAX nothing can be read any more behind most errors.
-            if (
-                parts.trainer.jit_compile
-                or not is_unsupported_by_xla(error)
-                or state.steps_of_epoch(parts.model) != self._first
-            ):
+            # The number of steps is asked last: on JAX nothing can be read any more behind most errors.
+            if not self._does_without_xla(error, lambda: state.steps_of_epoch(parts.model) == self._first):
                 self.non_finite.explain(error, self.epoch + 1)
                 raise
-            logger.debug("%s", error)
-            logger.warning(
-                "XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this"
-            )
-            trainer = dataclasses.replace(parts.trainer, jit_compile=False)
-            compile_model(parts.model, parts.model.optimizer, trainer, parts.batches)
             data, _ = parts.feed.open(self.epoch * self.steps_per_epoch + self._first)
             with parts.feed.own_errors():
                 parts.model.fit(data, **arguments)
+
+    def _does_without_xla(self, error: Exception, is_at_begin: Callable[[], bool] = lambda: True) -> bool:
+        """Compile the model again without XLA if that cannot compile it; return whether it was so.
+
+        Args:
+            is_at_begin: whether no step was trained, so that nothing is lost.
+        """
+        parts = self.parts
+        if parts.trainer.jit_compile or not is_unsupported_by_xla(error) or not is_at_begin():
+            return False
+        logger.debug("%s", error)
+        logger.warning(
+            "XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this"
+        )
+        trainer = dataclasses.replace(parts.trainer, jit_compile=False)
+        compile_model(parts.model, parts.model.optimizer, trainer, parts.batches)
+        return True
 
     def _begin(self) -> None:
         """Keras has just set the sums of the epoch to 0."""
