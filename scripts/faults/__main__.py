@@ -13,18 +13,18 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.faults import files, operations, shipped, signals
-from scripts.faults.server import servers
+from scripts.faults.server import Server, servers
 from scripts.faults.table import table
 
 CAMPAIGNS = ("signals", "files", "operations", "scenarios")
-SLICE_OF_FILES = 12
-"""Operations of each kind of fault in the slice."""
+SLICE_OF_FILES = 2
+"""Operations that the slice hits with each kind of fault."""
 
 
 def main() -> None:
@@ -45,43 +45,41 @@ def main() -> None:
     chosen = [name for name in CAMPAIGNS if getattr(options, name)] or list(CAMPAIGNS)
     if options.slice and len(chosen) == len(CAMPAIGNS):
         chosen.remove("scenarios")
-    wrong = 0
-    texts = []
-    for name in chosen:
-        begin = time.monotonic()
-        text, faults = RUN[name](folder / name, options)
-        texts.append(f"{name} ({(time.monotonic() - begin) / 60:.1f} min)\n\n{text}\n")
-        wrong += faults
+    environment = {}
+    if "files" in chosen and files.compiler() is not None:
+        environment["LD_PRELOAD"] = str(files.compile_library(folder))
+    wrong, texts = 0, []
+    with servers(options.parallel if chosen != ["operations"] else 0, environment) as warm:
+        for name in chosen:
+            begin = time.monotonic()
+            text, faults = RUN[name](folder / name, options, warm)
+            texts.append(f"{name} ({(time.monotonic() - begin) / 60:.1f} min)\n\n{text}\n")
+            wrong += faults
     print("\n" + "\n".join(texts))
     print(f"{wrong} faults; their runs are in {folder}" if wrong else "no faults")
     sys.exit(bool(wrong))
 
 
-def run_signals(folder: Path, options: argparse.Namespace) -> tuple[str, int]:
+def run_signals(folder: Path, options: argparse.Namespace, warm: Sequence[Server]) -> tuple[str, int]:
     """Return the table of counts and the number of faults."""
-    cells = signals.all_cells()
+    cells = signals.slice_of_cells() if options.slice else signals.all_cells()
     if options.cells:
         cells = [cell for cell in cells if cell.number in numbers_of(options.cells)]
-    if options.slice:
-        cells = signals.slice_of_cells()
-    with servers(options.parallel) as warm:
-        verdicts = signals.Campaign(folder, warm).run(cells)
+    verdicts = signals.Campaign(folder, warm).run(cells)
     return signals.counts(verdicts), sum(bool(verdict.faults) for verdict in verdicts)
 
 
-def run_files(folder: Path, options: argparse.Namespace) -> tuple[str, int]:
+def run_files(folder: Path, options: argparse.Namespace, warm: Sequence[Server]) -> tuple[str, int]:
     """Return the table of counts and the number of faults."""
     if files.compiler() is None:
         return "not run: there is no C compiler (gcc or cc) for the library that makes operations fail", 0
-    folder.mkdir(parents=True, exist_ok=True)
-    with servers(options.parallel, {"LD_PRELOAD": str(files.compile_library(folder))}) as warm:
-        campaign = files.Campaign(folder, warm)
-        stride = max(1, len(campaign.operations) // SLICE_OF_FILES * 3) if options.slice else options.stride
-        verdicts = campaign.run(campaign.hits(stride))
+    campaign = files.Campaign(folder, warm)
+    stride = len(campaign.operations) // SLICE_OF_FILES if options.slice else options.stride
+    verdicts = campaign.run(campaign.hits(stride))
     return files.counts(verdicts), sum(bool(verdict.fault) for verdict in verdicts)
 
 
-def run_operations(folder: Path, options: argparse.Namespace) -> tuple[str, int]:
+def run_operations(folder: Path, options: argparse.Namespace, warm: Sequence[Server]) -> tuple[str, int]:
     """Return the counts and the number of dangerous operations that are allowed."""
     found = operations.count()
     rows = [
@@ -94,10 +92,9 @@ def run_operations(folder: Path, options: argparse.Namespace) -> tuple[str, int]
     return table(["operations", "count"], rows) + names, len(found.dangerous_allowed)
 
 
-def run_scenarios(folder: Path, options: argparse.Namespace) -> tuple[str, int]:
+def run_scenarios(folder: Path, options: argparse.Namespace, warm: Sequence[Server]) -> tuple[str, int]:
     """Return the table of results and the number of faults."""
-    with servers(options.parallel) as warm:
-        found = shipped.run(folder, warm)
+    found = shipped.run(folder, warm)
     rows = [(name, *(results[fault] for fault in shipped.FAULTS)) for name, results in found.items()]
     wrong = sum(result != "ok" for results in found.values() for result in results.values())
     return table(["scenario", *shipped.FAULTS], rows), wrong
@@ -109,7 +106,7 @@ def numbers_of(text: str) -> set[int]:
     return {number for first, *last in ends for number in range(int(first), int(last[0] if last else first) + 1)}
 
 
-RUN: dict[str, Callable[[Path, argparse.Namespace], tuple[str, int]]] = {
+RUN: dict[str, Callable[[Path, argparse.Namespace, Sequence[Server]], tuple[str, int]]] = {
     "signals": run_signals,
     "files": run_files,
     "operations": run_operations,

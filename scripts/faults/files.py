@@ -96,7 +96,7 @@ class Campaign:
         return [
             Hit(how, at)
             for place, how in enumerate(HOWS)
-            for at in range(1 + place % stride, len(self.operations) + 1, stride)
+            for at in range(1 + place * stride // len(HOWS), len(self.operations) + 1, stride)
         ]
 
     def _train(self, server: Server, run: Path, environment: dict[str, object]) -> int | None:

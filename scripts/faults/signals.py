@@ -157,9 +157,8 @@ def slice_of_cells() -> list[Cell]:
         ("TERM", "waiting", "Processes", "Recurrent"),
         ("USR1", "validation", "Streams", "VAE"),
         ("twice", "export", "Lists", "BFloat16"),
-        ("STOP", "waiting", "Processes", "Recurrent"),
+        ("STOP", "step", "Arrays", "Custom"),
         ("KILL", "checkpoint", "Lists", "BFloat16"),
-        ("TERM", "validation", "Streams", "Custom"),
         ("USR1", "checkpoint", "Arrays", "BatchNorm"),
     ]
     return [Cell(number, *values) for number, values in enumerate(chosen)]
