@@ -197,6 +197,14 @@ def test_a_signal_during_validation_repeats_no_step(tmp_path: Path) -> None:
     assert differences(tmp_path / "reference", tmp_path / "run") == []
 
 
+def test_a_signal_before_the_first_step_says_that_nothing_was_trained(tmp_path: Path) -> None:
+    judge = StopsInValidation(marker=tmp_path / "marks", times=0)  # in the sanity check
+    with pytest.raises(Interrupted) as raised:
+        train(everything(tmp_path / "run", evaluator=judge, trainer={"jit_compile": False}))
+    note = f"resume-training {tmp_path / 'run'} starts from the beginning: no step was trained."
+    assert raised.value.__notes__[-1] == note
+
+
 def test_a_run_without_a_checkpoint_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "run").mkdir()
     result = train(small(tmp_path / "run", trainer={"epochs": 1}), Resume())

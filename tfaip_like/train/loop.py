@@ -254,4 +254,7 @@ class Loop:
                 raise
             logger.warning("the state could not be saved: %s", failure)
         else:
-            error.add_note(f"resume-training {self.parts.folder.path} continues after {self.position}.")
+            where = self.position
+            begin = "starts from the beginning: no step was trained"
+            how = begin if where == Position(0, 0) else f"continues after {where}"
+            error.add_note(f"resume-training {self.parts.folder.path} {how}.")
