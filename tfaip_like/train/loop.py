@@ -84,7 +84,8 @@ class Loop:
                 if not is_over:
                     self.parts.interrupt.check()
         except BaseException as error:
-            self.parts.interrupt.unwound()
+            if isinstance(error, Interrupted) and error.at_once:
+                self.parts.interrupt.unwound()
             self._save_before_leaving(error)
             raise
         finally:
