@@ -210,8 +210,9 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_told(run_folder: Pa
 MISTAKES: dict[str, tuple[Any, str, str]] = {
     "no export": (predict_scenario, "", "which export? predict-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first"),
     "no export to validate": (lav_scenario, "", "which export? lav-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first"),
-    "no such folder": (lav_scenario, "nowhere", "nowhere: is no export: it has no scenario_params.json"),
-    "no such folder to predict with": (predict_scenario, "nowhere --predict.files x.jsonl", "nowhere/pipeline.json: cannot be read: No such file or directory"),
+    "no such folder": (lav_scenario, "nowhere", "nowhere: there is no such folder"),
+    "no such folder to predict with": (predict_scenario, "nowhere --predict.files x.jsonl", "nowhere: there is no such folder"),
+    "no such folder to predict its own samples with": (predict_scenario, "nowhere", "nowhere: there is no such folder"),
     "no such file": (predict_scenario, "RUN --predict.files missing.npz", "--predict.files missing.npz: no such file (in FOLDER)"),
     "a file of another kind": (predict_scenario, "RUN --predict.files x.txt", "x.txt: a table is one of .npz, .npy, .csv, .tsv, .parquet"),
     "files of two kinds": (predict_scenario, "RUN --predict.files x.jsonl x.npz", "--predict.files: files of different kinds (.jsonl, .npz); predict one kind at a time"),

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small import Line, Points, small
+from small import Largest, Line, Points, small
 
-from tfaip_like import UsageError, train
+from tfaip_like import Sample, UsageError, train
 from tfaip_like.optimizers import SGD
 from tfaip_like.params.store import read_values
 from tfaip_like.schedules import Constant
@@ -372,6 +372,20 @@ def test_a_monitor_that_is_never_logged_is_an_error_at_the_start(
 def test_a_monitor_of_the_evaluator_that_is_not_there_is_an_error_after_the_first_validation() -> None:
     with pytest.raises(UsageError, match=r"--early_stopping.monitor val_f1: only epoch, loss, .*val_largest_error"):
         train(small(early_stopping=EarlyStopping(monitor="val_f1", mode="max")))
+
+
+class NotJudged(Largest):
+    """Does not know."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+        return {"largest_error": math.nan}
+
+
+def test_a_monitor_that_is_never_a_number_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    chosen = EarlyStopping(monitor="val_largest_error", mode="min")
+    train(small(tmp_path / "run", trainer={"epochs": 1}, evaluator=NotJudged(), early_stopping=chosen))
+    assert "val_largest_error was never a number, so no epoch is the best" in caplog.text
+    assert not (tmp_path / "run" / "best").exists()
 
 
 class Judged(Line):

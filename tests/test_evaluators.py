@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfaip_like import Sample, UsageError
+from tfaip_like import Evaluator, Sample, UsageError
 from tfaip_like.evaluators import Classes
+from tfaip_like.predict.judge import judge
 from tfaip_like.summaries import MOST_CLASSES, ConfusionMatrix
 
 
@@ -93,3 +94,24 @@ def test_a_confusion_matrix_of_very_many_classes_shows_the_most_frequent() -> No
 def test_a_class_without_a_name_is_refused() -> None:
     with pytest.raises(UsageError, match="'confusion' is a ConfusionMatrix with targets of class 1, but only 1 names"):
         judged_from([[0.4, 0.6]], [1], ["cat"])
+
+
+def answering(value: Any) -> Evaluator:
+    class Answers(Evaluator):
+        """Returns a value."""
+
+        def evaluate(self, samples: Any) -> Any:
+            return {"f1": value}
+
+    return Answers()
+
+
+@pytest.mark.parametrize("value", [np.ones(1), np.ones((20, 30)), "0.5", None, 1j, 10**400], ids=repr)
+def test_what_is_no_number_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(UsageError, match=r"^Answers.evaluate: 'f1' is .{1,50}, not a number \(or one of"):
+        judge(answering(value), [], known=[])
+
+
+@pytest.mark.parametrize("value", [1, True, np.float16(0.5), np.array(2), math.nan])
+def test_what_is_one_number_is_taken(value: Any) -> None:
+    assert judge(answering(value), [], known=[]).numbers["f1"] == pytest.approx(float(value), nan_ok=True)

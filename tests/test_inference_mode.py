@@ -162,6 +162,31 @@ class Drawn(keras.layers.Layer):
         return x + 0 * keras.random.normal((1,))
 
 
+class Counting(keras.layers.Layer):
+    """Has a state that each call changes."""
+
+    def build(self, shape: Any) -> None:
+        self.calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="calls")
+
+    def call(self, x: Any) -> Any:
+        self.calls.assign_add(1)
+        return x + keras.ops.cast(self.calls, x.dtype)
+
+
+class Counted(Line):
+    """Answers otherwise each time."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        return {"sum": Counting()(super().build(inputs)["sum"])}
+
+
+def test_an_output_that_cannot_be_compared_is_mentioned_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    train(small(tmp_path / "run", model=Counted(), trainer={"epochs": 2}))
+    said = [record.getMessage() for record in caplog.records if "not checked" in record.getMessage()]
+    assert said == ["output 'sum' changes from call to call (random numbers, or a state), so it is not checked"]
+
+
 def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
     """Neither in the random states, nor on the disk."""
     from tfaip_like.train.state import global_seed_generator

@@ -32,6 +32,7 @@ from stopping import (
 )
 
 from tfaip_like import Interrupted, Mode, Processor, Sample, TrainingError, UsageError, train
+from tfaip_like.data import Source
 from tfaip_like.optimizers import Adam, Adamax, Optimizer, ScheduleFreeAdamW
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.schedules import Constant, CosineDecay, ReduceOnPlateau
@@ -116,6 +117,22 @@ def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path:
     assert json.loads((run / "run.json").read_text())["status"] == "stopped"
     train(stopped_by_itself(run, tmp_path, 0), Resume())
     assert differences(reference, run) == []
+
+
+class StoppedWhilePrepared(Small):
+    """Gets a signal before its first step."""
+
+    def prepared(self, train: Source | None, folder: Path) -> StoppedWhilePrepared:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().prepared(train, folder)
+
+
+def test_a_signal_before_the_first_step_promises_no_state(tmp_path: Path) -> None:
+    trainer = dataclasses.replace(Small().trainer, output_dir=tmp_path / "run")
+    with pytest.raises(Interrupted) as raised:
+        train(StoppedWhilePrepared(trainer=trainer))
+    assert raised.value.exit_code == 143
+    assert raised.value.__notes__ == [f"No step was trained; resume-training {tmp_path / 'run'} starts from scratch."]
 
 
 @pytest.mark.parametrize("validates", [True, slow(False)], ids=["validation", "no validation"])

@@ -45,11 +45,18 @@ class Difference:
     """What it is, for a person."""
 
 
-def check_export(path: Path, network: keras.Model, batch: Batch, loaded: Exported | None = None) -> float:
+def check_export(
+    path: Path,
+    network: keras.Model,
+    batch: Batch,
+    loaded: Exported | None = None,
+    inform: Callable[[str], None] = logger.info,
+) -> float:
     """Compare an export with the network that it was made of, on one batch; leave the network as it was.
 
     Args:
         loaded: the export, where it is loaded already.
+        inform: called with what is not compared and why.
 
     Returns:
         The largest difference: about 1e-7 where only roundings differ.
@@ -60,9 +67,9 @@ def check_export(path: Path, network: keras.Model, batch: Batch, loaded: Exporte
     exported = loaded or load_export(path, trust_code=True)
     answered = _answered(exported, batch)
     if not len(answered):
-        logger.info("no sample of the first batch can be predicted, so the export is not checked")
+        inform("no sample of the first batch can be predicted, so the export is not checked")
         return 0.0
-    found = compare(exported, lambda: load_export(path, trust_code=True), network, answered)
+    found = compare(exported, lambda: load_export(path, trust_code=True), network, answered, inform)
     wrong = [difference.text for difference in found if difference.size > _tolerance(network)]
     if wrong:
         raise TrainingError(
@@ -86,9 +93,13 @@ def _answered(exported: Exported, batch: Batch) -> Batch:
 
 
 def compare(
-    exported: Exported, load_again: Callable[[], Exported], network: keras.Model, batch: Batch
+    exported: Exported,
+    load_again: Callable[[], Exported],
+    network: keras.Model,
+    batch: Batch,
+    inform: Callable[[str], None] = logger.info,
 ) -> list[Difference]:
-    """The difference of each output that is no random number.
+    """Return the difference of each output that is the same when the network is called twice.
 
     An answer that hangs in the balance (the class of two that are equally likely) may differ, and all that
     follows from it. It is known by this: it also tips when the weights change by as little as is tolerated.
@@ -113,7 +124,7 @@ def compare(
     for name in sorted(expected.keys() & answers.keys()):
         one, two, answer = expected[name], again[name], answers[name]
         if one.shape != two.shape or _distance(one, two).max(initial=0) > tolerance:
-            logger.info("output %r is random, so its export is not checked", name)
+            inform(f"output {name!r} changes from call to call (random numbers, or a state), so it is not checked")
         elif one.shape != answer.shape or one.dtype != answer.dtype:
             text = f"output {name!r} has shape {one.shape} and dtype {one.dtype}, in the export {answer.shape} and "
             found.append(Difference(name, float("inf"), f"{text}{answer.dtype}"))

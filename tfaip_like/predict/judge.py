@@ -4,7 +4,9 @@ log, and summaries to look at."""
 from __future__ import annotations
 
 import itertools
+import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import SupportsFloat, TypeVar
 
@@ -61,15 +63,21 @@ def judge(evaluator: Evaluator, samples: Iterable[Sample], known: Collection[str
     returned = evaluator.evaluate(samples)
     if not isinstance(returned, Mapping):
         raise UsageError(f"{where} returned {article(type(returned).__name__)}; it must return {{'name': number, ...}}")
-    for name, value in returned.items():
+    for name in returned:
         if name == "loss" or name in known:
             raise UsageError(f"{where}: {name!r} is a loss or metric of the model already; choose another name")
-        if not isinstance(value, (SupportsFloat, Summary)):
-            raise UsageError(f"{where}: {name!r} is {value!r}, not a number (or one of tfaip_like.summaries)")
     summaries = {name: value for name, value in returned.items() if isinstance(value, Summary)}
     _check(where, summaries)
-    numbers = {name: float(value) for name, value in returned.items() if not isinstance(value, Summary)}
+    numbers = {name: _number(where, name, value) for name, value in returned.items() if name not in summaries}
     return Judged(numbers, summaries)
+
+
+def _number(where: str, name: str, value: object) -> float:
+    """Return what an evaluator gave as a number; an array of one number is none, and a text does not count."""
+    if isinstance(value, SupportsFloat):
+        with suppress(TypeError, ValueError, OverflowError):
+            return float(value)
+    raise UsageError(f"{where}: {name!r} is {reprlib.repr(value)}, not a number (or one of tfaip_like.summaries)")
 
 
 def shows_something(model: Model) -> bool:

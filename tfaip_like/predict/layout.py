@@ -46,7 +46,13 @@ WITH_LOGITS = "with_logits"
 
 
 def export_folder(path: Path) -> Path:
-    """The export that a folder means: itself, or the best one of a run."""
+    """Return the export that a folder means: itself, or the best one of a run.
+
+    Raises:
+        UsageError: when there is no such folder.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such folder")
     run = OutputDir(path)
     return run.best if run.trainer_params.exists() and run.best.exists() else path
 

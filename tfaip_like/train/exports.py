@@ -43,7 +43,7 @@ class Exports:
         self.example = example
         self._aside: Path | None = None
         self._loaded: Exported | None = None
-        self._warned: set[str] = set()
+        self._said: set[str] = set()
         check_files(scenario, pipeline_of(scenario.data, input_names(networks.prediction)))
 
     def loaded(self) -> Exported:
@@ -53,7 +53,7 @@ class Exports:
             try:
                 add_saved_models([aside], self.scenario)
                 loaded = load_export(aside, trust_code=True)
-                check_export(aside, self.networks.prediction, self.example, loaded)
+                check_export(aside, self.networks.prediction, self.example, loaded, self._inform_once)
             except BaseException:
                 self.forget()
                 raise
@@ -102,7 +102,7 @@ class Exports:
         with new_folder(self.folder.export) as aside:
             fill_export(aside, self.networks, self.scenario, self._warn_once, self._finite_inputs)
             add_saved_models([self.folder.best, aside], self.scenario)
-            difference = check_export(aside, self.networks.prediction, self.example)
+            difference = check_export(aside, self.networks.prediction, self.example, inform=self._inform_once)
             add_metrics(aside, {**metrics, DIFFERENCE: difference})
         for export in (self.folder.best, self.folder.export):
             if export.exists():
@@ -124,6 +124,12 @@ class Exports:
         return self._aside
 
     def _warn_once(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            logger.warning("%s", message)
+        self._log_once(logging.WARNING, message)
+
+    def _inform_once(self, message: str) -> None:
+        self._log_once(logging.INFO, message)
+
+    def _log_once(self, level: int, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            logger.log(level, "%s", message)

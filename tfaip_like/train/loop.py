@@ -247,7 +247,10 @@ class Loop:
         if isinstance(error, OutputDirLostError):
             return
         try:
-            if self.position not in (self.saver.saved, Position(0, 0)):
+            if self.position == Position(0, 0):
+                error.add_note(f"No step was trained; resume-training {self.parts.folder.path} starts from scratch.")
+                return
+            if self.position != self.saver.saved:
                 self._save()
                 self.saver.settle()
         except Exception as failure:

@@ -131,7 +131,9 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
                 _write_summary(parts)
         raise
     parts.epoch_end.export()
-    if parts.folder is not None and parts.epoch_end.best.epoch is not None and not parts.folder.best.exists():
+    if parts.epoch_end.best.epoch is None:
+        logger.warning("%s was never a number, so no epoch is the best", parts.epoch_end.best.monitor)
+    elif parts.folder is not None and not parts.folder.best.exists():
         logger.warning("%s was deleted while the training ran", parts.folder.best)
     keep_averages(parts.optimizer)  # in the network that is returned, as in the exports
     _write_summary(parts)
