@@ -116,7 +116,8 @@ class Shipped:
         return f"differs in {', '.join(differences[:3])}" if differences else "ok"
 
     def _deleted(self, run: Path, command: Command) -> str:
-        shutil.rmtree(run, ignore_errors=True)
+        while run.exists():  # it may be writing there meanwhile
+            shutil.rmtree(run, ignore_errors=True)
         code = command.wait(120)
         log = command.log.read_text()
         if code is None:

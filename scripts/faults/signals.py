@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,8 +228,8 @@ class Campaign:
         if command.wait(RESUME_S) != 0:
             command.kill()
             raise RuntimeError(f"the uninterrupted run failed, see {command.log}")
-        samples = list(map(int, order.read_text().split()))[-EPOCHS * SAMPLES :]
-        self._references[reference] = Outcome.read(run), samples
+        samples = list(map(int, order.read_text().split()))
+        self._references[reference] = Outcome.read(run), samples_of_epochs(samples)
         print(f"{run.name}: {time.monotonic() - begin:.1f} s", flush=True)
 
     def _judge(self, server: Server, cell: Cell) -> Verdict:
@@ -374,6 +375,19 @@ def _counted(verdicts: Sequence[Verdict]) -> list[int]:
         sum(bool(verdict.faults) for verdict in verdicts if not verdict.differs | verdict.hung | verdict.orphans),
         sum(verdict.misses for verdict in verdicts),
     ]
+
+
+def samples_of_epochs(read: Sequence[int]) -> list[int]:
+    """Return the part of all samples that were read which the epochs consist of.
+
+    Before it, some are read to learn their shapes; after it, a stream is read ahead. Each epoch has all of them.
+    """
+    each = Counter(sorted(set(read)) * (SAMPLES // len(set(read))))
+    for begin in range(len(read) - EPOCHS * SAMPLES + 1):
+        epochs = [read[begin + n * SAMPLES :][:SAMPLES] for n in range(EPOCHS)]
+        if all(Counter(epoch) == each for epoch in epochs):
+            return list(itertools.chain(*epochs))
+    raise RuntimeError(f"the order of the samples is not known: {read}")
 
 
 def position_of(checkpoint: Path) -> int:
