@@ -157,9 +157,9 @@ def slice_of_cells() -> list[Cell]:
         ("INT", "step", "Arrays", "Plain"),
         ("TERM", "waiting", "Processes", "Recurrent"),
         ("USR1", "validation", "Streams", "VAE"),
-        ("twice", "export", "Lists", "BFloat16"),
+        ("twice", "checkpoint", "Lists", "BFloat16"),
         ("STOP", "step", "Arrays", "Custom"),
-        ("KILL", "checkpoint", "Lists", "BFloat16"),
+        ("KILL", "export", "Lists", "BFloat16"),
         ("USR1", "checkpoint", "Arrays", "BatchNorm"),
     ]
     return [Cell(number, *values) for number, values in enumerate(chosen)]

@@ -90,7 +90,8 @@ class Loop:
             raise
         finally:
             self.every_step.close()
-            if self.saver is not None:
+            # The disk that a checkpoint is being written to may be why somebody stops at once.
+            if self.saver is not None and not self.parts.interrupt.is_at_once:
                 self.saver.settle()
         self.parts.interrupt.nothing_to_stop()
 

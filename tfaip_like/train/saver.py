@@ -68,7 +68,8 @@ class Saver:
             kept = {epoch for epoch in range(1, position.epoch + 1) if self.is_kept(epoch)}
             remove_old(self.folder, self.trainer.keep_checkpoints, kept)
 
-        self._thread = threading.Thread(target=self._guarded, args=(write,), name="checkpoint")
+        # A daemon, because nobody waits for it after a stop at once. All other ends settle.
+        self._thread = threading.Thread(target=self._guarded, args=(write,), name="checkpoint", daemon=True)
         self._thread.start()
 
     def _guarded(self, write: Callable[[], None]) -> None:
