@@ -33,6 +33,7 @@ from stopping import (
 
 from tfaip_like import Interrupted, Mode, Processor, Sample, TrainingError, UsageError, train
 from tfaip_like.data import Source
+from tfaip_like.devices import choose_devices
 from tfaip_like.optimizers import Adam, Adamax, Optimizer, ScheduleFreeAdamW
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.schedules import Constant, CosineDecay, ReduceOnPlateau
@@ -48,6 +49,7 @@ from tfaip_like.train.checkpoints import (
     set_aside_later,
     write_checkpoint,
 )
+from tfaip_like.train.training import run_training
 from tfaip_like.train.verify import verify
 
 
@@ -119,6 +121,23 @@ def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path:
     assert differences(reference, run) == []
 
 
+def test_a_signal_during_the_sanity_check_of_a_resumed_run_changes_no_state(straight: Path, tmp_path: Path) -> None:
+    copy = killed_at(straight, tmp_path / "copy", Position(0, 5))
+    phases: list[str] = []
+
+    def stop_in_first_validation(phase: str) -> None:
+        if phase == "validation" and "validation" not in phases:
+            os.kill(os.getpid(), signal.SIGTERM)
+        phases.append(phase)
+
+    scenario = everything(copy)
+    with pytest.raises(Interrupted):
+        run_training(scenario, choose_devices(scenario.device), Resume(), probe=stop_in_first_validation)
+    assert "step" not in phases
+    train(everything(copy), Resume())
+    assert differences(straight, copy) == []
+
+
 class StoppedWhilePrepared(Small):
     """Gets a signal before its first step."""
 
@@ -127,12 +146,13 @@ class StoppedWhilePrepared(Small):
         return super().prepared(train, folder)
 
 
-def test_a_signal_before_the_first_step_promises_no_state(tmp_path: Path) -> None:
+def test_a_signal_while_the_scenario_is_prepared_promises_no_state(tmp_path: Path) -> None:
     trainer = dataclasses.replace(Small().trainer, output_dir=tmp_path / "run")
     with pytest.raises(Interrupted) as raised:
         train(StoppedWhilePrepared(trainer=trainer))
     assert raised.value.exit_code == 143
-    assert raised.value.__notes__ == [f"No step was trained; resume-training {tmp_path / 'run'} starts from scratch."]
+    note = f"resume-training {tmp_path / 'run'} starts from the beginning: no step was trained."
+    assert raised.value.__notes__ == [note]
 
 
 @pytest.mark.parametrize("validates", [True, slow(False)], ids=["validation", "no validation"])

@@ -44,6 +44,7 @@ class Loop:
         self.epoch, self._first = position.epoch, position.step
         self.trained = resumed.trained if resumed else None
         self.seconds, self.waited = resumed.seconds if resumed else (0.0, 0.0)
+        self._start = position
         self.schedule_begin = resumed.schedule_begin() if resumed else 0.0
         self.saver: Saver | None = None
         if parts.folder is not None:
@@ -72,6 +73,7 @@ class Loop:
         """
         try:
             self._check_sanity()
+            self.parts.interrupt.check()
             while self.epoch < self.parts.trainer.epochs and not self.parts.epoch_end.stop_reason:
                 if self.trained is None:
                     self.trained = self._train_epoch()
@@ -248,10 +250,8 @@ class Loop:
         if isinstance(error, OutputDirLostError):
             return
         try:
-            if self.position == Position(0, 0):
-                error.add_note(f"No step was trained; resume-training {self.parts.folder.path} starts from scratch.")
-                return
-            if self.position != self.saver.saved:
+            # At the start the sums of a resumed epoch may not be in the model yet, and its checkpoint holds them.
+            if self.position not in (self.saver.saved, self._start):
                 self._save()
                 self.saver.settle()
         except Exception as failure:
