@@ -107,6 +107,20 @@ def log_to_console(level: int) -> None:
 
 
 @contextmanager
+def console_level(level: int) -> Iterator[None]:
+    """Print only what is logged from `level` on, for the length of the block."""
+    consoles = [handler for handler in logging.getLogger().handlers if isinstance(handler, Console)]
+    before = [console.level for console in consoles]
+    for console in consoles:
+        console.setLevel(max(level, console.level))
+    try:
+        yield
+    finally:
+        for console, level_before in zip(consoles, before, strict=True):
+            console.setLevel(level_before)
+
+
+@contextmanager
 def console_unless_configured() -> Iterator[None]:
     """Prints the log for the length of the block, if nobody has decided where logs go."""
     loggers = [logging.getLogger(name) for name in ("", PACKAGE, *NOISY)]

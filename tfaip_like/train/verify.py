@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tfaip_like.console import console_level
 from tfaip_like.devices import Devices, choose_devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, some
 from tfaip_like.interrupt import Phase
@@ -80,17 +81,21 @@ def verify(scenario: Scenario) -> str:
     with TemporaryDirectory() as folder:
         straight = OutputDir(Path(folder, "straight"))
         devices = choose_devices(scenario.device)
-        run_training(_short(scenario, straight.path), devices)
+        with console_level(logging.ERROR):  # the trainings are not the user's, and their folder goes
+            run_training(_short(scenario, straight.path), devices)
         expected = _last(straight)
         validates = any(name.startswith("val_") for name in expected.state["history"][-1])
         lines, failures = [], []
         for name, interrupt in _interruptions(straight, devices, validates).items():
             run = OutputDir(Path(folder, name.replace(" ", "_")))
-            interrupt(_short(scenario, run.path))
+            with console_level(logging.ERROR):
+                interrupt(_short(scenario, run.path))
             _resume(run, name)
             if found := _differences(expected, _last(run)):
                 failures.append(f"{name}: {len(found)} differ ({some(found, 3)})")
-            lines.append(f"{name}: the same bits")
+            else:
+                lines.append(f"{name}: the same bits")
+            logger.info("--verify: %s: %s", name, "differs" if found else "the same bits")
     if failures:
         raise TrainingError(
             "--verify: NOT the same bits after an interruption.\n" + "\n".join(failures) + "\n"
