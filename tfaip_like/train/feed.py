@@ -24,6 +24,10 @@ from tfaip_like.keras_additions.ranges import check_width
 from tfaip_like.sample import Spec
 from tfaip_like.train.training_model import STEPS, as_fed
 
+LEAST_STEPS_OF_A_STACK = 2
+"""XLA unrolls the loop over a stack of one step and adds up its loss in another order (measured: the last bit differs).
+The number of steps in an execution depends on the load of the machine; the numbers of a run must not."""
+
 Make = Callable[[], Iterator[Batch]]
 
 
@@ -245,7 +249,8 @@ class TrainingFeed(Feed):
         self._stream: Iterator[Batch] = iter(())
         self._position = -1
         self._counts: Iterator[int] = iter(())
-        stack = at_once * batches.accumulate if batches.is_stacked and keras.backend.backend() == "tensorflow" else 0
+        is_stacked = batches.is_stacked and keras.backend.backend() == "tensorflow"
+        stack = max(at_once, LEAST_STEPS_OF_A_STACK) * batches.accumulate if is_stacked else 0
         super().__init__(batches, self._until_the_end_of_the_epoch, None, bad_samples, stack, batches.accumulate)
 
     def release(self) -> None:
