@@ -22,6 +22,7 @@ from conftest import Run
 from small import Largest, Line, Noise, Points, Small, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from scenarios.minimal import Minimal
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Spec, Tensors, TrainingError, UsageError, ops, train
 from tfaip_like.optimizers import SGD
 from tfaip_like.output_dir import OutputDir
@@ -167,6 +168,19 @@ def test_steps_per_execution_change_nothing_but_speed(at_once: int, jit_compile:
     result = train(small(trainer={"steps_per_execution": at_once, "jit_compile": jit_compile}))
     assert same_bits(reference, result)
     assert [row["loss"] for row in result.history] == [row["loss"] for row in reference.history]
+
+
+def test_one_step_per_execution_gives_the_losses_of_several() -> None:
+    """XLA added up the losses of this network in another order where an execution had one step."""
+
+    def losses(at_once: int) -> list[float]:
+        scenario = Minimal()
+        trainer = dataclasses.replace(
+            scenario.trainer, epochs=1, samples_per_epoch=128, random_seed=1, steps_per_execution=at_once, val_every_n=0
+        )
+        return [row["loss"] for row in train(dataclasses.replace(scenario, trainer=trainer)).history]
+
+    assert losses(1) == losses(8)
 
 
 @pytest.mark.parametrize("at_once", [1, 5])
