@@ -62,6 +62,7 @@ from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.console import log_to_console
 
 log_to_console(20)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
 acknowledged = threading.Event()
 
 class Notice:
