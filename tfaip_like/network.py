@@ -125,34 +125,45 @@ def select(values: Tensors, network: keras.Model) -> dict[str, object]:
 
 def predict_with(network: keras.Model) -> Callable[[Arrays], Arrays]:
     """Return how a network in memory predicts a batch."""
-    _trace_for_any_shape(network)
+    compute = _traced_for_any_shape(network)
 
     def predict(inputs: Arrays) -> Arrays:
-        outputs: Arrays = network.predict_on_batch(select(inputs, network))
+        outputs: Arrays = compute(select(inputs, network))
         return outputs
 
     return predict
 
 
-def _trace_for_any_shape(network: keras.Model) -> None:
-    """Give a network on TensorFlow one trace for batches of all shapes.
+def _traced_for_any_shape(network: keras.Model) -> Callable[[Any], Any]:
+    """Return inference with a network, on TensorFlow with one trace for batches of all shapes.
 
     Keras traces anew for the first shapes that it meets. An LSTM that was traced for one shape and one that was traced
     for any differ in the last bit, so what a batch gives would depend on what was predicted before it: a resumed run
     would log other numbers.
     """
-    if keras.backend.backend() != "tensorflow" or network.run_eagerly or network.predict_function is not None:
-        return
-    import tensorflow as tf
+    if keras.backend.backend() != "tensorflow" or network.run_eagerly:
+        return network.predict_on_batch  # type: ignore[no-any-return]
+    if not hasattr(network, _ANY_SHAPE):
+        import tensorflow as tf
 
-    specs = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in network.inputs}
+        specs = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name) for tensor in network.inputs}
+        traced = tf.function(
+            lambda inputs: network(inputs, training=False),
+            input_signature=[specs],
+            jit_compile=network.jit_compile,
+            autograph=False,
+        )
 
-    def predict(data: Any) -> Any:
-        return network.predict_step(data[0])
+        def compute(inputs: Any) -> Any:
+            tensors = {name: tf.convert_to_tensor(value, specs[name].dtype) for name, value in inputs.items()}
+            return tf.nest.map_structure(lambda output: output.numpy(), traced(tensors))
 
-    network.predict_function = tf.function(
-        predict, input_signature=[[(specs,)]], jit_compile=network.jit_compile, autograph=False
-    )
+        setattr(network, _ANY_SHAPE, compute)
+    return getattr(network, _ANY_SHAPE)  # type: ignore[no-any-return]
+
+
+_ANY_SHAPE = "predict_any_shape"
+"""Attribute of a network with its trace for prediction."""
 
 
 def input_names(network: keras.Model) -> list[str]:
