@@ -192,7 +192,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_told(run_folder: Pa
         f"It was trained with {REPOSITORY / 'tests' / 'small.py'}, which is not recorded as yours: start in its directory, "
         "or add --trust_code.",
         f"{run_folder}/best needs the code of its scenario small:Small: start where that can be imported, or name its "
-        "folder in PYTHONPATH.",
+        "directory in PYTHONPATH.",
         "Without its code samples must come from files: --predict.files FILE.",
     ]
     copy = tmp_path / "copied"
