@@ -51,6 +51,8 @@ TIMEOUT_S = 5.0
 """The time limit for a sample in runs that are suspended, which takes longer."""
 REACH_S, END_S, RESUME_S = 120.0, 60.0, 240.0
 """Limits for a run to reach its point, to end after its signal, and for a whole training."""
+COPY_S = 0.2
+"""Seconds within which the same signal may be taken for a copy of the first."""
 MAX_TRIES = 3
 MIXING = 211
 
@@ -428,8 +430,9 @@ def deliver(cell: Cell, command: Command, run: Path) -> None:
         return
     os.kill(command.pid, cell.delivered)
     if cell.signal == "twice":
-        # Only after the first was acknowledged on the console.
+        # Only after the first was acknowledged on the console; what comes in the same moment is a copy of it.
         wait_until(lambda: command.log.stat().st_size > said or not command.is_running, 5.0)
+        time.sleep(COPY_S)
         with contextlib.suppress(ProcessLookupError):
             os.kill(command.pid, cell.delivered)
     if cell.is_saved:
