@@ -32,7 +32,7 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=["tfaip_like", "tfaip_like.*"]),
-    package_data={"tfaip_like": ["py.typed"], "tfaip_like.report": ["page.css", "page.js"]},
+    package_data={"tfaip_like": ["py.typed"], "tfaip_like.report": ["assets/*"]},
     install_requires=[
         "tensorflow>=2.18",
         "keras>=3.14",

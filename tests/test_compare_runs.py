@@ -9,13 +9,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from browser import DESKTOP, PHONE, PROGRAM, Browser
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import rows, write_run
-from test_report import EVIL, Page
+from test_report import EVIL, Page, charts_of, wait_for_charts
 
 from tfaip_like.cli.command import DONE, USAGE, run_command
 from tfaip_like.cli.compare_runs import compare_runs
@@ -23,6 +25,7 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.report.comparison import Comparison
 from tfaip_like.report.comparison_page import comparison_page
 from tfaip_like.report.page import write_report
+from tfaip_like.report.parallel import Axis, association, short_names
 from tfaip_like.report.run import read_runs
 from tfaip_like.report.text_table import text_table
 
@@ -149,23 +152,68 @@ def test_the_page_has_the_table_the_curves_and_links_to_reports(three: Path) -> 
     page = Page(comparison_page(compared(three), three / "page.html"))
     assert "3 runs compared" in page.text
     assert [link["href"] for link in page.all("a")] == ["a/run_2/report.html"]
-    labels = [str(svg["aria-label"]) for svg in page.all("svg") if "aria-label" in svg]
+    labels = [str(plot["aria-label"]) for plot in page.all("div") if plot.get("class") == "plot"]
     assert labels[0].startswith("val_accuracy by epoch: a/run_2 from")
     assert "2 runs by" not in labels  # too few for parallel coordinates
 
 
 def test_many_runs_are_grey_behind_the_best_ones(tmp_path: Path) -> None:
     for number in range(100):
-        changes = {"model.dropout": number / 200, "learning_rate.lr": 10 ** (-1 - number / 25)}
+        changes = {
+            "model.dropout": number / 200,
+            "learning_rate.lr": 10 ** (-1 - number / 25),
+            "model.kind": "ab"[number % 2],
+        }
         write_run(tmp_path / f"run_{number}", rows(30, rate=0.1 + number / 300), changes)
     text = comparison_page(compared(tmp_path))
-    assert len(text) < 1_000_000
     page = Page(text)
     assert "In grey: 92 other runs." in page.text
     legend = [item for item in page.all("svg") if item.get("class") == "swatch"]
     assert len(legend) == 8
-    parallel = [str(svg["aria-label"]) for svg in page.all("svg") if "100 runs by" in str(svg.get("aria-label"))]
-    assert parallel == ["100 runs by model.dropout, learning_rate.lr, best val_accuracy"]
+    parallel, curves = charts_of(text)[:2]
+    assert [axis["whole_name"] for axis in parallel["axes"]] == [
+        "best val_accuracy", "model.dropout", "learning_rate.lr", "model.kind"
+    ]  # fmt: skip
+    assert parallel["axes"][3]["choices"] == ["a", "b"]
+    assert parallel["axes"][2]["log"]
+    assert len(parallel["runs"]) == 100
+    assert [run["rank"] for run in parallel["runs"]] == sorted(run["rank"] for run in parallel["runs"])
+    assert sum(line["look"] is None for line in curves["lines"]) == 92
+
+
+def test_a_page_of_400_runs_with_many_parameters_and_metrics_stays_below_two_megabytes(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(400):
+        history = [
+            {"epoch": epoch, **{f"{kind}m{n}": float(random.random()) for n in range(12) for kind in ("", "val_")}}
+            for epoch in range(1, 21)
+        ]
+        write_run(tmp_path / f"run_{number}", history, {f"model.p{n}": float(random.random()) for n in range(30)},
+                  best_by={"monitor": "val_m0", "mode": "min"})  # fmt: skip
+    text = comparison_page(compared(tmp_path))
+    assert "Left out to keep the page small: val_m" in text
+    assert len(text.encode()) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 2, 3, 4], 1.0),
+        ([4, 3, 2, 1], 1.0),
+        (["a", "a", "b", "b"], 0.89),
+        ([1, 1, 1, 1], 0.0),
+        ([None, None, None, 2], 0.0),
+        (["a", "b", "b", "a"], 0.0),
+    ],
+)
+def test_parameters_are_ranked_by_how_the_outcome_goes_along_with_them(values: list[Any], expected: float) -> None:
+    outcome = Axis("best", [0.1, 0.2, 0.3, 0.4])
+    assert association(Axis("p", values), outcome) == pytest.approx(expected, abs=0.01)
+
+
+def test_axes_are_named_by_the_shortest_end_that_tells_them_apart() -> None:
+    axes = [Axis(name, []) for name in ("best", "model.units", "model.head.units", "train.batch_size")]
+    assert short_names(axes) == ["best", "model.units", "head.units", "batch_size"]
 
 
 def test_what_comes_from_runs_is_never_markup(tmp_path: Path) -> None:
@@ -173,14 +221,14 @@ def test_what_comes_from_runs_is_never_markup(tmp_path: Path) -> None:
         changes = {f"model.{EVIL}": f"{EVIL}{number}", "a": number, "b": number**2}
         write_run(tmp_path / f"{number}{EVIL.replace('/', '')}", rows(3), changes, scenario=EVIL)
     page = Page(comparison_page(compared(tmp_path)))
-    assert len(page.all("script")) == 1
+    assert {tag.get("type") for tag in page.all("script")[:-2]} == {"application/json"}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium")
 def test_a_browser_shows_the_page_and_sorts_its_table(tmp_path: Path) -> None:
-    for number in range(12):
+    for number in range(13):
         changes = {"model.dropout": number / 20, "learning_rate.lr": 0.1 / (number + 1)}
         write_run(tmp_path / f"run_{number}", rows(10, rate=0.1 + number / 30), changes)
     (tmp_path / "page.html").write_text(comparison_page(compared(tmp_path)))
@@ -189,10 +237,20 @@ def test_a_browser_shows_the_page_and_sorts_its_table(tmp_path: Path) -> None:
             browser.open(tmp_path / "page.html", size)
             assert browser.value("document.documentElement.scrollWidth") == size[0]
         first = "document.querySelector('.sortable tbody th').textContent"
-        assert browser.value(first) == "run_11"
+        assert browser.value(first) == "run_12"
         find = "[...document.querySelectorAll('thead button')].find(b => b.textContent == 'model.dropout')"
         browser.value(f"{find}.click()")
         assert browser.value(first) == "run_0"
+        browser.value(
+            "Object.assign(document.querySelector('.filter'), { value: 'run_7' }).dispatchEvent(new Event('input'))"
+        )
+        assert browser.value("document.querySelectorAll('tbody tr:not(.filtered)').length") == 1
+        wait_for_charts(browser)
+        select = "charts.get(document.querySelector('.parallel')).drawn"
+        interval = "intervals: [[0.9, 1]]"
+        browser.value(f"{select}.dispatchAction({{ type: 'axisAreaSelect', parallelAxisIndex: 0, {interval} }})")
+        assert 0 < browser.value("document.querySelectorAll('tbody tr.unselected').length") < 13
+        browser.value("light('3', 'highlight')")
         assert browser.messages == []
         assert {request.split(":")[0] for request in browser.requests} <= {"file"}
 

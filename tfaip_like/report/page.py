@@ -11,15 +11,18 @@ from typing import Any
 from tfaip_like.errors import counted
 from tfaip_like.files import write_text
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.report.charts import Line, Mark, line_chart
+from tfaip_like.report.charts import Line, Mark, line_chart, points_per_line
 from tfaip_like.report.kept import kept
 from tfaip_like.report.markup import Child, Markup, element, folded, joined, page, section, table
 from tfaip_like.report.numbers import NOTHING, duration, short, words
 from tfaip_like.report.run import Run, read_run
 from tfaip_like.report.shown import shown
 
-LOOKS = ("l0", "l1", "l2", "l3", "l4", "l5", "l6", "l7")
-"""The looks of lines in the order in which they are given away: training, validation, LAV."""
+LOOKS = 8
+"""Looks of lines in the style of the page."""
+POINTS_OF_A_PAGE = 8000
+"""Points of all curves together, which keeps a page below 500 kB; pictures not counted."""
+MOST_CHARACTERS_OF_A_MODEL = 30_000
 COURSE = {
     "lr": "learning rate",
     "samples_per_second": "samples per second",
@@ -48,7 +51,7 @@ def report(run: Run) -> str:
         section("Where it came from", *_provenance(run)),
         element("footer", f"Written by tfaip_like, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}."),
     )
-    return page(f"{run.name} ({run.status})", *body)
+    return page(f"{run.name} ({run.status})", *body, library="echarts.common")
 
 
 def kind_name(kind: str) -> str:
@@ -113,20 +116,19 @@ def _curves(run: Run) -> Iterator[Markup]:
     monitored = best.monitor if best is not None else ""
     names = sorted(run.curves, key=lambda name: (name != "loss", not monitored.endswith(name)))
     kinds = ["train", "val", *(kind for kind in dict.fromkeys(run.prefixes.values()) if kind != "val")]
+    most = points_per_line(sum(map(len, run.curves.values())), POINTS_OF_A_PAGE)
     for name in names:
         curves = run.curves[name]
         lines = [
-            Line(kind_name(kind), curves[kind], LOOKS[number % len(LOOKS)])
-            for number, kind in enumerate(kinds)
-            if kind in curves
+            Line(kind_name(kind), curves[kind], number % LOOKS) for number, kind in enumerate(kinds) if kind in curves
         ]
-        yield line_chart(name, lines, marks)
+        yield line_chart(name, lines, marks, most_points=most)
 
 
 def _course(run: Run) -> Iterator[Markup]:
     for column, title in COURSE.items():
         if values := run.values_of(column):
-            yield line_chart(title, [Line(title, values)])
+            yield line_chart(title, [Line(title, values)], most_points=POINTS_OF_A_PAGE // 40)
 
 
 def _outcome(run: Run) -> Markup | None:
@@ -185,8 +187,9 @@ def _data_and_model(run: Run) -> Iterator[Markup]:
         model = run.folder.model.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return
-    title = "The layers of the network"
-    yield folded(title, element("pre", model, tabindex="0"))
+    if len(model) > MOST_CHARACTERS_OF_A_MODEL:
+        model = f"{model[:MOST_CHARACTERS_OF_A_MODEL]}\n... the rest is in {run.folder.model.name}"
+    yield folded("The layers of the network", element("pre", model, tabindex="0"))
 
 
 def _provenance(run: Run) -> Iterator[Markup]:

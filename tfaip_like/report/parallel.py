@@ -1,98 +1,130 @@
-"""Parallel coordinates: an axis for each parameter and one for the outcome, a line for each run."""
+"""Parallel coordinates: an axis for the outcome and one for each parameter, a line for each run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tfaip_like.report.markup import Markup, element
-from tfaip_like.report.numbers import short, words
-from tfaip_like.report.scales import Scale, can_be_drawn, scale_of
+import numpy as np
+import numpy.typing as npt
 
-WIDTH, HEIGHT = 960, 300
-LEFT, RIGHT, TOP, BOTTOM = 70, 90, 34, 16
-VIRIDIS = ("#5c2a8a", "#4f4a9c", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#c4b51c")
-"""From dark to light, for every kind of colour vision; both ends can be seen on white and on black."""
+from tfaip_like.report.charts import can_be_drawn, is_logarithmic
+from tfaip_like.report.markup import Markup, data, element
+from tfaip_like.report.numbers import words
+
+MOST_CHOICES = 20
+"""An axis of texts with more choices cannot be read."""
+MOST_AXES = 40
+LONGEST_NAME = 18
+"""Characters of a line above an axis."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis with the value of each run; None where it has none."""
+    """An axis with the value of each run; None where a run has none."""
 
     name: str
     values: Sequence[Any]
 
+    @property
+    def is_numeric(self) -> bool:
+        """Whether all values are numbers."""
+        there = [value for value in self.values if value is not None]
+        return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in there)
 
-def parallel_coordinates(axes: Sequence[Axis], names: Sequence[str], mode: str | None) -> Markup:
-    """A line for each run, coloured by the last axis, the best on top.
+    @property
+    def choices(self) -> list[str]:
+        """The different values as text, sorted."""
+        return sorted({words(value) for value in self.values if value is not None})
+
+    def places(self) -> list[float | None]:
+        """Return where each run lies on the axis: its number, or the index of its text among the choices."""
+        if self.is_numeric:
+            return [value if value is not None and can_be_drawn(value) else None for value in self.values]
+        index = {choice: place for place, choice in enumerate(self.choices)}
+        return [None if value is None else index[words(value)] for value in self.values]
+
+
+def parallel_coordinates(outcome: Axis, parameters: Sequence[Axis], names: Sequence[str], mode: str | None) -> Markup:
+    """Return parallel coordinates of the runs that have an outcome, coloured by it.
+
+    The outcome comes first, then the parameters in the order in which they go along with it, so that with many
+    parameters those in view matter most.
 
     Args:
         names: of the runs.
-        mode: whether the best of the last axis is its max or its min.
+        mode: whether the best outcome is its `max` or its `min`.
     """
-    drawn = [_Drawn(axis, _x_of(number, len(axes))) for number, axis in enumerate(axes)]
-    outcome = axes[-1].values
-    rated = [(value, index) for index, value in enumerate(outcome) if value is not None and can_be_drawn(value)]
-    worst_first = sorted(rated, reverse=mode == "min")
-    lines = [
-        _line(drawn, index, names[index], rank / max(1, len(worst_first) - 1))
-        for rank, (_, index) in enumerate(worst_first)
-    ]
-    label = f"{len(lines)} runs by {', '.join(axis.name for axis in axes)}"
-    body = [part for axis in drawn for part in axis.parts()]
-    svg = element("svg", *lines, *body, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label)
-    return element("div", svg, class_="parallel", tabindex="0")
+    readable = [axis for axis in parameters if axis.is_numeric or len(axis.choices) <= MOST_CHOICES]
+    by_association = sorted(readable, key=lambda axis: -association(axis, outcome))
+    axes = [outcome, *by_association[:MOST_AXES]]
+    places = [axis.places() for axis in axes]
+    rated = [index for index, value in enumerate(places[0]) if value is not None]
+    worst_first = sorted(rated, key=lambda index: places[0][index] or 0.0, reverse=mode == "min")
+    values = {
+        "kind": "parallel",
+        "axes": [_axis(axis, short_name) for axis, short_name in zip(axes, short_names(axes), strict=True)],
+        "runs": [
+            {"run": index, "name": names[index], "rank": round(rank / max(1, len(worst_first) - 1), 3),
+             "values": [place[index] for place in places]}
+            for rank, index in enumerate(worst_first)
+        ],
+    }  # fmt: skip
+    label = f"{len(rated)} runs by {', '.join(axis.name for axis in axes)}"
+    plot = element("div", class_="plot", role="img", aria_label=label, style=f"min-width:{len(axes) * 8.5:g}rem")
+    return element("figure", element("div", plot, class_="wide", tabindex="0"), data(values), class_="parallel chart")
 
 
-def _x_of(number: int, count: int) -> float:
-    return LEFT + number * (WIDTH - LEFT - RIGHT) / max(1, count - 1)
+def association(axis: Axis, outcome: Axis) -> float:
+    """Return how strongly the ranks of the outcome go along with an axis, from 0 to 1.
+
+    For numbers it is the absolute rank correlation (Spearman, 1904), for texts the correlation ratio of the ranks
+    (Pearson, 1905).
+    """
+    pairs = [(a, o) for a, o in zip(axis.places(), outcome.places(), strict=True) if a is not None and o is not None]
+    if len(pairs) < 2:
+        return 0.0
+    given, results = np.array(pairs, np.float64).T
+    ranks = _ranks(results)
+    if ranks.std() == 0:
+        return 0.0
+    if axis.is_numeric:
+        own = _ranks(given)
+        return float(abs(np.corrcoef(own, ranks)[0, 1])) if own.std() else 0.0
+    means = np.array([ranks[given == choice].mean() for choice in given])
+    return float(means.std() / ranks.std())
 
 
-class _Drawn:
-    """An axis at its place: numbers on a scale, anything else at equal distances in the order of its words."""
-
-    def __init__(self, axis: Axis, x: float):
-        self.axis, self.x = axis, x
-        there = [value for value in axis.values if value is not None]
-        self.is_numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in there)
-        self.is_whole = all(isinstance(value, int) for value in there)
-        self.choices = sorted({words(value) for value in there})
-        self.scale = scale_of(there) if self.is_numeric else Scale(-0.5, len(self.choices) - 0.5)
-
-    def y(self, value: Any) -> float | None:
-        """None where there is nothing to draw."""
-        if value is None or (self.is_numeric and not can_be_drawn(value)):
-            return None
-        return self._y(value if self.is_numeric else self.choices.index(words(value)))
-
-    def _y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - self.scale.at(value) * (HEIGHT - TOP - BOTTOM)
-
-    def parts(self) -> Iterator[Markup]:
-        """The axis with its name and numbers."""
-        x = f"{self.x:.0f}"
-        yield element("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="axis")
-        if self.x <= LEFT:
-            name_x, anchor = "4", "start"
-        elif self.x >= WIDTH - RIGHT:
-            name_x, anchor = str(WIDTH - 4), "end"
-        else:
-            name_x, anchor = x, "middle"
-        yield element("text", self.axis.name, x=name_x, y=14, class_=f"name {anchor}")
-        numbers = [(tick, short(tick)) for tick in self.scale.ticks(integers=self.is_whole)]
-        for place, text in numbers if self.is_numeric else enumerate(self.choices):
-            yield element("text", text, x=f"{self.x + 5:.0f}", y=f"{self._y(place):.1f}", dy="0.32em", class_="tick")
+def short_names(axes: Sequence[Axis]) -> list[str]:
+    """Return the ends of dotted names that tell the axes apart: `dropout` for the only `model.dropout`."""
+    names = [axis.name for axis in axes]
+    return [_shortest_end(name, [other for other in names if other != name]) for name in names]
 
 
-def _line(axes: Sequence[_Drawn], index: int, name: str, share: float) -> Markup:
-    path, pen = "", "M"
-    for axis in axes:
-        y = axis.y(axis.axis.values[index])
-        if y is None:
-            pen = "M"
-            continue
-        path += f"{pen}{axis.x:.0f} {y:.1f}"
-        pen = "L"
-    colour = VIRIDIS[round(share * (len(VIRIDIS) - 1))]
-    return element("path", element("title", name), d=path, style=f"stroke:{colour}", data_name=name)
+def _shortest_end(name: str, others: Sequence[str]) -> str:
+    parts = name.split(".")
+    ends = (".".join(parts[first:]) for first in range(len(parts) - 1, -1, -1))
+    return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), name)
+
+
+def _axis(axis: Axis, short_name: str) -> dict[str, Any]:
+    values: dict[str, Any] = {"name": _in_two_lines(short_name), "whole_name": axis.name}
+    if not axis.is_numeric:
+        return {**values, "choices": axis.choices}
+    there = [value for value in axis.values if value is not None]
+    return {**values, "log": is_logarithmic(there), "whole": all(isinstance(value, int) for value in there)}
+
+
+def _in_two_lines(name: str) -> str:
+    """Return a dotted name with its last part below the others, each cut to the width of an axis."""
+    group, _, last = name.rpartition(".")
+    lines = [f"{group}."] if group else []
+    return "\n".join(line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}…" for line in [*lines, last])
+
+
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return ranks, equal values having the mean of theirs."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[group]

@@ -18,7 +18,6 @@ from tfaip_like.report.charts import Line, bar_chart, line_chart
 from tfaip_like.report.kept import Kept
 from tfaip_like.report.markup import Markup, element, joined, scrolled, table
 from tfaip_like.report.numbers import short
-from tfaip_like.report.scales import Scale
 
 LARGEST_PICTURE = 1_000_000
 """Bytes of a picture that is still put into the page."""
@@ -76,10 +75,7 @@ def _precision_by_recall(name: str, values: Any) -> Markup:
             "p", f"best F1 {short(harmonic[best])}: precision {short(precision[best])}, recall {short(recall[best])}",
             class_="note",
         )  # fmt: skip
-    unit = Scale(-0.02, 1.02)
-    return line_chart(
-        name, [Line("precision", points)], x_name="recall", x_scale=unit, y_scale=unit, note=note, has_gaps=False
-    )
+    return line_chart(name, [Line("precision", points)], x_name="recall", are_shares=True, note=note, has_gaps=False)
 
 
 def _confusion(name: str, counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup:
