@@ -14,7 +14,7 @@ from tfaip_like.report.numbers import short
 
 POINTS_OF_A_LINE = 400
 """Points of a line at most: a screen has no more columns to show them in."""
-FEWEST_POINTS = 24
+FEWEST_POINTS = 12
 DECADES_OF_A_LINE = 2
 """Positive values that span more are drawn on a logarithmic scale."""
 SMALLEST, LARGEST = 1e-150, 1e150

@@ -11,7 +11,7 @@ from typing import Any
 from tfaip_like.errors import counted
 from tfaip_like.files import write_text
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.report.charts import Line, Mark, line_chart, points_per_line
+from tfaip_like.report.charts import POINTS_OF_A_LINE, Line, Mark, line_chart, points_per_line
 from tfaip_like.report.kept import kept
 from tfaip_like.report.markup import Child, Markup, element, folded, joined, page, section, table
 from tfaip_like.report.numbers import NOTHING, duration, short, words
@@ -20,9 +20,9 @@ from tfaip_like.report.shown import shown
 
 LOOKS = 8
 """Looks of lines in the style of the page."""
-POINTS_OF_A_PAGE = 8000
+POINTS_OF_A_PAGE = 4500
 """Points of all curves together, which keeps a page below 500 kB; pictures not counted."""
-MOST_CHARACTERS_OF_A_MODEL = 30_000
+MOST_CHARACTERS_OF_A_MODEL = 15_000
 COURSE = {
     "lr": "learning rate",
     "samples_per_second": "samples per second",
@@ -128,7 +128,7 @@ def _curves(run: Run) -> Iterator[Markup]:
 def _course(run: Run) -> Iterator[Markup]:
     for column, title in COURSE.items():
         if values := run.values_of(column):
-            yield line_chart(title, [Line(title, values)], most_points=POINTS_OF_A_PAGE // 40)
+            yield line_chart(title, [Line(title, values)], most_points=POINTS_OF_A_LINE // 2)
 
 
 def _outcome(run: Run) -> Markup | None:
