@@ -20,9 +20,9 @@ from tfaip_like.report.shown import shown
 
 LOOKS = 8
 """Looks of lines in the style of the page."""
-POINTS_OF_A_PAGE = 4500
+POINTS_OF_A_PAGE = 3600
 """Points of all curves together, which keeps a page below 500 kB; pictures not counted."""
-MOST_CHARACTERS_OF_A_MODEL = 15_000
+MOST_CHARACTERS_OF_A_MODEL = 12_000
 COURSE = {
     "lr": "learning rate",
     "samples_per_second": "samples per second",
