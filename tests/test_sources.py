@@ -88,7 +88,7 @@ def test_the_copy_of_a_table_goes_away_with_it(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "x,y\n1,2\n1,b\n", "a.csv: cannot be read as .csv: "),
+        ("a.csv", "x,y\n1,2\n1,b\n", "a.csv, line 3, column 'y': 'b' is not a number"),
         ("a.csv", "x\n1\n", "a.csv: has no column 'y'; it has x"),
         ("a.npz", "nonsense", "a.npz: cannot be read as .npz: "),
         ("a.txt", "", "a.txt: a table is one of .npz, .npy, .csv, .tsv, .parquet"),
@@ -104,7 +104,7 @@ def test_a_file_that_is_no_table_is_named(name: str, text: str, message: str, tm
 def test_files_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)))
     np.savez(tmp_path / "b.npz", x=np.zeros((3, 4)))
-    with pytest.raises(UsageError, match=r"b\.npz: 'x' has rows of shape \(4,\)"):
+    with pytest.raises(UsageError, match=r"b\.npz, column 'x': has rows of shape \(4,\)"):
         TableSource([tmp_path / "a.npz", tmp_path / "b.npz"], {"x": "x"})
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scenarios.track_trigger.draw import EXPERTS, INPUTS, LONGEST, RADII, draw_tracks, expert_for, seen
 from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
 from tfaip_like.data import Filter, TableSource, TrainData, ValData, find_files
-from tfaip_like.data.sources.tables import read_table
+from tfaip_like.data.sources.tables import column_names
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
 
@@ -78,7 +78,7 @@ class Tracks(Data):
         files = find_files(getattr(self, group), f"--data.{group}")
         if not files:
             return None
-        names = list(read_table(files[0]))
+        names = column_names(files[0])
 
         def columns(name: str, count: int) -> str | Sequence[str]:
             return name if name in names else [f"{name}_{number}" for number in range(count)]

@@ -10,7 +10,7 @@ from tfaip_like.data.sources.arrays import ArraySource
 from tfaip_like.data.sources.files import find_files
 from tfaip_like.data.sources.images import ImageFolder, read_image
 from tfaip_like.data.sources.mixture import Mixture
-from tfaip_like.data.sources.tables import TableSource
+from tfaip_like.data.sources.tables import IsMissing, TableFormat, TableSource
 
 __all__ = [
     "ArraySource",
@@ -20,6 +20,7 @@ __all__ = [
     "DataSettings",
     "Filter",
     "ImageFolder",
+    "IsMissing",
     "LavData",
     "Mixture",
     "Normal",
@@ -29,6 +30,7 @@ __all__ = [
     "Resample",
     "Source",
     "StreamProcessor",
+    "TableFormat",
     "TableSource",
     "TrainData",
     "Uniform",

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TextIO
 
 from tfaip_like.data import Source, TableSource, find_files
-from tfaip_like.data.sources.tables import TEXT, Columns, read_table
+from tfaip_like.data.sources.tables import Columns, column_names
+from tfaip_like.data.sources.tables.files import TEXT
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Sample, Spec
 
@@ -42,7 +43,7 @@ def samples_in(patterns: Sequence[str], inputs: Mapping[str, Spec], flag: str) -
 
 def _columns(file: Path, inputs: Mapping[str, Spec]) -> Columns:
     """Which columns are which input."""
-    names = list(read_table(file))
+    names = column_names(file)
     if file.suffix not in (*TEXT, ".parquet"):
         return {name: name for name in names}
     columns: dict[str, str | Sequence[str]] = {}

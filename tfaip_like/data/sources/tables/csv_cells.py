@@ -1,0 +1,271 @@
+"""Cells of CSV files, which are texts, as numbers; no number that is not certain is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from tfaip_like.data.sources.tables.arrow import whole_numbers
+from tfaip_like.data.sources.tables.cells import EXACT_IN_FLOAT64, CellError, Cells, ColumnError
+
+NA_VALUES = frozenset(
+    [
+        *(
+            "",
+            "NA",
+            "N/A",
+            "n/a",
+            "<NA>",
+            "#N/A",
+            "#NA",
+            "#N/A N/A",
+            "NaN",
+            "nan",
+            "NAN",
+            "-NaN",
+            "-nan",
+            "NULL",
+            "null",
+        ),
+        *("None", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    ]
+)
+"""Cells that stand for a missing value: those of pandas."""
+
+BOOLEANS = {"TRUE": True, "True": True, "true": True, "FALSE": False, "False": False, "false": False}
+
+_NUMBER = re.compile(r"[+-]?(\d+(?P<separator>[.,])?\d*|(?P<first>[.,])\d+)([eE][+-]?\d+)?", re.ASCII)
+_INFINITY = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}", re.ASCII)
+"""One separator that may as well be one of thousands."""
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,'\N{RIGHT SINGLE QUOTATION MARK}\s]\d{3})+([.,]\d*)?")
+
+
+class Decimals:
+    """What is known of the decimal separator of a file.
+
+    Args:
+        given: the separator, where the user says it.
+        clear: separators that are clear without proof: the point between commas, the comma between semicolons.
+    """
+
+    def __init__(self, given: Literal[".", ","] | None, clear: Collection[str]):
+        self.given = given
+        self._clear = clear
+        self._proof: tuple[str, str] | None = None
+        """A separator, and the cell that proves it."""
+        self._doubt: tuple[str, str] | None = None
+        """Likewise one that may be of thousands."""
+
+    def note(self, cell: str, separator: str, place: Callable[[], str]) -> None:
+        """Take a number with a separator into account.
+
+        Raises:
+            ValueError: when it contradicts the numbers before.
+        """
+        if self.given is not None:
+            if separator != self.given:
+                raise ValueError(f"is not a number with the decimal separator {self.given!r}")
+            return
+        if self._proof is not None and self._proof[0] != separator:
+            raise ValueError(f"has another decimal separator than {self._proof[1]}")
+        if self._doubt is not None and self._doubt[0] != separator:
+            raise ValueError(f"has another decimal separator than {self._doubt[1]}")
+        if self._proof is None and (separator in self._clear or not _GROUPED.fullmatch(cell)):
+            self._proof = separator, f"{cell!r} ({place()})"
+        elif self._proof is None and self._doubt is None:
+            self._doubt = separator, f"{cell!r} ({place()})"
+
+    @property
+    def is_point(self) -> bool:
+        """Whether it is known to be the point."""
+        return (self.given or (self._proof[0] if self._proof else None)) == "."
+
+    def check(self) -> None:
+        """Raise `ColumnError` if it is still not clear at the end of the file."""
+        if self._proof is None and self._doubt is not None and self.given is None:
+            separator, cell = self._doubt
+            raise ColumnError(
+                f"{cell} may have a decimal separator or one of thousands; say `decimal`: {separator!r}, or write all "
+                "numbers without separators of thousands"
+            )
+
+
+class CsvColumn:
+    """The cells of one column of a file, block by block.
+
+    Args:
+        name: of the column.
+        decimals: of the file.
+        na_values: cells that stand for missing values, besides `NA_VALUES`.
+    """
+
+    def __init__(self, name: str, decimals: Decimals, na_values: Collection[str]):
+        self.name = name
+        self._decimals = decimals
+        self._na_values = NA_VALUES.union(na_values)
+        self._is_boolean: bool | None = None
+
+    def read(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
+        """Return cells as booleans, whole numbers or floats.
+
+        Args:
+            cells: of a block of rows.
+            place: where a cell of the block is, for messages about a later one.
+
+        Raises:
+            CellError: for a cell that is no number, or not certainly one.
+        """
+        missing = [cell in self._na_values for cell in cells]
+        if any(missing):
+            rows = [row for row, is_missing in enumerate(missing) if not is_missing]
+            present: Sequence[str] = [cells[row] for row in rows]
+        else:
+            rows, present = [], cells
+        try:
+            read = self._present(present, lambda row: place(rows[row] if rows else row))
+        except CellError as error:
+            raise CellError(rows[error.index] if rows else error.index, error.reason) from None
+        if not rows and present:
+            return read
+        is_missing_array = np.array(missing, bool)
+        values = (
+            np.zeros(len(cells), read.values.dtype) if read.values.dtype.kind != "f" else np.full(len(cells), np.nan)
+        )
+        values[~is_missing_array] = read.values
+        if read.missing is not None:
+            is_missing_array[~is_missing_array] = read.missing
+        return Cells(values, is_missing_array)
+
+    def _present(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
+        """Return cells of which none is empty or NA."""
+        if not cells:
+            return Cells(np.zeros(0))
+        joined = "\n".join(cells)
+        if "." in joined and "," not in joined and not self._decimals.is_point:
+            self._note_point(cells, place)
+        if self._is_boolean is not True and _is_plain(joined, self._decimals.is_point):
+            with suppress(ValueError):
+                read = _floats(cells) if _has_fraction(joined) else _whole(cells)
+                self._is_boolean = False
+                return read
+        return self._slowly(cells, place)
+
+    def _note_point(self, cells: Sequence[str], place: Callable[[int], str]) -> None:
+        """Take the first number with a point into account, so that the others can be read fast."""
+        row = next(row for row, cell in enumerate(cells) if "." in cell)
+        if _NUMBER.fullmatch(cells[row]):
+            try:
+                self._decimals.note(cells[row], ".", partial(place, row))
+            except ValueError as error:
+                raise CellError(row, f"{_short(cells[row])} {error}") from None
+
+    def _slowly(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
+        """Return cells that are looked at one by one."""
+        clean, missing = [], []
+        for row, cell in enumerate(cells):
+            text = cell.strip().replace("\N{MINUS SIGN}", "-")
+            missing.append(text in self._na_values)
+            if missing[-1]:
+                continue
+            try:
+                clean.append(self._one(text, partial(place, row)))
+            except ValueError as error:
+                raise CellError(row, f"{_short(cell)} {error}") from None
+        if self._is_boolean:
+            values = np.zeros(len(cells), bool)
+            values[~np.array(missing, bool)] = [BOOLEANS[text] for text in clean]
+            return Cells(values, np.array(missing, bool))
+        rows = [row for row, is_missing in enumerate(missing) if not is_missing]
+        try:
+            found = _whole(clean) if not _has_fraction("".join(clean)) else _floats(clean)
+        except CellError as error:
+            raise CellError(rows[error.index], error.reason) from None
+        if len(rows) == len(cells):
+            return found
+        values = (
+            np.zeros(len(cells), found.values.dtype) if found.values.dtype.kind != "f" else np.full(len(cells), np.nan)
+        )
+        values[rows] = found.values
+        return Cells(values, np.array(missing, bool))
+
+    def _one(self, text: str, place: Callable[[], str]) -> str:
+        """Return a number as Python writes it, or one of `BOOLEANS`."""
+        if text in BOOLEANS:
+            self._set_boolean(True)
+            return text
+        match = _NUMBER.fullmatch(text)
+        if match is None and not _INFINITY.fullmatch(text):
+            raise ValueError(_why_no_number(text))
+        self._set_boolean(False)
+        separator = match and (match["separator"] or match["first"])
+        if separator:
+            self._decimals.note(text, separator, place)
+        return text.replace(",", ".")
+
+    def _set_boolean(self, is_boolean: bool) -> None:
+        if self._is_boolean not in (None, is_boolean):
+            raise ValueError("is a boolean among numbers" if is_boolean else "is a number among booleans")
+        self._is_boolean = is_boolean
+
+
+def _is_plain(joined: str, is_point: bool) -> bool:
+    """Return whether cells are numbers for Python as well, if it reads them at all."""
+    separators = "," in joined or ("." in joined and not is_point)
+    return not separators and joined.isascii() and "_" not in joined and _no_word(joined)
+
+
+def _no_word(joined: str) -> bool:
+    return "n" not in joined and "N" not in joined and " " not in joined and "\t" not in joined
+
+
+def _has_fraction(joined: str) -> bool:
+    return any(character in joined for character in ".eEnN")
+
+
+def _whole(cells: Sequence[str]) -> Cells:
+    numbers = list(map(int, cells))
+    try:
+        return Cells(np.array(numbers, np.int64))
+    except OverflowError:
+        pass
+    try:
+        return Cells(whole_numbers(numbers))
+    except ColumnError:
+        row = max(range(len(numbers)), key=lambda row: abs(numbers[row]))
+        raise CellError(row, f"{_short(cells[row])} is too large a whole number") from None
+
+
+def _floats(cells: Sequence[str]) -> Cells:
+    values = np.fromiter(map(float, cells), np.float64, len(cells))
+    for row in np.flatnonzero(np.abs(values) >= EXACT_IN_FLOAT64).tolist():
+        cell = cells[row].strip()
+        if np.isinf(values[row]) and not _INFINITY.fullmatch(cell):
+            raise CellError(row, f"{_short(cell)} is too large a number")
+        if _WHOLE.fullmatch(cell) and int(cell) != int(values[row]):
+            raise CellError(
+                row,
+                f"{_short(cell)} is a whole number that float64 would change, in a column with fractions",
+            )
+    return Cells(values)
+
+
+def _why_no_number(text: str) -> str:
+    if _THOUSANDS.fullmatch(text):
+        return "has separators of thousands; write numbers without them"
+    if text.endswith("%"):
+        return "is a percentage; write the number without the sign"
+    return (
+        "is not a number; name the column in `texts` or `categories` if it holds texts, or the cell in `na_values` if "
+        "it means a missing value"
+    )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,0 +1,293 @@
+"""CSV files as spreadsheets, R, pandas and others write them in any country."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import itertools
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from tfaip_like.data.sources.tables.cells import CellError, Cells, ColumnError
+from tfaip_like.data.sources.tables.csv_cells import NA_VALUES, CsvColumn, Decimals
+from tfaip_like.data.sources.tables.table_format import TableFormat
+from tfaip_like.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+DELIMITERS = ("\t", ";", "|", ",", " ")
+"""In the order in which they are preferred where several fit."""
+CELLS_AT_ONCE = 2**18
+HEAD = 2**16
+"""Characters that are looked at to find out the delimiter."""
+BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # after UTF-32, which begins alike
+
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the columns of a file are."""
+
+    delimiter: str
+    names: list[str]
+    """Of the columns; empty for those without a name."""
+    width: int
+    """Cells of each row."""
+    has_row_names: bool = False
+    """Whether rows begin with a name, for which the header has no cell (R)."""
+    skips: int = 0
+    """Lines before the header."""
+
+
+class CsvTable:
+    """A CSV file: a header with the names of the columns, and a row of cells on each line.
+
+    Blank lines are skipped, except between the rows of a single column, where they are missing values.
+
+    Raises:
+        UsageError: when it cannot be read or is not such a file; names the line.
+    """
+
+    def __init__(self, path: Path, table_format: TableFormat):
+        self.path = path
+        self._format = table_format
+        self._encoding = _with_mark(table_format.encoding) if table_format.encoding else _find_encoding(path)
+        with self._reading() as lines:
+            head = lines.read(HEAD)
+            is_whole = not lines.read(1)
+        self._layout = _find_layout(head, is_whole, path, table_format.delimiter)
+        self.names: Sequence[str] = self._layout.names
+
+    def batches(self, columns: Iterable[str]) -> Iterator[Mapping[str, Cells]]:
+        """Yield the cells of columns, for a batch of rows at a time."""
+        places = {name: self.names.index(name) + self._layout.has_row_names for name in columns}
+        decimals = Decimals(self._format.decimal, self._clear_separators())
+        readers = {name: CsvColumn(name, decimals, self._format.na_values) for name in places}
+        rows = self._rows()
+        while block := list(itertools.islice(rows, max(1, CELLS_AT_ONCE // self._layout.width))):
+            lines, cells = zip(*block, strict=True)
+            by_column = list(zip(*cells, strict=True))
+            yield {name: self._read(readers[name], by_column[place], lines) for name, place in places.items()}
+        try:
+            decimals.check()
+        except ColumnError as error:
+            raise UsageError(f"{self.path}: {error}") from None
+
+    def place(self, row: int) -> str:
+        """Return where a row is, for a message."""
+        line = next(itertools.islice(self._rows(), row, None), (0, []))[0]
+        return f"{self.path}, line {line}" if line else str(self.path)
+
+    def _clear_separators(self) -> str:
+        """Return the decimal separators that are clear without proof.
+
+        A semicolon is the delimiter where the comma is decimal. Excel writes UTF-16 with tabs in all countries.
+        """
+        if self._layout.delimiter == ";":
+            return ","
+        return "" if self._encoding == "utf-16" else "."
+
+    def _read(self, reader: CsvColumn, cells: Sequence[str], lines: Sequence[int]) -> Cells:
+        name = reader.name
+
+        def place(row: int) -> str:
+            return f"line {lines[row]}, column {name!r}"
+
+        try:
+            if name in self._format.categories:
+                return self._categories(name, cells)
+            if name in self._format.texts:
+                return _texts(cells, self._format.na_values)
+            return reader.read(cells, place)
+        except CellError as error:
+            raise UsageError(f"{self.path}, {place(error.index)}: {error.reason}") from None
+
+    def _categories(self, name: str, cells: Sequence[str]) -> Cells:
+        """Return texts without blanks around them; those that are no category may be missing values."""
+        stripped = [cell.strip() for cell in cells]
+        return _texts(stripped, NA_VALUES.union(self._format.na_values) - set(self._format.categories[name]))
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the first line and the cells of each row."""
+        layout = self._layout
+        line, width, is_single = layout.skips, layout.width, layout.width == 1
+        blank: list[int] = []
+        """Lines since the last row that may be missing values of a single column."""
+        with self._reading() as lines:
+            for _ in range(layout.skips):
+                lines.readline()
+            reader = _reader(lines, layout.delimiter)
+            try:
+                has_header = False
+                for cells in reader:
+                    begin, line = line + 1, layout.skips + reader.line_num
+                    if len(cells) == width and (is_single or cells[0] or any(cells)):
+                        if has_header:
+                            for blank_line in blank:
+                                yield blank_line, [""]
+                            yield begin, cells
+                        has_header = True
+                        blank = []
+                    elif not any(map(str.strip, cells)) and len(cells) in (0, 1):
+                        blank += [begin] if is_single else []
+                    elif not has_header:
+                        has_header = True
+                    else:
+                        yield begin, self._complete(cells, begin)
+            except csv.Error as error:
+                raise UsageError(f"{self.path}, line {layout.skips + reader.line_num}: {_explain(error)}") from None
+
+    def _complete(self, cells: list[str], line: int) -> list[str]:
+        """Return the cells of a row that has an empty one too many or only empty ones.
+
+        Raises:
+            UsageError: for any other number of cells.
+        """
+        width = self._layout.width
+        if len(cells) == width:
+            return cells
+        if len(cells) > width and not any(cells[width:]):  # separators at the end of the line
+            return cells[:width]
+        raise UsageError(
+            f"{self.path}, line {line}: has {len(cells)} cells, but there are {width} columns "
+            f"({_shown(self.names)}); a cell that contains {self._layout.delimiter!r} must be in quotes"
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[TextIO]:
+        csv.field_size_limit(2**31 - 1)
+        try:
+            with open(self.path, newline="", encoding=self._encoding) as lines:
+                yield lines
+        except UnicodeError as error:
+            raise UsageError(f"{self.path}: is not a text in {self._encoding}; say its `encoding`") from error
+        except OSError as error:
+            raise UsageError(f"{self.path}: {error.strerror}") from error
+
+
+def _reader(lines: Iterable[str], delimiter: str) -> Any:
+    return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter != " ")
+
+
+def _texts(cells: Sequence[str], na_values: Iterable[str]) -> Cells:
+    na_values = frozenset(na_values)
+    missing = np.array([cell in na_values for cell in cells], bool)
+    return Cells(np.array(cells, np.str_), missing if missing.any() else None)
+
+
+def _find_encoding(path: Path) -> str:
+    """Return the encoding of a file; cp1252 for what is no UTF, which a warning says."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+            for mark, encoding in BOMS.items():
+                if head.startswith(mark):
+                    return encoding
+            file.seek(0)
+            return _utf8_or_cp1252(path, iter(lambda: file.read(2**20), b""))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+
+
+def _with_mark(encoding: str) -> str:
+    """Return an encoding that takes a byte order mark as such."""
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
+def _utf8_or_cp1252(path: Path, parts: Iterable[bytes]) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    lines, encoding = 1, "utf-8"
+    for part in itertools.chain(parts, [b""]):
+        if b"\0" in part:
+            raise UsageError(f"{path}: has NUL bytes, so it is no text table; for UTF-16 say `encoding`: utf-16-le")
+        if encoding == "utf-8":
+            try:
+                decoder.decode(part, final=not part)
+                lines += part.count(b"\n")
+            except UnicodeDecodeError as error:
+                lines += error.object.count(b"\n", 0, error.start)
+                logger.warning(
+                    "%s: is not UTF-8 (line %d), read as cp1252; `encoding` can say another one", path, lines
+                )
+                encoding = "cp1252"
+    return encoding
+
+
+def _find_layout(head: str, is_whole: bool, path: Path, delimiter: str | None) -> Layout:
+    skips = 0
+    if delimiter is None and (match := _SEPARATOR_LINE.match(head)):
+        delimiter, head, skips = match[1], head[match.end() :], 1
+    lines = [line for line in head.splitlines() if line.strip()]
+    has_quoted_rows = len(lines) > 1 and lines[1].startswith('"')
+    candidates = [delimiter] if delimiter is not None else _candidates(lines[0] if lines else "")
+    layouts = []
+    for candidate in candidates:
+        records = _records(head, candidate, is_whole)
+        if records and (layout := _layout(candidate, records, has_quoted_rows, skips)):
+            layouts.append(layout)
+    if layouts:
+        return layouts[0]
+    # None fits all rows: the one with most columns, whose odd rows will be named.
+    by_delimiter = {candidate: _records(head, candidate, is_whole) for candidate in candidates}
+    best = max(candidates, key=lambda candidate: len(by_delimiter[candidate][0]) if by_delimiter[candidate] else 0)
+    if not by_delimiter[best]:
+        raise UsageError(f"{path}: is empty; the first line must have the names of the columns")
+    names = [name.strip() for name in by_delimiter[best][0]]
+    return Layout(best, names, len(names), skips=skips)
+
+
+def _candidates(header: str) -> list[str]:
+    """Return the delimiters that are in the header; a space only between quotes, as R writes them."""
+    found = [d for d in DELIMITERS if d in header and (d != " " or header.startswith('"'))]
+    return found or [","]
+
+
+def _records(head: str, delimiter: str, is_whole: bool) -> list[list[str]]:
+    """Return the header and the first rows that are complete in `head`, without blank lines."""
+    records: list[list[str]] = []
+    reader = _reader(io.StringIO(head, newline=""), delimiter)
+    try:
+        records.extend(cells for cells in reader if len(cells) > 1 or any(map(str.strip, cells)))
+    except csv.Error:
+        if is_whole:
+            return records  # the line is named when the rows are read
+    return records if is_whole or len(records) < 2 else records[:-1]
+
+
+def _layout(delimiter: str, records: Sequence[Sequence[str]], has_quoted_rows: bool, skips: int) -> Layout | None:
+    """Return the layout of a file with a header and some rows; None if they do not fit together.
+
+    A cell too many at the begin of all rows is their name, if it is in quotes, as R writes it; without quotes it may
+    come from a decimal comma.
+    """
+    names = [name.strip() for name in records[0]]
+    rows = [row for row in records[1:] if any(row)]
+    width = len(names)
+    if all(len(row) == width or (not any(row[width:]) and len(row) > width) for row in rows):
+        return Layout(delimiter, names, width, skips=skips)
+    if has_quoted_rows and all(len(row) == width + 1 for row in rows):
+        return Layout(delimiter, names, width + 1, has_row_names=True, skips=skips)
+    return None
+
+
+def _explain(error: csv.Error) -> str:
+    text = str(error)
+    if "unexpected end of data" in text:
+        return "a quote is opened here or before, but never closed"
+    if "expected after" in text:
+        return "text follows a closing quote; a quote within quotes is written twice"
+    return text
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(name or "(no name)" for name in names[:8]) + (", ..." if len(names) > 8 else "")

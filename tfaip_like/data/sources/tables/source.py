@@ -1,0 +1,233 @@
+"""`TableSource`: the rows of tables in many files."""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tfaip_like.data.sources.arrays import ArraySource
+from tfaip_like.data.sources.tables.cells import (
+    Array,
+    CellError,
+    Cells,
+    ColumnError,
+    check_storable,
+    common_dtype,
+    converted,
+    kind_of,
+)
+from tfaip_like.data.sources.tables.files import TEXT, Table, check_columns, opened_table
+from tfaip_like.data.sources.tables.stored import StoredColumn
+from tfaip_like.data.sources.tables.table_format import TableFormat
+from tfaip_like.errors import UsageError, counted, some
+from tfaip_like.params.tree import check_tree
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IsMissing:
+    """Which values of columns are missing, as booleans in place of the values."""
+
+    columns: str | Sequence[str]
+    """One, or several that lie side by side."""
+
+
+Columns: TypeAlias = Mapping[str, str | Sequence[str] | IsMissing]
+"""Name of an array -> the column of a table that it is, or several that lie side by side in it."""
+
+
+class TableSource(ArraySource):
+    """The rows of tables in many files: .npz, .npy, .csv, .tsv or .parquet.
+
+    The files are read one after another and copied into arrays that are mapped from a temporary file
+    (in TMPDIR), so memory holds a part of one file at a time, and any row can be read. The copy is deleted with the
+    source.
+
+    A missing value (an empty cell, NA, a null) is NaN, and a column of whole numbers or booleans that has one is
+    float64; `TableFormat.missing` gives another value, and `IsMissing` tells which values are missing. Texts need
+    `TableFormat.categories` to become numbers. A number that no dtype of its column can hold is an error, as is any
+    cell that is not certainly a number.
+
+    Example::
+
+        TableSource(
+            find_files(["measured/*.csv"], "--data.files"),
+            inputs={"x": ["width", "height"], "colour": "colour", "is_measured": IsMissing(["width", "height"])},
+            targets={"species": "species"},
+            table_format=TableFormat(
+                categories={"colour": ["red", "blue"], "species": ["ant", "bee"]}, missing={"width": 0, "height": 0}
+            ),
+        )
+
+    Args:
+        files: in the order of their rows.
+        inputs: see `Columns`; the keys of an .npz file are its columns.
+        targets: likewise.
+        table_format: how the files are read where they leave it open.
+
+    Raises:
+        UsageError: for a column that a file does not have or that cannot be read, and for files that do not fit
+            together; names the file, line and column.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        inputs: Columns,
+        targets: Columns | None = None,
+        table_format: TableFormat | None = None,
+    ):
+        if not files:
+            raise UsageError("a table needs at least one file")
+        self._files = list(files)
+        self._format = check_tree(table_format or TableFormat())
+        self._begins: list[int] = []
+        """Index of the first row of each file."""
+        folder = Path(tempfile.mkdtemp(prefix="tfaip_like-"))
+        self._remove = weakref.finalize(self, shutil.rmtree, str(folder), True)
+        columns = {f"inputs-{name}": which for name, which in inputs.items()}
+        columns |= {f"targets-{name}": which for name, which in (targets or {}).items()}
+        arrays = self._copied(columns, folder)
+        logger.info("%s in %s", counted(len(next(iter(arrays.values()))), "row"), counted(len(files), "file"))
+        super().__init__(
+            {name: arrays[f"inputs-{name}"] for name in inputs},
+            {name: arrays[f"targets-{name}"] for name in targets or {}},
+        )
+
+    def describe(self, index: int) -> str:
+        """Return the file and line (or row) of a row."""
+        number = bisect.bisect_right(self._begins, index) - 1
+        path = self._files[number]
+        with opened_table(path, self._format) as table:
+            return table.place(index - self._begins[number])
+
+    def _copied(self, columns: Columns, folder: Path) -> dict[str, Array]:
+        """Return the columns of all files, mapped from a file each."""
+        with ExitStack() as stack:
+            stored = {name: StoredColumn(folder / str(number)) for number, name in enumerate(columns)}
+            for column in stored.values():
+                stack.callback(column.close)
+            for file in self._files:
+                self._begins.append(next((column.count for column in stored.values()), 0))
+                self._copy(file, columns, stored)
+            if all(file.suffix.lower() in TEXT for file in self._files):
+                for column in stored.values():
+                    column.make_whole()
+            return {name: column.array() for name, column in stored.items()}
+
+    def _copy(self, file: Path, columns: Columns, stored: Mapping[str, StoredColumn]) -> None:
+        """Append the rows of one file."""
+        wanted = list(dict.fromkeys(name for which in columns.values() for name in _names(which)))
+        with opened_table(file, self._format) as table:
+            check_columns(file, table, wanted)
+            for batch in table.batches(wanted):
+                for name, which in columns.items():
+                    begin = stored[name].count
+                    try:
+                        stored[name].append(_array(batch, which, self._format))
+                    except CellError as error:
+                        # A number of an earlier row may be what does not fit.
+                        index = error.index if error.is_stored else begin + error.index
+                        place = self._place(index, table)
+                        raise UsageError(f"{place}, {_column_of(error, which)}: {error.reason}") from None
+                    except ColumnError as error:
+                        raise UsageError(f"{file}, {_column_of(error, which)}: {error}") from None
+
+    def _place(self, index: int, table: Table) -> str:
+        """Return where a row is, of which the last files' table is open."""
+        return self.describe(index) if index < self._begins[-1] else table.place(index - self._begins[-1])
+
+
+def _names(which: str | Sequence[str] | IsMissing) -> list[str]:
+    if isinstance(which, IsMissing):
+        which = which.columns
+    return [which] if isinstance(which, str) else list(which)
+
+
+def _column_of(error: CellError | ColumnError, which: str | Sequence[str] | IsMissing) -> str:
+    return f"column {some([repr(name) for name in ([error.column] if error.column else _names(which))])}"
+
+
+def _array(batch: Mapping[str, Cells], which: str | Sequence[str] | IsMissing, table_format: TableFormat) -> Array:
+    """Return some rows of one array."""
+    if isinstance(which, IsMissing):
+        missing = [batch[name].is_missing() for name in _names(which)]
+        return missing[0] if isinstance(which.columns, str) else np.stack(missing, axis=1)
+    arrays = [_column(batch[name], name, table_format) for name in _names(which)]
+    if isinstance(which, str):
+        return arrays[0]
+    for name, array in zip(which, arrays, strict=True):
+        if common_dtype(arrays[0].dtype, array.dtype) is None or array.shape != arrays[0].shape:
+            raise ColumnError(
+                f"holds {kind_of(array.dtype)} of shape {array.shape[1:]}, which cannot lie beside the "
+                f"{kind_of(arrays[0].dtype)} of shape {arrays[0].shape[1:]} of {which[0]!r}",
+                name,
+            )
+    dtype = reduce(_common, (array.dtype for array in arrays))
+    return np.stack([_converted(array, dtype, name) for name, array in zip(which, arrays, strict=True)], axis=1)
+
+
+def _common(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any]:
+    common = common_dtype(one, two)
+    assert common is not None
+    return common
+
+
+def _converted(values: Array, dtype: np.dtype[Any], column: str) -> Array:
+    try:
+        return converted(values, dtype)
+    except CellError as error:
+        raise CellError(error.index, error.reason, column) from None
+
+
+def _column(cells: Cells, column: str, table_format: TableFormat) -> Array:
+    """Return values of one column, with what the format says of it."""
+    default: int | float | str | None = table_format.missing.get(column)
+    categories = table_format.categories.get(column)
+    try:
+        check_storable(cells.values)
+        if categories is not None:
+            cells = coded(cells, categories)
+            default = categories.index(default) if isinstance(default, str) else default
+            if default is None:
+                cells.check_present()
+        return cells.filled(default)
+    except CellError as error:
+        raise CellError(error.index, error.reason, column) from None
+    except ColumnError as error:
+        raise ColumnError(str(error), column) from None
+
+
+def coded(cells: Cells, categories: Sequence[str]) -> Cells:
+    """Return texts as the numbers of their categories.
+
+    Raises:
+        ColumnError: when they are no texts.
+        CellError: for a text that is no category.
+    """
+    missing = cells.is_missing()
+    if missing.all():
+        return Cells(np.zeros(cells.values.shape, np.int64), missing)
+    if cells.values.dtype.kind != "U":
+        raise ColumnError(f"holds {kind_of(cells.values.dtype)}; only texts have categories")
+    codes = {text: code for code, text in enumerate(categories)}
+    texts, inverse = np.unique(cells.values, return_inverse=True)
+    numbers = np.array([codes.get(text, -1) for text in texts.tolist()], np.int64)[inverse].reshape(cells.values.shape)
+    unknown = (numbers < 0) & ~missing
+    if unknown.any():
+        row = int(np.argwhere(unknown)[0][0])
+        text = cells.values[unknown][0]
+        raise CellError(row, f"{str(text)!r} is none of its categories ({some(categories)})")
+    return Cells(numbers, missing if missing.any() else None)
