@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import Line
 
-from tfaip_like import Mode, Sample, Spec, UsageError
-from tfaip_like.data import ImageFolder, TableSource, find_files, read_image
+from tfaip_like import Data, Mode, Sample, Spec, UsageError
+from tfaip_like.data import ArraySource, ImageFolder, TableSource, find_files, read_image
+from tfaip_like.data.batching import collate
+from tfaip_like.data.samples import Samples
 from tfaip_like.data.sources.files import Texts, lines_of
 from tfaip_like.list_files import ListFileData, ListFileScenario, ListSource, ListTrainData, ListValData
 
@@ -106,6 +109,59 @@ def test_files_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", x=np.zeros((3, 4)))
     with pytest.raises(UsageError, match=r"b\.npz, column 'x': has rows of shape \(4,\)"):
         TableSource([tmp_path / "a.npz", tmp_path / "b.npz"], {"x": "x"})
+
+
+MASKED = np.ma.MaskedArray([1, 2, 3], [False, True, False])
+
+
+def test_masked_floats_are_nan_and_other_masked_values_are_refused() -> None:
+    source = ArraySource({"x": MASKED.astype("float32")}, {"y": np.ma.MaskedArray([1, 2, 3])})
+    np.testing.assert_array_equal(source.inputs["x"], np.array([1, np.nan, 3], "float32"))
+    assert type(source.inputs["x"]) is np.ndarray
+    assert source.targets["y"].tolist() == [1, 2, 3]
+    with pytest.raises(UsageError, match=r"the array 'x' has masked values, which int64 cannot hold; fill them"):
+        ArraySource({"x": MASKED})
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "message"),
+    [
+        (MASKED, Spec((3,)), "input 'x' has masked values, which int64 cannot hold"),
+        (
+            MASKED.astype(float),
+            Spec((3,), "int32"),
+            r"input 'x' has missing values \(NaN\), which the int32 of its Spec",
+        ),
+        (np.array(["a"]), Spec((1,)), "input 'x' has dtype <U1: texts, which are no input of a network"),
+        (np.array([None]), Spec((1,)), "input 'x' has dtype object: Python objects"),
+        (np.array(["2024-01-01"], "M8[D]"), Spec((1,)), r"input 'x' has dtype datetime64\[D\]: dates"),
+        (np.array([b"a"]), Spec((1,)), r"input 'x' has dtype \|S1: bytes"),
+        ([[1], [2, 3]], Spec((2, 2)), "input 'x' setting an array element"),
+    ],
+)
+def test_a_sample_that_is_no_array_of_numbers_is_refused(value: Any, spec: Spec, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        collate([Sample({"x": value})], {"x": spec}, {})
+
+
+def test_masked_floats_of_a_sample_are_nan() -> None:
+    batch = collate([Sample({"x": MASKED.astype(float)})], {"x": Spec((3,))}, {})
+    np.testing.assert_array_equal(batch.inputs["x"], [[1, np.nan, 3]])
+
+
+def test_the_row_of_a_missing_value_is_named_where_its_spec_has_whole_numbers(tmp_path: Path) -> None:
+    class Rows(Data):
+        """Rows of a table."""
+
+        inputs = {"x": Spec((), "int32")}
+
+        def source(self, mode: Mode) -> TableSource:
+            return TableSource([tmp_path / "a.csv"], {"x": "x"})
+
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n,3\n")
+    samples = Samples(Rows(), Rows().source(Mode.TRAIN), Mode.TRAIN, 0)
+    with pytest.raises(UsageError, match=r"^training sample 1 .*a\.csv, line 3\): 'x' has missing values"):
+        samples.check_first(0)
 
 
 def test_a_folder_of_images_has_a_class_for_each_folder(tmp_path: Path) -> None:

@@ -83,7 +83,10 @@ class Spec:
 
     def problem_with(self, value: Any) -> str | None:
         """What is wrong with an array, or None: for a message that begins with its name."""
-        array = np.asarray(value)
+        try:
+            array = plain_array(value)
+        except ValueError as error:  # masked values, or lists of different lengths
+            return str(error)
         if len(array.shape) != len(self.shape) or any(
             want is not None and have != want for have, want in zip(array.shape, self.shape, strict=True)
         ):
@@ -94,12 +97,42 @@ class Spec:
         """What is wrong with the type of values, or with their range; of one sample or of many."""
         integers = np.issubdtype(array.dtype, np.integer) and np.issubdtype(self.dtype, np.integer)
         if not integers and not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
+            if hint := _HINTS.get(array.dtype.kind):
+                return f"has dtype {array.dtype}: {hint}"
+            if array.dtype.kind == "f" and np.isnan(array).any():
+                return f"has missing values (NaN), which the {self.dtype} of its Spec cannot hold"
             return f"has dtype {array.dtype}, which does not fit the {self.dtype} of its Spec"
         if integers and array.dtype != self.dtype and array.size:
             limits = np.iinfo(self.dtype)
             if array.min() < limits.min or array.max() > limits.max:
                 return f"has values that do not fit into the {self.dtype} of its Spec"
         return None
+
+
+_HINTS = {
+    "U": "texts, which are no input of a network; give them numbers by categories (TableFormat) or a processor",
+    "S": "bytes, which are no input of a network; make numbers of them in a processor",
+    "O": "Python objects, which are no input of a network; make arrays of numbers of them",
+    "M": "dates, which are no input of a network; make numbers of them in a processor",
+    "m": "durations, which are no input of a network; make numbers of them in a processor",
+}
+"""What an array holds that is not of numbers, by the kind of its dtype."""
+
+
+def plain_array(value: Any) -> npt.NDArray[Any]:
+    """Return a value as an array without a mask: masked floats are NaN.
+
+    Raises:
+        ValueError: for other masked values, which an array without a mask cannot hold.
+    """
+    if not isinstance(value, np.ma.MaskedArray):
+        return np.asarray(value)
+    if not np.ma.is_masked(value):
+        return value.data
+    if value.dtype.kind not in "fc":
+        raise ValueError(f"has masked values, which {value.dtype} cannot hold; fill them, as in array.filled(0)")
+    filled: npt.NDArray[Any] = value.filled(np.nan)
+    return filled
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
-from tfaip_like.sample import Arrays, Sample, Spec
+from tfaip_like.sample import Arrays, Sample, Spec, plain_array
 
 Specs = Mapping[str, Spec]
 
@@ -135,10 +135,9 @@ def _join(kind: str, name: str, spec: Spec, named: Sequence[Mapping[str, Any]]) 
         if name not in values:
             have = ", ".join(values) or "none"
             raise UsageError(f"{kind} {name!r} is missing (the sample has {have})")
-        array = np.asarray(values[name])
-        if problem := spec.problem_with(array):
+        if problem := spec.problem_with(values[name]):
             raise UsageError(f"{kind} {name!r} {problem}")
-        arrays.append(array)
+        arrays.append(plain_array(values[name]))
     if spec.is_static:
         return np.stack(arrays).astype(spec.dtype, copy=False)
     shape = np.max([array.shape for array in arrays], axis=0)

@@ -9,21 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
-from tfaip_like.sample import Arrays, Sample
+from tfaip_like.sample import Arrays, Sample, plain_array
 
 
 class ArraySource(Sequence[Sample]):
     """Samples whose named arrays are the rows of larger arrays.
 
-    Batches are cut out of the arrays as a whole, without work per sample.
+    Batches are cut out of the arrays as a whole, without work per sample. Masked floats are NaN.
 
     Raises:
-        UsageError: when the arrays have different numbers of rows.
+        UsageError: when the arrays have different numbers of rows, or other masked values than floats.
     """
 
     def __init__(self, inputs: Mapping[str, npt.ArrayLike], targets: Mapping[str, npt.ArrayLike] | None = None):
-        self.inputs: Arrays = {name: np.asarray(array) for name, array in inputs.items()}
-        self.targets: Arrays = {name: np.asarray(array) for name, array in (targets or {}).items()}
+        self.inputs: Arrays = {name: _array(name, array) for name, array in inputs.items()}
+        self.targets: Arrays = {name: _array(name, array) for name, array in (targets or {}).items()}
         lengths = {name: len(array) for name, array in (*self.inputs.items(), *self.targets.items())}
         if len(set(lengths.values())) != 1:
             counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
@@ -49,3 +49,13 @@ class ArraySource(Sequence[Sample]):
             {name: array[indices] for name, array in self.inputs.items()},
             {name: array[indices] for name, array in self.targets.items()},
         )
+
+
+def _array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        array = plain_array(value)
+    except ValueError as error:
+        raise UsageError(f"the array {name!r} {error}") from error
+    if array.ndim == 0:
+        raise UsageError(f"the array {name!r} is a single value; its first axis must be that of the samples")
+    return array
