@@ -146,7 +146,9 @@ def _predict_line(line: Line) -> None:
 def _source(settings: Prediction, scenario: Scenario | None, export: Path) -> Source:
     samples, data = settings.predict, settings.data
     if samples.files:
-        return samples_in(samples.files, load_pipeline(export).inputs, "--predict.files")
+        pipeline = load_pipeline(export)
+        table_format = pipeline.table_format if data is None else data.table_format
+        return samples_in(samples.files, pipeline.inputs, "--predict.files", table_format)
     if scenario is None or data is None:
         try:
             rebuilt_scenario(export)

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from tfaip_like.data.processors import Processor
+from tfaip_like.data.sources.tables import TableFormat
 from tfaip_like.errors import UsageError
 from tfaip_like.params import Params
 from tfaip_like.sample import Mode, Sample, Spec
@@ -48,6 +49,16 @@ class Data(Params, abc.ABC):
     def targets(self) -> Mapping[str, Spec]:
         """Name and specification of each array that the network should produce or that losses need."""
         return {}
+
+    @property
+    def table_format(self) -> TableFormat:
+        """Categories, missing values and the like of tables, for `TableSource`.
+
+        It goes with the export, so that predict-scenario reads tables in the same way::
+
+            table_format = TableFormat(categories={"colour": ["red", "blue"]})
+        """
+        return TableFormat()
 
     @abc.abstractmethod
     def source(self, mode: Mode) -> Source | None:

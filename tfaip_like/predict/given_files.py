@@ -9,17 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from tfaip_like.data import Source, TableSource, find_files
+from tfaip_like.data import Source, TableFormat, TableSource, find_files
 from tfaip_like.data.sources.tables import Columns, column_names
 from tfaip_like.data.sources.tables.files import TEXT
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, some
 from tfaip_like.sample import Sample, Spec
 
 STANDARD_INPUT = "-"
 LINES = (".jsonl", ".json", STANDARD_INPUT)
 
 
-def samples_in(patterns: Sequence[str], inputs: Mapping[str, Spec], flag: str) -> Source:
+def samples_in(
+    patterns: Sequence[str], inputs: Mapping[str, Spec], flag: str, table_format: TableFormat | None = None
+) -> Source:
     """The samples in files of one kind.
 
     JSON lines (.jsonl, or `-` for standard input): an object with the inputs by their names on each line.
@@ -29,21 +31,23 @@ def samples_in(patterns: Sequence[str], inputs: Mapping[str, Spec], flag: str) -
     Args:
         inputs: of the network.
         flag: that named the files, to begin a message with.
+        table_format: of the training; its categories and missing values hold for JSON lines as well.
     """
+    table_format = table_format or TableFormat()
     if list(patterns) == [STANDARD_INPUT]:
-        return SamplesInLines([Path(STANDARD_INPUT)])
+        return SamplesInLines([Path(STANDARD_INPUT)], table_format)
     files = find_files(patterns, flag)
     kinds = {file.suffix for file in files}
     if kinds <= set(LINES):
-        return SamplesInLines(files)
+        return SamplesInLines(files, table_format)
     if kinds & set(LINES):
         raise UsageError(f"{flag}: files of different kinds ({', '.join(sorted(kinds))}); predict one kind at a time")
-    return TableSource(files, _columns(files[0], inputs))
+    return TableSource(files, _columns(files[0], inputs, table_format), table_format=table_format)
 
 
-def _columns(file: Path, inputs: Mapping[str, Spec]) -> Columns:
+def _columns(file: Path, inputs: Mapping[str, Spec], table_format: TableFormat) -> Columns:
     """Which columns are which input."""
-    names = column_names(file)
+    names = column_names(file, table_format)
     if file.suffix not in (*TEXT, ".parquet"):
         return {name: name for name in names}
     columns: dict[str, str | Sequence[str]] = {}
@@ -54,6 +58,8 @@ def _columns(file: Path, inputs: Mapping[str, Spec]) -> Columns:
         elif numbered and set(numbered) <= set(names):
             columns[name] = numbered
         elif len(inputs) == 1 and len(spec.shape) == 1 and spec.shape[0] in (len(names), None):
+            if all(map(_is_number, names)):
+                raise UsageError(f"{file}: begins with numbers; the first line must have the names of the columns")
             columns[name] = names
         else:
             wanted = f"{name}, or {numbered[0]} to {numbered[-1]}" if numbered else name
@@ -61,18 +67,39 @@ def _columns(file: Path, inputs: Mapping[str, Spec]) -> Columns:
     return columns
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 class SamplesInLines:
     """The samples in files of JSON lines, one after another; any number of them."""
 
-    def __init__(self, files: Sequence[Path]):
+    def __init__(self, files: Sequence[Path], table_format: TableFormat):
         self.files = files
+        self._format = table_format
 
     def __iter__(self) -> Iterator[Sample]:
         for file in self.files:
             with _opened(file) as lines:
                 for number, line in enumerate(lines, 1):
                     if line.strip():
-                        yield Sample(inputs=_object(line, f"{_name(file)}, line {number}"))
+                        where = f"{_name(file)}, line {number}"
+                        values = _object(line, where)
+                        yield Sample(inputs={name: self._value(name, values[name], where) for name in values})
+
+    def _value(self, name: str, value: object, where: str) -> object:
+        """Return a value, or the number of a category, or what stands for a missing one."""
+        value = self._format.missing.get(name) if value is None else value
+        categories = self._format.categories.get(name)
+        if categories is None or not isinstance(value, str):
+            return value
+        if value not in categories:
+            raise UsageError(f"{where}: {name!r}: {value!r} is none of its categories ({some(categories)})")
+        return categories.index(value)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from tfaip_like.data import Data, Processor, Source
+from tfaip_like.data import Data, Processor, Source, TableFormat
 from tfaip_like.errors import UsageError
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params import Params
@@ -47,9 +47,16 @@ class Pipeline(Data, abc.ABC):  # which says that it is no choice for --data
     specs: dict[str, ArraySpec] = {}
     """The inputs of the network by their names."""
 
+    tables: TableFormat = TableFormat()
+    """How tables of samples are read."""
+
     @property
     def inputs(self) -> Mapping[str, Spec]:
         return {name: Spec(tuple(spec.shape), spec.dtype, spec.padding) for name, spec in self.specs.items()}
+
+    @property
+    def table_format(self) -> TableFormat:
+        return self.tables
 
     def source(self, mode: Mode) -> Source | None:
         """Nothing: samples are given."""
@@ -74,6 +81,7 @@ def pipeline_of(data: Data, inputs: Collection[str]) -> Pipeline:
             for name, spec in data.inputs.items()
             if name in inputs
         },
+        tables=data.table_format,
         processors=list(data.pipeline(Mode.PREDICT)),
         post_processors=list(data.post_pipeline(Mode.PREDICT)),
         on_bad_sample=data.on_bad_sample,
