@@ -14,7 +14,7 @@ import numpy as np
 
 from tfaip_like.data import Data, LavData, Source, TrainData, ValData
 from tfaip_like.data.sources.by_index import ByIndex
-from tfaip_like.data.sources.files import Texts, find_names, lines_of
+from tfaip_like.data.sources.files import Texts, files_below, find_names, lines_of
 from tfaip_like.data.sources.images import IMAGE_SUFFIXES
 from tfaip_like.data.sources.mixture import Mixture
 from tfaip_like.errors import UsageError
@@ -86,7 +86,7 @@ class ListSource(ByIndex[Sample]):
             entries: Iterable[tuple[str, int]]
             for name in find_names([entry], flag):
                 if os.path.isdir(name):
-                    entries = ((str(file), 0) for file in sorted(Path(name).rglob("*")) if self._is_sample(str(file)))
+                    entries = ((str(file), 0) for file in files_below(Path(name), data.suffixes))
                 elif self._is_sample(name):
                     entries = [(name, 0)]
                 else:

@@ -97,11 +97,10 @@ class Spec:
         """What is wrong with the type of values, or with their range; of one sample or of many."""
         integers = np.issubdtype(array.dtype, np.integer) and np.issubdtype(self.dtype, np.integer)
         if not integers and not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
-            if hint := _HINTS.get(array.dtype.kind):
-                return f"has dtype {array.dtype}: {hint}"
             if array.dtype.kind == "f" and np.isnan(array).any():
                 return f"has missing values (NaN), which the {self.dtype} of its Spec cannot hold"
-            return f"has dtype {array.dtype}, which does not fit the {self.dtype} of its Spec"
+            hint = _HINTS.get(array.dtype.kind, "")
+            return f"has dtype {array.dtype}, which does not fit the {self.dtype} of its Spec{hint}"
         if integers and array.dtype != self.dtype and array.size:
             limits = np.iinfo(self.dtype)
             if array.min() < limits.min or array.max() > limits.max:
@@ -110,13 +109,13 @@ class Spec:
 
 
 _HINTS = {
-    "U": "texts, which are no input of a network; give them numbers by categories (TableFormat) or a processor",
-    "S": "bytes, which are no input of a network; make numbers of them in a processor",
-    "O": "Python objects, which are no input of a network; make arrays of numbers of them",
-    "M": "dates, which are no input of a network; make numbers of them in a processor",
-    "m": "durations, which are no input of a network; make numbers of them in a processor",
+    "U": "; texts become numbers by categories (TableFormat) or in a processor",
+    "S": "; make numbers of the bytes in a processor",
+    "O": "; make arrays of numbers of the Python objects",
+    "M": "; make numbers of the dates in a processor",
+    "m": "; make numbers of the durations in a processor",
 }
-"""What an array holds that is not of numbers, by the kind of its dtype."""
+"""What to do with an array that is not of numbers, by the kind of its dtype."""
 
 
 def plain_array(value: Any) -> npt.NDArray[Any]:

@@ -23,7 +23,7 @@ from scenarios.text_lines.processors import (
     scaled_width,
 )
 from tfaip_like import Evaluator, Mode, Model, Processor, Sample, Spec, UsageError
-from tfaip_like.data import Source
+from tfaip_like.data import Source, image_size
 from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainData
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.schedules import CosineDecay, Schedule
@@ -68,10 +68,7 @@ class Lines(ListFileData):
         return [Decode(codec=self.codec), *super().post_pipeline(mode)]
 
     def length(self, sample: Sample) -> int:
-        from PIL import Image
-
-        with Image.open(sample.meta["file"]) as image:
-            return scaled_width(*image.size, self.height)
+        return scaled_width(*image_size(sample.meta["file"]), self.height)
 
 
 class CharacterErrors(Evaluator):

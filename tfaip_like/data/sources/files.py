@@ -53,6 +53,22 @@ def _with_literal_folders(pattern: str) -> str:
     return os.path.join(glob.escape(str(folder)), os.path.relpath(pattern, folder))
 
 
+LEFT_BY_SYSTEMS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN"))
+"""Folders with copies and thumbnails that nobody has put there."""
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is hidden, or left behind by a system: `._a.png`, `.git`, `__MACOSX`."""
+    return name.startswith(".") or name in LEFT_BY_SYSTEMS
+
+
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files with one of some endings in a folder, at any depth and in order; without hidden ones."""
+    for file in sorted(folder.rglob("*")):
+        if file.name.lower().endswith(suffixes) and not any(map(is_hidden, file.relative_to(folder).parts)):
+            yield file
+
+
 class Texts(ByIndex[str]):
     """Many texts in little memory: one piece of bytes, and where each text ends in it."""
 

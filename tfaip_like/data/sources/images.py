@@ -2,74 +2,211 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.data.sources.by_index import ByIndex
-from tfaip_like.data.sources.files import Texts
-from tfaip_like.errors import UsageError
+from tfaip_like.data.sources.files import Texts, files_below, is_hidden
+from tfaip_like.errors import UsageError, counted, some
 from tfaip_like.sample import Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
+Color: TypeAlias = Literal["L", "LA", "RGB", "RGBA"]
+"""Grey or colour, without or with an alpha channel."""
 
-def read_image(file: str | Path, color: Literal["L", "RGB"] = "L") -> npt.NDArray[np.uint8]:
-    """The pixels of an image: (height, width) for grey `L`, (height, width, 3) for `RGB`.
+CHANNELS: dict[str, int] = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+
+_PHOTOMETRIC, _BITS = 262, 258
+"""Tags of TIFF files."""
+
+
+def read_image(file: str | Path, color: Color = "L", size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image: (height, width) for grey `L`, (height, width, channels) otherwise.
+
+    Images are turned as their EXIF orientation says. Without an alpha channel in `color`, transparent pixels lie on
+    white. 16 bits are scaled to 8. Of an animation or a file of several pages the first image is read.
+
+    Args:
+        file: any that Pillow can open.
+        color: `L` for grey, `RGB` for colour, `LA` and `RGBA` for these with an alpha channel.
+        size: height and width that the image is scaled to.
+
+    Raises:
+        UsageError: when there is no such file, it is no image, or its values have no known black and white (floats,
+            32-bit integers); it names the file.
+    """
+    with _opened(file) as image:
+        picture = _with_color(_upright(image), color)
+        if size is not None:
+            from PIL.Image import Resampling
+
+            picture = picture.resize(size[::-1], Resampling.LANCZOS)
+        return np.asarray(picture)
+
+
+def image_size(file: str | Path) -> tuple[int, int]:
+    """Return the width and height of an image as `read_image` turns it, without reading its pixels.
 
     Raises:
         UsageError: when there is no such file, or it is no image; it names the file.
     """
+    with _opened(file) as image:
+        is_on_its_side = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)  # Pillow turns TIFF
+        width, height = image.size
+        return (height, width) if is_on_its_side else (width, height)
+
+
+@contextmanager
+def _opened(file: str | Path) -> Iterator[Image]:
+    """Open an image; all that goes wrong with it in the block is a `UsageError` with its name."""
     try:
         from PIL import Image
     except ModuleNotFoundError:
         raise UsageError("reading images needs Pillow; pip install 'tfaip_like[images]'") from None
     try:
         with Image.open(file) as image:
-            return np.asarray(image.convert(color))
+            yield image
     except FileNotFoundError:
         raise UsageError(f"{file}: no such image") from None
     except Exception as error:  # Pillow raises whatever the format's decoder does
         raise UsageError(f"{file}: cannot be read as an image: {error}") from error
 
 
+def _upright(image: Image) -> Image:
+    from PIL import ImageOps
+
+    image.load()  # which turns a TIFF already
+    ImageOps.exif_transpose(image, in_place=True)  # a copy would lack the tags of the file
+    return image
+
+
+def _with_color(image: Image, color: Color) -> Image:
+    """Return an image of 8 bits for each channel."""
+    from PIL import Image as Images
+
+    transparent = image.info.get("transparency")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        image, transparent = _with_8_bits(image, transparent)
+    elif image.mode in ("I", "F"):
+        what = "32-bit integers" if image.mode == "I" else "floats"
+        raise ValueError(f"it holds {what}, of which black and white are not known; convert it to 8 or 16 bits")
+    if image.mode in ("La", "RGBa"):  # multiplied by alpha
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
+    elif image.mode == "LAB":
+        image = image.convert("RGB")
+    if image.mode not in ("LA", "PA", "RGBA") and transparent is None:
+        return image.convert(color)
+    image = image.convert("RGBA")
+    if color in ("LA", "RGBA"):
+        return image.convert(color)
+    white = Images.new("RGBA", image.size, "white")
+    return Images.alpha_composite(white, image).convert("RGB").convert(color)
+
+
+def _with_8_bits(image: Image, transparent: Any) -> tuple[Image, Any]:
+    """Return a grey image of 16 bits (or of 12, in a TIFF) with 8 bits, and an alpha channel if it has one."""
+    from PIL import Image as Images
+
+    values = np.asarray(image).astype(np.float64)
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, (16,))[0]
+    grey = np.rint(values * (255 / (2 ** min(bits, 16) - 1))).clip(0, 255).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == 0:  # white is 0, which Pillow heeds for 8 bits only
+        grey = 255 - grey
+    if transparent is None:
+        return Images.fromarray(grey), None
+    alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
+    return Images.merge("LA", [Images.fromarray(grey), Images.fromarray(alpha)]), None
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder that have images in them, sorted.
+
+    Hidden folders, and those that systems leave behind (`__MACOSX`), are none.
+
+    Raises:
+        UsageError: when there is no such folder.
+    """
+    return list(_images_by_class(folder))
+
+
+def _images_by_class(folder: Path) -> dict[str, list[str]]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    folders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    images = {entry.name: [str(file) for file in files_below(entry, IMAGE_SUFFIXES)] for entry in folders}
+    return {name: files for name, files in images.items() if files}
+
+
 class ImageFolder(ByIndex[Sample]):
     """The images in a folder with a folder for each class: input `image`, target `label`, meta `file`.
 
-    Classes are numbered in the order of their names; see `classes`.
+    Hidden files and folders, and folders without images, are left out.
 
     Args:
         folder: holds the folders of the classes, in which the images lie at any depth.
-        color: `L` for grey, `RGB` for colour.
+        color: `L` for grey, `RGB` for colour, `LA` and `RGBA` for these with an alpha channel.
+        classes: names of the classes in the order of their labels; by default those of `folder`, sorted. Give those of
+            the training to any other folder, so that labels mean the same.
+        size: height and width that all images are scaled to.
+
+    Raises:
+        UsageError: for a folder that is not there or has no images, and for one of a class that is none of `classes`.
     """
 
-    def __init__(self, folder: Path, color: Literal["L", "RGB"] = "RGB"):
-        if not folder.is_dir():
-            raise UsageError(f"{folder}: no such folder")
-        self.color: Literal["L", "RGB"] = color
-        self.classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-        """Names of the classes."""
-        files = [
-            (str(file), label)
-            for label, name in enumerate(self.classes)
-            for file in sorted((folder / name).rglob("*"))
-            if file.suffix.lower() in IMAGE_SUFFIXES
-        ]
-        if not files:
+    def __init__(
+        self,
+        folder: Path,
+        color: Color = "RGB",
+        classes: Sequence[str] | None = None,
+        size: tuple[int, int] | None = None,
+    ):
+        self.folder = folder
+        self.color: Color = color
+        self.size = size
+        found = _images_by_class(folder)
+        if not found:
             raise UsageError(f"{folder}: has no folders with images in them")
-        self.files = Texts(file for file, _ in files)
-        self.labels = np.array([label for _, label in files], np.int32)
+        self.classes = list(classes or found)
+        """Names of the classes."""
+        if unknown := [name for name in found if name not in self.classes]:
+            raise UsageError(
+                f"{folder}: {some(unknown)} {'is' if len(unknown) == 1 else 'are'} none of the classes "
+                f"{some(self.classes)}; name all classes, or remove the folder"
+            )
+        if outside := sum(1 for _ in _images_in(folder)):
+            logger.warning("%s: %s in no folder of a class; not used", folder, counted(outside, "image"))
+        self.files = Texts(file for files in found.values() for file in files)
+        labels = [self.classes.index(name) for name in found]
+        self.labels = np.repeat(labels, [len(files) for files in found.values()]).astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def at(self, index: int) -> Sample:
         """The image at an index, read now."""
-        image: Any = read_image(self.files[index], self.color)
+        image: Any = read_image(self.files[index], self.color, self.size)
         return Sample({"image": image}, {"label": self.labels[index]}, meta={"file": self.files[index]})
 
     def describe(self, index: int) -> str:
         """Which file a sample is."""
         return self.files[index]
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    """Yield images that lie in a folder itself."""
+    for entry in folder.iterdir():
+        if entry.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(entry.name) and entry.is_file():
+            yield entry

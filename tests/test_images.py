@@ -1,0 +1,312 @@
+"""Images of every mode and format that Pillow opens: the right pixels, or a refusal that names the file."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfaip_like import UsageError
+from tfaip_like.data import ImageFolder, class_folders, image_size, read_image
+from tfaip_like.data.sources.images import _with_color
+
+Array = np.ndarray[Any, Any]
+
+RED, GREEN, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (255, 255, 255), (0, 0, 0)
+
+# Mode: an image of one pixel, and its colour.
+MODES: dict[str, tuple[Any, Any]] = {
+    "1": (1, WHITE),
+    "L": (77, (77, 77, 77)),
+    "P": (0, RED),
+    "RGB": (RED, RED),
+    "RGBA": ((255, 0, 0, 0), WHITE),
+    "CMYK": ((0, 255, 255, 0), RED),
+    "YCbCr": ((76, 85, 255), RED),
+    "LAB": ((138, 209, 198), RED),
+    "HSV": ((0, 255, 255), RED),
+    "LA": ((0, 51), (204, 204, 204)),
+    "PA": ((0, 0), WHITE),
+    "RGBX": ((255, 0, 0, 7), RED),
+    "RGBa": ((0, 0, 0, 0), WHITE),
+    "La": ((0, 51), (204, 204, 204)),
+    "I;16": (10000, (39, 39, 39)),
+    "I;16L": (10000, (39, 39, 39)),
+    "I;16B": (10000, (39, 39, 39)),
+    "I;16N": (10000, (39, 39, 39)),
+}
+
+
+def of_mode(mode: str, pixel: Any) -> Image.Image:
+    image = Image.new(mode, (2, 1), pixel)
+    if mode in ("P", "PA"):
+        image.putpalette([*RED, *GREEN])
+    return image
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_pixel_of_every_mode_has_its_colour(mode: str) -> None:
+    pixel, expected = MODES[mode]
+    image = of_mode(mode, pixel)
+    found = np.asarray(_with_color(image, "RGB"))
+    assert found.shape == (1, 2, 3)
+    assert np.abs(found[0, 0].astype(int) - expected).max() <= 6
+    grey = np.asarray(_with_color(image, "L"))
+    assert abs(int(grey[0, 0]) - np.dot(expected, [0.299, 0.587, 0.114])) <= 3
+    assert np.asarray(_with_color(image, "RGBA")).shape == (1, 2, 4)
+    assert np.asarray(_with_color(image, "LA")).shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_values_without_a_known_black_and_white_are_refused(mode: str) -> None:
+    with pytest.raises(ValueError, match="of which black and white are not known"):
+        _with_color(Image.new(mode, (1, 1)), "L")
+
+
+def test_no_mode_of_pillow_is_forgotten() -> None:
+    assert set(Image.MODES) <= {*MODES, "I", "F"}
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "jpg", "gif", "bmp", "webp"])
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_that_a_format_can_hold_is_read_from_a_file(mode: str, ending: str, tmp_path: Path) -> None:
+    pixel, expected = MODES[mode]
+    file = tmp_path / f"a.{ending}"
+    try:
+        of_mode(mode, pixel).resize((16, 16), Image.Resampling.NEAREST).save(file)
+    except (OSError, ValueError, KeyError):
+        pytest.skip("cannot be written")
+    with Image.open(file) as image:
+        kept = image.mode == mode or (mode in ("1", "L", "RGB", "RGBA") and ending == "png")
+        is_lossy = ending in ("jpg", "webp")
+    found = read_image(file, "RGB")
+    assert found.shape == (16, 16, 3)
+    if kept:
+        assert np.abs(found[8, 8].astype(int) - expected).max() <= (12 if is_lossy else 6)
+
+
+def tiff(
+    values: Array, photometric: int = 1, sample_format: int = 1, bits: int | None = None, width: int | None = None
+) -> bytes:
+    """Return a grey TIFF file of any type of number, which Pillow cannot write."""
+    data, height, width = values.tobytes(), len(values), width or values.shape[1]
+    data += b"\0" * (len(data) % 2)
+    bits = bits or 8 * values.itemsize
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: len(data)}
+    tags[339] = sample_format
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (tiff(np.array([[0, 128, 255]], "u1")), [0, 128, 255]),
+        (tiff(np.array([[0, 128, 255]], "u1"), photometric=0), [255, 127, 0]),
+        (tiff(np.array([[0, 10000, 65535]], "<u2")), [0, 39, 255]),
+        (tiff(np.array([[0, 10000, 65535]], "<u2"), photometric=0), [255, 216, 0]),
+        (tiff(np.array([[0xFF, 0xF8, 0x00]], "u1"), bits=12, width=2), [255, 128]),
+    ],
+)
+def test_grey_tiffs_of_8_12_and_16_bits_are_scaled(content: bytes, expected: list[int], tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(content)
+    assert read_image(tmp_path / "a.tif").tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (tiff(np.array([[-5, 5]], "<i2"), sample_format=2), "32-bit integers"),
+        (tiff(np.array([[0, 2**32 - 1]], "<u4")), "32-bit integers"),
+        (tiff(np.array([[0, 5]], "<i4"), sample_format=2), "32-bit integers"),
+        (tiff(np.array([[0, 1]], "<f4"), sample_format=3), "floats"),
+        (tiff(np.array([[0, 1]], "<f8"), sample_format=3), "cannot be read as an image"),
+        (b"GIF89a nonsense", "cannot be read as an image"),
+        (b"", "cannot be read as an image"),
+    ],
+)
+def test_images_that_cannot_be_scaled_are_refused_by_their_name(content: bytes, what: str, tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UsageError) as raised:
+        read_image(tmp_path / "a.tif")
+    assert str(raised.value).startswith(f"{tmp_path}/a.tif: cannot be read as an image")
+    assert what in str(raised.value)
+
+
+def saved(tmp_path: Path, image: Image.Image, name: str, **options: Any) -> Path:
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def transparent(mode: str, key: Any) -> Callable[[Path], Path]:
+    """Return what writes a PNG of two pixels, of which the first has the transparent colour."""
+
+    def write(tmp_path: Path) -> Path:
+        image = Image.new(mode, (2, 1))
+        if mode == "P":
+            image.putpalette([*RED, *GREEN])
+        if mode == "I;16":
+            image = Image.fromarray(np.array([[40000, 0]], np.uint16))
+        else:
+            image.putpixel((0, 0), key if mode != "P" else 0)
+            image.putpixel((1, 0), {"P": 1, "RGB": GREEN}.get(mode, 0))
+        return saved(tmp_path, image, "a.png", transparency=key)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("write", "second"),
+    [
+        (transparent("L", 5), BLACK),
+        (transparent("RGB", RED), GREEN),
+        (transparent("P", 0), GREEN),
+        (transparent("P", b"\0\xff"), GREEN),
+        (transparent("I;16", 40000), BLACK),
+    ],
+)
+def test_a_transparent_colour_lies_on_white(
+    write: Callable[[Path], Path], second: tuple[int, ...], tmp_path: Path
+) -> None:
+    file = write(tmp_path)
+    assert read_image(file, "RGB").tolist() == [[list(WHITE), list(second)]]
+    assert read_image(file, "L")[0, 0] == 255
+    assert read_image(file, "RGBA")[0, :, 3].tolist() == [0, 255]
+
+
+def test_alpha_is_kept_or_lies_on_white(tmp_path: Path) -> None:
+    file = saved(tmp_path, Image.new("RGBA", (1, 1), (255, 0, 0, 51)), "a.png")
+    assert read_image(file, "RGBA").tolist() == [[[255, 0, 0, 51]]]
+    assert read_image(file, "RGB").tolist() == [[[255, 204, 204]]]
+    assert read_image(file, "LA")[0, 0, 1] == 51
+    assert read_image(saved(tmp_path, Image.new("RGB", (1, 1), RED), "b.png"), "RGBA").tolist() == [[[255, 0, 0, 255]]]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_png_of_few_bits_reaches_from_black_to_white(bits: int, tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([step for grey in np.linspace(0, 255, 2**bits) for step in [int(grey)] * 3])
+    image.putpixel((1, 0), 2**bits - 1)
+    assert read_image(saved(tmp_path, image, "a.png", bits=bits)).tolist() == [[0, 255]]
+
+
+def test_16_bits_of_colour_are_scaled(tmp_path: Path) -> None:
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    pixel = struct.pack(">3H", 65535, 10000, 0)
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    content = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" + pixel))
+        + chunk(b"IEND", b"")
+    )
+    (tmp_path / "a.png").write_bytes(content)
+    assert np.abs(read_image(tmp_path / "a.png", "RGB").astype(int) - [255, 39, 0]).max() <= 1
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_its_orientation_says(orientation: int, ending: str, tmp_path: Path) -> None:
+    upright = np.zeros((16, 32), np.uint8)
+    upright[:8, :8] = 255  # the upper left corner
+    back = {
+        1: [], 2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM], 5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE], 8: [Image.Transpose.ROTATE_270],
+    }  # fmt: skip
+    stored = Image.fromarray(upright).convert("RGB")
+    for turn in back[orientation]:
+        stored = stored.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"tiffinfo": {274: orientation}} if ending == "tif" else {"exif": exif}
+    file = saved(tmp_path, stored, f"a.{ending}", **options)
+    found = read_image(file)
+    assert found.shape == (16, 32)
+    assert np.abs(found.astype(int) - upright).max() < 60
+    assert image_size(file) == (32, 16)
+
+
+def test_deep_grey_is_turned_too(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.array([[0, 65535, 0]], np.uint16))
+    assert read_image(saved(tmp_path, stored, "a.png", exif=exif)).tolist() == [[0], [255], [0]]
+
+
+@pytest.mark.parametrize("ending", ["gif", "png", "webp", "tif"])
+def test_the_first_image_of_many_is_read(ending: str, tmp_path: Path) -> None:
+    frames = [Image.new("L", (8, 8), value) for value in (200, 0)]
+    file = saved(tmp_path, frames[0], f"a.{ending}", save_all=True, append_images=frames[1:])
+    assert abs(int(read_image(file)[4, 4]) - 200) <= 2
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "bmp", "gif", "webp"])
+def test_a_truncated_file_is_refused(ending: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    file = saved(tmp_path, Image.fromarray(noise), f"a.{ending}")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UsageError, match=rf"a\.{ending}: cannot be read as an image: "):
+        read_image(file)
+
+
+def test_an_image_that_is_too_large_to_be_meant_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = saved(tmp_path, Image.new("1", (100, 100)), "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UsageError, match=r"a\.png: cannot be read as an image: .*decompression bomb"):
+        read_image(file)
+
+
+def test_images_are_scaled_to_a_size(tmp_path: Path) -> None:
+    file = saved(tmp_path, Image.new("RGB", (30, 20), RED), "a.png")
+    assert read_image(file, "RGB", size=(4, 6)).shape == (4, 6, 3)
+
+
+def pictures(folder: Path, *names: str) -> Path:
+    content = io.BytesIO()
+    Image.new("L", (2, 2)).save(content, "PNG")
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content.getvalue())
+    return folder
+
+
+def test_hidden_and_empty_folders_are_no_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures(tmp_path, "ant/1.png", "bee/deep/2.PNG", "bee/.thumbnails/2.png", "bee/._2.png", "bee/@eaDir/3.png")
+    pictures(tmp_path, ".git/1.png", ".ipynb_checkpoints/1.png", "__MACOSX/ant/._1.png", "loose.png")
+    (tmp_path / "aardvark").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("no image")
+    source = ImageFolder(tmp_path)
+    assert class_folders(tmp_path) == source.classes == ["ant", "bee"]
+    assert [(Path(sample.meta["file"]).name, int(sample.targets["label"])) for sample in source] == [
+        ("1.png", 0),
+        ("2.PNG", 1),
+    ]
+    assert "1 image in no folder of a class; not used" in caplog.text
+
+
+def test_labels_mean_the_same_in_every_folder_with_given_classes(tmp_path: Path) -> None:
+    train = ImageFolder(pictures(tmp_path / "train", "ant/1.png", "bee/1.png", "cat/1.png"))
+    val = ImageFolder(pictures(tmp_path / "val", "bee/2.png", "cat/1.png"), classes=train.classes)
+    assert val.classes == ["ant", "bee", "cat"]
+    assert [int(sample.targets["label"]) for sample in val] == [1, 2]
+    with pytest.raises(UsageError, match=r"odd: dog is none of the classes ant, bee, cat; name all classes, or remove"):
+        ImageFolder(pictures(tmp_path / "odd", "dog/1.png", "ant/1.png"), classes=train.classes)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere: no such folder"):
+        ImageFolder(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="has no folders with images in them"):
+        ImageFolder(pictures(tmp_path, "1.png", ".hidden/1.png"))
