@@ -8,13 +8,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
-from tfaip_like import UsageError
+from tfaip_like import Spec, UsageError
 from tfaip_like.data import IsMissing, TableFormat, TableSource
+from tfaip_like.predict.given_files import samples_in
 
 NAN = math.nan
 INF = math.inf
@@ -271,7 +272,7 @@ NUMBERS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
-@given(rows=st.lists(st.tuples(NUMBERS, TEXTS)))
+@hypothesis.given(rows=st.lists(st.tuples(NUMBERS, TEXTS)))
 def test_no_number_changes_silently(
     rows: list[tuple[float | None, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -288,7 +289,7 @@ def test_no_number_changes_silently(
     assert "a whole number that float64 would change" in message
 
 
-@given(content=st.binary(max_size=200))
+@hypothesis.given(content=st.binary(max_size=200))
 def test_any_file_is_read_or_refused_by_its_name(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
     try:
@@ -298,3 +299,44 @@ def test_any_file_is_read_or_refused_by_its_name(content: bytes, tmp_path_factor
     else:
         return
     assert str(path) in message
+
+
+INPUTS = {"colour": Spec((), "int32"), "size": Spec(())}
+FORMAT = TableFormat(categories={"colour": ["red", "blue"]}, missing={"size": 0})
+
+
+def given(tmp_path: Path, name: str, content: str, inputs: dict[str, Spec] = INPUTS) -> list[dict[str, Any]]:
+    """Return the inputs of the samples in a file that predict-scenario is given."""
+    (tmp_path / name).write_text(content)
+    source = samples_in([str(tmp_path / name)], inputs, "--predict.files", FORMAT)
+    return [{key: np.asarray(value).item() for key, value in sample.inputs.items()} for sample in source]
+
+
+def test_samples_to_predict_have_the_categories_and_defaults_of_the_training(tmp_path: Path) -> None:
+    expected = [{"colour": 1, "size": 1.5}, {"colour": 0, "size": 0}]
+    assert given(tmp_path, "a.csv", "id;colour;size\na;blue;1,5\nb;red;\n") == expected
+    lines = '{"colour": "blue", "size": 1.5}\n{"colour": "red", "size": null}\n'
+    assert given(tmp_path, "a.jsonl", lines) == expected
+    assert given(tmp_path, "b.jsonl", '{"colour": 1, "size": 2}\n') == [{"colour": 1, "size": 2}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "colour,size\nred,1\ngreen,2\n", "a.csv, line 3, column 'colour': 'green' is none of its categories"),
+        (
+            "a.jsonl",
+            '{"colour": "red"}\n{"colour": "green"}\n',
+            "a.jsonl, line 2: 'colour': 'green' is none of its cat",
+        ),
+    ],
+)
+def test_an_unknown_category_to_predict_is_named(name: str, content: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as raised:
+        given(tmp_path, name, content)
+    assert message in str(raised.value)
+
+
+def test_a_table_to_predict_without_a_header_loses_no_row(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.csv: begins with numbers; the first line must have the names"):
+        given(tmp_path, "a.csv", "1.5,2\n3,4\n", {"x": Spec((2,))})

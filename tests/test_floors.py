@@ -41,6 +41,7 @@ FLOORS = {
     "writer": 1,
     "devices": 2,
     "scenario": 2,
+    "image_folders": 2,
     "list_files": 2,
     "scenario_lookup": 2,
     "network": 2,

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfaip_like import UsageError
+from tfaip_like import Mode, Sample, UsageError
 from tfaip_like.data import ImageFolder, class_folders, image_size, read_image
-from tfaip_like.data.sources.images import _with_color
+from tfaip_like.data.sources.images import _with_color, check_same_classes
+from tfaip_like.image_folders import ImageFolderData, NameClass
 
 Array = np.ndarray[Any, Any]
 
@@ -303,6 +304,48 @@ def test_labels_mean_the_same_in_every_folder_with_given_classes(tmp_path: Path)
     assert [int(sample.targets["label"]) for sample in val] == [1, 2]
     with pytest.raises(UsageError, match=r"odd: dog is none of the classes ant, bee, cat; name all classes, or remove"):
         ImageFolder(pictures(tmp_path / "odd", "dog/1.png", "ant/1.png"), classes=train.classes)
+
+
+def test_folders_that_number_their_classes_differently_are_refused(tmp_path: Path) -> None:
+    train = ImageFolder(pictures(tmp_path / "train", "ant/1.png", "bee/1.png"))
+    val = ImageFolder(pictures(tmp_path / "val", "bee/2.png"))
+    with pytest.raises(
+        UsageError, match=r"--val: .*val numbers its classes as bee, but .*train as ant, bee; write Image"
+    ):
+        check_same_classes(train, val, "val")
+    check_same_classes(train, ImageFolder(tmp_path / "val", classes=train.classes), "val")
+    check_same_classes(train, [Sample()], "val")
+
+
+def test_the_classes_of_image_folder_data_are_those_of_the_training(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", "ant/1.png", "bee/1.png", "cat/1.png")
+    pictures(tmp_path / "val", "cat/1.png")
+    data = ImageFolderData(folder=tmp_path / "train", val_folder=tmp_path / "val", size=(4, 6), color="LA")
+    prepared = data.prepared(None)
+    assert prepared.classes == ["ant", "bee", "cat"]
+    pictures(tmp_path / "train", "aardvark/1.png")  # later, which must not shift any label
+    val = prepared.source(Mode.EVALUATE)
+    assert isinstance(val, ImageFolder)
+    assert val.labels.tolist() == [2]
+    assert val[0].inputs["image"].shape == data.inputs["image"].shape == (4, 6, 2)
+    with pytest.raises(UsageError, match="aardvark is none of the classes ant, bee, cat"):
+        prepared.source(Mode.TRAIN)
+    with pytest.raises(UsageError, match=r"--data\.predict_folder is required"):
+        prepared.source(Mode.PREDICT)
+    assert [type(processor) for processor in prepared.post_pipeline(Mode.PREDICT)] == [NameClass]
+
+
+def test_images_to_predict_need_no_folders_of_classes(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.png", "deep/2.png", ".hidden.png")
+    source = ImageFolderData(folder=tmp_path, predict_folder=tmp_path).source(Mode.PREDICT)
+    assert source is not None
+    assert [Path(sample.meta["file"]).name for sample in source] == ["1.png", "2.png"]
+
+
+@pytest.mark.parametrize(("outputs", "name"), [({"p": [0.1, 0.9]}, "bee"), ({"p": [0.1]}, None), ({}, None)])
+def test_a_prediction_has_the_name_of_its_class(outputs: dict[str, list[float]], name: str | None) -> None:
+    made = NameClass(classes=["ant", "bee"]).process(Sample(outputs=outputs, meta={}), np.random.default_rng(0))
+    assert made.meta.get("class") == name
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

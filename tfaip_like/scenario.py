@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -122,7 +123,8 @@ class Scenario(Params):
             folder: see `prepared`.
         """
         source = self.samples(Mode.TRAIN)
-        prepared = check_tree(self.prepared(source, folder))
+        with_data = dataclasses.replace(self, data=self.data.prepared(source))
+        prepared = check_tree(with_data.prepared(source, folder))
         return prepared, source if prepared.data is self.data else prepared.samples(Mode.TRAIN)
 
     def check(self) -> None:

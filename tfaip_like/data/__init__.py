@@ -8,7 +8,7 @@ from tfaip_like.data.resample import Normal, Resample, Uniform
 from tfaip_like.data.settings import BatchSettings, DataSettings, LavData, PredictData, TrainData, ValData
 from tfaip_like.data.sources.arrays import ArraySource
 from tfaip_like.data.sources.files import find_files
-from tfaip_like.data.sources.images import ImageFolder, class_folders, image_size, read_image
+from tfaip_like.data.sources.images import ImageFiles, ImageFolder, class_folders, image_size, read_image
 from tfaip_like.data.sources.mixture import Mixture
 from tfaip_like.data.sources.tables import IsMissing, TableFormat, TableSource
 
@@ -19,6 +19,7 @@ __all__ = [
     "Data",
     "DataSettings",
     "Filter",
+    "ImageFiles",
     "ImageFolder",
     "IsMissing",
     "LavData",

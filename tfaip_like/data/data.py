@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -69,6 +69,16 @@ class Data(Params, abc.ABC):
         beginning in each pass. None or nothing for evaluation: there is no validation; for prediction:
         predict-scenario has to be given some.
         """
+
+    def prepared(self, train: Source | None) -> Self:
+        """Return the data with what must be learnt from the training samples first, such as the names of classes.
+
+        Called once, before a training and before `Scenario.prepared`; what it returns is trained, saved and exported.
+
+        Args:
+            train: the source of the training samples.
+        """
+        return self
 
     def pipeline(self, mode: Mode) -> Sequence[Processor]:
         """The processors of a mode: those of `processors`; a subclass may add some that depend on its parameters."""

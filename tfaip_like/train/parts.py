@@ -15,6 +15,7 @@ from tfaip_like.data import DataSettings, Source
 from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.data.sources.images import check_same_classes
 from tfaip_like.devices import Devices
 from tfaip_like.errors import UsageError
 from tfaip_like.files import patiently
@@ -247,6 +248,7 @@ class _Builder:
         self, source: Source | None, settings: DataSettings, every: int, group: str
     ) -> Batches | None:
         """The batches of a source; None if it has no samples."""
+        check_same_classes(self.source, source, group)
         batches = open_validation(self.scenario.data, source, settings, self.seed, self.interrupt.check, group)
         if batches is not None:
             self.opened.append(batches)

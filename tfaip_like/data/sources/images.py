@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -150,7 +151,48 @@ def _images_by_class(folder: Path) -> dict[str, list[str]]:
     return {name: files for name, files in images.items() if files}
 
 
-class ImageFolder(ByIndex[Sample]):
+class ImageFiles(ByIndex[Sample]):
+    """Images of any files: input `image`, meta `file`.
+
+    Args:
+        files: of the images.
+        color: `L` for grey, `RGB` for colour, `LA` and `RGBA` for these with an alpha channel.
+        size: height and width that all images are scaled to.
+    """
+
+    def __init__(self, files: Iterable[str], color: Color = "RGB", size: tuple[int, int] | None = None):
+        self.files = Texts(files)
+        self.color: Color = color
+        self.size = size
+
+    @classmethod
+    def below(cls, folder: Path, color: Color = "RGB", size: tuple[int, int] | None = None) -> ImageFiles:
+        """Return the images at any depth of a folder, without hidden ones.
+
+        Raises:
+            UsageError: when there is no such folder, or no image in it.
+        """
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder")
+        found = ImageFiles(map(str, files_below(folder, IMAGE_SUFFIXES)), color, size)
+        if not len(found):
+            raise UsageError(f"{folder}: has no images in it")
+        return found
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def at(self, index: int) -> Sample:
+        """The image at an index, read now."""
+        image: Any = read_image(self.files[index], self.color, self.size)
+        return Sample({"image": image}, meta={"file": self.files[index]})
+
+    def describe(self, index: int) -> str:
+        """Which file a sample is."""
+        return self.files[index]
+
+
+class ImageFolder(ImageFiles):
     """The images in a folder with a folder for each class: input `image`, target `label`, meta `file`.
 
     Hidden files and folders, and folders without images, are left out.
@@ -174,8 +216,6 @@ class ImageFolder(ByIndex[Sample]):
         size: tuple[int, int] | None = None,
     ):
         self.folder = folder
-        self.color: Color = color
-        self.size = size
         found = _images_by_class(folder)
         if not found:
             raise UsageError(f"{folder}: has no folders with images in them")
@@ -188,21 +228,28 @@ class ImageFolder(ByIndex[Sample]):
             )
         if outside := sum(1 for _ in _images_in(folder)):
             logger.warning("%s: %s in no folder of a class; not used", folder, counted(outside, "image"))
-        self.files = Texts(file for files in found.values() for file in files)
+        super().__init__((file for files in found.values() for file in files), color, size)
         labels = [self.classes.index(name) for name in found]
         self.labels = np.repeat(labels, [len(files) for files in found.values()]).astype(np.int32)
 
-    def __len__(self) -> int:
-        return len(self.files)
-
     def at(self, index: int) -> Sample:
         """The image at an index, read now."""
-        image: Any = read_image(self.files[index], self.color, self.size)
-        return Sample({"image": image}, {"label": self.labels[index]}, meta={"file": self.files[index]})
+        return replace(super().at(index), targets={"label": self.labels[index]})
 
-    def describe(self, index: int) -> str:
-        """Which file a sample is."""
-        return self.files[index]
+
+def check_same_classes(train: object, other: object, group: str) -> None:
+    """Raise `UsageError` if two image folders number their classes differently.
+
+    Args:
+        train: any source; of image folders, those to train on.
+        other: likewise, to validate on.
+        group: of flags, to begin a message with.
+    """
+    if isinstance(train, ImageFolder) and isinstance(other, ImageFolder) and train.classes != other.classes:
+        raise UsageError(
+            f"--{group}: {other.folder} numbers its classes as {some(other.classes)}, but {train.folder} as "
+            f"{some(train.classes)}; write ImageFolder({str(other.folder)!r}, classes=...) with those of the training"
+        )
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
