@@ -153,19 +153,29 @@ def test_masked_floats_of_a_sample_are_nan() -> None:
     np.testing.assert_array_equal(batch.inputs["x"], [[1, np.nan, 3]])
 
 
-def test_the_row_of_a_missing_value_is_named_where_its_spec_has_whole_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cell", "dtype", "message"),
+    [
+        ("", "int32", "has missing values (NaN), which the int32 of its Spec cannot hold"),
+        ("1e300", "float32", "has a value that is too large for the float32 of its Spec"),
+    ],
+)
+def test_the_line_of_a_value_that_its_spec_cannot_hold_is_named(
+    cell: str, dtype: str, message: str, tmp_path: Path
+) -> None:
     class Rows(Data):
         """Rows of a table."""
 
-        inputs = {"x": Spec((), "int32")}
+        inputs = {"x": Spec((), dtype)}
 
-        def source(self, mode: Mode) -> TableSource:
-            return TableSource([tmp_path / "a.csv"], {"x": "x"})
+        def source(self, mode: Mode) -> ArraySource:
+            return TableSource([tmp_path / "a.csv"], {"x": "x"})[1:]
 
-    (tmp_path / "a.csv").write_text("x,y\n1,2\n,3\n")
+    (tmp_path / "a.csv").write_text(f"x,y\n1,2\n3,4\n{cell},5\n")
     samples = Samples(Rows(), Rows().source(Mode.TRAIN), Mode.TRAIN, 0)
-    with pytest.raises(UsageError, match=r"^training sample 1 .*a\.csv, line 3\): 'x' has missing values"):
+    with pytest.raises(UsageError) as raised:
         samples.check_first(0)
+    assert str(raised.value) == f"training sample 1 of Rows ({tmp_path}/a.csv, line 4): 'x' {message}"
 
 
 def test_a_folder_of_images_has_a_class_for_each_folder(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+VALUES_AT_ONCE = 2**20
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """Named arrays."""
@@ -98,7 +100,7 @@ class Spec:
         integers = np.issubdtype(array.dtype, np.integer) and np.issubdtype(self.dtype, np.integer)
         if not integers and not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
             if array.dtype.kind == "f" and np.isnan(array).any():
-                return f"has missing values (NaN), which the {self.dtype} of its Spec cannot hold"
+                return self._problem_with_nan()
             hint = _HINTS.get(array.dtype.kind, "")
             return f"has dtype {array.dtype}, which does not fit the {self.dtype} of its Spec{hint}"
         if integers and array.dtype != self.dtype and array.size:
@@ -106,6 +108,20 @@ class Spec:
             if array.min() < limits.min or array.max() > limits.max:
                 return f"has values that do not fit into the {self.dtype} of its Spec"
         return None
+
+    def problem_with_floats(self, array: npt.NDArray[Any]) -> tuple[list[int], str]:
+        """Return the rows of many samples that hold a float which this cannot hold, and what is wrong with it."""
+        dtype = np.dtype(self.dtype)
+        if dtype.kind in "biu":
+            return _rows_with(np.isnan, array), self._problem_with_nan()
+        if dtype.kind != "f" or dtype.itemsize >= array.itemsize:
+            return [], ""
+        largest = np.finfo(dtype).max
+        rows = _rows_with(lambda part: np.isfinite(part) & (np.abs(part) > largest), array)
+        return rows, f"has a value that is too large for the {self.dtype} of its Spec"
+
+    def _problem_with_nan(self) -> str:
+        return f"has missing values (NaN), which the {self.dtype} of its Spec cannot hold"
 
 
 _HINTS = {
@@ -132,6 +148,16 @@ def plain_array(value: Any) -> npt.NDArray[Any]:
         raise ValueError(f"has masked values, which {value.dtype} cannot hold; fill them, as in array.filled(0)")
     filled: npt.NDArray[Any] = value.filled(np.nan)
     return filled
+
+
+def _rows_with(condition: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]], array: npt.NDArray[Any]) -> list[int]:
+    """Return the rows with any value that meets a condition; a part of them is in memory at a time."""
+    step = max(1, VALUES_AT_ONCE // max(1, array[:1].size))
+    rows: list[int] = []
+    for begin in range(0, len(array), step):
+        part = condition(array[begin : begin + step])
+        rows += (begin + np.flatnonzero(part.reshape(len(part), -1).any(axis=1))).tolist()
+    return rows
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from scenarios.jets.draw import CLASSES, FEATURES, MISSING, draw_files
 from tfaip_like import ArraySource, Data, Mode, Spec, UsageError
-from tfaip_like.data import TableSource, find_files
+from tfaip_like.data import TableFormat, TableSource, find_files
 
 
 class Jets(Data):
@@ -37,7 +37,7 @@ class Jets(Data):
     """Names of the classes 0, 1, 2 ..."""
 
     default: float = MISSING
-    """What stands in the files for a value that is missing."""
+    """What stands in the files for a value that is missing, besides empty cells, NA and nulls."""
 
     default_shift: float = 1.0
     """A missing value becomes the least of its feature in training, less so many standard deviations."""
@@ -50,11 +50,15 @@ class Jets(Data):
     def targets(self) -> Mapping[str, Spec]:
         return {"class": Spec((), "int32")}
 
+    @property
+    def table_format(self) -> TableFormat:
+        return TableFormat(missing=dict.fromkeys(self.features, self.default))
+
     def source(self, mode: Mode) -> ArraySource | None:
         files = self._files(mode)
         if not files:
             return None
-        source = TableSource(files, {"features": self.features}, {"class": self.label})
+        source = TableSource(files, {"features": self.features}, {"class": self.label}, self.table_format)
         classes = source.targets["class"]
         if not (np.issubdtype(classes.dtype, np.integer) and np.isin(classes, range(len(self.classes))).all()):
             raise UsageError(

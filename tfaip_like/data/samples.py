@@ -176,7 +176,7 @@ class Samples:
 
         All rows at once where batches are cut from arrays, because nothing looks at them later.
         """
-        self._check_missing()
+        self._check_floats()
         if not self.is_stream and self.data.on_bad_sample == "raise":
             first = self.sample(index)
             if first is not None:
@@ -187,18 +187,17 @@ class Samples:
                     if problem := spec.problem_with_values(arrays[name]):
                         raise UsageError(f"{type(self.data).__name__}.source({self.mode}): {name!r} {problem}")
 
-    def _check_missing(self) -> None:
-        """Raise `UsageError` where batches are cut from floats with NaN, but whole numbers are wanted."""
+    def _check_floats(self) -> None:
+        """Raise `UsageError` where batches are cut from floats that their Spec cannot hold: NaN or too large ones."""
         if not (isinstance(self.source, ArraySource) and self.is_plain):
             return
         for arrays, specs in ((self.source.inputs, self.inputs), (self.source.targets, self.targets)):
             for name, spec in specs.items():
-                array = arrays.get(name)
-                if array is None or array.dtype.kind != "f" or np.dtype(spec.dtype).kind not in "biu":
-                    continue
-                missing = np.argwhere(np.isnan(array))
-                if len(missing):
-                    raise UsageError(f"{self.place(int(missing[0][0]))}: {name!r} {spec.problem_with_values(array)}")
+                if name in arrays and arrays[name].dtype.kind == "f":
+                    rows, problem = spec.problem_with_floats(arrays[name])
+                    used = np.intersect1d(np.array(rows, np.int64), self.indices)
+                    if len(used):
+                        raise UsageError(f"{self.place(int(used[0]))}: {name!r} {problem}")
 
     def _is_known_as_bad(self, index: int) -> bool:
         return self.cache is not None and index in self.cache.bad_indices

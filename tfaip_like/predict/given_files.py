@@ -48,7 +48,7 @@ def samples_in(
 def _columns(file: Path, inputs: Mapping[str, Spec], table_format: TableFormat) -> Columns:
     """Which columns are which input."""
     names = column_names(file, table_format)
-    if file.suffix not in (*TEXT, ".parquet"):
+    if file.suffix.lower() not in (*TEXT, ".parquet"):
         return {name: name for name in names}
     columns: dict[str, str | Sequence[str]] = {}
     for name, spec in inputs.items():

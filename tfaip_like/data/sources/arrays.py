@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.data.sources.places import Places
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Arrays, Sample, plain_array
 
@@ -20,6 +21,9 @@ class ArraySource(Sequence[Sample]):
     Raises:
         UsageError: when the arrays have different numbers of rows, or other masked values than floats.
     """
+
+    describe: Places
+    """Return where a row comes from; only there if that is known."""
 
     def __init__(self, inputs: Mapping[str, npt.ArrayLike], targets: Mapping[str, npt.ArrayLike] | None = None):
         self.inputs: Arrays = {name: _array(name, array) for name, array in inputs.items()}
@@ -41,7 +45,12 @@ class ArraySource(Sequence[Sample]):
 
     def __getitem__(self, index: int | slice | npt.NDArray[Any]) -> Sample | ArraySource:
         inputs, targets = self.rows(index)
-        return ArraySource(inputs, targets) if isinstance(index, (slice, np.ndarray)) else Sample(inputs, targets)
+        if not isinstance(index, (slice, np.ndarray)):
+            return Sample(inputs, targets)
+        part = ArraySource(inputs, targets)
+        if hasattr(self, "describe"):
+            part.describe = self.describe.of(index, len(self))
+        return part
 
     def rows(self, indices: Any) -> tuple[Arrays, Arrays]:
         """Inputs and targets of some rows, by anything that numpy can index with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,18 @@ class Cells:
             )
         values = converted(np.where(missing, np.zeros((), self.values.dtype), self.values), dtype)
         return np.where(missing, default.astype(dtype), values)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a table: the cells of its columns by their names.
+
+    Args:
+        lines: of the file, where it has any; other rows are counted.
+    """
+
+    cells: Mapping[str, Cells]
+    lines: Array | None = None
 
 
 def common_dtype(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any] | None:

@@ -122,26 +122,16 @@ class CsvColumn:
         Raises:
             CellError: for a cell that is no number, or not certainly one.
         """
-        missing = [cell in self._na_values for cell in cells]
-        if any(missing):
-            rows = [row for row, is_missing in enumerate(missing) if not is_missing]
-            present: Sequence[str] = [cells[row] for row in rows]
-        else:
-            rows, present = [], cells
+        rows: list[int] = []
+        present = cells
+        if not self._na_values.isdisjoint(cells):
+            rows = [row for row, cell in enumerate(cells) if cell not in self._na_values]
+            present = [cells[row] for row in rows]
         try:
             read = self._present(present, lambda row: place(rows[row] if rows else row))
         except CellError as error:
             raise CellError(rows[error.index] if rows else error.index, error.reason) from None
-        if not rows and present:
-            return read
-        is_missing_array = np.array(missing, bool)
-        values = (
-            np.zeros(len(cells), read.values.dtype) if read.values.dtype.kind != "f" else np.full(len(cells), np.nan)
-        )
-        values[~is_missing_array] = read.values
-        if read.missing is not None:
-            is_missing_array[~is_missing_array] = read.missing
-        return Cells(values, is_missing_array)
+        return read if present is cells else _scattered(read, rows, len(cells))
 
     def _present(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
         """Return cells of which none is empty or NA."""
@@ -168,32 +158,27 @@ class CsvColumn:
 
     def _slowly(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
         """Return cells that are looked at one by one."""
-        clean, missing = [], []
+        rows: list[int] = []
+        clean: list[str] = []
         for row, cell in enumerate(cells):
             text = cell.strip().replace("\N{MINUS SIGN}", "-")
-            missing.append(text in self._na_values)
-            if missing[-1]:
+            if text in self._na_values:
                 continue
             try:
                 clean.append(self._one(text, partial(place, row)))
             except ValueError as error:
                 raise CellError(row, f"{_short(cell)} {error}") from None
-        if self._is_boolean:
-            values = np.zeros(len(cells), bool)
-            values[~np.array(missing, bool)] = [BOOLEANS[text] for text in clean]
-            return Cells(values, np.array(missing, bool))
-        rows = [row for row, is_missing in enumerate(missing) if not is_missing]
+            rows.append(row)
         try:
-            found = _whole(clean) if not _has_fraction("".join(clean)) else _floats(clean)
+            found = self._converted(clean)
         except CellError as error:
             raise CellError(rows[error.index], error.reason) from None
-        if len(rows) == len(cells):
-            return found
-        values = (
-            np.zeros(len(cells), found.values.dtype) if found.values.dtype.kind != "f" else np.full(len(cells), np.nan)
-        )
-        values[rows] = found.values
-        return Cells(values, np.array(missing, bool))
+        return found if len(rows) == len(cells) else _scattered(found, rows, len(cells))
+
+    def _converted(self, clean: Sequence[str]) -> Cells:
+        if self._is_boolean:
+            return Cells(np.array([BOOLEANS[text] for text in clean], bool))
+        return _floats(clean) if _has_fraction("".join(clean)) else _whole(clean)
 
     def _one(self, text: str, place: Callable[[], str]) -> str:
         """Return a number as Python writes it, or one of `BOOLEANS`."""
@@ -213,6 +198,15 @@ class CsvColumn:
         if self._is_boolean not in (None, is_boolean):
             raise ValueError("is a boolean among numbers" if is_boolean else "is a number among booleans")
         self._is_boolean = is_boolean
+
+
+def _scattered(read: Cells, rows: Sequence[int], count: int) -> Cells:
+    """Return the cells of some of `count` rows; all others are missing."""
+    values = np.full(count, np.nan if read.values.dtype.kind == "f" else 0, read.values.dtype)
+    missing = np.ones(count, bool)
+    values[rows] = read.values
+    missing[rows] = read.is_missing()
+    return Cells(values, missing)
 
 
 def _is_plain(joined: str, is_point: bool) -> bool:

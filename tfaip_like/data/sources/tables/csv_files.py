@@ -8,7 +8,7 @@ import io
 import itertools
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from tfaip_like.data.sources.tables.cells import CellError, Cells, ColumnError
+from tfaip_like.data.sources.tables.cells import CellError, Cells, ColumnError, Rows
 from tfaip_like.data.sources.tables.csv_cells import NA_VALUES, CsvColumn, Decimals
 from tfaip_like.data.sources.tables.table_format import TableFormat
 from tfaip_like.errors import UsageError
@@ -31,6 +31,7 @@ HEAD = 2**16
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # after UTF-32, which begins alike
 
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
 
 
@@ -68,25 +69,20 @@ class CsvTable:
         self._layout = _find_layout(head, is_whole, path, table_format.delimiter)
         self.names: Sequence[str] = self._layout.names
 
-    def batches(self, columns: Iterable[str]) -> Iterator[Mapping[str, Cells]]:
+    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
         """Yield the cells of columns, for a batch of rows at a time."""
         places = {name: self.names.index(name) + self._layout.has_row_names for name in columns}
         decimals = Decimals(self._format.decimal, self._clear_separators())
         readers = {name: CsvColumn(name, decimals, self._format.na_values) for name in places}
-        rows = self._rows()
-        while block := list(itertools.islice(rows, max(1, CELLS_AT_ONCE // self._layout.width))):
-            lines, cells = zip(*block, strict=True)
-            by_column = list(zip(*cells, strict=True))
-            yield {name: self._read(readers[name], by_column[place], lines) for name, place in places.items()}
+        for lines, rows in self._blocks():
+            read = {
+                name: self._read(readers[name], [row[place] for row in rows], lines) for name, place in places.items()
+            }
+            yield Rows(read, np.array(lines, np.int64))
         try:
             decimals.check()
         except ColumnError as error:
             raise UsageError(f"{self.path}: {error}") from None
-
-    def place(self, row: int) -> str:
-        """Return where a row is, for a message."""
-        line = next(itertools.islice(self._rows(), row, None), (0, []))[0]
-        return f"{self.path}, line {line}" if line else str(self.path)
 
     def _clear_separators(self) -> str:
         """Return the decimal separators that are clear without proof.
@@ -117,35 +113,52 @@ class CsvTable:
         stripped = [cell.strip() for cell in cells]
         return _texts(stripped, NA_VALUES.union(self._format.na_values) - set(self._format.categories[name]))
 
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the first line and the cells of each row."""
-        layout = self._layout
-        line, width, is_single = layout.skips, layout.width, layout.width == 1
-        blank: list[int] = []
-        """Lines since the last row that may be missing values of a single column."""
+    def _blocks(self) -> Iterator[tuple[Sequence[int], Sequence[Sequence[str]]]]:
+        """Yield the cells of some rows at a time, and on which line each of them begins."""
+        width, skips = self._layout.width, self._layout.skips
         with self._reading() as lines:
-            for _ in range(layout.skips):
+            for _ in range(skips):
                 lines.readline()
-            reader = _reader(lines, layout.delimiter)
+            reader = _reader(lines, self._layout.delimiter)
+            blank_lines: list[int] = []
             try:
-                has_header = False
-                for cells in reader:
-                    begin, line = line + 1, layout.skips + reader.line_num
-                    if len(cells) == width and (is_single or cells[0] or any(cells)):
-                        if has_header:
-                            for blank_line in blank:
-                                yield blank_line, [""]
-                            yield begin, cells
-                        has_header = True
-                        blank = []
-                    elif not any(map(str.strip, cells)) and len(cells) in (0, 1):
-                        blank += [begin] if is_single else []
-                    elif not has_header:
-                        has_header = True
+                next(cells for cells in reader if not _is_blank(cells))  # the header
+                line = skips + reader.line_num + 1
+                while block := list(itertools.islice(reader, max(1, CELLS_AT_ONCE // width))):
+                    end = skips + reader.line_num + 1
+                    if end - line == len(block) and set(map(len, block)) == {width}:
+                        yield range(line, end), block
                     else:
-                        yield begin, self._complete(cells, begin)
+                        yield self._rows(block, line, blank_lines)
+                    line = end
             except csv.Error as error:
-                raise UsageError(f"{self.path}, line {layout.skips + reader.line_num}: {_explain(error)}") from None
+                raise UsageError(f"{self.path}, line {skips + reader.line_num}: {_explain(error)}") from None
+
+    def _rows(
+        self, block: Sequence[list[str]], line: int, blank_lines: list[int]
+    ) -> tuple[Sequence[int], Sequence[Sequence[str]]]:
+        """Return the rows among records, of which some are blank, have cells of several lines, or are no rows.
+
+        Args:
+            block: the records.
+            line: of the first one.
+            blank_lines: since the last row; changed. They are missing values of a single column, if a row follows.
+        """
+        is_single = self._layout.width == 1
+        lines: list[int] = []
+        rows: list[Sequence[str]] = []
+        for cells in block:
+            if _is_blank(cells) and not (is_single and cells):
+                blank_lines.append(line)
+            else:
+                if is_single:
+                    lines += blank_lines
+                    rows += [[""]] * len(blank_lines)
+                blank_lines.clear()
+                lines.append(line)
+                rows.append(self._complete(cells, line))
+            line += 1 + sum(len(_LINE_BREAK.findall(cell)) for cell in cells)
+        return lines, rows
 
     def _complete(self, cells: list[str], line: int) -> list[str]:
         """Return the cells of a row that has an empty one too many or only empty ones.
@@ -177,6 +190,10 @@ class CsvTable:
 
 def _reader(lines: Iterable[str], delimiter: str) -> Any:
     return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter != " ")
+
+
+def _is_blank(cells: Sequence[str]) -> bool:
+    return len(cells) < 2 and not any(map(str.strip, cells))
 
 
 def _texts(cells: Sequence[str], na_values: Iterable[str]) -> Cells:
@@ -257,7 +274,7 @@ def _records(head: str, delimiter: str, is_whole: bool) -> list[list[str]]:
     records: list[list[str]] = []
     reader = _reader(io.StringIO(head, newline=""), delimiter)
     try:
-        records.extend(cells for cells in reader if len(cells) > 1 or any(map(str.strip, cells)))
+        records.extend(cells for cells in reader if not _is_blank(cells))
     except csv.Error:
         if is_whole:
             return records  # the line is named when the rows are read

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tfaip_like.data.sources.tables.arrow import cells_of
-from tfaip_like.data.sources.tables.cells import Cells, ColumnError, check_storable
+from tfaip_like.data.sources.tables.cells import Cells, ColumnError, Rows, check_storable
 from tfaip_like.data.sources.tables.csv_files import CsvTable
 from tfaip_like.data.sources.tables.table_format import TableFormat
 from tfaip_like.errors import UsageError, first_line, some
@@ -26,11 +26,8 @@ class Table(Protocol):
     names: Sequence[str]
     """Of its columns."""
 
-    def batches(self, columns: Iterable[str]) -> Iterator[Mapping[str, Cells]]:
+    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
         """Yield the cells of columns, for a batch of rows at a time."""
-
-    def place(self, row: int) -> str:
-        """Return where a row, counted from 0, is in which file, for a message."""
 
 
 class _NumPyTable:
@@ -41,18 +38,14 @@ class _NumPyTable:
         self.names = names
         self._load = load
 
-    def batches(self, columns: Iterable[str]) -> Iterator[Mapping[str, Cells]]:
+    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
         """Yield all rows as one batch."""
         cells = {name: Cells(self._column(name)) for name in columns}
         lengths = {name: len(column.values) for name, column in cells.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
             raise UsageError(f"{self.path}: its columns differ in their number of rows ({counts})")
-        yield cells
-
-    def place(self, row: int) -> str:
-        """Return the file and the number of the row."""
-        return f"{self.path}, row {row + 1}"
+        yield Rows(cells)
 
     def _column(self, name: str) -> Any:
         try:
@@ -95,18 +88,14 @@ class ParquetTable:
         self._file = file
         self.names: Sequence[str] = file.schema_arrow.names
 
-    def batches(self, columns: Iterable[str]) -> Iterator[Mapping[str, Cells]]:
+    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
         """Yield the cells of columns, for a batch of rows at a time."""
         columns = list(columns)
         metadata = self._file.metadata
         num_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         size = BYTES_AT_ONCE * max(1, metadata.num_rows) // max(1, num_bytes)
         for batch in self._file.iter_batches(min(max(size, 1), 2**16), columns=columns):
-            yield {name: self._cells(name, batch) for name in columns}
-
-    def place(self, row: int) -> str:
-        """Return the file and the number of the row."""
-        return f"{self.path}, row {row + 1}"
+            yield Rows({name: self._cells(name, batch) for name in columns})
 
     def _cells(self, name: str, batch: Any) -> Cells:
         try:

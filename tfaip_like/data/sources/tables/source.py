@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import bisect
 import logging
 import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
 from tfaip_like.data.sources.arrays import ArraySource
+from tfaip_like.data.sources.places import Places
 from tfaip_like.data.sources.tables.cells import (
     Array,
     CellError,
@@ -27,7 +26,7 @@ from tfaip_like.data.sources.tables.cells import (
     converted,
     kind_of,
 )
-from tfaip_like.data.sources.tables.files import TEXT, Table, check_columns, opened_table
+from tfaip_like.data.sources.tables.files import TEXT, check_columns, opened_table
 from tfaip_like.data.sources.tables.stored import StoredColumn
 from tfaip_like.data.sources.tables.table_format import TableFormat
 from tfaip_like.errors import UsageError, counted, some
@@ -44,7 +43,8 @@ class IsMissing:
     """One, or several that lie side by side."""
 
 
-Columns: TypeAlias = Mapping[str, str | Sequence[str] | IsMissing]
+Which: TypeAlias = str | Sequence[str] | IsMissing
+Columns: TypeAlias = Mapping[str, Which]
 """Name of an array -> the column of a table that it is, or several that lie side by side in it."""
 
 
@@ -91,76 +91,94 @@ class TableSource(ArraySource):
     ):
         if not files:
             raise UsageError("a table needs at least one file")
-        self._files = list(files)
-        self._format = check_tree(table_format or TableFormat())
-        self._begins: list[int] = []
-        """Index of the first row of each file."""
         folder = Path(tempfile.mkdtemp(prefix="tfaip_like-"))
         self._remove = weakref.finalize(self, shutil.rmtree, str(folder), True)
         columns = {f"inputs-{name}": which for name, which in inputs.items()}
         columns |= {f"targets-{name}": which for name, which in (targets or {}).items()}
-        arrays = self._copied(columns, folder)
+        with _Gathering(files, columns, check_tree(table_format or TableFormat()), folder) as gathering:
+            arrays = gathering.arrays()
+            self.describe = gathering.places()
         logger.info("%s in %s", counted(len(next(iter(arrays.values()))), "row"), counted(len(files), "file"))
         super().__init__(
             {name: arrays[f"inputs-{name}"] for name in inputs},
             {name: arrays[f"targets-{name}"] for name in targets or {}},
         )
 
-    def describe(self, index: int) -> str:
-        """Return the file and line (or row) of a row."""
-        number = bisect.bisect_right(self._begins, index) - 1
-        path = self._files[number]
-        with opened_table(path, self._format) as table:
-            return table.place(index - self._begins[number])
 
-    def _copied(self, columns: Columns, folder: Path) -> dict[str, Array]:
-        """Return the columns of all files, mapped from a file each."""
-        with ExitStack() as stack:
-            stored = {name: StoredColumn(folder / str(number)) for number, name in enumerate(columns)}
-            for column in stored.values():
-                stack.callback(column.close)
-            for file in self._files:
-                self._begins.append(next((column.count for column in stored.values()), 0))
-                self._copy(file, columns, stored)
-            if all(file.suffix.lower() in TEXT for file in self._files):
-                for column in stored.values():
-                    column.make_whole()
-            return {name: column.array() for name, column in stored.items()}
+class _Gathering:
+    """Copies the columns of many files into a file for each array."""
 
-    def _copy(self, file: Path, columns: Columns, stored: Mapping[str, StoredColumn]) -> None:
+    def __init__(self, files: Sequence[Path], columns: Columns, table_format: TableFormat, folder: Path):
+        self._files = files
+        self._columns = columns
+        self._format = table_format
+        self._begins: list[int] = []
+        """Index of the first row of each file."""
+        self._count = 0
+        """Rows that all arrays have so far."""
+        self._stored = {name: StoredColumn(folder / str(number)) for number, name in enumerate(columns)}
+        self._lines = StoredColumn(folder / "lines") if all(map(_is_text, files)) else None
+        """Of all rows in their files."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for column in (*self._stored.values(), *([self._lines] if self._lines else [])):
+            column.close()
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the arrays, mapped from their files."""
+        for file in self._files:
+            self._begins.append(self._count)
+            self._copy(file)
+        if all(map(_is_text, self._files)):
+            for column in self._stored.values():
+                column.make_whole()
+        return {name: column.array() for name, column in self._stored.items()}
+
+    def places(self) -> Places:
+        """Return where the rows are."""
+        return Places(list(map(str, self._files)), self._begins, self._lines.array() if self._lines else None)
+
+    def _copy(self, file: Path) -> None:
         """Append the rows of one file."""
-        wanted = list(dict.fromkeys(name for which in columns.values() for name in _names(which)))
+        wanted = list(dict.fromkeys(name for which in self._columns.values() for name in _names(which)))
         with opened_table(file, self._format) as table:
             check_columns(file, table, wanted)
-            for batch in table.batches(wanted):
-                for name, which in columns.items():
-                    begin = stored[name].count
-                    try:
-                        stored[name].append(_array(batch, which, self._format))
-                    except CellError as error:
-                        # A number of an earlier row may be what does not fit.
-                        index = error.index if error.is_stored else begin + error.index
-                        place = self._place(index, table)
-                        raise UsageError(f"{place}, {_column_of(error, which)}: {error.reason}") from None
-                    except ColumnError as error:
-                        raise UsageError(f"{file}, {_column_of(error, which)}: {error}") from None
+            for rows in table.batches(wanted):
+                if self._lines is not None and rows.lines is not None:
+                    self._lines.append(rows.lines)
+                for name, which in self._columns.items():
+                    self._append(file, self._stored[name], rows.cells, which)
+                self._count = max((column.count for column in self._stored.values()), default=0)
 
-    def _place(self, index: int, table: Table) -> str:
-        """Return where a row is, of which the last files' table is open."""
-        return self.describe(index) if index < self._begins[-1] else table.place(index - self._begins[-1])
+    def _append(self, file: Path, column: StoredColumn, cells: Mapping[str, Cells], which: Which) -> None:
+        try:
+            column.append(_array(cells, which, self._format))
+        except CellError as error:
+            # A number of an earlier row may be what does not fit.
+            place = self.places()(error.index if error.is_stored else self._count + error.index)
+            raise UsageError(f"{place}, {_column_of(error, which)}: {error.reason}") from None
+        except ColumnError as error:
+            raise UsageError(f"{file}, {_column_of(error, which)}: {error}") from None
 
 
-def _names(which: str | Sequence[str] | IsMissing) -> list[str]:
+def _is_text(file: Path) -> bool:
+    return file.suffix.lower() in TEXT
+
+
+def _names(which: Which) -> list[str]:
     if isinstance(which, IsMissing):
         which = which.columns
     return [which] if isinstance(which, str) else list(which)
 
 
-def _column_of(error: CellError | ColumnError, which: str | Sequence[str] | IsMissing) -> str:
+def _column_of(error: CellError | ColumnError, which: Which) -> str:
     return f"column {some([repr(name) for name in ([error.column] if error.column else _names(which))])}"
 
 
-def _array(batch: Mapping[str, Cells], which: str | Sequence[str] | IsMissing, table_format: TableFormat) -> Array:
+def _array(batch: Mapping[str, Cells], which: Which, table_format: TableFormat) -> Array:
     """Return some rows of one array."""
     if isinstance(which, IsMissing):
         missing = [batch[name].is_missing() for name in _names(which)]
