@@ -132,6 +132,29 @@ def test_an_exception_that_a_destructor_swallows_does_not_keep_a_process_alive()
     assert deaf(2, body.replace("\n", "\n    ")).returncode in (1, 130)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_that_is_repeated_while_a_command_ends_keeps_its_exit_code(number: signal.Signals) -> None:
+    code = f"""
+import os, sys
+from tfaip_like.cli.command import run_command
+from tfaip_like.interrupt import catch_interrupts
+
+def command(words):
+    with catch_interrupts() as flag:
+        os.kill(os.getpid(), {int(number)})
+        while flag.number is None:
+            pass
+        flag.check()
+
+code = run_command("command", command, [])
+os.kill(os.getpid(), {int(number)})
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 143
+    assert done.stderr == f"command: stopped by {number.name}\n"
+
+
 @pytest.mark.parametrize("number", CAUGHT)
 def test_the_exception_survives_being_created_again(number: signal.Signals) -> None:
     original = Interrupted(number, at_once=True)

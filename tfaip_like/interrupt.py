@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import FrameType
 from typing import Literal, TypeAlias
 
@@ -28,6 +29,21 @@ Phase: TypeAlias = Literal["epoch", "data", "step", "validation"]
 Probe: TypeAlias = Callable[[Phase], None]
 SECONDS_TO_UNWIND = 3.0
 """After a second Ctrl-C the main thread gets this long to leave; then the process ends, whatever the thread does."""
+_ends_process: ContextVar[bool] = ContextVar("ends_process", default=False)
+
+
+@contextmanager
+def process_ends_after_stop() -> Iterator[None]:
+    """Declare that this process ends when the block is stopped by a signal.
+
+    Signals that arrive again while it saves its last files and ends are then ignored, and a Ctrl-C ends it without a
+    traceback. Clusters and wrappers repeat signals, and the exit code must say that the run was stopped in order.
+    """
+    token = _ends_process.set(True)
+    try:
+        yield
+    finally:
+        _ends_process.reset(token)
 
 
 class InterruptFlag:
@@ -161,10 +177,14 @@ def catch_interrupts(acknowledgement: str = "", probe: Probe | None = None) -> I
         flag.unwound()
         signal.set_wakeup_fd(wakeup_before)
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, _handler_after_stop(number) if flag.number and _ends_process.get() else handler)
         os.close(deliveries.write_end)
         watcher.join()
         deliveries.close()
+
+
+def _handler_after_stop(number: signal.Signals) -> signal.Handlers:
+    return signal.SIG_DFL if number == signal.SIGINT else signal.SIG_IGN
 
 
 def _watch(deliveries: _Deliveries, flag: InterruptFlag, acknowledgement: str) -> None:

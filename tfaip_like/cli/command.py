@@ -20,6 +20,7 @@ from typing import NoReturn
 from tfaip_like.console import log_level, log_to_console, say
 from tfaip_like.data.workers.background import is_user_code_running
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, first_line
+from tfaip_like.interrupt import process_ends_after_stop
 from tfaip_like.printable import printable_lines
 from tfaip_like.processes import end_with_starter
 from tfaip_like.user_code import users_frame
@@ -56,7 +57,8 @@ def _end_process(code: int) -> NoReturn:
 def _exit_code(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     try:
         log_to_console(log_level())
-        main(argv)
+        with process_ends_after_stop():
+            main(argv)
         sys.stdout.flush()
     except UsageError as error:
         return _say(program, "\n".join([str(error), *getattr(error, "__notes__", [])]), USAGE)
