@@ -80,6 +80,7 @@ READ: dict[str, tuple[bytes, dict[str, Any], list[Any]]] = {
     "a failed formula for a missing value": (b"x\n1\n#DIV/0!\n", {"na_values": ["#DIV/0!"]}, [1, NAN]),
     "whole numbers with a default": (b"x,y\n1,2\nNA,3\n", {"missing": {"x": -1}}, [1, -1]),
     "booleans with a default": (b"x\nTRUE\nNA\n", {"missing": {"x": 0}}, [1, 0]),
+    "booleans with a boolean as default": (b"x\nTRUE\nNA\n", {"missing": {"x": False}}, [True, False]),
     "large numbers with a default": (b"x\n9007199254740993\nNA\n", {"missing": {"x": -1}}, [BIG, -1]),
     "unsigned 64 bits": (b"x\n18446744073709551615\n1\n", {}, [2**64 - 1, 1]),
     "texts": ("name;x\n1;Köln\n2; a, b\n".encode(), {"texts": ["x"]}, ["Köln", "a, b"]),
@@ -207,7 +208,7 @@ def test_what_contradicts_the_format_is_refused(
 @pytest.mark.parametrize(
     ("table_format", "message"),
     [
-        ({"delimiter": ",,"}, "delimiter"),
+        ({"delimiter": ",,"}, r"^TableFormat\.delimiter ,,: must be one character"),
         ({"encoding": "klingon"}, "encoding"),
         ({"categories": {"x": ["a", "a"]}}, "categories"),
         ({"categories": {"x": ["a"]}, "missing": {"x": "b"}}, "missing"),
@@ -222,6 +223,18 @@ def test_a_file_that_is_not_utf_8_is_named_in_a_warning(tmp_path: Path, caplog: 
     content = "x;name\n1;a\n2;ö\n".encode("cp1252")
     assert read(tmp_path / "rows.csv", content, "name", texts=["name"]).tolist() == ["a", "ö"]
     assert "rows.csv: is not UTF-8 (line 3), read as cp1252" in caplog.text
+
+
+def test_a_format_for_a_column_that_is_not_there_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read(tmp_path / "rows.csv", b"x,y\n1,2\n", missing={"x": 0, "wieght": 0})
+    assert "rows.csv: has no column wieght, which table_format names" in caplog.text
+
+
+@pytest.mark.parametrize("columns", [{}, {"it": []}])
+def test_a_table_without_columns_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("x\n1\n")
+    with pytest.raises(UsageError, match="a table needs at least one column"):
+        TableSource([tmp_path / "rows.csv"], columns)
 
 
 def test_which_values_are_missing_can_be_asked_for(tmp_path: Path) -> None:

@@ -138,11 +138,14 @@ def plain_array(value: Any) -> npt.NDArray[Any]:
     """Return a value as an array without a mask: masked floats are NaN.
 
     Raises:
-        ValueError: for other masked values, which an array without a mask cannot hold.
+        ValueError: for other masked values, which an array without a mask cannot hold, and lists of different lengths.
     """
     if not isinstance(value, np.ma.MaskedArray):
-        return np.asarray(value)
-    if not np.ma.is_masked(value):
+        try:
+            return np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"is no array ({error})") from error
+    if not np.ma.getmaskarray(value).view(bool).any():
         return value.data
     if value.dtype.kind not in "fc":
         raise ValueError(f"has masked values, which {value.dtype} cannot hold; fill them, as in array.filled(0)")

@@ -42,12 +42,12 @@ def samples_in(
         return SamplesInLines(files, table_format)
     if kinds & set(LINES):
         raise UsageError(f"{flag}: files of different kinds ({', '.join(sorted(kinds))}); predict one kind at a time")
-    return TableSource(files, _columns(files[0], inputs, table_format), table_format=table_format)
+    names = column_names(files[0], table_format)
+    return TableSource(files, _columns(files[0], names, inputs), table_format=table_format.of(names))
 
 
-def _columns(file: Path, inputs: Mapping[str, Spec], table_format: TableFormat) -> Columns:
+def _columns(file: Path, names: Sequence[str], inputs: Mapping[str, Spec]) -> Columns:
     """Which columns are which input."""
-    names = column_names(file, table_format)
     if file.suffix.lower() not in (*TEXT, ".parquet"):
         return {name: name for name in names}
     columns: dict[str, str | Sequence[str]] = {}

@@ -107,7 +107,7 @@ class Cells:
         if dtype is None:
             raise CellError(
                 _first_row(missing),
-                f"is missing; {default[()]!r} cannot stand for it among {kind_of(self.values.dtype)}",
+                f"is missing; {default.item()!r} cannot stand for it among {kind_of(self.values.dtype)}",
             )
         values = converted(np.where(missing, np.zeros((), self.values.dtype), self.values), dtype)
         return np.where(missing, default.astype(dtype), values)

@@ -41,7 +41,7 @@ BOOLEANS = {"TRUE": True, "True": True, "true": True, "FALSE": False, "False": F
 
 _NUMBER = re.compile(r"[+-]?(\d+(?P<separator>[.,])?\d*|(?P<first>[.,])\d+)([eE][+-]?\d+)?", re.ASCII)
 _INFINITY = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
-_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_WHOLE = re.compile(r"([+-]?\d+)(\.0*)?", re.ASCII)
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}", re.ASCII)
 """One separator that may as well be one of thousands."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,'\N{RIGHT SINGLE QUOTATION MARK}\s]\d{3})+([.,]\d*)?")
@@ -242,10 +242,11 @@ def _floats(cells: Sequence[str]) -> Cells:
         cell = cells[row].strip()
         if np.isinf(values[row]) and not _INFINITY.fullmatch(cell):
             raise CellError(row, f"{_short(cell)} is too large a number")
-        if _WHOLE.fullmatch(cell) and int(cell) != int(values[row]):
+        whole = _WHOLE.fullmatch(cell)
+        if whole and int(whole[1]) != int(values[row]):
             raise CellError(
                 row,
-                f"{_short(cell)} is a whole number that float64 would change, in a column with fractions",
+                f"{_short(cell)} is a whole number that float64 would change, among fractions",
             )
     return Cells(values)
 

@@ -62,9 +62,10 @@ class _NumPyTable:
 
 @contextmanager
 def _npz(path: Path, table_format: TableFormat) -> Iterator[Table]:
-    with np.load(path) as archive:
-        if not hasattr(archive, "files"):
-            raise UsageError(f"{path}: is no .npz file but a single array; rename it to .npy")
+    archive = np.load(path)
+    if isinstance(archive, np.ndarray):
+        raise UsageError(f"{path}: is no .npz file but a single array; rename it to .npy")
+    with archive:
         yield _NumPyTable(path, archive.files, archive.__getitem__)
 
 

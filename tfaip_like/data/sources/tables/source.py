@@ -91,11 +91,13 @@ class TableSource(ArraySource):
     ):
         if not files:
             raise UsageError("a table needs at least one file")
-        folder = Path(tempfile.mkdtemp(prefix="tfaip_like-"))
-        self._remove = weakref.finalize(self, shutil.rmtree, str(folder), True)
         columns = {f"inputs-{name}": which for name, which in inputs.items()}
         columns |= {f"targets-{name}": which for name, which in (targets or {}).items()}
-        with _Gathering(files, columns, check_tree(table_format or TableFormat()), folder) as gathering:
+        if not columns or not all(map(_names, columns.values())):
+            raise UsageError("a table needs at least one column, and so does each of its arrays")
+        folder = Path(tempfile.mkdtemp(prefix="tfaip_like-"))
+        self._remove = weakref.finalize(self, shutil.rmtree, str(folder), True)
+        with _Gathering(files, columns, _checked(table_format or TableFormat()), folder) as gathering:
             arrays = gathering.arrays()
             self.describe = gathering.places()
         logger.info("%s in %s", counted(len(next(iter(arrays.values()))), "row"), counted(len(files), "file"))
@@ -146,6 +148,8 @@ class _Gathering:
         wanted = list(dict.fromkeys(name for which in self._columns.values() for name in _names(which)))
         with opened_table(file, self._format) as table:
             check_columns(file, table, wanted)
+            if file is self._files[0] and (unknown := self._format.columns() - set(table.names)):
+                logger.warning("%s: has no column %s, which table_format names", file, some(sorted(unknown)))
             for rows in table.batches(wanted):
                 if self._lines is not None and rows.lines is not None:
                     self._lines.append(rows.lines)
@@ -162,6 +166,13 @@ class _Gathering:
             raise UsageError(f"{place}, {_column_of(error, which)}: {error.reason}") from None
         except ColumnError as error:
             raise UsageError(f"{file}, {_column_of(error, which)}: {error}") from None
+
+
+def _checked(table_format: TableFormat) -> TableFormat:
+    try:
+        return check_tree(table_format)
+    except UsageError as error:
+        raise UsageError(f"TableFormat.{str(error).removeprefix('--')}") from None
 
 
 def _is_text(file: Path) -> bool:
@@ -212,7 +223,7 @@ def _converted(values: Array, dtype: np.dtype[Any], column: str) -> Array:
 
 def _column(cells: Cells, column: str, table_format: TableFormat) -> Array:
     """Return values of one column, with what the format says of it."""
-    default: int | float | str | None = table_format.missing.get(column)
+    default: int | float | bool | str | None = table_format.missing.get(column)
     categories = table_format.categories.get(column)
     try:
         check_storable(cells.values)

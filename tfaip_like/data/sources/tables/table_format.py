@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from typing import Literal
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Literal, Self
 
 from tfaip_like.params import Params
 
@@ -18,7 +20,7 @@ class TableFormat(Params):
     categories: dict[str, list[str]] = {}
     """Texts of a column in the order of their numbers: the column holds 0 for the first one, in every file."""
 
-    missing: dict[str, int | float | str] = {}
+    missing: dict[str, int | float | bool | str] = {}
     """Value of a column in place of missing ones; by default NaN, and an error where a column cannot hold it."""
 
     texts: list[str] = []
@@ -35,6 +37,19 @@ class TableFormat(Params):
 
     encoding: str | None = None
     """Encoding of CSV files; by default UTF-8, UTF-16 with a byte order mark, or else cp1252."""
+
+    def columns(self) -> set[str]:
+        """Return the names of all columns that it says something of."""
+        return {*self.categories, *self.missing, *self.texts}
+
+    def of(self, columns: Collection[str]) -> Self:
+        """Return it without what it says of other columns."""
+        return replace(
+            self,
+            categories={name: texts for name, texts in self.categories.items() if name in columns},
+            missing={name: value for name, value in self.missing.items() if name in columns},
+            texts=[name for name in self.texts if name in columns],
+        )
 
     def check(self) -> None:
         single = self.delimiter is None or len(self.delimiter) == 1
