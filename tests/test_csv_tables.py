@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -221,8 +222,10 @@ def test_a_wrong_format_is_refused(table_format: dict[str, Any], message: str, t
 
 def test_a_file_that_is_not_utf_8_is_named_in_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = "x;name\n1;a\n2;ö\n".encode("cp1252")
+    assert read(tmp_path / "rows.csv", content).tolist() == [1, 2]
+    assert not caplog.text  # numbers are the same in any encoding
     assert read(tmp_path / "rows.csv", content, "name", texts=["name"]).tolist() == ["a", "ö"]
-    assert "rows.csv: is not UTF-8 (line 3), read as cp1252" in caplog.text
+    assert "rows.csv: line 3 is not UTF-8; read as cp1252" in caplog.text
 
 
 def test_a_format_for_a_column_that_is_not_there_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -235,6 +238,18 @@ def test_a_table_without_columns_is_refused(columns: dict[str, Any], tmp_path: P
     (tmp_path / "rows.csv").write_text("x\n1\n")
     with pytest.raises(UsageError, match="a table needs at least one column"):
         TableSource([tmp_path / "rows.csv"], columns)
+
+
+def test_one_long_text_needs_little_memory(tmp_path: Path) -> None:
+    content = b"x,y\n" + b"a,1\n" * 100000 + b"b" * 9000 + b",2\n"
+    tracemalloc.start()
+    found = read(tmp_path / "rows.csv", content, "y", texts=["x"])
+    assert len(found) == 100001
+    path = tmp_path / "rows.csv"
+    source = TableSource([path], {"it": "x"}, table_format=TableFormat(categories={"x": ["a", "b" * 9000]}))
+    assert source.inputs["it"][-2:].tolist() == [0, 1]
+    assert tracemalloc.get_traced_memory()[1] < 2**28
+    tracemalloc.stop()
 
 
 def test_which_values_are_missing_can_be_asked_for(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfaip_like.data.sources.tables.cells import Array, Cells, ColumnError
+from tfaip_like.data.sources.tables.cells import Array, Cells, ColumnError, texts
 
 
 def cells_of(array: Any) -> Cells:
@@ -82,10 +82,10 @@ def whole_numbers(values: list[int]) -> Array:
 
 
 def _texts(array: Any) -> Array:
-    texts = [text or "" for text in array.to_pylist()]
-    if any(text.endswith("\0") for text in texts):
+    values = [text or "" for text in array.to_pylist()]
+    if any(text.endswith("\0") for text in values):
         raise ColumnError("has texts that end with a NUL character, which NumPy would drop")
-    return np.array(texts, np.str_)
+    return texts(values)
 
 
 def _is_list(kind: Any) -> bool:
@@ -124,7 +124,8 @@ def _in_rows(flat: Cells, array: Any, shape: tuple[int, ...]) -> Cells:
     missing = None if flat.missing is None else flat.missing.reshape(count, *shape)
     if is_null is None:
         return Cells(values, missing)
-    all_values = np.full((len(array), *shape), np.nan if values.dtype.kind in "fc" else 0, values.dtype)
+    fill = {"f": np.nan, "O": ""}.get(values.dtype.kind, 0)
+    all_values = np.full((len(array), *shape), fill, values.dtype)
     all_missing = np.ones((len(array), *shape), bool)
     all_values[~is_null] = values
     all_missing[~is_null] = False if missing is None else missing

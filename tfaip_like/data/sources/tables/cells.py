@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,8 @@ class Cells:
     """Values of a column in some rows.
 
     Args:
-        values: an array with a row for each; NaN where a float is missing, anything where another value is.
+        values: an array with a row for each; NaN where a float is missing, anything where another value is. Texts are
+            objects, because one long text would make all others as wide.
         missing: which ones are missing, in the shape of `values`; None: none of them.
     """
 
@@ -101,7 +102,7 @@ class Cells:
         if missing.all():
             return np.full(self.values.shape, default)
         if default.dtype.kind != self.values.dtype.kind or default.dtype.kind in "US":
-            dtype = common_dtype(default.dtype, self.values.dtype)
+            dtype: np.dtype[Any] | None = common_dtype(default.dtype, self.values.dtype)
         else:  # a default such as -1 fits into int8, though it is an int64
             dtype = np.result_type(np.min_scalar_type(default[()]), self.values.dtype)
         if dtype is None:
@@ -134,6 +135,8 @@ def common_dtype(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any] | None
         common = np.promote_types(one, two)
         both_whole = one.kind in "biu" and two.kind in "biu"
         return np.dtype(np.int64) if both_whole and common.kind == "f" else common
+    if {one.kind, two.kind} == {"U", "O"}:
+        return np.dtype(object)
     return np.promote_types(one, two) if one.kind == two.kind and one.kind in "USMm" else None
 
 
@@ -189,13 +192,20 @@ def _first_row(found: npt.NDArray[np.bool_]) -> int:
 
 def kind_of(dtype: np.dtype[Any]) -> str:
     """Return what a dtype holds, in a word for a person."""
-    words = {"U": "texts", "S": "bytes", "b": "booleans", "M": "dates", "m": "durations", "O": "Python objects"}
+    words = {"U": "texts", "O": "texts", "S": "bytes", "b": "booleans", "M": "dates", "m": "durations"}
     return words.get(dtype.kind, str(dtype))
 
 
 def check_storable(values: Array) -> None:
     """Raise `ColumnError` for values that are neither numbers, texts nor dates."""
-    if values.dtype.kind not in NUMBERS + "USMm":
+    if values.dtype.kind not in NUMBERS + "USMmO":
         raise ColumnError(f"holds {kind_of(values.dtype)}, which is no column of numbers or texts")
     if values.ndim == 0:
         raise ColumnError("is a single value, not a column")
+
+
+def texts(values: Sequence[str]) -> Array:
+    """Return texts as an array of objects."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from tfaip_like.data.sources.tables.cells import CellError, Cells, ColumnError, Rows
+from tfaip_like.data.sources.tables.cells import CellError, Cells, ColumnError, Rows, texts
 from tfaip_like.data.sources.tables.csv_cells import NA_VALUES, CsvColumn, Decimals
 from tfaip_like.data.sources.tables.table_format import TableFormat
 from tfaip_like.errors import UsageError
@@ -62,7 +62,12 @@ class CsvTable:
     def __init__(self, path: Path, table_format: TableFormat):
         self.path = path
         self._format = table_format
-        self._encoding = _with_mark(table_format.encoding) if table_format.encoding else _find_encoding(path)
+        self._odd_line = 0
+        """The first line that is not UTF-8, so that the encoding is a guess."""
+        if table_format.encoding:
+            self._encoding = _with_mark(table_format.encoding)
+        else:
+            self._encoding, self._odd_line = _find_encoding(path)
         with self._reading() as lines:
             head = lines.read(HEAD)
             is_whole = not lines.read(1)
@@ -72,6 +77,7 @@ class CsvTable:
     def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
         """Yield the cells of columns, for a batch of rows at a time."""
         places = {name: self.names.index(name) + self._layout.has_row_names for name in columns}
+        self._warn_of_guess(places)
         decimals = Decimals(self._format.decimal, self._clear_separators())
         readers = {name: CsvColumn(name, decimals, self._format.na_values) for name in places}
         for lines, rows in self._blocks():
@@ -83,6 +89,13 @@ class CsvTable:
             decimals.check()
         except ColumnError as error:
             raise UsageError(f"{self.path}: {error}") from None
+
+    def _warn_of_guess(self, columns: Iterable[str]) -> None:
+        """Say which encoding is guessed, where it matters: not for numbers."""
+        texts = {*self._format.categories, *self._format.texts}
+        if self._odd_line and any(name in texts or not name.isascii() for name in columns):
+            line, encoding = self._odd_line, self._encoding
+            logger.warning("%s: line %d is not UTF-8; read as %s, `encoding` says another", self.path, line, encoding)
 
     def _clear_separators(self) -> str:
         """Return the decimal separators that are clear without proof.
@@ -199,19 +212,20 @@ def _is_blank(cells: Sequence[str]) -> bool:
 def _texts(cells: Sequence[str], na_values: Iterable[str]) -> Cells:
     na_values = frozenset(na_values)
     missing = np.array([cell in na_values for cell in cells], bool)
-    return Cells(np.array(cells, np.str_), missing if missing.any() else None)
+    return Cells(texts(cells), missing if missing.any() else None)
 
 
-def _find_encoding(path: Path) -> str:
-    """Return the encoding of a file; cp1252 for what is no UTF, which a warning says."""
+def _find_encoding(path: Path) -> tuple[str, int]:
+    """Return the encoding of a file: cp1252 for what is no UTF, with the first line that is not UTF-8 (or 0)."""
     try:
         with open(path, "rb") as file:
             head = file.read(4)
             for mark, encoding in BOMS.items():
                 if head.startswith(mark):
-                    return encoding
+                    return encoding, 0
             file.seek(0)
-            return _utf8_or_cp1252(path, iter(lambda: file.read(2**20), b""))
+            line = _first_odd_line(path, iter(lambda: file.read(2**20), b""))
+            return ("cp1252" if line else "utf-8"), line
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
 
@@ -221,23 +235,21 @@ def _with_mark(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
-def _utf8_or_cp1252(path: Path, parts: Iterable[bytes]) -> str:
+def _first_odd_line(path: Path, parts: Iterable[bytes]) -> int:
+    """Return the first line that is not UTF-8, or 0."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    lines, encoding = 1, "utf-8"
+    line, odd = 1, 0
     for part in itertools.chain(parts, [b""]):
         if b"\0" in part:
             raise UsageError(f"{path}: has NUL bytes, so it is no text table; for UTF-16 say `encoding`: utf-16-le")
-        if encoding == "utf-8":
-            try:
-                decoder.decode(part, final=not part)
-                lines += part.count(b"\n")
-            except UnicodeDecodeError as error:
-                lines += error.object.count(b"\n", 0, error.start)
-                logger.warning(
-                    "%s: is not UTF-8 (line %d), read as cp1252; `encoding` can say another one", path, lines
-                )
-                encoding = "cp1252"
-    return encoding
+        if odd:
+            continue
+        try:
+            decoder.decode(part, final=not part)
+        except UnicodeDecodeError as error:
+            odd = line + error.object.count(b"\n", 0, error.start)
+        line += part.count(b"\n")
+    return odd
 
 
 def _find_layout(head: str, is_whole: bool, path: Path, delimiter: str | None) -> Layout:

@@ -52,6 +52,8 @@ class _NumPyTable:
             values = self._load(name)
             if not isinstance(values, np.ndarray):
                 raise ColumnError("is no array")
+            if values.dtype.kind == "O":
+                raise ColumnError("holds Python objects")
             check_storable(values)
         except ValueError as error:  # objects, which could run code when they are unpickled
             raise UsageError(f"{self.path}, column {name!r}: cannot be read: {first_line(error)}") from error

@@ -249,14 +249,14 @@ def coded(cells: Cells, categories: Sequence[str]) -> Cells:
     missing = cells.is_missing()
     if missing.all():
         return Cells(np.zeros(cells.values.shape, np.int64), missing)
-    if cells.values.dtype.kind != "U":
+    if cells.values.dtype.kind not in "UO":
         raise ColumnError(f"holds {kind_of(cells.values.dtype)}; only texts have categories")
     codes = {text: code for code, text in enumerate(categories)}
-    texts, inverse = np.unique(cells.values, return_inverse=True)
-    numbers = np.array([codes.get(text, -1) for text in texts.tolist()], np.int64)[inverse].reshape(cells.values.shape)
+    found = [codes.get(text, -1) for text in cells.values.ravel().tolist()]
+    numbers = np.array(found, np.int64).reshape(cells.values.shape)
     unknown = (numbers < 0) & ~missing
     if unknown.any():
         row = int(np.argwhere(unknown)[0][0])
-        text = cells.values[unknown][0]
-        raise CellError(row, f"{str(text)!r} is none of its categories ({some(categories)})")
+        text = str(cells.values[unknown][0])
+        raise CellError(row, f"{text[:40]!r} is none of its categories ({some(categories)})")
     return Cells(numbers, missing if missing.any() else None)

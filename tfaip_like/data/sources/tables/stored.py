@@ -56,13 +56,17 @@ class StoredColumn:
                 first row that was ever written.
         """
         check_storable(values)
+        if values.dtype.kind == "O":
+            for part in _fixed_width(values):
+                self.append(part)
+            return
         dtype = _stored_dtype(values.dtype)
-        if self._dtype is None:
+        if self._dtype is None or self.count == 0:
             self._dtype, self._shape = dtype, values.shape[1:]
-        if values.shape[1:] != self._shape:
-            raise ColumnError(f"has rows of shape {values.shape[1:]}, but those before have {self._shape}")
         if not len(values):
             return
+        if values.shape[1:] != self._shape:
+            raise ColumnError(f"has rows of shape {values.shape[1:]}, but those before have {self._shape}")
         common = common_dtype(self._dtype, dtype)
         if common is None:
             raise ColumnError(f"holds {kind_of(dtype)}, but {kind_of(self._dtype)} before")
@@ -130,6 +134,14 @@ def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype
     width = max(1, dtype.itemsize // np.dtype(f"{dtype.kind}1").itemsize)
     return np.dtype(f"{dtype.kind}{1 << (width - 1).bit_length()}")
+
+
+def _fixed_width(values: Array) -> Iterator[Array]:
+    """Yield texts as arrays of texts of one width, so many at a time that a long one does not fill the memory."""
+    longest = max(map(len, values.ravel()), default=0)
+    step = max(1, BYTES_AT_ONCE // (4 * max(1, longest) * max(1, values[:1].size)))
+    for begin in range(0, max(1, len(values)), step):
+        yield values[begin : begin + step].astype(np.str_)
 
 
 def _are_floats(part: Array, dtype: np.dtype[Any]) -> bool:
