@@ -5,9 +5,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "scenarios": ["scikit-learn", "pillow"],
-    "images": ["pillow"],
-    "parquet": ["pyarrow"],
+    "scenarios": ["scikit-learn", "pillow>=9.4"],
+    "images": ["pillow>=9.4"],
+    "parquet": ["pyarrow>=16"],
     "jax": ["jax"],
     "litert": ["ai-edge-litert"],
     "onnx": ["onnx", "onnxruntime", "tf2onnx"],

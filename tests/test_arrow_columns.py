@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfaip_like import UsageError
-from tfaip_like.data import TableFormat, TableSource
+from tfaip_like.data import TableFormat, TableSource, find_categories
 from tfaip_like.data.sources.tables.arrow import cells_of
 
 pa = pytest.importorskip("pyarrow")
@@ -243,6 +243,7 @@ def test_categories_have_one_number_in_all_files(tmp_path: Path) -> None:
     files = in_files(tmp_path, *(pa.array(texts).dictionary_encode() for texts in (["b", "a"], ["a", "c", "b"])))
     table_format = TableFormat(categories={"it": ["a", "b", "c"]})
     assert TableSource(files, {"x": "it"}, table_format=table_format).inputs["x"].tolist() == [1, 0, 0, 2, 1]
+    assert find_categories(files, ["it"]) == {"it": ["a", "b", "c"]}
     with pytest.raises(UsageError, match=r"1\.parquet, row 2, column 'it': 'c' is none of its categories \(a, b\)"):
         TableSource(files, {"x": "it"}, table_format=TableFormat(categories={"it": ["a", "b"]}))
     with pytest.raises(UsageError, match=r"column 'it': holds int64; only texts have categories"):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tfaip_like import Spec, UsageError
-from tfaip_like.data import IsMissing, TableFormat, TableSource
+from tfaip_like.data import IsMissing, TableFormat, TableSource, find_categories
 from tfaip_like.predict.given_files import samples_in
 
 NAN = math.nan
@@ -329,6 +329,20 @@ def test_any_file_is_read_or_refused_by_its_name(content: bytes, tmp_path_factor
     assert str(path) in message
 
 
+def test_the_categories_of_files_are_found(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("colour,size\nred,1\n blue,2\nNA,3\n")
+    (tmp_path / "b.csv").write_text("size,colour\n1,\n2,green\n")
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    categories = find_categories(files, ["colour"])
+    assert categories == {"colour": ["blue", "green", "red"]}
+    table_format = TableFormat(categories=categories, missing={"colour": -1})
+    source = TableSource(files, {"x": "colour"}, table_format=table_format)
+    assert source.inputs["x"].tolist() == [2, 0, -1, -1, 1]
+    np.savez(tmp_path / "c.npz", colour=np.zeros(3))
+    with pytest.raises(UsageError, match=r"c\.npz, column 'colour': holds float64; only texts have categories"):
+        find_categories([tmp_path / "c.npz"], ["colour"])
+
+
 INPUTS = {"colour": Spec((), "int32"), "size": Spec(())}
 FORMAT = TableFormat(categories={"colour": ["red", "blue"]}, missing={"size": 0})
 
@@ -346,6 +360,14 @@ def test_samples_to_predict_have_the_categories_and_defaults_of_the_training(tmp
     lines = '{"colour": "blue", "size": 1.5}\n{"colour": "red", "size": null}\n'
     assert given(tmp_path, "a.jsonl", lines) == expected
     assert given(tmp_path, "b.jsonl", '{"colour": 1, "size": 2}\n') == [{"colour": 1, "size": 2}]
+
+
+def test_null_in_json_lines_is_nan(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"x": [[1, null], [null, 2]], "y": null}\n')
+    source = samples_in([str(tmp_path / "a.jsonl")], {"x": Spec((2, 2)), "y": Spec(())}, "--predict.files")
+    (sample,) = source
+    np.testing.assert_array_equal(sample.inputs["x"], [[1, NAN], [NAN, 2]])
+    assert np.isnan(sample.inputs["y"])
 
 
 @pytest.mark.parametrize(

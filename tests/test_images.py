@@ -321,7 +321,7 @@ def test_the_classes_of_image_folder_data_are_those_of_the_training(tmp_path: Pa
     pictures(tmp_path / "train", "ant/1.png", "bee/1.png", "cat/1.png")
     pictures(tmp_path / "val", "cat/1.png")
     data = ImageFolderData(folder=tmp_path / "train", val_folder=tmp_path / "val", size=(4, 6), color="LA")
-    prepared = data.prepared(None)
+    prepared = data.prepared()
     assert prepared.classes == ["ant", "bee", "cat"]
     pictures(tmp_path / "train", "aardvark/1.png")  # later, which must not shift any label
     val = prepared.source(Mode.EVALUATE)

@@ -62,7 +62,7 @@ class ImageFolderData(Data):
         channels = CHANNELS[self.color]
         return {"image": Spec(self.size if channels == 1 else (*self.size, channels), "uint8")}
 
-    def prepared(self, train: Source | None) -> Self:
+    def prepared(self) -> Self:
         return dataclasses.replace(self, classes=self._classes())
 
     def source(self, mode: Mode) -> Source | None:

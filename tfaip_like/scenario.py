@@ -122,10 +122,10 @@ class Scenario(Params):
         Args:
             folder: see `prepared`.
         """
-        source = self.samples(Mode.TRAIN)
-        with_data = dataclasses.replace(self, data=self.data.prepared(source))
-        prepared = check_tree(with_data.prepared(source, folder))
-        return prepared, source if prepared.data is self.data else prepared.samples(Mode.TRAIN)
+        learnt = dataclasses.replace(self, data=self.data.prepared())
+        source = learnt.samples(Mode.TRAIN)
+        prepared = check_tree(learnt.prepared(source, folder))
+        return prepared, source if prepared.data is learnt.data else prepared.samples(Mode.TRAIN)
 
     def check(self) -> None:
         for group in ("train", "val", "lav"):

@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from scenarios.track_trigger.draw import EXPERTS, INPUTS, LONGEST, RADII, draw_tracks, expert_for, seen
 from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
-from tfaip_like.data import Filter, TableSource, TrainData, ValData, find_files
-from tfaip_like.data.sources.tables import column_names
+from tfaip_like.data import Filter, TableSource, TrainData, ValData, column_names, find_files
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
 

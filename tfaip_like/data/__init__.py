@@ -10,7 +10,7 @@ from tfaip_like.data.sources.arrays import ArraySource
 from tfaip_like.data.sources.files import find_files
 from tfaip_like.data.sources.images import ImageFiles, ImageFolder, class_folders, image_size, read_image
 from tfaip_like.data.sources.mixture import Mixture
-from tfaip_like.data.sources.tables import IsMissing, TableFormat, TableSource
+from tfaip_like.data.sources.tables import IsMissing, TableFormat, TableSource, column_names, find_categories
 
 __all__ = [
     "ArraySource",
@@ -37,6 +37,8 @@ __all__ = [
     "Uniform",
     "ValData",
     "class_folders",
+    "column_names",
+    "find_categories",
     "find_files",
     "image_size",
     "process_samples",

@@ -70,13 +70,11 @@ class Data(Params, abc.ABC):
         predict-scenario has to be given some.
         """
 
-    def prepared(self, train: Source | None) -> Self:
-        """Return the data with what must be learnt from the training samples first, such as the names of classes.
+    def prepared(self) -> Self:
+        """Return the data with what must be learnt from its files first, such as the names of classes.
 
-        Called once, before a training and before `Scenario.prepared`; what it returns is trained, saved and exported.
-
-        Args:
-            train: the source of the training samples.
+        Called once, before a training opens its source and before `Scenario.prepared`; what it returns is trained,
+        saved and exported.
         """
         return self
 

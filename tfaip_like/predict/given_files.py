@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,14 +93,20 @@ class SamplesInLines:
                         yield Sample(inputs={name: self._value(name, values[name], where) for name in values})
 
     def _value(self, name: str, value: object, where: str) -> object:
-        """Return a value, or the number of a category, or what stands for a missing one."""
-        value = self._format.missing.get(name) if value is None else value
+        """Return a value with NaN (or what stands for it) for null, and the number of a category for its text."""
+        value = _with_default(value, self._format.missing.get(name, math.nan))
         categories = self._format.categories.get(name)
         if categories is None or not isinstance(value, str):
             return value
         if value not in categories:
             raise UsageError(f"{where}: {name!r}: {value!r} is none of its categories ({some(categories)})")
         return categories.index(value)
+
+
+def _with_default(value: object, default: object) -> object:
+    if isinstance(value, list):
+        return [_with_default(part, default) for part in value]
+    return default if value is None else value
 
 
 @contextmanager

@@ -141,6 +141,11 @@ def opened_table(path: Path, table_format: TableFormat) -> Iterator[Table]:
         raise UsageError(f"{path}: cannot be read as {kind}: {first_line(error)}") from error
 
 
+def is_text(path: Path) -> bool:
+    """Return whether a table is a text file."""
+    return path.suffix.lower() in TEXT
+
+
 def column_names(path: Path, table_format: TableFormat | None = None) -> Sequence[str]:
     """Return the names of the columns of a table.
 

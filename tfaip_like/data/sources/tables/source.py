@@ -16,6 +16,7 @@ import numpy as np
 
 from tfaip_like.data.sources.arrays import ArraySource
 from tfaip_like.data.sources.places import Places
+from tfaip_like.data.sources.tables.categories import coded
 from tfaip_like.data.sources.tables.cells import (
     Array,
     CellError,
@@ -26,7 +27,7 @@ from tfaip_like.data.sources.tables.cells import (
     converted,
     kind_of,
 )
-from tfaip_like.data.sources.tables.files import TEXT, check_columns, opened_table
+from tfaip_like.data.sources.tables.files import check_columns, is_text, opened_table
 from tfaip_like.data.sources.tables.stored import StoredColumn
 from tfaip_like.data.sources.tables.table_format import TableFormat
 from tfaip_like.errors import UsageError, counted, some
@@ -119,7 +120,7 @@ class _Gathering:
         self._count = 0
         """Rows that all arrays have so far."""
         self._stored = {name: StoredColumn(folder / str(number)) for number, name in enumerate(columns)}
-        self._lines = StoredColumn(folder / "lines") if all(map(_is_text, files)) else None
+        self._lines = StoredColumn(folder / "lines") if all(map(is_text, files)) else None
         """Of all rows in their files."""
 
     def __enter__(self) -> Self:
@@ -134,7 +135,7 @@ class _Gathering:
         for file in self._files:
             self._begins.append(self._count)
             self._copy(file)
-        if all(map(_is_text, self._files)):
+        if all(map(is_text, self._files)):
             for column in self._stored.values():
                 column.make_whole()
         return {name: column.array() for name, column in self._stored.items()}
@@ -173,10 +174,6 @@ def _checked(table_format: TableFormat) -> TableFormat:
         return check_tree(table_format)
     except UsageError as error:
         raise UsageError(f"TableFormat.{str(error).removeprefix('--')}") from None
-
-
-def _is_text(file: Path) -> bool:
-    return file.suffix.lower() in TEXT
 
 
 def _names(which: Which) -> list[str]:
@@ -237,26 +234,3 @@ def _column(cells: Cells, column: str, table_format: TableFormat) -> Array:
         raise CellError(error.index, error.reason, column) from None
     except ColumnError as error:
         raise ColumnError(str(error), column) from None
-
-
-def coded(cells: Cells, categories: Sequence[str]) -> Cells:
-    """Return texts as the numbers of their categories.
-
-    Raises:
-        ColumnError: when they are no texts.
-        CellError: for a text that is no category.
-    """
-    missing = cells.is_missing()
-    if missing.all():
-        return Cells(np.zeros(cells.values.shape, np.int64), missing)
-    if cells.values.dtype.kind not in "UO":
-        raise ColumnError(f"holds {kind_of(cells.values.dtype)}; only texts have categories")
-    codes = {text: code for code, text in enumerate(categories)}
-    found = [codes.get(text, -1) for text in cells.values.ravel().tolist()]
-    numbers = np.array(found, np.int64).reshape(cells.values.shape)
-    unknown = (numbers < 0) & ~missing
-    if unknown.any():
-        row = int(np.argwhere(unknown)[0][0])
-        text = str(cells.values[unknown][0])
-        raise CellError(row, f"{text[:40]!r} is none of its categories ({some(categories)})")
-    return Cells(numbers, missing if missing.any() else None)
