@@ -168,3 +168,7 @@ class Tutorial(Scenario):
     data: Data = Images()
     model: Model = Classifier()
     evaluator: Evaluator | None = PerClass()
+
+    def example_text(self, sample: Sample) -> str:
+        guess = int(sample.outputs["class"])
+        return f"looks like {guess} ({sample.outputs['probabilities'][guess]:.0%}), is {sample.targets['label']}"

@@ -15,7 +15,8 @@ from tfaip_like import Mode, Scenario
 from tfaip_like.cli.lav_scenario import lav_scenario
 from tfaip_like.cli.predict_scenario import predict_scenario
 from tfaip_like.data import TrainData
-from tfaip_like.data.pipeline import Batches, open_training
+from tfaip_like.data.opening import open_training
+from tfaip_like.data.pipeline import Batches
 from tfaip_like.train.result import TrainResult
 
 

@@ -14,7 +14,8 @@ from tfaip_like import ArraySource, Data, Mode, Processor, Sample, Spec, UsageEr
 from tfaip_like.data import TrainData, ValData
 from tfaip_like.data.batching import collate
 from tfaip_like.data.make_batches import stacked
-from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.data.opening import open_training, open_validation
+from tfaip_like.data.pipeline import Batches
 
 
 class Numbers(Data):

@@ -20,9 +20,10 @@ from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import ArraySource, Data, Interrupted, Mode, Processor, Sample, UsageError
 from tfaip_like.data import Mixture, OneOf, StreamProcessor, TableSource, TrainData, Uniform, ValData, process_samples
-from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.data.groups import GROUP, MakeGroups, groups_of_pass
+from tfaip_like.data.opening import open_training, open_validation
+from tfaip_like.data.pipeline import Batches
 from tfaip_like.data.samples import Samples
-from tfaip_like.data.streams import MakeGroups, groups_of_pass
 from tfaip_like.data.workers.pool import Workers
 
 
@@ -89,7 +90,7 @@ def test_nothing_is_left_open_when_data_processes_are_closed() -> None:
 
 def test_a_new_run_ends_the_one_before_even_in_another_thread() -> None:
     samples = Samples(Counted(count=4000, processors=[Jitter()]), Counted(count=4000).source(Mode.TRAIN), Mode.TRAIN, 7)
-    groups = list(groups_of_pass(samples, None, 0, None))
+    groups = list(groups_of_pass(samples, None, 0, None, GROUP))
     expected = [made.rows for made in map(MakeGroups(samples), groups)]
     with Workers(MakeGroups(samples), 2, 8, timeout_seconds=120) as workers:
         taken: list[Any] = []
@@ -170,7 +171,7 @@ def test_what_a_group_becomes_is_random_in_each_group() -> None:
     source = Mixture([data.source(Mode.TRAIN)[:1], data.source(Mode.TRAIN)[1:]], weights=[0.5, 0.5])
     settings = TrainData(num_processes=0, batch_size=4, limit=None)
     batches = open_training(data, source, settings, 40, 7)
-    groups = groups_of_pass(batches.samples, batches.order, 0, None)
+    groups = groups_of_pass(batches.samples, batches.order, 0, None, 4)
     rows = [row for made in map(MakeGroups(batches.samples), groups) for row in made.rows]
     assert len(set(rows)) == len(rows)
 
@@ -179,10 +180,11 @@ def test_a_bad_group_is_skipped_and_named() -> None:
     data = Counted(processors=[Marks()])
     with pytest.raises(ValueError, match="not this group") as raised:
         list(opened(data, 40, shuffle=False).training(0, 5))
-    assert raised.value.__notes__ == ["This was the group of samples that begins with training sample 10 of Counted."]
+    place = "training sample 13 of Counted, in the group of samples that begins with training sample 10 of Counted"
+    assert raised.value.__notes__ == [f"This was {place}."]
     skipping = opened(dataclasses.replace(data, on_bad_sample="skip"), 40, shuffle=False)
     bad = [one.place for batch in skipping.training(0, 5) for one in batch.bad]
-    assert bad == ["the group of samples that begins with training sample 10 of Counted"]
+    assert bad == [place]
 
 
 @pytest.mark.parametrize("what", ["raise", "drop"])
@@ -271,7 +273,9 @@ def test_validation_with_dropped_samples_works_on_each_backend(
     done = start("train-scenario", "mine.py", *flags, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert "epoch 2/2" in done.stderr
-    assert "processors dropped samples 2 times" in done.stderr
+    for group, kind in (("train", "training"), ("val", "validation")):
+        line = f"--{group}: AtSample dropped 1 of 50 samples ({kind} sample 3 of Points)"
+        assert done.stderr.count(line) == 1
     assert "Warning" not in done.stderr
 
 

@@ -20,7 +20,8 @@ from working import AtSample, Counted, Jitter, Pieces
 from tfaip_like import Data, Mode, Processor, UsageError
 from tfaip_like.data import Between, TrainData, ValData
 from tfaip_like.data.batching import Batch
-from tfaip_like.data.pipeline import Batches, ClosedError, open_training, open_validation
+from tfaip_like.data.opening import open_training, open_validation
+from tfaip_like.data.pipeline import Batches, ClosedError
 from tfaip_like.data.workers.pool import DataProcessError
 from tfaip_like.user_code import users_frame
 
@@ -383,16 +384,12 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
             {"filter": [Between(name="y")]},
             "filter cannot be had: the source of Counted has no length",
         ),
-        (Counted(iterable=True), {"shuffle": True, "buckets": 2}, "buckets cannot be had"),
-        (
-            Counted(processors=[Pieces()]),
-            {"cache": "memory"},
-            "cache cannot be had: the source of Counted goes through",
-        ),
-        (Counted(processors=[Pieces()]), {"balance": "loss"}, "balance cannot be had"),
+        (Counted(iterable=True), {"cache": "memory"}, "cache cannot be had"),
+        (Counted(iterable=True), {"balance": "sample"}, "balance cannot be had"),
+        (Counted(processors=[Pieces()]), {"buckets": 2}, "buckets: all samples have one shape"),
     ],
 )
-def test_what_a_stream_cannot_have_is_refused(data: Data, settings: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_had_of_a_stream_is_refused(data: Data, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"--train.{message}"):
         opened(data, 0, samples_per_epoch=16, **settings)
 

@@ -32,7 +32,7 @@ from tfaip_like import (
 )
 from tfaip_like.data import LavData
 from tfaip_like.data.batching import Batch
-from tfaip_like.data.pipeline import open_validation
+from tfaip_like.data.opening import open_validation
 from tfaip_like.network import Networks, build_networks
 from tfaip_like.predict.check import check_export
 from tfaip_like.predict.experts import gather_experts

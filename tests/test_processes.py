@@ -124,7 +124,7 @@ sys.path.insert(0, {tests!r})
 from working import AtSample, Counted
 from tfaip_like import Mode
 from tfaip_like.data import TrainData
-from tfaip_like.data.pipeline import open_training
+from tfaip_like.data.opening import open_training
 data = Counted(count=40, processors=[AtSample(what={what!r}, index=-1)])
 settings = TrainData(num_processes=2, batch_size=1, shuffle=False, prefetch=2, timeout_seconds=600)
 batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)

@@ -22,7 +22,8 @@ from small import small
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Spec, Tensors, UsageError, load_predictor, train
 from tfaip_like.data import PredictData, ValData
 from tfaip_like.data.batching import Batch
-from tfaip_like.data.pipeline import no_check, open_validation
+from tfaip_like.data.opening import open_validation
+from tfaip_like.data.pipeline import no_check
 from tfaip_like.keras_additions import ranges
 from tfaip_like.network import build_networks
 from tfaip_like.predict.bad_values import find_bad_value

@@ -13,6 +13,9 @@ from tfaip_like.summaries import Summary
 class Evaluator(Params, abc.ABC):
     """Judges the answers of the prediction network on validation data."""
 
+    lav_only: bool = False
+    """Judge in load-and-validate only, not in each validation of a training."""
+
     @abc.abstractmethod
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
         """Named numbers from all samples with their targets and outputs, as arrays without a batch axis.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -14,6 +15,9 @@ VALUES_AT_ONCE = 2**20
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """Named arrays."""
+
+SHOWN = 10
+"""Numbers of an array that a line of text shows."""
 
 
 class Mode(Enum):
@@ -39,6 +43,23 @@ class Sample:
     """What it did answer, after prediction."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Anything else that belongs to the sample (a file name); never given to the network."""
+
+
+def brief_example(sample: Sample) -> str:
+    """Return the targets and outputs of a predicted sample in one line."""
+    kinds = (("target", sample.targets), ("output", sample.outputs))
+    parts = [f"{kind} {name} {_brief(value)}" for kind, values in kinds for name, value in values.items()]
+    return ", ".join(parts)
+
+
+def _brief(value: Any) -> str:
+    array = np.asarray(value)
+    if not np.issubdtype(array.dtype, np.number):
+        return reprlib.repr(value if isinstance(value, str) else array.tolist())
+    numbers = " ".join(f"{number:.4g}" for number in array.ravel()[:SHOWN].tolist())
+    if array.ndim == 0:
+        return numbers
+    return f"[{numbers}]" if array.size <= SHOWN else f"[{numbers} ...] of shape {array.shape}"
 
 
 def protected(sample: Sample) -> Sample:

@@ -15,7 +15,7 @@ from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
 from tfaip_like.params.base import default_of
 from tfaip_like.params.tree import check_tree
-from tfaip_like.sample import Mode
+from tfaip_like.sample import Mode, Sample, brief_example
 from tfaip_like.schedules import Constant, Schedule
 from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
 from tfaip_like.voter import Voter
@@ -107,6 +107,16 @@ class Scenario(Params):
         if not self.train.folds or mode is Mode.PREDICT:
             return self.source(mode)
         return fold_of(self.source(Mode.TRAIN), self.train.folds, self.train.fold, held_out=mode is Mode.EVALUATE)
+
+    def example_text(self, sample: Sample) -> str | None:
+        """Return what is printed of a predicted sample in each validation; None for nothing.
+
+        By default all targets and outputs, shortened; see `--trainer.print_eval_limit`.
+
+        Args:
+            sample: with targets and outputs, after the post-processors.
+        """
+        return brief_example(sample)
 
     def voter(self) -> Voter | None:
         """Makes one prediction of those of several networks, where `--voter` names no other; None: their mean."""

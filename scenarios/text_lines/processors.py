@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like import Mode, Processor, Sample
-from tfaip_like.data import read_image
+from tfaip_like.data import DropSample, read_image
 
 Picture = npt.NDArray[np.uint8]
 """Grey, (height, width), dark on light."""
@@ -94,14 +94,14 @@ class Encode(Processor):
     drop_narrow: bool = False
     """Whether a line that is too narrow for its text is dropped: it teaches nothing."""
 
-    def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         text = sample.meta["text"]
         code_of = _codes(self.codec)
         codes = np.array([code_of[c] for c in text if c in code_of], np.int32)
         steps = int(sample.inputs["width"]) // self.shrink
         needed = len(codes) + int((codes[1:] == codes[:-1]).sum())
         if self.drop_narrow and needed > steps:
-            return None
+            raise DropSample(f"too narrow for its text: {steps} steps of the network, {needed} are needed")
         return dataclasses.replace(sample, targets={"codes": codes, "length": np.int32(len(codes))})
 
 

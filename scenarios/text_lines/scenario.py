@@ -8,7 +8,9 @@ train-scenario scenarios.text_lines --train.lists lines/train.lst --val.lists li
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -24,10 +26,13 @@ from scenarios.text_lines.processors import (
 )
 from tfaip_like import Evaluator, Mode, Model, Processor, Sample, Spec, UsageError
 from tfaip_like.data import Source, image_size
+from tfaip_like.errors import some
 from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainData
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 class Lines(ListFileData):
@@ -109,10 +114,11 @@ class TextLines(ListFileScenario):
     def prepared(self, train: Source | None, folder: Path) -> Self:
         assert isinstance(self.data, Lines)
         assert isinstance(self.model, LineRecognition)
-        codec = self.data.codec
+        codec, texts = self.data.codec, list(self._texts(train))
         if codec is None:
             codec = folder / "codec.txt"
-            codec.write_text("".join(sorted(self._characters(train))), encoding="utf-8")
+            codec.write_text("".join(sorted(set().union(*texts))), encoding="utf-8")
+        warn_of_unknown(texts, codec)
         classes = len(read_codec(codec)) + 1
         return dataclasses.replace(
             self,
@@ -120,14 +126,32 @@ class TextLines(ListFileScenario):
             model=dataclasses.replace(self.model, classes=classes),
         )
 
-    def _characters(self, train: Source | None) -> set[str]:
-        """Those of all transcriptions that can be read."""
-        characters: set[str] = set()
+    def example_text(self, sample: Sample) -> str:
+        return f"{sample.outputs['text']!r}, is {sample.meta['text']!r}"
+
+    def _texts(self, train: Source | None) -> Iterator[str]:
+        """Yield all transcriptions that can be read."""
         assert isinstance(train, Sequence)
         for index in range(len(train)):
             try:
-                characters.update(train[index].meta["text"])
+                yield train[index].meta["text"]
             except UsageError:
                 if self.data.on_bad_sample == "raise":
                     raise
-        return characters
+
+
+def warn_of_unknown(texts: Sequence[str], codec: Path) -> None:
+    """Warn of characters that a codec lacks: which, and how often."""
+    unknown = Counter("".join(texts))
+    for character in read_codec(codec):
+        del unknown[character]
+    if unknown:
+        lines = sum(not unknown.keys().isdisjoint(text) for text in texts)
+        logger.warning(
+            "--data.codec %s: %d of %d training lines have characters that it lacks, which are left out of their "
+            "targets: %s",
+            codec,
+            lines,
+            len(texts),
+            some([f"{character!r} ({count} times)" for character, count in unknown.most_common()]),
+        )

@@ -68,7 +68,7 @@ def tf_data_into_fit() -> list[float]:
     import tensorflow as tf
 
     from tfaip_like.data import TrainData
-    from tfaip_like.data.pipeline import open_training
+    from tfaip_like.data.opening import open_training
     from tfaip_like.network import build_networks
     from tfaip_like.sample import Mode
     from tfaip_like.train.training_model import TrainingModel

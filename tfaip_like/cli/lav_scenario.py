@@ -20,7 +20,7 @@ from tfaip_like.console import samples_bar, say
 from tfaip_like.data import Data, LavData, Source
 from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
-from tfaip_like.data.pipeline import open_validation
+from tfaip_like.data.opening import open_validation
 from tfaip_like.errors import UsageError
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.files import write_text
@@ -170,7 +170,7 @@ def _validated(export: Path, line: Line, interrupt: InterruptFlag, dump: Write |
 
             def note(batch: Batch) -> None:
                 interrupt.check()
-                bad_samples.note(batch.bad, batch.dropped)
+                bad_samples.note(batch.bad)
                 bar.update(len(batch))
 
             batches.decide_processes(batches.steps or 0)

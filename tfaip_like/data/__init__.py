@@ -3,7 +3,7 @@
 from tfaip_like.data.alone import process_samples
 from tfaip_like.data.data import Data, Source
 from tfaip_like.data.filters import Between, Filter, OneOf
-from tfaip_like.data.processors import Processor, StreamProcessor
+from tfaip_like.data.processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data.resample import Normal, Resample, Uniform
 from tfaip_like.data.settings import BatchSettings, DataSettings, LavData, PredictData, TrainData, ValData
 from tfaip_like.data.sources.arrays import ArraySource
@@ -18,6 +18,7 @@ __all__ = [
     "Between",
     "Data",
     "DataSettings",
+    "DropSample",
     "Filter",
     "ImageFiles",
     "ImageFolder",

@@ -6,10 +6,11 @@ import abc
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 
+from tfaip_like.data.chain import Chain
 from tfaip_like.data.data import Data, Source
+from tfaip_like.data.groups import GROUP, MakeGroups, group_sizes, groups_of_pass
 from tfaip_like.data.processors import Processor
 from tfaip_like.data.samples import Samples
-from tfaip_like.data.streams import MakeGroups, groups_of_pass
 from tfaip_like.data.workers.pool import Workers
 from tfaip_like.sample import Mode, Sample
 
@@ -39,13 +40,15 @@ def process_samples(
         num_processes: data processes that do the work; 0: this one.
     """
     made = Samples(GivenSamples(processors=list(processors)), samples, mode, random_seed)
-    groups = groups_of_pass(made, None, 0, None)
+    sizes = group_sizes(made.processors, GROUP)
+    chain = Chain(groups_of_pass(made, None, 0, None, sizes[0]), sizes)
     if not num_processes:
-        for group in map(MakeGroups(made), groups):
+        for group in chain.results(MakeGroups(made)):
             yield from group.samples
         return
     sent = copy.copy(made)
     sent.source = ()  # they come with the groups
     with Workers(MakeGroups(sent), num_processes, 2 * num_processes) as workers:
-        for group in workers.run(groups):
-            yield from group.samples
+        for result in workers.run(chain.tasks()):
+            if (last := chain.take(result)) is not None:
+                yield from last.samples

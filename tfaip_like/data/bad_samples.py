@@ -26,16 +26,13 @@ class BadSamples:
         self.limit = limit
         self.found = {bad.place: bad for bad in self._listed()}
         self._is_written = True
-        self.dropped = 0
-        """How many times a processor dropped a sample outside of training."""
 
-    def note(self, found: Sequence[BadSample], dropped: int = 0) -> None:
-        """Takes the bad samples of a batch, and how many were dropped.
+    def note(self, found: Sequence[BadSample]) -> None:
+        """Take the bad samples of a batch.
 
         Raises:
             UsageError: when there are more than the limit by now.
         """
-        self.dropped += dropped
         new = [bad for bad in found if bad.place not in self.found]
         if not new:
             return
@@ -59,8 +56,6 @@ class BadSamples:
         if self.found:
             where = f", listed in {self.file}" if self.file else ""
             logger.warning("%s left out%s", counted(len(self.found), "bad sample"), where)
-        if self.dropped:
-            logger.info("processors dropped samples %d times", self.dropped)
 
     def _listed(self) -> list[BadSample]:
         if self.file is None or not self.file.exists():

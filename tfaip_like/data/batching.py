@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.data.dropped import Dropped
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Arrays, Sample, Spec, plain_array
 
 Specs = Mapping[str, Spec]
+
+NAMED = "This was"
+"""How the note begins that names the sample of an exception."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,8 @@ class Batch:
     """Of its samples in the source."""
     bad: Sequence[BadSample] = ()
     """Samples that were left out because they could not be made."""
-    dropped: int = 0
-    """How many were dropped by processors."""
+    dropped: Sequence[Dropped] = ()
+    """Samples that processors dropped."""
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -156,6 +160,7 @@ def check_sample(sample: Sample, where: str, inputs: Specs, targets: Specs) -> N
 
 
 def name_sample(error: Exception, place: str) -> None:
-    """Notes which sample an exception is about, unless it says so itself."""
-    if place not in str(error):
-        error.add_note(f"This was {place}.")
+    """Note which sample an exception is about, unless it says so itself or somebody nearer to the sample has."""
+    is_named = any(note.startswith(NAMED) for note in getattr(error, "__notes__", ()))
+    if not is_named and place not in str(error):
+        error.add_note(f"{NAMED} {place}.")

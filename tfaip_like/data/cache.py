@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.data.batching import BadSample, name_sample
+from tfaip_like.data.dropped import Dropped
 from tfaip_like.data.randomness import RandomOfRow
 from tfaip_like.data.workers.background import call_in_thread
 from tfaip_like.data.workers.many import in_parts
@@ -43,15 +44,17 @@ class Cache:
         self.sizes = np.zeros(length, np.int64)
         self.bad: list[BadSample] = []
         """Those that could not be made."""
-        self.bad_indices: set[int] = set()
+        self.dropped: list[Dropped] = []
+        """Those that processors dropped."""
         self._end = 0
 
-    def add(self, index: int, data: bytes | BadSample | None) -> None:
-        """Keeps a pickled sample, why it is bad, or None for one that is dropped."""
+    def add(self, index: int, data: bytes | BadSample | Dropped) -> None:
+        """Keep a pickled sample, or why it is bad or dropped."""
         if isinstance(data, BadSample):
             self.bad.append(data)
-            self.bad_indices.add(index)
-        elif data is not None:
+        elif isinstance(data, Dropped):
+            self.dropped.append(data)
+        else:
             self.begins[index], self.sizes[index] = self._end, len(data)
             self.file.write(data)
             self._end += len(data)
@@ -75,12 +78,13 @@ class FillCache:
     def __init__(self, samples: Samples, stages: int):
         self.samples = copy.copy(samples)
         self.samples.random = self.random = WatchedRandomness()
+        self.samples.dropped = []
         self.stages = stages
         self.at = samples.at
         self.seconds = samples.seconds
 
-    def __call__(self, indices: npt.NDArray[np.int64]) -> list[bytes | BadSample | None]:
-        """For each index its sample, why it is bad, or None if a processor drops it."""
+    def __call__(self, indices: npt.NDArray[np.int64]) -> list[bytes | BadSample | Dropped]:
+        """Return for each index its sample, or why it is bad or dropped."""
         self.samples.at, self.samples.seconds = self.at, self.seconds
         return [self._made(index) for index in indices.tolist()]
 
@@ -88,7 +92,7 @@ class FillCache:
         """The sample that is being made."""
         return self.samples.what_is_made(at)
 
-    def _made(self, index: int) -> bytes | BadSample | None:
+    def _made(self, index: int) -> bytes | BadSample | Dropped:
         self.at[:] = (0, index, 0, 0, self.at[4] + 1)
         self.random.forget()
         try:
@@ -103,7 +107,7 @@ class FillCache:
                 f"cache: {self.samples.stages[stage]} used its random generator for {self.samples.place(index)}, "
                 "though not for the first samples; what it makes cannot be kept, so turn the cache off"
             )
-        return None if sample is None else pickle.dumps(sample, protocol=5)
+        return self.samples.take_dropped()[-1] if sample is None else pickle.dumps(sample, protocol=5)
 
 
 class WatchedRandomness(RandomOfRow):
@@ -139,15 +143,19 @@ class WatchedRandomness(RandomOfRow):
         return bytes(state["state"]["counter"].tobytes()) + bytes([state["buffer_pos"], state["has_uint32"]])
 
 
-def fill_cache(samples: Samples, settings: DataSettings, group: str, check: Callable[[], None]) -> Cache:
-    """Makes the samples that are used, as far as their processing is not random.
+def fill_cache(
+    samples: Samples, settings: DataSettings, group: str, check: Callable[[], None], stages: int | None = None
+) -> Cache:
+    """Make the samples that are used, as far as their processing is not random.
 
     Args:
         group: of the flags: for messages.
         check: called while waiting; raises to stop.
+        stages: number of processors whose results are kept; by default those before the first random one.
     """
     place: Literal["memory", "disk"] = "memory" if settings.cache == "memory" else "disk"
-    stages = call_in_thread(lambda: stages_without_randomness(samples), check)
+    if stages is None:
+        stages = call_in_thread(lambda: stages_without_randomness(samples), check)
     cache = Cache(place, len(samples.source), stages)
     title = f"caching --{group} samples"
     for indices, made in in_parts(FillCache(samples, stages), samples.indices, settings, title, check):
@@ -169,6 +177,7 @@ def stages_without_randomness(samples: Samples) -> int:
     """How many of the first processors do not use their random generator, as seen on the first good sample."""
     watched = copy.copy(samples)
     watched.random = random = WatchedRandomness()
+    watched.dropped = []
     for index in samples.indices[:SAMPLES_TRIED].tolist():
         random.forget()
         try:

@@ -49,5 +49,5 @@ def stacked(batches: Sequence[Batch]) -> Batch:
         {name: stack([batch.targets[name] for batch in batches]) for name in batches[0].targets},
         stack(weights) if weights else None,
         bad=[bad for batch in batches for bad in batch.bad],
-        dropped=sum(batch.dropped for batch in batches),
+        dropped=[dropped for batch in batches for dropped in batch.dropped],
     )

@@ -41,9 +41,9 @@ class Makers:
             self._count = processes_that_pay(seconds)
 
     def run(self, work: Work, tasks: Iterable[Any], at_once: int = 1) -> Iterator[Any]:
-        """The results of all tasks, each of which makes `at_once` batches."""
+        """Return the results of all tasks, each of which makes `at_once` batches; see `Workers.run`."""
         if not self._count or (workers := self._started(work, at_once)) is None:
-            return iterate_in_thread((work(task) for task in tasks), self.check)
+            return iterate_in_thread((work(task) for task in tasks if task is not None), self.check)
         return self._told_once(workers, workers.run(iterate_in_thread(iter(tasks), self.check)))
 
     @property

@@ -138,12 +138,10 @@ class BucketBatches:
         max_batch_length: int | None,
     ):
         self.order = order
-        self.bucket = np.searchsorted(np.asarray(boundaries), lengths, side="right")
-        self.sizes = []
-        for number in range(len(boundaries) + 1):
-            longest = int(lengths[self.bucket <= number].max(initial=1))
-            fits = max(1, max_batch_length // longest) if max_batch_length else batch_size
-            self.sizes.append(min(batch_size, fits))
+        self.batch_size = batch_size
+        self.lengths = lengths
+        self.boundaries = boundaries
+        self.max_batch_length = max_batch_length
         self._cuts: dict[int, list[Draw]] = {}
         self.batches_per_pass = len(self._cut(0))
 
@@ -166,20 +164,38 @@ class BucketBatches:
 
     def _batches(self, data_pass: int) -> list[Draw]:
         rows = self.order.of_pass(data_pass)
-        bucket = self.bucket[np.searchsorted(self.order.indices, rows[:, INDEX])]
-        batches: list[Draw] = []
-        left = rows[:0]
-        for number, size in enumerate(self.sizes):
-            mine = np.concatenate([left, rows[bucket == number]])
-            full = len(mine) // size * size
-            batches += [mine[begin : begin + size] for begin in range(0, full, size)]
-            left = mine[full:]
-        if len(left):
-            batches.append(left)
+        lengths = self.lengths[np.searchsorted(self.order.indices, rows[:, INDEX])]
+        cut = cut_by_length(lengths, self.boundaries, self.batch_size, self.max_batch_length)
+        batches = [rows[places] for places in cut]
         if not self.order.shuffle:
             return batches
         places = np.random.default_rng((self.order.seed, data_pass, 1)).permutation(len(batches))
         return [batches[place] for place in places]
+
+
+def cut_by_length(
+    lengths: npt.NDArray[np.int64], boundaries: Sequence[int], batch_size: int, max_batch_length: int | None
+) -> list[npt.NDArray[np.int64]]:
+    """Return the places of the samples of each batch, in buckets of about one length.
+
+    Samples that do not fill a batch of their bucket go into the next longer one; so at most one batch is not full.
+    Within a bucket the samples keep their order.
+
+    Args:
+        lengths: of all samples.
+        boundaries: see `BucketBatches`, as is the rest.
+    """
+    bucket = np.searchsorted(np.asarray(boundaries), lengths, side="right")
+    batches: list[npt.NDArray[np.int64]] = []
+    left = np.zeros(0, np.int64)
+    for number in range(len(boundaries) + 1):
+        longest = int(lengths[bucket <= number].max(initial=1))
+        size = min(batch_size, max(1, max_batch_length // longest)) if max_batch_length else batch_size
+        places = np.concatenate([left, np.flatnonzero(bucket == number)])
+        full = len(places) // size * size
+        batches += [places[begin : begin + size] for begin in range(0, full, size)]
+        left = places[full:]
+    return [*batches, left] if len(left) else batches
 
 
 def equal_boundaries(lengths: npt.NDArray[np.int64], buckets: int) -> list[int]:

@@ -2,27 +2,27 @@
 
 Training reads an endless stream of batches, each a pure function of the seed and its number; so it
 opens at any place in constant time, and the number of processes changes nothing in any batch.
-Where samples can only be read one after another (see `streams`), it reads from the beginning.
+Where samples are made in groups (see `streams`), it opens at the places that it has noted.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from tfaip_like.data.batching import BadSample, Batch
-from tfaip_like.data.cache import fill_cache
+from tfaip_like.data.batching import Batch
+from tfaip_like.data.counting import Counted
 from tfaip_like.data.data import Data, Source
+from tfaip_like.data.dropped import DropReport
 from tfaip_like.data.make_batches import MakeBatches
 from tfaip_like.data.makers import Makers
-from tfaip_like.data.order import Batching, BucketBatches, EqualBatches, Order, equal_boundaries
+from tfaip_like.data.order import BucketBatches, EqualBatches
+from tfaip_like.data.preparation import Preparation
 from tfaip_like.data.samples import Samples
-from tfaip_like.data.selection import Selection, select
 from tfaip_like.data.settings import DataSettings
-from tfaip_like.data.streams import GROUP, MakeGroups, batches_of, endless, groups_of_pass
+from tfaip_like.data.streams import Bookmark, Marked
 from tfaip_like.data.workers.background import call_in_thread
 from tfaip_like.data.workers.process import Work
 from tfaip_like.errors import UsageError
@@ -53,6 +53,7 @@ class Batches:
         group: of the flags: `train`, `val`, `lav`.
         check: called while waiting for samples; raises to stop.
         accumulate: batches that make one training step.
+        counted: what a pass is known to have, where samples are made in groups; by default it is counted.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Batches:
         samples_per_epoch: int | None = None,
         check: Callable[[], None] = no_check,
         accumulate: int = 1,
+        counted: Counted | None = None,
     ):
         self.settings = settings
         self.group = group
@@ -74,22 +76,19 @@ class Batches:
         self._is_closed = False
         self.makers = Makers(settings, group, self._check)
         self.batch_size = settings.batch_size
-        self.samples = Samples(data, source, mode, seed)
-        self._steps_of_a_task = 0
-        self.bad: list[BadSample] = []
+        samples = Samples(data, source, mode, seed)
+        self.dropped = DropReport(group)
+        counts = mode is Mode.TRAIN and samples_per_epoch is None
+        prepared = Preparation(samples, settings, group, self.dropped, self._check, counts, counted)
+        self.samples = prepared.samples
+        self.order = prepared.order
+        self.batching = prepared.batching
+        self.stream = prepared.stream
+        self.counted = prepared.counted
+        self.bad = prepared.bad
         """Samples that were found to be bad before any batch was made."""
-        self.order: Order | None = None
-        self.batching: Batching | None = None
-        if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
-            if self.samples.is_stream:
-                self._refuse(
-                    "goes through a StreamProcessor, so what comes out is not known beforehand", all_of_it=False
-                )
-            self._select(seed)
-        else:
-            self._refuse("has no length and index, it can only be read from its beginning on", all_of_it=True)
-            if settings.shuffle:
-                logger.info("--%s.shuffle has no effect: the source has no index, its order is kept", group)
+        self._steps_of_a_task = 0
+        self._example: tuple[Batch, float] | None = None
         if samples_per_epoch is not None and samples_per_epoch < self.batch_size * accumulate:
             times = f" times --trainer.accumulate_steps {accumulate}" if accumulate > 1 else ""
             raise UsageError(
@@ -98,64 +97,31 @@ class Batches:
             )
         self.steps_per_epoch = self._steps_per_epoch(samples_per_epoch) if mode is Mode.TRAIN else 0
 
-    # What is known before any batch is made.
-
-    def _select(self, seed: int) -> None:
-        chosen = select(self.samples, self.settings, self.group, self._check)
-        self.bad = list(chosen.bad)
-        self.samples.indices = chosen.indices
-        self.samples.loss_weights = chosen.loss_weights
-        self._call(lambda: self.samples.check_first(int(chosen.indices[0])))
-        if chosen.lengths is not None and self.samples.is_static:
-            raise UsageError(f"--{self.group}: all samples have one shape, so there is no use for length buckets")
-        self.order = Order(chosen.indices, seed, self.settings.shuffle, chosen.draw_weights)
-        if self.settings.cache != "none" and not self.samples.is_plain:
-            self.samples.cache = fill_cache(self.samples, self.settings, self.group, self._check)
-            self.bad += self.samples.cache.bad
-        if not self.samples.is_stream:
-            self.batching = self._batching(chosen)
-
-    def _batching(self, chosen: Selection) -> Batching:
-        assert self.order is not None
-        if chosen.lengths is None:
-            return EqualBatches(self.order, self.batch_size)
-        settings = self.settings
-        buckets = settings.buckets or 10
-        boundaries = settings.bucket_boundaries or equal_boundaries(chosen.lengths, buckets)
-        return BucketBatches(self.order, self.batch_size, chosen.lengths, boundaries, settings.max_batch_length)
-
-    def _refuse(self, why: str, all_of_it: bool) -> None:
-        """Refuses settings that need to know all samples beforehand: as the source has them, or processed."""
-        settings, name = self.settings, type(self.samples.data).__name__
-        asked = {
-            "cache": settings.cache != "none",
-            "buckets": settings.has_buckets,
-            "balance": settings.balance == "loss" or (all_of_it and settings.balance != "none"),
-            "filter": all_of_it and bool(settings.filter),
-            "resample": all_of_it and settings.resample is not None,
-        }
-        for field, is_asked in asked.items():
-            if is_asked:
-                raise UsageError(f"--{self.group}.{field} cannot be had: the source of {name} {why}")
-
     def _steps_per_epoch(self, samples_per_epoch: int | None) -> int:
         if samples_per_epoch is None and self.order is None:
             name = type(self.samples.data).__name__
             raise UsageError(f"--trainer.samples_per_epoch is required: the source of {name} has no length")
-        count = samples_per_epoch or len(self.order or ())
-        batches = self.batching.steps_of(count) if self.batching else max(1, count // self.batch_size)
+        if self.batching is not None:
+            batches = self.batching.steps_of(samples_per_epoch or len(self))
+        elif self.counted is not None:
+            batches = round((samples_per_epoch or len(self)) * self.counted.batches / len(self))
+        else:
+            assert samples_per_epoch is not None
+            batches = samples_per_epoch // self.batch_size
         return max(1, batches // self.accumulate)
 
     def __len__(self) -> int:
-        """Number of samples that are used; 0 if it is not known."""
+        """Return the number of samples of a pass; 0 if it is not known."""
+        if self.stream is not None:
+            return self.counted.samples if self.counted is not None else 0
         return len(self.order) if self.order is not None else 0
 
     @property
     def steps(self) -> int | None:
         """Number of batches of one pass, if no sample is dropped; None if it is not known."""
-        if self.batching is None:
-            return None
-        return sum(1 for _ in self.batching.once())
+        if self.batching is not None:
+            return sum(1 for _ in self.batching.once())
+        return None if self.counted is None else self.counted.batches
 
     @property
     def samples_per_epoch(self) -> int:
@@ -163,18 +129,41 @@ class Batches:
         batches = self.steps_per_epoch * self.accumulate
         if isinstance(self.batching, BucketBatches):
             return round(batches * len(self) / self.batching.batches_per_pass)
+        if self.counted is not None and self.settings.has_buckets:
+            return round(batches * self.counted.samples / self.counted.batches)
         return batches * self.batch_size
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether a pass has `steps` batches for certain: nothing can be dropped from plain arrays."""
-        return self.samples.is_plain
 
     @property
     def is_stacked(self) -> bool:
         """Whether `training` gives several batches at once, as arrays with one more axis in front."""
         is_equal = isinstance(self.batching, EqualBatches)
         return is_equal and self.samples.is_static and self.samples.mode is Mode.TRAIN
+
+    # Where it continues.
+
+    def stream_state(self, step: int) -> dict[str, Any] | None:
+        """Return what a checkpoint before a training step keeps, as JSON values; None if nothing needs to be kept."""
+        if self.stream is None:
+            return None
+        number, bookmark = self.stream.bookmark(step * self.accumulate)
+        counted = self.counted and [self.counted.raw, self.counted.samples, self.counted.batches]
+        return {"counted": counted, "batch": number, "bookmark": bookmark.to_json()}
+
+    def continue_at(self, step: int, kept: Mapping[str, Any] | None, is_same: bool) -> None:
+        """Begin at a training step without making the samples before it.
+
+        Args:
+            kept: what `stream_state` returned; None if samples had an index then.
+            is_same: whether batches are those of then; if not, the next pass begins.
+        """
+        if self.stream is None:
+            return
+        if kept is not None and is_same:
+            self.stream.keep(kept["batch"], Bookmark.from_json(kept["bookmark"]))
+            return
+        done = Bookmark.from_json(kept["bookmark"]).data_pass if kept is not None else step // self.steps_per_epoch
+        logger.info("reading begins with the next pass over the samples, as they are made differently now")
+        self.stream.keep(step * self.accumulate, Bookmark(done + 1))
 
     # Batches.
 
@@ -183,7 +172,9 @@ class Batches:
         if self.batching is not None:
             draw = self.batching.draw(number)
             return self._call(lambda: self.samples.batch(draw))
-        return self._call(lambda: next(itertools.islice(self._stream_of_training(no_workers=True), number, None)))
+        if number == 0:
+            return self._first_of_stream()
+        return self._call(lambda: next(self._marked(number, number + 1, in_this_process=True)))
 
     def batches_of_step(self, step: int) -> list[Batch]:
         """The batches of a training step, made in this process."""
@@ -196,9 +187,18 @@ class Batches:
             at_once: most steps in a stack; by default as many as are quickly made.
             stop_every: see `executions`.
         """
+        made = self._training(first, end, at_once, stop_every)
+        left = self._batches_to_report
+        for batch in made:
+            self.dropped.note(batch.dropped, self.samples.place)
+            yield batch
+            before, left = left, left - (len(batch) if self.is_stacked else 1)
+            if before > 0 >= left:
+                self.dropped.log(self._num_raw)
+
+    def _training(self, first: int, end: int, at_once: int | None, stop_every: int) -> Iterator[Batch]:
         if self.batching is None:
-            accumulate = self.accumulate
-            yield from itertools.islice(self._stream_of_training(), first * accumulate, end * accumulate)
+            yield from self._marked(first * self.accumulate, end * self.accumulate)
             return
         batching = self.batching
         at_once = (at_once or self.steps_of_a_task(end - first)) if self.is_stacked else 1
@@ -221,32 +221,68 @@ class Batches:
             begin = min(stops)
 
     def first_of_pass(self) -> Batch | None:
-        """The first batch of a pass, made in this process; None if there is none."""
+        """Return the first batch of a pass, made in this process; None if there is none."""
         if self.batching is not None:
             draw = next(self.batching.once())
             return self._call(lambda: self.samples.batch(draw))
-        made = map(MakeGroups(self.samples), self._groups(0))
-        return self._call(lambda: next(batches_of(self.samples, made, self.batch_size), None))
+        return self._call(lambda: next(self._pass_of_stream(in_this_process=True), None))
 
     def once(self) -> Iterator[Batch]:
-        """All batches of one pass; the last one may be smaller, and so may those with dropped samples."""
+        """Yield all batches of one pass; the last one may be smaller, and so may those with dropped samples."""
         if self.batching is None:
-            made = self._run(MakeGroups(self.samples), self._groups(0))
-            yield from batches_of(self.samples, made, self.batch_size)
-            return
-        tasks = ([draw] for draw in self.batching.once())
-        yield from self._run(MakeBatches(self.samples, stacked=False), tasks)
+            made = self._pass_of_stream()
+        else:
+            tasks = ([draw] for draw in self.batching.once())
+            made = self._run(MakeBatches(self.samples, stacked=False), tasks)
+        for batch in made:
+            self.dropped.note(batch.dropped, self.samples.place)
+            yield batch
+        self.dropped.log(self._num_raw)
 
-    def _groups(self, data_pass: int) -> Iterator[Any]:
-        is_answered_at_once = self.samples.mode is Mode.PREDICT  # whoever sends samples one by one waits for answers
-        size = min(GROUP, self.batch_size) if is_answered_at_once else GROUP
-        return groups_of_pass(self.samples, self.order, data_pass, self.settings.limit, size)
+    @property
+    def _num_raw(self) -> int | None:
+        """Number of samples of the source that are used; None if it is not known."""
+        return len(self.order) if self.order is not None else None
 
-    def _stream_of_training(self, no_workers: bool = False) -> Iterator[Batch]:
-        work = MakeGroups(self.samples)
-        groups = endless(self._groups, type(self.samples.data).__name__)
-        made = map(work, groups) if no_workers else self._run(work, groups)
-        return batches_of(self.samples, made, self.batch_size)
+    @property
+    def _batches_to_report(self) -> int:
+        """Number of batches after which it is reported what was dropped: an epoch, or a pass if that is as long."""
+        of_epoch, of_pass = self.steps_per_epoch * self.accumulate, self.steps
+        return of_pass if of_pass is not None and 0 <= of_pass - of_epoch <= self.accumulate else of_epoch
+
+    def _first_of_stream(self) -> Batch:
+        """Return the first batch of a training, and note how long a batch takes; made once."""
+        if self._example is None:
+            begin = time.perf_counter()
+            batch = self._call(lambda: next(self._marked(0, 1, in_this_process=True)))
+            # A whole block was made for it.
+            assert self.stream is not None
+            part = min(1.0, len(batch) / max(1, self.stream.block_size))
+            self._example = batch, part * (time.perf_counter() - begin)
+        return self._example[0]
+
+    def _marked(self, first: int, end: int, in_this_process: bool = False) -> Iterator[Batch]:
+        """Yield batches of the endless stream, from the nearest place on of which it is known where it begins."""
+        assert self.stream is not None
+        number, begin = self.stream.bookmark(first)
+        for batch, next_begin in self._of_stream(begin, is_endless=True, in_this_process=in_this_process):
+            number += 1
+            self.stream.keep(number, next_begin)
+            if number > first:
+                yield batch
+            if number == end:
+                return
+
+    def _pass_of_stream(self, in_this_process: bool = False) -> Iterator[Batch]:
+        return (batch for batch, _ in self._of_stream(Bookmark(), False, in_this_process))
+
+    def _of_stream(self, begin: Bookmark, is_endless: bool, in_this_process: bool) -> Iterator[Marked]:
+        assert self.stream is not None
+        chain, work = self.stream.chain(begin, is_endless), self.stream.work()
+        if in_this_process:
+            return self.stream.batches(chain.results(work), begin)
+        results = map(chain.take, self.makers.run(work, chain.tasks()))
+        return self.stream.batches((made for made in results if made is not None), begin)
 
     def _run(self, work: Work, tasks: Iterable[Any], at_once: int = 1) -> Iterator[Any]:
         # Handing plain rows from process to process would take longer than cutting them.
@@ -274,66 +310,20 @@ class Batches:
         return max(1, min(self._steps_of_a_task, steps))
 
     def decide_processes(self, steps: int) -> None:
-        """Chooses how many data processes pay for so many batches, unless the user has."""
+        """Choose how many data processes pay for so many batches, unless the user has."""
         if self.settings.num_processes is None and not self.samples.is_plain:
             begin = time.perf_counter()
-            self.first_of_pass()
-            self.makers.decide((time.perf_counter() - begin) * steps)
+            if self.batching is None and self.samples.mode is Mode.TRAIN:
+                self._first_of_stream()
+                assert self._example is not None
+                seconds = self._example[1]
+            else:
+                self.first_of_pass()
+                seconds = time.perf_counter() - begin
+            self.makers.decide(seconds * steps)
 
     def close(self) -> None:
-        """End the data processes, and the wait of other threads for a batch."""
+        """End the data processes, and the wait of other threads for a batch; report what was dropped lately."""
+        self.dropped.log(self._num_raw)
         self._is_closed = True
         self.makers.close()
-
-
-def open_training(
-    data: Data,
-    source: Source | None,
-    settings: DataSettings,
-    samples_per_epoch: int | None,
-    seed: int,
-    check: Callable[[], None] = no_check,
-    accumulate: int = 1,
-) -> Batches:
-    """Opens the training data.
-
-    Raises:
-        UsageError: when there is none, or its first sample does not fit its specification.
-    """
-    if source is None or is_empty(checked(source, data, Mode.TRAIN)):
-        raise UsageError(f"{type(data).__name__}.source({Mode.TRAIN}) has no samples to train on")
-    return Batches(data, source, settings, Mode.TRAIN, seed, "train", samples_per_epoch, check, accumulate)
-
-
-def open_validation(
-    data: Data,
-    source: Source | None,
-    settings: DataSettings,
-    seed: int,
-    check: Callable[[], None] = no_check,
-    group: str = "val",
-) -> Batches | None:
-    """Opens the validation data; None if the scenario has none."""
-    if source is None or is_empty(checked(source, data, Mode.EVALUATE)):
-        return None
-    return Batches(data, source, settings, Mode.EVALUATE, seed, group, None, check)
-
-
-def is_empty(source: Source) -> bool:
-    """Whether it is known to have no samples."""
-    return isinstance(source, Sized) and len(source) == 0
-
-
-def checked(source: Source, data: Data, mode: Mode) -> Source:
-    """The source, if it is one."""
-    if isinstance(source, Iterator):
-        raise UsageError(
-            f"{type(data).__name__}.source({mode}) returned a {type(source).__name__}, which can be read only once; "
-            "return a list, or an object whose __iter__ begins anew"
-        )
-    if hasattr(source, "__iter__") or (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
-        return source
-    raise UsageError(
-        f"{type(data).__name__}.source({mode}) returned a {type(source).__name__}; it must have a length and an "
-        "index (a list of Sample, an ArraySource, or a class of your own with __len__ and __getitem__), or be iterable"
-    )

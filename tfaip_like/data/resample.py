@@ -124,7 +124,13 @@ class Normal(Resample):
 def class_weights(classes: npt.NDArray[Any]) -> Mapping[Any, float]:
     """n_total / (n_classes * n_in_class) for each class: what makes all of them count the same."""
     names, counts = np.unique(classes, return_counts=True)
-    return {name: len(classes) / (len(names) * int(n)) for name, n in zip(names.tolist(), counts, strict=True)}
+    return weights_of_classes(dict(zip(names.tolist(), counts.tolist(), strict=True)))
+
+
+def weights_of_classes(counts: Mapping[Any, int]) -> Mapping[Any, float]:
+    """Return n_total / (n_classes * n_in_class) for each class, from its number of samples."""
+    total = sum(counts.values())
+    return {name: total / (len(counts) * count) for name, count in counts.items()}
 
 
 def equal_classes(classes: npt.NDArray[Any], base: Floats | None = None) -> Floats:

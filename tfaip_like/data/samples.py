@@ -7,7 +7,7 @@ in any process, at any time, and is the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ import numpy.typing as npt
 from tfaip_like.data.batching import BadSample, Batch, check_sample, collate, name_sample
 from tfaip_like.data.cache import Cache
 from tfaip_like.data.data import Data
+from tfaip_like.data.dropped import Dropped, DropReport
 from tfaip_like.data.order import INDEX, Draw
-from tfaip_like.data.processors import Processor, StreamProcessor
+from tfaip_like.data.processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data.randomness import RandomOfRow
 from tfaip_like.data.sources.arrays import ArraySource
 from tfaip_like.errors import UsageError, article
@@ -37,19 +38,22 @@ Row = tuple[int, int, int]
 class Samples:
     """Makes samples, and batches of them.
 
+    Args:
+        processors: instead of all those that the data have for the mode.
+
     Attributes:
         at: what is being made, see `AT`; stages are reading, the processors, batching. In a data process
             this is memory that the main process sees too, to say where it hangs.
         seconds: time that each stage has taken so far.
     """
 
-    def __init__(self, data: Data, source: Any, mode: Mode, seed: int):
+    def __init__(self, data: Data, source: Any, mode: Mode, seed: int, processors: Sequence[Processor] | None = None):
         self.data = data
         self.source = source
         self.mode = mode
         self.inputs = dict(data.inputs)
         self.targets = dict(data.targets) if mode is not Mode.PREDICT else {}
-        self.processors = list(data.pipeline(mode))
+        self.processors = list(data.pipeline(mode) if processors is None else processors)
         self.is_stream = any(isinstance(processor, StreamProcessor) for processor in self.processors)
         self.is_plain = isinstance(source, ArraySource) and not self.processors
         """Whether batches can be cut from arrays, without Python work per sample."""
@@ -57,7 +61,11 @@ class Samples:
         """The samples that are used, by their index in the source."""
         self.loss_weights: npt.NDArray[np.float32] | None = None
         """How much the loss of each sample counts, by its index."""
+        self.class_weights: Mapping[Hashable, float] | None = None
+        """How much the loss of each sample counts, by its class, where samples have no index of their own."""
         self.cache: Cache | None = None
+        self.dropped: list[Dropped] = []
+        """What processors dropped since it was last taken."""
         self.stages = ["reading", *(type(processor).__name__ for processor in self.processors), "batching"]
         self.seconds = np.zeros(len(self.stages))
         self.at = np.zeros(AT, np.int64)
@@ -66,6 +74,11 @@ class Samples:
         for name, spec in (*self.inputs.items(), *self.targets.items()):
             if not isinstance(spec, Spec):
                 raise UsageError(f"{type(data).__name__}: {name!r} is {spec!r}; write Spec(shape, dtype)")
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether losses of samples count differently."""
+        return self.loss_weights is not None or self.class_weights is not None
 
     @property
     def is_static(self) -> bool:
@@ -82,17 +95,23 @@ class Samples:
         self.seconds[0] += time.perf_counter() - begin
         return sample
 
+    def read(self, index: int) -> Sample | None:
+        """Return the sample as the source gives it, or as it is cached; None if a processor drops it."""
+        if self.cache is None:
+            return self.raw(index)
+        begin = time.perf_counter()
+        cached = self.cache.read(index)
+        self.seconds[0] += time.perf_counter() - begin
+        return cached
+
     def sample(self, index: int, data_pass: int = 0, repeat: int = 0) -> Sample | None:
         """The sample as the network sees it; None if a processor drops it."""
         row = (data_pass, index, repeat)
         self.at[:] = (*row, 0, self.at[4] + 1)
         try:
-            if self.cache is None:
-                return self.processed(self.raw(index), row)
-            begin = time.perf_counter()
-            cached = self.cache.read(index)
-            self.seconds[0] += time.perf_counter() - begin
-            return None if cached is None else self.processed(cached, row, first=self.cache.stages)
+            read = self.read(index)
+            first = self.cache.stages if self.cache is not None else 0
+            return None if read is None else self.processed(read, row, first)
         except Exception as error:
             name_sample(error, self.place(index))
             raise
@@ -106,10 +125,15 @@ class Samples:
         for stage, processor in enumerate(self.processors[first:end], first + 1):
             assert isinstance(processor, Processor)
             self.at[3] = stage
-            made = processor.process(sample, self.random.at(row, stage))
+            reason = ""
+            try:
+                made = processor.process(sample, self.random.at(row, stage))
+            except DropSample as drop:
+                made, reason = None, str(drop)
             before, now = now, time.perf_counter()
             self.seconds[stage] += now - before
             if made is None:
+                self.dropped.append(Dropped(row[INDEX], self.stages[stage], reason))
                 return None
             if not isinstance(made, Sample):
                 returned = article(type(made).__name__)
@@ -131,20 +155,28 @@ class Samples:
         bad: list[BadSample] = []
         rows: list[Row] = []
         samples = []
-        dropped = 0
         for row in draw.tolist():
             made = self._made(tuple(row), bad)
             if made is None and self.mode is Mode.TRAIN:
                 row, made = self._substitute(draw, tuple(row), bad)
-            if made is None:
-                dropped += not (bad and bad[-1].index == row[INDEX]) and not self._is_known_as_bad(row[INDEX])
-            else:
+            if made is not None:
                 rows.append(tuple(row))
                 samples.append(made)
-        return self.collated(samples, rows, bad, dropped)
+        return self.collated(samples, rows, bad, self.take_dropped())
 
-    def collated(self, samples: Sequence[Sample], rows: Sequence[Row], bad: Sequence[BadSample], dropped: int) -> Batch:
-        """Samples as a batch."""
+    def take_dropped(self) -> list[Dropped]:
+        """Return what processors dropped since the last call."""
+        taken, self.dropped = self.dropped, []
+        return taken
+
+    def collated(
+        self,
+        samples: Sequence[Sample],
+        rows: Sequence[Row],
+        bad: Sequence[BadSample] = (),
+        dropped: Sequence[Dropped] = (),
+    ) -> Batch:
+        """Return samples as a batch."""
         begin = time.perf_counter()
         self.at[3] = len(self.stages) - 1
         if not samples:
@@ -155,7 +187,7 @@ class Samples:
             for (_, index, _), sample in zip(rows, samples, strict=True):
                 check_sample(sample, self.place(index), self.inputs, self.targets)
             raise
-        weights = None if self.loss_weights is None else self.loss_weights[[index for _, index, _ in rows]]
+        weights = self._weights(samples, rows)
         self.seconds[-1] += time.perf_counter() - begin
         return Batch(batch.inputs, batch.targets, weights, batch.meta, [index for _, index, _ in rows], bad, dropped)
 
@@ -199,8 +231,12 @@ class Samples:
                     if len(used):
                         raise UsageError(f"{self.place(int(used[0]))}: {name!r} {problem}")
 
-    def _is_known_as_bad(self, index: int) -> bool:
-        return self.cache is not None and index in self.cache.bad_indices
+    def _weights(self, samples: Sequence[Sample], rows: Sequence[Row]) -> npt.NDArray[np.float32] | None:
+        if self.class_weights is not None:
+            # A class that the counted pass did not have counts like an average one.
+            weights = [self.class_weights.get(self.data.class_of(sample), 1.0) for sample in samples]
+            return np.array(weights, np.float32)
+        return None if self.loss_weights is None else self.loss_weights[[index for _, index, _ in rows]]
 
     def _made(self, row: Row, bad: list[BadSample]) -> Sample | None:
         data_pass, index, repeat = row
@@ -252,12 +288,28 @@ class Samples:
         return batch
 
 
-def post_processed(samples: Samples, predicted: Iterable[Sample]) -> Iterator[Sample]:
-    """Predicted samples after the post-processors of their data; without those that are dropped."""
+def post_processed(
+    samples: Samples, predicted: Iterable[tuple[int, Sample]], report: DropReport | None = None
+) -> Iterator[Sample]:
+    """Yield predicted samples after the post-processors of their data, without those that are dropped.
+
+    Args:
+        predicted: index in the source, and sample.
+        report: takes what is dropped.
+    """
     processors = samples.data.post_pipeline(samples.mode)
-    for number, sample in enumerate(predicted):
+    for number, (index, sample) in enumerate(predicted):
         made: Sample | None = sample
         for stage, processor in enumerate(processors):
-            made = processor.process(made, samples.random.at((0, number, 0), stage)) if made is not None else None
+            assert made is not None
+            reason = ""
+            try:
+                made = processor.process(made, samples.random.at((0, number, 0), stage))
+            except DropSample as drop:
+                made, reason = None, str(drop)
+            if made is None:
+                if report is not None:
+                    report.note([Dropped(index, type(processor).__name__, reason)], samples.place)
+                break
         if made is not None:
             yield made

@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from tfaip_like.data.batching import BadSample, name_sample
 from tfaip_like.data.data import Data, length_of_arrays
+from tfaip_like.data.dropped import NAMED
 from tfaip_like.data.filters import column_of, value_of
 from tfaip_like.data.resample import Floats, class_weights, equal_classes, normalised
 from tfaip_like.data.samples import Samples
 from tfaip_like.data.settings import DataSettings
 from tfaip_like.data.sources.arrays import ArraySource
+from tfaip_like.data.sources.made import MadeSource
 from tfaip_like.data.workers.many import in_parts
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Sample
@@ -102,7 +104,8 @@ class Survey:
             known.lengths[place] = self._length(sample, index, data)
 
     def _length(self, sample: Sample, index: int, data: Data) -> int:
-        length = data.length(sample)
+        # What a StreamProcessor made is not what `Data.length` knows.
+        length = None if isinstance(self.samples.source, MadeSource) else data.length(sample)
         if length is not None:
             return length
         made = self.samples.sample(index)
@@ -189,11 +192,14 @@ def _of_arrays(source: ArraySource, data: Data, settings: DataSettings, indices:
 
 
 def _report(settings: DataSettings, removed: npt.NDArray[Any], group: str, samples: Samples) -> None:
-    """How much each filter removed."""
+    """Log how much each filter removed, and the first samples."""
     left = len(removed)
     for number, condition in enumerate(settings.filter):
-        gone = int((removed == number).sum())
-        logger.info("--%s.filter %r removed %d of %d samples", group, condition, gone, left)
-        left -= gone
+        gone = np.flatnonzero(removed == number)  # they are numbered from the beginning of the source
+        names = [samples.place(index) for index in gone[:NAMED].tolist()]
+        more = [f"and {len(gone) - len(names)} more"] if len(gone) > len(names) else []
+        named = f" ({'; '.join([*names, *more])})" if names else ""
+        logger.info("--%s.filter %r removed %d of %d samples%s", group, condition, len(gone), left, named)
+        left -= len(gone)
     if not left:
         raise UsageError(f"--{group}.filter: no sample of {type(samples.data).__name__} is left")

@@ -9,6 +9,9 @@ from tfaip_like.data.filters import Filter
 from tfaip_like.data.resample import Resample
 from tfaip_like.params import Params
 
+BUCKETS = 10
+"""Length buckets, where only the length of batches is limited."""
+
 
 class BatchSettings(Params):
     """How samples are made into batches."""
@@ -43,6 +46,10 @@ class DataSettings(BatchSettings):
     shuffle: bool = False
     """Read the samples in an order drawn from the seed, another one in each pass over them."""
 
+    shuffle_buffer: int = 1000
+    """Samples that are shuffled together behind a StreamProcessor, and of a source without an index: more mix better
+    and take more memory. All other sources are shuffled as a whole."""
+
     cache: Literal["none", "memory", "disk"] = "none"
     """Keep processed samples, as far as their processing is not random: in memory that all processes
     share, or in a file that goes away with the run."""
@@ -69,6 +76,7 @@ class DataSettings(BatchSettings):
 
     def check(self) -> None:
         super().check()
+        self.require(self.shuffle_buffer >= 1, "shuffle_buffer", "must be at least 1")
         self.require(self.buckets >= 0, "buckets", "must be 0 (none) or more")
         boundaries = self.bucket_boundaries
         rising = all(a < b for a, b in pairwise(boundaries))

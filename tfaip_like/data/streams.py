@@ -1,194 +1,263 @@
-"""Samples that can only be read one after another: iterable sources, and processors that make many of some.
+"""Batches of samples that are made in groups: shuffled in blocks, mixed or sorted by length, from any place on.
 
-The samples of a pass are cut into groups. A group is made as a function of the seed, its pass and its
-number, so groups are made in parallel, and come in their order.
+Whole groups make a *block*, as many as hold `shuffle_buffer` samples. A block is shuffled as a function of the seed and
+its place, so the order of a training is a function of the seed alone, and reading can begin at any block. Where a batch
+begins is known once those before it were made; a `Bookmark` keeps it, so that a resumed training need not make them.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.data.batching import BadSample, Batch, check_sample, name_sample
-from tfaip_like.data.order import INDEX, Draw, Order
-from tfaip_like.data.processors import StreamProcessor
+from tfaip_like.data.batching import BadSample, Batch
+from tfaip_like.data.chain import Chain
+from tfaip_like.data.dropped import Dropped
+from tfaip_like.data.groups import FIRST, GROUP, Group, Made, MakeGroups, Position, group_sizes, groups_of_pass
+from tfaip_like.data.order import Order, cut_by_length, equal_boundaries
 from tfaip_like.data.samples import Row, Samples
-from tfaip_like.errors import UsageError, article
-from tfaip_like.sample import Sample
+from tfaip_like.data.settings import BUCKETS, DataSettings
+from tfaip_like.errors import UsageError
+from tfaip_like.sample import Mode, Sample
 
 MOST_EMPTY = 1000
 """So many groups without a sample in a row are taken for a mistake."""
-GROUP = 64
-"""Samples in a group, usually."""
+PLACES, BATCHES = 2**31, 2**31 + 1
+"""What is drawn, for generators of their own; StreamProcessors have those of small numbers."""
+KEPT_BOOKMARKS = 4096
+"""More batches are never ahead of the training."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Samples that are processed together."""
+class Bookmark:
+    """Where a batch begins."""
 
-    rows: Draw
-    """Of the samples of the source."""
-    raw: Sequence[Sample] | None = None
-    """Those samples, where they have no index."""
+    data_pass: int = 0
+    position: Position = FIRST
+    """Of the first group of a block."""
+    taken: int = 0
+    """Samples of the block that come before; batches, where they are made by length."""
 
+    def to_json(self) -> list[Any]:
+        """Return it as JSON values."""
+        return [self.data_pass, list(self.position), self.taken]
 
-@dataclass(frozen=True)
-class Made:
-    """What became of a group."""
-
-    samples: Sequence[Sample]
-    rows: Sequence[Row]
-    bad: Sequence[BadSample]
-
-
-class MakeGroups:
-    """The work of a data process: the samples that a group becomes."""
-
-    def __init__(self, samples: Samples):
-        self.samples = samples
-        self.at = samples.at
-        self.seconds = samples.seconds
-
-    def __call__(self, group: Group) -> Made:
-        self.samples.at, self.samples.seconds = self.at, self.seconds
-        self._bad: list[BadSample] = []
-        stream = self._from_source(group)
-        first = 0
-        for number, processor in enumerate(self.samples.processors):
-            if isinstance(processor, StreamProcessor):
-                stream = self._mapped(stream, first, number)
-                stream = self._streamed(stream, processor, number, tuple(group.rows[0].tolist()))
-                first = number + 1
-        made = list(self._mapped(stream, first, len(self.samples.processors)))
-        return Made([sample for _, sample in made], [row for row, _ in made], self._bad)
-
-    def what_is_made(self, at: npt.NDArray[np.int64]) -> str:
-        """The sample that is being made."""
-        return self.samples.what_is_made(at)
-
-    def _from_source(self, group: Group) -> Iterator[tuple[Row, Sample]]:
-        for place, row in enumerate(group.rows.tolist()):
-            self.at[:] = (*row, 0, self.at[4] + 1)
-            with_row = self._guarded(row, lambda: group.raw[place] if group.raw else self.samples.raw(row[INDEX]))  # noqa: B023
-            if with_row is not None:
-                yield with_row
-
-    def _mapped(self, stream: Iterator[tuple[Row, Sample]], first: int, end: int) -> Iterator[tuple[Row, Sample]]:
-        for row, sample in stream:
-            is_last = end == len(self.samples.processors)
-            with_row = self._guarded(row, lambda: self.samples.processed(sample, row, first, end), is_last)  # noqa: B023
-            if with_row is not None:
-                yield with_row
-
-    def _streamed(
-        self, stream: Iterator[tuple[Row, Sample]], processor: StreamProcessor, number: int, row: Row
-    ) -> Iterator[tuple[Row, Sample]]:
-        self.at[3] = number + 1
-        random = np.random.default_rng((self.samples.seed, *row, number))
-        for repeat, sample in enumerate(self._of_group(processor, stream, random, row)):
-            if not isinstance(sample, Sample):
-                raise UsageError(f"{type(processor).__name__}.process_group made a {type(sample).__name__}, no Sample")
-            yield (row[0], row[1], (row[2] << 32) + repeat), sample
-
-    def _of_group(
-        self, processor: StreamProcessor, stream: Iterator[tuple[Row, Sample]], random: np.random.Generator, row: Row
-    ) -> Iterator[Sample]:
-        try:
-            yield from processor.process_group((sample for _, sample in stream), random)
-        except Exception as error:
-            place = f"the group of samples that begins with {self.samples.place(row[INDEX])}"
-            if self.samples.data.on_bad_sample == "raise":
-                name_sample(error, place)
-                raise
-            self._bad.append(BadSample(row[INDEX], place, f"{type(error).__name__}: {error}"))
-
-    def _guarded(self, row: Row, make: Any, is_last: bool = False) -> tuple[Row, Sample] | None:
-        try:
-            sample = make()
-            if sample is not None and not isinstance(sample, Sample):
-                raise UsageError(f"{self.samples.place(row[INDEX])} is {article(type(sample).__name__)}, not a Sample")
-            if is_last and sample is not None and self.samples.data.on_bad_sample == "skip":
-                check_sample(sample, self.samples.place(row[INDEX]), self.samples.inputs, self.samples.targets)
-        except Exception as error:
-            place = self.samples.place(row[INDEX])
-            if self.samples.data.on_bad_sample == "raise":
-                name_sample(error, place)
-                raise
-            self._bad.append(BadSample(row[INDEX], place, f"{type(error).__name__}: {error}"))
-            return None
-        return None if sample is None else (row, sample)
+    @classmethod
+    def from_json(cls, values: list[Any]) -> Self:
+        """Return the bookmark that `to_json` wrote."""
+        data_pass, position, taken = values
+        return cls(data_pass, tuple(position), taken)
 
 
-def groups_of_pass(
-    samples: Samples, order: Order | None, data_pass: int, limit: int | None, size: int = GROUP
-) -> Iterator[Group]:
-    """The groups of one pass.
+@dataclass
+class Block:
+    """Samples that are shuffled together."""
+
+    data_pass: int
+    position: Position
+    rows: list[Row] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    bad: list[BadSample] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+
+    def add(self, made: Made) -> None:
+        """Take what became of a group."""
+        self.rows += made.rows
+        self.samples += made.samples
+        self.lengths += made.lengths
+        self.bad += made.bad
+        self.dropped += made.dropped
+
+
+class Blocks:
+    """Collects blocks; the next one while one is used, so that the network need not wait for a whole one.
 
     Args:
-        size: samples in a group, where no processor says otherwise.
+        made: what became of groups, in their order.
+        size: samples in a block, or a few more; a block ends with its pass. 0: each group is one.
     """
-    size = min(
-        (processor.group for processor in samples.processors if isinstance(processor, StreamProcessor)), default=size
-    )
-    if order is not None:
-        rows = order.of_pass(data_pass)
-        yield from (Group(rows[begin : begin + size]) for begin in range(0, len(rows), size))
-        return
-    source: Iterable[Sample] = samples.source
-    raw: list[Sample] = []
-    begin = 0
-    for index, sample in enumerate(source):
-        if limit is not None and index >= limit:
-            break
-        raw.append(sample)
-        if len(raw) == size:
-            yield Group(_rows(data_pass, begin, size), raw)
-            begin, raw = index + 1, []
-    if raw:
-        yield Group(_rows(data_pass, begin, len(raw)), raw)
 
+    def __init__(self, made: Iterator[Made], size: int):
+        self._made = made
+        self._size = size
+        self._finished: deque[Block] = deque()
+        self._block: Block | None = None
+        self._empty = 0
 
-def endless(groups_of: Callable[[int], Iterator[Group]], name: str) -> Iterator[Group]:
-    """The groups of pass after pass.
+    def __iter__(self) -> Iterator[Block]:
+        while self._finished or self._collect_group():
+            if self._finished:
+                yield self._finished.popleft()
 
-    Raises:
-        UsageError: when a pass has none.
-    """
-    for data_pass in itertools.count():
-        is_empty = True
-        for group in groups_of(data_pass):
-            is_empty = False
-            yield group
-        if is_empty:
-            raise UsageError(f"the source of {name} has no samples in pass {data_pass + 1} over it")
+    def collect(self, count: int) -> None:
+        """Collect until the next block has so many samples or is finished."""
+        while not self._finished and (self._block is None or len(self._block.rows) < count) and self._collect_group():
+            pass
 
-
-def batches_of(samples: Samples, made: Iterable[Made], batch_size: int) -> Iterator[Batch]:
-    """Batches of all samples of the groups; the last one may be smaller."""
-    waiting: list[tuple[Row, Sample]] = []
-    bad: list[BadSample] = []
-    empty = 0
-    for group in made:
-        empty = 0 if group.samples else empty + 1
-        if empty == MOST_EMPTY:
+    def _collect_group(self) -> bool:
+        """Add a group to the block; return False when there is no more."""
+        made = next(self._made, None)
+        if made is None:
+            self._finish()
+            return bool(self._finished)
+        if self._block is not None and self._block.data_pass != made.data_pass:
+            self._finish()
+        self._block = self._block or Block(made.data_pass, made.position)
+        self._block.add(made)
+        self._empty = 0 if made.rows else self._empty + 1
+        if self._empty == MOST_EMPTY:
             raise UsageError(f"{MOST_EMPTY} groups of samples in a row became nothing: no batch can be made")
-        waiting += zip(group.rows, group.samples, strict=True)
-        bad += group.bad
-        while len(waiting) >= batch_size:
-            yield _batch(samples, waiting[:batch_size], bad)
-            waiting, bad = waiting[batch_size:], []
-    if waiting or bad:
-        yield _batch(samples, waiting, bad)
+        if len(self._block.rows) >= self._size:
+            self._finish()
+        return True
+
+    def _finish(self) -> None:
+        if self._block is not None:
+            self._finished.append(self._block)
+            self._block = None
 
 
-def _batch(samples: Samples, made: Sequence[tuple[Row, Sample]], bad: Sequence[BadSample]) -> Batch:
-    return samples.collated([sample for _, sample in made], [row for row, _ in made], bad, 0)
+Marked: TypeAlias = tuple[Batch, Bookmark]
+"""A batch, and where the next one begins."""
 
 
-def _rows(data_pass: int, begin: int, count: int) -> Draw:
-    return np.stack([np.full(count, data_pass), np.arange(begin, begin + count), np.zeros(count, np.int64)], axis=1)
+class Stream:
+    """The batches of samples that are made in groups.
+
+    Args:
+        order: of the samples of a source with an index; None for one that can only be read from its beginning.
+        group: of the flags: `train`, for messages.
+    """
+
+    def __init__(self, samples: Samples, settings: DataSettings, order: Order | None, group: str):
+        self.samples = samples
+        self.settings = settings
+        self.order = order
+        self.group = group
+        is_answered_at_once = samples.mode is Mode.PREDICT  # whoever sends samples one by one waits for answers
+        self.sizes = group_sizes(samples.processors, min(GROUP, settings.batch_size) if is_answered_at_once else GROUP)
+        self.block_size = settings.shuffle_buffer if settings.shuffle or settings.has_buckets else 0
+        self._bookmarks = [(0, Bookmark())]
+        """With the number of the batch of the endless stream, rising."""
+        self._lock = threading.Lock()
+        """Held by whoever reads or changes the bookmarks: batches are made in another thread than checkpoints."""
+
+    def work(self) -> MakeGroups:
+        """Return what data processes do."""
+        return MakeGroups(self.samples, measures=self.settings.has_buckets)
+
+    def chain(self, begin: Bookmark, is_endless: bool) -> Chain:
+        """Return the groups from a bookmark on, of one pass or of all that follow."""
+        return Chain(self._raw(begin, is_endless), self.sizes, begin.position)
+
+    def batches(self, made: Iterator[Made], begin: Bookmark) -> Iterator[Marked]:
+        """Yield the batches of groups; the last one may be smaller.
+
+        Args:
+            made: what became of the groups from the bookmark on.
+        """
+        blocks = Blocks(made, self.block_size)
+        return self._by_length(blocks, begin.taken) if self.settings.has_buckets else self._equal(blocks, begin.taken)
+
+    def bookmark(self, number: int) -> tuple[int, Bookmark]:
+        """Return the last batch up to `number` of the endless stream of which is known where it begins, and where."""
+        with self._lock:
+            return self._bookmarks[bisect.bisect_right(self._bookmarks, number, key=itemgetter(0)) - 1]
+
+    def keep(self, number: int, bookmark: Bookmark) -> None:
+        """Remember where a batch begins; of the earlier ones only the latest, and the very first."""
+        with self._lock:
+            place = bisect.bisect_left(self._bookmarks, number, key=itemgetter(0))
+            self._bookmarks[place : bisect.bisect_right(self._bookmarks, number, key=itemgetter(0))] = [
+                (number, bookmark)
+            ]
+            if len(self._bookmarks) > KEPT_BOOKMARKS:
+                del self._bookmarks[1]
+
+    def batches_of_block(self, block: Block) -> list[npt.NDArray[np.int64]]:
+        """Return the places of the samples of each batch of a block, where batches are made by length."""
+        settings = self.settings
+        lengths = np.array(block.lengths, np.int64)
+        if not len(lengths):
+            return []
+        shuffled = self._places(block)
+        boundaries = settings.bucket_boundaries or equal_boundaries(lengths, settings.buckets or BUCKETS)
+        cut = cut_by_length(lengths[shuffled], boundaries, settings.batch_size, settings.max_batch_length)
+        order = self._random(block, BATCHES).permutation(len(cut)) if settings.shuffle else range(len(cut))
+        return [shuffled[cut[number]] for number in order]
+
+    def _equal(self, blocks: Blocks, skip: int) -> Iterator[Marked]:
+        rows: list[Row] = []
+        samples: list[Sample] = []
+        bad: list[BadSample] = []
+        dropped: list[Dropped] = []
+        end = Bookmark()
+        for block in blocks:
+            bad, dropped = bad + block.bad, dropped + block.dropped
+            for taken, place in enumerate(self._places(block)[skip:].tolist(), skip + 1):
+                rows.append(block.rows[place])
+                samples.append(block.samples[place])
+                end = Bookmark(block.data_pass, block.position, taken)
+                if len(rows) == self.settings.batch_size:
+                    yield self.samples.collated(samples, rows, bad, dropped), end
+                    rows, samples, bad, dropped = [], [], [], []
+                    if self.block_size:
+                        blocks.collect(taken)
+            skip = 0
+        if rows or bad or dropped:
+            yield self.samples.collated(samples, rows, bad, dropped), end
+
+    def _by_length(self, blocks: Blocks, skip: int) -> Iterator[Marked]:
+        bad: list[BadSample] = []
+        dropped: list[Dropped] = []
+        end = Bookmark()
+        for block in blocks:
+            bad, dropped = bad + block.bad, dropped + block.dropped
+            cut = self.batches_of_block(block)
+            for taken, places in enumerate(cut[skip:], skip + 1):
+                rows = [block.rows[place] for place in places.tolist()]
+                samples = [block.samples[place] for place in places.tolist()]
+                end = Bookmark(block.data_pass, block.position, taken)
+                yield self.samples.collated(samples, rows, bad, dropped), end
+                bad, dropped = [], []
+                blocks.collect(taken * len(block.rows) // len(cut))
+            skip = 0
+        if bad or dropped:
+            yield self.samples.collated([], [], bad, dropped), end
+
+    def _places(self, block: Block) -> npt.NDArray[np.int64]:
+        count = len(block.rows)
+        return self._random(block, PLACES).permutation(count) if self.settings.shuffle else np.arange(count)
+
+    def _random(self, block: Block, purpose: int) -> np.random.Generator:
+        return np.random.default_rng((self.samples.seed, block.data_pass, purpose, *block.position))
+
+    def _raw(self, begin: Bookmark, is_endless: bool) -> Iterator[Group]:
+        """Yield the groups of the first level.
+
+        Raises:
+            UsageError: when a pass has none.
+        """
+        first = begin.position[-1]
+        for data_pass in itertools.count(begin.data_pass):
+            groups = groups_of_pass(self.samples, self.order, data_pass, self.settings.limit, self.sizes[0], first)
+            is_empty = first == 0
+            for group in groups:
+                is_empty = False
+                yield group
+            if not is_endless:
+                return
+            if is_empty:
+                name = type(self.samples.data).__name__
+                raise UsageError(f"the source of {name} has no samples in pass {data_pass + 1} over it")
+            first = 0

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 READING, BATCHING = 0, -1
 SECONDS_BETWEEN_LINES = 5.0
 HANDING_OVER_IS_MUCH = 0.4
+MANY = 1000
+"""Batches of an epoch, where nobody has counted them."""
 WAITING_FOR_A_DISK = 0.5
 
 
@@ -87,7 +89,8 @@ def measure(scenario: Scenario, settings: Benchmark, interrupt: InterruptFlag) -
     """Reads batches as fast as they come, until the time is over or Ctrl-C; the result as text."""
     with opened(scenario, settings.mode, "--benchmark.mode", interrupt.check) as batches:
         epochs = scenario.trainer.epochs
-        batches.decide_processes(epochs * (batches.steps_per_epoch or batches.steps or 0))
+        steps = MANY if batches.stream is not None else batches.steps_per_epoch or batches.steps or 0
+        batches.decide_processes(epochs * steps)
         measured = _measured(batches, settings, interrupt)
         return report(scenario, batches, measured, settings.mode)
 
@@ -124,6 +127,7 @@ class _Window:
         self.begin = time.perf_counter()
         self.cpu_begin = time.process_time()
         self.stages_begin = self._stages().copy()
+        self.workers_begin = self.workers.seconds.copy() if self.workers else np.zeros(0)
         self.handing_begin = self.workers.handing_over if self.workers else 0.0
         self.workers_cpu_begin = self.workers.cpu if self.workers else 0.0
         self.samples = self.count = self.nbytes = 0
@@ -131,7 +135,9 @@ class _Window:
         self._told = self.begin
 
     def _stages(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return self.workers.seconds if self.workers else self.batches.samples.seconds
+        """Return the seconds of each stage, in all processes: this one reads and batches streams."""
+        here = self.batches.samples.seconds
+        return here + self.workers.seconds if self.workers else here
 
     def add(self, batch: Batch) -> None:
         """Counts a batch (or several, stacked)."""
@@ -157,7 +163,7 @@ class _Window:
     def measured(self, start_seconds: float) -> Measured:
         """The result."""
         seconds = time.perf_counter() - self.begin
-        stages = dict(zip(self.batches.samples.stages, (self._stages() - self.stages_begin).tolist(), strict=True))
+        stages = _by_name(self.batches.samples.stages, (self._stages() - self.stages_begin).tolist())
         handing_over = self.workers.handing_over - self.handing_begin if self.workers else 0.0
         work = sum(stages.values()) + handing_over
         cpu = (self.workers.cpu - self.workers_cpu_begin) if self.workers else time.process_time() - self.cpu_begin
@@ -172,10 +178,28 @@ class _Window:
             stages=stages,
             handing_over=handing_over,
             cpu_share=min(1.0, cpu / work) if work else 1.0,
-            busy=min(1.0, work / (seconds * max(1, count))) if seconds else 0.0,
+            busy=self._busy(seconds, work),
             queue_fill=float(np.mean(self.fills)) if self.fills else 0.0,
             shared_bytes=self.workers.nbytes() if self.workers else 0,
         )
+
+    def _busy(self, seconds: float, work: float) -> float:
+        """Return the part of the time in which the data processes worked, or this one where there are none."""
+        if not seconds:
+            return 0.0
+        if self.workers is None:
+            return min(1.0, work / seconds)
+        own = float(self.workers.seconds.sum() - self.workers_begin.sum()) + self.workers.handing_over
+        return min(1.0, (own - self.handing_begin) / (seconds * self.workers.count))
+
+
+def _by_name(stages: Sequence[str], seconds: Sequence[float]) -> dict[str, float]:
+    """Return the seconds of each stage; processors of one class get numbers."""
+    named: dict[str, float] = {}
+    for place, (stage, of_stage) in enumerate(zip(stages, seconds, strict=True)):
+        name = stage if stages.count(stage) == 1 else f"{stage} ({place})"
+        named[name] = of_stage
+    return named
 
 
 def report(scenario: Scenario, batches: Batches, measured: Measured, group: str) -> str:

@@ -12,7 +12,7 @@ from tfaip_like.data.order import INDEX
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.data.processors import StreamProcessor
 from tfaip_like.data.samples import Row, Samples
-from tfaip_like.data.streams import MakeGroups, groups_of_pass
+from tfaip_like.data.streams import Bookmark, Stream
 from tfaip_like.errors import UsageError
 from tfaip_like.inspection.opening import opened
 from tfaip_like.params import Params
@@ -72,11 +72,9 @@ def look(scenario: Scenario, settings: Look) -> str:
 def _stages(batches: Batches, count: int) -> list[Stage]:
     """The samples as they are read, and after each processor."""
     samples = batches.samples
-    if samples.is_stream or batches.order is None:
-        group = next(groups_of_pass(samples, batches.order, 0, batches.settings.limit))
-        raw = list(group.raw or [samples.raw(index) for index in group.rows[:, INDEX].tolist()])
-        made = MakeGroups(samples)(group).samples
-        return [("as read", [*raw[:count]]), ("after all processors", [*made[:count]])]
+    if batches.stream is not None:
+        return _stages_of_stream(batches.stream, count)
+    assert batches.order is not None
     rows: list[Row] = [(row[0], row[1], row[2]) for row in batches.order.of_pass(0)[:count].tolist()]
     now: list[Sample | None] = [samples.raw(index) for _, index, _ in rows]
     stages: list[Stage] = [("as read", now)]
@@ -84,6 +82,25 @@ def _stages(batches: Batches, count: int) -> list[Stage]:
         assert not isinstance(processor, StreamProcessor)
         now = [_after(samples, sample, row, number) for sample, row in zip(now, rows, strict=True)]
         stages.append((f"after {type(processor).__name__}", now))
+    return stages
+
+
+def _stages_of_stream(stream: Stream, count: int) -> list[Stage]:
+    """Return the samples as they are read, and after each StreamProcessor with the processors behind it."""
+    samples, work = stream.samples, stream.work()
+    chain = stream.chain(Bookmark(), is_endless=False)
+    stages: list[Stage] = []
+    for group in chain.tasks():
+        assert group is not None  # each result is taken before the next task
+        if not stages:
+            raw = group.samples if group.samples is not None else [samples.raw(row[INDEX]) for row in group.rows]
+            stages.append(("as read", [*raw[:count]]))
+        made = work(group)
+        if made.level == len(stages) - 1 and samples.processors:
+            stages.append((f"after {samples.stages[work.levels[made.level].stop]}", [*made.samples[:count]]))
+        if len(stages) > len(work.levels):
+            break
+        chain.take(made)
     return stages
 
 

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tfaip_like.data.pipeline import Batches, no_check, open_training, open_validation
+from tfaip_like.data import StreamProcessor
+from tfaip_like.data.opening import open_training, open_validation
+from tfaip_like.data.pipeline import Batches, no_check
 from tfaip_like.errors import UsageError
 from tfaip_like.params.resources import check_resources
 from tfaip_like.sample import Mode
@@ -28,8 +30,9 @@ def opened(scenario: Scenario, mode: str, flag: str, check: Callable[[], None] =
         seed = prepared.trainer.random_seed or 0
         if mode == "train":
             samples = prepared.trainer.samples_per_epoch
-            if samples is None and not hasattr(source, "__len__"):
-                samples = prepared.train.batch_size  # a stream has no epoch; any number will do
+            is_stream = any(isinstance(one, StreamProcessor) for one in prepared.data.pipeline(Mode.TRAIN))
+            if samples is None and (is_stream or not hasattr(source, "__len__")):
+                samples = prepared.train.batch_size  # nobody needs to know the length of an epoch here
             batches = open_training(prepared.data, source, prepared.train, samples, seed, check)
         else:
             source = prepared.samples(Mode.EVALUATE)

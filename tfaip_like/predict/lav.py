@@ -62,7 +62,7 @@ def load_and_validate(
     averages.begin(tell)
     first: list[tuple[Batch, Arrays]] = []
 
-    def predicted() -> Iterator[Sample]:
+    def predicted() -> Iterator[tuple[int, Sample]]:
         for batch, (outputs, logits) in predictions(exported.with_logits, batches, each_batch, num_batches):
             if averages.count == 0:
                 first.append((batch, outputs))
@@ -72,12 +72,12 @@ def load_and_validate(
                 raise UsageError(f"{averages.non_finite} is not a finite number.\n{bad.at(place)}.")
             if worst is not None and losses is not None:
                 worst.add(batch, losses)
-            yield from batch.samples(outputs)
+            yield from zip(batch.indices, batch.samples(outputs), strict=True)
         if averages.count == 0:
             raise UsageError("no sample is left to validate on: all of them were dropped or bad")
 
     samples = predicted()
-    finished = post_processed(batches.samples, samples)
+    finished = post_processed(batches.samples, samples, batches.dropped)
     if each_sample is not None:
         finished = _shown_to(each_sample, finished)
     judged = Judged({})

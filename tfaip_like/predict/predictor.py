@@ -90,7 +90,7 @@ class Predictor:
             raise UsageError("a processor dropped the sample")
         check_sample(made, "the sample", self._alone.inputs, {})
         batch = collate([made], self._alone.inputs, {})
-        found = list(post_processed(self._alone, batch.samples(self.outputs_of(batch))))
+        found = list(post_processed(self._alone, enumerate(batch.samples(self.outputs_of(batch)))))
         if not found:
             raise UsageError("a post-processor dropped the sample")
         return found[0]
@@ -130,8 +130,9 @@ class Predictor:
 
     def finished(self, batches: Batches, each_batch: Callable[[Batch], None] | None = None) -> Iterator[Sample]:
         """The samples of batches, predicted and post-processed."""
-        predicted = (sample for part in self.predicted(batches, each_batch) for sample in part.samples())
-        return post_processed(batches.samples, predicted)
+        parts = self.predicted(batches, each_batch)
+        predicted = (pair for part in parts for pair in zip(part.batch.indices, part.samples(), strict=True))
+        return post_processed(batches.samples, predicted, batches.dropped)
 
     def _source(self, samples: Iterable[Given] | Arrays) -> Any:
         if isinstance(samples, Mapping):
@@ -147,7 +148,7 @@ class Predictor:
         bad_samples = BadSamples(None, self.pipeline.max_bad_samples)
 
         def note(batch: Batch) -> None:
-            bad_samples.note(batch.bad, batch.dropped)
+            bad_samples.note(batch.bad)
             if each_batch is not None:
                 each_batch(batch)
 

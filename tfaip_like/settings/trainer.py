@@ -28,6 +28,10 @@ class Trainer(Params):
     val_every_n: int = 1
     """Validate after every n-th epoch, and after the last; 0 never validates."""
 
+    print_eval_limit: int = 3
+    """Predicted samples that each validation prints, as the scenario's method `example_text` describes them;
+    0 prints none, -1 all."""
+
     lav_every_n: int = 0
     """Load-and-validate after every n-th epoch, and after the first and the last; 0 never does."""
 
@@ -100,6 +104,7 @@ class Trainer(Params):
             "there must be at least 1; leave it out for as many as there are",
         )
         self.require(self.val_every_n >= 0, "val_every_n", "must be 0 (never) or more")
+        self.require(self.print_eval_limit >= -1, "print_eval_limit", "must be -1 (all), 0 (none) or more")
         self.require(self.lav_every_n >= 0, "lav_every_n", "must be 0 (never) or more")
         self.require(
             self.calc_ema == -1 or 0 <= self.calc_ema < 1, "calc_ema", "must be from 0 to below 1, or -1 to compute it"

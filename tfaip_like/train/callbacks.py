@@ -17,18 +17,6 @@ LOOK_EVERY = 32
 """Steps between two looks at values that make the host wait for the device."""
 
 
-class Interruptible(keras.callbacks.Callback):
-    """Ctrl-C while the network is validated."""
-
-    def __init__(self, interrupt: InterruptFlag):
-        super().__init__()
-        self.interrupt = interrupt
-
-    def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self.interrupt.reach("validation")
-        self.interrupt.check()
-
-
 class EveryStep(keras.callbacks.Callback):
     """Between executions: progress, a loss that is no number, a checkpoint when it is due, Ctrl-C.
 

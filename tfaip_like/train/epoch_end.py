@@ -211,8 +211,9 @@ class EpochEnd:
         best.check_is_logged(
             measured,
             has_validation=has_validation,
-            has_evaluator=self.scenario.evaluator is not None,
+            has_evaluator=self.validate is not None and self.validate.evaluator is not None,
             lavs=list(self.lavs),
+            has_lav_evaluator=self.scenario.evaluator is not None,
         )
         return best
 

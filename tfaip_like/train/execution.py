@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import keras
 
@@ -41,20 +39,6 @@ def compile_model(
         model.optimizer.build(model.trainable_variables)
     if trainer.jit_compile and not model.jit_compile:
         raise UsageError("--trainer.jit_compile true: a layer of this model, or this device, cannot be compiled by XLA")
-
-
-@contextmanager
-def several_at_once(model: TrainingModel, batches: int) -> Iterator[None]:
-    """Lets `evaluate` take so many batches between two looks at what else there is to do."""
-    if keras.backend.backend() != "tensorflow" or model.run_eagerly:
-        yield
-        return
-    # Not with `compile`: in `fit` Keras counts batches, and there each is an execution of many steps.
-    before, model.steps_per_execution = model.steps_per_execution, batches
-    try:
-        yield
-    finally:
-        model.steps_per_execution = before
 
 
 def is_unsupported_by_xla(error: Exception) -> bool:

@@ -1,11 +1,7 @@
-"""Batches as `keras.Model.fit` and `evaluate` take them, for each backend.
-
-Keras opens a feed anew in each call of `fit` and `evaluate`.
-"""
+"""Training batches as `keras.Model.fit` takes them, for each backend; Keras opens them again in each call."""
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,58 +24,88 @@ LEAST_STEPS_OF_A_STACK = 2
 """XLA unrolls the loop over a stack of one step and adds up its loss in another order (measured: the last bit differs).
 The number of steps in an execution depends on the load of the machine; the numbers of a run must not."""
 
-Make = Callable[[], Iterator[Batch]]
 
-
-class Feed:
-    """Batches for `fit` or `evaluate`.
+class TrainingFeed:
+    """The training batches, from any step on to the end of its epoch.
 
     Args:
-        make: opens the batches that Keras asks for next.
-        steps: how many there will be; None if nobody knows.
-        stack: most batches in an element, for steps on TensorFlow that take many at once; 0 for one by one.
-        accumulate: batches of a step, where elements are stacks.
+        epochs: how many will be trained, so that data processes work ahead no further.
+        at_once: most steps of an execution.
+        stop_every: see `Batches.executions`.
+        interrupt: learns that batches are awaited.
     """
 
     def __init__(
         self,
         batches: Batches,
-        make: Make,
-        steps: int | None,
+        epochs: int,
+        at_once: int,
+        stop_every: int,
         bad_samples: BadSamples,
-        stack: int = 0,
-        accumulate: int = 1,
+        interrupt: InterruptFlag,
     ):
-        self._make: Make | None = make
-        self._errors: list[BaseException] = []
+        self._interrupt = interrupt
+        self._of: Batches | None = batches
+        self._is_stacked = batches.is_stacked
+        self._accumulate = batches.accumulate
+        self._steps_per_epoch = batches.steps_per_epoch
+        self._end = epochs * batches.steps_per_epoch
+        self._at_once = at_once
+        self._stop_every = stop_every
         self.bad_samples = bad_samples
+        self._first = 0
+        self._stream: Iterator[Batch] = iter(())
+        self._position = -1
+        self._counts: Iterator[int] = iter(())
+        self._errors: list[BaseException] = []
         self._waited: Any = None
         self._seen = 0.0
         # When `fit` is called again (without XLA), the thread of the call before may still be making a batch.
         self._one_at_a_time = threading.Lock()
-        self._is_stacked = batches.is_stacked
-        self._stack = stack
-        self._accumulate = accumulate
+        self._stack = 0
+        """Most batches in an element, for steps that take many at once; 0 for one by one."""
         self._data: Any = None
         if keras.backend.backend() == "tensorflow":
-            self._data = self._dataset(batches, steps)
+            if batches.is_stacked:
+                self._stack = max(at_once, LEAST_STEPS_OF_A_STACK) * batches.accumulate
+            self._data = self._dataset(batches)
+
+    def open(self, first: int) -> tuple[Any, Sequence[range]]:
+        """What `fit` takes for the steps of the run from `first` to the end of its epoch, and its executions."""
+        self._first = first
+        assert self._of is not None
+        executions = list(self._of.executions(first, self._epoch_end, self._at_once, self._stop_every))
+        self._counts = map(len, executions)
+        return self._numbered(self._epoch_end - first), executions
+
+    def next_count(self) -> int:
+        """The number of steps of the next execution."""
+        return next(self._counts)
 
     @property
-    def data(self) -> Any:
-        """What Keras takes."""
-        # A generator is read once; Keras wants tuples from it.
-        return self._data if self._data is not None else ((batch,) for batch in self._elements())
+    def _epoch_end(self) -> int:
+        return (self._first // self._steps_per_epoch + 1) * self._steps_per_epoch
 
-    def first(self, num_batches: int | None) -> Any:
-        """Return what Keras takes for the first batches only; for all if no number is given."""
-        if num_batches is None:
-            return self.data
-        if self._data is not None:
-            return self._data.take(num_batches)
-        return (batch for batch in itertools.islice(self.data, num_batches))  # Keras takes no other iterator
+    def _until_the_end_of_the_epoch(self) -> Iterator[Batch]:
+        if self._of is None:
+            return
+        # One stream for all epochs, so that data processes work ahead over their borders.
+        if self._position != self._first:
+            self._stream = self._of.training(self._first, self._end, self._at_once, self._stop_every)
+            self._position = self._first
+        single = 0
+        while self._position < self._epoch_end:
+            self._interrupt.reach("data")
+            batch = next(self._stream)
+            if self._is_stacked:
+                self._position += len(batch) // self._accumulate
+            else:
+                single += 1
+                self._position += single % self._accumulate == 0
+            yield batch
 
-    def numbered(self, steps: int) -> Any:
-        """What Keras takes for a known number of single batches."""
+    def _numbered(self, steps: int) -> Any:
+        """Return what Keras takes for a known number of single batches."""
         if self._data is not None:
             return self._data
         if self._waited is None:
@@ -87,8 +113,9 @@ class Feed:
         return _Numbered(self._elements, steps, self._waited)
 
     def release(self) -> None:
-        """Lets go of the samples: tf.data keeps the generators it was given for as long as the process lives."""
-        self._make = None
+        """Let go of the samples: tf.data keeps the generators it was given for as long as the process lives."""
+        self._of = None
+        self._stream = iter(())
         self._errors.clear()  # their tracebacks hold on to everything
 
     def seconds_waited(self) -> float:
@@ -115,14 +142,14 @@ class Feed:
             raise
 
     def _batches(self) -> Iterator[Batch]:
-        stream = self._make() if self._make is not None else iter(())
+        stream = self._until_the_end_of_the_epoch()
         try:
             while True:
                 with self._one_at_a_time:
                     batch = next(stream, None)
                 if batch is None:
                     return
-                self.bad_samples.note(batch.bad, batch.dropped)
+                self.bad_samples.note(batch.bad)
                 if len(batch):
                     check_width("input", batch.inputs)
                     check_width("target", batch.targets)
@@ -141,7 +168,7 @@ class Feed:
             else:
                 yield from map(as_fed, batch.parts() if self._is_stacked else [batch])
 
-    def _dataset(self, batches: Batches, steps: int | None) -> Any:
+    def _dataset(self, batches: Batches) -> Any:
         import tensorflow as tf
 
         samples = batches.samples
@@ -151,7 +178,7 @@ class Feed:
             return {name: tf.TensorSpec((*leading, *spec.shape), spec.dtype) for name, spec in specs.items()}
 
         element: dict[str, Any] = {"inputs": signature(samples.inputs), "targets": signature(samples.targets)}
-        if samples.loss_weights is not None:
+        if samples.has_weights:
             element["weights"] = tf.TensorSpec(leading, "float32")
         if self._stack:
             element[STEPS] = tf.TensorSpec((), "int32")
@@ -159,9 +186,6 @@ class Feed:
         # A stack is many batches already; several single ones hide the time of handing them over.
         dataset = dataset.prefetch(1 if self._stack else 2)
         dataset, self._waited = _timed(dataset)
-        if steps is not None:
-            # Asserted, because Keras runs a step too many to find the end of a dataset of unknown length.
-            dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
         options = tf.data.Options()
         options.autotune.enabled = False  # or TensorFlow adds a buffer at the end, behind the clock
         return dataset.with_options(options)
@@ -219,77 +243,3 @@ class _Numbered(keras.utils.PyDataset):
         batch = next(self._iterator)
         self._waited.seconds += time.perf_counter() - begin
         return (batch,)
-
-
-class TrainingFeed(Feed):
-    """The training batches, from any step on to the end of its epoch.
-
-    Args:
-        epochs: how many will be trained, so that data processes work ahead no further.
-        at_once: most steps of an execution.
-        stop_every: see `Batches.executions`.
-        interrupt: learns that batches are awaited.
-    """
-
-    def __init__(
-        self,
-        batches: Batches,
-        epochs: int,
-        at_once: int,
-        stop_every: int,
-        bad_samples: BadSamples,
-        interrupt: InterruptFlag,
-    ):
-        self._interrupt = interrupt
-        self._of = batches
-        self._end = epochs * batches.steps_per_epoch
-        self._at_once = at_once
-        self._stop_every = stop_every
-        self._first = 0
-        self._stream: Iterator[Batch] = iter(())
-        self._position = -1
-        self._counts: Iterator[int] = iter(())
-        is_stacked = batches.is_stacked and keras.backend.backend() == "tensorflow"
-        stack = max(at_once, LEAST_STEPS_OF_A_STACK) * batches.accumulate if is_stacked else 0
-        super().__init__(batches, self._until_the_end_of_the_epoch, None, bad_samples, stack, batches.accumulate)
-
-    def release(self) -> None:
-        super().release()
-        self._stream = iter(())
-        del self._of
-
-    def open(self, first: int) -> tuple[Any, Sequence[range]]:
-        """What `fit` takes for the steps of the run from `first` to the end of its epoch, and its executions."""
-        self._first = first
-        executions = list(self._of.executions(first, self._epoch_end, self._at_once, self._stop_every))
-        self._counts = map(len, executions)
-        return self.numbered(self._epoch_end - first), executions
-
-    def next_count(self) -> int:
-        """The number of steps of the next execution."""
-        return next(self._counts)
-
-    @property
-    def _epoch_end(self) -> int:
-        return (self._first // self._of.steps_per_epoch + 1) * self._of.steps_per_epoch
-
-    def _until_the_end_of_the_epoch(self) -> Iterator[Batch]:
-        # One stream for all epochs, so that data processes work ahead over their borders.
-        if self._position != self._first:
-            self._stream = self._of.training(self._first, self._end, self._at_once, self._stop_every)
-            self._position = self._first
-        single = 0
-        while self._position < self._epoch_end:
-            self._interrupt.reach("data")
-            batch = next(self._stream)
-            if self._of.is_stacked:
-                self._position += len(batch) // self._of.accumulate
-            else:
-                single += 1
-                self._position += single % self._of.accumulate == 0
-            yield batch
-
-
-def validation_feed(batches: Batches, bad_samples: BadSamples) -> Feed:
-    """The validation batches."""
-    return Feed(batches, batches.once, batches.steps if batches.is_exact else None, bad_samples)

@@ -60,7 +60,7 @@ class Lav:
 
     def _note(self, batch: Batch) -> None:
         self.check_interrupt()
-        self.bad_samples.note(batch.bad, batch.dropped)
+        self.bad_samples.note(batch.bad)
 
     def _tell_once(self, message: str) -> None:
         if message not in self._told:

@@ -225,6 +225,7 @@ class Loop:
             arrays=state.capture(parts.model),
             state={
                 "batching": batching_of(parts.batches),
+                "stream": parts.batches.stream_state(self.epoch * self.steps_per_epoch + self.position.step),
                 "at_once": parts.at_once,
                 "schedule_begin": self.schedule_begin,
                 "schedule_offset": parts.epoch_end.rate.offset,

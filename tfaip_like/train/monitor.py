@@ -38,7 +38,12 @@ class Best:
         return {"value": self.value, "epoch": self.epoch}
 
     def check_is_logged(
-        self, measured: Iterable[str], has_validation: bool, has_evaluator: bool, lavs: Iterable[str]
+        self,
+        measured: Iterable[str],
+        has_validation: bool,
+        has_evaluator: bool,
+        lavs: Iterable[str],
+        has_lav_evaluator: bool,
     ) -> None:
         """Raises `UsageError` at the start of a training if the monitored number will never be there.
 
@@ -47,7 +52,7 @@ class Best:
         logged = [*measured, *(f"val_{name}" for name in measured if has_validation)]
         prefixes = [f"lav_{lav}_" if lav else "lav_" for lav in lavs]
         logged += [f"{prefix}{name}" for prefix in prefixes for name in measured]
-        judged = [*prefixes, *(["val_"] if has_validation else [])] if has_evaluator else []
+        judged = [*(prefixes if has_lav_evaluator else []), *(["val_"] if has_evaluator else [])]
         if self.monitor not in logged and not self.monitor.startswith(tuple(judged)):
             raise self._is_not_among(logged)
 

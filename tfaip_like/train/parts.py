@@ -14,10 +14,12 @@ import keras
 from tfaip_like.data import DataSettings, Source
 from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import Batch
-from tfaip_like.data.pipeline import Batches, open_training, open_validation
+from tfaip_like.data.opening import open_training, open_validation
+from tfaip_like.data.pipeline import Batches
 from tfaip_like.data.sources.images import check_same_classes
 from tfaip_like.devices import Devices
 from tfaip_like.errors import UsageError
+from tfaip_like.evaluator import Evaluator
 from tfaip_like.files import patiently
 from tfaip_like.interrupt import InterruptFlag
 from tfaip_like.keras_additions.extended_optimizer import average_rate
@@ -32,9 +34,10 @@ from tfaip_like.schedules import Course, ReduceOnPlateau
 from tfaip_like.settings import Trainer
 from tfaip_like.settings.trainer import parse_every
 from tfaip_like.train.epoch_end import EpochEnd
+from tfaip_like.train.examples import Examples
 from tfaip_like.train.execution import compile_model, steps_at_once
 from tfaip_like.train.exports import Exports
-from tfaip_like.train.feed import Feed, TrainingFeed, validation_feed
+from tfaip_like.train.feed import TrainingFeed
 from tfaip_like.train.freezing import freeze
 from tfaip_like.train.lav import Lav
 from tfaip_like.train.resume import Resumed
@@ -109,7 +112,7 @@ class _Builder:
         self.folder = folder
         self.interrupt = interrupt
         self.devices = devices
-        self.feeds: list[Feed] = []
+        self.feed: TrainingFeed | None = None
         self.opened: list[Batches] = []
         self.exports: Exports | None = None
         self.epoch_end: EpochEnd | None = None
@@ -121,8 +124,8 @@ class _Builder:
         if self.epoch_end is not None:
             self.epoch_end.tensorboard.close()
             self.epoch_end.reporter.close()
-        for feed in self.feeds:
-            feed.release()
+        if self.feed is not None:
+            self.feed.release()
         for batches in self.opened:
             batches.close()
         self.bad_samples.tell()
@@ -130,7 +133,7 @@ class _Builder:
     def parts(self, resumed: Resumed | None) -> Parts:
         scenario, trainer = self.scenario, self.scenario.trainer
         _start_keras(trainer, self.seed)
-        batches = self._opened_training()
+        batches = self._opened_training(resumed)
         networks = build_networks(scenario.model, scenario.data)
         if trainer.no_train_scope is not None:
             freeze(networks.training, trainer.no_train_scope)
@@ -147,10 +150,9 @@ class _Builder:
         with network_preserved(networks.training):
             at_once = at_once or steps_at_once(model, trainer, batches)
         every = parse_every(trainer.checkpoint_every)
-        feed = TrainingFeed(
+        self.feed = feed = TrainingFeed(
             batches, trainer.epochs, at_once, every.steps if self.folder else 0, self.bad_samples, self.interrupt
         )
-        self.feeds.append(feed)
         compile_model(model, optimizer, trainer, batches)
         if keras.backend.backend() == "jax":
             from tfaip_like.train.jax_gradients import gradients_that_exist
@@ -164,7 +166,7 @@ class _Builder:
             exports=exports,
             model=model,
             optimizer=optimizer,
-            validate=self._validation(model, networks, at_once),
+            validate=self._validation(model, networks),
             lavs=self._lavs(exports),
             samples_per_epoch=batches.samples_per_epoch,
             rate=rate,
@@ -175,7 +177,7 @@ class _Builder:
             scenario, self.folder, self.interrupt, batches, networks, model, optimizer, at_once, feed, epoch_end
         )
 
-    def _opened_training(self) -> Batches:
+    def _opened_training(self, resumed: Resumed | None) -> Batches:
         trainer = self.scenario.trainer
         batches = open_training(
             self.scenario.data,
@@ -185,8 +187,11 @@ class _Builder:
             self.seed,
             self.interrupt.check,
             trainer.accumulate_steps,
+            resumed.counted(self.scenario, self.folder) if resumed is not None else None,
         )
         self.opened.append(batches)
+        if resumed is not None:
+            resumed.continue_batches(self.scenario, self.folder, batches)
         self.bad_samples.note(batches.bad)
         return batches
 
@@ -210,17 +215,25 @@ class _Builder:
         optimizer = self.scenario.optimizer.build(rate, model.trainable_variables, scaled, average, paths)
         return optimizer, rate
 
-    def _validation(self, model: TrainingModel, networks: Networks, at_once: int) -> Validation | None:
+    def _validation(self, model: TrainingModel, networks: Networks) -> Validation | None:
         scenario, every = self.scenario, self.scenario.trainer.val_every_n
         source = scenario.samples(Mode.EVALUATE) if every else None
         batches = self._opened_validation(source, scenario.val, every, "val")
         if batches is None:
             logger.info("no validation")
             return None
-        feed = validation_feed(batches, self.bad_samples)
-        self.feeds.append(feed)
-        skips = scenario.trainer.on_nan == "skip"
-        return Validation(model, networks.prediction, batches, feed, scenario.evaluator, self.interrupt, at_once, skips)
+        return Validation(
+            model=model,
+            network=networks.prediction,
+            batches=batches,
+            bad_samples=self.bad_samples,
+            evaluator=validation_evaluator(scenario),
+            examples=Examples(
+                scenario.example_text, scenario.trainer.print_eval_limit, f"{type(scenario).__name__}.example_text"
+            ),
+            interrupt=self.interrupt,
+            skips_bad_data=scenario.trainer.on_nan == "skip",
+        )
 
     def _lavs(self, exports: Exports) -> dict[str, Lav]:
         scenario, every = self.scenario, self.scenario.trainer.lav_every_n
@@ -255,6 +268,20 @@ class _Builder:
             self.bad_samples.note(batches.bad)
             batches.decide_processes((batches.steps or 0) * self.scenario.trainer.epochs // every)
         return batches
+
+
+def validation_evaluator(scenario: Scenario) -> Evaluator | None:
+    """Return the evaluator of each validation; None if there is none, or it is for load-and-validate only."""
+    evaluator = scenario.evaluator
+    if evaluator is None or not evaluator.lav_only:
+        return evaluator
+    if not scenario.trainer.lav_every_n:
+        logger.warning(
+            "--evaluator.lav_only: %s is not used in this training, which has no load-and-validate "
+            "(--trainer.lav_every_n 0)",
+            type(evaluator).__name__,
+        )
+    return None
 
 
 def _start_keras(trainer: Trainer, seed: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from tfaip_like.data.counting import Counted
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import UsageError, counted, some
 from tfaip_like.output_dir import OutputDir
@@ -33,6 +34,10 @@ PARTLY = {
     "--model": "where it changes what is learnt, not what shape it has, it is so from here on",
 }
 """What people may expect otherwise, by the beginning of a flag."""
+DATA = ("--data", "--train.", "--trainer.random_seed")
+"""How flags begin that decide on the training samples and their order."""
+HARMLESS = ("num_processes", "prefetch", "timeout_seconds", "cache", "on_bad_sample", "max_bad_samples")
+"""Parameters among them that do not."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,30 @@ class Resumed:
     def at_once(self, batches: Batches) -> int | None:
         """Steps in an execution, as before; None if the batches are others."""
         return int(self.content.state["at_once"]) if self._batching == batching_of(batches) else None
+
+    def counted(self, scenario: Scenario, folder: OutputDir | None) -> Counted | None:
+        """Return what a pass over the training samples is known to have; None if it must be counted again."""
+        kept = self.content.state["stream"]
+        if kept is None or kept["counted"] is None or not self._has_same_data(scenario, folder):
+            return None
+        return Counted(*kept["counted"])
+
+    def continue_batches(self, scenario: Scenario, folder: OutputDir | None, batches: Batches) -> None:
+        """Let the training batches begin where the run continues."""
+        position = self.position(batches)
+        now = batching_of(batches)
+        is_same = all(self._batching[name] == now[name] for name in ("steps_per_epoch", "batch_size", "accumulate"))
+        is_same = is_same and self._has_same_data(scenario, folder)
+        step = position.epoch * batches.steps_per_epoch + position.step
+        batches.continue_at(step, self.content.state["stream"], is_same)
+
+    def _has_same_data(self, scenario: Scenario, folder: OutputDir | None) -> bool:
+        """Return whether the training samples are made as before, as far as parameters tell."""
+        try:
+            changed = [flag for flag, _, _ in self.differences(scenario, folder)] if folder is not None else []
+        except UsageError:
+            return False
+        return not any(flag.startswith(DATA) and flag.rpartition(".")[2] not in HARMLESS for flag in changed)
 
     def restore(
         self,

@@ -34,7 +34,6 @@ def check_before_training(parts: Parts) -> None:
     validations: list[Validation | Lav] = [*epoch_end.lavs.values()]
     if epoch_end.validate is not None:
         validations.insert(0, epoch_end.validate)
-    dropped = parts.feed.bad_samples.dropped
     try:
         with epoch_end.as_exported():
             for validation in validations:
@@ -49,7 +48,6 @@ def check_before_training(parts: Parts) -> None:
         raise
     finally:
         epoch_end.exports.forget()
-        parts.feed.bad_samples.dropped = dropped
 
 
 def check_checkpoint(model: TrainingModel) -> None:

@@ -25,7 +25,6 @@ from tfaip_like.predict.formats import check_formats
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
-from tfaip_like.train.checkpoints import all_checkpoints
 from tfaip_like.train.loop import Loop
 from tfaip_like.train.parts import Parts, parts_of
 from tfaip_like.train.plan import record_plan, tell_plan
@@ -102,9 +101,7 @@ def _resumed(folder: OutputDir, scenario: Scenario, resume: Resume) -> Resumed |
     """The state that the run goes on from; None where it was killed before the first."""
     resumed = find_state(folder, resume)
     if resumed is None:
-        ended = folder.record()
-        had_one = ended.get("status") == "done" or (ended.get("status") == "stopped" and ended.get("checkpoint"))
-        if had_one and folder.history.exists():
+        if folder.record().get("status") in ("done", "stopped") and folder.history.exists():
             raise UsageError(
                 f"{folder.checkpoints}: there is no checkpoint any more to go on from;\n"
                 f"--warmstart.model {folder.path} begins another run, in another folder, with its weights"
@@ -205,8 +202,7 @@ def _recorded(folder: OutputDir, hold: Hold, scenario: Scenario, resumed: Resume
         logger.warning(
             "%s", "; ".join([str(interrupt), *getattr(interrupt, "__notes__", [])]), extra={"file_only": True}
         )
-        latest = max((checkpoint.position for checkpoint in all_checkpoints(folder.checkpoints)), default=None)
-        record.end("stopped", error=str(interrupt) or "Ctrl-C", checkpoint=latest and str(latest))
+        record.end("stopped", error=str(interrupt) or "Ctrl-C")
         raise
     except (UsageError, TrainingError) as error:
         record.end("failed", error=str(error))

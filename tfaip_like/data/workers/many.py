@@ -38,31 +38,44 @@ def in_parts(
         check: called while waiting; raises to stop.
     """
     parts = [indices[begin : begin + PART] for begin in range(0, len(indices), PART)]
-    bar = tqdm(total=len(indices), desc=title, unit="sample", delay=1, leave=False, disable=not sys.stderr.isatty())
-    with bar:
-        for part, made in zip(parts, _results(work, parts, settings, check), strict=True):
+    with progress_bar(len(indices), title) as bar:
+        for part, made in zip(parts, results_of(work, iter(parts), len(parts), settings, check), strict=True):
             yield part, made
             bar.update(len(part))
 
 
-def _results(work: Work, parts: list[Indices], settings: DataSettings, check: Callable[[], None]) -> Iterator[Any]:
-    if not parts:
-        return
+def progress_bar(total: int | None, title: str) -> tqdm[Any]:
+    """Return a bar that counts samples, in a terminal and after a second."""
+    return tqdm(total=total, desc=title, unit="sample", delay=1, leave=False, disable=not sys.stderr.isatty())
+
+
+def results_of(
+    work: Work, tasks: Iterator[Any], count: int, settings: DataSettings, check: Callable[[], None]
+) -> Iterator[Any]:
+    """Yield what `work` makes of tasks, in their order.
+
+    Args:
+        tasks: see `Workers.run`.
+        count: about how many there are.
+    """
     begin = time.perf_counter()
-    yield call_in_thread(lambda: work(parts[0]), check)
-    seconds = (time.perf_counter() - begin) * (len(parts) - 1)
-    count = settings.num_processes if settings.num_processes is not None else processes_that_pay(seconds)
-    if count and seconds > 1:
+    first = call_in_thread(lambda: next(tasks, None), check)
+    if first is None:
+        return
+    yield call_in_thread(lambda: work(first), check)
+    seconds = (time.perf_counter() - begin) * (count - 1)
+    processes = settings.num_processes if settings.num_processes is not None else processes_that_pay(seconds)
+    if processes and seconds > 1:
         try:
-            workers = Workers(work, count, 2 * count, settings.timeout_seconds, check)
+            workers = Workers(work, processes, 2 * processes, settings.timeout_seconds, check)
         except CannotBeSentError:
             if settings.num_processes is not None:
                 raise
         else:
             with workers:
-                yield from workers.run(parts[1:])
+                yield from workers.run(iterate_in_thread(tasks, check))
             return
-    yield from iterate_in_thread((work(part) for part in parts[1:]), check)
+    yield from iterate_in_thread((work(task) for task in tasks if task is not None), check)
 
 
 def processes_that_pay(seconds: float) -> int:

@@ -96,7 +96,10 @@ class Workers:
             raise
 
     def run(self, tasks: Iterable[Any]) -> Iterator[Any]:
-        """The results of tasks, in their order. A call ends the one before.
+        """Yield the results of tasks, in their order. A call ends the one before.
+
+        Args:
+            tasks: None for one that cannot be begun before more results were taken.
 
         Raises:
             Exception: what was raised in a process, when the results before it were taken.
@@ -116,6 +119,8 @@ class Workers:
                     task = next(rest)
                 except StopIteration:
                     has_more = False
+                    break
+                if task is None:
                     break
                 with self._lock:
                     if not self._goes_on(run):

@@ -1,0 +1,386 @@
+"""Samples that are made in groups: regrouping, shuffling in blocks, counting, length buckets, opening at any place."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from working import AtSample, Counted, Jitter, Pieces
+
+from tfaip_like import Data, Mode, Processor, Sample, UsageError
+from tfaip_like.data import Between, Mixture, StreamProcessor, TrainData, ValData, process_samples
+from tfaip_like.data.batching import Batch
+from tfaip_like.data.opening import open_training, open_validation
+from tfaip_like.data.pipeline import Batches
+
+
+class Cut(StreamProcessor):
+    """Makes several samples of each, as many as its number says."""
+
+    pieces: int = 3
+    """One more than the most."""
+
+    def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+        for sample in samples:
+            for piece in range(1 + sample.meta["number"] % self.pieces):
+                yield dataclasses.replace(sample, meta={**sample.meta, "piece": piece})
+
+
+class Join(StreamProcessor):
+    """Notes in each sample those of its group."""
+
+    key: str = "group"
+    """Name in the meta of samples."""
+
+    def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+        together = list(samples)
+        names = [(sample.meta["number"], sample.meta.get("piece")) for sample in together]
+        for sample in together:
+            yield dataclasses.replace(sample, meta={**sample.meta, self.key: names})
+
+
+def opened(data: Data, samples_per_epoch: int | None = None, seed: int = 7, **changes: Any) -> Batches:
+    train = TrainData(**{"batch_size": 8, "num_processes": 0, **changes})
+    return open_training(data, data.source(Mode.TRAIN), train, samples_per_epoch, seed)
+
+
+def names_of(batches: Iterable[Batch]) -> list[tuple[int, int | None]]:
+    return [(meta["number"], meta.get("piece")) for batch in batches for meta in batch.meta]
+
+
+def pieces(count: int, most: int = 3) -> Counter[tuple[int, int | None]]:
+    return Counter((number, piece) for number in range(count) for piece in range(1 + number % most))
+
+
+@given(
+    count=st.integers(1, 60),
+    batch_size=st.integers(1, 20),
+    buffer=st.integers(1, 100),
+    group=st.integers(1, 20),
+    seed=st.integers(0, 2**31),
+    iterable=st.booleans(),
+)
+@settings(max_examples=60)
+def test_each_pass_has_every_sample_once_and_batches_are_full(
+    count: int, batch_size: int, buffer: int, group: int, seed: int, iterable: bool
+) -> None:
+    data = Counted(count=count, iterable=iterable, processors=[Cut(group=group)])
+    expected = pieces(count)
+    total = expected.total()
+    batches = opened(data, max(total, batch_size), seed, batch_size=batch_size, shuffle_buffer=buffer)
+    made = list(batches.training(0, -(-3 * total // batch_size)))
+    assert {len(batch) for batch in made} == {batch_size}
+    names = names_of(made)
+    for data_pass in range(3):
+        assert Counter(names[data_pass * total : (data_pass + 1) * total]) == expected
+
+
+@given(
+    place=st.integers(0, 40),
+    batch_size=st.integers(1, 9),
+    buffer=st.integers(1, 60),
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=3),
+    iterable=st.booleans(),
+    ragged=st.booleans(),
+)
+@settings(max_examples=60)
+def test_opening_at_any_place_gives_the_rest_with_and_without_a_bookmark(
+    place: int, batch_size: int, buffer: int, sizes: list[int], iterable: bool, ragged: bool
+) -> None:
+    processors: list[Processor] = [Jitter() if not ragged else AtSample(index=-1)]
+    for size in sizes:
+        processors += [Cut(group=size), Pieces(group=size + 1), Join(group=size, key=f"group{len(processors)}")]
+    data = Counted(count=23, iterable=iterable, ragged=ragged, processors=processors)
+    changes = {"batch_size": batch_size, "shuffle_buffer": buffer, **({"buckets": 3} if ragged else {})}
+
+    def numbered(batches: Batches, first: int) -> list[bytes]:
+        return [batch.inputs["x"].tobytes() + repr(batch.meta).encode() for batch in batches.training(first, 45)]
+
+    straight = opened(data, 100, **changes)
+    all_of_them = numbered(straight, 0)
+    assert len(all_of_them) == 45
+    assert numbered(opened(data, 100, **changes), place) == all_of_them[place:]
+    kept = json.loads(json.dumps(straight.stream_state(place)))
+    assert kept["batch"] == place
+    marked = opened(data, 100, **changes)
+    marked.continue_at(place, kept, is_same=True)
+    assert numbered(marked, place) == all_of_them[place:]
+
+
+def test_a_bookmark_spares_making_what_comes_before() -> None:
+    made: list[int] = []
+
+    class Watched(Processor):
+        def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+            made.append(sample.meta["number"])
+            return sample
+
+    data = Counted(count=400, processors=[Watched(), Cut(group=10)])
+    straight = opened(data, 100, shuffle_buffer=20)
+    list(straight.training(0, 300))
+    again = opened(data, 100, shuffle_buffer=20)
+    again.continue_at(290, straight.stream_state(290), is_same=True)
+    made.clear()
+    next(again.training(290, 300))
+    assert len(made) < 60
+
+
+def test_batches_behind_a_stream_processor_are_mixed() -> None:
+    class Many(Cut):
+        def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+            for sample in samples:
+                yield from [sample] * 16
+
+    for iterable in (False, True):
+        batches = opened(Counted(count=40, iterable=iterable, processors=[Many()]), 640, batch_size=16)
+        classes = [len({meta["number"] for meta in batch.meta}) for batch in batches.training(0, 40)]
+        assert min(classes) >= 8
+    unshuffled = opened(Counted(count=40, processors=[Many()]), batch_size=16, shuffle=False)
+    assert [len({meta["number"] for meta in batch.meta}) for batch in unshuffled.training(0, 40)] == [1] * 40
+
+
+@pytest.mark.parametrize(("first", "second"), [(500, 64), (64, 500), (7, 7), (1, 30), (30, 1)])
+def test_each_stream_processor_sees_groups_of_its_own_size(first: int, second: int) -> None:
+    samples = Counted(count=1000).source(Mode.TRAIN)
+    made = list(process_samples(iter(samples), [Join(group=first, key="a"), Join(group=second, key="b")]))
+    assert [sample.meta["number"] for sample in made] == list(range(1000))
+    for key, size in (("a", first), ("b", second)):
+        groups = {sample.meta[key][0]: len(sample.meta[key]) for sample in made}
+        assert list(groups.values()) == [size] * (1000 // size) + ([1000 % size] if 1000 % size else [])
+
+
+@given(count=st.integers(0, 40), sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4))
+def test_regrouping_keeps_every_sample_in_its_order(count: int, sizes: list[int]) -> None:
+    processors = [Join(group=size, key=str(number)) for number, size in enumerate(sizes)]
+    samples = Counted(count=count).source(Mode.TRAIN)
+    made = list(process_samples(iter(samples), [Cut(group=3), *processors]))
+    expected = [(number, piece) for number in range(count) for piece in range(1 + number % 3)]
+    assert [(sample.meta["number"], sample.meta["piece"]) for sample in made] == expected
+    for number, size in enumerate(sizes):
+        for place, sample in enumerate(made):
+            begin = place // size * size
+            assert sample.meta[str(number)] == expected[begin : begin + size]
+
+
+CHAINED: list[Processor] = [Jitter(), Pieces(group=4), Cut(group=9), Join(group=5), Jitter()]
+
+
+@pytest.mark.parametrize("iterable", [False, True])
+def test_chained_stream_processors_give_the_same_with_data_processes(iterable: bool) -> None:
+    data = Counted(count=70, iterable=iterable, processors=CHAINED)
+
+    def made(num_processes: int, first: int = 0) -> list[bytes]:
+        batches = opened(data, 100, num_processes=num_processes, shuffle_buffer=30, prefetch=4)
+        try:
+            return [b.inputs["x"].tobytes() + repr(b.meta).encode() for b in batches.training(first, 40)]
+        finally:
+            batches.close()
+
+    straight = made(0)
+    assert made(2) == straight
+    assert made(2, first=17) == straight[17:]
+
+
+def test_an_epoch_is_one_pass_and_counted_with_data_processes_alike() -> None:
+    data = Counted(count=500, processors=[AtSample(index=-1), Cut(group=20)])
+    for num_processes in (0, 2):
+        batches = opened(data, num_processes=num_processes)
+        batches.close()
+        assert len(batches) == pieces(500).total()
+        assert batches.steps_per_epoch == pieces(500).total() // 8
+    assert opened(data, 80).steps_per_epoch == 10
+    assert len(opened(data, 80)) == 0  # nothing was counted
+
+
+def test_an_epoch_of_length_buckets_has_all_batches_of_a_pass() -> None:
+    data = Counted(count=60, ragged=True, processors=[Cut()])
+    batches = opened(data, buckets=3, max_batch_length=24, shuffle_buffer=50)
+    made = list(batches.training(0, batches.steps_per_epoch))
+    assert Counter(names_of(made)) == pieces(60)
+    assert all(len(batch) * batch.inputs["x"].shape[1] <= 24 for batch in made)
+    half = opened(data, len(batches) // 2, buckets=3, max_batch_length=24, shuffle_buffer=50)
+    assert half.steps_per_epoch == len(batches) // 2 // 8  # not counted, so as if all batches were full
+
+
+def test_length_buckets_pad_less_than_batches_of_all_lengths() -> None:
+    def padded(**changes: Any) -> int:
+        batches = opened(Counted(count=210, ragged=True, processors=[Cut()]), 400, **changes)
+        return sum(batch.inputs["x"].size for batch in batches.training(0, 50))
+
+    assert padded(buckets=7) < 0.8 * padded()
+
+
+def test_class_weights_count_what_the_stream_makes() -> None:
+    class Copies(Cut):
+        def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+            for sample in samples:
+                label = sample.meta["number"] % 2
+                for _ in range(3 if label else 1):
+                    yield dataclasses.replace(sample, targets={"y": label})
+
+    batches = opened(Counted(count=40, processors=[Copies()]), balance="loss")
+    for batch in batches.training(0, 10):
+        assert batch.weights is not None
+        np.testing.assert_allclose(batch.weights, np.where(batch.targets["y"], 80 / (2 * 60), 80 / (2 * 20)))
+
+
+def test_validation_has_every_sample_once_in_order() -> None:
+    data = Counted(count=30, processors=[Cut()])
+    for num_processes in (0, 2):
+        validation = open_validation(
+            data, data.source(Mode.EVALUATE), ValData(batch_size=8, num_processes=num_processes), 7
+        )
+        assert validation is not None
+        expected = [(number, piece) for number in range(30) for piece in range(1 + number % 3)]
+        assert names_of(validation.once()) == expected
+        validation.close()
+
+
+def test_a_stream_that_makes_nothing_is_refused() -> None:
+    class Nothing(Cut):
+        def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+            list(samples)
+            yield from ()
+
+    with pytest.raises(UsageError, match="the processors of Counted make no sample at all"):
+        opened(Counted(processors=[Nothing()]))
+
+
+def test_a_bad_sample_is_named_where_samples_are_taken_one_by_one() -> None:
+    class Breaks(Cut):
+        def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+            for sample in samples:
+                if sample.meta["number"] == 13:
+                    raise ValueError("this one")
+                yield sample
+
+    with pytest.raises(ValueError, match="this one") as raised:
+        list(opened(Counted(processors=[Breaks()]), 40, shuffle=False).training(0, 5))
+    note = (
+        "This was training sample 13 of Counted, in the group of samples that begins with training sample 0 of Counted."
+    )
+    assert raised.value.__notes__ == [note]
+
+
+def test_an_upstream_error_is_named_once() -> None:
+    data = Counted(processors=[AtSample(index=5), Cut()])
+    with pytest.raises(ValueError, match="this one is bad") as raised:
+        opened(data)
+    assert raised.value.__notes__ == ["This was training sample 5 of Counted."]
+
+
+def test_samples_keep_the_index_of_what_they_were_made_of() -> None:
+    batches = opened(Counted(count=30, processors=[Cut()]), 40)
+    for batch in batches.training(0, 5):
+        assert list(batch.indices) == [meta["number"] for meta in batch.meta]
+
+
+def test_meta_travels_through_stream_processors() -> None:
+    batches = opened(Counted(count=10, processors=[Cut()]), 8)
+    for batch in batches.training(0, 2):
+        assert [meta["number"] for meta in batch.meta] == batch.targets["y"].tolist()
+
+
+def test_other_data_begin_with_the_next_pass() -> None:
+    data = Counted(count=30, processors=[Cut(), Join(group=10)])
+    straight = opened(data, 60, shuffle_buffer=20)
+    list(straight.training(0, 20))
+    kept = straight.stream_state(20)
+    changed = opened(data, 60, shuffle_buffer=25)
+    changed.continue_at(20, kept, is_same=False)
+    total = pieces(30).total()
+    made = names_of(changed.training(20, 20 + total // 8 + 1))[:total]
+    assert Counter(made) == pieces(30)
+
+
+@pytest.mark.parametrize("place", ["memory", "disk"])
+@pytest.mark.parametrize("num_processes", [0, 2])
+def test_cached_streams_have_an_index(place: str, num_processes: int) -> None:
+    data = Counted(count=50, processors=[AtSample(index=3, what="drop"), Cut(group=7), Join(group=4), Jitter()])
+    batches = opened(data, cache=place, num_processes=num_processes)
+    assert batches.stream is None
+    expected = pieces(50)
+    del expected[3, 0]
+    assert len(batches) == expected.total()
+    made = names_of(batch for number in range(30) for batch in [batches.batch(number)])
+    total = expected.total()
+    for data_pass in range(2):
+        assert Counter(made[data_pass * total : (data_pass + 1) * total]) == expected
+    values = [batches.batch(number).inputs["x"].tobytes() for number in range(20)]
+    assert len(set(values)) == 20  # what is random is not cached
+    batches.close()
+
+
+def test_what_is_cached_knows_where_it_comes_from() -> None:
+    batches = opened(Counted(count=9, processors=[Cut()]), cache="memory")
+    assert batches.samples.place(4) == "training sample 4 of Counted (made of sample 2)"
+
+
+def test_only_what_precedes_a_random_stream_processor_is_cached() -> None:
+    made: list[int] = []
+
+    class Watched(Processor):
+        def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+            made.append(sample.meta["number"])
+            return sample
+
+    data = Counted(count=50, processors=[Watched(), Pieces()])
+    batches = opened(data, cache="memory", shuffle_buffer=20)
+    assert batches.stream is not None
+    made.clear()
+    cached = [batch.inputs["x"].tobytes() for batch in batches.training(0, 20)]
+    assert not made
+    straight = opened(data, shuffle_buffer=20)
+    assert [batch.inputs["x"].tobytes() for batch in straight.training(0, 20)] == cached
+
+
+def test_a_stream_processor_that_is_random_now_and_then_cannot_be_cached() -> None:
+    class Sometimes(Cut):
+        def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+            for sample in samples:
+                if sample.meta["number"] == 30:
+                    random.random()
+                yield sample
+
+    with pytest.raises(UsageError, match="Sometimes used its random generator for the group of samples that begins"):
+        opened(Counted(processors=[Sometimes(group=5)]), cache="memory", shuffle=False)
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_mixtures_keep_their_ratios_behind_stream_processors(cache: str) -> None:
+    data = Counted(count=1, processors=[Cut(pieces=4, group=10)])
+    parts = [[data.sample(number) for number in numbers] for numbers in (range(30), range(1000, 1300))]
+    batches = open_training(
+        data, Mixture(parts, weights=[1, 1]), TrainData(batch_size=10, num_processes=0, cache=cache), None, 7
+    )
+    names = names_of(map(batches.batch, range(batches.steps_per_epoch)))
+    of_first = sum(number < 1000 for number, _ in names) / len(names)
+    assert 0.45 < of_first < 0.55
+
+
+def test_filters_see_samples_as_the_source_gives_them() -> None:
+    for cache in ("none", "memory"):
+        batches = opened(
+            Counted(count=50, processors=[Cut()]), filter=[Between(name="y", high=19)], limit=40, cache=cache
+        )
+        assert Counter(names_of(map(batches.batch, range(batches.steps_per_epoch)))) <= pieces(20)
+        assert len(batches) == pieces(20).total()
+
+
+def test_cached_streams_are_cut_by_length_and_balanced() -> None:
+    data = Counted(count=60, ragged=True, processors=[Cut()])
+    batches = opened(data, cache="memory", buckets=3, max_batch_length=24)
+    made = list(batches.training(0, batches.steps_per_epoch))
+    assert Counter(names_of(made)) == pieces(60)
+    assert all(len(batch) * batch.inputs["x"].shape[1] <= 24 for batch in made)
+    balanced = opened(Counted(count=4, processors=[Cut()]), cache="memory", balance="loss", batch_size=7)
+    weights = balanced.batch(0).weights
+    assert weights is not None
+    assert weights.sum() == pytest.approx(7)

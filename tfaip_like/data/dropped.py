@@ -1,0 +1,75 @@
+"""Samples that processors drop: counted by processor, and reported once with the first few names."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+logger = logging.getLogger(__name__)
+
+NAMED = 3
+"""Samples that a report names."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A sample that a processor dropped."""
+
+    index: int
+    """Of the sample in the source."""
+    stage: str
+    """The processor."""
+    reason: str
+    """Empty where the processor gives none."""
+
+
+class DropReport:
+    """Collects what was dropped, each sample once, and logs it.
+
+    Args:
+        group: of the flags: `train`, `val`, `lav`.
+    """
+
+    def __init__(self, group: str):
+        self.group = group
+        self._of_stage: dict[str, dict[int, str]] = defaultdict(dict)
+        """Stage -> index of the sample -> reason."""
+        self._place_of: dict[str, Callable[[int], str]] = {}
+        self._reported = 0
+
+    def __len__(self) -> int:
+        """Number of samples that were dropped so far."""
+        return sum(map(len, self._of_stage.values()))
+
+    def note(self, dropped: Iterable[Dropped], place_of: Callable[[int], str]) -> None:
+        """Take what was dropped, also again in a later pass.
+
+        Args:
+            place_of: names a sample by its index.
+        """
+        for one in dropped:
+            self._of_stage[one.stage].setdefault(one.index, one.reason)
+            self._place_of[one.stage] = place_of
+
+    def log(self, total: int | None) -> None:
+        """Log one line for each processor, unless nothing is new since the last call.
+
+        Args:
+            total: samples that were read; None if it is not known.
+        """
+        if len(self) == self._reported:
+            return
+        self._reported = len(self)
+        for stage, reasons in self._of_stage.items():
+            logger.warning("%s", self._line(stage, reasons, total))
+
+    def _line(self, stage: str, reasons: dict[int, str], total: int | None) -> str:
+        of = f" of {total}" if total is not None and total >= len(reasons) else ""
+        noun = "sample" if (total or len(reasons)) == 1 else "samples"
+        place_of = self._place_of[stage]
+        named = [f"{place_of(index)}{f': {why}' if why else ''}" for index, why in sorted(reasons.items())[:NAMED]]
+        if more := len(reasons) - len(named):
+            named.append(f"and {more} more")
+        return f"--{self.group}: {stage} dropped {len(reasons)}{of} {noun} ({'; '.join(named)})"

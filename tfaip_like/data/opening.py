@@ -1,0 +1,69 @@
+"""Opening the samples of a scenario as batches for training and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sized
+
+from tfaip_like.data.counting import Counted
+from tfaip_like.data.data import Data, Source
+from tfaip_like.data.pipeline import Batches, no_check
+from tfaip_like.data.settings import DataSettings
+from tfaip_like.errors import UsageError
+from tfaip_like.sample import Mode
+
+
+def open_training(
+    data: Data,
+    source: Source | None,
+    settings: DataSettings,
+    samples_per_epoch: int | None,
+    seed: int,
+    check: Callable[[], None] = no_check,
+    accumulate: int = 1,
+    counted: Counted | None = None,
+) -> Batches:
+    """Open the training data.
+
+    Args:
+        counted: see `Batches`.
+
+    Raises:
+        UsageError: when there is none, or its first sample does not fit its specification.
+    """
+    if source is None or is_empty(checked(source, data, Mode.TRAIN)):
+        raise UsageError(f"{type(data).__name__}.source({Mode.TRAIN}) has no samples to train on")
+    return Batches(data, source, settings, Mode.TRAIN, seed, "train", samples_per_epoch, check, accumulate, counted)
+
+
+def open_validation(
+    data: Data,
+    source: Source | None,
+    settings: DataSettings,
+    seed: int,
+    check: Callable[[], None] = no_check,
+    group: str = "val",
+) -> Batches | None:
+    """Opens the validation data; None if the scenario has none."""
+    if source is None or is_empty(checked(source, data, Mode.EVALUATE)):
+        return None
+    return Batches(data, source, settings, Mode.EVALUATE, seed, group, None, check)
+
+
+def is_empty(source: Source) -> bool:
+    """Whether it is known to have no samples."""
+    return isinstance(source, Sized) and len(source) == 0
+
+
+def checked(source: Source, data: Data, mode: Mode) -> Source:
+    """The source, if it is one."""
+    if isinstance(source, Iterator):
+        raise UsageError(
+            f"{type(data).__name__}.source({mode}) returned a {type(source).__name__}, which can be read only once; "
+            "return a list, or an object whose __iter__ begins anew"
+        )
+    if hasattr(source, "__iter__") or (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
+        return source
+    raise UsageError(
+        f"{type(data).__name__}.source({mode}) returned a {type(source).__name__}; it must have a length and an "
+        "index (a list of Sample, an ArraySource, or a class of your own with __len__ and __getitem__), or be iterable"
+    )
