@@ -362,6 +362,28 @@ def test_samples_to_predict_have_the_categories_and_defaults_of_the_training(tmp
     assert given(tmp_path, "b.jsonl", '{"colour": 1, "size": 2}\n') == [{"colour": 1, "size": 2}]
 
 
+def test_columns_to_predict_are_those_of_the_training(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,pt,eta,weight\na,1,2,3\n")
+    np.savez(tmp_path / "a.npz", pt=[1.0], eta=[2.0], weight=[3.0], other=[4.0])
+    table_format = TableFormat(columns={"x": ["pt", "eta"], "w": ["weight"]})
+    for name in ("a.csv", "a.npz"):
+        source = samples_in([str(tmp_path / name)], {"x": Spec((2,)), "w": Spec(())}, "--predict.files", table_format)
+        (sample,) = source
+        assert {key: value.tolist() for key, value in sample.inputs.items()} == {"x": [1, 2], "w": 3}
+
+
+def test_processors_get_columns_that_are_no_inputs(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,sentence\na,so be it\n")
+    np.savez(tmp_path / "a.npz", sentence=["so be it"], id=["a"])
+    table_format = TableFormat(texts=["sentence"])
+    for name, expected in {"a.csv": {"sentence"}, "a.npz": {"sentence", "id"}}.items():
+        (sample,) = samples_in([str(tmp_path / name)], {"ids": Spec((None,))}, "", table_format, is_processed=True)
+        assert set(sample.inputs) == expected
+        assert str(sample.inputs["sentence"]) == "so be it"
+    with pytest.raises(UsageError, match=r"a\.csv: has no column for the input 'ids' \(ids\); it has id, sentence"):
+        samples_in([str(tmp_path / "a.csv")], {"ids": Spec((None, 2))}, "", TableFormat(), is_processed=True)
+
+
 def test_null_in_json_lines_is_nan(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"x": [[1, null], [null, 2]], "y": null}\n')
     source = samples_in([str(tmp_path / "a.jsonl")], {"x": Spec((2, 2)), "y": Spec(())}, "--predict.files")

@@ -52,13 +52,13 @@ class Jets(Data):
 
     @property
     def table_format(self) -> TableFormat:
-        return TableFormat(missing=dict.fromkeys(self.features, self.default))
+        return TableFormat(columns={"features": self.features}, missing=dict.fromkeys(self.features, self.default))
 
     def source(self, mode: Mode) -> ArraySource | None:
         files = self._files(mode)
         if not files:
             return None
-        source = TableSource(files, {"features": self.features}, {"class": self.label}, self.table_format)
+        source = TableSource(files, self.table_format.columns, {"class": self.label}, self.table_format)
         classes = source.targets["class"]
         if not (np.issubdtype(classes.dtype, np.integer) and np.isin(classes, range(len(self.classes))).all()):
             raise UsageError(

@@ -148,7 +148,8 @@ def _source(settings: Prediction, scenario: Scenario | None, export: Path) -> So
     if samples.files:
         pipeline = load_pipeline(export)
         table_format = pipeline.table_format if data is None else data.table_format
-        return samples_in(samples.files, pipeline.inputs, "--predict.files", table_format)
+        is_processed = bool(pipeline.pipeline(Mode.PREDICT))
+        return samples_in(samples.files, pipeline.inputs, "--predict.files", table_format, is_processed)
     if scenario is None or data is None:
         try:
             rebuilt_scenario(export)

@@ -21,18 +21,24 @@ LINES = (".jsonl", ".json", STANDARD_INPUT)
 
 
 def samples_in(
-    patterns: Sequence[str], inputs: Mapping[str, Spec], flag: str, table_format: TableFormat | None = None
+    patterns: Sequence[str],
+    inputs: Mapping[str, Spec],
+    flag: str,
+    table_format: TableFormat | None = None,
+    is_processed: bool = False,
 ) -> Source:
     """The samples in files of one kind.
 
     JSON lines (.jsonl, or `-` for standard input): an object with the inputs by their names on each line.
-    Tables (.npz, .csv, .tsv, .parquet): a column for each input, or `NAME_0`, `NAME_1` ... for the numbers of one;
-    for a single input, columns of any names, as many as it has numbers.
+    Tables (.npz, .csv, .tsv, .parquet): a column for each input, those that `TableFormat.columns` says, or `NAME_0`,
+    `NAME_1` ... for the numbers of one; for a single input, columns of any names, as many as it has numbers.
 
     Args:
         inputs: of the network.
         flag: that named the files, to begin a message with.
         table_format: of the training; its categories and missing values hold for JSON lines as well.
+        is_processed: whether processors may make inputs of other columns: of all arrays of NumPy files, and of the
+            columns that `table_format` names.
     """
     table_format = table_format or TableFormat()
     if list(patterns) == [STANDARD_INPUT]:
@@ -44,28 +50,53 @@ def samples_in(
     if kinds & set(LINES):
         raise UsageError(f"{flag}: files of different kinds ({', '.join(sorted(kinds))}); predict one kind at a time")
     names = column_names(files[0], table_format)
-    return TableSource(files, _columns(files[0], names, inputs), table_format=table_format.of(names))
+    columns = _columns(files[0], names, inputs, table_format, is_processed)
+    return TableSource(files, columns, table_format=table_format.of(names))
 
 
-def _columns(file: Path, names: Sequence[str], inputs: Mapping[str, Spec]) -> Columns:
+def _columns(
+    file: Path, names: Sequence[str], inputs: Mapping[str, Spec], table_format: TableFormat, is_processed: bool
+) -> Columns:
     """Which columns are which input."""
-    if file.suffix.lower() not in (*TEXT, ".parquet"):
-        return {name: name for name in names}
-    columns: dict[str, str | Sequence[str]] = {}
-    for name, spec in inputs.items():
-        numbered = [f"{name}_{i}" for i in range(spec.shape[0] or 0)] if len(spec.shape) == 1 else []
-        if name in names:
-            columns[name] = name
-        elif numbered and set(numbered) <= set(names):
-            columns[name] = numbered
-        elif len(inputs) == 1 and len(spec.shape) == 1 and spec.shape[0] in (len(names), None):
-            if all(map(_is_number, names)):
-                raise UsageError(f"{file}: begins with numbers; the first line must have the names of the columns")
-            columns[name] = names
-        else:
-            wanted = f"{name}, or {numbered[0]} to {numbered[-1]}" if numbered else name
-            raise UsageError(f"{file}: has no column for the input {name!r} ({wanted}); it has {', '.join(names)}")
+    found = {name: _columns_of(name, spec, names, table_format) for name, spec in inputs.items()}
+    missing = [name for name, which in found.items() if not which]
+    columns: dict[str, str | Sequence[str]] = {name: which for name, which in found.items() if which}
+    if missing and is_processed:
+        is_numpy = file.suffix.lower() in (".npz", ".npy")
+        columns |= {name: name for name in names if is_numpy or name in table_format.columns_named()}
+        missing = [] if columns else missing
+    if len(inputs) == len(missing) == 1 and _has_any_names(inputs[missing[0]], names, file):
+        return {missing[0]: names}
+    if missing:
+        numbers = _numbered(missing[0], inputs[missing[0]])
+        wanted = ", or ".join([missing[0], *([f"{numbers[0]} to {numbers[-1]}"] if numbers else [])])
+        raise UsageError(f"{file}: has no column for the input {missing[0]!r} ({wanted}); it has {', '.join(names)}")
     return columns
+
+
+def _columns_of(name: str, spec: Spec, names: Sequence[str], table_format: TableFormat) -> str | Sequence[str]:
+    """Return the column or columns of an input; none if a table does not have them."""
+    if name in names:
+        return name
+    for columns in (table_format.columns.get(name, []), _numbered(name, spec)):
+        if columns and set(columns) <= set(names):
+            return columns if spec.shape else columns[0]
+    return []
+
+
+def _numbered(name: str, spec: Spec) -> list[str]:
+    return [f"{name}_{i}" for i in range(spec.shape[0] or 0)] if len(spec.shape) == 1 else []
+
+
+def _has_any_names(spec: Spec, names: Sequence[str], file: Path) -> bool:
+    """Return whether all columns of a table, whatever their names, are the numbers of the only input."""
+    if file.suffix.lower() not in (*TEXT, ".parquet") or len(spec.shape) != 1:
+        return False
+    if spec.shape[0] not in (len(names), None):
+        return False
+    if all(map(_is_number, names)):
+        raise UsageError(f"{file}: begins with numbers; the first line must have the names of the columns")
+    return True
 
 
 def _is_number(text: str) -> bool:

@@ -149,7 +149,7 @@ class _Gathering:
         wanted = list(dict.fromkeys(name for which in self._columns.values() for name in _names(which)))
         with opened_table(file, self._format) as table:
             check_columns(file, table, wanted)
-            if file is self._files[0] and (unknown := self._format.columns() - set(table.names)):
+            if file is self._files[0] and (unknown := self._format.columns_named() - set(table.names)):
                 logger.warning("%s: has no column %s, which table_format names", file, some(sorted(unknown)))
             for rows in table.batches(wanted):
                 if self._lines is not None and rows.lines is not None:

@@ -17,6 +17,9 @@ class TableFormat(Params):
     predict-scenario reads tables as the training did.
     """
 
+    columns: dict[str, list[str]] = {}
+    """Columns that make an input, for predict-scenario; by default the column of its name, or NAME_0, NAME_1 ..."""
+
     categories: dict[str, list[str]] = {}
     """Texts of a column in the order of their numbers: the column holds 0 for the first one, in every file."""
 
@@ -38,8 +41,8 @@ class TableFormat(Params):
     encoding: str | None = None
     """Encoding of CSV files; by default UTF-8, UTF-16 with a byte order mark, or else cp1252."""
 
-    def columns(self) -> set[str]:
-        """Return the names of all columns that it says something of."""
+    def columns_named(self) -> set[str]:
+        """Return the names of all columns whose values it says something of."""
         return {*self.categories, *self.missing, *self.texts}
 
     def of(self, columns: Collection[str]) -> Self:
