@@ -120,8 +120,12 @@ def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / f"bad_{number}" / "batch.json").write_text(text)
     *bad, good = statuses([])
     assert [status.problem.partition(": ")[2] for status in bad] == [
-        "is damaged, or not the list of a batch of experiments"
-    ] * len(damaged)
+        "not valid JSON: Expecting property name enclosed in double quotes",
+        "expected an object, got []",
+        "scenario: is missing",
+        "runs.0.name: expected a text, got 1",
+        "more: there is no such key",
+    ]
     assert good.counts == {"new": 1}
-    with pytest.raises(UsageError, match=r"bad_0/batch.json: is damaged"):
+    with pytest.raises(UsageError, match=r"bad_0/batch.json, line 1: not valid JSON"):
         statuses(["bad_0"])

@@ -80,7 +80,7 @@ def test_a_batch_holds_all_that_its_runs_need(tmp_path: Path) -> None:
     index = batch.index()
     assert index.git_commit == subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, text=True).strip()
     assert index.scenario == "experts:Experts"
-    assert [run.flags["model.dropout"] for run in index.runs[:2]] == ["0.0", "0.2"]
+    assert [run.flags["model.dropout"] for run in index.runs[:2]] == [("0.0",), ("0.2",)]
 
 
 def test_versions_count_up_and_a_wrong_plan_leaves_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import math
+import shlex
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -299,7 +300,7 @@ def test_a_variant_may_be_typed_in_lower_case() -> None:
 
 def test_what_show_prints_can_be_typed() -> None:
     tree = Root(count=3, part=Large(widths=[1]), names=["a", "b"], weights={"a": 1.0}, flag=True)
-    words = [word for line in show_text(Resolved(tree)).splitlines() for word in line.split("#")[0].split()]
+    words = shlex.split(show_text(Resolved(tree)), comments=True)
     assert flags(*words) == tree
 
 
@@ -505,15 +506,32 @@ def test_infinity_is_no_integer(number: float) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: 2024-01-01", "name: expected a text, got"),
-        ("weights: {1: 2.0}", "line 1: 1 is no name; quote it"),
-        ("on: 3", "line 1: True is no name; quote it"),
+        ("count: 2024-01-01", "count: expected an integer, got '2024-01-01'"),
+        ("count: 1:30", "count: expected an integer, got '1:30'"),
+        ("on: 3", "p.yaml: on: there is no such flag"),
+        ("count: 3\nname: a\ncount: 4", r"p.yaml, line 3: 'count' is given twice \(first in line 1\)"),
+        ("count: !!int 3", "p.yaml, line 1: the tag !!int is not supported"),
+        ("count:\n\t3", "p.yaml, line 2: not valid YAML"),
+        ("name: &a [*a]", "p.yaml, line 1: an alias contains itself"),
+        ("name: " + "[" * 2000 + "]" * 2000, "p.yaml, line 1: nested too deeply"),
     ],
 )
-def test_what_yaml_makes_of_plain_words_is_told(text: str, message: str, tmp_path: Path) -> None:
+def test_what_a_yaml_file_does_not_mean_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(UsageError, match=message):
         apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.yaml"), "p.yaml"))
+
+
+def test_a_word_in_yaml_means_what_it_means_behind_a_flag(tmp_path: Path) -> None:
+    words = {"count": "010", "rate": "1e3", "name": "no", "flag": "no", "names": "[1:30, 007, null, on]"}
+    (tmp_path / "p.yaml").write_text("".join(f"{name}: {word}\n" for name, word in words.items()))
+    with pytest.raises(UsageError, match="names: expected a text, got null"):
+        apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.yaml"), "p.yaml"))
+    (tmp_path / "p.yaml").write_text((tmp_path / "p.yaml").read_text().replace("null, ", ""))
+    tree = apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.yaml"), "p.yaml")).tree
+    assert tree == Root(count=10, rate=1000.0, name="no", flag=False, names=["1:30", "007", "on"])
+    typed = flags("--count", "010", "--rate", "1e3", "--name", "no", "--flag", "no", "--names", "1:30", "007", "on")
+    assert tree == typed
 
 
 def test_yaml_merge_keys_work(tmp_path: Path) -> None:

@@ -221,13 +221,13 @@ def _cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda folder: _cut(folder / "run.json"), "run.json is damaged"),
-        (lambda folder: _cut(folder / "trainer_params.json"), "trainer_params.json is damaged"),
-        (lambda folder: (folder / "summary.json").write_text("[]"), "summary.json is damaged: it holds no object"),
-        (lambda folder: (folder / "summary.json").write_bytes(b"\xff"), "summary.json cannot be read: it is no text"),
-        (lambda folder: _cut(folder / "history.csv"), "history.csv, line 6 is damaged and left out"),
-        (lambda folder: (folder / "history.csv").write_text("loss\n1\n"), "history.csv, line 2 is damaged"),
-        (lambda folder: (folder / "run.json").write_text('{"best_by": 3, "data": 4, "resumed": 5}'), "run.json"),
+        (lambda folder: _cut(folder / "run.json"), "run.json, line 1: not valid JSON"),
+        (lambda folder: _cut(folder / "trainer_params.json"), "trainer_params.json, line 1: not valid JSON"),
+        (lambda folder: (folder / "summary.json").write_text("[]"), "summary.json, line 1: expected an object, got []"),
+        (lambda folder: (folder / "summary.json").write_bytes(b"\xff"), "summary.json, line 1: is not text in UTF-8"),
+        (lambda folder: _cut(folder / "history.csv"), "history.csv, line 6: has "),
+        (lambda folder: (folder / "history.csv").write_text("loss\n1\n"), "history.csv, line 1: expected the names of the columns"),
+        (lambda folder: (folder / "run.json").write_text('{"best_by": 3, "data": 4, "resumed": 5}'), "run.json: best_by: expected an object, got 3"),
     ],
 )
 def test_a_damaged_file_is_told_and_the_rest_is_shown(
@@ -311,7 +311,7 @@ def test_times_are_told_in_two_units(seconds: float, text: str) -> None:
 
 def test_values_of_parameters_are_told_in_the_words_of_their_flags() -> None:
     assert [words(value) for value in (None, True, [1, 2], [], {"a": 0.5}, 1e-4, "x")] == [
-        "none", "true", "1 2", "(empty)", "a=0.5", "0.0001", "x"
+        "none", "true", "1 2", "'[]'", "a=0.5", "0.0001", "x"
     ]  # fmt: skip
 
 

@@ -53,11 +53,9 @@ TEMPORARY = ".tmp"
 def write_text(path: Path, text: str) -> None:
     """Replaces a file: written aside, synced to disk, renamed."""
     check_guards(path)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY, delete=False
-    ) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY, delete=False) as file:
         try:
-            file.write(text)
+            file.write(encoded(text))
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o666 & ~_umask())
@@ -66,6 +64,15 @@ def write_text(path: Path, text: str) -> None:
             os.unlink(file.name)
             raise
     sync_folder(path.parent)
+
+
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
+def encoded(text: str) -> bytes:
+    """Return a text in UTF-8; names of files in it keep their bytes, whatever these are."""
+    # A half of a character that stands for no byte comes from a JSON file.
+    return _HALVES.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
 def replace_file(path: Path, aside: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfaip_like.processes import run_within
+from tfaip_like.records import read_record
 
 COPIED = ".git_state.json"
 """A file at the top of copied code, with the state of the repository that it was copied from."""
@@ -33,7 +33,7 @@ def git_state(source: Path) -> GitState:
     """The state of the repository that a file lies in, or was copied from."""
     for folder in source.parents:
         if (folder / COPIED).is_file():
-            return GitState(**json.loads((folder / COPIED).read_text(encoding="utf-8")))
+            return read_record(GitState, folder / COPIED)
     commit = _git(source.parent, "rev-parse", "HEAD")
     if not commit:
         return GitState()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import logging
 import os
 import shutil
@@ -13,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.files import guarded, recover_below, write_text
+from tfaip_like.run_files import RunInfo, read_object_of
 
 logger = logging.getLogger(__name__)
 
@@ -121,13 +120,13 @@ class OutputDir:
         """Whether a training here has finished an epoch."""
         return self.history.exists() or self.best.exists() or self.checkpoints.exists()
 
-    def record(self) -> dict[str, Any]:
-        """The contents of `run.json`, nothing if there is none."""
-        try:
-            values: dict[str, Any] = json.loads(self.run.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return values
+    def record(self) -> RunInfo:
+        """Return the contents of `run.json`, nothing if there is none.
+
+        Raises:
+            UsageError: if it is damaged; it names the file and the key or line.
+        """
+        return read_object_of(RunInfo, self.run)
 
     def is_held(self) -> bool:
         """Whether a training runs in it now, of this process or another; yes where locks cannot tell."""
@@ -186,7 +185,7 @@ class OutputDir:
     def _begin(self, where: str) -> None:
         """Makes the folder ready for a new run."""
         if self.holds_a_run():
-            status = self.record().get("status", "unknown")
+            status = str(self.record().get("status", "unknown"))
             if status == "running":  # but the lock is free
                 status = "killed"
             raise UsageError(

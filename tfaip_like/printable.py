@@ -7,6 +7,8 @@ formula to a spreadsheet.
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterable
 
 _NOT_PRINTABLE = (
     r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
@@ -36,6 +38,29 @@ def is_printable(text: str) -> bool:
 def printable_json(text: str) -> str:
     """Return the same JSON with control characters in its strings escaped, so that it can be printed."""
     return _CONTROL_IN_LINES.sub(lambda match: _utf16(match[0]), text)
+
+
+def shell_words(words: Iterable[str]) -> str:
+    """Return words as they are typed in a shell, quoted where that is necessary.
+
+    Control characters and bytes that are not UTF-8 are escaped, as bash, zsh and most other shells read them.
+
+    Example:
+        >>> shell_words(["40", "a b", "line\\n"])
+        "40 'a b' $'line\\\\x0a'"
+    """
+    return " ".join(shlex.quote(word) if is_printable(word) else _ansi_c_quoted(word) for word in words)
+
+
+def _ansi_c_quoted(word: str) -> str:
+    def escaped(character: str) -> str:
+        if character in "\\'":
+            return f"\\{character}"
+        if is_printable(character):
+            return character
+        return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+
+    return f"$'{''.join(map(escaped, word))}'"
 
 
 def csv_cell(text: str) -> str:

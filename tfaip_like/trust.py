@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.machinery
-import json
 import logging
 import os
 import site
@@ -26,7 +25,9 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from tfaip_like.errors import UsageError
-from tfaip_like.files import locked, write_text
+from tfaip_like.files import locked
+from tfaip_like.json_files import read_json, write_json
+from tfaip_like.records import decode
 
 logger = logging.getLogger(__name__)
 
@@ -162,15 +163,17 @@ def record_code(files: Iterable[Path]) -> None:
     A training does not fail because of it: without a record, `--trust_code` says the same.
     """
     now = {key: digest for file in files for key in [_key(file)] if (digest := _digest(file))}
-    if now.items() <= _recorded().items():  # the usual case: no lock for 1,000 runs of a batch
-        return
     file = record_file()
     try:
+        if now.items() <= _recorded().items():  # the usual case: no lock for 1,000 runs of a batch
+            return
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(file.with_name(".lock")):
-            write_text(file, json.dumps({**_recorded(), **now}, indent=0) + "\n")
+            write_json(file, {**_recorded(), **now}, indent=0)
     except OSError as error:
         logger.debug("%s cannot be written: %s", file, error)
+    except UsageError as error:
+        logger.warning("The code of this run is not recorded as yours: %s", error)
 
 
 def is_recorded(file: Path, is_unchanged: bool = True) -> bool:
@@ -243,8 +246,15 @@ def _digest(file: Path) -> str | None:
 
 
 def _recorded() -> dict[str, str]:
-    try:
-        values = json.loads(record_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """Return the digests of recorded files by their paths.
+
+    Raises:
+        UsageError: if the record is damaged; it names the file and the key or line.
+    """
+    file = record_file()
+    if not file.exists() and not file.is_symlink():
         return {}
-    return values if isinstance(values, dict) else {}
+    try:
+        return decode(dict[str, str], read_json(file), str(file))
+    except UsageError as error:
+        raise UsageError(f"{error}\nMend or delete this record of the code that you trust.") from error

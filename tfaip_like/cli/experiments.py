@@ -145,8 +145,7 @@ def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
 def _listed(runs: Sequence[BatchRun]) -> str:
     """Runs that would be made."""
     width = max((len(run.name) for run in runs), default=0)
-    flags = [" ".join(f"--{flag} {words}" for flag, words in run.flags.items()) for run in runs]
-    lines = [f"  {run.name:<{width}}  {given}".rstrip() for run, given in zip(runs, flags, strict=True)]
+    lines = [f"  {run.name:<{width}}  {run.command_line}".rstrip() for run in runs]
     return "\n".join([f"{counted(len(runs), 'run')} would be made:", *lines])
 
 

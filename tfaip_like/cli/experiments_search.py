@@ -11,7 +11,7 @@ from tfaip_like.console import say
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.plan import Plan
-from tfaip_like.experiments.search import Searcher, begin, check_that_optuna_is_there, settings_of
+from tfaip_like.experiments.search import Searcher, begin, check_that_optuna_is_there, settings_of, submission_of
 from tfaip_like.experiments.submit import Submit, check_batch
 from tfaip_like.params.flags import Flag
 
@@ -58,7 +58,7 @@ def search(words: list[str], options: Search, flags: list[Flag]) -> None:
     batch, plan = _taken_up(words, options, flags) or _begun(words, options, flags)
     settings = settings_of(batch)
     if not options.given():  # as it was begun
-        options = dataclasses.replace(options, **settings.submit)
+        options = dataclasses.replace(options, **submission_of(batch, settings).given())
     searcher = Searcher(batch, plan, options, tell=say)
     where = "on the cluster" if options.slurm else "here"
     say(f"{batch.path}: {settings.trials} runs of {searcher.name}, {searcher.at_once} at a time {where}")

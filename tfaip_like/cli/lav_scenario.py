@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,8 +22,8 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.data.opening import open_validation
 from tfaip_like.errors import UsageError
 from tfaip_like.evaluator import Evaluator
-from tfaip_like.files import write_text
 from tfaip_like.interrupt import InterruptFlag, catch_interrupts
+from tfaip_like.json_files import write_json
 from tfaip_like.lazy import BACKENDS
 from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
@@ -144,7 +143,7 @@ def _validate_line(line: Line) -> None:
     say(table(results))
     if settings.json:
         try:
-            write_text(settings.json, json.dumps([_as_json(result) for result in results], indent=2) + "\n")
+            write_json(settings.json, [_as_json(result) for result in results])
         except OSError as error:
             raise UsageError(f"--json {settings.json}: cannot be written: {error.strerror}") from error
 

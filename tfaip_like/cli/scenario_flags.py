@@ -14,11 +14,12 @@ from tfaip_like.cli.command import native_notes_hidden
 from tfaip_like.cli.params_command import OWN_FLAGS, TRUST, own_flags
 from tfaip_like.console import say
 from tfaip_like.errors import UsageError
+from tfaip_like.json_files import Json
 from tfaip_like.lazy import BACKENDS, choose_backend
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params import Params
 from tfaip_like.params.apply import Resolved, apply, file_settings
-from tfaip_like.params.base import CLASS_KEY, Json, class_tag, field_types, with_defaults
+from tfaip_like.params.base import CLASS_KEY, class_tag, field_types, with_defaults
 from tfaip_like.params.docs import summary
 from tfaip_like.params.flags import Flag, flag_settings, split_words
 from tfaip_like.params.help import completions, help_text, search_text, show_text

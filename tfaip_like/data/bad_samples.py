@@ -16,6 +16,7 @@ from tfaip_like.printable import csv_cell, csv_text
 logger = logging.getLogger(__name__)
 
 MOST_WARNINGS = 3
+COLUMNS = ["sample", "reason"]
 
 
 class BadSamples:
@@ -60,8 +61,18 @@ class BadSamples:
     def _listed(self) -> list[BadSample]:
         if self.file is None or not self.file.exists():
             return []
-        with self.file.open(encoding="utf-8", newline="") as file:
-            return [BadSample(-1, csv_text(row["sample"]), csv_text(row["reason"])) for row in csv.DictReader(file)]
+        text = self.file.read_bytes().decode("utf-8", "surrogateescape")  # as names of files are
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        found = []
+        try:
+            for cells in reader:
+                if len(cells) != len(COLUMNS) or (reader.line_num == 1 and cells != COLUMNS):
+                    expected = "the columns sample and reason" if reader.line_num == 1 else "a sample and a reason"
+                    raise UsageError(f"{self.file}, line {reader.line_num}: expected {expected}; delete it, or mend it")
+                found.append(BadSample(-1, csv_text(cells[0]), csv_text(cells[1])))
+        except csv.Error as error:
+            raise UsageError(f"{self.file}, line {reader.line_num}: not valid CSV: {error}") from error
+        return found[1:]
 
     def _write(self, level: int) -> None:
         """Write the list; a disk that is full or fails is logged, because a later call writes all of it."""
@@ -69,7 +80,7 @@ class BadSamples:
             return
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["sample", "reason"])
+        writer.writerow(COLUMNS)
         writer.writerows((csv_cell(bad.place), csv_cell(bad.reason)) for bad in self.found.values())
         try:
             write_text(self.file, text.getvalue())

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tfaip_like.errors import UsageError, some
-from tfaip_like.files import locked, write_text
+from tfaip_like.files import locked
+from tfaip_like.json_files import write_json
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.values import flag_words
 from tfaip_like.printable import is_printable
+from tfaip_like.records import Count, read_record
 from tfaip_like.trust import code_below
 
 
@@ -35,13 +37,23 @@ class BatchRun:
 
     name: str
     configuration: str
-    flags: Mapping[str, str]
-    """What its plan gives it, as words of a command line."""
-    epochs: int
+    flags: Mapping[str, tuple[str, ...]]
+    """What its plan gives it: the words behind each flag."""
+    epochs: Count
     monitor: str
     """The logged value that tells its best epoch."""
     expert: str | None = None
-    repeat: int = 1
+    repeat: Count = 1
+
+    def __post_init__(self) -> None:
+        for name in (self.name, self.expert):
+            if name is not None and not _is_file_name(name):
+                raise ValueError(f"{name!r} cannot be the name of a folder")
+
+    @property
+    def command_line(self) -> str:
+        """The flags of its plan, which can be pasted behind `train-scenario SCENARIO`."""
+        return " ".join(flag_words(f"--{flag}", words) for flag, words in self.flags.items())
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class BatchIndex:
     """Flags of the command line that generated it, with their words."""
     compare_to: str | None = None
     debug: bool = False
-    array: int | None = None
+    array: Count | None = None
     """How many of its runs are at work at once on a cluster, if it was said."""
     git_commit: str | None = None
     command: Sequence[str] = ()
@@ -135,24 +147,19 @@ class Batch:
         Raises:
             UsageError: when there is no batch in this folder, or its list cannot be read.
         """
-        try:
-            values: dict[str, Any] = json.loads(self.index_file.read_text(encoding="utf-8"))
-            index = BatchIndex(**{**values, "runs": tuple(BatchRun(**run) for run in values["runs"])})
-            if not all(_is_file_name(name) for run in index.runs for name in (run.name, run.expert or "-")):
-                raise ValueError("the name of a run is that of a folder")
-            return index
-        except FileNotFoundError as error:
-            is_there = self.path.exists()
-            what = "is no batch of experiments (no batch.json)" if is_there else "there is no such folder"
-            raise UsageError(f"{self.path}: {what}; `experiments generate PLAN` makes one") from error
-        except OSError as error:
-            raise UsageError(f"{self.index_file}: cannot be read: {error.strerror}") from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"{self.index_file}: is damaged, or not the list of a batch of experiments") from error
+        if not self.index_file.exists() and not self.index_file.is_symlink():
+            what = "is no batch of experiments (no batch.json)" if self.path.exists() else "there is no such folder"
+            raise UsageError(f"{self.path}: {what}; `experiments generate PLAN` makes one")
+        index = read_record(BatchIndex, self.index_file)
+        names = Counter(run.name for run in index.runs)
+        for name, number in names.items():
+            if number > 1:
+                raise UsageError(f"{self.index_file}: runs: {number} of them are called {name!r}")
+        return index
 
     def write_index(self, index: BatchIndex) -> None:
         """Replaces the list of runs."""
-        write_text(self.index_file, json.dumps(dataclasses.asdict(index), indent=1, ensure_ascii=False) + "\n")
+        write_json(self.index_file, dataclasses.asdict(index), indent=1)
 
 
 def _is_file_name(name: str) -> bool:

@@ -6,7 +6,6 @@ are measured in a few short epochs with all its data opened, so that only the se
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
@@ -28,6 +27,7 @@ from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.store import read_values
 from tfaip_like.processes import Lifeline
+from tfaip_like.run_files import read_history
 
 EPOCHS = 3
 BATCHES = 50
@@ -153,7 +153,7 @@ def choose(runs: Iterable[BatchRun]) -> tuple[list[BatchRun], list[BatchRun]]:
 
 
 def _size(run: BatchRun) -> tuple[int, int]:
-    words = [word for flag, given in run.flags.items() if flag != SEED for word in given.split()]
+    words = [word for flag, given in run.flags.items() if flag != SEED for word in given]
     return run.epochs, math.prod(int(word) for word in words if word.isdecimal() and int(word))
 
 
@@ -243,9 +243,8 @@ def _calibration(
             f"{run.name} trains on a stream, whose end is not known: give --trainer.samples_per_epoch in its plan, or "
             "--time and --mem by hand"
         )
-    with out.history.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    of_samples = [float(row["seconds"]) for row in rows]
+    rows = read_history(out.history)
+    of_samples = [row["seconds"] for row in rows]
     ends = [_when(line) for line in log.splitlines() if re.search(r" INFO +epoch \d+/\d+: ", line)]
     # The first epoch compiles; that belongs to the start. (It may be the only one, if a threshold is reached at once.)
     usual = sum(of_samples[1:]) / (len(rows) - 1) if len(rows) > 1 else of_samples[0]
@@ -259,7 +258,7 @@ def _calibration(
         start=max(0.0, (end - begin).total_seconds() - len(rows) * whole),
         of_samples=usual,
         after_epoch=max(0.0, whole - usual),
-        memory=memory or max(float(row["memory_mb"]) for row in rows),
+        memory=memory or max(row["memory_mb"] for row in rows),
     )
 
 

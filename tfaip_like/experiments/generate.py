@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from tfaip_like.experiments.resolve import Resolver, scenario_of
 from tfaip_like.experiments.snapshot import copy_code
 from tfaip_like.experiments.values import flags_of
 from tfaip_like.files import locked, new_folder, write_text
+from tfaip_like.json_files import json_text
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import class_tag
 from tfaip_like.printable import is_printable, printable
@@ -37,7 +37,7 @@ class Prepared:
 
     def text(self) -> str:
         """What its file of parameters holds."""
-        return json.dumps(self.params.to_dict(), indent=1, ensure_ascii=False) + "\n"
+        return json_text(self.params.to_dict(), indent=1) + "\n"
 
 
 def generate(
@@ -228,8 +228,8 @@ def _first_of_each(planned: Iterable[PlannedRun]) -> Iterable[PlannedRun]:
             yield run
 
 
-def _kind(configuration: str, expert: str | None, flags: object) -> str:
-    return json.dumps([configuration, expert, flags], sort_keys=True)
+def _kind(configuration: str, expert: str | None, flags: Mapping[str, Sequence[str]]) -> str:
+    return json_text([configuration, expert, sorted(flags.items())])
 
 
 def _may_be_called(name: str, tag: str) -> bool:

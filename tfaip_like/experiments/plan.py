@@ -28,9 +28,9 @@ class PlannedRun:
     """Where its configuration is written, for messages."""
 
     @property
-    def flags(self) -> dict[str, str]:
-        """What was given, as the words of a command line."""
-        return {flag: str(words) for layer in self.layers for flag, words in layer.items()}
+    def flags(self) -> dict[str, tuple[str, ...]]:
+        """What was given: the words behind each flag."""
+        return {flag: given.words for layer in self.layers for flag, given in layer.items()}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 from tfaip_like.errors import UsageError, article
 from tfaip_like.experiments.configuration import Configuration, Distribution, Draws
 from tfaip_like.experiments.plan import Plan
-from tfaip_like.experiments.plan_text import Entry, read_entries
 from tfaip_like.experiments.values import Given, Value
+from tfaip_like.json_files import json_text
 from tfaip_like.params.values import FALSE_WORDS, TRUE_WORDS
+from tfaip_like.yaml_files import Entry, read_yaml
 
 OF_PLAN = ("scenario", "description", "compare_to", "common", "configurations", "models", "run")
 OF_CONFIGURATION = (
@@ -37,7 +38,7 @@ def read_plan(path: Path) -> Plan:
     Raises:
         UsageError: for every mistake that can be seen without the scenario; it names file and line.
     """
-    root = read_entries(path)
+    root = read_yaml(path)
     parts = _mapping(root, "a plan: scenario, configurations, ...")
     _check_names(parts, OF_PLAN)
     if "scenario" not in parts:
@@ -167,7 +168,7 @@ def _value(entry: Entry) -> Value:
         if any(isinstance(item.content, dict) for item in content):
             return [_value(item) for item in content]
         if any(isinstance(item.content, list) for item in content):
-            raise entry.fail("a list in a list cannot be the value of a flag")
+            return Given((json_text(entry.value()),), entry.where)
         return Given(tuple(_word(item) for item in content), entry.where)
     return Given((_word(entry),), entry.where)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import json
 import logging
 import os
 import signal
@@ -18,14 +17,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.tickets import Ticket, read_tickets, write_ticket
-from tfaip_like.files import is_locked, write_text
+from tfaip_like.files import is_locked
+from tfaip_like.json_files import write_json
 from tfaip_like.processes import Patience, is_suspended
+from tfaip_like.records import AtLeast, Count, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +41,14 @@ SECONDS_TO_SAVE = 60.0
 class QueueSettings:
     """How a local queue works."""
 
-    jobs: int = 1
+    jobs: Annotated[int, AtLeast(1)] = 1
     """Runs at a time."""
-    gpus: Sequence[int] = ()
+    gpus: tuple[Count, ...] = ()
     """GPUs that are given out, one to a run."""
 
     def write(self, batch: Batch) -> None:
         """Makes these the settings of a batch; a queue that works notices."""
-        write_text(_settings_file(batch), json.dumps(dataclasses.asdict(self)) + "\n")
+        write_json(_settings_file(batch), dataclasses.asdict(self), indent=None)
 
 
 def start_scheduler(batch: Batch) -> None:
@@ -197,10 +199,8 @@ def _try_lock(path: Path) -> int | None:
 
 
 def _settings(batch: Batch) -> QueueSettings:
-    try:
-        return QueueSettings(**json.loads(_settings_file(batch).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return QueueSettings()
+    file = _settings_file(batch)
+    return read_record(QueueSettings, file) if file.exists() or file.is_symlink() else QueueSettings()
 
 
 def _settings_file(batch: Batch) -> Path:

@@ -10,18 +10,17 @@ BATCH/search/
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, cast
 
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchRun
@@ -33,12 +32,20 @@ from tfaip_like.experiments.scheduler import start_scheduler
 from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, submit
 from tfaip_like.experiments.values import Given, given
-from tfaip_like.files import locked, write_text
+from tfaip_like.files import locked
+from tfaip_like.json_files import Json, json_text, write_json
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.apply import Resolved, apply, file_settings
+from tfaip_like.params.tree import check_tree
+from tfaip_like.params.values import flag_words
+from tfaip_like.records import AtLeast, Count, read_record
+from tfaip_like.run_files import read_history
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 1.0
+SETTINGS = "search.json"
+JOURNAL = "study.journal"
 RUN = "run"
 """What a trial notes: the name of its run."""
 STARTUP_TRIALS = 5
@@ -50,18 +57,18 @@ class SearchSettings:
     """How a batch is searched; kept with it."""
 
     configuration: str
-    trials: int
-    seed: int
+    trials: Annotated[int, AtLeast(1)]
+    seed: Count
     prune: bool
-    mode: str
+    mode: Literal["min", "max"]
     """Whether small or large values are good."""
-    submit: Mapping[str, Any] = field(default_factory=dict)
+    submit: Mapping[str, Json] = field(default_factory=dict)
     """How its runs are submitted, where that is not the default."""
 
     def write(self, batch: Batch) -> None:
         """Keeps them with the batch."""
         folder(batch).mkdir(exist_ok=True)
-        write_text(folder(batch) / "search.json", json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        write_json(folder(batch) / SETTINGS, dataclasses.asdict(self))
 
 
 def folder(batch: Batch) -> Path:
@@ -73,12 +80,27 @@ def settings_of(batch: Batch) -> SearchSettings:
     """How a batch is searched.
 
     Raises:
-        UsageError: when it is not.
+        UsageError: if it is not, or its settings are damaged.
     """
+    file = folder(batch) / SETTINGS
+    if not file.exists() and not file.is_symlink():
+        raise UsageError(f"{batch.path}: is not a search; `experiments search PLAN` starts one")
+    return read_record(SearchSettings, file)
+
+
+def submission_of(batch: Batch, settings: SearchSettings) -> Submit:
+    """Return how the runs of a search are submitted.
+
+    Raises:
+        UsageError: if a value does not fit; it names the file and the key.
+    """
+    file = folder(batch) / SETTINGS
     try:
-        return SearchSettings(**json.loads((folder(batch) / "search.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{batch.path}: is no search; `experiments search PLAN` begins one") from error
+        tree = apply(Resolved(Submit()), file_settings(dict(settings.submit), f"{file}: submit")).tree
+        return cast(Submit, check_tree(tree))
+    except UsageError as error:
+        problem = str(error)
+        raise UsageError(problem if problem.startswith(str(file)) else f"{file}: submit: {problem}") from error
 
 
 def begin(
@@ -209,7 +231,7 @@ class Searcher:
 
         del self.running[run.name]
         better = max if self.settings.mode == "max" else min
-        flags = " ".join(f"--{flag} {_given(value)}" for flag, value in trial.params.items())
+        flags = " ".join(flag_words(f"--{flag}", _given(value).words) for flag, value in trial.params.items())
         known = [value for value in values.values() if math.isfinite(value)]
         if run.name in self.hopeless and state != "done":  # it may have been too quick
             self.study.tell(trial, state=TrialState.PRUNED)
@@ -230,10 +252,10 @@ class Searcher:
 
         unfinished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
         owned = self._trials_of_runs()
-        orphans = {json.dumps(run.flags): run.name for run in self.batch.index().runs if run.name not in owned}
+        orphans = {_key(run.flags): run.name for run in self.batch.index().runs if run.name not in owned}
         for frozen in unfinished:
             trial = optuna.trial.Trial(self.study, frozen._trial_id)
-            name = frozen.user_attrs.get(RUN) or orphans.get(json.dumps(self._planned(frozen.params).flags))
+            name = frozen.user_attrs.get(RUN) or orphans.get(_key(self._planned(frozen.params).flags))
             if name is None:  # it was killed before there was a run
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
@@ -278,7 +300,9 @@ def _optuna_distribution(values: Distribution) -> Any:
     from optuna import distributions
 
     if values.kind == "choice":
-        return distributions.CategoricalDistribution([str(given(value, "")) for value in values.values])
+        # Optuna chooses among texts: the words of each value, as a list in JSON.
+        choices = [json_text(list(given(value, "").words)) for value in values.values]
+        return distributions.CategoricalDistribution(list(dict.fromkeys(choices)))
     low, high = (float(word) for word in given(values.values, "").words)
     if values.kind == "integer":
         return distributions.IntDistribution(int(low), int(high))
@@ -286,18 +310,22 @@ def _optuna_distribution(values: Distribution) -> Any:
 
 
 def _given(value: object) -> Given:
-    return Given((f"{value:.6g}",)) if isinstance(value, float) else Given(tuple(str(value).split()))
+    """Return the words of a value that Optuna has chosen."""
+    if isinstance(value, str):
+        return Given(tuple(json.loads(value)))
+    return Given((f"{value:.6g}" if isinstance(value, float) else str(value),))
+
+
+def _key(flags: Mapping[str, Sequence[str]]) -> str:
+    return json_text(sorted((flag, list(words)) for flag, words in flags.items()))
 
 
 def _values(run: OutputDir, monitor: str) -> dict[int, float]:
-    """The monitored value of each epoch so far."""
-    try:
-        rows = list(csv.DictReader(run.history.read_text(encoding="utf-8").splitlines()))
-    except OSError:
-        return {}
+    """Return the monitored value of each epoch so far."""
+    rows = read_history(run.history)
     # Without validation the value of training decides, in all epochs.
-    name = monitor if rows and monitor in rows[0] else monitor.removeprefix("val_")
-    return {int(float(row["epoch"])): float(row[name]) for row in rows if row.get(name)}
+    name = monitor if any(monitor in row for row in rows) else monitor.removeprefix("val_")
+    return {int(row["epoch"]): row[name] for row in rows if name in row}
 
 
 @contextmanager

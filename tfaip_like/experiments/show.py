@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tfaip_like.errors import UsageError, counted
-from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.batch import Batch, BatchIndex
 from tfaip_like.experiments.estimate import duration
 from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs
 from tfaip_like.experiments.status import (
@@ -22,6 +21,7 @@ from tfaip_like.experiments.status import (
     status_with,
 )
 from tfaip_like.experiments.tickets import Ticket, read_tickets
+from tfaip_like.json_files import json_text
 from tfaip_like.printable import printable
 
 DEPTH = 4
@@ -53,21 +53,26 @@ def statuses(folders: Sequence[str]) -> list[BatchStatus]:
             what = "there is no batch in this folder or below it" if is_there else "there is no such folder"
             raise UsageError(f"{folder}: {what}; `experiments generate PLAN` makes one")
         found += batches
-    tickets = {batch.path: read_tickets(batch) for batch in found}
-    jobs = cluster_jobs(job for of_batch in tickets.values() for job in jobs_of(of_batch))  # asked once
-    return [_status(batch, tickets[batch.path], jobs, is_named=str(batch.path) in folders) for batch in found]
+    read: list[tuple[BatchIndex, Mapping[str, Ticket]] | UsageError] = []
+    for batch in found:
+        try:
+            read.append((batch.index(), read_tickets(batch)))
+        except UsageError as error:
+            if str(batch.path) in folders:
+                raise
+            read.append(error)  # one that cannot be read keeps nobody from seeing the others
+    # Asked once.
+    jobs = cluster_jobs(job for one in read if not isinstance(one, UsageError) for job in jobs_of(one[1]))
+    return [_status(batch, one, jobs) for batch, one in zip(found, read, strict=True)]
 
 
 def _status(
-    batch: Batch, tickets: Mapping[str, Ticket], jobs: Mapping[str, ClusterJob] | None, is_named: bool
+    batch: Batch, read: tuple[BatchIndex, Mapping[str, Ticket]] | UsageError, jobs: Mapping[str, ClusterJob] | None
 ) -> BatchStatus:
-    """How far a batch is; one that cannot be read keeps nobody from seeing the others."""
-    try:
-        return status_with(batch, batch.index(), tickets, jobs if jobs_of(tickets) else {})
-    except UsageError as error:
-        if is_named:
-            raise
-        return BatchStatus(str(batch.path), "", problem=str(error))
+    if isinstance(read, UsageError):
+        return BatchStatus(str(batch.path), "", problem=str(read))
+    index, tickets = read
+    return status_with(batch, index, tickets, jobs if jobs_of(tickets) else {})
 
 
 def as_table(batches: Iterable[BatchStatus], brief: bool = False) -> str:
@@ -77,7 +82,7 @@ def as_table(batches: Iterable[BatchStatus], brief: bool = False) -> str:
 
 def as_json(batches: Iterable[BatchStatus]) -> str:
     """The batches for a program."""
-    return json.dumps([dataclasses.asdict(batch) for batch in batches], indent=1)
+    return json_text([dataclasses.asdict(batch) for batch in batches], indent=1)
 
 
 def is_at_rest(batches: Iterable[BatchStatus]) -> bool:

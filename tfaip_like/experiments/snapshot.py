@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import logging
 import shutil
 import sys
@@ -15,6 +14,7 @@ from types import ModuleType
 
 from tfaip_like.errors import UsageError, some
 from tfaip_like.git import COPIED, GitState, git_state, source_file
+from tfaip_like.json_files import write_json
 from tfaip_like.scenario import Scenario
 from tfaip_like.user_code import is_users
 
@@ -45,7 +45,7 @@ def copy_code(scenario: type[Scenario], target: Path) -> GitState:
         logger.warning("not copied with the code, because it is large: %s", some([str(path) for path in copy.left_out]))
     source_of_scenario = source_file(scenario)
     state = git_state(source_of_scenario) if source_of_scenario else GitState()
-    (target / COPIED).write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
+    write_json(target / COPIED, dataclasses.asdict(state), indent=None)
     return state
 
 

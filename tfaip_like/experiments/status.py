@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun
 from tfaip_like.experiments.scheduler import is_at_work, lives
 from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs, exit_code, last_error
 from tfaip_like.experiments.tickets import Ticket, read_tickets
+from tfaip_like.json_files import read_text
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.predict.layout import read_metrics
+from tfaip_like.run_files import RunInfo, RunSummary, parse_history, read_object_of
 
 STATES = ("running", "waiting", "preempted", "new", "done", "stopped", "cancelled", "failed")
 JOB = "job: "
@@ -23,6 +24,8 @@ JOB = "job: "
 AT_WORK = ("running", "waiting", "preempted")
 """States of runs that somebody has in hand."""
 CLUSTER_IS_SILENT = "the cluster cannot be asked from here: this is what the runs themselves have left"
+RECENT_EPOCHS = 5
+"""How many tell the time that an epoch takes."""
 _TAIL = 4096
 """Bytes of a log that hold its last lines."""
 
@@ -93,15 +96,21 @@ def status_with(
 
 def _run_status(batch: Batch, run: BatchRun, ticket: Ticket | None, jobs: Mapping[str, ClusterJob] | None) -> RunStatus:
     folder = batch.run(run.name)
-    record = folder.record() if ticket is not None or folder.path.exists() else {}
-    epoch, seconds = _progress(folder) if record else (0, None)
+    problems = list[str]()
+    record: RunInfo = {}
+    if ticket is not None or folder.path.exists():
+        record = read_object_of(RunInfo, folder.run, problems)
+    epoch, seconds = _progress(folder, problems) if record else (0, None)
     state, reason, node = _state(batch, run, ticket, record, jobs)
+    monitor, best = _best(folder, run.monitor, problems) if epoch else (run.monitor, None)
+    if problems and state == "new":
+        state = "failed"
+    reason = problems[0] if problems else reason
     if state == "failed" and not reason:
         reason = last_words(batch.log(run.name)) or "it left no message"
     if state == "stopped" and (said := last_words(batch.log(run.name))).startswith(JOB):
         reason = said.removeprefix(JOB)
     left = seconds * max(0, run.epochs - epoch) if seconds is not None and state in AT_WORK else None
-    monitor, best = _best(folder, run.monitor) if epoch else (run.monitor, None)
     log = os.path.relpath(batch.log(run.name))
     job = ticket.job if ticket is not None else None
     return RunStatus(run.name, state, reason, epoch, run.epochs, monitor, best, left, node, job, log)
@@ -111,7 +120,7 @@ def _state(
     batch: Batch,
     run: BatchRun,
     ticket: Ticket | None,
-    record: Mapping[str, Any],
+    record: RunInfo,
     jobs: Mapping[str, ClusterJob] | None,
 ) -> tuple[str, str, str | None]:
     """State, reason and node."""
@@ -128,7 +137,7 @@ def _state(
 
 
 def _on_cluster(
-    batch: Batch, run: BatchRun, ticket: Ticket, record: Mapping[str, Any], jobs: Mapping[str, ClusterJob] | None
+    batch: Batch, run: BatchRun, ticket: Ticket, record: RunInfo, jobs: Mapping[str, ClusterJob] | None
 ) -> tuple[str, str, str | None]:
     code, was_begun = exit_code(batch, run.name), _was_begun_since(batch.run(run.name), ticket.submitted)
     record = record if was_begun else {}  # or it is that of an earlier try
@@ -153,7 +162,7 @@ def _was_begun_since(folder: OutputDir, when: float) -> bool:
     return folder.run.exists() and folder.run.stat().st_mtime > when
 
 
-def _by_record(batch: Batch, run: BatchRun, record: Mapping[str, Any]) -> tuple[str, str]:
+def _by_record(batch: Batch, run: BatchRun, record: RunInfo) -> tuple[str, str]:
     """State of a run that was never submitted, but perhaps started by hand."""
     if not record:
         return "new", ""
@@ -162,7 +171,7 @@ def _by_record(batch: Batch, run: BatchRun, record: Mapping[str, Any]) -> tuple[
     return _ended(None, None, record)
 
 
-def _ended(code: int | None, ticket: Ticket | None, record: Mapping[str, Any]) -> tuple[str, str]:
+def _ended(code: int | None, ticket: Ticket | None, record: RunInfo) -> tuple[str, str]:
     """State and reason of a run that is not at work any more."""
     status = record.get("status")
     if code == 0 and not record:  # somebody has removed what it left
@@ -181,45 +190,39 @@ def _ended(code: int | None, ticket: Ticket | None, record: Mapping[str, Any]) -
     return "failed", ""
 
 
-def _node(record: Mapping[str, Any]) -> str | None:
-    latest = (record.get("resumed") or [record])[-1]
-    host: str | None = latest.get("host")
-    return host
+def _node(record: RunInfo) -> str | None:
+    resumed = record.get("resumed")
+    return resumed[-1].get("host") if resumed else record.get("host")
 
 
-def _progress(folder: OutputDir) -> tuple[int, float | None]:
-    """Epochs that are done, and the seconds that one takes."""
+def _progress(folder: OutputDir, problems: list[str]) -> tuple[int, float | None]:
+    """Return the epochs that are done, and the seconds that one takes."""
+    if not folder.history.exists():
+        return 0, None
     try:
-        with folder.history.open(encoding="utf-8", newline="") as file:
-            names = next(csv.reader([file.readline()]), [])
-            rows = file.read().splitlines()
-    except OSError:
+        recent = parse_history(read_text(folder.history), str(folder.history), problems, last=RECENT_EPOCHS)
+    except UsageError as error:
+        problems.append(str(error))
         return 0, None
-    if not rows:
-        return 0, None
-    last = dict(zip(names, next(csv.reader(rows[-1:])), strict=False))
-    recent = [dict(zip(names, row, strict=False)) for row in csv.reader(rows[-5:])]
-    seconds = [float(row["seconds"]) for row in recent if row.get("seconds")]
-    return int(float(last.get("epoch") or len(rows))), sum(seconds) / len(seconds) if seconds else None
+    seconds = [row["seconds"] for row in recent if "seconds" in row]
+    epoch = int(recent[-1]["epoch"]) if recent else 0
+    return epoch, sum(seconds) / len(seconds) if seconds else None
 
 
-def _best(folder: OutputDir, monitor: str) -> tuple[str, float | None]:
-    """What is monitored and its best value: of the summary at the end, of the best export before."""
-    if (summary := _json(folder.summary)).get("best"):
-        return summary["best"]["monitor"], summary["best"]["value"]
-    metrics = _json(folder.best / "metrics.json")
+def _best(folder: OutputDir, monitor: str, problems: list[str]) -> tuple[str, float | None]:
+    """Return what is monitored and its best value: of the summary at the end, of the best export before."""
+    best = read_object_of(RunSummary, folder.summary, problems).get("best") or {}
+    if "monitor" in best:
+        return best["monitor"], best.get("value")
+    try:
+        metrics = read_metrics(folder.best)
+    except UsageError as error:
+        problems.append(str(error))
+        return monitor, None
     for name in (monitor, monitor.removeprefix("val_"), "loss"):
         if name in metrics:
             return name, metrics[name]
     return monitor, None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values
 
 
 def last_lines(log: Path, count: int) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
-from tfaip_like.files import write_text
+from tfaip_like.json_files import write_json
+from tfaip_like.records import Count, Seconds, read_record
 
 Where = Literal["local", "slurm"]
 
@@ -21,16 +22,16 @@ class Ticket:
     state: Literal["waiting", "running", "ended"]
     """Of the local queue; on a cluster it waits until it has ended, and the cluster knows more."""
     where: Where = "local"
-    submitted: float = 0.0
-    started: float | None = None
-    ended: float | None = None
+    submitted: Seconds = 0.0
+    started: Seconds | None = None
+    ended: Seconds | None = None
     code: int | None = None
     """Its exit code, where that is known."""
     cancelled: bool = False
     """Whether it was to stop."""
     host: str | None = None
-    pid: int | None = None
-    gpu: int | None = None
+    pid: Count | None = None
+    gpu: Count | None = None
     job: str | None = None
     """What a cluster calls it: ARRAY_TASK."""
 
@@ -45,16 +46,22 @@ def waiting(where: Where = "local", job: str | None = None) -> Ticket:
 
 
 def read_tickets(batch: Batch) -> dict[str, Ticket]:
-    """The tickets of a batch by the names of its runs."""
+    """Return the tickets of a batch by the names of its runs.
+
+    Raises:
+        UsageError: if one is damaged; it names the file and the key or line.
+    """
     tickets = {}
     for path in batch.queue.glob("*.json"):
         try:
-            tickets[path.stem] = Ticket(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):  # taken away just now, or lost with the power
-            continue
+            tickets[path.stem] = read_record(Ticket, path)
+        except UsageError as error:
+            if not path.exists() and not path.is_symlink():  # taken away just now
+                continue
+            raise UsageError(f"{error}\nWithout this file its run counts as not submitted: delete it.") from error
     return tickets
 
 
 def write_ticket(batch: Batch, name: str, ticket: Ticket) -> None:
     """Replaces the ticket of a run; to be called while `batch.changing()`."""
-    write_text(batch.queue / f"{name}.json", json.dumps(dataclasses.asdict(ticket)) + "\n")
+    write_json(batch.queue / f"{name}.json", dataclasses.asdict(ticket), indent=None)

@@ -9,6 +9,7 @@ from typing import TypeAlias, cast
 
 from tfaip_like.errors import UsageError
 from tfaip_like.params.base import CLASS_KEY
+from tfaip_like.printable import shell_words
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Given:
     where: str = ""
 
     def __str__(self) -> str:
-        return " ".join(self.words)
+        return shell_words(self.words)
 
 
 Value: TypeAlias = "Given | str | int | float | bool | Path | Sequence[Value] | Mapping[str, Value] | None"

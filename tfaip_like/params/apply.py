@@ -8,13 +8,13 @@ so the order in which they were given never matters.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tfaip_like.errors import UsageError
-from tfaip_like.params.base import CLASS_KEY, REQUIRED, Json, ParamsBase, Place, field_types, with_defaults
+from tfaip_like.json_files import Json, shown
+from tfaip_like.params.base import CLASS_KEY, REQUIRED, ParamsBase, Place, field_types, with_defaults
 from tfaip_like.params.suggest import suggest_flag
 from tfaip_like.params.tree import flag_of
 from tfaip_like.params.types import (
@@ -28,6 +28,7 @@ from tfaip_like.params.types import (
 )
 from tfaip_like.params.values import decode, parse
 from tfaip_like.params.variants import find_variant, is_abstract, variants
+from tfaip_like.yaml_files import Word
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class _Applier:
         if node.setting is not None:
             self._forget_origins_below(place)
             self._set_origin(place, node.setting)
-            if node.setting.words is not None and _means_none(node.setting):
+            if node.setting.words is not None and (_means_none(node.setting) or list(node.setting.words) == ["[]"]):
                 item_nodes = []
             elif node.setting.words is not None:
                 item_nodes = [_with_words(node.setting, [word]) for word in node.setting.words]
@@ -205,7 +206,9 @@ class _Applier:
 
     def _chosen(self, tp: Any, bases: tuple[type[ParamsBase], ...], setting: Setting) -> type[ParamsBase] | None:
         """The class that a setting of a variant names, or None."""
-        words = setting.words if setting.words is not None else [json.dumps(setting.json, default=str)]
+        words = setting.words
+        if words is None:
+            words = [setting.json if isinstance(setting.json, str) else shown(setting.json)]
         if is_optional(tp) and _means_none(setting):
             return None
         if len(words) != 1:
@@ -271,7 +274,8 @@ def _with_words(setting: Setting, words: Sequence[str]) -> Node:
 
 def _with_json(setting: Setting, key: object, value: Json) -> Node:
     separator = " " if setting.where.endswith(":") else "."
-    return Node(dataclasses.replace(setting, words=None, json=value, where=f"{setting.where}{separator}{key}"))
+    words = [str(value)] if isinstance(value, Word) else None
+    return Node(dataclasses.replace(setting, words=words, json=value, where=f"{setting.where}{separator}{key}"))
 
 
 def file_settings(values: Json, file: str) -> Node:

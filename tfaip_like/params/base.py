@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self, TypeAlias, TypeVar, cast, get_type_hints
 from weakref import WeakKeyDictionary
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+from tfaip_like.json_files import Json
 
 P = TypeVar("P", bound="ParamsBase")
 

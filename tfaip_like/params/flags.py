@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from tfaip_like.errors import UsageError
 from tfaip_like.params.apply import Node, Setting
+from tfaip_like.params.values import NUMBER
 
 _FLAG = re.compile(r"--[A-Za-z_]")
-_NUMBER = re.compile(r"-(\d|\.\d|inf$|nan$)")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def split_words(argv: Sequence[str]) -> tuple[list[str], list[Flag]]:
             words = flags[name] = [value] if equals else []
             if equals:
                 words = _NoMoreWords(name)
-        elif word.startswith("-") and word != "-" and not _NUMBER.match(word):
+        elif word.startswith("-") and word != "-" and not NUMBER.match(word):
             raise UsageError(_one_dash(word, list(flags)))
         else:
             words.append(word)

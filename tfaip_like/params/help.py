@@ -13,7 +13,7 @@ from tfaip_like.params.docs import field_docs, summary
 from tfaip_like.params.suggest import other_variants
 from tfaip_like.params.tree import Leaf, flag_of, leaves
 from tfaip_like.params.types import choices, describe, is_optional, params_bases, sequence_of
-from tfaip_like.params.values import format_words
+from tfaip_like.params.values import format_flag, format_words
 from tfaip_like.params.variants import variants
 
 INDENT = "      "
@@ -50,7 +50,8 @@ def _choices(leaf: Leaf) -> dict[str, type[ParamsBase]]:
 
 
 def _flag_help(leaf: Leaf) -> list[str]:
-    value = "(required)" if leaf.value is REQUIRED else f"[{format_words(leaf.type, leaf.value)}]"
+    words = format_words(leaf.type, leaf.value) if leaf.value or not isinstance(leaf.value, (list, dict)) else ""
+    value = "(required)" if leaf.value is REQUIRED else f"[{words}]"
     head = f"  {leaf.flag} {describe(leaf.type)}  {value}"
     lines = [head] if len(head) <= _width() else textwrap.wrap(head, _width(), subsequent_indent=INDENT)
     text = _text(leaf)
@@ -138,7 +139,7 @@ def show_text(resolved: Resolved) -> str:
     """Every value as a flag, and its origin: what `--show` prints."""
     rows = [
         (
-            f"{leaf.flag} {format_words(leaf.type, leaf.value)}".rstrip(),
+            format_flag(leaf.flag, leaf.type, leaf.value),
             _origin(resolved.origins, leaf.place, leaf.is_variant),
         )
         for leaf in leaves(resolved.tree)

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Self, cast, dataclass_transform, get_origin
 from dataclasses_json import DataClassJsonMixin, config
 
 from tfaip_like.errors import UsageError
-from tfaip_like.params.base import CLASS_KEY, REQUIRED, Json, ParamsBase, class_tag, field_types
+from tfaip_like.json_files import Json
+from tfaip_like.params.base import CLASS_KEY, REQUIRED, ParamsBase, class_tag, field_types
 from tfaip_like.params.values import decode, decode_params, encode
 from tfaip_like.user_code import note_author
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from tfaip_like.errors import UsageError
-from tfaip_like.params.base import CLASS_KEY, REQUIRED, Json, ParamsBase, default_of, field_types
+from tfaip_like.json_files import Json, json_text, shown
+from tfaip_like.params.base import CLASS_KEY, REQUIRED, ParamsBase, default_of, field_types
 from tfaip_like.params.types import (
     NONE,
     SEQUENCES,
@@ -30,9 +32,13 @@ from tfaip_like.params.types import (
     takes_many_words,
 )
 from tfaip_like.params.variants import find_variant, is_abstract, variants
+from tfaip_like.printable import shell_words
+from tfaip_like.yaml_files import Word
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
+NUMBER = re.compile(r"-(\d|\.\d|inf$|nan$)")
+"""How a word begins that starts with one dash and is a value."""
 
 
 # Words of the command line.
@@ -40,7 +46,7 @@ FALSE_WORDS = ("false", "no", "off", "0")
 
 def parse(tp: Any, words: Sequence[str]) -> Any:
     """The value that `words` stand for."""
-    if len(words) == 1 and takes_many_words(tp) and (value := _json_word(words[0])) is not None:
+    if len(words) == 1 and (value := _json_word(tp, words[0])) is not None:
         return decode(tp, value)
     problems = []
     for member in sorted(members(tp), key=_strictness):
@@ -123,8 +129,10 @@ def _parse_float(word: str, noun: str = "a number") -> float:
 
 
 def _parse_enum(tp: type[Enum], word: str) -> Enum:
-    for name, choice in tp.__members__.items():
-        if word in (name, str(choice.value)):
+    if word in tp.__members__:
+        return tp[word]
+    for choice in tp:
+        if word == str(choice.value):
             return choice
     raise ValueError(f"expected {noun(tp)}, got {word!r}")
 
@@ -136,13 +144,18 @@ def _split_pair(word: str) -> tuple[str, str]:
     return key, value
 
 
-def _json_word(word: str) -> Json:
-    """The list or object that a word is in JSON; None if it is something else, a regular expression say."""
-    if word[:1] not in ("[", "{"):
+def _json_word(tp: Any, word: str) -> Json:
+    """Return the value that a word is in JSON; None if it is something else, a regular expression for example.
+
+    Lists and mappings can be written so, however deep; and a text in quotes, where the type has alternatives of which
+    the bare word would mean another one: of `int | str`, `"3"` with its quotes is the text.
+    """
+    may_be_text = len(members(tp)) > 1 and any(is_class(member, (str, Path)) for member in members(tp))
+    if word[:1] not in (*(("[", "{") if takes_many_words(tp) else ()), *('"' if may_be_text else ())):
         return None
     try:
         value: Json = json.loads(word)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return value
 
@@ -150,7 +163,9 @@ def _json_word(word: str) -> Json:
 def _path(word: str) -> Path:
     if not word:
         raise ValueError("expected a path, got nothing")
-    return Path(word).expanduser()
+    if "\0" in word:
+        raise ValueError(f"expected a path, got {word!r}")
+    return Path(word).expanduser() if word.startswith("~") else Path(word)  # ./~ is called so
 
 
 def _strictness(tp: Any) -> int:
@@ -169,6 +184,8 @@ def decode(tp: Any, value: Json) -> Any:
     """The value that a JSON value stands for."""
     if isinstance(value, dict) and (bases := params_bases(tp)):
         return decode_params(bases, value)
+    if isinstance(value, Word):
+        return parse(tp, [value])
     problems = []
     for member in sorted(members(tp), key=_strictness):
         try:
@@ -176,12 +193,12 @@ def decode(tp: Any, value: Json) -> Any:
         except ValueError as problem:
             if member is not NONE:
                 problems.append(problem)
-    if isinstance(value, str) and (numbers := {int, float} & set(members(tp))):
-        # YAML reads 1e-4 as a text, and JSON has no infinity.
-        return _parse_word(int if float not in numbers else float, value)
+    plain = {int, float, bool} & set(members(tp))
+    if isinstance(value, str) and len(plain) == 1:  # JSON has no infinity
+        return _parse_word(plain.pop(), value)
     if len(problems) == 1:
         raise problems[0]
-    raise ValueError(f"expected {describe(tp)}, got {json.dumps(value, default=str)}")
+    raise ValueError(f"expected {describe(tp)}, got {shown(value)}")
 
 
 def _decode(tp: Any, value: Json) -> Any:
@@ -197,10 +214,11 @@ def _decode(tp: Any, value: Json) -> Any:
         return None
     if tp is bool and isinstance(value, bool):
         return value
-    if tp is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if tp is int and isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
-        return int(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if tp is float:
+            return float(value)
+        if tp is int and (isinstance(value, int) or value.is_integer()):
+            return int(value)
     if tp is str and isinstance(value, str):
         return value
     if tp is Path and isinstance(value, str):
@@ -211,7 +229,7 @@ def _decode(tp: Any, value: Json) -> Any:
         for choice in get_args(tp):
             if choice == value and type(choice) is type(value):
                 return choice
-    raise ValueError(f"expected {noun(tp)}, got {json.dumps(value, default=str)}")
+    raise ValueError(f"expected {noun(tp)}, got {shown(value)}")
 
 
 def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBase:
@@ -222,7 +240,7 @@ def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBas
     """
     if not isinstance(value, dict):
         names = " or ".join(base.__name__ for base in bases)
-        raise UsageError(f"expected an object with the parameters of {names}, got {json.dumps(value, default=str)}")
+        raise UsageError(f"expected an object with the parameters of {names}, got {shown(value)}")
     values = dict(value)
     tag = values.pop(CLASS_KEY, None)
     cls = bases[0] if tag is None else find_variant(bases, str(tag))
@@ -262,7 +280,7 @@ def encode(tp: Any, value: Any) -> Json:
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Path):
-        return str(value)
+        return f"./{value}" if str(value).startswith("~") else str(value)  # which is no home directory
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no infinity
     if value is REQUIRED:
@@ -270,22 +288,103 @@ def encode(tp: Any, value: Any) -> Json:
     return value  # type: ignore[no-any-return]  # bool, int, float, str, None
 
 
+def words_of(tp: Any, value: Any) -> list[str]:
+    """Return the words that `parse` reads as a value that is no `Params`.
+
+    Simple values are words as a person types them (`true`, `none`, `40 20`, `a=1`). All else, such as lists in lists,
+    empty lists and texts that would be taken for something else, is a single word in JSON.
+    """
+    words = _simple_words(value)
+    if words == []:
+        return ["{}" if isinstance(value, dict) else "[]"]
+    if words is not None and not any(_looks_like_flag(word) for word in words) and _is_read_as(tp, words, value):
+        return words
+    if not takes_many_words(tp) and words is not None and _is_read_as(tp, words, value):
+        return words  # behind `=`, see `format_flag`
+    return [json_text(encode(tp, value))]
+
+
+def words_of_json(value: Json) -> list[str]:
+    """Return the words of a JSON value whose type is not known, as `words_of` does."""
+    words = _simple_words(value)
+    is_simple = not isinstance(value, (list, dict)) or not _is_ambiguous(words)
+    return words if words is not None and is_simple else [json_text(value)]
+
+
+def _is_ambiguous(words: Sequence[str] | None) -> bool:
+    """Return whether the words of a list would be read as something else, or are none."""
+    return not words or (len(words) == 1 and words[0][:1] in ("[", "{")) or any(map(_looks_like_flag, words))
+
+
 def format_words(tp: Any, value: Any) -> str:
-    """The words that `parse` reads as `value`, for help and messages."""
+    """Return a value as it is typed behind its flag, quoted for a shell where that is necessary."""
     if isinstance(value, ParamsBase):
         return type(value).__name__
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return " ".join(f"{key}={format_words(dict_of(tp), item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return " ".join(format_words(sequence_of(tp), item) for item in value)
-    if isinstance(value, Enum):
-        return value.name
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, ParamsBase) for item in value):
+        return " ".join(type(item).__name__ for item in value)
+    if isinstance(value, dict) and value and all(isinstance(item, ParamsBase) for item in value.values()):
+        return shell_words(f"{key}={type(item).__name__}" for key, item in value.items())
     if value is REQUIRED:
         return ""
-    text = str(value)
-    return f"'{text}'" if not text or any(c.isspace() for c in text) else text
+    return shell_words(words_of(tp, value))
+
+
+def format_flag(flag: str, tp: Any, value: Any) -> str:
+    """Return a flag with its value, which can be pasted behind a command.
+
+    Example:
+        >>> format_flag("--model.name", str, "-a b")
+        "'--model.name=-a b'"
+    """
+    if isinstance(value, str):  # may begin with a dash
+        return flag_words(flag, words_of(tp, value))
+    return f"{flag} {format_words(tp, value)}".rstrip()
+
+
+def flag_words(flag: str, words: Sequence[str]) -> str:
+    """Return a flag with the words behind it, which can be pasted behind a command."""
+    if len(words) == 1 and _looks_like_flag(words[0]):
+        return shell_words([f"{flag}={words[0]}"])
+    if any(_looks_like_flag(word) for word in words):
+        return shell_words([f"{flag}={json_text(list(words))}"])
+    return shell_words([flag, *words])
+
+
+def _simple_words(value: Any) -> list[str] | None:
+    """Return the words of a plain value, or of a list or mapping of such; None for anything deeper."""
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=str)
+    if isinstance(value, (list, tuple)):
+        words = [_word(item) for item in value]
+    elif isinstance(value, dict):
+        words = [None if (word := _word(item)) is None else f"{key}={word}" for key, item in value.items()]
+    else:
+        words = [_word(value)]
+    return [word for word in words if word is not None] if None not in words else None
+
+
+def _word(value: Any) -> str | None:
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Path):
+        return f"./{value}" if str(value).startswith("~") else str(value)
+    return str(value) if isinstance(value, (str, int, float)) else None
+
+
+def _is_read_as(tp: Any, words: Sequence[str], value: Any) -> bool:
+    """Return whether `parse` makes of words a value that cannot be told from this one."""
+    try:
+        found = parse(tp, words)
+    except ValueError:
+        return False
+    return type(found) is type(value) and encode(tp, found) == encode(tp, value)
+
+
+def _looks_like_flag(word: str) -> bool:
+    """Return whether a word behind a flag would be taken for another flag, or refused as one."""
+    return word.startswith("-") and word != "-" and NUMBER.match(word) is None
 
 
 def _quoted(words: Sequence[str]) -> str:

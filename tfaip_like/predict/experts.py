@@ -10,7 +10,6 @@ it there.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,12 +22,13 @@ import numpy.typing as npt
 from tfaip_like.data import ArraySource
 from tfaip_like.data.batching import Batch
 from tfaip_like.errors import UsageError, some
-from tfaip_like.files import new_folder, write_text
-from tfaip_like.params.store import read_values
+from tfaip_like.files import new_folder
+from tfaip_like.json_files import read_json, write_json
 from tfaip_like.predict.exported import SampleError
 from tfaip_like.predict.layout import EXPERTS, export_folder
 from tfaip_like.predict.pipeline import Pipeline
 from tfaip_like.predict.predictor import Given, Predictor, as_sample, given_samples
+from tfaip_like.records import decode
 from tfaip_like.sample import Arrays, Sample
 
 
@@ -114,7 +114,7 @@ def gather_experts(exports: Mapping[str, Path], folder: Path) -> None:
     with new_folder(folder) as aside:
         for name, path in exports.items():
             shutil.copytree(export_folder(path), aside / name)
-        write_text(aside / EXPERTS, json.dumps({name: name for name in exports}, indent=2) + "\n")
+        write_json(aside / EXPERTS, {name: name for name in exports})
 
 
 def exports_of_experts(folder: Path) -> dict[str, Path] | None:
@@ -126,11 +126,13 @@ def exports_of_experts(folder: Path) -> dict[str, Path] | None:
     if not (folder / EXPERTS).is_file():
         return None
     exports = {}
-    for name, place in read_values(folder / EXPERTS).items():
-        path = folder / str(place)
+    for name, place in decode(dict[str, str], read_json(folder / EXPERTS), str(folder / EXPERTS)).items():
+        path = folder / place
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"{folder / EXPERTS}: {place}: lies outside of the folder")
+            raise UsageError(f"{folder / EXPERTS}: {name}: {place}: lies outside of the folder")
+        if not path.is_dir():
+            raise UsageError(f"{folder / EXPERTS}: {name}: there is no folder {place}")
         exports[name] = path
     if not exports:
-        raise UsageError(f"{folder / EXPERTS}: names no expert")
+        raise UsageError(f"{folder / EXPERTS}, line 1: names no expert")
     return exports

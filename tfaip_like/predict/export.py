@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -17,13 +16,14 @@ import keras
 import numpy as np
 
 from tfaip_like.errors import Interrupted, first_line
-from tfaip_like.files import is_full_disk, new_folder, write_text
+from tfaip_like.files import is_full_disk, new_folder
+from tfaip_like.json_files import write_json
 from tfaip_like.keras_additions import ranges
 from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.network import Networks, input_names
 from tfaip_like.params import Params
 from tfaip_like.params.resources import FOLDER
-from tfaip_like.params.store import read_values, write_params
+from tfaip_like.params.store import write_params
 from tfaip_like.plain_paths import plain_path
 from tfaip_like.predict.files import copy_files, sizes_of_files
 from tfaip_like.predict.layout import (
@@ -37,6 +37,7 @@ from tfaip_like.predict.layout import (
     VERSIONS,
     WEIGHTS,
     argument_names,
+    read_metrics,
 )
 from tfaip_like.predict.logits import add_endpoints_with_logits
 from tfaip_like.predict.pipeline import pipeline_of
@@ -94,13 +95,13 @@ def fill_export(
     pipeline = pipeline_of(scenario.data, input_names(networks.prediction))
     for tree, name in zip(copy_files(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
         write_params(tree, folder / name)
-    _write_json(folder / VERSIONS, {**_versions(), FOLDER: sizes_of_files(folder), FINITE_INPUTS: list(finite_inputs)})
-    _write_json(folder / METRICS, {})
+    write_json(folder / VERSIONS, {**_versions(), FOLDER: sizes_of_files(folder), FINITE_INPUTS: list(finite_inputs)})
+    write_json(folder / METRICS, {})
 
 
 def add_metrics(export: Path, values: Mapping[str, float]) -> None:
     """Adds values to the metrics of an export."""
-    _write_json(export / METRICS, {**read_values(export / METRICS), **values})
+    write_json(export / METRICS, {**read_metrics(export), **values})
 
 
 def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = False) -> None:
@@ -227,16 +228,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:  # used from its source, without being installed
             versions[package] = "unknown"
     return versions
-
-
-def _write_json(path: Path, values: Mapping[str, object]) -> None:
-    write_text(path, json.dumps(dict(values), indent=2, ensure_ascii=False) + "\n")
-
-
-def read_metrics(path: Path) -> dict[str, float]:
-    """The epoch and the values that an export's network reached; nothing if there is no export."""
-    try:
-        values: dict[str, float] = json.loads((path / METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values

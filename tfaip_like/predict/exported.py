@@ -19,20 +19,20 @@ import numpy as np
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import UsageError, first_line
-from tfaip_like.params.base import Json
+from tfaip_like.json_files import Json
 from tfaip_like.params.resources import FOLDER
 from tfaip_like.params.store import read_values
 from tfaip_like.plain_paths import plain_path
 from tfaip_like.predict.layout import (
-    FINITE_INPUTS,
     METRICS,
     PARAMS,
     SERVE,
     SIGNATURE,
-    VERSIONS,
     WITH_LOGITS,
     argument_names,
     inside,
+    read_metrics,
+    read_versions,
 )
 from tfaip_like.predict.logits import is_output, outputs_in
 from tfaip_like.predict.operations import assets_of, forbidden_in
@@ -238,12 +238,10 @@ def load_export(path: Path, trust_code: bool = False) -> Exported:
     if not any((path / name).exists() for name in (SERVE, PARAMS)):
         raise UsageError(f"{path}: is no export: it has neither {SERVE}/ nor {PARAMS}")
     params = read_values(inside(path, PARAMS))
-    metrics = read_values(inside(path, METRICS))
-    versions = read_values(inside(path, VERSIONS))
-    sizes = versions.pop(FOLDER, {})
-    names = versions.pop(FINITE_INPUTS, [])
-    finite_inputs = frozenset(map(str, names)) if isinstance(names, list) else frozenset()
-    for name, size in sizes.items() if isinstance(sizes, dict) else ():
+    inside(path, METRICS)
+    metrics = read_metrics(path)
+    versions = read_versions(path)
+    for name, size in versions.resources.items():
         file = inside(path, f"{FOLDER}/{name}")
         if file.stat().st_size != size:
             raise UsageError(
@@ -251,8 +249,7 @@ def load_export(path: Path, trust_code: bool = False) -> Exported:
             )
     saved_model = _load_saved_model(path, trust_code or is_trusting())
     inputs, outputs = _signature(saved_model)
-    texts = {name: str(text) for name, text in versions.items()}
-    return Exported(path, inputs, outputs, metrics, params, texts, saved_model, finite_inputs)
+    return Exported(path, inputs, outputs, metrics, params, versions.packages, saved_model, versions.finite_inputs)
 
 
 def _load_saved_model(path: Path, trust_code: bool) -> Any:

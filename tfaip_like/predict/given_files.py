@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from tfaip_like.data import Source, TableFormat, TableSource, find_files
 from tfaip_like.data.sources.tables import Columns, column_names
 from tfaip_like.data.sources.tables.files import TEXT
 from tfaip_like.errors import UsageError, some
+from tfaip_like.json_files import decoded_lines, parse_json_line, read_lines
 from tfaip_like.sample import Sample, Spec
 
 STANDARD_INPUT = "-"
@@ -116,12 +114,13 @@ class SamplesInLines:
 
     def __iter__(self) -> Iterator[Sample]:
         for file in self.files:
-            with _opened(file) as lines:
-                for number, line in enumerate(lines, 1):
-                    if line.strip():
-                        where = f"{_name(file)}, line {number}"
-                        values = _object(line, where)
-                        yield Sample(inputs={name: self._value(name, values[name], where) for name in values})
+            is_stdin = str(file) == STANDARD_INPUT
+            name = "standard input" if is_stdin else str(file)
+            for number, line in decoded_lines(sys.stdin.buffer, name) if is_stdin else read_lines(file):
+                if line.strip():
+                    where = f"{name}, line {number}"
+                    values = _object(line, where)
+                    yield Sample(inputs={key: self._value(key, values[key], where) for key in values})
 
     def _value(self, name: str, value: object, where: str) -> object:
         """Return a value with NaN (or what stands for it) for null, and the number of a category for its text."""
@@ -140,27 +139,8 @@ def _with_default(value: object, default: object) -> object:
     return default if value is None else value
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[Iterable[str]]:
-    stream: TextIO = sys.stdin if str(file) == STANDARD_INPUT else open(file, encoding="utf-8")  # noqa: SIM115
-    try:
-        yield stream
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{_name(file)}: is not a text in UTF-8") from error
-    finally:
-        if stream is not sys.stdin:
-            stream.close()
-
-
-def _name(file: Path) -> str:
-    return "standard input" if str(file) == STANDARD_INPUT else str(file)
-
-
 def _object(line: str, where: str) -> Mapping[str, object]:
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{where}: not valid JSON: {error.msg}") from error
+    values = parse_json_line(line, where)
     if not isinstance(values, dict):
         raise UsageError(f'{where}: must be an object with the inputs, such as {{"x": [1, 2]}}')
     return values

@@ -17,11 +17,16 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from tfaip_like.errors import UsageError
+from tfaip_like.json_files import read_json
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.resources import FOLDER
+from tfaip_like.records import Count, decode, read_record
 
 SERVE = "serve"
 MODEL = "model.keras"
@@ -55,6 +60,54 @@ def export_folder(path: Path) -> Path:
         raise UsageError(f"{path}: there is no such folder")
     run = OutputDir(path)
     return run.best if run.trainer_params.exists() and run.best.exists() else path
+
+
+def read_metrics(export: Path) -> dict[str, float]:
+    """Return the epoch and the values that an export's network reached; nothing if there is no export.
+
+    Raises:
+        UsageError: if they are damaged; it names the file and the key or line.
+    """
+    file = export / METRICS
+    if not file.exists() and not file.is_symlink():
+        return {}
+    return decode(dict[str, float], read_json(file), str(file))
+
+
+@dataclass(frozen=True)
+class Versions:
+    """`versions.json` of an export: what wrote it, and what of it must be as it was."""
+
+    packages: Mapping[str, str]
+    """Versions by the names of the packages."""
+    resources: Mapping[str, int]
+    """Bytes of the files in `resources/`, by their paths below it."""
+    finite_inputs: frozenset[str]
+    """Inputs in which a NaN or infinity is refused."""
+
+
+class _VersionsFile(TypedDict, total=False):
+    tfaip_like: str
+    keras: str
+    tensorflow: str
+    resources: dict[str, Count]
+    finite_inputs: list[str]
+
+
+def read_versions(export: Path) -> Versions:
+    """Return what `versions.json` of an export says.
+
+    Raises:
+        UsageError: if it is missing or damaged; it names the file and the key or line.
+    """
+    file = inside(export, VERSIONS)
+    values = read_record(_VersionsFile, file)
+    packages = {name: value for name, value in values.items() if name not in (FOLDER, FINITE_INPUTS)}
+    return Versions(
+        decode(dict[str, str], packages, str(file)),  # type: ignore[arg-type]  # JSON values
+        values.get("resources", {}),
+        frozenset(values.get("finite_inputs", [])),
+    )
 
 
 def inside(folder: Path, name: str | Path) -> Path:

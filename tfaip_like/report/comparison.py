@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from tfaip_like.errors import UsageError
+from tfaip_like.json_files import json_text
 from tfaip_like.printable import csv_cell
 from tfaip_like.report.numbers import NOTHING, brief, duration, short, words
 from tfaip_like.report.run import Run
@@ -85,7 +86,7 @@ class Comparison:
         names = dict.fromkeys(name for run in self.runs for name in run.parameters)
         columns = [Column(name, [run.parameters.get(name, _ABSENT) for run in self.runs]) for name in names]
         columns = [column for column in columns if column.name not in LEFT_OUT and _differ(column.values)]
-        shown = [Column(column.name, [_shown(value) for value in column.values]) for column in columns]
+        shown = [Column(column.name, [_shown(value) for value in column.values], words) for column in columns]
         return sorted(shown, key=lambda column: column.name in LAST)
 
     @cached_property
@@ -136,7 +137,7 @@ class Comparison:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(csv_cell(column.name) for column in self.columns)
         for row in zip(*(column.values for column in self.columns), strict=True):
-            writer.writerow("" if v is None else v if is_number(v) else csv_cell(words(v)) for v in row)
+            writer.writerow("" if v is None else v if is_number(v) else csv_cell(brief(v)) for v in row)
         return text.getvalue()
 
     def json(self) -> str:
@@ -151,7 +152,7 @@ class Comparison:
             }
             for index, run in enumerate(self.runs)
         ]
-        return json.dumps(objects, indent=2)
+        return json_text(objects, indent=2)
 
     def _column_called(self, name: str) -> Column:
         by_name: Mapping[str, Column] = {column.name: column for column in self.columns}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tfaip_like.files import new_folder
+from tfaip_like.json_files import json_text
 from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
 
 
@@ -42,7 +42,7 @@ def _content(summary: Summary) -> tuple[str, bytes]:
 
 
 def _json(kind: str, **values: Any) -> tuple[str, bytes]:
-    return ".json", json.dumps({"kind": kind, **values}).encode()
+    return ".json", json_text({"kind": kind, **values}).encode()
 
 
 def _file_name(name: str) -> str:

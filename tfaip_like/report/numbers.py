@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tfaip_like.params.values import words_of_json
+from tfaip_like.printable import shell_words
+
 NOTHING = "–"  # noqa: RUF001  (a dash in a table)
 
 
@@ -35,21 +38,10 @@ def duration(seconds: float | None) -> str:
 
 
 def brief(value: Any) -> str:
-    """The value of a parameter for a table: as `words`, with fewer digits."""
-    return f"{value:.6g}" if isinstance(value, float) else words(value)
+    """Return a value for a table: a text as it is, all else as `words`."""
+    return value if isinstance(value, str) else words(value)
 
 
 def words(value: Any) -> str:
-    """The value of a parameter, as a JSON value, in the words of its flag."""
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-        case list() | tuple():
-            return " ".join(words(item) for item in value) or "(empty)"
-        case dict():
-            return " ".join(f"{key}={words(item)}" for key, item in value.items()) or "(empty)"
-    return str(value)
+    """Return the value of a parameter, a JSON value, as it is typed behind its flag."""
+    return shell_words(words_of_json(value))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
 import re
@@ -11,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType, NoneType
 from typing import Any
 
 from tfaip_like.errors import UsageError
+from tfaip_like.json_files import read_object
 from tfaip_like.output_dir import MEASURED, OutputDir
+from tfaip_like.run_files import Row, RunInfo, RunSummary, read_history, read_object_of
 
-Row = Mapping[str, float]
 Curve = Sequence[tuple[int, float]]
 """Epochs and values."""
 
@@ -40,9 +38,9 @@ class Run:
     folder: OutputDir
     status: str
     """running, done, stopped, failed, killed; unknown where nothing says."""
-    record: Mapping[str, Any]
+    record: RunInfo
     """As in `run.json`."""
-    summary: Mapping[str, Any]
+    summary: RunSummary
     """As in `summary.json`, of the time when the run last ended."""
     history: Sequence[Row]
     """A row per epoch."""
@@ -75,7 +73,7 @@ class Run:
     @cached_property
     def best(self) -> Best | None:
         """The best epoch so far; None if nothing says how it is found."""
-        known = {**(self.summary.get("best") or {}), **(self.record.get("best_by") or {})}
+        known: dict[str, Any] = {**(self.summary.get("best") or {}), **(self.record.get("best_by") or {})}
         if not known.get("monitor"):
             return None
         best = Best(str(known["monitor"]), known.get("mode"))
@@ -128,14 +126,14 @@ class Run:
 def read_run(path: Path) -> Run:
     """Reads what there is of a run; what cannot be read is told in `problems`."""
     folder, problems = OutputDir(path), list[str]()
-    record = _read_object(folder.run, problems, RECORD)
+    record = read_object_of(RunInfo, folder.run, problems)
     return Run(
         folder=folder,
         status=_status(folder, record),
         record=record,
-        summary=_read_object(folder.summary, problems, SUMMARY),
-        history=_read_history(folder.history, problems),
-        parameters=flat(_read_object(folder.trainer_params, problems)),
+        summary=read_object_of(RunSummary, folder.summary, problems),
+        history=read_history(folder.history, problems),
+        parameters=flat(_read_parameters(folder.trainer_params, problems)),
         problems=problems,
     )
 
@@ -191,52 +189,16 @@ def flat(values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _status(folder: OutputDir, record: Mapping[str, Any]) -> str:
+def _status(folder: OutputDir, record: RunInfo) -> str:
     status = str(record.get("status", "unknown"))
     if status in ("running", "unknown") and folder.is_held():
         return "running"
     return "killed" if status == "running" else status
 
 
-RECORD = {"best_by": dict, "data": dict, "parameters": dict, "versions": dict, "resumed": list, "weights": int}
-SUMMARY = {"best": dict, "last": dict, "parameters": dict}
-"""The types of what is built upon; other values are shown as they are."""
-
-
-def _read_object(path: Path, problems: list[str], types: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
-    text = _read(path, problems)
+def _read_parameters(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        values = json.loads(text) if text is not None else {}
-    except ValueError as error:
-        problems.append(f"{path.name} is damaged: {error}")
+        return read_object(path) if path.exists() else {}
+    except UsageError as error:
+        problems.append(str(error))
         return {}
-    if not isinstance(values, dict):
-        problems.append(f"{path.name} is damaged: it holds no object")
-        return {}
-    wrong = [name for name, kind in types.items() if not isinstance(values.get(name), (kind, NoneType))]
-    problems.extend(f"{path.name} is damaged: {name} is {values.pop(name)!r}" for name in wrong)
-    return values
-
-
-def _read_history(path: Path, problems: list[str]) -> list[dict[str, float]]:
-    lines = list(csv.reader((_read(path, problems) or "").splitlines()))
-    names, rows = (lines[0] if lines else []), []
-    for number, cells in enumerate(lines[1:], start=2):
-        try:
-            row = {name: float(cell) for name, cell in zip(names, cells, strict=True) if cell != ""}
-            rows.append({**row, "epoch": int(row["epoch"])})
-        except (ValueError, KeyError, OverflowError):
-            problems.append(f"{path.name}, line {number} is damaged and left out")
-    return rows
-
-
-def _read(path: Path, problems: list[str]) -> str | None:
-    """The text of a file, None if there is no such file."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        problems.append(f"{path.name} cannot be read: {reason}")
-        return None

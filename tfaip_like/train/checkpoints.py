@@ -17,10 +17,11 @@ import os
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import ml_dtypes
 import numpy as np
@@ -28,13 +29,15 @@ import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
 from tfaip_like.files import new_folder, recover_below
-from tfaip_like.params.base import Json
+from tfaip_like.json_files import Json, read_json, read_object, write_json
+from tfaip_like.records import decode
+from tfaip_like.train.saved_state import SavedState
 
 logger = logging.getLogger(__name__)
 
-VARIABLES = "variables.npz"
-STATE = "state.json"
-PARAMS = "params.json"
+VARIABLES: Literal["variables.npz"] = "variables.npz"
+STATE: Literal["state.json"] = "state.json"
+PARAMS: Literal["params.json"] = "params.json"
 CHECKSUMS = "checksums.json"
 DTYPES = "dtypes"
 """Array in `variables.npz` with the dtypes that numpy does not have, as JSON by the name of their array."""
@@ -43,6 +46,9 @@ DOOMED = ".old"
 """How the name of a checkpoint ends that is being removed."""
 NETWORK = "network"
 """How the names of the network's variables begin: network:00003:encoder/dense/kernel."""
+
+CONTENTS: tuple[Literal["variables.npz", "state.json", "params.json"], ...] = (VARIABLES, STATE, PARAMS)
+Checksums = TypedDict("Checksums", {"variables.npz": str, "state.json": str, "params.json": str})
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 _NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
@@ -70,7 +76,7 @@ class Content:
     """What a checkpoint holds."""
 
     arrays: Arrays
-    state: Mapping[str, Any]
+    state: SavedState
     params: Mapping[str, Json]
 
 
@@ -93,14 +99,14 @@ class Checkpoint:
         Raises:
             UsageError: when it is damaged.
         """
-        try:
-            if (self.path / CHECKSUMS).read_text(encoding="utf-8") != _checksums(self.path):
-                raise UsageError(f"{self.path}: is damaged: its checksums differ")
-            arrays = read_arrays(self.path / VARIABLES)
-            state, params = (json.loads((self.path / name).read_text(encoding="utf-8")) for name in (STATE, PARAMS))
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise UsageError(f"{self.path}: is no complete checkpoint: {error}") from error
-        return Content(arrays, state, params)
+        expected = decode(Checksums, read_json(self.path / CHECKSUMS), str(self.path / CHECKSUMS))
+        # Read first: a file that is not valid says in which line.
+        state = decode(SavedState, read_json(self.path / STATE), str(self.path / STATE))
+        params = read_object(self.path / PARAMS)
+        for name in CONTENTS:
+            if _checksum(self.path / name) != expected[name]:
+                raise UsageError(f"{self.path / name}: was changed after it was written: its checksum differs")
+        return Content(read_arrays(self.path / VARIABLES), state, params)
 
 
 def all_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -133,10 +139,10 @@ def write_checkpoint(folder: Path, position: Position, content: Content) -> Chec
     """Writes a checkpoint; it appears when it is complete and on disk."""
     checkpoint = Checkpoint(folder / position.folder_name)
     with new_folder(checkpoint.path) as aside:
-        _write_arrays(aside / VARIABLES, content.arrays)
+        write_arrays(aside / VARIABLES, content.arrays)
         for name, values in ((STATE, content.state), (PARAMS, content.params)):
-            (aside / name).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        (aside / CHECKSUMS).write_text(_checksums(aside), encoding="utf-8")
+            write_json(aside / name, values, indent=1)
+        write_json(aside / CHECKSUMS, {name: _checksum(aside / name) for name in CONTENTS}, indent=1)
     return checkpoint
 
 
@@ -167,7 +173,7 @@ def set_aside_later(folder: Path, position: Position) -> tuple[Path, int]:
     return aside, len(later)
 
 
-def _write_arrays(file: Path, arrays: Arrays) -> None:
+def write_arrays(file: Path, arrays: Arrays) -> None:
     """Write named arrays of any dtype that Keras has.
 
     numpy's files know nothing of bfloat16 and the other dtypes of ml_dtypes: their bits are written as integers, and
@@ -188,18 +194,21 @@ def _write_arrays(file: Path, arrays: Arrays) -> None:
 
 def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
     """Return the named arrays of a checkpoint, with the dtypes that they had."""
-    with np.load(file, allow_pickle=False) as saved:
-        arrays = {name: saved[name] for name in saved.files}
+    try:
+        with np.load(file, allow_pickle=False) as saved:
+            arrays = {name: saved[name] for name in saved.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(f"{file}: is not complete, or broken: {reason}") from error
     dtypes = json.loads(str(arrays.pop(DTYPES))) if DTYPES in arrays else {}
     for name, dtype in dtypes.items():
         arrays[name] = arrays[name].view(getattr(ml_dtypes, dtype))
     return arrays
 
 
-def _checksums(folder: Path) -> str:
-    """The text that `checksums.json` must be, to the letter."""
-    sums = {}
-    for name in (VARIABLES, STATE, PARAMS):
-        with (folder / name).open("rb") as file:
-            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return json.dumps(sums, indent=1) + "\n"
+def _checksum(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error

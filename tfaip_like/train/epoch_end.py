@@ -18,7 +18,7 @@ from tfaip_like.keras_additions.extended_optimizer import averages_in_place
 from tfaip_like.keras_additions.schedules import Shifted
 from tfaip_like.memory import resident_mb
 from tfaip_like.output_dir import MEASURED, OutputDir
-from tfaip_like.predict.export import read_metrics
+from tfaip_like.predict.layout import read_metrics
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
 from tfaip_like.summaries import Summary

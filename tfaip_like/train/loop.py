@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from tfaip_like.errors import Interrupted
 from tfaip_like.output_dir import OutputDirLostError
@@ -23,6 +23,7 @@ from tfaip_like.train.profile import Profile
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.resume import Resumed, batching_of
 from tfaip_like.train.sanity_check import check_before_training
+from tfaip_like.train.saved_state import SavedState
 from tfaip_like.train.saver import Saver
 from tfaip_like.train.training_model import GRADIENT_NORM, NON_FINITE
 
@@ -221,19 +222,20 @@ class Loop:
             self._began = time.perf_counter()
         else:  # the sums of a validation, whose number of steps depends on how many ran at once
             parts.model.reset_metrics()
+        values = {
+            "batching": batching_of(parts.batches),
+            "stream": parts.batches.stream_state(self.epoch * self.steps_per_epoch + self.position.step),
+            "at_once": parts.at_once,
+            "schedule_begin": self.schedule_begin,
+            "schedule_offset": parts.epoch_end.rate.offset,
+            "seconds": self.seconds,
+            "waited": self.waited,
+            "trained": dataclasses.asdict(self.trained) if self.trained else None,
+            **parts.epoch_end.state(),
+        }
         content = Content(
             arrays=state.capture(parts.model),
-            state={
-                "batching": batching_of(parts.batches),
-                "stream": parts.batches.stream_state(self.epoch * self.steps_per_epoch + self.position.step),
-                "at_once": parts.at_once,
-                "schedule_begin": self.schedule_begin,
-                "schedule_offset": parts.epoch_end.rate.offset,
-                "seconds": self.seconds,
-                "waited": self.waited,
-                "trained": dataclasses.asdict(self.trained) if self.trained else None,
-                **parts.epoch_end.state(),
-            },
+            state=cast(SavedState, values),
             params=relative_to(parts.scenario, parts.folder.path).to_dict(),
         )
         self.saver.save(self.position, content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.data.samples import Samples
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.files import new_folder, patiently
+from tfaip_like.json_files import json_text
 from tfaip_like.predict.bad_values import Losses, find_bad_value
 from tfaip_like.train import state
 from tfaip_like.train.execution import is_invalid_argument
@@ -122,7 +122,7 @@ class NonFiniteSteps:
                     np.savez(aside / f"batch_{number}.npz", **arrays)  # type: ignore[arg-type]
                     places = [self.parts.batches.samples.place(index) for index in batch.indices]
                     report = {"samples": places, "losses": one.losses, "gradient_norms": one.norms}
-                    text = json.dumps(report, indent=1) + "\n"
+                    text = json_text(report, indent=1) + "\n"
                     (aside / f"batch_{number}.json").write_text(text, encoding="utf-8")
 
         patiently(path, write, self.parts.interrupt.check)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 import os
 import platform
@@ -17,6 +16,7 @@ from typing import Any
 
 from tfaip_like.files import write_text
 from tfaip_like.git import GitState, git_state, source_file
+from tfaip_like.json_files import write_json
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import class_tag
 from tfaip_like.scenario import Scenario
@@ -63,7 +63,7 @@ class RunRecord:
 
     def goes_on(self, position: str, changes: Sequence[str]) -> None:
         """Notes that this is a run that was begun before, and what was changed."""
-        before = self.folder.record()
+        before: dict[str, Any] = {**self.folder.record()}
         self._of_done_run = before if before.get("status") == "done" else None
         first = {name: before[name] for name in before if name not in ("status", "error", "ended", "seconds")}
         own = {name: self.values[name] for name in ("started", "command", "host", "processors", "versions", "pid")}
@@ -95,7 +95,7 @@ class RunRecord:
             logger.warning("%s: %s", self.folder.run, error.strerror)
 
     def _write(self) -> None:
-        write_text(self.folder.run, json.dumps(self.values, indent=2, default=str) + "\n")
+        write_json(self.folder.run, self.values)
 
 
 def _told(value: Any, other: Any) -> str:

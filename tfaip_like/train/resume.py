@@ -16,11 +16,19 @@ from tfaip_like.errors import UsageError, counted, some
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import anchored
 from tfaip_like.params.tree import difference
-from tfaip_like.predict.export import read_metrics
+from tfaip_like.predict.layout import read_metrics
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.train import state
-from tfaip_like.train.checkpoints import Checkpoint, Content, Position, all_checkpoints, last_good, set_aside_later
+from tfaip_like.train.checkpoints import (
+    PARAMS,
+    Checkpoint,
+    Content,
+    Position,
+    all_checkpoints,
+    last_good,
+    set_aside_later,
+)
 from tfaip_like.train.epoch_end import EpochEnd, Trained
 from tfaip_like.train.training_model import TrainingModel
 
@@ -195,7 +203,11 @@ class Resumed:
         Raises:
             UsageError: when the scenario has other parameters now.
         """
-        before = anchored(type(scenario).from_dict(dict(self.content.params)), folder.path)
+        try:
+            params = type(scenario).from_dict(dict(self.content.params))
+        except UsageError as error:
+            raise UsageError(f"{self.checkpoint.path / PARAMS}: {error}") from error
+        before = anchored(params, folder.path)
         # The folder may have been moved.
         return [change for change in difference(before, scenario) if change[0] != "--trainer.output_dir"]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfaip_like.errors import UsageError
 from tfaip_like.train import state
-from tfaip_like.train.checkpoints import Content, Position, write_checkpoint
+from tfaip_like.train.checkpoints import VARIABLES, read_arrays, write_arrays
 from tfaip_like.train.lav import Lav
 from tfaip_like.train.parts import Parts
 from tfaip_like.train.training_model import TrainingModel
@@ -58,8 +58,8 @@ def check_checkpoint(model: TrainingModel) -> None:
     """
     arrays = state.capture(model)
     with TemporaryDirectory() as folder:
-        checkpoint = write_checkpoint(Path(folder), Position(0, 0), Content(arrays, {}, {}))
-        read = checkpoint.read().arrays
+        write_arrays(Path(folder, VARIABLES), arrays)
+        read = read_arrays(Path(folder, VARIABLES))
     missing = state.restore_network(model, read) + (state.restore_optimizer(model, read) or [])
     state.restore_random(model, read)
     back = state.capture(model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import secrets
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ from tempfile import TemporaryDirectory
 from tfaip_like.console import log_to_file
 from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
-from tfaip_like.files import patiently, write_text
+from tfaip_like.files import patiently
 from tfaip_like.interrupt import Probe, catch_interrupts
+from tfaip_like.json_files import write_json
 from tfaip_like.keras_additions.extended_optimizer import keep_averages
 from tfaip_like.output_dir import Hold, OutputDir, OutputDirLostError
 from tfaip_like.params.resources import check_resources, relative_to
@@ -166,7 +166,7 @@ def _write_summary(parts: Parts) -> None:
     }
     patiently(
         folder.path,
-        lambda: write_text(folder.summary, json.dumps(summary, indent=2) + "\n"),
+        lambda: write_json(folder.summary, summary),
         parts.interrupt.check,
     )
     logger.info("results are in %s", folder.path)

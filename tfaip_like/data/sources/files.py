@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tfaip_like.data.sources.by_index import ByIndex
 from tfaip_like.errors import UsageError
+from tfaip_like.json_files import read_lines
 
 
 def find_files(patterns: Iterable[str], what: str, at_most: int | None = None) -> list[Path]:
@@ -96,13 +97,7 @@ def lines_of(file: Path) -> Iterator[tuple[int, str]]:
     Raises:
         UsageError: when it cannot be read as text.
     """
-    try:
-        with open(file, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                text = line.strip()
-                if text and not text.startswith("#"):
-                    yield number, text
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: is not a text in UTF-8, so no list file") from error
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
+    for number, line in read_lines(file, errors="surrogateescape"):  # names of files may be of any bytes
+        text = line.strip()
+        if text and not text.startswith("#"):
+            yield number, text
