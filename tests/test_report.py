@@ -226,8 +226,14 @@ def _cut(path: Path) -> None:
         (lambda folder: (folder / "summary.json").write_text("[]"), "summary.json, line 1: expected an object, got []"),
         (lambda folder: (folder / "summary.json").write_bytes(b"\xff"), "summary.json, line 1: is not text in UTF-8"),
         (lambda folder: _cut(folder / "history.csv"), "history.csv, line 6: has "),
-        (lambda folder: (folder / "history.csv").write_text("loss\n1\n"), "history.csv, line 1: expected the names of the columns"),
-        (lambda folder: (folder / "run.json").write_text('{"best_by": 3, "data": 4, "resumed": 5}'), "run.json: best_by: expected an object, got 3"),
+        (
+            lambda folder: (folder / "history.csv").write_text("loss\n1\n"),
+            "history.csv, line 1: expected the names of the columns",
+        ),
+        (
+            lambda folder: (folder / "run.json").write_text('{"best_by": 3, "data": 4, "resumed": 5}'),
+            "run.json: best_by: expected an object, got 3",
+        ),
     ],
 )
 def test_a_damaged_file_is_told_and_the_rest_is_shown(

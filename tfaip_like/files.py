@@ -66,13 +66,13 @@ def write_text(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
-_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Half of a character that stands for no byte of a file name: it can be written nowhere."""
 
 
 def encoded(text: str) -> bytes:
     """Return a text in UTF-8; names of files in it keep their bytes, whatever these are."""
-    # A half of a character that stands for no byte comes from a JSON file.
-    return _HALVES.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+    return HALF_CHARACTER.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
 def replace_file(path: Path, aside: Path) -> None:

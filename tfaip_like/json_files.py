@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from tfaip_like.errors import UsageError
-from tfaip_like.files import write_text
+from tfaip_like.files import HALF_CHARACTER, write_text
 from tfaip_like.printable import printable, printable_json
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
@@ -94,7 +94,7 @@ def read_object(path: Path) -> dict[str, Json]:
 def as_object(value: Json, where: str) -> dict[str, Json]:
     """Return a value that must be an object; raise `UsageError` for any other."""
     if not isinstance(value, dict):
-        raise UsageError(f"{where}, line 1: expected an object, such as {{...}}, got {shown(value)}")
+        raise UsageError(f"{where}, line 1: expected an object, got {shown(value)}")
     return value
 
 
@@ -140,7 +140,7 @@ def _parsed(text: str) -> Json:
     if not text.strip():
         raise _ProblemError(1, "not valid JSON: there is nothing in it")
     try:
-        return cast(Json, json.loads(text, object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite))
+        value = cast(Json, json.loads(text, object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite))
     except json.JSONDecodeError as error:
         raise _ProblemError(error.lineno, f"not valid JSON: {error.msg}") from error
     except _RepeatedError as error:
@@ -151,6 +151,26 @@ def _parsed(text: str) -> Json:
         raise _ProblemError(line, f"the number {_abbreviated(error.digits)} is too large") from error
     except RecursionError as error:
         raise _ProblemError(_deepest_line(text), "nested too deeply") from error
+    for escape in _HALF.finditer(text):  # may be half of a pair, so what it became decides
+        if any(HALF_CHARACTER.search(part) for part in _texts_in(value)):
+            line = text.count("\n", 0, escape.start()) + 1
+            raise _ProblemError(line, f"{escape[0]} is half of a character")
+    return value
+
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
+
+def _texts_in(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        for part in value.values():
+            yield from _texts_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts_in(part)
 
 
 class _RepeatedError(Exception):

@@ -35,7 +35,7 @@ from typing import (
     is_typeddict,
 )
 
-from tfaip_like.errors import UsageError, article
+from tfaip_like.errors import UsageError, article, some
 from tfaip_like.json_files import NON_FINITE, Json, as_object, read_json, shown
 
 T = TypeVar("T")
@@ -192,12 +192,15 @@ def _fields(tp: Any, values: Mapping[str, Json]) -> tuple[dict[str, Any], list[_
                 fitting[key] = _below(key, types_of[key], part)
             except _ProblemError as problem:
                 wrong.append(problem)
-        elif is_typeddict(tp):  # more may be kept there than we read
+            continue
+        near = difflib.get_close_matches(key, [name for name in types_of if name not in values], n=1, cutoff=0.8)
+        if is_typeddict(tp) and not near:  # more may be kept there than we read
             fitting[key] = part
         else:
-            near = difflib.get_close_matches(key, types_of, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             wrong.append(_ProblemError(f"there is no such key{hint}", (key,)))
+    if is_typeddict(tp) and values and not any(key in types_of for key in values) and not wrong:
+        wrong.append(_ProblemError(f"is another file: it has none of the keys {some(list(types_of))}"))
     wrong += [_ProblemError("is missing", (key,)) for key in _required(tp) if key not in values]
     return fitting, wrong
 

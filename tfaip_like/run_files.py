@@ -142,6 +142,9 @@ def parse_history(text: str, where: str, problems: list[str], last: int | None =
         problems: gets a message for each of these.
         last: read only that many of the last lines.
     """
+    if text and not text.endswith("\n"):  # as we write it; the last number may be cut in the middle
+        problems.append(f"{where}, line {text.count(chr(10)) + 1}: is cut off")
+        text = text[: text.rfind("\n") + 1]
     skipped = 0
     if last is not None:
         lines = text.splitlines(keepends=True)
@@ -158,6 +161,8 @@ def parse_history(text: str, where: str, problems: list[str], last: int | None =
     except csv.Error as error:
         problems.append(f"{where}, line {reader.line_num + skipped}: not valid CSV: {error}")
         return rows
+    if not numbered:
+        problems.append(f"{where}, line 2: is missing: there is no epoch")
     for number, cells in numbered:
         try:
             row = _row(names, cells)
@@ -172,6 +177,8 @@ def parse_history(text: str, where: str, problems: list[str], last: int | None =
 def _problem_of_header(names: Sequence[str]) -> str:
     if not names:
         return "there is nothing in it"
+    if "" in names:
+        return "a column has no name"
     if "epoch" not in names:
         return "expected the names of the columns, with epoch among them"
     twice = next((name for name in names if names.count(name) > 1), None)

@@ -6,11 +6,14 @@ import difflib
 import os
 import pkgutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 from tfaip_like.errors import UsageError
+from tfaip_like.json_files import Json, shown
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.base import CLASS_KEY
 from tfaip_like.params.class_source import check_class_in_source, find_module
 from tfaip_like.params.variants import is_abstract
 from tfaip_like.scenario import Scenario
@@ -63,6 +66,19 @@ def scenario_of_file(tag: str, run: OutputDir) -> type[Scenario]:
             )
         raise missing from error
     return _class_in(module, class_name)
+
+
+def named_class(values: Mapping[str, Json], file: str | Path) -> str:
+    """Return the class that the parameters in a file are of.
+
+    Raises:
+        UsageError: if they do not say it as `module:Class`.
+    """
+    tag = values.get(CLASS_KEY)
+    if not isinstance(tag, str) or not tag.partition(":")[2]:
+        found = "it is missing" if CLASS_KEY not in values else f"got {shown(tag)}"
+        raise UsageError(f"{file}: {CLASS_KEY}: expected the scenario as module:Class; {found}")
+    return tag
 
 
 def make_scenario_file_importable(run: OutputDir) -> Path | None:

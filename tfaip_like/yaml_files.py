@@ -138,7 +138,7 @@ class _Reader:
                         raise UsageError(f"{self.where(key)}: an alias contains itself")
                     merged = {**{name.value: (name, of) for name, of in self.pairs(node, (*outer, node))}, **merged}
                 continue
-            if not key.value:
+            if not key.value and key.style is None:
                 raise UsageError(f"{self.where(key)}: a name is missing before the colon")
             if key.value in own:
                 first = own[key.value][0].start_mark.line + 1

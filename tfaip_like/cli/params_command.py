@@ -11,12 +11,11 @@ from tfaip_like.cli.completion import ASK, completion_script
 from tfaip_like.console import say
 from tfaip_like.errors import UsageError
 from tfaip_like.params import Params
-from tfaip_like.params.apply import Node, Resolved, apply, file_settings
+from tfaip_like.params.apply import Node, Resolved, apply, checked, file_settings
 from tfaip_like.params.base import ParamsBase
 from tfaip_like.params.flags import Flag, flag_settings, split_words
 from tfaip_like.params.help import completions, help_text, search_text, show_text
 from tfaip_like.params.store import read_values
-from tfaip_like.params.tree import check_tree
 from tfaip_like.trust import TRUST_HELP, UntrustedCodeError, trusting
 from tfaip_like.user_code import NoSuchModuleError
 
@@ -73,7 +72,7 @@ class Line:
         Raises:
             UsageError: for what does not fit.
         """
-        return check_tree(_applied(tree, self.settings).tree)  # type: ignore[return-value]
+        return checked(_applied(tree, self.settings))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

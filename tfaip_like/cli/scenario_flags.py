@@ -18,16 +18,15 @@ from tfaip_like.json_files import Json
 from tfaip_like.lazy import BACKENDS, choose_backend
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params import Params
-from tfaip_like.params.apply import Resolved, apply, file_settings
+from tfaip_like.params.apply import Resolved, apply, checked, file_settings
 from tfaip_like.params.base import CLASS_KEY, class_tag, field_types, with_defaults
 from tfaip_like.params.docs import summary
 from tfaip_like.params.flags import Flag, flag_settings, split_words
 from tfaip_like.params.help import completions, help_text, search_text, show_text
 from tfaip_like.params.resources import anchored
 from tfaip_like.params.store import read_values
-from tfaip_like.params.tree import check_tree
 from tfaip_like.scenario import Scenario
-from tfaip_like.scenario_lookup import find_scenario, scenario_of_file
+from tfaip_like.scenario_lookup import find_scenario, named_class, scenario_of_file
 from tfaip_like.settings import Device
 from tfaip_like.trust import TRUST_HELP, UntrustedCodeError, guarded_imports, trusting
 from tfaip_like.user_code import NoSuchModuleError
@@ -106,7 +105,7 @@ class ScenarioCommand:
         if "help" in own:
             say(self._help(resolved, own["help"], named=words[0] if words else ""))
             return None
-        tree = check_tree(resolved.tree)
+        tree = checked(resolved)
         if "show" in own:
             say(show_text(resolved))
             return None
@@ -139,11 +138,15 @@ class ScenarioCommand:
                 return find_scenario(words[0])
         for file, values in files.items():
             if CLASS_KEY in values:
-                return scenario_of_file(str(values[CLASS_KEY]), OutputDir(Path(file).parent))
+                return scenario_of_file(named_class(values, file), OutputDir(Path(file).parent))
         if wants_help:
             return Scenario
+        for file, values in files.items() if self.goes_on else ():
+            named_class(values, file)
         if self.goes_on:
             raise UsageError(f"which run? {self.program} OUTPUT_DIR [--FLAG VALUE ...], with its folder first")
+        if files:
+            raise UsageError(f"which scenario? Name it before the flags: {', '.join(files)} does not ({CLASS_KEY})")
         raise UsageError(
             f"which scenario? {self.program} SCENARIO [--FLAG VALUE ...], with the scenario first:\n"
             "a module (scenarios.tutorial), a class in it (pkg.module:Class) or a file (my_scenario.py)"
@@ -197,7 +200,7 @@ def _choose_backend_early(flags: Sequence[Flag], files: Mapping[str, dict[str, J
         name = device.get("backend", name) if isinstance(device, dict) else name
     for flag in flags:
         name = flag.words[0] if flag.name == "device.backend" and flag.words else name
-    if name in BACKENDS:  # a wrong name is told with all other wrong values
+    if isinstance(name, str) and name in BACKENDS:  # a wrong name is told with all other wrong values
         choose_backend(str(name))
 
 

@@ -57,6 +57,8 @@ def flags_of(values: Mapping[str, Value], where: str) -> dict[str, Given]:
 
 
 def _spread(name: str, value: Value, where: str) -> list[tuple[str, Given]]:
+    if isinstance(value, Mapping) and not value:
+        return [(name, Given(("{}",), where))]
     if isinstance(value, Mapping):
         own = [(name, given(value[CLASS_KEY], where))] if CLASS_KEY in value else []
         parts = [_spread(f"{name}.{key}", part, where) for key, part in value.items() if key != CLASS_KEY]

@@ -8,6 +8,7 @@ so the order in which they were given never matters.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.json_files import Json, shown
 from tfaip_like.params.base import CLASS_KEY, REQUIRED, ParamsBase, Place, field_types, with_defaults
 from tfaip_like.params.suggest import suggest_flag
-from tfaip_like.params.tree import flag_of
+from tfaip_like.params.tree import check_tree, flag_of
 from tfaip_like.params.types import (
     check_supported,
     describe,
@@ -83,6 +84,29 @@ def apply(resolved: Resolved, settings: Node) -> Resolved:
     applier = _Applier(root=resolved.tree, origins=dict(resolved.origins))
     tree = applier.params(resolved.tree, settings, ())
     return Resolved(tree, applier.origins)
+
+
+def checked(resolved: Resolved) -> ParamsBase:
+    """Return the tree once every value is checked.
+
+    Raises:
+        UsageError: for the first value that is missing or refused, by its flag and the file that gave it.
+    """
+    try:
+        return check_tree(resolved.tree)
+    except UsageError as problem:
+        file = _file_of(str(problem), resolved.origins)
+        if file is None:
+            raise
+        raise type(problem)(f"{file}: {problem}") from problem
+
+
+def _file_of(problem: str, origins: Mapping[Place, str]) -> str | None:
+    """Return the file that gave the value which a message is about; None if no file did."""
+    match = re.match(r"--([\w.]+)", problem)
+    place = tuple(match[1].split(".")) if match else ()
+    origin = next((origins[place[:end]] for end in range(len(place), 0, -1) if place[:end] in origins), "")
+    return origin.removeprefix("file ") if origin.startswith("file ") else None
 
 
 class _Applier:
@@ -263,8 +287,10 @@ def _spread(node: Node) -> Node:
         return node
     spread = Node(children={key: _with_json(setting, key, value) for key, value in setting.json.items()})
     if CLASS_KEY in spread.children:
-        spread.setting = dataclasses.replace(setting, words=[str(setting.json[CLASS_KEY])])
-        del spread.children[CLASS_KEY]
+        named = spread.children.pop(CLASS_KEY).any_setting()
+        if not isinstance(named.json, str):
+            raise UsageError(f"{named.where}: expected the name of a class, got {shown(named.json)}")
+        spread.setting = dataclasses.replace(named, words=[str(named.json)])
     return spread
 
 

@@ -336,9 +336,14 @@ def format_flag(flag: str, tp: Any, value: Any) -> str:
         >>> format_flag("--model.name", str, "-a b")
         "'--model.name=-a b'"
     """
-    if isinstance(value, str):  # may begin with a dash
-        return flag_words(flag, words_of(tp, value))
-    return f"{flag} {format_words(tp, value)}".rstrip()
+    if value is REQUIRED or _holds_params(value):
+        return f"{flag} {format_words(tp, value)}".rstrip()
+    return flag_words(flag, words_of(tp, value))
+
+
+def _holds_params(value: Any) -> bool:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(item, ParamsBase) for item in items)
 
 
 def flag_words(flag: str, words: Sequence[str]) -> str:

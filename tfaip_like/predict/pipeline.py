@@ -14,6 +14,7 @@ from typing import cast
 
 from tfaip_like.data import Data, Processor, Source, TableFormat
 from tfaip_like.errors import UsageError
+from tfaip_like.json_files import shown
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params import Params
 from tfaip_like.params.apply import Resolved, apply, file_settings
@@ -98,7 +99,7 @@ def load_pipeline(export: Path) -> Pipeline:
     values = read_values(export / PIPELINE)
     tag = values.pop("class", None)
     if tag != class_tag(Pipeline):
-        raise UsageError(f"{export / PIPELINE}: is for {tag}, not for {class_tag(Pipeline)}")
+        raise UsageError(f"{export / PIPELINE}: class: is for {shown(tag)}, not for {class_tag(Pipeline)}")
     make_scenario_file_importable(OutputDir(export.parent))
     try:
         tree = apply(Resolved(with_defaults(Pipeline)), file_settings(values, str(export / PIPELINE))).tree
@@ -109,7 +110,12 @@ def load_pipeline(export: Path) -> Pipeline:
             "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH."
         )
         raise
-    return check_tree(cast(Pipeline, with_own_files(tree, export)))
+    try:
+        return check_tree(cast(Pipeline, with_own_files(tree, export)))
+    except UsageError as error:
+        problem = str(error)
+        is_named = problem.startswith(str(export))
+        raise error if is_named else UsageError(f"{export / PIPELINE}: {problem}") from error
 
 
 def same_pipeline(one: Pipeline, two: Pipeline) -> bool:

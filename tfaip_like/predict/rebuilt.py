@@ -9,13 +9,13 @@ from typing import cast
 from tfaip_like.errors import UsageError
 from tfaip_like.lazy import BACKENDS, choose_backend
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.params.apply import Resolved, apply, file_settings
-from tfaip_like.params.base import CLASS_KEY, with_defaults
+from tfaip_like.params.apply import Resolved, apply, checked, file_settings
+from tfaip_like.params.base import with_defaults
 from tfaip_like.params.store import read_values
 from tfaip_like.predict.files import with_own_files
 from tfaip_like.predict.layout import PARAMS
 from tfaip_like.scenario import Scenario
-from tfaip_like.scenario_lookup import scenario_of_file
+from tfaip_like.scenario_lookup import named_class, scenario_of_file
 from tfaip_like.user_code import NoSuchModuleError
 
 
@@ -29,7 +29,7 @@ def rebuilt_scenario(export: Path) -> Scenario:
     if not file.is_file():
         raise UsageError(f"{export}: is no export: it has no {PARAMS}")
     values = read_values(file)
-    tag = str(values.get(CLASS_KEY, ""))
+    tag = named_class(values, file)
     device = values.get("device")
     backend = device.get("backend") if isinstance(device, dict) else None
     if backend in BACKENDS:
@@ -45,5 +45,5 @@ def rebuilt_scenario(export: Path) -> Scenario:
         raise
     except UsageError as error:
         raise type(error)(f"{file}: {tag}: {error}") from error
-    tree = apply(Resolved(with_defaults(cls)), file_settings(values, str(file))).tree
+    tree = checked(apply(Resolved(with_defaults(cls)), file_settings(values, str(file))))
     return cast(Scenario, with_own_files(tree, export, PARAMS, only_resources=True))

@@ -105,7 +105,7 @@ class Checkpoint:
         params = read_object(self.path / PARAMS)
         for name in CONTENTS:
             if _checksum(self.path / name) != expected[name]:
-                raise UsageError(f"{self.path / name}: was changed after it was written: its checksum differs")
+                raise UsageError(f"{self.path / CHECKSUMS}: {name}: its checksum differs: it is damaged, or was edited")
         return Content(read_arrays(self.path / VARIABLES), state, params)
 
 

@@ -175,7 +175,7 @@ class EpochEnd:
     def _best_on_disk(self, epochs_done: int) -> Best:
         """Return the best epoch so far, also of those after the checkpoint: a worse model never replaces best/."""
         later = read_metrics(self.folder.best) if self.folder is not None else {}
-        if self.best.monitor in later and later["epoch"] > epochs_done:
+        if self.best.monitor in later and later.get("epoch", 0) > epochs_done:
             return self.best.after(int(later["epoch"]), later[self.best.monitor])
         return self.best
 

@@ -32,8 +32,10 @@ class History:
     def restore(self, rows: Iterable[Row]) -> None:
         """Goes on behind these epochs."""
         self.rows = [dict(row) for row in rows]
-        if self._file is not None:
+        if self._file is not None and self.rows:
             self._write_csv(self._file, self.rows)
+        elif self._file is not None:
+            self._file.unlink(missing_ok=True)
 
     def _write_csv(self, path: Path, rows: Sequence[Row]) -> None:
         # Rewritten as a whole, because a column may appear late (validation every n epochs).

@@ -1,0 +1,249 @@
+"""Files that we read back, damaged in every way: the answer names the file and the key or line, or it is right."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+from batches import cheap_batch
+from conftest import slow
+from damage import RAW, Damage, damages
+from small import small
+
+from tfaip_like import train
+from tfaip_like.cli.resume_training import COMMAND as RESUME
+from tfaip_like.cli.train_scenario import COMMAND as TRAIN
+from tfaip_like.data.bad_samples import BadSamples
+from tfaip_like.errors import UsageError
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.generate import planned, prepare
+from tfaip_like.experiments.plan_file import read_plan
+from tfaip_like.experiments.resolve import scenario_of
+from tfaip_like.experiments.scheduler import QueueSettings, _settings
+from tfaip_like.experiments.search import SearchSettings, settings_of, submission_of
+from tfaip_like.experiments.show import as_table, statuses
+from tfaip_like.experiments.tickets import read_tickets, waiting, write_ticket
+from tfaip_like.git import git_state
+from tfaip_like.params.apply import Resolved, apply, checked, file_settings
+from tfaip_like.params.base import with_defaults
+from tfaip_like.params.store import read_values
+from tfaip_like.predict.experts import exports_of_experts, gather_experts
+from tfaip_like.predict.pipeline import load_pipeline
+from tfaip_like.predict.rebuilt import rebuilt_scenario
+from tfaip_like.report.comparison import Comparison
+from tfaip_like.report.run import read_runs
+from tfaip_like.train.checkpoints import all_checkpoints
+from tfaip_like.trust import is_recorded, record_code
+
+SAMPLE, ALL = 300, 2500
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A file, and what reads it."""
+
+    file: Path
+    read: Callable[[], object]
+    may_be_missing: bool = False
+    defaults: bool = False
+    """Whether keys that are missing have a default."""
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Subject]]:
+    """Every file that we read: of a batch with a run that was trained, its export, a search."""
+    folder = tmp_path_factory.mktemp("damaged")
+    before = Path.cwd()
+    batch = cheap_batch(folder, "  wide: {trainer.epochs: 2, data.processors: [{class: Noise, scale: 0.5}]}\n")
+    trained = train_into(batch, folder)
+    os.chdir(folder)
+    yield [*of_batch(batch), *of_run(trained), *of_export(trained / "best", folder), *of_search(batch)]
+    os.chdir(before)
+
+
+def train_into(batch: Batch, folder: Path) -> Path:
+    """Train as a run of a batch."""
+    run = batch.run("wide").path
+    train(small(run, trainer={"epochs": 2}))
+    write_ticket(batch, "wide", waiting().but(state="ended", code=0))
+    QueueSettings(2, (0, 1)).write(batch)
+    (run / "bad_samples.csv").write_text("sample,reason\nsample 3,it is bad\n")
+    return run
+
+
+def of_batch(batch: Batch) -> Iterator[Subject]:
+    def shown() -> str:
+        return as_table(statuses([str(batch.path)]))
+
+    run = batch.run("wide")
+    yield Subject(batch.index_file, batch.index, defaults=True)
+    yield Subject(batch.queue / "wide.json", lambda: read_tickets(batch), may_be_missing=True, defaults=True)
+    yield Subject(batch.queue / ".settings", lambda: _settings(batch), may_be_missing=True, defaults=True)
+    for file in (run.run, run.summary, run.history, run.best / "metrics.json"):
+        yield Subject(file, shown, may_be_missing=True, defaults=True)
+    yield Subject(batch.code / ".git_state.json", lambda: git_state(batch.code / "x.py"), True, True)
+    yield Subject(batch.plan, lambda: runs_of(batch.plan), defaults=True)
+    yield Subject(batch.params("wide"), lambda: TRAIN.scenario(["--params", str(batch.params("wide"))]), defaults=True)
+    yaml_file = batch.path / "params.yaml"
+    yaml_file.write_text(
+        "trainer:\n  epochs: 2\nmodel: {dropout: 0.5}\ndata:\n  processors:\n  - class: Noise\n    scale: 0.5\n"
+    )
+    yield Subject(yaml_file, lambda: resolved(yaml_file), defaults=True)
+
+
+def runs_of(plan_file: Path) -> object:
+    plan = read_plan(plan_file)
+    scenario = scenario_of(plan)
+    return [(one.run, one.params) for one in prepare(planned(plan, scenario), plan, scenario, ())]
+
+
+def resolved(file: Path) -> object:
+    from experts import Experts
+
+    return checked(apply(Resolved(with_defaults(Experts)), file_settings(read_values(file), str(file))))
+
+
+def of_run(run: Path) -> Iterator[Subject]:
+    def compared() -> object:
+        runs = read_runs([run])
+        shown = [*(problem for one in runs for problem in one.problems), Comparison(runs).json()]
+        return "\n".join([*shown, *(str(dict(one.parameters)) for one in runs)])
+
+    for name in ("run.json", "summary.json", "history.csv"):
+        yield Subject(run / name, compared, may_be_missing=True, defaults=True)
+    yield Subject(run / "trainer_params.json", lambda: RESUME.scenario([str(run)]), defaults=True)
+    checkpoint = all_checkpoints(run / "checkpoints")[-1]
+    for name in ("state.json", "params.json", "checksums.json"):
+        yield Subject(checkpoint.path / name, lambda: sorted(checkpoint.read().arrays), defaults=True)
+    yield Subject(run / "bad_samples.csv", lambda: BadSamples(run / "bad_samples.csv", 9).found, may_be_missing=True)
+
+
+def of_export(export: Path, folder: Path) -> Iterator[Subject]:
+    from tfaip_like.predict.layout import read_metrics, read_versions
+
+    yield Subject(export / "scenario_params.json", lambda: rebuilt_scenario(export), defaults=True)
+    yield Subject(export / "pipeline.json", lambda: load_pipeline(export), defaults=True)
+    yield Subject(export / "metrics.json", lambda: read_metrics(export), may_be_missing=True, defaults=True)
+    yield Subject(export / "versions.json", lambda: read_versions(export), defaults=True)
+    experts = folder / "experts"
+    gather_experts({"one": export, "two": export}, experts)
+    yield Subject(experts / "experts.json", lambda: exports_of_experts(experts), may_be_missing=True, defaults=True)
+    code = folder / "code.py"
+    code.touch()
+    record_code([code])
+    record = Path(os.environ["XDG_CONFIG_HOME"], "tfaip_like", "trusted_code.json")
+    yield Subject(record, lambda: is_recorded(code), may_be_missing=True, defaults=True)
+
+
+def of_search(batch: Batch) -> Iterator[Subject]:
+    SearchSettings("wide", 3, 1, True, "min", {"jobs": 2}).write(batch)
+    yield Subject(
+        batch.path / "search" / "search.json", lambda: submission_of(batch, settings_of(batch)), defaults=True
+    )
+
+
+@pytest.mark.parametrize("number", [SAMPLE, slow(ALL)])
+def test_a_damaged_file_is_named_with_the_key_or_line_or_read_rightly(number: int, subjects: list[Subject]) -> None:
+    cases = [
+        (subject, damage)
+        for subject in subjects
+        for damage in damages(subject.file.read_bytes(), subject.file.suffix or subject.file.name)
+    ]
+    step = len(cases) / min(number, len(cases))
+    chosen = [cases[int(index * step)] for index in range(min(number, len(cases)))]
+    faults = [
+        f"{subject.file.name}: {damage.name}: {fault}"
+        for subject, damage in chosen
+        if (fault := fault_of(subject, damage))
+    ]
+    print(f"{len(faults)} of {len(chosen)} (of {len(cases)} in all)", file=sys.stderr)
+    assert not faults, "\n".join([f"{len(faults)} of {len(chosen)}", *faults])
+
+
+def fault_of(subject: Subject, damage: Damage) -> str:
+    """Return what is wrong with the answer to a damaged file."""
+    usual = usual_answer(subject)
+    content = subject.file.read_bytes()
+    aside = subject.file.with_name(f"{subject.file.name}.aside")
+    subject.file.rename(aside)
+    try:
+        put(subject.file, damage)
+        try:
+            answer = repr(subject.read())
+        except UsageError as error:
+            return fault_of_message(subject, damage, str(error))
+        except Exception as error:
+            return f"{type(error).__name__}: {str(error)[:100]}"
+        if answer == usual or not fault_of_message(subject, damage, answer):
+            return ""
+        if damage.kind in ("missing",) and subject.may_be_missing:
+            return ""
+        return "" if is_another_valid_file(subject, damage, answer) else f"silently read as {difference(usual, answer)}"
+    finally:
+        if subject.file.is_dir() and not subject.file.is_symlink():
+            subject.file.rmdir()
+        else:
+            subject.file.unlink(missing_ok=True)
+        aside.rename(subject.file)
+        assert subject.file.read_bytes() == content
+
+
+@cache
+def usual_answer(subject: Subject) -> str:
+    return repr(subject.read())
+
+
+def put(file: Path, damage: Damage) -> None:
+    if damage.content is not None:
+        file.write_bytes(damage.content)
+    elif damage.kind == "directory":
+        file.mkdir()
+    elif damage.kind == "dangling link":
+        file.symlink_to("nowhere")
+
+
+def fault_of_message(subject: Subject, damage: Damage, text: str) -> str:
+    if subject.file.name not in text:
+        return f"does not name the file: {text[:150]}"
+    names_place = re.search(r"line \d+|\.(json|yaml|settings): [\w.]+: ", text) or (damage.key or text) in text
+    if not names_place and damage.kind == "file":
+        return f"names neither key nor line: {text[:150]}"
+    return ""
+
+
+def is_another_valid_file(subject: Subject, damage: Damage, answer: str) -> bool:
+    """Return whether a damaged file is one that somebody could have written so."""
+    before, after = damage.before, damage.after
+    is_yaml = subject.file.suffix == ".yaml"
+    if damage.name.startswith("cut") and (is_yaml or subject.file.name == "bad_samples.csv"):
+        return True  # at the end of a line
+    if damage.name == "an empty object":
+        return subject.defaults
+    if damage.content is None or after is RAW:
+        return False
+    if damage.name.endswith("misspelt"):
+        return f"{damage.key}x" in answer  # a name that may be any
+    if before is None or after is None or type(before) is type(after) or (subject.defaults and is_deleted(damage)):
+        return True
+    if is_yaml and isinstance(before, str):  # every word there can be a text
+        return not isinstance(after, (list, dict))
+    return is_number(before) and is_number(after)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_deleted(damage: Damage) -> bool:
+    return damage.name.endswith("deleted")
+
+
+def difference(usual: str, answer: str) -> str:
+    start = next((i for i, (a, b) in enumerate(zip(usual, answer, strict=False)) if a != b), 0)
+    return f"{answer[max(0, start - 20) : start + 80]!r}"

@@ -1,0 +1,198 @@
+"""What is shown of a value can be typed behind its flag, and gives the same value."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tfaip_like.json_files import json_text
+from tfaip_like.params import Params
+from tfaip_like.params.apply import Resolved, apply, file_settings
+from tfaip_like.params.base import field_types
+from tfaip_like.params.flags import flag_settings, split_words
+from tfaip_like.params.help import show_text
+from tfaip_like.params.store import read_values
+from tfaip_like.params.tree import difference
+from tfaip_like.params.values import format_flag, parse, words_of
+from tfaip_like.printable import shell_words
+from tfaip_like.report.numbers import words as report_words
+
+
+class Color(Enum):
+    """Colours; the value of one is the name of another."""
+
+    RED = "GREEN"
+    GREEN = "RED"
+
+
+class Everything(Params):
+    """A parameter of every type."""
+
+    text: str = ""
+    text_or_none: str | None = None
+    number_or_text: int | str = 0
+    path: Path = Path("x")
+    path_or_none: Path | None = None
+    flag: bool = False
+    flag_or_none: bool | None = None
+    number: int = 0
+    rate: float = 0.0
+    rate_or_none: float | None = None
+    color: Color = Color.RED
+    kind: Literal["a", "none", 3] = "a"
+    texts: list[str] = []
+    texts_or_none: list[str] | None = None
+    numbers: tuple[int, ...] = ()
+    pair: tuple[str, float] = ("", 0.0)
+    nested: list[list[int]] = []
+    nested_texts: list[list[str]] = []
+    paths: list[Path] = []
+    mapping: dict[str, str] = {}
+    mapping_of_lists: dict[str, list[int]] = {}
+    optional_items: list[int | None] = []
+    unique: set[str] = set()
+
+
+# Words that mean something else in some place.
+ODD = [
+    *[
+        "none",
+        "None",
+        "true",
+        "3",
+        "1e3",
+        "-x",
+        "--flag",
+        "-1",
+        "[1]",
+        "{}",
+        '"a"',
+        "a b",
+        "a=b",
+        "=",
+        "",
+        "'",
+        "$HOME",
+    ],
+    *["'", "~", "*", "a,b", "#", "\n", "\udcff", "010", "no", "null", "ü", "u\u0308"],
+]
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6) | st.sampled_from(ODD)
+INTS, FLOATS = st.integers(-(10**20), 10**20), st.floats()
+PATHS = TEXTS.filter(bool).map(Path)
+VALUES = {
+    "text": TEXTS,
+    "text_or_none": TEXTS | st.none(),
+    "number_or_text": INTS | TEXTS,
+    "path": PATHS,
+    "path_or_none": PATHS | st.none(),
+    "flag": st.booleans(),
+    "flag_or_none": st.booleans() | st.none(),
+    "number": INTS,
+    "rate": FLOATS,
+    "rate_or_none": FLOATS | st.none(),
+    "color": st.sampled_from(Color),
+    "kind": st.sampled_from(["a", "none", 3]),
+    "texts": st.lists(TEXTS, max_size=3),
+    "texts_or_none": st.lists(TEXTS, max_size=3) | st.none(),
+    "numbers": st.lists(INTS, max_size=3).map(tuple),
+    "pair": st.tuples(TEXTS, FLOATS),
+    "nested": st.lists(st.lists(INTS, max_size=2), max_size=2),
+    "nested_texts": st.lists(st.lists(TEXTS, max_size=2), max_size=2),
+    "paths": st.lists(PATHS, max_size=2),
+    "mapping": st.dictionaries(TEXTS, TEXTS, max_size=2),
+    "mapping_of_lists": st.dictionaries(TEXTS, st.lists(INTS, max_size=2), max_size=2),
+    "optional_items": st.lists(INTS | st.none(), max_size=2),
+    "unique": st.sets(TEXTS, max_size=2),
+}
+
+
+def same(one: Params, other: Params) -> bool:
+    return json_text(one.to_dict()) == json_text(other.to_dict())
+
+
+def typed(*words: str) -> Everything:
+    tree = apply(Resolved(Everything()), flag_settings(split_words(words)[1])).tree
+    assert isinstance(tree, Everything)
+    return tree
+
+
+@given(st.fixed_dictionaries(VALUES))
+@example({name: getattr(Everything(), name) for name in VALUES})
+def test_what_show_prints_gives_the_same_values_when_it_is_pasted(values: dict[str, Any]) -> None:
+    tree = Everything(**values)
+    plain = {name: value for name, value in values.items() if "$'" not in format_of(name, value)}
+    lines = [format_of(name, value) for name, value in plain.items()]
+    assert same(typed(*shlex.split(" ".join(lines))), Everything(**plain))
+    words = [word for name, value in values.items() for word in words_behind(name, value)]
+    assert same(typed(*words), tree)
+
+
+def format_of(name: str, value: Any) -> str:
+    return format_flag(f"--{name}", TYPES[name], value)
+
+
+def words_behind(name: str, value: Any) -> list[str]:
+    words = words_of(TYPES[name], value)
+    alone = len(words) == 1 and words[0].startswith("-")
+    return [f"--{name}={words[0]}"] if alone else [f"--{name}", *words]
+
+
+TYPES = field_types(Everything)
+
+
+@given(values=st.fixed_dictionaries(VALUES))
+def test_a_file_of_parameters_gives_the_same_values(
+    values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tree = Everything(**values)
+    for name in ("p.json", "p.yaml"):  # JSON is YAML
+        file = tmp_path_factory.getbasetemp() / name
+        file.write_text(json_text(tree.to_dict()))
+        read = apply(Resolved(Everything()), file_settings(read_values(file), name)).tree
+        assert same(read, tree)
+
+
+@given(st.lists(TEXTS, max_size=3) | st.lists(st.lists(INTS, max_size=2), max_size=2) | INTS | FLOATS | st.booleans())
+def test_what_tables_and_reports_show_of_a_value_is_read_as_the_same(value: Any) -> None:
+    tp = {bool: bool, int: int, float: float}.get(type(value)) or (
+        list[list[int]] if value and isinstance(value[0], list) else list[str]
+    )
+    shown = report_words(value)
+    if "$'" not in shown:
+        assert json_text(parse(tp, shlex.split(shown))) == json_text(value)
+
+
+def test_a_shell_reads_what_is_shown() -> None:
+    words = [
+        "a b",
+        "",
+        "line\nline",
+        "tab\t'quote'",
+        "back\\slash\n",
+        "\udcff",
+        '$HOME `x` "y"',
+        "ü€😀\x1b[1m",
+        "-x",
+        "*",
+        "[1]",
+    ]
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {shell_words(words)}"], capture_output=True, check=True)
+    assert [part.decode("utf-8", "surrogateescape") for part in done.stdout.split(b"\0")[:-1]] == words
+
+
+def test_a_difference_between_runs_is_told_in_words_that_can_be_typed() -> None:
+    changes = difference(Everything(), Everything(nested=[[1], [2, 3]], texts=["a b", "c"], text_or_none="none"))
+    assert changes == [
+        ("--text_or_none", "none", "'\"none\"'"),
+        ("--texts", "'[]'", "'a b' c"),
+        ("--nested", "'[]'", "'[[1], [2, 3]]'"),
+    ]
+    assert typed("--nested", "[[1], [2, 3]]", "--text_or_none", '"none"').nested == [[1], [2, 3]]
+    assert "--texts=" not in show_text(Resolved(Everything(texts=["-a"])))
