@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,7 @@ from small import Largest, Line, Points, small
 from tfaip_like import Sample, UsageError, train
 from tfaip_like.optimizers import SGD
 from tfaip_like.params.store import read_values
+from tfaip_like.predict.layout import export_folder, read_metrics
 from tfaip_like.schedules import Constant
 from tfaip_like.settings import EarlyStopping
 from tfaip_like.train.early_stopping import EarlyStop
@@ -383,9 +384,34 @@ class NotJudged(Largest):
 
 def test_a_monitor_that_is_never_a_number_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     chosen = EarlyStopping(monitor="val_largest_error", mode="min")
-    train(small(tmp_path / "run", trainer={"epochs": 1}, evaluator=NotJudged(), early_stopping=chosen))
-    assert "val_largest_error was never a number, so no epoch is the best" in caplog.text
-    assert not (tmp_path / "run" / "best").exists()
+    run = tmp_path / "run"
+    train(small(run, trainer={"epochs": 2}, evaluator=NotJudged(), early_stopping=chosen))
+    for epoch in (1, 2):
+        assert f"val_largest_error is NaN in epoch {epoch}: there is no best/ yet" in caplog.text
+    assert "No epoch is the best, so there is no best/: val_largest_error was NaN in every epoch" in caplog.text
+    assert f"the model of the last epoch is in {run / 'export'}" in caplog.text
+    assert not (run / "best").exists()
+    with pytest.raises(UsageError, match=r"this run has no best/: .* was NaN in every epoch; .*/run/export"):
+        export_folder(run)
+
+
+class JudgedLater(Largest):
+    """Knows it in the second epoch only."""
+
+    numbers: ClassVar[Iterator[float]]
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+        return {"largest_error": next(self.numbers)}
+
+
+def test_best_stays_that_of_an_epoch_with_a_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    JudgedLater.numbers = iter([NAN, 1.0, NAN])
+    chosen = EarlyStopping(monitor="val_largest_error", mode="min")
+    trainer = {"epochs": 3, "sanity_check": False}
+    result = train(small(tmp_path / "run", trainer=trainer, evaluator=JudgedLater(), early_stopping=chosen))
+    assert result.best_epoch == 2
+    assert "val_largest_error is NaN in epoch 3: best/ stays that of epoch 2" in caplog.text
+    assert read_metrics(tmp_path / "run" / "best")["epoch"] == 2
 
 
 class Judged(Line):

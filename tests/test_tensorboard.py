@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -191,6 +193,29 @@ def test_parameters_are_plain_values_and_choices() -> None:
     assert values["model.dropout"] == 0.5
     assert values["data.processors"] == values["optimizer.weight_decay"] == "none"
     assert "trainer" not in values  # there is no other
+
+
+def test_a_run_that_was_killed_ends_with_one_record_of_its_best_epoch(tmp_path: Path, quick_run: Run) -> None:
+    run = tmp_path / "run"
+    train(small(run))  # three epochs, each better
+    start, _ = session(run)
+    # As a kill leaves it between the export of the best epoch and its checkpoint.
+    shutil.rmtree(run / "checkpoints" / "epoch_0003")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "status": "running"}))
+    (hparams,) = (run / "tensorboard" / "hparams").iterdir()
+    hparams.write_bytes(hparams.read_bytes()[:-20])
+    wait_for_the_next_second()
+    done = quick_run("resume-training", run)
+    assert done.returncode == 0, done.stderr
+    assert len(list((run / "tensorboard" / "hparams").iterdir())) == 1
+    resumed_start, end = session(run)
+    assert resumed_start.start_time_secs == start.start_time_secs
+    assert end.status == STATUS_SUCCESS
+    best = json.loads((run / "summary.json").read_text())["best"]
+    assert best["epoch"] == 3
+    assert [event.step for event in events(run / "tensorboard" / "hparams").Scalars("best/val_loss")] == [3]
+    assert events(run / "tensorboard" / "hparams").Scalars("best/val_loss")[0].value == pytest.approx(best["value"])
 
 
 def test_a_failed_run_says_so_and_a_stopped_one_has_no_end(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import glob
+import hashlib
 import logging
 import os
 import re
@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
+
+from tfaip_like.temporary import claimed_directory, discard, release, remove_unclaimed
 
 logger = logging.getLogger(__name__)
 
@@ -46,24 +48,61 @@ def check_guards(path: Path) -> None:
 
 PREVIOUS = ".previous"
 """How the name of a folder ends while another one takes its place."""
+STAGING = ".new-"
+"""What the name of a folder that is filled beside another one has behind that one's name."""
+MAX_NAME_BYTES = 240
+"""Of a hidden name, to which some characters may be added."""
 TEMPORARY = ".tmp"
 """How the names of files end that are written aside."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file: written aside, synced to disk, renamed."""
+    """Replace a file: written aside, synced to disk, renamed."""
     check_guards(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY, delete=False) as file:
+    with _file_aside(path) as (file, aside):
         try:
             file.write(encoded(text))
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(file.name, 0o666 & ~_umask())
-            os.replace(file.name, path)
+            os.chmod(aside, 0o666 & ~_umask())
+            os.replace(aside, path)
         except BaseException:
-            os.unlink(file.name)
+            aside.unlink(missing_ok=True)
             raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def _file_aside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Open an empty file beside another one.
+
+    Its name is always the same, so that the next writer takes over what a killed one has left; a lock keeps others
+    out meanwhile. Where a file system has no locks, it is a new one each time.
+    """
+    aside = path.with_name(_hidden(path, TEMPORARY))
+    while True:
+        descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            os.close(descriptor)
+            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{aside.name}.", suffix=TEMPORARY)
+            aside = Path(name)
+            break
+        if _is_named(descriptor, aside):
+            break
+        os.close(descriptor)  # who had locked it has put it into its place
+    with open(descriptor, "wb") as file:
+        file.truncate()
+        yield file, aside
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Return whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -91,7 +130,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield aside
         replace_folder(path, aside)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        discard(aside)
         raise
 
 
@@ -100,7 +139,7 @@ def folder_beside(path: Path) -> Path:
     check_guards(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(path)
-    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
+    return claimed_directory(path.parent, _hidden(path, STAGING))
 
 
 def replace_folder(path: Path, aside: Path) -> None:
@@ -116,6 +155,7 @@ def replace_folder(path: Path, aside: Path) -> None:
     if path.exists():
         os.rename(path, previous)
     os.rename(aside, path)
+    release(aside)
     sync_folder(path.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
@@ -125,8 +165,8 @@ def recover_folder(path: Path) -> None:
     previous = _previous(path)
     if previous.exists() and not path.exists():
         os.rename(previous, path)
-    for leftover in (previous, *path.parent.glob(f".{glob.escape(path.name)}.new-*")):
-        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(previous, ignore_errors=True)
+    remove_unclaimed(path.parent, _hidden(path, STAGING))
 
 
 def recover_below(parent: Path) -> None:
@@ -230,7 +270,15 @@ def _sync_below(folder: Path) -> None:
 
 
 def _previous(path: Path) -> Path:
-    return path.parent / f".{path.name}{PREVIOUS}"
+    return path.parent / _hidden(path, PREVIOUS)
+
+
+def _hidden(path: Path, suffix: str) -> str:
+    """Return a hidden name for what belongs to a file or folder; a long one is shortened, as systems limit names."""
+    name = f".{path.name}{suffix}"
+    if len(os.fsencode(name)) <= MAX_NAME_BYTES:
+        return name
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{suffix}"
 
 
 @functools.cache  # asked for once: setting it, which is the only way to ask, concerns all threads

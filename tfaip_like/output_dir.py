@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from tfaip_like.errors import TrainingError, UsageError
@@ -127,6 +128,13 @@ class OutputDir:
             UsageError: if it is damaged; it names the file and the key or line.
         """
         return read_object_of(RunInfo, self.run)
+
+    def started(self) -> float | None:
+        """Return when the run was started for the first time, in seconds since 1970; None if that is not known."""
+        try:
+            return datetime.fromisoformat(self.record().get("started", "")).timestamp()
+        except ValueError:
+            return None
 
     def is_held(self) -> bool:
         """Whether a training runs in it now, of this process or another; yes where locks cannot tell."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tfaip_like.errors import UsageError
+from tfaip_like.temporary import temporary_directory
 
 _PLAIN = re.compile(r"[\w./ +=,@-]*", re.ASCII)
 
@@ -23,14 +24,17 @@ def plain_path(folder: Path) -> Iterator[Path]:
     if _PLAIN.fullmatch(str(folder)):
         yield folder
         return
-    with tempfile.TemporaryDirectory(dir=_plain_temporary_directory()) as directory:
-        link = Path(directory, "link")
+    with temporary_directory(_plain_parent()) as directory:
+        link = directory / "link"
         link.symlink_to(folder.absolute())
         yield link
 
 
-def _plain_temporary_directory() -> str:
-    for candidate in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108  (mkdtemp makes it private)
-        if _PLAIN.fullmatch(candidate) and Path(candidate).is_dir():
-            return candidate
+def _plain_parent() -> Path | None:
+    """Return where a directory with a plain path can be made; None for TMPDIR."""
+    if _PLAIN.fullmatch(tempfile.gettempdir()):
+        return None
+    for candidate in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108  (mkdtemp makes it private)
+        if Path(candidate).is_dir():
+            return Path(candidate)
     raise UsageError(f"TMPDIR={tempfile.gettempdir()}: contains special characters; TensorFlow needs a plain path")

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.store import read_values
 from tfaip_like.processes import Lifeline
 from tfaip_like.run_files import read_history
+from tfaip_like.temporary import temporary_directory
 
 EPOCHS = 3
 BATCHES = 50
@@ -177,7 +177,7 @@ def calibrate(batch: Batch, run: BatchRun, check: Callable[[], None] = lambda: N
 
 def _measured(batch: Batch, run: BatchRun, samples: int, check: Callable[[], None]) -> Calibration:
     print(f"calibrating {run.name} with {EPOCHS} epochs of {samples} samples ...", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(prefix="calibration-") as folder:
+    with temporary_directory() as folder:
         out = OutputDir(Path(folder, "run"))
         log = Path(folder, "log")
         begin = datetime.now()

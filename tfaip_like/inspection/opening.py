@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tfaip_like.data import StreamProcessor
 from tfaip_like.data.opening import open_training, open_validation
@@ -14,6 +13,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.params.resources import check_resources
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
+from tfaip_like.temporary import temporary_directory
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def opened(scenario: Scenario, mode: str, flag: str, check: Callable[[], None] =
         check: called while waiting for samples; raises to stop.
     """
     check_resources(scenario)
-    with TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         prepared, source = scenario.with_training_source(Path(folder))
         seed = prepared.trainer.random_seed or 0
         if mode == "train":

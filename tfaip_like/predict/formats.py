@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from tfaip_like.network import predict_with
 from tfaip_like.predict.export import write_saved_model
 from tfaip_like.predict.layout import MODEL, SIGNATURE, argument_names
 from tfaip_like.sample import Arrays
+from tfaip_like.temporary import temporary_directory
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def add_formats(export: Path, formats: Sequence[str], batch: Batch) -> None:
     if not (export / MODEL).exists():
         logger.warning("%s: no other formats can be written: Keras could not save %s", export, MODEL)
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         try:
             network = keras.saving.load_model(export / MODEL, compile=False)
             with _plain_argmax():

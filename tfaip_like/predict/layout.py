@@ -59,7 +59,16 @@ def export_folder(path: Path) -> Path:
     if not path.exists():
         raise UsageError(f"{path}: there is no such folder")
     run = OutputDir(path)
-    return run.best if run.trainer_params.exists() and run.best.exists() else path
+    if not run.trainer_params.exists():
+        return path
+    if not run.best.exists() and run.export.exists():
+        raise UsageError(
+            f"{path}: this run has no best/: what finds its best epoch was NaN in every epoch; the model of its last "
+            f"epoch is {run.export}"
+        )
+    if not run.best.exists():
+        raise UsageError(f"{path}: this run has no export yet: no epoch has ended")
+    return run.best
 
 
 def read_metrics(export: Path) -> dict[str, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.files import replace_file
 from tfaip_like.printable import printable_json
 from tfaip_like.sample import Sample
+from tfaip_like.temporary import claimed
 from tfaip_like.writer import Write, Writer
 
 COPIED_AT_ONCE = 2**22
@@ -51,7 +51,7 @@ class Npz(Writer):
 
     @contextmanager
     def open(self, file: Path) -> Iterator[Write]:
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".npz-") as folder:
+        with claimed(file.parent, ".npz-") as folder:
             columns: dict[str, _Column] = {}
             count = 0
 

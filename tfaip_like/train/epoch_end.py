@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tfaip_like.output_dir import MEASURED, OutputDir
 from tfaip_like.predict.layout import read_metrics
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
+from tfaip_like.settings import Trainer
 from tfaip_like.summaries import Summary
 from tfaip_like.train import state
 from tfaip_like.train.early_stopping import EarlyStop
@@ -29,6 +31,7 @@ from tfaip_like.train.history import History
 from tfaip_like.train.lav import Lav
 from tfaip_like.train.monitor import Best, choose_best
 from tfaip_like.train.plateau import Plateau
+from tfaip_like.train.progress import Progress
 from tfaip_like.train.reporter import Reporter
 from tfaip_like.train.tensorboard import TensorBoard
 from tfaip_like.train.training_model import TrainingModel
@@ -53,6 +56,19 @@ class Trained:
     """Seconds of these in which the network waited for data."""
 
 
+def due_after(
+    epoch: int, trainer: Trainer, validate: Validation | None, lavs: Mapping[str, Lav], is_last: bool = False
+) -> list[Validation | Lav]:
+    """Return what judges the network after an epoch; all of it after the last, and LAV after the first too."""
+    is_last = is_last or epoch == trainer.epochs
+    due: list[Validation | Lav] = []
+    if validate is not None and (is_last or epoch % trainer.val_every_n == 0):
+        due.append(validate)
+    if lavs and (is_last or epoch == 1 or epoch % trainer.lav_every_n == 0):
+        due += lavs.values()
+    return due
+
+
 class EpochEnd:
     """Knows what to do after the steps of an epoch; its state is the history and the best epoch so far.
 
@@ -60,6 +76,7 @@ class EpochEnd:
         rate: the learning rate by step.
         samples_per_epoch: for the speed that is logged.
         check: called while waiting for room on the disk; raises to stop.
+        progress: shows and measures what is done.
         epochs_done: of a run that goes on.
     """
 
@@ -75,6 +92,7 @@ class EpochEnd:
         samples_per_epoch: int,
         rate: Shifted,
         check: Callable[[], None],
+        progress: Progress,
         epochs_done: int = 0,
     ):
         self.scenario = scenario
@@ -87,12 +105,17 @@ class EpochEnd:
         self.samples_per_epoch = samples_per_epoch
         self.rate = rate
         self.check = check
+        self.progress = progress
         self.history = History(folder)
         self.summaries: dict[str, Mapping[str, Summary]] = {}
         """What the latest validations have to show, by their prefix and its name."""
         self.prefixes = [validation.prefix for validation in (validate, *lavs.values()) if validation is not None]
         self.tensorboard = TensorBoard(
-            folder.tensorboard if folder else None, scenario, self.prefixes, epochs_done + 1 if epochs_done else None
+            folder.tensorboard if folder else None,
+            scenario,
+            self.prefixes,
+            epochs_done + 1 if epochs_done else None,
+            folder.started() if folder else None,
         )
         self.reporter = Reporter(folder)
         self.best = self._monitored()
@@ -103,7 +126,11 @@ class EpochEnd:
         self.plateau = Plateau(schedule, self.best.mode, optimizer) if isinstance(schedule, ReduceOnPlateau) else None
 
     def __call__(self, trained: Trained) -> None:
-        """Nothing of the state changes before everything that may be interrupted or fail is done."""
+        """Validate, judge, export and record; the state changes once all that may be interrupted or fail is done."""
+        with self.progress.end_of_epoch(trained.epoch):
+            self._end(trained)
+
+    def _end(self, trained: Trained) -> None:
         early_stop = copy.copy(self.early_stop)
         with self.as_exported():
             row, summaries = self._measured(trained)
@@ -119,10 +146,15 @@ class EpochEnd:
                 self._write(lambda: self.exports.keep_as_best(row))
             self.exports.forget()
         improved = best is not self.best
-        self._write(lambda: self._record(row, summaries, improved))
+        # Also the epoch of which best/ was written before a kill, but no checkpoint.
+        is_best = improved or best.epoch == trained.epoch
+        self._write(lambda: self._record(row, summaries, is_best))
         self.best = best
         self.early_stop, self.stop_reason = early_stop, reason
         logger.info("%s%s", self._line(row), "  (best so far)" if improved else "")
+        if value is not None and math.isnan(value):
+            kept = f"best/ stays that of epoch {best.epoch}" if best.epoch is not None else "there is no best/ yet"
+            logger.warning("%s is NaN in epoch %d: %s", best.monitor, trained.epoch, kept)
         if self.plateau is not None and value is not None:  # after the last epoch too: there may be more, later
             self.plateau.after(value)
         if reason:
@@ -231,15 +263,16 @@ class EpochEnd:
 
     def _add(self, validations: Iterable[Validation | Lav], row: dict[str, float], summaries: Summaries) -> None:
         for validation in validations:
-            judged = validation()
+            with self.progress.validation(validation.prefix):
+                judged = validation()
             row |= judged.numbers
             summaries[validation.prefix] = judged.summaries
 
-    def _record(self, row: Mapping[str, float], summaries: Summaries, improved: bool) -> None:
+    def _record(self, row: Mapping[str, float], summaries: Summaries, is_best: bool) -> None:
         self.history.write_with(row)
         self.reporter.after_epoch(summaries)
         self.tensorboard.add(row, summaries)
-        if improved:
+        if is_best:
             self.tensorboard.add_best(row, self._names_of_interest())
         self.history.rows.append(dict(row))
         self.summaries |= summaries
@@ -261,14 +294,7 @@ class EpochEnd:
 
     def _due(self, epoch: int, is_last: bool = False) -> list[Validation | Lav]:
         """What judges the network after an epoch; all of it after the last, and LAV after the first too."""
-        trainer = self.scenario.trainer
-        is_last = is_last or epoch == trainer.epochs
-        due: list[Validation | Lav] = []
-        if self.validate is not None and (is_last or epoch % trainer.val_every_n == 0):
-            due.append(self.validate)
-        if self.lavs and (is_last or epoch == 1 or epoch % trainer.lav_every_n == 0):
-            due += self.lavs.values()
-        return due
+        return due_after(epoch, self.scenario.trainer, self.validate, self.lavs, is_last)
 
     def _line(self, row: Mapping[str, float]) -> str:
         def numbers(names: list[str]) -> str:

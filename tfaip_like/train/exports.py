@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +19,7 @@ from tfaip_like.predict.finite_inputs import find_finite_inputs
 from tfaip_like.predict.formats import add_formats
 from tfaip_like.predict.pipeline import pipeline_of
 from tfaip_like.scenario import Scenario
+from tfaip_like.temporary import claimed_directory, discard, process_directory
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +88,7 @@ class Exports:
     def forget(self) -> None:
         """Remove the export of this moment, unless it was kept: what comes next is another moment."""
         if self._aside is not None:
-            shutil.rmtree(self._aside, ignore_errors=True)
+            discard(self._aside)
         self._aside = self._loaded = None
 
     def write_last(self, metrics: Mapping[str, float]) -> None:
@@ -114,14 +113,17 @@ class Exports:
 
     def _written(self) -> Path:
         if self._aside is None:
-            aside = folder_beside(self.folder.best) if self.folder else Path(tempfile.mkdtemp())
+            aside = self._staging_directory()
             try:
                 fill_export(aside, self.networks, self.scenario, self._warn_once, self._finite_inputs)
             except BaseException:  # on a full disk it is tried again
-                shutil.rmtree(aside, ignore_errors=True)
+                discard(aside)
                 raise
             self._aside = aside
         return self._aside
+
+    def _staging_directory(self) -> Path:
+        return folder_beside(self.folder.best) if self.folder else claimed_directory(process_directory(), "export-")
 
     def _warn_once(self, message: str) -> None:
         self._log_once(logging.WARNING, message)

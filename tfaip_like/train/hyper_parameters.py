@@ -42,7 +42,7 @@ def hyper_parameters(tree: ParamsBase) -> dict[str, Plain]:
         is_choice = params_bases(leaf.type) != (type(value),)
         is_finite = not isinstance(value, float) or math.isfinite(value)
         if is_choice and is_finite and name not in LEFT_OUT:
-            words = format_words(leaf.type, value) or "none"  # an empty list
+            words = "none" if isinstance(value, (list, tuple, dict)) and not value else format_words(leaf.type, value)
             values[name] = value if isinstance(value, (bool, int, float)) else words
     return values
 

@@ -20,7 +20,6 @@ from tfaip_like.train.execution import compile_model, is_unsupported_by_xla
 from tfaip_like.train.non_finite import NonFiniteSteps
 from tfaip_like.train.parts import Parts
 from tfaip_like.train.profile import Profile
-from tfaip_like.train.progress import Progress
 from tfaip_like.train.resume import Resumed, batching_of
 from tfaip_like.train.sanity_check import check_before_training
 from tfaip_like.train.saved_state import SavedState
@@ -52,12 +51,10 @@ class Loop:
             self.saver = Saver(parts.folder.checkpoints, parts.trainer, parts.interrupt.check)
             weights = sum(4 * math.prod(weight.shape) for weight in parts.networks.training.weights)
             self.saver.check_room(state.nbytes(parts.model), weights)
-        steps, done = self.steps_per_epoch * parts.trainer.epochs, self.epoch * self.steps_per_epoch + self._first
-        self.progress = Progress(steps, parts.trainer.epochs, done)
         self.non_finite = NonFiniteSteps(parts)
         self.every_step = EveryStep(
             self.steps_per_epoch,
-            self.progress,
+            parts.epoch_end.progress,
             parts.interrupt,
             self._begin,
             self._look,

@@ -33,13 +33,16 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import Course, ReduceOnPlateau
 from tfaip_like.settings import Trainer
 from tfaip_like.settings.trainer import parse_every
-from tfaip_like.train.epoch_end import EpochEnd
+from tfaip_like.temporary import keep_autograph_files
+from tfaip_like.train.checkpoints import Position
+from tfaip_like.train.epoch_end import EpochEnd, due_after
 from tfaip_like.train.examples import Examples
 from tfaip_like.train.execution import compile_model, steps_at_once
 from tfaip_like.train.exports import Exports
 from tfaip_like.train.feed import TrainingFeed
 from tfaip_like.train.freezing import freeze
 from tfaip_like.train.lav import Lav
+from tfaip_like.train.progress import Progress
 from tfaip_like.train.resume import Resumed
 from tfaip_like.train.state import network_preserved, start_random
 from tfaip_like.train.training_model import TrainingModel, as_fed
@@ -160,17 +163,27 @@ class _Builder:
             model.warn_of_untrained(gradients_that_exist(model, as_fed(example)))
         if keras.backend.backend() == "tensorflow":
             model.plan(batches.is_stacked, batches.accumulate, trainer.on_nan, feed.next_count, self.devices.names)
+        validate, lavs = self._validation(model, networks), self._lavs(exports)
+        position = resumed.position(batches) if resumed is not None else Position(0, 0)
+        progress = Progress(
+            batches.steps_per_epoch,
+            trainer.epochs,
+            position.epoch * batches.steps_per_epoch + position.step,
+            lambda epoch: [one.prefix for one in due_after(epoch, trainer, validate, lavs)],
+        )
+        self.interrupt.checks.append(progress.look)
         self.epoch_end = epoch_end = EpochEnd(
             scenario=scenario,
             folder=self.folder,
             exports=exports,
             model=model,
             optimizer=optimizer,
-            validate=self._validation(model, networks),
-            lavs=self._lavs(exports),
+            validate=validate,
+            lavs=lavs,
             samples_per_epoch=batches.samples_per_epoch,
             rate=rate,
             check=self.interrupt.check,
+            progress=progress,
             epochs_done=resumed.checkpoint.position.epoch if resumed is not None else 0,
         )
         return Parts(
@@ -292,6 +305,7 @@ def _start_keras(trainer: Trainer, seed: int) -> None:
         keras.config.disable_traceback_filtering()
     keras.config.set_dtype_policy(trainer.precision)
     start_random(seed)
+    keep_autograph_files()
     logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())
     if keras.backend.backend() != "tensorflow":
         for name, usual in (("accumulate_steps", 1), ("on_nan", "stop")):

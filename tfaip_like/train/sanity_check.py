@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from tfaip_like.errors import UsageError
+from tfaip_like.temporary import temporary_directory
 from tfaip_like.train import state
 from tfaip_like.train.checkpoints import VARIABLES, read_arrays, write_arrays
 from tfaip_like.train.lav import Lav
@@ -57,7 +57,7 @@ def check_checkpoint(model: TrainingModel) -> None:
         UsageError: for a variable that comes back with other bits, or not at all.
     """
     arrays = state.capture(model)
-    with TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         write_arrays(Path(folder, VARIABLES), arrays)
         read = read_arrays(Path(folder, VARIABLES))
     missing = state.restore_network(model, read) + (state.restore_optimizer(model, read) or [])

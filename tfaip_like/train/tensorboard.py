@@ -44,6 +44,7 @@ class TensorBoard:
         prefixes: with which the names of validation's values begin: `val_`, `lav_`, `lav_LIST_`.
         purge_from_epoch: the first epoch that will be done again, after a resume: what was written of it
             and of later ones is dropped.
+        started: when the run was started for the first time, in seconds since 1970; now by default.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class TensorBoard:
         scenario: ParamsBase,
         prefixes: Sequence[str] = ("val_",),
         purge_from_epoch: int | None = None,
+        started: float | None = None,
     ):
         self._files: dict[str, _EventFile] = {}
         self._prefixes = prefixes
@@ -63,7 +65,7 @@ class TensorBoard:
         for name in (TRAIN, *map(_folder_of, prefixes)):
             self._files[name] = _EventFile(folder / name, purge_from_epoch)
         self._files[HPARAMS] = _EventFile(folder / HPARAMS)
-        self._files[HPARAMS].add(0, session_start(hyper_parameters(scenario), time.time()))
+        self._files[HPARAMS].add(0, session_start(hyper_parameters(scenario), started or time.time()))
 
     def add(self, row: Mapping[str, float], summaries: Mapping[str, Mapping[str, Summary]]) -> None:
         """Writes the values of an epoch.

@@ -7,8 +7,6 @@ import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tfaip_like.console import log_to_file
 from tfaip_like.devices import Devices
@@ -25,6 +23,7 @@ from tfaip_like.predict.formats import check_formats
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
+from tfaip_like.temporary import temporary_directory
 from tfaip_like.train.loop import Loop
 from tfaip_like.train.parts import Parts, parts_of
 from tfaip_like.train.plan import record_plan, tell_plan
@@ -64,7 +63,7 @@ def run_training(
         else:
             logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
         devices.tell()
-        resources = folder.resources if folder else Path(stack.enter_context(TemporaryDirectory()))
+        resources = folder.resources if folder else stack.enter_context(temporary_directory())
         interrupt = stack.enter_context(catch_interrupts(ACKNOWLEDGEMENT, probe))
         if hold is not None:
             interrupt.checks.append(hold.check_now_and_then)
@@ -132,12 +131,23 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
         raise
     parts.epoch_end.export()
     if parts.epoch_end.best.epoch is None:
-        logger.warning("%s was never a number, so no epoch is the best", parts.epoch_end.best.monitor)
+        _warn_of_no_best(parts)
     elif parts.folder is not None and not parts.folder.best.exists():
         logger.warning("%s was deleted while the training ran", parts.folder.best)
     keep_averages(parts.optimizer)  # in the network that is returned, as in the exports
     _write_summary(parts)
     return _result(parts)
+
+
+def _warn_of_no_best(parts: Parts) -> None:
+    monitor = parts.epoch_end.best.monitor
+    where = f"; the model of the last epoch is in {parts.folder.export}" if parts.folder is not None else ""
+    logger.warning(
+        "No epoch is the best, so there is no best/: %s was NaN in every epoch%s. Check what computes it, or choose "
+        "another --early_stopping.monitor.",
+        monitor,
+        where,
+    )
 
 
 def _result(parts: Parts) -> TrainResult:

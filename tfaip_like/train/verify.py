@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tfaip_like.console import console_level
@@ -21,6 +20,7 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.tree import check_tree
 from tfaip_like.processes import run_with_us
 from tfaip_like.scenario import Scenario
+from tfaip_like.temporary import temporary_directory
 from tfaip_like.train.checkpoints import Content, all_checkpoints
 from tfaip_like.train.training import run_training
 
@@ -78,7 +78,7 @@ def verify(scenario: Scenario) -> str:
         TrainingError: when a resumed training differs; it names the first variables and values.
         UsageError: when an epoch is too short to be interrupted.
     """
-    with TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         straight = OutputDir(Path(folder, "straight"))
         devices = choose_devices(scenario.device)
         with console_level(logging.ERROR):  # the trainings are not the user's, and their folder goes

@@ -32,6 +32,7 @@ from tfaip_like.data.sources.tables.stored import StoredColumn
 from tfaip_like.data.sources.tables.table_format import TableFormat
 from tfaip_like.errors import UsageError, counted, some
 from tfaip_like.params.tree import check_tree
+from tfaip_like.temporary import process_directory
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class TableSource(ArraySource):
         columns |= {f"targets-{name}": which for name, which in (targets or {}).items()}
         if not columns or not all(map(_names, columns.values())):
             raise UsageError("a table needs at least one column, and so does each of its arrays")
-        folder = Path(tempfile.mkdtemp(prefix="tfaip_like-"))
+        folder = Path(tempfile.mkdtemp(dir=process_directory()))
         self._remove = weakref.finalize(self, shutil.rmtree, str(folder), True)
         with _Gathering(files, columns, _checked(table_format or TableFormat()), folder) as gathering:
             arrays = gathering.arrays()

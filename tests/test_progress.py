@@ -1,0 +1,99 @@
+"""The bar and the time left count validations as well."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+
+from tfaip_like.train.progress import OTHER, Progress, TimeLeft
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    """A clock that only moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def progress_of(stream: io.StringIO) -> tuple[Progress, Clock]:
+    """Three epochs of ten steps; LAV after the first and the last, validation after each."""
+    due = lambda epoch: ["val_", "lav_"] if epoch in (1, 3) else ["val_"]  # noqa: E731
+    progress, clock = Progress(10, 3, due=due, stream=stream), Clock()
+    progress._clock, progress._since, progress._last_shown = clock, clock(), clock()
+    return progress, clock
+
+
+def test_time_left_counts_steps_validations_and_the_rest_of_each_epoch() -> None:
+    left = TimeLeft(10, 3, lambda epoch: ["val_", "lav_"] if epoch == 3 else ["val_"])
+    assert left.seconds(0) is None
+    left.measured_steps(10, 20.0)
+    assert left.seconds(10) == 40.0
+    left.measured("val_", 5.0)
+    left.measured("lav_", 7.0)
+    left.measured(OTHER, 1.0)
+    assert left.seconds(10) == 40.0 + 2 * 5.0 + 7.0 + 2 * 1.0
+    assert left.seconds(10, ["val_"], ended_epochs=0) == 40.0 + 2 * 5.0 + 7.0 + 3 * 1.0
+    assert left.seconds(30) == 0.0
+
+
+def test_steps_that_compile_count_only_until_there_are_others() -> None:
+    left = TimeLeft(100, 1)
+    left.measured_steps(1, 60.0)
+    left.measured_steps(1, 1.0)
+    assert left.seconds(50) == 50.0
+
+
+def test_a_validation_is_shown_in_the_bar_with_the_time_that_is_left() -> None:
+    stream = Terminal()
+    progress, clock = progress_of(stream)
+    clock.now += 20
+    progress.show(10, 1, 0.5)
+    with progress.end_of_epoch(1):
+        with progress.validation("val_"):
+            clock.now += 6
+            progress.look()
+            assert "validating (val) 6 s, 00:40 left" in stream.getvalue()
+            clock.now += 4
+        with progress.validation("lav_"):
+            clock.now += 5
+        clock.now += 1
+    clock.now += 10
+    progress.show(20, 2, 0.25)
+    # Ten steps of 1 s, two validations of 10 s, one LAV of 5 s, the rest of two epochs.
+    assert "loss 0.25, 00:37 left" in str(progress._bar)  # which draws itself at most ten times a second
+    with progress.end_of_epoch(2), progress.validation("val_"):
+        clock.now += 4
+        progress.look()
+        assert "validating (val) 4 of about 10 s, 00:33 left" in stream.getvalue()
+    progress.close()
+
+
+def test_without_a_terminal_a_long_validation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    progress, clock = progress_of(io.StringIO())
+    clock.now += 20
+    progress.show(10, 1, 0.5)
+    with progress.end_of_epoch(1), progress.validation("val_"):
+        clock.now += 40
+        progress.look()
+        progress.look()
+    assert caplog.messages == ["epoch 1/3, step 10/30, validating (val) 40 s, 00:40 left"]
+
+
+def test_outside_of_a_validation_nothing_is_shown_between_steps() -> None:
+    stream = Terminal()
+    progress, clock = progress_of(stream)
+    before = stream.getvalue()
+    clock.now += 100
+    progress.look()
+    assert stream.getvalue() == before
