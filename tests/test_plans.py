@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from tfaip_like.experiments.configuration import Distribution, Draws
 from tfaip_like.experiments.plan_file import read_plan
 from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.resolve import resolve_all, scenario_of
+from tfaip_like.params.apply import Resolved, apply
+from tfaip_like.params.base import with_defaults
+from tfaip_like.params.flags import flag_settings, split_words
+from tfaip_like.params.values import flag_words
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario
 from tfaip_like.yaml_files import parse_yaml
@@ -484,3 +489,41 @@ def test_a_plain_value_ends_the_experts_of_a_configuration() -> None:
     plan = Plan("s", {"all": all_of_them, "third": Configuration({"data.expert": 3}, extends=["all"])})
     assert [(run.configuration, run.expert) for run in plan.runs()] == [("all", "1"), ("all", "2"), ("third", None)]
     assert plan.runs()[-1].flags == {"trainer.epochs": ("2",), "data.expert": ("3",)}
+
+
+def test_parts_of_a_class_that_a_later_layer_replaces_are_not_among_the_flags() -> None:
+    first = Configuration({"optimizer": {"class": "SGD", "momentum": 0.9}, "data.processors": [{"class": "A", "x": 1}]})
+    changes = {
+        "other": {"optimizer": {"class": "Adam", "beta_1": 0.8}, "data.processors": [{"class": "A", "y": 2}]},
+        "same": {"optimizer": {"class": "SGD", "nesterov": True}},
+    }
+    made = {name: Configuration(values, extends=["first"]) for name, values in changes.items()}
+    plan = Plan("s", {"first": first, **made}, run=list(made))
+    other, same = (run.flags for run in plan.runs())
+    assert other == {
+        "optimizer": ("Adam",),
+        "optimizer.beta_1": ("0.8",),
+        "data.processors": ("A",),
+        "data.processors.0.y": ("2",),
+    }
+    assert same["optimizer.momentum"] == ("0.9",)
+    assert same["optimizer.nesterov"] == ("true",)
+
+
+TEXTS = ["a b", "", "it's", '"q"', "a=b", "a,b", "-x", "--flag", "ü€", "two\nlines", "[1]", "none", "010", "no", "1:30"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_in_a_plan_reaches_its_run_and_is_shown_so_that_it_can_be_pasted(text: str, tmp_path: Path) -> None:
+    values = {"trainer.description": text, "warmstart.model": "run", "warmstart.include": [text, "c"]}
+    plan = Plan("experts", {"a": Configuration(values)}, description="texts")
+    (tmp_path / "plan.yaml").write_text(plan_text(plan))
+    for known in (plan, read_plan(tmp_path / "plan.yaml")):
+        ((run, tree),) = resolve_all(scenario_of(known), known.runs())
+        assert tree.trainer.description == text
+        assert tree.warmstart.include == [text, "c"]
+        line = " ".join(flag_words(f"--{flag}", words) for flag, words in run.flags.items())
+        if "$'" not in line:
+            typed = apply(Resolved(with_defaults(type(tree))), flag_settings(split_words(shlex.split(line))[1])).tree
+            assert isinstance(typed, Scenario)
+            assert (typed.trainer.description, typed.warmstart.include) == (text, [text, "c"])

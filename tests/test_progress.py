@@ -35,22 +35,22 @@ def progress_of(stream: io.StringIO) -> tuple[Progress, Clock]:
 
 def test_time_left_counts_steps_validations_and_the_rest_of_each_epoch() -> None:
     left = TimeLeft(10, 3, lambda epoch: ["val_", "lav_"] if epoch == 3 else ["val_"])
-    assert left.seconds(0) is None
+    assert left.seconds(0, 1) is None
     left.measured_steps(10, 20.0)
-    assert left.seconds(10) == 40.0
+    assert left.seconds(10, 2) == 40.0
     left.measured("val_", 5.0)
     left.measured("lav_", 7.0)
     left.measured(OTHER, 1.0)
-    assert left.seconds(10) == 40.0 + 2 * 5.0 + 7.0 + 2 * 1.0
-    assert left.seconds(10, ["val_"], ended_epochs=0) == 40.0 + 2 * 5.0 + 7.0 + 3 * 1.0
-    assert left.seconds(30) == 0.0
+    assert left.seconds(10, 2) == 40.0 + 2 * 5.0 + 7.0 + 2 * 1.0
+    assert left.seconds(10, 1, ["val_"]) == 40.0 + 2 * 5.0 + 7.0 + 3 * 1.0
+    assert left.seconds(30, 4) == 0.0
 
 
 def test_steps_that_compile_count_only_until_there_are_others() -> None:
     left = TimeLeft(100, 1)
     left.measured_steps(1, 60.0)
     left.measured_steps(1, 1.0)
-    assert left.seconds(50) == 50.0
+    assert left.seconds(50, 1) == 50.0
 
 
 def test_a_validation_is_shown_in_the_bar_with_the_time_that_is_left() -> None:

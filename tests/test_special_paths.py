@@ -11,10 +11,13 @@ from small import small
 
 from tfaip_like import keras, load_predictor, train
 from tfaip_like.data.sources.files import find_names
+from tfaip_like.files import folder_beside
 from tfaip_like.predict.exported import load_export
 from tfaip_like.settings import WarmStart
+from tfaip_like.temporary import release
 
-EVERYTHING = "a[1] *?{b}\\ '\"`$HOME%20%s#~;&|<>!()=,:@^\n\t-ü😀"
+EVERYTHING = "a[1] *?{b}\\ '\"`$HOME%20%s#~;&|<>!()=,:@^\n\t-ü😀u\u0308\udcff\x1b[1m."
+"""All that a shell, a pattern, a URL, a terminal or an encoding takes for something else; not UTF-8."""
 
 
 @pytest.mark.parametrize("formats", [["onnx"], slow(["onnx", "litert"])])
@@ -43,9 +46,8 @@ def test_a_run_directory_may_have_any_name(formats: list[str], tmp_path: Path, q
 
 
 def test_a_leftover_of_a_replaced_folder_is_found_below_any_name(tmp_path: Path) -> None:
-    from tfaip_like.files import folder_beside
-
     leftover = folder_beside(tmp_path / "a[1]")
+    release(leftover)  # as the end of its process does
     second = folder_beside(tmp_path / "a[1]")
     assert not leftover.exists()
     assert second.is_dir()

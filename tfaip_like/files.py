@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -148,7 +149,8 @@ def replace_folder(path: Path, aside: Path) -> None:
     There is no call that exchanges two folders on every system, so for a moment between two renames
     the old one is called `.NAME.previous`; `recover_folder` brings it back after a crash just then.
     """
-    os.chmod(aside, 0o777 & ~_umask())
+    # A folder made below one with the setgid bit has it too: all members of its group can read what is in it.
+    os.chmod(aside, (0o777 & ~_umask()) | (aside.stat().st_mode & stat.S_ISGID))
     _sync_below(aside)
     check_guards(path)
     previous = _previous(path)

@@ -29,8 +29,16 @@ class PlannedRun:
 
     @property
     def flags(self) -> dict[str, tuple[str, ...]]:
-        """What was given: the words behind each flag."""
-        return {flag: given.words for layer in self.layers for flag, given in layer.items()}
+        """Return what was given and is in effect: the words behind each flag.
+
+        A later layer that chooses another class, or another list of classes, leaves nothing of the parts of the first.
+        """
+        flags: dict[str, tuple[str, ...]] = {}
+        for layer in self.layers:
+            replaced = [flag for flag in flags if any(_is_replaced(flag, flags, of, layer[of].words) for of in layer)]
+            flags = {flag: words for flag, words in flags.items() if flag not in replaced}
+            flags |= {flag: value.words for flag, value in layer.items()}
+        return flags
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,14 @@ class Plan:
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.configurations) or 'none'}"
             raise UsageError(f"{where}: there is no configuration {name!r}; {hint}")
         return self.configurations[name]
+
+
+def _is_replaced(flag: str, flags: Mapping[str, Sequence[str]], other: str, words: Sequence[str]) -> bool:
+    """Return whether a flag is a part of what another flag gives other words."""
+    if not flag.startswith(f"{other}."):
+        return False
+    is_item = flag.removeprefix(f"{other}.").split(".")[0].isdecimal()
+    return is_item or tuple(words) != tuple(flags.get(other, ()))
 
 
 def _count(value: Value, where: str) -> int:

@@ -193,9 +193,9 @@ def decode(tp: Any, value: Json) -> Any:
         except ValueError as problem:
             if member is not NONE:
                 problems.append(problem)
-    plain = {int, float, bool} & set(members(tp))
-    if isinstance(value, str) and len(plain) == 1:  # JSON has no infinity
-        return _parse_word(plain.pop(), value)
+    plain = [kind for kind in (float, int, bool) if kind in members(tp)]
+    if isinstance(value, str) and plain:  # JSON has no infinity
+        return _parse_word(plain[0], value)
     if len(problems) == 1:
         raise problems[0]
     raise ValueError(f"expected {describe(tp)}, got {shown(value)}")

@@ -106,8 +106,9 @@ def _to_onnx(saved_model: Path, file: Path, inputs: Arrays) -> Mapping[str, Any]
         tensor.name: name for tensor, name in zip(predict.outputs, sorted(predict.structured_outputs), strict=True)
     }
     _rename(model.graph, names)
-    file.write_bytes(model.SerializeToString())
-    session = onnxruntime.InferenceSession(file)
+    content = model.SerializeToString()
+    file.write_bytes(content)
+    session = onnxruntime.InferenceSession(content)  # it takes no path that is not UTF-8
     given = {arguments[name]: inputs[name] for name in inputs if arguments[name] in signature}
     return dict(zip(names.values(), session.run(list(names.values()), given), strict=True))
 
@@ -126,8 +127,9 @@ def _to_litert(saved_model: Path, file: Path, inputs: Arrays) -> Mapping[str, An
     from ai_edge_litert.interpreter import Interpreter
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[SIGNATURE])
-    file.write_bytes(converter.convert())
-    run = Interpreter(str(file)).get_signature_runner(SIGNATURE)
+    content = converter.convert()
+    file.write_bytes(content)
+    run = Interpreter(model_content=content).get_signature_runner(SIGNATURE)
     arguments = argument_names(inputs)
     given = {arguments[name]: inputs[name] for name in inputs if arguments[name] in run.get_input_details()}
     answers: Mapping[str, Any] = run(**given)

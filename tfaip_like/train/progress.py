@@ -31,8 +31,8 @@ class TimeLeft:
         >>> left = TimeLeft(steps_per_epoch=10, epochs=2, due=lambda epoch: ["val_"])
         >>> left.measured_steps(10, 5.0)
         >>> left.measured("val_", 2.0)
-        >>> left.seconds(done=10)
-        7.0
+        >>> left.seconds(done=10, epoch=1)  # five seconds of steps and two validations
+        9.0
     """
 
     def __init__(self, steps_per_epoch: int, epochs: int, due: Callable[[int], Sequence[str]] = lambda epoch: ()):
@@ -57,22 +57,21 @@ class TimeLeft:
         """Return how long a validation takes; None if that is not known yet."""
         return self._of.get(name)
 
-    def seconds(self, done: int, finished: Sequence[str] = (), ended_epochs: int | None = None) -> float | None:
+    def seconds(self, done: int, epoch: int, finished: Sequence[str] = ()) -> float | None:
         """Return the seconds that are left; None if no step was measured.
 
         Args:
             done: steps of the whole run that are done.
-            finished: validations that are done of the epoch that ends just now.
-            ended_epochs: epochs whose end is over, too; by default all whose steps are done.
+            epoch: the running one; its end counts.
+            finished: validations of its end that are done.
         """
         if self._of_a_step is None:
             return None
         left = (self._steps_per_epoch * self._epochs - done) * self._of_a_step
-        first = (done // self._steps_per_epoch if ended_epochs is None else ended_epochs) + 1
-        for epoch in range(first, self._epochs + 1):
-            names = [*self._due(epoch), OTHER]
-            left += sum(self._of.get(name, 0.0) for name in names if epoch > first or name not in finished)
-        return max(0.0, left)
+        for ending in range(epoch, self._epochs + 1):
+            names = [name for name in (*self._due(ending), OTHER) if ending > epoch or name not in finished]
+            left += sum(self._of.get(name, 0.0) for name in names)
+        return left
 
 
 def _averaged(before: float | None, latest: float) -> float:
@@ -107,8 +106,8 @@ class Progress:
         self._finished: list[str] = []
         self._validated = 0.0
         """Seconds of validations at the end of the running epoch."""
-        self._epoch = 0
-        """The epoch whose end is running; 0 while there are steps."""
+        self._epoch = 1
+        """The running one."""
         stream = stream or sys.stderr
         self._bar: Any = None
         if stream.isatty():
@@ -127,18 +126,18 @@ class Progress:
         now = self._clock()
         if done > self.done:
             self.left.measured_steps(done - self.done, now - self._since)
-        self._since = now
-        self._show(done, f"epoch {epoch}/{self.epochs}", f"loss {loss:.4g}")
+        self._since, self._epoch = now, epoch
+        self._show(done, f"loss {loss:.4g}")
 
     @contextmanager
     def end_of_epoch(self, epoch: int) -> Iterator[None]:
         """Measure what follows the steps of an epoch, for the length of the block."""
-        self._epoch, self._finished, self._validated, begin = epoch, [], 0.0, self._clock()
+        self._epoch, self._validated, begin = epoch, 0.0, self._clock()
         try:
             yield
             self.left.measured(OTHER, self._clock() - begin - self._validated)
         finally:
-            self._epoch, self._since = 0, self._clock()
+            self._finished, self._since = [], self._clock()
 
     @contextmanager
     def validation(self, name: str) -> Iterator[None]:
@@ -160,20 +159,18 @@ class Progress:
 
     def look(self, is_forced: bool = False) -> None:
         """Show how far a running validation is; called wherever a training looks for signals."""
-        if self._running is None or not self._epoch:
+        if self._running is None:
             return
         interval = SECONDS_BETWEEN_LINES if self._bar is None else SECONDS_BETWEEN_REFRESHES
         if is_forced or self._clock() - self._last_shown > interval:
             seconds, usual = self._clock() - self._since, self.left.of(self._running)
             of_usual = f" of about {usual:.0f}" if usual is not None else ""
             name = self._running.removesuffix("_")
-            self._show(
-                self.done, f"epoch {self._epoch}/{self.epochs}", f"validating ({name}) {seconds:.0f}{of_usual} s"
-            )
+            self._show(self.done, f"validating ({name}) {seconds:.0f}{of_usual} s")
 
-    def _show(self, done: int, epoch: str, state: str) -> None:
+    def _show(self, done: int, state: str) -> None:
         """Bring the bar up to date, or log a line if there was none for a while."""
-        now = self._clock()
+        now, epoch = self._clock(), f"epoch {self._epoch}/{self.epochs}"
         if self._bar is not None:
             self._bar.set_description_str(epoch, refresh=False)
             self._bar.set_postfix_str(f"{state}, {self._left(done)}", refresh=False)
@@ -187,8 +184,7 @@ class Progress:
         self.done = done
 
     def _left(self, done: int) -> str:
-        ended = self._epoch - 1 if self._epoch else None
-        seconds = self.left.seconds(done, self._finished if self._epoch else (), ended)
+        seconds = self.left.seconds(done, self._epoch, self._finished)
         if seconds is None:
             return "time left unknown"
         if self._running is not None:  # a part of it is over
