@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -39,7 +40,7 @@ from tfaip_like.predict.rebuilt import rebuilt_scenario
 from tfaip_like.report.comparison import Comparison
 from tfaip_like.report.run import read_runs
 from tfaip_like.train.checkpoints import all_checkpoints
-from tfaip_like.trust import is_recorded, record_code
+from tfaip_like.trust import _warn_of_record, is_recorded, record_code
 
 SAMPLE, ALL = 300, 2500
 
@@ -138,7 +139,20 @@ def of_export(export: Path, folder: Path) -> Iterator[Subject]:
     code.touch()
     record_code([code])
     record = Path(os.environ["XDG_CONFIG_HOME"], "tfaip_like", "trusted_code.json")
-    yield Subject(record, lambda: is_recorded(code), may_be_missing=True, defaults=True)
+    yield Subject(record, lambda: with_warnings(lambda: is_recorded(code)), may_be_missing=True, defaults=True)
+
+
+def with_warnings(read: Callable[[], object]) -> object:
+    """Return what is read, and what is warned of."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    _warn_of_record.cache_clear()
+    logging.getLogger("tfaip_like").addHandler(handler)
+    try:
+        return read(), messages
+    finally:
+        logging.getLogger("tfaip_like").removeHandler(handler)
 
 
 def of_search(batch: Batch) -> Iterator[Subject]:

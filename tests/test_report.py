@@ -225,7 +225,7 @@ def _cut(path: Path) -> None:
         (lambda folder: _cut(folder / "trainer_params.json"), "trainer_params.json, line 1: not valid JSON"),
         (lambda folder: (folder / "summary.json").write_text("[]"), "summary.json, line 1: expected an object, got []"),
         (lambda folder: (folder / "summary.json").write_bytes(b"\xff"), "summary.json, line 1: is not text in UTF-8"),
-        (lambda folder: _cut(folder / "history.csv"), "history.csv, line 6: has "),
+        (lambda folder: _cut(folder / "history.csv"), "history.csv, line 6: is cut off"),
         (
             lambda folder: (folder / "history.csv").write_text("loss\n1\n"),
             "history.csv, line 1: expected the names of the columns",

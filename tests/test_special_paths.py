@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, slow
+from conftest import REPOSITORY, Run, slow
 from small import small
 
 from tfaip_like import keras, load_predictor, train
@@ -64,3 +65,69 @@ def test_a_pattern_is_found_in_a_directory_of_any_name(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path / "a[1]")
     assert find_names(["*.png"], "--x") == ["x.png"]
     assert find_names(["*/*.png"], "--x") == ["b*/y.png"]
+
+
+PLAN = """\
+scenario: experts
+description: in a directory of any name
+configurations:
+  wide[1]*: {trainer.epochs: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    "submits", [False, slow(True)], ids=["without training in the batch", "with a training in the batch"]
+)
+def test_every_command_works_below_a_directory_of_any_name(submits: bool, tmp_path: Path, quick_run: Run) -> None:
+    name = EVERYTHING + "x" * (255 - len(os.fsencode(EVERYTHING)))
+    assert len(os.fsencode(name)) == 255
+    folder = tmp_path / name / "--x" / "-y"
+    folder.mkdir(parents=True)
+
+    def done(*words: object) -> str:
+        environment = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+        result = quick_run(*words, cwd=folder, environment=environment)
+        assert result.returncode == 0, result.stderr
+        return result.stdout + result.stderr
+
+    done(
+        "train-scenario",
+        "experts",
+        "--trainer.epochs",
+        1,
+        "--trainer.output_dir",
+        "./-run[1]",
+        "--trainer.random_seed",
+        3,
+    )
+    done("resume-training", "./-run[1]", "--trainer.epochs", 2)
+    run = folder / "-run[1]"
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    assert "--trainer.epochs 2" in done("resume-training", run, "--show")
+    done(
+        "train-scenario",
+        "--params",
+        run / "trainer_params.json",
+        "--trainer.output_dir",
+        folder / "second",
+        "--trainer.epochs",
+        1,
+    )
+    assert (
+        "val_loss" in done("lav-scenario", run, "--json", "./-values[1].json") or (folder / "-values[1].json").exists()
+    )
+    (folder / "-x[1].jsonl").write_text('{"x": [1, 2]}\n')
+    done("predict-scenario", "./-run[1]", "--predict.files", "./-x[1].jsonl", "--output", "./-y[1].npz")
+    assert (folder / "-y[1].npz").exists()
+    assert "second" in done("compare-runs", ".", "--html", "./-compare[1].html", "--csv", "./-compare[1].csv")
+    assert (folder / "-compare[1].html").stat().st_size > 10_000
+    assert (run / "report.html").stat().st_size > 10_000
+    (folder / "-plan[1].yaml").write_text(PLAN.replace("wide[1]*", "wide"))
+    done("experiments", "generate", "./-plan[1].yaml", "--folder", "./-batches[1]")
+    (batch,) = (folder / "-batches[1]").glob("*/version_1")
+    assert "1 new" in done("experiments", "show", ".")
+    done("experiments", "add", batch)
+    if submits:
+        done("experiments", "submit", batch, "--wait", "--jobs", 2)
+        assert "2 done" in done("experiments", "show", batch)
+    assert {file.name for file in tmp_path.iterdir()} == {name}

@@ -182,7 +182,7 @@ def is_recorded(file: Path, is_unchanged: bool = True) -> bool:
     Args:
         is_unchanged: only with the contents that it has now.
     """
-    digest = _recorded().get(_key(file))
+    digest = _known().get(_key(file))
     return digest is not None and (not is_unchanged or digest == _digest(file))
 
 
@@ -191,7 +191,7 @@ def _is_moved(file: Path) -> bool:
 
     A batch can be moved. Of code that only resembles it, no module may be another one.
     """
-    known = set(_recorded().values())
+    known = set(_known().values())
     if _digest(file) not in known:
         return False
     return all(_digest(path) in known for path in code_below(package_root(file)))
@@ -217,7 +217,7 @@ def package_root(file: Path) -> Path:
 
 def check_script(file: Path) -> None:
     """Raise `UntrustedCodeError` for a script of a batch that this user has not generated; they may have edited it."""
-    if _is_trusting.get() or is_recorded(file, is_unchanged=False) or _digest(file) in _recorded().values():
+    if _is_trusting.get() or is_recorded(file, is_unchanged=False) or _digest(file) in _known().values():
         return
     raise UntrustedCodeError(
         f"{file}: belongs to a batch that you have not generated here, so it is not run.\n"
@@ -254,7 +254,18 @@ def _recorded() -> dict[str, str]:
     file = record_file()
     if not file.exists() and not file.is_symlink():
         return {}
+    return decode(dict[str, str], read_json(file), str(file))
+
+
+def _known() -> dict[str, str]:
+    """Return the digests of recorded files by their paths; none, with a warning, if the record is damaged."""
     try:
-        return decode(dict[str, str], read_json(file), str(file))
+        return _recorded()
     except UsageError as error:
-        raise UsageError(f"{error}\nMend or delete this record of the code that you trust.") from error
+        _warn_of_record(str(error))
+        return {}
+
+
+@cache  # asked for each module that is imported
+def _warn_of_record(problem: str) -> None:
+    logger.warning("Code in directories of runs counts as that of others: %s. Mend or delete this file.", problem)

@@ -18,7 +18,7 @@ from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.resolve import Resolver, scenario_of
 from tfaip_like.experiments.snapshot import copy_code
 from tfaip_like.experiments.values import flags_of
-from tfaip_like.files import locked, new_folder, write_text
+from tfaip_like.files import encoded, locked, new_folder, write_text
 from tfaip_like.json_files import json_text
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import class_tag
@@ -185,12 +185,12 @@ def _fill(batch: Batch, scenario: type[Scenario], index: BatchIndex, prepared: I
     for folder in (batch.jobs, batch.path / "runs", batch.path / "logs", batch.queue):
         folder.mkdir()
     for one in prepared:
-        batch.params(one.run.name).write_text(one.text(), encoding="utf-8")
+        batch.params(one.run.name).write_bytes(encoded(one.text()))
     git = copy_code(scenario, batch.code)
     if git.diff:
-        batch.git_diff.write_text(git.diff, encoding="utf-8")
-    batch.plan.write_text(text, encoding="utf-8")
-    batch.script.write_text(job_script(Path(index.folder)), encoding="utf-8")
+        batch.git_diff.write_bytes(encoded(git.diff))
+    batch.plan.write_bytes(encoded(text))
+    batch.script.write_bytes(encoded(job_script(Path(index.folder))))
     batch.write_index(dataclasses.replace(index, git_commit=git.commit))
 
 
