@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from tfaip_like.json_files import Json
 from tfaip_like.records import Count, Seconds
@@ -16,6 +16,14 @@ class SavedBatching(TypedDict):
     accumulate: Count
     stacked: bool
     backend: str
+
+
+class SavedStream(TypedDict):
+    """Where the samples of a stream, which have no index, are read on."""
+
+    counted: list[Any] | None
+    batch: Count
+    bookmark: list[Any]
 
 
 class SavedTrained(TypedDict):
@@ -71,6 +79,7 @@ class SavedState(TypedDict):
     """The whole state."""
 
     batching: SavedBatching
+    stream: SavedStream | None
     at_once: Count
     schedule_begin: Seconds
     schedule_offset: int
