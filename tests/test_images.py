@@ -353,3 +353,50 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         ImageFolder(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="has no folders with images in them"):
         ImageFolder(pictures(tmp_path, "1.png", ".hidden/1.png"))
+
+
+SCENARIO = """
+from pathlib import Path
+
+from tfaip_like import Data, Mode, Model, Scenario, Spec, Tensors, keras
+from tfaip_like.data import ImageFolder
+
+
+class Pictures(Data):
+    \"\"\"Two folders that are read alike.\"\"\"
+
+    inputs = {"image": Spec((2, 2, 3), "uint8")}
+    targets = {"label": Spec((), "int32")}
+
+    def source(self, mode: Mode) -> ImageFolder:
+        return ImageFolder(Path("train" if mode is Mode.TRAIN else "val"))
+
+
+class Classifier(Model):
+    \"\"\"A dense layer.\"\"\"
+
+    def build(self, inputs: Tensors) -> Tensors:
+        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs["image"]))
+        return {"p": keras.layers.Dense(2, activation="softmax")(x)}
+
+    def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
+        return {"cross_entropy": keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["p"])}
+
+
+class Folders(Scenario):
+    \"\"\"Ants and bees.\"\"\"
+
+    data: Data = Pictures()
+    model: Model = Classifier()
+"""
+
+
+def test_a_training_refuses_validation_images_with_other_labels(quick_run: Callable[..., Any], tmp_path: Path) -> None:
+    pictures(tmp_path, "train/ant/1.png", "train/bee/1.png", "val/bee/2.png")
+    (tmp_path / "folders.py").write_text(SCENARIO)
+    done = quick_run("train-scenario", "folders.py", "--train.batch_size", 1, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == (
+        "train-scenario: --val: val numbers its classes as bee, but train as ant, bee; write ImageFolder('val', "
+        "classes=...) with those of the training"
+    )

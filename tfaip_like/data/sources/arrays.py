@@ -8,7 +8,6 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.data.sources.places import Places
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Arrays, Sample, plain_array
 
@@ -21,9 +20,6 @@ class ArraySource(Sequence[Sample]):
     Raises:
         UsageError: when the arrays have different numbers of rows, or other masked values than floats.
     """
-
-    describe: Places
-    """Return where a row comes from; only there if that is known."""
 
     def __init__(self, inputs: Mapping[str, npt.ArrayLike], targets: Mapping[str, npt.ArrayLike] | None = None):
         self.inputs: Arrays = {name: _array(name, array) for name, array in inputs.items()}
@@ -44,13 +40,11 @@ class ArraySource(Sequence[Sample]):
     def __getitem__(self, index: slice | npt.NDArray[Any]) -> ArraySource: ...
 
     def __getitem__(self, index: int | slice | npt.NDArray[Any]) -> Sample | ArraySource:
-        inputs, targets = self.rows(index)
-        if not isinstance(index, (slice, np.ndarray)):
-            return Sample(inputs, targets)
-        part = ArraySource(inputs, targets)
-        if hasattr(self, "describe"):
-            part.describe = self.describe.of(index, len(self))
-        return part
+        return self.part(index) if isinstance(index, (slice, np.ndarray)) else Sample(*self.rows(index))
+
+    def part(self, indices: Any) -> ArraySource:
+        """Return some rows as a source, by anything that numpy can index with."""
+        return ArraySource(*self.rows(indices))
 
     def rows(self, indices: Any) -> tuple[Arrays, Arrays]:
         """Inputs and targets of some rows, by anything that numpy can index with."""

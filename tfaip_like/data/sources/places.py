@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.data.sources.arrays import ArraySource
+from tfaip_like.sample import Arrays
+
 
 class Places:
     """The file and line of each row; a function of the index of a row.
@@ -44,3 +47,23 @@ class Places:
         """Return the places of some of `count` rows, by anything that NumPy can index with."""
         known = np.arange(count) if self._rows is None else self._rows
         return Places(self._files, self._begins, self._lines, known[rows])
+
+
+class PlacedSource(ArraySource):
+    """Rows of arrays of which it is known where they come from; so are its parts.
+
+    Args:
+        places: of the rows.
+    """
+
+    def __init__(self, inputs: Arrays, targets: Arrays, places: Places):
+        super().__init__(inputs, targets)
+        self._places = places
+
+    def describe(self, index: int) -> str:
+        """Return where a row comes from."""
+        return self._places(index)
+
+    def part(self, indices: Any) -> ArraySource:
+        """Return some rows as a source, by anything that numpy can index with."""
+        return PlacedSource(*self.rows(indices), self._places.of(indices, len(self)))

@@ -14,8 +14,7 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
-from tfaip_like.data.sources.arrays import ArraySource
-from tfaip_like.data.sources.places import Places
+from tfaip_like.data.sources.places import PlacedSource, Places
 from tfaip_like.data.sources.tables.categories import coded
 from tfaip_like.data.sources.tables.cells import (
     Array,
@@ -50,7 +49,7 @@ Columns: TypeAlias = Mapping[str, Which]
 """Name of an array -> the column of a table that it is, or several that lie side by side in it."""
 
 
-class TableSource(ArraySource):
+class TableSource(PlacedSource):
     """The rows of tables in many files: .npz, .npy, .csv, .tsv or .parquet.
 
     The files are read one after another and copied into arrays that are mapped from a temporary file
@@ -101,11 +100,12 @@ class TableSource(ArraySource):
         self._remove = weakref.finalize(self, shutil.rmtree, str(folder), True)
         with _Gathering(files, columns, _checked(table_format or TableFormat()), folder) as gathering:
             arrays = gathering.arrays()
-            self.describe = gathering.places()
+            places = gathering.places()
         logger.info("%s in %s", counted(len(next(iter(arrays.values()))), "row"), counted(len(files), "file"))
         super().__init__(
             {name: arrays[f"inputs-{name}"] for name in inputs},
             {name: arrays[f"targets-{name}"] for name in targets or {}},
+            places,
         )
 
 
