@@ -384,3 +384,15 @@ def test_cached_streams_are_cut_by_length_and_balanced() -> None:
     weights = balanced.batch(0).weights
     assert weights is not None
     assert weights.sum() == pytest.approx(7)
+
+
+@pytest.mark.parametrize("wrong", [None, 3])
+def test_what_is_no_sample_is_refused(wrong: Any) -> None:
+    class Wrong(Cut):
+        def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+            for sample in samples:
+                yield sample
+                yield wrong
+
+    with pytest.raises(UsageError, match=r"Wrong\.process_group made an? (NoneType|int), not a Sample"):
+        list(process_samples(iter(Counted().source(Mode.TRAIN)), [Wrong()]))

@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ Position: TypeAlias = tuple[int, ...]
 before precede its first one, and the position of that group."""
 
 FIRST: Position = (0,)
+
+END: Any = object()
+"""What comes behind the last sample of a group."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +172,16 @@ class MakeGroups:
     def _mapped(
         self, stream: Iterator[tuple[Row, Sample]], first: int, end: int, is_last: bool = False
     ) -> Iterator[tuple[Row, Sample]]:
+        checks = is_last and self.samples.data.on_bad_sample == "skip"
+        if first == end and not checks:
+            return stream
+        return self._processed(stream, first, end, checks)
+
+    def _processed(
+        self, stream: Iterator[tuple[Row, Sample]], first: int, end: int, checks: bool
+    ) -> Iterator[tuple[Row, Sample]]:
         for row, sample in stream:
-            with_row = self._guarded(row, lambda: self.samples.processed(sample, row, first, end), is_last)  # noqa: B023
+            with_row = self._guarded(row, lambda: self.samples.processed(sample, row, first, end), checks)  # noqa: B023
             if with_row is not None:
                 yield with_row
 
@@ -188,9 +199,9 @@ class MakeGroups:
         for repeat in itertools.count(number_in_pass << 32):
             self._note_stage(stage)
             begin, upstream = time.perf_counter(), pulled.seconds
-            sample = next(made, None)
+            sample = next(made, END)
             self.samples.seconds[stage] += time.perf_counter() - begin - (pulled.seconds - upstream)
-            if sample is None:
+            if sample is END:
                 return
             if not isinstance(sample, Sample):
                 raise UsageError(
@@ -215,12 +226,12 @@ class MakeGroups:
                 place = f"{self.samples.place(pulled.row[INDEX])}, in {place}"
             self._left_out(error, pulled.row[INDEX] if pulled.row else first, place)
 
-    def _guarded(self, row: Row, make: Callable[[], Sample | None], is_last: bool = False) -> tuple[Row, Sample] | None:
+    def _guarded(self, row: Row, make: Callable[[], Sample | None], checks: bool = False) -> tuple[Row, Sample] | None:
         try:
             sample = make()
             if sample is not None and not isinstance(sample, Sample):
                 raise UsageError(f"{self.samples.place(row[INDEX])} is {article(type(sample).__name__)}, not a Sample")
-            if is_last and sample is not None and self.samples.data.on_bad_sample == "skip":
+            if checks and sample is not None:
                 check_sample(sample, self.samples.place(row[INDEX]), self.samples.inputs, self.samples.targets)
         except Exception as error:
             self._left_out(error, row[INDEX], self.samples.place(row[INDEX]))

@@ -204,9 +204,12 @@ class Stream:
         end = Bookmark()
         for block in blocks:
             bad, dropped = bad + block.bad, dropped + block.dropped
-            for taken, place in enumerate(self._places(block)[skip:].tolist(), skip + 1):
-                rows.append(block.rows[place])
-                samples.append(block.samples[place])
+            places, taken = self._places(block).tolist(), skip
+            while taken < len(places):
+                part = places[taken : taken + self.settings.batch_size - len(rows)]
+                rows += [block.rows[place] for place in part]
+                samples += [block.samples[place] for place in part]
+                taken += len(part)
                 end = Bookmark(block.data_pass, block.position, taken)
                 if len(rows) == self.settings.batch_size:
                     yield self.samples.collated(samples, rows, bad, dropped), end
