@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,9 +124,10 @@ def test_grey_tiffs_of_8_12_and_16_bits_are_scaled(content: bytes, expected: lis
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (tiff(np.array([[-5, 5]], "<i2"), sample_format=2), "32-bit integers"),
+        (tiff(np.array([[-5, 5]], "i1"), sample_format=2), "signed integers"),
+        (tiff(np.array([[-5, 5]], "<i2"), sample_format=2), "signed integers"),
         (tiff(np.array([[0, 2**32 - 1]], "<u4")), "32-bit integers"),
-        (tiff(np.array([[0, 5]], "<i4"), sample_format=2), "32-bit integers"),
+        (tiff(np.array([[0, 5]], "<i4"), sample_format=2), "signed integers"),
         (tiff(np.array([[0, 1]], "<f4"), sample_format=3), "floats"),
         (tiff(np.array([[0, 1]], "<f8"), sample_format=3), "cannot be read as an image"),
         (b"GIF89a nonsense", "cannot be read as an image"),
@@ -197,22 +199,43 @@ def test_a_png_of_few_bits_reaches_from_black_to_white(bits: int, tmp_path: Path
     assert read_image(saved(tmp_path, image, "a.png", bits=bits)).tolist() == [[0, 255]]
 
 
-def test_16_bits_of_colour_are_scaled(tmp_path: Path) -> None:
-    import zlib
+def png(bits: int, color_type: int, pixel: bytes, transparent: bytes = b"") -> bytes:
+    """Return a PNG file of one pixel, of any depth; Pillow cannot write them all."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    pixel = struct.pack(">3H", 65535, 10000, 0)
-    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    content = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" + pixel))
-        + chunk(b"IEND", b"")
-    )
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, bits, color_type, 0, 0, 0))
+    header += chunk(b"tRNS", transparent) if transparent else b""
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" + pixel)) + chunk(b"IEND", b"")
+
+
+DEEP = struct.pack(">3H", 65535, 10000, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (png(2, 0, b"\x40"), (85, 85, 85, 255)),
+        (png(4, 0, b"\x30"), (51, 51, 51, 255)),
+        (png(1, 0, b"\x80", struct.pack(">H", 1)), (255, 255, 255, 0)),
+        (png(2, 0, b"\x40", struct.pack(">H", 1)), (85, 85, 85, 0)),
+        (png(4, 0, b"\x30", struct.pack(">H", 3)), (51, 51, 51, 0)),
+        (png(8, 0, b"\x30", struct.pack(">H", 3)), (48, 48, 48, 255)),
+        (png(16, 0, DEEP[2:4]), (39, 39, 39, 255)),
+        (png(16, 0, DEEP[2:4], DEEP[2:4]), (39, 39, 39, 0)),
+        (png(16, 2, DEEP), (255, 39, 0, 255)),
+        (png(16, 2, DEEP, DEEP), (255, 39, 0, 0)),
+        (png(16, 4, DEEP[2:]), (39, 39, 39, 0)),
+        (png(16, 6, DEEP + b"\x80\0"), (255, 39, 0, 128)),
+    ],
+)
+def test_a_png_of_any_depth_has_its_colour(content: bytes, expected: tuple[int, ...], tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
-    assert np.abs(read_image(tmp_path / "a.png", "RGB").astype(int) - [255, 39, 0]).max() <= 1
+    found = read_image(tmp_path / "a.png", "RGBA")[0, 0].tolist()
+    assert found == pytest.approx(expected, abs=1)
+    if expected[3] == 0:
+        assert read_image(tmp_path / "a.png", "RGB").tolist() == [[[255, 255, 255]]]
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])

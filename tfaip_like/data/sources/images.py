@@ -29,8 +29,9 @@ Color: TypeAlias = Literal["L", "LA", "RGB", "RGBA"]
 
 CHANNELS: dict[str, int] = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
-_PHOTOMETRIC, _BITS = 262, 258
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 """Tags of TIFF files."""
+_SIGNED = 2
 
 
 def read_image(file: str | Path, color: Color = "L", size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
@@ -88,9 +89,21 @@ def _opened(file: str | Path) -> Iterator[Image]:
 def _upright(image: Image) -> Image:
     from PIL import ImageOps
 
+    if image.format == "PNG":
+        _scale_transparent_color(image)
     image.load()  # which turns a TIFF already
     ImageOps.exif_transpose(image, in_place=True)  # a copy would lack the tags of the file
     return image
+
+
+def _scale_transparent_color(image: Image) -> None:
+    """Give the transparent colour of a PNG as many bits as its pixels will have; Pillow leaves it as it is stored."""
+    key, tiles = image.info.get("transparency"), getattr(image, "tile", ())
+    raw_mode = tiles[0][3] if tiles else ""
+    if raw_mode in ("L;2", "L;4") and isinstance(key, int):
+        image.info["transparency"] = key * 255 // (3 if raw_mode == "L;2" else 15)
+    elif raw_mode == "RGB;16B" and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _with_color(image: Image, color: Color) -> Image:
@@ -98,6 +111,10 @@ def _with_color(image: Image, color: Color) -> Image:
     from PIL import Image as Images
 
     transparent = image.info.get("transparency")
+    if _SIGNED in getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, ()):
+        raise ValueError(
+            "it holds signed integers, of which black and white are not known; convert it to unsigned ones"
+        )
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         image, transparent = _with_8_bits(image, transparent)
     elif image.mode in ("I", "F"):
