@@ -289,6 +289,7 @@ def test_rows_of_many_batches_are_read_alike(tmp_path: Path, monkeypatch: pytest
     content = b"a,x\n" + b"".join(b"%d,%s\n" % (row, b"0.5" if row == 70 else b"%d" % row) for row in range(100))
     whole = read(tmp_path / "rows.csv", content)
     monkeypatch.setattr("tfaip_like.data.sources.tables.csv_files.CELLS_AT_ONCE", 14)
+    monkeypatch.setattr("tfaip_like.data.sources.tables.csv_files.MIN_ROWS", 1)
     monkeypatch.setattr("tfaip_like.data.sources.tables.stored.BYTES_AT_ONCE", 24)
     np.testing.assert_array_equal(read(tmp_path / "rows.csv", content), whole)
     assert whole[69:72].tolist() == [69, 0.5, 71]

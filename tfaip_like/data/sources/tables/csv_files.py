@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 DELIMITERS = ("\t", ";", "|", ",", " ")
 """In the order in which they are preferred where several fit."""
 CELLS_AT_ONCE = 2**18
+MIN_ROWS = 64
+"""Rows that are read together even if they have more cells than that."""
 HEAD = 2**16
 """Characters that are looked at to find out the delimiter."""
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
@@ -76,7 +78,8 @@ class CsvTable:
 
     def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
         """Yield the cells of columns, for a batch of rows at a time."""
-        places = {name: self.names.index(name) + self._layout.has_row_names for name in columns}
+        numbers = {name: number for number, name in enumerate(self.names, self._layout.has_row_names)}
+        places = {name: numbers[name] for name in columns}
         self._warn_of_guess(places)
         decimals = Decimals(self._format.decimal, self._clear_separators())
         readers = {name: CsvColumn(name, decimals, self._format.na_values) for name in places}
@@ -137,7 +140,7 @@ class CsvTable:
             try:
                 next(cells for cells in reader if not _is_blank(cells))  # the header
                 line = skips + reader.line_num + 1
-                while block := list(itertools.islice(reader, max(1, CELLS_AT_ONCE // width))):
+                while block := list(itertools.islice(reader, max(MIN_ROWS, CELLS_AT_ONCE // width))):
                     end = skips + reader.line_num + 1
                     if end - line == len(block) and set(map(len, block)) == {width}:
                         yield range(line, end), block

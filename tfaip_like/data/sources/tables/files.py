@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,9 +159,10 @@ def column_names(path: Path, table_format: TableFormat | None = None) -> Sequenc
 
 def check_columns(path: Path, table: Table, columns: Collection[str]) -> None:
     """Raise `UsageError` for columns that a table does not have, or has twice."""
+    counts = Counter(table.names)
     for name in columns:
-        places = [number for number, other in enumerate(table.names, 1) if other == name]
-        if not places:
+        if not counts[name]:
             raise UsageError(f"{path}: has no column {name!r}; it has {some(table.names, 20) or 'none'}")
-        if len(places) > 1:
+        if counts[name] > 1:
+            places = [number for number, other in enumerate(table.names, 1) if other == name]
             raise UsageError(f"{path}: has {len(places)} columns {name!r} (columns {', '.join(map(str, places))})")
