@@ -366,11 +366,11 @@ def test_samples_to_predict_have_the_categories_and_defaults_of_the_training(tmp
 def test_columns_to_predict_are_those_of_the_training(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,pt,eta,weight\na,1,2,3\n")
     np.savez(tmp_path / "a.npz", pt=[1.0], eta=[2.0], weight=[3.0], other=[4.0])
-    table_format = TableFormat(columns={"x": ["pt", "eta"], "w": ["weight"]})
+    table_format = TableFormat(columns={"x": ["pt", "eta"], "w": ["weight"]}, masks={"no_w": ["weight"]})
+    inputs = {"x": Spec((2,)), "w": Spec(()), "no_w": Spec((), "bool")}
     for name in ("a.csv", "a.npz"):
-        source = samples_in([str(tmp_path / name)], {"x": Spec((2,)), "w": Spec(())}, "--predict.files", table_format)
-        (sample,) = source
-        assert {key: value.tolist() for key, value in sample.inputs.items()} == {"x": [1, 2], "w": 3}
+        (sample,) = samples_in([str(tmp_path / name)], inputs, "--predict.files", table_format)
+        assert {key: value.tolist() for key, value in sample.inputs.items()} == {"x": [1, 2], "w": 3, "no_w": False}
 
 
 def test_processors_get_columns_that_are_no_inputs(tmp_path: Path) -> None:

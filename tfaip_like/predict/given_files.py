@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tfaip_like.data import Source, TableFormat, TableSource, find_files
-from tfaip_like.data.sources.tables import Columns, column_names
+from tfaip_like.data import IsMissing, Source, TableFormat, TableSource, find_files
+from tfaip_like.data.sources.tables import Columns, Which, column_names
 from tfaip_like.data.sources.tables.files import TEXT
 from tfaip_like.errors import UsageError, some
 from tfaip_like.json_files import decoded_lines, parse_json_line, read_lines
@@ -58,7 +58,7 @@ def _columns(
     """Which columns are which input."""
     found = {name: _columns_of(name, spec, names, table_format) for name, spec in inputs.items()}
     missing = [name for name, which in found.items() if not which]
-    columns: dict[str, str | Sequence[str]] = {name: which for name, which in found.items() if which}
+    columns: dict[str, Which] = {name: which for name, which in found.items() if which}
     if missing and is_processed:
         is_numpy = file.suffix.lower() in (".npz", ".npy")
         columns |= {name: name for name in names if is_numpy or name in table_format.columns_named()}
@@ -72,10 +72,13 @@ def _columns(
     return columns
 
 
-def _columns_of(name: str, spec: Spec, names: Sequence[str], table_format: TableFormat) -> str | Sequence[str]:
+def _columns_of(name: str, spec: Spec, names: Sequence[str], table_format: TableFormat) -> Which:
     """Return the column or columns of an input; none if a table does not have them."""
     if name in names:
         return name
+    masked = table_format.masks.get(name, [])
+    if masked and set(masked) <= set(names):
+        return IsMissing(masked if spec.shape else masked[0])
     for columns in (table_format.columns.get(name, []), _numbered(name, spec)):
         if columns and set(columns) <= set(names):
             return columns if spec.shape else columns[0]

@@ -13,28 +13,9 @@ import numpy as np
 from tfaip_like.data.sources.tables.arrow import whole_numbers
 from tfaip_like.data.sources.tables.cells import EXACT_IN_FLOAT64, CellError, Cells, ColumnError
 
-NA_VALUES = frozenset(
-    [
-        *(
-            "",
-            "NA",
-            "N/A",
-            "n/a",
-            "<NA>",
-            "#N/A",
-            "#NA",
-            "#N/A N/A",
-            "NaN",
-            "nan",
-            "NAN",
-            "-NaN",
-            "-nan",
-            "NULL",
-            "null",
-        ),
-        *("None", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
-    ]
-)
+_NOT_AVAILABLE = ("", "NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "#N/A N/A", "NULL", "null", "None")
+_NOT_A_NUMBER = ("NaN", "nan", "NAN", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")
+NA_VALUES = frozenset((*_NOT_AVAILABLE, *_NOT_A_NUMBER))
 """Cells that stand for a missing value: those of pandas."""
 
 BOOLEANS = {"TRUE": True, "True": True, "true": True, "FALSE": False, "False": False, "false": False}

@@ -20,6 +20,9 @@ class TableFormat(Params):
     columns: dict[str, list[str]] = {}
     """Columns that make an input, for predict-scenario; by default the column of its name, or NAME_0, NAME_1 ..."""
 
+    masks: dict[str, list[str]] = {}
+    """Inputs that say which values of columns are missing, for predict-scenario; see `IsMissing`."""
+
     categories: dict[str, list[str]] = {}
     """Texts of a column in the order of their numbers: the column holds 0 for the first one, in every file."""
 
