@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import logging.config
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from conftest import REPOSITORY, Run
 
 from tfaip_like.cli.command import FAULT, run_command
 from tfaip_like.cli.train_scenario import train_scenario
@@ -60,7 +62,7 @@ WORKS = 'ops.cast(inputs["x"], "float32")'
         ('keras.layers.Reshape((3, 3))(inputs["x"])', "ValueError: The total size of the tensor must be unchanged"),
         (
             'keras.layers.Lambda(lambda x: x.nothing)(inputs["x"])',
-            "NotImplementedError: We could not automatically infer",
+            "AttributeError: 'SymbolicTensor' object has no attribute 'nothing'",
         ),
     ],
 )
@@ -94,7 +96,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "line"), [("typo", 'x = inputs["z"]'), ("broken", "broken/__init__.py, line 1: ZeroDivisionError")]
+    ("name", "line"),
+    [
+        ("typo", 'x = inputs["z"]'),
+        ("broken", "broken/__init__.py, line 1, in <module>\n    x = 1 / 0\nZeroDivisionError"),
+    ],
 )
 def test_an_error_of_an_installed_scenario_shows_the_line_of_its_author(
     name: str, line: str, installed: Path, quick_run: Run, tmp_path: Path
@@ -160,18 +166,113 @@ def no_handlers() -> Iterator[None]:
         root.setLevel(level)
 
 
-def test_libraries_are_heard_from_warning_on(
+def test_libraries_are_heard_by_level(
     library: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+        library["speak"](logging.DEBUG)  # type: ignore[operator]
         library["speak"](logging.INFO)  # type: ignore[operator]
         library["speak"](logging.WARNING)  # type: ignore[operator]
         logging.getLogger("mine").info("mine")
-    assert capsys.readouterr().err == "warning: some.library: from a library\nmine\n"
+    assert capsys.readouterr().err == "some.library: from a library\nwarning: some.library: from a library\nmine\n"
     assert [line.split(" ", 2)[2] for line in (tmp_path / "log").read_text().splitlines()] == [
+        "INFO    some.library: from a library",
         "WARNING some.library: from a library",
-        "INFO    mine",
+        "INFO    mine: mine",
     ]
+
+
+def test_of_noisy_libraries_only_warnings_are_heard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+        logging.getLogger("urllib3.connectionpool").info("connecting")
+        logging.getLogger("urllib3.connectionpool").warning("retrying")
+    assert "connecting" not in capsys.readouterr().err + (tmp_path / "log").read_text()
+    assert "retrying" in (tmp_path / "log").read_text()
+
+
+def test_a_warning_of_python_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+        for _ in range(3):
+            with warnings.catch_warnings():  # which forgets what was warned of
+                warnings.simplefilter("always")
+                warnings.warn("deprecated", stacklevel=1)
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: {__file__}:")
+    assert said.endswith("UserWarning: deprecated\n")
+    assert said.count("\n") == 1
+    assert (tmp_path / "log").read_text().count("UserWarning: deprecated") == 1
+
+
+def test_our_lines_are_in_the_log_of_a_run_though_a_scenario_configures_logging(tmp_path: Path) -> None:
+    logging.getLogger("tfaip_like.some_module")
+    with no_handlers():
+        logging.config.dictConfig({"version": 1})  # which disables all loggers that there are
+        with log_to_file(tmp_path / "log"):
+            logging.getLogger("tfaip_like.some_module").info("ours")
+    assert "ours" in (tmp_path / "log").read_text()
+    for logger in logging.root.manager.loggerDict.values():  # of other tests
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
+
+
+def test_a_handler_of_the_scenario_prints_instead_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with no_handlers(), console_unless_configured():
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("MINE %(message)s"))
+        logging.getLogger().addHandler(handler)
+        logging.getLogger("mine").warning("once")
+    assert capsys.readouterr().err == "MINE once\n"
+
+
+def test_importing_configures_nothing(tmp_path: Path, run: Run) -> None:
+    program = "import logging, tfaip_like; root = logging.getLogger(); print(root.handlers, root.level)"
+    assert run("python", "-c", program, environment={"PYTHONPATH": str(REPOSITORY)}).stdout == "[] 30\n"
+
+
+SPEAKING = """
+import logging, warnings
+from small import *
+
+class Speak(Processor):
+    def process(self, sample, random):
+        logging.getLogger("speaker").info("a processor speaks")
+        warnings.warn("a processor warns")
+        return sample
+
+class Told(Largest):
+    def evaluate(self, samples):
+        logging.getLogger("speaker").info("an evaluator speaks")
+        return super().evaluate(samples)
+
+class Spoken(Small):
+    data: Data = Points(processors=[Speak()], samples=16)
+    evaluator: Evaluator | None = Told()
+"""
+
+
+def test_every_command_prints_what_is_logged(quick_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "spoken.py").write_text(SPEAKING)
+    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parent}"}
+
+    def said(*words: object) -> str:
+        done = quick_run(*words, cwd=tmp_path, environment=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    train = ["train-scenario", "spoken", "--trainer.epochs", 1, "--trainer.output_dir", "run"]
+    for text in (said(*train, "--train.num_processes", 1), (tmp_path / "run" / "train.log").read_text()):
+        assert "a processor speaks" in text
+        assert text.count("UserWarning: a processor warns") == 1
+        assert "an evaluator speaks" in text
+    assert "speaker: a processor speaks" in (tmp_path / "run" / "train.log").read_text()
+    log_before = (tmp_path / "run" / "train.log").read_text()
+    assert "an evaluator speaks" in said("resume-training", "run", "--trainer.epochs", 2)
+    assert (tmp_path / "run" / "train.log").read_text().startswith(log_before)
+    assert "an evaluator speaks" in said("lav-scenario", "run")
+    (tmp_path / "samples.jsonl").write_text('{"x": [0.5, 0.5]}\n')
+    assert "a processor speaks" in said("predict-scenario", "run", "--predict.files", "samples.jsonl")
+    assert "a processor speaks" in said("benchmark-input-pipeline", "spoken", "--benchmark.samples", 32)
+    assert "a processor speaks" in said("look-at-samples", "spoken", "--look.count", 2)
 
 
 def test_who_prints_what_they_log_is_not_printed_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

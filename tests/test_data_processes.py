@@ -18,12 +18,12 @@ from conftest import REPOSITORY, hear_signals, slow
 from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, UsageError
+from tfaip_like.code_errors import users_frame
 from tfaip_like.data import Between, TrainData, ValData
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.opening import open_training, open_validation
 from tfaip_like.data.pipeline import Batches, ClosedError
 from tfaip_like.data.workers.pool import DataProcessError
-from tfaip_like.user_code import users_frame
 
 TESTS = Path(__file__).parent
 

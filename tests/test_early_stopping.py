@@ -371,7 +371,7 @@ def test_a_monitor_that_is_never_logged_is_an_error_at_the_start(
 
 
 def test_a_monitor_of_the_evaluator_that_is_not_there_is_an_error_after_the_first_validation() -> None:
-    with pytest.raises(UsageError, match=r"--early_stopping.monitor val_f1: only epoch, loss, .*val_largest_error"):
+    with pytest.raises(UsageError, match=r"--early_stopping.monitor val_f1: only loss, .*val_largest_error"):
         train(small(early_stopping=EarlyStopping(monitor="val_f1", mode="max")))
 
 

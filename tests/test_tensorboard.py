@@ -30,6 +30,7 @@ from tensorboard.util.grpc_util import ChannelCredsType
 from tensorboard.util.tensor_util import make_ndarray
 
 from tfaip_like import Sample, TrainingError, UsageError, train
+from tfaip_like.code_errors import users_frame
 from tfaip_like.data.batching import Batch
 from tfaip_like.network import build_networks, predict_with
 from tfaip_like.optimizers import SGD, AdamW
@@ -41,7 +42,6 @@ from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCu
 from tfaip_like.train.event_values import event_values
 from tfaip_like.train.hyper_parameters import hyper_parameters
 from tfaip_like.train.tensorboard import TensorBoard
-from tfaip_like.user_code import users_frame
 
 
 def events(folder: Path) -> EventAccumulator:

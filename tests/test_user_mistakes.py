@@ -116,57 +116,82 @@ MISTAKES = {
     ),
     "syntax error": Mistake(
         change=("class Sums(Scenario):", "class Sums(Scenario)"),
-        says="FOLDER/MODULE.py, line 35: expected ':': class Sums(Scenario)",
+        says=("FOLDER/MODULE.py, line 35\n    class Sums(Scenario)\nSyntaxError: expected ':'"),
     ),
     "module that needs another": Mistake(
         change=("import numpy", "import nonumpy"),
-        says="FOLDER/MODULE.py, line 2: 'nonumpy' is not installed; pip install it first",
+        says=(
+            "FOLDER/MODULE.py, line 2, in <module>\n"
+            "    import nonumpy as np\n"
+            "'nonumpy' is not installed; pip install it first"
+        ),
     ),
     "error at import": Mistake(
         change=("class Sums(", "1 / 0\nclass Sums("),
-        says="FOLDER/MODULE.py, line 35: ZeroDivisionError: division by zero",
+        says=("FOLDER/MODULE.py, line 35, in <module>\n    1 / 0\nZeroDivisionError: division by zero"),
     ),
     "parameter without a type": Mistake(
         change=('    path: str = "somewhere"', '    path = "somewhere"'),
-        says="FOLDER/MODULE.py, line 5: TypeError: Points.path has a value but no type, so it would not be a parameter: write `path: str = 'somewhere'`, or `path: ClassVar[str] = ...` for a constant",
+        says=(
+            "FOLDER/MODULE.py, line 5, in <module>\n"
+            "    class Points(Data):\n"
+            "TypeError: Points.path has a value but no type, so it would not be a parameter: write `path: str = 'somewhere'`, or `path: ClassVar[str] = ...` for a constant"
+        ),
     ),
     "parameter of an impossible type": Mistake(
         change=("path: str = ", "path: complex | str = "),
         flags="--data.path x",
-        says="--data.path: <class 'complex'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, Literal, another Params, or list[...], tuple[...], dict[str, ...] of them",
+        says=(
+            "FOLDER/MODULE.py, line 7, in Points\n"
+            '    path: complex | str = "somewhere"\n'
+            "--data.path: <class 'complex'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, Literal, another Params, or list[...], tuple[...], dict[str, ...] of them"
+        ),
     ),
     "shape that is no tuple": Mistake(
         change=("Spec((2,))", "Spec(2)"),
         says=(
-            "FOLDER/MODULE.py, line 8: TypeError: Spec(2): the shape is a tuple of lengths, such as (28, 28), "
-            "(None, 3) or ()"
+            "FOLDER/MODULE.py, line 8, in Points\n"
+            '    inputs = {"x": Spec(2)}\n'
+            "TypeError: Spec(2): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()"
         ),
     ),
     "unknown type of arrays": Mistake(
         change=("Spec((2,))", 'Spec((2,), "integer")'),
         says=(
-            "FOLDER/MODULE.py, line 8: TypeError: Spec(..., 'integer'): no such dtype; write float32, int32, uint8, bool ..."
+            "FOLDER/MODULE.py, line 8, in Points\n"
+            '    inputs = {"x": Spec((2,), "integer")}\n'
+            "TypeError: Spec(..., 'integer'): no dtype of a tensor; write one of float32, float16, bfloat16, float64, float8_e4m3fn, float8_e5m2, int8, int16, int32, int64, uint8, uint16, uint32, uint64, bool, complex64, complex128"
         ),
     ),
     "best without a direction": Mistake(
         change=('"val_loss", "min"', '"val_loss"'),
-        says=('FOLDER/MODULE.py, line 23: TypeError: Linear.best is \'val_loss\'; write it like "val_accuracy", "max"'),
+        says=(
+            "FOLDER/MODULE.py, line 23, in <module>\n"
+            "    class Linear(Model):\n"
+            'TypeError: Linear.best is \'val_loss\'; write it like "val_accuracy", "max"'
+        ),
     ),
     "parameter called like a flag of the command": Mistake(
         change=("class Sums(Scenario):", "class Sums(Scenario):\n    version: int = 1"),
         says=(
-            "FOLDER/MODULE.py, line 35: TypeError: Sums.version: --version is a flag of the commands; "
-            "choose another name"
+            "FOLDER/MODULE.py, line 35, in <module>\n"
+            "    class Sums(Scenario):\n"
+            "TypeError: Sums.version: --version is a flag of the commands; choose another name"
         ),
     ),
     "parameter called like a method": Mistake(
         change=("units: list[int] = [3, 4]", 'loss: str = "mse"'),
         says=(
-            "FOLDER/MODULE.py, line 23: TypeError: Linear.loss: Model has a method of this name; choose another name"
+            "FOLDER/MODULE.py, line 23, in <module>\n"
+            "    class Linear(Model):\n"
+            "TypeError: Linear.loss: Model has a method of this name; choose another name"
         ),
     ),
     "class in place of an instance": Mistake(
-        change=("data: Data = Points()", "data: Data = Points"), says="--data: is the class Points; write Points()"
+        change=("data: Data = Points()", "data: Data = Points"),
+        says=(
+            "FOLDER/MODULE.py, line 36, in Sums\n    data: Data = Points\n--data: is the class Points; write Points()"
+        ),
     ),
     "file called like a module of Python": Mistake(
         scenario="statistics.py",
@@ -281,7 +306,7 @@ MISTAKES = {
     ),
     "exclusion without decay": Mistake(
         flags="--optimizer.exclude_from_weight_decay bias",
-        says="--optimizer.exclude_from_weight_decay bias: there is no weight_decay to exclude from",
+        says="--optimizer.exclude_from_weight_decay bias: has no effect: there is no weight_decay to exclude from",
     ),
     "broken regular expression": Mistake(
         flags="--optimizer AdamW --optimizer.exclude_from_weight_decay (",
@@ -424,47 +449,83 @@ MISTAKES = {
     "no samples": Mistake(
         needs_keras=True,
         change=("return ArraySource(", "return []\n        ArraySource("),
-        says="Points.source(Mode.TRAIN) has no samples to train on",
+        says=(
+            "FOLDER/MODULE.py, line 12, in Points.source\n"
+            "    return []\n"
+            "Points.source(Mode.TRAIN) has no samples to train on"
+        ),
     ),
     "source without a length": Mistake(
         needs_keras=True,
         change=("return ArraySource(", "return iter([])\n        ArraySource("),
-        says="Points.source(Mode.TRAIN) returned a list_iterator, which can be read only once; return a list, or an object whose __iter__ begins anew",
+        says=(
+            "FOLDER/MODULE.py, line 12, in Points.source\n"
+            "    return iter([])\n"
+            "Points.source(Mode.TRAIN) returned a list_iterator, which can be read only once; return a list, or an object whose __iter__ begins again"
+        ),
     ),
     "sources of unequal length": Mistake(
         needs_keras=True,
         change=('{"x": x}', '{"x": x[1:]}'),
-        says="the arrays of a source differ in their number of rows (x: 39, y: 40)",
+        says=(
+            "FOLDER/MODULE.py, line 12, in source\n"
+            '    return ArraySource({"x": x[1:]}, {"y": x.sum(axis=1, keepdims=True)})\n'
+            "the arrays of a source differ in their number of rows (x: 39, y: 40)"
+        ),
     ),
     "sample of a wrong kind": Mistake(
         needs_keras=True,
         change=("return ArraySource(", "return [3]\n        ArraySource("),
-        says="training sample 0 of Points is an int; a source holds Sample(inputs=..., targets=...)",
+        says=(
+            "FOLDER/MODULE.py, line 12, in Points.source\n"
+            "    return [3]\n"
+            "training sample 0 of Points is an int; a source holds Sample(inputs=..., targets=...)"
+        ),
     ),
     "wrong shape": Mistake(
         needs_keras=True,
         change=("Spec((2,))", "Spec((3,))"),
-        says="training sample 0 of Points: input 'x' has shape (2,), but its Spec says (3,)",
+        says=(
+            "FOLDER/MODULE.py, line 12, in Points.source\n"
+            '    return ArraySource({"x": x}, {"y": x.sum(axis=1, keepdims=True)})\n'
+            "training sample 0 of Points: input 'x' has shape (2,), but its Spec says (3,)"
+        ),
     ),
     "wrong type of array": Mistake(
         needs_keras=True,
         change=("Spec((1,))", 'Spec((1,), "int32")'),
-        says="training sample 0 of Points: target 'y' has dtype float32, which does not fit the int32 of its Spec",
+        says=(
+            "FOLDER/MODULE.py, line 12, in Points.source\n"
+            '    return ArraySource({"x": x}, {"y": x.sum(axis=1, keepdims=True)})\n'
+            "training sample 0 of Points: target 'y' has dtype float32, which does not fit the int32 of its Spec"
+        ),
     ),
     "missing target": Mistake(
         needs_keras=True,
         change=('{"y": x.sum(axis=1, keepdims=True)}', "{}"),
-        says="training sample 0 of Points: target 'y' is missing (the sample has none)",
+        says=(
+            "FOLDER/MODULE.py, line 12, in Points.source\n"
+            '    return ArraySource({"x": x}, {})\n'
+            "training sample 0 of Points: target 'y' is missing (the sample has none)"
+        ),
     ),
     "no inputs": Mistake(
         needs_keras=True,
         change=('    inputs = {"x": Spec((2,))}\n', "    inputs = {}\n"),
-        says="Points.inputs is empty: the network needs at least one input",
+        says=(
+            "FOLDER/MODULE.py, line 8, in Points\n"
+            "    inputs = {}\n"
+            "Points.inputs is empty: the network needs at least one input"
+        ),
     ),
     "specification that is none": Mistake(
         needs_keras=True,
         change=("Spec((2,))", "(2,)"),
-        says="Points: 'x' is (2,); write Spec(shape, dtype)",
+        says=(
+            "FOLDER/MODULE.py, line 8, in Points\n"
+            '    inputs = {"x": (2,)}\n'
+            "Points.inputs: 'x' is (2,); write 'name': Spec(shape, dtype)"
+        ),
     ),
     "processor that returns nothing": Mistake(
         needs_keras=True,
@@ -473,7 +534,11 @@ MISTAKES = {
             "class Part(Graph)",
             "class Lost(Processor):\n    def process(self, sample, random):\n        pass\n\nclass Part(Graph)",
         ),
-        says="100 training samples of Points in a row were dropped or bad, the first of them sample 0, the last in Lost; does it return the sample?",
+        says=(
+            "FOLDER/MODULE.py, line 15, in Lost.process\n"
+            "    def process(self, sample, random):\n"
+            "100 training samples of Points in a row were dropped or bad, the first of them sample 0, the last in Lost; does it return the sample?"
+        ),
     ),
     "less than a batch in an epoch": Mistake(
         needs_keras=True,
@@ -493,40 +558,65 @@ MISTAKES = {
         needs_keras=True,
         change=('abs(targets["y"] - outputs["sum"])[:, 0]}', "keras.metrics.MeanSquaredError()}"),
         says=(
-            "Linear.metrics: 'error' is a MeanSquaredError, not a tensor; use a function such as "
-            "keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])"
+            "FOLDER/MODULE.py, line 33, in Linear.metrics\n"
+            '    return {"error": keras.metrics.MeanSquaredError()}\n'
+            "Linear.metrics: 'error' is a MeanSquaredError, not a tensor; use a function such as keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])"
         ),
     ),
     # The model.
     "network that is no dict": Mistake(
         needs_keras=True,
         change=('return {"sum": ', 'return [] and {"sum": '),
-        says="Linear.build returned a list; it must return named tensors: {'name': tensor, ...}",
+        says=(
+            "FOLDER/MODULE.py, line 29, in Linear.build\n"
+            '    return [] and {"sum": keras.layers.Dense(1, name="add")(self.graph.build(inputs["x"]))}\n'
+            "Linear.build returned a list; it must return named tensors: {'name': tensor, ...}"
+        ),
     ),
     "loss that is no dict": Mistake(
         needs_keras=True,
         change=('return {"square": ', 'return [] and {"square": '),
-        says="Linear.loss returned a list; it must return {'name': tensor, ...}",
+        says=(
+            "FOLDER/MODULE.py, line 31, in Linear.loss\n"
+            '    return [] and {"square": (targets["y"] - outputs["sum"])[:, 0] ** 2}\n'
+            "Linear.loss returned a list; it must return {'name': tensor, ...}"
+        ),
     ),
     "loss that is not a scalar": Mistake(
         needs_keras=True,
         change=('outputs["sum"])[:, 0] ** 2', 'outputs["sum"]) ** 2'),
-        says="Linear.loss: 'square' has shape (16, 1) for a batch of 16; it must be one number, or one per sample (16,): average over the other axes",
+        says=(
+            "FOLDER/MODULE.py, line 31, in Linear.loss\n"
+            '    return {"square": (targets["y"] - outputs["sum"]) ** 2}\n'
+            "Linear.loss: 'square' has shape (16, 1) for a batch of 16; it must be one number, or one per sample (16,): average over the other axes"
+        ),
     ),
     "no loss": Mistake(
         needs_keras=True,
         change=('return {"square": ', 'return {}\n        {"square": '),
-        says="Linear.loss returned no loss: there is nothing to minimise",
+        says=(
+            "FOLDER/MODULE.py, line 31, in Linear.loss\n"
+            "    return {}\n"
+            "Linear.loss returned no loss: there is nothing to minimise"
+        ),
     ),
     "reserved name": Mistake(
         needs_keras=True,
         change=('"square"', '"loss"'),
-        says="Linear: 'loss' cannot be the name of a loss or metric, it is used by the trainer",
+        says=(
+            "FOLDER/MODULE.py, line 31, in Linear.loss\n"
+            '    return {"loss": (targets["y"] - outputs["sum"])[:, 0] ** 2}\n'
+            "Linear: 'loss' cannot be the name of a loss or metric, it is used by the trainer"
+        ),
     ),
     "loss and metric of one name": Mistake(
         needs_keras=True,
         change=('"error"', '"square"'),
-        says="Linear: 'square' is a loss and a metric; losses are logged anyway",
+        says=(
+            "FOLDER/MODULE.py, line 33, in Linear.metrics\n"
+            '    return {"square": abs(targets["y"] - outputs["sum"])[:, 0]}\n'
+            "Linear: 'square' is a loss and a metric; losses are logged anyway"
+        ),
     ),
     "weight of an unknown loss": Mistake(
         needs_keras=True,
@@ -541,7 +631,11 @@ MISTAKES = {
     "targets fed without a prediction network": Mistake(
         needs_keras=True,
         change=("    best =", '    feed_targets = ("y",)\n    best ='),
-        says="Linear feeds targets to its network (feed_targets), which prediction does not have: write build_prediction",
+        says=(
+            "FOLDER/MODULE.py, line 27, in Linear\n"
+            '    feed_targets = ("y",)\n'
+            "Linear feeds targets to its network (feed_targets), which prediction does not have: write build_prediction"
+        ),
     ),
     "filter without a name of a value": Mistake(
         flags="--train.filter Between",
@@ -565,7 +659,11 @@ MISTAKES = {
     "balance without a class": Mistake(
         needs_keras=True,
         flags="--train.balance sample",
-        says="balance: which class does a sample of Points have? It has 0 single integers as targets; write class_of(self, sample)",
+        says=(
+            "FOLDER/MODULE.py, line 5, in Points\n"
+            "    class Points(Data):\n"
+            "balance: which class does a sample of Points have? It has 0 single integers as targets; write class_of(self, sample)"
+        ),
     ),
     "balance and resampling at once": Mistake(
         flags="--train.balance sample --train.resample Uniform --train.resample.target y",
@@ -613,7 +711,11 @@ MISTAKES = {
             '        return {"picture": Image(np.zeros(5))}\n\nclass Sums(Scenario):\n    evaluator: Evaluator = Look()\n',
         ),
         flags="--trainer.epochs 1 --trainer.sanity_check false",
-        says="Look.evaluate: 'picture' is an image of shape (5,); it must be (height, width), (height, width, 1) or (height, width, 3)",
+        says=(
+            "FOLDER/MODULE.py, line 38, in Look.evaluate\n"
+            '    return {"picture": Image(np.zeros(5))}\n'
+            "Look.evaluate: 'picture' is an image of shape (5,); it must be (height, width), (height, width, 1) or (height, width, 3)"
+        ),
     ),
     "something to show that is no summary": Mistake(
         needs_keras=True,
@@ -623,7 +725,11 @@ MISTAKES = {
             "class Sums(Scenario):\n",
         ),
         flags="--model ShowingNothing --trainer.epochs 1 --trainer.sanity_check false",
-        says="ShowingNothing.show: 'sum' is a ndarray, not one of tfaip_like.summaries; write Image(...), say",
+        says=(
+            "FOLDER/MODULE.py, line 37, in ShowingNothing.show\n"
+            '    return {"sum": outputs["sum"]}\n'
+            "ShowingNothing.show: 'sum' is a ndarray, not one of tfaip_like.summaries; write Image(...), say"
+        ),
     ),
     "exclusion that matches nothing": Mistake(
         needs_keras=True,
@@ -632,7 +738,8 @@ MISTAKES = {
     ),
     # Warm start and freezing.
     "warm start without a model": Mistake(
-        flags="--warmstart.exclude add", says="--warmstart.exclude add: there is no --warmstart.model to load"
+        flags="--warmstart.exclude add",
+        says="--warmstart.exclude add: has no effect: there is no --warmstart.model to load",
     ),
     "renaming without an arrow": Mistake(
         flags="--warmstart.model run --warmstart.rename add/",

@@ -12,40 +12,66 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tfaip_like.authors import is_authors
 from tfaip_like.errors import UsageError
 from tfaip_like.files import is_full_disk
 from tfaip_like.printable import printable_lines
-from tfaip_like.user_code import is_authors
 
 LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-NOISY = ("tensorflow", "absl", "jax", "tf2onnx", "h5py", "matplotlib", "PIL", "numba", "fsspec", "urllib3")
-"""Libraries whose many lines below warning are not even made."""
+NOISY = (
+    *("tensorflow", "absl", "jax", "jaxlib", "tf2onnx", "h5py", "matplotlib", "PIL", "numba", "fsspec"),
+    *("urllib3", "httpx", "httpcore", "asyncio", "botocore", "boto3", "s3transfer"),
+)
+"""Libraries that log what they do in many lines: only their warnings are of interest, and all with debug."""
 PACKAGE = "tfaip_like"
+WARNINGS = "py.warnings"
+"""The logger of Python's `warnings`."""
 
 
 def is_wanted(record: logging.LogRecord) -> bool:
-    """Return whether a record is shown: ours, the scenario's, and the warnings of libraries."""
-    is_ours = record.name.partition(".")[0] == PACKAGE
-    return is_ours or record.levelno >= logging.WARNING or _is_scenarios(record)
+    """Return whether a record is shown: all but what noisy libraries say below a warning."""
+    is_debugging = logging.getLogger(PACKAGE).isEnabledFor(logging.DEBUG)
+    return record.levelno >= logging.WARNING or is_debugging or record.name.partition(".")[0] not in NOISY
 
 
 def _is_not_printed(record: logging.LogRecord) -> bool:
-    """Return whether no logger below the root prints a record: TensorFlow's does where it was imported first."""
+    """Return whether no other handler prints a record: TensorFlow's does where it was imported first."""
     logger: logging.Logger | None = logging.getLogger(record.name)
-    while logger is not None and logger.parent is not None:
-        for handler in logger.handlers:
-            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-                return False
-        logger = logger.parent
+    while logger is not None:
+        if any(_prints(handler, record) for handler in logger.handlers):
+            return False
+        logger = logger.parent if logger.propagate else None
     return True
 
 
-def _is_scenarios(record: logging.LogRecord) -> bool:
-    return is_authors(record.pathname) or not os.path.exists(record.pathname)  # a notebook, a prompt
+def _prints(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    terminals = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    is_terminal = isinstance(handler, logging.StreamHandler) and handler.stream in terminals
+    return is_terminal and record.levelno >= handler.level
+
+
+class _Once(logging.Filter):
+    """Drops a warning of Python's `warnings` that was shown before: libraries repeat them in each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name != WARNINGS:
+            return True
+        text = record.getMessage()
+        is_new = text not in self._seen
+        self._seen.add(text)
+        return is_new
 
 
 class Line(logging.Formatter):
-    """Text of a record; that of a library begins with its name."""
+    """Text of a record; that of a library begins with its name, in a file that of the scenario too."""
+
+    def __init__(self, form: str | None = None, names_scenario: bool = False):
+        super().__init__(form)
+        self.names_scenario = names_scenario
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text, with the traceback if there is one; names from files cannot reach the terminal raw."""
@@ -53,9 +79,15 @@ class Line(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the text."""
-        if record.name.partition(".")[0] != PACKAGE and not _is_scenarios(record):
+        if record.name == WARNINGS:  # place, class and text; the second line is the code
+            record.message = record.message.splitlines()[0]
+        elif record.name.partition(".")[0] != PACKAGE and (self.names_scenario or not _is_scenarios(record)):
             record.message = f"{record.name}: {record.message}"
         return super().formatMessage(record)
+
+
+def _is_scenarios(record: logging.LogRecord) -> bool:
+    return is_authors(record.pathname) or not os.path.exists(record.pathname)  # a notebook, a prompt
 
 
 class Console(logging.Handler):
@@ -65,6 +97,7 @@ class Console(logging.Handler):
         super().__init__(level)
         self.addFilter(is_wanted)
         self.addFilter(_is_not_printed)
+        self.addFilter(_Once())
         self.setFormatter(Line())
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -96,14 +129,15 @@ def log_level() -> int:
 
 
 def log_to_console(level: int) -> None:
-    """Print what is logged from `level` on: by this package and scenarios, and of libraries warnings only."""
+    """Print what is logged from `level` on, by whomever, and what Python's `warnings` say."""
     root = logging.getLogger()
     root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, Console)]
     root.addHandler(Console(level))
     root.setLevel(level)
     logging.getLogger(PACKAGE).setLevel(level)
     for library in NOISY:
-        logging.getLogger(library).setLevel(max(logging.WARNING, level))
+        logging.getLogger(library).setLevel(logging.INFO if level <= logging.DEBUG else max(logging.WARNING, level))
+    logging.captureWarnings(True)
 
 
 @contextmanager
@@ -135,6 +169,7 @@ def console_unless_configured() -> Iterator[None]:
         loggers[0].handlers[:] = [handler for handler in loggers[0].handlers if not isinstance(handler, Console)]
         for logger, before in zip(loggers, levels, strict=True):
             logger.setLevel(before)
+        logging.captureWarnings(False)
 
 
 @contextmanager
@@ -145,9 +180,11 @@ def log_to_file(path: Path) -> Iterator[None]:
     """
     root, package = logging.getLogger(), logging.getLogger(PACKAGE)
     handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(Line("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.setFormatter(Line("%(asctime)s %(levelname)-7s %(message)s", names_scenario=True))
     handler.setLevel(logging.INFO)
     handler.addFilter(is_wanted)
+    handler.addFilter(_Once())
+    _enable_own_loggers()
     # Loggers pass everything on that any handler wants; the console has a level of its own.
     are_ours = all(isinstance(handler, Console) for handler in root.handlers)
     changed = {package: package.level, **({root: root.level} if are_ours else {})}
@@ -164,6 +201,13 @@ def log_to_file(path: Path) -> Iterator[None]:
         for logger, level in changed.items():
             logger.setLevel(level)
         handler.close()
+
+
+def _enable_own_loggers() -> None:
+    """Enable our loggers again: `logging.config` in a scenario disables those that exist unless it is told not to."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == PACKAGE:
+            logging.getLogger(name).disabled = False
 
 
 class _LogFile(logging.FileHandler):

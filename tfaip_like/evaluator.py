@@ -13,6 +13,11 @@ from tfaip_like.summaries import Summary
 class Evaluator(Params, abc.ABC):
     """Judges the answers of the prediction network on validation data."""
 
+    elsewhere = dict.fromkeys(
+        ("call", "compute", "result", "update", "update_state", "reset_state", "on_epoch_end", "score"),
+        "all numbers are computed in `evaluate`",
+    )
+
     lav_only: bool = False
     """Judge in load-and-validate only, not in each validation of a training."""
 

@@ -20,6 +20,21 @@ Tensors: TypeAlias = Mapping[str, Any]
 class Model(Params, abc.ABC):
     """A network with its losses and metrics; written with `keras.layers` and `keras.ops`."""
 
+    elsewhere = {
+        **dict.fromkeys(
+            ("call", "forward", "build_model", "create_model", "get_model"), "the network is made in `build`"
+        ),
+        **dict.fromkeys(
+            ("train_step", "test_step", "training_step", "validation_step", "fit", "compile", "train"),
+            "--trainer, --optimizer and --learning_rate say how it trains, and `loss` what is minimised",
+        ),
+        **dict.fromkeys(("compute_loss", "loss_fn", "criterion"), "losses are named in `loss`"),
+        **dict.fromkeys(("compute_metrics", "accuracy"), "metrics are named in `metrics`"),
+        **dict.fromkeys(("predict", "predict_step"), "another network for prediction is made in `build_prediction`"),
+        **dict.fromkeys(("configure_optimizers", "optimizer"), "the scenario has an `optimizer`: Optimizer = Adam()"),
+        **dict.fromkeys(("save", "load", "get_config", "from_config"), "best/ and export/ hold the trained network"),
+    }
+
     loss_weights: dict[str, float] = {}
     """Weight of each named loss in the sum that is minimised; 1 where none is given."""
 
@@ -83,6 +98,8 @@ class Model(Params, abc.ABC):
 
 class Graph(Params, abc.ABC):
     """An interchangeable part of a network, chosen by a flag."""
+
+    elsewhere = dict.fromkeys(("call", "forward", "apply"), "the part is made in `build`")
 
     @abc.abstractmethod
     def build(self, inputs: Any) -> Any:

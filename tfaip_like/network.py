@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 
+from tfaip_like.code_errors import CodeError, attribute, blamed, method_name
 from tfaip_like.data import Data
-from tfaip_like.errors import UsageError, article
+from tfaip_like.errors import article
 from tfaip_like.keras_additions import ranges, regularizers
 from tfaip_like.keras_additions.lines import lines_noted
 from tfaip_like.model import Model, Tensors
@@ -44,55 +45,85 @@ def build_networks(model: Model, data: Data) -> Networks:
     Raises:
         UsageError: when the model returns what is no network, or predicts with untrained weights.
     """
-    for name in data.inputs:
+    specs, targets = data.checked_specs("inputs"), data.checked_specs("targets")
+    for name in specs:
         if "/" in name or not name:
-            raise UsageError(
-                f"{type(data).__name__}.inputs: {name!r} cannot be the name of an input, Keras needs one without '/'"
+            raise CodeError(
+                f"{type(data).__name__}.inputs: {name!r} cannot be the name of an input, Keras needs one without '/'",
+                attribute(type(data), "inputs"),
             )
-    inputs = {name: keras.Input(spec.shape, dtype=spec.dtype, name=name) for name, spec in data.inputs.items()}
+    inputs = {name: keras.Input(spec.shape, dtype=spec.dtype, name=name) for name, spec in specs.items()}
     if not inputs:
-        raise UsageError(f"{type(data).__name__}.inputs is empty: the network needs at least one input")
+        message = f"{type(data).__name__}.inputs is empty: the network needs at least one input"
+        raise CodeError(message, attribute(type(data), "inputs"))
     fed = {}
-    for name in model.feed_targets:
-        if name not in data.targets or name in inputs:
-            raise UsageError(
+    names = [model.feed_targets] if isinstance(model.feed_targets, str) else model.feed_targets
+    for name in names:
+        if name not in targets or name in inputs:
+            raise CodeError(
                 f"{type(model).__name__}.feed_targets: {name!r} must be a target of {type(data).__name__} "
-                f"({', '.join(data.targets) or 'it has none'}) and not the name of an input"
+                f"({', '.join(targets) or 'it has none'}) and not the name of an input",
+                attribute(type(model), "feed_targets"),
             )
-        fed[name] = keras.Input(data.targets[name].shape, dtype=data.targets[name].dtype, name=name)
-    cls = type(model).__name__
-    training = _network(f"{cls}.build", {**inputs, **fed}, model.build({**inputs, **fed}))
-    predicted = model.build_prediction(inputs, training)
+        fed[name] = keras.Input(targets[name].shape, dtype=targets[name].dtype, name=name)
+    training = _network(model.build, {**inputs, **fed}, _built(model.build, {**inputs, **fed}))
+    predicted = _built(model.build_prediction, inputs, training)
     if predicted is None:
         if fed:
-            raise UsageError(
+            raise CodeError(
                 f"{type(model).__name__} feeds targets to its network (feed_targets), which prediction does not have: "
-                "write build_prediction"
+                "write build_prediction",
+                attribute(type(model), "feed_targets"),
             )
         prediction = training
     else:
-        prediction = _network(f"{cls}.build_prediction", inputs, predicted)
+        prediction = _network(model.build_prediction, inputs, predicted)
         _check_trained(model, prediction, training)
-    extra = dict(model.extra_networks(training))
-    for name, network in extra.items():
-        check_batch_axis(f"{cls}.extra_networks, {name!r}", network)
-    return Networks(training, prediction, extra)
+    return Networks(training, prediction, _extra_networks(model, training))
 
 
-def check_batch_axis(origin: str, network: keras.Model) -> None:
+def _built(method: Callable[..., Tensors | None], inputs: Tensors, *arguments: Any) -> Tensors | None:
+    """Return what a method of the model makes of the inputs; an input that it asks for in vain is explained."""
+    try:
+        return method(inputs, *arguments)
+    except KeyError as error:
+        if error.args and error.args[0] not in inputs:
+            error.add_note(f"The inputs are {', '.join(inputs)}.")
+        raise
+
+
+def _extra_networks(model: Model, trained: keras.Model) -> dict[str, keras.Model]:
+    networks = model.extra_networks(trained)
+    where = f"{type(model).__name__}.extra_networks"
+    if not isinstance(networks, Mapping) or not all(isinstance(n, keras.Model) for n in networks.values()):
+        message = (
+            f"{where} returned {_described(networks, keras.Model)}; it must return {{'name': keras.Model(...), ...}}"
+        )
+        raise CodeError(message, model.extra_networks)
+    for name, network in networks.items():
+        check_batch_axis(f"{where}, {name!r}", network, model.extra_networks)
+    return dict(networks)
+
+
+def check_batch_axis(origin: str, network: keras.Model, *code: object) -> None:
     """Check that the first axis of each output grows with the batch, as samples take their rows from it.
 
+    Args:
+        origin: of the network, for the message.
+        code: that built it, see `CodeError`.
+
     Raises:
-        UsageError: when one does not; names it.
+        CodeError: when one does not; names it.
     """
     # Without computing anything: so large a batch is no other axis by chance.
     shapes = _shapes_of_outputs(network, PROBED_BATCH)
     for name, shape in shapes.items():
         if not shape or shape[0] != PROBED_BATCH:
             given = network.output[name].shape if isinstance(network.output, Mapping) else shape
-            raise UsageError(
+            raise CodeError(
                 f"{origin}: output {name!r} has no batch axis (shape {given}); a sample needs a row of its own, and "
-                "numbers of a whole batch belong into loss or metrics"
+                "numbers of a whole batch belong into loss or metrics",
+                *code,
             )
 
 
@@ -171,18 +202,20 @@ def input_names(network: keras.Model) -> list[str]:
     return [tensor.name for tensor in network.inputs]
 
 
-def _network(origin: str, inputs: Mapping[str, keras.KerasTensor], outputs: object) -> keras.Model:
+def _network(build: Callable[..., Any], inputs: Mapping[str, keras.KerasTensor], outputs: object) -> keras.Model:
+    """Return the network that a method of the model built."""
+    origin = method_name(build)
     if not isinstance(outputs, Mapping) or not all(isinstance(o, keras.KerasTensor) for o in outputs.values()):
-        raise UsageError(
-            f"{origin} returned {_described(outputs)}; it must return named tensors: {{'name': tensor, ...}}"
-        )
-    if not outputs:
-        raise UsageError(f"{origin} returned no outputs")
+        what = _described(outputs, keras.KerasTensor)
+        raise CodeError(f"{origin} returned {what}; it must return named tensors: {{'name': tensor, ...}}", build)
+    if not outputs or not all(isinstance(name, str) and name for name in outputs):
+        raise CodeError(f"{origin} returned outputs {list(outputs)}; each needs a name: {{'name': tensor, ...}}", build)
     outputs = {name: _in_float32(output) for name, output in outputs.items()}
     used = _sources(outputs)
     inputs = {name: tensor for name, tensor in inputs.items() if name in used}
-    network = keras.Model(inputs, dict(outputs), name="network")
-    check_batch_axis(origin, network)
+    with blamed(build):
+        network = keras.Model(inputs, dict(outputs), name="network")
+    check_batch_axis(origin, network, build)
     return network
 
 
@@ -212,9 +245,9 @@ def _in_float32(output: keras.KerasTensor) -> keras.KerasTensor:
     return keras.ops.cast(output, "float32") if is_mixed and output.dtype in ("float16", "bfloat16") else output
 
 
-def _described(value: object) -> str:
+def _described(value: object, expected: type) -> str:
     if isinstance(value, Mapping):
-        wrong: Sequence[str] = [name for name, item in value.items() if not isinstance(item, keras.KerasTensor)]
+        wrong: Sequence[str] = [name for name, item in value.items() if not isinstance(item, expected)]
         return f"{wrong[0]!r} as {article(type(value[wrong[0]]).__name__)}"
     return article(type(value).__name__)
 
@@ -223,7 +256,8 @@ def _check_trained(model: Model, prediction: keras.Model, training: keras.Model)
     trained = {id(variable) for variable in training.weights}
     untrained = [variable.path for variable in prediction.weights if id(variable) not in trained]
     if untrained:
-        raise UsageError(
+        raise CodeError(
             f"{type(model).__name__}.build_prediction uses weights that are never trained "
-            f"({', '.join(untrained[:3])}): take layers from the trained network, trained.get_layer(NAME)"
+            f"({', '.join(untrained[:3])}): take layers from the trained network, trained.get_layer(NAME)",
+            model.build_prediction,
         )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from tfaip_like.errors import article
 
 VALUES_AT_ONCE = 2**20
 
@@ -18,6 +22,14 @@ Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 SHOWN = 10
 """Numbers of an array that a line of text shows."""
+
+
+DTYPES = (
+    *("float32", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("bool", "complex64", "complex128"),
+)
+"""Of the tensors that networks take, on every backend."""
 
 
 class Mode(Enum):
@@ -43,6 +55,15 @@ class Sample:
     """What it did answer, after prediction."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Anything else that belongs to the sample (a file name); never given to the network."""
+
+    def __post_init__(self) -> None:
+        for kind in _KINDS:
+            if not isinstance(getattr(self, kind), Mapping):
+                got = type(getattr(self, kind)).__name__
+                raise TypeError(f"Sample({kind}=...): expected named arrays, {{'name': array}}, got {article(got)}")
+
+
+_KINDS = tuple(kind.name for kind in fields(Sample))
 
 
 def brief_example(sample: Sample) -> str:
@@ -89,15 +110,18 @@ class Spec:
     padding: float | int = 0
 
     def __post_init__(self) -> None:
-        axes = self.shape if isinstance(self.shape, tuple) else ("no tuple",)
-        if not all(axis is None or (isinstance(axis, int) and axis >= 0) for axis in axes):
-            raise TypeError(f"Spec({self.shape!r}): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()")
-        try:
-            np.dtype(self.dtype)
-        except TypeError:
-            raise TypeError(
-                f"Spec(..., {self.dtype!r}): no such dtype; write float32, int32, uint8, bool ..."
-            ) from None
+        object.__setattr__(self, "shape", _checked_shape(self.shape))
+        object.__setattr__(self, "dtype", _checked_dtype(self.dtype))
+        if isinstance(self.padding, bool) or not isinstance(self.padding, (int, float, np.number)):
+            raise TypeError(f"Spec(..., padding={self.padding!r}): must be a number")
+        if not np.issubdtype(self.dtype, np.inexact) and self.dtype != "bfloat16" and not self._holds(self.padding):
+            raise TypeError(f"Spec(..., {self.dtype!r}, padding={self.padding!r}): {self.dtype} does not hold it")
+
+    def _holds(self, value: float) -> bool:
+        if not math.isfinite(value) or value != int(value):
+            return False
+        limits = np.iinfo(self.dtype) if self.dtype != "bool" else None
+        return 0 <= value <= 1 if limits is None else limits.min <= value <= limits.max
 
     @property
     def is_static(self) -> bool:
@@ -182,6 +206,30 @@ def _rows_with(condition: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]], a
         part = condition(array[begin : begin + step])
         rows += (begin + np.flatnonzero(part.reshape(len(part), -1).any(axis=1))).tolist()
     return rows
+
+
+def _checked_shape(shape: Any) -> tuple[int | None, ...]:
+    try:
+        axes = tuple(None if axis is None else operator.index(axis) for axis in shape)
+    except TypeError:
+        axes = (-1,)
+    if not isinstance(shape, tuple) or any(axis is not None and axis < 0 for axis in axes):
+        raise TypeError(f"Spec({shape!r}): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()")
+    return axes
+
+
+def _checked_dtype(dtype: Any) -> str:
+    """Return the name of a dtype that tensors can have; NumPy knows more."""
+    if dtype in (float, int, "float", "int"):
+        name = dtype if isinstance(dtype, str) else dtype.__name__
+        raise TypeError(f"Spec(..., {name}): say how many bits, {name}32 or {name}64")
+    try:
+        name = str(dtype) if str(dtype) in DTYPES else np.dtype(dtype).name
+    except TypeError:
+        name = ""
+    if name not in DTYPES or dtype is None:
+        raise TypeError(f"Spec(..., {dtype!r}): no dtype of a tensor; write one of {', '.join(DTYPES)}")
+    return name
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:

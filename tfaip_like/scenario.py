@@ -5,21 +5,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
+from tfaip_like.code_errors import CodeError
 from tfaip_like.data import Data, LavData, Source, TrainData, ValData
 from tfaip_like.data.sources.folds import fold_of
+from tfaip_like.errors import article, counted
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
-from tfaip_like.params.base import default_of
+from tfaip_like.params.base import default_of, field_types
 from tfaip_like.params.tree import check_tree
 from tfaip_like.sample import Mode, Sample, brief_example
-from tfaip_like.schedules import Constant, Schedule
+from tfaip_like.schedules import Constant, PiecewiseConstant, Schedule
 from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
 from tfaip_like.voter import Voter
 from tfaip_like.writer import Writer
+
+P = TypeVar("P", bound="Data | Scenario")
 
 _OF_ALL_COMMANDS = ("help", "show", "params", "version", "completion", "trust_code")
 FLAGS_OF_COMMANDS = (*_OF_ALL_COMMANDS, "benchmark", "look", "resume", "verify")
@@ -41,6 +45,13 @@ class Scenario(Params):
         for name in FLAGS_OF_COMMANDS:
             if name in cls.__dataclass_fields__ and not of_a_command:
                 raise TypeError(f"{cls.__qualname__}.{name}: --{name} is a flag of the commands; choose another name")
+
+    elsewhere = {
+        **dict.fromkeys(
+            ("fit", "run", "main", "train_model"), "train-scenario or tfaip_like.train(scenario) trains it"
+        ),
+        **dict.fromkeys(("setup", "configure"), "what must be learnt from the data first is done in `prepared`"),
+    }
 
     batch_flags: ClassVar[tuple[str, ...]] = ("model", "model.graph")
     """The flags that the words of a model's name stand for where batches of many models are generated:
@@ -102,6 +113,19 @@ class Scenario(Params):
         source = self.samples(Mode.EVALUATE)
         return {} if source is None else {"": source}
 
+    def checked_lav_sources(self) -> Mapping[str, Source]:
+        """Return what `lav_sources` returns.
+
+        Raises:
+            CodeError: when that is not sources by their names.
+        """
+        sources = self.lav_sources()
+        if not isinstance(sources, Mapping):
+            got = article(type(sources).__name__)
+            message = f"{type(self).__name__}.lav_sources returned {got}; it must return {{'name': source, ...}}"
+            raise CodeError(message, self.lav_sources)
+        return sources
+
     def samples(self, mode: Mode) -> Source | None:
         """The source of a mode, or its part of the training samples in a cross-validation."""
         if not self.train.folds or mode is Mode.PREDICT:
@@ -132,13 +156,47 @@ class Scenario(Params):
         Args:
             folder: see `prepared`.
         """
-        learnt = dataclasses.replace(self, data=self.data.prepared())
+        learnt = dataclasses.replace(self, data=_same_class(self.data, self.data.prepared()))
         source = learnt.samples(Mode.TRAIN)
-        prepared = check_tree(learnt.prepared(source, folder))
+        prepared = check_tree(_same_class(self, learnt.prepared(source, folder)))
         return prepared, source if prepared.data is learnt.data else prepared.samples(Mode.TRAIN)
+
+    def without_effect(self) -> Mapping[str, str]:
+        reasons: dict[str, str] = {}
+        trainer, stopping = self.trainer, self.early_stopping
+        if not trainer.val_every_n:
+            names = [name for name in field_types(type(self.val)) if name != "lists" or not trainer.lav_every_n]
+            reasons |= dict.fromkeys((f"val.{name}" for name in names), "nothing is validated: --trainer.val_every_n 0")
+        if not trainer.lav_every_n:
+            never = (
+                "there is no load-and-validate while training; give --trainer.lav_every_n, or --lav.* to lav-scenario"
+            )
+            reasons |= dict.fromkeys((f"lav.{name}" for name in field_types(type(self.lav))), never)
+        if self.train.folds:
+            reasons["val.lists"] = "a part of the training samples is validated on (--train.folds)"
+        if not stopping.n_to_go:
+            begin = "lower" if (stopping.mode or type(self.model).best[1]) == "max" else "upper"
+            reasons[f"early_stopping.{begin}_threshold"] = "nothing is tested without --early_stopping.n_to_go"
+        if isinstance(self.learning_rate, PiecewiseConstant):
+            rate = self.learning_rate
+            if rate.boundaries and rate.warmup_epochs + rate.boundaries[0] >= trainer.epochs:
+                ends = f"the training ends after {counted(trainer.epochs, 'epoch')} (--trainer.epochs)"
+                reasons |= dict.fromkeys(("learning_rate.boundaries", "learning_rate.factors"), ends)
+        return reasons
 
     def check(self) -> None:
         for group in ("train", "val", "lav"):
             expected = type(default_of(type(self), group))
             same = type(getattr(self, group)) is expected
             self.require(same, group, f"must be {expected.__name__} in this scenario")
+
+
+def _same_class(before: P, prepared: P) -> P:
+    """Return what a method `prepared` returned, if it is of the class that it was asked of."""
+    if not isinstance(prepared, type(before)):
+        returned = article(type(prepared).__name__)
+        raise CodeError(
+            f"{type(before).__name__}.prepared returned {returned}; it must return dataclasses.replace(self, ...)",
+            type(before).prepared,
+        )
+    return prepared

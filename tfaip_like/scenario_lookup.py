@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+from tfaip_like.code_errors import CodeError
 from tfaip_like.errors import UsageError
 from tfaip_like.json_files import Json, shown
 from tfaip_like.output_dir import OutputDir
@@ -178,7 +179,12 @@ def _only_scenario_in(module: ModuleType) -> type[Scenario]:
     if len(found) == 1:
         return next(iter(found.values()))
     if not found:
-        raise UsageError(f"{module.__name__} has no scenario in it: a class that extends tfaip_like.Scenario")
+        own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+        classes = [value for value in own if isinstance(value, type)][-1:]
+        has = f"; its last class, {classes[0].__name__}, extends {classes[0].__mro__[1].__name__}" if classes else ""
+        raise CodeError(
+            f"{module.__name__} has no scenario in it: a class that extends tfaip_like.Scenario{has}", *classes
+        )
     names = " or ".join(f"{module.__name__}:{name}" for name in found)
     raise UsageError(f"{module.__name__} has {len(found)} scenarios; say which: {names}")
 

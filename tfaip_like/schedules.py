@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,9 +47,9 @@ class Schedule(Params, abc.ABC):
         self.require(self.lr > 0, "lr", "must be above 0")
         self.require(self.warmup_epochs >= 0, "warmup_epochs", "must not be negative")
         self.require(0 <= self.warmup_factor <= 1, "warmup_factor", "must be from 0 to 1")
-        self.require(
-            self.warmup_epochs > 0 or self.warmup_factor == 0, "warmup_factor", "there is no warm-up: set warmup_epochs"
-        )
+
+    def without_effect(self) -> Mapping[str, str]:
+        return {} if self.warmup_epochs else {"warmup_factor": "there is no warm-up: set --learning_rate.warmup_epochs"}
 
     def build(self, course: Course) -> LearningRateSchedule:
         """The Keras schedule of a training, by its step."""

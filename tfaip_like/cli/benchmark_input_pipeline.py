@@ -26,9 +26,10 @@ def benchmark_input_pipeline(argv: Sequence[str]) -> None:
     if argv[:1] == [ASK]:
         say("\n".join(COMMAND.complete(argv[1:])))
         return
-    scenario = COMMAND.scenario(argv)
-    if scenario is None:
+    asked = COMMAND.scenario(argv)
+    if asked is None:
         return
+    scenario = asked.scenario
     settings = cast(Benchmark, COMMAND.own_settings(scenario))
     with catch_interrupts() as interrupt:
         say(measure(scenario, settings, interrupt))

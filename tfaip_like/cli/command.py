@@ -17,16 +17,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
+from tfaip_like.code_errors import message_of, users_frame
 from tfaip_like.console import log_level, log_to_console, say
 from tfaip_like.data.workers.background import is_user_code_running
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, first_line
 from tfaip_like.interrupt import process_ends_after_stop
 from tfaip_like.printable import printable_lines
 from tfaip_like.processes import end_with_starter
-from tfaip_like.user_code import users_frame
-
-MOST_LINES, MOST_LETTERS = 4, 300
-"""Of what an exception says; the rest is in the log and printed with TFAIP_LOG_LEVEL=debug."""
+from tfaip_like.reasons import reason_of
 
 DONE, FAULT, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -61,7 +59,7 @@ def _exit_code(program: str, main: Callable[[Sequence[str]], None], argv: Sequen
             main(argv)
         sys.stdout.flush()
     except UsageError as error:
-        return _say(program, "\n".join([str(error), *getattr(error, "__notes__", [])]), USAGE)
+        return _say(program, message_of(error), USAGE)
     except TrainingError as error:
         return _say(program, str(error), FAULT)
     except Interrupted as interrupt:
@@ -98,13 +96,6 @@ def _say(program: str, text: str, code: int) -> int:
     return code
 
 
-def _shortened(said: str) -> str:
-    """What an exception says without most of it, where a library prints whole arrays or lists of arguments."""
-    lines = [line for line in said.splitlines() if line.strip()]
-    shown = [line if len(line) <= MOST_LETTERS else f"{line[:MOST_LETTERS]} ..." for line in lines[:MOST_LINES]]
-    return "\n".join([*shown, *(["..."] if len(lines) > MOST_LINES else [])])
-
-
 def _disk_error(error: Exception) -> str | None:
     """Return what the operating system said of which file, if TensorFlow quotes it: it raises no OSError."""
     if not type(error).__module__.startswith("tensorflow"):
@@ -124,12 +115,8 @@ def fault_text(error: Exception) -> str:
             return f"{error.strerror}: {error.filename or 'while reading or writing'}"
         if disk_error := _disk_error(error):
             return disk_error
-        if isinstance(error, TypeError) and re.match(r"\w+(\.\w+)*\(\) (takes|missing|got)", str(error)):
-            return f"{error}\nCompare the parameters of that method with its base class; the first one is self."
         return f"a fault inside the program; please report it\n{whole}"
-    said = "\n".join([_shortened(f"{type(error).__name__}: {error}"), *getattr(error, "__notes__", [])])
-    where = f"{frame.filename}, line {frame.lineno}, in {frame.name}\n    {frame.line}\n"
-    text = f"{where}{frame.of}{': ' if frame.of else ''}{said}"
+    text = f"{frame}\n{frame.of}{': ' if frame.of else ''}{reason_of(error)}"
     if logging.getLogger("tfaip_like").isEnabledFor(logging.DEBUG):
         return f"{text}\n\n{whole}"
     return f"{text}\n(TFAIP_LOG_LEVEL=debug prints the whole traceback.)"

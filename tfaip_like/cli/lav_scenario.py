@@ -182,7 +182,7 @@ def _validated(export: Path, line: Line, interrupt: InterruptFlag, dump: Write |
 
 
 def _sources(scenario: Scenario) -> dict[str, Source]:
-    sources = dict(scenario.lav_sources())
+    sources = dict(scenario.checked_lav_sources())
     if not sources:
         raise UsageError(f"{type(scenario).__name__} has no validation data; --lav.lists or --data.* name some")
     return sources

@@ -25,8 +25,9 @@ def look_at_samples(argv: Sequence[str]) -> None:
     if argv[:1] == [ASK]:
         say("\n".join(COMMAND.complete(argv[1:])))
         return
-    scenario = COMMAND.scenario(argv)
-    if scenario is not None:
+    asked = COMMAND.scenario(argv)
+    if asked is not None:
+        scenario = asked.scenario
         say(look(scenario, cast(Look, COMMAND.own_settings(scenario))))
 
 

@@ -15,6 +15,7 @@ from tfaip_like.settings import Resume
 
 COMMAND = ScenarioCommand(
     program="resume-training",
+    trains=True,
     purpose="Goes on with a run, exactly where it stopped; a flag changes a parameter from there on.",
     group="resume",
     settings=Resume,
@@ -27,10 +28,10 @@ def resume_training(argv: Sequence[str]) -> None:
     if argv[:1] == [ASK]:
         say("\n".join(COMMAND.complete(argv[1:])))
         return
-    scenario = COMMAND.scenario(argv)
-    if scenario is not None:
-        resume = cast(Resume, COMMAND.own_settings(scenario))
-        train_from_command_line(COMMAND.without_own(scenario), resume)
+    asked = COMMAND.scenario(argv)
+    if asked is not None:
+        resume = cast(Resume, COMMAND.own_settings(asked.scenario))
+        train_from_command_line(COMMAND.without_own(asked.scenario), asked.given, resume)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from tfaip_like.params.apply import Resolved, apply, checked, file_settings
 from tfaip_like.params.base import CLASS_KEY, class_tag, field_types, with_defaults
 from tfaip_like.params.docs import summary
 from tfaip_like.params.flags import Flag, flag_settings, split_words
+from tfaip_like.params.given import Given, check_given, warn_of_no_effect
 from tfaip_like.params.help import completions, help_text, search_text, show_text
 from tfaip_like.params.resources import anchored
 from tfaip_like.params.store import read_values
@@ -30,6 +31,15 @@ from tfaip_like.scenario_lookup import find_scenario, named_class, scenario_of_f
 from tfaip_like.settings import Device
 from tfaip_like.trust import TRUST_HELP, UntrustedCodeError, guarded_imports, trusting
 from tfaip_like.user_code import NoSuchModuleError
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asked for."""
+
+    scenario: Scenario
+    given: Given
+    """The values that its flags gave."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class ScenarioCommand:
     """What they set."""
     more_switches: Mapping[str, str] = field(default_factory=dict)
     """Flags of its own without a value, with the line that help shows for each."""
+    trains: bool = False
+    """Whether every parameter matters to it, so that flags without an effect are refused."""
     goes_on: bool = False
     """Whether it is given the output folder of a run instead of a scenario."""
 
@@ -70,8 +82,8 @@ class ScenarioCommand:
         cls = type(scenario).__mro__[1]
         return cast(Scenario, cls(**{name: getattr(scenario, name) for name in field_types(cls)}))
 
-    def scenario(self, argv: Sequence[str]) -> Scenario | None:
-        """The scenario that was asked for, checked; None if only text was wanted, which is printed.
+    def scenario(self, argv: Sequence[str]) -> Asked | None:
+        """Return the scenario that was asked for, checked; None if only text was wanted, which is printed.
 
         Raises:
             UsageError: for every mistake in the command line, in a file or in the scenario's module.
@@ -83,7 +95,7 @@ class ScenarioCommand:
         with trusting(TRUST in own):
             return self._scenario(words, flags, own)
 
-    def _scenario(self, words: list[str], flags: Sequence[Flag], own: Mapping[str, Flag]) -> Scenario | None:
+    def _scenario(self, words: list[str], flags: Sequence[Flag], own: Mapping[str, Flag]) -> Asked | None:
         files = {file: read_values(Path(file)) for file in own["params"].words} if "params" in own else {}
         if self.goes_on and words:
             folder, *words = words
@@ -109,7 +121,12 @@ class ScenarioCommand:
         if "show" in own:
             say(show_text(resolved))
             return None
-        return cast(Scenario, tree)
+        given = Given.by_flags(resolved)
+        if self.trains:
+            check_given(tree, given)
+        if self.trains and not self.goes_on:
+            warn_of_no_effect(tree, lambda place: resolved.origins.get(place, "").startswith("file"))
+        return Asked(cast(Scenario, tree), given)
 
     def complete(self, words: Sequence[str]) -> list[str]:
         """What can stand in place of the last of `words`; nothing if they make no sense."""

@@ -10,6 +10,7 @@ from tfaip_like.cli.completion import ASK
 from tfaip_like.cli.scenario_flags import ScenarioCommand
 from tfaip_like.cli.start import start
 from tfaip_like.console import say
+from tfaip_like.params.given import Given
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.train import train
@@ -17,6 +18,7 @@ from tfaip_like.train import train
 VERIFY = "--verify"
 COMMAND = ScenarioCommand(
     program="train-scenario",
+    trains=True,
     more_switches={
         "verify": "--verify           train a few steps with and without an interruption and compare the bits"
     },
@@ -29,23 +31,27 @@ def train_scenario(argv: Sequence[str]) -> None:
     if argv[:1] == [ASK]:
         say("\n".join(COMMAND.complete(argv[1:])))
         return
-    scenario = COMMAND.scenario(argv)
-    if scenario is None:
+    asked = COMMAND.scenario(argv)
+    if asked is None:
         return
     if VERIFY in argv:
-        start(scenario.device)
+        start(asked.scenario.device)
         # Only now: it imports Keras, whose backend the scenario has chosen.
         from tfaip_like.train.verify import verify
 
-        say(verify(scenario))
+        say(verify(asked.scenario))
     else:
-        train_from_command_line(scenario)
+        train_from_command_line(asked.scenario, asked.given)
 
 
-def train_from_command_line(scenario: Scenario, resume: Resume | None = None) -> None:
-    """Starts the backend without its noise, and trains."""
+def train_from_command_line(scenario: Scenario, given: Given, resume: Resume | None = None) -> None:
+    """Start the backend without its noise, and train.
+
+    Args:
+        given: what flags gave.
+    """
     start(scenario.device)
-    train(scenario, resume)
+    train(scenario, resume, given)
 
 
 def main() -> None:

@@ -8,9 +8,10 @@ from typing import Literal, Self, TypeAlias
 
 import numpy as np
 
+from tfaip_like.code_errors import CodeError, attribute
 from tfaip_like.data.processors import Processor
 from tfaip_like.data.sources.tables import TableFormat
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import article
 from tfaip_like.params import Params
 from tfaip_like.sample import Mode, Sample, Spec
 
@@ -27,6 +28,18 @@ class Data(Params, abc.ABC):
         inputs = {"image": Spec((8, 8))}
         targets = {"label": Spec((), "int32")}
     """
+
+    elsewhere = {
+        **dict.fromkeys(
+            ("load", "load_data", "get_data", "setup", "generator", "dataset", "make_dataset"),
+            "the samples of a mode are what `source` returns",
+        ),
+        **dict.fromkeys(
+            ("train", "train_data", "val_data", "train_dataloader", "val_dataloader", "test_dataloader"),
+            "`source` returns the samples of each mode",
+        ),
+        **dict.fromkeys(("preprocess", "transform", "augment"), "samples are changed by `processors`"),
+    }
 
     processors: list[Processor] = []
     """What is done to each sample before it goes into a batch, in this order."""
@@ -59,6 +72,28 @@ class Data(Params, abc.ABC):
             table_format = TableFormat(categories={"colour": ["red", "blue"]})
         """
         return TableFormat()
+
+    def checked_specs(self, kind: Literal["inputs", "targets"]) -> Mapping[str, Spec]:
+        """Return the specifications of inputs or targets.
+
+        Raises:
+            CodeError: when they are no named specifications.
+        """
+        cls = type(self)
+        if kind == "inputs" and cls.inputs is Data.inputs:
+            raise CodeError(f"{cls.__name__} needs `inputs`: {{'name': Spec(shape, dtype)}}", cls)
+        specs: object = getattr(self, kind)
+        if not isinstance(specs, Mapping):
+            what = "a method; write @property above it" if callable(specs) else article(type(specs).__name__)
+            message = f"{cls.__name__}.{kind} is {what}: it must be {{'name': Spec(shape, dtype), ...}}"
+            raise CodeError(message, attribute(cls, kind))
+        for name, spec in specs.items():
+            if not isinstance(name, str) or not isinstance(spec, Spec):
+                raise CodeError(
+                    f"{cls.__name__}.{kind}: {name!r} is {spec!r}; write 'name': Spec(shape, dtype)",
+                    attribute(cls, kind),
+                )
+        return specs
 
     @abc.abstractmethod
     def source(self, mode: Mode) -> Source | None:
@@ -99,9 +134,10 @@ class Data(Params, abc.ABC):
         """
         found = [n for n, spec in self.targets.items() if spec.shape == () and np.issubdtype(spec.dtype, np.integer)]
         if len(found) != 1:
-            raise UsageError(
+            raise CodeError(
                 f"balance: which class does a sample of {type(self).__name__} have? It has "
-                f"{len(found)} single integers as targets; write class_of(self, sample)"
+                f"{len(found)} single integers as targets; write class_of(self, sample)",
+                type(self),
             )
         return found[0]
 
@@ -111,6 +147,10 @@ class Data(Params, abc.ABC):
         None, the default: it is processed, and the longest of its axes of unknown length counts.
         """
         return None
+
+    def without_effect(self) -> Mapping[str, str]:
+        no_limit = "bad samples are not skipped (--data.on_bad_sample skip)"
+        return {} if self.on_bad_sample == "skip" else {"max_bad_samples": no_limit}
 
     def check(self) -> None:
         self.require(self.max_bad_samples >= 0, "max_bad_samples", "must be 0 or more")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 
+from tfaip_like.code_errors import CodeError, blamed
 from tfaip_like.data.counting import Counted
 from tfaip_like.data.data import Data, Source
 from tfaip_like.data.pipeline import Batches, no_check
 from tfaip_like.data.settings import DataSettings
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import article
 from tfaip_like.sample import Mode
 
 
@@ -31,7 +32,8 @@ def open_training(
         UsageError: when there is none, or its first sample does not fit its specification.
     """
     if source is None or is_empty(checked(source, data, Mode.TRAIN)):
-        raise UsageError(f"{type(data).__name__}.source({Mode.TRAIN}) has no samples to train on")
+        what = "has no samples to train on" if source is not None else "returned None: there is nothing to train on"
+        raise CodeError(f"{type(data).__name__}.source({Mode.TRAIN}) {what}", data.source)
     return Batches(data, source, settings, Mode.TRAIN, seed, "train", samples_per_epoch, check, accumulate, counted)
 
 
@@ -56,14 +58,23 @@ def is_empty(source: Source) -> bool:
 
 def checked(source: Source, data: Data, mode: Mode) -> Source:
     """The source, if it is one."""
+    where = f"{type(data).__name__}.source({mode}) returned"
     if isinstance(source, Iterator):
-        raise UsageError(
-            f"{type(data).__name__}.source({mode}) returned a {type(source).__name__}, which can be read only once; "
-            "return a list, or an object whose __iter__ begins anew"
+        raise CodeError(
+            f"{where} {article(type(source).__name__)}, which can be read only once; return a list, or an object whose "
+            "__iter__ begins again",
+            data.source,
         )
-    if hasattr(source, "__iter__") or (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
-        return source
-    raise UsageError(
-        f"{type(data).__name__}.source({mode}) returned a {type(source).__name__}; it must have a length and an "
-        "index (a list of Sample, an ArraySource, or a class of your own with __len__ and __getitem__), or be iterable"
-    )
+    if isinstance(source, type):
+        raise CodeError(f"{where} the class {source.__name__}; write {source.__name__}(...)", data.source)
+    is_readable = hasattr(source, "__iter__") or (hasattr(source, "__len__") and hasattr(source, "__getitem__"))
+    if isinstance(source, (Mapping, str)) or not is_readable:
+        raise CodeError(
+            f"{where} {article(type(source).__name__)}; it must have a length and an index (a list of Sample, an "
+            "ArraySource, or a class of your own with __len__ and __getitem__), or be iterable",
+            data.source,
+        )
+    if isinstance(source, Sized):
+        with blamed(type(source).__len__, data.source):
+            len(source)
+    return source

@@ -22,6 +22,10 @@ class DropSample(Exception):  # noqa: N818  (an instruction, not an error)
 class Processor(Params, abc.ABC):
     """Makes one sample of one sample, or drops it."""
 
+    elsewhere = dict.fromkeys(
+        ("call", "apply", "transform", "map", "preprocess", "process_sample"), "a sample is changed in `process`"
+    )
+
     modes: tuple[Mode, ...] = tuple(Mode)
     """When it runs: TRAIN, EVALUATE, PREDICT."""
 

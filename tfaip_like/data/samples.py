@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.code_errors import CodeError
 from tfaip_like.data.batching import BadSample, Batch, check_sample, collate, name_sample
 from tfaip_like.data.cache import Cache
 from tfaip_like.data.data import Data
@@ -22,7 +23,7 @@ from tfaip_like.data.processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data.randomness import RandomOfRow
 from tfaip_like.data.sources.arrays import ArraySource
 from tfaip_like.errors import UsageError, article
-from tfaip_like.sample import Mode, Sample, Spec, protected
+from tfaip_like.sample import Mode, Sample, protected
 
 MODE_NAMES = {Mode.TRAIN: "training", Mode.EVALUATE: "validation", Mode.PREDICT: "prediction"}
 FIRST_SUBSTITUTE = 2**32
@@ -51,9 +52,9 @@ class Samples:
         self.data = data
         self.source = source
         self.mode = mode
-        self.inputs = dict(data.inputs)
-        self.targets = dict(data.targets) if mode is not Mode.PREDICT else {}
-        self.processors = list(data.pipeline(mode) if processors is None else processors)
+        self.inputs = dict(data.checked_specs("inputs"))
+        self.targets = dict(data.checked_specs("targets")) if mode is not Mode.PREDICT else {}
+        self.processors = list(checked_processors(data, "pipeline", mode) if processors is None else processors)
         self.is_stream = any(isinstance(processor, StreamProcessor) for processor in self.processors)
         self.is_plain = isinstance(source, ArraySource) and not self.processors
         """Whether batches can be cut from arrays, without Python work per sample."""
@@ -71,9 +72,6 @@ class Samples:
         self.at = np.zeros(AT, np.int64)
         self.seed = seed
         self.random = RandomOfRow(seed)
-        for name, spec in (*self.inputs.items(), *self.targets.items()):
-            if not isinstance(spec, Spec):
-                raise UsageError(f"{type(data).__name__}: {name!r} is {spec!r}; write Spec(shape, dtype)")
 
     @property
     def has_weights(self) -> bool:
@@ -91,7 +89,8 @@ class Samples:
         sample = self.source[index]
         if not isinstance(sample, Sample):
             kind = article(type(sample).__name__)
-            raise UsageError(f"{self.place(index)} is {kind}; a source holds Sample(inputs=..., targets=...)")
+            message = f"{self.place(index)} is {kind}; a source holds Sample(inputs=..., targets=...)"
+            raise CodeError(message, getattr(type(self.source), "__getitem__", None), self.data.source)
         self.seconds[0] += time.perf_counter() - begin
         return sample
 
@@ -112,6 +111,10 @@ class Samples:
             read = self.read(index)
             first = self.cache.stages if self.cache is not None else 0
             return None if read is None else self.processed(read, row, first)
+        except StopIteration as error:  # which would end a loop of ours without a word
+            stopped = RuntimeError("generator raised StopIteration")  # what Python makes of it in a generator
+            name_sample(stopped, self.place(index))
+            raise stopped from error
         except Exception as error:
             name_sample(error, self.place(index))
             raise
@@ -123,7 +126,6 @@ class Samples:
         now = time.perf_counter()
         sample = protected(sample)
         for stage, processor in enumerate(self.processors[first:end], first + 1):
-            assert isinstance(processor, Processor)
             self.at[3] = stage
             reason = ""
             try:
@@ -135,9 +137,7 @@ class Samples:
             if made is None:
                 self.dropped.append(Dropped(row[INDEX], self.stages[stage], reason))
                 return None
-            if not isinstance(made, Sample):
-                returned = article(type(made).__name__)
-                raise UsageError(f"{type(processor).__name__}.process returned {returned}, not a Sample (or None)")
+            _check_made(made, processor)
             sample = made
         return sample
 
@@ -185,7 +185,7 @@ class Samples:
             batch = collate(samples, self.inputs, self.targets)
         except UsageError:
             for (_, index, _), sample in zip(rows, samples, strict=True):
-                check_sample(sample, self.place(index), self.inputs, self.targets)
+                self.check(sample, index)
             raise
         weights = self._weights(samples, rows)
         self.seconds[-1] += time.perf_counter() - begin
@@ -212,12 +212,26 @@ class Samples:
         if not self.is_stream and self.data.on_bad_sample == "raise":
             first = self.sample(index)
             if first is not None:
-                check_sample(first, self.place(index), self.inputs, self.targets)
+                self.check(first, index)
         if isinstance(self.source, ArraySource) and self.is_plain:
             for arrays, specs in ((self.source.inputs, self.inputs), (self.source.targets, self.targets)):
                 for name, spec in specs.items():
                     if problem := spec.problem_with_values(arrays[name]):
-                        raise UsageError(f"{type(self.data).__name__}.source({self.mode}): {name!r} {problem}")
+                        message = f"{type(self.data).__name__}.source({self.mode}): {name!r} {problem}"
+                        raise CodeError(message, self.data.source)
+
+    def check(self, sample: Sample, index: int) -> None:
+        """Check that a sample fits its specification.
+
+        Raises:
+            CodeError: when it does not; shows what made it last.
+        """
+        try:
+            check_sample(sample, self.place(index), self.inputs, self.targets)
+        except UsageError as problem:
+            processes = [processor.process for processor in reversed(self.processors)]
+            read = getattr(type(self.source), "__getitem__", None)
+            raise CodeError(str(problem), *processes, read, self.data.source) from problem
 
     def _check_floats(self) -> None:
         """Raise `UsageError` where batches are cut from floats that their Spec cannot hold: NaN or too large ones."""
@@ -245,7 +259,7 @@ class Samples:
         try:
             sample = self.sample(index, data_pass, repeat)
             if sample is not None:
-                check_sample(sample, self.place(index), self.inputs, self.targets)
+                self.check(sample, index)
             return sample
         except Exception as error:
             bad.append(BadSample(index, self.place(index), f"{type(error).__name__}: {error}"))
@@ -268,10 +282,15 @@ class Samples:
                 f"{MOST_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad; the "
                 f"last bad one is {bad[-1].place}: {bad[-1].reason}"
             )
-        raise UsageError(
+        raise CodeError(
             f"{MOST_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad, "
-            f"the first of them sample {index}, the last in {self.stages[int(self.at[3])]}; does it return the sample?"
+            f"the first of them sample {index}, the last in {self.stages[int(self.at[3])]}; does it return the sample?",
+            *self._code_of_stage(int(self.at[3])),
         )
+
+    def _code_of_stage(self, stage: int) -> list[object]:
+        """Return the code of an author that does a stage."""
+        return [self.processors[stage - 1].process] if 0 < stage <= len(self.processors) else []
 
     def _cut(self, draw: Draw) -> Batch:
         assert isinstance(self.source, ArraySource)
@@ -288,6 +307,29 @@ class Samples:
         return batch
 
 
+def checked_processors(data: Data, method: Literal["pipeline", "post_pipeline"], mode: Mode) -> list[Processor]:
+    """Return the processors of a mode.
+
+    Raises:
+        CodeError: when the data's method returns something else.
+    """
+    returned = getattr(data, method)(mode)
+    items = list(returned) if isinstance(returned, Sequence) else [returned]
+    wrong = [processor for processor in items if not isinstance(processor, Processor)]
+    if wrong:
+        raise CodeError(
+            f"{type(data).__name__}.{method} returned {wrong[0]!r}; it must return processors: [MyProcessor(), ...]",
+            getattr(data, method),
+        )
+    return items
+
+
+def _check_made(made: object, processor: Processor) -> None:
+    if made is not None and not isinstance(made, Sample):
+        name, returned = type(processor).__name__, article(type(made).__name__)
+        raise CodeError(f"{name}.process returned {returned}, not a Sample (or None)", processor.process)
+
+
 def post_processed(
     samples: Samples, predicted: Iterable[tuple[int, Sample]], report: DropReport | None = None
 ) -> Iterator[Sample]:
@@ -297,7 +339,7 @@ def post_processed(
         predicted: index in the source, and sample.
         report: takes what is dropped.
     """
-    processors = samples.data.post_pipeline(samples.mode)
+    processors = checked_processors(samples.data, "post_pipeline", samples.mode)
     for number, (index, sample) in enumerate(predicted):
         made: Sample | None = sample
         for stage, processor in enumerate(processors):
@@ -307,6 +349,7 @@ def post_processed(
                 made = processor.process(made, samples.random.at((0, number, 0), stage))
             except DropSample as drop:
                 made, reason = None, str(drop)
+            _check_made(made, processor)
             if made is None:
                 if report is not None:
                     report.note([Dropped(index, type(processor).__name__, reason)], samples.place)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.code_errors import blamed
 from tfaip_like.data.batching import BadSample, name_sample
 from tfaip_like.data.data import Data, length_of_arrays
 from tfaip_like.data.dropped import NAMED
@@ -101,7 +102,8 @@ class Survey:
         if settings.resample is not None:
             known.values[place] = value_of(sample, settings.resample.target, settings.resample.component)
         if settings.has_buckets:
-            known.lengths[place] = self._length(sample, index, data)
+            with blamed(data.length):
+                known.lengths[place] = self._length(sample, index, data)
 
     def _length(self, sample: Sample, index: int, data: Data) -> int:
         # What a StreamProcessor made is not what `Data.length` knows.
@@ -147,7 +149,8 @@ def select(samples: Samples, settings: DataSettings, group: str, check: Callable
     loss_weights = None
     if settings.balance != "none":
         names: dict[Hashable, int] = {}
-        numbers = np.array([names.setdefault(known.classes[place], len(names)) for place in kept.tolist()])
+        with blamed(samples.data.class_of):
+            numbers = np.array([names.setdefault(known.classes[place], len(names)) for place in kept.tolist()])
         if settings.balance == "loss":
             by_class = class_weights(numbers)
             text = ", ".join(f"{name} {by_class[number]:.4g}" for name, number in names.items())

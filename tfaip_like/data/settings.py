@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Literal
 
@@ -115,6 +116,10 @@ class TrainData(DataSettings):
 
     fold: int = 1
     """The part to validate on, from 1; each needs a training of its own, and their exports can vote."""
+
+    def without_effect(self) -> Mapping[str, str]:
+        none = {} if self.folds else {"fold": "there are no folds (--train.folds)"}
+        return {**super().without_effect(), **none}
 
     def check(self) -> None:
         super().check()

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from tfaip_like.authors import is_users
 from tfaip_like.errors import UsageError, some
 from tfaip_like.git import COPIED, GitState, git_state, source_file
 from tfaip_like.json_files import write_json
 from tfaip_like.scenario import Scenario
-from tfaip_like.user_code import is_users
 
 logger = logging.getLogger(__name__)
 

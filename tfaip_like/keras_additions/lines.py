@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from tfaip_like.user_code import note_line
+from tfaip_like.code_errors import note_line
 
 
 @contextmanager

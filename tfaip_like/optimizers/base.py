@@ -64,11 +64,6 @@ class Optimizer(Params, abc.ABC):
             clippings[-1] if clippings else "clip_value",
             f"Keras clips in one way at a time; leave out all but one of {', '.join(clippings)}",
         )
-        self.require(
-            not self.exclude_from_weight_decay or bool(self.weight_decay),
-            "exclude_from_weight_decay",
-            "there is no weight_decay to exclude from",
-        )
         given = {name: value for name in field_types(type(self)) if (value := getattr(self, name)) is not None}
         for name, value in given.items():
             self.require(name not in SHARES or 0 <= value < 1, name, "must be from 0 to below 1")
@@ -77,6 +72,10 @@ class Optimizer(Params, abc.ABC):
             self.require(name not in NOT_POSITIVE or value <= 0, name, "must be 0 or negative")
         for pattern in self.exclude_from_weight_decay:
             self.require_regex("exclude_from_weight_decay", pattern)
+
+    def without_effect(self) -> Mapping[str, str]:
+        none = "there is no weight_decay to exclude from"
+        return {} if self.weight_decay else {"exclude_from_weight_decay": none}
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:

@@ -5,6 +5,8 @@ Fields are Keras' own, under Keras' names and with Keras' defaults.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tfaip_like.lazy import keras
 from tfaip_like.optimizers.base import Optimizer
 
@@ -17,6 +19,10 @@ class SGD(Optimizer):
 
     nesterov: bool = False
     """Nesterov momentum: the gradient is taken where the momentum leads."""
+
+    def without_effect(self) -> Mapping[str, str]:
+        none = {} if self.momentum else {"nesterov": "there is no momentum (--optimizer.momentum)"}
+        return {**super().without_effect(), **none}
 
 
 class Adam(Optimizer):
@@ -86,6 +92,10 @@ class AdaBelief(Optimizer):
 
     sma_threshold: float = 5.0
     """With `rectify`: length of the running mean from which steps are adaptive."""
+
+    def without_effect(self) -> Mapping[str, str]:
+        none = {} if self.rectify else {"sma_threshold": "--optimizer.rectify is false"}
+        return {**super().without_effect(), **none}
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:

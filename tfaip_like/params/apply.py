@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tfaip_like.code_errors import CodeError, attribute
 from tfaip_like.errors import UsageError
 from tfaip_like.json_files import Json, shown
 from tfaip_like.params.base import CLASS_KEY, REQUIRED, ParamsBase, Place, field_types, with_defaults
@@ -121,15 +122,15 @@ class _Applier:
         for name, child in node.children.items():
             if name not in types:
                 raise self._unknown(child, (*place, name))
+            try:
+                check_supported(types[name])
+            except TypeError as problem:
+                raise CodeError(f"{flag_of((*place, name))}: {problem}", attribute(type(current), name)) from problem
             changes[name] = self.value(types[name], getattr(current, name), child, (*place, name))
         return dataclasses.replace(current, **changes) if changes else current
 
     def value(self, tp: Any, current: Any, node: Node, place: Place) -> Any:
         """The value of one field after its settings."""
-        try:
-            check_supported(tp)
-        except TypeError as problem:
-            raise UsageError(f"{flag_of(place)}: {problem}") from problem
         if is_optional(tp) and node.setting is not None and not node.children and _means_none(node.setting):
             self._forget_origins_below(place)
             self._set_origin(place, node.setting)

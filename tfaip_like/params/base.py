@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Self, TypeAlias, TypeVar, cast, get_type_hints
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast, get_type_hints
 from weakref import WeakKeyDictionary
 
 from tfaip_like.json_files import Json
@@ -45,12 +45,23 @@ class FieldError(ValueError):
 class ParamsBase:
     """What the functions of this package need of a `Params`; users extend `Params` itself."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Methods that authors know from other frameworks, and where here is what they would do."""
+
     def check(self) -> None:
         """Raises `FieldError` when values are out of range or contradict each other.
 
         Called once the whole tree is known (after file and flags), so values may be given in any
         order. See `require`.
         """
+
+    def without_effect(self) -> Mapping[str, str]:
+        """Return the parameters that change nothing as the others are, each with the reason.
+
+        A flag for one of them is refused; its default stays. A name may lead into a part: `val.shuffle`. See
+        `tfaip_like.params.given`.
+        """
+        return {}
 
     def require(self, holds: bool, field: str, message: str) -> None:
         """Raises `FieldError(field, message)` unless `holds`."""
@@ -112,6 +123,9 @@ def _resolved_types(cls: type) -> dict[str, Any]:
             f"{cls.__qualname__} in {cls.__module__}: a parameter's type names {error.name!r}, "
             "which the module does not have at run time (imported under TYPE_CHECKING only?)"
         ) from error
+    except (SyntaxError, TypeError, AttributeError) as error:
+        said = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise TypeError(f"{cls.__qualname__} in {cls.__module__}: a parameter's type cannot be read: {said}") from error
     fields = cast(dict[str, Any], getattr(cls, "__dataclass_fields__", {}))
     return {name: hints[name] for name in fields if name in hints and not _is_class_var(fields[name])}
 

@@ -14,11 +14,12 @@ from typing import Any, ClassVar, Self, cast, dataclass_transform, get_origin
 
 from dataclasses_json import DataClassJsonMixin, config
 
+from tfaip_like.authors import note_author
+from tfaip_like.code_errors import CodeError, first_line
 from tfaip_like.errors import UsageError
 from tfaip_like.json_files import Json
 from tfaip_like.params.base import CLASS_KEY, REQUIRED, ParamsBase, class_tag, field_types
 from tfaip_like.params.values import decode, decode_params, encode
-from tfaip_like.user_code import note_author
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -82,12 +83,24 @@ def _adopt_attributes(cls: type[Params]) -> None:
         if not _is_class_var_annotation(annotations[name]) and name not in vars(cls) and name not in inherited:
             # A scenario may leave it open for its users to give by flag or file; `check_tree` insists.
             setattr(cls, name, REQUIRED)
+    if "__init__" in vars(cls):
+        raise CodeError(
+            f"{cls.__qualname__}.__init__: a class of parameters has none; declare each parameter in the class "
+            "(units: int = 3), and make layers in `build`",
+            first_line(vars(cls)["__init__"]),
+        )
     for name in annotations:
         for base in cls.__mro__[1:]:
             hidden = vars(base).get(name)
             if callable(hidden) or isinstance(hidden, property):
                 hint = f"write `{name} = ...` without a type" if isinstance(hidden, property) else "choose another name"
                 raise TypeError(f"{cls.__qualname__}.{name}: {base.__name__} has a method of this name; {hint}")
+            constant = inspect.get_annotations(base).get(name)
+            if _is_class_var_annotation(constant) and not _is_class_var_annotation(annotations[name]):
+                raise TypeError(
+                    f"{cls.__qualname__}.{name}: {base.__name__} has a constant of this name; write `{name} = ...` "
+                    "without a type"
+                )
     for name, value in list(vars(cls).items()):
         if name in inherited and name not in annotations and (callable(value) or isinstance(value, property)):
             raise TypeError(f"{cls.__qualname__}.{name} is a parameter of a base class; it cannot become a method")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tfaip_like.errors import UsageError
+from tfaip_like.code_errors import CodeError, attribute
+from tfaip_like.errors import UsageError, article
 from tfaip_like.params.base import (
     REQUIRED,
     FieldError,
@@ -18,6 +19,7 @@ from tfaip_like.params.base import (
     nested,
     with_defaults,
 )
+from tfaip_like.params.methods import check_methods
 from tfaip_like.params.types import check_supported, describe, dict_of, make_sequence, params_bases, sequence_of
 from tfaip_like.params.values import decode, encode, format_words
 
@@ -34,6 +36,7 @@ def check_tree(tree: P) -> P:
     """
     normal = _of_their_types(tree, ())
     for place, params in nested(normal):
+        check_methods(type(params))
         try:
             params.check()
         except FieldError as problem:
@@ -50,8 +53,8 @@ def _of_their_types(params: P, place: Place) -> P:
             if value is REQUIRED:
                 raise UsageError(f"{flag_of(here)} is required ({describe(tp)})")
             converted = _of_its_type(tp, value, here)
-        except (ValueError, TypeError) as problem:
-            raise UsageError(f"{flag_of(here)}: {problem}") from problem
+        except (ValueError, TypeError) as problem:  # flags and files are checked before: code has given it
+            raise CodeError(f"{flag_of(here)}: {problem}", attribute(type(params), name)) from problem
         if converted is not value:
             changes[name] = converted
     return dataclasses.replace(params, **changes) if changes else params
@@ -61,11 +64,16 @@ def _of_its_type(tp: Any, value: Any, place: Place) -> Any:
     """`value` as its type says, itself where it is so already."""
     if isinstance(value, type):
         raise ValueError(f"is the class {value.__name__}; write {value.__name__}()")
+    if params_bases(tp) and not isinstance(value, (*params_bases(tp), type(None))):
+        bases = " or ".join(base.__name__ for base in params_bases(tp))
+        raise ValueError(f"expected {article(bases)}, got {article(type(value).__name__)}")
     if isinstance(value, ParamsBase):
-        if not isinstance(value, params_bases(tp)):
-            raise ValueError(f"expected {describe(tp)}, got {type(value).__name__}")
+        if not params_bases(tp):
+            raise ValueError(f"expected {describe(tp)}, got {article(type(value).__name__)}")
         return _of_their_types(value, place)
-    if isinstance(value, (list, tuple)) and any(isinstance(item, ParamsBase) for item in value):
+    if isinstance(value, (list, tuple)) and (
+        (value and params_bases(sequence_of(tp) or type(None))) or any(isinstance(item, ParamsBase) for item in value)
+    ):
         item_type = sequence_of(tp)
         if item_type is None:
             raise ValueError(f"expected {describe(tp)}, got {value!r}")

@@ -274,6 +274,8 @@ def encode(tp: Any, value: Any) -> Json:
         return {key: encode(value_type, item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         fixed = next((get_args(member) for member in members(tp) if is_fixed_tuple(member)), None)
+        if fixed is not None and len(fixed) != len(value):
+            raise ValueError(f"expected {len(fixed)} values ({describe(tp)}), got {len(value)}")
         item_types = fixed or [sequence_of(tp)] * len(value)
         encoded_items = [encode(item_type, item) for item_type, item in zip(item_types, value, strict=True)]
         return sorted(encoded_items, key=str) if isinstance(value, (set, frozenset)) else encoded_items

@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import SupportsFloat, TypeVar
 
+from tfaip_like.code_errors import CodeError, method_name
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches
-from tfaip_like.errors import UsageError, article
+from tfaip_like.errors import article
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
 from tfaip_like.predict.exported import naming_samples
@@ -62,22 +63,31 @@ def judge(evaluator: Evaluator, samples: Iterable[Sample], known: Collection[str
     where = f"{type(evaluator).__name__}.evaluate"
     returned = evaluator.evaluate(samples)
     if not isinstance(returned, Mapping):
-        raise UsageError(f"{where} returned {article(type(returned).__name__)}; it must return {{'name': number, ...}}")
+        message = f"{where} returned {article(type(returned).__name__)}; it must return {{'name': number, ...}}"
+        raise CodeError(message, evaluator.evaluate)
     for name in returned:
+        if not isinstance(name, str) or not name:
+            raise CodeError(f"{where}: {name!r} is no name; it must return {{'name': number, ...}}", evaluator.evaluate)
         if name == "loss" or name in known:
-            raise UsageError(f"{where}: {name!r} is a loss or metric of the model already; choose another name")
+            message = f"{where}: {name!r} is a loss or metric of the model already; choose another name"
+            raise CodeError(message, evaluator.evaluate)
     summaries = {name: value for name, value in returned.items() if isinstance(value, Summary)}
-    _check(where, summaries)
-    numbers = {name: _number(where, name, value) for name, value in returned.items() if name not in summaries}
+    _check(evaluator.evaluate, summaries)
+    numbers = {
+        name: _number(evaluator.evaluate, name, value) for name, value in returned.items() if name not in summaries
+    }
     return Judged(numbers, summaries)
 
 
-def _number(where: str, name: str, value: object) -> float:
+def _number(evaluate: Callable[..., object], name: str, value: object) -> float:
     """Return what an evaluator gave as a number; an array of one number is none, and a text does not count."""
     if isinstance(value, SupportsFloat):
         with suppress(TypeError, ValueError, OverflowError):
             return float(value)
-    raise UsageError(f"{where}: {name!r} is {reprlib.repr(value)}, not a number (or one of tfaip_like.summaries)")
+    message = (
+        f"{method_name(evaluate)}: {name!r} is {reprlib.repr(value)}, not a number (or one of tfaip_like.summaries)"
+    )
+    raise CodeError(message, evaluate)
 
 
 def shows_something(model: Model) -> bool:
@@ -98,22 +108,20 @@ def show(model: Model, batch: Batch, outputs: Arrays, known: Collection[str]) ->
     where = f"{type(model).__name__}.show"
     returned = model.show(batch.inputs, batch.targets, outputs)
     if not isinstance(returned, Mapping):
-        raise UsageError(
-            f"{where} returned {article(type(returned).__name__)}; it must return {{'name': summary, ...}}"
-        )
+        got = article(type(returned).__name__)
+        raise CodeError(f"{where} returned {got}; it must return {{'name': summary, ...}}", model.show)
     for name, value in returned.items():
         if name in known:
-            raise UsageError(f"{where}: {name!r} is the name of something else already; choose another")
+            raise CodeError(f"{where}: {name!r} is the name of something else already; choose another", model.show)
         if not isinstance(value, Summary):
-            raise UsageError(
-                f"{where}: {name!r} is {article(type(value).__name__)}, not one of tfaip_like.summaries; write "
-                "Image(...), say"
-            )
-    _check(where, returned)
+            got = article(type(value).__name__)
+            message = f"{where}: {name!r} is {got}, not one of tfaip_like.summaries; write Image(...), say"
+            raise CodeError(message, model.show)
+    _check(model.show, returned)
     return dict(returned)
 
 
-def _check(where: str, summaries: Mapping[str, Summary]) -> None:
+def _check(method: Callable[..., object], summaries: Mapping[str, Summary]) -> None:
     for name, summary in summaries.items():
         if problem := summary.problem():
-            raise UsageError(f"{where}: {name!r} {problem}")
+            raise CodeError(f"{method_name(method)}: {name!r} {problem}", method)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal
 
@@ -30,6 +31,13 @@ class Device(Params):
 
     soft_placement: bool = True
     """Compute what a GPU cannot on the processor, instead of failing."""
+
+    def without_effect(self) -> Mapping[str, str]:
+        if self.backend == "tensorflow":
+            return {}
+        return dict.fromkeys(
+            ("dist_strategy", "soft_placement"), f"it is for tensorflow, and the backend is {self.backend}"
+        )
 
     def check(self) -> None:
         gpus = self.gpus or []

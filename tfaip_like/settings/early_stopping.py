@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from tfaip_like.params import Params
@@ -34,6 +35,12 @@ class EarlyStopping(Params):
     min_delta: float = 0.0
     """Only a change by more than this, since the last improvement, counts as an improvement. What the best
     epoch is does not depend on it."""
+
+    def without_effect(self) -> Mapping[str, str]:
+        if self.n_to_go:
+            return {}
+        never = "nothing is tested without --early_stopping.n_to_go"
+        return dict.fromkeys(("frequency", "min_delta"), never)
 
     def check(self) -> None:
         self.require_finite()

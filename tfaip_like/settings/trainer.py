@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -95,6 +96,24 @@ class Trainer(Params):
     steps_per_execution: int | None = None
     """Training steps between two looks at the progress. By default chosen so that this is about
     half a second, at most 64 steps; more is faster for small networks."""
+
+    def without_effect(self) -> Mapping[str, str]:
+        reasons: dict[str, str] = {}
+        if self.output_dir is None:
+            kept = (
+                "description",
+                "checkpoint_every",
+                "keep_checkpoints",
+                "keep_epochs",
+                "keep_every_n",
+                "export_formats",
+            )
+            reasons |= dict.fromkeys(kept, "nothing is kept without --trainer.output_dir")
+        elif self.keep_epochs and min(self.keep_epochs) > self.epochs:
+            reasons["keep_epochs"] = f"there are {self.epochs} epochs (--trainer.epochs)"
+        elif self.keep_every_n > self.epochs:
+            reasons["keep_every_n"] = f"there are {self.epochs} epochs (--trainer.epochs)"
+        return reasons
 
     def check(self) -> None:
         self.require(self.epochs >= 1, "epochs", "there must be at least 1")

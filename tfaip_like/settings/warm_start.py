@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from tfaip_like.params import Params
@@ -40,6 +41,7 @@ class WarmStart(Params):
                 re.sub(pattern, replacement, "")
             except (re.error, IndexError) as problem:
                 self.require(False, "rename", f"{replacement!r} cannot replace anything: {problem}")
-        if self.model is None:
-            for name in ("rename", "include", "exclude", "allow_partial"):
-                self.require(not getattr(self, name), name, "there is no --warmstart.model to load")
+
+    def without_effect(self) -> Mapping[str, str]:
+        names = ("rename", "include", "exclude", "allow_partial")
+        return {} if self.model is not None else dict.fromkeys(names, "there is no --warmstart.model to load")

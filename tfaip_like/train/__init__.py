@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tfaip_like.console import console_unless_configured
 from tfaip_like.devices import choose_devices
 from tfaip_like.lazy import choose_backend
+from tfaip_like.params.given import NOTHING_GIVEN, Given, warn_of_no_effect
 from tfaip_like.params.tree import check_tree
 
 if TYPE_CHECKING:
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from tfaip_like.train.result import TrainResult
 
 
-def train(scenario: Scenario, resume: Resume | None = None) -> TrainResult:
+def train(scenario: Scenario, resume: Resume | None = None, given: Given | None = None) -> TrainResult:
     """Trains a scenario and leaves everything about it in its output folder.
 
     Args:
         resume: go on with the run in that folder; a new one is begun without it.
+        given: the values that were given by flag: one that has no effect is an error. Without it, values that have none
+            are warned of.
 
     Raises:
         UsageError: for parameters, data or a model that do not fit together.
@@ -33,7 +36,9 @@ def train(scenario: Scenario, resume: Resume | None = None) -> TrainResult:
     from tfaip_like.train.training import run_training
 
     with console_unless_configured():
-        return run_training(checked, devices, resume)
+        if given is None:
+            warn_of_no_effect(checked)
+        return run_training(checked, devices, resume, given or NOTHING_GIVEN)
 
 
 __all__ = ["train"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tfaip_like.errors import UsageError
+from tfaip_like.output_dir import MEASURED
 from tfaip_like.settings import EarlyStopping
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Best:
         raise self._is_not_among(row)
 
     def _is_not_among(self, logged: Iterable[str]) -> UsageError:
-        only = f"only {', '.join(logged)} are measured"
+        only = f"only {', '.join(name for name in logged if name not in MEASURED)} are measured"
         if self.by_flag:
             return UsageError(f"--early_stopping.monitor {self.monitor}: {only}")
         return UsageError(f"the model finds its best epoch by {self.monitor!r}, but {only}")

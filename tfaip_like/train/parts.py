@@ -27,6 +27,7 @@ from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.keras_additions.schedules import Shifted
 from tfaip_like.network import Networks, build_networks
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.params.given import NOTHING_GIVEN, Given
 from tfaip_like.predict.lav import Averages
 from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
@@ -82,14 +83,16 @@ def parts_of(
     interrupt: InterruptFlag,
     devices: Devices,
     resumed: Resumed | None = None,
+    given: Given = NOTHING_GIVEN,
 ) -> Iterator[Parts]:
     """The parts of a training for the length of the block; with the state of `resumed`, if it goes on.
 
     Args:
         source: of the training samples.
         devices: what computes; several share each batch.
+        given: by flag.
     """
-    builder = _Builder(scenario, source, folder, interrupt, devices)
+    builder = _Builder(scenario, source, folder, interrupt, devices, given)
     try:
         parts = builder.parts(resumed)
         if resumed is not None:
@@ -107,6 +110,7 @@ class _Builder:
         folder: OutputDir | None,
         interrupt: InterruptFlag,
         devices: Devices,
+        given: Given,
     ):
         assert scenario.trainer.random_seed is not None
         self.scenario = scenario
@@ -115,6 +119,7 @@ class _Builder:
         self.folder = folder
         self.interrupt = interrupt
         self.devices = devices
+        self.given = given
         self.feed: TrainingFeed | None = None
         self.opened: list[Batches] = []
         self.exports: Exports | None = None
@@ -205,8 +210,19 @@ class _Builder:
         self.opened.append(batches)
         if resumed is not None:
             resumed.continue_batches(self.scenario, self.folder, batches)
-        self.bad_samples.note(batches.bad)
+        self._note_opened(batches, "train")
         return batches
+
+    def _note_opened(self, batches: Batches, group: str) -> None:
+        self.bad_samples.note(batches.bad)
+        processes = batches.settings.num_processes
+        if batches.samples.is_plain:
+            plain = "the rows of an ArraySource without processors are cut in this process"
+            self.given.refuse((group, "cache"), plain)
+            for name in ("prefetch", "timeout_seconds", *(["num_processes"] if processes else [])):
+                self.given.warn((group, name), plain)
+        elif processes == 0:
+            self.given.warn((group, "timeout_seconds"), "there are no data processes (num_processes 0)")
 
     def _training_model(self, networks: Networks, example: Batch) -> TrainingModel:
         cls = TrainingModel
@@ -233,6 +249,8 @@ class _Builder:
         source = scenario.samples(Mode.EVALUATE) if every else None
         batches = self._opened_validation(source, scenario.val, every, "val")
         if batches is None:
+            for place in (("val",), ("trainer", "val_every_n")) if every else ():
+                self.given.refuse(place, f"{type(scenario).__name__} has no validation data")
             logger.info("no validation")
             return None
         return Validation(
@@ -252,7 +270,7 @@ class _Builder:
         scenario, every = self.scenario, self.scenario.trainer.lav_every_n
         lavs = {}
         averages = Averages(scenario.model)
-        for name, source in (scenario.lav_sources() if every else {}).items():
+        for name, source in (scenario.checked_lav_sources() if every else {}).items():
             batches = self._opened_validation(source, scenario.lav, every, "lav")
             if batches is not None:
                 lavs[name] = Lav(
@@ -265,6 +283,8 @@ class _Builder:
                     bad_samples=self.bad_samples,
                     check_interrupt=self.interrupt.check,
                 )
+        for place in (("lav",), ("trainer", "lav_every_n")) if every and not lavs else ():
+            self.given.refuse(place, f"{type(scenario).__name__} has no data for load-and-validate")
         return lavs
 
     def _place(self) -> Path:
@@ -278,7 +298,7 @@ class _Builder:
         batches = open_validation(self.scenario.data, source, settings, self.seed, self.interrupt.check, group)
         if batches is not None:
             self.opened.append(batches)
-            self.bad_samples.note(batches.bad)
+            self._note_opened(batches, group)
             batches.decide_processes((batches.steps or 0) * self.scenario.trainer.epochs // every)
         return batches
 

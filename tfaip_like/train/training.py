@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+from tfaip_like.authors import users_files
 from tfaip_like.console import log_to_file
 from tfaip_like.devices import Devices
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, counted
@@ -16,6 +17,7 @@ from tfaip_like.interrupt import Probe, catch_interrupts
 from tfaip_like.json_files import write_json
 from tfaip_like.keras_additions.extended_optimizer import keep_averages
 from tfaip_like.output_dir import Hold, OutputDir, OutputDirLostError
+from tfaip_like.params.given import NOTHING_GIVEN, Given
 from tfaip_like.params.resources import check_resources, relative_to
 from tfaip_like.params.store import write_params
 from tfaip_like.params.tree import changed_flags
@@ -32,7 +34,6 @@ from tfaip_like.train.reporter import last_report
 from tfaip_like.train.result import TrainResult
 from tfaip_like.train.resume import Resumed, find_state, tell_changes
 from tfaip_like.trust import record_code
-from tfaip_like.user_code import users_files
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,16 @@ ACKNOWLEDGEMENT = "stopping after the running step; Ctrl-C (again) stops at once
 
 
 def run_training(
-    scenario: Scenario, devices: Devices, resume: Resume | None = None, probe: Probe | None = None
+    scenario: Scenario,
+    devices: Devices,
+    resume: Resume | None = None,
+    given: Given = NOTHING_GIVEN,
+    probe: Probe | None = None,
 ) -> TrainResult:
     """Train a checked scenario, in a new folder or on with the run in its folder. See `tfaip_like.train`.
 
     Args:
+        given: by flag; what turns out to have no effect is refused.
         probe: called with each phase that is reached.
     """
     _check_that_batches_can_be_shared(scenario, devices)
@@ -69,7 +75,9 @@ def run_training(
             interrupt.checks.append(hold.check_now_and_then)
         if resumed is None:
             resources.mkdir(exist_ok=True)
-            scenario, source = scenario.with_training_source(resources)
+            prepared, source = scenario.with_training_source(resources)
+            given.refuse_changed(scenario, prepared, "what is learnt from the data (`prepared`)")
+            scenario = prepared
             if not any(resources.iterdir()):
                 resources.rmdir()
         else:  # what was learnt from the data is in its parameters
@@ -77,7 +85,7 @@ def run_training(
         params = relative_to(scenario, folder.path) if folder is not None else scenario
         if folder is not None and resumed is None:
             write_params(params, folder.trainer_params)
-        parts = stack.enter_context(parts_of(scenario, source, folder, interrupt, devices, resumed))
+        parts = stack.enter_context(parts_of(scenario, source, folder, interrupt, devices, resumed, given))
         if folder is not None and resumed is not None:  # only now: parameters that do not fit must not stay
             write_params(params, folder.trainer_params)
             resumed.set_aside_later(folder)

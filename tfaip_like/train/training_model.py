@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
+from tfaip_like.code_errors import CodeError, method_name
 from tfaip_like.data.batching import Batch
 from tfaip_like.errors import UsageError, article, some
 from tfaip_like.keras_additions import ranges
+from tfaip_like.keras_additions.crossings import check_crossings
 from tfaip_like.keras_additions.metrics import NonFinite
 from tfaip_like.model import Model, Tensors
 from tfaip_like.network import select
@@ -67,7 +70,10 @@ class TrainingModel(keras.Model):
             names = {"inputs": inputs, "targets": targets, "outputs": outputs}
             error.add_note("There are " + "; ".join(f"{kind} {', '.join(have)}" for kind, have in names.items()) + ".")
             raise
+        for compute in (model.loss, model.metrics):
+            check_crossings(compute, inputs, targets, outputs)
         _check_names(model, losses, metrics)
+        _check_finite(model, losses, example)
         self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in losses}
         self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
         self.non_finite = NonFinite(NON_FINITE)
@@ -87,7 +93,8 @@ class TrainingModel(keras.Model):
         weights = self.trainable_variables
         untrained = [weight.path for weight, gradient in zip(weights, gradients, strict=True) if gradient is None]
         if untrained and len(untrained) == len(weights):
-            raise UsageError(f"{type(self.model).__name__}.loss depends on no weight: there is nothing to train")
+            message = f"{type(self.model).__name__}.loss depends on no weight: there is nothing to train"
+            raise CodeError(message, self.model.loss)
         if untrained and not self._is_untrained_told:
             names = ", ".join(self._outputs_without_loss)
             logger.warning(
@@ -195,9 +202,10 @@ def _check_rows(model: Model, outputs: Tensors, batch_size: int) -> None:
     for name, output in outputs.items():
         shape = tuple(ops.shape(output))
         if shape[:1] != (batch_size,):
-            raise UsageError(
+            raise CodeError(
                 f"{type(model).__name__}.build: output {name!r} has shape {shape} for a batch of {batch_size}; its "
-                "first axis must be that of the batch"
+                "first axis must be that of the batch",
+                model.build,
             )
 
 
@@ -209,47 +217,75 @@ def _checked(
     They are computed for twice the batch too: in a batch of three, a loss of each of three classes has the shape of a
     loss of each sample.
     """
-    where = f"{type(model).__name__}.{method}"
-    values = _checked_for(where, getattr(model, method)(*tensors), batch_size)
+    compute = getattr(model, method)
+    values = _checked_for(compute, compute(*tensors), batch_size)
     try:
         doubled = [
             {name: ops.concatenate([tensor, tensor]) for name, tensor in dict(named).items()} for named in tensors
         ]
-        again = getattr(model, method)(*doubled)
+        again = compute(*doubled)
     except Exception as error:  # it may take batches of one size only
-        logger.debug("%s of a batch of %d: %s", where, 2 * batch_size, error)
+        logger.debug("%s of a batch of %d: %s", method, 2 * batch_size, error)
         return values
-    _checked_for(where, again, 2 * batch_size)
+    _checked_for(compute, again, 2 * batch_size)
     return values
 
 
-def _checked_for(where: str, values: object, batch_size: int) -> Mapping[str, Any]:
+def _checked_for(compute: Callable[..., Any], values: object, batch_size: int) -> Mapping[str, Any]:
+    """Return what `loss` or `metrics` computed, if it is what they must return."""
+    where, method = method_name(compute), compute.__name__
     if not isinstance(values, Mapping):
-        raise UsageError(f"{where} returned {article(type(values).__name__)}; it must return {{'name': tensor, ...}}")
-    if where.endswith(".loss") and not values:
-        raise UsageError(f"{where} returned no loss: there is nothing to minimise")
+        got = article(type(values).__name__)
+        raise CodeError(f"{where} returned {got}; it must return {{'name': tensor, ...}}", compute)
+    if method == "loss" and not values:
+        raise CodeError(f"{where} returned no loss: there is nothing to minimise", compute)
     for name, value in values.items():
+        if not isinstance(name, str) or not name:
+            raise CodeError(f"{where}: {name!r} is no name; it must return {{'name': tensor, ...}}", compute)
         if isinstance(value, keras.metrics.Metric) or not hasattr(value, "shape"):
-            raise UsageError(
-                f"{where}: {name!r} is {article(type(value).__name__)}, not a tensor; use a function such as "
-                "keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])"
-            )
+            got = article(type(value).__name__)
+            raise CodeError(f"{where}: {name!r} is {got}, not a tensor; {_USE_A_FUNCTION[method]}", compute)
         shape = tuple(ops.shape(value))
         if shape not in ((), (batch_size,)):
-            raise UsageError(
+            raise CodeError(
                 f"{where}: {name!r} has shape {shape} for a batch of {batch_size}; it must be one number, or one per "
-                f"sample ({batch_size},): average over the other axes"
+                f"sample ({batch_size},): average over the other axes",
+                compute,
             )
     return values
+
+
+_USE_A_FUNCTION = {
+    "loss": "use a function such as keras.losses.sparse_categorical_crossentropy(targets[...], outputs[...])",
+    "metrics": "use a function such as keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])",
+}
+
+
+def _check_finite(model: Model, losses: Mapping[str, Any], example: Batch) -> None:
+    """Check that a loss is finite for at least one sample of the first batch, if all of its data are."""
+    arrays = (*example.inputs.values(), *example.targets.values())
+    if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
+        return
+    for name, value in losses.items():
+        values = ops.convert_to_numpy(ops.cast(value, "float32"))
+        if not np.isfinite(values).any():
+            raise CodeError(
+                f"{type(model).__name__}.loss: {name!r} is {values.flat[0]} for each sample of the first batch, though "
+                "its data are finite: does it divide by 0, or take the logarithm of 0?",
+                model.loss,
+            )
 
 
 def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     cls = type(model).__name__
     for name in (*losses, *metrics):
         if name in RESERVED or name.startswith(("val_", "lav_")):
-            raise UsageError(f"{cls}: {name!r} cannot be the name of a loss or metric, it is used by the trainer")
+            method = model.loss if name in losses else model.metrics
+            raise CodeError(
+                f"{cls}: {name!r} cannot be the name of a loss or metric, it is used by the trainer", method
+            )
         if name in losses and name in metrics:
-            raise UsageError(f"{cls}: {name!r} is a loss and a metric; losses are logged anyway")
+            raise CodeError(f"{cls}: {name!r} is a loss and a metric; losses are logged anyway", model.metrics)
     unknown = [name for name in model.loss_weights if name not in losses]
     if unknown:
         raise UsageError(f"--model.loss_weights.{unknown[0]}: {cls} has no such loss; it has {', '.join(losses)}")

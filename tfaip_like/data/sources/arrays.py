@@ -8,7 +8,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.errors import UsageError
+from tfaip_like.code_errors import CodeError
+from tfaip_like.errors import article
 from tfaip_like.sample import Arrays, Sample, plain_array
 
 
@@ -18,16 +19,16 @@ class ArraySource(Sequence[Sample]):
     Batches are cut out of the arrays as a whole, without work per sample. Masked floats are NaN.
 
     Raises:
-        UsageError: when the arrays have different numbers of rows, or other masked values than floats.
+        CodeError: when they are no named arrays, differ in their number of rows, or mask other values than floats.
     """
 
     def __init__(self, inputs: Mapping[str, npt.ArrayLike], targets: Mapping[str, npt.ArrayLike] | None = None):
-        self.inputs: Arrays = {name: _array(name, array) for name, array in inputs.items()}
-        self.targets: Arrays = {name: _array(name, array) for name, array in (targets or {}).items()}
+        self.inputs: Arrays = _arrays("inputs", inputs)
+        self.targets: Arrays = _arrays("targets", {} if targets is None else targets)
         lengths = {name: len(array) for name, array in (*self.inputs.items(), *self.targets.items())}
         if len(set(lengths.values())) != 1:
             counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-            raise UsageError(f"the arrays of a source differ in their number of rows ({counts or 'no arrays'})")
+            raise CodeError(f"the arrays of a source differ in their number of rows ({counts or 'no arrays'})")
         self._length = next(iter(lengths.values()))
 
     def __len__(self) -> int:
@@ -54,11 +55,18 @@ class ArraySource(Sequence[Sample]):
         )
 
 
+def _arrays(kind: str, values: Mapping[str, npt.ArrayLike]) -> Arrays:
+    if not isinstance(values, Mapping):
+        got = article(type(values).__name__)
+        raise CodeError(f"ArraySource({kind}=...): expected named arrays, {{'name': array}}, got {got}")
+    return {name: _array(name, array) for name, array in values.items()}
+
+
 def _array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         array = plain_array(value)
     except ValueError as error:
-        raise UsageError(f"the array {name!r} {error}") from error
+        raise CodeError(f"the array {name!r} {error}") from error
     if array.ndim == 0:
-        raise UsageError(f"the array {name!r} is a single value; its first axis must be that of the samples")
+        raise CodeError(f"the array {name!r} is a single value; its first axis must be that of the samples")
     return array

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.code_errors import came_from
 from tfaip_like.data.workers.process import IS_DATA_PROCESS, Fault, Result, Start
 from tfaip_like.data.workers.shared import SharedFile, pack, unpack
 from tfaip_like.processes import Patience, is_suspended
-from tfaip_like.user_code import came_from
 
 SECONDS_TO_END = 1.0
 

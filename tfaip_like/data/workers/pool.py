@@ -20,9 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from tfaip_like.code_errors import CodeError
 from tfaip_like.data.workers.handle import DataProcess, Taken, raised
 from tfaip_like.data.workers.process import IS_DATA_PROCESS, Result, Start, Work
 from tfaip_like.data.workers.shared import SharedFile, mentions, pack
+from tfaip_like.data.workers.unsendable import find_unsendable
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.processes import Lifeline
 
@@ -36,7 +38,7 @@ class DataProcessError(TrainingError):
     """A data process died or hangs, though nothing was raised in it."""
 
 
-class CannotBeSentError(UsageError):
+class CannotBeSentError(CodeError):
     """The work holds what another process cannot have."""
 
 
@@ -245,9 +247,13 @@ def _pack_work(work: Work, memory: SharedFile, files: list[SharedFile]) -> None:
     try:
         pack(work, memory, files)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
+        part = find_unsendable(getattr(work, "samples", work))
+        which = f"{part.owner.__name__}.{part.name}: " if part is not None else ""
         raise CannotBeSentError(
-            f"{type(error).__name__}: {error}.\nWhat data processes use must be importable (a class at the top of a "
-            "module) and hold nothing that belongs to one process; or set num_processes to 0"
+            f"{which}{type(error).__name__}: {error}.\n"
+            "What data processes use must be importable (a class at the top of a module) and hold nothing that belongs "
+            "to one process; or set num_processes to 0",
+            part.frame if part is not None else None,
         ) from error
 
 

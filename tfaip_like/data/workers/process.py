@@ -22,10 +22,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.code_errors import Frame, users_frame
 from tfaip_like.console import is_wanted
 from tfaip_like.data.workers.shared import SharedFile, pack, unpack
 from tfaip_like.processes import end_with
-from tfaip_like.user_code import Frame, users_frame
 
 MOST_BYTES = 20_000
 """Most of an exception that is passed on: messages are so small that they never wait to be read."""
@@ -145,6 +145,7 @@ class _Log(logging.Handler):
         """Keep all that is logged from now on."""
         logging.getLogger().addHandler(self)
         logging.getLogger().setLevel(level)
+        logging.captureWarnings(True)
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)

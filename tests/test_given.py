@@ -1,0 +1,168 @@
+"""Every value that is given has an effect or is refused; defaults and values of files that hold all of them are not."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from conftest import Run
+from small import small
+
+from tfaip_like import UsageError
+from tfaip_like.cli.train_scenario import COMMAND
+from tfaip_like.params.given import warn_of_no_effect
+from tfaip_like.settings import EarlyStopping
+
+TESTED = "nothing is tested without --early_stopping.n_to_go"
+KEPT = "nothing is kept without --trainer.output_dir"
+LAV = "there is no load-and-validate while training; give --trainer.lav_every_n, or --lav.* to lav-scenario"
+PARAMETERS = {
+    "--train.fold 2": "there are no folds (--train.folds)",
+    "--early_stopping.min_delta 0.1": TESTED,
+    "--early_stopping.frequency 2": TESTED,
+    "--early_stopping.upper_threshold 3": TESTED,
+    "--early_stopping.lower_threshold 0.5 --early_stopping.mode max": TESTED,
+    "--optimizer.exclude_from_weight_decay bias": "there is no weight_decay to exclude from",
+    "--optimizer AdamW --optimizer.weight_decay 0 --optimizer.exclude_from_weight_decay bias": (
+        "there is no weight_decay to exclude from"
+    ),
+    "--optimizer SGD --optimizer.nesterov true": "there is no momentum (--optimizer.momentum)",
+    "--optimizer AdaBelief --optimizer.rectify false --optimizer.sma_threshold 4": "--optimizer.rectify is false",
+    "--learning_rate.warmup_factor 0.1": "there is no warm-up: set --learning_rate.warmup_epochs",
+    "--learning_rate PiecewiseConstant --learning_rate.boundaries 30 60 90": (
+        "the training ends after 3 epochs (--trainer.epochs)"
+    ),
+    "--warmstart.include dense": "there is no --warmstart.model to load",
+    "--warmstart.allow_partial true": "there is no --warmstart.model to load",
+    "--trainer.val_every_n 0 --val.batch_size 8": "nothing is validated: --trainer.val_every_n 0",
+    "--lav.batch_size 8": LAV,
+    "--lav.limit 8": LAV,
+    "--data.max_bad_samples 3": "bad samples are not skipped (--data.on_bad_sample skip)",
+    "--trainer.keep_checkpoints 5": KEPT,
+    "--trainer.keep_epochs 1 2": KEPT,
+    "--trainer.checkpoint_every 10steps": KEPT,
+    "--trainer.description text": KEPT,
+    "--trainer.export_formats onnx": KEPT,
+    "--trainer.output_dir run --trainer.keep_epochs 7 8": "there are 3 epochs (--trainer.epochs)",
+    "--trainer.output_dir run --trainer.keep_every_n 5": "there are 3 epochs (--trainer.epochs)",
+    "--device.backend jax --device.soft_placement false": "it is for tensorflow, and the backend is jax",
+}
+
+
+@pytest.mark.parametrize("flags", PARAMETERS)
+def test_a_flag_without_an_effect_is_refused(flags: str) -> None:
+    words = flags.split()
+    with pytest.raises(UsageError) as refusal:
+        COMMAND.scenario(["small", *words])
+    told = str(refusal.value)
+    assert told.endswith(f": has no effect: {PARAMETERS[flags]}")
+    assert any(told.startswith(word) for word in words)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--train.folds 3 --train.fold 2",
+        "--early_stopping.min_delta 0.1 --early_stopping.n_to_go 3",
+        "--early_stopping.lower_threshold 0.5",  # with mode min it stops at once
+        "--early_stopping.upper_threshold 0.5 --early_stopping.mode max",
+        "--optimizer.exclude_from_weight_decay bias --optimizer.weight_decay 0.1",
+        "--learning_rate.warmup_factor 0.1 --learning_rate.warmup_epochs 1",
+        "--learning_rate PiecewiseConstant --learning_rate.boundaries 1 60 90",
+        "--trainer.lav_every_n 1 --lav.batch_size 8",
+        "--data.on_bad_sample skip --data.max_bad_samples 3",
+        "--trainer.output_dir run --trainer.keep_epochs 2 8",
+    ],
+)
+def test_a_flag_with_an_effect_is_taken(flags: str) -> None:
+    assert COMMAND.scenario(["small", *flags.split()]) is not None
+
+
+def test_defaults_of_a_scenario_are_never_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "with_defaults.py").write_text(
+        "from small import *\n"
+        "from tfaip_like.settings import EarlyStopping\n"
+        "from tfaip_like.optimizers import AdamW, Optimizer\n"
+        "class Mine(Small):\n"
+        "    early_stopping: EarlyStopping = EarlyStopping(min_delta=0.1)\n"
+        "    optimizer: Optimizer = AdamW(exclude_from_weight_decay=['bias'])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert COMMAND.scenario(["with_defaults", "--optimizer.weight_decay", "none"]) is not None
+
+
+def test_a_value_without_an_effect_in_a_file_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "parameters.json"
+    file.write_text(json.dumps({"early_stopping": {"min_delta": 0.1, "frequency": 1}}))
+    with caplog.at_level(logging.WARNING):
+        assert COMMAND.scenario(["small", "--params", str(file)]) is not None
+    assert caplog.messages == [f"early_stopping.min_delta=0.1 has no effect: {TESTED}"]
+
+
+def test_a_value_without_an_effect_in_code_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        warn_of_no_effect(small(early_stopping=EarlyStopping(min_delta=0.1)))
+        warn_of_no_effect(small())
+    assert caplog.messages == [f"early_stopping.min_delta=0.1 has no effect: {TESTED}"]
+
+
+LEARNT = '''
+import dataclasses
+from small import *
+class Learnt(Line):
+    classes: int = 2
+    """How many there are; learnt from the data."""
+class Mine(Small):
+    model: Model = Learnt()
+    def prepared(self, train, folder):
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, classes=7))
+'''
+PLAIN = "the rows of an ArraySource without processors are cut in this process"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (
+            "--model.classes 5",
+            "--model.classes 5: has no effect: what is learnt from the data (`prepared`) makes it 7; leave it out",
+        ),
+        ("--data.validation false --val.limit 8", "--val.limit 8: has no effect: Mine has no validation data"),
+        (
+            "--data.validation false --trainer.val_every_n 2",
+            "--trainer.val_every_n 2: has no effect: Mine has no validation data",
+        ),
+        (
+            "--data.validation false --trainer.lav_every_n 2",
+            "--trainer.lav_every_n 2: has no effect: Mine has no data for load-and-validate",
+        ),
+        ("--train.cache memory", f"--train.cache memory: has no effect: {PLAIN}"),
+    ],
+)
+def test_what_turns_out_to_have_no_effect_is_refused_before_the_first_step(
+    flags: str, says: str, quick_run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "learnt.py").write_text(LEARNT)
+    environment = {"PYTHONPATH": str(Path(__file__).parent)}
+    done = quick_run("train-scenario", "learnt.py", *flags.split(), cwd=tmp_path, environment=environment)
+    assert done.stderr.splitlines()[-1] == f"train-scenario: {says}"
+    assert done.returncode == 2
+
+
+def test_a_setting_of_the_machine_that_has_no_effect_is_warned_of(quick_run: Run, tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(Path(__file__).parent)}
+    flags = ["--train.num_processes", 2, "--val.num_processes", 0, "--val.timeout_seconds", 5, "--trainer.epochs", 1]
+    done = quick_run("train-scenario", "small", *flags, cwd=tmp_path, environment=environment)
+    assert f"warning: --train.num_processes 2: has no effect: {PLAIN}" in done.stderr
+    assert "warning: --val.timeout_seconds 5.0: has no effect" in done.stderr
+    assert "--val.num_processes" not in done.stderr
+    assert done.returncode == 0
+
+
+def test_a_given_value_that_is_learnt_as_well_is_taken(quick_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "learnt.py").write_text(LEARNT)
+    environment = {"PYTHONPATH": str(Path(__file__).parent)}
+    words = ["learnt.py", "--model.classes", 7, "--trainer.epochs", 1]
+    assert quick_run("train-scenario", *words, cwd=tmp_path, environment=environment).returncode == 0
