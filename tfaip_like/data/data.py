@@ -95,6 +95,22 @@ class Data(Params, abc.ABC):
                 )
         return specs
 
+    def checked_processors(self, method: Literal["pipeline", "post_pipeline"], mode: Mode) -> list[Processor]:
+        """Return the processors of a mode.
+
+        Raises:
+            CodeError: when the method returns something else.
+        """
+        returned = getattr(self, method)(mode)
+        items = list(returned) if isinstance(returned, Sequence) else [returned]
+        wrong = [processor for processor in items if not isinstance(processor, Processor)]
+        if wrong:
+            raise CodeError(
+                f"{type(self).__name__}.{method} returned {wrong[0]!r}; it must return processors: [MyProcessor(), ...]",
+                getattr(self, method),
+            )
+        return items
+
     @abc.abstractmethod
     def source(self, mode: Mode) -> Source | None:
         """The samples for training, evaluation or prediction (where targets are not needed), in a fixed order.

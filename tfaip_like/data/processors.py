@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from tfaip_like.code_errors import CodeError
+from tfaip_like.errors import article
 from tfaip_like.params import Params
 from tfaip_like.sample import Mode, Sample
 
@@ -42,6 +44,16 @@ class Processor(Params, abc.ABC):
 
     def check(self) -> None:
         self.require(bool(self.modes), "modes", "at least one of TRAIN, EVALUATE, PREDICT")
+
+    def check_made(self, made: object) -> None:
+        """Check what `process` returned.
+
+        Raises:
+            CodeError: when it is neither a sample nor None.
+        """
+        if made is not None and not isinstance(made, Sample):
+            name, returned = type(self).__name__, article(type(made).__name__)
+            raise CodeError(f"{name}.process returned {returned}, not a Sample (or None)", self.process)
 
 
 class StreamProcessor(Processor):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,7 @@ class Samples:
         self.mode = mode
         self.inputs = dict(data.checked_specs("inputs"))
         self.targets = dict(data.checked_specs("targets")) if mode is not Mode.PREDICT else {}
-        self.processors = list(checked_processors(data, "pipeline", mode) if processors is None else processors)
+        self.processors = list(data.checked_processors("pipeline", mode) if processors is None else processors)
         self.is_stream = any(isinstance(processor, StreamProcessor) for processor in self.processors)
         self.is_plain = isinstance(source, ArraySource) and not self.processors
         """Whether batches can be cut from arrays, without Python work per sample."""
@@ -137,7 +137,7 @@ class Samples:
             if made is None:
                 self.dropped.append(Dropped(row[INDEX], self.stages[stage], reason))
                 return None
-            _check_made(made, processor)
+            processor.check_made(made)
             sample = made
         return sample
 
@@ -307,29 +307,6 @@ class Samples:
         return batch
 
 
-def checked_processors(data: Data, method: Literal["pipeline", "post_pipeline"], mode: Mode) -> list[Processor]:
-    """Return the processors of a mode.
-
-    Raises:
-        CodeError: when the data's method returns something else.
-    """
-    returned = getattr(data, method)(mode)
-    items = list(returned) if isinstance(returned, Sequence) else [returned]
-    wrong = [processor for processor in items if not isinstance(processor, Processor)]
-    if wrong:
-        raise CodeError(
-            f"{type(data).__name__}.{method} returned {wrong[0]!r}; it must return processors: [MyProcessor(), ...]",
-            getattr(data, method),
-        )
-    return items
-
-
-def _check_made(made: object, processor: Processor) -> None:
-    if made is not None and not isinstance(made, Sample):
-        name, returned = type(processor).__name__, article(type(made).__name__)
-        raise CodeError(f"{name}.process returned {returned}, not a Sample (or None)", processor.process)
-
-
 def post_processed(
     samples: Samples, predicted: Iterable[tuple[int, Sample]], report: DropReport | None = None
 ) -> Iterator[Sample]:
@@ -339,7 +316,7 @@ def post_processed(
         predicted: index in the source, and sample.
         report: takes what is dropped.
     """
-    processors = checked_processors(samples.data, "post_pipeline", samples.mode)
+    processors = samples.data.checked_processors("post_pipeline", samples.mode)
     for number, (index, sample) in enumerate(predicted):
         made: Sample | None = sample
         for stage, processor in enumerate(processors):
@@ -349,7 +326,7 @@ def post_processed(
                 made = processor.process(made, samples.random.at((0, number, 0), stage))
             except DropSample as drop:
                 made, reason = None, str(drop)
-            _check_made(made, processor)
+            processor.check_made(made)
             if made is None:
                 if report is not None:
                     report.note([Dropped(index, type(processor).__name__, reason)], samples.place)
