@@ -1125,17 +1125,17 @@ DATA = {
     "pipeline returns none": Mistake(
         {"return Files(40)": "return Files(40)\n    def pipeline(self, mode):\n        pass"},
         "def pipeline(self, mode):",
-        "Images.pipeline returned a NoneType; it must return processors: [MyProcessor(), ...]",
+        "Images.pipeline returned None; it must return [MyProcessor(), ...]",
     ),
     "pipeline returns class": Mistake(
         {"return Files(40)": "return Files(40)\n    def pipeline(self, mode):\n        return [Scale]"},
         "return [Scale]",
-        "Images.pipeline returned a list with <class 'my.Scale'>; it must return processors: [MyProcessor(), ...]",
+        "Images.pipeline returned <class 'my.Scale'>; it must return [MyProcessor(), ...]",
     ),
     "post pipeline broken": Mistake(
         {"return Files(40)": "return Files(40)\n    def post_pipeline(self, mode):\n        return [3]"},
         "return [3]",
-        "Images.post_pipeline returned a list with 3; it must return processors: [MyProcessor(), ...]",
+        "Images.post_pipeline returned 3; it must return [MyProcessor(), ...]",
     ),
     "print in source mutable": Mistake(
         {"return Files(40)": "self.cache = Files(40)\n        return self.cache"},

@@ -106,7 +106,7 @@ class Data(Params, abc.ABC):
         wrong = [processor for processor in items if not isinstance(processor, Processor)]
         if wrong:
             raise CodeError(
-                f"{type(self).__name__}.{method} returned {wrong[0]!r}; it must return processors: [MyProcessor(), ...]",
+                f"{type(self).__name__}.{method} returned {wrong[0]!r}; it must return [MyProcessor(), ...]",
                 getattr(self, method),
             )
         return items
