@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, Run, hear_signals
 from PIL import Image
+from small import Noise, small
+from stopping import NumberedPoints
+from test_stream_training import Cut, Pack
 
 from tfaip_like.inspection.benchmark import Measured, verdict
-from tfaip_like.inspection.look import described
+from tfaip_like.inspection.look import Look, described, look
 
 STEADY = Measured(
     processes=2,
@@ -101,6 +104,18 @@ def test_look_at_samples_shows_them_before_and_after_each_processor(run: Run, tm
     images = [np.asarray(Image.open(file)) for file in (first, second)]
     assert images[0].shape == images[1].shape
     assert (images[0] != images[1]).any()
+
+
+def test_the_verdict_on_a_source_without_an_index_does_not_advise_more_processes() -> None:
+    measured = dataclasses.replace(STEADY, stages={"reading": 9.0, "batching": 1.0})
+    assert "limited by the source (86 % of the work)" in verdict(measured, "train", False, is_read_in_order=True)
+
+
+def test_look_at_samples_shows_them_after_each_stream_processor(tmp_path: Path) -> None:
+    scenario = small(data=NumberedPoints(processors=[Noise(), Cut(group=10), Pack(), Noise()]))
+    text = look(scenario, Look(count=4, output_dir=tmp_path))
+    titles = [line for line in text.splitlines() if not line.startswith(" ")]
+    assert titles == ["as read", "after Cut", "after Noise"]
 
 
 def test_what_an_array_holds_is_told_in_words() -> None:

@@ -396,3 +396,22 @@ def test_what_is_no_sample_is_refused(wrong: Any) -> None:
 
     with pytest.raises(UsageError, match=r"Wrong\.process_group made an? (NoneType|int), not a Sample"):
         list(process_samples(iter(Counted().source(Mode.TRAIN)), [Wrong()]))
+
+
+def test_blocks_of_large_samples_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfaip_like.data.streams.BLOCK_BYTES", 200)  # 12 bytes and 4 of a sample
+    data = Counted(count=100, iterable=True, processors=[Cut(pieces=1, group=5)])
+
+    def reach(**changes: Any) -> int:
+        """How far from its place in the source a sample comes."""
+        batches = opened(data, 96, **changes)
+        names = names_of(batches.training(0, 12))
+        return max(abs(place - number) for place, (number, _) in enumerate(names))
+
+    assert reach() < 20
+    assert reach(shuffle_buffer=100) > 40
+
+
+def test_a_buffer_that_has_no_effect_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    opened(Counted(), shuffle_buffer=10)
+    assert "--train.shuffle_buffer has no effect" in caplog.text

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from tfaip_like.data.groups import Group, Made, MakeGroups
-from tfaip_like.data.streams import Block, Blocks, Bookmark, Stream
+from tfaip_like.data.streams import Block, Bookmark, Stream
 from tfaip_like.data.workers.many import progress_bar, results_of
 from tfaip_like.errors import UsageError, counted
 
@@ -49,7 +49,7 @@ def count_pass(stream: Stream, check: Callable[[], None]) -> Counted:
     begin = time.perf_counter()
     classes: Counter[Hashable] = Counter()
     samples = batches = 0
-    for block in Blocks(_noting_classes(_made(stream, work, check), classes), stream.block_size):
+    for block in stream.blocks(_noting_classes(_made(stream, work, check), classes)):
         samples += len(block.rows)
         batches += _batches_of(stream, block)
     if not settings.has_buckets:

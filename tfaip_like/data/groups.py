@@ -69,6 +69,8 @@ class Made:
     """Of the samples, where batches are made by length."""
     classes: Sequence[Hashable] = ()
     """Of the samples, where they are asked for."""
+    nbytes: int = 0
+    """Size of the samples."""
     pickled: Sequence[bytes] = ()
     """The samples, where they are to be kept in a cache."""
 
@@ -148,6 +150,7 @@ class MakeGroups:
             lengths=[self._length(row, sample) for row, sample in zip(made.rows, made.samples, strict=True)]
             if self.measures
             else (),
+            nbytes=sum(map(_nbytes, made.samples)),
             classes=[self.samples.data.class_of(sample) for sample in made.samples] if self.classify else (),
             samples=() if self.facts_only else made.samples,
         )
@@ -247,6 +250,11 @@ class MakeGroups:
 
     def _note_stage(self, stage: int) -> None:
         self.at[3] = stage
+
+
+def _nbytes(sample: Sample) -> int:
+    values = (*sample.inputs.values(), *sample.targets.values())
+    return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
 class _Pulled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -19,6 +20,8 @@ from tfaip_like.data.settings import BUCKETS, DataSettings
 from tfaip_like.data.streams import Stream
 from tfaip_like.data.workers.background import call_in_thread
 from tfaip_like.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 
 class Preparation:
@@ -68,6 +71,11 @@ class Preparation:
             self._open_stream(settings, has_index, counts and has_index)
         else:
             self._select(settings)
+            if settings.shuffle_buffer is not None:
+                logger.warning(
+                    "--%s.shuffle_buffer has no effect: the samples have an index, so they are shuffled as a whole",
+                    group,
+                )
 
     def _select(self, settings: DataSettings) -> None:
         chosen = self._choose(settings)

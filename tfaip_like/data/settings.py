@@ -47,9 +47,9 @@ class DataSettings(BatchSettings):
     shuffle: bool = False
     """Read the samples in an order drawn from the seed, another one in each pass over them."""
 
-    shuffle_buffer: int = 1000
+    shuffle_buffer: int | None = None
     """Samples that are shuffled together behind a StreamProcessor, and of a source without an index: more mix better
-    and take more memory. All other sources are shuffled as a whole."""
+    and take more memory. By default 1,000, or fewer that fill 256 MB. All other sources are shuffled as a whole."""
 
     cache: Literal["none", "memory", "disk"] = "none"
     """Keep processed samples, as far as their processing is not random: in memory that all processes
@@ -77,7 +77,7 @@ class DataSettings(BatchSettings):
 
     def check(self) -> None:
         super().check()
-        self.require(self.shuffle_buffer >= 1, "shuffle_buffer", "must be at least 1")
+        self.require(self.shuffle_buffer is None or self.shuffle_buffer >= 1, "shuffle_buffer", "must be at least 1")
         self.require(self.buckets >= 0, "buckets", "must be 0 (none) or more")
         boundaries = self.bucket_boundaries
         rising = all(a < b for a, b in pairwise(boundaries))

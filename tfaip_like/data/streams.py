@@ -29,6 +29,8 @@ from tfaip_like.data.settings import BUCKETS, DataSettings
 from tfaip_like.errors import UsageError
 from tfaip_like.sample import Mode, Sample
 
+BLOCK_SAMPLES, BLOCK_BYTES = 1000, 2**28
+"""A block ends at the first of these limits, unless `shuffle_buffer` is given."""
 MOST_EMPTY = 1000
 """So many groups without a sample in a row are taken for a mistake."""
 PLACES, BATCHES = 2**31, 2**31 + 1
@@ -69,6 +71,7 @@ class Block:
     lengths: list[int] = field(default_factory=list)
     bad: list[BadSample] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
+    nbytes: int = 0
 
     def add(self, made: Made) -> None:
         """Take what became of a group."""
@@ -77,6 +80,7 @@ class Block:
         self.lengths += made.lengths
         self.bad += made.bad
         self.dropped += made.dropped
+        self.nbytes += made.nbytes
 
 
 class Blocks:
@@ -85,11 +89,13 @@ class Blocks:
     Args:
         made: what became of groups, in their order.
         size: samples in a block, or a few more; a block ends with its pass. 0: each group is one.
+        max_bytes: of a block, or a few more; None for no limit.
     """
 
-    def __init__(self, made: Iterator[Made], size: int):
+    def __init__(self, made: Iterator[Made], size: int, max_bytes: int | None):
         self._made = made
         self._size = size
+        self._max_bytes = max_bytes
         self._finished: deque[Block] = deque()
         self._block: Block | None = None
         self._empty = 0
@@ -117,7 +123,8 @@ class Blocks:
         self._empty = 0 if made.rows else self._empty + 1
         if self._empty == MOST_EMPTY:
             raise UsageError(f"{MOST_EMPTY} groups of samples in a row became nothing: no batch can be made")
-        if len(self._block.rows) >= self._size:
+        is_large = self._max_bytes is not None and self._block.nbytes >= self._max_bytes
+        if is_large or len(self._block.rows) >= self._size:
             self._finish()
         return True
 
@@ -146,7 +153,9 @@ class Stream:
         self.group = group
         is_answered_at_once = samples.mode is Mode.PREDICT  # whoever sends samples one by one waits for answers
         self.sizes = group_sizes(samples.processors, min(GROUP, settings.batch_size) if is_answered_at_once else GROUP)
-        self.block_size = settings.shuffle_buffer if settings.shuffle or settings.has_buckets else 0
+        is_mixed = settings.shuffle or settings.has_buckets
+        self.block_size = (settings.shuffle_buffer or BLOCK_SAMPLES) if is_mixed else 0
+        self._max_bytes = BLOCK_BYTES if is_mixed and settings.shuffle_buffer is None else None
         self._bookmarks = [(0, Bookmark())]
         """With the number of the batch of the endless stream, rising."""
         self._lock = threading.Lock()
@@ -166,8 +175,12 @@ class Stream:
         Args:
             made: what became of the groups from the bookmark on.
         """
-        blocks = Blocks(made, self.block_size)
+        blocks = self.blocks(made)
         return self._by_length(blocks, begin.taken) if self.settings.has_buckets else self._equal(blocks, begin.taken)
+
+    def blocks(self, made: Iterator[Made]) -> Blocks:
+        """Return the blocks that groups make."""
+        return Blocks(made, self.block_size, self._max_bytes)
 
     def bookmark(self, number: int) -> tuple[int, Bookmark]:
         """Return the last batch up to `number` of the endless stream of which is known where it begins, and where."""

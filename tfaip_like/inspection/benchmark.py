@@ -226,7 +226,8 @@ def report(scenario: Scenario, batches: Batches, measured: Measured, group: str)
         lines.append(
             f"  processes busy {100 * measured.busy:.0f} %, batches ahead ready {100 * measured.queue_fill:.0f} %"
         )
-    return "\n".join([*lines, "", f"verdict: {verdict(measured, group, batches.samples.is_plain)}"])
+    is_read_in_order = batches.order is None
+    return "\n".join([*lines, "", f"verdict: {verdict(measured, group, batches.samples.is_plain, is_read_in_order)}"])
 
 
 def _copies(measured: Measured) -> str:
@@ -235,8 +236,13 @@ def _copies(measured: Measured) -> str:
     return f"copied twice: into {measured.shared_bytes / 1e6:.3g} MB of shared memory and out of it"
 
 
-def verdict(measured: Measured, group: str, is_plain: bool) -> str:
-    """What limits the pipeline, and what to change."""
+def verdict(measured: Measured, group: str, is_plain: bool, is_read_in_order: bool = False) -> str:
+    """Return what limits the pipeline, and what to change.
+
+    Args:
+        is_plain: whether batches are cut out of arrays.
+        is_read_in_order: whether the source has no index.
+    """
     cores = len(os.sched_getaffinity(0))
     flag = f"--{group}.num_processes"
     if is_plain:
@@ -249,6 +255,11 @@ def verdict(measured: Measured, group: str, is_plain: bool) -> str:
     name, seconds = max(measured.stages.items(), key=lambda stage: stage[1])
     share = f"{100 * seconds / max(measured.work, 1e-9):.0f} % of the work"
     stages = list(measured.stages)
+    if name == stages[READING] and is_read_in_order:
+        return (
+            f"limited by the source ({share}), which the main process reads one sample after another; give it __len__ "
+            "and __getitem__, or read files in a processor"
+        )
     if name == stages[READING] and measured.cpu_share < WAITING_FOR_A_DISK:
         return (
             f"limited by the disk: processors compute only {100 * measured.cpu_share:.0f} % of the time; "
