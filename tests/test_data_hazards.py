@@ -155,7 +155,7 @@ def test_an_idle_process_that_is_killed_blames_no_sample(caplog: pytest.LogCaptu
     assert "while it had nothing to do" in caplog.text
 
 
-def test_ctrl_c_stops_looking_at_samples_and_caching() -> None:
+def test_ctrl_c_stops_looking_at_samples_caching_and_counting() -> None:
     def stop() -> None:
         raise Interrupted(signal.SIGINT)
 
@@ -164,6 +164,10 @@ def test_ctrl_c_stops_looking_at_samples_and_caching() -> None:
         data = dataclasses.replace(data, processors=[AtSample(index=-1)])
         with pytest.raises(Interrupted):
             open_training(data, data.source(Mode.TRAIN), settings, None, 7, check=stop)
+    for settings in (TrainData(), TrainData(cache="memory")):
+        stream = dataclasses.replace(data, processors=[Same()])
+        with pytest.raises(Interrupted):
+            open_training(stream, stream.source(Mode.TRAIN), settings, None, 7, check=stop)
 
 
 def test_what_a_group_becomes_is_random_in_each_group() -> None:

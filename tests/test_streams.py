@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, Sample, UsageError
-from tfaip_like.data import Between, Mixture, StreamProcessor, TrainData, ValData, process_samples
+from tfaip_like.data import Between, DropSample, Mixture, StreamProcessor, TrainData, ValData, process_samples
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.opening import open_training, open_validation
 from tfaip_like.data.pipeline import Batches
+from tfaip_like.params.tree import check_tree
 
 
 class Cut(StreamProcessor):
@@ -415,3 +416,29 @@ def test_blocks_of_large_samples_are_smaller(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_buffer_that_has_no_effect_is_told(caplog: pytest.LogCaptureFixture) -> None:
     opened(Counted(), shuffle_buffer=10)
     assert "--train.shuffle_buffer has no effect" in caplog.text
+
+
+def test_a_stream_processor_cannot_drop_a_sample_by_an_exception() -> None:
+    class Drops(Cut):
+        def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
+            for _ in samples:
+                raise DropSample("too short")
+            yield from ()
+
+    with pytest.raises(UsageError, match=r"Drops.process_group raised DropSample \(too short\), which would end"):
+        list(process_samples(iter(Counted().source(Mode.TRAIN)), [Drops()]))
+
+
+def test_a_stream_processor_is_refused_as_a_post_processor() -> None:
+    with pytest.raises(UsageError, match="--post_processors Cut: a StreamProcessor makes many"):
+        check_tree(Counted(post_processors=[Cut()]))
+
+
+@pytest.mark.parametrize("num_processes", [0, 1])
+def test_process_samples_reports_what_it_drops(num_processes: int, caplog: pytest.LogCaptureFixture) -> None:
+    samples = iter(Counted().source(Mode.TRAIN))
+    made = list(
+        process_samples(samples, [AtSample(index=3, what="drop"), AtSample(index=-1)], num_processes=num_processes)
+    )
+    assert len(made) == 49
+    assert "process_samples: AtSample dropped 1 sample (prediction sample 3)" in caplog.text

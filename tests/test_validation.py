@@ -215,7 +215,7 @@ def test_what_post_processors_drop_is_reported(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_report_names_what_is_new_only_once(caplog: pytest.LogCaptureFixture) -> None:
-    report = DropReport("val")
+    report = DropReport("--val")
     report.log(10)
     report.note([Dropped(4, "Cut", "no ink")], str)
     report.note([Dropped(4, "Cut", "no ink")], str)

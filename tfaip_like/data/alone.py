@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tfaip_like.data.chain import Chain
 from tfaip_like.data.data import Data, Source
-from tfaip_like.data.groups import GROUP, MakeGroups, group_sizes, groups_of_pass
+from tfaip_like.data.dropped import DropReport
+from tfaip_like.data.groups import GROUP, Made, MakeGroups, group_sizes, groups_of_pass
 from tfaip_like.data.processors import Processor
 from tfaip_like.data.samples import Samples
 from tfaip_like.data.workers.pool import Workers
@@ -42,13 +43,20 @@ def process_samples(
     made = Samples(GivenSamples(processors=list(processors)), samples, mode, random_seed)
     sizes = group_sizes(made.processors, GROUP)
     chain = Chain(groups_of_pass(made, None, 0, None, sizes[0]), sizes)
+    dropped = DropReport("process_samples")
+    for group in _results(chain, made, num_processes):
+        dropped.note(group.dropped, made.place)
+        yield from group.samples
+    dropped.log(None)
+
+
+def _results(chain: Chain, samples: Samples, num_processes: int) -> Iterator[Made]:
     if not num_processes:
-        for group in chain.results(MakeGroups(made)):
-            yield from group.samples
+        yield from chain.results(MakeGroups(samples))
         return
-    sent = copy.copy(made)
+    sent = copy.copy(samples)
     sent.source = ()  # they come with the groups
     with Workers(MakeGroups(sent), num_processes, 2 * num_processes) as workers:
-        for result in workers.run(chain.tasks()):
-            if (last := chain.take(result)) is not None:
-                yield from last.samples
+        for made in workers.run(chain.tasks()):
+            if (last := chain.take(made)) is not None:
+                yield last

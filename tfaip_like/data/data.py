@@ -9,7 +9,7 @@ from typing import Literal, Self, TypeAlias
 import numpy as np
 
 from tfaip_like.code_errors import CodeError, attribute
-from tfaip_like.data.processors import Processor
+from tfaip_like.data.processors import Processor, StreamProcessor
 from tfaip_like.data.sources.tables import TableFormat
 from tfaip_like.errors import article
 from tfaip_like.params import Params
@@ -170,6 +170,11 @@ class Data(Params, abc.ABC):
 
     def check(self) -> None:
         self.require(self.max_bad_samples >= 0, "max_bad_samples", "must be 0 or more")
+        self.require(
+            not any(isinstance(one, StreamProcessor) for one in self.post_processors),
+            "post_processors",
+            "a StreamProcessor makes many samples of some, but a post-processor makes one of one",
+        )
 
 
 def length_of_arrays(sample: Sample, specs: Mapping[str, Mapping[str, Spec]]) -> int:

@@ -29,11 +29,11 @@ class DropReport:
     """Collects what was dropped, each sample once, and logs it.
 
     Args:
-        group: of the flags: `train`, `val`, `lav`.
+        title: what a line begins with: `--train`, `--val`.
     """
 
-    def __init__(self, group: str):
-        self.group = group
+    def __init__(self, title: str):
+        self.title = title
         self._of_stage: dict[str, dict[int, str]] = defaultdict(dict)
         """Stage -> index of the sample -> reason."""
         self._place_of: dict[str, Callable[[int], str]] = {}
@@ -72,4 +72,4 @@ class DropReport:
         named = [f"{place_of(index)}{f': {why}' if why else ''}" for index, why in sorted(reasons.items())[:NAMED]]
         if more := len(reasons) - len(named):
             named.append(f"and {more} more")
-        return f"--{self.group}: {stage} dropped {len(reasons)}{of} {noun} ({'; '.join(named)})"
+        return f"{self.title}: {stage} dropped {len(reasons)}{of} {noun} ({'; '.join(named)})"

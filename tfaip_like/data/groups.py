@@ -20,7 +20,7 @@ from tfaip_like.data.batching import BadSample, check_sample, name_sample
 from tfaip_like.data.data import length_of_arrays
 from tfaip_like.data.dropped import Dropped
 from tfaip_like.data.order import INDEX, Order
-from tfaip_like.data.processors import Processor, StreamProcessor
+from tfaip_like.data.processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data.samples import Row, Samples
 from tfaip_like.errors import UsageError, article
 from tfaip_like.sample import Sample, protected
@@ -222,6 +222,11 @@ class MakeGroups:
     ) -> Iterator[Sample]:
         try:
             yield from processor.process_group(pulled.samples(), random)
+        except DropSample as drop:
+            raise UsageError(
+                f"{type(processor).__name__}.process_group raised DropSample ({drop}), which would end its whole "
+                "group: yield nothing for a sample that is to be left out, or drop it in a processor of its own"
+            ) from drop
         except Exception as error:
             first = group.rows[0][INDEX]
             place = f"the group of samples that begins with {self.samples.place(first)}"

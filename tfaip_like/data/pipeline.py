@@ -77,7 +77,7 @@ class Batches:
         self.makers = Makers(settings, group, self._check)
         self.batch_size = settings.batch_size
         samples = Samples(data, source, mode, seed)
-        self.dropped = DropReport(group)
+        self.dropped = DropReport(f"--{group}")
         counts = mode is Mode.TRAIN and samples_per_epoch is None
         prepared = Preparation(samples, settings, group, self.dropped, self._check, counts, counted)
         self.samples = prepared.samples

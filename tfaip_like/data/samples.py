@@ -282,9 +282,11 @@ class Samples:
                 f"{MOST_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad; the "
                 f"last bad one is {bad[-1].place}: {bad[-1].reason}"
             )
+        reason = self.dropped[-1].reason if self.dropped else ""
         raise CodeError(
             f"{MOST_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad, "
-            f"the first of them sample {index}, the last in {self.stages[int(self.at[3])]}; does it return the sample?",
+            f"the first of them sample {index}, the last in {self.stages[int(self.at[3])]}"
+            f"{f': {reason}' if reason else '; does it return the sample?'}",
             *self._code_of_stage(int(self.at[3])),
         )
 

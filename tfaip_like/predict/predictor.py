@@ -87,7 +87,9 @@ class Predictor:
             raise UsageError("the pipeline makes many samples of one: predict a list with it")
         made = self._alone.processed(as_sample(sample), (0, 0, 0))
         if made is None:
-            raise UsageError("a processor dropped the sample")
+            (dropped,) = self._alone.take_dropped()
+            reason = f": {dropped.reason}" if dropped.reason else ""
+            raise UsageError(f"the processor {dropped.stage} dropped the sample{reason}")
         check_sample(made, "the sample", self._alone.inputs, {})
         batch = collate([made], self._alone.inputs, {})
         found = list(post_processed(self._alone, enumerate(batch.samples(self.outputs_of(batch)))))

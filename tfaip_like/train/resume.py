@@ -87,7 +87,7 @@ class Resumed:
 
     def counted(self, scenario: Scenario, folder: OutputDir | None) -> Counted | None:
         """Return what a pass over the training samples is known to have; None if it must be counted again."""
-        kept = self.content.state["stream"]
+        kept = self.content.state.get("stream")
         if kept is None or kept["counted"] is None or not self._has_same_data(scenario, folder):
             return None
         return Counted(*kept["counted"])
@@ -99,7 +99,7 @@ class Resumed:
         is_same = all(self._batching[name] == now[name] for name in ("steps_per_epoch", "batch_size", "accumulate"))
         is_same = is_same and self._has_same_data(scenario, folder)
         step = position.epoch * batches.steps_per_epoch + position.step
-        batches.continue_at(step, self.content.state["stream"], is_same)
+        batches.continue_at(step, self.content.state.get("stream"), is_same)
 
     def _has_same_data(self, scenario: Scenario, folder: OutputDir | None) -> bool:
         """Return whether the training samples are made as before, as far as parameters tell."""
