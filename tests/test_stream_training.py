@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import slow
 from small import Noise, Small, small
 from stopping import NumberedPoints, differences, killed_at
 
@@ -77,7 +78,7 @@ def test_data_processes_change_no_bit(straight: Path, tmp_path: Path) -> None:
     assert differences(straight, tmp_path / "run") == []
 
 
-@pytest.mark.parametrize(("step", "num_processes"), [(10, 2), (40, 0), (70, 0)])
+@pytest.mark.parametrize(("step", "num_processes"), [(10, 2), slow(40, 0), (70, 0)])
 def test_a_stream_is_resumed_with_the_same_bits(straight: Path, tmp_path: Path, step: int, num_processes: int) -> None:
     copy = killed_at(straight, tmp_path / "copy", Position(*divmod(step, TOTAL // 8)))
     MADE.clear()

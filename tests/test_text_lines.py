@@ -15,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shipped import moved_export
 
-from scenarios.text_lines.scenario import edit_distance
+from scenarios.text_lines.processors import Encode
+from scenarios.text_lines.scenario import edit_distance, warn_of_unknown
+from tfaip_like import Sample
+from tfaip_like.data import DropSample
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +181,25 @@ def test_it_learns_a_thousand_drawn_lines_to_under_5_percent_errors(run: Run, tm
     assert done.returncode == 0, done.stderr
     assert json.loads((output_dir / "summary.json").read_text())["best"]["value"] < 0.05
     assert os.listdir(output_dir / "best" / "resources") == ["codec.txt"]
+
+
+def test_a_line_that_is_too_narrow_for_its_text_is_dropped_with_its_reason(tmp_path: Path) -> None:
+    codec = tmp_path / "codec.txt"
+    codec.write_text("abc")
+    line = Sample({"width": np.int32(9)}, meta={"text": "abca"})
+    with pytest.raises(DropSample, match="too narrow for its text: 2 steps of the network, 4 are needed"):
+        Encode(codec=codec, drop_narrow=True).process(line, np.random.default_rng(0))
+    assert Encode(codec=codec).process(line, np.random.default_rng(0)).targets["codes"].tolist() == [1, 2, 3, 1]
+
+
+def test_characters_that_the_codec_lacks_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    codec = tmp_path / "codec.txt"
+    codec.write_text("ab")
+    warn_of_unknown(["ab", "a§", "§§c"], codec)
+    said = (
+        "2 of 3 training lines have characters that it lacks, which are left out of their targets: '§' (3 times), 'c'"
+    )
+    assert said in caplog.text
+    caplog.clear()
+    warn_of_unknown(["ab"], codec)
+    assert not caplog.text
