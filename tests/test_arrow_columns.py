@@ -117,6 +117,8 @@ def test_nulls_are_missing_and_nothing_else_moves(name: str) -> None:
             == [row not in rows for row in range(len(part))]
         )
         assert equal(found.values[rows], expected[: len(rows)])
+        if found.values.dtype.kind == "f":
+            assert np.isnan(found.values[missing.any(axis=1)]).all()
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -179,6 +181,11 @@ def test_a_missing_value_within_a_vector_is_nan_or_the_default(tmp_path: Path) -
     found = TableSource([tmp_path / "a.parquet"], {"x": "it"}, table_format=table_format).inputs["x"]
     assert equal(found, [[1, 0], [0, 0], [5, 6]])
     assert found.dtype == "int64"
+
+
+def test_vectors_without_numbers_are_read(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"it": pa.array([[], []], pa.list_(pa.int64()))}), tmp_path / "a.parquet")
+    assert TableSource([tmp_path / "a.parquet"], {"x": "it"}).inputs["x"].shape == (2, 0)
 
 
 def in_files(tmp_path: Path, *columns: Any, reverse: bool = False) -> list[Path]:

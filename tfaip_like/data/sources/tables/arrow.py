@@ -61,10 +61,10 @@ def _missing(array: Any) -> Any:
 
 def _decimals(array: Any) -> Array:
     """Return whole numbers if there are no digits behind the point, else floats (correctly rounded by Python)."""
-    values = [value or 0 for value in array.to_pylist()]
+    values = array.to_pylist()
     if array.type.scale > 0:
-        return np.array([float(value) for value in values], np.float64)
-    return whole_numbers([int(value) for value in values])
+        return np.array([np.nan if value is None else float(value) for value in values], np.float64)
+    return whole_numbers([int(value or 0) for value in values])
 
 
 def whole_numbers(values: list[int]) -> Array:

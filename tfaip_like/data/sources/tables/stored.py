@@ -90,8 +90,8 @@ class StoredColumn:
         with self._naming_folder():
             self._stream.flush()
         dtype = self._dtype or np.dtype(np.float64)
-        if self.count == 0:
-            return np.zeros((0, *self._shape), dtype)
+        if self.count == 0 or 0 in self._shape:  # an empty file cannot be mapped
+            return np.zeros((self.count, *self._shape), dtype)
         return np.asarray(np.memmap(self._path, dtype, "r", shape=(self.count, *self._shape)))
 
     def _rewrite(self, dtype: np.dtype[Any]) -> None:
