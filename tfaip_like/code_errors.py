@@ -152,15 +152,21 @@ def attribute(owner: type, name: str) -> Frame | None:
         value = vars(cls).get(name)
         if isinstance(value, (FunctionType, property, staticmethod, classmethod)):
             return definition(value)
-        with contextlib.suppress(OSError, TypeError, SyntaxError):
-            file = inspect.getsourcefile(cls)
-            if file is None or not is_authors(file):
-                return None
+        if (found := class_line(cls, name)) is not None:
+            return found
+    return definition(owner)
+
+
+def class_line(cls: type, name: str) -> Frame | None:
+    """Return the line in the body of an author's class that gives a name its value."""
+    with contextlib.suppress(OSError, TypeError):
+        file = inspect.getsourcefile(cls)
+        if file is not None and is_authors(file):
             lines, first = inspect.getsourcelines(cls)
             for number, line in enumerate(lines, first):
                 if re.match(rf"\s+{name}\s*[:=]", line):
                     return frame_at(file, number, cls.__qualname__)
-    return definition(owner)
+    return None
 
 
 def _last_return(lines: Sequence[str]) -> int:

@@ -16,13 +16,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.code_errors import CodeError, blamed
 from tfaip_like.data.batching import BadSample, check_sample, name_sample
 from tfaip_like.data.data import length_of_arrays
 from tfaip_like.data.dropped import Dropped
 from tfaip_like.data.order import INDEX, Order
 from tfaip_like.data.processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data.samples import Row, Samples
-from tfaip_like.errors import UsageError, article
+from tfaip_like.errors import article
 from tfaip_like.sample import Sample, protected
 
 GROUP = 64
@@ -207,9 +208,9 @@ class MakeGroups:
             if sample is END:
                 return
             if not isinstance(sample, Sample):
-                raise UsageError(
-                    f"{type(processor).__name__}.process_group made {article(type(sample).__name__)}, not a Sample"
-                )
+                made_instead = article(type(sample).__name__)
+                message = f"{type(processor).__name__}.process_group made {made_instead}, not a Sample"
+                raise CodeError(message, processor.process_group)
             origin = group.rows[0] if pulled.is_over or pulled.row is None else pulled.row
             yield (group.data_pass, origin[INDEX], repeat), sample
 
@@ -221,11 +222,13 @@ class MakeGroups:
         self, processor: StreamProcessor, pulled: _Pulled, random: np.random.Generator, group: Group
     ) -> Iterator[Sample]:
         try:
-            yield from processor.process_group(pulled.samples(), random)
+            with blamed(processor.process_group):
+                yield from processor.process_group(pulled.samples(), random)
         except DropSample as drop:
-            raise UsageError(
+            raise CodeError(
                 f"{type(processor).__name__}.process_group raised DropSample ({drop}), which would end its whole "
-                "group: yield nothing for a sample that is to be left out, or drop it in a processor of its own"
+                "group: yield nothing for a sample that is to be left out, or drop it in a processor of its own",
+                processor.process_group,
             ) from drop
         except Exception as error:
             first = group.rows[0][INDEX]
@@ -238,9 +241,10 @@ class MakeGroups:
         try:
             sample = make()
             if sample is not None and not isinstance(sample, Sample):
-                raise UsageError(f"{self.samples.place(row[INDEX])} is {article(type(sample).__name__)}, not a Sample")
+                message = f"{self.samples.place(row[INDEX])} is {article(type(sample).__name__)}, not a Sample"
+                raise CodeError(message, *self.samples.code_that_reads())
             if checks and sample is not None:
-                check_sample(sample, self.samples.place(row[INDEX]), self.samples.inputs, self.samples.targets)
+                self.samples.check(sample, row[INDEX])
         except Exception as error:
             self._left_out(error, row[INDEX], self.samples.place(row[INDEX]))
             return None

@@ -90,7 +90,7 @@ class Samples:
         if not isinstance(sample, Sample):
             kind = article(type(sample).__name__)
             message = f"{self.place(index)} is {kind}; a source holds Sample(inputs=..., targets=...)"
-            raise CodeError(message, getattr(type(self.source), "__getitem__", None), self.data.source)
+            raise CodeError(message, *self.code_that_reads())
         self.seconds[0] += time.perf_counter() - begin
         return sample
 
@@ -230,8 +230,12 @@ class Samples:
             check_sample(sample, self.place(index), self.inputs, self.targets)
         except UsageError as problem:
             processes = [processor.process for processor in reversed(self.processors)]
-            read = getattr(type(self.source), "__getitem__", None)
-            raise CodeError(str(problem), *processes, read, self.data.source) from problem
+            raise CodeError(str(problem), *processes, *self.code_that_reads()) from problem
+
+    def code_that_reads(self) -> list[object]:
+        """Return the code that reads samples, for `CodeError`: of the source, or of who made it."""
+        methods = [getattr(type(self.source), name, None) for name in ("__getitem__", "__iter__")]
+        return [*filter(None, methods), self.data.source]
 
     def _check_floats(self) -> None:
         """Raise `UsageError` where batches are cut from floats that their Spec cannot hold: NaN or too large ones."""

@@ -19,6 +19,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.code_errors import CodeError
 from tfaip_like.data.batching import BadSample, Batch
 from tfaip_like.data.chain import Chain
 from tfaip_like.data.dropped import Dropped
@@ -275,5 +276,6 @@ class Stream:
                 return
             if is_empty:
                 name = type(self.samples.data).__name__
-                raise UsageError(f"the source of {name} has no samples in pass {data_pass + 1} over it")
+                message = f"the source of {name} has no samples in pass {data_pass + 1} over it"
+                raise CodeError(message, *self.samples.code_that_reads())
             first = 0

@@ -15,7 +15,8 @@ from types import FunctionType
 from typing import Any, get_args, get_type_hints
 from weakref import WeakSet
 
-from tfaip_like.code_errors import CodeError, attribute, first_line
+from tfaip_like.authors import is_authors
+from tfaip_like.code_errors import CodeError, attribute, class_line, first_line
 from tfaip_like.errors import UsageError
 from tfaip_like.params.base import ParamsBase
 from tfaip_like.params.values import decode, encode
@@ -74,6 +75,10 @@ def _check_override(cls: type, name: str, value: Any, inherited: Any) -> None:
     elif isinstance(inherited, FunctionType):
         if isinstance(value, property) or not callable(inspect.unwrap(getattr(value, "__func__", value))):
             raise CodeError(f"{where} is a method: write def {name}{_parameters(inherited)}", attribute(cls, name))
+        function = inspect.unwrap(getattr(value, "__func__", value))
+        if isinstance(function, FunctionType) and not is_authors(function.__code__.co_filename):
+            message = f"{where} is {function.__module__}.{function.__name__}: write def {name}{_parameters(inherited)}"
+            raise CodeError(message, class_line(cls, name))
         _check_signature(where, value, inherited)
     else:
         _check_constant(cls, name, value)

@@ -15,6 +15,7 @@ from tfaip_like.params.base import (
     P,
     ParamsBase,
     Place,
+    default_of,
     field_types,
     nested,
     with_defaults,
@@ -34,7 +35,7 @@ def check_tree(tree: P) -> P:
     Raises:
         UsageError: for the first value that is missing or refused, by its flag.
     """
-    normal = _of_their_types(tree, ())
+    normal = _of_their_types(tree, (), None)
     for place, params in nested(normal):
         check_methods(type(params))
         try:
@@ -44,23 +45,31 @@ def check_tree(tree: P) -> P:
     return normal
 
 
-def _of_their_types(params: P, place: Place) -> P:
+def _of_their_types(params: P, place: Place, made_by: tuple[type, str] | None) -> P:
+    """Return parameters whose values are as their types say.
+
+    Args:
+        made_by: the class and attribute whose value they are.
+    """
     changes = {}
     for name, tp in field_types(type(params)).items():
         value, here = getattr(params, name), (*place, name)
+        declared = (type(params), name)
         try:
             check_supported(tp)
             if value is REQUIRED:
                 raise UsageError(f"{flag_of(here)} is required ({describe(tp)})")
-            converted = _of_its_type(tp, value, here)
+            converted = _of_its_type(tp, value, here, declared)
         except (ValueError, TypeError) as problem:  # flags and files are checked before: code has given it
-            raise CodeError(f"{flag_of(here)}: {problem}", attribute(type(params), name)) from problem
+            is_default = made_by is None or repr(value) == repr(default_of(*declared))
+            line = attribute(*declared) if is_default or made_by is None else attribute(*made_by)
+            raise CodeError(f"{flag_of(here)}: {problem}", line) from problem
         if converted is not value:
             changes[name] = converted
     return dataclasses.replace(params, **changes) if changes else params
 
 
-def _of_its_type(tp: Any, value: Any, place: Place) -> Any:
+def _of_its_type(tp: Any, value: Any, place: Place, made_by: tuple[type, str]) -> Any:
     """`value` as its type says, itself where it is so already."""
     if isinstance(value, type):
         raise ValueError(f"is the class {value.__name__}; write {value.__name__}()")
@@ -70,16 +79,16 @@ def _of_its_type(tp: Any, value: Any, place: Place) -> Any:
     if isinstance(value, ParamsBase):
         if not params_bases(tp):
             raise ValueError(f"expected {describe(tp)}, got {article(type(value).__name__)}")
-        return _of_their_types(value, place)
+        return _of_their_types(value, place, made_by)
     if isinstance(value, (list, tuple)) and (
         (value and params_bases(sequence_of(tp) or type(None))) or any(isinstance(item, ParamsBase) for item in value)
     ):
         item_type = sequence_of(tp)
         if item_type is None:
             raise ValueError(f"expected {describe(tp)}, got {value!r}")
-        return make_sequence(tp, [_of_its_type(item_type, v, (*place, str(i))) for i, v in enumerate(value)])
+        return make_sequence(tp, [_of_its_type(item_type, v, (*place, str(i)), made_by) for i, v in enumerate(value)])
     if isinstance(value, dict) and any(isinstance(item, ParamsBase) for item in value.values()):
-        return {key: _of_its_type(dict_of(tp), item, (*place, str(key))) for key, item in value.items()}
+        return {key: _of_its_type(dict_of(tp), item, (*place, str(key)), made_by) for key, item in value.items()}
     decoded = decode(tp, encode(tp, value))
     return value if repr(decoded) == repr(value) else decoded
 

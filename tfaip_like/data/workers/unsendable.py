@@ -27,10 +27,9 @@ class Unsendable:
         if found is None:
             return None
         lines, first = inspect.getsourcelines(self.owner)
-        for number, line in enumerate(lines, first):
-            if re.search(rf"\b{self.name}\b(:[^=]*)?\s*=[^=]", line):
-                return frame_at(found.filename, number, self.owner.__qualname__)
-        return found
+        assigns = re.compile(rf"\b{self.name}\b(:[^=]*)?\s*=[^=]")
+        numbers = [number for number, line in enumerate(lines, first) if assigns.search(line)]
+        return frame_at(found.filename, numbers[-1], self.owner.__qualname__) if numbers else found
 
 
 def find_unsendable(value: Any, depth: int = MAX_DEPTH) -> Unsendable | None:
