@@ -25,7 +25,7 @@ def cases() -> Iterator[ParameterSet]:
 
 def test_there_are_mistakes_of_every_area() -> None:
     assert {area: len(mistakes) >= 12 for area, mistakes in AREAS.items()} == dict.fromkeys(AREAS, True)
-    assert sum(map(len, AREAS.values())) >= 300
+    assert sum(map(len, AREAS.values())) >= 350
 
 
 @pytest.mark.parametrize("mistake", list(cases()))
