@@ -84,6 +84,10 @@ def test_a_stream_is_resumed_with_the_same_bits(straight: Path, tmp_path: Path, 
     MADE.clear()
     train(scenario(copy, num_processes), Resume())
     assert differences(straight, copy) == []
+    texts = [(run / "history.csv").read_text() for run in (straight, copy)]
+    assert [line.split(",")[:3] for line in texts[0].splitlines()] == [
+        line.split(",")[:3] for line in texts[1].splitlines()
+    ]
     if step == 70:  # the last two steps, and what is made for an example and a validation
         assert len(MADE) < 4 * 100
 

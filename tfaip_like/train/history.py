@@ -31,7 +31,8 @@ class History:
 
     def restore(self, rows: Iterable[Row]) -> None:
         """Goes on behind these epochs."""
-        self.rows = [dict(row) for row in rows]
+        # The number of an epoch is written as it was, 1 and not 1.0: a resumed run leaves the same file.
+        self.rows = [{**row, "epoch": int(row["epoch"])} for row in rows]
         if self._file is not None and self.rows:
             self._write_csv(self._file, self.rows)
         elif self._file is not None:
