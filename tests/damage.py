@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -44,9 +44,20 @@ def damages(content: bytes, suffix: str) -> Iterator[Damage]:
         yield from _of_tree(yaml.load(content, yaml.BaseLoader), _as_yaml)
     elif suffix == ".csv":
         yield from _of_cells(content.decode())
+    elif suffix == ".journal":
+        yield from _of_json_lines(content.decode())
     yield from _of_bytes(content)
     for kind in ("missing", "directory", "dangling link"):
         yield Damage(kind, None, kind=kind)
+
+
+def _of_json_lines(text: str) -> Iterator[Damage]:
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        for damage in _of_tree(json.loads(line), json.dumps):
+            assert damage.content is not None
+            content = "\n".join([*lines[:number], damage.content.decode(), *lines[number + 1 :], ""])
+            yield replace(damage, name=f"line {number + 1}: {damage.name}", content=content.encode())
 
 
 def _as_json(tree: Any) -> str:
@@ -71,7 +82,8 @@ def _of_tree(tree: Any, text: Any) -> Iterator[Damage]:
             yield Damage(f"{label}: unknown key", text(_changed(tree, (*place, "unknwon"), 1)).encode(), "unknwon")
         if isinstance(place[-1], str):
             yield Damage(f"{label} misspelt", text(_renamed(tree, place)).encode(), key, value, _DELETED)
-            yield Damage(f"{label} twice", _repeated(text(tree), key), key, value, RAW)
+            if text is not json.dumps:
+                yield Damage(f"{label} twice", _repeated(text(tree), key), key, value, RAW)
 
 
 _DELETED = object()

@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from batches import cheap_batch
 from conftest import slow
 from damage import RAW, Damage, damages
-from small import small
+from small import Small, small
 
 from tfaip_like import train
 from tfaip_like.cli.resume_training import COMMAND as RESUME
 from tfaip_like.cli.train_scenario import COMMAND as TRAIN
 from tfaip_like.data.bad_samples import BadSamples
+from tfaip_like.data.sources.files import lines_of
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.generate import planned, prepare
 from tfaip_like.experiments.plan_file import read_plan
 from tfaip_like.experiments.resolve import scenario_of
 from tfaip_like.experiments.scheduler import QueueSettings, _settings
-from tfaip_like.experiments.search import SearchSettings, settings_of, submission_of
+from tfaip_like.experiments.search import SearchSettings, _journal, settings_of, submission_of
 from tfaip_like.experiments.show import as_table, statuses
 from tfaip_like.experiments.tickets import read_tickets, waiting, write_ticket
 from tfaip_like.git import git_state
+from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.apply import Resolved, apply, checked, file_settings
 from tfaip_like.params.base import with_defaults
 from tfaip_like.params.store import read_values
 from tfaip_like.predict.experts import exports_of_experts, gather_experts
+from tfaip_like.predict.given_files import samples_in
 from tfaip_like.predict.pipeline import load_pipeline
 from tfaip_like.predict.rebuilt import rebuilt_scenario
 from tfaip_like.report.comparison import Comparison
+from tfaip_like.report.kept import keep, kept
 from tfaip_like.report.run import read_runs
+from tfaip_like.report.shown import shown
+from tfaip_like.sample import Spec
+from tfaip_like.settings import Resume
+from tfaip_like.summaries import ConfusionMatrix, Histogram, PRCurve, Summary
 from tfaip_like.train.checkpoints import all_checkpoints
+from tfaip_like.train.resume import find_state
 from tfaip_like.trust import _warn_of_record, is_recorded, record_code
 
 SAMPLE, ALL = 300, 2500
@@ -64,7 +77,9 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Subject]
     batch = cheap_batch(folder, "  wide: {trainer.epochs: 2, data.processors: [{class: Noise, scale: 0.5}]}\n")
     trained = train_into(batch, folder)
     os.chdir(folder)
-    yield [*of_batch(batch), *of_run(trained), *of_export(trained / "best", folder), *of_search(batch)]
+    export = trained / "best"
+    found = [of_batch(batch), of_run(trained), of_export(export, folder), of_search(batch), of_summaries(folder)]
+    yield [subject for subjects in (*found, of_lines(folder)) for subject in subjects]
     os.chdir(before)
 
 
@@ -121,8 +136,30 @@ def of_run(run: Path) -> Iterator[Subject]:
     yield Subject(run / "trainer_params.json", lambda: RESUME.scenario([str(run)]), defaults=True)
     checkpoint = all_checkpoints(run / "checkpoints")[-1]
     for name in ("state.json", "params.json", "checksums.json"):
-        yield Subject(checkpoint.path / name, lambda: sorted(checkpoint.read().arrays), defaults=True)
+        yield Subject(checkpoint.path / name, lambda: with_warnings(lambda: state_of(run)), defaults=True)
+    for name in ("state.json", "params.json"):
+        yield Subject(checkpoint.path / name, lambda: with_right_checksums(checkpoint.path, run), defaults=True)
     yield Subject(run / "bad_samples.csv", lambda: BadSamples(run / "bad_samples.csv", 9).found, may_be_missing=True)
+
+
+def with_right_checksums(checkpoint: Path, run: Path) -> object:
+    """Return what is read of a checkpoint whose files somebody has edited with all care."""
+    file = checkpoint / "checksums.json"
+    before = file.read_bytes()
+    names = ("variables.npz", "state.json", "params.json")
+    digests = {name: sha256((checkpoint / name).read_bytes()) for name in names if (checkpoint / name).is_file()}
+    file.write_text(json.dumps({name: digests[name].hexdigest() if name in digests else "" for name in names}))
+    try:
+        return with_warnings(lambda: state_of(run))
+    finally:
+        file.write_bytes(before)
+
+
+def state_of(run: Path) -> object:
+    found = find_state(OutputDir(run), Resume())
+    assert found is not None
+    scenario = RESUME.without_own(RESUME.scenario([str(run)]) or Small())
+    return found.checkpoint.path.name, {**found.state, "stop": None}, found.differences(scenario, OutputDir(run))
 
 
 def of_export(export: Path, folder: Path) -> Iterator[Subject]:
@@ -157,9 +194,40 @@ def with_warnings(read: Callable[[], object]) -> object:
 
 def of_search(batch: Batch) -> Iterator[Subject]:
     SearchSettings("wide", 3, 1, True, "min", {"jobs": 2}).write(batch)
-    yield Subject(
-        batch.path / "search" / "search.json", lambda: submission_of(batch, settings_of(batch)), defaults=True
-    )
+    settings, journal = (batch.path / "search" / name for name in ("search.json", "study.journal"))
+    yield Subject(settings, lambda: submission_of(batch, settings_of(batch)), defaults=True)
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    def study() -> Any:
+        with _journal(journal) as backend:
+            storage = optuna.storages.JournalStorage(backend)
+            return optuna.create_study(study_name="wide", storage=storage, load_if_exists=True)
+
+    for value in (1.0, 2.0):
+        trial = study().ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        trial.set_user_attr("run", "wide")
+        study().tell(trial, value)
+    yield Subject(journal, lambda: [(trial.params, trial.value) for trial in study().get_trials()], may_be_missing=True)
+
+
+def of_summaries(folder: Path) -> Iterator[Subject]:
+    summaries: dict[str, Summary] = {
+        "histogram": Histogram(np.arange(5.0), buckets=3),
+        "curve": PRCurve(np.array([0, 1, 1]), np.array([0.1, 0.4, 0.9])),
+        "matrix": ConfusionMatrix(np.array([0, 1, 1]), np.array([0, 1, 0]), names=("a", "b")),
+    }
+    keep(folder / "summaries", summaries)
+    for one in kept(folder / "summaries"):
+        yield Subject(one.path, partial(lambda one: str(shown(one)), one))
+
+
+def of_lines(folder: Path) -> Iterator[Subject]:
+    samples, names = folder / "samples.jsonl", folder / "names.txt"
+    samples.write_text('{"x": [1, 2]}\n{"x": [3, 4]}\n')
+    names.write_text("# some\na.png\nb.png\n")
+    yield Subject(samples, lambda: list(samples_in([str(samples)], {"x": Spec((2,))}, "--x")), defaults=True)
+    yield Subject(names, lambda: list(lines_of(names)))
 
 
 @pytest.mark.parametrize("number", [SAMPLE, slow(ALL)])
@@ -235,8 +303,10 @@ def is_another_valid_file(subject: Subject, damage: Damage, answer: str) -> bool
     """Return whether a damaged file is one that somebody could have written so."""
     before, after = damage.before, damage.after
     is_yaml = subject.file.suffix == ".yaml"
-    if damage.name.startswith("cut") and (is_yaml or subject.file.name == "bad_samples.csv"):
+    if damage.name.startswith("cut") and (is_yaml or subject.file.name in ("bad_samples.csv", "study.journal")):
         return True  # at the end of a line
+    if damage.name == "broken character" and subject.file.name == "bad_samples.csv":
+        return True  # names of files may be of any bytes
     if damage.name == "an empty object":
         return subject.defaults
     if damage.content is None or after is RAW:

@@ -32,7 +32,7 @@ def source_file(cls: type) -> Path | None:
 def git_state(source: Path) -> GitState:
     """The state of the repository that a file lies in, or was copied from."""
     for folder in source.parents:
-        if (folder / COPIED).is_file():
+        if (folder / COPIED).exists():
             return read_record(GitState, folder / COPIED)
     commit = _git(source.parent, "rev-parse", "HEAD")
     if not commit:

@@ -25,6 +25,8 @@ from typing import (
     Annotated,
     Any,
     Literal,
+    NotRequired,
+    Required,
     TypeAlias,
     TypeVar,
     Union,
@@ -214,7 +216,9 @@ def _below(key: str, tp: Any, value: Json) -> Any:
 
 @cache  # batches have thousands of small files
 def _types(tp: Any) -> dict[str, Any]:
-    return get_type_hints(tp, include_extras=True)
+    hints = get_type_hints(tp, include_extras=True)
+    marks = (Required, NotRequired)
+    return {name: get_args(hint)[0] if get_origin(hint) in marks else hint for name, hint in hints.items()}
 
 
 @cache

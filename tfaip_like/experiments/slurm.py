@@ -17,6 +17,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.tickets import waiting, write_ticket
 from tfaip_like.files import write_text
+from tfaip_like.json_files import read_text, shown
 from tfaip_like.printable import is_printable, printable
 from tfaip_like.processes import run_within
 
@@ -268,11 +269,18 @@ def last_error(batch: Batch, job: str) -> str:
 
 
 def exit_code(batch: Batch, name: str) -> int | None:
-    """The code that a run ended with on the cluster, None if it did not get so far."""
-    try:
-        return int((batch.queue / f"{name}.exit").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """Return the code that a run ended with on the cluster, None if it did not get so far.
+
+    Raises:
+        UsageError: if the file that holds it is damaged.
+    """
+    file = batch.queue / f"{name}.exit"
+    if not file.exists():
         return None
+    text = read_text(file).strip()
+    if text and not re.fullmatch(r"\d{1,3}", text):
+        raise UsageError(f"{file}, line 1: expected an exit code, got {shown(text)}")
+    return int(text) if text else None  # it is being written
 
 
 def cancel_jobs(jobs: Iterable[str]) -> None:

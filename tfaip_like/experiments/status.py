@@ -101,7 +101,10 @@ def _run_status(batch: Batch, run: BatchRun, ticket: Ticket | None, jobs: Mappin
     if ticket is not None or folder.path.exists():
         record = read_object_of(RunInfo, folder.run, problems)
     epoch, seconds = _progress(folder, problems) if record else (0, None)
-    state, reason, node = _state(batch, run, ticket, record, jobs)
+    try:
+        state, reason, node = _state(batch, run, ticket, record, jobs)
+    except UsageError as error:
+        state, reason, node = "failed", str(error), None
     monitor, best = _best(folder, run.monitor, problems) if epoch else (run.monitor, None)
     if problems and state == "new":
         state = "failed"

@@ -243,7 +243,9 @@ def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBas
         raise UsageError(f"expected an object with the parameters of {names}, got {shown(value)}")
     values = dict(value)
     tag = values.pop(CLASS_KEY, None)
-    cls = bases[0] if tag is None else find_variant(bases, str(tag))
+    if tag is not None and not isinstance(tag, str):
+        raise UsageError(f"{CLASS_KEY}: expected the name of a class, got {shown(tag)}")
+    cls = bases[0] if tag is None else find_variant(bases, tag)
     if is_abstract(cls) or (tag is None and len(bases) > 1):
         raise UsageError(f'"{CLASS_KEY}" is missing; choose one of {", ".join(variants(*bases))}')
     for name in values:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like.errors import UsageError
+from tfaip_like.json_files import read_object
+from tfaip_like.json_files import shown as shown_value
 from tfaip_like.pictures import counts_table, png, png_size
+from tfaip_like.records import Count, decode
 from tfaip_like.report.charts import Line, bar_chart, line_chart
 from tfaip_like.report.kept import Kept
 from tfaip_like.report.markup import Markup, element, joined, scrolled, table
@@ -33,9 +37,63 @@ def shown(kept: Kept) -> Markup:
                 return _picture(kept.name, kept.path.read_bytes(), kept.path.name)
             case ".md":
                 return element("article", element("h3", kept.name), *_blocks(kept.path.read_text(encoding="utf-8")))
-        return _drawn(kept.name, json.loads(kept.path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        return _drawn(kept.name, _read(kept.path))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, UsageError) as error:
         return element("p", f"{kept.name} cannot be shown: {kept.path.name} is damaged ({error})", class_="problem")
+
+
+class _Histogram(TypedDict):
+    kind: Literal["histogram"]
+    counts: list[float]
+    edges: list[float]
+
+
+class _PRCurve(TypedDict):
+    kind: Literal["pr_curve"]
+    true_positives: list[float]
+    false_positives: list[float]
+    false_negatives: list[float]
+
+
+class _ConfusionMatrix(TypedDict):
+    kind: Literal["confusion_matrix"]
+    counts: list[list[Count]]
+    names: list[str] | None
+
+
+_KINDS: Mapping[str, type[Any]] = {"histogram": _Histogram, "pr_curve": _PRCurve, "confusion_matrix": _ConfusionMatrix}
+
+
+def _read(file: Path) -> Any:
+    """Return the values of a histogram, curve or matrix.
+
+    Raises:
+        UsageError: if they are damaged; it names the file and the key or line.
+    """
+    values = read_object(file)
+    kind = values.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise UsageError(f"{file}: kind: expected one of {', '.join(_KINDS)}, got {shown_value(kind)}")
+    found = decode(_KINDS[kind], values, str(file))
+    if problem := _problem_of_lengths(found):
+        raise UsageError(f"{file}: {problem}")
+    return found
+
+
+def _problem_of_lengths(values: Any) -> str:
+    """Return what lists have another length than they must have."""
+    match values["kind"]:
+        case "histogram":
+            expected = {"edges": (len(values["edges"]), len(values["counts"]) + 1)}
+        case "pr_curve":
+            number = len(values["true_positives"])
+            expected = {name: (len(values[name]), number) for name in ("false_positives", "false_negatives")}
+        case _:
+            number, names = len(values["counts"]), values["names"]
+            expected = {f"counts.{row}": (len(counts), number) for row, counts in enumerate(values["counts"])}
+            expected |= {"names": (len(names), number)} if names else {}
+    wrong = ((name, found, number) for name, (found, number) in expected.items() if found != number)
+    return next((f"{name}: expected {number} values, got {found}" for name, found, number in wrong), "")
 
 
 def _drawn(name: str, values: Any) -> Markup:

@@ -31,7 +31,6 @@ from tfaip_like.errors import UsageError
 from tfaip_like.files import new_folder, recover_below
 from tfaip_like.json_files import Json, read_json, read_object, write_json
 from tfaip_like.records import decode
-from tfaip_like.train.saved_state import SavedState
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +75,8 @@ class Content:
     """What a checkpoint holds."""
 
     arrays: Arrays
-    state: SavedState
+    state: Mapping[str, Any]
+    """JSON values; see `SavedState`."""
     params: Mapping[str, Json]
 
 
@@ -101,8 +101,7 @@ class Checkpoint:
         """
         expected = decode(Checksums, read_json(self.path / CHECKSUMS), str(self.path / CHECKSUMS))
         # Read first: a file that is not valid says in which line.
-        state = decode(SavedState, read_json(self.path / STATE), str(self.path / STATE))
-        params = read_object(self.path / PARAMS)
+        state, params = read_object(self.path / STATE), read_object(self.path / PARAMS)
         for name in CONTENTS:
             if _checksum(self.path / name) != expected[name]:
                 raise UsageError(f"{self.path / CHECKSUMS}: {name}: its checksum differs: it is damaged, or was edited")

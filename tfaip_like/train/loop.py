@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from tfaip_like.errors import Interrupted
 from tfaip_like.output_dir import OutputDirLostError
@@ -22,7 +22,6 @@ from tfaip_like.train.parts import Parts
 from tfaip_like.train.profile import Profile
 from tfaip_like.train.resume import Resumed, batching_of
 from tfaip_like.train.sanity_check import check_before_training
-from tfaip_like.train.saved_state import SavedState
 from tfaip_like.train.saver import Saver
 from tfaip_like.train.training_model import GRADIENT_NORM, NON_FINITE
 
@@ -232,7 +231,7 @@ class Loop:
         }
         content = Content(
             arrays=state.capture(parts.model),
-            state=cast(SavedState, values),
+            state=values,
             params=relative_to(parts.scenario, parts.folder.path).to_dict(),
         )
         self.saver.save(self.position, content)

@@ -17,11 +17,13 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import anchored
 from tfaip_like.params.tree import difference
 from tfaip_like.predict.layout import read_metrics
+from tfaip_like.records import decode
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.train import state
 from tfaip_like.train.checkpoints import (
     PARAMS,
+    STATE,
     Checkpoint,
     Content,
     Position,
@@ -30,6 +32,7 @@ from tfaip_like.train.checkpoints import (
     set_aside_later,
 )
 from tfaip_like.train.epoch_end import EpochEnd, Trained
+from tfaip_like.train.saved_state import SavedState
 from tfaip_like.train.training_model import TrainingModel
 
 logger = logging.getLogger(__name__)
@@ -54,18 +57,19 @@ class Resumed:
 
     checkpoint: Checkpoint
     content: Content
+    state: SavedState
     settings: Resume
 
     @property
     def trained(self) -> Trained | None:
         """What the steps of the running epoch gave, if all of them are done."""
-        values = self.content.state["trained"]
+        values = self.state["trained"]
         return Trained(**values) if values else None
 
     @property
     def seconds(self) -> tuple[float, float]:
         """What the running epoch has taken so far, and how much of it was waiting for data."""
-        return self.content.state["seconds"], self.content.state["waited"]
+        return self.state["seconds"], self.state["waited"]
 
     def position(self, batches: Batches) -> Position:
         """Where in these batches it goes on: exactly, or at the same part of the epoch if they are others."""
@@ -79,15 +83,15 @@ class Resumed:
         if self.settings.learning_rate == "fresh":
             position = self.checkpoint.position
             return position.epoch + position.step / float(self._batching["steps_per_epoch"])
-        return float(self.content.state["schedule_begin"])
+        return float(self.state["schedule_begin"])
 
     def at_once(self, batches: Batches) -> int | None:
         """Steps in an execution, as before; None if the batches are others."""
-        return int(self.content.state["at_once"]) if self._batching == batching_of(batches) else None
+        return int(self.state["at_once"]) if self._batching == batching_of(batches) else None
 
     def counted(self, scenario: Scenario, folder: OutputDir | None) -> Counted | None:
         """Return what a pass over the training samples is known to have; None if it must be counted again."""
-        kept = self.content.state.get("stream")
+        kept = self.state.get("stream")
         if kept is None or kept["counted"] is None or not self._has_same_data(scenario, folder):
             return None
         return Counted(*kept["counted"])
@@ -99,7 +103,7 @@ class Resumed:
         is_same = all(self._batching[name] == now[name] for name in ("steps_per_epoch", "batch_size", "accumulate"))
         is_same = is_same and self._has_same_data(scenario, folder)
         step = position.epoch * batches.steps_per_epoch + position.step
-        batches.continue_at(step, self.content.state.get("stream"), is_same)
+        batches.continue_at(step, self.state.get("stream"), is_same)
 
     def _has_same_data(self, scenario: Scenario, folder: OutputDir | None) -> bool:
         """Return whether the training samples are made as before, as far as parameters tell."""
@@ -140,14 +144,14 @@ class Resumed:
         if missing or new_layers:
             logger.warning("not in the checkpoint, so from its start value on: %s", some([*missing, *new_layers]))
         if is_kept and self._batching == batching_of(batches) and self.settings.learning_rate != "fresh":
-            epoch_end.rate.offset = int(self.content.state["schedule_offset"])
+            epoch_end.rate.offset = int(self.state["schedule_offset"])
         else:
             position = self.position(batches)
             done = position.epoch + position.step / batches.steps_per_epoch - self.schedule_begin()
             epoch_end.rate.offset = round(done * batches.steps_per_epoch) - int(optimizer.iterations)
         state.restore_random(model, arrays)
         epoch_end.restore(
-            self.content.state,
+            self.state,
             is_judged_anew=self.settings.early_stopping == "fresh",
             is_rate_fresh=self.settings.learning_rate == "fresh",
             has_abandoned_epochs=self.settings.epoch is not None,
@@ -219,7 +223,7 @@ class Resumed:
 
     @property
     def _batching(self) -> Mapping[str, Any]:
-        batching: Mapping[str, Any] = self.content.state["batching"]
+        batching: Mapping[str, Any] = self.state["batching"]
         return batching
 
 
@@ -242,7 +246,7 @@ def find_state(folder: OutputDir, settings: Resume) -> Resumed | None:
     """
     if settings.epoch is None:
         found = last_good(folder.checkpoints)
-        return Resumed(*found, settings) if found else None
+        return _resumed(*found, settings) if found else None
     wanted = Position(settings.epoch, 0)
     known = {checkpoint.position: checkpoint for checkpoint in all_checkpoints(folder.checkpoints)}
     if wanted not in known:
@@ -251,7 +255,12 @@ def find_state(folder: OutputDir, settings: Resume) -> Resumed | None:
             f"--resume.epoch {settings.epoch}: there is no checkpoint of this epoch in {folder.checkpoints} (there are "
             f"{epochs or 'none'});\n--trainer.keep_every_n 1 keeps all of a run"
         )
-    return Resumed(known[wanted], known[wanted].read(), settings)
+    return _resumed(known[wanted], known[wanted].read(), settings)
+
+
+def _resumed(checkpoint: Checkpoint, content: Content, settings: Resume) -> Resumed:
+    state = decode(SavedState, dict(content.state), str(checkpoint.path / STATE))
+    return Resumed(checkpoint, content, state, settings)
 
 
 def tell_changes(folder: OutputDir, resumed: Resumed, scenario: Scenario) -> list[str]:

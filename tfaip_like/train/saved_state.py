@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from tfaip_like.json_files import Json
 from tfaip_like.records import Count, Seconds
@@ -79,7 +79,7 @@ class SavedState(TypedDict):
     """The whole state."""
 
     batching: SavedBatching
-    stream: SavedStream | None
+    stream: NotRequired[SavedStream | None]
     at_once: Count
     schedule_begin: Seconds
     schedule_offset: int
