@@ -55,7 +55,7 @@ from tfaip_like.train.checkpoints import all_checkpoints
 from tfaip_like.train.resume import find_state
 from tfaip_like.trust import _warn_of_record, is_recorded, record_code
 
-SAMPLE, ALL = 300, 2500
+SAMPLE, ALL = 120, 2500
 
 
 @dataclass(frozen=True)

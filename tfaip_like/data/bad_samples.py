@@ -66,7 +66,7 @@ class BadSamples:
         found = []
         try:
             for cells in reader:
-                if len(cells) != len(COLUMNS) or (reader.line_num == 1 and cells != COLUMNS):
+                if len(cells) != len(COLUMNS) or (reader.line_num == 1) != (cells == COLUMNS):
                     expected = "the columns sample and reason" if reader.line_num == 1 else "a sample and a reason"
                     raise UsageError(f"{self.file}, line {reader.line_num}: expected {expected}; delete it, or mend it")
                 found.append(BadSample(-1, csv_text(cells[0]), csv_text(cells[1])))

@@ -32,9 +32,9 @@ def rebuilt_scenario(export: Path) -> Scenario:
     tag = named_class(values, file)
     device = values.get("device")
     backend = device.get("backend") if isinstance(device, dict) else None
-    if backend in BACKENDS:
+    if isinstance(backend, str) and backend in BACKENDS:
         with suppress(UsageError):  # an export can be used where it could not be trained
-            choose_backend(str(backend))
+            choose_backend(backend)
     try:
         cls = scenario_of_file(tag, OutputDir(export.parent))
     except NoSuchModuleError as error:
