@@ -56,6 +56,7 @@ from tfaip_like.train.resume import find_state
 from tfaip_like.trust import _warn_of_record, is_recorded, record_code
 
 SAMPLE, ALL = 120, 2500
+ENDS_ANYWHERE = ("bad_samples.csv", "history.csv", "study.journal")
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,8 @@ def with_right_checksums(checkpoint: Path, run: Path) -> object:
 def state_of(run: Path) -> object:
     found = find_state(OutputDir(run), Resume())
     assert found is not None
-    scenario = RESUME.without_own(RESUME.scenario([str(run)]) or Small())
+    asked = RESUME.scenario([str(run)])
+    scenario = RESUME.without_own(asked.scenario) if asked is not None else Small()
     return found.checkpoint.path.name, {**found.state, "stop": None}, found.differences(scenario, OutputDir(run))
 
 
@@ -303,8 +305,10 @@ def is_another_valid_file(subject: Subject, damage: Damage, answer: str) -> bool
     """Return whether a damaged file is one that somebody could have written so."""
     before, after = damage.before, damage.after
     is_yaml = subject.file.suffix == ".yaml"
-    if damage.name.startswith("cut") and (is_yaml or subject.file.name in ("bad_samples.csv", "study.journal")):
+    if damage.name.startswith("cut") and (is_yaml or subject.file.name in ENDS_ANYWHERE):
         return True  # at the end of a line
+    if damage.name == "twice" and subject.file.name == "study.journal":
+        return True  # it is added to
     if damage.name == "broken character" and subject.file.name == "bad_samples.csv":
         return True  # names of files may be of any bytes
     if damage.name == "an empty object":

@@ -200,7 +200,7 @@ def _node(record: RunInfo) -> str | None:
 
 def _progress(folder: OutputDir, problems: list[str]) -> tuple[int, float | None]:
     """Return the epochs that are done, and the seconds that one takes."""
-    if not folder.history.exists():
+    if not folder.history.exists() and not folder.history.is_symlink():
         return 0, None
     try:
         recent = parse_history(read_text(folder.history), str(folder.history), problems, last=RECENT_EPOCHS)
