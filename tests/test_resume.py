@@ -294,6 +294,17 @@ def test_a_finished_run_without_checkpoints_does_not_begin_anew(straight: Path, 
         train(everything(run), Resume())
 
 
+def test_a_run_that_was_stopped_without_saving_before_its_first_checkpoint_begins_again(
+    straight: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(straight, tmp_path / "run"))
+    shutil.rmtree(run / "checkpoints")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "status": "stopped", "checkpoint": None}))
+    train(everything(run), Resume())
+    assert differences(straight, run) == []
+
+
 # Damage.
 
 

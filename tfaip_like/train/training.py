@@ -26,6 +26,7 @@ from tfaip_like.sample import Mode
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.temporary import temporary_directory
+from tfaip_like.train.checkpoints import all_checkpoints
 from tfaip_like.train.loop import Loop
 from tfaip_like.train.parts import Parts, parts_of
 from tfaip_like.train.plan import record_plan, tell_plan
@@ -108,7 +109,9 @@ def _resumed(folder: OutputDir, scenario: Scenario, resume: Resume) -> Resumed |
     """The state that the run goes on from; None where it was killed before the first."""
     resumed = find_state(folder, resume)
     if resumed is None:
-        if folder.record().get("status") in ("done", "stopped") and folder.history.exists():
+        ended = folder.record()
+        had_one = ended.get("status") == "done" or (ended.get("status") == "stopped" and ended.get("checkpoint"))
+        if had_one and folder.history.exists():
             raise UsageError(
                 f"{folder.checkpoints}: there is no checkpoint any more to go on from;\n"
                 f"--warmstart.model {folder.path} begins another run, in another folder, with its weights"
@@ -220,7 +223,8 @@ def _recorded(folder: OutputDir, hold: Hold, scenario: Scenario, resumed: Resume
         logger.warning(
             "%s", "; ".join([str(interrupt), *getattr(interrupt, "__notes__", [])]), extra={"file_only": True}
         )
-        record.end("stopped", error=str(interrupt) or "Ctrl-C")
+        latest = max((checkpoint.position for checkpoint in all_checkpoints(folder.checkpoints)), default=None)
+        record.end("stopped", error=str(interrupt) or "Ctrl-C", checkpoint=latest and str(latest))
         raise
     except (UsageError, TrainingError) as error:
         record.end("failed", error=str(error))
