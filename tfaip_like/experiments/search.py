@@ -368,7 +368,9 @@ def _journal(file: Path) -> Iterator[Any]:
             self.is_reading = True
             for number, log in enumerate(super().read_logs(log_number_from), log_number_from + 1):
                 self.num_read = number
-                decode(_JournalEntry, log, f"{file}, line {number}")
+                entry = decode(_JournalEntry, log, f"{file}, line {number}")
+                if entry.get("values") == []:
+                    raise UsageError(f"{file}, line {number}: values: expected a number, got []")
                 self.is_reading = False
                 yield log
                 self.is_reading = True

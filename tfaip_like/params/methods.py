@@ -76,7 +76,9 @@ def _check_override(cls: type, name: str, value: Any, inherited: Any) -> None:
         if isinstance(value, property) or not callable(inspect.unwrap(getattr(value, "__func__", value))):
             raise CodeError(f"{where} is a method: write def {name}{_parameters(inherited)}", attribute(cls, name))
         function = inspect.unwrap(getattr(value, "__func__", value))
-        if isinstance(function, FunctionType) and not is_authors(function.__code__.co_filename):
+        # Of this package in the class of a module of this package: it is run as `python -m`, and is `__main__`.
+        is_own = isinstance(function, FunctionType) and function.__module__ == cls.__module__
+        if isinstance(function, FunctionType) and not is_own and not is_authors(function.__code__.co_filename):
             message = f"{where} is {function.__module__}.{function.__name__}: write def {name}{_parameters(inherited)}"
             raise CodeError(message, class_line(cls, name))
         _check_signature(where, value, inherited)
