@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tfaip_like import Mode, Sample, UsageError
-from tfaip_like.data import ImageFolder, class_folders, image_size, read_image
+from tfaip_like.data import ImageFiles, ImageFolder, class_folders, image_size, read_image
 from tfaip_like.data.sources.images import _with_color, check_same_classes
 from tfaip_like.image_folders import ImageFolderData, NameClass
 
@@ -294,6 +294,13 @@ def test_an_image_that_is_too_large_to_be_meant_is_refused(tmp_path: Path, monke
 def test_images_are_scaled_to_a_size(tmp_path: Path) -> None:
     file = saved(tmp_path, Image.new("RGB", (30, 20), RED), "a.png")
     assert read_image(file, "RGB", size=(4, 6)).shape == (4, 6, 3)
+
+
+def test_image_files_are_given_as_paths_or_texts(tmp_path: Path) -> None:
+    file = saved(tmp_path, Image.new("RGB", (3, 2), RED), "a.png")
+    assert [sample.meta["file"] for sample in ImageFiles([file, str(file)])] == [str(file), str(file)]
+    with pytest.raises(UsageError, match="images have no color 'rgb'; it must be one of L, LA, RGB, RGBA"):
+        ImageFiles([file], "rgb")  # type: ignore[arg-type]
 
 
 def pictures(folder: Path, *names: str) -> Path:

@@ -254,6 +254,16 @@ def test_a_stream_that_makes_nothing_is_refused() -> None:
         opened(Counted(processors=[Nothing()]))
 
 
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_a_stream_of_which_all_is_dropped_is_refused_with_the_reason(cache: str) -> None:
+    class DropAll(Processor):
+        def process(self, sample: Sample, random: np.random.Generator) -> Sample:
+            raise DropSample("too dark")
+
+    with pytest.raises(UsageError, match="make no sample at all; DropAll dropped the last one: too dark"):
+        opened(Counted(processors=[Cut(), DropAll()]), cache=cache)
+
+
 def test_a_bad_sample_is_named_where_samples_are_taken_one_by_one() -> None:
     class Breaks(Cut):
         def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
@@ -432,6 +442,25 @@ def test_a_stream_processor_cannot_drop_a_sample_by_an_exception() -> None:
 def test_a_stream_processor_is_refused_as_a_post_processor() -> None:
     with pytest.raises(UsageError, match="--post_processors Cut: a StreamProcessor makes many"):
         check_tree(Counted(post_processors=[Cut()]))
+
+
+class DropPiece(Processor):
+    """Drops the first piece of two samples."""
+
+    def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
+        return None if sample.meta["number"] in (2, 5) and sample.meta["piece"] == 0 else sample
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_a_sample_of_which_pieces_are_dropped_is_not_called_dropped(
+    cache: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = Counted(processors=[Cut(), DropPiece()])
+    batches = open_validation(data, data.source(Mode.EVALUATE), ValData(num_processes=0, cache=cache), 7)
+    assert batches is not None
+    assert Counter(names_of(batches.once())) == pieces(50) - Counter([(2, 0), (5, 0)])
+    batches.close()
+    assert "--val: DropPiece dropped parts of 2 of 50 samples (validation sample 2 of Counted; " in caplog.text
 
 
 @pytest.mark.parametrize("num_processes", [0, 1])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tfaip_like.data.dropped import Dropped, no_sample_left
 from tfaip_like.data.groups import Group, Made, MakeGroups
 from tfaip_like.data.streams import Block, Bookmark, Stream
 from tfaip_like.data.workers.many import progress_bar, results_of
-from tfaip_like.errors import UsageError, counted
+from tfaip_like.errors import counted
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +50,15 @@ def count_pass(stream: Stream, check: Callable[[], None]) -> Counted:
     begin = time.perf_counter()
     classes: Counter[Hashable] = Counter()
     samples = batches = 0
+    dropped: Sequence[Dropped] = ()
     for block in stream.blocks(_noting_classes(_made(stream, work, check), classes)):
         samples += len(block.rows)
         batches += _batches_of(stream, block)
+        dropped = block.dropped or dropped
     if not settings.has_buckets:
         batches = samples // settings.batch_size
     if not samples:
-        raise UsageError(f"--{group}: the processors of {type(stream.samples.data).__name__} make no sample at all")
+        raise no_sample_left(group, stream.samples.data, dropped)
     seconds = time.perf_counter() - begin
     hint = ""
     if seconds > SECONDS_TO_TELL:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+from tfaip_like.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,19 @@ class Dropped:
     """The processor."""
     reason: str
     """Empty where the processor gives none."""
+    is_part: bool = False
+    """Whether it was one of many that a StreamProcessor made of the sample in the source."""
+
+
+def no_sample_left(group: str, data: object, dropped: Sequence[Dropped]) -> UsageError:
+    """Return the error that the processors of data make nothing, with the reason for the last sample they dropped.
+
+    Args:
+        group: `train`, `val`.
+    """
+    why = f"; {dropped[-1].stage} dropped the last one" if dropped else ""
+    reason = f": {dropped[-1].reason}" if dropped and dropped[-1].reason else ""
+    return UsageError(f"--{group}: the processors of {type(data).__name__} make no sample at all{why}{reason}")
 
 
 class DropReport:
@@ -37,6 +52,8 @@ class DropReport:
         self._of_stage: dict[str, dict[int, str]] = defaultdict(dict)
         """Stage -> index of the sample -> reason."""
         self._place_of: dict[str, Callable[[int], str]] = {}
+        self._in_parts: set[str] = set()
+        """Stages behind a StreamProcessor, whose samples have no number that is the same in each pass."""
         self._reported = 0
 
     def __len__(self) -> int:
@@ -52,6 +69,8 @@ class DropReport:
         for one in dropped:
             self._of_stage[one.stage].setdefault(one.index, one.reason)
             self._place_of[one.stage] = place_of
+            if one.is_part:
+                self._in_parts.add(one.stage)
 
     def log(self, total: int | None) -> None:
         """Log one line for each processor, unless nothing is new since the last call.
@@ -72,4 +91,5 @@ class DropReport:
         named = [f"{place_of(index)}{f': {why}' if why else ''}" for index, why in sorted(reasons.items())[:NAMED]]
         if more := len(reasons) - len(named):
             named.append(f"and {more} more")
-        return f"{self.title}: {stage} dropped {len(reasons)}{of} {noun} ({'; '.join(named)})"
+        parts = "parts of " if stage in self._in_parts else ""
+        return f"{self.title}: {stage} dropped {parts}{len(reasons)}{of} {noun} ({'; '.join(named)})"

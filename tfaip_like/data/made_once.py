@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tfaip_like.data.batching import BadSample
 from tfaip_like.data.cache import WatchedRandomness
-from tfaip_like.data.dropped import Dropped
+from tfaip_like.data.dropped import Dropped, no_sample_left
 from tfaip_like.data.groups import Group, Made, MakeGroups
 from tfaip_like.data.order import INDEX, Order
 from tfaip_like.data.processors import StreamProcessor
@@ -139,7 +139,7 @@ def make_once(
             sizes.append(len(data))
             origins.append(row[INDEX])
     if not sizes:
-        raise UsageError(f"--{group}: the processors of {type(samples.data).__name__} make no sample at all")
+        raise no_sample_left(group, samples.data, dropped)
     logger.info(
         "--%s.cache %s: %s of %d, %.3g MB, after %d of %d processors",
         group,

@@ -135,7 +135,8 @@ class Samples:
             before, now = now, time.perf_counter()
             self.seconds[stage] += now - before
             if made is None:
-                self.dropped.append(Dropped(row[INDEX], self.stages[stage], reason))
+                is_part = any(isinstance(earlier, StreamProcessor) for earlier in self.processors[: stage - 1])
+                self.dropped.append(Dropped(row[INDEX], self.stages[stage], reason, is_part))
                 return None
             processor.check_made(made)
             sample = made
@@ -335,7 +336,7 @@ def post_processed(
             processor.check_made(made)
             if made is None:
                 if report is not None:
-                    report.note([Dropped(index, type(processor).__name__, reason)], samples.place)
+                    report.note([Dropped(index, type(processor).__name__, reason, samples.is_stream)], samples.place)
                 break
         if made is not None:
             yield made

@@ -177,8 +177,10 @@ class ImageFiles(ByIndex[Sample]):
         size: height and width that all images are scaled to.
     """
 
-    def __init__(self, files: Iterable[str], color: Color = "RGB", size: tuple[int, int] | None = None):
-        self.files = Texts(files)
+    def __init__(self, files: Iterable[str | Path], color: Color = "RGB", size: tuple[int, int] | None = None):
+        if color not in CHANNELS:
+            raise UsageError(f"images have no color {color!r}; it must be one of {some(list(CHANNELS))}")
+        self.files = Texts(map(str, files))
         self.color: Color = color
         self.size = size
 
@@ -191,7 +193,7 @@ class ImageFiles(ByIndex[Sample]):
         """
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder")
-        found = ImageFiles(map(str, files_below(folder, IMAGE_SUFFIXES)), color, size)
+        found = ImageFiles(files_below(folder, IMAGE_SUFFIXES), color, size)
         if not len(found):
             raise UsageError(f"{folder}: has no images in it")
         return found
