@@ -247,7 +247,10 @@ def test_integers_are_voted_for_by_count_and_then_size(votes: np.ndarray[Any, An
 
 PIPELINES = {
     "no JSON": ("{", "pipeline.json, line 1: not valid JSON"),
-    "another class": ('{"class": "os:system"}', "pipeline.json: is for os:system, not for tfaip_like.predict.pipeline"),
+    "another class": (
+        '{"class": "os:system"}',
+        "pipeline.json: class: is for .os:system., not for tfaip_like.predict.pipeline",
+    ),
     "a processor that is no processor": ('{"processors": [{"class": "os:system"}]}', "os:system"),
     "a processor that is other parameters": (
         '{"processors": [{"class": "tfaip_like.settings.device:Device"}]}',

@@ -71,6 +71,8 @@ def _of_their_types(params: P, place: Place, made_by: tuple[type, str] | None) -
 
 def _of_its_type(tp: Any, value: Any, place: Place, made_by: tuple[type, str]) -> Any:
     """`value` as its type says, itself where it is so already."""
+    if value is REQUIRED:
+        raise UsageError(f"{flag_of(place)} is required ({describe(tp)})")
     if isinstance(value, type):
         raise ValueError(f"is the class {value.__name__}; write {value.__name__}()")
     if params_bases(tp) and not isinstance(value, (*params_bases(tp), type(None))):
@@ -87,7 +89,7 @@ def _of_its_type(tp: Any, value: Any, place: Place, made_by: tuple[type, str]) -
         if item_type is None:
             raise ValueError(f"expected {describe(tp)}, got {value!r}")
         return make_sequence(tp, [_of_its_type(item_type, v, (*place, str(i)), made_by) for i, v in enumerate(value)])
-    if isinstance(value, dict) and any(isinstance(item, ParamsBase) for item in value.values()):
+    if isinstance(value, dict) and any(isinstance(item, ParamsBase) or item is REQUIRED for item in value.values()):
         return {key: _of_its_type(dict_of(tp), item, (*place, str(key)), made_by) for key, item in value.items()}
     decoded = decode(tp, encode(tp, value))
     return value if repr(decoded) == repr(value) else decoded

@@ -245,7 +245,10 @@ def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBas
     tag = values.pop(CLASS_KEY, None)
     if tag is not None and not isinstance(tag, str):
         raise UsageError(f"{CLASS_KEY}: expected the name of a class, got {shown(tag)}")
-    cls = bases[0] if tag is None else find_variant(bases, tag)
+    try:
+        cls = bases[0] if tag is None else find_variant(bases, tag)
+    except UsageError as error:
+        raise type(error)(f"{CLASS_KEY}: {error}") from error
     if is_abstract(cls) or (tag is None and len(bases) > 1):
         raise UsageError(f'"{CLASS_KEY}" is missing; choose one of {", ".join(variants(*bases))}')
     for name in values:

@@ -123,7 +123,7 @@ def exports_of_experts(folder: Path) -> dict[str, Path] | None:
     Raises:
         UsageError: when its list is broken, or leads out of it.
     """
-    if not (folder / EXPERTS).is_file():
+    if not (folder / EXPERTS).exists() and not (folder / EXPERTS).is_symlink():
         return None
     exports = {}
     for name, place in decode(dict[str, str], read_json(folder / EXPERTS), str(folder / EXPERTS)).items():

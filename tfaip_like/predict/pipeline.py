@@ -17,7 +17,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.json_files import shown
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params import Params
-from tfaip_like.params.apply import Resolved, apply, file_settings
+from tfaip_like.params.apply import Resolved, apply, checked, file_settings
 from tfaip_like.params.base import class_tag, with_defaults
 from tfaip_like.params.resources import with_paths
 from tfaip_like.params.store import read_values
@@ -102,7 +102,7 @@ def load_pipeline(export: Path) -> Pipeline:
         raise UsageError(f"{export / PIPELINE}: class: is for {shown(tag)}, not for {class_tag(Pipeline)}")
     make_scenario_file_importable(OutputDir(export.parent))
     try:
-        tree = apply(Resolved(with_defaults(Pipeline)), file_settings(values, str(export / PIPELINE))).tree
+        tree = checked(apply(Resolved(with_defaults(Pipeline)), file_settings(values, str(export / PIPELINE))))
     except UntrustedCodeError:
         raise
     except UsageError as error:
