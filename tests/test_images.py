@@ -122,6 +122,20 @@ def test_grey_tiffs_of_8_12_and_16_bits_are_scaled(content: bytes, expected: lis
 
 
 @pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"P5 3 1 65535\n" + struct.pack(">HHH", 0, 10000, 65535), [0, 39, 255]),
+        (b"P5 2 1 1023\n" + struct.pack(">HH", 0, 1023), [0, 255]),
+        (b"P2 2 1 4095\n0 4095\n", [0, 255]),
+        (b"P5 2 1 7\n\0\7", [0, 255]),
+    ],
+)
+def test_pgm_files_of_any_largest_value_are_scaled(content: bytes, expected: list[int], tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(content)
+    assert read_image(tmp_path / "a.pgm").tolist() == [expected]
+
+
+@pytest.mark.parametrize(
     ("content", "what"),
     [
         (tiff(np.array([[-5, 5]], "i1"), sample_format=2), "signed integers"),

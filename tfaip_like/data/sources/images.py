@@ -115,7 +115,7 @@ def _with_color(image: Image, color: Color) -> Image:
         raise ValueError(
             "it holds signed integers, of which black and white are not known; convert it to unsigned ones"
         )
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         image, transparent = _with_8_bits(image, transparent)
     elif image.mode in ("I", "F"):
         what = "32-bit integers" if image.mode == "I" else "floats"
@@ -134,7 +134,10 @@ def _with_color(image: Image, color: Color) -> Image:
 
 
 def _with_8_bits(image: Image, transparent: Any) -> tuple[Image, Any]:
-    """Return a grey image of 16 bits (or of 12, in a TIFF) with 8 bits, and an alpha channel if it has one."""
+    """Return a grey image of 16 bits (or of 12, in a TIFF) with 8 bits, and an alpha channel if it has one.
+
+    Pillow scales the values of a PGM file to 16 bits, whatever its largest value is.
+    """
     from PIL import Image as Images
 
     values = np.asarray(image).astype(np.float64)
