@@ -937,7 +937,7 @@ DATA = {
     "arraysource scalar": Mistake(
         {"return Files(40)": 'return ArraySource({"image": 3.0}, {})'},
         'return ArraySource({"image": 3.0}, {})',
-        "ArraySource(inputs=...): 'image' is one value; it must be an array with a row per sample",
+        "the array 'image' is a single value; its first axis must be that of the samples",
     ),
     "arraysource list": Mistake(
         {"return Files(40)": "return ArraySource([np.zeros((40, 4, 4, 1))])"},
@@ -952,7 +952,7 @@ DATA = {
     "arraysource ragged": Mistake(
         {"return Files(40)": 'return ArraySource({"image": [[1, 2], [3]]}, {})'},
         'return ArraySource({"image": [[1, 2], [3]]}, {})',
-        "ValueError: setting an array element with a sequence. The requested array has an inhomogeneous shape after 1",
+        "the array 'image' is no array (setting an array element with a sequence.",
     ),
     "arraysource objects": Mistake(
         {
@@ -984,7 +984,7 @@ DATA = {
     "processor returns none": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': "pass"},
         "def process(self, sample, random):",
-        "100 training samples of Images in a row were dropped or bad, the first of them sample 31, the last in Scale;",
+        "100 training samples of Images in a row were dropped or bad,",
     ),
     "processor forgets targets": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': 'return Sample({"image": image})'},
@@ -1915,7 +1915,7 @@ PACKAGING = {
         "TypeError: Net.__init__() got an unexpected keyword argument 'unit'",
     ),
     "wrong value": Mistake(
-        {"Net()": "Net(units=4.5)"}, "units: int = 4", "--model.units: expected an integer, got 4.5"
+        {"Net()": "Net(units=4.5)"}, "model: Model = Net(units=4.5)", "--model.units: expected an integer, got 4.5"
     ),
     "data not instance": Mistake(
         {"data: Data = Images()": "data: Data = Images"},
@@ -2118,7 +2118,7 @@ PACKAGING = {
     "modes": Mistake(
         {'"""Bytes to floats."""': "modes = Mode.TRAIN"},
         "modes = Mode.TRAIN",
-        'Scale.modes: expected (TRAIN | EVALUATE | PREDICT) ..., got "TRAIN"',
+        '--data.processors.0.modes: expected (TRAIN | EVALUATE | PREDICT) ..., got "TRAIN"',
     ),
     "recursion import": Mistake(
         {
