@@ -20,10 +20,11 @@ from tfaip_like.params.apply import Resolved, apply, file_settings
 from tfaip_like.params.base import REQUIRED, with_defaults
 from tfaip_like.params.docs import field_docs
 from tfaip_like.params.flags import flag_settings, split_words
+from tfaip_like.params.formatting import format_words
 from tfaip_like.params.help import completions, help_text, search_text, show_text
 from tfaip_like.params.store import read_values, write_params
 from tfaip_like.params.tree import changed_flags, check_tree, difference, leaves
-from tfaip_like.params.values import decode, encode, format_words, parse
+from tfaip_like.params.values import decode, encode, parse
 from tfaip_like.params.variants import find_variant, variants
 
 

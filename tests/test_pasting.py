@@ -17,10 +17,11 @@ from tfaip_like.params import Params
 from tfaip_like.params.apply import Resolved, apply, file_settings
 from tfaip_like.params.base import field_types
 from tfaip_like.params.flags import flag_settings, split_words
+from tfaip_like.params.formatting import format_flag, words_of
 from tfaip_like.params.help import show_text
 from tfaip_like.params.store import read_values
 from tfaip_like.params.tree import difference
-from tfaip_like.params.values import format_flag, parse, words_of
+from tfaip_like.params.values import parse
 from tfaip_like.printable import shell_words
 from tfaip_like.report.numbers import words as report_words
 

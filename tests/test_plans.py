@@ -20,7 +20,7 @@ from tfaip_like.experiments.resolve import resolve_all, scenario_of
 from tfaip_like.params.apply import Resolved, apply
 from tfaip_like.params.base import with_defaults
 from tfaip_like.params.flags import flag_settings, split_words
-from tfaip_like.params.values import flag_words
+from tfaip_like.params.formatting import flag_words
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario
 from tfaip_like.yaml_files import parse_yaml

@@ -25,7 +25,7 @@ from tfaip_like.errors import UsageError, some
 from tfaip_like.files import locked
 from tfaip_like.json_files import write_json
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.params.values import flag_words
+from tfaip_like.params.formatting import flag_words
 from tfaip_like.printable import is_printable
 from tfaip_like.records import Count, read_record
 from tfaip_like.trust import code_below

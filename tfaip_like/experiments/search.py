@@ -16,19 +16,20 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Required, TypedDict, cast
+from typing import Annotated, Any, Literal, cast
 
-from tfaip_like.errors import UsageError, first_line
+from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchRun
 from tfaip_like.experiments.configuration import Distribution
 from tfaip_like.experiments.generate import add, generate
 from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.resolve import Resolver, scenario_of
 from tfaip_like.experiments.scheduler import start_scheduler
+from tfaip_like.experiments.search_journal import open_journal, remove_leftovers
 from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, submit
 from tfaip_like.experiments.values import Given, given
@@ -36,9 +37,9 @@ from tfaip_like.files import locked
 from tfaip_like.json_files import Json, json_text, write_json
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.apply import Resolved, apply, file_settings
+from tfaip_like.params.formatting import flag_words
 from tfaip_like.params.tree import check_tree
-from tfaip_like.params.values import flag_words
-from tfaip_like.records import AtLeast, Count, decode, read_record
+from tfaip_like.records import AtLeast, Count, read_record
 from tfaip_like.run_files import read_history
 
 logger = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class Searcher:
             UsageError: when somebody else searches in this batch.
         """
         with _alone(self.batch):
-            _remove_leftovers(folder(self.batch) / JOURNAL)
+            remove_leftovers(folder(self.batch) / JOURNAL)
             self._take_over()
             while self._step():
                 time.sleep(SECONDS_BETWEEN_QUESTIONS if self.options.slurm else SECONDS_BETWEEN_LOOKS)
@@ -268,7 +269,7 @@ class Searcher:
     def _study(self) -> Any:
         optuna = _optuna()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with _journal(folder(self.batch) / JOURNAL) as backend:
+        with open_journal(folder(self.batch) / JOURNAL) as backend:
             study = optuna.create_study(
                 study_name=self.name,
                 storage=optuna.storages.JournalStorage(backend),
@@ -327,72 +328,6 @@ def _values(run: OutputDir, monitor: str) -> dict[int, float]:
     # Without validation the value of training decides, in all epochs.
     name = monitor if any(monitor in row for row in rows) else monitor.removeprefix("val_")
     return {int(row["epoch"]): row[name] for row in rows if name in row}
-
-
-class _JournalEntry(TypedDict, total=False):
-    """A line of Optuna's journal, as far as we know it."""
-
-    op_code: Required[Count]
-    worker_id: Required[str]
-    study_name: str
-    study_id: Count
-    trial_id: Count
-    directions: list[Count]
-    param_name: str
-    param_value_internal: float
-    distribution: str
-    state: Count
-    values: list[float] | None
-    step: Count
-    intermediate_value: float | None
-    user_attr: dict[str, Json]
-    system_attr: dict[str, Json]
-    datetime_start: str
-    datetime_complete: str
-
-
-@contextmanager
-def _journal(file: Path) -> Iterator[Any]:
-    """Open Optuna's journal; in the block, name the line that it cannot read.
-
-    Raises:
-        UsageError: if a line is damaged.
-    """
-    from optuna.storages.journal import JournalFileBackend
-
-    class Journal(JournalFileBackend):
-        num_read = 0
-        is_reading = False
-
-        def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-            self.is_reading = True
-            for number, log in enumerate(super().read_logs(log_number_from), log_number_from + 1):
-                self.num_read = number
-                entry = decode(_JournalEntry, log, f"{file}, line {number}")
-                if entry.get("values") == []:
-                    raise UsageError(f"{file}, line {number}: values: expected a number, got []")
-                self.is_reading = False
-                yield log
-                self.is_reading = True
-            self.is_reading = False
-
-    try:
-        yield (journal := Journal(str(file)))
-    except UsageError:
-        raise
-    except Exception as error:  # whatever Optuna makes of it
-        line = journal.num_read + journal.is_reading
-        raise UsageError(f"{file}, line {line}: cannot be read: {type(error).__name__}: {first_line(error)}") from error
-
-
-def _remove_leftovers(journal: Path) -> None:
-    """Remove what a killed search has left: its lock, and a last line that is not complete."""
-    for lock in journal.parent.glob(f"{journal.name}.lock*"):
-        lock.unlink(missing_ok=True)
-    content = journal.read_bytes()
-    if content and not content.endswith(b"\n"):
-        with journal.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from tfaip_like.errors import UsageError
 from tfaip_like.params.apply import Resolved
 from tfaip_like.params.base import ParamsBase, Place, default_of, field_types, nested
+from tfaip_like.params.formatting import format_words
 from tfaip_like.params.tree import flag_of, leaves
-from tfaip_like.params.values import format_words
 
 logger = logging.getLogger(__name__)
 

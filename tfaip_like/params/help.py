@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from tfaip_like.params.apply import Resolved
 from tfaip_like.params.base import REQUIRED, ParamsBase, Place, with_defaults
 from tfaip_like.params.docs import field_docs, summary
+from tfaip_like.params.formatting import format_flag, format_words
 from tfaip_like.params.suggest import other_variants
 from tfaip_like.params.tree import Leaf, flag_of, leaves
 from tfaip_like.params.types import choices, describe, is_optional, params_bases, sequence_of
-from tfaip_like.params.values import format_flag, format_words
 from tfaip_like.params.variants import variants
 
 INDENT = "      "

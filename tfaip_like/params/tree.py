@@ -20,9 +20,10 @@ from tfaip_like.params.base import (
     nested,
     with_defaults,
 )
+from tfaip_like.params.formatting import format_words
 from tfaip_like.params.methods import check_methods
 from tfaip_like.params.types import check_supported, describe, dict_of, make_sequence, params_bases, sequence_of
-from tfaip_like.params.values import decode, encode, format_words
+from tfaip_like.params.values import decode, encode
 
 
 def check_tree(tree: P) -> P:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tfaip_like.params.values import words_of_json
+from tfaip_like.params.formatting import words_of_json
 from tfaip_like.printable import shell_words
 
 NOTHING = "–"  # noqa: RUF001  (a dash in a table)

@@ -21,9 +21,9 @@ from tensorboard.plugins.hparams.metadata import (
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 from tfaip_like.params.base import ParamsBase
+from tfaip_like.params.formatting import format_words
 from tfaip_like.params.tree import leaves
 from tfaip_like.params.types import params_bases
-from tfaip_like.params.values import format_words
 
 LEFT_OUT = ("trainer.output_dir",)
 """Differs in every run and is the name of its row."""
