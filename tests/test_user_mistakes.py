@@ -310,7 +310,9 @@ MISTAKES = {
     ),
     "broken regular expression": Mistake(
         flags="--optimizer AdamW --optimizer.exclude_from_weight_decay (",
-        says="--optimizer.exclude_from_weight_decay (: '(' is no regular expression: missing ), unterminated subpattern at position 0",
+        says=(
+            "--optimizer.exclude_from_weight_decay '(': '(' is no regular expression: missing ), unterminated subpattern at position 0"
+        ),
     ),
     "decay where it has no effect": Mistake(
         flags="--optimizer Ftrl --optimizer.weight_decay 0.1",
@@ -389,10 +391,12 @@ MISTAKES = {
     "JSON that is no object": Mistake(
         flags="--params p.json",
         files={"p.json": "[1]"},
-        says='p.json: must hold an object with parameters, such as {"trainer": {"epochs": 3}}',
+        says=('p.json, line 1: expected an object with parameters, such as {"trainer": {"epochs": 3}}, got [1]'),
     ),
     "name twice in JSON": Mistake(
-        flags="--params p.json", files={"p.json": '{"a": 1, "a": 2}'}, says="p.json: 'a' is given twice in one object"
+        flags="--params p.json",
+        files={"p.json": '{"a": 1, "a": 2}'},
+        says=("p.json, line 1: 'a' is given twice (first in line 1)"),
     ),
     "unreadable YAML": Mistake(
         flags="--params p.yaml",
@@ -402,7 +406,7 @@ MISTAKES = {
     "name twice in YAML": Mistake(
         flags="--params p.yaml",
         files={"p.yaml": "trainer:\n  epochs: 3\n  epochs: 4\n"},
-        says="p.yaml, line 3: 'epochs' is given twice",
+        says=("p.yaml, line 3: 'epochs' is given twice (first in line 2)"),
     ),
     "unknown name in a file": Mistake(
         flags="--params p.json",
@@ -747,7 +751,9 @@ MISTAKES = {
     ),
     "renaming to a group that is not there": Mistake(
         flags="--warmstart.model run --warmstart.rename add->\\1",
-        says="--warmstart.rename add->\\1: '\\\\1' cannot replace anything: invalid group reference 1 at position 1",
+        says=(
+            "--warmstart.rename 'add->\\1': '\\\\1' cannot replace anything: invalid group reference 1 at position 1"
+        ),
     ),
     "warm start from nowhere": Mistake(
         needs_keras=True, flags="--warmstart.model runs/a", says="--warmstart.model runs/a: no such file or folder"
@@ -793,8 +799,7 @@ MISTAKES = {
     "freezing by no regular expression": Mistake(
         flags="--trainer.no_train_scope (add",
         says=(
-            "--trainer.no_train_scope (add: '(add' is no regular expression: missing ), unterminated subpattern at "
-            "position 0"
+            "--trainer.no_train_scope '(add': '(add' is no regular expression: missing ), unterminated subpattern at position 0"
         ),
     ),
     "freezing of nothing": Mistake(
