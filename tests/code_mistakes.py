@@ -911,7 +911,7 @@ DATA = {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': 'return Sample({"image": image}, {"label": -1, "size": np.float32(index)})'
         },
         'return {"ce": loss}',
-        "Net.loss: 'ce' is nan for each sample of the first batch, though its data are finite: does it divide by 0, or",
+        "Net.loss: 'ce' is nan for each sample of the first batch: label -1 is out of range for 3 classes (0..2)",
     ),
     "sample label huge": Mistake(
         {
@@ -1665,6 +1665,18 @@ EVALUATOR = {
         "evaluator: Evaluator | None = Count",
         "--evaluator: is the class Count; write Count()",
         flags="--trainer.force_eager true",
+    ),
+    "best of a value that is never measured": Mistake(
+        {'    """A network."""': '    best = "val_acc", "max"'},
+        'best = "val_acc", "max"',
+        "the model finds its best epoch by 'val_acc', but only loss, ce, accuracy, val_loss, val_ce, val_accuracy, val_errors are",
+    ),
+    "embedding of negative ids": Mistake(
+        {
+            'x = keras.layers.Flatten()(inputs["image"])': 'x = keras.layers.Flatten()(keras.layers.Embedding(10, 4)(inputs["image"] - 5))'
+        },
+        'return {"ce": loss}',
+        "Net.loss: 'ce' is nan for each sample of the first batch: id -",
     ),
     "best wrong": Mistake(
         {'    """A network."""': '    best = "val_accuracy"'},

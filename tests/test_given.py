@@ -37,6 +37,7 @@ PARAMETERS = {
     "--warmstart.include dense": "there is no --warmstart.model to load",
     "--warmstart.allow_partial true": "there is no --warmstart.model to load",
     "--trainer.val_every_n 0 --val.batch_size 8": "nothing is validated: --trainer.val_every_n 0",
+    "--trainer.val_every_n 0 --trainer.print_eval_limit 5": "nothing is validated: --trainer.val_every_n 0",
     "--lav.batch_size 8": LAV,
     "--lav.limit 8": LAV,
     "--data.max_bad_samples 3": "bad samples are not skipped (--data.on_bad_sample skip)",

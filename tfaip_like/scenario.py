@@ -166,7 +166,8 @@ class Scenario(Params):
         trainer, stopping = self.trainer, self.early_stopping
         if not trainer.val_every_n:
             names = [name for name in field_types(type(self.val)) if name != "lists" or not trainer.lav_every_n]
-            reasons |= dict.fromkeys((f"val.{name}" for name in names), "nothing is validated: --trainer.val_every_n 0")
+            names = ["trainer.print_eval_limit", *(f"val.{name}" for name in names)]
+            reasons |= dict.fromkeys(names, "nothing is validated: --trainer.val_every_n 0")
         if not trainer.lav_every_n:
             never = (
                 "there is no load-and-validate while training; give --trainer.lav_every_n, or --lav.* to lav-scenario"

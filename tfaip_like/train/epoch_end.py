@@ -164,7 +164,7 @@ class EpochEnd:
         """What a checkpoint must keep of it, as JSON values."""
         return {
             "history": list(self.history.rows),  # a copy: the next epoch may end while this is written
-            "best": dataclasses.asdict(self.best),
+            "best": {"monitor": self.best.monitor, "mode": self.best.mode, **self.best.state()},
             "early_stop": self.early_stop.state(),
             "stop": {"reason": self.stop_reason, "settings": self.scenario.early_stopping.to_dict()},
             "plateau": self.plateau.state() if self.plateau is not None else None,
@@ -235,10 +235,10 @@ class EpochEnd:
 
     def _monitored(self) -> Best:
         """What tells the best epoch, with nothing seen yet."""
-        measured = ["loss", *self.model.loss_trackers, *self.model.metric_trackers]
+        measured = self._trained()
         has_validation = self.validate is not None
         best = choose_best(
-            self.scenario.early_stopping, type(self.scenario.model).best, measured, has_validation=has_validation
+            self.scenario.early_stopping, type(self.scenario.model), measured, has_validation=has_validation
         )
         best.check_is_logged(
             measured,
@@ -248,6 +248,21 @@ class EpochEnd:
             has_lav_evaluator=self.scenario.evaluator is not None,
         )
         return best
+
+    def check_monitor(self, validated: Mapping[str, float]) -> None:
+        """Check that the monitored number is among those of a training and a trial of its validations.
+
+        Args:
+            validated: the numbers of the trial.
+
+        Raises:
+            UsageError: when nothing of this name is ever logged.
+        """
+        self.best.value_in({**dict.fromkeys(self._trained(), 0.0), **validated})
+
+    def _trained(self) -> list[str]:
+        """Return the names of the losses and metrics of training."""
+        return ["loss", *self.model.loss_trackers, *self.model.metric_trackers]
 
     def _measured(self, trained: Trained) -> tuple[dict[str, float], Summaries]:
         """All numbers of the epoch, and what there is to look at."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from tfaip_like.code_errors import CodeError, Frame, attribute
 from tfaip_like.errors import UsageError
+from tfaip_like.model import Model
 from tfaip_like.output_dir import MEASURED
 from tfaip_like.settings import EarlyStopping
 
@@ -26,6 +28,8 @@ class Best:
     epoch: int | None = None
     by_flag: bool = False
     """Whether the monitor is that of --early_stopping.monitor, not the model's choice."""
+    line: Frame | None = field(default=None, compare=False)
+    """Where an author wrote the model's choice."""
 
     def after(self, epoch: int, value: float, min_delta: float = 0.0) -> Best:
         """The state after an epoch with this value; itself if that was no improvement by more than `min_delta`."""
@@ -75,30 +79,28 @@ class Best:
         only = f"only {', '.join(name for name in logged if name not in MEASURED)} are measured"
         if self.by_flag:
             return UsageError(f"--early_stopping.monitor {self.monitor}: {only}")
-        return UsageError(f"the model finds its best epoch by {self.monitor!r}, but {only}")
+        return CodeError(f"the model finds its best epoch by {self.monitor!r}, but {only}", self.line)
 
 
-def choose_best(
-    settings: EarlyStopping, of_model: tuple[str, Literal["min", "max"]], measured: Iterable[str], has_validation: bool
-) -> Best:
+def choose_best(settings: EarlyStopping, model: type[Model], measured: Iterable[str], has_validation: bool) -> Best:
     """What the best epoch is found by: the flags' choice, else that of the model.
 
     Without validation the same number of training stands in for the model's choice, or else the loss.
 
     Args:
         settings: `monitor` and `mode`, where given, replace those of the model.
-        of_model: the `best` of the model, such as ("val_accuracy", "max").
+        model: the class whose `best` is the model's choice, such as ("val_accuracy", "max").
         measured: names of the losses and metrics of training.
         has_validation: whether anything is validated.
 
     Raises:
         UsageError: when thresholds were given for a number that the loss stands in for.
     """
-    monitor, mode = of_model
+    (monitor, mode), line = model.best, attribute(model, "best")
     if settings.monitor is not None:
         return Best(settings.monitor, settings.mode or mode, by_flag=True)
     if has_validation or not monitor.startswith("val_"):
-        return Best(monitor, settings.mode or mode)
+        return Best(monitor, settings.mode or mode, line=line)
     if (of_training := monitor.removeprefix("val_")) in measured:
         return Best(of_training, settings.mode or mode)
     for name in ("mode", "lower_threshold", "upper_threshold"):

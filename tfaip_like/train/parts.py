@@ -249,7 +249,7 @@ class _Builder:
         source = scenario.samples(Mode.EVALUATE) if every else None
         batches = self._opened_validation(source, scenario.val, every, "val")
         if batches is None:
-            for place in (("val",), ("trainer", "val_every_n")) if every else ():
+            for place in (("val",), ("trainer", "val_every_n"), ("trainer", "print_eval_limit")) if every else ():
                 self.given.refuse(place, f"{type(scenario).__name__} has no validation data")
             logger.info("no validation")
             return None

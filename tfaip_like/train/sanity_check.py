@@ -36,8 +36,10 @@ def check_before_training(parts: Parts) -> None:
         validations.insert(0, epoch_end.validate)
     try:
         with epoch_end.as_exported():
+            validated: dict[str, float] = {}
             for validation in validations:
-                validation(num_batches=1)
+                validated |= validation(num_batches=1).numbers
+            epoch_end.check_monitor(validated)
             if parts.folder is not None:
                 epoch_end.exports.check()
         check_checkpoint(parts.model)

@@ -47,7 +47,6 @@ class SavedBest(SavedValue):
 
     monitor: str
     mode: Literal["min", "max"]
-    by_flag: bool
 
 
 class SavedEarlyStop(TypedDict):

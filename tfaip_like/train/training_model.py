@@ -59,11 +59,13 @@ class TrainingModel(keras.Model):
         self.model = model
         self._ids = ranges.Watch()
         inputs, targets = _tensors(example.inputs), _tensors(example.targets)
-        outputs = self._outputs(inputs, targets, training=False)
+        with ranges.Watch() as watch:
+            outputs = self._outputs(inputs, targets, training=False)
         _check_rows(model, outputs, len(example))
         try:
             read = _Read(outputs)
-            losses = _checked(model, "loss", (inputs, targets, read), len(example))
+            with watch:
+                losses = _checked(model, "loss", (inputs, targets, read), len(example))
             self._outputs_without_loss = [name for name in outputs if name not in read.names]
             metrics = _checked(model, "metrics", (inputs, targets, outputs), len(example))
         except KeyError as error:
@@ -73,7 +75,7 @@ class TrainingModel(keras.Model):
         for compute in (model.loss, model.metrics):
             check_crossings(compute, inputs, targets, outputs)
         _check_names(model, losses, metrics)
-        _check_finite(model, losses, example)
+        _check_finite(model, losses, example, watch)
         self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in losses}
         self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
         self.non_finite = NonFinite(NON_FINITE)
@@ -261,7 +263,7 @@ _USE_A_FUNCTION = {
 }
 
 
-def _check_finite(model: Model, losses: Mapping[str, Any], example: Batch) -> None:
+def _check_finite(model: Model, losses: Mapping[str, Any], example: Batch, watch: ranges.Watch) -> None:
     """Check that a loss is finite for at least one sample of the first batch, if all of its data are."""
     arrays = (*example.inputs.values(), *example.targets.values())
     if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
@@ -269,11 +271,15 @@ def _check_finite(model: Model, losses: Mapping[str, Any], example: Batch) -> No
     for name, value in losses.items():
         values = ops.convert_to_numpy(ops.cast(value, "float32"))
         if not np.isfinite(values).any():
+            out_of_range = watch.found("id") or watch.found("label")
+            reason = f": {out_of_range}" if out_of_range else _UNKNOWN_REASON
             raise CodeError(
-                f"{type(model).__name__}.loss: {name!r} is {values.flat[0]} for each sample of the first batch, though "
-                "its data are finite: does it divide by 0, or take the logarithm of 0?",
+                f"{type(model).__name__}.loss: {name!r} is {values.flat[0]} for each sample of the first batch{reason}",
                 model.loss,
             )
+
+
+_UNKNOWN_REASON = ", though its data are finite: does it divide by 0, or take the logarithm of 0?"
 
 
 def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
