@@ -51,6 +51,9 @@ class Pictures(Scenario):
     data: Data = Points()
     model: Model = Net()
 """
+HELLO = 'logger.info("a processor says hello")'
+UNFIT = 'logger.info("a mistake: %d", "text")'
+"""Breaks pytest's own handler, so it is only in what runs as a program."""
 WORKS = 'ops.cast(inputs["x"], "float32")'
 
 
@@ -89,7 +92,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lib") / "site-packages"
     for name, build in (("works", WORKS), ("typo", 'inputs["z"]')):
         (folder / name).mkdir(parents=True)
-        (folder / name / "__init__.py").write_text(SCENARIO.format(build=build))
+        (folder / name / "__init__.py").write_text(SCENARIO.format(build=build).replace(HELLO, f"{HELLO}; {UNFIT}"))
     (folder / "broken").mkdir()
     (folder / "broken" / "__init__.py").write_text("x = 1 / 0\n")
     return folder
@@ -124,6 +127,7 @@ def test_what_a_scenario_logs_is_printed_once_and_kept(
         assert text.count("a library warns") == 1
         assert text.count("20 samples, ") == 1  # of the framework
         assert text.count("a processor says hello") >= 20
+        assert text.count("cannot log 'a mistake: %d': ") >= 20
 
 
 def test_the_level_of_the_environment_holds_for_scenarios(installed: Path, quick_run: Run, tmp_path: Path) -> None:
@@ -180,6 +184,21 @@ def test_libraries_are_heard_by_level(
         "WARNING some.library: from a library",
         "INFO    mine: mine",
     ]
+
+
+def test_a_log_line_whose_arguments_do_not_fit_names_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+        logging.getLogger("mine").warning("%d samples", "ten")
+        logging.getLogger("mine").info("%s", "the next line")
+    printed, logged = capsys.readouterr().err, (tmp_path / "log").read_text()
+    reason = "cannot log '%d samples': %d format: a real number is required, not str\n"
+    place, _, rest = printed.partition(": cannot")
+    assert place.startswith(f"warning: {__file__}, line ")
+    assert f"cannot{rest}" == f"{reason}the next line\n"
+    assert reason in logged
+    assert "the next line" in logged
 
 
 def test_of_noisy_libraries_only_warnings_are_heard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

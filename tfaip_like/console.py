@@ -34,6 +34,16 @@ def is_wanted(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or is_debugging or record.name.partition(".")[0] not in NOISY
 
 
+def mended(record: logging.LogRecord) -> bool:
+    """Let a record whose arguments do not fit its text say so, as a filter: a line of a log never ends a training."""
+    try:
+        record.getMessage()
+    except Exception as error:  # also of a `__str__`
+        text = repr(record.msg) if isinstance(record.msg, str) else type(record.msg).__name__
+        record.msg, record.args = f"{record.pathname}, line {record.lineno}: cannot log {text}: {error}", ()
+    return True
+
+
 def _is_not_printed(record: logging.LogRecord) -> bool:
     """Return whether no other handler prints a record: TensorFlow's does where it was imported first."""
     logger: logging.Logger | None = logging.getLogger(record.name)
@@ -96,6 +106,7 @@ class Console(logging.Handler):
     def __init__(self, level: int):
         super().__init__(level)
         self.addFilter(is_wanted)
+        self.addFilter(mended)
         self.addFilter(_is_not_printed)
         self.addFilter(_Once())
         self.setFormatter(Line())
@@ -183,6 +194,7 @@ def log_to_file(path: Path) -> Iterator[None]:
     handler.setFormatter(Line("%(asctime)s %(levelname)-7s %(message)s", names_scenario=True))
     handler.setLevel(logging.INFO)
     handler.addFilter(is_wanted)
+    handler.addFilter(mended)
     handler.addFilter(_Once())
     _enable_own_loggers()
     # Loggers pass everything on that any handler wants; the console has a level of its own.
