@@ -264,6 +264,27 @@ def command(*words: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, st
     return code, said.out, said.err
 
 
+def test_the_page_links_to_a_report_whose_name_is_not_utf8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"latin \xe9")
+    run = write_run(tmp_path / "runs" / name, rows(3))
+    write_report(OutputDir(run))
+    assert command("runs", "--html", "t.html", capsys=capsys)[0] == DONE
+    assert b'href="runs/latin%20%E9/report.html"' in (tmp_path / "t.html").read_bytes()
+
+
+def test_the_command_names_damaged_lines_that_it_leaves_out(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = three / "a" / "run_2" / "history.csv"
+    history.write_text(history.read_text().replace("\n1,", "\none,", 1))
+    code, out, err = command(three, "--json", capsys=capsys)
+    assert code == DONE
+    assert f"{history}, line 2: " in err
+    assert err.count("it is left out") == 1
+    assert [run["epochs"] for run in json.loads(out) if run["run"] == "a/run_2"] == [3]
+
+
 def test_the_command_prints_the_table_and_writes_files(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = command(three, "--csv", "t.csv", "--html", "t.html", capsys=capsys)
     assert (code, err) == (DONE, "")

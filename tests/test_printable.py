@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import unicodedata
 from pathlib import Path
@@ -48,6 +49,10 @@ def test_nothing_that_controls_a_terminal_is_left(text: str) -> None:
 @given(TEXT)
 def test_what_is_printable_stays(text: str) -> None:
     assert (printable(text) == text) == is_printable(text)
+
+
+def test_bytes_of_a_name_that_are_not_utf8_are_shown_as_bytes() -> None:
+    assert printable_lines(os.fsdecode(b"lat\xe9in")) == printable(os.fsdecode(b"lat\xe9in")) == "lat\\xe9in"
 
 
 @pytest.mark.parametrize("text", ["größe 5 µm", "日本語", "שלום", "e\u0301", "👩\u200d🔬", "a\\x1b"])

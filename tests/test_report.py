@@ -31,6 +31,7 @@ from tfaip_like.report.page import report, write_report
 from tfaip_like.report.run import flat, read_run
 from tfaip_like.report.shown import shown
 from tfaip_like.summaries import ConfusionMatrix, Histogram, Image, PRCurve, Text
+from tfaip_like.train.event_values import event_values
 
 EVIL = "<script>alert('x')</script>\"'&"
 VOID = {"br", "img", "meta"}
@@ -415,6 +416,13 @@ def test_a_precision_recall_curve_and_a_histogram_are_drawn(tmp_path: Path) -> N
     assert "best F1 1: precision 1, recall 1" in curve
     assert charts_of(bars)[0]["counts"] == [1, 2, 1]
     assert charts_of(curve)[0]["shares"]
+
+
+def test_a_text_with_names_of_files_that_are_not_utf8_is_kept_and_logged(tmp_path: Path) -> None:
+    text = Text.table(["file"], [[os.fsdecode(b"lat\xe9in.png")]])
+    keep(tmp_path / "val", {"worst": text})
+    assert "lat\\xe9in.png" in (tmp_path / "val" / "worst.md").read_text()
+    assert b"lat\\xe9in.png" in event_values({}, {"worst": text}).SerializeToString()
 
 
 def test_a_table_of_markdown_is_a_table(tmp_path: Path) -> None:

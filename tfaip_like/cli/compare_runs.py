@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from tfaip_like.console import say
 from tfaip_like.errors import UsageError
 from tfaip_like.files import write_text
 from tfaip_like.params import Params
+
+logger = logging.getLogger(__name__)
 
 PROGRAM = "compare-runs"
 
@@ -67,7 +70,10 @@ def compare(folders: Sequence[Path], settings: Compare) -> None:
     from tfaip_like.report.comparison_page import comparison_page
     from tfaip_like.report.run import read_runs
 
-    comparison = Comparison(read_runs(folders)).sorted_by(settings.sort)
+    runs = read_runs(folders)
+    for problem in dict.fromkeys(problem for run in runs for problem in run.problems):
+        logger.warning("%s; it is left out", problem)
+    comparison = Comparison(runs).sorted_by(settings.sort)
     if settings.csv is not None:
         _write("csv", settings.csv, comparison.csv())
     if settings.html is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tfaip_like.errors import counted
+from tfaip_like.files import encoded
 from tfaip_like.report.charts import FEWEST_POINTS, POINTS_OF_A_LINE, Line, legend, line_chart, points_per_line
 from tfaip_like.report.comparison import BEST, LAST, Column, Comparison
 from tfaip_like.report.markup import Child, Markup, element, joined, page, section
@@ -42,7 +43,7 @@ def comparison_page(comparison: Comparison, place: Path | None = None) -> str:
         section("Parameters and outcome", _parallel(comparison)),
     )
     footer = element("footer", f"Written by tfaip_like, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}.")
-    left = MOST_BYTES - len(page(title, above, footer, library="echarts").encode())
+    left = MOST_BYTES - len(encoded(page(title, above, footer, library="echarts")))
     curves = section("Curves", *_curves(comparison, left // BYTES_OF_A_POINT))
     return page(title, above, curves, footer, library="echarts")
 
@@ -69,7 +70,7 @@ def _table(comparison: Comparison, place: Path | None) -> Markup:
 def _linked(name: str, run: Run, place: Path | None) -> Child:
     if place is None or not run.folder.report.is_file():
         return name
-    return element("a", name, href=quote(os.path.relpath(run.folder.report, place.resolve().parent)))
+    return element("a", name, href=quote(os.fsencode(os.path.relpath(run.folder.report, place.resolve().parent))))
 
 
 def _cell(column: Column, index: int, run: Run) -> Markup:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from tfaip_like.files import new_folder
 from tfaip_like.json_files import json_text
+from tfaip_like.printable import printable_lines
 from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
 
 
@@ -28,7 +29,7 @@ def _content(summary: Summary) -> tuple[str, bytes]:
         case Image() | Figure():
             return ".png", summary.png()
         case Text():
-            return ".md", summary.markdown.encode()
+            return ".md", printable_lines(summary.markdown).encode()
         case Histogram():
             counts, edges = summary.counts()
             return _json("histogram", counts=counts.tolist(), edges=edges.tolist())

@@ -14,6 +14,7 @@ from tensorboard.plugins.text.metadata import create_summary_metadata as text_me
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from tfaip_like.pictures import png_size
+from tfaip_like.printable import printable_lines
 from tfaip_like.summaries import THRESHOLDS, ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
 
 
@@ -36,7 +37,8 @@ def _metadata_and_tensor(tag: str, summary: Summary) -> tuple[Any, Any]:
             words = [str(width).encode(), str(height).encode(), file]
             return image_metadata(None, None), make_tensor_proto(np.array(words, object))
         case Text():
-            return text_metadata(None, None), make_tensor_proto(np.array(summary.markdown.encode(), object))
+            text = printable_lines(summary.markdown).encode()
+            return text_metadata(None, None), make_tensor_proto(np.array(text, object))
         case Histogram():
             counts, edges = summary.counts()
             rows = np.stack([edges[:-1], edges[1:], counts], axis=1)  # of each bucket
