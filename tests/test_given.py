@@ -46,8 +46,8 @@ PARAMETERS = {
     "--trainer.checkpoint_every 10steps": KEPT,
     "--trainer.description text": KEPT,
     "--trainer.export_formats onnx": KEPT,
-    "--trainer.output_dir run --trainer.keep_epochs 7 8": "there are 3 epochs (--trainer.epochs)",
-    "--trainer.output_dir run --trainer.keep_every_n 5": "there are 3 epochs (--trainer.epochs)",
+    "--trainer.output_dir run --trainer.keep_epochs 7 8": "the training has 3 epochs (--trainer.epochs)",
+    "--trainer.output_dir run --trainer.keep_every_n 5": "the training has 3 epochs (--trainer.epochs)",
     "--device.backend jax --device.soft_placement false": "it is for tensorflow, and the backend is jax",
 }
 

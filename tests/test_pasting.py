@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from enum import Enum
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tfaip_like.errors import UsageError
 from tfaip_like.json_files import json_text
 from tfaip_like.params import Params
 from tfaip_like.params.apply import Resolved, apply, file_settings
@@ -122,6 +124,11 @@ def typed(*words: str) -> Everything:
     tree = apply(Resolved(Everything()), flag_settings(split_words(words)[1])).tree
     assert isinstance(tree, Everything)
     return tree
+
+
+def test_the_advice_for_a_value_that_begins_with_a_dash_can_be_pasted() -> None:
+    with pytest.raises(UsageError, match=re.escape("as a value write '--text=-- x'")):
+        split_words(["--text", "-- x"])
 
 
 @given(st.fixed_dictionaries(VALUES))

@@ -442,6 +442,10 @@ WRONG = [
         "line 5: --data.expert is given by `experts` already",
     ),
     Wrong("  a:\n    data.processors: [{pixels: 2}]\n", "line 4: --data.processors: an item needs its `class`"),
+    Wrong(
+        "  a:\n    grid:\n      model.dropout: [[0.1], {b: 1}]\n",
+        "line 5: expected a value or a list of values, got a mapping with b",
+    ),
     Wrong("  a:\n    <<: 3\n", "line 4: `<<` merges mappings only"),
     Wrong(
         "scenario: expert\nconfigurations:\n  a: {}\n", "line 1: there is no module 'expert' (from FOLDER)", whole=True

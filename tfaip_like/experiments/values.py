@@ -29,9 +29,16 @@ Flags: TypeAlias = Mapping[str, Given]
 
 
 def given(value: Value, where: str) -> Given:
-    """A plain value, or a list of such, as words."""
+    """A plain value, or a list of such, as words.
+
+    Raises:
+        UsageError: for a mapping, which is not one value.
+    """
     if isinstance(value, Given):
         return value
+    if isinstance(value, Mapping):
+        place = next((part.where for part in value.values() if isinstance(part, Given)), where)
+        raise UsageError(f"{place}: expected a value or a list of values, got a mapping with {', '.join(value)}")
     if isinstance(value, (list, tuple)):
         return Given(tuple(word for item in value for word in given(item, where).words), where)
     if isinstance(value, bool) or value is None:

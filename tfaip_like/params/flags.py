@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tfaip_like.errors import UsageError
 from tfaip_like.params.apply import Node, Setting
 from tfaip_like.params.values import NUMBER
+from tfaip_like.printable import shell_words
 
 _FLAG = re.compile(r"--[A-Za-z_]")
 
@@ -68,7 +69,7 @@ def _one_dash(word: str, flags: list[str]) -> str:
     meant = f"--{word.lstrip('-')}"
     if not flags:
         return f"{word}: flags begin with two dashes; did you mean {meant}?"
-    return f"{word}: flags begin with two dashes ({meant}); as a value write --{flags[-1]}={word}"
+    return f"{word}: flags begin with two dashes ({meant}); as a value write {shell_words([f'--{flags[-1]}={word}'])}"
 
 
 def flag_settings(flags: Sequence[Flag], reserved: Collection[str] = ()) -> Node:

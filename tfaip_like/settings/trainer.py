@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tfaip_like.errors import counted
 from tfaip_like.params import Params
 
 
@@ -110,9 +111,9 @@ class Trainer(Params):
             )
             reasons |= dict.fromkeys(kept, "nothing is kept without --trainer.output_dir")
         elif self.keep_epochs and min(self.keep_epochs) > self.epochs:
-            reasons["keep_epochs"] = f"there are {self.epochs} epochs (--trainer.epochs)"
+            reasons["keep_epochs"] = f"the training has {counted(self.epochs, 'epoch')} (--trainer.epochs)"
         elif self.keep_every_n > self.epochs:
-            reasons["keep_every_n"] = f"there are {self.epochs} epochs (--trainer.epochs)"
+            reasons["keep_every_n"] = f"the training has {counted(self.epochs, 'epoch')} (--trainer.epochs)"
         return reasons
 
     def check(self) -> None:
