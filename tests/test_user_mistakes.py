@@ -630,7 +630,8 @@ MISTAKES = {
     "monitor that is never logged": Mistake(
         needs_keras=True,
         change=('"val_loss", "min"', '"val_f1", "max"'),
-        says="the model finds its best epoch by 'val_f1', but only loss, square, error, val_loss, val_square, val_error are measured",
+        says='FOLDER/MODULE.py, line 27, in Linear\n    best = "val_f1", "max"\n'
+        "the model finds its best epoch by 'val_f1', but only loss, square, error, val_loss, val_square, val_error are measured",
     ),
     "targets fed without a prediction network": Mistake(
         needs_keras=True,
