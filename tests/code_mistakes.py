@@ -1988,7 +1988,7 @@ PACKAGING = {
     "missing tfaip name": Mistake(
         {"import math": "from tfaip_like import Trainerr"},
         "from tfaip_like import Trainerr",
-        "ImportError: cannot import name 'Trainerr' from 'tfaip_like' (/tmp/wt/errors/tfaip_like/__init__.py)",
+        "ImportError: cannot import name 'Trainerr' from 'tfaip_like' (",
     ),
     "missing submodule": Mistake(
         {"import math": "import tfaip_like.nothing"},
