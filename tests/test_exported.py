@@ -455,7 +455,7 @@ def test_an_answer_that_hangs_in_the_balance_may_tip(tmp_path: Path, caplog: pyt
     answers = network.predict_on_batch(batch.inputs)["class"], load_export(export)(batch.inputs)["class"]
     assert not np.array_equal(*answers)
     difference = check_export(export, network, batch)
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("tfaip_like")]
     assert difference < 1e-4
 
 

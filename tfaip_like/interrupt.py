@@ -175,6 +175,7 @@ def catch_interrupts(acknowledgement: str = "", probe: Probe | None = None) -> I
         yield flag
     finally:
         flag.unwound()
+        flag.checks.clear()  # they hold what was trained, and somebody may keep the flag
         signal.set_wakeup_fd(wakeup_before)
         for number, handler in handlers.items():
             signal.signal(number, _handler_after_stop(number) if flag.number and _ends_process.get() else handler)
