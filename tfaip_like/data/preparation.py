@@ -73,7 +73,8 @@ class Preparation:
             self._select(settings)
             if settings.shuffle_buffer is not None:
                 logger.warning(
-                    "--%s.shuffle_buffer has no effect: the samples have an index, so they are shuffled as a whole",
+                    "--%s.shuffle_buffer has no effect: the samples have an index, so --%s.shuffle orders all of them",
+                    group,
                     group,
                 )
 
