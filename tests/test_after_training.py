@@ -202,7 +202,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_told(run_folder: Pa
     done = alone(copy, "--predict.files", "-", stdin='{"x": [0.5, 0.25]}\n')
     assert done.returncode == USAGE
     assert done.stderr.splitlines() == [
-        f"predict-scenario: {copy}/pipeline.json: processors.0: small:Noise: there is no module 'small'",
+        f"predict-scenario: {copy}/pipeline.json: processors.0.class: small:Noise: there is no module 'small'",
         "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH.",
     ]
 

@@ -84,7 +84,7 @@ def test_time_is_that_of_start_samples_and_validations_with_a_margin() -> None:
 
 
 def run_of(name: str, epochs: int = 5, **flags: str) -> BatchRun:
-    named = {flag.replace("__", "."): words for flag, words in flags.items()}
+    named = {flag.replace("__", "."): [word] for flag, word in flags.items()}
     return BatchRun(name, name.partition(".")[0], named, epochs, "val_loss")
 
 

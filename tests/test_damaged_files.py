@@ -32,7 +32,8 @@ from tfaip_like.experiments.generate import planned, prepare
 from tfaip_like.experiments.plan_file import read_plan
 from tfaip_like.experiments.resolve import scenario_of
 from tfaip_like.experiments.scheduler import QueueSettings, _settings
-from tfaip_like.experiments.search import SearchSettings, _journal, settings_of, submission_of
+from tfaip_like.experiments.search import SearchSettings, settings_of, submission_of
+from tfaip_like.experiments.search_journal import open_journal
 from tfaip_like.experiments.show import as_table, statuses
 from tfaip_like.experiments.tickets import read_tickets, waiting, write_ticket
 from tfaip_like.git import git_state
@@ -202,7 +203,7 @@ def of_search(batch: Batch) -> Iterator[Subject]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def study() -> Any:
-        with _journal(journal) as backend:
+        with open_journal(journal) as backend:
             storage = optuna.storages.JournalStorage(backend)
             return optuna.create_study(study_name="wide", storage=storage, load_if_exists=True)
 

@@ -166,7 +166,7 @@ sys.path.insert(0, {tests!r})
 from working import AtSample, Counted, Jitter
 from tfaip_like import Mode
 from tfaip_like.data import TrainData
-from tfaip_like.data.pipeline import open_training
+from tfaip_like.data.opening import open_training
 data = Counted(count=1000, processors=[Jitter(), AtSample(what="sleep", index={sleep_at})])
 settings = TrainData(num_processes=2, shuffle=False)
 batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)

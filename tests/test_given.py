@@ -48,7 +48,6 @@ PARAMETERS = {
     "--trainer.export_formats onnx": KEPT,
     "--trainer.output_dir run --trainer.keep_epochs 7 8": "the training has 3 epochs (--trainer.epochs)",
     "--trainer.output_dir run --trainer.keep_every_n 5": "the training has 3 epochs (--trainer.epochs)",
-    "--device.backend jax --device.soft_placement false": "it is for tensorflow, and the backend is jax",
 }
 
 
@@ -60,6 +59,14 @@ def test_a_flag_without_an_effect_is_refused(flags: str) -> None:
     told = str(refusal.value)
     assert told.endswith(f": has no effect: {PARAMETERS[flags]}")
     assert any(told.startswith(word) for word in words)
+
+
+def test_a_setting_of_another_backend_is_refused(run: Run) -> None:
+    flags = ["--device.backend", "jax", "--device.soft_placement", "false"]
+    environment = {"PYTHONPATH": str(Path(__file__).parent)}
+    done = run("train-scenario", "small", *flags, environment=environment)
+    assert done.returncode == 2
+    assert "has no effect: it is for tensorflow, and the backend is jax" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,9 @@ def test_output_is_plain_lines_without_a_terminal(run: Run) -> None:
     lines = done.stderr.splitlines()
     assert not [line for line in lines if "\r" in line or "\x1b" in line]
     assert [line for line in lines if line.startswith("epoch 2/2: loss ")]
-    assert len(lines) == 8, done.stderr  # nothing of the libraries in between
+    examples = [line for line in lines if line.startswith("example ")]
+    assert len(examples) == 6
+    assert len(lines) == 8 + len(examples), done.stderr  # nothing of the libraries in between
 
 
 def test_a_terminal_shows_a_bar_over_the_whole_run() -> None:
@@ -151,7 +153,7 @@ def test_a_terminal_shows_a_bar_over_the_whole_run() -> None:
     os.close(parent)
     assert process.returncode == 0
     shown = output.decode()
-    assert re.search(r"epoch \d+/10 +\d+%\|.*\| step \d+/890, \d\d:\d\d left, loss [\d.]+", shown)
+    assert re.search(r"epoch \d+/10 +\d+%\|.*\| step \d+/890, loss [\d.]+, \d\d:\d\d left", shown)
     assert "epoch 10/10: loss" in shown
 
 
@@ -318,9 +320,9 @@ def test_the_parameters_of_a_run_find_its_scenario_from_any_folder(quick_run: Ru
 def test_a_method_without_self_is_told_in_short(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCENARIO.replace("def source(self, mode)", "def source(mode)"))
     done = quick_run(COMMAND, "mine", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "train-scenario: Numbers.source() takes 1 positional argument but 2 were given\n" in done.stderr
-    assert "the first one is self" in done.stderr
+    assert done.returncode == 2
+    assert "mine.py, line " in done.stderr
+    assert "Numbers.source is called with (self, mode); it takes (mode)\n" in done.stderr
     assert "Traceback" not in done.stderr
 
 

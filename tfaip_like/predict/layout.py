@@ -80,7 +80,8 @@ def read_metrics(export: Path) -> dict[str, float]:
     file = export / METRICS
     if not file.exists() and not file.is_symlink():
         return {}
-    return decode(dict[str, float], read_json(file), str(file))
+    metrics = decode(dict[str, float], read_json(file), str(file))
+    return {**metrics, "epoch": int(metrics["epoch"])} if "epoch" in metrics else metrics
 
 
 @dataclass(frozen=True)
