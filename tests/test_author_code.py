@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from conftest import REPOSITORY, Run
 
 from tfaip_like.cli.command import FAULT, run_command
 from tfaip_like.cli.train_scenario import train_scenario
-from tfaip_like.console import console_unless_configured, log_to_file
+from tfaip_like.console import _LogFile, console_unless_configured, log_to_file
 
 SCENARIO = """
 import logging
@@ -315,3 +316,13 @@ def test_an_application_that_has_configured_logging_is_left_alone(
         assert logging.getLogger().handlers == handlers
         assert logging.getLogger().level == logging.ERROR
     assert capsys.readouterr().err == "APP asked for\n"
+
+
+def test_a_log_file_that_cannot_be_written_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    handler = _LogFile(tmp_path / "train.log")
+    os.close(handler.stream.fileno())
+    for _ in range(2):
+        handler.emit(logging.makeLogRecord({"msg": "a line", "levelno": logging.INFO}))
+    said = capsys.readouterr().err
+    assert said == f"warning: {tmp_path / 'train.log'}: Bad file descriptor; lines of the log are missing\n"
+    handler.stream = None

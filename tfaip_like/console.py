@@ -223,10 +223,16 @@ def _enable_own_loggers() -> None:
 
 
 class _LogFile(logging.FileHandler):
+    _has_failed = False
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """A full disk is told by whoever writes what matters; a line of the log may be missing then."""
-        if not isinstance(error := sys.exception(), OSError) or not is_full_disk(error):
+        """Report once that lines cannot be written; a full disk is reported by what writes the state."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
             super().handleError(record)
+        elif not is_full_disk(error) and not self._has_failed:
+            self._has_failed = True
+            sys.stderr.write(f"warning: {self.baseFilename}: {error.strerror}; lines of the log are missing\n")
 
 
 def samples_bar(total: int, title: str = "") -> Any:
