@@ -317,7 +317,8 @@ def is_another_valid_file(subject: Subject, damage: Damage, answer: str) -> bool
     if damage.content is None or after is RAW:
         return False
     if damage.name.endswith("misspelt"):
-        return f"{damage.key}x" in answer  # a name that may be any
+        is_path = subject.file.name == "trusted_code.json"
+        return is_path or f"{damage.key}x" in answer  # a name that may be any
     if before is None or after is None or type(before) is type(after) or (subject.defaults and is_deleted(damage)):
         return True
     if is_yaml and isinstance(before, str):  # every word there can be a text
