@@ -25,7 +25,7 @@ def users_files() -> list[Path]:
 
 
 def is_users(filename: str) -> bool:
-    """Whether a file is neither this package, nor installed, nor part of Python."""
+    """Return whether a file is neither this package, nor installed, nor part of Python."""
     path = Path(filename)
     ours = any(folder in path.parents for folder in (PACKAGE, PYTHON))
     return path.exists() and "site-packages" not in path.parts and not ours

@@ -52,12 +52,12 @@ def open_validation(
 
 
 def is_empty(source: Source) -> bool:
-    """Whether it is known to have no samples."""
+    """Return whether a source is known to have no samples."""
     return isinstance(source, Sized) and len(source) == 0
 
 
 def checked(source: Source, data: Data, mode: Mode) -> Source:
-    """The source, if it is one."""
+    """Return the source after checking that it is one."""
     where = f"{type(data).__name__}.source({mode}) returned"
     if isinstance(source, Iterator):
         raise CodeError(

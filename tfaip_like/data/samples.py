@@ -75,7 +75,7 @@ class Samples:
 
     @property
     def has_weights(self) -> bool:
-        """Whether losses of samples count differently."""
+        """Return whether samples have loss weights."""
         return self.loss_weights is not None or self.class_weights is not None
 
     @property

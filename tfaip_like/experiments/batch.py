@@ -52,7 +52,7 @@ class BatchRun:
 
     @property
     def command_line(self) -> str:
-        """The flags of its plan, which can be pasted behind `train-scenario SCENARIO`."""
+        """Return the flags of its plan, to be pasted after `train-scenario SCENARIO`."""
         return " ".join(flag_words(f"--{flag}", words) for flag, words in self.flags.items())
 
 

@@ -29,13 +29,13 @@ class Axis:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether all values are numbers."""
+        """Return whether all values are numbers."""
         there = [value for value in self.values if value is not None]
         return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in there)
 
     @property
     def choices(self) -> list[str]:
-        """The different values as text, sorted."""
+        """Return the distinct values as text, sorted."""
         return sorted({words(value) for value in self.values if value is not None})
 
     def places(self) -> list[float | None]:

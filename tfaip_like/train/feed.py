@@ -71,7 +71,7 @@ class TrainingFeed:
             self._data = self._dataset(batches)
 
     def open(self, first: int) -> tuple[Any, Sequence[range]]:
-        """What `fit` takes for the steps of the run from `first` to the end of its epoch, and its executions."""
+        """Return what `fit` takes for the steps of the run from `first` to the end of its epoch, and its executions."""
         self._first = first
         assert self._of is not None
         executions = list(self._of.executions(first, self._epoch_end, self._at_once, self._stop_every))
@@ -79,7 +79,7 @@ class TrainingFeed:
         return self._numbered(self._epoch_end - first), executions
 
     def next_count(self) -> int:
-        """The number of steps of the next execution."""
+        """Return the number of steps of the next execution."""
         return next(self._counts)
 
     @property

@@ -205,7 +205,7 @@ class ImageFiles(ByIndex[Sample]):
         return len(self.files)
 
     def at(self, index: int) -> Sample:
-        """The image at an index, read now."""
+        """Read the image at an index."""
         image: Any = read_image(self.files[index], self.color, self.size)
         return Sample({"image": image}, meta={"file": self.files[index]})
 
@@ -255,7 +255,7 @@ class ImageFolder(ImageFiles):
         self.labels = np.repeat(labels, [len(files) for files in found.values()]).astype(np.int32)
 
     def at(self, index: int) -> Sample:
-        """The image at an index, read now."""
+        """Read the image at an index."""
         return replace(super().at(index), targets={"label": self.labels[index]})
 
 

@@ -22,7 +22,7 @@ class Unsendable:
 
     @property
     def frame(self) -> Frame | None:
-        """The line of an author that assigns it, or their class."""
+        """Return the user's line that assigns the attribute, or their class."""
         found = definition(self.owner)
         if found is None:
             return None

@@ -65,7 +65,7 @@ class Decimals:
 
     @property
     def is_point(self) -> bool:
-        """Whether it is known to be the point."""
+        """Return whether the decimal separator is known to be a point."""
         return (self.given or (self._proof[0] if self._proof else None)) == "."
 
     def check(self) -> None:
