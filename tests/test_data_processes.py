@@ -382,10 +382,10 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
         (
             Counted(iterable=True),
             {"filter": [Between(name="y")]},
-            "filter cannot be had: the source of Counted has no length",
+            "filter is not supported: the source of Counted has no length",
         ),
-        (Counted(iterable=True), {"cache": "memory"}, "cache cannot be had"),
-        (Counted(iterable=True), {"balance": "sample"}, "balance cannot be had"),
+        (Counted(iterable=True), {"cache": "memory"}, "cache is not supported"),
+        (Counted(iterable=True), {"balance": "sample"}, "balance is not supported"),
         (Counted(processors=[Pieces()]), {"buckets": 2}, "buckets: all samples have one shape"),
     ],
 )

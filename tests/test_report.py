@@ -74,12 +74,12 @@ def page_of(folder: Path) -> Page:
 
 
 def charts_of(text: str) -> list[dict[str, Any]]:
-    """What the charts of a page draw."""
+    """Return what the charts of a page draw."""
     return [json.loads(found) for found in re.findall(r'<script type="application/json">(.*?)</script>', text)]
 
 
 def points_of(chart: str) -> list[list[list[float | None]]]:
-    """The points of each line of a chart; None is a gap."""
+    """Return the points of each line of a chart; None is a gap."""
     return [line["points"] for line in charts_of(chart)[0]["lines"]]
 
 

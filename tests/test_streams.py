@@ -414,7 +414,7 @@ def test_blocks_of_large_samples_are_smaller(monkeypatch: pytest.MonkeyPatch) ->
     data = Counted(count=100, iterable=True, processors=[Cut(pieces=1, group=5)])
 
     def reach(**changes: Any) -> int:
-        """How far from its place in the source a sample comes."""
+        """Return how far from its place in the source a sample comes."""
         batches = opened(data, 96, **changes)
         names = names_of(batches.training(0, 12))
         return max(abs(place - number) for place, (number, _) in enumerate(names))

@@ -676,7 +676,7 @@ MISTAKES = {
     ),
     "buckets and balanced drawing at once": Mistake(
         flags="--train.balance sample --train.buckets 3",
-        says="--train.balance sample: cannot be had together with length buckets: their batches hold each sample once",
+        says="--train.balance sample: cannot be combined with length buckets, whose batches hold each sample once",
     ),
     "two kinds of buckets": Mistake(
         flags="--train.bucket_boundaries 3 5 --train.buckets 3",

@@ -268,4 +268,4 @@ def _known() -> dict[str, str]:
 
 @cache  # asked for each module that is imported
 def _warn_of_record(problem: str) -> None:
-    logger.warning("Code in directories of runs counts as that of others: %s. Mend or delete this file.", problem)
+    logger.warning("Code in run directories is not trusted: %s. Fix or delete this file.", problem)

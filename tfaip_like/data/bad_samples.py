@@ -68,7 +68,9 @@ class BadSamples:
             for cells in reader:
                 if len(cells) != len(COLUMNS) or (reader.line_num == 1) != (cells == COLUMNS):
                     expected = "the columns sample and reason" if reader.line_num == 1 else "a sample and a reason"
-                    raise UsageError(f"{self.file}, line {reader.line_num}: expected {expected}; delete it, or mend it")
+                    raise UsageError(
+                        f"{self.file}, line {reader.line_num}: expected {expected}; fix or delete the line"
+                    )
                 found.append(BadSample(-1, csv_text(cells[0]), csv_text(cells[1])))
         except csv.Error as error:
             raise UsageError(f"{self.file}, line {reader.line_num}: not valid CSV: {error}") from error

@@ -142,7 +142,7 @@ class MakeGroups:
         return self._with_facts(made) if is_last else made
 
     def what_is_made(self, at: npt.NDArray[np.int64]) -> str:
-        """Return the sample that is being made, for a person."""
+        """Describe the sample that is being made."""
         return self.samples.what_is_made(at)
 
     def _with_facts(self, made: Made) -> Made:

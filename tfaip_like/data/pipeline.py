@@ -310,7 +310,7 @@ class Batches:
         return max(1, min(self._steps_of_a_task, steps))
 
     def decide_processes(self, steps: int) -> None:
-        """Choose how many data processes pay for so many batches, unless the user has."""
+        """Choose the number of data processes for a number of batches, unless the user has."""
         if self.settings.num_processes is None and not self.samples.is_plain:
             begin = time.perf_counter()
             if self.batching is None and self.samples.mode is Mode.TRAIN:

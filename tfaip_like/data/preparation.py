@@ -160,7 +160,7 @@ class Preparation:
         }
         for field, is_asked in asked.items():
             if is_asked:
-                raise UsageError(f"--{self.group}.{field} cannot be had: the source of {name} {why}")
+                raise UsageError(f"--{self.group}.{field} is not supported: the source of {name} {why}")
 
     def _refuse_needless_buckets(self) -> None:
         if self.samples.is_static:

@@ -95,7 +95,7 @@ class DataSettings(BatchSettings):
         self.require(
             not (drawn and self.has_buckets),
             drawn or "resample",
-            "cannot be had together with length buckets: their batches hold each sample once",
+            "cannot be combined with length buckets, whose batches hold each sample once",
         )
 
     @property

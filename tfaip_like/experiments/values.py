@@ -29,7 +29,7 @@ Flags: TypeAlias = Mapping[str, Given]
 
 
 def given(value: Value, where: str) -> Given:
-    """A plain value, or a list of such, as words.
+    """Return the words of a plain value, or of a list of plain values.
 
     Raises:
         UsageError: for a mapping, which is not one value.

@@ -35,7 +35,7 @@ def check_formats(formats: Sequence[str], flag: str) -> None:
         if missing:
             raise UsageError(f"{flag} {name}: {missing[0]} is not installed; pip install 'tfaip_like[{name}]'")
         if keras.backend.backend() != "tensorflow":
-            raise UsageError(f"{flag} {name}: is written by TensorFlow; it cannot be had on another backend")
+            raise UsageError(f"{flag} {name}: is written by TensorFlow; no other backend supports it")
 
 
 def add_formats(export: Path, formats: Sequence[str], batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""Some predicted samples of each validation, printed for a person to look at."""
+"""Some predicted samples of each validation, printed on the console."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def compile_model(
     """Compiles the training model as the trainer's parameters say.
 
     Raises:
-        UsageError: when `jit_compile` is asked for and cannot be had.
+        UsageError: when `jit_compile` is asked for and not supported.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras warns and goes on without XLA; we tell below
@@ -93,7 +93,7 @@ def steps_at_once(model: TrainingModel, trainer: Trainer, batches: Batches) -> i
     """The most steps in an execution.
 
     Raises:
-        UsageError: when several are asked for and cannot be had.
+        UsageError: when several are asked for and not supported.
     """
     if trainer.steps_per_execution is not None:
         if trainer.steps_per_execution > 1 and keras.backend.backend() != "tensorflow":

@@ -50,7 +50,7 @@ class MadeSource(ByIndex[Sample]):
         return sample
 
     def describe(self, index: int) -> str:
-        """Return what it was made of, for a person."""
+        """Describe the samples that it was made of."""
         origin = int(self.origins[index])
         described = getattr(self.source, "describe", None)
         return f"made of sample {origin}{f': {described(origin)}' if described else ''}"

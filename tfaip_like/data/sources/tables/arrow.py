@@ -48,7 +48,7 @@ def cells_of(array: Any) -> Cells:
 
 def _unsupported(kind: Any) -> ColumnError:
     hint = "; make columns of its fields" if str(kind).startswith("struct") else ""
-    return ColumnError(f"is of type {kind}, which is no number, text, date or vector{hint}")
+    return ColumnError(f"is of type {kind}, which is not a number, text, date or vector{hint}")
 
 
 def _cells(array: Any, filled: Any) -> Cells:
@@ -148,7 +148,7 @@ def _extension(array: Any) -> Cells:
         return Cells(stored.values != 0, stored.missing)
     if name == "arrow.json":
         return cells_of(array.storage)
-    raise ColumnError(f"is of the extension type {name}, which is no number, text, date or vector")
+    raise ColumnError(f"is of the extension type {name}, which is not a number, text, date or vector")
 
 
 def _tensors(array: Any) -> Cells:

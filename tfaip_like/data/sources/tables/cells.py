@@ -180,7 +180,7 @@ def _does_not_fit(value: Any, dtype: np.dtype[Any]) -> str:
     if dtype.kind in "fc":
         return (
             f"is {value}, a whole number that {dtype} would change, which its fractions or missing values need; give "
-            "`missing` a whole number, or keep such columns apart"
+            "`missing` a whole number, or put such columns into separate arrays"
         )
     return f"is {value}, which {dtype} cannot hold"
 
@@ -191,7 +191,7 @@ def _first_row(found: npt.NDArray[np.bool_]) -> int:
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:
-    """Return what a dtype holds, in a word for a person."""
+    """Return what a dtype holds, as a noun for messages."""
     words = {"U": "texts", "O": "texts", "S": "bytes", "b": "booleans", "M": "dates", "m": "durations"}
     return words.get(dtype.kind, str(dtype))
 

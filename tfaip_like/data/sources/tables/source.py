@@ -198,7 +198,7 @@ def _array(batch: Mapping[str, Cells], which: Which, table_format: TableFormat) 
     for name, array in zip(which, arrays, strict=True):
         if common_dtype(arrays[0].dtype, array.dtype) is None or array.shape != arrays[0].shape:
             raise ColumnError(
-                f"holds {kind_of(array.dtype)} of shape {array.shape[1:]}, which cannot lie beside the "
+                f"holds {kind_of(array.dtype)} of shape {array.shape[1:]}, which does not match the "
                 f"{kind_of(arrays[0].dtype)} of shape {arrays[0].shape[1:]} of {which[0]!r}",
                 name,
             )
