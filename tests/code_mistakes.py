@@ -87,6 +87,22 @@ class Mistake:
 # fmt: off  (a mistake is a line)
 
 NETWORK = {
+    "no weights": Mistake(
+        {
+            'x = keras.layers.Dense(self.units, activation="relu")(x)': "",
+            'p = keras.layers.Dense(3, activation="softmax")(x)': "p = ops.softmax(x[:, :3])",
+        },
+        'return {"p": p}',
+        "Net.build: the network has no trainable weights",
+    ),
+    "all layers frozen": Mistake(
+        {
+            'keras.layers.Dense(self.units, activation="relu")': "keras.layers.Dense(self.units, trainable=False)",
+            'keras.layers.Dense(3, activation="softmax")': "keras.layers.Dense(3, trainable=False)",
+        },
+        'return {"p": p}',
+        "Net.build: the network has no trainable weights",
+    ),
     "conv on uint8": Mistake(
         {
             'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "uint8")}',

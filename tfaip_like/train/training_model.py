@@ -50,11 +50,14 @@ class TrainingModel(keras.Model):
             compiled. Mistakes in them show here, with plain values.
 
     Raises:
-        UsageError: when a loss or metric is not a number per batch or per sample, or names clash.
+        UsageError: when there is nothing to train, a loss or metric is not a number per batch or per sample, or
+            names clash.
     """
 
     def __init__(self, network: keras.Model, model: Model, example: Batch):
         super().__init__(name="training")
+        if not network.trainable_weights:
+            raise CodeError(f"{type(model).__name__}.build: the network has no trainable weights", model.build)
         self.network = network
         self.model = model
         self._ids = ranges.Watch()
