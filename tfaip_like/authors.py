@@ -32,7 +32,7 @@ def is_users(filename: str) -> bool:
 
 
 def is_authors(filename: str) -> bool:
-    """Return whether a file is the user's or of an installed scenario: what its author can mend."""
+    """Return whether a file is the user's or of an installed scenario: what its author can fix."""
     return _is_authors_of(filename, frozenset(_authors))
 
 

@@ -34,8 +34,11 @@ def is_wanted(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or is_debugging or record.name.partition(".")[0] not in NOISY
 
 
-def mended(record: logging.LogRecord) -> bool:
-    """Let a record whose arguments do not fit its text say so, as a filter: a line of a log never ends a training."""
+def replace_unformattable(record: logging.LogRecord) -> bool:
+    """Replace a record whose arguments do not match its format string; used as a filter.
+
+    A wrong log call must not end a training.
+    """
     try:
         record.getMessage()
     except Exception as error:  # also of a `__str__`
@@ -106,7 +109,7 @@ class Console(logging.Handler):
     def __init__(self, level: int):
         super().__init__(level)
         self.addFilter(is_wanted)
-        self.addFilter(mended)
+        self.addFilter(replace_unformattable)
         self.addFilter(_is_not_printed)
         self.addFilter(_Once())
         self.setFormatter(Line())
@@ -194,7 +197,7 @@ def log_to_file(path: Path) -> Iterator[None]:
     handler.setFormatter(Line("%(asctime)s %(levelname)-7s %(message)s", names_scenario=True))
     handler.setLevel(logging.INFO)
     handler.addFilter(is_wanted)
-    handler.addFilter(mended)
+    handler.addFilter(replace_unformattable)
     handler.addFilter(_Once())
     _enable_own_loggers()
     # Loggers pass everything on that any handler wants; the console has a level of its own.
@@ -216,7 +219,7 @@ def log_to_file(path: Path) -> Iterator[None]:
 
 
 def _enable_own_loggers() -> None:
-    """Enable our loggers again: `logging.config` in a scenario disables those that exist unless it is told not to."""
+    """Enable our loggers again: `logging.config` in a scenario disables existing ones unless configured otherwise."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == PACKAGE:
             logging.getLogger(name).disabled = False

@@ -50,7 +50,7 @@ def check_guards(path: Path) -> None:
 PREVIOUS = ".previous"
 """How the name of a folder ends while another one takes its place."""
 STAGING = ".new-"
-"""What the name of a folder that is filled beside another one has behind that one's name."""
+"""Suffix of a staging folder, which replaces the folder before it in one step."""
 MAX_NAME_BYTES = 240
 """Of a hidden name, to which some characters may be added."""
 TEMPORARY = ".tmp"
@@ -75,7 +75,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def _file_aside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """Open an empty file beside another one.
+    """Open an empty file in the folder of another one.
 
     Its name is always the same, so that the next writer takes over what a killed one has left; a lock keeps others
     out meanwhile. Where a file system has no locks, it is a new one each time.
@@ -111,7 +111,7 @@ HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def encoded(text: str) -> bytes:
-    """Return a text in UTF-8; names of files in it keep their bytes, whatever these are."""
+    """Return a text in UTF-8; names of files in it keep their bytes."""
     return HALF_CHARACTER.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 

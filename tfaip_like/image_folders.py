@@ -41,7 +41,7 @@ class ImageFolderData(Data):
     """Folder to train on, with a folder of images for each class."""
 
     val_folder: Path | None = None
-    """Folder to validate on, likewise; none: there is no validation."""
+    """Folder to validate on, likewise; none for no validation."""
 
     predict_folder: Path | None = None
     """Folder with images to predict, at any depth."""

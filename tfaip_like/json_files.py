@@ -22,7 +22,7 @@ from tfaip_like.printable import printable, printable_json
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 MAX_DIGITS = 300
-"""Of a whole number; a longer one fits into no number of any library."""
+"""Of a whole number; longer ones fit into no integer type."""
 NON_FINITE = ("nan", "inf", "-inf", "infinity", "-infinity")
 """How numbers are written that JSON does not have, in any case."""
 

@@ -45,7 +45,7 @@ class ListValData(ValData):
     """Batches for validation, of the samples in list files."""
 
     lists: list[str] = []
-    """List files, or files, folders and patterns as for training; none: there is no validation."""
+    """List files, or files, folders and patterns as for training; none for no validation."""
 
 
 class ListLavData(LavData):

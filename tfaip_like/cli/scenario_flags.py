@@ -217,7 +217,7 @@ def _choose_backend_early(flags: Sequence[Flag], files: Mapping[str, dict[str, J
         name = device.get("backend", name) if isinstance(device, dict) else name
     for flag in flags:
         name = flag.words[0] if flag.name == "device.backend" and flag.words else name
-    if isinstance(name, str) and name in BACKENDS:  # a wrong name is told with all other wrong values
+    if isinstance(name, str) and name in BACKENDS:  # a wrong name is reported with all other wrong values
         choose_backend(str(name))
 
 

@@ -16,7 +16,7 @@ from tfaip_like.sample import Arrays, Sample, Spec, plain_array
 Specs = Mapping[str, Spec]
 
 NAMED = "This was"
-"""How the note begins that names the sample of an exception."""
+"""Prefix of the note that names the sample of an exception."""
 
 
 @dataclass(frozen=True)

@@ -79,13 +79,13 @@ class _Cut:
         self._skip = skip
         self._data_pass: int | None = None
         self._samples: list[tuple[Row, Sample, Position]] = []
-        """With where each lies: how many come before it in its group, and the position of that group."""
+        """With the position of each: how many precede it in its group, and the position of that group."""
         self._bad: list[BadSample] = []
         self._dropped: list[Dropped] = []
         self._ended: list[Group] = []
         """The last groups of passes that are over."""
         self._end: Position = (0, *FIRST)
-        """Where a group without samples lies."""
+        """Position of a group without samples."""
 
     def add(self, made: Made) -> None:
         """Take a result."""

@@ -1,6 +1,6 @@
 """Groups of samples that are processed together, where samples cannot be made one by one.
 
-That is so behind a `StreamProcessor`, which makes any number of samples of a group, and for sources without an index.
+This is so after a `StreamProcessor`, which makes any number of samples of a group, and for sources without an index.
 Each StreamProcessor begins a *level*: its groups are cut out of what the level before has made. What becomes of a group
 is a function of the seed, its pass and its number, so groups are made in parallel, and come in their order.
 """
@@ -36,7 +36,7 @@ before precede its first one, and the position of that group."""
 FIRST: Position = (0,)
 
 END: Any = object()
-"""What comes behind the last sample of a group."""
+"""Sentinel after the last sample of a group."""
 
 
 @dataclass(frozen=True)

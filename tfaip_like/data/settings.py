@@ -48,7 +48,7 @@ class DataSettings(BatchSettings):
     """Read the samples in an order drawn from the seed, another one in each pass over them."""
 
     shuffle_buffer: int | None = None
-    """Samples that are shuffled together behind a StreamProcessor, and of a source without an index: more mix better
+    """Samples that are shuffled together after a StreamProcessor, or of a source without an index: more mix better
     and take more memory. By default 1,000, or fewer that fill 256 MB. All other sources are shuffled as a whole."""
 
     cache: Literal["none", "memory", "disk"] = "none"

@@ -152,7 +152,9 @@ class Stream:
         self.settings = settings
         self.order = order
         self.group = group
-        is_answered_at_once = samples.mode is Mode.PREDICT  # whoever sends samples one by one waits for answers
+        is_answered_at_once = (
+            samples.mode is Mode.PREDICT
+        )  # a client that sends samples one by one waits for each answer
         self.sizes = group_sizes(samples.processors, min(GROUP, settings.batch_size) if is_answered_at_once else GROUP)
         is_mixed = settings.shuffle or settings.has_buckets
         self.block_size = (settings.shuffle_buffer or BLOCK_SAMPLES) if is_mixed else 0
@@ -160,7 +162,7 @@ class Stream:
         self._bookmarks = [(0, Bookmark())]
         """With the number of the batch of the endless stream, rising."""
         self._lock = threading.Lock()
-        """Held by whoever reads or changes the bookmarks: batches are made in another thread than checkpoints."""
+        """Guards the bookmarks: batches are made in another thread than checkpoints."""
 
     def work(self) -> MakeGroups:
         """Return what data processes do."""

@@ -38,7 +38,7 @@ class BatchRun:
     name: str
     configuration: str
     flags: Mapping[str, tuple[str, ...]]
-    """What its plan gives it: the words behind each flag."""
+    """Values that its plan gives: the words of each flag."""
     epochs: Count
     monitor: str
     """The logged value that tells its best epoch."""

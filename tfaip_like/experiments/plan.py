@@ -29,7 +29,7 @@ class PlannedRun:
 
     @property
     def flags(self) -> dict[str, tuple[str, ...]]:
-        """Return what was given and is in effect: the words behind each flag.
+        """Return the flags in effect and their words.
 
         A later layer that chooses another class, or another list of classes, leaves nothing of the parts of the first.
         """

@@ -25,7 +25,7 @@ AT_WORK = ("running", "waiting", "preempted")
 """States of runs that somebody has in hand."""
 CLUSTER_IS_SILENT = "the cluster cannot be asked from here: this is what the runs themselves have left"
 RECENT_EPOCHS = 5
-"""How many tell the time that an epoch takes."""
+"""Latest epochs from which the time of an epoch is estimated."""
 _TAIL = 4096
 """Bytes of a log that hold its last lines."""
 

@@ -86,7 +86,7 @@ def _stages(batches: Batches, count: int) -> list[Stage]:
 
 
 def _stages_of_stream(stream: Stream, count: int) -> list[Stage]:
-    """Return the samples as they are read, and after each StreamProcessor with the processors behind it."""
+    """Return the samples as they are read, and after each StreamProcessor with the processors after it."""
     samples, work = stream.samples, stream.work()
     chain = stream.chain(Bookmark(), is_endless=False)
     stages: list[Stage] = []

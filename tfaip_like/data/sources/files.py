@@ -59,7 +59,7 @@ LEFT_BY_SYSTEMS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN"))
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, or left behind by a system: `._a.png`, `.git`, `__MACOSX`."""
+    """Return whether a file or folder is hidden, or left by the operating system: `._a.png`, `.git`, `__MACOSX`."""
     return name.startswith(".") or name in LEFT_BY_SYSTEMS
 
 

@@ -37,7 +37,7 @@ _SIGNED = 2
 def read_image(file: str | Path, color: Color = "L", size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
     """Return the pixels of an image: (height, width) for grey `L`, (height, width, channels) otherwise.
 
-    Images are turned as their EXIF orientation says. Without an alpha channel in `color`, transparent pixels lie on
+    EXIF orientations are applied. Without an alpha channel in `color`, transparent pixels are composited over
     white. 16 bits are scaled to 8. Of an animation or a file of several pages the first image is read.
 
     Args:
@@ -155,7 +155,7 @@ def _with_8_bits(image: Image, transparent: Any) -> tuple[Image, Any]:
 def class_folders(folder: Path) -> list[str]:
     """Return the names of the folders in a folder that have images in them, sorted.
 
-    Hidden folders, and those that systems leave behind (`__MACOSX`), are none.
+    Hidden folders, and those of operating systems (`__MACOSX`), are left out.
 
     Raises:
         UsageError: when there is no such folder.
@@ -220,7 +220,7 @@ class ImageFolder(ImageFiles):
     Hidden files and folders, and folders without images, are left out.
 
     Args:
-        folder: holds the folders of the classes, in which the images lie at any depth.
+        folder: holds the folders of the classes, with the images at any depth.
         color: `L` for grey, `RGB` for colour, `LA` and `RGBA` for these with an alpha channel.
         classes: names of the classes in the order of their labels; by default those of `folder`, sorted. Give those of
             the training to any other folder, so that labels mean the same.
@@ -275,7 +275,7 @@ def check_same_classes(train: object, other: object, group: str) -> None:
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
-    """Yield images that lie in a folder itself."""
+    """Yield the images directly in a folder."""
     for entry in folder.iterdir():
         if entry.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(entry.name) and entry.is_file():
             yield entry

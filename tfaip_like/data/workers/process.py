@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.code_errors import Frame, users_frame
-from tfaip_like.console import is_wanted, mended
+from tfaip_like.console import is_wanted, replace_unformattable
 from tfaip_like.data.workers.shared import SharedFile, pack, unpack
 from tfaip_like.processes import end_with
 
@@ -140,7 +140,7 @@ class _Log(logging.Handler):
         self._kept: list[Mapping[str, Any]] = []
         self._letters = 0
         self.addFilter(is_wanted)
-        self.addFilter(mended)
+        self.addFilter(replace_unformattable)
 
     def begin(self, level: int) -> None:
         """Keep all that is logged from now on."""

@@ -1,4 +1,4 @@
-"""Values of columns, those that are missing, and conversions that change no number."""
+"""Values of columns, masks of missing ones, and conversions that keep every value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NUMBERS = "biufc"
 
 
 class ColumnError(UsageError):
-    """A column that cannot be read; the text says what it holds, to stand behind its place.
+    """A column that cannot be read; the text says what it holds, to follow its place in a message.
 
     Args:
         column: its name, where several columns make one array.
@@ -37,7 +37,7 @@ class CellError(UsageError):
 
     Args:
         index: of its row among the values that were given.
-        reason: what is wrong with it, to stand behind its place.
+        reason: what is wrong with it, to follow its place in a message.
         column: its name, where several columns make one array.
         is_stored: whether the index counts from the first row of all files.
     """

@@ -1,4 +1,4 @@
-"""Cells of CSV files, which are texts, as numbers; no number that is not certain is read."""
+"""Cells of CSV files as numbers; ambiguous ones are refused."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class CsvColumn:
             place: where a cell of the block is, for messages about a later one.
 
         Raises:
-            CellError: for a cell that is no number, or not certainly one.
+            CellError: for a cell that is not a number, or ambiguous.
         """
         rows: list[int] = []
         present = cells

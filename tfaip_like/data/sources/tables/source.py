@@ -41,12 +41,12 @@ class IsMissing:
     """Which values of columns are missing, as booleans in place of the values."""
 
     columns: str | Sequence[str]
-    """One, or several that lie side by side."""
+    """One, or several that are stacked."""
 
 
 Which: TypeAlias = str | Sequence[str] | IsMissing
 Columns: TypeAlias = Mapping[str, Which]
-"""Name of an array -> the column of a table that it is, or several that lie side by side in it."""
+"""Name of an array -> the column of a table that it is, or several that are stacked."""
 
 
 class TableSource(PlacedSource):
@@ -57,7 +57,7 @@ class TableSource(PlacedSource):
     source.
 
     A missing value (an empty cell, NA, a null) is NaN, and a column of whole numbers or booleans that has one is
-    float64; `TableFormat.missing` gives another value, and `IsMissing` tells which values are missing. Texts need
+    float64; `TableFormat.missing` gives another value, and `IsMissing` gives a mask of missing values. Texts need
     `TableFormat.categories` to become numbers. A number that no dtype of its column can hold is an error, as is any
     cell that is not certainly a number.
 
