@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tfaip_like.cli.command import run_command
+from tfaip_like.cli.named_exports import NamedExport, named_exports, named_scenario
 from tfaip_like.cli.params_command import Line, ParamsCommand
 from tfaip_like.cli.start import start
 from tfaip_like.console import samples_bar, say
@@ -28,7 +29,6 @@ from tfaip_like.lazy import BACKENDS
 from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
 from tfaip_like.predict.exported import load_export
-from tfaip_like.predict.layout import export_folder
 from tfaip_like.predict.rebuilt import rebuilt_scenario
 from tfaip_like.predict.writers import plain, written
 from tfaip_like.printable import printable
@@ -36,6 +36,9 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
 from tfaip_like.trust import trusting
 from tfaip_like.writer import Write
+
+if TYPE_CHECKING:
+    from tfaip_like.predict.lav import Averages
 
 logger = logging.getLogger(__name__)
 
@@ -103,13 +106,13 @@ def _settings_of(scenario: Scenario) -> LoadAndValidate:
 
 
 def _defaults(words: Sequence[str]) -> LoadAndValidate:
-    return _settings_of(rebuilt_scenario(export_folder(Path(words[0])))) if words else LoadAndValidate()
+    return _settings_of(named_scenario(words[0])) if words else LoadAndValidate()
 
 
 COMMAND = ParamsCommand(
     program="lav-scenario",
     purpose="Validates exports on the validation data of their scenario, or on other data. The folder of a run stands "
-    "for its best model.",
+    "for its best model; RUN/checkpoints/epoch_0012 for that of a kept epoch.",
     placeholder="EXPORT_DIR...",
     tree=_defaults,
     runs_code=True,
@@ -128,17 +131,18 @@ def lav_scenario(argv: Sequence[str]) -> None:
 
 
 def _validate_line(line: Line) -> None:
-    exports = [export_folder(Path(word)) for word in line.words]
     settings = cast(LoadAndValidate, line.applied(_defaults(line.words)))
-    if settings.dump and len(exports) > 1:
-        raise UsageError(f"--dump {settings.dump}: takes the predictions of one export, there are {len(exports)}")
+    if settings.dump and len(line.words) > 1:
+        raise UsageError(f"--dump {settings.dump}: takes the predictions of one export, there are {len(line.words)}")
     start(settings.device)
     results: list[Result] = []
     with ExitStack() as stack:
+        exports = stack.enter_context(named_exports(line.words, settings.device))
         interrupt = stack.enter_context(catch_interrupts())
         dump = stack.enter_context(written(settings.dump, None, "--dump")) if settings.dump else None
+        averages: list[Averages] = []
         for export in exports:
-            results += _validated(export, line, interrupt, dump)
+            results += _validated(export, line, interrupt, dump, averages)
         interrupt.nothing_to_stop()
     say(table(results))
     if settings.json:
@@ -148,24 +152,33 @@ def _validate_line(line: Line) -> None:
             raise UsageError(f"--json {settings.json}: cannot be written: {error.strerror}") from error
 
 
-def _validated(export: Path, line: Line, interrupt: InterruptFlag, dump: Write | None) -> Iterator[Result]:
-    """The results of an export, on one source after another."""
-    from tfaip_like.predict.lav import Worst, load_and_validate
+def _validated(
+    named: NamedExport, line: Line, interrupt: InterruptFlag, dump: Write | None, averages: list[Averages]
+) -> Iterator[Result]:
+    """Yield the results of an export, on one source after another.
 
-    trained = rebuilt_scenario(export)
+    Args:
+        averages: of earlier exports; those of the same model are used again, as compiling them takes a second.
+    """
+    from tfaip_like.predict.lav import Averages, Worst, load_and_validate
+
+    trained = rebuilt_scenario(named.path)
     settings = cast(LoadAndValidate, line.applied(_settings_of(trained)))
     groups = {name: getattr(settings, name) for name in ("lav", "data", "evaluator")}
     scenario = dataclasses.replace(trained, **groups)
-    exported = load_export(export)
+    exported = load_export(named.path)
+    if not any(known.model == scenario.model for known in averages):
+        averages.append(Averages(scenario.model))
+    of_model = next(known for known in averages if known.model == scenario.model)
     bad_samples = BadSamples(None, scenario.data.max_bad_samples)
     for name, source in _sources(scenario).items():
         batches = open_validation(
             scenario.data, source, scenario.lav, scenario.trainer.random_seed or 0, interrupt.check, "lav"
         )
         if batches is None:
-            raise UsageError(f"{export}: {name or type(scenario.data).__name__} has no samples to validate on")
+            raise UsageError(f"{named.name}: {name or type(scenario.data).__name__} has no samples to validate on")
         worst = Worst(settings.worst)
-        with closing(batches), samples_bar(len(batches), str(exported.path)) as bar:
+        with closing(batches), samples_bar(len(batches), str(named.name)) as bar:
 
             def note(batch: Batch) -> None:
                 interrupt.check()
@@ -174,10 +187,17 @@ def _validated(export: Path, line: Line, interrupt: InterruptFlag, dump: Write |
 
             batches.decide_processes(batches.steps or 0)
             judged = load_and_validate(
-                exported, batches, scenario.model, scenario.evaluator, note, each_sample=dump, worst=worst
+                exported,
+                batches,
+                scenario.model,
+                scenario.evaluator,
+                note,
+                each_sample=dump,
+                worst=worst,
+                averages=of_model,
             )
             places = [(loss, batches.samples.place(index)) for loss, index in worst.listed()]
-        yield Result(export, name, exported.metrics.get("epoch"), dict(judged.numbers), places)
+        yield Result(named.name, name, exported.metrics.get("epoch"), dict(judged.numbers), places)
     bad_samples.tell()
 
 

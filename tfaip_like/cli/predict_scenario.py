@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from tfaip_like.cli.command import run_command
+from tfaip_like.cli.named_exports import named_exports, named_scenario, names_checkpoints
 from tfaip_like.cli.params_command import Line, ParamsCommand
 from tfaip_like.cli.start import start
 from tfaip_like.console import samples_bar
@@ -81,7 +82,7 @@ class Prediction(Params):
 
 def _defaults(words: Sequence[str]) -> Prediction:
     """Return the defaults for some exports, which need the code of their scenario."""
-    return _defaults_of(rebuilt_scenario(_first_export(words)) if words else None)
+    return _defaults_of(_first_scenario(words) if words else None)
 
 
 def _defaults_of(scenario: Scenario | None) -> Prediction:
@@ -89,9 +90,9 @@ def _defaults_of(scenario: Scenario | None) -> Prediction:
 
 
 def _scenario(words: Sequence[str]) -> Scenario | None:
-    """The scenario of the first export, if its code is here."""
+    """Return the scenario of the first export, if its code is here."""
     try:
-        return rebuilt_scenario(_first_export(words))
+        return _first_scenario(words)
     except UntrustedCodeError as error:
         logger.warning("The scenario of %s is not used. %s", words[0], error)
     except UsageError as error:
@@ -99,17 +100,16 @@ def _scenario(words: Sequence[str]) -> Scenario | None:
     return None
 
 
-def _first_export(words: Sequence[str]) -> Path:
-    """The first export; of a folder of experts, that of the first of them."""
-    path = Path(words[0])
-    experts = exports_of_experts(path)
-    return next(iter(experts.values())) if experts else export_folder(path)
+def _first_scenario(words: Sequence[str]) -> Scenario:
+    """Return the scenario of the first export; of a folder of experts, that of the first of them."""
+    experts = exports_of_experts(Path(words[0]))
+    return rebuilt_scenario(next(iter(experts.values()))) if experts else named_scenario(words[0])
 
 
 COMMAND = ParamsCommand(
     program="predict-scenario",
     purpose="Predicts samples with an export, with several that vote, or with a folder of experts. The folder of a run "
-    "stands for its best model.",
+    "stands for its best model, RUN/checkpoints/epoch_0012 for that of a kept epoch.",
     placeholder="EXPORT_DIR...",
     tree=_defaults,
     runs_code=True,
@@ -128,18 +128,36 @@ def predict_scenario(argv: Sequence[str]) -> None:
 
 
 def _predict_line(line: Line) -> None:
-    scenario = _scenario(line.words)
+    device = Device()
+    if names_checkpoints(line.words):
+        scenario = _first_scenario(line.words)
+        settings = cast(Prediction, line.applied(_defaults_of(scenario)))
+        device = dataclasses.replace(settings.device, backend=scenario.device.backend)
+    with named_exports(line.words, device) as exports:
+        _predict_with([str(export.path) for export in exports], line)
+
+
+def _predict_with(words: Sequence[str], line: Line) -> None:
+    """Predict with exports.
+
+    Args:
+        words: that name them, runs, or a folder of experts.
+        line: with the settings.
+    """
+    scenario = _scenario(words)
     settings = cast(Prediction, line.applied(_defaults_of(scenario)))
+    experts = exports_of_experts(Path(words[0]))
+    first = next(iter(experts.values())) if experts else export_folder(Path(words[0]))
     writer = settings.writer
     if writer is None and scenario is not None and settings.output and settings.output.suffix not in WRITERS:
         writer = scenario.writer()
     voter = settings.voter or (scenario.voter() if scenario is not None else None)
-    source = _source(settings, scenario, _first_export(line.words))
+    source = _source(settings, scenario, first)
     start(dataclasses.replace(settings.device, backend="tensorflow"), needs_keras=False)
-    predictor = load_predictor(*line.words, voter=voter)
+    predictor = load_predictor(*words, voter=voter)
     if scenario is not None and settings.data is not None and settings.data != scenario.data:
         predictor.pipeline = pipeline_of(settings.data, predictor.pipeline.inputs)
-        check_own_paths(_first_export(line.words), predictor.pipeline, received=scenario.data)
+        check_own_paths(first, predictor.pipeline, received=scenario.data)
     _predict(predictor, source, settings, writer)
 
 

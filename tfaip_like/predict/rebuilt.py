@@ -28,22 +28,33 @@ def rebuilt_scenario(export: Path) -> Scenario:
     file = export / PARAMS
     if not file.is_file():
         raise UsageError(f"{export}: is no export: it has no {PARAMS}")
+    return with_own_files(scenario_in_file(file, OutputDir(export.parent)), export, PARAMS, only_resources=True)
+
+
+def scenario_in_file(file: Path, run: OutputDir) -> Scenario:
+    """Return the scenario whose parameters a file holds, with its paths as they are written there.
+
+    Args:
+        run: what the file belongs to.
+
+    Raises:
+        UsageError: when its code cannot be imported here, or does not fit its parameters.
+    """
     values = read_values(file)
     tag = named_class(values, file)
     device = values.get("device")
     backend = device.get("backend") if isinstance(device, dict) else None
     if isinstance(backend, str) and backend in BACKENDS:
-        with suppress(UsageError):  # an export can be used where it could not be trained
+        with suppress(UsageError):  # it can be used where it could not be trained
             choose_backend(backend)
     try:
-        cls = scenario_of_file(tag, OutputDir(export.parent))
+        cls = scenario_of_file(tag, run)
     except NoSuchModuleError as error:
         error.add_note(
-            f"{export} needs the code of its scenario {tag}: start where that can be imported, or name its directory "
-            "in PYTHONPATH."
+            f"{file.parent} needs the code of its scenario {tag}: start where that can be imported, or name its "
+            "directory in PYTHONPATH."
         )
         raise
     except UsageError as error:
         raise type(error)(f"{file}: {tag}: {error}") from error
-    tree = checked(apply(Resolved(with_defaults(cls)), file_settings(values, str(file))))
-    return cast(Scenario, with_own_files(tree, export, PARAMS, only_resources=True))
+    return cast(Scenario, checked(apply(Resolved(with_defaults(cls)), file_settings(values, str(file)))))

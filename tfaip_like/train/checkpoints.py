@@ -108,6 +108,12 @@ class Checkpoint:
         return Content(read_arrays(self.path / VARIABLES), state, params)
 
 
+def checkpoint_at(path: Path) -> Checkpoint | None:
+    """Return the checkpoint that a folder is; None if it is none."""
+    path = path.absolute()
+    return Checkpoint(path) if _NAME.fullmatch(path.name) and (path / CHECKSUMS).is_file() else None
+
+
 def all_checkpoints(folder: Path) -> list[Checkpoint]:
     """The checkpoints in a folder, oldest first."""
     found = [Checkpoint(path) for path in folder.glob("epoch_*") if _NAME.fullmatch(path.name)]

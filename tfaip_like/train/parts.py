@@ -45,7 +45,7 @@ from tfaip_like.train.freezing import freeze
 from tfaip_like.train.lav import Lav
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.resume import Resumed
-from tfaip_like.train.state import network_preserved, start_random
+from tfaip_like.train.state import network_preserved, reset_keras, start_random
 from tfaip_like.train.training_model import TrainingModel, as_fed
 from tfaip_like.train.validation import Validation
 from tfaip_like.train.warm_start import warm_start
@@ -318,12 +318,7 @@ def validation_evaluator(scenario: Scenario) -> Evaluator | None:
 
 
 def _start_keras(trainer: Trainer, seed: int) -> None:
-    """Numbers layers from the start: a second training must not have other paths of weights than the first."""
-    shows_all_frames = not keras.config.is_traceback_filtering_enabled()
-    keras.utils.clear_session(free_memory=False)
-    if shows_all_frames:  # which was forgotten
-        keras.config.disable_traceback_filtering()
-    keras.config.set_dtype_policy(trainer.precision)
+    reset_keras(trainer.precision)
     start_random(seed)
     keep_autograph_files()
     logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())

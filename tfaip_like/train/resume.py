@@ -127,14 +127,14 @@ class Resumed:
             UsageError: when it lacks a value that no other parameter explains.
         """
         arrays = self.content.arrays
-        new_layers = state.restore_network(model, arrays)
+        new_layers = state.restore_network(model.network, arrays)
         missing: list[str] = []
         if hasattr(optimizer, "begin_at_weights"):
             optimizer.begin_at_weights()  # it was built with other ones
         is_kept = self.settings.optimizer != "fresh"
         if not is_kept:
             logger.info("the optimizer begins anew (--resume.optimizer fresh)")
-        elif (lacking := state.restore_optimizer(model, arrays)) is not None:
+        elif (lacking := state.restore_optimizer(model.optimizer, arrays)) is not None:
             missing = lacking
         else:
             is_kept = False
@@ -189,8 +189,8 @@ class Resumed:
             return
         now = state.capture(model)
         for arrays, is_best in ((saved.read().arrays, True), (now, False)):
-            state.restore_network(model, arrays)
-            state.restore_optimizer(model, arrays)
+            state.restore_network(model.network, arrays)
+            state.restore_optimizer(model.optimizer, arrays)
             state.restore_random(model, arrays)
             if is_best:
                 epoch_end.export_best(epoch)

@@ -62,7 +62,7 @@ def check_checkpoint(model: TrainingModel) -> None:
     with temporary_directory() as folder:
         write_arrays(Path(folder, VARIABLES), arrays)
         read = read_arrays(Path(folder, VARIABLES))
-    missing = state.restore_network(model, read) + (state.restore_optimizer(model, read) or [])
+    missing = state.restore_network(model.network, read) + (state.restore_optimizer(model.optimizer, read) or [])
     state.restore_random(model, read)
     back = state.capture(model)
     changed = [name for name in arrays if not _same(arrays[name], back[name])]

@@ -29,6 +29,19 @@ _ADDITIONS = re.compile(rf"_{AVERAGE}$|{RATE_FACTOR}$|^loss_scale_optimizer/")
 """Variables of an optimizer that may come and go with other parameters than its own."""
 
 
+def reset_keras(precision: str) -> None:
+    """Number layers from the start: a second network must not have other paths of weights than the first.
+
+    Args:
+        precision: the dtype policy of the layers from here on.
+    """
+    shows_all_frames = not keras.config.is_traceback_filtering_enabled()
+    keras.utils.clear_session(free_memory=False)
+    if shows_all_frames:  # which was forgotten
+        keras.config.disable_traceback_filtering()
+    keras.config.set_dtype_policy(precision)
+
+
 def start_random(seed: int) -> None:
     """Sets the seed of everything that draws random numbers without one of its own."""
     keras.utils.set_random_seed(seed)
@@ -44,7 +57,7 @@ def capture(model: TrainingModel) -> Arrays:
     synchronise(model)
     arrays = {}
     named = [pair for group, variables in _groups(model).items() for pair in _named(group, variables)]
-    for name, variable in [*_named_network(model), *named]:
+    for name, variable in [*_named_network(model.network), *named]:
         # Copied, because TensorFlow and PyTorch show the memory that the next step writes to.
         arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
     return arrays | _host_random()
@@ -94,7 +107,7 @@ def network_preserved(network: keras.Model) -> Iterator[None]:
         np.random.set_state(of_numpy)
 
 
-def restore_network(model: TrainingModel, arrays: Mapping[str, Any]) -> list[str]:
+def restore_network(network: keras.Model, arrays: Mapping[str, Any]) -> list[str]:
     """Put saved weights and random states into the network.
 
     Returns:
@@ -103,7 +116,7 @@ def restore_network(model: TrainingModel, arrays: Mapping[str, Any]) -> list[str
     Raises:
         UsageError: when the weights do not fit; it names the first that does not.
     """
-    named = _by_path(_named_network(model))
+    named = _by_path(_named_network(network))
     saved = _by_path((name, array) for name, array in arrays.items() if name.startswith(f"{NETWORK}:"))
     for path in (*saved, *named):
         have = "absent" if path not in saved else tuple(saved[path].shape)
@@ -123,7 +136,7 @@ def restore_metrics(model: TrainingModel, arrays: Mapping[str, Any]) -> list[str
     return _assigned(named, fitting)
 
 
-def restore_optimizer(model: TrainingModel, arrays: Mapping[str, Any]) -> list[str] | None:
+def restore_optimizer(optimizer: keras.optimizers.Optimizer, arrays: Mapping[str, Any]) -> list[str] | None:
     """Put the state of the optimizer back.
 
     Returns:
@@ -131,7 +144,7 @@ def restore_optimizer(model: TrainingModel, arrays: Mapping[str, Any]) -> list[s
         changed, if it holds the state of another optimizer.
     """
     saved = _by_path((name, array) for name, array in arrays.items() if name.startswith(f"{OPTIMIZER}:"))
-    named = _by_path(_named(OPTIMIZER, _groups(model)[OPTIMIZER]))
+    named = _by_path(_named(OPTIMIZER, optimizer.variables))
     own = [{path for path in paths if not _ADDITIONS.search(path)} for paths in (saved, named)]
     if own[0] != own[1] or any(saved[path].shape != tuple(named[path].shape) for path in own[1]):
         return None
@@ -177,10 +190,10 @@ def global_seed_generator() -> keras.random.SeedGenerator:
     return seed_generator.global_seed_generator()
 
 
-def _named_network(model: TrainingModel) -> Iterator[tuple[str, keras.Variable]]:
-    """Its weights by the paths that a warm start and a person know, and its random states."""
-    paths = {id(weight): path for path, weight in weight_paths(model.network).items()}
-    for number, variable in enumerate(model.network.variables):
+def _named_network(network: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
+    """Yield its weights by the paths that a warm start and a person know, and its random states."""
+    paths = {id(weight): path for path, weight in weight_paths(network).items()}
+    for number, variable in enumerate(network.variables):
         yield f"{NETWORK}:{number:05d}:{paths.get(id(variable), variable.path)}", variable
 
 
