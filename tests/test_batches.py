@@ -121,15 +121,15 @@ def test_a_debug_batch_is_small_and_elsewhere_and_needs_no_description(
 def test_models_without_a_file(tmp_path: Path) -> None:
     done = experiments(
         tmp_path,
-        *("generate", "--scenario", "scenarios.tutorial", "--models", "Classifier.CNN=2, Classifier.MLP=3"),
-        *("--array", "200", "--description", "all of them", "--trainer.epochs", "1000"),
+        *("generate", "--scenario", "scenarios.tutorial", "--models", "Classifier.CNN=2, MLP=3"),
+        *("--jobs", "20", "--description", "all of them", "--trainer.epochs", "1000"),
     )
     assert done.returncode == 0, done.stderr
     batch = Batch(tmp_path / "batches" / "tutorial" / "version_1")
     assert names(batch) == [f"Classifier.{name}" for name in ("CNN.01", "CNN.02", "MLP.01", "MLP.02", "MLP.03")]
     assert params(batch, "Classifier.CNN.02")["model"]["graph"]["class"] == "scenarios.tutorial:CNN"
     assert params(batch, "Classifier.MLP.03")["trainer"]["random_seed"] == 3
-    assert batch.index().array == 200
+    assert (batch.index().jobs, batch.index().array, batch.index().runs[0].task) == (20, None, None)
     assert [run.name for run in chosen_runs(batch.index(), ["Classifier.CNN"])] == names(batch)[:2]
     assert [run.name for run in chosen_runs(batch.index(), ["*.01"])] == ["Classifier.CNN.01", "Classifier.MLP.01"]
     assert experiments(tmp_path, "add", batch.path).returncode == 0
@@ -139,6 +139,109 @@ def test_models_without_a_file(tmp_path: Path) -> None:
         "random_seed": 6,
         "output_dir": "",
     }
+
+
+def test_each_array_task_trains_all_models_with_other_seeds(tmp_path: Path) -> None:
+    models = ("--scenario", "scenarios.tutorial", "--models", "Classifier.CNN=2, MLP=1", "--description", "three each")
+    assert experiments(tmp_path, "generate", *models, "--array", "3", "--trainer.epochs", "7").returncode == 0
+    batch = Batch(tmp_path / "batches" / "tutorial" / "version_1")
+
+    def tasks() -> dict[int | None, list[tuple[str, int]]]:
+        found: dict[int | None, list[tuple[str, int]]] = {}
+        for run in batch.index().runs:
+            seed = params(batch, run.name)["trainer"]["random_seed"]
+            assert seed == run.random_seed
+            found.setdefault(run.task, []).append((run.configuration, seed))
+        return found
+
+    cnn, mlp = "Classifier.CNN", "Classifier.MLP"
+    assert tasks() == {task: [(cnn, 2 * task - 1), (cnn, 2 * task), (mlp, task)] for task in (1, 2, 3)}
+    assert experiments(tmp_path, "add", batch.path, "--models", "Classifier.MLP=1", "--array", "2").returncode == 0
+    assert {task: runs for task, runs in tasks().items() if task and task > 3} == {4: [(mlp, 4)], 5: [(mlp, 5)]}
+    assert params(batch, "Classifier.MLP.05")["trainer"]["epochs"] == 7
+    listed = experiments(tmp_path, "add", batch.path, "--dry_run").stdout.splitlines()
+    assert len(listed) == 1 + 3 * 3
+    assert listed[1] == (
+        "  Classifier.CNN.07  --trainer.epochs 7 --model Classifier --model.graph CNN --trainer.random_seed 7 "
+        "--trainer.output_dir runs/Classifier.CNN.07"
+    )
+
+
+def test_runs_that_are_added_have_the_flags_of_the_batch_until_their_plan_says_otherwise(tmp_path: Path) -> None:
+    flags = ("--trainer.epochs", "7", "--optimizer", "SGD", "--optimizer.momentum", "0.5")
+    batch = made(tmp_path, TWO, *flags)
+    (tmp_path / "new.yaml").write_text(PLAN + "  same: {}\n  other_optimizer: {optimizer: Adam, trainer.epochs: 2}\n")
+    assert experiments(tmp_path, "add", batch.path, "new.yaml", "--train.batch_size", "5").returncode == 0
+    assert {run.name: run.flags for run in batch.index().runs[3:]} == {
+        "same": {
+            "trainer.epochs": ("7",),
+            "optimizer": ("SGD",),
+            "optimizer.momentum": ("0.5",),
+            "train.batch_size": ("5",),
+        },
+        "other_optimizer": {"trainer.epochs": ("2",), "optimizer": ("Adam",), "train.batch_size": ("5",)},
+    }
+
+
+MODELS = """
+from experts import Experts, Part
+from small import Line as Base
+from tfaip_like import Data, Model
+
+class Alone(Part):
+    noise: float = 0.0
+
+class Line(Base):
+    pass
+
+class Brings(Base):
+    batch_defaults = {"data": {"class": "Alone", "noise": 0.5}, "trainer.epochs": 9}
+
+class Mine(Experts):
+    model: Model = Line()
+    data: Data = Part()
+"""
+
+
+def test_a_class_brings_its_data_along(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODELS)
+    words = ("--scenario", "mine.py", "--models", "Line=1, Brings=1", "--description", "d")
+    assert experiments(tmp_path, "generate", *words).returncode == 0
+    batch = Batch(tmp_path / "batches" / "mine" / "version_1")
+    assert params(batch, "Line")["data"]["class"] == "experts:Part"
+    brought = params(batch, "Brings")
+    assert (brought["data"]["class"], brought["data"]["noise"], brought["trainer"]["epochs"]) == ("mine:Alone", 0.5, 9)
+    assert experiments(tmp_path, "generate", *words, "--data", "Part", "--trainer.epochs", "3").returncode == 0
+    assert batch.index().runs[1].flags == {
+        "data": ("Alone",),
+        "data.noise": ("0.5",),
+        "trainer.epochs": ("9",),
+        "model": ("Brings",),
+    }
+    batch = Batch(tmp_path / "batches" / "mine" / "version_2")
+    assert batch.index().runs[1].flags == {"data": ("Part",), "trainer.epochs": ("3",), "model": ("Brings",)}
+    (tmp_path / "mine.py").write_text(MODELS.replace('"noise"', '"nois"'))
+    done = experiments(tmp_path, "generate", *words)
+    assert done.stderr == (
+        "experiments: Brings.batch_defaults: --data.nois: there is no such flag; did you mean --data.noise?\n"
+    )
+
+
+def test_values_without_effect_are_reported_where_they_were_given(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(
+        "scenario: experts\ndescription: d\ncommon: {val.batch_size: 5}\n"
+        "configurations:\n  seen: {}\n  blind: {trainer.val_every_n: 0}\n"
+    )
+    done = experiments(tmp_path, "generate", "plan.yaml", "--dry_run")
+    assert done.stdout.splitlines()[1:] == [
+        "  seen   --val.batch_size 5 --trainer.output_dir runs/seen",
+        "  blind  --trainer.val_every_n 0 --trainer.output_dir runs/blind",
+    ]
+    why = "has no effect in blind: nothing is validated: --trainer.val_every_n 0"
+    assert f"plan.yaml, line 3: --val.batch_size {why}" in done.stderr
+    done = experiments(tmp_path, "generate", "plan.yaml", "--trainer.val_every_n", "0", "--val.limit", "3")
+    assert done.returncode == 2
+    assert "\nexperiments: --val.limit: has no effect: nothing is validated" in done.stderr
 
 
 def test_add_puts_more_runs_beside_those_that_are_there(tmp_path: Path) -> None:
@@ -244,13 +347,21 @@ MISTAKES = {
     "submit . --slurm --time soon": "--time soon: write it like 2:30:00",
     "submit . --jobs 0": "--jobs 0: there must be at least 1",
     "submit . --gpus 1 1": "--gpus 1 1: names a GPU twice",
-    "submit . --slurm --jobs 2": "--jobs 2: is for this machine; on a cluster --array says how many at once",
+    "submit . --slurm --sbatch array=0-3": "--sbatch array=0-3: array=0-3 is said with --jobs",
+    "generate a.yaml --array 0": "--array 0: there must be at least 1",
+    "generate a.yaml --array 2 --debug": "--array 2: has no effect with --debug, which has one of each",
+    "generate --scenario scenarios.tutorial --models Classifier.CNN=1,MPL=2 --description d": (
+        "--models: --model.graph: there is no Graph called 'MPL'; did you mean MLP?"
+    ),
+    "generate --scenario scenarios.tutorial --models Classifier.CNN=1,CNN=2 --description d": (
+        "--models: Classifier.CNN is given twice"
+    ),
     "submit . --slurm --time 0:02:00": (
         "--time 0:02:00: must be longer than --save_seconds 120 and what a run takes to start"
     ),
     "submit . --slurm --sbatch time=5": "--sbatch time=5: time=5 is said with --time",
     "submit . --slurm --sbatch output=x": "--sbatch output=x: output=x is set here",
-    "generate a.yaml --jobs 2": "--jobs 2: is for submitting: add --run, or give it to submit",
+    "generate a.yaml --cpus 2 --slurm": "--slurm true: is for submitting: add --run, or give it to submit",
     "generate a.yaml --debug --folder here": "--folder here: is not for --debug, which has the temporary folder",
     "generate --models a=1": "--models needs --scenario: whose models, and how many runs of each?",
     "generate --scenario s": "--scenario needs --models: whose models, and how many runs of each?",
@@ -304,15 +415,17 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN + TWO)
     done = experiments(tmp_path, "generate", "plan.yaml", "--dry_run")
     assert done.stdout.splitlines() == [
-        "3 runs would be made:",
-        "  wide.01  --trainer.epochs 3 --model.dropout 0.0",
-        "  wide.02  --trainer.epochs 3 --model.dropout 0.2",
-        "  other    --trainer.random_seed 7",
+        "3 runs of train-scenario experts would be made:",
+        "  wide.01  --trainer.epochs 3 --model.dropout 0.0 --trainer.output_dir runs/wide.01",
+        "  wide.02  --trainer.epochs 3 --model.dropout 0.2 --trainer.output_dir runs/wide.02",
+        "  other    --trainer.random_seed 7 --trainer.output_dir runs/other",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
     batch = made(tmp_path, TWO)
     done = experiments(tmp_path, "add", batch.path, "--dry_run")
-    assert done.stdout.splitlines()[1] == "  wide.03   --trainer.epochs 3 --model.dropout 0.0"
+    assert done.stdout.splitlines()[1] == (
+        "  wide.03   --trainer.epochs 3 --model.dropout 0.0 --trainer.random_seed 2 --trainer.output_dir runs/wide.03"
+    )
     assert len(batch.index().runs) == 3
 
 

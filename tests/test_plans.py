@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +14,19 @@ from hypothesis import strategies as some
 
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments import Configuration, Plan, PlannedRun
+from tfaip_like.experiments.batch import BatchRun
 from tfaip_like.experiments.configuration import Distribution, Draws
+from tfaip_like.experiments.models import with_models
 from tfaip_like.experiments.plan_file import read_plan
 from tfaip_like.experiments.plan_write import plan_text
-from tfaip_like.experiments.resolve import resolve_all, scenario_of
+from tfaip_like.experiments.resolve import Resolver, resolve_all, scenario_of
+from tfaip_like.experiments.values import Given, Value
 from tfaip_like.params.apply import Resolved, apply
 from tfaip_like.params.base import with_defaults
 from tfaip_like.params.flags import flag_settings, split_words
-from tfaip_like.params.formatting import flag_words
+from tfaip_like.params.given import Given as GivenByFlags
+from tfaip_like.params.given import check_given
+from tfaip_like.params.tree import difference
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario
 from tfaip_like.yaml_files import parse_yaml
@@ -41,7 +47,7 @@ def resolved(path: Path) -> list[tuple[PlannedRun, Scenario]]:
     """All runs of a plan file with their parameters."""
     plan = read_plan(path)
     cls = scenario_of(plan)
-    return list(resolve_all(cls, plan.with_models(cls.batch_flags).runs()))
+    return list(resolve_all(cls, with_models(plan, cls).runs()))
 
 
 THREE_LEVELS = """
@@ -250,10 +256,15 @@ def test_a_plan_made_in_python_is_written_as_a_file_that_means_the_same(tmp_path
     (tmp_path / "plan.yaml").write_text(plan_text(plan))
     read = read_plan(tmp_path / "plan.yaml")
     assert read.description == plan.description
-    one, other = (some_plan.with_models(["model"]).runs() for some_plan in (plan, read))
-    assert [(run.configuration, run.flags, run.expert, run.repeat) for run in one] == [
-        (run.configuration, run.flags, run.expert, run.repeat) for run in other
-    ]
+    resolver = Resolver(find_scenario("experts"))
+    one, other = (
+        [
+            (run.configuration, resolver(run).flags.keys(), resolver(run).params, run.expert, run.repeat)
+            for run in with_models(some_plan, resolver.scenario).runs()
+        ]
+        for some_plan in (plan, read)
+    )
+    assert one == other
     assert len(one) == 8 + 6 + 2 + 2
 
 
@@ -492,26 +503,126 @@ def test_a_plain_value_ends_the_experts_of_a_configuration() -> None:
     all_of_them = Configuration({"trainer.epochs": 2}, experts=["1", "2"])
     plan = Plan("s", {"all": all_of_them, "third": Configuration({"data.expert": 3}, extends=["all"])})
     assert [(run.configuration, run.expert) for run in plan.runs()] == [("all", "1"), ("all", "2"), ("third", None)]
-    assert plan.runs()[-1].flags == {"trainer.epochs": ("2",), "data.expert": ("3",)}
+    third = Resolver(find_scenario("experts"))(plan.runs()[-1])
+    assert flags_in_effect(third.flags) == "--trainer.epochs 2 --data.expert 3"
 
 
-def test_parts_of_a_class_that_a_later_layer_replaces_are_not_among_the_flags() -> None:
-    first = Configuration({"optimizer": {"class": "SGD", "momentum": 0.9}, "data.processors": [{"class": "A", "x": 1}]})
-    changes = {
-        "other": {"optimizer": {"class": "Adam", "beta_1": 0.8}, "data.processors": [{"class": "A", "y": 2}]},
-        "same": {"optimizer": {"class": "SGD", "nesterov": True}},
+def flags_in_effect(flags: Mapping[str, Given]) -> str:
+    run = BatchRun("r", "c", {flag: value.words for flag, value in flags.items()}, 1, "loss")
+    return run.command_line.removesuffix("--trainer.output_dir runs/r").rstrip()
+
+
+NORMAL: Value = {"class": "Normal", "target": "digit", "mean": 0, "std": 1}
+
+
+@dataclass
+class Layers:
+    """Settings that one configuration after the other gives, and the flags that are in effect in the end."""
+
+    given: list[dict[str, Value]]
+    expected: str
+
+
+LAYERS = {
+    "another class": Layers(
+        [{"optimizer": {"class": "SGD", "momentum": 0.9}}, {"optimizer": {"class": "Adam", "beta_1": 0.8}}],
+        "--optimizer Adam --optimizer.beta_1 0.8",
+    ),
+    "the same class": Layers(
+        [{"optimizer": {"class": "SGD", "momentum": 0.9}}, {"optimizer": {"class": "SGD", "nesterov": True}}],
+        "--optimizer SGD --optimizer.momentum 0.9 --optimizer.nesterov true",
+    ),
+    "the class that is the default": Layers(
+        [{"model.graph.units": [16]}, {"model.graph": "MLP"}], "--model.graph.units 16 --model.graph MLP"
+    ),
+    "the same class by another name": Layers(
+        [{"model.graph": {"class": "CNN", "filters": [8]}}, {"model.graph": "scenarios.tutorial:CNN"}],
+        "--model.graph scenarios.tutorial:CNN --model.graph.filters 8",
+    ),
+    "a class, another one and the first again": Layers(
+        [{"optimizer": {"class": "SGD", "momentum": 0.9}}, {"optimizer": "Adam"}, {"optimizer": "SGD"}],
+        "--optimizer SGD",
+    ),
+    "another list of classes": Layers(
+        [{"data.processors": [{"class": "Shift", "pixels": 3}]}, {"data.processors": ["Shift", "Shift"]}],
+        "--data.processors Shift Shift",
+    ),
+    "another list of values": Layers(
+        [{"model.graph.units.0": 5}, {"model.graph.units": [3, 4]}], "--model.graph.units 3 4"
+    ),
+    "an item after its list": Layers(
+        [{"model.graph.units": [3, 4]}, {"model.graph.units.0": 5}], "--model.graph.units 3 4 --model.graph.units.0 5"
+    ),
+    "nothing in place of a class": Layers(
+        [{"train.resample": NORMAL}, {"train.resample": None}], "--train.resample none"
+    ),
+    "a value without effect": Layers([{"val.batch_size": 3}, {"trainer.val_every_n": 0}], "--trainer.val_every_n 0"),
+    "parts of a class without effect": Layers(
+        [{"early_stopping.lower_threshold": 0.3}, {"trainer.epochs": 3}], "--trainer.epochs 3"
+    ),
+}
+
+
+@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+def test_flags_in_effect_are_those_that_the_last_layers_leave(layers: Layers) -> None:
+    configurations = {
+        str(number): Configuration(values, extends=[str(number - 1)] if number else [])
+        for number, values in enumerate(layers.given)
     }
-    made = {name: Configuration(values, extends=["first"]) for name, values in changes.items()}
-    plan = Plan("s", {"first": first, **made}, run=list(made))
-    other, same = (run.flags for run in plan.runs())
-    assert other == {
-        "optimizer": ("Adam",),
-        "optimizer.beta_1": ("0.8",),
-        "data.processors": ("A",),
-        "data.processors.0.y": ("2",),
+    plan = Plan("s", configurations, run=[str(len(layers.given) - 1)])
+    found = Resolver(find_scenario("scenarios.tutorial"))(plan.runs()[0])
+    assert flags_in_effect(found.flags) == layers.expected
+
+
+VALUES: dict[str, Sequence[Value]] = {
+    "optimizer": ["Adam", "SGD", "Adamax"],
+    "optimizer.momentum": [0.5, 0.9],
+    "optimizer.beta_1": [0.8],
+    "learning_rate": ["Constant", "CosineDecay"],
+    "learning_rate.lr": [0.1],
+    "learning_rate.warmup_epochs": [0.5],
+    "data.processors": [["Shift"], ["Shift", "Shift"], []],
+    "data.processors.0.pixels": [3],
+    "model.graph": ["MLP", "CNN", "scenarios.tutorial:MLP"],
+    "model.graph.units": [[3], [4, 5]],
+    "model.graph.units.0": [7],
+    "model.graph.filters": [[2]],
+    "train.resample": [None],
+    "trainer.val_every_n": [0, 2],
+    "val.batch_size": [4],
+    "trainer.random_seed": [3, None],
+}
+
+
+@settings(max_examples=150)
+@given(
+    some.lists(
+        some.fixed_dictionaries({}, optional={flag: some.sampled_from(values) for flag, values in VALUES.items()}),
+        min_size=1,
+        max_size=4,
+    ),
+    some.integers(1, 3),
+)
+def test_the_flags_in_effect_of_a_run_typed_as_a_command_give_its_parameters(
+    layers: list[dict[str, Value]], repeat: int
+) -> None:
+    scenario = find_scenario("scenarios.tutorial")
+    last = len(layers) - 1
+    configurations = {
+        str(number): Configuration(values, extends=[str(number - 1)] if number else [], repeat=repeat)
+        for number, values in enumerate(layers)
     }
-    assert same["optimizer.momentum"] == ("0.9",)
-    assert same["optimizer.nesterov"] == ("true",)
+    for run in Plan("s", configurations, run=[str(last)]).runs():
+        try:
+            found = Resolver(scenario)(run)
+        except UsageError:  # momentum of Adam
+            return
+        words = {flag: value.words for flag, value in found.flags.items()}
+        line = BatchRun("r", "c", words, 1, "loss", random_seed=found.random_seed).command_line
+        typed = apply(Resolved(with_defaults(scenario)), flag_settings(split_words(shlex.split(line))[1]))
+        check_given(typed.tree, GivenByFlags.by_flags(typed))  # train-scenario refuses what has no effect
+        changed = {flag.removeprefix("--") for flag, _, _ in difference(typed.tree, found.params)}
+        assert changed <= {*found.ignored, "trainer.output_dir"}
 
 
 TEXTS = ["a b", "", "it's", '"q"', "a=b", "a,b", "-x", "--flag", "ü€", "two\nlines", "[1]", "none", "010", "no", "1:30"]
@@ -526,7 +637,8 @@ def test_a_text_in_a_plan_reaches_its_run_and_is_shown_so_that_it_can_be_pasted(
         ((run, tree),) = resolve_all(scenario_of(known), known.runs())
         assert tree.trainer.description == text
         assert tree.warmstart.include == [text, "c"]
-        line = " ".join(flag_words(f"--{flag}", words) for flag, words in run.flags.items())
+        words = {flag: value.words for flag, value in Resolver(scenario_of(known))(run).flags.items()}
+        line = BatchRun("r", "c", words, 1, "loss").command_line
         if "$'" not in line:
             typed = apply(Resolved(with_defaults(type(tree))), flag_settings(split_words(shlex.split(line))[1])).tree
             assert isinstance(typed, Scenario)

@@ -27,11 +27,12 @@ def test_each_plan_is_known_here() -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_plan_makes_its_runs(name: str) -> None:
+    from tfaip_like.experiments.models import with_models
     from tfaip_like.experiments.resolve import resolve_all, scenario_of
 
     plan = plan_file.read_plan(REPOSITORY / "scenarios" / "plans" / f"{name}.yaml")
     scenario = scenario_of(plan)
-    runs = [run for run, _ in resolve_all(scenario, plan.with_models(scenario.batch_flags).runs())]
+    runs = [run for run, _ in resolve_all(scenario, with_models(plan, scenario).runs())]
     assert Counter(run.configuration for run in runs) == RUNS[name]
 
 

@@ -112,7 +112,7 @@ def test_a_dry_run_shows_the_script_without_a_cluster(tmp_path: Path) -> None:
 @needs_slurm
 def test_an_array_runs_so_many_at_once_and_a_crash_stops_no_other(tmp_path: Path, cluster: Cluster) -> None:
     batch = cheap_batch(tmp_path, "  wide: {repeat: 5}\n  bad: {}\n", tenths=5)
-    assert experiments(tmp_path, "submit", batch.path, *ASK, "--array", "2").returncode == 0
+    assert experiments(tmp_path, "submit", batch.path, *ASK, "--jobs", "2").returncode == 0
     assert experiments(tmp_path, "submit", batch.path, *ASK).stdout.startswith(f"0 runs of {batch.path} submitted (")
     until(lambda: not set(states(batch).values()) & {"running", "waiting"})
     [shown] = json.loads(experiments(tmp_path, "show", "--json").stdout)
@@ -142,7 +142,7 @@ def test_requeued_and_cancelled_runs_save_and_go_on(tmp_path: Path, cluster: Clu
 @needs_slurm
 def test_cancel_takes_runs_from_the_cluster(tmp_path: Path, cluster: Cluster) -> None:
     batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=600)
-    experiments(tmp_path, "submit", batch.path, *ASK, "--array", "1")
+    experiments(tmp_path, "submit", batch.path, *ASK, "--jobs", "1")
     until(lambda: events(batch))
     assert "2 runs of" in experiments(tmp_path, "cancel", batch.path).stdout
     until(lambda: "stop wide.01" in events(batch))

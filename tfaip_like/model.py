@@ -44,6 +44,10 @@ class Model(Params, abc.ABC):
     Without validation data, `val_NAME` falls back to the `NAME` of training.
     """
 
+    batch_defaults: ClassVar[dict[str, Any]] = {}
+    """Flags that come with this model in `experiments generate --models`, such as its data:
+    `{"data": "Tracks", "trainer.epochs": 50}`. What a plan or a command line says wins."""
+
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         if not (isinstance(cls.best, tuple) and len(cls.best) == 2 and cls.best[1] in ("min", "max")):
@@ -100,6 +104,9 @@ class Graph(Params, abc.ABC):
     """An interchangeable part of a network, chosen by a flag."""
 
     elsewhere = dict.fromkeys(("call", "forward", "apply"), "the part is made in `build`")
+
+    batch_defaults: ClassVar[dict[str, Any]] = {}
+    """Flags that come with this graph, see `Model.batch_defaults`."""
 
     @abc.abstractmethod
     def build(self, inputs: Any) -> Any:

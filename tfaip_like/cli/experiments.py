@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from tfaip_like.cli.command import native_notes_hidden, run_command
 from tfaip_like.cli.compare_runs import Compare, compare
-from tfaip_like.cli.experiments_plan import PROGRAM, again, batch_of, last_word, overrides, plan_of, quoted
+from tfaip_like.cli.experiments_plan import (
+    PROGRAM,
+    again,
+    batch_of,
+    flags_of_batch,
+    last_word,
+    overrides,
+    plan_of,
+    quoted,
+)
 from tfaip_like.cli.experiments_search import Search, search
 from tfaip_like.cli.subcommands import Subcommand, run_subcommand
 from tfaip_like.console import say
@@ -37,14 +48,21 @@ class Add(Submit):
     """Instead of a plan file: which models and how many runs of each, as class.architecture=number
     ("classifier.clu_one=10, autoencoder.classical=45")."""
 
+    array: int | None = None
+    """Array tasks, each of which trains all runs of the plan with other seeds: N times as many runs. By default as the
+    batch was generated, or one task for each run."""
+
     run: bool = False
-    """Submit the runs at once."""
+    """Submit the runs."""
+
+    keeps: ClassVar[tuple[str, ...]] = ("dry_run",)
+    """Flags of submit that mean something here without --run."""
 
     def check(self) -> None:
         super().check()
+        self.require(self.array is None or self.array >= 1, "array", "there must be at least 1")
         for name in self.given():
-            # The batch keeps --array, and --dry_run lists its runs.
-            is_useful = self.run or name in ("array", "dry_run")
+            is_useful = self.run or name in self.keeps
             self.require(is_useful, name, "is for submitting: add --run, or give it to submit")
 
 
@@ -67,8 +85,11 @@ class Generate(Add):
     """Only to see that it works: the first expert and the first repetition of each configuration, in the
     temporary folder, without a description."""
 
+    keeps = ("dry_run", "jobs")
+
     def check(self) -> None:
         super().check()
+        self.require(self.array is None or not self.debug, "array", "has no effect with --debug, which has one of each")
         is_default = self.folder == Path("batches")
         self.require(is_default or not self.debug, "folder", "is not for --debug, which has the temporary folder")
 
@@ -106,12 +127,12 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
                 "--description: say what this batch is for, here or in the plan; in some weeks nobody knows"
             )
         if options.dry_run:
-            say(_listed(preview(plan, options.debug)))
+            say(_listed(preview(plan, options.debug, options.array), plan.scenario))
             return
         # One for each user: what is there belongs to who has made it.
         folder = Path(tempfile.gettempdir()) / f"batches_{os.getuid()}" if options.debug else options.folder
         name = options.name or (Path(words[0]).stem if words else last_word(plan.scenario))
-        batch = generate(plan, folder / name, text, options.debug, options.array)
+        batch = generate(plan, folder / name, text, options.debug, options.array, options.jobs)
     index = batch.index()
     configurations = some(list(dict.fromkeys(run.configuration for run in index.runs)), shown=8)
     say(f"{batch.path}: {counted(len(index.runs), 'run')} of {configurations}")
@@ -128,25 +149,31 @@ def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
         index = batch.index()
         if words[1:] or options.models:
             plan, text = plan_of(words[1:], None if words[1:] else index.scenario, options.models, flags)
-            plan = dataclasses.replace(plan, description=plan.description or index.description)
-            runs = add(batch, plan, plan_text(plan) if text is None else text, dry_run=options.dry_run)
+            plan = dataclasses.replace(
+                plan,
+                description=plan.description or index.description,
+                defaults=flags_of_batch(batch, with_common=not words[1:]),
+            )
+            text = plan_text(plan) if text is None else text
         else:
-            plan = again(batch)
-            plan = dataclasses.replace(plan, overrides={**plan.overrides, **overrides(flags)})
-            runs = add(batch, dataclasses.replace(plan, description=index.description), dry_run=options.dry_run)
+            plan, text = again(batch), None
+            plan = dataclasses.replace(
+                plan, overrides={**plan.overrides, **overrides(flags)}, description=index.description
+            )
+        runs = add(batch, plan, text, dry_run=options.dry_run, array=options.array)
     if options.dry_run:
-        say(_listed(runs))
+        say(_listed(runs, index.scenario))
         return
     say(f"{batch.path}: {counted(len(runs), 'run')} more: {some([run.name for run in runs], shown=8)}")
     if options.run:
         _submit_runs(batch, [run.name for run in runs], options)
 
 
-def _listed(runs: Sequence[BatchRun]) -> str:
-    """Runs that would be made."""
+def _listed(runs: Sequence[BatchRun], scenario: str) -> str:
+    """Return a text with the flags of runs that would be generated, to be pasted after `train-scenario SCENARIO`."""
     width = max((len(run.name) for run in runs), default=0)
     lines = [f"  {run.name:<{width}}  {run.command_line}".rstrip() for run in runs]
-    return "\n".join([f"{counted(len(runs), 'run')} would be made:", *lines])
+    return "\n".join([f"{counted(len(runs), 'run')} of train-scenario {shlex.quote(scenario)} would be made:", *lines])
 
 
 def _submit(words: list[str], options: Submit, flags: list[Flag]) -> None:

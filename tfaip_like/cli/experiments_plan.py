@@ -11,6 +11,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.plan import Plan
 from tfaip_like.experiments.plan_file import read_plan
+from tfaip_like.experiments.plan_write import merged
 from tfaip_like.experiments.values import Given, Value
 from tfaip_like.params.flags import Flag
 
@@ -79,6 +80,16 @@ def quoted(batch: Batch) -> str:
 
 
 def again(batch: Batch) -> Plan:
-    """The plan of a batch, with the flags that it was made with."""
-    given: Mapping[str, Value] = {flag: Given(tuple(words)) for flag, words in batch.index().overrides.items()}
-    return dataclasses.replace(read_plan(batch.plan), overrides=given)
+    """Return the plan of a batch, with the flags that it was generated with."""
+    return dataclasses.replace(read_plan(batch.plan), overrides=flags_of_batch(batch))
+
+
+def flags_of_batch(batch: Batch, with_common: bool = False) -> dict[str, Value]:
+    """Return the flags for all runs that a batch was generated with.
+
+    Args:
+        with_common: those that its plan gives all configurations too.
+    """
+    common: Mapping[str, Value] = read_plan(batch.plan).common if with_common else {}
+    where = str(batch.index_file)
+    return merged(common, {flag: Given(tuple(words), where) for flag, words in batch.index().overrides.items()})

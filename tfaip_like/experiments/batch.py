@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from tfaip_like.errors import UsageError, some
 from tfaip_like.files import locked
@@ -27,8 +28,12 @@ from tfaip_like.json_files import write_json
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.formatting import flag_words
 from tfaip_like.printable import is_printable
-from tfaip_like.records import Count, read_record
+from tfaip_like.records import AtLeast, Count, read_record
 from tfaip_like.trust import code_below
+
+SEED = "trainer.random_seed"
+RUNS = "runs"
+"""Directory of a batch that holds the output folders of its runs."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,16 @@ class BatchRun:
     name: str
     configuration: str
     flags: Mapping[str, tuple[str, ...]]
-    """Values that its plan gives: the words of each flag."""
+    """Flags in effect that its plan gives, and the words of each."""
     epochs: Count
     monitor: str
     """The logged value that tells its best epoch."""
     expert: str | None = None
     repeat: Count = 1
+    task: Count | None = None
+    """Number of the array task, from 1, that trains it with others; None if it has its own."""
+    random_seed: Count | None = None
+    """Seed of this repetition, if it was counted up from that of its plan."""
 
     def __post_init__(self) -> None:
         for name in (self.name, self.expert):
@@ -52,8 +61,15 @@ class BatchRun:
 
     @property
     def command_line(self) -> str:
-        """Return the flags of its plan, to be pasted after `train-scenario SCENARIO`."""
-        return " ".join(flag_words(f"--{flag}", words) for flag, words in self.flags.items())
+        """Return the flags that repeat it, to be pasted after `train-scenario SCENARIO`."""
+        counted = {} if self.random_seed is None else {SEED: (str(self.random_seed),)}
+        flags = {**self.flags, **counted, "trainer.output_dir": (str(self.output_dir),)}
+        return " ".join(flag_words(f"--{flag}", words) for flag, words in flags.items())
+
+    @property
+    def output_dir(self) -> Path:
+        """Return its output folder, below that of the batch."""
+        return Path(RUNS, self.name)
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,10 @@ class BatchIndex:
     """Flags of the command line that generated it, with their words."""
     compare_to: str | None = None
     debug: bool = False
-    array: Count | None = None
-    """How many of its runs are at work at once on a cluster, if it was said."""
+    jobs: Annotated[int, AtLeast(1)] | None = None
+    """Runs at a time, where submit is not given another number."""
+    array: Annotated[int, AtLeast(1)] | None = None
+    """Array tasks, each of which trains all runs of the plan with other seeds; None where each run is a task."""
     git_commit: str | None = None
     command: Sequence[str] = ()
 
@@ -128,7 +146,7 @@ class Batch:
 
     def run(self, name: str) -> OutputDir:
         """What a run leaves."""
-        return OutputDir(self.path / "runs" / name)
+        return OutputDir(self.path / RUNS / name)
 
     def log(self, name: str) -> Path:
         """What a run prints."""

@@ -101,6 +101,8 @@ class Configuration:
     """Settings for one expert."""
     abstract: bool = False
     """Whether it is only there to be extended."""
+    defaults: Mapping[str, Value] = field(default_factory=dict)
+    """Flags that those common to all configurations win over: what a class brings along."""
     where: str = ""
     """Where it is written, for messages."""
 

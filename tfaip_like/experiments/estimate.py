@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tfaip_like.errors import UsageError, counted, some
-from tfaip_like.experiments.batch import Batch, BatchRun
+from tfaip_like.experiments.batch import SEED, Batch, BatchRun
 from tfaip_like.experiments.status import last_words
 from tfaip_like.interrupt import catch_interrupts
 from tfaip_like.output_dir import OutputDir
@@ -41,7 +41,6 @@ MORE_MB = 200
 MOST = 3
 """Runs that are calibrated, each of another configuration."""
 SECONDS_BETWEEN_LOOKS = 0.2
-SEED = "trainer.random_seed"
 
 _PLAN = re.compile(
     r"(?:(\d+) samples?|a stream of samples), .* epochs? of (\d+) steps? of (?:(\d+) times )?(\d+) samples?"

@@ -1,8 +1,9 @@
-"""Making a batch from a plan, and putting more runs into one."""
+"""Generation of a batch from a plan, and addition of runs to one."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,14 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun
+from tfaip_like.errors import UsageError, counted, some
+from tfaip_like.experiments.batch import RUNS, Batch, BatchIndex, BatchRun
 from tfaip_like.experiments.job_script import job_script
+from tfaip_like.experiments.models import with_models
 from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.plan_write import plan_text
-from tfaip_like.experiments.resolve import Resolver, scenario_of
+from tfaip_like.experiments.resolve import ResolvedRun, Resolver, scenario_of
 from tfaip_like.experiments.snapshot import copy_code
-from tfaip_like.experiments.values import flags_of
+from tfaip_like.experiments.values import Flags, flags_of
 from tfaip_like.files import encoded, locked, new_folder, write_text
 from tfaip_like.json_files import json_text
 from tfaip_like.output_dir import OutputDir
@@ -26,6 +28,8 @@ from tfaip_like.printable import is_printable, printable
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import scenario_of_file
 from tfaip_like.trust import record_code
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Prepared:
     params: Scenario
 
     def text(self) -> str:
-        """What its file of parameters holds."""
+        """Return the contents of its file of parameters."""
         return json_text(self.params.to_dict(), indent=1) + "\n"
 
 
@@ -46,15 +50,18 @@ def generate(
     text: str | None = None,
     debug: bool = False,
     array: int | None = None,
+    jobs: int | None = None,
     runs: Sequence[PlannedRun] | None = None,
 ) -> Batch:
-    """Makes a batch: the folder appears when it is complete.
+    """Generate a batch: its folder appears when it is complete.
 
     Args:
         folder: a version of it, `version_1`, `version_2` and so on, is the batch.
         text: the plan as it was written, which is kept in the batch, to be read again by `add`.
         debug: only the first expert and the first repetition of each run.
-        array: how many runs at once on a cluster.
+        array: number of array tasks, each of which trains all runs of the plan with other seeds; by default each run
+            is a task.
+        jobs: runs at a time, where `submit` is not given another number.
         runs: those to begin with; by default all of the plan.
 
     Raises:
@@ -65,7 +72,7 @@ def generate(
     scenario = scenario_of(plan)
     if plan.compare_to is not None and not Path(plan.compare_to).is_dir():
         raise UsageError(f"{plan.where('compare_to')}: compare_to: there is no folder {plan.compare_to}")
-    prepared = prepare(planned(plan, scenario, debug) if runs is None else runs, plan, scenario, ())
+    prepared = prepare(planned(plan, scenario, debug, array) if runs is None else runs, plan, scenario, ())
     index = BatchIndex(
         scenario=class_tag(scenario),
         description=plan.description,
@@ -75,6 +82,7 @@ def generate(
         overrides={flag: words.words for flag, words in flags_of(plan.overrides, "").items()},
         compare_to=plan.compare_to,
         debug=debug,
+        jobs=jobs,
         array=array,
         command=sys.argv,
     )
@@ -91,14 +99,14 @@ def generate(
     return batch
 
 
-def preview(plan: Plan, debug: bool = False) -> list[BatchRun]:
-    """The runs of a batch of this plan; nothing is written.
+def preview(plan: Plan, debug: bool = False, array: int | None = None) -> list[BatchRun]:
+    """Return the runs of a batch of this plan; nothing is written.
 
     Raises:
         UsageError: for every mistake in the plan.
     """
     scenario = scenario_of(plan)
-    return [one.run for one in prepare(planned(plan, scenario, debug), plan, scenario, ())]
+    return [one.run for one in prepare(planned(plan, scenario, debug, array), plan, scenario, ())]
 
 
 def add(
@@ -107,13 +115,15 @@ def add(
     text: str | None = None,
     runs: Sequence[PlannedRun] | None = None,
     dry_run: bool = False,
+    array: int | None = None,
 ) -> list[BatchRun]:
-    """Puts the runs of a plan into a batch, with the code that the batch has; what is there stays as it is.
+    """Add the runs of a plan to a batch, with the code that the batch has; what is there stays as it is.
 
     Runs that are there already are repeated, with other seeds and further numbers.
 
     Args:
         text: of a new plan, which is kept beside the first.
+        array: number of array tasks, see `generate`; by default as many as the batch was generated with.
         runs: those of the plan; by default all.
         dry_run: writes nothing.
 
@@ -126,11 +136,13 @@ def add(
             f"{plan.where('scenario')}: {plan.scenario} is not the scenario of this batch ({tag}); "
             "`experiments generate` makes a batch of it"
         )
-    sys.path.insert(0, str(batch.code.resolve()))  # what its runs import, before that of the current folder
-    scenario = scenario_of_file(tag, OutputDir(batch.path))
+    scenario = scenario_of_batch(batch)
     with batch.changing():
         index = batch.index()
-        prepared = prepare(planned(plan, scenario, index.debug) if runs is None else runs, plan, scenario, index.runs)
+        if runs is None:
+            first_task = 1 + max((run.task or 0 for run in index.runs), default=0)
+            runs = planned(plan, scenario, index.debug, array or index.array, first_task)
+        prepared = prepare(runs, plan, scenario, index.runs)
         if dry_run:
             return [one.run for one in prepared]
         for one in prepared:
@@ -145,44 +157,91 @@ def add(
     return [one.run for one in prepared]
 
 
-def planned(plan: Plan, scenario: type[Scenario], debug: bool = False) -> list[PlannedRun]:
-    """The runs of a plan."""
-    runs = plan.with_models(scenario.batch_flags).runs()
-    return list(_first_of_each(runs)) if debug else runs
+def scenario_of_batch(batch: Batch) -> type[Scenario]:
+    """Return the scenario of a batch, from the code that its runs have."""
+    sys.path.insert(0, str(batch.code.resolve()))  # before that of the current folder
+    return scenario_of_file(batch.index().scenario, OutputDir(batch.path))
+
+
+def planned(
+    plan: Plan, scenario: type[Scenario], debug: bool = False, array: int | None = None, first_task: int = 1
+) -> list[PlannedRun]:
+    """Return the runs of a plan, once for each array task."""
+    runs = with_models(plan, scenario).runs()
+    if debug:
+        return list(_first_of_each(runs))
+    if array is None:
+        return runs
+    return [
+        dataclasses.replace(
+            run, repeat=task * run.repeats + run.repeat, repeats=run.repeats * array, task=first_task + task
+        )
+        for task in range(array)
+        for run in runs
+    ]
 
 
 def prepare(
     runs: Sequence[PlannedRun], plan: Plan, scenario: type[Scenario], existing: Sequence[BatchRun]
 ) -> list[Prepared]:
-    """Planned runs with their names and checked parameters, behind those that exist."""
+    """Return planned runs with their names and checked parameters, to be added to those that exist.
+
+    Raises:
+        UsageError: for a mistake in the plan, and for a flag of the command line without effect in all runs.
+    """
     resolver = Resolver(scenario)
     repeated = Counter(_kind(run.configuration, run.expert, run.flags) for run in existing)
+    resolved = []
+    for run in runs:
+        once = resolver(run)
+        repeat = run.repeat + repeated[_kind(run.configuration, run.expert, _words(once.flags))]
+        resolved.append((repeat, once if repeat == run.repeat else resolver(run, repeat)))
     prepared = []
-    for name, run in zip(_names(runs, existing), runs, strict=True):
-        repeat = run.repeat + repeated[_kind(run.configuration, run.expert, run.flags)]
-        tree = resolver(run, repeat)
+    for name, run, (repeat, found) in zip(_names(runs, existing), runs, resolved, strict=True):
+        tree = found.params
         best, _ = type(tree.model).best
         batch_run = BatchRun(
             name=name,
             configuration=run.configuration,
-            flags=run.flags,
+            flags=_words(found.flags),
             epochs=tree.trainer.epochs,
             monitor=tree.early_stopping.monitor or best,
             expert=run.expert,
             repeat=repeat,
+            task=run.task,
+            random_seed=found.random_seed,
         )
         prepared.append(Prepared(batch_run, _in_batch(tree, name, plan.description)))
+    _report_ignored({one.run.name: found for one, (_, found) in zip(prepared, resolved, strict=True)})
     return prepared
 
 
+def _words(flags: Flags) -> dict[str, tuple[str, ...]]:
+    return {flag: value.words for flag, value in flags.items()}
+
+
+def _report_ignored(runs: Mapping[str, ResolvedRun]) -> None:
+    """Warn of flags without effect; refuse one of the command line that has none in any run."""
+    names: dict[tuple[str, str, str], list[str]] = {}
+    for name, run in runs.items():
+        for flag, (where, reason) in run.ignored.items():
+            names.setdefault((flag, where, reason), []).append(name)
+    for (flag, where, reason), of in names.items():
+        if not where and len(of) == len(runs):
+            raise UsageError(f"--{flag}: has no effect: {reason}")
+        prefix = f"{where}: " if where else ""
+        which = of[0] if len(of) == 1 else f"{counted(len(of), 'run')} ({some(of)})"
+        logger.warning("%s--%s has no effect in %s: %s", prefix, flag, which, reason)
+
+
 def next_version(folder: Path) -> Path:
-    """The folder of the next version of a batch."""
+    """Return the folder of the next version of a batch."""
     numbers = [int(path.name.removeprefix("version_")) for path in folder.glob("version_*") if path.name[8:].isdigit()]
     return folder / f"version_{max(numbers, default=0) + 1}"
 
 
 def _fill(batch: Batch, scenario: type[Scenario], index: BatchIndex, prepared: Iterable[Prepared], text: str) -> None:
-    for folder in (batch.jobs, batch.path / "runs", batch.path / "logs", batch.queue):
+    for folder in (batch.jobs, batch.path / RUNS, batch.path / "logs", batch.queue):
         folder.mkdir()
     for one in prepared:
         batch.params(one.run.name).write_bytes(encoded(one.text()))
@@ -196,7 +255,7 @@ def _fill(batch: Batch, scenario: type[Scenario], index: BatchIndex, prepared: I
 
 def _in_batch(tree: Scenario, name: str, description: str) -> Scenario:
     trainer = dataclasses.replace(
-        tree.trainer, output_dir=Path("runs", name), description=tree.trainer.description or description
+        tree.trainer, output_dir=Path(RUNS, name), description=tree.trainer.description or description
     )
     return dataclasses.replace(tree, trainer=trainer)
 

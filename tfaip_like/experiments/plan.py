@@ -26,19 +26,8 @@ class PlannedRun:
     """How many of those there are."""
     where: str = ""
     """Where its configuration is written, for messages."""
-
-    @property
-    def flags(self) -> dict[str, tuple[str, ...]]:
-        """Return the flags in effect and their words.
-
-        A later layer that chooses another class, or another list of classes, leaves nothing of the parts of the first.
-        """
-        flags: dict[str, tuple[str, ...]] = {}
-        for layer in self.layers:
-            replaced = [flag for flag in flags if any(_is_replaced(flag, flags, of, layer[of].words) for of in layer)]
-            flags = {flag: words for flag, words in flags.items() if flag not in replaced}
-            flags |= {flag: value.words for flag, value in layer.items()}
-        return flags
+    task: int | None = None
+    """Number of the array task that trains it, from 1; None where each run is a task."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +43,12 @@ class Plan:
     """Folder of an earlier run to compare with."""
     common: Mapping[str, Value] = field(default_factory=dict)
     """Flags of all configurations, which may say otherwise."""
+    defaults: Mapping[str, Value] = field(default_factory=dict)
+    """Flags that all others win over: those of the batch that the runs are added to."""
     overrides: Mapping[str, Value] = field(default_factory=dict)
     """Flags that win over what any configuration says: those of the command line."""
     models: Mapping[str, Value] = field(default_factory=dict)
-    """How many runs of each `class.architecture`; see `with_models`."""
+    """How many runs of each `class.architecture`; see `models.with_models`."""
     run: Sequence[str] | None = None
     """Which configurations are run; by default all that are not abstract."""
     places: Mapping[str, str] = field(default_factory=dict)
@@ -66,29 +57,6 @@ class Plan:
     def where(self, part: str) -> str:
         """Where a part of the plan is written."""
         return self.places.get(part, part)
-
-    def with_models(self, flags: Sequence[str]) -> Plan:
-        """The plan in which each of `models` is a configuration of its name.
-
-        Args:
-            flags: what the parts of a name stand for: model, model.graph.
-
-        Raises:
-            UsageError: for a name with too many parts, or one that a configuration has already.
-        """
-        made = {}
-        for name, count in self.models.items():
-            where = self.where(f"models.{name}")
-            words = name.split(".")
-            if len(words) > len(flags) or not all(words):
-                expected = ".".join(flag.rsplit(".", 1)[-1].upper() for flag in flags)
-                raise UsageError(f"{where}: {name}: expected {expected} ({', '.join(f'--{flag}' for flag in flags)})")
-            if name in self.configurations:
-                raise UsageError(f"{where}: {name} is a configuration too; give one of them another name")
-            values: dict[str, Value] = {flag: given(word, where) for flag, word in zip(flags, words, strict=False)}
-            made[name] = Configuration(values, repeat=_count(count, f"{where}: {name}"), where=where)
-        run = self.run if self.run is None else [*self.run, *made]
-        return replace(self, configurations={**self.configurations, **made}, models={}, run=run)
 
     def chosen(self) -> list[str]:
         """The names of the configurations that are run.
@@ -146,10 +114,15 @@ class Plan:
     def trial(self, name: str, values: Flags) -> PlannedRun:
         """A run of a configuration with these in place of its random values."""
         whole = replace(self._whole(name), random=None)
-        layers = (flags_of(self.common, self.where("common")), *whole.layers, values, flags_of(self.overrides, ""))
+        layers = (*self._lowest_layers(name), *whole.layers, values, flags_of(self.overrides, ""))
         return PlannedRun(
             name, tuple(layer for layer in layers if layer), where=self.configurations[name].where or name
         )
+
+    def _lowest_layers(self, name: str) -> tuple[Flags, ...]:
+        """Return the flags that those of a configuration win over."""
+        brought = flags_of(self.configurations[name].defaults, self.configurations[name].where)
+        return brought, flags_of(self.defaults, ""), flags_of(self.common, self.where("common"))
 
     def _whole(self, name: str) -> Whole:
         """A configuration with all that it extends."""
@@ -162,9 +135,8 @@ class Plan:
     def _runs_of(self, name: str) -> list[PlannedRun]:
         where = self.configurations[name].where or name
         whole = self._whole(name)
-        common = flags_of(self.common, self.where("common"))
         overrides = flags_of(self.overrides, "")
-        layers = (common, *whole.layers)
+        layers = (*self._lowest_layers(name), *whole.layers)
         runs = []
         for expert in whole.experts or (None,):
             is_for = {} if expert is None else {whole.expert_flag: given(expert, self._place(name, "experts"))}
@@ -199,18 +171,3 @@ class Plan:
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.configurations) or 'none'}"
             raise UsageError(f"{where}: there is no configuration {name!r}; {hint}")
         return self.configurations[name]
-
-
-def _is_replaced(flag: str, flags: Mapping[str, Sequence[str]], other: str, words: Sequence[str]) -> bool:
-    """Return whether a flag is a part of what another flag gives other words."""
-    if not flag.startswith(f"{other}."):
-        return False
-    is_item = flag.removeprefix(f"{other}.").split(".")[0].isdecimal()
-    return is_item or tuple(words) != tuple(flags.get(other, ()))
-
-
-def _count(value: Value, where: str) -> int:
-    word = str(given(value, ""))
-    if not word.isdigit() or int(word) < 1:
-        raise UsageError(f"{where}: expected how many runs, got {word!r}")
-    return int(word)

@@ -9,7 +9,7 @@ import yaml
 
 from tfaip_like.experiments.configuration import Configuration, Draws
 from tfaip_like.experiments.plan import Plan
-from tfaip_like.experiments.values import Given, Value, given
+from tfaip_like.experiments.values import Given, Value, flags_of, given
 
 
 def plan_text(plan: Plan) -> str:
@@ -19,12 +19,22 @@ def plan_text(plan: Plan) -> str:
         "scenario": plan.scenario,
         "description": plan.description,
         "compare_to": plan.compare_to,
-        "common": _flags({**plan.common, **plan.overrides}),
+        "common": _flags(merged(plan.defaults, plan.common, plan.overrides)),
         "configurations": configurations,
         "models": _flags(plan.models),
         "run": None if plan.run is None else list(plan.run),
     }
     return yaml.safe_dump(_given(parts), sort_keys=False, allow_unicode=True)
+
+
+def merged(*layers: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the flags of several layers, of which later ones win, without the parts of what a later one replaces."""
+    merged: dict[str, Value] = {}
+    for layer in (flags_of(layer, "") for layer in layers):
+        chosen = {flag for flag, value in layer.items() if flag in merged and merged[flag] != value}
+        kept = {flag: value for flag, value in merged.items() if not any(flag.startswith(f"{of}.") for of in chosen)}
+        merged = {**kept, **layer}
+    return merged
 
 
 def _configuration(configuration: Configuration) -> dict[str, Any]:

@@ -1,18 +1,22 @@
-"""The parameters of a planned run: its flags on the tree of the scenario, checked."""
+"""Parameters of planned runs: their flags applied to the tree of the scenario, checked."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from tfaip_like.errors import UsageError
+from tfaip_like.experiments.batch import RUNS
 from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.plan_file import OF_CONFIGURATION
 from tfaip_like.experiments.values import Flags
 from tfaip_like.params.apply import Node, Resolved, Setting, apply
 from tfaip_like.params.base import field_types, with_defaults
+from tfaip_like.params.given import without_effect
 from tfaip_like.params.tree import check_tree
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario
@@ -21,16 +25,31 @@ from tfaip_like.trust import guarded_imports
 _FLAG = re.compile(r"--(\S+)")
 
 
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A planned run with its parameters."""
+
+    params: Scenario
+    flags: Flags
+    """Flags in effect: typed after `train-scenario SCENARIO` they give these parameters, but for a counted seed."""
+    random_seed: int | None
+    """Seed of this repetition, if it was counted up from that of its plan."""
+    ignored: Mapping[str, tuple[str, str]]
+    """Flags whose values change nothing: where each was given, and the reason."""
+
+
 class Resolver:
-    """Makes the parameters of runs of one scenario; what runs have in common is resolved once."""
+    """Resolves the parameters of runs of one scenario; layers that runs have in common are resolved once."""
 
     def __init__(self, scenario: type[Scenario]):
         self.scenario = scenario
-        self._known: dict[tuple[int, ...], Resolved] = {(): Resolved(with_defaults(scenario))}
+        self._defaults = Resolved(with_defaults(scenario))
+        self._runs: dict[tuple[int, ...], ResolvedRun] = {}
+        self._known: dict[tuple[int, ...], Resolved] = {(): self._defaults}
         self._kept: list[Flags] = []
 
-    def __call__(self, run: PlannedRun, repeat: int | None = None) -> Scenario:
-        """The tree of a run.
+    def __call__(self, run: PlannedRun, repeat: int | None = None) -> ResolvedRun:
+        """Return the parameters of a run and its flags in effect.
 
         Args:
             repeat: which repetition it is, if others came before those of its plan.
@@ -38,14 +57,39 @@ class Resolver:
         Raises:
             UsageError: for a flag or a value that the scenario does not take; it says where it was given.
         """
-        resolved = self._resolved(run.layers)
+        key = tuple(id(layer) for layer in run.layers)
+        if key not in self._runs:
+            self._runs[key] = self._first_of(run)
+        found = self._runs[key]
+        seed = _counted_seed(found.params, repeat or run.repeat, run.repeats)
+        if seed is None:
+            return found
+        trainer = dataclasses.replace(found.params.trainer, random_seed=seed)
+        return dataclasses.replace(found, params=dataclasses.replace(found.params, trainer=trainer), random_seed=seed)
+
+    def _first_of(self, run: PlannedRun) -> ResolvedRun:
+        """Return the first repetition of a run."""
+        in_effect = self._in_effect(run)
         try:
-            tree = check_tree(resolved.tree)
+            # As one command line: what is listed of a run gives its parameters.
+            tree = check_tree(apply(self._defaults, self._settings(in_effect)).tree)
         except UsageError as problem:
             raise UsageError(f"{_origin(str(problem), run)}{problem}") from problem
         if not isinstance(tree, Scenario):
             raise TypeError(tree)
-        return _with_seed(tree, repeat or run.repeat, run.repeats)
+        kept = dataclasses.replace(tree, trainer=dataclasses.replace(tree.trainer, output_dir=Path(RUNS)))
+        ignored = _ignored(kept, in_effect)
+        flags = {flag: value for flag, value in in_effect.items() if flag not in ignored}
+        return ResolvedRun(tree, flags, None, ignored)
+
+    def _in_effect(self, run: PlannedRun) -> Flags:
+        """Return the flags whose parameters are there in the end.
+
+        A later layer that chooses another class, or another list, leaves nothing of the parts of the first.
+        """
+        origins = self._resolved(run.layers).origins
+        given = {flag: value for layer in run.layers for flag, value in layer.items()}
+        return {flag: value for flag, value in given.items() if tuple(flag.split(".")) in origins}
 
     def _resolved(self, layers: tuple[Flags, ...]) -> Resolved:
         key = tuple(id(layer) for layer in layers)
@@ -81,10 +125,22 @@ def scenario_of(plan: Plan) -> type[Scenario]:
 
 
 def resolve_all(scenario: type[Scenario], runs: Iterable[PlannedRun]) -> Iterator[tuple[PlannedRun, Scenario]]:
-    """Each run with its parameters."""
+    """Yield each run with its parameters."""
     resolver = Resolver(scenario)
     for run in runs:
-        yield run, resolver(run)
+        yield run, resolver(run).params
+
+
+def _ignored(tree: Scenario, flags: Flags) -> dict[str, tuple[str, str]]:
+    """Return the flags whose values change nothing, with their places in the plan and the reasons."""
+    reasons = dict(without_effect(tree))
+    ignored = {}
+    for flag, value in flags.items():
+        place = tuple(flag.split("."))
+        reason = next((reasons[place[:end]] for end in range(len(place), 0, -1) if place[:end] in reasons), None)
+        if reason is not None:
+            ignored[flag] = (value.where, reason)
+    return ignored
 
 
 def _origin(problem: str, run: PlannedRun) -> str:
@@ -104,10 +160,9 @@ def _prefix(where: str) -> str:
     return f"{where}: " if where else ""
 
 
-def _with_seed(scenario: Scenario, repeat: int, repeats: int) -> Scenario:
-    """Repetitions count their seeds up from the given one, or from 1; a run alone draws one if none is given."""
-    seed = scenario.trainer.random_seed
-    if seed is None and repeats == 1 and repeat == 1:
-        return scenario
-    seed = ((1 if seed is None else seed) + repeat - 1) % 2**32
-    return dataclasses.replace(scenario, trainer=dataclasses.replace(scenario.trainer, random_seed=seed))
+def _counted_seed(scenario: Scenario, repeat: int, repeats: int) -> int | None:
+    """Return the seed of a repetition, counted up from the given one, or from 1; None for a run without others."""
+    if repeats == repeat == 1:
+        return None
+    given = scenario.trainer.random_seed
+    return ((1 if given is None else given) + repeat - 1) % 2**32

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal, cast
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchRun
 from tfaip_like.experiments.configuration import Distribution
-from tfaip_like.experiments.generate import add, generate
+from tfaip_like.experiments.generate import add, generate, scenario_of_batch
 from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.resolve import Resolver, scenario_of
 from tfaip_like.experiments.scheduler import start_scheduler
@@ -127,7 +127,8 @@ def begin(
     name, draws = plan.search_space(configuration)
     scenario = scenario_of(plan)
     source = random.Random(draws.seed)  # noqa: S311  (no secret)
-    tree = Resolver(scenario)(plan.trial(name, {flag: values.draw(source) for flag, values in draws.values.items()}))
+    trial = plan.trial(name, {flag: values.draw(source) for flag, values in draws.values.items()})
+    tree = Resolver(scenario)(trial).params
     mode = tree.early_stopping.mode or type(tree.model).best[1]
     batch = generate(plan, place, text, runs=())
     SearchSettings(name, trials or draws.draws, draws.seed, prune, mode, submission.given()).write(batch)
@@ -161,9 +162,7 @@ class Searcher:
     @property
     def at_once(self) -> int:
         """Runs at a time."""
-        if self.options.slurm:
-            return self.options.array or 1
-        return self.options.jobs or max(1, len(self.options.gpus))
+        return self.options.jobs or (1 if self.options.slurm else max(1, len(self.options.gpus)))
 
     def work(self) -> None:
         """Searches until all trials are decided.
@@ -253,11 +252,14 @@ class Searcher:
         import optuna
 
         unfinished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
+        if not unfinished:
+            return
         owned = self._trials_of_runs()
+        resolver = Resolver(scenario_of_batch(self.batch))
         orphans = {_key(run.flags): run.name for run in self.batch.index().runs if run.name not in owned}
         for frozen in unfinished:
             trial = optuna.trial.Trial(self.study, frozen._trial_id)
-            name = frozen.user_attrs.get(RUN) or orphans.get(_key(self._planned(frozen.params).flags))
+            name = frozen.user_attrs.get(RUN) or orphans.get(self._key_of(resolver, frozen.params))
             if name is None:  # it was killed before there was a run
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
@@ -265,6 +267,10 @@ class Searcher:
             self.running[name] = trial
             self.reported[name] = max(frozen.intermediate_values, default=0)
             submit(self.batch, [name], self.options)
+
+    def _key_of(self, resolver: Resolver, params: Mapping[str, object]) -> str:
+        flags = resolver(self._planned(params)).flags
+        return _key({flag: value.words for flag, value in flags.items()})
 
     def _study(self) -> Any:
         optuna = _optuna()

@@ -29,7 +29,7 @@ USUAL_REASONS = ("", "None", "Priority", "Resources", "JobArrayTaskLimit", "Begi
 
 OPTIONS = {
     "job-name": "",
-    "array": "array",
+    "array": "jobs",
     "time": "time",
     "mem": "mem",
     "partition": "partition",

@@ -38,7 +38,8 @@ class Submit(Params):
     """How runs are submitted."""
 
     jobs: int | None = None
-    """Runs at a time on this machine; by default as many as --gpus are given, or 1."""
+    """Runs at a time, of the whole batch; by default what generate was given, or else one on this machine (one for each
+    of --gpus) and all on a cluster."""
 
     gpus: list[int] = []
     """On this machine: numbers of the GPUs that are given out, one to each run (0 1). On a cluster: how many
@@ -58,9 +59,6 @@ class Submit(Params):
 
     cpus: int | None = None
     """Processors for each run on the cluster."""
-
-    array: int | None = None
-    """Runs that the cluster works on at the same time; all by default."""
 
     time: str | None = None
     """Time limit of a run on the cluster, as SLURM writes it (2:30:00). By default estimated from a calibration."""
@@ -82,7 +80,6 @@ class Submit(Params):
 
     def check(self) -> None:
         self.require(self.jobs is None or self.jobs >= 1, "jobs", "there must be at least 1")
-        self.require(self.array is None or self.array >= 1, "array", "there must be at least 1")
         self.require(self.save_seconds >= 1, "save_seconds", "there must be at least 1")
         self.require(len(set(self.gpus)) == len(self.gpus), "gpus", "names a GPU twice")
         self.require(
@@ -99,9 +96,7 @@ class Submit(Params):
         for option in self.sbatch:
             flag = OPTIONS.get(option.lstrip("-").partition("=")[0])
             self.require(flag is None, "sbatch", f"{option} is said with --{flag}" if flag else f"{option} is set here")
-        if self.slurm:
-            self.require(self.jobs is None, "jobs", "is for this machine; on a cluster --array says how many at once")
-        else:
+        if not self.slurm:
             for name in ("partition", "account", "cpus", "time", "mem", "sbatch"):
                 self.require(not getattr(self, name), name, "is for a cluster: add --slurm")
 
@@ -120,7 +115,7 @@ class Submit(Params):
             account=self.account,
             gpus=self.gpus[0] if self.gpus else None,
             cpus=self.cpus,
-            at_once=self.array or index.array,
+            at_once=self.jobs or index.jobs,
             save_seconds=self.save_seconds,
             extra=self.sbatch,
         )
@@ -147,7 +142,8 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
     with batch.changing():
         status, chosen, names = _to_submit(batch, patterns)
         if not options.dry_run:
-            settings = QueueSettings(options.jobs or max(1, len(options.gpus)), tuple(options.gpus))
+            jobs = options.jobs or len(options.gpus) or batch.index().jobs or 1
+            settings = QueueSettings(jobs, tuple(options.gpus))
             if options.jobs is not None or options.gpus or not is_at_work(batch):
                 settings.write(batch)
             for name in names:

@@ -144,6 +144,7 @@ class _Applier:
             return self.dictionary(tp, value_type, current, node, place)
         if node.setting is not None:
             current = self._converted(tp, node.setting)
+            self._forget_origins_below(place)
             self._set_origin(place, node.setting)
         if node.children:
             current = self.items(tp, item_type, current, node, place)

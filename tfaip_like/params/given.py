@@ -79,7 +79,7 @@ def check_given(tree: ParamsBase, given: Given) -> None:
     Raises:
         UsageError: names the flag and the reason.
     """
-    for place, reason in _without_effect(tree):
+    for place, reason in without_effect(tree):
         given.refuse(place, reason)
 
 
@@ -90,7 +90,7 @@ def warn_of_no_effect(tree: ParamsBase, of: Callable[[Place], bool] = lambda pla
         of: whether a place is of interest.
     """
     by_place = dict(nested(tree))
-    for place, reason in _without_effect(tree):
+    for place, reason in without_effect(tree):
         owner = by_place.get(place[:-1])
         if owner is None or place[-1] not in field_types(type(owner)) or not of(place):
             continue
@@ -98,7 +98,8 @@ def warn_of_no_effect(tree: ParamsBase, of: Callable[[Place], bool] = lambda pla
             logger.warning("%s=%r has no effect: %s", ".".join(place), value, reason)
 
 
-def _without_effect(tree: ParamsBase) -> Iterator[tuple[Place, str]]:
+def without_effect(tree: ParamsBase) -> Iterator[tuple[Place, str]]:
+    """Yield the places whose values change nothing as the others are, each with the reason."""
     for place, params in nested(tree):
         for name, reason in params.without_effect().items():
             yield (*place, *name.split(".")), reason

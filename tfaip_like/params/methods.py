@@ -12,12 +12,12 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from types import FunctionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 from weakref import WeakSet
 
 from tfaip_like.authors import is_authors
 from tfaip_like.code_errors import CodeError, attribute, class_line, first_line
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, article
 from tfaip_like.params.base import ParamsBase
 from tfaip_like.params.values import decode, encode
 
@@ -111,8 +111,12 @@ def _check_constant(cls: type, name: str, value: Any) -> None:
     tp = hint[name]
     if "ClassVar" not in str(tp) or not get_args(tp):
         return
+    (expected,) = get_args(tp)
     try:
-        decode(get_args(tp)[0], encode(get_args(tp)[0], value))
+        if Any not in get_args(expected):
+            decode(expected, encode(expected, value))
+        elif not isinstance(value, kind := get_origin(expected)):
+            raise TypeError(f"expected {article(kind.__name__)}, got {article(type(value).__name__)}")
     except (ValueError, TypeError, AttributeError, UsageError) as problem:
         raise CodeError(f"{cls.__qualname__}.{name}: {problem}", attribute(cls, name)) from problem
 

@@ -105,7 +105,7 @@ def _adopt_attributes(cls: type[Params]) -> None:
         if name in inherited and name not in annotations and (callable(value) or isinstance(value, property)):
             raise TypeError(f"{cls.__qualname__}.{name} is a parameter of a base class; it cannot become a method")
         if name in annotations:
-            if isinstance(value, (list, dict, set)):
+            if isinstance(value, (list, dict, set)) and not _is_class_var_annotation(annotations[name]):
                 setattr(cls, name, _copied_for_each_instance(value))
         elif name in inherited:
             annotations[name] = _annotation_of(cls, name)
