@@ -38,6 +38,7 @@ setup(
         "keras>=3.14",
         "numpy",
         "dataclasses-json>=0.6",
+        "packaging",
         "pyyaml",
         "tensorboard",
         "tensorboard-plugin-profile",
@@ -66,6 +67,7 @@ setup(
         "console_scripts": [
             "benchmark-input-pipeline = tfaip_like.cli.benchmark_input_pipeline:main",
             "compare-runs = tfaip_like.cli.compare_runs:main",
+            "doctor = tfaip_like.cli.doctor:main",
             "experiments = tfaip_like.cli.experiments:main",
             "lav-scenario = tfaip_like.cli.lav_scenario:main",
             "look-at-samples = tfaip_like.cli.look_at_samples:main",

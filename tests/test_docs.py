@@ -37,6 +37,7 @@ OURS = (
     "benchmark-input-pipeline",
     "lav-scenario",
     "compare-runs",
+    "doctor",
 )
 PRINTS = ("--help", "--show", "--completion")
 

@@ -26,7 +26,7 @@ from tfaip_like.writer import Writer
 P = TypeVar("P", bound="Data | Scenario")
 
 _OF_ALL_COMMANDS = ("help", "show", "params", "version", "completion", "trust_code")
-FLAGS_OF_COMMANDS = (*_OF_ALL_COMMANDS, "benchmark", "look", "resume", "verify")
+FLAGS_OF_COMMANDS = (*_OF_ALL_COMMANDS, "benchmark", "doctor", "look", "resume", "verify")
 """Flags that belong to the commands and so cannot be parameters of a scenario."""
 
 

@@ -148,8 +148,9 @@ class ParamsCommand:
         if flag.words:
             return search_text(tree, flag.words[0])
         own = "\n".join(f"  {text}" for text in self._own_flags.values())
+        usage = " ".join([self.program, *(words or [self.placeholder]), "[--FLAG VALUE ...]"]).replace("  ", " ")
         return (
-            f"{self.program} {' '.join(words) or self.placeholder} [--FLAG VALUE ...]\n\n{self.purpose}\n\n{own}\n\n"
+            f"{usage}\n\n{self.purpose}\n\n{own}\n\n"
             "Values in [brackets] are those in effect. Several words make a list. "
             f"The order of flags never matters.\n\n{help_text(tree)}"
         )

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.completion import ASK
+from tfaip_like.cli.doctor import report_on
 from tfaip_like.cli.scenario_flags import ScenarioCommand
 from tfaip_like.cli.start import start
 from tfaip_like.console import say
+from tfaip_like.inspection.doctor import Doctor
 from tfaip_like.params.given import Given
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.train import train
 
-VERIFY = "--verify"
+VERIFY, DOCTOR = "--verify", "--doctor"
 COMMAND = ScenarioCommand(
     program="train-scenario",
     trains=True,
     more_switches={
-        "verify": "--verify           train a few steps with and without an interruption and compare the bits"
+        "verify": "--verify           train a few steps with and without an interruption and compare the bits",
+        "doctor": "--doctor           examine this machine for what the training needs, and stop",
     },
     purpose="Trains a scenario: a module (scenarios.tutorial), a class (pkg.module:Class) or a file (my_scenario.py).",
 )
@@ -34,14 +38,17 @@ def train_scenario(argv: Sequence[str]) -> None:
     asked = COMMAND.scenario(argv)
     if asked is None:
         return
-    if VERIFY in argv:
-        start(asked.scenario.device)
+    scenario = asked.scenario
+    if DOCTOR in argv:
+        report_on(Doctor(output_dir=scenario.trainer.output_dir or Path(), device=scenario.device))
+    elif VERIFY in argv:
+        start(scenario.device)
         # Only now: it imports Keras, whose backend the scenario has chosen.
         from tfaip_like.train.verify import verify
 
-        say(verify(asked.scenario))
+        say(verify(scenario))
     else:
-        train_from_command_line(asked.scenario, asked.given)
+        train_from_command_line(scenario, asked.given)
 
 
 def train_from_command_line(scenario: Scenario, given: Given, resume: Resume | None = None) -> None:

@@ -1,0 +1,154 @@
+"""doctor says what is wrong with a machine, and how to fix it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+from tfaip_like.cli.doctor import doctor
+from tfaip_like.errors import TrainingError, UsageError
+from tfaip_like.inspection.doctor import Doctor, Finding, Verdict, examine, verdict_of
+from tfaip_like.settings import Device
+
+
+def findings(settings: Doctor) -> Mapping[str, Finding]:
+    return {finding.subject: finding for finding in examine(settings, start=lambda device: None)}
+
+
+def is_wrong(finding: Finding, text: str) -> bool:
+    return finding.verdict is Verdict.WRONG and text in finding.text and bool(finding.advice)
+
+
+def test_nothing_is_wrong_with_a_machine_that_trains(tmp_path: Path) -> None:
+    found = findings(Doctor(output_dir=tmp_path / "not" / "yet" / "there"))
+    assert verdict_of(found.values()) == ""
+    assert {"packages", "memory", "output directory", "shared memory", "devices", "computation"} <= set(found)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("place", "text"), [("file", "is a file"), ("file/runs", "is a file")])
+def test_a_directory_that_cannot_be_written_is_wrong(place: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert is_wrong(findings(Doctor(output_dir=tmp_path / place))["output directory"], text)
+
+
+def test_a_full_disk_is_wrong(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_wrong(findings(Doctor(output_dir=small_disk / "runs"))["output directory"], "MB are free")
+    monkeypatch.setattr("tempfile.tempdir", str(small_disk))
+    found = findings(Doctor())
+    assert is_wrong(found["temporary directory"], "MB are free")
+    assert "export TMPDIR=" in found["temporary directory"].advice
+
+
+def test_a_configuration_that_cannot_be_written_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    assert is_wrong(findings(Doctor())["configuration"], "is a file")
+
+
+def test_packages_that_are_missing_or_too_old_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = tmp_path / "tfaip_like-9.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    wanted = ("numpy>=99", "no-such-package-at-all", "keras>=3", "onnx>=999; extra == 'onnx'")
+    lines = ["Metadata-Version: 2.1", "Name: tfaip_like", "Version: 9", *(f"Requires-Dist: {one}" for one in wanted)]
+    metadata.write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    found = findings(Doctor())
+    assert is_wrong(found["numpy"], "but must be >=99")
+    assert found["numpy"].advice == "pip install 'numpy>=99'"
+    assert is_wrong(found["no-such-package-at-all"], "is not installed")
+    assert "onnx" not in found
+    assert found["packages"].text.startswith("keras 3")
+
+
+@contextmanager
+def limited(kind: int, limit: int) -> Iterator[None]:
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, before)
+
+
+def test_memory_that_cannot_be_shared_is_wrong() -> None:
+    with limited(resource.RLIMIT_FSIZE, 2**20):
+        assert is_wrong(findings(Doctor())["shared memory"], "cannot be shared")
+
+
+def test_too_few_open_files_are_wrong() -> None:
+    with limited(resource.RLIMIT_NOFILE, 128):
+        assert is_wrong(findings(Doctor())["open files"], "at most 128")
+
+
+TOOLS = ("sbatch", "squeue", "scancel", "sinfo")
+
+
+@pytest.mark.parametrize(
+    ("tools", "sinfo", "text"),
+    [
+        ((), "", "not here"),
+        (("sbatch", "sinfo"), "", "squeue, scancel not found"),
+        (TOOLS, "echo 'no controller' >&2; exit 1", "sinfo failed: no controller"),
+    ],
+)
+def test_slurm_is_wrong_only_where_it_is_needed(
+    tools: tuple[str, ...], sinfo: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tools(tmp_path, tools, sinfo, monkeypatch)
+    assert is_wrong(findings(Doctor(slurm=True))["SLURM"], text)
+    assert findings(Doctor())["SLURM"].verdict is Verdict.NOTE
+
+
+def test_slurm_that_answers_is_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tools(tmp_path, TOOLS, "echo 'main* up 2'; echo 'gpu up 1'", monkeypatch)
+    assert findings(Doctor(slurm=True))["SLURM"] == Finding("SLURM", "2 partitions: main* up 2, gpu up 1")
+
+
+def use_tools(folder: Path, tools: tuple[str, ...], sinfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tool in tools:
+        (folder / tool).write_text(f"#!/bin/sh\n{sinfo if tool == 'sinfo' else ''}\n")
+        (folder / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("device", "text"), [(Device(gpus=[3]), "finds no GPU"), (Device(backend="torch"), "--device.backend torch")]
+)
+def test_a_device_that_is_not_there_is_wrong(device: Device, text: str) -> None:
+    found = list(examine(Doctor(device=device)))[-1]
+    assert found.subject == "devices"
+    assert found.verdict is Verdict.WRONG
+    assert text in found.text
+
+
+def test_variables_that_change_how_it_computes_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=there")
+    assert "XLA_FLAGS=--xla_dump_to=there" in findings(Doctor())["environment"].text
+
+
+def test_the_exit_code_says_whether_something_is_wrong(quick_run: Run, tmp_path: Path) -> None:
+    good = quick_run("train-scenario", "scenarios.minimal", "--doctor", "--trainer.output_dir", tmp_path / "run")
+    assert (good.returncode, good.stdout.splitlines()[-1]) == (0, "Nothing is wrong."), good.stderr
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "file").touch()
+    bad = quick_run("train-scenario", "scenarios.minimal", "--doctor", "--trainer.output_dir", tmp_path / "file/run")
+    assert bad.returncode == 1
+    assert bad.stderr.endswith("train-scenario: 1 of the things above must be fixed: output directory\n")
+    assert "       -> choose another one" in bad.stdout
+
+
+def test_the_command_examines_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    doctor(["--output_dir", str(tmp_path)])
+    assert f"{tmp_path}: writable" in capsys.readouterr().out
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="must be fixed: output directory"):
+        doctor(["--output_dir", str(tmp_path / "file")])
+    with pytest.raises(UsageError, match="--output_dir runs examines a directory"):
+        doctor(["runs"])
