@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -58,6 +59,59 @@ def test_an_error_of_the_disk_in_tensorflow_names_the_file() -> None:
     said = "{{function_node __wrapped__Merge}} /run/serve/variables.index; Input/output error [Op:MergeV2Checkpoints]"
     error = tf.errors.UnknownError(None, None, said)
     assert fault_text(error) == "Input/output error: /run/serve/variables.index"
+
+
+FILL = """
+import os, sys, pathlib
+from tfaip_like.files import new_folder, write_text
+with new_folder(pathlib.Path("shared/new/made")) as folder:
+    (folder / "below").mkdir(mode=0o700)
+    (folder / "below" / "by a library").mkdir(mode=0o755)
+    os.close(os.open(folder / "below" / "private", os.O_CREAT, 0o600))
+    os.close(os.open(folder / "script", os.O_CREAT, 0o700))
+    (folder / "link").symlink_to("nowhere")
+write_text(pathlib.Path("shared/file"), "text")
+"""
+
+
+@pytest.mark.parametrize(
+    ("umask", "folder", "file", "script"), [(0o002, 0o775, 0o664, 0o775), (0o027, 0o750, 0o640, 0o750)]
+)
+def test_what_is_put_into_a_folder_of_a_group_has_its_setgid_bit_and_the_modes_of_the_umask(
+    umask: int, folder: int, file: int, script: int, tmp_path: Path
+) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o2775)
+    subprocess.run([sys.executable, "-c", FILL], cwd=tmp_path, umask=umask, check=True)
+    modes = {path: path.lstat().st_mode & 0o7777 for path in (tmp_path / "shared").rglob("*") if not path.is_symlink()}
+    made = tmp_path / "shared" / "new" / "made"
+    assert modes == {
+        **dict.fromkeys((made.parent, made, made / "below", made / "below" / "by a library"), folder | 0o2000),
+        **dict.fromkeys((made / "below" / "private", tmp_path / "shared" / "file"), file),
+        made / "script": script,
+    }
+
+
+WRITE_AS_ANOTHER = """
+import os, pathlib
+from tfaip_like.files import write_text
+os.setgroups([])
+os.setresuid(65534, 65534, 65534)
+write_text(pathlib.Path("file"), "text")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_file_that_another_member_of_the_group_was_writing_when_killed_is_left_alone() -> None:
+    with tempfile.TemporaryDirectory() as name:  # nobody else may pass the directory of pytest
+        folder = Path(name)
+        folder.chmod(0o777)
+        leftover = folder / ".file.tmp"
+        leftover.write_text("half")
+        leftover.chmod(0o644)
+        subprocess.run([sys.executable, "-c", WRITE_AS_ANOTHER], cwd=folder, check=True)
+        assert (folder / "file").read_text() == "text"
+        assert (folder / "file").stat().st_uid == 65534
 
 
 def test_files_have_the_usual_permissions(tmp_path: Path) -> None:

@@ -65,7 +65,6 @@ def write_text(path: Path, text: str) -> None:
             file.write(encoded(text))
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(aside, 0o666 & ~_umask())
             os.replace(aside, path)
         except BaseException:
             aside.unlink(missing_ok=True)
@@ -78,16 +77,21 @@ def _file_aside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """Open an empty file in the folder of another one.
 
     Its name is always the same, so that the next writer takes over what a killed one has left; a lock keeps others
-    out meanwhile. Where a file system has no locks, it is a new one each time.
+    out meanwhile. Where a file system has no locks, or another member of a group has left it, it is a new one.
     """
     aside = path.with_name(_hidden(path, TEMPORARY))
     while True:
-        descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = None
         try:
+            descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:
-            os.close(descriptor)
+        except OSError as error:
+            if descriptor is not None:
+                os.close(descriptor)
+            elif not isinstance(error, PermissionError) or not os.access(path.parent, os.W_OK):
+                raise
             descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{aside.name}.", suffix=TEMPORARY)
+            os.fchmod(descriptor, 0o666 & ~_umask())
             aside = Path(name)
             break
         if _is_named(descriptor, aside):
@@ -149,8 +153,6 @@ def replace_folder(path: Path, aside: Path) -> None:
     There is no call that exchanges two folders on every system, so for a moment between two renames
     the old one is called `.NAME.previous`; `recover_folder` brings it back after a crash just then.
     """
-    # A folder made below one with the setgid bit has it too: all members of its group can read what is in it.
-    os.chmod(aside, (0o777 & ~_umask()) | (aside.stat().st_mode & stat.S_ISGID))
     _sync_below(aside)
     check_guards(path)
     previous = _previous(path)
@@ -265,10 +267,25 @@ def _sync(path: Path) -> None:
 
 
 def _sync_below(folder: Path) -> None:
+    """Sync a folder to disk, with the permissions that its user wants for what is new in it.
+
+    It was private until now, libraries choose modes of their own (TensorFlow: 0755), and a copied file has those of its
+    original. In a folder of a group all members must be able to read it, and to replace it where the umask says so.
+    """
     for parent, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(parent, name))
-        sync_folder(Path(parent))
+        for path in (Path(parent), *(Path(parent, name) for name in names)):
+            if not path.is_symlink():
+                _use_umask(path)
+                _sync(path)
+
+
+def _use_umask(path: Path) -> None:
+    mode = path.stat().st_mode
+    wanted = 0o777 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o666
+    # A folder made below one with the setgid bit has it too: what is made in it belongs to the group.
+    new = (wanted & ~_umask()) | (mode & stat.S_ISGID if stat.S_ISDIR(mode) else 0)
+    if stat.S_IMODE(mode) != new:
+        os.chmod(path, new)
 
 
 def _previous(path: Path) -> Path:
