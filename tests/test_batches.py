@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +17,7 @@ from conftest import REPOSITORY
 from tfaip_like.cli.command import USAGE, run_command
 from tfaip_like.cli.experiments import PROGRAM
 from tfaip_like.cli.experiments import experiments as main
+from tfaip_like.cli.train_scenario import train_scenario
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments import Configuration, Plan, generate
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun, chosen_runs
@@ -427,6 +429,43 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path: Path) -> None:
         "  wide.03   --trainer.epochs 3 --model.dropout 0.0 --trainer.random_seed 2 --trainer.output_dir runs/wide.03"
     )
     assert len(batch.index().runs) == 3
+
+
+REPLACED = """
+  first:
+    optimizer: {class: SGD, momentum: 0.9, nesterov: true}
+    train.resample: {class: Normal, target: y, mean: 0, std: 0.4}
+  second:
+    extends: first
+    optimizer: {class: Adam, beta_1: 0.8}
+    train.resample: {class: Uniform, target: y, low: -1, high: 1}
+    repeat: 2
+"""
+
+
+def test_what_a_dry_run_lists_can_be_typed_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.yaml").write_text(PLAN + REPLACED)
+    main(["generate", str(tmp_path / "plan.yaml"), "--dry_run"])
+    lines = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert lines[2] == (
+        "--optimizer Adam --train.resample Uniform --train.resample.target y --optimizer.beta_1 0.8 "
+        "--train.resample.low -1 --train.resample.high 1 --trainer.random_seed 2 --trainer.output_dir runs/second.02"
+    )
+    for line in lines:
+        train_scenario(["experts", *shlex.split(line), "--show"])
+        shown = capsys.readouterr().out
+        assert all(flag.strip() in shown for flag in f" {line}".split(" --")), shown
+
+
+def test_the_folders_of_a_batch_keep_the_setgid_bit_of_their_parent(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    (tmp_path / "plan.yaml").write_text(PLAN + TWO)
+    assert experiments(tmp_path, "generate", "plan.yaml", "--folder", "shared").returncode == 0
+    folders = [path for path in shared.rglob("*") if path.is_dir()]
+    assert len(folders) == 7
+    assert all(path.stat().st_mode & 0o2000 for path in folders)
 
 
 def test_the_name_of_a_run_means_it_alone_even_if_its_configuration_has_more() -> None:

@@ -14,9 +14,14 @@ from batches import command, environment, experiments, states, until
 
 from tfaip_like.cli.experiments import experiments as main
 from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.generate import add
 from tfaip_like.experiments.plan_file import read_plan
-from tfaip_like.experiments.search import Searcher, begin, folder, settings_of
+from tfaip_like.experiments.search import LOCK, Searcher, begin, folder, settings_of
+from tfaip_like.experiments.show import as_table, statuses
 from tfaip_like.experiments.submit import Submit
+from tfaip_like.experiments.tickets import waiting, write_ticket
+from tfaip_like.experiments.values import Given
+from tfaip_like.files import locked
 
 optuna = pytest.importorskip("optuna")
 
@@ -92,6 +97,24 @@ def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
     rate = json.loads(batch.params(best[0]).read_text())["learning_rate"]["lr"]
     assert 0.0005 < rate < 0.2
     assert any(line.startswith(f"{best[0]}: val_loss") and "(best so far)" in line for line in lines)
+    assert "continues" not in as_table(statuses([str(batch.path)]))
+
+
+def test_what_has_stopped_in_a_search_is_shown_with_the_command_that_continues_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = begun(tmp_path, monkeypatch)
+    command = f"experiments search {batch.path} continues"
+    assert f"the search has stopped after 0 of 8 runs; {command} it" in as_table(statuses([str(batch.path)]))
+    plan = read_plan(batch.plan)
+    name, _ = plan.search_space(None)
+    [run] = add(batch, plan, runs=[plan.trial(name, {"learning_rate.lr": Given(("0.1",))})])
+    write_ticket(batch, run.name, waiting())
+    assert f"its queue was killed; {command} it" in as_table(statuses([str(batch.path)]))
+    with locked(folder(batch) / LOCK):  # as a search does, which restarts its queue
+        assert "continues" not in as_table(statuses([str(batch.path)]))
+    main(["cancel", str(batch.path)])
+    assert f"cancelled; {command} them" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -145,3 +168,17 @@ def test_a_search_that_goes_on_draws_other_values_and_works_as_it_was_begun(
         assert "of steps, 2 at a time here" in capsys.readouterr().out
     rates = [run.flags["learning_rate.lr"] for run in batch.index().runs]
     assert len(set(rates)) == len(rates) == 6
+
+
+def test_texts_with_spaces_are_searched_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = "trainer.description: {choice: ['one two']}\n        warmstart.include: {choice: [['a b', 'c']]}"
+    plan = PLAN.replace("optimizer: {choice: [Adam, SGD]}", texts).replace(
+        "epochs: 5", "epochs: 1\n    warmstart.model: m"
+    )
+    monkeypatch.setattr("test_search.PLAN", plan)
+    batch = begun(tmp_path, monkeypatch)
+    dataclasses.replace(settings_of(batch), trials=1).write(batch)
+    Searcher(batch, read_plan(batch.plan), Submit(), lambda line: None).work()
+    [run] = batch.index().runs
+    params = json.loads(batch.params(run.name).read_text())
+    assert (params["trainer"]["description"], params["warmstart"]["include"]) == ("one two", ["a b", "c"])

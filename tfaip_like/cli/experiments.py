@@ -31,6 +31,7 @@ from tfaip_like.errors import TrainingError, UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
 from tfaip_like.experiments.generate import add, generate, preview
 from tfaip_like.experiments.plan_write import plan_text
+from tfaip_like.experiments.search import continuing_command
 from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
 from tfaip_like.experiments.status import AT_WORK
 from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, check_batch, submit, wait_for
@@ -226,8 +227,7 @@ def _cancel(words: list[str], options: Nothing, flags: list[Flag]) -> None:
     batch = batch_of(words, "cancel BATCH [RUN ...]")
     runs = cancel(batch, words[1:])
     if runs:
-        how = f"{PROGRAM} submit {quoted(batch)} goes on with them"
-        say(f"{counted(len(runs), 'run')} of {batch.path} cancelled; {how}")
+        say(f"{counted(len(runs), 'run')} of {batch.path} cancelled; {continuing_command(batch)} continues them")
     else:
         say(f"{batch.path}: nothing to cancel, none of these runs waits or runs")
 

@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import random
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from tfaip_like.experiments.search_journal import open_journal, remove_leftovers
 from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, submit
 from tfaip_like.experiments.values import Given, given
-from tfaip_like.files import locked
+from tfaip_like.files import is_locked, locked
 from tfaip_like.json_files import Json, json_text, write_json
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.apply import Resolved, apply, file_settings
@@ -47,6 +48,7 @@ logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 1.0
 SETTINGS = "search.json"
 JOURNAL = "study.journal"
+LOCK = ".lock"
 RUN = "run"
 """What a trial notes: the name of its run."""
 STARTUP_TRIALS = 5
@@ -77,16 +79,31 @@ def folder(batch: Batch) -> Path:
     return batch.path / "search"
 
 
+def is_search(batch: Batch) -> bool:
+    """Return whether the runs of a batch are chosen by a search."""
+    file = folder(batch) / SETTINGS
+    return file.exists() or file.is_symlink()
+
+
+def is_searching(batch: Batch) -> bool:
+    """Return whether a process is searching in a batch."""
+    return is_locked(folder(batch) / LOCK)
+
+
+def continuing_command(batch: Batch) -> str:
+    """Return the command that continues the runs of a batch."""
+    return f"experiments {'search' if is_search(batch) else 'submit'} {shlex.quote(str(batch.path))}"
+
+
 def settings_of(batch: Batch) -> SearchSettings:
-    """How a batch is searched.
+    """Return how a batch is searched.
 
     Raises:
         UsageError: if it is not, or its settings are damaged.
     """
-    file = folder(batch) / SETTINGS
-    if not file.exists() and not file.is_symlink():
+    if not is_search(batch):
         raise UsageError(f"{batch.path}: is not a search; `experiments search PLAN` starts one")
-    return read_record(SearchSettings, file)
+    return read_record(SearchSettings, folder(batch) / SETTINGS)
 
 
 def submission_of(batch: Batch, settings: SearchSettings) -> Submit:
@@ -339,7 +356,7 @@ def _values(run: OutputDir, monitor: str) -> dict[int, float]:
 @contextmanager
 def _alone(batch: Batch) -> Iterator[None]:
     try:
-        with locked(folder(batch) / ".lock", wait=False):
+        with locked(folder(batch) / LOCK, wait=False):
             yield
     except BlockingIOError as error:
         raise UsageError(f"{batch.path}: is being searched already") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from tfaip_like.errors import UsageError, counted
 from tfaip_like.experiments.batch import Batch, BatchIndex
 from tfaip_like.experiments.estimate import duration
+from tfaip_like.experiments.search import continuing_command, is_search, is_searching, settings_of
 from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs
 from tfaip_like.experiments.status import (
     AT_WORK,
@@ -111,8 +112,8 @@ def _batch(batch: BatchStatus, brief: bool) -> str:
     lines = [f"{batch.path}: {counted(len(batch.runs), 'run')}: {counts or 'none'}{f' | {title}' if title else ''}"]
     if batch.problem:
         lines.append(f"  {batch.problem}")
-    if batch.needs_scheduler:
-        lines.append(f"  nobody works on its queue any more; experiments submit {batch.path} goes on")
+    if hint := _hint(batch):
+        lines.append(f"  {hint}")
     if not brief and batch.runs:
         lines.append(f"  logs: {os.path.join(batch.path, 'logs', 'RUN.log')}")
         rows = [HEAD, *(tuple(map(printable, _row(run))) for run in batch.runs)]
@@ -122,6 +123,19 @@ def _batch(batch: BatchStatus, brief: bool) -> str:
             if run is not None and run.reason:
                 lines.append(f"      {printable(run.reason)}")
     return "\n".join(lines)
+
+
+def _hint(status: BatchStatus) -> str:
+    """Return what has stopped in a batch, and the command that continues it; nothing if all is well."""
+    batch = Batch(Path(status.path))
+    if status.problem or is_searching(batch):  # a search restarts its queue
+        return ""
+    command = continuing_command(batch)
+    if status.needs_scheduler:
+        return f"its queue was killed; {command} continues it"
+    if is_search(batch) and len(status.runs) < (trials := settings_of(batch).trials):
+        return f"the search has stopped after {len(status.runs)} of {trials} runs; {command} continues it"
+    return ""
 
 
 def _row(run: RunStatus) -> tuple[str, ...]:
