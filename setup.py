@@ -68,6 +68,7 @@ setup(
             "benchmark-input-pipeline = tfaip_like.cli.benchmark_input_pipeline:main",
             "compare-runs = tfaip_like.cli.compare_runs:main",
             "doctor = tfaip_like.cli.doctor:main",
+            "evaluate-predictions = tfaip_like.cli.evaluate_predictions:main",
             "experiments = tfaip_like.cli.experiments:main",
             "lav-scenario = tfaip_like.cli.lav_scenario:main",
             "look-at-samples = tfaip_like.cli.look_at_samples:main",

@@ -38,6 +38,7 @@ OURS = (
     "lav-scenario",
     "compare-runs",
     "doctor",
+    "evaluate-predictions",
 )
 PRINTS = ("--help", "--show", "--completion")
 

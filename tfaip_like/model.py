@@ -72,6 +72,23 @@ class Model(Params, abc.ABC):
         """
         return None
 
+    def build_export(self, inputs: Tensors, prediction: keras.Model) -> Tensors | None:
+        """Another network for exports only: what a service answers may differ from what is validated.
+
+        Validations and `result.network` keep the prediction network; load-and-validate and predict-scenario use
+        the export. None, the default, exports the prediction network.
+
+        Args:
+            prediction: the prediction network, to be called (`prediction(inputs)`) or taken apart.
+
+        Example:
+            The best class alone::
+
+                def build_export(self, inputs, prediction):
+                    return {"class": ops.argmax(prediction(inputs)["probabilities"], axis=-1)}
+        """
+        return None
+
     def extra_networks(self, trained: keras.Model) -> Mapping[str, keras.Model]:
         """More networks to export beside the prediction network, by name: an encoder alone, say."""
         return {}

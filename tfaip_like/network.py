@@ -33,9 +33,29 @@ class Networks:
     training: keras.Model
     """Named inputs (and fed targets) to named outputs, as trained."""
     prediction: keras.Model
-    """Named inputs to named outputs, as exported; the same object where one network does both."""
+    """Named inputs to named outputs, as validated; the same object where one network does both."""
     extra: Mapping[str, keras.Model] = field(default_factory=dict)
     """More networks to export, by name."""
+    export: keras.Model | None = None
+    """Another network that is exported in place of the prediction network."""
+
+    @property
+    def exported(self) -> keras.Model:
+        """The network that exports hold."""
+        return self.prediction if self.export is None else self.export
+
+
+def reset_keras(precision: str) -> None:
+    """Number layers from the start: a second network must not have other paths of weights than the first.
+
+    Args:
+        precision: the dtype policy of the layers from here on.
+    """
+    shows_all_frames = not keras.config.is_traceback_filtering_enabled()
+    keras.utils.clear_session(free_memory=False)
+    if shows_all_frames:  # which was forgotten
+        keras.config.disable_traceback_filtering()
+    keras.config.set_dtype_policy(precision)
 
 
 @lines_noted()
@@ -78,8 +98,12 @@ def build_networks(model: Model, data: Data) -> Networks:
         prediction = training
     else:
         prediction = _network(model.build_prediction, inputs, predicted)
-        _check_trained(model, prediction, training)
-    return Networks(training, prediction, _extra_networks(model, training))
+        _check_trained(model.build_prediction, prediction, training)
+    export = None
+    if (outputs := _built(model.build_export, inputs, prediction)) is not None:
+        export = _network(model.build_export, inputs, outputs)
+        _check_trained(model.build_export, export, training)
+    return Networks(training, prediction, _extra_networks(model, training), export)
 
 
 def _built(method: Callable[..., Tensors | None], inputs: Tensors, *arguments: Any) -> Tensors | None:
@@ -252,12 +276,12 @@ def _described(value: object, expected: type) -> str:
     return article(type(value).__name__)
 
 
-def _check_trained(model: Model, prediction: keras.Model, training: keras.Model) -> None:
+def _check_trained(build: Callable[..., Any], network: keras.Model, training: keras.Model) -> None:
     trained = {id(variable) for variable in training.weights}
-    untrained = [variable.path for variable in prediction.weights if id(variable) not in trained]
+    untrained = [variable.path for variable in network.weights if id(variable) not in trained]
     if untrained:
         raise CodeError(
-            f"{type(model).__name__}.build_prediction uses weights that are never trained "
-            f"({', '.join(untrained[:3])}): take layers from the trained network, trained.get_layer(NAME)",
-            model.build_prediction,
+            f"{method_name(build)} uses weights that are never trained ({', '.join(untrained[:3])}): take layers from "
+            "the network that it is given, get_layer(NAME)",
+            build,
         )

@@ -54,7 +54,8 @@ class Sample:
     outputs: Mapping[str, Any] = field(default_factory=dict)
     """What it did answer, after prediction."""
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """Anything else that belongs to the sample (a file name); never given to the network."""
+    """Anything else that belongs to the sample (a file name); never given to the network. A loss or metric sees a value
+    of it that `Data.targets` declares."""
 
     def __post_init__(self) -> None:
         for kind in _KINDS:
@@ -64,6 +65,15 @@ class Sample:
 
 
 _KINDS = tuple(kind.name for kind in fields(Sample))
+
+
+def target_of(sample: Sample, name: str) -> Any:
+    """Return a target of a sample; one that it does not have is looked up in its meta.
+
+    Raises:
+        KeyError: when it is in neither.
+    """
+    return sample.targets[name] if name in sample.targets else sample.meta[name]
 
 
 def brief_example(sample: Sample) -> str:

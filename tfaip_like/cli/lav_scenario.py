@@ -8,13 +8,13 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.named_exports import NamedExport, named_exports, named_scenario
 from tfaip_like.cli.params_command import Line, ParamsCommand
+from tfaip_like.cli.results import Result, keep_summaries, table, write_results
 from tfaip_like.cli.start import start
 from tfaip_like.console import samples_bar, say
 from tfaip_like.data import Data, LavData, Source
@@ -24,14 +24,12 @@ from tfaip_like.data.opening import open_validation
 from tfaip_like.errors import UsageError
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.interrupt import InterruptFlag, catch_interrupts
-from tfaip_like.json_files import write_json
 from tfaip_like.lazy import BACKENDS
 from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
 from tfaip_like.predict.exported import load_export
 from tfaip_like.predict.rebuilt import rebuilt_scenario
-from tfaip_like.predict.writers import plain, written
-from tfaip_like.printable import printable
+from tfaip_like.predict.writers import written
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
 from tfaip_like.trust import trusting
@@ -52,6 +50,13 @@ class LoadAndValidate(Params):
     json: Path | None = None
     """File for the results, as JSON."""
 
+    summaries: Path | None = None
+    """Directory for what the evaluator and the model show: pictures, tables, curves."""
+
+    run_eagerly: bool = False
+    """Run losses, metrics and the network line by line, for a debugger; the network is built by the scenario's code,
+    with the weights of the export. Slower."""
+
     worst: int = 5
     """How many samples with the largest losses are listed."""
 
@@ -69,24 +74,6 @@ class LoadAndValidate(Params):
 
     def check(self) -> None:
         self.require(self.worst >= 0, "worst", "must be 0 (none) or more")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was found for one export on one source."""
-
-    export: Path
-    source: str
-    """Its name; may be empty."""
-    epoch: Any
-    values: dict[str, float]
-    worst: list[tuple[float, str]]
-    """Loss and place of samples."""
-
-    @property
-    def title(self) -> str:
-        """For a column of a table."""
-        return f"{self.export} {self.source}".strip()
 
 
 def _settings_of(scenario: Scenario) -> LoadAndValidate:
@@ -132,8 +119,9 @@ def lav_scenario(argv: Sequence[str]) -> None:
 
 def _validate_line(line: Line) -> None:
     settings = cast(LoadAndValidate, line.applied(_defaults(line.words)))
-    if settings.dump and len(line.words) > 1:
-        raise UsageError(f"--dump {settings.dump}: takes the predictions of one export, there are {len(line.words)}")
+    for flag, kept in (("dump", settings.dump), ("summaries", settings.summaries)):
+        if kept and len(line.words) > 1:
+            raise UsageError(f"--{flag} {kept}: takes those of one export, there are {len(line.words)}")
     start(settings.device)
     results: list[Result] = []
     with ExitStack() as stack:
@@ -145,11 +133,7 @@ def _validate_line(line: Line) -> None:
             results += _validated(export, line, interrupt, dump, averages)
         interrupt.nothing_to_stop()
     say(table(results))
-    if settings.json:
-        try:
-            write_json(settings.json, [_as_json(result) for result in results])
-        except OSError as error:
-            raise UsageError(f"--json {settings.json}: cannot be written: {error.strerror}") from error
+    write_results(settings.json, results)
 
 
 def _validated(
@@ -160,6 +144,7 @@ def _validated(
     Args:
         averages: of earlier exports; those of the same model are used again, as compiling them takes a second.
     """
+    from tfaip_like.predict.built import built_network
     from tfaip_like.predict.lav import Averages, Worst, load_and_validate
 
     trained = rebuilt_scenario(named.path)
@@ -167,8 +152,9 @@ def _validated(
     groups = {name: getattr(settings, name) for name in ("lav", "data", "evaluator")}
     scenario = dataclasses.replace(trained, **groups)
     exported = load_export(named.path)
+    network = built_network(named.path, trained) if settings.run_eagerly else exported
     if not any(known.model == scenario.model for known in averages):
-        averages.append(Averages(scenario.model))
+        averages.append(Averages(scenario.model, settings.run_eagerly))
     of_model = next(known for known in averages if known.model == scenario.model)
     bad_samples = BadSamples(None, scenario.data.max_bad_samples)
     for name, source in _sources(scenario).items():
@@ -187,7 +173,7 @@ def _validated(
 
             batches.decide_processes(batches.steps or 0)
             judged = load_and_validate(
-                exported,
+                network,
                 batches,
                 scenario.model,
                 scenario.evaluator,
@@ -196,6 +182,7 @@ def _validated(
                 worst=worst,
                 averages=of_model,
             )
+            keep_summaries(settings.summaries, name, judged.summaries)
             places = [(loss, batches.samples.place(index)) for loss, index in worst.listed()]
         yield Result(named.name, name, exported.metrics.get("epoch"), dict(judged.numbers), places)
     bad_samples.tell()
@@ -206,40 +193,6 @@ def _sources(scenario: Scenario) -> dict[str, Source]:
     if not sources:
         raise UsageError(f"{type(scenario).__name__} has no validation data; --lav.lists or --data.* name some")
     return sources
-
-
-def table(results: Sequence[Result]) -> str:
-    """A column for each result, a row for each value; then the worst samples."""
-    names = list(dict.fromkeys(name for result in results for name in result.values))
-    rows = [["", *(result.title for result in results)], ["epoch", *(str(result.epoch) for result in results)]]
-    rows += [[name, *(_number(result.values.get(name)) for result in results)] for name in names]
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
-    for result in results:
-        if result.worst:
-            lines += ["", f"largest losses of {printable(result.title)}:"]
-            lines += [f"  {loss:10.4g}  {printable(place)}" for loss, place in result.worst]
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"
-
-
-def _as_json(result: Result) -> dict[str, Any]:
-    return {
-        "export": str(result.export),
-        "list": result.source,
-        "epoch": result.epoch,
-        "values": plain(result.values),
-        "worst": [{"loss": plain(loss), "sample": place} for loss, place in result.worst],
-    }
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,10 +128,16 @@ def collate(samples: Sequence[Sample], inputs: Specs, targets: Specs) -> Batch:
             name: _join("input", name, spec, [sample.inputs for sample in samples]) for name, spec in inputs.items()
         },
         targets={
-            name: _join("target", name, spec, [sample.targets for sample in samples]) for name, spec in targets.items()
+            name: _join("target", name, spec, [_with_meta(sample) for sample in samples])
+            for name, spec in targets.items()
         },
         meta=[sample.meta for sample in samples],
     )
+
+
+def _with_meta(sample: Sample) -> Mapping[str, Any]:
+    """Return the targets of a sample, and what of its meta may be declared as one; see `target_of`."""
+    return ChainMap(dict(sample.targets), dict(sample.meta)) if sample.meta else sample.targets
 
 
 def _join(kind: str, name: str, spec: Spec, named: Sequence[Mapping[str, Any]]) -> npt.NDArray[Any]:

@@ -13,7 +13,7 @@ from tfaip_like.data.processors import Processor, StreamProcessor
 from tfaip_like.data.sources.tables import TableFormat
 from tfaip_like.errors import article
 from tfaip_like.params import Params
-from tfaip_like.sample import Mode, Sample, Spec
+from tfaip_like.sample import Mode, Sample, Spec, target_of
 
 Source: TypeAlias = Sequence[Sample] | Iterable[Sample]
 """Samples by their index, or one after another."""
@@ -60,7 +60,10 @@ class Data(Params, abc.ABC):
 
     @property
     def targets(self) -> Mapping[str, Spec]:
-        """Name and specification of each array that the network should produce or that losses need."""
+        """Name and specification of each array that the network should produce, or that losses and metrics need.
+
+        One that a sample does not have among its targets is taken from its meta: the weight of a sample, its length.
+        """
         return {}
 
     @property
@@ -139,7 +142,7 @@ class Data(Params, abc.ABC):
 
     def class_of(self, sample: Sample) -> Hashable:
         """The class of a sample as the source gives it, for `--train.balance`; by default its only integer target."""
-        class_: Hashable = np.asarray(sample.targets[self.class_target()]).item()
+        class_: Hashable = np.asarray(target_of(sample, self.class_target())).item()
         return class_
 
     def class_target(self) -> str:
@@ -179,11 +182,12 @@ class Data(Params, abc.ABC):
 
 def length_of_arrays(sample: Sample, specs: Mapping[str, Mapping[str, Spec]]) -> int:
     """The longest axis of unknown length of a processed sample; `specs` are those of inputs and targets."""
+    arrays = [(sample.inputs[name], spec) for name, spec in specs["inputs"].items()]
+    arrays += [(target_of(sample, name), spec) for name, spec in specs["targets"].items()]
     lengths = [
         length
-        for kind, arrays in (("inputs", sample.inputs), ("targets", sample.targets))
-        for name, spec in specs[kind].items()
-        for length, axis in zip(np.shape(arrays[name]), spec.shape, strict=True)
+        for array, spec in arrays
+        for length, axis in zip(np.shape(array), spec.shape, strict=True)
         if axis is None
     ]
     return max(lengths, default=0)

@@ -87,12 +87,12 @@ def fill_export(
         warn: called with what is missing in it.
         finite_inputs: those in which it refuses NaN and infinity.
     """
-    _write_network(folder, networks.prediction, warn)
+    _write_network(folder, networks.exported, warn)
     for name, network in networks.extra.items():
         (folder / ADDITIONAL / name).mkdir(parents=True)
         _write_network(folder / ADDITIONAL / name, network, warn)
     _write_weights(folder / WEIGHTS, networks.training)
-    pipeline = pipeline_of(scenario.data, input_names(networks.prediction))
+    pipeline = pipeline_of(scenario.data, input_names(networks.exported))
     for tree, name in zip(copy_files(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
         write_params(tree, folder / name)
     write_json(folder / VERSIONS, {**_versions(), FOLDER: sizes_of_files(folder), FINITE_INPUTS: list(finite_inputs)})

@@ -34,7 +34,7 @@ def find_finite_inputs(networks: Networks, example: Batch) -> list[str]:
         with state_kept(networks.training):
             if not _is_finite(networks.training, batch, batch.inputs):
                 return []
-            for name in input_names(networks.prediction):
+            for name in input_names(networks.exported):
                 array = np.array(batch.inputs[name])
                 if array.size and np.issubdtype(array.dtype, np.floating) and np.isfinite(example.inputs[name]).all():
                     array.reshape(-1)[::2] = np.nan  # some stay, for networks that put a mean in the place of others

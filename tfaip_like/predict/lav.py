@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -21,7 +21,6 @@ from tfaip_like.errors import UsageError
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model, Tensors
 from tfaip_like.predict.bad_values import BadValue, find_bad_value, first_non_finite_row
-from tfaip_like.predict.exported import Exported
 from tfaip_like.predict.judge import Judged, judge, predictions, show, shows_something
 from tfaip_like.predict.logits import attach_logits
 from tfaip_like.sample import Arrays, Sample
@@ -29,8 +28,15 @@ from tfaip_like.sample import Arrays, Sample
 logger = logging.getLogger(__name__)
 
 
+class Network(Protocol):
+    """What is validated: an export, or a network in memory."""
+
+    def with_logits(self, inputs: Mapping[str, Any]) -> tuple[Arrays, Mapping[str, Any]]:
+        """Return the outputs for a batch, and the logits that `logits.attach_logits` takes."""
+
+
 def load_and_validate(
-    exported: Exported,
+    network: Network,
     batches: Batches,
     model: Model,
     evaluator: Evaluator | None,
@@ -63,7 +69,7 @@ def load_and_validate(
     first: list[tuple[Batch, Arrays]] = []
 
     def predicted() -> Iterator[tuple[int, Sample]]:
-        for batch, (outputs, logits) in predictions(exported.with_logits, batches, each_batch, num_batches):
+        for batch, (outputs, logits) in predictions(network.with_logits, batches, each_batch, num_batches):
             if averages.count == 0:
                 first.append((batch, outputs))
             losses = averages.add(batch, outputs, logits)
@@ -130,15 +136,19 @@ class Worst:
 class Averages:
     """Running averages of the losses and metrics of a model over samples.
 
+    Args:
+        model: whose losses and metrics they are.
+        is_eager: run their Python code for each batch, for a debugger.
+
     Attributes:
         sums: of each over all samples so far.
         count: of these samples.
         non_finite: the first loss or metric that was not finite in the last batch.
     """
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, is_eager: bool = False):
         self.model = model
-        self._means = _compiled(self._means_of_batch)
+        self._means = self._means_of_batch if is_eager else _compiled(self._means_of_batch)
         self._left_out: dict[str, str] = {}
         """Method of the model -> the output that it needs and there is not."""
         self.begin(logger.info)

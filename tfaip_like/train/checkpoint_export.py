@@ -11,7 +11,7 @@ from tfaip_like.errors import UsageError
 from tfaip_like.files import new_folder
 from tfaip_like.keras_additions.extended_optimizer import average_rate, keep_averages
 from tfaip_like.keras_additions.paths import weight_paths
-from tfaip_like.network import build_networks
+from tfaip_like.network import build_networks, reset_keras
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.export import add_metrics, add_saved_models, fill_export
 from tfaip_like.predict.layout import VERSIONS, read_versions
@@ -39,7 +39,7 @@ def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
     saved = decode(SavedState, dict(content.state), str(checkpoint.path / STATE))
     scenario = scenario_of_checkpoint(checkpoint)
     policy = keras.config.dtype_policy()
-    state.reset_keras(scenario.trainer.precision)
+    reset_keras(scenario.trainer.precision)
     try:
         networks = build_networks(scenario.model, scenario.data)
         try:

@@ -43,7 +43,7 @@ class Exports:
         self._aside: Path | None = None
         self._loaded: Exported | None = None
         self._said: set[str] = set()
-        check_files(scenario, pipeline_of(scenario.data, input_names(networks.prediction)))
+        check_files(scenario, pipeline_of(scenario.data, input_names(networks.exported)))
 
     def loaded(self) -> Exported:
         """Return the export of this moment; it is written and compared with the network when first asked for."""
@@ -52,7 +52,7 @@ class Exports:
             try:
                 add_saved_models([aside], self.scenario)
                 loaded = load_export(aside, trust_code=True)
-                check_export(aside, self.networks.prediction, self.example, loaded, self._inform_once)
+                check_export(aside, self.networks.exported, self.example, loaded, self._inform_once)
             except BaseException:
                 self.forget()
                 raise
@@ -101,7 +101,7 @@ class Exports:
         with new_folder(self.folder.export) as aside:
             fill_export(aside, self.networks, self.scenario, self._warn_once, self._finite_inputs)
             add_saved_models([self.folder.best, aside], self.scenario)
-            difference = check_export(aside, self.networks.prediction, self.example, inform=self._inform_once)
+            difference = check_export(aside, self.networks.exported, self.example, inform=self._inform_once)
             add_metrics(aside, {**metrics, DIFFERENCE: difference})
         for export in (self.folder.best, self.folder.export):
             if export.exists():

@@ -25,7 +25,7 @@ from tfaip_like.interrupt import InterruptFlag
 from tfaip_like.keras_additions.extended_optimizer import average_rate
 from tfaip_like.keras_additions.paths import weight_paths
 from tfaip_like.keras_additions.schedules import Shifted
-from tfaip_like.network import Networks, build_networks
+from tfaip_like.network import Networks, build_networks, reset_keras
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.given import NOTHING_GIVEN, Given
 from tfaip_like.predict.lav import Averages
@@ -45,7 +45,7 @@ from tfaip_like.train.freezing import freeze
 from tfaip_like.train.lav import Lav
 from tfaip_like.train.progress import Progress
 from tfaip_like.train.resume import Resumed
-from tfaip_like.train.state import network_preserved, reset_keras, start_random
+from tfaip_like.train.state import network_preserved, start_random
 from tfaip_like.train.training_model import TrainingModel, as_fed
 from tfaip_like.train.validation import Validation
 from tfaip_like.train.warm_start import warm_start

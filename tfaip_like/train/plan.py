@@ -64,6 +64,9 @@ def _layers(networks: Networks) -> str:
         if networks.prediction is not networks.training:
             lines.append("\nto predict:\n")
             networks.prediction.summary(print_fn=lines.append)
+        if networks.exported is not networks.prediction:
+            lines.append("\nto export:\n")
+            networks.exported.summary(print_fn=lines.append)
     return "\n".join(lines) + "\n"
 
 

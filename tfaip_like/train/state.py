@@ -29,19 +29,6 @@ _ADDITIONS = re.compile(rf"_{AVERAGE}$|{RATE_FACTOR}$|^loss_scale_optimizer/")
 """Variables of an optimizer that may come and go with other parameters than its own."""
 
 
-def reset_keras(precision: str) -> None:
-    """Number layers from the start: a second network must not have other paths of weights than the first.
-
-    Args:
-        precision: the dtype policy of the layers from here on.
-    """
-    shows_all_frames = not keras.config.is_traceback_filtering_enabled()
-    keras.utils.clear_session(free_memory=False)
-    if shows_all_frames:  # which was forgotten
-        keras.config.disable_traceback_filtering()
-    keras.config.set_dtype_policy(precision)
-
-
 def start_random(seed: int) -> None:
     """Sets the seed of everything that draws random numbers without one of its own."""
     keras.utils.set_random_seed(seed)

@@ -1,0 +1,155 @@
+"""Predictions that were stored are judged later, as they were when they were made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from small import Largest, small
+
+from tfaip_like import Evaluator, Sample, UsageError, train
+from tfaip_like.cli.evaluate_predictions import evaluate_predictions
+from tfaip_like.predict.stored import as_array, stored_predictions
+from tfaip_like.predict.writers import plain, written
+from tfaip_like.summaries import Summary, Text
+
+TESTS = Path(__file__).parent
+
+
+class Shows(Largest):
+    """Also shows something."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:  # type: ignore[override]
+        return {**super().evaluate(samples), "text": Text("errors")}
+
+
+class OfInputs(Evaluator):
+    """Needs what is not stored."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+        return {"sum": sum(float(sample.inputs["x"][0]) for sample in samples)}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("stored") / "run"
+    train(small(run, trainer={"epochs": 1, "sanity_check": False}, evaluator=Shows()))
+    return run
+
+
+@pytest.fixture(scope="module")
+def dumped(trained: Path, quick_run: Run) -> Path:
+    """What lav-scenario stored, as arrays and as lines, and what it found."""
+    folder = trained.parent
+    for name in ("dump.npz", "dump.jsonl"):
+        done = quick_run(
+            *("lav-scenario", trained, "--dump", folder / name, "--json", folder / "lav.json"),
+            *("--summaries", folder / "shown"),
+            cwd=TESTS,
+        )
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_evaluator_finds_what_it_found_before(
+    trained: Path, dumped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(dumped / "dump.npz"), str(dumped / "dump.jsonl")]
+    evaluate_predictions([str(trained), *files, "--json", str(tmp_path / "found.json")])
+    (before,) = json.loads((dumped / "lav.json").read_text())
+    expected = {name: before["values"][name] for name in ("largest_error", "count")}
+    for result, file in zip(json.loads((tmp_path / "found.json").read_text()), files, strict=True):
+        assert (result["export"], result["values"]) == (file, expected)
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == "largest_error"
+
+
+def test_a_scenario_by_its_name_and_another_evaluator(dumped: Path, tmp_path: Path) -> None:
+    words = ["small:Small", str(dumped / "dump.npz"), "--json", str(tmp_path / "found.json")]
+    evaluate_predictions([*words, "--evaluator", f"{__name__}:Shows", "--summaries", str(tmp_path / "shown")])
+    assert json.loads((tmp_path / "found.json").read_text())[0]["values"]["count"] == 100
+    assert (tmp_path / "shown/text.md").read_text() == (dumped / "shown/text.md").read_text() == "errors"
+
+
+def test_predictions_without_what_an_evaluator_needs_are_explained(trained: Path, dumped: Path, tmp_path: Path) -> None:
+    (tmp_path / "predicted.jsonl").write_text('{"outputs": {"sum": 1.5}, "meta": {"index": 0}}\n')
+    with pytest.raises(KeyError) as found:
+        evaluate_predictions([str(trained), str(tmp_path / "predicted.jsonl")])
+    assert "holds no targets and no inputs: lav-scenario --dump stores targets" in found.value.__notes__[-1]
+    with pytest.raises(KeyError) as found:
+        evaluate_predictions([str(trained), str(dumped / "dump.npz"), "--evaluator", f"{__name__}:OfInputs"])
+    assert "dump.npz holds no inputs:" in found.value.__notes__[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", "", "end with .jsonl or .npz"),
+        ("a.jsonl", "", "holds no predictions"),
+        ("a.jsonl", "[1]", "line 1: must be an object with outputs"),
+        ("a.jsonl", '{"outputs": 2}', "line 1: outputs: must be an object"),
+        ("a.jsonl", '{"outputs": {"y": }', "line 1"),
+        ("a.npz", "no archive", "a.npz: cannot be read"),
+    ],
+)
+def test_files_that_hold_no_predictions_are_refused(name: str, content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=message):
+        evaluate_predictions(["small:Small", str(tmp_path / name)])
+
+
+def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", sum=np.zeros(3), index=np.zeros(2))
+    with pytest.raises(UsageError, match="needs a row for each sample; it has sum: 3, index: 2"):
+        list(stored_predictions(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("words", [[], ["small:Small"]])
+def test_the_files_must_be_named(words: list[str]) -> None:
+    with pytest.raises(UsageError, match="which predictions"):
+        evaluate_predictions(words)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none.npz: there is no such file"):
+        evaluate_predictions(["small:Small", str(tmp_path / "none.npz")])
+
+
+NUMBERS = st.sampled_from([np.float32, np.int32, np.uint8, np.bool_]).flatmap(
+    lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, max_dims=3, min_side=1, max_side=4))
+)
+
+
+@given(NUMBERS)
+def test_numbers_come_back_as_they_were(value: Any) -> None:
+    back = as_array(json.loads(json.dumps(plain(value))))
+    np.testing.assert_array_equal(back, value)
+    assert np.asarray(back).dtype == (np.int64 if value.dtype.kind in "iu" else value.dtype)
+
+
+@given(st.recursive(st.text(), lambda part: st.lists(part, max_size=3), max_leaves=5))
+def test_texts_come_back_as_they_were(value: Any) -> None:
+    back = as_array(json.loads(json.dumps(value)))
+    if "nan" not in str(value) and "inf" not in str(value) and str(value).strip("[], "):
+        assert back == value
+
+
+def test_all_that_a_writer_writes_is_read(tmp_path: Path) -> None:
+    samples = [
+        Sample(outputs={"y": np.float32([0.1, np.nan]), "text": "a b"}, targets={"t": 3}, meta={"index": 7}),
+        Sample(outputs={"y": np.float32([0.2, 5]), "text": "c"}, targets={"t": 4}, meta={"index": 9, "file": "x"}),
+    ]
+    with written(tmp_path / "y.jsonl", None, "--output") as write:
+        for sample in samples:
+            write(sample)
+    for sample, back in zip(samples, stored_predictions(tmp_path / "y.jsonl"), strict=True):
+        np.testing.assert_array_equal(back.outputs["y"], sample.outputs["y"])
+        assert back.outputs["y"].dtype == np.float32
+        assert (back.outputs["text"], back.targets, back.meta) == (sample.outputs["text"], sample.targets, sample.meta)
