@@ -9,5 +9,5 @@ cd "$(dirname "$0")/.."
 .venv/bin/ruff format --check .
 .venv/bin/ruff check .
 .venv/bin/mypy
-# By file: what the tests of a file share is made once.
-.venv/bin/python -m pytest -n auto --dist loadfile "$@"
+# By file: what the tests of a file share is made once. The order is that of tests/conftest.py.
+.venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

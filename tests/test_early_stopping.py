@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -341,6 +342,22 @@ def test_best_is_never_replaced_by_a_worse_model(tmp_path: Path) -> None:
     best = read_values(tmp_path / "run" / "best" / "metrics.json")
     assert best["val_loss"] == min(losses)
     assert best["epoch"] == result.best_epoch
+    weights = [np.load(tmp_path / "run" / name / "weights.npz") for name in ("best", "export")]
+    assert any(not np.array_equal(weights[0][name], weights[1][name]) for name in weights[0].files)
+
+
+def test_the_last_export_is_that_of_the_best_epoch_where_they_are_the_same(tmp_path: Path) -> None:
+    result = train(small(tmp_path / "run", trainer={"epochs": 2}))
+    assert result.best_epoch == 2
+    best, last = (
+        {
+            file.relative_to(tmp_path / "run" / name): file.read_bytes()
+            for file in (tmp_path / "run" / name).rglob("*.*")
+        }
+        for name in ("best", "export")
+    )
+    differing = [file for file in best.keys() | last.keys() if best.get(file) != last.get(file)]
+    assert differing == [Path("metrics.json")]
 
 
 # Mistakes that only a training can find; all others are in test_user_mistakes.py.

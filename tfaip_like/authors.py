@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from os.path import exists
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-PYTHON = Path(os.__file__).parent
+_NOT_USERS = tuple(os.path.join(folder, "") for folder in (PACKAGE, Path(os.__file__).parent))
 _authors: set[str] = set()
 """Packages that subclass our classes or were imported by name: of authors of scenarios, not libraries they use."""
 
@@ -26,9 +27,7 @@ def users_files() -> list[Path]:
 
 def is_users(filename: str) -> bool:
     """Return whether a file is neither this package, nor installed, nor part of Python."""
-    path = Path(filename)
-    ours = any(folder in path.parents for folder in (PACKAGE, PYTHON))
-    return path.exists() and "site-packages" not in path.parts and not ours
+    return not filename.startswith(_NOT_USERS) and f"{os.sep}site-packages{os.sep}" not in filename and exists(filename)
 
 
 def is_authors(filename: str) -> bool:

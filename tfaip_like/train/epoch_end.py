@@ -231,7 +231,8 @@ class EpochEnd:
         """Writes the last model."""
         if self.folder is not None:
             with self.as_exported():
-                self._write(lambda: self.exports.write_last(self.history.rows[-1]))
+                row = self.history.rows[-1]
+                self._write(lambda: self.exports.write_last(row, is_best=self.best.epoch == row["epoch"]))
 
     def _monitored(self) -> Best:
         """What tells the best epoch, with nothing seen yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +43,10 @@ class Exports:
         self.example = example
         self._aside: Path | None = None
         self._loaded: Exported | None = None
+        self._difference: float | None = None
+        """That of the export of this moment from the network."""
+        self._difference_of_best: float | None = None
+        """None as long as this process wrote no best export, or could not compare it."""
         self._said: set[str] = set()
         check_files(scenario, pipeline_of(scenario.data, input_names(networks.exported)))
 
@@ -52,7 +57,8 @@ class Exports:
             try:
                 add_saved_models([aside], self.scenario)
                 loaded = load_export(aside, trust_code=True)
-                check_export(aside, self.networks.exported, self.example, loaded, self._inform_once)
+                network = self.networks.exported
+                self._difference = check_export(aside, network, self.example, loaded, self._inform_once)
             except BaseException:
                 self.forget()
                 raise
@@ -83,25 +89,35 @@ class Exports:
             self.loaded()
         add_metrics(aside, metrics)
         replace_folder(self.folder.best, aside)
-        self._aside = self._loaded = None
+        self._difference_of_best = self._difference
+        self._aside = self._loaded = self._difference = None
 
     def forget(self) -> None:
         """Remove the export of this moment, unless it was kept: what comes next is another moment."""
         if self._aside is not None:
             discard(self._aside)
-        self._aside = self._loaded = None
+        self._aside = self._loaded = self._difference = None
 
-    def write_last(self, metrics: Mapping[str, float]) -> None:
+    def write_last(self, metrics: Mapping[str, float], is_best: bool) -> None:
         """Write the export of the end of a training, and complete the best one.
+
+        Args:
+            metrics: the values of the last epoch.
+            is_best: whether the last epoch is the best one.
 
         Raises:
             TrainingError: when it differs from the network; the last one stays as it was.
         """
         assert self.folder is not None
         with new_folder(self.folder.export) as aside:
-            fill_export(aside, self.networks, self.scenario, self._warn_once, self._finite_inputs)
-            add_saved_models([self.folder.best, aside], self.scenario)
-            difference = check_export(aside, self.networks.exported, self.example, inform=self._inform_once)
+            difference = self._difference_of_best if is_best else None
+            # The same weights: half a second of a small network, minutes of a large one.
+            if difference is not None and self.folder.best.exists():
+                shutil.copytree(self.folder.best, aside, dirs_exist_ok=True)
+            else:
+                fill_export(aside, self.networks, self.scenario, self._warn_once, self._finite_inputs)
+                add_saved_models([self.folder.best, aside], self.scenario)
+                difference = check_export(aside, self.networks.exported, self.example, inform=self._inform_once)
             add_metrics(aside, {**metrics, DIFFERENCE: difference})
         for export in (self.folder.best, self.folder.export):
             if export.exists():
