@@ -738,12 +738,12 @@ DATA = {
     "source returns tuple of arrays": Mistake(
         {"return Files(40)": "return np.zeros((40, 4, 4, 1)), np.zeros(40)"},
         "return np.zeros((40, 4, 4, 1)), np.zeros(40)",
-        "training sample 0 of Images is a ndarray; a source holds Sample(inputs=..., targets=...)",
+        "training sample 0 of Images is a ndarray; a source holds Sample(inputs=..., targets=...) or (x, y)",
     ),
     "source returns array": Mistake(
         {"return Files(40)": "return np.zeros((40, 4, 4, 1))"},
         "return np.zeros((40, 4, 4, 1))",
-        "training sample 0 of Images is a ndarray; a source holds Sample(inputs=..., targets=...)",
+        "training sample 0 of Images is a ndarray; a source holds Sample(inputs=..., targets=...) or (x, y)",
     ),
     "source returns frame": Mistake(
         {"return Files(40)": 'import pandas\n        return pandas.DataFrame({"image": [1, 2]})'},
@@ -778,12 +778,12 @@ DATA = {
     "source returns list of tuples": Mistake(
         {"return Files(40)": "return [(Files(40)[i].inputs, 3) for i in range(40)]"},
         "return [(Files(40)[i].inputs, 3) for i in range(40)]",
-        "training sample 0 of Images is a tuple; a source holds Sample(inputs=..., targets=...)",
+        "training sample 0 of Images is a tuple with an int for the targets label, size; name them: {'name': array}",
     ),
     "source returns list of dicts": Mistake(
         {"return Files(40)": 'return [{"image": 3, "label": 2}] * 40'},
         'return [{"image": 3, "label": 2}] * 40',
-        "training sample 0 of Images is a dict; a source holds Sample(inputs=..., targets=...)",
+        "training sample 0 of Images is a dict; a source holds Sample(inputs=..., targets=...) or (x, y)",
     ),
     "source returns empty list": Mistake(
         {"return Files(40)": "return []"}, "return []", "Images.source(Mode.TRAIN) has no samples to train on"
@@ -836,28 +836,28 @@ DATA = {
     "getitem returns none": Mistake(
         {'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': "pass"},
         "def __getitem__(self, index):",
-        "training sample 0 of Images is a NoneType; a source holds Sample(inputs=..., targets=...)",
+        "training sample 0 of Images is a NoneType; a source holds Sample(inputs=..., targets=...) or (x, y)",
     ),
     "getitem returns tuple": Mistake(
         {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': "return image, 3"
         },
         "return image, 3",
-        "training sample 0 of Images is a tuple; a source holds Sample(inputs=..., targets=...)",
+        "training sample 0 of Images is a tuple with an int for the targets label, size; name them: {'name': array}",
     ),
     "getitem returns dict": Mistake(
         {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': 'return {"image": image}'
         },
         'return {"image": image}',
-        "training sample 0 of Images is a dict; a source holds Sample(inputs=..., targets=...)",
+        "training sample 0 of Images is a dict; a source holds Sample(inputs=..., targets=...) or (x, y)",
     ),
     "getitem slices wrong": Mistake(
         {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': 'return [Sample({"image": image}, {})]'
         },
         'return [Sample({"image": image}, {})]',
-        "training sample 0 of Images is a list; a source holds Sample(inputs=..., targets=...)",
+        "training sample 0 of Images is a list; a source holds Sample(inputs=..., targets=...) or (x, y)",
     ),
     "len float": Mistake(
         {"return self.count": "return self.count / 2"},

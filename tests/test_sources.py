@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from PIL import Image
 from small import Line
 
 from tfaip_like import Data, Mode, Sample, Spec, UsageError
-from tfaip_like.data import ArraySource, ImageFolder, TableSource, find_files, read_image
+from tfaip_like.data import ArraySource, DataSettings, ImageFolder, TableSource, find_files, read_image
 from tfaip_like.data.batching import collate
+from tfaip_like.data.opening import open_training
 from tfaip_like.data.samples import Samples
 from tfaip_like.data.sources.files import Texts, lines_of
 from tfaip_like.list_files import ListFileData, ListFileScenario, ListSource, ListTrainData, ListValData
+from tfaip_like.sample import sample_of_tuple
 from tfaip_like.temporary import process_directory
 
 
@@ -245,3 +249,66 @@ def test_each_list_is_a_source_of_its_own_in_load_and_validate(tmp_path: Path) -
     train, val = scenario.source(Mode.TRAIN), scenario.source(Mode.EVALUATE)
     assert len(train) == len(val) == 2  # type: ignore[arg-type]
     assert PictureScenario(train=ListTrainData(lists=[str(tmp_path)])).source(Mode.EVALUATE) is None
+
+
+class Pairs(Data):
+    """(x, y), as generators for Keras yield them."""
+
+    named: bool = False
+    """Whether x is a dictionary."""
+    endless: bool = True
+    """Whether they can only be iterated."""
+
+    inputs = {"x": Spec((2,))}
+    targets = {"y": Spec(())}
+
+    def source(self, mode: Mode) -> Any:
+        def pairs() -> Iterator[Any]:
+            for x in np.random.default_rng(mode is Mode.TRAIN).random((40, 2), dtype="float32"):
+                yield ({"x": x} if self.named else x), x.sum()
+
+        return Generated(pairs) if self.endless else list(pairs())
+
+
+class Generated:
+    """Calls a generator for each pass."""
+
+    def __init__(self, make: Callable[[], Iterator[Any]]):
+        self.make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.make()
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("endless", [False, True])
+def test_pairs_of_x_and_y_are_samples(named: bool, endless: bool) -> None:
+    data = Pairs(named=named, endless=endless)
+    settings = DataSettings(batch_size=8, num_processes=0, shuffle=False)
+    with closing(open_training(data, data.source(Mode.TRAIN), settings, 32, seed=1)) as batches:
+        batch = next(batches.once())
+    assert batch.inputs["x"].shape == (8, 2)
+    np.testing.assert_allclose(batch.targets["y"], batch.inputs["x"].sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ((1,), None),
+        (({"x": 1}, {"y": 2}), None),
+        ((1, 2, 3), "is a tuple of 3; write"),
+        ((), "is a tuple of 0; write"),
+    ],
+)
+def test_tuples_are_samples_if_they_have_one_or_two_parts(given: tuple[Any, ...], problem: str | None) -> None:
+    if problem is None:
+        assert sample_of_tuple(given, ["x"], ["y"]).inputs == {"x": 1}
+    else:
+        with pytest.raises(ValueError, match=problem):
+            sample_of_tuple(given, ["x"], ["y"])
+
+
+@pytest.mark.parametrize(("inputs", "what"), [([], "no inputs"), (["a", "b"], "the inputs a, b")])
+def test_an_array_for_several_or_no_names_is_refused(inputs: list[str], what: str) -> None:
+    with pytest.raises(ValueError, match=f"is a tuple with an int for {what}; name them"):
+        sample_of_tuple((1, 2), inputs, ["y"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, TypeAlias
@@ -65,6 +65,35 @@ class Sample:
 
 
 _KINDS = tuple(kind.name for kind in fields(Sample))
+
+
+def sample_of_tuple(values: tuple[Any, ...], inputs: Collection[str], targets: Collection[str]) -> Sample:
+    """Return `(x, y)` as a sample, or `(x,)` as one without targets.
+
+    Args:
+        values: each part is an array or named arrays: `({"image": x}, y)`.
+        inputs: their names; a single one gives an array its name. So it is with targets.
+
+    Raises:
+        ValueError: when it has other parts; the text continues a sentence about it.
+
+    Example:
+        >>> sample_of_tuple((3, {"label": 1}), ["x"], ["label"])
+        Sample(inputs={'x': 3}, targets={'label': 1}, outputs={}, meta={})
+    """
+    if len(values) not in (1, 2):
+        raise ValueError(f"is a tuple of {len(values)}; write (x, y), or Sample(inputs=..., targets=...)")
+    kinds = (("inputs", inputs), ("targets", targets))
+    return Sample(*(_named(kind, part, names) for (kind, names), part in zip(kinds, values, strict=False)))
+
+
+def _named(kind: str, value: Any, names: Collection[str]) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    if len(names) != 1:
+        what = f"the {kind} {', '.join(names)}" if names else f"no {kind}"
+        raise ValueError(f"is a tuple with {article(type(value).__name__)} for {what}; name them: {{'name': array}}")
+    return {next(iter(names)): value}
 
 
 def target_of(sample: Sample, name: str) -> Any:

@@ -168,7 +168,11 @@ class MakeGroups:
         for place, row in enumerate(group.rows):
             self.at[:] = (*row, 0, self.at[4] + 1)
             given = group.samples
-            read = (lambda: given[place]) if given is not None else (lambda: self.samples.read(row[INDEX]))  # noqa: B023
+
+            def read() -> Sample | None:
+                index = row[INDEX]  # noqa: B023
+                return self.samples.read(index) if given is None else self.samples.as_sample(given[place], index)  # noqa: B023
+
             with_row = self._guarded(row, read)
             if with_row is not None:
                 yield with_row

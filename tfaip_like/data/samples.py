@@ -23,7 +23,7 @@ from tfaip_like.data.processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data.randomness import RandomOfRow
 from tfaip_like.data.sources.arrays import ArraySource
 from tfaip_like.errors import UsageError, article
-from tfaip_like.sample import Mode, Sample, protected
+from tfaip_like.sample import Mode, Sample, protected, sample_of_tuple
 
 MODE_NAMES = {Mode.TRAIN: "training", Mode.EVALUATE: "validation", Mode.PREDICT: "prediction"}
 FIRST_SUBSTITUTE = 2**32
@@ -86,13 +86,25 @@ class Samples:
     def raw(self, index: int) -> Sample:
         """The sample as the source gives it."""
         begin = time.perf_counter()
-        sample = self.source[index]
-        if not isinstance(sample, Sample):
-            kind = article(type(sample).__name__)
-            message = f"{self.place(index)} is {kind}; a source holds Sample(inputs=..., targets=...)"
-            raise CodeError(message, *self.code_that_reads())
+        sample = self.as_sample(self.source[index], index)
         self.seconds[0] += time.perf_counter() - begin
         return sample
+
+    def as_sample(self, given: object, index: int) -> Sample:
+        """Return what the source gave as a sample.
+
+        Raises:
+            CodeError: when it is neither one nor (x, y).
+        """
+        if isinstance(given, Sample):
+            return given
+        problem = f"is {article(type(given).__name__)}; a source holds Sample(inputs=..., targets=...) or (x, y)"
+        if type(given) is tuple:
+            try:
+                return sample_of_tuple(given, self.inputs, self.data.checked_specs("targets"))
+            except ValueError as error:
+                problem = str(error)
+        raise CodeError(f"{self.place(index)} {problem}", *self.code_that_reads())
 
     def read(self, index: int) -> Sample | None:
         """Return the sample as the source gives it, or as it is cached; None if a processor drops it."""
