@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -65,13 +66,16 @@ def test_the_export_takes_what_files_hold_missing_values_included(result: TrainR
 
 
 @pytest.mark.parametrize("shift", [0.0, 2.5])
-def test_a_missing_value_becomes_the_least_of_its_feature_less_the_shift(data: Jets, shift: float) -> None:
+@pytest.mark.parametrize("unit", ["deviation", "feature"])
+def test_a_missing_value_becomes_the_least_of_its_feature_less_the_shift(
+    data: Jets, shift: float, unit: Literal["deviation", "feature"]
+) -> None:
     source = data.source(Mode.TRAIN)
     assert source is not None
-    scaling = scaling_of(source, dataclasses.replace(data, default_shift=shift))
+    scaling = scaling_of(source, dataclasses.replace(data, default_shift=shift, default_shift_unit=unit))
     for column, replacement in zip(source.inputs["features"].T, scaling.replacements, strict=True):
         known = column[column != MISSING].astype(float)
-        assert replacement == pytest.approx(known.min() - shift * known.std())
+        assert replacement == pytest.approx(known.min() - shift * (known.std() if unit == "deviation" else 1))
 
 
 def test_the_three_ways_of_weighting_differ(data: Jets) -> None:

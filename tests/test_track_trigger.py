@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from shipped import assert_lav_and_predict_work, moved_export, opened
 
+from scenarios.track_trigger.activation import parse_activation
 from scenarios.track_trigger.draw import EXPERTS, INPUTS, RADII, draw_tracks, expert_for, seen
 from scenarios.track_trigger.firmware import firmware, fixed_point, fraction_bits
 from scenarios.track_trigger.scenario import MinimumHits, Perceptron, Resolution, Tracks, TrackTrigger, width
@@ -27,6 +29,7 @@ from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.tree import check_tree
 from tfaip_like.predict.experts import gather_experts
 from tfaip_like.settings import Trainer
+from tfaip_like.summaries import Summary
 from tfaip_like.train.result import TrainResult
 
 SMALL = Tracks(samples=2000, val_samples=500)
@@ -162,8 +165,11 @@ def test_resolutions_are_those_of_each_expert() -> None:
         )
         for number in range(4000)
     ]
-    values = Resolution(baseline=False).evaluate(samples)
+    found = Resolution(baseline=False).evaluate(samples)
+    values = {name: value for name, value in found.items() if isinstance(value, float)}
     assert set(values) == {"z_resolution", "theta_resolution", "z_resolution_1", "z_resolution_2"}
+    assert set(found) - set(values) == {"z_found_over_true", "z_errors", "z_resolution_by_z"}
+    assert all(summary.problem() is None for summary in found.values() if isinstance(summary, Summary))
     assert values["z_resolution_1"] == pytest.approx(10, rel=0.1)
     assert values["z_resolution_2"] == pytest.approx(20, rel=0.1)
     assert width(random.normal(3, 2, 10000)) == pytest.approx(2, rel=0.05)
@@ -222,6 +228,60 @@ def test_the_command_for_firmware_starts_without_tensorflow(result: TrainResult,
     assert done.returncode == 2
     assert "is no run or export of scenarios.track_trigger" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_z_alone_by_another_loss_with_an_expression_as_activation(folder: Path) -> None:
+    model = Perceptron(units=[10], activation="tanh(x/2)/2 + 0.5*tanh", out_size=1, loss_function="huber")
+    trainer = Trainer(epochs=1, random_seed=3, jit_compile=False, output_dir=folder.parent / "z")
+    result = train(TrackTrigger(data=dataclasses.replace(SMALL, expert=1), model=model, trainer=trainer))
+    row = result.history[0]
+    assert {"huber", "val_z_resolution", "val_z_error"} <= set(row)
+    assert not {"val_theta_resolution", "theta_error"} & set(row)
+    assert (folder.parent / "z/best/model.keras").exists()
+    assert firmware(folder.parent / "z/best", 10)["layers"][0]["activation"] == "tanh(x/2)/2 + 0.5*tanh"
+    hits, _, _ = draw_tracks(20, np.random.default_rng(3))
+    found = np.array([sample.outputs["track"] for sample in load_predictor(folder.parent / "z")({"hits": hits})])
+    assert found.shape == (20, 1)
+    with np.load(folder.parent / "z/best/weights.npz") as saved:
+        hidden = hits @ saved["layer_0/kernel"] + saved["layer_0/bias"]
+        hidden = parse_activation(model.activation)(hidden, {"tanh": np.tanh})
+        by_hand = np.tanh(hidden @ saved["layer_1/kernel"] + saved["layer_1/bias"])
+    np.testing.assert_allclose(found, by_hand, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("tanh", math.tanh(0.6)),
+        ("tanh/2", math.tanh(0.6) / 2),
+        ("tanh(x/2)", math.tanh(0.3)),
+        ("2*tanh(2*x) - 1", 2 * math.tanh(1.2) - 1),
+        ("-tanh(tanh)", -math.tanh(math.tanh(0.6))),
+        ("x*tanh", 0.6 * math.tanh(0.6)),
+    ],
+)
+def test_an_activation_means_what_is_written(text: str, value: float) -> None:
+    assert parse_activation(text)(0.6, {"tanh": math.tanh}) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("tanhh", "there is no activation 'tanhh'; there are tanh, relu"),
+        ("tanh/", "is no expression such as tanh, tanh/2"),
+        ("", "is no expression"),
+        ("2", "is a number, not a function of x"),
+        ("tanh**2", "'tanh ** 2' is not among numbers"),
+        ("tanh(x, 2)", "is not among numbers"),
+        ("__import__('os')", "there is no activation '__import__'"),
+        ("x.real", "is not among numbers"),
+        ("(" * 300 + "x" + ")" * 300, "is no expression"),
+    ],
+)
+def test_what_is_no_activation_is_refused_by_its_flag(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match="^--model.activation") as found:
+        check_tree(TrackTrigger(model=Perceptron(activation=text)))
+    assert problem in str(found.value)
 
 
 MISTAKES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -40,7 +41,10 @@ class Jets(Data):
     """What stands in the files for a value that is missing, besides empty cells, NA and nulls."""
 
     default_shift: float = 1.0
-    """A missing value becomes the least of its feature in training, less so many standard deviations."""
+    """A missing value becomes the least of its feature in training, less this, in units of `default_shift_unit`."""
+
+    default_shift_unit: Literal["deviation", "feature"] = "deviation"
+    """Unit of `default_shift`: the standard deviation of each feature, or the feature's own (GeV, mm)."""
 
     @property
     def inputs(self) -> Mapping[str, Spec]:

@@ -38,7 +38,8 @@ def scaling_of(source: ArraySource, data: Jets) -> Scaling:
         known = column[column != data.default].astype(np.float64)
         moments.append((known.min(), known.mean(), known.std() or 1.0) if len(known) else (0.0, 0.0, 1.0))
     low, means, deviations = np.transpose(moments)
-    replacements = low - data.default_shift * deviations
+    units = deviations if data.default_shift_unit == "deviation" else 1.0
+    replacements = low - data.default_shift * units
     return Scaling(
         missing=data.default,
         replacements=replacements.tolist(),

@@ -10,17 +10,25 @@ train-scenario scenarios.track_trigger --train.resample Uniform --train.resample
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from scenarios.track_trigger.activation import NAMES, parse_activation
 from scenarios.track_trigger.draw import EXPERTS, INPUTS, LONGEST, RADII, draw_tracks, expert_for, seen
 from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
 from tfaip_like.data import Filter, TableSource, TrainData, ValData, column_names, find_files
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
+from tfaip_like.summaries import Histogram, Image, Summary, Text
+
+Floats = npt.NDArray[np.floating[Any]]
+
+BINS = 80
+"""Of a picture, in each direction."""
 
 
 class ChooseExpert(Processor):
@@ -112,8 +120,14 @@ class Perceptron(Model):
     units: list[int] = [81]
     """Width of each hidden layer."""
 
-    activation: Literal["tanh", "relu"] = "tanh"
-    """Of the hidden layers; the last one has tanh."""
+    activation: str = "tanh"
+    """Of the hidden layers: a name, or an expression such as tanh/2, tanh(x/2) or 2*sigmoid-1."""
+
+    out_size: Literal[1, 2] = 2
+    """What is found: 1 z only, 2 z and theta."""
+
+    loss_function: Literal["mean_squared_error", "mean_absolute_error", "huber", "log_cosh"] = "mean_squared_error"
+    """Of `keras.losses`, for z and theta each."""
 
     z_weight: float = 1.0
     """How much z counts in the loss, where theta counts 1."""
@@ -121,39 +135,54 @@ class Perceptron(Model):
     best = "val_z_resolution", "min"
 
     def build(self, inputs: Tensors) -> Tensors:
+        activate = parse_activation(self.activation)
+        functions = {name: getattr(keras.activations, name) for name in NAMES}
         hidden = inputs["hits"]
         for number, units in enumerate(self.units):
-            hidden = keras.layers.Dense(units, activation=self.activation, name=f"layer_{number}")(hidden)
-        last = keras.layers.Dense(2, activation="tanh", name=f"layer_{len(self.units)}")
+            hidden = activate(keras.layers.Dense(units, name=f"layer_{number}")(hidden), functions)
+        last = keras.layers.Dense(self.out_size, activation="tanh", name=f"layer_{len(self.units)}")
         return {"track": last(hidden)}
 
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
-        square = (targets["track"] - outputs["track"]) ** 2
-        return {"square": self.z_weight * square[:, 0] + square[:, 1]}
+        measure = getattr(keras.losses, self.loss_function)
+        track, answer = targets["track"], outputs["track"]
+        losses = [measure(track[:, number, None], answer[:, number, None]) for number in range(self.out_size)]
+        return {self.loss_function: sum([self.z_weight * losses[0], *losses[1:]])}
 
     def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
-        error = ops.abs(targets["track"] - outputs["track"])
-        return {"z_error": LONGEST * error[:, 0], "theta_error": error[:, 1]}
+        errors = ops.abs(targets["track"][:, : self.out_size] - outputs["track"])
+        theta = {"theta_error": errors[:, 1]} if self.out_size == 2 else {}
+        return {"z_error": LONGEST * errors[:, 0], **theta}
 
     def check(self) -> None:
         self.require(self.z_weight > 0, "z_weight", "must be above 0")
+        try:
+            parse_activation(self.activation)
+        except ValueError as problem:
+            self.require(False, "activation", str(problem))
+
+    def without_effect(self) -> Mapping[str, str]:
+        return {"z_weight": "z is all that is found (--model.out_size 1)"} if self.out_size == 1 else {}
 
 
 class Resolution(Evaluator):
-    """How wide the errors in z are, for each expert, beside those of a baseline."""
+    """How wide the errors in z are, for each expert, beside those of a baseline; and pictures of them."""
 
     baseline: bool = True
     """Also fit the best linear function to the validation samples themselves, and compare: z_gain is how many times as
     wide its errors are."""
 
-    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
         rows = [
             (sample.inputs["hits"], sample.targets["track"], sample.outputs["track"], sample.targets["expert"])
             for sample in samples
         ]
         hits, truth, answers, experts = map(np.array, zip(*rows, strict=True))
+        truth = truth[:, : answers.shape[1]]
         errors = truth - answers
-        values = {"z_resolution": LONGEST * width(errors[:, 0]), "theta_resolution": width(errors[:, 1])}
+        values = {"z_resolution": LONGEST * width(errors[:, 0])}
+        if answers.shape[1] == 2:
+            values["theta_resolution"] = width(errors[:, 1])
         there = [expert for expert in EXPERTS if (experts == expert).any()]
         if len(there) > 1:
             values |= {f"z_resolution_{expert}": LONGEST * width(errors[experts == expert, 0]) for expert in there}
@@ -161,7 +190,24 @@ class Resolution(Evaluator):
             linear = np.column_stack([hits, np.ones(len(hits))])
             fitted = linear @ np.linalg.lstsq(linear, truth, rcond=None)[0]
             values["z_gain"] = LONGEST * width((truth - fitted)[:, 0]) / values["z_resolution"]
-        return values
+        return {**values, **pictures(LONGEST * truth[:, 0], LONGEST * answers[:, 0])}
+
+
+def pictures(truth: Floats, answers: Floats) -> dict[str, Summary]:
+    """Return the z that was found over the true one, in cm, and how the errors are distributed."""
+    edges = np.linspace(-LONGEST, LONGEST, BINS + 1)
+    counts, _, _ = np.histogram2d(answers, truth, [edges, edges])
+    shown: dict[str, Summary] = {
+        "z_found_over_true": Image(np.sqrt(counts[::-1] / max(1, counts.max()))),  # large z at the top
+        "z_errors": Histogram(answers - truth),
+    }
+    rows = [
+        [f"{low:.0f} to {high:.0f}", str(int(inside.sum())), f"{width((answers - truth)[inside]):.3g}"]
+        for low, high in itertools.pairwise(edges[:: BINS // 10])
+        if (inside := (truth >= low) & (truth <= high)).sum() > 1
+    ]
+    shown["z_resolution_by_z"] = Text.table(["z / cm", "tracks", "resolution / cm"], rows)
+    return shown
 
 
 def width(errors: npt.NDArray[Any]) -> float:
