@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb", "gradient_norm")
 """The columns of `history.csv` that are neither losses nor metrics."""
 
+BATCH_INDEX = "batch.json"
+RUNS = "runs"
+CODE = "code"
+"""In the directory of a batch: its list of runs, their output directories, the code that they import."""
 
 SECONDS_BETWEEN_CHECKS = 0.5
 
@@ -116,6 +120,14 @@ class OutputDir:
     def report(self) -> Path:
         """All that is known of the run, on one page."""
         return self.path / "report.html"
+
+    def batch_code(self) -> Path | None:
+        """Return the code that the batch of this run keeps for it; None for a run that belongs to no batch."""
+        path = self.path.absolute()
+        batch = path.parent.parent
+        if path.parent.name != RUNS or not (batch / BATCH_INDEX).is_file():
+            return None
+        return batch / CODE if (batch / CODE).is_dir() else None
 
     def holds_a_run(self) -> bool:
         """Whether a training here has finished an epoch."""

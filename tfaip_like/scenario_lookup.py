@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import logging
 import os
 import pkgutil
 import sys
@@ -10,16 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+from tfaip_like.authors import users_files
 from tfaip_like.code_errors import CodeError
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, some
 from tfaip_like.json_files import Json, shown
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import CLASS_KEY
 from tfaip_like.params.class_source import check_class_in_source, find_module
 from tfaip_like.params.variants import is_abstract
 from tfaip_like.scenario import Scenario
-from tfaip_like.trust import TRUST_FLAG, guarded_imports, may_be_found, package_root
+from tfaip_like.trust import TRUST_FLAG, guarded_imports, is_trusted, may_be_found, package_root
 from tfaip_like.user_code import NoSuchModuleError, import_module
+
+logger = logging.getLogger(__name__)
 
 SCENARIO_FILE = "scenario.py"
 
@@ -51,7 +56,7 @@ def scenario_of_file(tag: str, run: OutputDir) -> type[Scenario]:
     Raises:
         UsageError: when its code is not there, cannot be imported, or must not be.
     """
-    source = make_scenario_file_importable(run)
+    untrusted = make_code_importable(run)
     make_importable(Path.cwd())
     module_name, _, class_name = tag.partition(":")
     try:
@@ -60,12 +65,13 @@ def scenario_of_file(tag: str, run: OutputDir) -> type[Scenario]:
             module = import_module(module_name)
     except NoSuchModuleError as error:
         missing = NoSuchModuleError(f"{error} (from {Path.cwd()})")
-        if source is not None:
+        if untrusted is not None:
             missing.add_note(
-                f"It was trained with {source}, which is not recorded as yours: start in its directory, or add "
+                f"It was trained with {untrusted}, which is not recorded as yours: start in its directory, or add "
                 f"{TRUST_FLAG}."
             )
         raise missing from error
+    warn_of_other_code(run)
     return _class_in(module, class_name)
 
 
@@ -82,12 +88,21 @@ def named_class(values: Mapping[str, Json], file: str | Path) -> str:
     return tag
 
 
-def make_scenario_file_importable(run: OutputDir) -> Path | None:
-    """Make the modules beside a run's scenario file importable, if this user trained with it.
+def make_code_importable(run: OutputDir) -> Path | None:
+    """Make the code that a run was trained with importable, if this user trained with it or generated it.
+
+    That is the copy which its batch keeps, which comes before other code of the same name, or what lies beside its
+    scenario file.
 
     Returns:
-        The file if it must not be imported.
+        The code if it must not be imported.
     """
+    if (code := run.batch_code()) is not None:
+        if not is_trusted(code):
+            return code
+        if sys.path[0] != str(code):
+            sys.path.insert(0, str(code))
+        return None
     source = run.record().get("scenario_file")
     if not isinstance(source, str):
         return None
@@ -96,6 +111,26 @@ def make_scenario_file_importable(run: OutputDir) -> Path | None:
         return file
     make_importable(package_root(file))
     return None
+
+
+def warn_of_other_code(run: OutputDir) -> None:
+    """Warn of imported modules that differ from the copies which the batch of a run keeps of them."""
+    code = run.batch_code()
+    if code is None:
+        return
+    different = []
+    for file in map(Path.resolve, users_files()):
+        copy = code / file.relative_to(package_root(file))
+        if copy.is_file() and copy.resolve() != file and copy.read_bytes() != file.read_bytes():
+            different.append(str(file))
+    if different:
+        reason = "" if is_trusted(code) else f", which somebody else made ({TRUST_FLAG} uses it)"
+        _warn(f"{run.path}: its code has changed: {some(different)} is used instead of the copy in {code}{reason}")
+
+
+@functools.cache  # commands look a scenario up more than once
+def _warn(message: str) -> None:
+    logger.warning("%s", message)
 
 
 def make_importable(folder: Path) -> None:

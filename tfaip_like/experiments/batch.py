@@ -25,15 +25,13 @@ from typing import Annotated
 from tfaip_like.errors import UsageError, some
 from tfaip_like.files import locked
 from tfaip_like.json_files import write_json
-from tfaip_like.output_dir import OutputDir
+from tfaip_like.output_dir import BATCH_INDEX, CODE, RUNS, OutputDir
 from tfaip_like.params.formatting import flag_words
 from tfaip_like.printable import is_printable
 from tfaip_like.records import AtLeast, Count, read_record
 from tfaip_like.trust import code_below
 
 SEED = "trainer.random_seed"
-RUNS = "runs"
-"""Directory of a batch that holds the output folders of its runs."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class Batch:
     @property
     def index_file(self) -> Path:
         """What it is, and its runs."""
-        return self.path / "batch.json"
+        return self.path / BATCH_INDEX
 
     @property
     def plan(self) -> Path:
@@ -114,7 +112,7 @@ class Batch:
     @property
     def code(self) -> Path:
         """The scenario's code as it was."""
-        return self.path / "code"
+        return self.path / CODE
 
     @property
     def git_diff(self) -> Path:

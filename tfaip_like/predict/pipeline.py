@@ -25,7 +25,7 @@ from tfaip_like.params.tree import check_tree
 from tfaip_like.predict.files import content_of, with_own_files
 from tfaip_like.predict.layout import PIPELINE
 from tfaip_like.sample import Mode, Spec
-from tfaip_like.scenario_lookup import make_scenario_file_importable
+from tfaip_like.scenario_lookup import make_code_importable, warn_of_other_code
 from tfaip_like.trust import UntrustedCodeError
 
 
@@ -100,7 +100,8 @@ def load_pipeline(export: Path) -> Pipeline:
     tag = values.pop("class", None)
     if tag != class_tag(Pipeline):
         raise UsageError(f"{export / PIPELINE}: class: is for {shown(tag)}, not for {class_tag(Pipeline)}")
-    make_scenario_file_importable(OutputDir(export.parent))
+    run = OutputDir(export.parent)
+    make_code_importable(run)
     try:
         tree = checked(apply(Resolved(with_defaults(Pipeline)), file_settings(values, str(export / PIPELINE))))
     except UntrustedCodeError:
@@ -110,6 +111,7 @@ def load_pipeline(export: Path) -> Pipeline:
             "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH."
         )
         raise
+    warn_of_other_code(run)
     try:
         return check_tree(cast(Pipeline, with_own_files(tree, export)))
     except UsageError as error:

@@ -1,0 +1,115 @@
+"""Runs of a batch keep the code that they were generated with, for every command that reads them later."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from batches import experiments
+from conftest import REPOSITORY
+
+from tfaip_like.experiments.batch import Batch
+
+SCENARIO = """
+from helper import WIDTH
+from tfaip_like import Data, Model, Scenario, Spec
+
+class Nothing(Data):
+    inputs = {"x": Spec((2,))}
+    def source(self, mode):
+        return []
+
+class Line(Model):
+    units: int = WIDTH
+    def build(self, inputs):
+        return inputs
+    def loss(self, inputs, targets, outputs):
+        return {}
+
+class Mine(Scenario):
+    data: Data = Nothing()
+    model: Model = Line()
+"""
+
+FIND = """
+import logging, sys
+logging.basicConfig(format="%(message)s", level="WARNING")
+from pathlib import Path
+from tfaip_like.errors import UsageError
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.scenario_lookup import scenario_of_file
+for run in sys.argv[1:]:
+    try:
+        print(scenario_of_file("mine:Mine", OutputDir(Path(run)))().model.units)
+    except UsageError as error:
+        print(error, *error.__notes__, sep="\\n")
+"""
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    """A batch of code whose WIDTH is 5; in the folder where it was generated that has become 6."""
+    (tmp_path / "mine.py").write_text(SCENARIO)
+    (tmp_path / "helper.py").write_text("WIDTH = 5\n")
+    (tmp_path / "plan.yaml").write_text("scenario: mine.py\ndescription: d\nconfigurations: {one: {}, two: {}}\n")
+    done = experiments(tmp_path, "generate", "plan.yaml")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "helper.py").write_text("WIDTH = 6\n")
+    return Batch(tmp_path / "batches" / "plan" / "version_1")
+
+
+def found(cwd: Path, *runs: Path, path: Path | None = None, configuration: Path | None = None) -> tuple[str, str]:
+    """The WIDTH of the scenario of each run, and what is warned of.
+
+    Args:
+        path: a folder in PYTHONPATH.
+        configuration: that of another user.
+    """
+    environment = dict(os.environ)
+    if configuration is not None:
+        environment["XDG_CONFIG_HOME"] = str(configuration)
+    environment["PYTHONPATH"] = os.pathsep.join([*([str(path)] if path else []), str(REPOSITORY)])
+    words = [sys.executable, "-P", "-c", FIND, *map(str, runs)]
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout, done.stderr
+
+
+def test_a_run_of_a_batch_has_its_code_before_any_other(batch: Batch, tmp_path: Path) -> None:
+    run = batch.run("one").path
+    for path in (None, tmp_path):  # as with `python -m`, or PYTHONPATH=.
+        assert found(tmp_path, run, path=path) == ("5\n", "")
+    moved = tmp_path / "elsewhere" / "moved"
+    shutil.copytree(batch.path, moved)
+    shutil.rmtree(batch.path)
+    assert found(tmp_path, moved / "runs" / "one") == ("5\n", "")
+
+
+def test_other_code_than_that_of_the_batch_is_reported(batch: Batch, tmp_path: Path) -> None:
+    run = batch.run("one").path
+    stranger = tmp_path / "stranger"
+    units, warning = found(tmp_path, run, configuration=stranger)
+    assert units == "6\n"
+    assert warning == (
+        f"{run}: its code has changed: {tmp_path}/helper.py is used instead of the copy in {batch.code}, which "
+        "somebody else made (--trust_code uses it)\n"
+    )
+    (tmp_path / "helper.py").write_text("WIDTH = 5\n")
+    assert found(tmp_path, run, configuration=stranger) == ("5\n", "")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    message, _ = found(elsewhere, run, configuration=stranger)
+    assert message.startswith("there is no module 'mine'")
+    assert f"It was trained with {batch.code}, which is not recorded as yours" in message
+
+
+def test_one_process_cannot_have_the_code_of_two_batches(batch: Batch, tmp_path: Path) -> None:
+    assert experiments(tmp_path, "generate", "plan.yaml").returncode == 0
+    other = Batch(batch.path.with_name("version_2"))
+    units, warning = found(tmp_path, batch.run("one").path, other.run("one").path)
+    assert units == "5\n5\n"
+    used = f"{batch.code}/helper.py is used instead of the copy in {other.code}"
+    assert warning == f"{other.run('one').path}: its code has changed: {used}\n"
