@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from batches import experiments
+from batches import environment, experiments
 from conftest import REPOSITORY
 
 from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.tickets import waiting, write_ticket
 
 SCENARIO = """
 from helper import WIDTH
@@ -113,3 +114,45 @@ def test_one_process_cannot_have_the_code_of_two_batches(batch: Batch, tmp_path:
     assert units == "5\n5\n"
     used = f"{batch.code}/helper.py is used instead of the copy in {other.code}"
     assert warning == f"{other.run('one').path}: its code has changed: {used}\n"
+
+
+def units(batch: Batch, name: str) -> str:
+    """What a run would train with, as its job script says."""
+    words = ["bash", batch.script, name, "--show"]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    [shown] = [line for line in done.stdout.splitlines() if line.startswith("--model.units")]
+    return shown.split()[1]
+
+
+def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> None:
+    changed = SCENARIO.replace("units: int = WIDTH", "units: int = WIDTH\n    depth: int = 3")
+    (tmp_path / "mine.py").write_text(changed)
+    done = experiments(tmp_path, "update", batch.path, "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{batch.path}/code_2: the code as it is now, for 1 run: two\n"
+    assert (batch.code_of("one"), batch.code_of("two")) == (batch.code, batch.path / "code_2")
+    assert found(tmp_path, batch.run("one").path, batch.run("two").path)[0] == "5\n5\n"  # one process, one code
+    assert found(tmp_path, batch.run("two").path) == ("6\n", "")
+    (tmp_path / "helper.py").write_text("WIDTH = 7\n")
+    (tmp_path / "new.yaml").write_text("scenario: mine.py\nconfigurations: {deep: {model.depth: 4}}\n")
+    refused = experiments(tmp_path, "add", batch.path, "new.yaml")
+    assert refused.stderr.startswith("experiments: new.yaml, line 2: --model.depth: there is no such flag")
+    done = experiments(tmp_path, "add", batch.path, "new.yaml", "--new_code")
+    assert done.returncode == 0, done.stderr
+    assert [units(batch, name) for name in ("one", "two", "deep")] == ["5", "5", "7"]
+    assert batch.code_of("deep") == batch.path / "code_3"
+
+
+def test_code_that_does_not_fit_chosen_runs_is_refused(batch: Batch, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SCENARIO.replace("units: int", "width: int"))
+    done = experiments(tmp_path, "update", batch.path, "one")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"experiments: {batch.params('one')}: model.units: there is no such")
+    (tmp_path / "mine.py").write_text(SCENARIO)
+    with batch.changing():
+        write_ticket(batch, "one", waiting())
+    done = experiments(tmp_path, "update", batch.path, "*")
+    assert done.stderr == "experiments: one: waiting; cancel it, or wait until it has ended\n"
+    assert not (batch.path / "code_2").exists()
+    assert experiments(tmp_path, "update", batch.path).stderr.startswith("experiments: which runs?")

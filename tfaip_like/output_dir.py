@@ -6,6 +6,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -33,6 +34,20 @@ SECONDS_BETWEEN_CHECKS = 0.5
 
 class OutputDirLostError(TrainingError):
     """The output folder is no longer there: deleted, emptied, moved, or replaced by another one."""
+
+
+def code_of_run(batch: Path, name: str) -> Path:
+    """Return the folder with the code of a run of a batch: that of all its runs, or another one that a file names."""
+    other = code_name_file(batch, name)
+    folder = other.read_text(encoding="utf-8").strip() if other.is_file() else CODE
+    if not re.fullmatch(rf"{CODE}(_\d+)?", folder):
+        raise UsageError(f"{other}: expected the folder of the code of this run, such as {CODE}_2, got {folder[:40]!r}")
+    return batch / folder
+
+
+def code_name_file(batch: Path, name: str) -> Path:
+    """Return the file that names the code of a run, where it is not that of all runs; the job script reads it."""
+    return batch / "jobs" / f"{name}.code"
 
 
 @dataclass(frozen=True)
@@ -127,7 +142,8 @@ class OutputDir:
         batch = path.parent.parent
         if path.parent.name != RUNS or not (batch / BATCH_INDEX).is_file():
             return None
-        return batch / CODE if (batch / CODE).is_dir() else None
+        code = code_of_run(batch, path.name)
+        return code if code.is_dir() else None
 
     def holds_a_run(self) -> bool:
         """Whether a training here has finished an epoch."""

@@ -35,6 +35,7 @@ from tfaip_like.experiments.search import continuing_command
 from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
 from tfaip_like.experiments.status import AT_WORK
 from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, check_batch, submit, wait_for
+from tfaip_like.experiments.update import update
 from tfaip_like.params import Params
 from tfaip_like.params.flags import Flag
 from tfaip_like.trust import trusting
@@ -65,6 +66,13 @@ class Add(Submit):
         for name in self.given():
             is_useful = self.run or name in self.keeps
             self.require(is_useful, name, "is for submitting: add --run, or give it to submit")
+
+
+class AddTo(Add):
+    """What is put into a batch, and its code."""
+
+    new_code: bool = False
+    """Give these runs the code of the scenario as it is now, instead of that of the batch."""
 
 
 class Generate(Add):
@@ -114,6 +122,13 @@ class Show(Params):
     """How many of them."""
 
 
+class Trust(Params):
+    """Whose code is run."""
+
+    trust_code: bool = False
+    """Run the code of a batch that somebody else made; it is recorded as trusted."""
+
+
 class Nothing(Params):
     """Nothing to choose."""
 
@@ -143,7 +158,7 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
         say(f"experiments submit {quoted(batch)} runs them here, one at a time; --help says how else")
 
 
-def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
+def _add(words: list[str], options: AddTo, flags: list[Flag]) -> None:
     batch = batch_of(words, "add BATCH [PLAN]")
     check_batch(batch, options.trust_code)
     with native_notes_hidden():
@@ -161,7 +176,7 @@ def _add(words: list[str], options: Add, flags: list[Flag]) -> None:
             plan = dataclasses.replace(
                 plan, overrides={**plan.overrides, **overrides(flags)}, description=index.description
             )
-        runs = add(batch, plan, text, dry_run=options.dry_run, array=options.array)
+        runs = add(batch, plan, text, dry_run=options.dry_run, array=options.array, new_code=options.new_code)
     if options.dry_run:
         say(_listed(runs, index.scenario))
         return
@@ -232,6 +247,18 @@ def _cancel(words: list[str], options: Nothing, flags: list[Flag]) -> None:
         say(f"{batch.path}: nothing to cancel, none of these runs waits or runs")
 
 
+def _update(words: list[str], options: Trust, flags: list[Flag]) -> None:
+    batch = batch_of(words, "update BATCH RUN ...")
+    if not words[1:]:
+        raise UsageError(f"which runs? {PROGRAM} update BATCH RUN ... ('*' for all)")
+    check_batch(batch, options.trust_code)
+    with native_notes_hidden(), trusting(options.trust_code):
+        runs, folder = update(batch, words[1:])
+    say(f"{folder}: the code as it is now, for {counted(len(runs), 'run')}: {some([run.name for run in runs])}")
+    if begun := [run.name for run in runs if batch.run(run.name).holds_a_run()]:
+        say(f"already begun, so they continue with it: {some(begun)}")
+
+
 def _compare(words: list[str], options: Compare, flags: list[Flag]) -> None:
     batch = batch_of(words, "compare BATCH [RUN ...]")
     index = batch.index()
@@ -252,7 +279,7 @@ COMMANDS = (
         "generate", "[PLAN]", "Makes a batch from a plan: its folder, ready to run.", Generate, _generate, OF_SCENARIO
     ),
     Subcommand(
-        "add", "BATCH [PLAN]", "Puts more runs into a batch: the same again, or a plan's.", Add, _add, OF_SCENARIO
+        "add", "BATCH [PLAN]", "Puts more runs into a batch: the same again, or a plan's.", AddTo, _add, OF_SCENARIO
     ),
     Subcommand(
         "submit", "BATCH [RUN ...]", "Runs a batch, or some of it (wide, wide.0*), here or on SLURM.", Submit, _submit
@@ -268,6 +295,9 @@ COMMANDS = (
         Search,
         search,
         OF_SCENARIO,
+    ),
+    Subcommand(
+        "update", "BATCH RUN ...", "Gives runs the code as it is now; the other runs keep theirs.", Trust, _update
     ),
     Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Nothing, _cancel),
     Subcommand(

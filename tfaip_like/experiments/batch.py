@@ -4,6 +4,7 @@ BATCH/
   batch.json       what it is, and its runs
   plan.yaml        the plan it was made from; plan_2.yaml and so on are those that were added
   code/  git.diff  the scenario's code as it was, and what was not committed of it
+  code_2/          other code, for the runs that jobs/NAME.code names it for
   job.sh           runs one of the runs, or goes on with it: bash job.sh NAME
   jobs/NAME.json   the parameters of a run
   runs/NAME/       what the run leaves, see `output_dir`
@@ -25,7 +26,7 @@ from typing import Annotated
 from tfaip_like.errors import UsageError, some
 from tfaip_like.files import locked
 from tfaip_like.json_files import write_json
-from tfaip_like.output_dir import BATCH_INDEX, CODE, RUNS, OutputDir
+from tfaip_like.output_dir import BATCH_INDEX, CODE, RUNS, OutputDir, code_of_run
 from tfaip_like.params.formatting import flag_words
 from tfaip_like.printable import is_printable
 from tfaip_like.records import AtLeast, Count, read_record
@@ -114,6 +115,10 @@ class Batch:
         """The scenario's code as it was."""
         return self.path / CODE
 
+    def code_of(self, name: str) -> Path:
+        """Return the folder with the code of a run."""
+        return code_of_run(self.path, name)
+
     @property
     def git_diff(self) -> Path:
         """What was not committed of it."""
@@ -126,7 +131,7 @@ class Batch:
 
     def code_files(self) -> list[Path]:
         """Return all that a run of it would execute."""
-        return [self.script, *code_below(self.code)]
+        return [self.script, *(file for folder in sorted(self.path.glob(f"{CODE}*")) for file in code_below(folder))]
 
     @property
     def jobs(self) -> Path:

@@ -197,7 +197,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
         "early_stopping.n_to_go": 0,
     }
     words = [str(program), *(word for name, value in flags.items() for word in (f"--{name}", str(value)))]
-    code = [str(batch.code.resolve()), os.environ.get("PYTHONPATH", "")]
+    code = [str(batch.code_of(run.name).resolve()), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in code if part)}
     lifeline = Lifeline()
     with log.open("wb") as file:

@@ -19,6 +19,7 @@ from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.resolve import ResolvedRun, Resolver, scenario_of
 from tfaip_like.experiments.snapshot import copy_code
+from tfaip_like.experiments.update import current_scenario, use_code_of
 from tfaip_like.experiments.values import Flags, flags_of
 from tfaip_like.files import encoded, locked, new_folder, write_text
 from tfaip_like.json_files import json_text
@@ -116,6 +117,7 @@ def add(
     runs: Sequence[PlannedRun] | None = None,
     dry_run: bool = False,
     array: int | None = None,
+    new_code: bool = False,
 ) -> list[BatchRun]:
     """Add the runs of a plan to a batch, with the code that the batch has; what is there stays as it is.
 
@@ -124,6 +126,7 @@ def add(
     Args:
         text: of a new plan, which is kept beside the first.
         array: number of array tasks, see `generate`; by default as many as the batch was generated with.
+        new_code: give them the code of the scenario as it is now instead.
         runs: those of the plan; by default all.
         dry_run: writes nothing.
 
@@ -136,7 +139,7 @@ def add(
             f"{plan.where('scenario')}: {plan.scenario} is not the scenario of this batch ({tag}); "
             "`experiments generate` makes a batch of it"
         )
-    scenario = scenario_of_batch(batch)
+    scenario = current_scenario(batch) if new_code else scenario_of_batch(batch)
     with batch.changing():
         index = batch.index()
         if runs is None:
@@ -147,6 +150,8 @@ def add(
             return [one.run for one in prepared]
         for one in prepared:
             write_text(batch.params(one.run.name), one.text())
+        if new_code:
+            use_code_of(scenario, batch, [one.run.name for one in prepared])
         if text is not None:
             number = 2
             while (path := batch.path / f"plan_{number}.yaml").exists():

@@ -13,8 +13,9 @@ _SCRIPT = """\
 set -eu
 batch=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
 run=${{1:?name a run: bash job.sh NAME}}; shift
+code=$(cat "$batch/jobs/$run.code" 2>/dev/null || echo code)
 export PATH={programs}:"$PATH"
-export PYTHONPATH="$batch/code${{PYTHONPATH:+:$PYTHONPATH}}"  # the scenario as it was when the batch was made
+export PYTHONPATH="$batch/$code${{PYTHONPATH:+:$PYTHONPATH}}"  # the scenario as it was, see `experiments update`
 # Relative paths in the parameters start here:
 cd {folder} || {{ echo "job.sh: this folder is gone; change it in $batch/job.sh" >&2; exit 2; }}
 

@@ -37,7 +37,7 @@ def copy_code(scenario: type[Scenario], target: Path) -> GitState:
     Raises:
         UsageError: when so much lies among the code that it must be data.
     """
-    target.mkdir()
+    target.mkdir(exist_ok=True)
     copy = _Copy()
     for source in _places():
         copy.add(source, target / source.name)
