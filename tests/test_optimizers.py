@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -58,7 +59,9 @@ def build(optimizer: Optimizer, **arguments: Any) -> tuple[Any, keras.Model]:
     return optimizer.build(schedule, network.trainable_variables, **arguments), network
 
 
-ALL_FIELDS = [(name, field) for name, cls in OPTIMIZERS.items() for field in field_types(cls)]
+ALL_FIELDS = [
+    (name, field) for name, cls in OPTIMIZERS.items() for field in field_types(cls) if field != "weight_decay_mode"
+]
 
 
 @pytest.mark.parametrize(("name", "field"), ALL_FIELDS)
@@ -95,7 +98,7 @@ def test_all_arguments_of_keras_are_fields_with_the_same_defaults(name: str) -> 
         if argument in {"self", "args", "kwargs", *BY_THE_TRAINER}:
             del arguments[argument]
     fields = {KERAS_NAMES.get(field, field): default_of(cls, field) for field in field_types(cls)}
-    del fields["exclude_from_weight_decay"]
+    del fields["exclude_from_weight_decay"], fields["weight_decay_mode"]
     for argument, parameter in arguments.items():
         if parameter.default is not inspect.Parameter.empty:
             default = [] if argument == "exclude_layers" else parameter.default
@@ -266,3 +269,62 @@ def test_weights_are_left_out_of_the_decay_by_the_paths_that_all_else_uses() -> 
     optimizer = left_out.build(schedule, network.trainable_variables, paths=paths)
     for path, variable in paths.items():
         assert optimizer._use_weight_decay(variable) == path.startswith("encoder/")
+
+
+def decayed(optimizer: Optimizer, gradients: list[float]) -> float:
+    """What becomes of a weight of 1 while the rate falls from 0.5."""
+    variable, other = keras.Variable(1.0, name="kernel"), keras.Variable(1.0, name="bias")
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
+    paths = {"kernel": variable, "bias": other}
+    built = optimizer.build(schedule, [variable, other], paths=paths, highest_rate=0.5)
+    for gradient in gradients:
+        built.apply([keras.ops.convert_to_tensor(gradient)] * 2, [variable, other])
+    without = dataclasses.replace(optimizer, weight_decay=None, exclude_from_weight_decay=[])
+    if optimizer.weight_decay:
+        assert float(other) == pytest.approx(decayed(without, gradients), rel=1e-6)
+    return float(variable)
+
+
+GRADIENTS = [0.1, -0.3, 0.5, 0.2]
+NO_BIAS = {"weight_decay": 0.02, "exclude_from_weight_decay": ["bias"]}
+
+
+def test_l2_decay_of_adam_is_that_of_pytorch() -> None:
+    """Its algorithm with plain numbers: the gradient grows by weight_decay times the weight."""
+    weight, mean, square = 1.0, 0.0, 0.0
+    for step, gradient in enumerate(GRADIENTS):
+        gradient += 0.02 * weight
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        corrected, size = mean / (1 - 0.9 ** (step + 1)), (square / (1 - 0.999 ** (step + 1))) ** 0.5
+        weight -= 0.5 * 0.9 ** (step / 10) * corrected / (size + 1e-7)
+    assert decayed(Adam(**NO_BIAS, weight_decay_mode="l2"), GRADIENTS) == pytest.approx(weight, rel=1e-4)
+
+
+def test_l2_decay_is_not_clipped() -> None:
+    found = decayed(SGD(**NO_BIAS, weight_decay_mode="l2", clip_value=0.01), [5.0])
+    assert found == pytest.approx(1 - 0.5 * (0.01 + 0.02), rel=1e-6)
+
+
+def test_relative_decay_is_that_of_the_rate_as_a_part_of_its_highest_value() -> None:
+    weight = 1.0
+    for step in range(4):
+        weight *= 1 - 0.02 * 0.9 ** (step / 10)
+    assert decayed(SGD(**NO_BIAS, weight_decay_mode="relative"), [0.0] * 4) == pytest.approx(weight, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "Muon", "ScheduleFreeAdamW"])
+def test_l2_is_refused_where_the_decay_is_decoupled_by_definition(name: str) -> None:
+    with pytest.raises(UsageError, match="weight_decay_mode.* must decay decoupled"):
+        check_tree(OPTIMIZERS[name](weight_decay_mode="l2"))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in OPTIMIZERS if name not in ("AdamW", "Muon", "ScheduleFreeAdamW", "Ftrl")]
+)
+def test_l2_decay_shrinks_weights_in_every_other_optimizer(name: str) -> None:
+    built, network = build(OPTIMIZERS[name](weight_decay=0.5, weight_decay_mode="l2"))
+    kernel = network.trainable_variables[0]
+    before = np.abs(kernel.numpy()).sum()
+    for _ in range(3):
+        built.apply([keras.ops.zeros(variable.shape) for variable in network.trainable_variables])
+    assert np.abs(kernel.numpy()).sum() < before

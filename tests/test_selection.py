@@ -100,7 +100,7 @@ def test_resampling_to_a_uniform_distribution(inf_bounds: bool) -> None:
 
 def test_resampling_to_a_normal_distribution() -> None:
     source = ArraySource({"x": np.zeros((5000, 1))}, {"z": np.random.default_rng(1).uniform(-3, 3, 5000)})
-    resample = Normal(target="z", mean=0.0, std=1.0, n_buckets=12)
+    resample = Normal(target="z", mean=0.0, std=1.0, n_buckets=12, inf_bounds=True)
     weights = resample.weights(source.targets["z"])
     order = Order(np.arange(5000), 3, shuffle=True, weights=weights)
     values = np.concatenate([source.targets["z"][order.of_pass(number)[:, INDEX]] for number in range(10)])

@@ -21,16 +21,19 @@ from scenarios.track_trigger.activation import parse_activation
 from scenarios.track_trigger.draw import EXPERTS, INPUTS, RADII, draw_tracks, expert_for, seen
 from scenarios.track_trigger.firmware import firmware, fixed_point, fraction_bits
 from scenarios.track_trigger.scenario import MinimumHits, Perceptron, Resolution, Tracks, TrackTrigger, width
-from tfaip_like import Mode, Sample, UsageError, load_predictor, train
+from tfaip_like import Mode, Sample, UsageError, keras, load_predictor, train
 from tfaip_like.data import Between, Normal, TrainData, Uniform
 from tfaip_like.data.order import INDEX
 from tfaip_like.data.pipeline import Batches
+from tfaip_like.keras_additions.paths import weight_paths
+from tfaip_like.network import build_networks
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.tree import check_tree
 from tfaip_like.predict.experts import gather_experts
-from tfaip_like.settings import Trainer
+from tfaip_like.settings import Trainer, WarmStart
 from tfaip_like.summaries import Summary
 from tfaip_like.train.result import TrainResult
+from tfaip_like.train.warm_start import warm_start
 
 SMALL = Tracks(samples=2000, val_samples=500)
 
@@ -203,6 +206,20 @@ def test_weights_for_firmware_are_those_of_the_network_to_half_a_step(
     hits, _, _ = draw_tracks(100, np.random.default_rng(3))
     network = np.array([sample.outputs["track"] for sample in load_predictor(folder)({"hits": hits})])
     np.testing.assert_allclose(answers(written, hits), network, atol=0.2 if bits == 8 else 1e-3)
+
+
+def test_a_training_begins_with_the_weights_for_firmware_of_another(
+    result: TrainResult, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "weights.json").write_text(json.dumps(firmware(OutputDir(folder).best, 18)))
+    rules = [r"layers/(\d+)/weights->layer_\1/kernel", r"layers/(\d+)/biases->layer_\1/bias"]
+    network = build_networks(Perceptron(units=[20, 10], activation="relu"), SMALL).training
+    report = warm_start(network, WarmStart(model=tmp_path / "weights.json", rename=rules))
+    assert len(report.loaded) == 6
+    assert not report.unused
+    with np.load(OutputDir(folder).best / "weights.npz") as saved:
+        for path, weight in weight_paths(network).items():
+            np.testing.assert_allclose(keras.ops.convert_to_numpy(weight.value), saved[path], atol=1e-3)
 
 
 @given(arrays(np.float32, 5, elements=st.floats(-1000, 1000, width=32)), st.integers(2, 32))

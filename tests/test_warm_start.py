@@ -407,3 +407,35 @@ def test_of_a_checkpoint_only_the_weights_of_the_network_are_taken(tmp_path: Pat
     report = warm_start(network, WarmStart(model=file.parent))
     assert (len(report.loaded), report.unused) == (4, {})
     assert all(np.all(value == 1) for value in values(network).values())
+
+
+# JSON.
+
+
+def test_lists_of_numbers_in_json_are_weights_by_the_names_that_lead_to_them(tmp_path: Path) -> None:
+    """As PyTorch's `state_dict` is written: a matrix called weight has the outputs in its rows."""
+    network = network_of(Line())
+    state = {"hidden.weight": [[1, 2]] * 8, "hidden.bias": [0.5] * 8, "add.weight": [[3.0] * 8], "add.bias": [4]}
+    (tmp_path / "weights.json").write_text(json.dumps({"epoch": 3, "name": "a", "state": state}))
+    rules = [r"^state/(\w+)\.->\1/", "weight$->kernel"]
+    report = warm_start(network, WarmStart(model=tmp_path / "weights.json", rename=rules))
+    assert len(report.loaded) == 4
+    found = values(network)
+    np.testing.assert_array_equal(found["hidden/kernel"], [[1] * 8, [2] * 8])
+    np.testing.assert_array_equal(found["add/kernel"], [[3]] * 8)
+    np.testing.assert_array_equal(found["add/bias"], [4])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": [1, }', "weights.json, line 1"),
+        ("{}", "none of the 4 weight tensors"),
+        ('{"a": ["x"], "b": [[1], [1, 2]]}', "none of the 4 weight tensors"),
+    ],
+)
+def test_json_without_fitting_weights_is_refused(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "weights.json").write_text(content)
+    with pytest.raises(UsageError, match=message) as found:
+        warm_start(network_of(Line()), WarmStart(model=tmp_path / "weights.json"))
+    assert str(found.value).startswith("--warmstart.model")

@@ -31,8 +31,8 @@ class Resample(Params, abc.ABC):
     n_buckets: int = 20
     """Number of buckets between the bounds."""
 
-    inf_bounds: bool = True
-    """Whether the first and the last bucket reach to infinity. If not, samples beyond the bounds are never drawn."""
+    inf_bounds: bool = False
+    """Let the first and the last bucket reach to infinity; without, samples beyond the bounds are never drawn."""
 
     def check(self) -> None:
         self.require(self.n_buckets >= 1, "n_buckets", "there must be at least 1")

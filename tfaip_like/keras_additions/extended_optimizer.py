@@ -19,9 +19,9 @@ Averages = list[tuple[keras.Variable, Any]]
 
 
 def extended(
-    optimizer_class: type[keras.optimizers.Optimizer], scaled: bool = False, average: float = 0.0
+    optimizer_class: type[keras.optimizers.Optimizer], scaled: bool = False, average: float = 0.0, l2: float = 0.0
 ) -> type[keras.optimizers.Optimizer]:
-    """The class with additions; itself if there is none.
+    """Return the class with additions; itself if there is none.
 
     Their values are variables of the optimizer, because only those belong to the state of a compiled
     step on every backend, and to a checkpoint.
@@ -32,13 +32,16 @@ def extended(
         average: with exponential moving averages of the weights (`averages()`), of which this part stays at each
             step. Those of Keras (`use_ema`) replace the weights when `fit` ends, count the batches of an
             accumulated step one by one, and begin at 0.
+        l2: with this times each weight added to its gradient, once that is clipped.
     """
     name = optimizer_class.__name__
+    if l2:
+        optimizer_class = _with_l2(optimizer_class, l2)
     if scaled:
         optimizer_class = _with_rate_factor(optimizer_class)
     if average:
         optimizer_class = _with_averages(optimizer_class, average)
-    if scaled or average:
+    if scaled or average or l2:
         optimizer_class.__name__ = name
     return optimizer_class
 
@@ -55,6 +58,18 @@ def _with_rate_factor(optimizer_class: type[keras.optimizers.Optimizer]) -> type
             return super()._get_current_learning_rate() * self.rate_factor
 
     return Scaled
+
+
+def _with_l2(optimizer_class: type[keras.optimizers.Optimizer], l2: float) -> type[keras.optimizers.Optimizer]:
+    class Decaying(optimizer_class):
+        def _backend_update_step(
+            self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable], learning_rate: Any
+        ) -> None:
+            pairs = zip(grads, trainable_variables, strict=True)
+            decayed = [ops.add(g, l2 * ops.cast(v, g.dtype)) if self._use_weight_decay(v) else g for g, v in pairs]
+            super()._backend_update_step(decayed, trainable_variables, learning_rate)
+
+    return Decaying
 
 
 def _with_averages(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tfaip_like.errors import UsageError, some
 from tfaip_like.lazy import keras
 from tfaip_like.params import Params
-from tfaip_like.params.base import field_types
+from tfaip_like.params.base import default_of, field_types
 
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
@@ -39,8 +39,13 @@ class Optimizer(Params, abc.ABC):
     """How gradients change the weights."""
 
     weight_decay: float | None = None
-    """Decoupled weight decay (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101): at each
-    step every weight shrinks by this times the learning rate."""
+    """Weight decay; by default decoupled (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101):
+    at each step every weight shrinks by this times the learning rate."""
+
+    weight_decay_mode: Literal["decoupled", "l2", "relative"] = "decoupled"
+    """How weights decay: decoupled as above; l2 adds weight_decay times the weight to its gradient, as
+    PyTorch's Adam and SGD do; relative shrinks weights by weight_decay times the learning rate as a part of its
+    highest value, as tfaip and TensorFlow Addons do."""
 
     exclude_from_weight_decay: list[str] = []
     """Regular expressions; a weight whose path matches one (`dense/bias`, say) does not decay."""
@@ -70,12 +75,18 @@ class Optimizer(Params, abc.ABC):
             self.require(name not in POSITIVE or value > 0, name, "must be above 0")
             self.require(name not in NOT_NEGATIVE or value >= 0, name, "must not be negative")
             self.require(name not in NOT_POSITIVE or value <= 0, name, "must be 0 or negative")
+        is_decoupled = default_of(type(self), "weight_decay") is not None
+        self.require(
+            self.weight_decay_mode != "l2" or not is_decoupled,
+            "weight_decay_mode",
+            f"{type(self).__name__} must decay decoupled from the gradients; Adam and SGD, among others, can do l2",
+        )
         for pattern in self.exclude_from_weight_decay:
             self.require_regex("exclude_from_weight_decay", pattern)
 
     def without_effect(self) -> Mapping[str, str]:
-        none = "there is no weight_decay to exclude from"
-        return {} if self.weight_decay else {"exclude_from_weight_decay": none}
+        names = ("exclude_from_weight_decay", "weight_decay_mode")
+        return {} if self.weight_decay else dict.fromkeys(names, "there is no weight_decay")
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:
@@ -90,13 +101,15 @@ class Optimizer(Params, abc.ABC):
         scaled: bool = False,
         average: float = 0.0,
         paths: Mapping[str, keras.Variable] | None = None,
+        highest_rate: float = 1.0,
     ) -> keras.optimizers.Optimizer:
-        """The Keras optimizer for these trainable variables.
+        """Return the Keras optimizer for these trainable variables.
 
         Args:
             scaled: the learning rate is multiplied by its variable `rate_factor`, which starts at 1.
             average: it keeps moving averages of the weights, of which this part stays at each step.
             paths: the weights by the paths that `exclude_from_weight_decay` matches; by default their own.
+            highest_rate: of the learning rate, for `weight_decay_mode` relative.
 
         Raises:
             UsageError: when a pattern of `exclude_from_weight_decay` matches no variable.
@@ -104,9 +117,14 @@ class Optimizer(Params, abc.ABC):
         from tfaip_like.keras_additions.extended_optimizer import extended
 
         values = {name: getattr(self, name) for name in field_types(type(self))}
-        del values["exclude_from_weight_decay"]
+        del values["exclude_from_weight_decay"], values["weight_decay_mode"]
         arguments = {KERAS_NAMES.get(name, name): value for name, value in values.items()}
-        cls = extended(self.keras_class, scaled, average)
+        l2 = 0.0
+        if self.weight_decay and self.weight_decay_mode == "l2":
+            l2, arguments["weight_decay"] = self.weight_decay, None
+        elif self.weight_decay and self.weight_decay_mode == "relative":
+            arguments["weight_decay"] = self.weight_decay / highest_rate
+        cls = extended(self.keras_class, scaled, average, l2)
         optimizer = cls(learning_rate=learning_rate, **arguments)
         if self.exclude_from_weight_decay:
             optimizer.exclude_from_weight_decay(var_list=self._excluded(variables, paths))

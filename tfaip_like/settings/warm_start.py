@@ -14,7 +14,7 @@ class WarmStart(Params):
 
     model: Path | None = None
     """A run's folder (its best model is taken), an export (runs/a/best), a checkpoint
-    (runs/a/checkpoints/epoch_0003) or a .keras file."""
+    (runs/a/checkpoints/epoch_0003), a .keras file or JSON with lists of numbers (weights.json)."""
 
     rename: list[str] = []
     """FROM->TO for paths of weights that are called otherwise there: encoder/->body/encoder/. FROM is a

@@ -241,7 +241,9 @@ class _Builder:
         if trainer.calc_ema == -1:
             logger.info("of the averaged weights %.6g stays at each step", average)
         paths = weight_paths(model.network)
-        optimizer = self.scenario.optimizer.build(rate, model.trainable_variables, scaled, average, paths)
+        optimizer = self.scenario.optimizer.build(
+            rate, model.trainable_variables, scaled, average, paths, highest_rate=self.scenario.learning_rate.lr
+        )
         return optimizer, rate
 
     def _validation(self, model: TrainingModel, networks: Networks) -> Validation | None:

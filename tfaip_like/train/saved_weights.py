@@ -5,6 +5,7 @@ They are read without the code of the scenario that trained them, on any backend
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections import Counter
@@ -18,13 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
-from tfaip_like.keras_additions.paths import weight_paths
+from tfaip_like.json_files import Json, read_json
+from tfaip_like.keras_additions.paths import joined, weight_paths
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.layout import MODEL, WEIGHTS
 from tfaip_like.train.checkpoints import NETWORK, VARIABLES, all_checkpoints, read_arrays
 from tfaip_like.train.keras_files import numbered_paths, read_model_file, read_weights_file
 
 Array = npt.NDArray[Any]
+
+FRACTION_BITS = "fraction_bits"
+"""Key of a JSON file beside integers that are to be divided by 2 to its power."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,11 @@ class SavedWeights:
     def names_of(self, network: keras.Model) -> dict[str, str]:
         """What the weights of a network are called in such a file, by their paths."""
         named = {path: path for path in weight_paths(network)}
-        return named if self.file.suffix == ".npz" else named | numbered_paths(network)
+        return named if self.file.suffix in (".npz", ".json") else named | numbered_paths(network)
 
 
 def read_weights(place: Path) -> SavedWeights:
-    """The weights of a run (its best epoch), of an export, a checkpoint or a Keras file.
+    """Return the weights of a run (its best epoch), of an export, a checkpoint, a Keras file or a JSON file.
 
     Raises:
         UsageError: when there are none, or the file that should hold them cannot be read.
@@ -54,10 +59,12 @@ def read_weights(place: Path) -> SavedWeights:
     if file is None:
         raise UsageError(
             f"--warmstart.model {place}: no weights are in there; give the folder of a run, an export ({WEIGHTS} or "
-            f"{MODEL} in it), a checkpoint ({VARIABLES}) or a .keras file"
+            f"{MODEL} in it), a checkpoint ({VARIABLES}), or a .keras, .h5, .npz or .json file"
         )
     try:
         named = list(_READERS[file.suffix](file))
+    except UsageError as error:
+        raise UsageError(f"--warmstart.model {error}") from error
     except (OSError, ValueError, LookupError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error) or type(error).__name__
         raise UsageError(f"--warmstart.model {place}: {file} cannot be read: {reason}") from error
@@ -89,8 +96,43 @@ def _read_arrays(file: Path) -> Iterator[tuple[str, Array]]:
             yield name.split(":", 2)[2], array
 
 
+def _read_json(file: Path) -> Iterator[tuple[str, Array]]:
+    """Yield the lists of numbers in a JSON file by the names and places that lead to them: `layers/0/weights`.
+
+    Integers beside `fraction_bits` are fixed-point numbers. A matrix called `weight` is one of PyTorch, whose rows are
+    the outputs: it is transposed.
+    """
+    yield from _arrays_in(read_json(file), "")
+
+
+def _arrays_in(value: Json, path: str) -> Iterator[tuple[str, Array]]:
+    if isinstance(value, dict):
+        fraction = value.get(FRACTION_BITS)
+        scale = 2.0**-fraction if isinstance(fraction, int) else 1.0
+        for name, part in value.items():
+            for inner, array in _arrays_in(part, joined(path, name)):
+                yield inner, array * np.float32(scale)
+    elif isinstance(value, list):
+        if (numbers := _numbers(value)) is None:
+            for number, part in enumerate(value):
+                yield from _arrays_in(part, joined(path, str(number)))
+        else:
+            is_of_pytorch = re.search(r"(^|[/.])weight$", path) and numbers.ndim == 2
+            yield path, numbers.T if is_of_pytorch else numbers
+
+
+def _numbers(value: list[Json]) -> Array | None:
+    """Return nested lists of numbers as an array; None where they hold anything else."""
+    try:
+        array = np.array(value)
+    except ValueError:  # lists of different lengths
+        return None
+    return array.astype(np.float32) if array.dtype.kind in "iuf" else None
+
+
 _READERS: dict[str, Callable[[Path], Iterator[tuple[str, Array]]]] = {
     ".npz": _read_arrays,
     ".keras": read_model_file,
     ".h5": read_weights_file,
+    ".json": _read_json,
 }
