@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from conftest import REPOSITORY
 
+from tfaip_like.cli.experiments import experiments as main
 from tfaip_like.experiments.batch import Batch
 
 JOB = """\
@@ -20,12 +22,17 @@ JOB = """\
 batch=$(cd "$(dirname "$0")" && pwd); run=$1; out="$batch/runs/$run"
 mkdir -p "$out"
 note() { echo "$1 $run gpu=$CUDA_VISIBLE_DEVICES" >>"$batch/events"; }
-say() { echo "{\\"status\\": \\"$1\\", \\"host\\": \\"here\\", \\"pid\\": $$}" >"$out/run.json"; }
+say() {  # when there is room on the disk
+    local json="{\\"status\\": \\"$1\\", \\"host\\": \\"here\\", \\"pid\\": $$}"
+    until echo "$json" 2>/dev/null >"$out/.new"; do sleep 0.1; done
+    mv "$out/.new" "$out/run.json"
+}
 save() { mkdir -p "$out/checkpoints/$(date +%s%N)"; note "$1"; say stopped; exit 143; }
 trap 'save stop' TERM
 trap 'save near' USR1
 note begin; say running
 for i in $(seq "$(cat "$batch/tenths")"); do sleep 0.1; done
+while [ -e "$batch/hold" ]; do sleep 0.1; done
 case $run in
   bad*) echo "train-scenario: this one is bad"; note fail; exit 1;;
   dead*) kill -9 $$;;
@@ -43,8 +50,8 @@ configurations:
 def cheap_batch(folder: Path, configurations: str, tenths: int = 2) -> Batch:
     """A batch with these configurations, whose jobs take so many tenths of a second."""
     (folder / "plan.yaml").write_text(PLAN + configurations)
-    done = experiments(folder, "generate", "plan.yaml")
-    assert done.returncode == 0, done.stderr
+    with contextlib.chdir(folder):
+        main(["generate", "plan.yaml"])  # in this process, which knows the scenario already
     batch = Batch(folder / "batches" / "plan" / "version_1")
     batch.script.write_text(JOB)
     (batch.path / "tenths").write_text(str(tenths))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import hypothesis
 import pytest
 from _pytest.mark import ParameterSet
 from command_server import REPOSITORY, CommandServer
+from slurm_cluster import Cluster
 
 # A busy machine is no failure.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -94,6 +97,22 @@ def quick_run() -> Iterator[Run]:
     server.close()
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A real SLURM cluster of one node, which the commands of this process find."""
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # a short path: it holds a socket
+    cluster = Cluster(folder)
+    with pytest.MonkeyPatch.context() as environment:
+        try:
+            cluster.start()
+            for name, value in cluster.environment.items():
+                environment.setenv(name, value)
+            yield cluster
+        finally:
+            cluster.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MB."""
@@ -104,4 +123,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=False).returncode:
         pytest.skip("no file systems can be mounted here")
     yield disk
-    subprocess.run(["umount", disk], check=True)
+    while subprocess.run(["umount", disk], check=False, capture_output=True).returncode:  # a process is still ending
+        time.sleep(0.1)
+
+
+def fill(disk: Path) -> Path:
+    """Fill a disk to the last byte."""
+    filler = disk / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:  # noqa: PT012
+        while True:
+            file.write(bytes(4096))
+    return filler

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 SBIN = ("/usr/sbin", "/sbin")
 
@@ -57,6 +59,9 @@ def missing() -> str:
     """Which programs a cluster needs that are not installed."""
     path = os.pathsep.join([os.environ["PATH"], *SBIN])
     return ", ".join(name for name in PROGRAMS if shutil.which(name, path=path) is None)
+
+
+needs_slurm = pytest.mark.skipif(bool(missing()), reason=f"SLURM is not installed: {missing()} (slurm-wlm, munge)")
 
 
 @dataclass

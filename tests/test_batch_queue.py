@@ -9,9 +9,10 @@ import subprocess
 from pathlib import Path
 
 from batches import cheap_batch, command, environment, events, experiments, states, until
+from conftest import fill
 
 from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.scheduler import is_at_work
+from tfaip_like.experiments.scheduler import is_at_work, lives
 
 SIX = "  wide: {repeat: 6}\n"
 
@@ -99,7 +100,8 @@ def test_runs_outlive_the_shell_that_submitted_them(tmp_path: Path) -> None:
 
 
 def test_a_killed_scheduler_loses_nothing_and_starts_nothing_twice(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, SIX, tenths=20)
+    batch = cheap_batch(tmp_path, SIX, tenths=1)
+    (batch.path / "hold").touch()
     experiments(tmp_path, "submit", batch.path, "--jobs", "2")
     until(lambda: len(events(batch)) == 2)
     os.kill(scheduler_of(batch), signal.SIGKILL)
@@ -107,7 +109,7 @@ def test_a_killed_scheduler_loses_nothing_and_starts_nothing_twice(tmp_path: Pat
     shown = experiments(tmp_path, "show", batch.path).stdout
     assert "2 running, 4 waiting" in shown
     assert f"its queue was killed; experiments submit {batch.path} continues it" in shown
-    (batch.path / "tenths").write_text("1")
+    (batch.path / "hold").unlink()
     done = experiments(tmp_path, "submit", batch.path, "--jobs", "3", "--wait")
     assert done.stdout.startswith(f"0 runs of {batch.path} submitted (")
     until(lambda: not is_at_work(batch))
@@ -163,3 +165,26 @@ def test_the_log_of_a_run_is_shown(tmp_path: Path) -> None:
     assert shown == f"{batch.log('bad').relative_to(tmp_path)}:\ntrain-scenario: this one is bad\n"
     wrong = experiments(tmp_path, "show", "--log", "worse")
     assert wrong.stderr == "experiments: --log worse: no run is called so\n"
+
+
+def test_a_full_disk_neither_ends_the_queue_nor_blocks_cancel(small_disk: Path) -> None:
+    batch = cheap_batch(small_disk, "  dead: {}\n  wide: {repeat: 3}\n", tenths=0)
+    (batch.path / "hold").touch()
+    experiments(small_disk, "submit", batch.path, "--jobs", "2")
+    until(lambda: len(events(batch)) == 2)
+    scheduler = scheduler_of(batch)
+    filler = fill(small_disk)
+    (batch.path / "hold").unlink()
+    until(lambda: not lives(batch, "dead"))
+    cancelled = experiments(small_disk, "cancel", batch.path, "wide.02")
+    assert (cancelled.returncode, cancelled.stderr) == (0, "")
+    assert states(batch)["wide.02"] == "cancelled"
+    refused = experiments(small_disk, "submit", batch.path, "wide.02")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("experiments: No space left on device: ")
+    assert scheduler_of(batch) == scheduler
+    filler.unlink()
+    until(lambda: not is_at_work(batch))
+    assert states(batch) == {"dead": "failed", "wide.01": "done", "wide.02": "cancelled", "wide.03": "done"}
+    assert experiments(small_disk, "submit", batch.path, "wide", "--wait").returncode == 0
+    assert [event for event in events(batch) if event.startswith("begin")].count("begin wide.01") == 1

@@ -13,20 +13,7 @@ from batches import PLAN, cheap_batch, command, environment, experiments, states
 from conftest import hear_signals, slow
 from stopping import differences
 
-from tfaip_like.experiments.batch import Batch, BatchRun
-from tfaip_like.experiments.estimate import Calibration, Estimate, choose, duration
-
-CALIBRATION = Calibration(
-    name="wide",
-    epochs=30,
-    samples=49_000,
-    val_every_n=2,
-    measured=4_000,
-    start=10.0,
-    of_samples=0.4,
-    after_epoch=2.0,
-    memory=850.0,
-)
+from tfaip_like.experiments.batch import Batch
 
 
 def generated(folder: Path, configurations: str) -> Batch:
@@ -68,42 +55,6 @@ def test_runs_that_were_killed_go_on_and_end_with_the_same_bits(tmp_path: Path) 
     assert differences(batch.run("cut").path, batch.run("whole").path) == []
 
 
-def test_time_is_that_of_start_samples_and_validations_with_a_margin() -> None:
-    assert CALIBRATION.seconds == pytest.approx(10 + 30 * 49_000 * 0.0001 + 15 * 2)
-    estimated = Estimate([CALIBRATION], save_seconds=120)
-    assert duration(CALIBRATION.seconds) == "0:03:07"
-    assert estimated.time == "0:08:00"
-    assert estimated.memory == "1400M"
-    assert estimated.text().splitlines() == [
-        "wide: measured 10.0 s to start and end, 0.1 ms a sample (4000 samples in 0.40 s), 2.00 s to validate and "
-        "save, 850 MB",
-        "  10.0 s + 30 epochs x 49000 samples x 0.1 ms + 15 x 2.00 s = 0:03:07",
-        "--time 0:08:00  (and 30 %, 120 s to save, a minute, rounded up)",
-        "--mem 1400M  (and 30 %, 200 MB, rounded up)",
-    ]
-
-
-def run_of(name: str, epochs: int = 5, **flags: str) -> BatchRun:
-    named = {flag.replace("__", "."): [word] for flag, word in flags.items()}
-    return BatchRun(name, name.partition(".")[0], named, epochs, "val_loss")
-
-
-def test_the_largest_run_of_a_configuration_is_measured_and_the_others_are_named() -> None:
-    runs = [
-        run_of("wide.01", model__units="8", learning_rate__lr="0.1", trainer__random_seed="9999"),
-        run_of("wide.02", model__units="30000", learning_rate__lr="0.01"),
-        run_of("wide.03", model__units="30000", learning_rate__lr="0.01", trainer__random_seed="2"),
-        run_of("short", epochs=1),
-        run_of("long", epochs=9),
-        run_of("more", epochs=3),
-    ]
-    chosen, others = choose(runs)
-    assert [run.name for run in chosen] == ["long", "wide.02", "more"]
-    assert [run.name for run in others] == ["wide.01", "short"]
-    text = Estimate([CALIBRATION], 120, [run.name for run in others]).text()
-    assert "\nnot measured: wide.01, short; where they take more, give --time and --mem\n" in text
-
-
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), slow(signal.SIGHUP, 143), slow(signal.SIGINT, 130)]
 )
@@ -119,7 +70,7 @@ def test_a_calibration_that_is_stopped_leaves_nothing(number: signal.Signals, co
         text=True,
         preexec_fn=hear_signals,
     )
-    until(lambda: list(temporary.glob("calibration-*/log")))
+    until(lambda: list(temporary.rglob("log")))
     process.send_signal(number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == code

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from conftest import fill
 from small import small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -13,15 +14,6 @@ from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import BadSample
 from tfaip_like.files import is_full_disk
 from tfaip_like.train.tensorboard import TensorBoard
-
-
-def fill(disk: Path) -> Path:
-    """Fill a disk to the last byte."""
-    filler = disk / "filler"
-    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:  # noqa: PT012
-        while True:
-            file.write(bytes(4096))
-    return filler
 
 
 def test_the_list_of_bad_samples_is_written_when_there_is_room(

@@ -21,7 +21,7 @@ from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import BadSample
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.slurm import Request, array_script
+from tfaip_like.experiments.slurm_script import Request, array_script
 from tfaip_like.printable import csv_cell, csv_text, is_printable, printable, printable_json, printable_lines
 
 HOSTILE = "\x1b]0;mine\x07\x1b[2Jrun\r\u202egnp\x9b31m\u2028"
@@ -144,18 +144,20 @@ def test_the_name_of_a_batch_has_no_control_characters(tmp_path: Path, name: str
 def test_no_line_of_a_script_for_the_cluster_comes_from_a_name(tmp_path: Path) -> None:
     batch = Batch(tmp_path / "a b'c $(touch ran)" / "version_1")
     request = Request(time="1:00", memory="1G", partition="p q; touch ran")
-    text = array_script(batch, ["one", "two; touch ran", "$(touch ran)", "a b"], request)
+    text = array_script(batch, tmp_path, [["one", "two; touch ran", "$(touch ran)", "a b"]], request)
     script = tmp_path / "script.sh"
-    script.write_text(text.partition("run=${runs")[0] + 'printf "%s|" "$batch" "${runs[@]}"\n')
+    script.write_text(text.partition("# These runs belong")[0] + 'printf "%s|" "$batch" "${runs[@]}"\n')
     done = subprocess.run(["bash", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split("|") == [str(batch.path), "one", "two; touch ran", "$(touch ran)", "a b", ""]
     assert not (tmp_path / "ran").exists()
     options = [line for line in text.splitlines() if line.startswith("#SBATCH")]
-    assert "#SBATCH --partition='p q; touch ran'" in options
+    assert '#SBATCH --partition="p q; touch ran"' in options
     for hostile in (
-        lambda: array_script(Batch(tmp_path / "a\ntouch ran" / "version_1"), ["one"], request),
-        lambda: array_script(batch, ["one"], Request(time="1:00", memory="1G", partition="p\ntouch ran")),
-        lambda: array_script(batch, ["one"], Request(time="1:00", memory="1G", extra=["qos=long\ntouch ran"])),
+        lambda: array_script(Batch(tmp_path / "a\ntouch ran" / "version_1"), tmp_path, [["one"]], request),
+        lambda: array_script(batch, tmp_path, [["one"]], Request(time="1:00", memory="1G", partition="p\ntouch ran")),
+        lambda: array_script(
+            batch, tmp_path, [["one"]], Request(time="1:00", memory="1G", extra=["qos=long\ntouch ran"])
+        ),
     ):
         with pytest.raises(UsageError, match="must not hold control characters"):
             hostile()

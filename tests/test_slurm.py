@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from batches import PLAN, cheap_batch, events, experiments, states, until
-from slurm_cluster import Cluster, missing
+from slurm_cluster import Cluster, needs_slurm
 from stopping import differences
 
 from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.slurm import OPTIONS, ClusterJob, Request, array_script, seconds_of
+from tfaip_like.experiments.slurm import ClusterJob
+from tfaip_like.experiments.slurm_script import OPTIONS, Request, array_script, seconds_of
 
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
-
-needs_slurm = pytest.mark.skipif(bool(missing()), reason=f"SLURM is not installed: {missing()} (slurm-wlm, munge)")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # a short path: it holds a socket
-    cluster = Cluster(folder)
-    before = {name: os.environ.get(name) for name in cluster.environment}
-    try:
-        cluster.start()
-        os.environ.update(cluster.environment)
-        yield cluster
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def job_of(batch: Batch, name: str) -> str:
     """What the cluster calls a run."""
-    return str(json.loads((batch.queue / f"{name}.json").read_text())["job"])
+    [shown] = json.loads(experiments(batch.path, "show", batch.path, "--json").stdout)
+    return str(next(run["job"] for run in shown["runs"] if run["name"] == name))
 
 
 @pytest.mark.parametrize(
@@ -56,14 +34,15 @@ def test_time_limits_are_read_as_slurm_does(limit: str, seconds: int) -> None:
 
 
 def test_paths_with_spaces_and_percents_stay_what_they_are(tmp_path: Path) -> None:
-    script = array_script(Batch(tmp_path / "50% x" / "version_1"), ["wide"], Request("2:00:00", "4G"))
-    assert "#SBATCH --job-name='50% x/version_1'" in script
-    assert f"#SBATCH --output='{tmp_path}/50%% x/version_1/logs/slurm-%A_%a.log'" in script
+    script = array_script(Batch(tmp_path / "50% x" / "version_1"), tmp_path, [["wide"]], Request("2:00:00", "4G"))
+    assert '#SBATCH --job-name="50% x/version_1"' in script
+    assert f'#SBATCH --output="{tmp_path}/50%% x/version_1/logs/slurm-%A_%a.log"' in script
 
 
 def test_what_a_batch_sets_itself_is_no_other_option(tmp_path: Path) -> None:
     request = Request("1", "1G", partition="p", account="a", gpus=1, cpus=1, at_once=1)
-    lines = request.lines(Batch(tmp_path / "zoo" / "version_1"), 2)
+    per_cpu = dataclasses.replace(request, memory_is_per_cpu=True)
+    lines = [line for one in (request, per_cpu) for line in one.lines(Batch(tmp_path / "zoo" / "version_1"), 2)]
     assert {line.removeprefix("#SBATCH --").partition("=")[0] for line in lines} == {*OPTIONS, "requeue"}
 
 
@@ -71,7 +50,7 @@ def test_the_script_says_all_that_was_asked_for(tmp_path: Path) -> None:
     request = Request(
         *("2:00:00", "4G"), partition="gpu", account="us", gpus=1, cpus=4, at_once=3, extra=["qos=long", "--nice"]
     )
-    script = array_script(Batch(tmp_path / "zoo" / "version_1"), ["wide.01", "wide.02"], request)
+    script = array_script(Batch(tmp_path / "zoo" / "version_1"), tmp_path, [["wide.01"], ["wide.02"]], request)
     assert [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")] == [
         "--job-name=zoo/version_1",
         "--array=0-1%3",
@@ -88,7 +67,7 @@ def test_the_script_says_all_that_was_asked_for(tmp_path: Path) -> None:
         "--qos=long",
         "--nice",
     ]
-    assert "runs=(wide.01 wide.02)" in script
+    assert "runs=(wide.01 wide.02)\nfirst=(0 1 2)" in script
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
 

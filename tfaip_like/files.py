@@ -185,13 +185,16 @@ def recover_below(parent: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Keeps other processes out of such a block for the same file, which is made if it is not there.
+def locked(path: Path, wait: bool = True) -> Iterator[int]:
+    """Keep other processes out of such a block for the same file, which is made if it is not there.
 
     The lock is the system's: it never outlives its process. Where a file system has none, nobody is kept out.
 
     Args:
         wait: for others; else `BlockingIOError` is raised where there is one.
+
+    Yields:
+        The descriptor that holds the lock: a process that is given it keeps the lock until it has ended too.
     """
     with path.open("a", encoding="utf-8") as file:
         try:
@@ -200,7 +203,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
             raise
         except OSError as error:
             logger.debug("%s cannot be locked: %s", path, error)
-        yield
+        yield file.fileno()
 
 
 def is_locked(path: Path) -> bool:

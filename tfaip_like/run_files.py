@@ -23,12 +23,23 @@ Row = Mapping[str, float]
 T = TypeVar("T")
 
 
+class ClusterJobInfo(TypedDict, total=False):
+    """The job of a cluster in which a run is trained."""
+
+    name: str
+    job: str
+    """Its number; of a task of an array ARRAY_TASK."""
+    partition: str
+    account: str
+
+
 class Resumption(TypedDict, total=False):
     """A start of a run that had begun before."""
 
     started: str
     command: list[str]
     host: str
+    slurm: ClusterJobInfo | None
     processors: Count | None
     versions: dict[str, str]
     pid: Count
@@ -58,6 +69,7 @@ class RunInfo(TypedDict, total=False):
     backend: str
     versions: dict[str, str]
     host: str
+    slurm: ClusterJobInfo | None
     user: str | None
     processors: Count | None
     pid: Count

@@ -23,19 +23,20 @@ from tfaip_like.cli.experiments_plan import (
     overrides,
     plan_of,
     quoted,
-    with_names,
 )
 from tfaip_like.cli.experiments_search import Search, search
 from tfaip_like.cli.subcommands import Subcommand, run_subcommand
 from tfaip_like.console import say
 from tfaip_like.errors import TrainingError, UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
+from tfaip_like.experiments.cancel import cancel
 from tfaip_like.experiments.generate import add, generate, preview
 from tfaip_like.experiments.plan_write import plan_text
+from tfaip_like.experiments.reset import reset
 from tfaip_like.experiments.search import continuing_command
 from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
 from tfaip_like.experiments.status import AT_WORK
-from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, check_batch, submit, wait_for
+from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, check_batch, submit, wait_for
 from tfaip_like.experiments.update import update
 from tfaip_like.params import Params
 from tfaip_like.params.flags import Flag
@@ -50,10 +51,6 @@ class Add(Submit):
     models: list[str] = []
     """Instead of a plan file: which models and how many runs of each, as class.architecture=number
     ("classifier.clu_one=10, autoencoder.classical=45")."""
-
-    names: str | None = None
-    """Template of the names of runs, with flags in braces: "{model.graph}_{learning_rate.lr}". By default that of the
-    plan, or the name of the configuration."""
 
     array: int | None = None
     """Array tasks, each of which trains all runs of the plan with other seeds: N times as many runs. By default as the
@@ -134,6 +131,13 @@ class Trust(Params):
     """Run the code of a batch that somebody else made; it is recorded as trusted."""
 
 
+class Reset(Params):
+    """What becomes of what runs have left."""
+
+    delete: bool = False
+    """Delete it, instead of moving it to reset/ of the batch."""
+
+
 class Nothing(Params):
     """Nothing to choose."""
 
@@ -143,8 +147,6 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
         plan, text = plan_of(words, options.scenario, options.models, flags)
         if options.description is not None:
             plan = dataclasses.replace(plan, description=options.description)
-        if options.names is not None:
-            plan = with_names(plan, options.names)
         if not plan.description and not options.debug:
             raise UsageError(
                 "--description: say what this batch is for, here or in the plan; in some weeks nobody knows"
@@ -183,8 +185,6 @@ def _add(words: list[str], options: AddTo, flags: list[Flag]) -> None:
             plan = dataclasses.replace(
                 plan, overrides={**plan.overrides, **overrides(flags)}, description=index.description
             )
-        if options.names is not None:
-            plan = with_names(plan, options.names)
         runs = add(batch, plan, text, dry_run=options.dry_run, array=options.array, new_code=options.new_code)
     if options.dry_run:
         say(_listed(runs, index.scenario))
@@ -249,9 +249,16 @@ def _gather(words: list[str], options: Nothing, flags: list[Flag]) -> None:
 
 def _cancel(words: list[str], options: Nothing, flags: list[Flag]) -> None:
     batch = batch_of(words, "cancel BATCH [RUN ...]")
-    runs = cancel(batch, words[1:])
-    if runs:
-        say(f"{counted(len(runs), 'run')} of {batch.path} cancelled; {continuing_command(batch)} continues them")
+    cancelled = cancel(batch, words[1:])
+    if cancelled.runs:
+        how = f"{continuing_command(batch)} continues them"
+        say(f"{counted(len(cancelled.runs), 'run')} of {batch.path} cancelled; {how}")
+        if cancelled.problem:
+            print(
+                f"({cancelled.problem}; on the cluster they stop by themselves within seconds, those that wait when "
+                "their turn comes)",
+                file=sys.stderr,
+            )
     else:
         say(f"{batch.path}: nothing to cancel, none of these runs waits or runs")
 
@@ -266,6 +273,14 @@ def _update(words: list[str], options: Trust, flags: list[Flag]) -> None:
     say(f"{folder}: the code as it is now, for {counted(len(runs), 'run')}: {some([run.name for run in runs])}")
     if begun := [run.name for run in runs if batch.run(run.name).holds_a_run()]:
         say(f"already begun, so they continue with it: {some(begun)}")
+
+
+def _reset(words: list[str], options: Reset, flags: list[Flag]) -> None:
+    batch = batch_of(words, "reset BATCH RUN ...")
+    runs = reset(batch, words[1:], options.delete)
+    where = "deleted" if options.delete else f"moved to {batch.path / 'reset'}"
+    what = f"what they had left was {where}; {continuing_command(batch)} trains them from their beginning"
+    say(f"{counted(len(runs), 'run')} of {batch.path} reset{f'; {what}' if runs else ''}")
 
 
 def _compare(words: list[str], options: Compare, flags: list[Flag]) -> None:
@@ -308,6 +323,7 @@ COMMANDS = (
     Subcommand(
         "update", "BATCH RUN ...", "Gives runs the code as it is now; the other runs keep theirs.", Trust, _update
     ),
+    Subcommand("reset", "BATCH RUN ...", "Makes runs new again, to train them from their beginning.", Reset, _reset),
     Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Nothing, _cancel),
     Subcommand(
         "gather",

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated
 
 from tfaip_like.errors import UsageError, some
-from tfaip_like.files import locked
+from tfaip_like.files import is_locked, locked
 from tfaip_like.json_files import write_json
 from tfaip_like.output_dir import BATCH_INDEX, CODE, RUNS, OutputDir, code_of_run
 from tfaip_like.params.formatting import flag_words
@@ -47,8 +47,6 @@ class BatchRun:
     monitor: str
     """The logged value that tells its best epoch."""
     expert: str | None = None
-    version: str | None = None
-    """Version of its configuration."""
     repeat: Count = 1
     task: Count | None = None
     """Number of the array task, from 1, that trains it with others; None if it has its own."""
@@ -87,8 +85,6 @@ class BatchIndex:
     overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Flags of the command line that generated it, with their words."""
     compare_to: str | None = None
-    names: str | None = None
-    """Template of the names of its runs, see `names.name_from_parameters`."""
     debug: bool = False
     jobs: Annotated[int, AtLeast(1)] | None = None
     """Runs at a time, where submit is not given another number."""
@@ -160,11 +156,15 @@ class Batch:
         return self.path / "logs" / f"{name}.log"
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Keeps others from changing the list of runs or the queue for the length of the block."""
+    def changing(self) -> Iterator[int]:
+        """Keep others from changing the list of runs or the queue for the length of the block; yield the lock."""
         self.queue.mkdir(exist_ok=True)
-        with locked(self.queue / ".lock"):
-            yield
+        with locked(self.queue / ".lock") as lock:
+            yield lock
+
+    def is_changing(self) -> bool:
+        """Return whether somebody changes the list of runs or the queue just now."""
+        return is_locked(self.queue / ".lock")
 
     def index(self) -> BatchIndex:
         """What it is, and its runs.

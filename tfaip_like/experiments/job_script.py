@@ -19,8 +19,12 @@ export PYTHONPATH="$batch/$code${{PYTHONPATH:+:$PYTHONPATH}}"  # the scenario as
 # Relative paths in the parameters start here:
 cd {folder} || {{ echo "job.sh: this folder is gone; change it in $batch/job.sh" >&2; exit 2; }}
 
-if [ -e "$batch/runs/$run/trainer_params.json" ]; then
-    exec resume-training "$batch/runs/$run" "$@"
+params="$batch/runs/$run/trainer_params.json"
+more=()
+if [ -e "$params" ]; then
+    if [ -e "$batch/jobs/$run.flags" ]; then mapfile -t more <"$batch/jobs/$run.flags"; fi  # more epochs than planned
+    if [ "$batch/jobs/$run.once" -nt "$params" ]; then mapfile -t -O ${{#more[@]}} more <"$batch/jobs/$run.once"; fi
+    exec resume-training "$batch/runs/$run" ${{more[@]+"${{more[@]}}"}} "$@"
 else
     exec train-scenario --params "$batch/jobs/$run.json" --trainer.output_dir "$batch/runs/$run" "$@"
 fi

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Annotated
 
 from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.tickets import Ticket, read_tickets, write_ticket
-from tfaip_like.files import is_locked
+from tfaip_like.experiments.tickets import Ticket, local_tickets, write_ticket
+from tfaip_like.files import is_full_disk, is_locked
 from tfaip_like.json_files import write_json
 from tfaip_like.processes import Patience, is_suspended
 from tfaip_like.records import AtLeast, Count, read_record
@@ -84,37 +84,52 @@ class Scheduler:
     """Runs that were told to stop, and how long ago."""
     seen: int = -1
     """When the queue was last changed, as far as it is known here."""
+    unwritten: dict[str, Ticket] = field(default_factory=dict)
+    """Tickets that are out of date on disk, because it is full."""
 
     def work(self) -> None:
-        """Starts and watches runs; returns at once where another scheduler does."""
+        """Start and watch runs until none is left; return where another scheduler does."""
         with self.batch.changing():
             lock = _try_lock(_scheduler_lock(self.batch))
         if lock is None:
             return
         while True:
             with self.batch.changing():
-                left = self._look()
-                if not left:
+                if not self._is_work_left():
                     # Still while nobody can submit: whoever does next starts another one.
                     os.close(lock)
                     return
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
+    def _is_work_left(self) -> bool:
+        """Look at the queue; a full disk stops nothing but the start of more runs."""
+        was_full = bool(self.unwritten)
+        try:
+            left = self._look()
+        except OSError as error:
+            if not is_full_disk(error):
+                raise
+            left = True
+        if self.unwritten and not was_full:
+            logger.warning("the disk is full: no run is started until there is room")
+        return left or bool(self.unwritten)
+
     def _look(self) -> bool:
-        """Notes who has ended, stops and starts; whether there is more to do."""
+        """Note which runs have ended, stop and start some; return whether there is more to do."""
+        self._write_again()
         ended = any(child.poll() is not None for child in self.children.values())
         changed = os.stat(self.batch.queue).st_mtime_ns
         if not ended and changed == self.seen and self.children and not self.stopping:
             return True  # nothing new, and 1,000 tickets are not read five times a second
-        tickets = {name: ticket for name, ticket in read_tickets(self.batch).items() if ticket.where == "local"}
+        tickets = {**local_tickets(self.batch), **self.unwritten}
         running = self._still_running({name: ticket for name, ticket in tickets.items() if ticket.state == "running"})
         for name, ticket in running.items():
             if ticket.cancelled:
                 self._stop(name, ticket)
         order = [run.name for run in self.batch.index().runs]
-        queued = [name for name in order if name in tickets and tickets[name].state == "waiting"]
+        queued = [name for name in order if name in tickets and tickets[name].is_queued]
         settings = _settings(self.batch)
-        while queued and len(running) < settings.jobs:
+        while queued and len(running) < settings.jobs and not self.unwritten:
             name = queued.pop(0)
             running[name] = self._start(name, tickets[name], _free_gpu(settings, running.values()))
         self.seen = os.stat(self.batch.queue).st_mtime_ns
@@ -133,20 +148,39 @@ class Scheduler:
             # The code of a run that another scheduler had started is not known.
             code = child.returncode if child is not None else None
             self.stopping.pop(name, None)
-            write_ticket(self.batch, name, ticket.but(state="ended", ended=time.time(), code=code))
+            self._note(name, ticket.but(state="ended", ended=time.time(), code=code))
             logger.info("%s ended%s", name, "" if code is None else f" with code {code}")
         return alive
 
     def _start(self, name: str, ticket: Ticket, gpu: int | None) -> Ticket:
-        ticket = ticket.but(state="running", started=time.time(), host=socket.gethostname(), gpu=gpu, cancelled=False)
+        ticket = ticket.but(state="running", started=time.time(), host=socket.gethostname(), gpu=gpu)
         lock = _try_lock(_run_lock(self.batch, name))
         if lock is not None:  # or it runs: a scheduler was killed between the start and its note
             self.children[name] = self._process(name, gpu, lock)
             os.close(lock)
             ticket = ticket.but(pid=self.children[name].pid)
             logger.info("%s started%s", name, "" if gpu is None else f" on GPU {gpu}")
-        write_ticket(self.batch, name, ticket)
+        self._note(name, ticket)
         return ticket
+
+    def _note(self, name: str, ticket: Ticket) -> None:
+        """Write a ticket; on a full disk it is kept, and written as soon as there is room."""
+        self.unwritten.pop(name, None)
+        try:
+            write_ticket(self.batch, name, ticket)
+        except OSError as error:
+            if not is_full_disk(error):
+                raise
+            self.unwritten[name] = ticket
+
+    def _write_again(self) -> None:
+        """Write the tickets that there was no room for; those of runs that were submitted again are out of date."""
+        on_disk = local_tickets(self.batch) if self.unwritten else {}
+        for name, ticket in list(self.unwritten.items()):
+            if name in on_disk and on_disk[name].submitted == ticket.submitted:
+                self._note(name, ticket.but(cancelled=on_disk[name].cancelled))
+            else:
+                del self.unwritten[name]
 
     def _process(self, name: str, gpu: int | None, lock: int) -> subprocess.Popen[bytes]:
         environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})}

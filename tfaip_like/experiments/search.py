@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal, cast
 
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchRun
+from tfaip_like.experiments.cancel import cancel
 from tfaip_like.experiments.configuration import Distribution
 from tfaip_like.experiments.generate import add, generate, scenario_of_batch
 from tfaip_like.experiments.plan import Plan, PlannedRun
@@ -32,7 +33,7 @@ from tfaip_like.experiments.resolve import Resolver, scenario_of
 from tfaip_like.experiments.scheduler import start_scheduler
 from tfaip_like.experiments.search_journal import open_journal, remove_leftovers
 from tfaip_like.experiments.status import AT_WORK, status_of
-from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, cancel, submit
+from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, submit
 from tfaip_like.experiments.values import Given, given
 from tfaip_like.files import is_locked, locked
 from tfaip_like.json_files import Json, json_text, write_json

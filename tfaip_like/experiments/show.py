@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfaip_like.errors import UsageError, counted
 from tfaip_like.experiments.batch import Batch, BatchIndex
-from tfaip_like.experiments.estimate import duration
+from tfaip_like.experiments.calibration import duration
 from tfaip_like.experiments.search import continuing_command, is_search, is_searching, settings_of
 from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs
 from tfaip_like.experiments.status import (
@@ -17,17 +17,20 @@ from tfaip_like.experiments.status import (
     STATES,
     BatchStatus,
     RunStatus,
+    found_tickets,
     jobs_of,
     last_lines,
     status_with,
 )
-from tfaip_like.experiments.tickets import Ticket, read_tickets
+from tfaip_like.experiments.tickets import Ticket
 from tfaip_like.json_files import json_text
 from tfaip_like.printable import printable
 
 DEPTH = 4
 """How deep below a folder batches are looked for."""
 HEAD = ("run", "state", "epoch", "best", "left", "node")
+HEAD_OF_JOBS = ("job", "job name")
+"""Shown where a run is on a cluster."""
 
 
 def find_batches(folder: Path, depth: int = DEPTH) -> Iterator[Batch]:
@@ -57,7 +60,7 @@ def statuses(folders: Sequence[str]) -> list[BatchStatus]:
     read: list[tuple[BatchIndex, Mapping[str, Ticket]] | UsageError] = []
     for batch in found:
         try:
-            read.append((batch.index(), read_tickets(batch)))
+            read.append((batch.index(), found_tickets(batch)))
         except UsageError as error:
             if str(batch.path) in folders:
                 raise
@@ -116,8 +119,10 @@ def _batch(batch: BatchStatus, brief: bool) -> str:
         lines.append(f"  {hint}")
     if not brief and batch.runs:
         lines.append(f"  logs: {os.path.join(batch.path, 'logs', 'RUN.log')}")
-        rows = [HEAD, *(tuple(map(printable, _row(run))) for run in batch.runs)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+        has_jobs = any(run.job for run in batch.runs)
+        head = (*HEAD, *HEAD_OF_JOBS) if has_jobs else HEAD
+        rows = [head, *(tuple(map(printable, _row(run, has_jobs))) for run in batch.runs)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         for row, run in zip(rows, (None, *batch.runs), strict=True):
             lines.append("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
             if run is not None and run.reason:
@@ -138,10 +143,11 @@ def _hint(status: BatchStatus) -> str:
     return ""
 
 
-def _row(run: RunStatus) -> tuple[str, ...]:
+def _row(run: RunStatus, has_jobs: bool) -> tuple[str, ...]:
     best = f"{run.monitor} {run.best:.4g}" if run.best is not None else "-"
     left = duration(run.seconds_left) if run.seconds_left is not None else "-"
-    return run.name, run.state, f"{run.epoch}/{run.epochs}", best, left, run.node or "-"
+    jobs = (run.job or "-", run.job_name or "-") if has_jobs else ()
+    return run.name, run.state, f"{run.epoch}/{run.epochs}", best, left, run.node or "-", *jobs
 
 
 def _folders(folder: Path) -> Iterator[Path]:

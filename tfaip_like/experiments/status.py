@@ -11,7 +11,8 @@ from pathlib import Path
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun
 from tfaip_like.experiments.scheduler import is_at_work, lives
-from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs, exit_code, last_error
+from tfaip_like.experiments.slurm import ClusterJob, arrays_by_script, cluster_jobs, exit_code, last_error
+from tfaip_like.experiments.submissions import read_submissions
 from tfaip_like.experiments.tickets import Ticket, read_tickets
 from tfaip_like.json_files import read_text
 from tfaip_like.output_dir import OutputDir
@@ -24,6 +25,8 @@ JOB = "job: "
 AT_WORK = ("running", "waiting", "preempted")
 """States of runs that somebody has in hand."""
 CLUSTER_IS_SILENT = "the cluster cannot be asked from here: this is what the runs themselves have left"
+BEING_SUBMITTED = "it is being submitted"
+INTERRUPTED = "its submission was interrupted, and the cluster does not have it: submit it again"
 RECENT_EPOCHS = 5
 """Latest epochs from which the time of an epoch is estimated."""
 _TAIL = 4096
@@ -48,7 +51,8 @@ class RunStatus:
     seconds_left: float | None = None
     node: str | None = None
     job: str | None = None
-    """What the cluster calls it."""
+    """Number of its job on the cluster, ARRAY_TASK."""
+    job_name: str | None = None
     log: str = ""
 
 
@@ -68,13 +72,28 @@ class BatchStatus:
 
 
 def status_of(batch: Batch, index: BatchIndex | None = None) -> BatchStatus:
-    """How far a batch is."""
-    tickets = read_tickets(batch)
+    """Return how far a batch is."""
+    tickets = found_tickets(batch)
     return status_with(batch, index or batch.index(), tickets, cluster_jobs(jobs_of(tickets)))
 
 
+def found_tickets(batch: Batch) -> dict[str, Ticket]:
+    """Return the tickets of a batch; of an interrupted submission the cluster is asked what became of it."""
+    tickets = read_tickets(batch)
+    if all(ticket.job for ticket in tickets.values() if ticket.where == "slurm"):
+        return tickets
+    arrays = arrays_by_script() or {}
+    for submission in read_submissions(batch):
+        array = arrays.get(submission.record.script)
+        if submission.array is None and array is not None:
+            for name, job in submission.jobs(array).items():
+                if tickets[name].submission == submission.folder.name:
+                    tickets[name] = tickets[name].but(job=job)
+    return tickets
+
+
 def jobs_of(tickets: Mapping[str, Ticket]) -> list[str]:
-    """What a cluster calls the runs that it was given."""
+    """Return what a cluster calls the runs that it was given."""
     return [ticket.job for ticket in tickets.values() if ticket.where == "slurm" and ticket.job]
 
 
@@ -83,7 +102,7 @@ def status_with(
 ) -> BatchStatus:
     """How far a batch is, by its tickets and what the cluster knows of their jobs; None if it cannot be asked."""
     runs = [_run_status(batch, run, tickets.get(run.name), jobs) for run in index.runs]
-    waits = any(ticket.where == "local" and ticket.state != "ended" for ticket in tickets.values())
+    waits = any(ticket.is_in_local_queue for ticket in tickets.values())
     return BatchStatus(
         path=str(batch.path),
         description=index.description,
@@ -115,8 +134,20 @@ def _run_status(batch: Batch, run: BatchRun, ticket: Ticket | None, jobs: Mappin
         reason = said.removeprefix(JOB)
     left = seconds * max(0, run.epochs - epoch) if seconds is not None and state in AT_WORK else None
     log = os.path.relpath(batch.log(run.name))
-    job = ticket.job if ticket is not None else None
-    return RunStatus(run.name, state, reason, epoch, run.epochs, monitor, best, left, node, job, log)
+    job, name = _job(ticket, record, jobs)
+    return RunStatus(run.name, state, reason, epoch, run.epochs, monitor, best, left, node, job, name, log)
+
+
+def _job(
+    ticket: Ticket | None, record: RunInfo, jobs: Mapping[str, ClusterJob] | None
+) -> tuple[str | None, str | None]:
+    """Return number and name of the job of a run on the cluster, also of one that was started by hand."""
+    resumed = record.get("resumed")
+    latest = (resumed[-1] if resumed else record).get("slurm") or {}
+    job = ticket.job if ticket is not None else latest.get("job")
+    known = (jobs or {}).get(job or "")
+    name = known.name if known is not None else latest.get("name") if latest.get("job") == job else None
+    return job, name
 
 
 def _state(
@@ -128,11 +159,11 @@ def _state(
 ) -> tuple[str, str, str | None]:
     """State, reason and node."""
     node = _node(record)
-    if ticket is None:
+    if ticket is None or ticket.state == "reset":
         return (*_by_record(batch, run, record), node)
     if ticket.where == "local":
         if ticket.state == "waiting":
-            return "waiting", "", None
+            return "cancelled" if ticket.cancelled else "waiting", "", None
         if ticket.state == "running" and lives(batch, run.name):
             return "running", "", ticket.host if ticket.gpu is None else f"{ticket.host}:gpu{ticket.gpu}"
         return (*_ended(ticket.code, ticket, record), node)
@@ -142,12 +173,16 @@ def _state(
 def _on_cluster(
     batch: Batch, run: BatchRun, ticket: Ticket, record: RunInfo, jobs: Mapping[str, ClusterJob] | None
 ) -> tuple[str, str, str | None]:
-    code, was_begun = exit_code(batch, run.name), _was_begun_since(batch.run(run.name), ticket.submitted)
+    code, was_begun = exit_code(batch, ticket, run.name), _was_begun_since(batch.run(run.name), ticket.submitted)
     record = record if was_begun else {}  # or it is that of an earlier try
     node = _node(record)
     if jobs is None and code is None and not ticket.cancelled:
         return {"stopped": "preempted", None: "waiting"}.get(record.get("status"), str(record.get("status"))), "", node
     job = jobs.get(ticket.job or "") if jobs else None
+    if ticket.job is None:
+        return ("waiting", BEING_SUBMITTED, None) if batch.is_changing() else ("new", INTERRUPTED, None)
+    if job is not None and job.waits and ticket.cancelled:  # of somebody else: it ends when its turn comes
+        return "cancelled", "", None
     if job is not None and job.waits:
         return "preempted" if was_begun else "waiting", job.waits_for, None
     if job is not None and not job.is_over:

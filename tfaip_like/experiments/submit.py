@@ -9,21 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tfaip_like.errors import counted
+from tfaip_like.errors import counted, some
+from tfaip_like.experiments.arrays import ArrayJob, Limits, Task, array_jobs, submit_arrays, tasks_of
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun, chosen_runs
 from tfaip_like.experiments.estimate import estimate
+from tfaip_like.experiments.more_epochs import Extensions, extensions
 from tfaip_like.experiments.scheduler import QueueSettings, is_at_work, start_scheduler
-from tfaip_like.experiments.slurm import (
-    OPTIONS,
-    Request,
-    array_script,
-    cancel_jobs,
-    check_that_slurm_is_there,
-    seconds_of,
-    submit_arrays,
-)
+from tfaip_like.experiments.slurm import check_that_slurm_is_there, settle
+from tfaip_like.experiments.slurm_script import Request, array_script, refused_options, seconds_of
 from tfaip_like.experiments.status import AT_WORK, BatchStatus, needing_work, status_of
-from tfaip_like.experiments.tickets import read_tickets, waiting, write_ticket
+from tfaip_like.experiments.submissions import submissions_dir
+from tfaip_like.experiments.tickets import cancel_file, read_tickets, waiting, write_ticket
 from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
 from tfaip_like.trust import check_script, record_code
@@ -44,6 +40,14 @@ class Submit(Params):
     gpus: list[int] = []
     """On this machine: numbers of the GPUs that are given out, one to each run (0 1). On a cluster: how many
     GPUs each run gets."""
+
+    additional_epochs: int | None = None
+    """Train the chosen runs this many epochs more than they have done, also those that are done; by default those that
+    are not done are trained to their end."""
+
+    previous_epochs: int | None = None
+    """With --additional_epochs: continue from the end of this epoch, whose checkpoint must have been kept, instead of
+    the last one; later epochs are abandoned."""
 
     wait: bool = False
     """Wait until the runs have ended. Ctrl-C ends the waiting, not the runs."""
@@ -66,6 +70,16 @@ class Submit(Params):
     mem: str | None = None
     """Memory of a run on the cluster (4G). By default estimated from a calibration."""
 
+    mem_per_cpu: str | None = None
+    """Memory for each of --cpus instead, where a cluster wants it so (2G)."""
+
+    recalibrate: bool = False
+    """Measure runs again, instead of using the calibrations that the batch has kept."""
+
+    runs_per_task: int = 1
+    """Runs of a configuration that one task of the cluster trains one after another: short ones wait in the
+    cluster's queue only once. Its time limit is that of all of them."""
+
     save_seconds: int = 120
     """How long before its time limit a run is told to save its state, and put back into the queue."""
 
@@ -80,12 +94,17 @@ class Submit(Params):
 
     def check(self) -> None:
         self.require(self.jobs is None or self.jobs >= 1, "jobs", "there must be at least 1")
+        for name in ("additional_epochs", "previous_epochs"):
+            value = getattr(self, name)
+            self.require(value is None or value >= 1, name, "there must be at least 1")
+        is_back = self.previous_epochs is not None
+        self.require(not is_back or self.additional_epochs is not None, "previous_epochs", "needs --additional_epochs")
         self.require(self.save_seconds >= 1, "save_seconds", "there must be at least 1")
         self.require(len(set(self.gpus)) == len(self.gpus), "gpus", "names a GPU twice")
         self.require(
             not self.slurm or len(self.gpus) <= 1, "gpus", "on a cluster say how many GPUs each run gets, one number"
         )
-        for name, pattern, like in (("time", _TIME, "2:30:00"), ("mem", _MEMORY, "4G")):
+        for name, pattern, like in (("time", _TIME, "2:30:00"), ("mem", _MEMORY, "4G"), ("mem_per_cpu", _MEMORY, "2G")):
             value = getattr(self, name)
             self.require(value is None or pattern.fullmatch(value) is not None, name, f"write it like {like}")
         self.require(
@@ -93,12 +112,15 @@ class Submit(Params):
             "time",
             f"must be longer than --save_seconds {self.save_seconds} and what a run takes to start",
         )
-        for option in self.sbatch:
-            flag = OPTIONS.get(option.lstrip("-").partition("=")[0])
-            self.require(flag is None, "sbatch", f"{option} is said with --{flag}" if flag else f"{option} is set here")
+        is_one = not (self.mem and self.mem_per_cpu)
+        self.require(is_one, "mem_per_cpu", "takes the place of --mem; give one or the other")
+        self.require(self.runs_per_task >= 1, "runs_per_task", "there must be at least 1")
+        for option, flag in refused_options(self.sbatch).items():
+            self.require(False, "sbatch", f"{option} is said with --{flag}" if flag else f"{option} is set here")
         if not self.slurm:
-            for name in ("partition", "account", "cpus", "time", "mem", "sbatch"):
+            for name in ("partition", "account", "cpus", "time", "mem", "mem_per_cpu", "recalibrate", "sbatch"):
                 self.require(not getattr(self, name), name, "is for a cluster: add --slurm")
+            self.require(self.runs_per_task == 1, "runs_per_task", "is for a cluster: add --slurm")
 
     def given(self) -> dict[str, Any]:
         """How runs are submitted, where that is not the default; without what a subclass adds."""
@@ -106,11 +128,18 @@ class Submit(Params):
         values = {name: getattr(self, name) for name in field_types(Submit) if name != "trust_code"}
         return {name: value for name, value in values.items() if value != getattr(default, name)}
 
-    def request(self, index: BatchIndex, time: str, memory: str) -> Request:
-        """What is asked of the cluster."""
+    @property
+    def given_limits(self) -> Limits | None:
+        """Return the limits that need no calibration; None if one of them is missing."""
+        memory = self.mem or self.mem_per_cpu
+        return Limits(self.time, memory) if self.time and memory else None
+
+    def request(self, index: BatchIndex) -> Request:
+        """Return what is asked of the cluster for all runs alike."""
         return Request(
-            time=self.time or time,
-            memory=self.mem or memory,
+            time=self.time or "",
+            memory=self.mem or self.mem_per_cpu or "",
+            memory_is_per_cpu=self.mem_per_cpu is not None,
             partition=self.partition,
             account=self.account,
             gpus=self.gpus[0] if self.gpus else None,
@@ -140,18 +169,21 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
     if options.slurm:
         return _submit_to_cluster(batch, patterns, options)
     with batch.changing():
-        status, chosen, names = _to_submit(batch, patterns)
+        settle(batch)
+        work = _to_submit(batch, patterns, options)
         if not options.dry_run:
+            work.extensions.write(batch)
             jobs = options.jobs or len(options.gpus) or batch.index().jobs or 1
             settings = QueueSettings(jobs, tuple(options.gpus))
             if options.jobs is not None or options.gpus or not is_at_work(batch):
                 settings.write(batch)
-            for name in names:
+            for name in work.names:
+                cancel_file(batch, name).unlink(missing_ok=True)
                 write_ticket(batch, name, waiting())
-    if not options.dry_run and (names or status.needs_scheduler):
+    if not options.dry_run and (work.names or work.status.needs_scheduler):
         start_scheduler(batch)
     verb = "would be submitted" if options.dry_run else "submitted"
-    return Submitted(chosen, _said(status, names, verb))
+    return Submitted(work.chosen, work.text(verb))
 
 
 def check_batch(batch: Batch, trust_code: bool = False) -> None:
@@ -165,42 +197,96 @@ def check_batch(batch: Batch, trust_code: bool = False) -> None:
     check_script(batch.script)
 
 
-def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
-    if not options.dry_run:
-        check_that_slurm_is_there()  # before anything is calibrated
-    index = batch.index()
-    status, chosen, names = _to_submit(batch, patterns)
-    runs = [run for run in index.runs if run.name in names]
-    said = []
-    time_limit, memory = options.time or "", options.mem or ""
-    if runs and not (time_limit and memory):
-        estimated = estimate(batch, runs, options.save_seconds)
-        said.append(estimated.text())
-        time_limit, memory = estimated.time, estimated.memory
-    request = options.request(index, time_limit, memory)
-    if options.dry_run:
-        script = [array_script(batch, names, request)] if names else []
-        return Submitted(chosen, "\n".join([*said, *script, _said(status, names, "would be submitted")]))
-    with batch.changing():  # somebody may have submitted while this was calibrated
-        status, chosen, names = _to_submit(batch, patterns)
-        jobs = submit_arrays(batch, names, request) if names else []
-    where = f"submitted as SLURM job {', '.join(jobs)}" if jobs else "submitted"
-    return Submitted(chosen, "\n".join([*said, _said(status, names, where)]))
+@dataclass(frozen=True)
+class _Work:
+    """What is submitted of a batch."""
+
+    index: BatchIndex
+    status: BatchStatus
+    chosen: list[str]
+    """The runs that were asked for."""
+    names: list[str]
+    """Those of them that need work."""
+    extensions: Extensions
+
+    @property
+    def runs(self) -> list[BatchRun]:
+        """Return the runs that need work."""
+        return [run for run in self.index.runs if run.name in self.names]
+
+    def text(self, verb: str, names: Sequence[str] | None = None) -> str:
+        """Return a line for the person who submits.
+
+        Args:
+            names: the runs that were submitted; by default all that need work.
+        """
+        names = self.names if names is None else names
+        others = (run for run in self.status.runs if run.name not in names and run.state in (*AT_WORK, "done"))
+        counts = Counter(run.state for run in others)
+        already = ", ".join(f"{count} {state}" for state, count in counts.items())
+        head = f"{counted(len(names), 'run')} of {self.status.path} {verb}{f' ({already} already)' if already else ''}"
+        if not self.extensions.stopped_early:
+            return head
+        early = some(list(self.extensions.stopped_early))
+        return f"{head}\n(not {early}: stopped early; resume-training with other --early_stopping.* trains them more)"
 
 
-def _to_submit(batch: Batch, patterns: Sequence[str]) -> tuple[BatchStatus, list[str], list[str]]:
-    """How far the batch is, the chosen runs, and those of them that need work."""
+def _to_submit(batch: Batch, patterns: Sequence[str], options: Submit) -> _Work:
     index = batch.index()
     status = status_of(batch, index)
     chosen = [run.name for run in chosen_runs(index, patterns)]
-    return status, chosen, needing_work(status, chosen)
+    if options.additional_epochs is None:
+        return _Work(index, status, chosen, needing_work(status, chosen), Extensions({}))
+    more = extensions(batch, status, chosen, options.additional_epochs, options.previous_epochs)
+    return _Work(more.index(index), more.status(status), chosen, list(more.runs), more)
 
 
-def _said(status: BatchStatus, names: Sequence[str], verb: str) -> str:
-    others = Counter(run.state for run in status.runs if run.name not in names and run.state in (*AT_WORK, "done"))
-    already = ", ".join(f"{count} {state}" for state, count in others.items())
-    head = f"{counted(len(names), 'run')} of {status.path} {verb}"
-    return f"{head} ({already} already)" if already else head
+def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
+    if not options.dry_run:
+        check_that_slurm_is_there()  # before anything is calibrated
+        with batch.changing():
+            settle(batch)
+    work = _to_submit(batch, patterns, options)
+    jobs, said = _arrays(batch, work, options)
+    if options.dry_run:
+        here = submissions_dir(batch) / "ID"
+        scripts = [array_script(batch, here, job.names(), job.request) for job in jobs]
+        return Submitted(work.chosen, "\n".join([*said, *scripts, work.text("would be submitted")]))
+    with batch.changing() as lock:
+        settle(batch)
+        work = _to_submit(batch, patterns, options)  # somebody may have submitted while this was calibrated
+        work.extensions.write(batch)
+        remaining = [part for job in jobs if (part := job.only(work.names)).tasks]
+        arrays = submit_arrays(batch, remaining, _arrays_at_work(work.status), lock)
+    where = f"submitted as SLURM job {', '.join(arrays)}" if arrays else "submitted"
+    names = [name for job in remaining for runs in job.names() for name in runs]
+    return Submitted(work.chosen, "\n".join([*said, work.text(where, names)]))
+
+
+def _arrays(batch: Batch, work: _Work, options: Submit) -> tuple[list[ArrayJob], list[str]]:
+    """Return the array jobs for the runs that need work, and how their limits were calculated."""
+    tasks = tasks_of(work.runs, options.runs_per_task)
+    request = options.request(work.index)
+    given = options.given_limits
+    if given is not None:
+        return array_jobs(tasks, lambda task: given, request), []
+    if not tasks:
+        return [], []
+    done = {run.name: run.epoch for run in work.status.runs}
+    estimates = estimate(batch, work.runs, options.save_seconds, done, options.recalibrate)
+
+    def limits(task: Task) -> Limits:
+        estimated = estimates.limits(task)
+        return Limits(options.time or estimated.time, request.memory or estimated.memory)
+
+    jobs = array_jobs(tasks, limits, request)
+    return jobs, [estimates.text(work.runs, jobs)]
+
+
+def _arrays_at_work(status: BatchStatus) -> list[str]:
+    """Return the array jobs of a batch that have not ended."""
+    jobs = [run.job for run in status.runs if run.job is not None and run.state in AT_WORK]
+    return list(dict.fromkeys(job.partition("_")[0] for job in jobs))
 
 
 def wait_for(batch: Batch, names: Sequence[str], seconds_between: float = 0.5) -> list[str]:
@@ -215,24 +301,3 @@ def wait_for(batch: Batch, names: Sequence[str], seconds_between: float = 0.5) -
         # Who asks a cluster more often is not liked there.
         is_on_cluster = any(ticket.where == "slurm" for ticket in read_tickets(batch).values())
         time.sleep(SECONDS_BETWEEN_QUESTIONS if is_on_cluster else seconds_between)
-
-
-def cancel(batch: Batch, patterns: Sequence[str]) -> list[BatchRun]:
-    """Take runs out of their queues; those at work save their state and stop."""
-    check_batch(batch)  # its files say which processes and jobs are stopped
-    with batch.changing():
-        index = batch.index()
-        states = {run.name: run.state for run in status_of(batch, index).runs}
-        runs = [run for run in chosen_runs(index, patterns) if states[run.name] in AT_WORK]
-        tickets = read_tickets(batch)
-        of_runs = [ticket for run in runs if (ticket := tickets.get(run.name)) is not None]
-        cancel_jobs(ticket.job for ticket in of_runs if ticket.where == "slurm" and ticket.job)
-        for run in runs:
-            ticket = tickets.get(run.name)
-            if ticket is None:  # started by hand
-                continue
-            state = "ended" if ticket.where == "slurm" or ticket.state == "waiting" else ticket.state
-            write_ticket(batch, run.name, ticket.but(cancelled=True, state=state))
-    if any(states[run.name] == "running" for run in runs):
-        start_scheduler(batch)  # for runs whose scheduler was killed
-    return [run for run in runs if run.name in tickets]

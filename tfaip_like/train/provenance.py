@@ -12,13 +12,14 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
 from tfaip_like.files import write_text
 from tfaip_like.git import GitState, git_state, source_file
 from tfaip_like.json_files import write_json
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import class_tag
+from tfaip_like.run_files import ClusterJobInfo
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class RunRecord:
             "backend": scenario.device.backend,
             "versions": {"python": platform.python_version(), **_versions()},
             "host": socket.gethostname(),
+            "slurm": _slurm_job(),
             "user": _user(),
             "processors": os.cpu_count(),
             "pid": os.getpid(),
@@ -66,7 +68,9 @@ class RunRecord:
         before: dict[str, Any] = {**self.folder.record()}
         self._of_done_run = before if before.get("status") == "done" else None
         first = {name: before[name] for name in before if name not in ("status", "error", "ended", "seconds")}
-        own = {name: self.values[name] for name in ("started", "command", "host", "processors", "versions", "pid")}
+        own = {
+            name: self.values[name] for name in ("started", "command", "host", "slurm", "processors", "versions", "pid")
+        }
         for name in ("host", "processors", "versions"):
             if name in first and first[name] != own[name]:
                 logger.warning(
@@ -113,6 +117,16 @@ def _versions() -> Mapping[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _slurm_job() -> ClusterJobInfo | None:
+    """Return the job of a SLURM cluster that this process belongs to, None if there is none."""
+    of_job = {name: os.environ.get(f"SLURM_JOB_{name.upper()}") for name in ("name", "partition", "account")}
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return None
+    return cast(ClusterJobInfo, {"job": job, **{name: value for name, value in of_job.items() if value is not None}})
 
 
 def _user() -> str | None:

@@ -88,8 +88,8 @@ def run_training(
             write_params(params, folder.trainer_params)
         parts = stack.enter_context(parts_of(scenario, source, folder, interrupt, devices, resumed, given))
         if folder is not None and resumed is not None:  # only now: parameters that do not fit must not stay
-            write_params(params, folder.trainer_params)
             resumed.set_aside_later(folder)
+            write_params(params, folder.trainer_params)  # after that: who reads them need not ask for the epoch again
             resumed.restore_best(parts.model, parts.epoch_end)
         if record is not None:
             record_plan(parts, record)
