@@ -22,7 +22,7 @@ from tfaip_like.data.opening import open_training
 from tfaip_like.data.samples import Samples
 from tfaip_like.data.sources.files import Texts, lines_of
 from tfaip_like.list_files import ListFileData, ListFileScenario, ListSource, ListTrainData, ListValData
-from tfaip_like.sample import sample_of_tuple
+from tfaip_like.sample import sample_of
 from tfaip_like.temporary import process_directory
 
 
@@ -302,13 +302,13 @@ def test_pairs_of_x_and_y_are_samples(named: bool, endless: bool) -> None:
 )
 def test_tuples_are_samples_if_they_have_one_or_two_parts(given: tuple[Any, ...], problem: str | None) -> None:
     if problem is None:
-        assert sample_of_tuple(given, ["x"], ["y"]).inputs == {"x": 1}
+        assert sample_of(given, ["x"], ["y"]).inputs == {"x": 1}
     else:
         with pytest.raises(ValueError, match=problem):
-            sample_of_tuple(given, ["x"], ["y"])
+            sample_of(given, ["x"], ["y"])
 
 
 @pytest.mark.parametrize(("inputs", "what"), [([], "no inputs"), (["a", "b"], "the inputs a, b")])
 def test_an_array_for_several_or_no_names_is_refused(inputs: list[str], what: str) -> None:
     with pytest.raises(ValueError, match=f"is a tuple with an int for {what}; name them"):
-        sample_of_tuple((1, 2), inputs, ["y"])
+        sample_of((1, 2), inputs, ["y"])

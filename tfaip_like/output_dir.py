@@ -132,6 +132,11 @@ class OutputDir:
         return self.path / "summaries"
 
     @property
+    def data(self) -> Path:
+        """Samples as the network sees them, where they are kept: a folder for training, one for validation."""
+        return self.path / "data"
+
+    @property
     def report(self) -> Path:
         """All that is known of the run, on one page."""
         return self.path / "report.html"
@@ -240,7 +245,7 @@ class OutputDir:
                 self.report,
             ):
                 file.unlink(missing_ok=True)
-            for folder in (self.tensorboard, self.summaries):
+            for folder in (self.tensorboard, self.summaries, self.data):
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
             raise UsageError(f"{where}: cannot be written: {_reason(error)}") from error

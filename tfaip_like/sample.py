@@ -67,24 +67,30 @@ class Sample:
 _KINDS = tuple(kind.name for kind in fields(Sample))
 
 
-def sample_of_tuple(values: tuple[Any, ...], inputs: Collection[str], targets: Collection[str]) -> Sample:
-    """Return `(x, y)` as a sample, or `(x,)` as one without targets.
+def sample_of(given: object, inputs: Collection[str], targets: Collection[str]) -> Sample:
+    """Return a sample: itself, `(x, y)` as one, or `(x,)` as one without targets.
 
     Args:
-        values: each part is an array or named arrays: `({"image": x}, y)`.
+        given: each part of a tuple is an array or named arrays: `({"image": x}, y)`.
         inputs: their names; a single one gives an array its name. So it is with targets.
 
     Raises:
-        ValueError: when it has other parts; the text continues a sentence about it.
+        ValueError: when it is anything else; the text continues a sentence about it.
 
     Example:
-        >>> sample_of_tuple((3, {"label": 1}), ["x"], ["label"])
+        >>> sample_of((3, {"label": 1}), ["x"], ["label"])
         Sample(inputs={'x': 3}, targets={'label': 1}, outputs={}, meta={})
     """
-    if len(values) not in (1, 2):
-        raise ValueError(f"is a tuple of {len(values)}; write (x, y), or Sample(inputs=..., targets=...)")
+    if isinstance(given, Sample):
+        return given
+    if type(given) is not tuple:
+        raise ValueError(
+            f"is {article(type(given).__name__)}; a source holds Sample(inputs=..., targets=...) or (x, y)"
+        )
+    if len(given) not in (1, 2):
+        raise ValueError(f"is a tuple of {len(given)}; write (x, y), or Sample(inputs=..., targets=...)")
     kinds = (("inputs", inputs), ("targets", targets))
-    return Sample(*(_named(kind, part, names) for (kind, names), part in zip(kinds, values, strict=False)))
+    return Sample(*(_named(kind, part, names) for (kind, names), part in zip(kinds, given, strict=False)))
 
 
 def _named(kind: str, value: Any, names: Collection[str]) -> Mapping[str, Any]:

@@ -176,6 +176,14 @@ class Batches:
             return self._first_of_stream()
         return self._call(lambda: next(self._marked(number, number + 1, in_this_process=True)))
 
+    def first_epoch(self) -> Iterator[Batch]:
+        """Yield the batches of the first epoch of training one by one, each with its indices and meta."""
+        end = self.steps_per_epoch * self.accumulate
+        if self.batching is None:
+            return self._marked(0, end)
+        batching = self.batching
+        return self._run(MakeBatches(self.samples, stacked=False), ([batching.draw(number)] for number in range(end)))
+
     def batches_of_step(self, step: int) -> list[Batch]:
         """The batches of a training step, made in this process."""
         return [self.batch(step * self.accumulate + part) for part in range(self.accumulate)]

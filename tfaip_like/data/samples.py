@@ -22,8 +22,8 @@ from tfaip_like.data.order import INDEX, Draw
 from tfaip_like.data.processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data.randomness import RandomOfRow
 from tfaip_like.data.sources.arrays import ArraySource
-from tfaip_like.errors import UsageError, article
-from tfaip_like.sample import Mode, Sample, protected, sample_of_tuple
+from tfaip_like.errors import UsageError
+from tfaip_like.sample import Mode, Sample, protected, sample_of
 
 MODE_NAMES = {Mode.TRAIN: "training", Mode.EVALUATE: "validation", Mode.PREDICT: "prediction"}
 FIRST_SUBSTITUTE = 2**32
@@ -91,20 +91,13 @@ class Samples:
         return sample
 
     def as_sample(self, given: object, index: int) -> Sample:
-        """Return what the source gave as a sample.
-
-        Raises:
-            CodeError: when it is neither one nor (x, y).
-        """
-        if isinstance(given, Sample):
-            return given
-        problem = f"is {article(type(given).__name__)}; a source holds Sample(inputs=..., targets=...) or (x, y)"
-        if type(given) is tuple:
-            try:
-                return sample_of_tuple(given, self.inputs, self.data.checked_specs("targets"))
-            except ValueError as error:
-                problem = str(error)
-        raise CodeError(f"{self.place(index)} {problem}", *self.code_that_reads())
+        """Return what the source gave as a sample, or raise `CodeError` when it is neither one nor (x, y)."""
+        try:
+            if isinstance(given, Sample):
+                return given
+            return sample_of(given, self.inputs, self.data.checked_specs("targets"))
+        except ValueError as problem:
+            raise CodeError(f"{self.place(index)} {problem}", *self.code_that_reads()) from None
 
     def read(self, index: int) -> Sample | None:
         """Return the sample as the source gives it, or as it is cached; None if a processor drops it."""

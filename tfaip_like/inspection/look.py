@@ -93,7 +93,9 @@ def _stages_of_stream(stream: Stream, count: int) -> list[Stage]:
     for group in chain.tasks():
         assert group is not None  # each result is taken before the next task
         if not stages:
-            raw = group.samples if group.samples is not None else [samples.raw(row[INDEX]) for row in group.rows]
+            indices = [row[INDEX] for row in group.rows]
+            given = group.samples if group.samples is not None else map(samples.raw, indices)
+            raw = list(map(samples.as_sample, given, indices))
             stages.append(("as read", [*raw[:count]]))
         made = work(group)
         if made.level == len(stages) - 1 and samples.processors:

@@ -30,7 +30,14 @@ COURSE = {
     "gradient_norm": "gradient norm",
     "memory_mb": "memory in MB",
 }
-KINDS = {"train": "training", "val": "validation", "lav": "LAV"}
+KINDS = {
+    "train": "training",
+    "val": "validation",
+    "lav": "LAV",
+    "compare": "run to compare to",
+    "data_train": "data of the first epoch",
+    "data_val": "data of validation",
+}
 
 
 def write_report(folder: OutputDir) -> None:

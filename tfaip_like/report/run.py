@@ -94,8 +94,12 @@ class Run:
 
     @cached_property
     def prefixes(self) -> Mapping[str, str]:
-        """The kinds of validation, `val`, `lav`, `lav_LIST`, by what the names of their columns begin with."""
+        """The kinds of validation, `val`, `lav`, `lav_LIST`, by what the names of their columns begin with.
+
+        Values of an earlier run (`compare`) are one more kind.
+        """
         kinds = [kind for kind in self.record.get("data") or () if kind != "train"] or ["val", "lav"]
+        kinds += ["compare"] if self.parameters.get("trainer.compare_to") is not None else []
         return {f"{kind}_": kind for kind in sorted(kinds, key=len, reverse=True)}
 
     @cached_property

@@ -44,6 +44,14 @@ class Trainer(Params):
     description: str = ""
     """What this run is for, in your words; kept with its results."""
 
+    compare_to: Path | None = None
+    """Folder of an earlier run: its values of each epoch are logged as compare_NAME beside those of this run, and
+    compare_gain says by how much the monitored value is better here."""
+
+    keep_data: bool = False
+    """Keep the samples of the first epoch and of validation as the network sees them, in data/ of output_dir, with the
+    distribution of each input and target."""
+
     calc_ema: float = 0.0
     """Validate and export exponential moving averages of the weights: 0 does not, a number below 1 is
     the part of the average that stays at each step, -1 computes it from the steps of an epoch."""
@@ -146,9 +154,9 @@ class Trainer(Params):
             "steps_per_execution",
             "there must be at least 1",
         )
-        self.require(
-            not self.profile or self.output_dir is not None, "profile", "needs a folder: give --trainer.output_dir"
-        )
+        for name in ("profile", "keep_data"):
+            needs_folder = getattr(self, name) and self.output_dir is None
+            self.require(not needs_folder, name, "needs a folder: give --trainer.output_dir")
         eager_and_compiled = self.force_eager and (self.jit_compile or (self.steps_per_execution or 1) > 1)
         self.require(
             not eager_and_compiled, "force_eager", "contradicts --trainer.jit_compile and --trainer.steps_per_execution"

@@ -25,6 +25,8 @@ from tfaip_like.schedules import ReduceOnPlateau
 from tfaip_like.settings import Trainer
 from tfaip_like.summaries import Summary
 from tfaip_like.train import state
+from tfaip_like.train.comparison import GAIN, Comparison
+from tfaip_like.train.comparison import PREFIX as COMPARE
 from tfaip_like.train.early_stopping import EarlyStop
 from tfaip_like.train.exports import Exports
 from tfaip_like.train.history import History
@@ -110,15 +112,17 @@ class EpochEnd:
         self.summaries: dict[str, Mapping[str, Summary]] = {}
         """What the latest validations have to show, by their prefix and its name."""
         self.prefixes = [validation.prefix for validation in (validate, *lavs.values()) if validation is not None]
+        self.best = self._monitored()
+        compare_to = scenario.trainer.compare_to
+        self.comparison = Comparison(compare_to, self.best) if compare_to is not None else None
         self.tensorboard = TensorBoard(
             folder.tensorboard if folder else None,
             scenario,
-            self.prefixes,
+            [*self.prefixes, *([COMPARE] if self.comparison else [])],
             epochs_done + 1 if epochs_done else None,
             folder.started() if folder else None,
         )
         self.reporter = Reporter(folder)
-        self.best = self._monitored()
         self.early_stop = EarlyStop(scenario.early_stopping, self.best.monitor, self.best.mode)
         self.stop_reason: str | None = None
         """Why the training ends after the epoch that was last, before its time."""
@@ -140,6 +144,8 @@ class EpochEnd:
             if reason:  # it is the last epoch after all
                 due = self._due(trained.epoch, is_last=True)
                 self._add([validation for validation in due if validation.prefix not in summaries], row, summaries)
+            if self.comparison is not None:
+                row |= self.comparison.values(row)
             value = self.best.value_in(row)
             best = self.best if value is None else self.best.after(trained.epoch, value)
             if best is not self.best and self.folder is not None:
@@ -318,11 +324,13 @@ class EpochEnd:
 
         val = [name for name in row if name.startswith("val_")]
         lav = [name for name in row if name.startswith("lav_")]
-        train = [name for name in row if name not in (*val, *lav, *MEASURED)]
+        compared = [name for name in row if name.startswith(COMPARE)]
+        train = [name for name in row if name not in (*val, *lav, *compared, *MEASURED)]
         if len(self.model.loss_trackers) == 1:  # the only loss is the sum as well
             alone = next(iter(self.model.loss_trackers))
             train = [name for name in train if name != alone or row[name] != row["loss"]]
             val = [name for name in val if name != f"val_{alone}" or row[name] != row["val_loss"]]
         speed = f"{row['samples_per_second']:.0f} samples/s, input-bound {100 * row['input_bound']:.0f} %"
-        parts = [numbers(train), numbers(val), numbers(lav), f"lr {row['lr']:.3g}, {speed}"]
+        gain = numbers([GAIN]) if GAIN in row else ""
+        parts = [numbers(train), numbers(val), numbers(lav), gain, f"lr {row['lr']:.3g}, {speed}"]
         return f"epoch {row['epoch']}/{self.scenario.trainer.epochs}: " + " | ".join(part for part in parts if part)

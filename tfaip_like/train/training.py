@@ -27,6 +27,7 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.temporary import temporary_directory
 from tfaip_like.train.checkpoints import all_checkpoints
+from tfaip_like.train.kept_data import keep_data
 from tfaip_like.train.loop import Loop
 from tfaip_like.train.parts import Parts, parts_of
 from tfaip_like.train.plan import record_plan, tell_plan
@@ -131,6 +132,8 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
     if parts.epoch_end.stop_reason:
         logger.info("stopped early already: %s; other --early_stopping.* train more", parts.epoch_end.stop_reason)
     tell_plan(parts)
+    if parts.trainer.keep_data and parts.folder is not None and resumed is None:
+        _keep_data(parts, parts.folder)
     try:
         with parts.epoch_end.tensorboard:
             Loop(parts, resumed).run()
@@ -148,6 +151,18 @@ def _train(parts: Parts, resumed: Resumed | None) -> TrainResult:
     keep_averages(parts.optimizer)  # in the network that is returned, as in the exports
     _write_summary(parts)
     return _result(parts)
+
+
+def _keep_data(parts: Parts, folder: OutputDir) -> None:
+    check = parts.interrupt.check
+    patiently(
+        folder.path,
+        lambda: keep_data(folder, "train", parts.batches.samples, parts.batches.first_epoch(), check),
+        check,
+    )
+    if (validate := parts.epoch_end.validate) is not None:
+        batches = validate.batches
+        patiently(folder.path, lambda: keep_data(folder, "val", batches.samples, batches.once(), check), check)
 
 
 def _warn_of_no_best(parts: Parts) -> None:

@@ -288,7 +288,7 @@ _UNKNOWN_REASON = ", though its data are finite: does it divide by 0, or take th
 def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     cls = type(model).__name__
     for name in (*losses, *metrics):
-        if name in RESERVED or name.startswith(("val_", "lav_")):
+        if name in RESERVED or name.startswith(("val_", "lav_", "compare_")):
             method = model.loss if name in losses else model.metrics
             raise CodeError(
                 f"{cls}: {name!r} cannot be the name of a loss or metric, it is used by the trainer", method

@@ -1,0 +1,64 @@
+"""An earlier run beside this one: its values of each epoch, and how much this one is better."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from tfaip_like.errors import UsageError
+from tfaip_like.output_dir import MEASURED, OutputDir
+from tfaip_like.run_files import read_history
+from tfaip_like.train.monitor import Best
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "compare_"
+"""How names of values of the earlier run begin."""
+GAIN = "compare_gain"
+"""How much the monitored value is better than that of the earlier run at the same epoch."""
+
+
+class Comparison:
+    """The values of an earlier run, by epoch.
+
+    Args:
+        run: its folder.
+        best: what tells which value is better.
+
+    Raises:
+        UsageError: when the folder holds no run that has finished an epoch.
+    """
+
+    def __init__(self, run: Path, best: Best):
+        self.run = run
+        self._best = best
+        rows = read_history(OutputDir(run).history)
+        if not rows:
+            raise UsageError(
+                f"--trainer.compare_to {run}: there is no run in it that has finished an epoch (history.csv)"
+            )
+        self._rows: dict[int, dict[str, float]] = {}
+        known: dict[str, float] = {}
+        for row in rows:
+            known = known | row  # it may be validated only every few epochs
+            self._rows[int(row["epoch"])] = known
+        self._is_told = False
+
+    def values(self, row: Mapping[str, float]) -> dict[str, float]:
+        """Return what is added to the values of an epoch; after its end the last values of the earlier run count.
+
+        A validation value `val_NAME` is compared, or the value `NAME` of training where this run validates nothing.
+        """
+        earlier = self._rows.get(int(row["epoch"]), self._rows[max(self._rows)])
+        prefix = "val_" if any(name.startswith("val_") for name in row) else ""
+        names = [name for name in row if name.startswith(prefix) and name not in MEASURED and name in earlier]
+        values = {f"{PREFIX}{name.removeprefix(prefix)}": earlier[name] for name in names}
+        monitor = self._best.monitor
+        if monitor in row and monitor in earlier:
+            difference = row[monitor] - earlier[monitor]
+            values[GAIN] = difference if self._best.mode == "max" else -difference
+        if not values and not self._is_told:
+            logger.warning("--trainer.compare_to %s: it has none of the values of this run", self.run)
+        self._is_told = True
+        return values

@@ -1,0 +1,118 @@
+"""The samples as a run uses them, kept in its folder: after filters, sampling and processors."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.data.batching import Batch
+from tfaip_like.data.samples import Samples
+from tfaip_like.errors import counted
+from tfaip_like.files import new_folder
+from tfaip_like.output_dir import OutputDir
+from tfaip_like.predict.writers import Npz, plain
+from tfaip_like.printable import printable_json
+from tfaip_like.report.kept import keep
+from tfaip_like.sample import Sample
+from tfaip_like.summaries import Histogram
+
+logger = logging.getLogger(__name__)
+
+MAX_COMPONENTS = 32
+"""Numbers of an array that have a distribution each; those of a larger one share one."""
+MAX_VALUES = 100_000
+"""Of each distribution; the first ones."""
+
+Write: TypeAlias = Callable[[Sample], None]
+
+
+def keep_data(
+    folder: OutputDir, group: str, samples: Samples, batches: Iterable[Batch], check: Callable[[], None]
+) -> None:
+    """Write samples to `data/`, and the distribution of their inputs and targets to `summaries/`.
+
+    Args:
+        group: train or val.
+        samples: where the batches come from.
+        batches: with all samples that are kept.
+        check: called for each batch; raises to stop.
+    """
+    distributions = _Distributions()
+    count = 0
+    with new_folder(folder.data / group) as aside, _written(aside, samples.is_static) as write:
+        for batch in batches:
+            check()
+            if len(batch):
+                distributions.add(batch)
+                count += len(batch)
+                _write_batch(batch, write)
+    keep(folder.summaries / f"data_{group}", distributions.histograms())
+    logger.info("%s as the network sees them are in %s", counted(count, "sample"), folder.data / group)
+
+
+def _write_batch(batch: Batch, write: Write) -> None:
+    for index, sample in itertools.zip_longest(batch.indices, batch.samples({})):
+        meta = {} if index is None else {"index": index}
+        write(Sample(sample.inputs, sample.targets, meta={**meta, **sample.meta}))
+
+
+@contextmanager
+def _written(folder: Path, is_static: bool) -> Iterator[Write]:
+    """Yield what writes a sample: into arrays, or into lines where samples have different shapes."""
+    if is_static:
+        with Npz().open(folder / "samples.npz") as write:
+            # Rows of its arrays are `inputs/NAME`, `targets/NAME` and `index`.
+            yield lambda one: write(
+                Sample(
+                    outputs={f"inputs/{name}": value for name, value in one.inputs.items()},
+                    targets=one.targets,
+                    meta=one.meta,
+                )
+            )
+        return
+    with (folder / "samples.jsonl").open("w", encoding="utf-8") as stream:
+
+        def write_line(sample: Sample) -> None:
+            groups = {"inputs": sample.inputs, "targets": sample.targets, "meta": sample.meta}
+            stream.write(printable_json(json.dumps(plain(groups), ensure_ascii=False)) + "\n")
+
+        yield write_line
+
+
+class _Distributions:
+    """Values of inputs and targets, as many as are drawn."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[npt.NDArray[Any]]] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, batch: Batch) -> None:
+        for kind, arrays in (("input", batch.inputs), ("target", batch.targets)):
+            for name, values in _components(arrays):
+                label = f"{kind}_{name}"
+                if self._counts.get(label, 0) < MAX_VALUES:
+                    self._values.setdefault(label, []).append(values)
+                    self._counts[label] = self._counts.get(label, 0) + len(values)
+
+    def histograms(self) -> dict[str, Histogram]:
+        joined = {name: np.concatenate(parts)[:MAX_VALUES] for name, parts in self._values.items()}
+        finite = {name: values[np.isfinite(values)] for name, values in joined.items()}
+        return {name: Histogram(values) for name, values in finite.items() if len(values)}
+
+
+def _components(arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            continue
+        if array.ndim == 2 and array.shape[1] <= MAX_COMPONENTS:
+            yield from ((f"{name}_{number}", array[:, number].astype(np.float64)) for number in range(array.shape[1]))
+        else:
+            yield name, array.reshape(-1).astype(np.float64)
