@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import functools
 import hashlib
@@ -137,6 +138,18 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         discard(aside)
         raise
+
+
+def move_folder(path: Path, target: Path) -> None:
+    """Move a folder, also to another disk; it is whole at one place or the other."""
+    try:
+        os.rename(path, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with new_folder(target) as aside:
+            shutil.copytree(path, aside, symlinks=True, dirs_exist_ok=True)
+        shutil.rmtree(path)
 
 
 def folder_beside(path: Path) -> Path:

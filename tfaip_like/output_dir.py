@@ -152,7 +152,8 @@ class OutputDir:
 
     def holds_a_run(self) -> bool:
         """Whether a training here has finished an epoch."""
-        return self.history.exists() or self.best.exists() or self.checkpoints.exists()
+        has_checkpoints = self.checkpoints.exists() and any(self.checkpoints.iterdir())
+        return self.history.exists() or self.best.exists() or has_checkpoints
 
     def record(self) -> RunInfo:
         """Return the contents of `run.json`, nothing if there is none.
@@ -168,6 +169,24 @@ class OutputDir:
             return datetime.fromisoformat(self.record().get("started", "")).timestamp()
         except ValueError:
             return None
+
+    def keep_checkpoints_below(self, folder: Path) -> None:
+        """Make `checkpoints` a link to a folder below another one, under the path of this run.
+
+        Checkpoints that are there already stay where they are. A folder that is there already belongs to a run that was
+        moved or deleted: this run gets another one.
+
+        Raises:
+            UsageError: if that folder cannot be made.
+        """
+        place = folder.absolute() / self.path.absolute().relative_to("/")
+        try:
+            if self.checkpoints.is_symlink():
+                self.checkpoints.resolve().mkdir(parents=True, exist_ok=True)  # scratch may have been emptied
+            elif not self.checkpoints.exists():
+                self.checkpoints.symlink_to(_new_folder(place))
+        except OSError as error:
+            raise UsageError(f"--trainer.checkpoint_dir {folder}: cannot be written: {_reason(error)}") from error
 
     def is_held(self) -> bool:
         """Whether a training runs in it now, of this process or another; yes where locks cannot tell."""
@@ -297,6 +316,19 @@ class Hold:
         if (place := _place(self._descriptor)) is not None:
             return f"is now {place}; resume-training {place} continues it"
         return "was deleted or moved" if found is None else "was deleted or moved, and another one is in its place"
+
+
+def _new_folder(path: Path) -> Path:
+    """Make a folder; one that is there already is left alone, and this one gets a number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number, folder = 1, path
+    while True:
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = path.with_name(f"{path.name}_{number}")
 
 
 def _identity(path: Path | int) -> tuple[int, int] | None:

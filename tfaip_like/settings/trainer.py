@@ -79,6 +79,10 @@ class Trainer(Params):
     """When the whole state is saved, for an exact resume: epoch, 5epochs, 500steps, 10min, 2h. It is
     saved when the training is stopped, too."""
 
+    checkpoint_dir: Path | None = None
+    """Folder on another disk, such as /scratch/me, below which checkpoints are kept under the path of output_dir;
+    checkpoints/ in output_dir links there. By default they are in output_dir itself."""
+
     keep_checkpoints: int = 3
     """How many of the latest checkpoints are kept."""
 
@@ -112,6 +116,7 @@ class Trainer(Params):
             kept = (
                 "description",
                 "checkpoint_every",
+                "checkpoint_dir",
                 "keep_checkpoints",
                 "keep_epochs",
                 "keep_every_n",

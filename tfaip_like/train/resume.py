@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import keras
 from tfaip_like.data.counting import Counted
 from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import UsageError, counted, some
+from tfaip_like.files import move_folder
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import anchored
 from tfaip_like.params.tree import difference
@@ -168,7 +168,7 @@ class Resumed:
         for export in (folder.best, folder.export):
             if self.settings.epoch is not None and read_metrics(export).get("epoch", 0) > self.settings.epoch:
                 aside.mkdir(exist_ok=True)
-                os.rename(export, aside / export.name)
+                move_folder(export, aside / export.name)
 
     def restore_best(self, model: TrainingModel, epoch_end: EpochEnd) -> None:
         """Put the model of the best epoch into best/ again, if another or none is there.

@@ -99,27 +99,35 @@ class Saver:
         patiently(self.folder, write, self.check)
 
     def check_room(self, state_bytes: int, weight_bytes: int) -> None:
-        """Looks whether the disk will hold what the run leaves, before it is begun.
+        """Check that the disk will hold what the run leaves, before it is begun, or the two disks.
 
         Raises:
             UsageError: when not even one checkpoint and the exports fit.
         """
         kept = sum(self.is_kept(epoch) for epoch in range(1, self.trainer.epochs + 1))
-        least = state_bytes + COPIES_OF_WEIGHTS * weight_bytes
-        all_of_it = (self.trainer.keep_checkpoints + 1 + kept) * state_bytes + COPIES_OF_WEIGHTS * weight_bytes
-        free = shutil.disk_usage(self.folder.parent).free
+        exports = COPIES_OF_WEIGHTS * weight_bytes
+        checkpoints = (self.trainer.keep_checkpoints + 1 + kept) * state_bytes
+        output_dir = self.folder.parent
+        flag = f"--trainer.output_dir {output_dir}"
+        if self.folder.exists() and self.folder.stat().st_dev != output_dir.stat().st_dev:
+            other = f"--trainer.checkpoint_dir {self.folder.resolve()}"
+            self._check_disk(self.folder, other, "one checkpoint", state_bytes, checkpoints)
+            self._check_disk(output_dir, flag, "the exports", exports, exports)
+        else:
+            what = "one checkpoint and the exports"
+            self._check_disk(output_dir, flag, what, state_bytes + exports, checkpoints + exports)
+
+    def _check_disk(self, folder: Path, flag: str, least_of: str, least: int, whole: int) -> None:
+        free = shutil.disk_usage(folder).free
         if free < least:
-            raise UsageError(
-                f"--trainer.output_dir {self.folder.parent}: only {_size(free)} are free on this disk; one checkpoint "
-                f"and the exports need about {_size(least)}"
-            )
-        if free < all_of_it:
+            raise UsageError(f"{flag}: only {_size(free)} are free on this disk; {least_of} need about {_size(least)}")
+        if free < whole:
             logger.warning(
                 "%s: %s are free on this disk, the checkpoints and exports of this run need about %s "
                 "(--trainer.keep_checkpoints %d)",
-                self.folder.parent,
+                folder,
                 _size(free),
-                _size(all_of_it),
+                _size(whole),
                 self.trainer.keep_checkpoints,
             )
 

@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from tfaip_like.authors import users_files
 from tfaip_like.console import log_to_file
@@ -65,6 +66,8 @@ def run_training(
         if folder is not None:
             hold = stack.enter_context(folder.held(go_on=resume is not None))
             stack.enter_context(log_to_file(folder.train_log))
+            if scenario.trainer.checkpoint_dir is not None:
+                _place_checkpoints(folder, scenario.trainer.checkpoint_dir, given)
             record_code(users_files())
             resumed = _resumed(folder, scenario, resume) if resume is not None else None
             record = stack.enter_context(_recorded(folder, hold, scenario, resumed))
@@ -95,6 +98,13 @@ def run_training(
         if record is not None:
             record_plan(parts, record)
         return _train(parts, resumed)
+
+
+def _place_checkpoints(folder: OutputDir, place: Path, given: Given) -> None:
+    folder.keep_checkpoints_below(place)
+    found = folder.checkpoints.resolve()
+    if not found.is_relative_to(place.resolve()):
+        given.warn(("trainer", "checkpoint_dir"), f"this run has its checkpoints in {found}")
 
 
 def _check_that_batches_can_be_shared(scenario: Scenario, devices: Devices) -> None:

@@ -1,0 +1,73 @@
+"""Results in one place, checkpoints in another: --trainer.checkpoint_dir."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+from tfaip_like.errors import UsageError
+from tfaip_like.output_dir import OutputDir
+
+
+def test_checkpoints_are_below_the_other_folder_under_the_path_of_the_run(tmp_path: Path) -> None:
+    run, scratch = OutputDir(tmp_path / "home" / "run"), tmp_path / "scratch"
+    run.path.mkdir(parents=True)
+    run.keep_checkpoints_below(scratch)
+    assert run.checkpoints.is_symlink()
+    assert run.checkpoints.resolve() == scratch / tmp_path.relative_to("/") / "home" / "run"
+    assert not run.holds_a_run()
+    (run.checkpoints / "epoch_1").mkdir()
+    assert run.holds_a_run()
+    shutil.rmtree(scratch)  # as scratch disks are emptied
+    run.keep_checkpoints_below(scratch)
+    assert list(run.checkpoints.iterdir()) == []
+
+
+def test_checkpoints_of_a_run_that_was_moved_stay_its_own(tmp_path: Path) -> None:
+    run, moved, scratch = OutputDir(tmp_path / "run"), OutputDir(tmp_path / "moved"), tmp_path / "scratch"
+    run.path.mkdir()
+    run.keep_checkpoints_below(scratch)
+    (run.checkpoints / "epoch_1").mkdir()
+    run.path.rename(moved.path)
+    run.path.mkdir()
+    run.keep_checkpoints_below(scratch)
+    assert run.checkpoints.resolve().name == "run_2"
+    moved.keep_checkpoints_below(scratch)
+    assert [path.name for path in moved.checkpoints.iterdir()] == ["epoch_1"]
+
+
+def test_checkpoints_that_are_there_stay_where_they_are(tmp_path: Path) -> None:
+    run = OutputDir(tmp_path / "run")
+    (run.checkpoints / "epoch_1").mkdir(parents=True)
+    run.keep_checkpoints_below(tmp_path / "scratch")
+    assert not run.checkpoints.is_symlink()
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    run = OutputDir(tmp_path / "run")
+    run.path.mkdir()
+    with pytest.raises(UsageError, match=r"^--trainer.checkpoint_dir .*/file: cannot be written: Not a directory$"):
+        run.keep_checkpoints_below(tmp_path / "file")
+
+
+def test_a_training_goes_on_from_checkpoints_on_another_disk(quick_run: Run, small_disk: Path, tmp_path: Path) -> None:
+    words = ("--trainer.output_dir", "run", "--trainer.checkpoint_dir", small_disk, "--trainer.keep_every_n", 1)
+    environment = {"PYTHONPATH": str(Path(__file__).parent)}
+    done = quick_run("train-scenario", "small", *words, cwd=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
+    run = OutputDir(tmp_path / "run")
+    assert run.checkpoints.resolve() == small_disk / tmp_path.relative_to("/") / "run"
+    assert {path.name for path in run.checkpoints.iterdir()} >= {"epoch_0001", "epoch_0002", "epoch_0003"}
+    words = ("--resume.epoch", 1, "--trainer.epochs", 2, "--trainer.checkpoint_dir", "other")
+    done = quick_run("resume-training", "run", *words, cwd=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
+    place = small_disk / tmp_path.relative_to("/") / "run"
+    assert f"--trainer.checkpoint_dir other: has no effect: this run has its checkpoints in {place}" in done.stderr
+    # The exports of abandoned epochs were moved to the other disk.
+    assert (run.checkpoints / "superseded" / "export" / "serve").is_dir()
+    assert run.export.is_dir()
