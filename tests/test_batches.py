@@ -169,6 +169,20 @@ def test_each_array_task_trains_all_models_with_other_seeds(tmp_path: Path) -> N
     )
 
 
+def test_named_models_that_are_added_have_the_common_flags_of_the_plan_too(tmp_path: Path) -> None:
+    plan = "scenario: experts\ndescription: d\nnames: '{configuration}_{trainer.epochs}'\ncommon: {trainer.epochs: 4}\n"
+    (tmp_path / "plan.yaml").write_text(plan + "configurations: {one: {}}\n")
+    assert experiments(tmp_path, "generate", "plan.yaml", "--train.batch_size", "5").returncode == 0
+    batch = Batch(tmp_path / "batches" / "plan" / "version_1")
+    done = experiments(tmp_path, "add", batch.path, "--models", "Line=1")
+    assert done.returncode == 0, done.stderr
+    assert names(batch) == ["one_4", "Line_4"]
+    assert params(batch, "Line_4")["train"]["batch_size"] == 5
+    assert read_plan(batch.path / "plan_2.yaml").common.keys() == {"trainer.epochs", "train.batch_size"}
+    done = experiments(tmp_path, "generate", "plan.yaml", "--dry_run", "--names", "{trainer.epoch}")
+    assert done.stderr.startswith("experiments: --names: {trainer.epoch}: there is no such flag; did you mean")
+
+
 def test_runs_that_are_added_have_the_flags_of_the_batch_until_their_plan_says_otherwise(tmp_path: Path) -> None:
     flags = ("--trainer.epochs", "7", "--optimizer", "SGD", "--optimizer.momentum", "0.5")
     batch = made(tmp_path, TWO, *flags)

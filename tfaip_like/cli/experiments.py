@@ -23,6 +23,7 @@ from tfaip_like.cli.experiments_plan import (
     overrides,
     plan_of,
     quoted,
+    with_names,
 )
 from tfaip_like.cli.experiments_search import Search, search
 from tfaip_like.cli.subcommands import Subcommand, run_subcommand
@@ -51,6 +52,10 @@ class Add(Submit):
     models: list[str] = []
     """Instead of a plan file: which models and how many runs of each, as class.architecture=number
     ("classifier.clu_one=10, autoencoder.classical=45")."""
+
+    names: str | None = None
+    """Template of the names of runs, with flags in braces: "{model.graph}_{learning_rate.lr}". By default that of the
+    plan, or the name of the configuration."""
 
     array: int | None = None
     """Array tasks, each of which trains all runs of the plan with other seeds: N times as many runs. By default as the
@@ -147,6 +152,8 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
         plan, text = plan_of(words, options.scenario, options.models, flags)
         if options.description is not None:
             plan = dataclasses.replace(plan, description=options.description)
+        if options.names is not None:
+            plan = with_names(plan, options.names)
         if not plan.description and not options.debug:
             raise UsageError(
                 "--description: say what this batch is for, here or in the plan; in some weeks nobody knows"
@@ -185,6 +192,8 @@ def _add(words: list[str], options: AddTo, flags: list[Flag]) -> None:
             plan = dataclasses.replace(
                 plan, overrides={**plan.overrides, **overrides(flags)}, description=index.description
             )
+        if options.names is not None:
+            plan = with_names(plan, options.names)
         runs = add(batch, plan, text, dry_run=options.dry_run, array=options.array, new_code=options.new_code)
     if options.dry_run:
         say(_listed(runs, index.scenario))

@@ -40,6 +40,11 @@ def plan_of(
     raise UsageError("which runs? Name a plan file, or give --scenario and --models")
 
 
+def with_names(plan: Plan, template: str) -> Plan:
+    """Return a plan whose runs are named by a template of the command line."""
+    return dataclasses.replace(plan, names=template, places={**plan.places, "names": "--names"})
+
+
 def last_word(scenario: str) -> str:
     """What a batch of a scenario is called: `tutorial` for `scenarios.tutorial:Tutorial`."""
     return Path(scenario.partition(":")[0]).name.removesuffix(".py").rpartition(".")[2]

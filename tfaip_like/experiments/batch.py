@@ -47,6 +47,8 @@ class BatchRun:
     monitor: str
     """The logged value that tells its best epoch."""
     expert: str | None = None
+    version: str | None = None
+    """Version of its configuration."""
     repeat: Count = 1
     task: Count | None = None
     """Number of the array task, from 1, that trains it with others; None if it has its own."""
@@ -85,6 +87,8 @@ class BatchIndex:
     overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Flags of the command line that generated it, with their words."""
     compare_to: str | None = None
+    names: str | None = None
+    """Template of the names of its runs, see `names.name_from_parameters`."""
     debug: bool = False
     jobs: Annotated[int, AtLeast(1)] | None = None
     """Runs at a time, where submit is not given another number."""

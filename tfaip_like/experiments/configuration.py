@@ -101,6 +101,8 @@ class Configuration:
     """Settings for one expert."""
     abstract: bool = False
     """Whether it is only there to be extended."""
+    version: str | None = None
+    """Which state of the configuration it is; kept with its runs."""
     defaults: Mapping[str, Value] = field(default_factory=dict)
     """Flags that those common to all configurations win over: what a class brings along."""
     where: str = ""
@@ -120,6 +122,7 @@ class Whole:
     experts: tuple[str, ...] = ()
     expert_flag: str = EXPERT_FLAG
     for_expert: Mapping[str, Flags] = field(default_factory=dict)
+    version: str | None = None
 
     def extended(self, own: Configuration) -> Whole:
         """This with what one more configuration says; a plain value ends the variation of its flag."""
@@ -137,6 +140,7 @@ class Whole:
             repeat=own.repeat or base.repeat,
             experts=tuple(own.experts) or base.experts,
             expert_flag=expert_flag,
+            version=own.version or base.version,
             for_expert={
                 expert: {**base.for_expert.get(expert, {}), **for_expert.get(expert, {})}
                 for expert in {**base.for_expert, **for_expert}

@@ -15,6 +15,7 @@ from tfaip_like.errors import UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun
 from tfaip_like.experiments.job_script import job_script
 from tfaip_like.experiments.models import with_models
+from tfaip_like.experiments.names import stem_of, unique_names
 from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.plan_write import plan_text
 from tfaip_like.experiments.resolve import ResolvedRun, Resolver, scenario_of
@@ -82,6 +83,7 @@ def generate(
         runs=tuple(one.run for one in prepared),
         overrides={flag: words.words for flag, words in flags_of(plan.overrides, "").items()},
         compare_to=plan.compare_to,
+        names=plan.names,
         debug=debug,
         jobs=jobs,
         array=array,
@@ -142,6 +144,7 @@ def add(
     scenario = current_scenario(batch) if new_code else scenario_of_batch(batch)
     with batch.changing():
         index = batch.index()
+        plan = dataclasses.replace(plan, names=plan.names or index.names)
         if runs is None:
             first_task = 1 + max((run.task or 0 for run in index.runs), default=0)
             runs = planned(plan, scenario, index.debug, array or index.array, first_task)
@@ -202,7 +205,9 @@ def prepare(
         repeat = run.repeat + repeated[_kind(run.configuration, run.expert, _words(once.flags))]
         resolved.append((repeat, once if repeat == run.repeat else resolver(run, repeat)))
     prepared = []
-    for name, run, (repeat, found) in zip(_names(runs, existing), runs, resolved, strict=True):
+    stems = [stem_of(plan, run, found.params) for run, (_, found) in zip(runs, resolved, strict=True)]
+    names = unique_names(stems, [run.name for run in existing])
+    for name, run, (repeat, found) in zip(names, runs, resolved, strict=True):
         tree = found.params
         best, _ = type(tree.model).best
         batch_run = BatchRun(
@@ -212,11 +217,12 @@ def prepare(
             epochs=tree.trainer.epochs,
             monitor=tree.early_stopping.monitor or best,
             expert=run.expert,
+            version=run.version,
             repeat=repeat,
             task=run.task,
             random_seed=found.random_seed,
         )
-        prepared.append(Prepared(batch_run, _in_batch(tree, name, plan.description)))
+        prepared.append(Prepared(batch_run, _in_batch(tree, batch_run, plan.description)))
     _report_ignored({one.run.name: found for one, (_, found) in zip(prepared, resolved, strict=True)})
     return prepared
 
@@ -258,30 +264,13 @@ def _fill(batch: Batch, scenario: type[Scenario], index: BatchIndex, prepared: I
     batch.write_index(dataclasses.replace(index, git_commit=git.commit))
 
 
-def _in_batch(tree: Scenario, name: str, description: str) -> Scenario:
-    trainer = dataclasses.replace(
-        tree.trainer, output_dir=Path(RUNS, name), description=tree.trainer.description or description
-    )
+def _in_batch(tree: Scenario, run: BatchRun, description: str) -> Scenario:
+    """Return the parameters of a run with its output folder and its description."""
+    description = tree.trainer.description or description
+    if run.version is not None:
+        description = f"{description} ({run.configuration}, version {run.version})".lstrip()
+    trainer = dataclasses.replace(tree.trainer, output_dir=run.output_dir, description=description)
     return dataclasses.replace(tree, trainer=trainer)
-
-
-def _names(planned: Sequence[PlannedRun], existing: Sequence[BatchRun]) -> list[str]:
-    """`wide` for one run of a configuration, `wide.01` and so on for several, `barrel.expert_1.01` for experts."""
-    there = Counter((run.configuration, run.expert) for run in existing)
-    new = Counter((run.configuration, run.expert) for run in planned)
-    digits = {group: max(2, len(str(there[group] + count))) for group, count in new.items()}
-    names = []
-    for run in planned:
-        group = run.configuration, run.expert
-        there[group] += 1
-        stem = run.configuration if run.expert is None else f"{run.configuration}.expert_{run.expert}"
-        is_alone = there[group] == new[group] == 1
-        names.append(stem if is_alone else f"{stem}.{there[group]:0{digits[group]}}")
-    taken = Counter([*names, *(run.name for run in existing)])
-    for name, count in taken.items():
-        if count > 1:
-            raise UsageError(f"two runs would be called {name!r}; rename one of their configurations")
-    return names
 
 
 def _first_of_each(planned: Iterable[PlannedRun]) -> Iterable[PlannedRun]:

@@ -26,6 +26,8 @@ class PlannedRun:
     """How many of those there are."""
     where: str = ""
     """Where its configuration is written, for messages."""
+    version: str | None = None
+    """Version of its configuration."""
     task: int | None = None
     """Number of the array task that trains it, from 1; None where each run is a task."""
 
@@ -41,6 +43,8 @@ class Plan:
     """What the batch is for."""
     compare_to: str | None = None
     """Folder of an earlier run to compare with."""
+    names: str | None = None
+    """Template of the names of runs, such as `{configuration}_{learning_rate.lr}`; by default their configurations."""
     common: Mapping[str, Value] = field(default_factory=dict)
     """Flags of all configurations, which may say otherwise."""
     defaults: Mapping[str, Value] = field(default_factory=dict)
@@ -115,9 +119,8 @@ class Plan:
         """A run of a configuration with these in place of its random values."""
         whole = replace(self._whole(name), random=None)
         layers = (*self._lowest_layers(name), *whole.layers, values, flags_of(self.overrides, ""))
-        return PlannedRun(
-            name, tuple(layer for layer in layers if layer), where=self.configurations[name].where or name
-        )
+        flags = tuple(layer for layer in layers if layer)
+        return PlannedRun(name, flags, where=self.configurations[name].where or name, version=whole.version)
 
     def _lowest_layers(self, name: str) -> tuple[Flags, ...]:
         """Return the flags that those of a configuration win over."""
@@ -144,7 +147,7 @@ class Plan:
             for varied in whole.points():
                 flags = tuple(layer for layer in (*layers, varied, own, overrides) if layer)
                 runs += [
-                    PlannedRun(name, flags, expert, repeat, whole.repeat, where)
+                    PlannedRun(name, flags, expert, repeat, whole.repeat, where, version=whole.version)
                     for repeat in range(1, whole.repeat + 1)
                 ]
         return runs

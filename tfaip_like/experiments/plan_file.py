@@ -15,7 +15,7 @@ from tfaip_like.json_files import json_text
 from tfaip_like.params.values import FALSE_WORDS, TRUE_WORDS
 from tfaip_like.yaml_files import Entry, read_yaml
 
-OF_PLAN = ("scenario", "description", "compare_to", "common", "configurations", "models", "run")
+OF_PLAN = ("scenario", "description", "compare_to", "names", "common", "configurations", "models", "run")
 OF_CONFIGURATION = (
     "extends",
     "grid",
@@ -26,7 +26,9 @@ OF_CONFIGURATION = (
     "expert_flag",
     "for_expert",
     "abstract",
+    "version",
 )
+TEMPLATE = 'a template in quotes, such as "{configuration}_{learning_rate.lr}"'
 OF_RANDOM = ("draws", "seed", "values")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*")
 """Names become names of folders."""
@@ -51,6 +53,7 @@ def read_plan(path: Path) -> Plan:
         scenario=_text(parts["scenario"], "a scenario"),
         description=_text(parts["description"], "a text") if "description" in parts else "",
         compare_to=_text(parts["compare_to"], "the folder of a run") if "compare_to" in parts else None,
+        names=_text(parts["names"], TEMPLATE) if "names" in parts else None,
         common=_flags(parts["common"]) if "common" in parts else {},
         configurations={name: _configuration(name, entry) for name, entry in configurations.items()},
         models={name: _value(entry) for name, entry in models.items()},
@@ -83,6 +86,7 @@ def _configuration(name: str, entry: Entry) -> Configuration:
         expert_flag=_text(own["expert_flag"], "a flag") if "expert_flag" in own else None,
         for_expert=_for_expert(own["for_expert"]) if "for_expert" in own else {},
         abstract=_truth(own["abstract"]) if "abstract" in own else False,
+        version=_text(own["version"], "a version such as 2 or 1.1") if "version" in own else None,
         where=entry.where,
     )
 

@@ -12,6 +12,13 @@ from tfaip_like.experiments.plan import Plan
 from tfaip_like.experiments.values import Given, Value, flags_of, given
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes words of a file that was read as the texts that they are."""
+
+
+_Dumper.add_multi_representer(str, yaml.SafeDumper.represent_str)
+
+
 def plan_text(plan: Plan) -> str:
     """The plan in YAML; flags of the command line are among those of all configurations."""
     configurations = {name: _configuration(configuration) for name, configuration in plan.configurations.items()}
@@ -19,12 +26,13 @@ def plan_text(plan: Plan) -> str:
         "scenario": plan.scenario,
         "description": plan.description,
         "compare_to": plan.compare_to,
+        "names": plan.names,
         "common": _flags(merged(plan.defaults, plan.common, plan.overrides)),
         "configurations": configurations,
         "models": _flags(plan.models),
         "run": None if plan.run is None else list(plan.run),
     }
-    return yaml.safe_dump(_given(parts), sort_keys=False, allow_unicode=True)
+    return yaml.dump(_given(parts), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def merged(*layers: Mapping[str, Value]) -> dict[str, Value]:
@@ -44,6 +52,7 @@ def _configuration(configuration: Configuration) -> dict[str, Any]:
         "grid": {flag: [_plain(value) for value in values] for flag, values in configuration.grid.items()},
         "list": [_flags(values) for values in configuration.list],
         "random": _random(configuration.random) if configuration.random else None,
+        "version": configuration.version,
         "repeat": configuration.repeat,
         "experts": [str(expert) for expert in configuration.experts],
         "expert_flag": configuration.expert_flag,
