@@ -100,7 +100,9 @@ def cases() -> list[Case]:
         "buckets": train("--train.buckets 2", ragged),
         "bounded batches": train("--train.buckets 2 --train.max_batch_length 16 --train.num_processes 2", ragged),
         "stream": train("--trainer.samples_per_epoch 32", streams),
-        "stream, shuffled": train("--trainer.samples_per_epoch 32 --train.shuffle_buffer 8 --train.num_processes 2 --train.buckets 2", streams),
+        "stream, shuffled": train(
+            "--trainer.samples_per_epoch 32 --train.shuffle_buffer 8 --train.num_processes 2 --train.buckets 2", streams
+        ),
         "list files": train(lists, files),
         "ratios of lists": train(f"{lists} INPUTS/train.lst --train.list_ratios 1 1", files),
         "resampled": train(

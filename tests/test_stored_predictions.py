@@ -18,8 +18,9 @@ from small import Largest, small
 from tfaip_like import Evaluator, Sample, UsageError, train
 from tfaip_like.cli.evaluate_predictions import evaluate_predictions
 from tfaip_like.predict.stored import as_array, stored_predictions
-from tfaip_like.predict.writers import plain, written
+from tfaip_like.predict.writers import JsonLines, Npz, plain, written
 from tfaip_like.summaries import Summary, Text
+from tfaip_like.writer import Writer
 
 TESTS = Path(__file__).parent
 
@@ -82,7 +83,7 @@ def test_predictions_without_what_an_evaluator_needs_are_explained(trained: Path
     (tmp_path / "predicted.jsonl").write_text('{"outputs": {"sum": 1.5}, "meta": {"index": 0}}\n')
     with pytest.raises(KeyError) as found:
         evaluate_predictions([str(trained), str(tmp_path / "predicted.jsonl")])
-    assert "holds no targets and no inputs: lav-scenario --dump stores targets" in found.value.__notes__[-1]
+    assert "holds no inputs and no targets: lav-scenario --dump stores targets" in found.value.__notes__[-1]
     with pytest.raises(KeyError) as found:
         evaluate_predictions([str(trained), str(dumped / "dump.npz"), "--evaluator", f"{__name__}:OfInputs"])
     assert "dump.npz holds no inputs:" in found.value.__notes__[-1]
@@ -120,6 +121,26 @@ def test_the_files_must_be_named(words: list[str]) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="none.npz: there is no such file"):
         evaluate_predictions(["small:Small", str(tmp_path / "none.npz")])
+
+
+@pytest.mark.parametrize("writer", [JsonLines(inputs=True), Npz(inputs=True)], ids=["lines", "arrays"])
+def test_inputs_are_stored_on_request(writer: Writer, tmp_path: Path) -> None:
+    file = tmp_path / f"stored{'.npz' if isinstance(writer, Npz) else '.jsonl'}"
+    samples = [Sample({"x": np.full(2, number, "float32")}, {"y": number}, {"sum": 2.5}) for number in range(3)]
+    with written(file, writer, "--output") as write:
+        for sample in samples:
+            write(sample)
+    for sample, found in zip(samples, stored_predictions(file), strict=True):
+        np.testing.assert_array_equal(found.inputs["x"], sample.inputs["x"])
+        assert (found.targets["y"], found.outputs["sum"]) == (sample.targets["y"], 2.5)
+
+
+def test_an_evaluator_sees_the_inputs_that_lav_has_stored(trained: Path, quick_run: Run, tmp_path: Path) -> None:
+    done = quick_run("lav-scenario", trained, "--dump", tmp_path / "dump.npz", "--dump_inputs", "true", cwd=TESTS)
+    assert done.returncode == 0, done.stderr
+    words = [str(trained), str(tmp_path / "dump.npz"), "--evaluator", f"{__name__}:OfInputs"]
+    evaluate_predictions([*words, "--json", str(tmp_path / "found.json")])
+    assert json.loads((tmp_path / "found.json").read_text())[0]["values"]["sum"] > 0
 
 
 NUMBERS = st.sampled_from([np.float32, np.int32, np.uint8, np.bool_]).flatmap(

@@ -91,8 +91,9 @@ def _judged(file: Path, evaluator: Evaluator, interrupt: InterruptFlag) -> Judge
         number = -1
         for number, sample in enumerate(stored_predictions(file)):
             interrupt.check()
-            if not number and not sample.targets:
-                lacking.append("targets")
+            if not number:
+                groups = {"inputs": sample.inputs, "targets": sample.targets}
+                lacking.extend(name for name, values in groups.items() if not values)
             yield sample
         if number < 0:
             raise UsageError(f"{file}: holds no predictions")
@@ -100,10 +101,11 @@ def _judged(file: Path, evaluator: Evaluator, interrupt: InterruptFlag) -> Judge
     try:
         return judge(evaluator, samples(), known=())
     except KeyError as error:
-        error.add_note(
-            f"{file} holds no {' and no '.join([*lacking, 'inputs'])}: lav-scenario --dump stores targets and outputs "
-            "(.jsonl also meta)."
-        )
+        if lacking:
+            error.add_note(
+                f"{file} holds no {' and no '.join(lacking)}: lav-scenario --dump stores targets and outputs (.jsonl "
+                "also meta), with --dump_inputs true inputs too."
+            )
         raise
 
 

@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,7 +29,7 @@ from tfaip_like.params import Params
 from tfaip_like.params.base import field_types
 from tfaip_like.predict.exported import load_export
 from tfaip_like.predict.rebuilt import rebuilt_scenario
-from tfaip_like.predict.writers import written
+from tfaip_like.predict.writers import writer_for, written
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
 from tfaip_like.trust import trusting
@@ -46,6 +46,9 @@ class LoadAndValidate(Params):
 
     dump: Path | None = None
     """File for targets and predictions of all samples: .jsonl or .npz."""
+
+    dump_inputs: bool = False
+    """Dump the inputs too, for evaluators that need them in evaluate-predictions."""
 
     json: Path | None = None
     """File for the results, as JSON."""
@@ -74,6 +77,7 @@ class LoadAndValidate(Params):
 
     def check(self) -> None:
         self.require(self.worst >= 0, "worst", "must be 0 (none) or more")
+        self.require(self.dump is not None or not self.dump_inputs, "dump_inputs", "has no effect without --dump FILE")
 
 
 def _settings_of(scenario: Scenario) -> LoadAndValidate:
@@ -127,13 +131,17 @@ def _validate_line(line: Line) -> None:
     with ExitStack() as stack:
         exports = stack.enter_context(named_exports(line.words, settings.device))
         interrupt = stack.enter_context(catch_interrupts())
-        dump = stack.enter_context(written(settings.dump, None, "--dump")) if settings.dump else None
+        dump = stack.enter_context(_dump(settings.dump, settings.dump_inputs)) if settings.dump else None
         averages: list[Averages] = []
         for export in exports:
             results += _validated(export, line, interrupt, dump, averages)
         interrupt.nothing_to_stop()
     say(table(results))
     write_results(settings.json, results)
+
+
+def _dump(file: Path, with_inputs: bool) -> AbstractContextManager[Write]:
+    return written(file, dataclasses.replace(writer_for(file, "--dump"), inputs=with_inputs), "--dump")
 
 
 def _validated(

@@ -13,17 +13,17 @@ import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
 from tfaip_like.json_files import parse_json_line, read_lines
+from tfaip_like.predict.writers import INDEX, INPUTS, TARGETS
 from tfaip_like.sample import Sample
 
 LINES, ARRAYS = ".jsonl", ".npz"
-TARGETS, INDEX = "targets/", "index"
-GROUPS = ("outputs", "targets", "meta")
+GROUPS = ("inputs", "targets", "outputs", "meta")
 NOT_FINITE = ("nan", "inf", "-inf")
 """How numbers are written that JSON does not have."""
 
 
 def stored_predictions(file: Path) -> Iterator[Sample]:
-    """Yield the samples in a file of predictions, with targets where they were stored, without inputs.
+    """Yield the samples in a file of predictions, with targets and inputs where they were stored.
 
     Raises:
         UsageError: when it is no such file; names the line or array.
@@ -47,8 +47,8 @@ def _in_lines(file: Path) -> Iterator[Sample]:
         for group, named in groups.items():
             if not isinstance(named, dict):
                 raise UsageError(f"{where}: {group}: must be an object: {{NAME: value, ...}}")
-        outputs, targets, meta = groups.values()
-        yield Sample(outputs=_arrays_of(outputs), targets=_arrays_of(targets), meta=meta)  # type: ignore[arg-type]
+        inputs, targets, outputs, meta = groups.values()
+        yield Sample(_arrays_of(inputs), _arrays_of(targets), _arrays_of(outputs), meta)  # type: ignore[arg-type]
 
 
 def _arrays_of(values: Any) -> dict[str, Any]:
@@ -100,6 +100,8 @@ def _in_arrays(file: Path) -> Iterator[Sample]:
     for row in range(next(iter(counts.values()))):
         values = {name: array[row] for name, array in arrays.items()}
         meta = {INDEX: int(values.pop(INDEX))} if INDEX in values else {}
-        targets = {name.removeprefix(TARGETS): value for name, value in values.items() if name.startswith(TARGETS)}
-        outputs = {name: value for name, value in values.items() if not name.startswith(TARGETS)}
-        yield Sample(outputs=outputs, targets=targets, meta=meta)
+        groups: dict[str, dict[str, Any]] = {INPUTS: {}, TARGETS: {}, "": {}}
+        for name, value in values.items():
+            prefix = next(prefix for prefix in groups if name.startswith(prefix))
+            groups[prefix][name.removeprefix(prefix)] = value
+        yield Sample(inputs=groups[INPUTS], targets=groups[TARGETS], outputs=groups[""], meta=meta)

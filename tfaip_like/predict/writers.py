@@ -21,12 +21,17 @@ from tfaip_like.sample import Sample
 from tfaip_like.temporary import claimed
 from tfaip_like.writer import Write, Writer
 
+INPUTS, TARGETS, INDEX = "inputs/", "targets/", "index"
+"""Names of arrays that are no outputs, or how they begin."""
 COPIED_AT_ONCE = 2**22
 """Bytes."""
 
 
 class JsonLines(Writer):
     """An object on each line: `outputs`, with `targets` where there are any, and what is in `meta`."""
+
+    inputs: bool = False
+    """Write the inputs of each sample too, for evaluators that need them later."""
 
     @contextmanager
     def open(self, file: Path) -> Iterator[Write]:
@@ -37,7 +42,7 @@ class JsonLines(Writer):
         """Writes into an open file, each sample as soon as it comes."""
 
         def write(sample: Sample) -> None:
-            stream.write(printable_json(json.dumps(_as_json(sample), ensure_ascii=False)) + "\n")
+            stream.write(printable_json(json.dumps(_as_json(sample, self.inputs), ensure_ascii=False)) + "\n")
             stream.flush()
 
         return write
@@ -49,6 +54,9 @@ class Npz(Writer):
     All samples have the same outputs, of one shape and type.
     """
 
+    inputs: bool = False
+    """Write the inputs of each sample too, as `inputs/NAME`."""
+
     @contextmanager
     def open(self, file: Path) -> Iterator[Write]:
         with claimed(file.parent, ".npz-") as folder:
@@ -58,7 +66,7 @@ class Npz(Writer):
             def write(sample: Sample) -> None:
                 nonlocal count
                 count += 1
-                for name, value in _arrays(sample).items():
+                for name, value in _arrays(sample, self.inputs).items():
                     if name not in columns:
                         columns[name] = _Column(name, np.asarray(value), Path(folder, str(len(columns))))
                     columns[name].add(np.asarray(value))
@@ -118,7 +126,7 @@ class _Column:
                 member.write(part)
 
 
-WRITERS: Mapping[str, Writer] = {".jsonl": JsonLines(), ".npz": Npz()}
+WRITERS: Mapping[str, JsonLines | Npz] = {".jsonl": JsonLines(), ".npz": Npz()}
 
 
 @contextmanager
@@ -157,20 +165,24 @@ def written(file: Path | None, writer: Writer | None, flag: str) -> Iterator[Wri
     replace_file(file, part)
 
 
-def writer_for(file: Path, flag: str) -> Writer:
-    """The writer for the ending of a file's name."""
+def writer_for(file: Path, flag: str) -> JsonLines | Npz:
+    """Return the writer for the ending of a file's name."""
     if file.suffix not in WRITERS:
         raise UsageError(f"{flag} {file}: must end with one of {', '.join(WRITERS)}")
     return WRITERS[file.suffix]
 
 
-def _arrays(sample: Sample) -> dict[str, Any]:
-    index = {"index": sample.meta["index"]} if "index" in sample.meta else {}
-    return {**index, **sample.outputs, **{f"targets/{name}": value for name, value in sample.targets.items()}}
+def _arrays(sample: Sample, with_inputs: bool) -> dict[str, Any]:
+    index = {INDEX: sample.meta[INDEX]} if INDEX in sample.meta else {}
+    groups = {TARGETS: sample.targets, INPUTS: sample.inputs if with_inputs else {}}
+    named = {f"{prefix}{name}": value for prefix, values in groups.items() for name, value in values.items()}
+    return {**index, **sample.outputs, **named}
 
 
-def _as_json(sample: Sample) -> dict[str, Any]:
+def _as_json(sample: Sample, with_inputs: bool) -> dict[str, Any]:
     groups = {"outputs": sample.outputs, "targets": sample.targets, "meta": sample.meta}
+    if with_inputs:
+        groups["inputs"] = sample.inputs
     return {group: {name: plain(value) for name, value in values.items()} for group, values in groups.items() if values}
 
 
