@@ -123,6 +123,7 @@ def test_cancel_takes_runs_from_the_cluster(tmp_path: Path, cluster: Cluster) ->
     batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=600)
     experiments(tmp_path, "submit", batch.path, *ASK, "--jobs", "1")
     until(lambda: events(batch))
+    assert cluster.says("squeue", "--noheader", "--states=RUNNING", "--format=%j").split() == ["wide.01"]
     assert "2 runs of" in experiments(tmp_path, "cancel", batch.path).stdout
     until(lambda: "stop wide.01" in events(batch))
     until(lambda: set(states(batch).values()) == {"cancelled"})

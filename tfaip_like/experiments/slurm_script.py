@@ -67,6 +67,8 @@ of_task=("${{runs[@]:${{first[$task]}}:${{first[$task + 1]}} - ${{first[$task]}}
 for run in "${{of_task[@]}}"; do
     if [ -e "$here/codes/$run" ] || is_cancelled; then continue; fi  # the first: it ended before a requeue
     before=$(checkpoints)
+    export SLURM_JOB_NAME="$run"
+    scontrol update JobId="${{mine}}_$task" JobName="$run" >/dev/null 2>&1  # as squeue and mails call it
     bash "$batch/job.sh" "$run" >>"$batch/logs/$run.log" 2>&1 &
     job=$!
     stop_if_cancelled $job >/dev/null 2>&1 &
