@@ -73,7 +73,9 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("position", [Position(0, 5), Position(1, 0), Position(1, 8), slow(Position(2, 11))], ids=str)
+@pytest.mark.parametrize(
+    "position", [Position(0, 5), Position(1, 0), slow(Position(1, 8)), slow(Position(2, 11))], ids=str
+)
 def test_a_run_that_was_killed_ends_with_the_same_bits(straight: Path, tmp_path: Path, position: Position) -> None:
     positions = [checkpoint.position for checkpoint in all_checkpoints(OutputDir(straight).checkpoints)]
     if position not in positions:  # every fifth step of the run is saved: 5, 10 | 15, 20 | 25, 30, 35
@@ -249,7 +251,7 @@ def test_a_run_without_a_checkpoint_begins_anew(tmp_path: Path, caplog: pytest.L
     assert len(result.history) == 1
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.9])
+@pytest.mark.parametrize("rate", [0.0, slow(0.9)])
 def test_averages_that_come_or_go_leave_the_optimizer_its_state(
     rate: float, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -419,7 +421,9 @@ def test_another_optimizer_begins_with_a_fresh_state(
     assert result.history[-1]["lr"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
-@pytest.mark.parametrize("optimizer", [Adam(), ScheduleFreeAdamW()], ids=lambda optimizer: type(optimizer).__name__)
+@pytest.mark.parametrize(
+    "optimizer", [slow(Adam()), ScheduleFreeAdamW()], ids=lambda optimizer: type(optimizer).__name__
+)
 def test_an_optimizer_that_begins_anew_keeps_what_is_learnt(optimizer: Optimizer, tmp_path: Path) -> None:
     same: dict[str, Any] = {"optimizer": optimizer, "learning_rate": Constant(lr=0.02), "model": Line(dropout=0.0)}
     first = train(small(tmp_path / "run", **same, trainer={"epochs": 20}))
@@ -717,7 +721,7 @@ class Broken(Processor):
         return sample
 
 
-@pytest.mark.parametrize("data", ["arrays", "ragged", slow("processes")])
+@pytest.mark.parametrize("data", [slow("arrays"), "ragged", slow("processes")])
 def test_an_exception_of_the_pipeline_leaves_the_state_of_the_last_step(tmp_path: Path, data: str) -> None:
     def scenario(folder: Path, mistake: str) -> Small:
         processors = [Broken(mistake=tmp_path / mistake)]
