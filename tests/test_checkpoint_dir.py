@@ -6,9 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from batches import cheap_batch
 from conftest import Run
 
 from tfaip_like.errors import UsageError
+from tfaip_like.experiments.reset import reset
+from tfaip_like.json_files import write_json
 from tfaip_like.output_dir import OutputDir
 
 
@@ -53,6 +56,19 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     run.path.mkdir()
     with pytest.raises(UsageError, match=r"^--trainer.checkpoint_dir .*/file: cannot be written: Not a directory$"):
         run.keep_checkpoints_below(tmp_path / "file")
+
+
+@pytest.mark.parametrize("delete", [True, False])
+def test_a_run_of_a_batch_that_is_reset_takes_its_checkpoints_along(tmp_path: Path, delete: bool) -> None:
+    batch = cheap_batch(tmp_path, "  one: {}\n")
+    run, scratch = batch.run("one"), tmp_path / "scratch"
+    run.path.mkdir()
+    run.keep_checkpoints_below(scratch)
+    (run.checkpoints / "epoch_1").mkdir()
+    write_json(run.run, {"status": "done"})
+    reset(batch, ["one"], delete=delete)
+    found = [path.parent for path in scratch.rglob("epoch_1")]
+    assert found == ([] if delete else [(batch.path / "reset" / "1" / "runs" / "one" / "checkpoints").resolve()])
 
 
 def test_a_training_goes_on_from_checkpoints_on_another_disk(quick_run: Run, small_disk: Path, tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def _update(words: list[str], options: Trust, flags: list[Flag]) -> None:
         runs, folder = update(batch, words[1:])
     say(f"{folder}: the code as it is now, for {counted(len(runs), 'run')}: {some([run.name for run in runs])}")
     if begun := [run.name for run in runs if batch.run(run.name).holds_a_run()]:
-        say(f"already begun, so they continue with it: {some(begun)}")
+        say(f"already begun, so they continue with it: {some(begun)}; {PROGRAM} reset makes them new again")
 
 
 def _reset(words: list[str], options: Reset, flags: list[Flag]) -> None:

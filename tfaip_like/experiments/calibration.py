@@ -188,6 +188,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
     flags = {
         "params": batch.params(run.name).resolve(),
         "trainer.output_dir": out.path,
+        "trainer.checkpoint_dir": "none",
         "trainer.epochs": EPOCHS,
         "trainer.samples_per_epoch": samples,
         "trainer.val_every_n": min(1, parameter_of(batch, run, "trainer", "val_every_n") or 0),

@@ -14,6 +14,7 @@ from tfaip_like.experiments.more_epochs import forget_extension
 from tfaip_like.experiments.slurm import settle
 from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.experiments.tickets import cancel_file, reset_ticket, write_ticket
+from tfaip_like.output_dir import OutputDir
 
 
 def reset(batch: Batch, patterns: Sequence[str], delete: bool = False) -> list[BatchRun]:
@@ -55,6 +56,9 @@ def _put_away(batch: Batch, path: Path, delete: bool) -> None:
     if not path.exists():
         return
     if delete:
+        checkpoints = OutputDir(path).checkpoints
+        if checkpoints.is_symlink():  # to another disk
+            shutil.rmtree(checkpoints.resolve(), ignore_errors=True)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         return
     number = 1

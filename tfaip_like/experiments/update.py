@@ -9,6 +9,7 @@ from tfaip_like.errors import UsageError, some
 from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
 from tfaip_like.experiments.plan_file import read_plan
 from tfaip_like.experiments.resolve import scenario_of
+from tfaip_like.experiments.slurm import settle
 from tfaip_like.experiments.snapshot import copy_code
 from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.files import new_folder, write_text
@@ -31,11 +32,12 @@ def update(batch: Batch, patterns: Sequence[str]) -> tuple[list[BatchRun], Path]
     """
     scenario = current_scenario(batch)
     with batch.changing():
+        settle(batch)
         index = batch.index()
         runs = chosen_runs(index, patterns)
         states = {run.name: run.state for run in status_of(batch, index).runs}
-        if busy := [run.name for run in runs if states[run.name] in AT_WORK]:
-            raise UsageError(f"{some(busy)}: {states[busy[0]]}; cancel it, or wait until it has ended")
+        if busy := [run.name for run in runs if states[run.name] in AT_WORK or batch.run(run.name).is_held()]:
+            raise UsageError(f"{batch.path}: {some(busy)} waiting or running; experiments cancel stops them")
         for run in runs:
             file = batch.params(run.name)
             checked(apply(Resolved(with_defaults(scenario)), file_settings(read_values(file), str(file))))

@@ -148,6 +148,7 @@ def _short(scenario: Scenario, folder: Path) -> Scenario:
         trainer,
         epochs=EPOCHS,
         output_dir=folder,
+        checkpoint_dir=None,
         samples_per_epoch=min(samples, trainer.samples_per_epoch or samples),
         steps_per_execution=None if trainer.steps_per_execution is None else min(trainer.steps_per_execution, STEPS),
         checkpoint_every=f"{STOP_AT}steps",
