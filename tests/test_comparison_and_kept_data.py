@@ -113,7 +113,7 @@ def test_the_samples_of_the_first_epoch_are_kept_as_the_network_sees_them(is_pla
     data = Points() if is_plain else Numbered(processors=[Noise()])
     scenario = small(tmp_path / "run", data=data, trainer={**QUICK, "epochs": 2, "keep_data": True}, train=CHOSEN)
     history = train(scenario).history
-    with np.load(tmp_path / "run/data/train/samples.npz") as kept:
+    with np.load(tmp_path / "run/used_data/train/samples.npz") as kept:
         x, y, index = kept["inputs/x"], kept["targets/y"], kept["index"]
     source = data.source(Mode.TRAIN)
     assert source is not None
@@ -123,7 +123,7 @@ def test_the_samples_of_the_first_epoch_are_kept_as_the_network_sees_them(is_pla
         sample = source[int(number)]
         assert y[row] == np.float32(sample.targets["y"])
         assert (x[row] == sample.inputs["x"]).all() == is_plain
-    with np.load(tmp_path / "run/data/val/samples.npz") as kept:
+    with np.load(tmp_path / "run/used_data/val/samples.npz") as kept:
         assert len(kept["inputs/x"]) == 100
     shown = {file.name for file in (tmp_path / "run/summaries/data_train").iterdir()}
     assert shown == {"input_x_0.json", "input_x_1.json", "target_y.json"}
@@ -146,7 +146,7 @@ def test_samples_of_different_shapes_are_kept_as_lines(tmp_path: Path) -> None:
         train={"batch_size": 4},
     )
     train(scenario)
-    lines = [json.loads(line) for line in (tmp_path / "run/data/train/samples.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "run/used_data/train/samples.jsonl").read_text().splitlines()]
     assert len(lines) == 8
     assert {len(line["inputs"]["x"]) for line in lines} <= set(range(1, 8))
     assert {"index", "length"} == set(lines[0]["meta"])
@@ -155,7 +155,7 @@ def test_samples_of_different_shapes_are_kept_as_lines(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_resuming_keeps_the_data_of_the_first_epoch(tmp_path: Path, quick_run: Run) -> None:
     train(small(tmp_path / "run", trainer={**QUICK, "epochs": 1, "keep_data": True}))
-    kept = tmp_path / "run/data/train/samples.npz"
+    kept = tmp_path / "run/used_data/train/samples.npz"
     before = kept.stat().st_mtime_ns
     done = quick_run("resume-training", tmp_path / "run", "--trainer.epochs", 2, cwd=TESTS)
     assert done.returncode == 0, done.stderr

@@ -132,9 +132,9 @@ class OutputDir:
         return self.path / "summaries"
 
     @property
-    def data(self) -> Path:
+    def used_data(self) -> Path:
         """Samples as the network sees them, where they are kept: a folder for training, one for validation."""
-        return self.path / "data"
+        return self.path / "used_data"
 
     @property
     def report(self) -> Path:
@@ -264,7 +264,7 @@ class OutputDir:
                 self.report,
             ):
                 file.unlink(missing_ok=True)
-            for folder in (self.tensorboard, self.summaries, self.data):
+            for folder in (self.tensorboard, self.summaries):
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
             raise UsageError(f"{where}: cannot be written: {_reason(error)}") from error

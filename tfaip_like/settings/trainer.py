@@ -49,8 +49,8 @@ class Trainer(Params):
     compare_gain says by how much the monitored value is better here."""
 
     keep_data: bool = False
-    """Keep the samples of the first epoch and of validation as the network sees them, in data/ of output_dir, with the
-    distribution of each input and target."""
+    """Keep the samples of the first epoch and of validation as the network sees them, in used_data/ of output_dir, with
+    the distribution of each input and target."""
 
     calc_ema: float = 0.0
     """Validate and export exponential moving averages of the weights: 0 does not, a number below 1 is

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +15,11 @@ from tfaip_like.data.samples import Samples
 from tfaip_like.errors import counted
 from tfaip_like.files import new_folder
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.predict.writers import Npz, plain
-from tfaip_like.printable import printable_json
+from tfaip_like.predict.writers import JsonLines, Npz
 from tfaip_like.report.kept import keep
 from tfaip_like.sample import Sample
 from tfaip_like.summaries import Histogram
+from tfaip_like.writer import Write
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +28,11 @@ MAX_COMPONENTS = 32
 MAX_VALUES = 100_000
 """Of each distribution; the first ones."""
 
-Write: TypeAlias = Callable[[Sample], None]
-
 
 def keep_data(
     folder: OutputDir, group: str, samples: Samples, batches: Iterable[Batch], check: Callable[[], None]
 ) -> None:
-    """Write samples to `data/`, and the distribution of their inputs and targets to `summaries/`.
+    """Write samples to `used_data/`, and the distribution of their inputs and targets to `summaries/`.
 
     Args:
         group: train or val.
@@ -47,7 +42,9 @@ def keep_data(
     """
     distributions = _Distributions()
     count = 0
-    with new_folder(folder.data / group) as aside, _written(aside, samples.is_static) as write:
+    # Arrays hold samples of one shape only.
+    suffix, writer = (".npz", Npz(inputs=True)) if samples.is_static else (".jsonl", JsonLines(inputs=True))
+    with new_folder(folder.used_data / group) as aside, writer.open(aside / f"samples{suffix}") as write:
         for batch in batches:
             check()
             if len(batch):
@@ -55,36 +52,13 @@ def keep_data(
                 count += len(batch)
                 _write_batch(batch, write)
     keep(folder.summaries / f"data_{group}", distributions.histograms())
-    logger.info("%s as the network sees them are in %s", counted(count, "sample"), folder.data / group)
+    logger.info("%s as the network sees them are in %s", counted(count, "sample"), folder.used_data / group)
 
 
 def _write_batch(batch: Batch, write: Write) -> None:
     for index, sample in itertools.zip_longest(batch.indices, batch.samples({})):
         meta = {} if index is None else {"index": index}
         write(Sample(sample.inputs, sample.targets, meta={**meta, **sample.meta}))
-
-
-@contextmanager
-def _written(folder: Path, is_static: bool) -> Iterator[Write]:
-    """Yield what writes a sample: into arrays, or into lines where samples have different shapes."""
-    if is_static:
-        with Npz().open(folder / "samples.npz") as write:
-            # Rows of its arrays are `inputs/NAME`, `targets/NAME` and `index`.
-            yield lambda one: write(
-                Sample(
-                    outputs={f"inputs/{name}": value for name, value in one.inputs.items()},
-                    targets=one.targets,
-                    meta=one.meta,
-                )
-            )
-        return
-    with (folder / "samples.jsonl").open("w", encoding="utf-8") as stream:
-
-        def write_line(sample: Sample) -> None:
-            groups = {"inputs": sample.inputs, "targets": sample.targets, "meta": sample.meta}
-            stream.write(printable_json(json.dumps(plain(groups), ensure_ascii=False)) + "\n")
-
-        yield write_line
 
 
 class _Distributions:
