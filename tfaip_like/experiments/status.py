@@ -146,8 +146,9 @@ def _job(
     latest = (resumed[-1] if resumed else record).get("slurm") or {}
     job = ticket.job if ticket is not None else latest.get("job")
     known = (jobs or {}).get(job or "")
-    name = known.name if known is not None else latest.get("name") if latest.get("job") == job else None
-    return job, name
+    if latest.get("job") == job:  # the cluster calls it as the latest of the runs that it trains
+        return job, latest.get("name")
+    return job, known.name if known is not None else None
 
 
 def _state(
