@@ -14,10 +14,16 @@ from conftest import REPOSITORY
 
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.tickets import waiting, write_ticket
+from tfaip_like.json_files import write_json
 
 SCENARIO = """
 from helper import WIDTH
-from tfaip_like import Data, Model, Scenario, Spec
+from tfaip_like import Data, Model, Processor, Scenario, Spec
+
+class Times(Processor):
+    factor: int = WIDTH
+    def process(self, sample, random):
+        return sample
 
 class Nothing(Data):
     inputs = {"x": Spec((2,))}
@@ -87,6 +93,25 @@ def test_a_run_of_a_batch_has_its_code_before_any_other(batch: Batch, tmp_path: 
     shutil.copytree(batch.path, moved)
     shutil.rmtree(batch.path)
     assert found(tmp_path, moved / "runs" / "one") == ("5\n", "")
+
+
+LOAD = """
+import sys
+from pathlib import Path
+from tfaip_like.predict.pipeline import load_pipeline
+print(load_pipeline(Path(sys.argv[1])).processors[0].factor)
+"""
+
+
+def test_a_predictor_has_the_processors_of_the_batch(batch: Batch, tmp_path: Path) -> None:
+    export = batch.run("one").best
+    export.mkdir(parents=True)
+    pipeline = {"class": "tfaip_like.predict.pipeline:Pipeline", "processors": [{"class": "mine:Times"}]}
+    write_json(export / "pipeline.json", pipeline)
+    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    words = [sys.executable, "-P", "-c", LOAD, str(export)]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.stdout == "5\n", done.stderr
 
 
 def test_other_code_than_that_of_the_batch_is_reported(batch: Batch, tmp_path: Path) -> None:
