@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from conftest import fill
 from small import small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from tfaip_like.cli.command import fault_text
 from tfaip_like.data.bad_samples import BadSamples
 from tfaip_like.data.batching import BadSample
-from tfaip_like.files import is_full_disk
+from tfaip_like.files import is_full_disk, write_text
 from tfaip_like.train.tensorboard import TensorBoard
 
 
@@ -50,3 +52,14 @@ def test_events_are_whole_after_a_full_disk(small_disk: Path) -> None:
         (file,) = (small_disk / "tensorboard" / kind).iterdir()
         events = [event for event in EventFileLoader(str(file)).Load() if event.HasField("summary")]
         assert sum(len(event.summary.value) for event in events) == count
+
+
+def test_a_full_disk_is_reported_with_the_file_that_it_has_no_room_for(small_disk: Path) -> None:
+    (small_disk / "source").write_bytes(bytes(5_000_000))
+    with pytest.raises(OSError, match="No space left") as full:
+        write_text(small_disk / "file", "x" * 9_000_000)
+    assert fault_text(full.value.with_traceback(None)) == f"No space left on device: {small_disk}/file"
+    assert [path.name for path in small_disk.iterdir()] == ["source"]
+    with pytest.raises(OSError, match="No space left") as full:
+        shutil.copyfile(small_disk / "source", small_disk / "copy")
+    assert fault_text(full.value.with_traceback(None)) == f"No space left on device: {small_disk}/copy"

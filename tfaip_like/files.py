@@ -67,8 +67,10 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
             os.replace(aside, path)
-        except BaseException:
+        except BaseException as error:
             aside.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:  # as the system leaves it: a full disk
+                error.filename = str(path)
             raise
     sync_folder(path.parent)
 

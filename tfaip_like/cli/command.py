@@ -112,7 +112,8 @@ def fault_text(error: Exception) -> str:
     frame = users_frame(error)
     if frame is None:
         if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that went away
-            return f"{error.strerror}: {error.filename or 'while reading or writing'}"
+            # Of two files the second is the one that is written.
+            return f"{error.strerror}: {error.filename2 or error.filename or 'while reading or writing'}"
         if disk_error := _disk_error(error):
             return disk_error
         return f"a fault inside the program; please report it\n{whole}"
