@@ -483,7 +483,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 12, in Points.source\n"
             "    return [3]\n"
-            "training sample 0 of Points is an int; a source holds Sample(inputs=..., targets=...)"
+            "training sample 0 of Points is an int; a source holds Sample(inputs=..., targets=...) or (x, y)"
         ),
     ),
     "wrong shape": Mistake(
@@ -765,7 +765,7 @@ MISTAKES = {
         files={"run/train.log": ""},
         says=(
             "--warmstart.model run: no weights are in there; give the folder of a run, an export (weights.npz or "
-            "model.keras in it), a checkpoint (variables.npz) or a .keras file"
+            "model.keras in it), a checkpoint (variables.npz), or a .keras, .h5, .npz or .json file"
         ),
     ),
     "warm start from a broken file": Mistake(

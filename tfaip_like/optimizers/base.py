@@ -85,8 +85,12 @@ class Optimizer(Params, abc.ABC):
             self.require_regex("exclude_from_weight_decay", pattern)
 
     def without_effect(self) -> Mapping[str, str]:
-        names = ("exclude_from_weight_decay", "weight_decay_mode")
-        return {} if self.weight_decay else dict.fromkeys(names, "there is no weight_decay")
+        if self.weight_decay:
+            return {}
+        return {
+            "exclude_from_weight_decay": "there is no weight_decay to exclude from",
+            "weight_decay_mode": "there is no weight_decay",
+        }
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:
