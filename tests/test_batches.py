@@ -17,6 +17,7 @@ from conftest import REPOSITORY
 from tfaip_like.cli.command import USAGE, run_command
 from tfaip_like.cli.experiments import PROGRAM
 from tfaip_like.cli.experiments import experiments as main
+from tfaip_like.cli.experiments_plan import last_word
 from tfaip_like.cli.train_scenario import train_scenario
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments import Configuration, Plan, generate
@@ -141,6 +142,31 @@ def test_models_without_a_file(tmp_path: Path) -> None:
         "random_seed": 6,
         "output_dir": "",
     }
+
+
+def test_models_are_those_of_the_scenario_in_the_current_folder(tmp_path: Path) -> None:
+    project = tmp_path / "my_zoo"
+    project.mkdir()
+    (project / "scenario.py").write_text("from experts import Experts\n\nclass Zoo(Experts):\n    pass\n")
+    done = experiments(project, "generate", "--models", "Line=2", "--description", "as netrain does")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("batches/my_zoo/version_1: 2 runs of Line\n")
+    assert experiments(project, "add", "batches/my_zoo/version_1").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("scenario", "name"),
+    [
+        ("scenarios.tutorial:Tutorial", "tutorial"),
+        ("scenarios.network_zoo.scenario:NetworkZoo", "network_zoo"),
+        ("a/zoo/scenario.py", "zoo"),
+        ("a/zoo.py", "zoo"),
+        ("a/zoo", "zoo"),
+        ("zoo", "zoo"),
+    ],
+)
+def test_a_batch_without_a_plan_file_is_called_as_its_scenario(scenario: str, name: str) -> None:
+    assert last_word(scenario) == name
 
 
 def test_each_array_task_trains_all_models_with_other_seeds(tmp_path: Path) -> None:
@@ -379,8 +405,8 @@ MISTAKES = {
     "submit . --slurm --sbatch output=x": "--sbatch output=x: output=x is set here",
     "generate a.yaml --cpus 2 --slurm": "--slurm true: is for submitting: add --run, or give it to submit",
     "generate a.yaml --debug --folder here": "--folder here: is not for --debug, which has the temporary folder",
-    "generate --models a=1": "--models needs --scenario: whose models, and how many runs of each?",
-    "generate --scenario s": "--scenario needs --models: whose models, and how many runs of each?",
+    "generate --models a=1": "--models needs --scenario: whose models? (There is no scenario.py in this folder.)",
+    "generate --scenario s": "--scenario needs --models: which models, and how many runs of each?",
     "submit . --job 3": "--job: there is no such flag; did you mean --jobs?",
     "show nowhere": "nowhere: there is no such folder; `experiments generate PLAN` makes one",
     "show": ".: there is no batch in this folder or below it; `experiments generate PLAN` makes one",

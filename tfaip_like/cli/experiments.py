@@ -86,7 +86,7 @@ class Generate(Add):
     """How a batch is made."""
 
     scenario: str | None = None
-    """With --models: the scenario, as train-scenario takes it."""
+    """With --models: the scenario, as train-scenario takes it; by default that in scenario.py of the current folder."""
 
     description: str | None = None
     """What the batch is for; wanted of every batch, in its plan or here."""

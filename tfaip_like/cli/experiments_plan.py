@@ -14,6 +14,7 @@ from tfaip_like.experiments.plan_file import read_plan
 from tfaip_like.experiments.plan_write import merged
 from tfaip_like.experiments.values import Given, Value
 from tfaip_like.params.flags import Flag
+from tfaip_like.scenario_lookup import SCENARIO_FILE
 
 PROGRAM = "experiments"
 
@@ -21,7 +22,11 @@ PROGRAM = "experiments"
 def plan_of(
     words: Sequence[str], scenario: str | None, models: Sequence[str], flags: Sequence[Flag]
 ) -> tuple[Plan, str | None]:
-    """The plan of a file, and its text, or that of a scenario and its models."""
+    """Return the plan of a file, and its text, or that of a scenario and its models.
+
+    Args:
+        scenario: of the models; by default that of the current folder, if it has a `scenario.py`.
+    """
     if len(words) > 1:
         raise UsageError(f"one plan at a time, got {' '.join(words)}")
     if words and (scenario or models):
@@ -30,13 +35,16 @@ def plan_of(
         path = Path(words[0])
         plan, text = read_plan(path), path.read_text(encoding="utf-8")
         return dataclasses.replace(plan, overrides=overrides(flags)), text
+    if models and not scenario and Path(SCENARIO_FILE).is_file():
+        scenario = SCENARIO_FILE
     if scenario and models:
         counts = _models(models)
         plan = Plan(scenario, models=counts, places={f"models.{name}": "--models" for name in counts})
         return dataclasses.replace(plan, overrides=overrides(flags)), None
-    if models or scenario:
-        missing, have = ("--scenario", "--models") if models else ("--models", "--scenario")
-        raise UsageError(f"{have} needs {missing}: whose models, and how many runs of each?")
+    if models:
+        raise UsageError(f"--models needs --scenario: whose models? (There is no {SCENARIO_FILE} in this folder.)")
+    if scenario:
+        raise UsageError("--scenario needs --models: which models, and how many runs of each?")
     raise UsageError("which runs? Name a plan file, or give --scenario and --models")
 
 
@@ -46,8 +54,17 @@ def with_names(plan: Plan, template: str) -> Plan:
 
 
 def last_word(scenario: str) -> str:
-    """What a batch of a scenario is called: `tutorial` for `scenarios.tutorial:Tutorial`."""
-    return Path(scenario.partition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
+    """Return what a batch of a scenario is called.
+
+    Example:
+        >>> last_word("scenarios.tutorial:Tutorial"), last_word("zoo/scenario.py")
+        ('tutorial', 'zoo')
+    """
+    name = scenario.partition(":")[0]
+    if name.endswith(".py") or "/" in name:
+        path = Path(name).absolute()
+        return path.parent.name if path.name == SCENARIO_FILE else path.stem
+    return name.removesuffix(f".{Path(SCENARIO_FILE).stem}").rpartition(".")[2]
 
 
 def overrides(flags: Sequence[Flag]) -> dict[str, Value]:
