@@ -81,7 +81,8 @@ def _diff_with(root: Path, untracked: Sequence[str]) -> str:
     with temporary_directory() as folder:
         index = folder / "index"
         try:
-            shutil.copyfile(root / _git(root, "rev-parse", "--git-path", "index").strip(), index)
+            # With its time: git tells by that which files may have changed in the same second.
+            shutil.copy2(root / _git(root, "rev-parse", "--git-path", "index").strip(), index)
         except OSError:  # nothing was ever added
             return _git(root, *DIFF)
         _git(root, "--literal-pathspecs", "add", "--intent-to-add", "--force", "--", *untracked, index=index)
