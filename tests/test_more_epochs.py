@@ -1,0 +1,125 @@
+"""Runs of a batch that are trained further than was planned, or again from their beginning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from batches import cheap_batch, events, experiments, states
+from conftest import Run
+
+from tfaip_like.errors import UsageError
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.more_epochs import extensions
+from tfaip_like.experiments.reset import reset
+from tfaip_like.experiments.status import status_of
+
+
+def epochs_done(batch: Batch, name: str, count: int, status: str = "done", checkpoints: tuple[int, ...] = ()) -> None:
+    """Leave what a run leaves that was trained for some epochs."""
+    run = batch.run(name)
+    run.path.mkdir(parents=True)
+    run.run.write_text(json.dumps({"status": status}))
+    run.history.write_text("epoch,loss,seconds\n" + "".join(f"{epoch},0.5,1\n" for epoch in range(1, count + 1)))
+    for epoch in checkpoints:
+        (run.checkpoints / f"epoch_{epoch:04d}").mkdir(parents=True)
+
+
+def flags_of(batch: Batch, name: str) -> list[str]:
+    files = (batch.jobs / f"{name}.flags", batch.jobs / f"{name}.once")
+    return [word for file in files if file.exists() for word in file.read_text().split()]
+
+
+def test_epochs_are_added_to_those_that_are_done_and_once_only(tmp_path: Path, quick_run: Run) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 20}\n  cut: {trainer.epochs: 20}\n", tenths=0)
+    epochs_done(batch, "wide", 20)
+    epochs_done(batch, "cut", 12, "stopped", checkpoints=(5, 12))
+    dry = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10", "--dry_run")
+    assert dry.stdout == f"2 runs of {batch.path} would be submitted\n"
+    assert (flags_of(batch, "wide"), batch.index().runs[0].epochs) == ([], 20)
+    for _ in range(2):  # a person who does not know whether the first one was killed
+        status = status_of(batch)
+        more = extensions(batch, status, ["wide", "cut"], 10, None)
+        more.write(batch)
+    assert [run.epochs for run in batch.index().runs] == [30, 22]
+    assert flags_of(batch, "wide") == ["--trainer.epochs", "30"]
+    assert quick_run("experiments", "submit", batch.path, "wide", "--additional_epochs", "10", "--wait").returncode == 0
+    assert events(batch) == ["begin wide", "end wide"]
+
+
+def test_an_earlier_epoch_is_returned_to_where_its_checkpoint_was_kept(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 20}\n")
+    epochs_done(batch, "wide", 20, checkpoints=(5, 20))
+    with pytest.raises(UsageError, match="--previous_epochs 7: wide kept no checkpoint of this epoch"):
+        extensions(batch, status_of(batch), ["wide"], 10, 7)
+    extensions(batch, status_of(batch), ["wide"], 10, 5).write(batch)
+    assert batch.index().runs[0].epochs == 15
+    assert flags_of(batch, "wide") == ["--trainer.epochs", "15", "--resume.epoch", "5"]
+
+
+def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run) -> None:
+    batch = cheap_batch(tmp_path, "  new: {}\n  early: {}\n")
+    epochs_done(batch, "early", 2)
+    batch.run("early").summary.write_text(json.dumps({"stopped_early": "no improvement"}))
+    refused = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "experiments: --additional_epochs: new not trained yet; submit without it, or name other runs\n"
+    )
+    done = quick_run("experiments", "submit", batch.path, "early", "--additional_epochs", "10")
+    assert done.stdout.splitlines()[1].startswith("(not early: stopped early; resume-training with other")
+    needs = quick_run("experiments", "submit", batch.path, "--previous_epochs", "10")
+    assert "previous_epochs 10: needs --additional_epochs" in needs.stderr
+
+
+def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_run: Run) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {repeat: 2, trainer.epochs: 20}\n", tenths=0)
+    assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
+    extensions(batch, status_of(batch), [], 10, None)
+    (batch.jobs / "wide.01.flags").write_text("--trainer.epochs\n30\n")
+    for number in (1, 2):
+        done = quick_run("experiments", "reset", batch.path, "wide.01")
+        assert done.stdout == (
+            f"1 run of {batch.path} reset; what they had left was moved to {batch.path}/reset; "
+            f"experiments submit {batch.path} trains them from their beginning\n"
+        )
+        assert (batch.path / "reset" / str(number) / "runs" / "wide.01" / "run.json").exists()
+        assert states(batch) == {"wide.01": "new", "wide.02": "done"}
+        assert flags_of(batch, "wide.01") == []
+        assert quick_run("experiments", "submit", batch.path, "--wait").returncode == 0
+        assert events(batch).count("begin wide.01") == number + 1
+    assert [run.name for run in reset(batch, ["wide.01"], delete=True)] == ["wide.01"]
+    assert not batch.run("wide.01").path.exists()
+    assert not (batch.path / "reset" / "3").exists()
+    with pytest.raises(UsageError, match="which runs"):
+        reset(batch, [])
+
+
+def test_a_run_at_work_is_not_reset(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=0)
+    (batch.path / "hold").touch()
+    experiments(tmp_path, "submit", batch.path)
+    with pytest.raises(UsageError, match="wide waiting or running; experiments cancel stops them"):
+        reset(batch, ["wide"])
+    (batch.path / "hold").unlink()
+
+
+@pytest.mark.slow
+def test_a_trained_run_is_trained_further_and_from_an_earlier_epoch(tmp_path: Path) -> None:
+    from test_batch_training import generated
+
+    batch = generated(tmp_path, "  wide: {trainer.epochs: 2, trainer.keep_every_n: 1}\n")
+    run = batch.run("wide")
+    assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
+    assert experiments(tmp_path, "submit", batch.path, "--additional_epochs", "1", "--wait").returncode == 0
+    [shown] = json.loads(experiments(tmp_path, "show", "--json").stdout)
+    assert (shown["runs"][0]["epoch"], shown["runs"][0]["epochs"]) == (3, 3)
+    more = ("--additional_epochs", "3", "--previous_epochs", "1")
+    assert experiments(tmp_path, "submit", batch.path, *more, "--wait").returncode == 0
+    [shown] = json.loads(experiments(tmp_path, "show", "--json").stdout)
+    assert (shown["runs"][0]["epoch"], shown["runs"][0]["epochs"]) == (4, 4)
+    # Started again, as after a requeue, it does not go back again.
+    experiments(tmp_path, "submit", batch.path, "--additional_epochs", "1", "--wait")
+    after = [resumption["after"] for resumption in run.record()["resumed"]]
+    assert after == ["the end of epoch 2", "the end of epoch 1", "the end of epoch 4"]
