@@ -27,7 +27,7 @@ say() {  # when there is room on the disk
     until echo "$json" 2>/dev/null >"$out/.new"; do sleep 0.1; done
     mv "$out/.new" "$out/run.json"
 }
-save() { mkdir -p "$out/checkpoints/$(date +%s%N)"; note "$1"; say stopped; exit 143; }
+save() { trap "" TERM USR1; mkdir -p "$out/checkpoints/$RANDOM$RANDOM"; note "$1"; say stopped; exit 143; }
 trap 'save stop' TERM
 trap 'save near' USR1
 note begin; say running

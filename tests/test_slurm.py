@@ -162,7 +162,7 @@ def test_a_run_that_meets_its_time_limit_ends_with_the_same_bits(tmp_path: Path,
 @pytest.mark.slow
 def test_a_limit_too_short_to_save_anything_ends_with_a_hint(tmp_path: Path, cluster: Cluster) -> None:
     batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=600)
-    batch.script.write_text(batch.script.read_text().replace('mkdir -p "$out/checkpoints/$(date +%s%N)"; ', ""))
+    batch.script.write_text(batch.script.read_text().replace('mkdir -p "$out/checkpoints/$RANDOM$RANDOM"; ', ""))
     experiments(tmp_path, "submit", batch.path, "--slurm", "--time", "1", "--mem", "100M", "--save_seconds", "55")
     until(lambda: states(batch)["wide"] not in ("waiting", "running"), seconds=120)
     shown = experiments(tmp_path, "show", "--log", "wide").stdout

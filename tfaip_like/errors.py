@@ -63,6 +63,15 @@ def some(names: Collection[str], shown: int = 5) -> str:
     return ", ".join(list(names)[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
+def readable_bytes(nbytes: float) -> str:
+    """Return a number of bytes for a message: `1.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.3g} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.3g} TB"
+
+
 def article(noun: str) -> str:
     """`noun` with its indefinite article: `an integer`, `a word`."""
     return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"

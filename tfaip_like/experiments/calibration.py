@@ -7,6 +7,7 @@ are measured in a few short epochs with all its data opened, so that only the se
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from typing import Annotated
 from tfaip_like.errors import UsageError, counted
 from tfaip_like.experiments.batch import Batch, BatchRun
 from tfaip_like.experiments.status import last_words
-from tfaip_like.json_files import json_text
+from tfaip_like.json_files import Json, json_text
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.store import read_values
 from tfaip_like.processes import Lifeline
@@ -72,7 +73,9 @@ class Calibration:
     memory: Annotated[float, AtLeast(0)]
     """Megabytes at the peak, of all its processes."""
     disk: Annotated[float, AtLeast(0)] = 0.0
-    """Megabytes of its output folder."""
+    """Megabytes of its output folder without checkpoints."""
+    checkpoint: Annotated[float, AtLeast(0)] = 0.0
+    """Megabytes of a checkpoint."""
     when: str = ""
     host: str = ""
 
@@ -192,6 +195,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
         "trainer.epochs": EPOCHS,
         "trainer.samples_per_epoch": samples,
         "trainer.val_every_n": min(1, parameter_of(batch, run, "trainer", "val_every_n") or 0),
+        "trainer.checkpoint_dir": "none",
         "early_stopping.n_to_go": 0,
     }
     words = [str(program), *(word for name, value in flags.items() for word in (f"--{name}", str(value)))]
@@ -256,7 +260,8 @@ def _calibration(
         of_samples=usual,
         after_epoch=max(0.0, whole - usual),
         memory=memory or max(row["memory_mb"] for row in rows),
-        disk=folder_bytes(out.path) / 1e6,
+        disk=(folder_bytes(out.path) - folder_bytes(out.checkpoints)) / 1e6,
+        checkpoint=max((folder_bytes(path) for path in out.checkpoints.iterdir()), default=0) / 1e6,
         when=end.isoformat(" ", "minutes"),
         host=socket.gethostname(),
     )
@@ -264,9 +269,24 @@ def _calibration(
 
 def parameter_of(batch: Batch, run: BatchRun, group: str, name: str) -> int | None:
     """Return a whole number among the parameters of a run."""
-    values = read_values(batch.params(run.name))[group]
-    value = values.get(name) if isinstance(values, dict) else None
+    value = _value_of(batch, run, group, name)
     return value if isinstance(value, int) else None
+
+
+def text_of(batch: Batch, run: BatchRun, group: str, name: str) -> str | None:
+    """Return a text among the parameters of a run."""
+    value = _value_of(batch, run, group, name)
+    return value if isinstance(value, str) else None
+
+
+def _value_of(batch: Batch, run: BatchRun, group: str, name: str) -> Json:
+    values = _parameters(batch.params(run.name))[group]
+    return values.get(name) if isinstance(values, dict) else None
+
+
+@functools.lru_cache(maxsize=4096)  # they never change
+def _parameters(file: Path) -> dict[str, Json]:
+    return read_values(file)
 
 
 def _memory_of_session(session: int) -> float:

@@ -133,12 +133,27 @@ def estimate(
         UsageError: when a run fails even so far, or has no end that could be calculated.
         Interrupted: after a signal; of the interrupted calibration nothing is left.
     """
+    return Estimates(batch, calibrate_missing(batch, runs, again=again), save_seconds, done)
+
+
+def calibrate_missing(
+    batch: Batch, runs: Sequence[BatchRun], most: int = MOST, again: bool = False
+) -> list[Calibration]:
+    """Calibrate runs of set-ups that were not measured before; return what is known then, which is kept.
+
+    Args:
+        most: runs that are measured.
+        again: forget what was measured before.
+
+    Raises:
+        UsageError, Interrupted: see `estimate`.
+    """
     kept = [] if again else kept_calibrations(batch)
     with catch_interrupts() as interrupt:
-        for run in choose(runs, kept):
+        for run in choose(runs, kept)[:most]:
             kept.append(calibrate(batch, run, interrupt.check))
             write_json(_file(batch), dataclasses.asdict(_Kept(tuple(kept))))
-    return Estimates(batch, kept, save_seconds, done)
+    return kept
 
 
 def choose(runs: Iterable[BatchRun], kept: Sequence[Calibration] = ()) -> list[BatchRun]:

@@ -14,6 +14,7 @@ from tfaip_like.experiments.arrays import ArrayJob, Limits, Task, array_jobs, su
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun, chosen_runs
 from tfaip_like.experiments.estimate import estimate
 from tfaip_like.experiments.more_epochs import Extensions, extensions
+from tfaip_like.experiments.room import check_room
 from tfaip_like.experiments.scheduler import QueueSettings, is_at_work, start_scheduler
 from tfaip_like.experiments.slurm import check_that_slurm_is_there, settle
 from tfaip_like.experiments.slurm_script import Request, array_script, refused_options, seconds_of
@@ -85,6 +86,10 @@ class Submit(Params):
 
     sbatch: list[str] = []
     """Further options of sbatch, without their dashes: --sbatch qos=long constraint=v100."""
+
+    check_space: bool = True
+    """Check first that the disk has room for what all runs will leave, where that is known from a finished run or a
+    calibration; if more than ten are submitted on this machine and nothing is known, one is calibrated."""
 
     dry_run: bool = False
     """Show what would be submitted, and do not."""
@@ -168,6 +173,9 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
     check_batch(batch, options.trust_code)
     if options.slurm:
         return _submit_to_cluster(batch, patterns, options)
+    if options.check_space and not options.dry_run:
+        work = _to_submit(batch, patterns, options)
+        check_room(batch, work.runs, work.status, may_measure=True)
     with batch.changing():
         settle(batch)
         work = _to_submit(batch, patterns, options)
@@ -248,6 +256,8 @@ def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -
             settle(batch)
     work = _to_submit(batch, patterns, options)
     jobs, said = _arrays(batch, work, options)
+    if options.check_space:
+        check_room(batch, work.runs, work.status, may_measure=False)
     if options.dry_run:
         here = submissions_dir(batch) / "ID"
         scripts = [array_script(batch, here, job.names(), job.request) for job in jobs]

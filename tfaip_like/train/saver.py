@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tfaip_like.errors import UsageError
+from tfaip_like.errors import UsageError, readable_bytes
 from tfaip_like.files import is_full_disk, patiently
 from tfaip_like.settings import Trainer
 from tfaip_like.settings.trainer import parse_every
@@ -120,21 +120,16 @@ class Saver:
     def _check_disk(self, folder: Path, flag: str, least_of: str, least: int, whole: int) -> None:
         free = shutil.disk_usage(folder).free
         if free < least:
-            raise UsageError(f"{flag}: only {_size(free)} are free on this disk; {least_of} need about {_size(least)}")
+            raise UsageError(
+                f"{flag}: only {readable_bytes(free)} are free on this disk; {least_of} need about "
+                f"{readable_bytes(least)}"
+            )
         if free < whole:
             logger.warning(
                 "%s: %s are free on this disk, the checkpoints and exports of this run need about %s "
                 "(--trainer.keep_checkpoints %d)",
                 folder,
-                _size(free),
-                _size(whole),
+                readable_bytes(free),
+                readable_bytes(whole),
                 self.trainer.keep_checkpoints,
             )
-
-
-def _size(nbytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.3g} TB"

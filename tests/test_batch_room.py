@@ -1,0 +1,69 @@
+"""Room on the disk for all runs of a batch, looked at before any of them is submitted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from batches import cheap_batch, states
+from conftest import Run
+
+from tfaip_like.errors import UsageError
+from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.calibration import Calibration, setup_of
+from tfaip_like.experiments.room import check_room
+from tfaip_like.experiments.status import status_of
+
+
+def calibrated(batch: Batch, disk: float, checkpoint: float) -> None:
+    """Leave a calibration of its first run, as a submission does."""
+    run = batch.index().runs[0]
+    measured = Calibration(run.name, setup_of(run), 1, 100, 100, 1.0, 1.0, 1.0, 500.0, disk, checkpoint)
+    (batch.path / "calibrations.json").write_text(json.dumps({"calibrations": [dataclasses.asdict(measured)]}))
+
+
+def check(batch: Batch) -> None:
+    check_room(batch, batch.index().runs, status_of(batch), may_measure=False)
+
+
+def test_runs_without_room_are_refused_before_the_first_one(small_disk: Path, quick_run: Run) -> None:
+    batch = cheap_batch(small_disk, "  wide: {repeat: 4}\n", tenths=0)
+    calibrated(batch, disk=0.5, checkpoint=0.25)
+    check(batch)  # 4 x (0.5 MB + 4 checkpoints) fits
+    calibrated(batch, disk=0.5, checkpoint=0.5)
+    refused = quick_run("experiments", "submit", batch.path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"experiments: {batch.path}/runs: 4 runs will leave about 10 MB there, but only ")
+    assert set(states(batch).values()) == {"new"}
+    assert quick_run("experiments", "submit", batch.path, "--check_space", "false", "--wait").returncode == 0
+
+
+def test_what_a_finished_run_has_left_counts_more_than_a_calibration(small_disk: Path) -> None:
+    batch = cheap_batch(small_disk, "  wide: {repeat: 4}\n")
+    calibrated(batch, disk=0.001, checkpoint=0.001)
+    run = batch.run("wide.01")
+    (run.checkpoints / "epoch_0001").mkdir(parents=True)
+    (run.checkpoints / "epoch_0001" / "variables.npz").write_bytes(bytes(3_000_000))
+    check(batch)
+    run.run.write_text(json.dumps({"status": "done"}))
+    with pytest.raises(UsageError, match="4 runs will leave about 9 MB there"):
+        check(batch)
+
+
+def test_each_disk_is_looked_at(small_disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    batch = cheap_batch(tmp_path / "home", f"  wide: {{repeat: 4, trainer.checkpoint_dir: {small_disk}}}\n")
+    calibrated(batch, disk=3.0, checkpoint=0.1)
+    check(batch)
+    calibrated(batch, disk=0.1, checkpoint=3.0)
+    with pytest.raises(UsageError, match=f"{small_disk}: 4 runs will leave about 48 MB there"):
+        check(batch)
+
+
+def test_kept_checkpoints_count(small_disk: Path) -> None:
+    batch = cheap_batch(small_disk, "  wide: {trainer.epochs: 100, trainer.keep_every_n: 1}\n")
+    calibrated(batch, disk=0.1, checkpoint=0.1)
+    with pytest.raises(UsageError, match="1 run will leave about 10.5 MB there"):
+        check(batch)
