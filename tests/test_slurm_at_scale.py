@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import random
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from batches import cheap_batch, command, environment, events, experiments, until
+from batches import JOB, PLAN, cheap_batch, command, environment, events, experiments, until
+from conftest import fill
 from slurm_cluster import Cluster, needs_slurm
 
 from tfaip_like.experiments.batch import Batch
@@ -24,6 +30,8 @@ pytestmark = [needs_slurm, pytest.mark.slow, pytest.mark.timeout(3600)]
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
 NUM_RUNS = 1000
 NUM_KILLS = 20
+GROUP = "users"
+MEMBERS = ("games", "news")
 
 
 def tasks_on_cluster(batch: Batch, cluster: Cluster) -> dict[str, str]:
@@ -101,3 +109,130 @@ def test_a_killed_submission_leaves_no_unknown_job_and_none_twice(tmp_path: Path
     until(lambda: len(events(batch)) > 10)
     begun = Counter(event for event in events(batch) if event.startswith("begin"))
     assert set(begun.values()) == {1}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A user of the group to which a shared folder belongs."""
+
+    name: str
+    home: Path
+
+    def experiments(self, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+        """Run the command as this user."""
+        group = grp.getgrnam(GROUP).gr_gid
+        return subprocess.run(
+            command(*words),
+            cwd=folder,
+            env={**environment(), "HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home)},
+            user=self.name,
+            group=group,
+            extra_groups=[],
+            umask=0o002,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+
+def says(member: Member, folder: Path, *words: object) -> str:
+    """What the command prints to a member, for whom it works."""
+    done = member.experiments(folder, *words)
+    assert done.returncode == 0, f"{member.name}: {words}: {done.stdout}{done.stderr}"
+    text = done.stdout + done.stderr
+    print(f"{member.name}$ experiments {' '.join(map(str, words))}\n{text[:600].rstrip()}")
+    return text
+
+
+@pytest.fixture
+def shared_disk(cluster: Cluster) -> Iterator[Path]:
+    """A disk of a group, whose folders get the setgid bit."""
+    if os.geteuid() != 0 or not os.path.realpath(sys.executable).startswith(("/usr", "/opt", "/tmp")):
+        pytest.skip("only root can be several users, and they need to be allowed to run this Python")
+    folder = Path(tempfile.mkdtemp(prefix="shared-"))
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=False).returncode:
+        pytest.skip("no file systems can be mounted here")
+    shutil.chown(folder, group=GROUP)
+    folder.chmod(0o2775)
+    yield folder
+    for name in MEMBERS:
+        cluster.says("scancel", f"--user={name}")
+    while subprocess.run(["umount", folder], check=False, capture_output=True).returncode:  # a job is still ending
+        time.sleep(0.5)
+    folder.rmdir()
+
+
+@pytest.fixture
+def members() -> Iterator[tuple[Member, Member]]:
+    """Two users that every system has, with homes of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        found = []
+        for name in MEMBERS:
+            home = Path(folder, name)
+            home.mkdir()
+            shutil.chown(home, user=name)
+            found.append(Member(name, home))
+        yield found[0], found[1]
+
+
+def counts(member: Member, folder: Path, batch: Batch) -> dict[str, int]:
+    [shown] = json.loads(member.experiments(folder, "show", batch.path, "--json").stdout)
+    return dict(shown["counts"])
+
+
+def test_two_users_of_a_group_work_on_a_batch(
+    shared_disk: Path, members: tuple[Member, Member], cluster: Cluster
+) -> None:
+    one, other = members
+    (shared_disk / "plan.yaml").write_text(f"{PLAN}  wide: {{repeat: {NUM_RUNS // 2}}}\n")
+    says(one, shared_disk, "generate", "plan.yaml")
+    batch = Batch(shared_disk / "batches" / "plan" / "version_1")
+    batch.script.write_text(JOB)
+    (batch.path / "tenths").write_text("600")
+    refused = other.experiments(shared_disk, "add", batch.path)
+    assert refused.returncode == 2
+    assert "trust_code" in refused.stderr
+    says(other, shared_disk, "add", batch.path, "--trust_code", "true")
+    assert len(batch.index().runs) == NUM_RUNS
+    half = "wide.???"
+    says(one, shared_disk, "submit", batch.path, half, *ASK, "--trust_code", "true")
+    says(other, shared_disk, "submit", batch.path, *ASK)
+    until(lambda: len(events(batch)) >= 2)
+    for member in members:
+        assert says(member, shared_disk, "show", batch.path, "--brief").startswith(
+            f"{batch.path}: {NUM_RUNS} runs: 2 r"
+        )
+    tasks = tasks_on_cluster(batch, cluster)
+    assert submitted_runs(batch, tasks) == Counter({run.name: 1 for run in batch.index().runs})
+
+    filler = fill(shared_disk)
+    full = one.experiments(shared_disk, "submit", batch.path, *ASK)
+    print(full.returncode, full.stdout, full.stderr)
+    says(other, shared_disk, "cancel", batch.path, "wide.00?", "wide.09??")  # the first nine are not theirs
+    says(one, shared_disk, "cancel", batch.path, "wide.01?", "wide.08??")  # the last hundred are not theirs
+    for member in members:
+        assert (
+            counts(member, shared_disk, batch)["cancelled"] >= 9 + 100 + 10 + 100 - 2
+        )  # two are at work and save their state
+    filler.unlink()
+
+    until(lambda: {"stop wide.001", "stop wide.002"} <= set(events(batch)))
+    says(other, shared_disk, "submit", batch.path, "wide.00?", *ASK)
+    says(one, shared_disk, "submit", batch.path, *ASK)
+    for member in members:
+        assert "cancelled" not in counts(member, shared_disk, batch)
+    (batch.path / "tenths").write_text("0")
+    says(one, shared_disk, "cancel", batch.path, "wide.???")
+    says(other, shared_disk, "cancel", batch.path)
+    until(lambda: not {"running", "waiting"} & set(counts(one, shared_disk, batch)), seconds=600)
+    begun = Counter(event for event in events(batch) if event.startswith("begin"))
+    assert set(begun.values()) <= {1, 2}
+    for path in [shared_disk, *shared_disk.rglob("*")]:
+        status = path.lstat()
+        assert grp.getgrgid(status.st_gid).gr_name == GROUP, path
+        if path.is_dir():
+            assert status.st_mode & 0o2070 == 0o2070, path
+        elif path.name != "filler":
+            assert status.st_mode & 0o040, path
