@@ -195,7 +195,6 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
         "trainer.epochs": EPOCHS,
         "trainer.samples_per_epoch": samples,
         "trainer.val_every_n": min(1, parameter_of(batch, run, "trainer", "val_every_n") or 0),
-        "trainer.checkpoint_dir": "none",
         "early_stopping.n_to_go": 0,
     }
     words = [str(program), *(word for name, value in flags.items() for word in (f"--{name}", str(value)))]
