@@ -56,6 +56,7 @@ def test_the_last_checkpoint_predicts_as_the_last_export(trained: Path, tmp_path
         np.testing.assert_array_equal(found["sum"], expected["sum"])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_votes_beside_an_export(trained: Path, quick_run: Run) -> None:
     done = quick_run("predict-scenario", trained, trained / "checkpoints/epoch_0001", "--predict.limit", 1, cwd=TESTS)
     assert done.returncode == 0, done.stderr

@@ -134,6 +134,7 @@ def test_the_samples_of_the_first_epoch_are_kept_as_the_network_sees_them(is_pla
     assert [row["loss"] for row in history] == [row["loss"] for row in again]
 
 
+@pytest.mark.slow
 def test_samples_of_different_shapes_are_kept_as_lines(tmp_path: Path) -> None:
     from test_lav import Sequences, Sums
 

@@ -83,6 +83,7 @@ class Steps(Line):
         return {"steps": ops.sum(targets["weights"], axis=1) * 2}
 
 
+@pytest.mark.slow
 def test_declared_meta_of_any_length_is_padded_and_counts_for_length_buckets() -> None:
     scenario = small(data=Longer(), model=Steps(), evaluator=None, trainer={"epochs": 1}, train={"buckets": 2})
     (row,) = train(scenario).history
