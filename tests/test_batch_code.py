@@ -167,6 +167,9 @@ def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert [units(batch, name) for name in ("one", "two", "deep")] == ["5", "5", "7"]
     assert batch.code_of("deep") == batch.path / "code_3"
+    (batch.path / "jobs" / "deep.code").write_text("code_9\n")
+    done = subprocess.run(["bash", batch.script, "deep"], capture_output=True, text=True, check=False)
+    assert done.stderr == f"job.sh: {batch.path}/jobs/deep.code: there is no such folder in the batch\n"
 
 
 def test_code_that_does_not_fit_chosen_runs_is_refused(batch: Batch, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from tfaip_like.experiments.search_journal import open_journal
 from tfaip_like.experiments.show import as_table, statuses
 from tfaip_like.experiments.tickets import read_tickets, waiting, write_ticket
 from tfaip_like.git import git_state
-from tfaip_like.output_dir import OutputDir
+from tfaip_like.output_dir import OutputDir, code_name_file
 from tfaip_like.params.apply import Resolved, apply, checked, file_settings
 from tfaip_like.params.base import with_defaults
 from tfaip_like.params.store import read_values
@@ -105,6 +105,9 @@ def of_batch(batch: Batch) -> Iterator[Subject]:
     yield Subject(batch.queue / ".settings", lambda: _settings(batch), may_be_missing=True, defaults=True)
     for file in (run.run, run.summary, run.history, run.best / "metrics.json"):
         yield Subject(file, shown, may_be_missing=True, defaults=True)
+    code = code_name_file(batch.path, "wide")
+    code.write_text("code\n")
+    yield Subject(code, lambda: batch.code_of("wide").name, may_be_missing=True)
     yield Subject(batch.code / ".git_state.json", lambda: git_state(batch.code / "x.py"), True, True)
     yield Subject(batch.plan, lambda: runs_of(batch.plan), defaults=True)
     yield Subject(batch.params("wide"), lambda: TRAIN.scenario(["--params", str(batch.params("wide"))]), defaults=True)

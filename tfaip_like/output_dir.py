@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.files import guarded, recover_below, write_text
+from tfaip_like.json_files import read_text
 from tfaip_like.run_files import RunInfo, read_object_of
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class OutputDirLostError(TrainingError):
 def code_of_run(batch: Path, name: str) -> Path:
     """Return the folder with the code of a run of a batch: that of all its runs, or another one that a file names."""
     other = code_name_file(batch, name)
-    folder = other.read_text(encoding="utf-8").strip() if other.is_file() else CODE
+    folder = read_text(other).strip() if other.exists() else CODE
     if not re.fullmatch(rf"{CODE}(_\d+)?", folder):
         raise UsageError(f"{other}: expected the folder of the code of this run, such as {CODE}_2, got {folder[:40]!r}")
     return batch / folder

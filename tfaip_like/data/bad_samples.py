@@ -61,7 +61,10 @@ class BadSamples:
     def _listed(self) -> list[BadSample]:
         if self.file is None or not self.file.exists():
             return []
-        text = self.file.read_bytes().decode("utf-8", "surrogateescape")  # as names of files are
+        try:
+            text = self.file.read_bytes().decode("utf-8", "surrogateescape")  # as names of files are
+        except OSError as error:
+            raise UsageError(f"{self.file}: cannot be read: {error.strerror}") from error
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         found = []
         try:

@@ -14,6 +14,7 @@ set -eu
 batch=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
 run=${{1:?name a run: bash job.sh NAME}}; shift
 code=$(cat "$batch/jobs/$run.code" 2>/dev/null || echo code)
+[ -d "$batch/$code" ] || {{ echo "job.sh: $batch/jobs/$run.code: there is no such folder in the batch" >&2; exit 2; }}
 export PATH={programs}:"$PATH"
 export PYTHONPATH="$batch/$code${{PYTHONPATH:+:$PYTHONPATH}}"  # the scenario as it was, see `experiments update`
 # Relative paths in the parameters start here:
