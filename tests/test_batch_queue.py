@@ -119,7 +119,7 @@ def test_a_killed_scheduler_loses_nothing_and_starts_nothing_twice(tmp_path: Pat
 
 
 def test_add_and_submit_while_it_works_make_the_queue_longer(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=10)
+    batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=30)
     experiments(tmp_path, "submit", batch.path)
     until(lambda: events(batch))
     at_work = scheduler_of(batch)
