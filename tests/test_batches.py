@@ -269,6 +269,15 @@ def test_a_class_brings_its_data_along(tmp_path: Path) -> None:
     )
 
 
+def test_a_plan_may_have_flags_that_need_an_output_folder(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(PLAN + "  kept: {trainer.keep_data: true, trainer.keep_every_n: 1}\n")
+    done = experiments(tmp_path, "generate", "plan.yaml", "--dry_run")
+    assert done.stderr == ""
+    assert done.stdout.endswith(
+        "  kept  --trainer.keep_data true --trainer.keep_every_n 1 --trainer.output_dir runs/kept\n"
+    )
+
+
 def test_values_without_effect_are_reported_where_they_were_given(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(
         "scenario: experts\ndescription: d\ncommon: {val.batch_size: 5}\n"

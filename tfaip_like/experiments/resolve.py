@@ -43,7 +43,10 @@ class Resolver:
 
     def __init__(self, scenario: type[Scenario]):
         self.scenario = scenario
-        self._defaults = Resolved(with_defaults(scenario))
+        defaults = with_defaults(scenario)
+        # Some flags need an output folder, which each run of a batch has.
+        trainer = dataclasses.replace(defaults.trainer, output_dir=Path(RUNS))
+        self._defaults = Resolved(dataclasses.replace(defaults, trainer=trainer))
         self._runs: dict[tuple[int, ...], ResolvedRun] = {}
         self._known: dict[tuple[int, ...], Resolved] = {(): self._defaults}
         self._kept: list[Flags] = []
@@ -77,8 +80,7 @@ class Resolver:
             raise UsageError(f"{_origin(str(problem), run)}{problem}") from problem
         if not isinstance(tree, Scenario):
             raise TypeError(tree)
-        kept = dataclasses.replace(tree, trainer=dataclasses.replace(tree.trainer, output_dir=Path(RUNS)))
-        ignored = _ignored(kept, in_effect)
+        ignored = _ignored(tree, in_effect)
         flags = {flag: value for flag, value in in_effect.items() if flag not in ignored}
         return ResolvedRun(tree, flags, None, ignored)
 
