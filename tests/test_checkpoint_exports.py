@@ -12,7 +12,7 @@ import pytest
 from conftest import Run, slow
 from small import small
 
-from tfaip_like import Mode, UsageError, train
+from tfaip_like import Mode, UsageError, load_predictor, train
 from tfaip_like.optimizers import ScheduleFreeAdamW
 from tfaip_like.predict.exported import load_export
 from tfaip_like.train.checkpoint_export import export_checkpoint
@@ -77,6 +77,11 @@ def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(
     done = quick_run(command, trained / folder, cwd=TESTS)
     assert done.returncode == 2
     assert done.stderr.startswith(f"{command}: {trained / folder}: {message}")
+
+
+def test_from_python_a_checkpoint_is_explained(trained: Path) -> None:
+    with pytest.raises(UsageError, match=r"epoch_0001: is a checkpoint, not an export; .*export_checkpoint"):
+        load_predictor(trained / "checkpoints/epoch_0001")
 
 
 def test_a_damaged_checkpoint_is_refused_by_its_file(trained: Path, tmp_path: Path, quick_run: Run) -> None:

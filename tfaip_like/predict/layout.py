@@ -58,6 +58,11 @@ def export_folder(path: Path) -> Path:
     """
     if not path.exists():
         raise UsageError(f"{path}: there is no such folder")
+    if (path / "checksums.json").exists() and not (path / PARAMS).exists():
+        raise UsageError(
+            f"{path}: is a checkpoint, not an export; lav-scenario and predict-scenario take it, and export_checkpoint "
+            "(tfaip_like.train.checkpoint_export) makes an export of it"
+        )
     run = OutputDir(path)
     if not run.trainer_params.exists():
         return path
