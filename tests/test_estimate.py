@@ -12,7 +12,15 @@ from tfaip_like.errors import UsageError
 from tfaip_like.experiments.arrays import Limits, array_jobs, tasks_of
 from tfaip_like.experiments.batch import Batch, BatchRun
 from tfaip_like.experiments.calibration import Calibration, Work, duration, setup_of
-from tfaip_like.experiments.estimate import Estimates, choose, estimate, kept_calibrations, memory_limit, time_limit
+from tfaip_like.experiments.estimate import (
+    Estimates,
+    choose,
+    estimate,
+    forget_calibrations,
+    kept_calibrations,
+    memory_limit,
+    time_limit,
+)
 from tfaip_like.experiments.slurm_script import Request
 
 REQUEST = Request("", "")
@@ -145,6 +153,10 @@ def test_calibrations_are_kept_in_the_batch(tmp_path: Path, monkeypatch: pytest.
     assert "wide.01: measured (2026-01-01 12:00, on n1) 10.0 s to start" in first.text(runs, [])
     assert estimate(batch, runs, 120, {}, again=True) == first
     assert measured == ["wide.01"] * 2
+    forget_calibrations(batch, {"narrow"})
+    assert len(kept_calibrations(batch)) == 1
+    forget_calibrations(batch, {"wide"})
+    assert kept_calibrations(batch) == []
     (batch.path / "calibrations.json").write_text('{"calibrations": [{"name": 3}]}')
     with pytest.raises(UsageError, match=r"calibrations.0.name: expected a text, got 3\nWithout this file"):
         kept_calibrations(batch)

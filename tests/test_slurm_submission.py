@@ -155,6 +155,12 @@ def test_arrays_with_a_limit_follow_one_another(user: User) -> None:
     assert "#SBATCH --dependency=afterok:55,afterany:100\n" in second
 
 
+def test_an_array_with_which_a_limit_is_kept_waits_for_no_other(user: User) -> None:
+    user.submit("wide.01", "--jobs", "2")
+    user.submit("wide.02", "--jobs", "2")  # as a search submits its runs
+    assert all("--dependency" not in script.read_text() for _, script in user.slurm.jobs())
+
+
 def test_a_number_that_was_noted_stays(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
     submission = record_submission(batch, [("wide",)], lambda here: f"# {here}\n")

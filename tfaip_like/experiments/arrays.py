@@ -78,13 +78,17 @@ def array_jobs(tasks: Iterable[Task], limits: Callable[[Task], Limits], request:
     ]
 
 
-def submit_arrays(batch: Batch, jobs: Iterable[ArrayJob], earlier: Sequence[str], lock: int) -> list[str]:
+def submit_arrays(
+    batch: Batch, jobs: Iterable[ArrayJob], earlier: Sequence[str], num_earlier: int, lock: int
+) -> list[str]:
     """Hand array jobs to the cluster; to be called while `batch.changing()`.
 
-    A limit of the tasks at work holds for the whole batch: arrays that have one follow one another.
+    A limit of the tasks at work holds for the whole batch: an array with which there may be more tasks follows those
+    before it.
 
     Args:
         earlier: array jobs of the batch that have not ended.
+        num_earlier: runs of theirs that have not ended.
         lock: see `submit_script`.
 
     Returns:
@@ -96,7 +100,9 @@ def submit_arrays(batch: Batch, jobs: Iterable[ArrayJob], earlier: Sequence[str]
     size = largest_array()
     arrays = list(earlier)
     for job in (part for whole in jobs for part in whole.split(size)):
-        after = arrays if job.request.at_once else ()
+        num_earlier += len(job.tasks)
+        limit = job.request.at_once
+        after = arrays if limit is not None and num_earlier > limit else ()
         try:
             arrays.append(_submit(batch, job, dataclasses.replace(job.request, after=after), lock))
         except UsageError as error:

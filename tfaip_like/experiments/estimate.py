@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,6 +114,14 @@ def kept_calibrations(batch: Batch) -> list[Calibration]:
         return list(read_record(_Kept, file).calibrations)
     except UsageError as error:
         raise UsageError(f"{error}\nWithout this file runs are measured again: delete it.") from error
+
+
+def forget_calibrations(batch: Batch, configurations: Collection[str]) -> None:
+    """Let runs of some configurations be measured again: their code has changed."""
+    kept = kept_calibrations(batch)
+    left = tuple(one for one in kept if configuration_of(one.setup) not in configurations)
+    if len(left) < len(kept):
+        write_json(_file(batch), dataclasses.asdict(_Kept(left)))
 
 
 def _file(batch: Batch) -> Path:

@@ -59,6 +59,8 @@ class Extensions:
 
     def write(self, batch: Batch) -> None:
         """Write them down; to be called while `batch.changing()`. Done twice, it changes nothing more."""
+        if not self.runs:
+            return
         for run in self.runs.values():
             always, once = _files(batch, run.name)
             write_text(always, f"--trainer.epochs\n{run.epochs}\n")

@@ -267,7 +267,9 @@ def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -
         work = _to_submit(batch, patterns, options)  # somebody may have submitted while this was calibrated
         work.extensions.write(batch)
         remaining = [part for job in jobs if (part := job.only(work.names)).tasks]
-        arrays = submit_arrays(batch, remaining, _arrays_at_work(work.status), lock)
+        at_work = _jobs_at_work(work.status)
+        earlier = list(dict.fromkeys(job.partition("_")[0] for job in at_work))
+        arrays = submit_arrays(batch, remaining, earlier, len(at_work), lock)
     where = f"submitted as SLURM job {', '.join(arrays)}" if arrays else "submitted"
     names = [name for job in remaining for runs in job.names() for name in runs]
     return Submitted(work.chosen, "\n".join([*said, work.text(where, names)]))
@@ -293,10 +295,10 @@ def _arrays(batch: Batch, work: _Work, options: Submit) -> tuple[list[ArrayJob],
     return jobs, [estimates.text(work.runs, jobs)]
 
 
-def _arrays_at_work(status: BatchStatus) -> list[str]:
-    """Return the array jobs of a batch that have not ended."""
-    jobs = [run.job for run in status.runs if run.job is not None and run.state in AT_WORK]
-    return list(dict.fromkeys(job.partition("_")[0] for job in jobs))
+def _jobs_at_work(status: BatchStatus) -> list[str]:
+    """Return the tasks of the cluster that have not ended."""
+    jobs = (run.job for run in status.runs if run.job is not None and run.state in AT_WORK)
+    return list(dict.fromkeys(jobs))
 
 
 def wait_for(batch: Batch, names: Sequence[str], seconds_between: float = 0.5) -> list[str]:

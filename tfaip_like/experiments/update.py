@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tfaip_like.errors import UsageError, some
 from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
+from tfaip_like.experiments.estimate import forget_calibrations
 from tfaip_like.experiments.plan_file import read_plan
 from tfaip_like.experiments.resolve import scenario_of
 from tfaip_like.experiments.slurm import settle
@@ -41,6 +42,7 @@ def update(batch: Batch, patterns: Sequence[str]) -> tuple[list[BatchRun], Path]
         for run in runs:
             file = batch.params(run.name)
             checked(apply(Resolved(with_defaults(scenario)), file_settings(read_values(file), str(file))))
+        forget_calibrations(batch, {run.configuration for run in runs})
         return runs, use_code_of(scenario, batch, [run.name for run in runs])
 
 
