@@ -259,7 +259,7 @@ def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: Submit) -
     if options.check_space:
         check_room(batch, work.runs, work.status, may_measure=False)
     if options.dry_run:
-        here = submissions_dir(batch) / "ID"
+        here = submissions_dir(batch).resolve() / "ID"
         scripts = [array_script(batch, here, job.names(), job.request) for job in jobs]
         return Submitted(work.chosen, "\n".join([*said, *scripts, work.text("would be submitted")]))
     with batch.changing() as lock:
