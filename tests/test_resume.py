@@ -611,7 +611,8 @@ class EveryKind(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         self.count.assign(self.count + 1)
-        return x + keras.random.normal(keras.ops.shape(x)) / 10 + keras.random.normal((), seed=self.seeds) / 10
+        noise = keras.random.normal(keras.ops.shape(x), dtype=x.dtype)
+        return x + noise / 10 + keras.random.normal((), dtype=x.dtype, seed=self.seeds) / 10
 
     def compute_output_shape(self, shape: Any) -> Any:
         return shape
