@@ -114,7 +114,8 @@ class TextLines(ListFileScenario):
     def prepared(self, train: Source | None, folder: Path) -> Self:
         assert isinstance(self.data, Lines)
         assert isinstance(self.model, LineRecognition)
-        codec, texts = self.data.codec, list(self._texts(train))
+        codec = self.data.codec
+        texts = list(_texts(train, must_be_read=codec is None and self.data.on_bad_sample == "raise"))
         if codec is None:
             codec = folder / "codec.txt"
             codec.write_text("".join(sorted(set().union(*texts))), encoding="utf-8")
@@ -129,15 +130,16 @@ class TextLines(ListFileScenario):
     def example_text(self, sample: Sample) -> str:
         return f"{sample.outputs['text']!r}, is {sample.meta['text']!r}"
 
-    def _texts(self, train: Source | None) -> Iterator[str]:
-        """Yield all transcriptions that can be read."""
-        assert isinstance(train, Sequence)
-        for index in range(len(train)):
-            try:
-                yield train[index].meta["text"]
-            except UsageError:
-                if self.data.on_bad_sample == "raise":
-                    raise
+
+def _texts(train: Source | None, must_be_read: bool) -> Iterator[str]:
+    """Yield the transcriptions; one that cannot be read raises, or is left for the training to report."""
+    assert isinstance(train, Sequence)
+    for index in range(len(train)):
+        try:
+            yield train[index].meta["text"]
+        except UsageError:
+            if must_be_read:
+                raise
 
 
 def warn_of_unknown(texts: Sequence[str], codec: Path) -> None:
