@@ -106,8 +106,10 @@ def test_a_dry_run_shows_the_script_without_a_cluster(tmp_path: Path) -> None:
 @needs_slurm
 def test_an_array_runs_so_many_at_once_and_a_crash_stops_no_other(tmp_path: Path, cluster: Cluster) -> None:
     batch = cheap_batch(tmp_path, "  wide: {repeat: 5}\n  bad: {}\n", tenths=5)
+    (batch.path / "hold").touch()
     assert experiments(tmp_path, "submit", batch.path, *ASK, "--jobs", "2").returncode == 0
     assert experiments(tmp_path, "submit", batch.path, *ASK).stdout.startswith(f"0 runs of {batch.path} submitted (")
+    (batch.path / "hold").unlink()
     until(lambda: not set(states(batch).values()) & {"running", "waiting"})
     [shown] = json.loads(experiments(tmp_path, "show", "--json").stdout)
     assert shown["counts"] == {"done": 5, "failed": 1}
