@@ -6,10 +6,12 @@ BATCH/
   code/  git.diff  the scenario's code as it was, and what was not committed of it
   code_2/          other code, for the runs that jobs/NAME.code names it for
   job.sh           runs one of the runs, or goes on with it: bash job.sh NAME
-  jobs/NAME.json   the parameters of a run
+  jobs/NAME.json   the parameters of a run; NAME.flags and NAME.once: see `more_epochs`
   runs/NAME/       what the run leaves, see `output_dir`
   logs/NAME.log    what it prints
-  queue/           who waits, runs and has ended
+  queue/           which runs wait, run and have ended; queue/slurm: see `submissions`
+  calibrations.json  what runs took that were measured
+  reset/           what runs had left that were reset
 """
 
 from __future__ import annotations
