@@ -22,6 +22,7 @@ from damage import RAW, Damage, damages
 from small import Small, small
 
 from tfaip_like import train
+from tfaip_like.batch_layout import code_name_file
 from tfaip_like.cli.resume_training import COMMAND as RESUME
 from tfaip_like.cli.train_scenario import COMMAND as TRAIN
 from tfaip_like.data.bad_samples import BadSamples
@@ -32,12 +33,12 @@ from tfaip_like.experiments.generate import planned, prepare
 from tfaip_like.experiments.plan_file import read_plan
 from tfaip_like.experiments.resolve import scenario_of
 from tfaip_like.experiments.scheduler import QueueSettings, _settings
-from tfaip_like.experiments.search import SearchSettings, settings_of, submission_of
 from tfaip_like.experiments.search_journal import open_journal
+from tfaip_like.experiments.search_settings import SearchSettings, settings_of, submission_of
 from tfaip_like.experiments.show import as_table, statuses
 from tfaip_like.experiments.tickets import read_tickets, waiting, write_ticket
 from tfaip_like.git import git_state
-from tfaip_like.output_dir import OutputDir, code_name_file
+from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.apply import Resolved, apply, checked, file_settings
 from tfaip_like.params.base import with_defaults
 from tfaip_like.params.store import read_values

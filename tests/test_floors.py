@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "tfaip_like"
 
 FLOORS = {
     "authors": 0,
+    "batch_layout": 0,
     "code_errors": 0,
     "console": 0,
     "errors": 0,
@@ -71,6 +72,8 @@ MAY_USE_A_SIBLING = {
     ("code_errors", "authors"),
     ("code_errors", "errors"),
     ("console", "authors"),
+    ("git", "authors"),
+    ("git", "temporary"),
     ("git", "processes"),
     ("plain_paths", "errors"),
     ("user_code", "errors"),
@@ -79,6 +82,9 @@ MAY_USE_A_SIBLING = {
     ("params", "code_errors"),
     ("params", "user_code"),
     ("files", "errors"),
+    ("batch_layout", "errors"),
+    ("batch_layout", "json_files"),
+    ("output_dir", "batch_layout"),
     ("output_dir", "errors"),
     ("output_dir", "files"),
     ("params", "errors"),

@@ -16,7 +16,8 @@ from tfaip_like.cli.experiments import experiments as main
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.generate import add
 from tfaip_like.experiments.plan_file import read_plan
-from tfaip_like.experiments.search import LOCK, Searcher, begin, folder, settings_of
+from tfaip_like.experiments.search import Searcher, begin
+from tfaip_like.experiments.search_settings import LOCK, folder, settings_of
 from tfaip_like.experiments.show import as_table, statuses
 from tfaip_like.experiments.submit import Submit
 from tfaip_like.experiments.tickets import waiting, write_ticket

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import logging
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from tfaip_like.batch_layout import BATCH_INDEX, RUNS, code_of_run
 from tfaip_like.errors import TrainingError, UsageError
 from tfaip_like.files import guarded, recover_below, write_text
-from tfaip_like.json_files import read_text
 from tfaip_like.run_files import RunInfo, read_object_of
 
 logger = logging.getLogger(__name__)
@@ -25,30 +24,11 @@ logger = logging.getLogger(__name__)
 MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb", "gradient_norm")
 """The columns of `history.csv` that are neither losses nor metrics."""
 
-BATCH_INDEX = "batch.json"
-RUNS = "runs"
-CODE = "code"
-"""In the directory of a batch: its list of runs, their output directories, the code that they import."""
-
 SECONDS_BETWEEN_CHECKS = 0.5
 
 
 class OutputDirLostError(TrainingError):
     """The output folder is no longer there: deleted, emptied, moved, or replaced by another one."""
-
-
-def code_of_run(batch: Path, name: str) -> Path:
-    """Return the folder with the code of a run of a batch: that of all its runs, or another one that a file names."""
-    other = code_name_file(batch, name)
-    folder = read_text(other).strip() if other.exists() else CODE
-    if not re.fullmatch(rf"{CODE}(_\d+)?", folder):
-        raise UsageError(f"{other}: expected the folder of the code of this run, such as {CODE}_2, got {folder[:40]!r}")
-    return batch / folder
-
-
-def code_name_file(batch: Path, name: str) -> Path:
-    """Return the file that names the code of a run, where it is not that of all runs; the job script reads it."""
-    return batch / "jobs" / f"{name}.code"
 
 
 @dataclass(frozen=True)

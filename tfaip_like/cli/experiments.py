@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from tfaip_like.cli.command import native_notes_hidden, run_command
 from tfaip_like.cli.compare_runs import Compare, compare
+from tfaip_like.cli.experiments_change import Nothing, Reset, Trust, cancel_runs, reset_runs, update_runs
 from tfaip_like.cli.experiments_plan import (
     PROGRAM,
     again,
@@ -30,15 +31,11 @@ from tfaip_like.cli.subcommands import Subcommand, run_subcommand
 from tfaip_like.console import say
 from tfaip_like.errors import TrainingError, UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
-from tfaip_like.experiments.cancel import cancel
 from tfaip_like.experiments.generate import add, generate, preview
 from tfaip_like.experiments.plan_write import plan_text
-from tfaip_like.experiments.reset import reset
-from tfaip_like.experiments.search import continuing_command
 from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
 from tfaip_like.experiments.status import AT_WORK
 from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, check_batch, submit, wait_for
-from tfaip_like.experiments.update import update
 from tfaip_like.params import Params
 from tfaip_like.params.flags import Flag
 from tfaip_like.trust import trusting
@@ -127,24 +124,6 @@ class Show(Params):
 
     lines: int = 20
     """How many of them."""
-
-
-class Trust(Params):
-    """Whose code is run."""
-
-    trust_code: bool = False
-    """Run the code of a batch that somebody else made; it is recorded as trusted."""
-
-
-class Reset(Params):
-    """What becomes of what runs have left."""
-
-    delete: bool = False
-    """Delete it, instead of moving it to reset/ of the batch."""
-
-
-class Nothing(Params):
-    """Nothing to choose."""
 
 
 def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
@@ -256,42 +235,6 @@ def _gather(words: list[str], options: Nothing, flags: list[Flag]) -> None:
     say(f"predict-scenario {words[1]} asks for each sample the expert that it is for")
 
 
-def _cancel(words: list[str], options: Nothing, flags: list[Flag]) -> None:
-    batch = batch_of(words, "cancel BATCH [RUN ...]")
-    cancelled = cancel(batch, words[1:])
-    if cancelled.runs:
-        how = f"{continuing_command(batch)} continues them"
-        say(f"{counted(len(cancelled.runs), 'run')} of {batch.path} cancelled; {how}")
-        if cancelled.problem:
-            print(
-                f"({cancelled.problem}; on the cluster they stop by themselves within seconds, those that wait when "
-                "their turn comes)",
-                file=sys.stderr,
-            )
-    else:
-        say(f"{batch.path}: nothing to cancel, none of these runs waits or runs")
-
-
-def _update(words: list[str], options: Trust, flags: list[Flag]) -> None:
-    batch = batch_of(words, "update BATCH RUN ...")
-    if not words[1:]:
-        raise UsageError(f"which runs? {PROGRAM} update BATCH RUN ... ('*' for all)")
-    check_batch(batch, options.trust_code)
-    with native_notes_hidden(), trusting(options.trust_code):
-        runs, folder = update(batch, words[1:])
-    say(f"{folder}: the code as it is now, for {counted(len(runs), 'run')}: {some([run.name for run in runs])}")
-    if begun := [run.name for run in runs if batch.run(run.name).holds_a_run()]:
-        say(f"already begun, so they continue with it: {some(begun)}; {PROGRAM} reset makes them new again")
-
-
-def _reset(words: list[str], options: Reset, flags: list[Flag]) -> None:
-    batch = batch_of(words, "reset BATCH RUN ...")
-    runs = reset(batch, words[1:], options.delete)
-    where = "deleted" if options.delete else f"moved to {batch.path / 'reset'}"
-    what = f"what they had left was {where}; {continuing_command(batch)} trains them from their beginning"
-    say(f"{counted(len(runs), 'run')} of {batch.path} reset{f'; {what}' if runs else ''}")
-
-
 def _compare(words: list[str], options: Compare, flags: list[Flag]) -> None:
     batch = batch_of(words, "compare BATCH [RUN ...]")
     index = batch.index()
@@ -330,10 +273,12 @@ COMMANDS = (
         OF_SCENARIO,
     ),
     Subcommand(
-        "update", "BATCH RUN ...", "Gives runs the code as it is now; the other runs keep theirs.", Trust, _update
+        "update", "BATCH RUN ...", "Gives runs the code as it is now; the other runs keep theirs.", Trust, update_runs
     ),
-    Subcommand("reset", "BATCH RUN ...", "Makes runs new again, to train them from their beginning.", Reset, _reset),
-    Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Nothing, _cancel),
+    Subcommand(
+        "reset", "BATCH RUN ...", "Makes runs new again, to train them from their beginning.", Reset, reset_runs
+    ),
+    Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Nothing, cancel_runs),
     Subcommand(
         "gather",
         "BATCH FOLDER [RUN ...]",

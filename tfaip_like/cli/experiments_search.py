@@ -11,7 +11,8 @@ from tfaip_like.console import say
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.plan import Plan
-from tfaip_like.experiments.search import Searcher, begin, check_that_optuna_is_there, settings_of, submission_of
+from tfaip_like.experiments.search import Searcher, begin, check_that_optuna_is_there
+from tfaip_like.experiments.search_settings import settings_of, submission_of
 from tfaip_like.experiments.submit import Submit, check_batch
 from tfaip_like.params.flags import Flag
 

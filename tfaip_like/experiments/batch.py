@@ -25,10 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from tfaip_like.batch_layout import BATCH_INDEX, CODE, RUNS, code_of_run
 from tfaip_like.errors import UsageError, some
 from tfaip_like.files import is_locked, locked
 from tfaip_like.json_files import write_json
-from tfaip_like.output_dir import BATCH_INDEX, CODE, RUNS, OutputDir, code_of_run
+from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.formatting import flag_words
 from tfaip_like.printable import is_printable
 from tfaip_like.records import AtLeast, Count, read_record

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from tfaip_like.batch_layout import RUNS
 from tfaip_like.errors import UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun
 from tfaip_like.experiments.job_script import job_script
@@ -24,7 +25,7 @@ from tfaip_like.experiments.update import current_scenario, use_code_of
 from tfaip_like.experiments.values import Flags, flags_of
 from tfaip_like.files import encoded, locked, new_folder, write_text
 from tfaip_like.json_files import json_text
-from tfaip_like.output_dir import RUNS, OutputDir
+from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import class_tag
 from tfaip_like.printable import is_printable, printable
 from tfaip_like.scenario import Scenario

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfaip_like.batch_layout import RUNS
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.plan_file import OF_CONFIGURATION
 from tfaip_like.experiments.values import Flags
-from tfaip_like.output_dir import RUNS
 from tfaip_like.params.apply import Node, Resolved, Setting, apply
 from tfaip_like.params.base import field_types, with_defaults
 from tfaip_like.params.given import without_effect

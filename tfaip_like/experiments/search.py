@@ -10,18 +10,15 @@ BATCH/search/
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
 import random
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any
 
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchRun
@@ -32,94 +29,24 @@ from tfaip_like.experiments.plan import Plan, PlannedRun
 from tfaip_like.experiments.resolve import Resolver, scenario_of
 from tfaip_like.experiments.scheduler import start_scheduler
 from tfaip_like.experiments.search_journal import open_journal, remove_leftovers
+from tfaip_like.experiments.search_settings import LOCK, SearchSettings, folder, settings_of
 from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, submit
 from tfaip_like.experiments.values import Given, given
-from tfaip_like.files import is_locked, locked
-from tfaip_like.json_files import Json, json_text, write_json
+from tfaip_like.files import locked
+from tfaip_like.json_files import json_text
 from tfaip_like.output_dir import OutputDir
-from tfaip_like.params.apply import Resolved, apply, file_settings
 from tfaip_like.params.formatting import flag_words
-from tfaip_like.params.tree import check_tree
-from tfaip_like.records import AtLeast, Count, read_record
 from tfaip_like.run_files import read_history
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 1.0
-SETTINGS = "search.json"
 JOURNAL = "study.journal"
-LOCK = ".lock"
 RUN = "run"
 """What a trial notes: the name of its run."""
 STARTUP_TRIALS = 5
 """So many trials must be known before one is hopeless."""
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """How a batch is searched; kept with it."""
-
-    configuration: str
-    trials: Annotated[int, AtLeast(1)]
-    seed: Count
-    prune: bool
-    mode: Literal["min", "max"]
-    """Whether small or large values are good."""
-    submit: Mapping[str, Json] = field(default_factory=dict)
-    """How its runs are submitted, where that is not the default."""
-
-    def write(self, batch: Batch) -> None:
-        """Keeps them with the batch."""
-        folder(batch).mkdir(exist_ok=True)
-        write_json(folder(batch) / SETTINGS, dataclasses.asdict(self))
-
-
-def folder(batch: Batch) -> Path:
-    """Where a batch keeps its search."""
-    return batch.path / "search"
-
-
-def is_search(batch: Batch) -> bool:
-    """Return whether the runs of a batch are chosen by a search."""
-    file = folder(batch) / SETTINGS
-    return file.exists() or file.is_symlink()
-
-
-def is_searching(batch: Batch) -> bool:
-    """Return whether a process is searching in a batch."""
-    return is_locked(folder(batch) / LOCK)
-
-
-def continuing_command(batch: Batch) -> str:
-    """Return the command that continues the runs of a batch."""
-    return f"experiments {'search' if is_search(batch) else 'submit'} {shlex.quote(str(batch.path))}"
-
-
-def settings_of(batch: Batch) -> SearchSettings:
-    """Return how a batch is searched.
-
-    Raises:
-        UsageError: if it is not, or its settings are damaged.
-    """
-    if not is_search(batch):
-        raise UsageError(f"{batch.path}: is not a search; `experiments search PLAN` starts one")
-    return read_record(SearchSettings, folder(batch) / SETTINGS)
-
-
-def submission_of(batch: Batch, settings: SearchSettings) -> Submit:
-    """Return how the runs of a search are submitted.
-
-    Raises:
-        UsageError: if a value does not fit; it names the file and the key.
-    """
-    file = folder(batch) / SETTINGS
-    try:
-        tree = apply(Resolved(Submit()), file_settings(dict(settings.submit), f"{file}: submit")).tree
-        return cast(Submit, check_tree(tree))
-    except UsageError as error:
-        problem = str(error)
-        raise UsageError(problem if problem.startswith(str(file)) else f"{file}: submit: {problem}") from error
 
 
 def begin(

@@ -10,7 +10,7 @@ from pathlib import Path
 from tfaip_like.errors import UsageError, counted
 from tfaip_like.experiments.batch import Batch, BatchIndex
 from tfaip_like.experiments.calibration import duration
-from tfaip_like.experiments.search import continuing_command, is_search, is_searching, settings_of
+from tfaip_like.experiments.search_settings import continuing_command, is_search, is_searching, settings_of
 from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs
 from tfaip_like.experiments.status import (
     AT_WORK,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tfaip_like.batch_layout import CODE, code_name_file
 from tfaip_like.errors import UsageError, some
 from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
 from tfaip_like.experiments.estimate import forget_calibrations
@@ -14,7 +15,6 @@ from tfaip_like.experiments.slurm import settle
 from tfaip_like.experiments.snapshot import copy_code
 from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.files import new_folder, write_text
-from tfaip_like.output_dir import CODE, code_name_file
 from tfaip_like.params.apply import Resolved, apply, checked, file_settings
 from tfaip_like.params.base import class_tag, with_defaults
 from tfaip_like.params.store import read_values
