@@ -278,7 +278,7 @@ COMMANDS = (
     Subcommand(
         "reset", "BATCH RUN ...", "Makes runs new again, to train them from their beginning.", Reset, reset_runs
     ),
-    Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Nothing, cancel_runs),
+    Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", Trust, cancel_runs),
     Subcommand(
         "gather",
         "BATCH FOLDER [RUN ...]",

@@ -36,10 +36,10 @@ class Nothing(Params):
     """Nothing to choose."""
 
 
-def cancel_runs(words: list[str], options: Nothing, flags: list[Flag]) -> None:
+def cancel_runs(words: list[str], options: Trust, flags: list[Flag]) -> None:
     """Stop runs."""
     batch = batch_of(words, "cancel BATCH [RUN ...]")
-    cancelled = cancel(batch, words[1:])
+    cancelled = cancel(batch, words[1:], options.trust_code)
     if cancelled.runs:
         how = f"{continuing_command(batch)} continues them"
         say(f"{counted(len(cancelled.runs), 'run')} of {batch.path} cancelled; {how}")

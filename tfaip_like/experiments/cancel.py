@@ -23,13 +23,16 @@ class Cancelled:
     """Why the cluster could not be told; its runs then see for themselves that they were cancelled."""
 
 
-def cancel(batch: Batch, patterns: Sequence[str]) -> Cancelled:
+def cancel(batch: Batch, patterns: Sequence[str], trust_code: bool = False) -> Cancelled:
     """Take runs out of their queues; those at work save their state and stop.
 
     Each gets an empty file that says so: it needs no room on the disk, and stops runs on the cluster that belong to
     another user, whose jobs cannot be cancelled.
+
+    Args:
+        trust_code: see `check_batch`.
     """
-    check_batch(batch)  # its files say which processes and jobs are stopped
+    check_batch(batch, trust_code)  # its files say which processes and jobs are stopped
     with batch.changing():
         index = batch.index()
         states = {run.name: run.state for run in status_of(batch, index).runs}

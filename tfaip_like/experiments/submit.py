@@ -186,8 +186,8 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
             if options.jobs is not None or options.gpus or not is_at_work(batch):
                 settings.write(batch)
             for name in work.names:
-                cancel_file(batch, name).unlink(missing_ok=True)
                 write_ticket(batch, name, waiting())
+                cancel_file(batch, name).unlink(missing_ok=True)  # last: on a full disk it stays cancelled
     if not options.dry_run and (work.names or work.status.needs_scheduler):
         start_scheduler(batch)
     verb = "would be submitted" if options.dry_run else "submitted"
