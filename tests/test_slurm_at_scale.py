@@ -109,6 +109,7 @@ def test_a_killed_submission_leaves_no_unknown_job_and_none_twice(tmp_path: Path
     until(lambda: len(events(batch)) > 10)
     begun = Counter(event for event in events(batch) if event.startswith("begin"))
     assert set(begun.values()) == {1}
+    empty(batch, cluster)  # for the next test
 
 
 @dataclass(frozen=True)
