@@ -72,7 +72,7 @@ def evaluate_predictions(argv: Sequence[str]) -> None:
         raise UsageError(f"{line.words[0]}: its scenario has no evaluator; name one: --evaluator module:Class")
     files = [Path(word) for word in line.words[1:]]
     if settings.summaries and len(files) > 1:
-        raise UsageError(f"--summaries {settings.summaries}: takes those of one file, there are {len(files)}")
+        raise UsageError(f"--summaries {settings.summaries}: takes the summaries of one file, there are {len(files)}")
     results = []
     with catch_interrupts() as interrupt:
         for file in files:

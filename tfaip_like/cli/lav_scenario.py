@@ -123,9 +123,9 @@ def lav_scenario(argv: Sequence[str]) -> None:
 
 def _validate_line(line: Line) -> None:
     settings = cast(LoadAndValidate, line.applied(_defaults(line.words)))
-    for flag, kept in (("dump", settings.dump), ("summaries", settings.summaries)):
+    for flag, what, kept in (("dump", "predictions", settings.dump), ("summaries", "summaries", settings.summaries)):
         if kept and len(line.words) > 1:
-            raise UsageError(f"--{flag} {kept}: takes those of one export, there are {len(line.words)}")
+            raise UsageError(f"--{flag} {kept}: takes the {what} of one export, there are {len(line.words)}")
     start(settings.device)
     results: list[Result] = []
     with ExitStack() as stack:
