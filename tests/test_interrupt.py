@@ -10,6 +10,7 @@ import textwrap
 
 import keras
 import pytest
+from conftest import hear_signals
 
 from tfaip_like import Interrupted
 from tfaip_like.interrupt import CAUGHT, InterruptFlag
@@ -150,7 +151,8 @@ code = run_command("command", command, [])
 os.kill(os.getpid(), {int(number)})
 sys.exit(code)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=hear_signals)
     assert done.returncode == 143
     assert done.stderr == f"command: stopped by {number.name}\n"
 
