@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import tracemalloc
 from pathlib import Path
@@ -223,7 +224,7 @@ def test_a_wrong_format_is_refused(table_format: dict[str, Any], message: str, t
 def test_a_file_that_is_not_utf_8_is_named_in_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = "x;name\n1;a\n2;ö\n".encode("cp1252")
     assert read(tmp_path / "rows.csv", content).tolist() == [1, 2]
-    assert not caplog.text  # numbers are the same in any encoding
+    assert not any(record.levelno >= logging.WARNING for record in caplog.records)  # numbers need no encoding
     assert read(tmp_path / "rows.csv", content, "name", texts=["name"]).tolist() == ["a", "ö"]
     assert "rows.csv: line 3 is not UTF-8; read as cp1252" in caplog.text
 
