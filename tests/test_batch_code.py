@@ -181,6 +181,6 @@ def test_code_that_does_not_fit_chosen_runs_is_refused(batch: Batch, tmp_path: P
     with batch.changing():
         write_ticket(batch, "one", waiting())
     done = experiments(tmp_path, "update", batch.path, "*")
-    assert done.stderr == f"experiments: {batch.path}: one waiting or running; experiments cancel stops them\n"
+    assert done.stderr == f"experiments: {batch.path}: one must not wait or run; experiments cancel stops them\n"
     assert not (batch.path / "code_2").exists()
     assert experiments(tmp_path, "update", batch.path).stderr.startswith("experiments: which runs?")

@@ -21,7 +21,7 @@ def scheduler_of(batch: Batch) -> int:
     """The process that works on a queue."""
     for folder in Path("/proc").glob("[0-9]*"):
         words = (folder / "cmdline").read_bytes().split(b"\0") if (folder / "cmdline").exists() else []
-        if b"tfaip_like.experiments.scheduler" in words and str(batch.path).encode() in words:
+        if any(b"experiments.scheduler" in word for word in words) and str(batch.path).encode() in words:
             return int(folder.name)
     raise AssertionError("nobody works on this queue")
 
@@ -164,7 +164,7 @@ def test_the_log_of_a_run_is_shown(tmp_path: Path) -> None:
     shown = experiments(tmp_path, "show", "--log", "bad").stdout
     assert shown == f"{batch.log('bad').relative_to(tmp_path)}:\ntrain-scenario: this one is bad\n"
     wrong = experiments(tmp_path, "show", "--log", "worse")
-    assert wrong.stderr == "experiments: --log worse: no run is called so\n"
+    assert wrong.stderr == "experiments: --log worse: no run has this name\n"
 
 
 def test_a_full_disk_neither_ends_the_queue_nor_blocks_cancel(small_disk: Path) -> None:
@@ -181,10 +181,13 @@ def test_a_full_disk_neither_ends_the_queue_nor_blocks_cancel(small_disk: Path) 
     assert states(batch)["wide.02"] == "cancelled"
     refused = experiments(small_disk, "submit", batch.path, "wide.02")
     assert refused.returncode == 1
-    assert refused.stderr.startswith("experiments: No space left on device: ")
+    assert refused.stderr.startswith(f"experiments: No space left on device: {batch.path}")
+    assert refused.stderr.endswith("\nMake room, then run the same command again.\n")
+    assert "the disk is full: runs wait for room" in experiments(small_disk, "show", batch.path).stdout
     assert scheduler_of(batch) == scheduler
     filler.unlink()
     until(lambda: not is_at_work(batch))
     assert states(batch) == {"dead": "failed", "wide.01": "done", "wide.02": "cancelled", "wide.03": "done"}
+    assert events(batch).count("begin dead") == 2  # it had failed on a full disk
     assert experiments(small_disk, "submit", batch.path, "wide", "--wait").returncode == 0
     assert [event for event in events(batch) if event.startswith("begin")].count("begin wide.01") == 1

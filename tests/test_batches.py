@@ -103,7 +103,7 @@ def test_flags_of_the_command_line_win_in_all_runs(tmp_path: Path) -> None:
     assert {params(batch, name)["trainer"]["epochs"] for name in names(batch)} == {9}
     assert batch.index().description == "here"
     wrong = experiments(tmp_path, "generate", "plan.yaml", "--trainer.epochs", "0")
-    assert wrong.stderr == "experiments: --trainer.epochs 0: there must be at least 1\n"
+    assert wrong.stderr == "experiments: --trainer.epochs 0: must be at least 1\n"
 
 
 def test_a_debug_batch_is_small_and_elsewhere_and_needs_no_description(
@@ -299,7 +299,7 @@ def test_add_puts_more_runs_beside_those_that_are_there(tmp_path: Path) -> None:
     batch = made(tmp_path, TWO)
     before = {path: path.read_bytes() for path in batch.jobs.iterdir()}
     again = experiments(tmp_path, "add", batch.path)
-    assert again.stdout == f"{batch.path}: 3 runs more: wide.03, wide.04, other.02\n"
+    assert again.stdout == f"{batch.path}: 3 runs added: wide.03, wide.04, other.02\n"
     assert params(batch, "other.02")["trainer"]["random_seed"] == 8
     (tmp_path / "new.yaml").write_text(PLAN + "  deep: {extends: base, repeat: 2}\n  base: {abstract: true}\n")
     assert experiments(tmp_path, "add", batch.path, "new.yaml", "--trainer.epochs", "4").returncode == 0
@@ -396,10 +396,10 @@ MISTAKES = {
     "submit .": ".: is no batch of experiments (no batch.json); `experiments generate PLAN` makes one",
     "submit . --partition gpu": "--partition gpu: is for a cluster: add --slurm",
     "submit . --slurm --time soon": "--time soon: write it like 2:30:00",
-    "submit . --jobs 0": "--jobs 0: there must be at least 1",
+    "submit . --jobs 0": "--jobs 0: must be at least 1",
     "submit . --gpus 1 1": "--gpus 1 1: names a GPU twice",
     "submit . --slurm --sbatch array=0-3": "--sbatch array=0-3: array=0-3 is said with --jobs",
-    "generate a.yaml --array 0": "--array 0: there must be at least 1",
+    "generate a.yaml --array 0": "--array 0: must be at least 1",
     "generate a.yaml --array 2 --debug": "--array 2: has no effect with --debug, which has one of each",
     "generate --scenario scenarios.tutorial --models Classifier.CNN=1,MPL=2 --description d": (
         "--models: --model.graph: there is no Graph called 'MPL'; did you mean MLP?"
@@ -438,7 +438,7 @@ def test_a_pattern_that_fits_nothing_names_the_runs(tmp_path: Path) -> None:
     batch = made(tmp_path, TWO)
     done = experiments(tmp_path, "submit", batch.path, "wild")
     assert done.stderr == (
-        "experiments: wild: no run is called so, and no configuration; there are wide.01, wide.02, other\n"
+        "experiments: wild: no run or configuration has this name; there are wide.01, wide.02, other\n"
     )
 
 

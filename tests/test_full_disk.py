@@ -58,8 +58,9 @@ def test_a_full_disk_is_reported_with_the_file_that_it_has_no_room_for(small_dis
     (small_disk / "source").write_bytes(bytes(5_000_000))
     with pytest.raises(OSError, match="No space left") as full:
         write_text(small_disk / "file", "x" * 9_000_000)
-    assert fault_text(full.value.with_traceback(None)) == f"No space left on device: {small_disk}/file"
+    again = "Make room, then run the same command again."
+    assert fault_text(full.value.with_traceback(None)) == f"No space left on device: {small_disk}/file\n{again}"
     assert [path.name for path in small_disk.iterdir()] == ["source"]
     with pytest.raises(OSError, match="No space left") as full:
         shutil.copyfile(small_disk / "source", small_disk / "copy")
-    assert fault_text(full.value.with_traceback(None)) == f"No space left on device: {small_disk}/copy"
+    assert fault_text(full.value.with_traceback(None)) == f"No space left on device: {small_disk}/copy\n{again}"

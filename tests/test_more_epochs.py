@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 from batches import cheap_batch, events, experiments, states
-from conftest import Run
+from conftest import Run, fill
 
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.more_epochs import extensions
 from tfaip_like.experiments.reset import reset
 from tfaip_like.experiments.status import status_of
+from tfaip_like.experiments.tickets import Ticket, waiting, write_ticket
 
 
 def epochs_done(batch: Batch, name: str, count: int, status: str = "done", checkpoints: tuple[int, ...] = ()) -> None:
@@ -48,6 +50,39 @@ def test_epochs_are_added_to_those_that_are_done_and_once_only(tmp_path: Path, q
     assert events(batch) == ["begin wide", "end wide"]
 
 
+def test_a_further_training_whose_machine_went_down_as_it_began_is_not_done(tmp_path: Path, quick_run: Run) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 20}\n", tenths=0)
+    epochs_done(batch, "wide", 20)
+    extensions(batch, status_of(batch), ["wide"], 10, None).write(batch)
+    now = time.time()
+    write_ticket(batch, "wide", Ticket("running", submitted=now + 1, started=now + 1))
+    (run,) = status_of(batch).runs
+    assert (run.state, run.reason) == ("failed", "killed before it began")
+    assert quick_run("experiments", "submit", batch.path, "--wait").returncode == 0
+    assert events(batch) == ["begin wide", "end wide"]
+
+
+def test_runs_at_work_get_no_more_epochs_and_are_named(tmp_path: Path, quick_run: Run) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 20}\n  cut: {trainer.epochs: 20}\n", tenths=0)
+    epochs_done(batch, "wide", 20)
+    write_ticket(batch, "cut", waiting())
+    done = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10", "--dry_run")
+    assert "(no more epochs for cut: at work; give --additional_epochs again when they ended)" in done.stdout
+
+
+def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_run: Run) -> None:
+    batch = cheap_batch(small_disk, "  wide: {trainer.epochs: 2}\n")
+    epochs_done(batch, "wide", 2)
+    filler = fill(small_disk)
+    refused = quick_run("experiments", "reset", batch.path, "wide")
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("\nMake room, then run the same command again.\n")
+    assert batch.run("wide").history.exists()
+    filler.unlink()
+    assert quick_run("experiments", "reset", batch.path, "wide").returncode == 0
+    assert states(batch) == {"wide": "new"}
+
+
 def test_an_earlier_epoch_is_returned_to_where_its_checkpoint_was_kept(tmp_path: Path) -> None:
     batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 20}\n")
     epochs_done(batch, "wide", 20, checkpoints=(5, 20))
@@ -65,7 +100,7 @@ def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run
     refused = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10")
     assert refused.returncode == 2
     assert refused.stderr == (
-        "experiments: --additional_epochs: new not trained yet; submit without it, or name other runs\n"
+        "experiments: --additional_epochs: new must be trained first; submit without it, or name other runs\n"
     )
     done = quick_run("experiments", "submit", batch.path, "early", "--additional_epochs", "10")
     assert done.stdout.splitlines()[1].startswith("(not early: stopped early; resume-training with other")
@@ -100,7 +135,7 @@ def test_a_run_at_work_is_not_reset(tmp_path: Path) -> None:
     batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=0)
     (batch.path / "hold").touch()
     experiments(tmp_path, "submit", batch.path)
-    with pytest.raises(UsageError, match="wide waiting or running; experiments cancel stops them"):
+    with pytest.raises(UsageError, match="wide must not wait or run; experiments cancel stops them"):
         reset(batch, ["wide"])
     (batch.path / "hold").unlink()
 

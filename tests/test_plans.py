@@ -341,7 +341,7 @@ WRONG = [
         "  base:\n    trainer.epochs: [1, 2]\n",
         "line 4: --trainer.epochs: expected one value, got 2: 1 2; quote a value with spaces",
     ),
-    Wrong("  base:\n    trainer.epochs: 0\n", "line 4: --trainer.epochs 0: there must be at least 1"),
+    Wrong("  base:\n    trainer.epochs: 0\n", "line 4: --trainer.epochs 0: must be at least 1"),
     Wrong(
         "  base:\n    optimizer: Adamx\n",
         "line 4: --optimizer: there is no Optimizer called 'Adamx'; did you mean Adamax?",

@@ -149,7 +149,7 @@ def test_a_search_that_was_killed_goes_on_with_its_runs(tmp_path: Path, monkeypa
         (("", ""), "--configuration stesp", "--configuration: there is no configuration 'stesp'; did you mean 'steps'?"),
         (("learning_rate.lr", "learning_rate.rate"), "", "plan.yaml, line 12: --learning_rate.rate: there is no such flag; did you mean --learning_rate.lr?"),
         (("", ""), "--dry_run true", "--dry_run true: makes no sense for a search, which waits for its runs"),
-        (("", ""), "--trials 0", "--trials 0: there must be at least 1"),
+        (("", ""), "--trials 0", "--trials 0: must be at least 1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_searched_is_told(tmp_path: Path, change: tuple[str, str], words: str, says: str) -> None:

@@ -475,7 +475,7 @@ def test_an_export_predicts_the_same_in_a_process_with_tensorflow_alone(
 
 
 def test_a_scenario_made_in_python_is_checked() -> None:
-    with pytest.raises(UsageError, match="there must be at least 1"):
+    with pytest.raises(UsageError, match="must be at least 1"):
         train(small(trainer={"epochs": 0}))
     with pytest.raises(UsageError, match="--data is required"):
         train(Scenario(trainer=Trainer(epochs=1)))  # type: ignore[call-arg]

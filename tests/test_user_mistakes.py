@@ -299,7 +299,7 @@ MISTAKES = {
         flags="--evaluator.limit 3", says="--evaluator.limit: first choose which with --evaluator: module:Class"
     ),
     "required flag": Mistake(change=('path: str = "somewhere"', "path: str"), says="--data.path is required (TEXT)"),
-    "out of range": Mistake(flags="--trainer.epochs 0", says="--trainer.epochs 0: there must be at least 1"),
+    "out of range": Mistake(flags="--trainer.epochs 0", says="--trainer.epochs 0: must be at least 1"),
     "two clippings": Mistake(
         flags="--optimizer.clip_norm 1 --optimizer.clip_value 1",
         says="--optimizer.clip_norm 1.0: Keras clips in one way at a time; leave out all but one of clip_value, clip_norm",

@@ -61,18 +61,27 @@ TEMPORARY = ".tmp"
 def write_text(path: Path, text: str) -> None:
     """Replace a file: written aside, synced to disk, renamed."""
     check_guards(path)
-    with _file_aside(path) as (file, aside):
+    with _named_in_errors(path), _file_aside(path) as (file, aside):
         try:
             file.write(encoded(text))
             file.flush()
             os.fsync(file.fileno())
             os.replace(aside, path)
-        except BaseException as error:
+        except BaseException:
             aside.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.filename is None:  # as the system leaves it: a full disk
-                error.filename = str(path)
             raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def _named_in_errors(path: Path) -> Iterator[None]:
+    """Name a file in errors that name none: the system does not where the disk is full, at writing and at closing."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from tfaip_like.code_errors import message_of, users_frame
 from tfaip_like.console import log_level, log_to_console, say
 from tfaip_like.data.workers.background import is_user_code_running
 from tfaip_like.errors import Interrupted, TrainingError, UsageError, first_line
+from tfaip_like.files import is_full_disk
 from tfaip_like.interrupt import process_ends_after_stop
 from tfaip_like.printable import printable_lines
 from tfaip_like.processes import end_with_starter
@@ -113,7 +114,8 @@ def fault_text(error: Exception) -> str:
     if frame is None:
         if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that went away
             # Of two files the second is the one that is written.
-            return f"{error.strerror}: {error.filename2 or error.filename or 'while reading or writing'}"
+            text = f"{error.strerror}: {error.filename2 or error.filename or 'while reading or writing'}"
+            return f"{text}\nMake room, then run the same command again." if is_full_disk(error) else text
         if disk_error := _disk_error(error):
             return disk_error
         return f"a fault inside the program; please report it\n{whole}"

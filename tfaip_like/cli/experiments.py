@@ -66,7 +66,7 @@ class Add(Submit):
 
     def check(self) -> None:
         super().check()
-        self.require(self.array is None or self.array >= 1, "array", "there must be at least 1")
+        self.require(self.array is None or self.array >= 1, "array", "must be at least 1")
         for name in self.given():
             is_useful = self.run or name in self.keeps
             self.require(is_useful, name, "is for submitting: add --run, or give it to submit")
@@ -134,9 +134,7 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
         if options.names is not None:
             plan = with_names(plan, options.names)
         if not plan.description and not options.debug:
-            raise UsageError(
-                "--description: say what this batch is for, here or in the plan; in some weeks nobody knows"
-            )
+            raise UsageError("--description: say what this batch is for, here or in the plan")
         if options.dry_run:
             say(_listed(preview(plan, options.debug, options.array), plan.scenario))
             return
@@ -177,7 +175,7 @@ def _add(words: list[str], options: AddTo, flags: list[Flag]) -> None:
     if options.dry_run:
         say(_listed(runs, index.scenario))
         return
-    say(f"{batch.path}: {counted(len(runs), 'run')} more: {some([run.name for run in runs], shown=8)}")
+    say(f"{batch.path}: {counted(len(runs), 'run')} added: {some([run.name for run in runs], shown=8)}")
     if options.run:
         _submit_runs(batch, [run.name for run in runs], options)
 

@@ -44,7 +44,7 @@ class Search(Submit):
             self.require(not getattr(self, name), name, "makes no sense for a search, which waits for its runs")
         is_known = not self.slurm or (self.time is not None and self.mem is not None)
         self.require(is_known, "slurm", "needs --time and --mem, which would be measured anew for each run")
-        self.require(self.trials is None or self.trials >= 1, "trials", "there must be at least 1")
+        self.require(self.trials is None or self.trials >= 1, "trials", "must be at least 1")
 
 
 BEGINNING = ("configuration", "prune", "description", "name", "folder")

@@ -35,7 +35,7 @@ class Resample(Params, abc.ABC):
     """Let the first and the last bucket reach to infinity; without, samples beyond the bounds are never drawn."""
 
     def check(self) -> None:
-        self.require(self.n_buckets >= 1, "n_buckets", "there must be at least 1")
+        self.require(self.n_buckets >= 1, "n_buckets", "must be at least 1")
 
     @abc.abstractmethod
     def bounds(self, values: Floats) -> tuple[float, float]:

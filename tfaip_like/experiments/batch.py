@@ -207,7 +207,7 @@ def chosen_runs(index: BatchIndex, patterns: Collection[str]) -> list[BatchRun]:
     for pattern in patterns:
         if not any(_fits(run, pattern) for run in index.runs):
             names = some([run.name for run in index.runs], shown=8)
-            raise UsageError(f"{pattern}: no run is called so, and no configuration; there are {names or 'none'}")
+            raise UsageError(f"{pattern}: no run or configuration has this name; there are {names or 'none'}")
     known = {run.name for run in index.runs}
     return [run for run in index.runs if not patterns or any(_is_meant(run, pattern, known) for pattern in patterns)]
 

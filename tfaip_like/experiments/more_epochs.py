@@ -39,6 +39,8 @@ class Extensions:
     runs: Mapping[str, Extension]
     stopped_early: Sequence[str] = ()
     """Runs for which there is nothing to do: they would stop early again."""
+    at_work: Sequence[str] = ()
+    """Runs that wait or run, to which nothing was added."""
 
     def index(self, index: BatchIndex) -> BatchIndex:
         """Return the list of runs with their new epochs."""
@@ -85,7 +87,9 @@ def extensions(
     early = [run.name for run in runs if previous is None and _is_stopped_early(batch, run.name)]
     runs = [run for run in runs if run.name not in early]
     if new := [run.name for run in runs if not run.epoch]:
-        raise UsageError(f"--additional_epochs: {some(new)} not trained yet; submit without it, or name other runs")
+        raise UsageError(
+            f"--additional_epochs: {some(new)} must be trained first; submit without it, or name other runs"
+        )
     wanted = {run.name: run.epoch if previous is None else previous for run in runs}
     if previous is not None and (missing := [name for name in wanted if not _has_checkpoint(batch, name, previous)]):
         raise UsageError(
@@ -96,7 +100,8 @@ def extensions(
         run.name: Extension(run.name, wanted[run.name], wanted[run.name] + additional, previous is not None)
         for run in runs
     }
-    return Extensions(extended, early)
+    at_work = [run.name for run in status.runs if run.name in names and run.state in AT_WORK]
+    return Extensions(extended, early, at_work)
 
 
 def forget_extension(batch: Batch, name: str) -> None:

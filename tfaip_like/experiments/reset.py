@@ -35,16 +35,17 @@ def reset(batch: Batch, patterns: Sequence[str], delete: bool = False) -> list[B
         states = {run.name: run.state for run in status_of(batch, index).runs}
         runs = [run for run in chosen_runs(index, patterns) if states[run.name] != "new"]
         if busy := [run.name for run in runs if states[run.name] in AT_WORK or batch.run(run.name).is_held()]:
-            raise UsageError(f"{batch.path}: {some(busy)} waiting or running; experiments cancel stops them")
+            raise UsageError(f"{batch.path}: {some(busy)} must not wait or run; experiments cancel stops them")
         planned = {run.name: dataclasses.replace(run, epochs=_planned_epochs(batch, run)) for run in runs}
+        all_runs = tuple(planned.get(run.name, run) for run in index.runs)
+        for run in runs:  # what needs room first: on a full disk nothing is moved
+            write_ticket(batch, run.name, reset_ticket())
+        batch.write_index(dataclasses.replace(index, runs=all_runs))
         for run in runs:
             for path in (batch.run(run.name).path, batch.log(run.name)):
                 _put_away(batch, path, delete)
             forget_extension(batch, run.name)
             cancel_file(batch, run.name).unlink(missing_ok=True)
-            write_ticket(batch, run.name, reset_ticket())
-        all_runs = tuple(planned.get(run.name, run) for run in index.runs)
-        batch.write_index(dataclasses.replace(index, runs=all_runs))
     return runs
 
 

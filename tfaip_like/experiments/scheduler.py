@@ -11,6 +11,7 @@ import dataclasses
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.2
 TRIES, SECONDS_BETWEEN_TRIES = 10, 0.02
+BYTES_TO_START = 2**20
+"""Room without which no run is started."""
 SECONDS_TO_SAVE = 60.0
 """What a run has after it was told to stop, before it is killed."""
 
@@ -55,8 +58,8 @@ def start_scheduler(batch: Batch) -> None:
     """Starts the queue of a batch, detached from this process and its terminal; if one works already, that goes on."""
     with (batch.queue / "scheduler.log").open("a", encoding="utf-8") as log:
         subprocess.Popen(
-            # -P: a file of the user called random.py is no module of Python.
-            [sys.executable, "-P", "-m", "tfaip_like.experiments.scheduler", str(batch.path.resolve())],
+            # -P: a file of the user called random.py is no module of Python. Not -m: the package imports this module.
+            [sys.executable, "-P", "-c", f"from {__name__} import main; main()", str(batch.path.resolve())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -67,6 +70,11 @@ def start_scheduler(batch: Batch) -> None:
 def is_at_work(batch: Batch) -> bool:
     """Whether the queue of a batch works."""
     return is_locked(_scheduler_lock(batch))
+
+
+def is_disk_full(batch: Batch) -> bool:
+    """Return whether the disk of a batch has no room for a run to start."""
+    return shutil.disk_usage(batch.path).free < BYTES_TO_START
 
 
 def lives(batch: Batch, name: str) -> bool:
@@ -129,7 +137,7 @@ class Scheduler:
         order = [run.name for run in self.batch.index().runs]
         queued = [name for name in order if name in tickets and tickets[name].is_queued]
         settings = _settings(self.batch)
-        while queued and len(running) < settings.jobs and not self.unwritten:
+        while queued and len(running) < settings.jobs and not self.unwritten and not is_disk_full(self.batch):
             name = queued.pop(0)
             running[name] = self._start(name, tickets[name], _free_gpu(settings, running.values()))
         self.seen = os.stat(self.batch.queue).st_mtime_ns
@@ -148,6 +156,10 @@ class Scheduler:
             # The code of a run that another scheduler had started is not known.
             code = child.returncode if child is not None else None
             self.stopping.pop(name, None)
+            if code and not ticket.cancelled and is_disk_full(self.batch):
+                self._note(name, ticket.but(state="waiting", started=None, host=None, pid=None, gpu=None))
+                logger.info("%s ended with code %d while the disk was full: it waits for room", name, code)
+                continue
             self._note(name, ticket.but(state="ended", ended=time.time(), code=code))
             logger.info("%s ended%s", name, "" if code is None else f" with code {code}")
         return alive

@@ -102,7 +102,7 @@ def log_text(batches: Sequence[BatchStatus], run: str, lines: int) -> str:
     """
     found = [(batch, status) for batch in batches for status in batch.runs if status.name == run]
     if len(found) != 1:
-        where = "no run is called so" if not found else f"{len(found)} batches have such a run; name one of them"
+        where = "no run has this name" if not found else f"{len(found)} batches have such a run; name one of them"
         raise UsageError(f"--log {run}: {where}")
     batch, status = found[0]
     text = last_lines(Batch(Path(batch.path)).log(run), lines)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun
-from tfaip_like.experiments.scheduler import is_at_work, lives
+from tfaip_like.experiments.scheduler import is_at_work, is_disk_full, lives
 from tfaip_like.experiments.slurm import ClusterJob, arrays_by_script, cluster_jobs, exit_code, last_error
 from tfaip_like.experiments.submissions import read_submissions
 from tfaip_like.experiments.tickets import Ticket, read_tickets
@@ -25,6 +25,7 @@ JOB = "job: "
 AT_WORK = ("running", "waiting", "preempted")
 """States of runs that somebody has in hand."""
 CLUSTER_IS_SILENT = "the cluster cannot be asked from here: this is what the runs themselves have left"
+DISK_IS_FULL = "the disk is full: runs wait for room"
 BEING_SUBMITTED = "it is being submitted"
 INTERRUPTED = "its submission was interrupted, and the cluster does not have it: submit it again"
 RECENT_EPOCHS = 5
@@ -103,13 +104,15 @@ def status_with(
     """How far a batch is, by its tickets and what the cluster knows of their jobs; None if it cannot be asked."""
     runs = [_run_status(batch, run, tickets.get(run.name), jobs) for run in index.runs]
     waits = any(ticket.is_in_local_queue for ticket in tickets.values())
+    is_queued = any(ticket.where == "local" and ticket.is_queued for ticket in tickets.values())
+    problems = [CLUSTER_IS_SILENT] * (jobs is None) + [DISK_IS_FULL] * (is_queued and is_disk_full(batch))
     return BatchStatus(
         path=str(batch.path),
         description=index.description,
         runs=runs,
         counts=dict(Counter(run.state for run in runs)),
         needs_scheduler=waits and not is_at_work(batch),
-        problem=CLUSTER_IS_SILENT if jobs is None else "",
+        problem="; ".join(problems),
     )
 
 
@@ -167,6 +170,8 @@ def _state(
             return "cancelled" if ticket.cancelled else "waiting", "", None
         if ticket.state == "running" and lives(batch, run.name):
             return "running", "", ticket.host if ticket.gpu is None else f"{ticket.host}:gpu{ticket.gpu}"
+        if ticket.code is None and not _was_begun_since(batch.run(run.name), ticket.submitted):
+            return "failed", "killed before it began", node  # with its queue; the record is that of an earlier training
         return (*_ended(ticket.code, ticket, record), node)
     return _on_cluster(batch, run, ticket, record, jobs)
 

@@ -98,13 +98,13 @@ class Submit(Params):
     """Run the code of a batch that somebody else made; it is recorded as trusted."""
 
     def check(self) -> None:
-        self.require(self.jobs is None or self.jobs >= 1, "jobs", "there must be at least 1")
+        self.require(self.jobs is None or self.jobs >= 1, "jobs", "must be at least 1")
         for name in ("additional_epochs", "previous_epochs"):
             value = getattr(self, name)
-            self.require(value is None or value >= 1, name, "there must be at least 1")
+            self.require(value is None or value >= 1, name, "must be at least 1")
         is_back = self.previous_epochs is not None
         self.require(not is_back or self.additional_epochs is not None, "previous_epochs", "needs --additional_epochs")
-        self.require(self.save_seconds >= 1, "save_seconds", "there must be at least 1")
+        self.require(self.save_seconds >= 1, "save_seconds", "must be at least 1")
         self.require(len(set(self.gpus)) == len(self.gpus), "gpus", "names a GPU twice")
         self.require(
             not self.slurm or len(self.gpus) <= 1, "gpus", "on a cluster say how many GPUs each run gets, one number"
@@ -119,7 +119,7 @@ class Submit(Params):
         )
         is_one = not (self.mem and self.mem_per_cpu)
         self.require(is_one, "mem_per_cpu", "takes the place of --mem; give one or the other")
-        self.require(self.runs_per_task >= 1, "runs_per_task", "there must be at least 1")
+        self.require(self.runs_per_task >= 1, "runs_per_task", "must be at least 1")
         for option, flag in refused_options(self.sbatch).items():
             self.require(False, "sbatch", f"{option} is said with --{flag}" if flag else f"{option} is set here")
         if not self.slurm:
@@ -233,10 +233,14 @@ class _Work:
         counts = Counter(run.state for run in others)
         already = ", ".join(f"{count} {state}" for state, count in counts.items())
         head = f"{counted(len(names), 'run')} of {self.status.path} {verb}{f' ({already} already)' if already else ''}"
-        if not self.extensions.stopped_early:
-            return head
-        early = some(list(self.extensions.stopped_early))
-        return f"{head}\n(not {early}: stopped early; resume-training with other --early_stopping.* trains them more)"
+        lines = [head]
+        if busy := list(self.extensions.at_work):
+            lines.append(f"(no more epochs for {some(busy)}: at work; give --additional_epochs again when they ended)")
+        if early := list(self.extensions.stopped_early):
+            lines.append(
+                f"(not {some(early)}: stopped early; resume-training with other --early_stopping.* trains more)"
+            )
+        return "\n".join(lines)
 
 
 def _to_submit(batch: Batch, patterns: Sequence[str], options: Submit) -> _Work:

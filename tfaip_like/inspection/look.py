@@ -37,7 +37,7 @@ class Look(Params):
     """Folder for the images."""
 
     def check(self) -> None:
-        self.require(self.count >= 1, "count", "there must be at least 1")
+        self.require(self.count >= 1, "count", "must be at least 1")
 
 
 Stage = tuple[str, list[Sample | None]]

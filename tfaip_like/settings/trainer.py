@@ -130,7 +130,7 @@ class Trainer(Params):
         return reasons
 
     def check(self) -> None:
-        self.require(self.epochs >= 1, "epochs", "there must be at least 1")
+        self.require(self.epochs >= 1, "epochs", "must be at least 1")
         self.require(
             self.samples_per_epoch is None or self.samples_per_epoch >= 1,
             "samples_per_epoch",
@@ -142,7 +142,7 @@ class Trainer(Params):
         self.require(
             self.calc_ema == -1 or 0 <= self.calc_ema < 1, "calc_ema", "must be from 0 to below 1, or -1 to compute it"
         )
-        self.require(self.accumulate_steps >= 1, "accumulate_steps", "there must be at least 1")
+        self.require(self.accumulate_steps >= 1, "accumulate_steps", "must be at least 1")
         self.require_regex("no_train_scope", self.no_train_scope or "")
         try:
             parse_every(self.checkpoint_every)
@@ -150,14 +150,14 @@ class Trainer(Params):
             self.require(False, "checkpoint_every", str(problem))
         self.require(all(epoch >= 1 for epoch in self.keep_epochs), "keep_epochs", "epochs count from 1")
         self.require(self.keep_every_n >= 0, "keep_every_n", "must be 0 (none) or more")
-        self.require(self.keep_checkpoints >= 1, "keep_checkpoints", "there must be at least 1")
+        self.require(self.keep_checkpoints >= 1, "keep_checkpoints", "must be at least 1")
         self.require(
             self.random_seed is None or 0 <= self.random_seed < 2**32, "random_seed", "must be from 0 to 4294967295"
         )
         self.require(
             self.steps_per_execution is None or self.steps_per_execution >= 1,
             "steps_per_execution",
-            "there must be at least 1",
+            "must be at least 1",
         )
         for name in ("profile", "keep_data"):
             needs_folder = getattr(self, name) and self.output_dir is None
