@@ -181,6 +181,7 @@ def test_many_runs_are_grey_behind_the_best_ones(tmp_path: Path) -> None:
     assert sum(line["look"] is None for line in curves["lines"]) == 92
 
 
+@pytest.mark.slow
 def test_a_page_of_400_runs_with_many_parameters_and_metrics_stays_below_two_megabytes(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for number in range(400):

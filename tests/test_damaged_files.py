@@ -57,7 +57,7 @@ from tfaip_like.train.checkpoints import all_checkpoints
 from tfaip_like.train.resume import find_state
 from tfaip_like.trust import _warn_of_record, is_recorded, record_code
 
-SAMPLE, ALL = 120, 2500
+SAMPLE, ALL = 60, 2500
 ENDS_ANYWHERE = ("bad_samples.csv", "history.csv", "study.journal")
 
 

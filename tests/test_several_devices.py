@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from conftest import slow
 from small import Line, Points, small
 from stopping import UNTIMED, RaggedPoints, differences, killed_at
 from test_layer_losses import WithLosses
@@ -128,7 +129,10 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+DEFAULT = ("plain", "losses of layers", "sequences in small batches")
+
+
+@pytest.mark.parametrize("name", [name if name in DEFAULT else slow(name) for name in SCENARIOS])
 def test_two_devices_compute_what_one_does(name: str, call: Call) -> None:
     one, two = (call(trained, devices, SCENARIOS[name]) for devices in (ONE, TWO))
     assert_same(one, two, rtol=2e-2 if name == "mixed precision" else 1e-4)

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import Run, slow
 from small import Largest, Line, Noise, Points, Small, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -161,7 +161,7 @@ def seven_at_once(jit_compile: bool | None) -> TrainResult:
     return train(small(trainer={"steps_per_execution": 7, "jit_compile": jit_compile}))
 
 
-@pytest.mark.parametrize(("at_once", "jit_compile"), [(1, None), (12, None), (5, False)])
+@pytest.mark.parametrize(("at_once", "jit_compile"), [(1, None), slow(12, None), (5, False)])
 def test_steps_per_execution_change_nothing_but_speed(at_once: int, jit_compile: bool | None) -> None:
     """100 samples in batches of 8 are 12 steps: neither 5 nor 7 divides them."""
     reference = seven_at_once(jit_compile)
