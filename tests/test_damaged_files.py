@@ -76,14 +76,15 @@ class Subject:
 def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Subject]]:
     """Every file that we read: of a batch with a run that was trained, its export, a search."""
     folder = tmp_path_factory.mktemp("damaged")
-    before = Path.cwd()
-    batch = cheap_batch(folder, "  wide: {trainer.epochs: 2, data.processors: [{class: Noise, scale: 0.5}]}\n")
-    trained = train_into(batch, folder)
-    os.chdir(folder)
-    export = trained / "best"
-    found = [of_batch(batch), of_run(trained), of_export(export, folder), of_search(batch), of_summaries(folder)]
-    yield [subject for subjects in (*found, of_lines(folder)) for subject in subjects]
-    os.chdir(before)
+    with pytest.MonkeyPatch.context() as patch:
+        # A record of trusted code of its own: that of all tests has thousands of entries, and each is damaged.
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "configuration"))
+        batch = cheap_batch(folder, "  wide: {trainer.epochs: 2, data.processors: [{class: Noise, scale: 0.5}]}\n")
+        trained = train_into(batch, folder)
+        patch.chdir(folder)
+        export = trained / "best"
+        found = [of_batch(batch), of_run(trained), of_export(export, folder), of_search(batch), of_summaries(folder)]
+        yield [subject for subjects in (*found, of_lines(folder)) for subject in subjects]
 
 
 def train_into(batch: Batch, folder: Path) -> Path:
