@@ -1,4 +1,4 @@
-"""A run beside an earlier one, and the data that it really used."""
+"""Comparison of a run to an earlier one, and the data that it used."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Subject]
     """Every file that we read: of a batch with a run that was trained, its export, a search."""
     folder = tmp_path_factory.mktemp("damaged")
     with pytest.MonkeyPatch.context() as patch:
-        # A record of trusted code of its own: that of all tests has thousands of entries, and each is damaged.
+        # A separate record of trusted code: that of all tests has thousands of entries, and each is damaged.
         patch.setenv("XDG_CONFIG_HOME", str(folder / "configuration"))
         batch = cheap_batch(folder, "  wide: {trainer.epochs: 2, data.processors: [{class: Noise, scale: 0.5}]}\n")
         trained = train_into(batch, folder)

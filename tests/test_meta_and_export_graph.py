@@ -114,7 +114,7 @@ class Answering(Line):
     """A service answers in whole numbers."""
 
     bad: bool = False
-    """Whether the export has weights of its own."""
+    """Whether the export has its own weights."""
 
     def build_export(self, inputs: Tensors, prediction: keras.Model) -> Tensors:
         answer = prediction(inputs)["sum"]

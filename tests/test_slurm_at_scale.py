@@ -166,7 +166,7 @@ def shared_disk(cluster: Cluster) -> Iterator[Path]:
 
 @pytest.fixture
 def members() -> Iterator[tuple[Member, Member]]:
-    """Two users that every system has, with homes of their own."""
+    """Two users that every system has, with their own home directories."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         found = []

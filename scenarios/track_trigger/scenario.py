@@ -166,7 +166,7 @@ class Perceptron(Model):
 
 
 class Resolution(Evaluator):
-    """How wide the errors in z are, for each expert, beside those of a baseline; and pictures of them."""
+    """Resolution in z for each expert, compared to a baseline, with plots."""
 
     baseline: bool = True
     """Also fit the best linear function to the validation samples themselves, and compare: z_gain is how many times as

@@ -53,7 +53,7 @@ class DropReport:
         """Stage -> index of the sample -> reason."""
         self._place_of: dict[str, Callable[[int], str]] = {}
         self._in_parts: set[str] = set()
-        """Stages after a StreamProcessor, whose samples have no number that is the same in each pass."""
+        """Stages after a StreamProcessor; their samples have no fixed index."""
         self._reported = 0
 
     def __len__(self) -> int:

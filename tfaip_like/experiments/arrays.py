@@ -41,7 +41,7 @@ class ArrayJob:
         return [tuple(run.name for run in task) for task in self.tasks]
 
     def split(self, size: int) -> Iterator[ArrayJob]:
-        """Yield array jobs of at most so many tasks."""
+        """Yield array jobs with a limited number of tasks."""
         for first in range(0, len(self.tasks), size):
             yield dataclasses.replace(self, tasks=self.tasks[first : first + size])
 

@@ -289,7 +289,7 @@ def _parameters(file: Path) -> dict[str, Json]:
 
 
 def _memory_of_session(session: int) -> float:
-    """Megabytes of all processes of a session; 0 where the system does not tell."""
+    """Megabytes of all processes of a session; 0 where the system does not report it."""
     pages = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:

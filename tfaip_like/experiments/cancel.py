@@ -20,7 +20,7 @@ class Cancelled:
 
     runs: list[BatchRun]
     problem: str = ""
-    """Why the cluster could not be told; its runs then see for themselves that they were cancelled."""
+    """Why the cluster refused the request; its runs then detect the cancellation themselves."""
 
 
 def cancel(batch: Batch, patterns: Sequence[str], trust_code: bool = False) -> Cancelled:

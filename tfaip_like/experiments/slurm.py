@@ -1,4 +1,4 @@
-"""What a SLURM cluster is told and asked: handing over array jobs, their states, cancelling them."""
+"""Interface to SLURM: submit, query and cancel array jobs."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class Request:
     at_once: int | None = None
     """Tasks that are at work at the same time."""
     save_seconds: int = 120
-    """How long before its time limit a run is told to save."""
+    """Seconds before its time limit at which a run is signalled to save."""
     extra: Sequence[str] = ()
     """Further options of sbatch."""
     after: Sequence[str] = ()

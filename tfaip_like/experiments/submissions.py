@@ -3,7 +3,7 @@
 BATCH/queue/slurm/ID/
   array.sh         the job script; the cluster's jobs are recognised by its path
   submission.json  the runs of each task
-  job              number of the array job that owns these runs; written once, by whoever knows it first
+  job              number of the array job that owns these runs; written once, by the first process that knows it
   codes/RUN        exit code of a run
   cancelled/RUN    empty: this run is to stop
 

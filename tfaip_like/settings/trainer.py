@@ -45,7 +45,7 @@ class Trainer(Params):
     """What this run is for, in your words; kept with its results."""
 
     compare_to: Path | None = None
-    """Folder of an earlier run: its values of each epoch are logged as compare_NAME beside those of this run, and
+    """Folder of an earlier run: its values of each epoch are logged as compare_NAME next to those of this run, and
     compare_gain says by how much the monitored value is better here."""
 
     keep_data: bool = False

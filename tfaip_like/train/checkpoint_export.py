@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
     """Write the model of a checkpoint as an export, with averaged weights if the training exported them.
 
-    A checkpoint in the middle of an epoch has no metrics of its own: its export has those of the epoch before.
+    A checkpoint in the middle of an epoch has no metrics: its export has those of the epoch before.
 
     Raises:
         UsageError: when the checkpoint is damaged, or the code of its scenario is not here or has changed.

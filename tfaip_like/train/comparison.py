@@ -1,4 +1,4 @@
-"""An earlier run beside this one: its values of each epoch, and how much this one is better."""
+"""Comparison to an earlier run: its values of each epoch, and how much this one is better."""
 
 from __future__ import annotations
 

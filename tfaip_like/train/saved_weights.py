@@ -29,7 +29,7 @@ from tfaip_like.train.keras_files import numbered_paths, read_model_file, read_w
 Array = npt.NDArray[Any]
 
 FRACTION_BITS = "fraction_bits"
-"""Key of a JSON file beside integers that are to be divided by 2 to its power."""
+"""Key of a JSON file: integers at the same level are divided by 2 to this power."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _read_arrays(file: Path) -> Iterator[tuple[str, Array]]:
 def _read_json(file: Path) -> Iterator[tuple[str, Array]]:
     """Yield the lists of numbers in a JSON file by the names and places that lead to them: `layers/0/weights`.
 
-    Integers beside `fraction_bits` are fixed-point numbers. A matrix called `weight` is one of PyTorch, whose rows are
+    Integers next to `fraction_bits` are fixed-point numbers. A matrix called `weight` is one of PyTorch, whose rows are
     the outputs: it is transposed.
     """
     yield from _arrays_in(read_json(file), "")
