@@ -72,7 +72,7 @@ def decode(codes: npt.NDArray[np.integer[Any]]) -> str:
 
 
 def is_format(pattern: str) -> bool:
-    """Whether a day can be written so."""
+    """Return whether a day can be written so."""
     try:
         return pattern.format(**fields(FIRST)).isascii()
     except (AttributeError, LookupError, ValueError):

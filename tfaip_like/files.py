@@ -231,7 +231,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[int]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether any process holds a lock on a file."""
+    """Return whether any process holds a lock on a file."""
     try:
         with path.open("r", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -269,7 +269,7 @@ def patiently(path: Path, write: Callable[[], T], check: Callable[[], None]) -> 
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether a disk was full, whatever library found out."""
+    """Return whether a disk was full, whatever library found out."""
     return "No space left" in str(error) or "Disk quota" in str(error)
 
 

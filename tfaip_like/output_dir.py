@@ -132,7 +132,7 @@ class OutputDir:
         return code if code.is_dir() else None
 
     def holds_a_run(self) -> bool:
-        """Whether a training here has finished an epoch."""
+        """Return whether a training here has finished an epoch."""
         has_checkpoints = self.checkpoints.exists() and any(self.checkpoints.iterdir())
         return self.history.exists() or self.best.exists() or has_checkpoints
 
@@ -170,7 +170,7 @@ class OutputDir:
             raise UsageError(f"--trainer.checkpoint_dir {folder}: cannot be written: {_reason(error)}") from error
 
     def is_held(self) -> bool:
-        """Whether a training runs in it now, of this process or another; yes where locks cannot tell."""
+        """Return whether a training runs in it now, of this process or another; yes where locks cannot tell."""
         try:
             folder = os.open(self.path, os.O_RDONLY)
         except OSError:

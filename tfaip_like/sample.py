@@ -170,7 +170,7 @@ class Spec:
 
     @property
     def is_static(self) -> bool:
-        """Whether every sample has the same shape."""
+        """Return whether every sample has the same shape."""
         return None not in self.shape
 
     def problem_with(self, value: Any) -> str | None:

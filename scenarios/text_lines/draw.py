@@ -64,7 +64,7 @@ def phrases(count: int, random: np.random.Generator) -> list[str]:
 
 
 def draws_text(font: ImageFont.FreeTypeFont) -> bool:
-    """Whether the font has all characters: a missing one looks like a code point that no font has."""
+    """Return whether the font has all characters: a missing one looks like a code point that no font has."""
     missing = bytes(font.getmask("\U0010fffe"))
     masks = {bytes(font.getmask(character)) for character in CHARACTERS}
     return missing not in masks and len(masks) > len(CHARACTERS) // 2

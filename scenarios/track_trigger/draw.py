@@ -63,7 +63,7 @@ def draw_tracks(count: int, random: np.random.Generator) -> tuple[Array, Array, 
 
 
 def seen(hits: Array) -> Array:
-    """Whether a track, or each of many, has hit each layer."""
+    """Return whether a track, or each of many, has hit each layer."""
     is_seen: Array = np.any(np.reshape(hits, (*np.shape(hits)[:-1], len(RADII), 3)), axis=-1)
     return is_seen
 

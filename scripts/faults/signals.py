@@ -82,7 +82,7 @@ class Cell:
 
     @property
     def is_last_step(self) -> bool:
-        """Whether the network waits for the last step of the epoch, not for one in the middle."""
+        """Return whether the network waits for the last step of the epoch, not for one in the middle."""
         return bool((self.number // 5) % 2)
 
     @property
@@ -122,12 +122,12 @@ class Cell:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to train, so that a late signal need not stop the run."""
+        """Return whether nothing is left to train, so that a late signal need not stop the run."""
         return self.phase == "export" and self.epoch >= EPOCHS
 
     @property
     def is_saved(self) -> bool:
-        """Whether the signal asks for the state to be saved; a second Ctrl-C asks to stop without."""
+        """Return whether the signal asks for the state to be saved; a second Ctrl-C asks to stop without."""
         return self.signal in ("INT", "TERM", "USR1") or (self.signal == "twice" and self.delivered is not SIGINT)
 
     def flags(self) -> list[str]:

@@ -78,7 +78,7 @@ def _exit_code(program: str, main: Callable[[Sequence[str]], None], argv: Sequen
 
 
 def _in_a_debugger() -> bool:
-    """Whether a debugger started this program: it is at the bottom of the stack, tracing or not."""
+    """Return whether a debugger started this program: it is at the bottom of the stack, tracing or not."""
     frame = sys._getframe()
     while frame is not None:
         if Path(frame.f_code.co_filename).name in ("pdb.py", "bdb.py", "pydevd.py"):

@@ -21,7 +21,7 @@ class Filter(Params, abc.ABC):
 
     @abc.abstractmethod
     def keep(self, sample: Sample) -> bool:
-        """Whether the sample is used."""
+        """Return whether the sample is used."""
 
     def keep_rows(self, source: ArraySource) -> npt.NDArray[np.bool_]:
         """The same for all rows of arrays; write it with numpy where there are many."""

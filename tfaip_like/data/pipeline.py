@@ -135,7 +135,7 @@ class Batches:
 
     @property
     def is_stacked(self) -> bool:
-        """Whether `training` gives several batches at once, as arrays with one more axis in front."""
+        """Return whether `training` gives several batches at once, as arrays with one more axis in front."""
         is_equal = isinstance(self.batching, EqualBatches)
         return is_equal and self.samples.is_static and self.samples.mode is Mode.TRAIN
 

@@ -80,7 +80,7 @@ class Samples:
 
     @property
     def is_static(self) -> bool:
-        """Whether all samples have the same shapes."""
+        """Return whether all samples have the same shapes."""
         return all(spec.is_static for spec in (*self.inputs.values(), *self.targets.values()))
 
     def raw(self, index: int) -> Sample:

@@ -100,7 +100,7 @@ class DataSettings(BatchSettings):
 
     @property
     def has_buckets(self) -> bool:
-        """Whether batches are made by length."""
+        """Return whether batches are made by length."""
         return bool(self.buckets or self.bucket_boundaries or self.max_batch_length)
 
 

@@ -287,7 +287,7 @@ def _kind(configuration: str, expert: str | None, flags: Mapping[str, Sequence[s
 
 
 def _may_be_called(name: str, tag: str) -> bool:
-    """Whether what a plan calls its scenario can be the class `tag`: a module, a class in it or a path."""
+    """Return whether what a plan calls its scenario can be the class `tag`: a module, a class in it or a path."""
     module, _, cls = name.partition(":")
     known, _, known_class = tag.partition(":")
     names = {known, known.removesuffix(".scenario")}

@@ -68,7 +68,7 @@ def start_scheduler(batch: Batch) -> None:
 
 
 def is_at_work(batch: Batch) -> bool:
-    """Whether the queue of a batch works."""
+    """Return whether the queue of a batch works."""
     return is_locked(_scheduler_lock(batch))
 
 
@@ -78,7 +78,7 @@ def is_disk_full(batch: Batch) -> bool:
 
 
 def lives(batch: Batch, name: str) -> bool:
-    """Whether a run is at work on this machine."""
+    """Return whether a run is at work on this machine."""
     return is_locked(_run_lock(batch, name))
 
 

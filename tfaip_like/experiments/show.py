@@ -90,7 +90,7 @@ def as_json(batches: Iterable[BatchStatus]) -> str:
 
 
 def is_at_rest(batches: Iterable[BatchStatus]) -> bool:
-    """Whether nothing of them waits or runs."""
+    """Return whether nothing of them waits or runs."""
     return not any(run.state in AT_WORK for batch in batches for run in batch.runs)
 
 

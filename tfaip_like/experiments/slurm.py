@@ -111,12 +111,12 @@ class ClusterJob:
 
     @property
     def waits(self) -> bool:
-        """Whether it is to be started, maybe again."""
+        """Return whether it is to be started, maybe again."""
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "PREEMPTED", "SPECIAL_EXIT")
 
     @property
     def is_over(self) -> bool:
-        """Whether it will not be at work again."""
+        """Return whether it will not be at work again."""
         return not self.waits and self.state not in (
             "RUNNING",
             "CONFIGURING",

@@ -70,7 +70,7 @@ def _places_of(module: ModuleType) -> Iterator[Path]:
 
 
 def _is_imported_from(path: Path) -> bool:
-    """Whether `import NAME` would read just this file or package; others never take part."""
+    """Return whether `import NAME` would read just this file or package; others never take part."""
     if not (path.suffix == ".py" or (path / "__init__.py").is_file()) or not path.stem.isidentifier():
         return False
     try:

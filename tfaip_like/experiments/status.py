@@ -202,7 +202,7 @@ def _on_cluster(
 
 
 def _was_begun_since(folder: OutputDir, when: float) -> bool:
-    """Whether a run has been at work since a time; before, it may have been under another ticket."""
+    """Return whether a run has been at work since a time; before, it may have been under another ticket."""
     return folder.run.exists() and folder.run.stat().st_mtime > when
 
 

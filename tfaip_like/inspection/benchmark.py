@@ -156,7 +156,7 @@ class _Window:
             logger.info("%.0f s: %.1f samples/s", now - self.begin, self.samples / (now - self.begin))
 
     def is_over(self, settings: Benchmark) -> bool:
-        """Whether enough was measured."""
+        """Return whether enough was measured."""
         late = settings.seconds is not None and time.perf_counter() - self.begin >= settings.seconds
         return late or (settings.samples is not None and self.samples >= settings.samples)
 

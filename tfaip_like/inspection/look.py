@@ -131,7 +131,7 @@ def described(arrays: list[npt.NDArray[Any]]) -> str:
 
 
 def is_image(arrays: list[npt.NDArray[Any]]) -> bool:
-    """Whether arrays look like images: (height, width), or with 1, 3 or 4 channels at the end."""
+    """Return whether arrays look like images: (height, width), or with 1, 3 or 4 channels at the end."""
 
     def fits(array: npt.NDArray[Any]) -> bool:
         plane = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))

@@ -249,7 +249,7 @@ def _checked_in_top_k(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _looked_at(kind: Kind, values: Any, size: Any, layer: str | None = None) -> tuple[Any, Any]:
-    """Whether each value is in range, and the values with 0 for those that are not."""
+    """Return whether each value is in range, and the values with 0 for those that are not."""
     values = ops.convert_to_tensor(values)
     is_valid = _is_in_range(values, size)
     if _asserts.get() and kind == "id":

@@ -35,7 +35,7 @@ class PathValue:
 
     @property
     def is_resource(self) -> bool:
-        """Whether the class says that the file belongs to it."""
+        """Return whether the class says that the file belongs to it."""
         return self.place[-1] in getattr(self.owner, "resources", ())
 
 

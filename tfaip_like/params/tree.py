@@ -124,7 +124,7 @@ class Leaf:
 
     @property
     def is_variant(self) -> bool:
-        """Whether its value is itself a tree of parameters."""
+        """Return whether its value is itself a tree of parameters."""
         return isinstance(self.value, ParamsBase) or bool(params_bases(self.type))
 
 

@@ -15,7 +15,7 @@ from tfaip_like.user_code import import_module
 
 
 def is_abstract(cls: type) -> bool:
-    """Whether a class is only a base: it has abstract methods, extends `ABC` itself, or starts with `_`."""
+    """Return whether a class is only a base: it has abstract methods, extends `ABC` itself, or starts with `_`."""
     return inspect.isabstract(cls) or abc.ABC in cls.__bases__ or cls.__name__.startswith("_")
 
 

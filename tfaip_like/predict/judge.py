@@ -91,7 +91,7 @@ def _number(evaluate: Callable[..., object], name: str, value: object) -> float:
 
 
 def shows_something(model: Model) -> bool:
-    """Whether the class of a model has a method `show` of its own."""
+    """Return whether the class of a model has a method `show` of its own."""
     return type(model).show is not Model.show
 
 

@@ -121,7 +121,7 @@ def load_pipeline(export: Path) -> Pipeline:
 
 
 def same_pipeline(one: Pipeline, two: Pipeline) -> bool:
-    """Whether two pipelines do the same with a sample, wherever their files lie."""
+    """Return whether two pipelines do the same with a sample, wherever their files lie."""
     return _fingerprint(one) == _fingerprint(two)
 
 

@@ -46,7 +46,7 @@ class Column:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether every run that has a value has a number."""
+        """Return whether every run that has a value has a number."""
         there = [value for value in self.values if value is not None]
         return bool(there) and all(is_number(value) for value in there)
 
@@ -173,7 +173,7 @@ _ABSENT = object()
 
 
 def is_number(value: object) -> bool:
-    """Whether a JSON value is a number."""
+    """Return whether a JSON value is a number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

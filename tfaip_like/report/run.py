@@ -88,7 +88,7 @@ class Run:
 
     @property
     def _is_summed_up(self) -> bool:
-        """Whether the summary is of the last epoch, not of one before the run went on."""
+        """Return whether the summary is of the last epoch, not of one before the run went on."""
         last = (self.summary.get("last") or {}).get("epoch")
         return bool(self.history) and last == self.history[-1]["epoch"]
 

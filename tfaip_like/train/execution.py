@@ -42,7 +42,7 @@ def compile_model(
 
 
 def is_unsupported_by_xla(error: Exception) -> bool:
-    """Whether an error of the first step says that XLA cannot compile an operation."""
+    """Return whether an error of the first step says that XLA cannot compile an operation."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
@@ -52,7 +52,7 @@ def is_unsupported_by_xla(error: Exception) -> bool:
 
 
 def is_invalid_argument(error: Exception) -> bool:
-    """Whether an operation of TensorFlow raised because of a value."""
+    """Return whether an operation of TensorFlow raised because of a value."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
@@ -77,7 +77,7 @@ def _jit_compile(model: TrainingModel, trainer: Trainer, batches: Batches) -> bo
 
 
 def _convolves_on_the_processor(model: TrainingModel) -> bool:
-    """Whether XLA would compute convolutions without a GPU.
+    """Return whether XLA would compute convolutions without a GPU.
 
     In a loop over steps it does so in the plainest way. Measured on two cores (TensorFlow 2.21; two convolutions of 32
     filters, 64 images of 28x28): a step takes 1.6 s, without XLA 0.02 s.

@@ -128,7 +128,7 @@ class TrainingFeed:
 
     @property
     def has_failed(self) -> bool:
-        """Whether making a batch raised an exception or was interrupted."""
+        """Return whether making a batch raised an exception or was interrupted."""
         return bool(self._errors)
 
     @contextmanager

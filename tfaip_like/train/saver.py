@@ -41,17 +41,17 @@ class Saver:
         self._failed: tuple[Exception, Callable[[], None]] | None = None
 
     def is_kept(self, epoch: int) -> bool:
-        """Whether the checkpoint after this epoch stays for good."""
+        """Return whether the checkpoint after this epoch stays for good."""
         every = self.trainer.keep_every_n
         return epoch in self.trainer.keep_epochs or (every > 0 and epoch % every == 0)
 
     def is_due_after_epoch(self, epoch: int, step: int) -> bool:
-        """Whether the state is saved after so many epochs, which are so many steps."""
+        """Return whether the state is saved after so many epochs, which are so many steps."""
         is_its_turn = bool(self.every.epochs and epoch % self.every.epochs == 0)
         return is_its_turn or self.is_kept(epoch) or self.is_due_after_step(step)
 
     def is_due_after_step(self, step: int) -> bool:
-        """Whether the state is saved after so many steps of the run, in the middle of an epoch."""
+        """Return whether the state is saved after so many steps of the run, in the middle of an epoch."""
         return self._is_late() or bool(self.every.steps and step % self.every.steps == 0)
 
     def _is_late(self) -> bool:

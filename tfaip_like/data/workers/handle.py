@@ -133,7 +133,7 @@ class DataProcess:
         return self._waited.look(counts=not is_suspended(self.pid))
 
     def has_begun(self) -> bool:
-        """Whether it has worked on any of its tasks yet."""
+        """Return whether it has worked on any of its tasks yet."""
         return bool(self.tasks) and self.at.tobytes() != self._at_rest
 
     def start_again(self) -> None:

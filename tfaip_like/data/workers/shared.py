@@ -105,7 +105,7 @@ def unpack(memory: SharedFile, files: Sequence[SharedFile] = (), copy: bool = Tr
 
 
 def mentions(memory: SharedFile, word: bytes) -> bool:
-    """Whether a word occurs in the pickle of what was packed."""
+    """Return whether a word occurs in the pickle of what was packed."""
     return word in bytes(_parts(memory)[0])
 
 
