@@ -360,7 +360,7 @@ def test_a_batch_from_python_can_be_added_to(tmp_path: Path, monkeypatch: pytest
     assert batch.path == Path("zoo/version_1")
     assert experiments(tmp_path, "add", batch.path).returncode == 0
     assert names(batch) == ["wide.01", "wide.02", "wide.03", "wide.04"]
-    with pytest.raises(UsageError, match="compare_to: there is no folder runs/earlier"):
+    with pytest.raises(UsageError, match="compare_to: runs/earlier: there is no such folder"):
         generate(dataclasses.replace(plan, compare_to="runs/earlier"), Path("zoo"))
 
 

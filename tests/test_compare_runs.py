@@ -321,7 +321,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
                "runs below them, first"),
     "no such folder": (["nowhere"], "nowhere: there is no such folder"),
     "a file": (["file"], "file: is a file; name the folder of a run, or one with runs below it"),
-    "no run in it": (["empty"], "empty: there is no run in it or below (a folder with run.json)"),
+    "no run in it": (["empty"], "empty: there is no run in this folder or below it (a run has a run.json)"),
     "unknown flag": (["runs", "--srot", "best"], "--srot: there is no such flag; did you mean --sort?"),
     "unknown column": (["runs", "--sort", "dropout"], "--sort dropout: there is no such column; did you mean "
                        "model.dropout?"),

@@ -86,11 +86,34 @@ def test_a_run_with_other_values_is_warned_of_once(tmp_path: Path, caplog: pytes
     assert caplog.text.count("has none of the values of this run") == 1
 
 
-@pytest.mark.parametrize("place", ["nowhere", "empty"])
-def test_a_folder_without_a_run_is_refused(place: str, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=f"^--trainer.compare_to .*{place}: there is no run in it"):
-        train(small(trainer={**QUICK, "epochs": 1, "compare_to": tmp_path / place}))
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    {
+        "nowhere": "there is no such folder",
+        "file": "is a file; name the folder of a run",
+        "empty": "there is no run in this folder or below it",
+        "runs": "not a run itself, but a folder with runs; name one of them, such as .*runs/a$",
+        "runs/a": r"this run has not finished an epoch yet \(it has no history.csv\)",
+        "runs/b": ".*history.csv, line 2: is missing",
+    }.items(),
+)
+def test_another_folder_than_that_of_a_run_is_refused_before_one_is_made(
+    place: str, problem: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for name in ("empty", "runs/a", "runs/b"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "runs/a/run.json").write_text("{}")
+    (tmp_path / "runs/b/history.csv").write_text("epoch,loss\n")
+    with pytest.raises(UsageError, match=f"^--trainer.compare_to {tmp_path / place}.*{problem}"):
+        train(small(tmp_path / "run", trainer={**QUICK, "compare_to": tmp_path / place}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_there_are_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"^--warmstart.model {tmp_path}/nowhere: no such file or folder"):
+        train(small(tmp_path / "run", warmstart={"model": tmp_path / "nowhere"}))
+    assert not (tmp_path / "run").exists()
 
 
 # The data as they are used.

@@ -28,6 +28,7 @@ from tfaip_like.json_files import json_text
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.base import class_tag
 from tfaip_like.printable import is_printable, printable
+from tfaip_like.report.run import run_folders
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import scenario_of_file
 from tfaip_like.trust import record_code
@@ -73,8 +74,7 @@ def generate(
     if not is_printable(folder.name):
         raise UsageError(f"--name {printable(folder.name)}: must not hold line breaks or other control characters")
     scenario = scenario_of(plan)
-    if plan.compare_to is not None and not Path(plan.compare_to).is_dir():
-        raise UsageError(f"{plan.where('compare_to')}: compare_to: there is no folder {plan.compare_to}")
+    _check_earlier_run(plan)
     prepared = prepare(planned(plan, scenario, debug, array) if runs is None else runs, plan, scenario, ())
     index = BatchIndex(
         scenario=class_tag(scenario),
@@ -110,7 +110,16 @@ def preview(plan: Plan, debug: bool = False, array: int | None = None) -> list[B
         UsageError: for every mistake in the plan.
     """
     scenario = scenario_of(plan)
+    _check_earlier_run(plan)
     return [one.run for one in prepare(planned(plan, scenario, debug, array), plan, scenario, ())]
+
+
+def _check_earlier_run(plan: Plan) -> None:
+    if plan.compare_to is not None:
+        try:
+            run_folders(Path(plan.compare_to))
+        except UsageError as error:
+            raise UsageError(f"{plan.where('compare_to')}: compare_to: {error}") from error
 
 
 def add(

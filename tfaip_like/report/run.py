@@ -150,16 +150,25 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path}: there is no such folder")
-        if not path.is_dir():
-            raise UsageError(f"{path}: is a file; name the folder of a run, or one with runs below it")
-        runs = list(find_runs(path))
-        if not runs:
-            raise UsageError(f"{path}: there is no run in it or below (a folder with run.json)")
-        for run in runs:
+        for run in run_folders(path):
             found.setdefault(run.resolve(), run)
     return [read_run(path) for path in found.values()]
+
+
+def run_folders(path: Path) -> list[Path]:
+    """Return the folders of the runs in a folder and below it.
+
+    Raises:
+        UsageError: if there is no such folder, or no run in it.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such folder")
+    if not path.is_dir():
+        raise UsageError(f"{path}: is a file; name the folder of a run, or one with runs below it")
+    runs = list(find_runs(path))
+    if not runs:
+        raise UsageError(f"{path}: there is no run in this folder or below it (a run has a run.json)")
+    return runs
 
 
 def find_runs(path: Path) -> Iterator[Path]:

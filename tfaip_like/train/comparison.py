@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfaip_like.errors import UsageError
 from tfaip_like.output_dir import MEASURED, OutputDir
+from tfaip_like.report.run import run_folders
 from tfaip_like.run_files import read_history
 from tfaip_like.train.monitor import Best
 
@@ -19,6 +20,24 @@ GAIN = "compare_gain"
 """How much the monitored value is better than that of the earlier run at the same epoch."""
 
 
+def read_earlier_history(run: Path) -> list[dict[str, float]]:
+    """Return the rows of the history of an earlier run, at least one.
+
+    Raises:
+        UsageError: if this is not the folder of a run, or its history cannot be read or is empty.
+    """
+    try:
+        found = run_folders(run)
+        if found != [run]:
+            raise UsageError(f"{run}: not a run itself, but a folder with runs; name one of them, such as {found[0]}")
+        rows = read_history(OutputDir(run).history)
+        if not rows:
+            raise UsageError(f"{run}: this run has not finished an epoch yet (it has no history.csv)")
+    except UsageError as error:
+        raise UsageError(f"--trainer.compare_to {error}") from error
+    return rows
+
+
 class Comparison:
     """The values of an earlier run, by epoch.
 
@@ -27,17 +46,13 @@ class Comparison:
         best: what tells which value is better.
 
     Raises:
-        UsageError: when the folder holds no run that has finished an epoch.
+        UsageError: see `read_earlier_history`.
     """
 
     def __init__(self, run: Path, best: Best):
         self.run = run
         self._best = best
-        rows = read_history(OutputDir(run).history)
-        if not rows:
-            raise UsageError(
-                f"--trainer.compare_to {run}: there is no run in it that has finished an epoch (history.csv)"
-            )
+        rows = read_earlier_history(run)
         self._rows: dict[int, dict[str, float]] = {}
         known: dict[str, float] = {}
         for row in rows:

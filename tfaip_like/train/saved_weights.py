@@ -53,14 +53,7 @@ def read_weights(place: Path) -> SavedWeights:
     Raises:
         UsageError: when there are none, or the file that should hold them cannot be read.
     """
-    if not place.exists():
-        raise UsageError(f"--warmstart.model {place}: no such file or folder")
-    file = _file_in(place)
-    if file is None:
-        raise UsageError(
-            f"--warmstart.model {place}: no weights are in there; give the folder of a run, an export ({WEIGHTS} or "
-            f"{MODEL} in it), a checkpoint ({VARIABLES}), or a .keras, .h5, .npz or .json file"
-        )
+    file = weights_file(place)
     try:
         named = list(_READERS[file.suffix](file))
     except UsageError as error:
@@ -70,6 +63,23 @@ def read_weights(place: Path) -> SavedWeights:
         raise UsageError(f"--warmstart.model {place}: {file} cannot be read: {reason}") from error
     times = Counter(path for path, _ in named)
     return SavedWeights(file, {path: array for path, array in named if times[path] == 1})
+
+
+def weights_file(place: Path) -> Path:
+    """Return the file with the weights of a run, an export or a checkpoint, or the file that is named itself.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if not place.exists():
+        raise UsageError(f"--warmstart.model {place}: no such file or folder")
+    file = _file_in(place)
+    if file is not None:
+        return file
+    raise UsageError(
+        f"--warmstart.model {place}: no weights are in there; give the folder of a run, an export ({WEIGHTS} or "
+        f"{MODEL} in it), a checkpoint ({VARIABLES}), or a .keras, .h5, .npz or .json file"
+    )
 
 
 def _file_in(place: Path) -> Path | None:

@@ -28,6 +28,7 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 from tfaip_like.temporary import temporary_directory
 from tfaip_like.train.checkpoints import all_checkpoints
+from tfaip_like.train.comparison import read_earlier_history
 from tfaip_like.train.kept_data import keep_data
 from tfaip_like.train.loop import Loop
 from tfaip_like.train.parts import Parts, parts_of
@@ -36,6 +37,7 @@ from tfaip_like.train.provenance import RunRecord
 from tfaip_like.train.reporter import last_report
 from tfaip_like.train.result import TrainResult
 from tfaip_like.train.resume import Resumed, find_state, tell_changes
+from tfaip_like.train.saved_weights import weights_file
 from tfaip_like.trust import record_code
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ def run_training(
     scenario = _with_seed(scenario)
     check_resources(scenario)
     check_formats(scenario.trainer.export_formats, "--trainer.export_formats")
+    _check_earlier_runs(scenario, is_new=resume is None)
     folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
         resumed, record, hold = None, None, None
@@ -114,6 +117,14 @@ def _check_that_batches_can_be_shared(scenario: Scenario, devices: Devices) -> N
             f"--train.batch_size {size}: cannot be divided among {count} GPUs; "
             f"{-(-size // count) * count} can, and every multiple of {count}"
         )
+
+
+def _check_earlier_runs(scenario: Scenario, is_new: bool) -> None:
+    """Raise `UsageError` for an earlier run that cannot be read, before a folder is made for this one."""
+    if scenario.trainer.compare_to is not None:
+        read_earlier_history(scenario.trainer.compare_to)
+    if scenario.warmstart.model is not None and is_new:
+        weights_file(scenario.warmstart.model)
 
 
 def _resumed(folder: OutputDir, scenario: Scenario, resume: Resume) -> Resumed | None:
