@@ -3,7 +3,7 @@
     python scripts/same_bits.py record before.json
     python scripts/same_bits.py compare before.json
 
-A run is recorded as its history without times, a hash of each variable of its last checkpoint and of its exports, and
+`record` adds to the file: `--only NAME` records chosen runs again. A run is recorded as its history without times, a hash of each variable of its last checkpoint and of its exports, and
 what its best model predicts. Bits depend on the machine: record and compare on the same one. The exit code is 1 if
 anything differs.
 """
@@ -104,7 +104,10 @@ def cases() -> list[Case]:
             "--trainer.samples_per_epoch 32 --train.shuffle_buffer 8 --train.num_processes 2 --train.buckets 2", streams
         ),
         "list files": train(lists, files),
-        "ratios of lists": train(f"{lists} INPUTS/train.lst --train.list_ratios 1 1", files),
+        "ratios of lists": train(
+            "--train.lists INPUTS/train.lst INPUTS/evaluate.lst --train.list_ratios 1 1 --val.lists INPUTS/evaluate.lst",
+            files,
+        ),
         "resampled": train(
             "--train.resample Normal --train.resample.target y --train.resample.mean 0 --train.resample.std 1"
         ),
@@ -185,15 +188,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="same-bits-") as folder, servers(options.parallel) as warm:
 
         def work(server: Server, case: Case) -> dict[str, str]:
-            found = record(Path(folder, case.name), server, case)
+            try:
+                found = record(Path(folder, case.name), server, case)
+            except RuntimeError as error:
+                print(f"{case.name}: FAILED: {error}", flush=True)
+                return {}
             print(f"{case.name}: {len(found)} values", flush=True)
             return found
 
         found = {case.name: values for case, values in zip(chosen, in_parallel(warm, work, chosen), strict=True)}
+    before = json.loads(options.file.read_text()) if options.file.exists() else {}
     if options.action == "record":
-        options.file.write_text(json.dumps(found, indent=1) + "\n")
-        return
-    before = json.loads(options.file.read_text())
+        options.file.write_text(json.dumps(before | found, indent=1) + "\n")
+        sys.exit(not all(found.values()))
     differing = [
         f"{name}: {', '.join(differences(before.get(name, {}), values))}"
         for name, values in found.items()
