@@ -3,9 +3,9 @@
     python scripts/same_bits.py record before.json
     python scripts/same_bits.py compare before.json
 
-`record` adds to the file: `--only NAME` records chosen runs again. A run is recorded as its history without times, a hash of each variable of its last checkpoint and of its exports, and
-what its best model predicts. Bits depend on the machine: record and compare on the same one. The exit code is 1 if
-anything differs.
+`record` adds to the file: `--only NAME` records chosen runs again. A run is recorded as its history without times, a
+hash of each variable of its last checkpoint and of its exports, and what its best model predicts. Bits depend on the
+machine: record and compare on the same one. The exit code is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def cases() -> list[Case]:
         ),
         "list files": train(lists, files),
         "ratios of lists": train(
-            "--train.lists INPUTS/train.lst INPUTS/evaluate.lst --train.list_ratios 1 1 --val.lists INPUTS/evaluate.lst",
+            "--train.lists INPUTS/train.lst INPUTS/evaluate.lst --train.list_ratios 1 1 "
+            "--val.lists INPUTS/evaluate.lst",
             files,
         ),
         "resampled": train(
