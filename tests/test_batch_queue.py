@@ -8,10 +8,13 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 from batches import cheap_batch, command, environment, events, experiments, states, until
 from conftest import fill
 
+from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments.machine import check_gpus, count_gpus
 from tfaip_like.experiments.scheduler import is_at_work, lives
 
 SIX = "  wide: {repeat: 6}\n"
@@ -52,8 +55,33 @@ def test_two_submits_at_once_start_no_run_twice_and_keep_to_the_number_of_jobs(t
     assert again.stdout == f"0 runs of {batch.path} submitted (6 done already)\n"
 
 
+@pytest.fixture
+def six_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose nvidia-smi lists six GPUs."""
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/bash\nfor i in {0..5}; do echo "GPU $i: NVIDIA H200 (UUID: GPU-$i)"; done\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.usefixtures("six_gpus")
+def test_a_gpu_that_this_machine_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert count_gpus() == 6
+    check_gpus([5, 0])
+    with pytest.raises(UsageError, match=r"--gpus 0 7: there is no GPU 7; this machine has 6 GPUs \(0 to 5\)"):
+        check_gpus([0, 7])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    with pytest.raises(UsageError, match="--gpus 3 5: CUDA_VISIBLE_DEVICES is '2,3' and hides GPU 5"):
+        check_gpus([3, 5])
+
+
+@pytest.mark.usefixtures("six_gpus")
 def test_gpus_are_given_out_one_by_one(tmp_path: Path) -> None:
     batch = cheap_batch(tmp_path, SIX, tenths=4)
+    refused = experiments(tmp_path, "submit", batch.path, "--gpus", "3", "6")
+    assert (refused.returncode, states(batch)["wide.01"]) == (2, "new"), refused.stdout
     assert experiments(tmp_path, "submit", batch.path, "--gpus", "3", "5", "--wait").returncode == 0
     held: dict[str, str] = {}
     for line in (batch.path / "events").read_text().splitlines():

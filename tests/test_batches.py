@@ -398,6 +398,7 @@ MISTAKES = {
     "submit . --slurm --time soon": "--time soon: write it like 2:30:00",
     "submit . --jobs 0": "--jobs 0: must be at least 1",
     "submit . --gpus 1 1": "--gpus 1 1: names a GPU twice",
+    "submit . --gpus -1": "--gpus -1: GPUs are numbered from 0",
     "submit . --slurm --sbatch array=0-3": "--sbatch array=0-3: array=0-3 is said with --jobs",
     "generate a.yaml --array 0": "--array 0: must be at least 1",
     "generate a.yaml --array 2 --debug": "--array 2: has no effect with --debug, which has one of each",

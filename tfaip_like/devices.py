@@ -125,7 +125,8 @@ def _has_a_gpu_that_nobody_hides() -> bool:
     return Path("/dev/nvidia0").exists() and "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
-def _processors() -> int:
+def usable_processors() -> int:
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -157,7 +158,7 @@ class _TensorFlow:
                 self.tf.config.experimental.set_memory_growth(gpu, True)
 
     def threads(self) -> int:
-        return self.tf.config.threading.get_intra_op_parallelism_threads() or _processors()
+        return self.tf.config.threading.get_intra_op_parallelism_threads() or usable_processors()
 
 
 class _Jax:
@@ -184,7 +185,7 @@ class _Jax:
             self.jax.config.update("jax_default_device", self.jax.devices("cpu")[0])
 
     def threads(self) -> int:
-        return _processors()
+        return usable_processors()
 
 
 class _Torch:

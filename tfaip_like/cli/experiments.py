@@ -127,6 +127,8 @@ class Show(Params):
 
 
 def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
+    if options.run:
+        options.check_machine()  # before there is a batch
     with native_notes_hidden(), trusting(options.trust_code):
         plan, text = plan_of(words, options.scenario, options.models, flags)
         if options.description is not None:
@@ -154,6 +156,8 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
 def _add(words: list[str], options: AddTo, flags: list[Flag]) -> None:
     batch = batch_of(words, "add BATCH [PLAN]")
     check_batch(batch, options.trust_code)
+    if options.run:
+        options.check_machine()  # before there are more runs
     with native_notes_hidden():
         index = batch.index()
         if words[1:] or options.models:

@@ -56,6 +56,7 @@ def search(words: list[str], options: Search, flags: list[Flag]) -> None:
     check_that_optuna_is_there()
     if not words:
         raise UsageError(f"what is searched? {PROGRAM} search PLAN, or the folder of a search to go on with")
+    options.check_machine()  # before there is a batch
     batch, plan = _taken_up(words, options, flags) or _begun(words, options, flags)
     settings = settings_of(batch)
     if not options.given():  # as it was begun

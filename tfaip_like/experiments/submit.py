@@ -13,6 +13,7 @@ from tfaip_like.errors import counted, some
 from tfaip_like.experiments.arrays import ArrayJob, Limits, Task, array_jobs, submit_arrays, tasks_of
 from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun, chosen_runs
 from tfaip_like.experiments.estimate import estimate
+from tfaip_like.experiments.machine import check_gpus, remark_on_jobs
 from tfaip_like.experiments.more_epochs import Extensions, extensions
 from tfaip_like.experiments.room import check_room
 from tfaip_like.experiments.scheduler import QueueSettings, is_at_work, start_scheduler
@@ -106,6 +107,7 @@ class Submit(Params):
         self.require(not is_back or self.additional_epochs is not None, "previous_epochs", "needs --additional_epochs")
         self.require(self.save_seconds >= 1, "save_seconds", "must be at least 1")
         self.require(len(set(self.gpus)) == len(self.gpus), "gpus", "names a GPU twice")
+        self.require(all(gpu >= 0 for gpu in self.gpus), "gpus", "GPUs are numbered from 0")
         self.require(
             not self.slurm or len(self.gpus) <= 1, "gpus", "on a cluster say how many GPUs each run gets, one number"
         )
@@ -126,6 +128,11 @@ class Submit(Params):
             for name in ("partition", "account", "cpus", "time", "mem", "mem_per_cpu", "recalibrate", "sbatch"):
                 self.require(not getattr(self, name), name, "is for a cluster: add --slurm")
             self.require(self.runs_per_task == 1, "runs_per_task", "is for a cluster: add --slurm")
+
+    def check_machine(self) -> None:
+        """Raise `UsageError` if the local queue is to give out what this machine does not have."""
+        if not self.slurm:
+            check_gpus(self.gpus)
 
     def given(self) -> dict[str, Any]:
         """How runs are submitted, where that is not the default; without what a subclass adds."""
@@ -173,15 +180,16 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
     check_batch(batch, options.trust_code)
     if options.slurm:
         return _submit_to_cluster(batch, patterns, options)
+    options.check_machine()
     if options.check_space and not options.dry_run:
         work = _to_submit(batch, patterns, options)
         check_room(batch, work.runs, work.status, may_measure=True)
     with batch.changing():
         settle(batch)
         work = _to_submit(batch, patterns, options)
+        jobs = options.jobs or len(options.gpus) or work.index.jobs or 1
         if not options.dry_run:
             work.extensions.write(batch)
-            jobs = options.jobs or len(options.gpus) or batch.index().jobs or 1
             settings = QueueSettings(jobs, tuple(options.gpus))
             if options.jobs is not None or options.gpus or not is_at_work(batch):
                 settings.write(batch)
@@ -191,7 +199,8 @@ def submit(batch: Batch, patterns: Sequence[str], options: Submit) -> Submitted:
     if not options.dry_run and (work.names or work.status.needs_scheduler):
         start_scheduler(batch)
     verb = "would be submitted" if options.dry_run else "submitted"
-    return Submitted(work.chosen, work.text(verb))
+    remark = remark_on_jobs(min(jobs, len(work.names)))
+    return Submitted(work.chosen, "\n".join([work.text(verb), *([remark] if remark else [])]))
 
 
 def check_batch(batch: Batch, trust_code: bool = False) -> None:
