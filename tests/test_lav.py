@@ -232,7 +232,7 @@ def test_of_a_model_with_two_networks_what_can_be_measured_is(tmp_path: Path, ca
     result = train(scenario)
     for row in result.history:
         assert_same(row, ["right", "answers"])
-    assert caplog.text.count("leaves Decoder.loss out: it needs the output 'logits', but the prediction network") == 1
+    assert caplog.text.count("leaves out Decoder.loss, as the export has no output 'logits', only answer.") == 1
     assert result.best_value == max(row["lav_right"] for row in result.history)
 
 
@@ -246,7 +246,9 @@ class OnlyLogits(Decoder):
 
 
 def test_where_nothing_can_be_measured_it_says_so() -> None:
-    with pytest.raises(UsageError, match="nothing to measure in load-and-validate: losses and metrics of OnlyLogits"):
+    with pytest.raises(
+        UsageError, match="nothing to measure: it leaves out OnlyLogits.loss and OnlyLogits.metrics, as"
+    ):
         train(small(data=Repeat(), model=OnlyLogits(), evaluator=None, trainer=LAV))
 
 

@@ -16,6 +16,7 @@ from small import Line, Points, small
 from tfaip_like import Data, Mode, Processor, Sample, Spec, Tensors, UsageError, keras, ops, train
 from tfaip_like.network import build_networks
 from tfaip_like.predict.exported import load_export
+from tfaip_like.summaries import Summary, Text
 
 TESTS = Path(__file__).parent
 
@@ -141,6 +142,46 @@ def test_exports_hold_the_network_for_exports_and_validation_does_not(tmp_path: 
 def test_the_network_for_exports_has_no_weights_of_its_own() -> None:
     with pytest.raises(UsageError, match=r"Answering.build_export uses weights that are never trained \(own/kernel"):
         build_networks(Answering(bad=True), Points())
+
+
+class Narrow(Line):
+    """Exports nothing that its loss and metrics could use."""
+
+    output: str = "sum"
+    """What is rounded."""
+
+    def build_export(self, inputs: Tensors, prediction: keras.Model) -> Tensors:
+        return {"rounded": ops.round(prediction(inputs)[self.output])}
+
+    def show(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> dict[str, Summary]:
+        return {"first": Text(str(outputs["sum"][0]))}
+
+
+def test_load_and_validate_says_which_outputs_an_export_lacks(caplog: pytest.LogCaptureFixture) -> None:
+    trainer = {"epochs": 1, "lav_every_n": 1}
+    left_out = "Narrow.loss and Narrow.metrics, as the export has no output 'sum', only rounded"
+    with pytest.raises(UsageError) as found:
+        train(small(model=Narrow(), evaluator=None, trainer=trainer))
+    assert (
+        str(found.value)
+        .splitlines()[0]
+        .endswith(f"nothing to measure: it leaves out {left_out}, and there is no evaluator.")
+    )
+    assert "\nLet Narrow.build_export return it too, or add an evaluator" in str(found.value)
+    with caplog.at_level("INFO"), pytest.raises(KeyError) as lacking:
+        train(small(model=Narrow(), trainer=trainer))
+    assert f"load-and-validate leaves out {left_out}. Let Narrow.build_export return it too." in caplog.text
+    notes = [
+        "A sample has inputs: x; targets: y; outputs: rounded.",
+        "Load-and-validate has the outputs that Narrow.build_export returns.",
+    ]
+    assert lacking.value.__notes__[:2] == notes
+
+
+def test_a_misspelt_output_of_the_network_that_is_given_is_explained() -> None:
+    with pytest.raises(KeyError) as found:
+        build_networks(Narrow(output="summ"), Points())
+    assert found.value.__notes__ == ["The inputs are x.\nThe outputs of the network that it is given are sum."]
 
 
 def test_without_one_the_prediction_network_is_exported() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,18 +107,28 @@ def build_networks(model: Model, data: Data) -> Networks:
     return Networks(training, prediction, _extra_networks(model, training), export)
 
 
-def _built(method: Callable[..., Tensors | None], inputs: Tensors, *arguments: Any) -> Tensors | None:
-    """Return what a method of the model makes of the inputs; an input that it asks for in vain is explained."""
+def _built(method: Callable[..., Tensors | None], inputs: Tensors, *networks: keras.Model) -> Tensors | None:
+    """Return what a method of the model makes of the inputs, and of a network that is there already."""
+    with _names_listed(inputs, *networks):
+        return method(inputs, *networks)
+
+
+@contextmanager
+def _names_listed(inputs: Tensors, *networks: keras.Model) -> Iterator[None]:
+    """List the names that there are for a `KeyError` of the block: an input or output that is misspelt."""
     try:
-        return method(inputs, *arguments)
+        yield
     except KeyError as error:
-        if error.args and error.args[0] not in inputs:
-            error.add_note(f"The inputs are {', '.join(inputs)}.")
+        outputs = [name for network in networks for name in network.output]
+        lists = {"inputs": list(inputs), "outputs of the network that it is given": outputs}
+        if not all(name in names for names in (inputs, outputs) if names for name in error.args):
+            error.add_note("\n".join(f"The {what} are {', '.join(names)}." for what, names in lists.items() if names))
         raise
 
 
 def _extra_networks(model: Model, trained: keras.Model) -> dict[str, keras.Model]:
-    networks = model.extra_networks(trained)
+    with _names_listed({}, trained):
+        networks = model.extra_networks(trained)
     where = f"{type(model).__name__}.extra_networks"
     if not isinstance(networks, Mapping) or not all(isinstance(n, keras.Model) for n in networks.values()):
         message = (

@@ -61,7 +61,7 @@ def judge(evaluator: Evaluator, samples: Iterable[Sample], known: Collection[str
         UsageError: when it returned something else than named numbers and sound summaries.
     """
     where = f"{type(evaluator).__name__}.evaluate"
-    returned = evaluator.evaluate(samples)
+    returned = _evaluated(evaluator, samples)
     if not isinstance(returned, Mapping):
         message = f"{where} returned {article(type(returned).__name__)}; it must return {{'name': number, ...}}"
         raise CodeError(message, evaluator.evaluate)
@@ -77,6 +77,27 @@ def judge(evaluator: Evaluator, samples: Iterable[Sample], known: Collection[str
         name: _number(evaluator.evaluate, name, value) for name, value in returned.items() if name not in summaries
     }
     return Judged(numbers, summaries)
+
+
+def _evaluated(evaluator: Evaluator, samples: Iterable[Sample]) -> object:
+    """Return what an evaluator returns; names that it asks for in vain are explained."""
+    first: list[Sample] = []
+
+    def noted() -> Iterator[Sample]:
+        for sample in samples:
+            if not first:
+                first.append(sample)
+            yield sample
+
+    try:
+        return evaluator.evaluate(noted())
+    except KeyError as error:
+        sample = first[0] if first else Sample()
+        groups = {"inputs": sample.inputs, "targets": sample.targets, "outputs": sample.outputs}
+        if not all(name in values for values in groups.values() for name in error.args):
+            found = "; ".join(f"{group}: {', '.join(values)}" for group, values in groups.items() if values)
+            error.add_note(f"A sample has {found or 'nothing'}.")
+        raise
 
 
 def _number(evaluate: Callable[..., object], name: str, value: object) -> float:

@@ -6,6 +6,7 @@ import heapq
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -88,16 +89,19 @@ def load_and_validate(
         finished = _shown_to(each_sample, finished)
     judged = Judged({})
     if evaluator is not None:
-        judged = judge(evaluator, finished, known=averages.sums)
+        with _explained(model):
+            judged = judge(evaluator, finished, known=averages.sums)
     for _ in samples if each_sample is None else finished:  # those that nobody has asked for
         pass
     values = averages.values() | dict(judged.numbers)
     if not values:
         raise UsageError(
-            f"there is nothing to measure in load-and-validate: losses and metrics of {type(model).__name__} need "
-            "outputs that its prediction network does not have, and the scenario has no evaluator"
+            f"load-and-validate has nothing to measure: it leaves out {averages.left_out(first[0][1])}, "
+            "and there is no evaluator.\n"
+            f"{_advice(model)}, or add an evaluator; without --trainer.lav_every_n a training skips load-and-validate."
         )
-    shown = show(model, *first[0], known=[*values, *judged.summaries]) if shows_something(model) else {}
+    with _explained(model):
+        shown = show(model, *first[0], known=[*values, *judged.summaries]) if shows_something(model) else {}
     return Judged(values, {**judged.summaries, **shown})
 
 
@@ -176,11 +180,10 @@ class Averages:
         )
         if self.count == 0:
             self._losses = list(means.get("loss", {}))
-            for method, missing in self._left_out.items():
-                self._tell(
-                    f"load-and-validate leaves {type(self.model).__name__}.{method} out: it needs the output "
-                    f"{missing!r}, but the prediction network has {', '.join(outputs)}"
-                )
+            if self._left_out:
+                # A network of its own for prediction may lack it for a reason: logits of fed targets, say.
+                advice = f" {_advice(self.model)}." if _exports_another_network(self.model) else ""
+                self._tell(f"load-and-validate leaves out {self.left_out(outputs)}.{advice}")
         self.non_finite = None
         for of_method in means.values():
             for name, mean in of_method.items():
@@ -190,6 +193,16 @@ class Averages:
                 self.sums[name] = self.sums.get(name, 0.0) + total
         self.count += len(batch)
         return None if losses is None else np.asarray(ops.convert_to_numpy(losses))
+
+    def left_out(self, outputs: Arrays) -> str:
+        """Return which methods of the model are left out, and why.
+
+        Args:
+            outputs: those that there are.
+        """
+        methods = " and ".join(f"{type(self.model).__name__}.{method}" for method in self._left_out)
+        lacking = " and ".join(f"no output {name!r}" for name in dict.fromkeys(self._left_out.values()))
+        return f"{methods}, as the export has {lacking}, only {', '.join(outputs)}"
 
     def bad_value(self, batch: Batch, outputs: Arrays, logits: Arrays) -> BadValue | None:
         """Return what is wrong with the data of the last batch, if its losses or metrics are not finite."""
@@ -242,6 +255,31 @@ class Averages:
             return means
         weights = self.model.loss_weights
         return {"loss": sum(weights.get(name, 1.0) * means[name] for name in self._losses), **means}
+
+
+def _advice(model: Model) -> str:
+    """Return what gives exports one more output."""
+    return f"Let {_method_of_outputs(model)} return it too"
+
+
+def _method_of_outputs(model: Model) -> str:
+    """Return the method that decides which outputs an export has."""
+    own = "build" if type(model).build_prediction is Model.build_prediction else "build_prediction"
+    return f"{type(model).__name__}.{'build_export' if _exports_another_network(model) else own}"
+
+
+def _exports_another_network(model: Model) -> bool:
+    return type(model).build_export is not Model.build_export
+
+
+@contextmanager
+def _explained(model: Model) -> Iterator[None]:
+    """Note for a `KeyError` of the block who decides which outputs there are."""
+    try:
+        yield
+    except KeyError as error:
+        error.add_note(f"Load-and-validate has the outputs that {_method_of_outputs(model)} returns.")
+        raise
 
 
 class _NoSuchOutputError(KeyError):
