@@ -93,9 +93,9 @@ def test_a_gpu_that_cannot_be_had_is_an_error(
 @pytest.mark.parametrize(
     ("devices", "text"),
     [
-        (Devices({}, 0, 8), "the processor (8 threads)"),
-        (Devices({}, 0, 1), "the processor (1 thread)"),
-        (Devices({}, 2, 8), "the processor (8 threads), on none of 2 GPUs"),
+        (Devices({}, 0, 8), "CPU (8 threads)"),
+        (Devices({}, 0, 1), "CPU (1 thread)"),
+        (Devices({}, 2, 8), "CPU (8 threads), none of 2 GPUs"),
         (Devices({0: "NVIDIA H100"}, 1, 8), "GPU 0 (NVIDIA H100), 1 of 1 GPUs"),
         (Devices({1: "NVIDIA H100"}, 2, 8), "GPU 1 (NVIDIA H100), 1 of 2 GPUs"),
         (Devices({1: "NVIDIA H100", 0: "NVIDIA H100"}, 4, 8), "GPUs 1 and 0 (NVIDIA H100), 2 of 4 GPUs"),
@@ -117,8 +117,8 @@ def test_tensorflow_counts_the_gpus_that_it_sees() -> None:
 def test_the_log_says_what_computes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "tfaip_like"):
         train(small(tmp_path / "run", trainer={"epochs": 1}, device=Device(gpus=[-1])))
-    assert any(message.startswith("computing on the processor (") for message in caplog.messages)
-    assert "computing on the processor (" in (tmp_path / "run" / "train.log").read_text()
+    assert any(message.startswith("Using CPU (") for message in caplog.messages)
+    assert "Using CPU (" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_choosing_again_changes_nothing() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +15,8 @@ from conftest import Run
 
 from tfaip_like.cli.doctor import doctor
 from tfaip_like.errors import TrainingError, UsageError
-from tfaip_like.inspection.doctor import Doctor, Finding, Verdict, examine, verdict_of
+from tfaip_like.inspection.doctor import Doctor, Finding, Verdict, _environment, examine, verdict_of
+from tfaip_like.lazy import set_variable
 from tfaip_like.settings import Device
 
 
@@ -22,7 +25,7 @@ def findings(settings: Doctor) -> Mapping[str, Finding]:
 
 
 def is_wrong(finding: Finding, text: str) -> bool:
-    return finding.verdict is Verdict.WRONG and text in finding.text and bool(finding.advice)
+    return finding.verdict is Verdict.ERROR and text in finding.text and bool(finding.advice)
 
 
 def test_nothing_is_wrong_with_a_machine_that_trains(tmp_path: Path) -> None:
@@ -32,24 +35,52 @@ def test_nothing_is_wrong_with_a_machine_that_trains(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("place", "text"), [("file", "is a file"), ("file/runs", "is a file")])
+def output_directory(path: Path) -> Finding:
+    return next(one for one in examine(Doctor(output_dir=path)) if one.subject == "output directory")
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("file", "is a file, not a directory"),
+        ("file/runs", "cannot be created: {}/file is a file"),
+        ("link", "is a link to a path that does not exist, not a directory"),
+        ("link/runs", "cannot be created: {}/link is a link to a path that does not exist"),
+        ("/proc/runs", "cannot be created in /proc: No such file or directory"),
+    ],
+)
 def test_a_directory_that_cannot_be_written_is_wrong(place: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert is_wrong(findings(Doctor(output_dir=tmp_path / place))["output directory"], text)
+    (tmp_path / "link").symlink_to("nowhere")
+    found = output_directory(tmp_path / place)
+    assert is_wrong(found, text.format(tmp_path))
+    assert found.advice == "choose another directory: --output_dir DIR"
+
+
+def test_a_directory_that_does_not_exist_yet_says_where_it_is_created(tmp_path: Path) -> None:
+    found = output_directory(tmp_path / "not/yet")
+    assert found.verdict is Verdict.OK
+    assert f"{tmp_path}/not/yet: does not exist yet, can be created in {tmp_path}, " in found.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_only_disk_is_wrong(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert is_wrong(output_directory(small_disk), "cannot be written: Read-only file system")
 
 
 def test_a_full_disk_is_wrong(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_wrong(findings(Doctor(output_dir=small_disk / "runs"))["output directory"], "MB are free")
+    assert is_wrong(findings(Doctor(output_dir=small_disk / "runs"))["output directory"], "MB free, at least")
     monkeypatch.setattr("tempfile.tempdir", str(small_disk))
     found = findings(Doctor())
-    assert is_wrong(found["temporary directory"], "MB are free")
+    assert is_wrong(found["temporary directory"], "MB free, at least")
     assert "export TMPDIR=" in found["temporary directory"].advice
 
 
 def test_a_configuration_that_cannot_be_written_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
-    assert is_wrong(findings(Doctor())["configuration"], "is a file")
+    assert is_wrong(findings(Doctor())["configuration directory"], "is a file")
 
 
 def test_packages_that_are_missing_or_too_old_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,11 +91,11 @@ def test_packages_that_are_missing_or_too_old_are_wrong(tmp_path: Path, monkeypa
     metadata.write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     found = findings(Doctor())
-    assert is_wrong(found["numpy"], "but must be >=99")
+    assert is_wrong(found["numpy"], "but >=99 is required")
     assert found["numpy"].advice == "pip install 'numpy>=99'"
-    assert is_wrong(found["no-such-package-at-all"], "is not installed")
+    assert is_wrong(found["no-such-package-at-all"], "not installed")
     assert "onnx" not in found
-    assert found["packages"].text.startswith("keras 3")
+    assert "keras 3" in found["packages"].text
 
 
 @contextmanager
@@ -79,7 +110,7 @@ def limited(kind: int, limit: int) -> Iterator[None]:
 
 def test_memory_that_cannot_be_shared_is_wrong() -> None:
     with limited(resource.RLIMIT_FSIZE, 2**20):
-        assert is_wrong(findings(Doctor())["shared memory"], "cannot be shared")
+        assert is_wrong(findings(Doctor())["shared memory"], "data workers cannot use it (tested with 16.8 MB): ")
 
 
 def test_too_few_open_files_are_wrong() -> None:
@@ -93,9 +124,9 @@ TOOLS = ("sbatch", "squeue", "scancel", "sinfo")
 @pytest.mark.parametrize(
     ("tools", "sinfo", "text"),
     [
-        ((), "", "not here"),
+        ((), "", "no sbatch in PATH"),
         (("sbatch", "sinfo"), "", "squeue, scancel not found"),
-        (TOOLS, "echo 'no controller' >&2; exit 1", "sinfo failed: no controller"),
+        (TOOLS, "echo 'no controller' >&2; exit 1", "sinfo fails: no controller"),
     ],
 )
 def test_slurm_is_wrong_only_where_it_is_needed(
@@ -124,8 +155,28 @@ def use_tools(folder: Path, tools: tuple[str, ...], sinfo: str, monkeypatch: pyt
 def test_a_device_that_is_not_there_is_wrong(device: Device, text: str) -> None:
     found = list(examine(Doctor(device=device)))[-1]
     assert found.subject == "devices"
-    assert found.verdict is Verdict.WRONG
+    assert found.verdict is Verdict.ERROR
     assert text in found.text
+
+
+@pytest.mark.parametrize("is_set", [False, True])
+def test_a_backend_is_an_environment_variable_only_if_the_user_has_set_it(
+    is_set: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_set:
+        monkeypatch.setattr("tfaip_like.lazy._SET_BY_US", {})
+        monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    else:
+        monkeypatch.setenv("KERAS_BACKEND", "another")  # undone at the end
+        monkeypatch.delenv("KERAS_BACKEND")
+        set_variable("KERAS_BACKEND", "tensorflow")
+    shown = [one.text for one in _environment(os.environ)]
+    assert any("KERAS_BACKEND=tensorflow" in text for text in shown) == is_set
+
+
+def test_the_version_of_another_backend_is_shown() -> None:
+    packages = next(one for one in examine(Doctor(device=Device(backend="jax"))) if one.subject == "packages")
+    assert packages.text.startswith("jax 0.")
 
 
 def test_variables_that_change_how_it_computes_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,20 +186,21 @@ def test_variables_that_change_how_it_computes_are_shown(monkeypatch: pytest.Mon
 
 def test_the_exit_code_says_whether_something_is_wrong(quick_run: Run, tmp_path: Path) -> None:
     good = quick_run("train-scenario", "scenarios.minimal", "--doctor", "--trainer.output_dir", tmp_path / "run")
-    assert (good.returncode, good.stdout.splitlines()[-1]) == (0, "Nothing is wrong."), good.stderr
+    assert (good.returncode, good.stdout.splitlines()[-1]) == (0, "No problems found."), good.stderr
     assert not (tmp_path / "run").exists()
     (tmp_path / "file").touch()
     bad = quick_run("train-scenario", "scenarios.minimal", "--doctor", "--trainer.output_dir", tmp_path / "file/run")
     assert bad.returncode == 1
-    assert bad.stderr.endswith("train-scenario: 1 of the things above must be fixed: output directory\n")
-    assert "       -> choose another one" in bad.stdout
+    assert bad.stderr.endswith("train-scenario: 1 problem to fix: output directory\n")
+    assert "       -> choose another directory: --trainer.output_dir DIR\n" in bad.stdout
+    assert "KERAS_BACKEND" not in good.stdout
 
 
 def test_the_command_examines_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     doctor(["--output_dir", str(tmp_path)])
     assert f"{tmp_path}: writable" in capsys.readouterr().out
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match="must be fixed: output directory"):
+    with pytest.raises(TrainingError, match="^1 problem to fix: output directory$"):
         doctor(["--output_dir", str(tmp_path / "file")])
-    with pytest.raises(UsageError, match="--output_dir runs examines a directory"):
+    with pytest.raises(UsageError, match="runs: unexpected argument; to check a directory, pass --output_dir runs"):
         doctor(["runs"])

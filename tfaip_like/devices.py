@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfaip_like.errors import UsageError, counted
+from tfaip_like.lazy import set_variable
 from tfaip_like.settings import Device
 
 logger = logging.getLogger(__name__)
@@ -30,11 +31,11 @@ class Devices:
     """What computes; its text is for the log."""
 
     gpus: Mapping[int, str]
-    """Number of each GPU that computes -> its kind; in the order asked for. On none of them: the processor."""
+    """Number of each GPU that computes -> its kind; in the order asked for. Empty on the CPU."""
     present: int
     """How many GPUs there are."""
     threads: int
-    """How many threads the processor computes with."""
+    """Threads of the CPU."""
     advice: str = ""
     """What is probably wrong."""
     kind: str = "GPU"
@@ -47,14 +48,14 @@ class Devices:
 
     def tell(self) -> None:
         """Says in the log what computes."""
-        logger.info("computing on %s", self)
+        logger.info("Using %s.", self)
         if self.advice:
             logger.warning("%s", self.advice)
 
     def __str__(self) -> str:
         if not self.gpus:
-            unused = f", on none of {counted(self.present, 'GPU')}" if self.present else ""
-            return f"the processor ({counted(self.threads, 'thread')}){unused}"
+            unused = f", none of {counted(self.present, 'GPU')}" if self.present else ""
+            return f"CPU ({counted(self.threads, 'thread')}){unused}"
         kinds = " and ".join(dict.fromkeys(self.gpus.values()))
         numbers = " and ".join(map(str, self.gpus))
         return f"GPU{'s' if len(self.gpus) > 1 else ''} {numbers} ({kinds}), {len(self.gpus)} of {self.present} GPUs"
@@ -164,7 +165,8 @@ class _TensorFlow:
 class _Jax:
     def __init__(self, kind: str = "gpu") -> None:
         # Or it takes most of the memory of every GPU that it sees.
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        if "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ:
+            set_variable("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         self.jax: Any = importlib.import_module("jax")
         try:
             self.devices = self.jax.devices(kind)

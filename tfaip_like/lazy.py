@@ -51,9 +51,24 @@ def choose_backend(name: str) -> None:
         return
     if importlib.util.find_spec(BACKENDS[name]) is None:
         raise UsageError(f"--device.backend {name}: {name} is not installed; pip install 'tfaip_like[{name}]'")
-    os.environ["KERAS_BACKEND"] = name
+    set_variable("KERAS_BACKEND", name)
     # What TensorFlow's C++ side prints about the machine; its errors come as exceptions too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def set_variable(name: str, value: str) -> None:
+    """Set an environment variable, and remember that the user had not set it so."""
+    if os.environ.get(name) != value:
+        os.environ[name] = value
+        _SET_BY_US[name] = value
+
+
+def is_set_by_us(name: str) -> bool:
+    """Return whether an environment variable has its value from this package, not from the user."""
+    return name in _SET_BY_US and os.environ.get(name) == _SET_BY_US[name]
+
+
+_SET_BY_US: dict[str, str] = {}
 
 
 def start_backend() -> None:
@@ -67,4 +82,4 @@ def start_backend() -> None:
     keras.ops.convert_to_numpy(keras.ops.zeros(()))
 
 
-__all__ = ["BACKENDS", "choose_backend", "keras", "ops", "start_backend"]
+__all__ = ["BACKENDS", "choose_backend", "is_set_by_us", "keras", "ops", "set_variable", "start_backend"]

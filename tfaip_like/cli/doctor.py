@@ -1,4 +1,4 @@
-"""`doctor [flags]`: examines this machine for what trainings need."""
+"""`doctor [flags]`: checks this machine for what trainings need."""
 
 from __future__ import annotations
 
@@ -15,36 +15,41 @@ from tfaip_like.inspection.doctor import Doctor, examine, verdict_of
 
 COMMAND = ParamsCommand(
     program="doctor",
-    purpose="Examines this machine: packages, memory, directories, SLURM, devices; says what is wrong and how to fix "
-    "it. Exit code 1 if anything is wrong.",
+    purpose="Checks this machine for trainings: packages, memory, directories, SLURM, devices; says how to fix "
+    "problems. Exit code 1 if there are any.",
     placeholder="",
     tree=lambda words: Doctor(),
 )
 
 
 def doctor(argv: Sequence[str]) -> None:
-    """Examine what the command line describes."""
+    """Run the checks that the command line describes."""
     line = COMMAND.read(argv)
     if line is None:
         return
     if line.words:
-        raise UsageError(f"{line.words[0]}: doctor takes flags only; --output_dir {line.words[0]} examines a directory")
+        raise UsageError(
+            f"{line.words[0]}: unexpected argument; to check a directory, pass --output_dir {line.words[0]}"
+        )
     report_on(cast(Doctor, line.applied(Doctor())))
 
 
-def report_on(settings: Doctor) -> None:
+def report_on(settings: Doctor, output_flag: str = "--output_dir") -> None:
     """Print findings as they are made.
 
+    Args:
+        output_flag: flag that names the output directory.
+
     Raises:
-        TrainingError: when something is wrong.
+        TrainingError: if there is a problem.
     """
     findings = []
-    for finding in examine(settings, start):
+    for finding in examine(settings, start, output_flag):
         say(str(finding))
         findings.append(finding)
     if verdict := verdict_of(findings):
         raise TrainingError(verdict)
-    say("Nothing is wrong.")
+    say("No problems found.")
 
 
 def main() -> None:

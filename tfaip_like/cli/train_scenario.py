@@ -24,7 +24,7 @@ COMMAND = ScenarioCommand(
     trains=True,
     more_switches={
         "verify": "--verify           train a few steps with and without an interruption and compare the bits",
-        "doctor": "--doctor           examine this machine for what the training needs, and stop",
+        "doctor": "--doctor           check this machine for what the training needs, and stop",
     },
     purpose="Trains a scenario: a module (scenarios.tutorial), a class (pkg.module:Class) or a file (my_scenario.py).",
 )
@@ -40,7 +40,8 @@ def train_scenario(argv: Sequence[str]) -> None:
         return
     scenario = asked.scenario
     if DOCTOR in argv:
-        report_on(Doctor(output_dir=scenario.trainer.output_dir or Path(), device=scenario.device))
+        settings = Doctor(output_dir=scenario.trainer.output_dir or Path(), device=scenario.device)
+        report_on(settings, "--trainer.output_dir")
     elif VERIFY in argv:
         start(scenario.device)
         # Only now: it imports Keras, whose backend the scenario has chosen.

@@ -1,4 +1,4 @@
-"""What doctor measures: packages, cores, memory, disks, shared memory, tools; no verdicts."""
+"""Measurements of doctor: packages, cores, memory, disks, shared memory, tools; no verdicts."""
 
 from __future__ import annotations
 
@@ -65,13 +65,20 @@ def requirements() -> list[Package]:
 
 
 def _package(name: str, wanted: Requirement) -> Package:
-    try:
-        found = version(name)
-    except PackageNotFoundError:
-        return Package(name, str(wanted), "", "is not installed")
+    found = version_of(name)
+    if not found:
+        return Package(name, str(wanted), "", "not installed")
     if not wanted.specifier.contains(found, prereleases=True):
-        return Package(name, str(wanted), found, f"is {found}, but must be {wanted.specifier}")
+        return Package(name, str(wanted), found, f"version {found} is installed, but {wanted.specifier} is required")
     return Package(name, str(wanted), found, "")
+
+
+def version_of(package: str) -> str:
+    """Return the version of a package; an empty text if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def usable_cpus() -> float:
@@ -111,29 +118,36 @@ def existing(path: Path) -> Path:
 
 
 def problem_of_writing(path: Path) -> str | None:
-    """Return why no file can be written in a directory, or where it would be made; None if one can."""
+    """Return why no file can be written in a directory, or the directory cannot be made; None if all is well."""
     folder = existing(path)
     if not folder.is_dir():
-        return "is a file" if folder == path.absolute() else f"{folder} is a file"
+        kind = "a link to a path that does not exist" if folder.is_symlink() and not folder.exists() else "a file"
+        return f"is {kind}, not a directory" if folder == path.absolute() else f"cannot be created: {folder} is {kind}"
     try:
         descriptor, name = tempfile.mkstemp(dir=folder, prefix=".doctor-")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(bytes(4096))
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(name, f"{name}.renamed")
-        os.unlink(f"{name}.renamed")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(bytes(4096))
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(name, name := f"{name}.renamed")
+        finally:
+            os.unlink(name)
     except OSError as error:
-        return f"cannot be written: {error.strerror}"
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if folder == path.absolute():
+            return f"cannot be written: {reason}"
+        return f"cannot be created in {folder}: {reason}"
     return None
 
 
 def room(path: Path) -> int | None:
     """Return the bytes that are free for this user where a directory is, or would be made; None if unknown."""
     try:
-        return shutil.disk_usage(existing(path)).free
+        usage = shutil.disk_usage(existing(path))
     except OSError:
         return None
+    return usage.free if usage.total else None  # /proc and its like have no size
 
 
 def can_lock(path: Path) -> bool:
@@ -166,11 +180,11 @@ def problem_of_sharing() -> str | None:
             check=False,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        return f"{size(SHARED_BYTES)} cannot be shared: {error}"
+        return str(error)
     finally:
         with suppress(UnboundLocalError):
             memory.close()
-    return None if done.returncode == 0 else "another process does not see what is written into it"
+    return None if done.returncode == 0 else "another process does not see what is written"
 
 
 def output_of(*words: str) -> str | OSError:

@@ -30,7 +30,7 @@ class Device(Params):
     multiple of their number). mirror takes all GPUs where none are named; the default takes the first."""
 
     soft_placement: bool = True
-    """Compute what a GPU cannot on the processor, instead of failing."""
+    """Fall back to the CPU for operations that a GPU cannot compute."""
 
     def without_effect(self) -> Mapping[str, str]:
         if self.backend == "tensorflow":
