@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,39 @@ def test_a_scenario_by_its_name_and_another_evaluator(dumped: Path, tmp_path: Pa
 
 def test_predictions_without_what_an_evaluator_needs_are_explained(trained: Path, dumped: Path, tmp_path: Path) -> None:
     (tmp_path / "predicted.jsonl").write_text('{"outputs": {"sum": 1.5}, "meta": {"index": 0}}\n')
-    with pytest.raises(KeyError) as found:
+    with pytest.raises(UsageError, match="predicted.jsonl: the evaluator needs the target 'y' of shape") as found:
         evaluate_predictions([str(trained), str(tmp_path / "predicted.jsonl")])
-    assert "holds no inputs and no targets: lav-scenario --dump stores targets" in found.value.__notes__[-1]
-    with pytest.raises(KeyError) as found:
+    assert "(inputs: none; targets: none; outputs: sum).\nlav-scenario --dump stores targets" in str(found.value)
+    with pytest.raises(UsageError, match="dump.npz: the evaluator needs 'x', which it does not hold"):
         evaluate_predictions([str(trained), str(dumped / "dump.npz"), "--evaluator", f"{__name__}:OfInputs"])
-    assert "dump.npz holds no inputs:" in found.value.__notes__[-1]
+
+
+def test_files_that_cannot_be_judged_do_not_cost_the_results_of_others(
+    trained: Path, dumped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(dumped / "dump.npz") as saved:
+        arrays = dict(saved)
+    np.savez(tmp_path / "wide.npz", **{**arrays, "sum": np.zeros((100, 3))})
+    np.savez(tmp_path / "other.npz", **{"other" if name == "sum" else name: array for name, array in arrays.items()})
+    good = str(dumped / "dump.npz")
+    files = [good, str(tmp_path / "wide.npz"), str(tmp_path / "other.npz"), good]
+    with pytest.raises(UsageError) as found:
+        evaluate_predictions([str(trained), *files, "--json", str(tmp_path / "found.json")])
+    assert "wide.npz: sample 0: output 'sum' has shape (3,), expected ()" in str(found.value)
+    assert "other.npz: the evaluator needs the output 'sum' of shape (), which it does not hold" in str(found.value)
+    assert [result["export"] for result in json.loads((tmp_path / "found.json").read_text())] == [good, good]
+    assert capsys.readouterr().out.split()[:3] == [good, good, "largest_error"]
+
+
+def test_exports_that_cannot_be_validated_do_not_cost_the_results_of_others(
+    trained: Path, tmp_path: Path, quick_run: Run
+) -> None:
+    shutil.copytree(trained / "best", tmp_path / "broken")
+    (tmp_path / "broken/serve/saved_model.pb").write_bytes(b"no graph")
+    done = quick_run("lav-scenario", tmp_path / "broken", trained, "--worst", "0", cwd=TESTS)
+    assert done.returncode == 2
+    assert "broken/serve/saved_model.pb: is not complete, or broken" in done.stderr
+    assert "largest_error" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -97,11 +125,14 @@ def test_predictions_without_what_an_evaluator_needs_are_explained(trained: Path
         ("a.jsonl", "[1]", "line 1: must be an object with outputs"),
         ("a.jsonl", '{"outputs": 2}', "line 1: outputs: must be an object"),
         ("a.jsonl", '{"outputs": {"y": }', "line 1"),
-        ("a.npz", "no archive", "a.npz: cannot be read"),
+        ("a.npz", "no archive", "a.npz: is not a readable .npz file: it is cut off, or of another kind$"),
+        ("a.npz", "PK\x03\x04", "a.npz: is not a readable .npz file: it is cut off or damaged$"),
+        ("", "", "is a folder; predictions are stored in files"),
     ],
 )
 def test_files_that_hold_no_predictions_are_refused(name: str, content: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(content)
+    if name:
+        (tmp_path / name).write_text(content)
     with pytest.raises(UsageError, match=message):
         evaluate_predictions(["small:Small", str(tmp_path / name)])
 
@@ -110,6 +141,18 @@ def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", sum=np.zeros(3), index=np.zeros(2))
     with pytest.raises(UsageError, match="needs a row for each sample; it has sum: 3, index: 2"):
         list(stored_predictions(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runs/nothing", "a.npz"], "runs/nothing: there is no such run, export or scenario"),
+        (["a.npz", "runs/one"], "a.npz: is a file of predictions; the scenario comes first"),
+    ],
+)
+def test_the_scenario_must_come_first_and_be_there(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        evaluate_predictions(words)
 
 
 @pytest.mark.parametrize("words", [[], ["small:Small"]])

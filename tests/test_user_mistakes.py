@@ -101,7 +101,7 @@ MISTAKES = {
         scenario="scenarios.tutoral",
         says="there is no module 'scenarios.tutoral' (from FOLDER); did you mean scenarios.tutorial?",
     ),
-    "missing file": Mistake(scenario="nowhere/file.py", says="nowhere/file.py: no such file"),
+    "missing file": Mistake(scenario="nowhere/file.py", says="nowhere/file.py: there is no such file or folder"),
     "folder without a scenario": Mistake(
         scenario="./empty", files={"empty/readme.txt": ""}, says="./empty: a folder without scenario.py"
     ),

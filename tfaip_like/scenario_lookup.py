@@ -154,7 +154,7 @@ def _as_path(name: str) -> Path | None:
     if os.sep in name or name.endswith(".py"):
         if path.with_suffix(".py").is_file():
             return path.with_suffix(".py")
-        what = f"a folder without {SCENARIO_FILE}" if path.is_dir() else "no such file"
+        what = f"a folder without {SCENARIO_FILE}" if path.is_dir() else "there is no such file or folder"
         raise UsageError(f"{name}: {what}")
     return None
 

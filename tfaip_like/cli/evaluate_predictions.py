@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.named_exports import named_scenario
 from tfaip_like.cli.params_command import ParamsCommand
-from tfaip_like.cli.results import Result, keep_summaries, table, write_results
+from tfaip_like.cli.results import Failures, Result, keep_summaries, table, write_results
+from tfaip_like.code_errors import CodeError
 from tfaip_like.console import say
 from tfaip_like.errors import UsageError
 from tfaip_like.evaluator import Evaluator
@@ -18,10 +19,12 @@ from tfaip_like.interrupt import InterruptFlag, catch_interrupts
 from tfaip_like.params import Params
 from tfaip_like.params.base import with_defaults
 from tfaip_like.predict.judge import Judged, judge
-from tfaip_like.predict.stored import stored_predictions
-from tfaip_like.sample import Sample
+from tfaip_like.predict.layout import VERSIONS, Shape, export_folder, read_versions
+from tfaip_like.predict.stored import ARRAYS, LINES, check_shapes, stored_predictions
+from tfaip_like.sample import Mode, Sample
 from tfaip_like.scenario import Scenario
 from tfaip_like.scenario_lookup import find_scenario
+from tfaip_like.train.checkpoints import checkpoint_at
 from tfaip_like.trust import trusting
 
 
@@ -40,6 +43,10 @@ class Evaluation(Params):
 
 def _scenario(word: str) -> Scenario:
     """Return the scenario of an export, a run or a checkpoint, or the one of that name."""
+    if Path(word).suffix in (LINES, ARRAYS):
+        raise UsageError(f"{word}: is a file of predictions; the scenario comes first, {COMMAND.placeholder}")
+    if Path(word).name != word and not word.endswith(".py") and not Path(word).exists():
+        raise UsageError(f"{word}: there is no such run, export or scenario")
     if Path(word).is_dir() and not (Path(word) / "scenario.py").is_file():
         return named_scenario(word)
     return with_defaults(find_scenario(word))
@@ -51,8 +58,9 @@ def _defaults(words: Sequence[str]) -> Evaluation:
 
 COMMAND = ParamsCommand(
     program="evaluate-predictions",
-    purpose="Judges predictions that lav-scenario --dump or predict-scenario --output has stored (.jsonl, .npz), with "
-    "the evaluator of their scenario: that of an export or a run, or the one that is named. No network is loaded.",
+    purpose="Judges predictions that lav-scenario --dump has stored with their targets (.jsonl, .npz), or those of "
+    "predict-scenario --output where the evaluator needs no targets. The evaluator is that of an export or a run, or "
+    "of the scenario that is named. No network is loaded.",
     placeholder="EXPORT_DIR|SCENARIO FILE...",
     tree=_defaults,
     runs_code=True,
@@ -73,40 +81,76 @@ def evaluate_predictions(argv: Sequence[str]) -> None:
     files = [Path(word) for word in line.words[1:]]
     if settings.summaries and len(files) > 1:
         raise UsageError(f"--summaries {settings.summaries}: takes the summaries of one file, there are {len(files)}")
-    results = []
+    results, failures = [], Failures()
+    shapes = _shapes(line.words[0], _scenario(line.words[0]))
     with catch_interrupts() as interrupt:
         for file in files:
-            judged = _judged(file, settings.evaluator, interrupt)
-            keep_summaries(settings.summaries, "", judged.summaries)
-            results.append(Result(file, "", None, dict(judged.numbers), []))
+            with failures.collected():
+                judged = _judged(file, settings.evaluator, shapes, interrupt)
+                keep_summaries(settings.summaries, "", judged.summaries)
+                results.append(Result(file, "", None, dict(judged.numbers), []))
         interrupt.nothing_to_stop()
-    say(table(results))
-    write_results(settings.json, results)
+    if results:
+        say(table(results))
+        write_results(settings.json, results)
+    failures.raise_them()
 
 
-def _judged(file: Path, evaluator: Evaluator, interrupt: InterruptFlag) -> Judged:
-    lacking: list[str] = []
+def _shapes(word: str, scenario: Scenario) -> dict[str, Mapping[str, Shape]]:
+    """Return the shapes of stored targets and outputs; none where a post-processor may have changed them."""
+    data = scenario.data
+    if any(data.checked_processors("post_pipeline", mode) for mode in (Mode.EVALUATE, Mode.PREDICT)):
+        return {}
+    targets = {name: spec.shape for name, spec in data.checked_specs("targets").items()}
+    if not Path(word).is_dir() or checkpoint_at(Path(word)) is not None:
+        return {"targets": targets}
+    export = export_folder(Path(word))
+    return {"targets": targets, "outputs": read_versions(export).outputs if (export / VERSIONS).is_file() else {}}
+
+
+def _judged(
+    file: Path, evaluator: Evaluator, shapes: Mapping[str, Mapping[str, Shape]], interrupt: InterruptFlag
+) -> Judged:
+    first: list[Sample] = []
 
     def samples() -> Iterator[Sample]:
-        number = -1
         for number, sample in enumerate(stored_predictions(file)):
             interrupt.check()
-            if not number:
-                groups = {"inputs": sample.inputs, "targets": sample.targets}
-                lacking.extend(name for name, values in groups.items() if not values)
+            check_shapes(sample, shapes, f"{file}: sample {number}")
+            first.append(sample)
+            del first[1:]
             yield sample
-        if number < 0:
+        if not first:
             raise UsageError(f"{file}: holds no predictions")
 
     try:
         return judge(evaluator, samples(), known=())
-    except KeyError as error:
-        if lacking:
-            error.add_note(
-                f"{file} holds no {' and no '.join(lacking)}: lav-scenario --dump stores targets and outputs (.jsonl "
-                "also meta), with --dump_inputs true inputs too."
-            )
+    except UsageError:
         raise
+    except Exception as error:
+        if isinstance(error, KeyError) and first and _is_missing(error, first[0]):
+            raise CodeError(_missing_text(file, error, first[0], shapes)) from error
+        error.add_note(f"This happened with {file}.")
+        raise
+
+
+def _is_missing(error: KeyError, sample: Sample) -> bool:
+    """Return whether an evaluator asked for an array in vain."""
+    return not any(name in values for name in error.args for values in (sample.inputs, sample.targets, sample.outputs))
+
+
+def _missing_text(file: Path, error: KeyError, sample: Sample, shapes: Mapping[str, Mapping[str, Shape]]) -> str:
+    """Return what a file of predictions lacks and what stores it."""
+    name = error.args[0]
+    known = [
+        f"the {group.removesuffix('s')} {name!r} of shape {of[name]}" for group, of in shapes.items() if name in of
+    ]
+    groups = {"inputs": sample.inputs, "targets": sample.targets, "outputs": sample.outputs}
+    found = "; ".join(f"{group}: {', '.join(values) or 'none'}" for group, values in groups.items())
+    text = f"{file}: the evaluator needs {known[0] if known else repr(name)}, which it does not hold ({found})."
+    if name not in shapes.get("outputs", {}) and not (sample.targets and sample.inputs):
+        text += "\nlav-scenario --dump stores targets (predict-scenario has none), --dump_inputs true inputs too."
+    return text
 
 
 def main() -> None:

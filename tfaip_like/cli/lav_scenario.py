@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tfaip_like.cli.command import run_command
 from tfaip_like.cli.named_exports import NamedExport, named_exports, named_scenario
 from tfaip_like.cli.params_command import Line, ParamsCommand
-from tfaip_like.cli.results import Result, keep_summaries, table, write_results
+from tfaip_like.cli.results import Failures, Result, keep_summaries, table, write_results
 from tfaip_like.cli.start import start
 from tfaip_like.console import samples_bar, say
 from tfaip_like.data import Data, LavData, Source
@@ -133,11 +133,16 @@ def _validate_line(line: Line) -> None:
         interrupt = stack.enter_context(catch_interrupts())
         dump = stack.enter_context(_dump(settings.dump, settings.dump_inputs)) if settings.dump else None
         averages: list[Averages] = []
+        failures = Failures()
         for export in exports:
-            results += _validated(export, line, interrupt, dump, averages)
+            with failures.collected():
+                results += _validated(export, line, interrupt, dump, averages)
         interrupt.nothing_to_stop()
+        if len(exports) == len(failures.errors):
+            failures.raise_them()  # in here: what was dumped is not complete
     say(table(results))
     write_results(settings.json, results)
+    failures.raise_them()
 
 
 def _dump(file: Path, with_inputs: bool) -> AbstractContextManager[Write]:

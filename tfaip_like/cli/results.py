@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tfaip_like.code_errors import message_of
 from tfaip_like.errors import UsageError
 from tfaip_like.json_files import write_json
 from tfaip_like.predict.writers import plain
@@ -31,6 +33,34 @@ class Result:
     def title(self) -> str:
         """For a column of a table."""
         return f"{self.export} {self.source}".strip()
+
+
+@dataclass
+class Failures:
+    """What went wrong with some of several exports or files, so that the results of the others are not lost."""
+
+    errors: list[Exception] = field(default_factory=list)
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collect an error of the block."""
+        try:
+            yield
+        except Exception as error:
+            self.errors.append(error)
+
+    def raise_them(self) -> None:
+        """Raise what was collected: the error itself if there is one, or one error with the text of each."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        faults = [error for error in self.errors if not isinstance(error, UsageError)]
+        if faults:
+            for other in self.errors:
+                if other is not faults[0]:
+                    faults[0].add_note(message_of(other))
+            raise faults[0]
+        if self.errors:
+            raise UsageError("\n".join(map(message_of, self.errors)))
 
 
 def table(results: Sequence[Result]) -> str:

@@ -31,6 +31,7 @@ from tfaip_like.predict.layout import (
     FINITE_INPUTS,
     METRICS,
     MODEL,
+    OUTPUTS,
     PARAMS,
     PIPELINE,
     SERVE,
@@ -95,7 +96,9 @@ def fill_export(
     pipeline = pipeline_of(scenario.data, input_names(networks.exported))
     for tree, name in zip(copy_files(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
         write_params(tree, folder / name)
-    write_json(folder / VERSIONS, {**_versions(), FOLDER: sizes_of_files(folder), FINITE_INPUTS: list(finite_inputs)})
+    outputs = {name: list(output.shape[1:]) for name, output in networks.exported.output.items()}
+    facts = {FOLDER: sizes_of_files(folder), FINITE_INPUTS: list(finite_inputs), OUTPUTS: outputs}
+    write_json(folder / VERSIONS, {**_versions(), **facts})
     write_json(folder / METRICS, {})
 
 

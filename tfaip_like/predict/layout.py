@@ -7,7 +7,7 @@ pipeline.json         what samples become before and behind the network; enough 
 resources/            files that its pipeline needs, which the parameters name
 weights.npz           the weights of the trained network by their paths, for a warm start
 metrics.json          epoch and values that the network reached
-versions.json         of what wrote it, the size of each resource, and the inputs that must be finite
+versions.json         of what wrote it, sizes of resources, inputs that must be finite, shapes of outputs
 network.onnx          the network as ONNX, if asked for (--trainer.export_formats)
 network.tflite        the same for LiteRT
 additional/NAME/      further networks of the model, each with serve/ and model.keras
@@ -20,13 +20,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
 from tfaip_like.errors import UsageError
 from tfaip_like.json_files import read_json
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import FOLDER
 from tfaip_like.records import Count, decode, read_record
+
+Shape: TypeAlias = tuple[int | None, ...]
+"""None stands for any length."""
 
 SERVE = "serve"
 MODEL = "model.keras"
@@ -42,6 +45,9 @@ EXPERTS = "experts.json"
 
 FINITE_INPUTS = "finite_inputs"
 """Key in versions.json: the inputs in which a NaN or infinity is refused."""
+
+OUTPUTS = "outputs"
+"""Key in versions.json: the shapes of the outputs."""
 
 SIGNATURE = "serving_default"
 """The function of a SavedModel that predicts."""
@@ -99,6 +105,8 @@ class Versions:
     """Bytes of the files in `resources/`, by their paths below it."""
     finite_inputs: frozenset[str]
     """Inputs in which a NaN or infinity is refused."""
+    outputs: Mapping[str, Shape]
+    """Shapes of the outputs of its network, without the batch axis."""
 
 
 class _VersionsFile(TypedDict, total=False):
@@ -107,6 +115,7 @@ class _VersionsFile(TypedDict, total=False):
     tensorflow: str
     resources: dict[str, Count]
     finite_inputs: list[str]
+    outputs: dict[str, tuple[Count | None, ...]]
 
 
 def read_versions(export: Path) -> Versions:
@@ -117,11 +126,12 @@ def read_versions(export: Path) -> Versions:
     """
     file = inside(export, VERSIONS)
     values = read_record(_VersionsFile, file)
-    packages = {name: value for name, value in values.items() if name not in (FOLDER, FINITE_INPUTS)}
+    packages = {name: value for name, value in values.items() if name not in (FOLDER, FINITE_INPUTS, OUTPUTS)}
     return Versions(
         decode(dict[str, str], packages, str(file)),  # type: ignore[arg-type]  # JSON values
         values.get("resources", {}),
         frozenset(values.get("finite_inputs", [])),
+        values.get("outputs", {}),
     )
 
 

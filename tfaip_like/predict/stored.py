@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
 from tfaip_like.json_files import parse_json_line, read_lines
+from tfaip_like.numpy_files import read_npz
+from tfaip_like.predict.layout import Shape
 from tfaip_like.predict.writers import INDEX, INPUTS, TARGETS
 from tfaip_like.sample import Sample
 
@@ -28,11 +28,35 @@ def stored_predictions(file: Path) -> Iterator[Sample]:
     Raises:
         UsageError: when it is no such file; names the line or array.
     """
-    if file.suffix not in (LINES, ARRAYS):
-        raise UsageError(f"{file}: predictions are stored in files that end with {LINES} or {ARRAYS}")
-    if not file.is_file():
+    if not file.exists():
         raise UsageError(f"{file}: there is no such file")
+    if file.is_dir() or file.suffix not in (LINES, ARRAYS):
+        what = "is a folder; " if file.is_dir() else ""
+        raise UsageError(f"{file}: {what}predictions are stored in files that end with {LINES} or {ARRAYS}")
     yield from _in_lines(file) if file.suffix == LINES else _in_arrays(file)
+
+
+def check_shapes(sample: Sample, expected: Mapping[str, Mapping[str, Shape]], where: str) -> None:
+    """Check the shapes of the arrays of a stored sample; what it lacks is not missed.
+
+    Args:
+        expected: shapes by name, of `targets` and `outputs`.
+        where: the sample, to begin a message with.
+
+    Raises:
+        UsageError: for another shape; names the array.
+    """
+    for group, shapes in expected.items():
+        for name, shape in shapes.items():
+            value = getattr(sample, group).get(name)
+            # An empty list of JSON has lost its further axes.
+            if isinstance(value, (np.ndarray, np.generic)) and value.size and not _fits(value.shape, shape):
+                kind = group.removesuffix("s")
+                raise UsageError(f"{where}: {kind} {name!r} has shape {value.shape}, expected {shape}")
+
+
+def _fits(found: tuple[int, ...], shape: Shape) -> bool:
+    return len(found) == len(shape) and all(size in (None, here) for here, size in zip(found, shape, strict=True))
 
 
 def _in_lines(file: Path) -> Iterator[Sample]:
@@ -88,11 +112,7 @@ def _narrowed(value: Any) -> npt.NDArray[Any]:
 
 
 def _in_arrays(file: Path) -> Iterator[Sample]:
-    try:
-        with np.load(file, allow_pickle=False) as saved:
-            arrays: Mapping[str, npt.NDArray[Any]] = {name: saved[name] for name in saved.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{file}: cannot be read: {error}") from error
+    arrays = read_npz(file)
     counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if not counts or len(set(counts.values())) != 1:
         found = ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no arrays"

@@ -6,8 +6,6 @@ They are read without the code of the scenario that trained them, on any backend
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ import numpy.typing as npt
 from tfaip_like.errors import UsageError
 from tfaip_like.json_files import Json, read_json
 from tfaip_like.keras_additions.paths import joined, weight_paths
+from tfaip_like.numpy_files import UNREADABLE, read_npz
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.predict.layout import MODEL, WEIGHTS
 from tfaip_like.train.checkpoints import NETWORK, VARIABLES, all_checkpoints, read_arrays
@@ -58,7 +57,7 @@ def read_weights(place: Path) -> SavedWeights:
         named = list(_READERS[file.suffix](file))
     except UsageError as error:
         raise UsageError(f"--warmstart.model {error}") from error
-    except (OSError, ValueError, LookupError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         reason = str(error) or type(error).__name__
         raise UsageError(f"--warmstart.model {place}: {file} cannot be read: {reason}") from error
     times = Counter(path for path, _ in named)
@@ -95,11 +94,8 @@ def _file_in(place: Path) -> Path | None:
 
 
 def _read_arrays(file: Path) -> Iterator[tuple[str, Array]]:
-    if not zipfile.is_zipfile(file):  # which numpy would take for a pickle
-        raise ValueError("it is cut off, or of another kind")
     if file.name != VARIABLES:
-        with np.load(file, allow_pickle=False) as saved:
-            yield from ((name, saved[name]) for name in saved.files)
+        yield from read_npz(file).items()
         return
     for name, array in read_arrays(file).items():
         if name.startswith(f"{NETWORK}:") and not name.endswith("/seed_generator_state"):

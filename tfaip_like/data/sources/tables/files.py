@@ -15,6 +15,7 @@ from tfaip_like.data.sources.tables.cells import Cells, ColumnError, Rows, check
 from tfaip_like.data.sources.tables.csv_files import CsvTable
 from tfaip_like.data.sources.tables.table_format import TableFormat
 from tfaip_like.errors import UsageError, first_line, some
+from tfaip_like.numpy_files import load_numpy, reason_of_numpy
 
 TEXT = (".csv", ".tsv")
 """Endings of tables in text files."""
@@ -57,7 +58,7 @@ class _NumPyTable:
                 raise ColumnError("holds Python objects")
             check_storable(values)
         except ValueError as error:  # objects, which could run code when they are unpickled
-            raise UsageError(f"{self.path}, column {name!r}: cannot be read: {first_line(error)}") from error
+            raise UsageError(f"{self.path}, column {name!r}: cannot be read: {reason_of_numpy(error)}") from error
         except ColumnError as error:
             raise UsageError(f"{self.path}, column {name!r}: {error}") from None
         return values
@@ -65,7 +66,7 @@ class _NumPyTable:
 
 @contextmanager
 def _npz(path: Path, table_format: TableFormat) -> Iterator[Table]:
-    archive = np.load(path)
+    archive = load_numpy(path)
     if isinstance(archive, np.ndarray):
         raise UsageError(f"{path}: is no .npz file but a single array; rename it to .npy")
     with archive:
@@ -74,7 +75,7 @@ def _npz(path: Path, table_format: TableFormat) -> Iterator[Table]:
 
 @contextmanager
 def _npy(path: Path, table_format: TableFormat) -> Iterator[Table]:
-    array = np.load(path, mmap_mode="r")
+    array = load_numpy(path, mmap_mode="r")
     names = array.dtype.names
     yield _NumPyTable(path, names or ["data"], array.__getitem__ if names else lambda name: array)
 
