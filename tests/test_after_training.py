@@ -188,7 +188,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_told(run_folder: Pa
     done = alone(run_folder, "--predict.limit", 3)
     assert done.returncode == USAGE
     assert done.stderr.splitlines() == [
-        "predict-scenario: there is no module 'small' (from /)",
+        "predict-scenario: no module named 'small' in / or on the Python path",
         f"It was trained with {REPOSITORY / 'tests' / 'small.py'}, which is not recorded as yours: start in its directory, "
         "or add --trust_code.",
         f"{run_folder}/best needs the code of its scenario small:Small: start where that can be imported, or name its "
@@ -202,7 +202,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_told(run_folder: Pa
     done = alone(copy, "--predict.files", "-", stdin='{"x": [0.5, 0.25]}\n')
     assert done.returncode == USAGE
     assert done.stderr.splitlines() == [
-        f"predict-scenario: {copy}/pipeline.json: processors.0.class: small:Noise: there is no module 'small'",
+        f"predict-scenario: {copy}/pipeline.json: processors.0.class: small:Noise: no module named 'small'",
         "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH.",
     ]
 

@@ -128,7 +128,7 @@ def test_other_code_than_that_of_the_batch_is_reported(batch: Batch, tmp_path: P
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     message, _ = found(elsewhere, run, configuration=stranger)
-    assert message.startswith("there is no module 'mine'")
+    assert message.startswith("no module named 'mine'")
     assert f"It was trained with {batch.code}, which is not recorded as yours" in message
 
 
@@ -181,6 +181,9 @@ def test_code_that_does_not_fit_chosen_runs_is_refused(batch: Batch, tmp_path: P
     with batch.changing():
         write_ticket(batch, "one", waiting())
     done = experiments(tmp_path, "update", batch.path, "*")
-    assert done.stderr == f"experiments: {batch.path}: one must not wait or run; experiments cancel stops them\n"
+    assert (
+        done.stderr
+        == f"experiments: {batch.path}: one must not be waiting or running; to stop them: experiments cancel\n"
+    )
     assert not (batch.path / "code_2").exists()
-    assert experiments(tmp_path, "update", batch.path).stderr.startswith("experiments: which runs?")
+    assert experiments(tmp_path, "update", batch.path).stderr.startswith("experiments: expected the runs to update: ")

@@ -136,7 +136,7 @@ def test_a_killed_scheduler_loses_nothing_and_starts_nothing_twice(tmp_path: Pat
     until(lambda: not is_at_work(batch))
     shown = experiments(tmp_path, "show", batch.path).stdout
     assert "2 running, 4 waiting" in shown
-    assert f"its queue was killed; experiments submit {batch.path} continues it" in shown
+    assert f"the process of its queue was killed; to resume: experiments submit {batch.path}" in shown
     (batch.path / "hold").unlink()
     done = experiments(tmp_path, "submit", batch.path, "--jobs", "3", "--wait")
     assert done.stdout.startswith(f"0 runs of {batch.path} submitted (")
@@ -163,7 +163,7 @@ def test_cancelled_runs_save_and_stop_and_go_on_when_submitted_again(tmp_path: P
     experiments(tmp_path, "submit", batch.path)
     until(lambda: "begin wide.01" in events(batch))
     done = experiments(tmp_path, "cancel", batch.path, "wide.01", "wide.02")
-    assert done.stdout == f"2 runs of {batch.path} cancelled; experiments submit {batch.path} continues them\n"
+    assert done.stdout == f"2 runs of {batch.path} cancelled; to resume: experiments submit {batch.path}\n"
     until(lambda: "stop wide.01" in events(batch))
     until(lambda: "begin wide.03" in events(batch))
     assert states(batch)["wide.02"] == "cancelled"

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from batches import cheap_batch
 
+from tfaip_like.cli.experiments import experiments
 from tfaip_like.errors import UsageError
 from tfaip_like.experiments.batch import Batch, BatchRun
-from tfaip_like.experiments.show import as_table, find_batches, statuses
+from tfaip_like.experiments.show import as_table, find_batches, only_runs, statuses
 from tfaip_like.experiments.slurm import ClusterJob
 from tfaip_like.experiments.status import _ended, _on_cluster, status_of
 from tfaip_like.experiments.tickets import Ticket, waiting, write_ticket
@@ -129,3 +130,17 @@ def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.Monk
     assert good.counts == {"new": 1}
     with pytest.raises(UsageError, match=r"bad_0/batch.json, line 1: not valid JSON"):
         statuses(["bad_0"])
+
+
+def test_runs_and_configurations_can_be_shown_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    batch = cheap_batch(tmp_path, "  wide: {grid: {model.dropout: [0.0, 0.2]}}\n  deep: {}\n")
+    found = statuses([str(batch.path)])
+    assert [run.name for run in only_runs(found, ["wide"])[0].runs] == ["wide.01", "wide.02"]
+    assert only_runs(found, ["wide.02", "d*"])[0].counts == {"new": 2}
+    capsys.readouterr()
+    experiments(["show", str(batch.path), "wide.02", "--brief"])
+    assert capsys.readouterr().out.startswith(f"{batch.path}: 1 run: 1 new")
+    with pytest.raises(
+        UsageError, match="^wild: no run or configuration has this name; there are wide.01, wide.02, deep$"
+    ):
+        experiments(["show", str(batch.path), "wild"])

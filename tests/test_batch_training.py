@@ -26,7 +26,7 @@ def test_a_batch_trains_and_is_shown_and_compared(tmp_path: Path) -> None:
     batch = generated(
         tmp_path, "  bad: {data.fails: true}\n  good: {model.dropout: 0.0}\n  better: {model.dropout: 0.2}\n"
     )
-    assert "none of these runs has begun" in experiments(tmp_path, "compare", batch.path).stderr
+    assert "none of these runs has started" in experiments(tmp_path, "compare", batch.path).stderr
     assert experiments(tmp_path, "submit", batch.path, "--jobs", "2", "--wait").returncode == 1
     [shown] = json.loads(experiments(tmp_path, "show", "--json").stdout)
     bad, good, better = shown["runs"]
@@ -97,4 +97,4 @@ def test_a_calibration_that_fails_says_why(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[1] == (
         "experiments: the calibration of bad failed: ValueError: these points are bad"
     )
-    assert done.stderr.endswith("mend it, or give --time and --mem by hand\n")
+    assert done.stderr.endswith("fix the error, or give --time and --mem\n")

@@ -115,7 +115,7 @@ def test_a_debug_batch_is_small_and_elsewhere_and_needs_no_description(
     (tmp_path / "plan.yaml").write_text(f"{text}  barrel: {{experts: [3, 1, 2], repeat: 4}}\n  other: {{repeat: 2}}\n")
     done = experiments(tmp_path, "generate", "plan.yaml")
     assert done.returncode == 2
-    assert done.stderr.startswith("experiments: --description: say what this batch is for")
+    assert done.stderr.startswith("experiments: --description is missing: say what this batch is for")
     assert experiments(tmp_path, "generate", "plan.yaml", "--debug").returncode == 0
     batch = Batch(tmp_path / "temporary" / f"batches_{os.getuid()}" / "plan" / "version_1")
     assert names(batch) == ["barrel.expert_3", "other"]
@@ -380,10 +380,10 @@ def test_a_scenario_has_several_names(name: str, fits: bool) -> None:
 
 
 MISTAKES = {
-    "genrate": "there is no experiments genrate; did you mean generate?",
-    "generate": "which runs? Name a plan file, or give --scenario and --models",
+    "genrate": "experiments has no command 'genrate'; did you mean generate?",
+    "generate": "expected a plan file, or --scenario with --models: experiments generate PLAN",
     "generate missing.yaml": "missing.yaml: cannot be read: No such file or directory",
-    "generate a.yaml b.yaml": "one plan at a time, got a.yaml b.yaml",
+    "generate a.yaml b.yaml": "expected one plan file, got a.yaml b.yaml",
     "generate a.yaml --scenario s": "--scenario and --models take the place of a plan file; give one or the other",
     "generate --descripton x": "--descripton: there is no such flag; did you mean --description?",
     "generate --scenario s --models a.b": "--models a.b: write class.architecture=number",
@@ -391,7 +391,7 @@ MISTAKES = {
     "generate --scenario scenarios.tutorial --models Clasifier=1 --description d": (
         "--models: --model: there is no Model called 'Clasifier'; did you mean Classifier?"
     ),
-    "add": "which batch? experiments add BATCH [PLAN]",
+    "add": "expected the folder of a batch: experiments add BATCH [PLAN]",
     "submit nowhere": "nowhere: there is no such folder; `experiments generate PLAN` makes one",
     "submit .": ".: is no batch of experiments (no batch.json); `experiments generate PLAN` makes one",
     "submit . --partition gpu": "--partition gpu: is for a cluster: add --slurm",
@@ -415,13 +415,15 @@ MISTAKES = {
     "submit . --slurm --sbatch output=x": "--sbatch output=x: output=x is set here",
     "generate a.yaml --cpus 2 --slurm": "--slurm true: is for submitting: add --run, or give it to submit",
     "generate a.yaml --debug --folder here": "--folder here: is not for --debug, which has the temporary folder",
-    "generate --models a=1": "--models needs --scenario: whose models? (There is no scenario.py in this folder.)",
-    "generate --scenario s": "--scenario needs --models: which models, and how many runs of each?",
+    "generate --models a=1": "--models needs --scenario: there is no scenario.py in the current folder",
+    "generate --scenario s": "--scenario needs --models with a number of runs: --models class.architecture=10",
     "submit . --job 3": "--job: there is no such flag; did you mean --jobs?",
+    "submit . --wait wide.01": "--wait: expected true, false or no value, got wide.01; other arguments go before flags",
+    "submit . --wait a b": "--wait: expected true, false or no value, got a b; other arguments go before flags",
     "show nowhere": "nowhere: there is no such folder; `experiments generate PLAN` makes one",
     "show": ".: there is no batch in this folder or below it; `experiments generate PLAN` makes one",
-    "compare": "which batch? experiments compare BATCH [RUN ...]",
-    "cancel": "which batch? experiments cancel BATCH [RUN ...]",
+    "compare": "expected the folder of a batch: experiments compare BATCH [RUN ...]",
+    "cancel": "expected the folder of a batch: experiments cancel BATCH [RUN ...]",
 }
 
 

@@ -317,8 +317,8 @@ def test_help_does_not_import_a_framework() -> None:
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
-    "no run": ([], "which runs? compare-runs DIR ... [--FLAG VALUE ...], with the folders of runs, or folders with "
-               "runs below them, first"),
+    "no run": ([], "expected folders of runs, or folders with runs below them: compare-runs DIR ... "
+               "[--FLAG VALUE ...]"),
     "no such folder": (["nowhere"], "nowhere: there is no such folder"),
     "a file": (["file"], "file: is a file; name the folder of a run, or one with runs below it"),
     "no run in it": (["empty"], "empty: there is no run in this folder or below it (a run has a run.json)"),

@@ -44,9 +44,12 @@ def test_the_best_run_of_each_expert_is_taken(tmp_path: Path, mode: str, of_firs
 def test_what_cannot_be_gathered_is_told(tmp_path: Path) -> None:
     batch = cheap_batch(tmp_path, PLAN)
     pretend(batch, "parts.expert_1.01", 0.5)
-    with pytest.raises(UsageError, match="version_1: none of alone is for an expert"):
+    with pytest.raises(UsageError, match="version_1: these runs have no expert: alone; gather needs"):
         gather(batch, ["alone"], tmp_path / "all")
     with pytest.raises(UsageError, match="version_1: no run of the expert 2 has an export yet"):
         gather(batch, [], tmp_path / "all")
     done = experiments(tmp_path, "gather", batch.path)
-    assert (done.returncode, done.stderr) == (2, "experiments: where to? experiments gather BATCH FOLDER [RUN ...]\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "experiments: expected a folder for the networks: experiments gather BATCH FOLDER [RUN ...]\n",
+    )

@@ -67,7 +67,9 @@ def test_runs_at_work_get_no_more_epochs_and_are_named(tmp_path: Path, quick_run
     epochs_done(batch, "wide", 20)
     write_ticket(batch, "cut", waiting())
     done = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10", "--dry_run")
-    assert "(no more epochs for cut: at work; give --additional_epochs again when they ended)" in done.stdout
+    assert (
+        "(no more epochs for cut: still waiting or running; repeat --additional_epochs after they end)" in done.stdout
+    )
 
 
 def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_run: Run) -> None:
@@ -86,7 +88,7 @@ def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_
 def test_an_earlier_epoch_is_returned_to_where_its_checkpoint_was_kept(tmp_path: Path) -> None:
     batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 20}\n")
     epochs_done(batch, "wide", 20, checkpoints=(5, 20))
-    with pytest.raises(UsageError, match="--previous_epochs 7: wide kept no checkpoint of this epoch"):
+    with pytest.raises(UsageError, match="--previous_epochs 7: no checkpoint of this epoch in wide"):
         extensions(batch, status_of(batch), ["wide"], 10, 7)
     extensions(batch, status_of(batch), ["wide"], 10, 5).write(batch)
     assert batch.index().runs[0].epochs == 15
@@ -100,10 +102,13 @@ def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run
     refused = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10")
     assert refused.returncode == 2
     assert refused.stderr == (
-        "experiments: --additional_epochs: new must be trained first; submit without it, or name other runs\n"
+        "experiments: --additional_epochs: new must finish an epoch first; submit without this flag, "
+        "or choose other runs\n"
     )
     done = quick_run("experiments", "submit", batch.path, "early", "--additional_epochs", "10")
-    assert done.stdout.splitlines()[1].startswith("(not early: stopped early; resume-training with other")
+    assert done.stdout.splitlines()[1].startswith(
+        "(left out, because they stopped early: early; use resume-training with other"
+    )
     needs = quick_run("experiments", "submit", batch.path, "--previous_epochs", "10")
     assert "previous_epochs 10: needs --additional_epochs" in needs.stderr
 
@@ -116,8 +121,8 @@ def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_r
     for number in (1, 2):
         done = quick_run("experiments", "reset", batch.path, "wide.01")
         assert done.stdout == (
-            f"1 run of {batch.path} reset; what they had left was moved to {batch.path}/reset; "
-            f"experiments submit {batch.path} trains them from their beginning\n"
+            f"1 run of {batch.path} reset, files moved to {batch.path}/reset; "
+            f"to train again: experiments submit {batch.path}\n"
         )
         assert (batch.path / "reset" / str(number) / "runs" / "wide.01" / "run.json").exists()
         assert states(batch) == {"wide.01": "new", "wide.02": "done"}
@@ -127,7 +132,7 @@ def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_r
     assert [run.name for run in reset(batch, ["wide.01"], delete=True)] == ["wide.01"]
     assert not batch.run("wide.01").path.exists()
     assert not (batch.path / "reset" / "3").exists()
-    with pytest.raises(UsageError, match="which runs"):
+    with pytest.raises(UsageError, match="expected the runs to reset"):
         reset(batch, [])
 
 
@@ -135,7 +140,7 @@ def test_a_run_at_work_is_not_reset(tmp_path: Path) -> None:
     batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=0)
     (batch.path / "hold").touch()
     experiments(tmp_path, "submit", batch.path)
-    with pytest.raises(UsageError, match="wide must not wait or run; experiments cancel stops them"):
+    with pytest.raises(UsageError, match="wide must not be waiting or running; to stop them: experiments cancel"):
         reset(batch, ["wide"])
     (batch.path / "hold").unlink()
 

@@ -314,7 +314,7 @@ def test_relative_decay_is_that_of_the_rate_as_a_part_of_its_highest_value() -> 
 
 @pytest.mark.parametrize("name", ["AdamW", "Muon", "ScheduleFreeAdamW"])
 def test_l2_is_refused_where_the_decay_is_decoupled_by_definition(name: str) -> None:
-    with pytest.raises(UsageError, match="weight_decay_mode.* must decay decoupled"):
+    with pytest.raises(UsageError, match="weight_decay_mode.* supports decoupled weight decay only"):
         check_tree(OPTIMIZERS[name](weight_decay_mode="l2"))
 
 

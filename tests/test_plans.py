@@ -315,7 +315,7 @@ WRONG = [
         "line 1: `scenario` is missing: a module (scenarios.tutorial), a class in it or a file",
         whole=True,
     ),
-    Wrong("scenario: experts\n", "line 1: there is nothing to run: neither `configurations` nor `models`", whole=True),
+    Wrong("scenario: experts\n", "line 1: nothing to run: a plan needs `configurations` or `models`", whole=True),
     Wrong("scenario: [a]\nconfigurations: {}\n", "line 1: expected a scenario, got a list", whole=True),
     Wrong(
         "scenario: experts\nconfigurations: [base]\n", "line 2: expected named configurations, got a list", whole=True
@@ -368,7 +368,7 @@ WRONG = [
     Wrong("  a:\n    repeat: often\n", "line 4: repeat: expected a whole number, 1 or more, got 'often'"),
     Wrong("  a:\n    repeat: 0\n", "line 4: repeat: expected a whole number, 1 or more, got '0'"),
     Wrong("  a:\n    abstract: perhaps\n", "line 4: abstract: expected true or false, got 'perhaps'"),
-    Wrong("  a:\n    abstract: true\n", "line 2: there is nothing to run: every one is abstract"),
+    Wrong("  a:\n    abstract: true\n", "line 2: nothing to run: all configurations are abstract"),
     Wrong("  a: {}\nrun: [b]\n", "line 4: there is no configuration 'b'; there are a"),
     Wrong("  a: {abstract: true}\n  b: {}\nrun: a\n", "line 5: 'a' is abstract: it can only be extended"),
     Wrong("  a:\n    grid: [1, 2]\n", "line 4: expected flags, each with a list of values, got a list"),
@@ -404,7 +404,7 @@ WRONG = [
     ),
     Wrong(
         "  a:\n    random: {draws: 3, values: {model.dropout: {uniform: [1, 0]}}}\n",
-        "line 4: uniform: the lower bound comes first, got 1 0",
+        "line 4: uniform: the lower bound must come first, got 1 0",
     ),
     Wrong(
         "  a:\n    random: {draws: 3, values: {model.dropout: {uniform: [1, x]}}}\n",
@@ -459,14 +459,18 @@ WRONG = [
     ),
     Wrong("  a:\n    <<: 3\n", "line 4: `<<` merges mappings only"),
     Wrong(
-        "scenario: expert\nconfigurations:\n  a: {}\n", "line 1: there is no module 'expert' (from FOLDER)", whole=True
+        "scenario: expert\nconfigurations:\n  a: {}\n",
+        "line 1: no module named 'expert' in FOLDER or on the Python path",
+        whole=True,
     ),
     Wrong(
         "scenario: experts\nmodels: {Line.deep.wide: 3}\n",
         "line 2: Line.deep.wide: expected MODEL.GRAPH (--model, --model.graph)",
         whole=True,
     ),
-    Wrong("scenario: experts\nmodels: {Line: many}\n", "line 2: Line: expected how many runs, got 'many'", whole=True),
+    Wrong(
+        "scenario: experts\nmodels: {Line: many}\n", "line 2: Line: expected the number of runs, got 'many'", whole=True
+    ),
     Wrong(
         "scenario: experts\nmodels: {Lime: 2}\n",
         "line 2: --model: there is no Model called 'Lime'; did you mean Line?",

@@ -111,7 +111,7 @@ def test_what_has_stopped_in_a_search_is_shown_with_the_command_that_continues_i
     name, _ = plan.search_space(None)
     [run] = add(batch, plan, runs=[plan.trial(name, {"learning_rate.lr": Given(("0.1",))})])
     write_ticket(batch, run.name, waiting())
-    assert f"its queue was killed; {command} it" in as_table(statuses([str(batch.path)]))
+    assert f"the process of its queue was killed; to resume: {command}" in as_table(statuses([str(batch.path)]))
     with locked(folder(batch) / LOCK):  # as a search does, which restarts its queue
         assert "continues" not in as_table(statuses([str(batch.path)]))
     main(["cancel", str(batch.path)])
@@ -148,7 +148,7 @@ def test_a_search_that_was_killed_goes_on_with_its_runs(tmp_path: Path, monkeypa
         (("", ""), "--configuration fixed", "plan.yaml, line 4: 'fixed' has no `random` values to search"),
         (("", ""), "--configuration stesp", "--configuration: there is no configuration 'stesp'; did you mean 'steps'?"),
         (("learning_rate.lr", "learning_rate.rate"), "", "plan.yaml, line 12: --learning_rate.rate: there is no such flag; did you mean --learning_rate.lr?"),
-        (("", ""), "--dry_run true", "--dry_run true: makes no sense for a search, which waits for its runs"),
+        (("", ""), "--dry_run true", "--dry_run true: cannot be used with search, which always waits for its runs"),
         (("", ""), "--trials 0", "--trials 0: must be at least 1"),
     ],
 )  # fmt: skip

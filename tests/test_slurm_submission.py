@@ -55,7 +55,7 @@ def test_killed_before_the_cluster_has_the_job_it_is_submitted_again(user: User)
     late = read_submissions(user.batch)[0].script
     done = user.slurm.run_task(late, "77", 0)
     assert (done.returncode, events(user.batch)) == (0, [])
-    assert "these runs were not submitted with it" in done.stdout
+    assert "trains nothing: its runs belong to job" in done.stdout
 
 
 def test_killed_after_the_cluster_has_the_job_it_is_found(user: User) -> None:
@@ -129,7 +129,7 @@ def test_runs_of_somebody_else_are_cancelled_although_the_cluster_forbids_it(use
     user.submit()
     user.slurm.will("forbids")
     said = user.says("cancel")
-    assert "(scancel: scancel: error: Access/permission denied; on the cluster they stop by themselves" in said
+    assert "(scancel: scancel: error: Access/permission denied; running jobs stop by themselves" in said
     assert user.states() == [("cancelled", "100_0"), ("cancelled", "100_1")]
     # Submitted again they belong to the new job, although the old one still waits.
     assert user.submit().startswith(f"2 runs of {user.batch.path} submitted as SLURM job 101")

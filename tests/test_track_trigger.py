@@ -284,15 +284,17 @@ def test_an_activation_means_what_is_written(text: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("tanhh", "there is no activation 'tanhh'; there are tanh, relu"),
-        ("tanh/", "is no expression such as tanh, tanh/2"),
-        ("", "is no expression"),
-        ("2", "is a number, not a function of x"),
-        ("tanh**2", "'tanh ** 2' is not among numbers"),
-        ("tanh(x, 2)", "is not among numbers"),
-        ("__import__('os')", "there is no activation '__import__'"),
-        ("x.real", "is not among numbers"),
-        ("(" * 300 + "x" + ")" * 300, "is no expression"),
+        ("tanhh", "unknown function 'tanhh'; expected x or one of tanh, relu"),
+        ("tanh/", "syntax error in 'tanh/'; expected numbers, x, functions of one argument, + - * / and"),
+        ("tanh// /2", "syntax error in 'tanh// /2'"),
+        ("", "syntax error in ''"),
+        ("2", "is a constant, not a function of x"),
+        ("tanh// 2", "unsupported expression 'tanh // 2'; expected numbers"),
+        ("tanh**2", "unsupported expression 'tanh ** 2'"),
+        ("tanh(x, 2)", "unsupported expression 'tanh(x, 2)'"),
+        ("__import__('os')", "unknown function '__import__'"),
+        ("x.real", "unsupported expression 'x.real'"),
+        ("(" * 300 + "x" + ")" * 300, "syntax error in"),
     ],
 )
 def test_what_is_no_activation_is_refused_by_its_flag(text: str, problem: str) -> None:

@@ -96,10 +96,10 @@ MISTAKES = {
     "two scenarios": Mistake(
         scenario="MODULE another", says="one scenario at a time, got MODULE another too; flags begin with two dashes"
     ),
-    "unknown module": Mistake(scenario="MODUL", says="there is no module 'MODUL' (from FOLDER)"),
+    "unknown module": Mistake(scenario="MODUL", says="no module named 'MODUL' in FOLDER or on the Python path"),
     "unknown module of a package": Mistake(
         scenario="scenarios.tutoral",
-        says="there is no module 'scenarios.tutoral' (from FOLDER); did you mean scenarios.tutorial?",
+        says="no module named 'scenarios.tutoral' in FOLDER or on the Python path; did you mean scenarios.tutorial?",
     ),
     "missing file": Mistake(scenario="nowhere/file.py", says="nowhere/file.py: there is no such file or folder"),
     "folder without a scenario": Mistake(
@@ -240,7 +240,8 @@ MISTAKES = {
         flags="--learning_rate.lr fast", says="--learning_rate.lr: expected a number, got 'fast'"
     ),
     "text for true or false": Mistake(
-        flags="--train.shuffle maybe", says="--train.shuffle: expected true or false, got 'maybe'"
+        flags="--train.shuffle maybe",
+        says="--train.shuffle: expected true, false or no value, got maybe; other arguments go before flags",
     ),
     "text in a list of integers": Mistake(
         flags="--model.units 3 x", says="--model.units: expected an integer, got 'x'"
@@ -282,7 +283,7 @@ MISTAKES = {
     ),
     "variant of an unknown module": Mistake(
         flags="--model.graph nothing.here:Graph",
-        says="--model.graph: nothing.here:Graph: there is no module 'nothing.here'",
+        says="--model.graph: nothing.here:Graph: no module named 'nothing.here'",
     ),
     "class that is no parameter": Mistake(
         flags="--model.graph os:system", says="--model.graph: os:system: there is no class 'system' of parameters in os"

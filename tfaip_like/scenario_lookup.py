@@ -64,7 +64,7 @@ def scenario_of_file(tag: str, run: OutputDir) -> type[Scenario]:
         with guarded_imports():
             module = import_module(module_name)
     except NoSuchModuleError as error:
-        missing = NoSuchModuleError(f"{error} (from {Path.cwd()})")
+        missing = NoSuchModuleError(f"{error} in {Path.cwd()} or on the Python path")
         if untrusted is not None:
             missing.add_note(
                 f"It was trained with {untrusted}, which is not recorded as yours: start in its directory, or add "
@@ -177,7 +177,7 @@ def _import_module(name: str) -> ModuleType:
     try:
         module = import_module(name)
     except NoSuchModuleError as error:
-        raise UsageError(f"{error} (from {Path.cwd()}){_nearest_module(name)}") from error
+        raise UsageError(f"{error} in {Path.cwd()} or on the Python path{_nearest_module(name)}") from error
     if hasattr(module, "__path__") and not _scenarios_in(module) and _has_submodule(module, "scenario"):
         return import_module(f"{name}.scenario")
     return module

@@ -28,7 +28,7 @@ def import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
-            raise NoSuchModuleError(f"there is no module {name!r}") from error
+            raise NoSuchModuleError(f"no module named {name!r}") from error
         raise UsageError(f"{_place(error)}\n{error.name!r} is not installed; pip install it first") from error
     except SyntaxError as error:
         frame = Frame(error.filename or _file_of(name), error.lineno or 0, "", (error.text or "").strip())

@@ -21,6 +21,8 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
 }
 
+_ALLOWED = "expected numbers, x, functions of one argument, + - * / and parentheses, such as tanh(x/2)"
+
 
 def parse_activation(text: str) -> Expression:
     """Return the function that an expression of numbers, functions, `x` and + - * / ( ) means.
@@ -38,9 +40,9 @@ def parse_activation(text: str) -> Expression:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise ValueError(f"{text!r} is no expression such as tanh, tanh/2 or tanh(x/2)") from None
+        raise ValueError(f"syntax error in {text!r}; {_ALLOWED}") from None
     if not any(isinstance(node, ast.Name) for node in ast.walk(tree)):
-        raise ValueError(f"{text!r} is a number, not a function of x")
+        raise ValueError(f"{text!r} is a constant, not a function of x; {_ALLOWED}")
     return _expression(tree)
 
 
@@ -63,9 +65,9 @@ def _expression(node: ast.expr) -> Expression:
             return lambda x, functions: -negated(x, functions)
         case ast.Constant(value=number) if type(number) in (int, float):
             return lambda x, functions: number
-    raise ValueError(f"{ast.unparse(node)!r} is not among numbers, functions, x and + - * /")
+    raise ValueError(f"unsupported expression {ast.unparse(node)!r}; {_ALLOWED}")
 
 
 def _check_name(name: str) -> None:
     if name not in NAMES:
-        raise ValueError(f"there is no activation {name!r}; there are {', '.join(NAMES)}")
+        raise ValueError(f"unknown function {name!r}; expected x or one of {', '.join(NAMES)}")

@@ -57,8 +57,7 @@ def compare_runs(argv: Sequence[str]) -> None:
     settings = cast(Compare, line.applied(Compare()))
     if not line.words:
         raise UsageError(
-            f"which runs? {PROGRAM} DIR ... [--FLAG VALUE ...], with the folders of runs, or folders with runs "
-            "below them, first"
+            f"expected folders of runs, or folders with runs below them: {PROGRAM} DIR ... [--FLAG VALUE ...]"
         )
     compare([Path(word) for word in line.words], settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import shlex
 import sys
@@ -33,7 +34,7 @@ from tfaip_like.errors import TrainingError, UsageError, counted, some
 from tfaip_like.experiments.batch import Batch, BatchRun, chosen_runs
 from tfaip_like.experiments.generate import add, generate, preview
 from tfaip_like.experiments.plan_write import plan_text
-from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, statuses
+from tfaip_like.experiments.show import as_json, as_table, is_at_rest, log_text, only_runs, statuses
 from tfaip_like.experiments.status import AT_WORK
 from tfaip_like.experiments.submit import SECONDS_BETWEEN_QUESTIONS, Submit, check_batch, submit, wait_for
 from tfaip_like.params import Params
@@ -136,7 +137,7 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
         if options.names is not None:
             plan = with_names(plan, options.names)
         if not plan.description and not options.debug:
-            raise UsageError("--description: say what this batch is for, here or in the plan")
+            raise UsageError("--description is missing: say what this batch is for, by this flag or in the plan")
         if options.dry_run:
             say(_listed(preview(plan, options.debug, options.array), plan.scenario))
             return
@@ -150,7 +151,7 @@ def _generate(words: list[str], options: Generate, flags: list[Flag]) -> None:
     if options.run:
         _submit_runs(batch, [], options)
     else:
-        say(f"experiments submit {quoted(batch)} runs them here, one at a time; --help says how else")
+        say(f"to run them on this machine, one at a time: experiments submit {quoted(batch)} (--help lists other ways)")
 
 
 def _add(words: list[str], options: AddTo, flags: list[Flag]) -> None:
@@ -202,7 +203,7 @@ def _submit_runs(batch: Batch, patterns: Sequence[str], options: Submit) -> None
         try:
             failed = wait_for(batch, submitted.chosen)
         except KeyboardInterrupt:
-            say(f"the runs go on; {PROGRAM} show {quoted(batch)} shows how far they are")
+            say(f"stopped waiting; the runs continue. To follow them: {PROGRAM} show {quoted(batch)}")
             raise
         say(as_table(statuses([str(batch.path)])))
         if failed:
@@ -210,8 +211,10 @@ def _submit_runs(batch: Batch, patterns: Sequence[str], options: Submit) -> None
 
 
 def _show(words: list[str], options: Show, flags: list[Flag]) -> None:
+    folders, patterns = _folders_and_runs(words)
     while True:
-        found = statuses(words)
+        found = statuses(folders)
+        found = only_runs(found, patterns) if patterns else found
         if options.log is not None:
             text = log_text(found, options.log, options.lines)
         else:
@@ -225,12 +228,18 @@ def _show(words: list[str], options: Show, flags: list[Flag]) -> None:
         time.sleep(SECONDS_BETWEEN_QUESTIONS if is_on_cluster else 2)
 
 
+def _folders_and_runs(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the folders that come first, and the runs that are named after them."""
+    folders = list(itertools.takewhile(lambda word: Path(word).is_dir(), words))
+    return (folders, words[len(folders) :]) if folders else (words, [])
+
+
 def _gather(words: list[str], options: Nothing, flags: list[Flag]) -> None:
     from tfaip_like.experiments.gather import gather
 
     batch = batch_of(words, "gather BATCH FOLDER [RUN ...]")
     if len(words) < 2:
-        raise UsageError(f"where to? {PROGRAM} gather BATCH FOLDER [RUN ...]")
+        raise UsageError(f"expected a folder for the networks: {PROGRAM} gather BATCH FOLDER [RUN ...]")
     found = gather(batch, words[2:], Path(words[1]))
     for expert, name in found.items():
         say(f"expert {expert}: {name}")
@@ -244,11 +253,13 @@ def _compare(words: list[str], options: Compare, flags: list[Flag]) -> None:
     # Without parameters, as a run is whose data could not be opened, it would differ in all of them.
     begun = [run.path for run in runs if run.trainer_params.exists()]
     if not begun:
-        raise UsageError(f"{batch.path}: none of these runs has begun; experiments submit {batch.path} starts them")
+        raise UsageError(
+            f"{batch.path}: none of these runs has started; to start them: experiments submit {quoted(batch)}"
+        )
     earlier = [Path(index.folder, index.compare_to)] if index.compare_to else []
     compare([*begun, *earlier], options)
     if len(begun) < len(runs):
-        print(f"({counted(len(runs) - len(begun), 'run')} left out: not begun)", file=sys.stderr)
+        print(f"({counted(len(runs) - len(begun), 'run')} left out: not started)", file=sys.stderr)
 
 
 OF_SCENARIO = "parameters of the scenario, for all runs (--trainer.epochs 3)"
@@ -262,7 +273,13 @@ COMMANDS = (
     Subcommand(
         "submit", "BATCH [RUN ...]", "Runs a batch, or some of it (wide, wide.0*), here or on SLURM.", Submit, _submit
     ),
-    Subcommand("show", "[BATCH ...]", "Shows how far runs are, of all batches below the current folder.", Show, _show),
+    Subcommand(
+        "show",
+        "[BATCH ... [RUN ...]]",
+        "Shows how far runs are, of all batches below the current folder or of those named.",
+        Show,
+        _show,
+    ),
     Subcommand(
         "compare", "BATCH [RUN ...]", "Shows what differs between runs, and what became of them.", Compare, _compare
     ),

@@ -41,29 +41,28 @@ def cancel_runs(words: list[str], options: Trust, flags: list[Flag]) -> None:
     batch = batch_of(words, "cancel BATCH [RUN ...]")
     cancelled = cancel(batch, words[1:], options.trust_code)
     if cancelled.runs:
-        how = f"{continuing_command(batch)} continues them"
-        say(f"{counted(len(cancelled.runs), 'run')} of {batch.path} cancelled; {how}")
+        say(f"{counted(len(cancelled.runs), 'run')} of {batch.path} cancelled; to resume: {continuing_command(batch)}")
         if cancelled.problem:
             print(
-                f"({cancelled.problem}; on the cluster they stop by themselves within seconds, those that wait when "
-                "their turn comes)",
+                f"({cancelled.problem}; running jobs stop by themselves within seconds, pending ones as soon as they "
+                "start)",
                 file=sys.stderr,
             )
     else:
-        say(f"{batch.path}: nothing to cancel, none of these runs waits or runs")
+        say(f"{batch.path}: nothing to cancel: none of these runs is waiting or running")
 
 
 def update_runs(words: list[str], options: Trust, flags: list[Flag]) -> None:
     """Give runs the code as it is now."""
     batch = batch_of(words, "update BATCH RUN ...")
     if not words[1:]:
-        raise UsageError(f"which runs? {PROGRAM} update BATCH RUN ... ('*' for all)")
+        raise UsageError(f"expected the runs to update: {PROGRAM} update BATCH RUN ... ('*' for all)")
     check_batch(batch, options.trust_code)
     with native_notes_hidden(), trusting(options.trust_code):
         runs, folder = update(batch, words[1:])
     say(f"{folder}: the code as it is now, for {counted(len(runs), 'run')}: {some([run.name for run in runs])}")
     if begun := [run.name for run in runs if batch.run(run.name).holds_a_run()]:
-        say(f"already begun, so they continue with it: {some(begun)}; {PROGRAM} reset makes them new again")
+        say(f"already started, so they resume with the new code: {some(begun)}; {PROGRAM} reset lets them start again")
 
 
 def reset_runs(words: list[str], options: Reset, flags: list[Flag]) -> None:
@@ -71,5 +70,9 @@ def reset_runs(words: list[str], options: Reset, flags: list[Flag]) -> None:
     batch = batch_of(words, "reset BATCH RUN ...")
     runs = reset(batch, words[1:], options.delete)
     where = "deleted" if options.delete else f"moved to {batch.path / 'reset'}"
-    what = f"what they had left was {where}; {continuing_command(batch)} trains them from their beginning"
-    say(f"{counted(len(runs), 'run')} of {batch.path} reset{f'; {what}' if runs else ''}")
+    if not runs:
+        say(f"{batch.path}: nothing to reset: none of these runs has started")
+        return
+    say(
+        f"{counted(len(runs), 'run')} of {batch.path} reset, files {where}; to train again: {continuing_command(batch)}"
+    )

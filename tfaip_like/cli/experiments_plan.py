@@ -28,7 +28,7 @@ def plan_of(
         scenario: of the models; by default that of the current folder, if it has a `scenario.py`.
     """
     if len(words) > 1:
-        raise UsageError(f"one plan at a time, got {' '.join(words)}")
+        raise UsageError(f"expected one plan file, got {' '.join(words)}")
     if words and (scenario or models):
         raise UsageError("--scenario and --models take the place of a plan file; give one or the other")
     if words:
@@ -42,10 +42,10 @@ def plan_of(
         plan = Plan(scenario, models=counts, places={f"models.{name}": "--models" for name in counts})
         return dataclasses.replace(plan, overrides=overrides(flags)), None
     if models:
-        raise UsageError(f"--models needs --scenario: whose models? (There is no {SCENARIO_FILE} in this folder.)")
+        raise UsageError(f"--models needs --scenario: there is no {SCENARIO_FILE} in the current folder")
     if scenario:
-        raise UsageError("--scenario needs --models: which models, and how many runs of each?")
-    raise UsageError("which runs? Name a plan file, or give --scenario and --models")
+        raise UsageError("--scenario needs --models with a number of runs: --models class.architecture=10")
+    raise UsageError(f"expected a plan file, or --scenario with --models: {PROGRAM} generate PLAN")
 
 
 def with_names(plan: Plan, template: str) -> Plan:
@@ -90,7 +90,7 @@ def _models(words: Sequence[str]) -> dict[str, str]:
 def batch_of(words: Sequence[str], usage: str) -> Batch:
     """The batch that the first word names."""
     if not words:
-        raise UsageError(f"which batch? {PROGRAM} {usage}")
+        raise UsageError(f"expected the folder of a batch: {PROGRAM} {usage}")
     batch = Batch(Path(words[0]))
     batch.index()
     return batch

@@ -41,9 +41,9 @@ class Search(Submit):
     def check(self) -> None:
         super().check()
         for name in ("dry_run", "wait"):
-            self.require(not getattr(self, name), name, "makes no sense for a search, which waits for its runs")
+            self.require(not getattr(self, name), name, "cannot be used with search, which always waits for its runs")
         is_known = not self.slurm or (self.time is not None and self.mem is not None)
-        self.require(is_known, "slurm", "needs --time and --mem, which would be measured anew for each run")
+        self.require(is_known, "slurm", "needs --time and --mem, which would be measured again for each run")
         self.require(self.trials is None or self.trials >= 1, "trials", "must be at least 1")
 
 
@@ -55,7 +55,7 @@ def search(words: list[str], options: Search, flags: list[Flag]) -> None:
     """Begins a search, or goes on with one, until all its runs are decided."""
     check_that_optuna_is_there()
     if not words:
-        raise UsageError(f"what is searched? {PROGRAM} search PLAN, or the folder of a search to go on with")
+        raise UsageError(f"expected a plan file, or the folder of a search to resume: {PROGRAM} search PLAN")
     options.check_machine()  # before there is a batch
     batch, plan = _taken_up(words, options, flags) or _begun(words, options, flags)
     settings = settings_of(batch)
@@ -67,7 +67,7 @@ def search(words: list[str], options: Search, flags: list[Flag]) -> None:
     try:
         searcher.work()
     except KeyboardInterrupt:
-        say(f"{PROGRAM} search {quoted(batch)} goes on; the runs at work go on by themselves")
+        say(f"search stopped; its runs continue. To resume it: {PROGRAM} search {quoted(batch)}")
         raise
     if best := searcher.best():
         say(f"best: {best[0]} {best[1]:.6g}; {PROGRAM} show {batch.path} shows all")
@@ -82,7 +82,7 @@ def _taken_up(words: list[str], options: Search, flags: list[Flag]) -> tuple[Bat
     settings = settings_of(batch)
     given = [flag.name for flag in flags] + [n for n in BEGINNING if getattr(options, n) != getattr(Search(), n)]
     if given:
-        raise UsageError(f"--{given[0]}: a search goes on as it was begun; only --trials can be changed")
+        raise UsageError(f"--{given[0]}: a search resumes with its original settings; only --trials can be changed")
     if options.trials is not None:
         dataclasses.replace(settings, trials=options.trials).write(batch)
     return batch, again(batch)
@@ -94,6 +94,6 @@ def _begun(words: list[str], options: Search, flags: list[Flag]) -> tuple[Batch,
         plan, text = plan_of(words, None, (), flags)
         plan = dataclasses.replace(plan, description=options.description or plan.description)
         if not plan.description:
-            raise UsageError("--description: say what this search is for, here or in the plan")
+            raise UsageError("--description is missing: say what this search is for, by this flag or in the plan")
         place = options.folder / (options.name or (Path(words[0]).stem if words else last_word(plan.scenario)))
         return begin(plan, place, text, options.configuration, options.trials, options.prune, options), plan

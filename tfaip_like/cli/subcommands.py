@@ -63,5 +63,5 @@ def run_subcommand(program: str, purpose: str, commands: Sequence[Subcommand], a
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise UsageError(f"there is no {program} {name}; {hint}")
+        raise UsageError(f"{program} has no command {name!r}; {hint}")
     known[name](program, argv[1:])

@@ -225,7 +225,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
             lifeline.cut()
     if process.returncode:
         said = out.record().get("error") or last_words(log)
-        raise UsageError(f"the calibration of {run.name} failed: {said}\nmend it, or give --time and --mem by hand")
+        raise UsageError(f"the calibration of {run.name} failed: {said}\nfix the error, or give --time and --mem")
     return most
 
 
@@ -235,12 +235,12 @@ def _calibration(
     log = out.train_log.read_text(encoding="utf-8")
     plan = _PLAN.search(log)
     if plan is None:
-        raise UsageError(f"the calibration of {run.name} left no plan in its log; give --time and --mem by hand")
+        raise UsageError(f"the calibration of {run.name} left no plan in its log; give --time and --mem")
     measured = int(plan[2]) * int(plan[3] or 1) * int(plan[4])
     in_epoch = parameter_of(batch, run, "trainer", "samples_per_epoch") or int(plan[1] or 0)
     if not in_epoch:
         raise UsageError(
-            f"{run.name} trains on a stream, whose end is not known: give --trainer.samples_per_epoch in its plan, or "
+            f"{run.name} trains on a stream of unknown length: give --trainer.samples_per_epoch in its plan, or "
             "--time and --mem by hand"
         )
     rows = read_history(out.history)

@@ -33,7 +33,7 @@ class Distribution:
         if self.kind not in self.KINDS:
             return f"expected one of {', '.join(self.KINDS)}"
         if self.kind == "choice":
-            return "" if self.values else "there is nothing to choose from"
+            return "" if self.values else "expected at least one value to choose from"
         try:
             low, high = self._bounds()
         except ValueError:
@@ -41,7 +41,7 @@ class Distribution:
         if self.kind == "integer" and not (low.is_integer() and high.is_integer()):
             return f"expected two whole numbers, got {given(self.values, '')}"
         if low >= high:
-            return f"the lower bound comes first, got {given(self.values, '')}"
+            return f"the lower bound must come first, got {given(self.values, '')}"
         return "the bounds must be above 0" if self.kind == "log_uniform" and low <= 0 else ""
 
     def _bounds(self) -> tuple[float, float]:

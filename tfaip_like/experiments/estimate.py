@@ -113,7 +113,7 @@ def kept_calibrations(batch: Batch) -> list[Calibration]:
     try:
         return list(read_record(_Kept, file).calibrations)
     except UsageError as error:
-        raise UsageError(f"{error}\nWithout this file runs are measured again: delete it.") from error
+        raise UsageError(f"{error}\nDelete this file to measure the runs again.") from error
 
 
 def forget_calibrations(batch: Batch, configurations: Collection[str]) -> None:

@@ -26,11 +26,14 @@ def gather(batch: Batch, patterns: Sequence[str], place: Path) -> dict[str, str]
     chosen = chosen_runs(batch.index(), patterns)
     runs = [run for run in chosen if run.expert is not None]
     if not runs:
-        raise UsageError(f"{batch.path}: none of {some([run.name for run in chosen]) or 'no runs'} is for an expert")
+        raise UsageError(
+            f"{batch.path}: these runs have no expert: {some([run.name for run in chosen]) or 'none'}; "
+            "gather needs a plan with `experts`"
+        )
     states = {run.name: run.state for run in status_of(batch).runs}
     at_work = [run.name for run in runs if states[run.name] in AT_WORK]
     if at_work:  # its best network may be replaced while it is copied
-        raise UsageError(f"{batch.path}: {some(at_work)} not done yet; wait, or name other runs")
+        raise UsageError(f"{batch.path}: these runs are not done yet: {some(at_work)}; wait, or choose other runs")
     best = {expert: _best(batch, [run for run in runs if run.expert == expert]) for expert in _experts(runs)}
     missing = [expert for expert, run in best.items() if run is None]
     if missing:

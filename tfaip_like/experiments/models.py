@@ -89,5 +89,5 @@ def _part(tree: object, flag: str) -> object:
 def _count(value: Value, where: str) -> int:
     word = str(given(value, ""))
     if not word.isdigit() or int(word) < 1:
-        raise UsageError(f"{where}: expected how many runs, got {word!r}")
+        raise UsageError(f"{where}: expected the number of runs, got {word!r}")
     return int(word)

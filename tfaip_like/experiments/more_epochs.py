@@ -88,13 +88,14 @@ def extensions(
     runs = [run for run in runs if run.name not in early]
     if new := [run.name for run in runs if not run.epoch]:
         raise UsageError(
-            f"--additional_epochs: {some(new)} must be trained first; submit without it, or name other runs"
+            f"--additional_epochs: {some(new)} must finish an epoch first; submit without this flag, or "
+            "choose other runs"
         )
     wanted = {run.name: run.epoch if previous is None else previous for run in runs}
     if previous is not None and (missing := [name for name in wanted if not _has_checkpoint(batch, name, previous)]):
         raise UsageError(
-            f"--previous_epochs {previous}: {some(missing)} kept no checkpoint of this epoch; --trainer.keep_every_n 1 "
-            "in a plan keeps all of a run"
+            f"--previous_epochs {previous}: no checkpoint of this epoch in {some(missing)}; a plan with "
+            "--trainer.keep_every_n 1 keeps all of them"
         )
     extended = {
         run.name: Extension(run.name, wanted[run.name], wanted[run.name] + additional, previous is not None)

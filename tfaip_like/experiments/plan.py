@@ -71,7 +71,7 @@ class Plan:
         if self.run is None:
             chosen = [name for name, configuration in self.configurations.items() if not configuration.abstract]
             if not chosen:
-                raise UsageError(f"{self.where('configurations')}: there is nothing to run: every one is abstract")
+                raise UsageError(f"{self.where('configurations')}: nothing to run: all configurations are abstract")
             return chosen
         for name in self.run:
             if self._known(name, self.where("run")).abstract:

@@ -46,7 +46,7 @@ def read_plan(path: Path) -> Plan:
     if "scenario" not in parts:
         raise root.fail("`scenario` is missing: a module (scenarios.tutorial), a class in it or a file")
     if "configurations" not in parts and "models" not in parts:
-        raise root.fail("there is nothing to run: neither `configurations` nor `models`")
+        raise root.fail("nothing to run: a plan needs `configurations` or `models`")
     configurations = _mapping(parts["configurations"], "named configurations") if "configurations" in parts else {}
     models = _mapping(parts["models"], "how many runs of each class.architecture") if "models" in parts else {}
     return Plan(

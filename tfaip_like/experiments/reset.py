@@ -28,14 +28,16 @@ def reset(batch: Batch, patterns: Sequence[str], delete: bool = False) -> list[B
         UsageError: for runs that wait or run.
     """
     if not patterns:
-        raise UsageError("which runs? experiments reset BATCH RUN ... ('*' for all)")
+        raise UsageError("expected the runs to reset: experiments reset BATCH RUN ... ('*' for all)")
     with batch.changing():
         settle(batch)
         index = batch.index()
         states = {run.name: run.state for run in status_of(batch, index).runs}
         runs = [run for run in chosen_runs(index, patterns) if states[run.name] != "new"]
         if busy := [run.name for run in runs if states[run.name] in AT_WORK or batch.run(run.name).is_held()]:
-            raise UsageError(f"{batch.path}: {some(busy)} must not wait or run; experiments cancel stops them")
+            raise UsageError(
+                f"{batch.path}: {some(busy)} must not be waiting or running; to stop them: experiments cancel"
+            )
         planned = {run.name: dataclasses.replace(run, epochs=_planned_epochs(batch, run)) for run in runs}
         all_runs = tuple(planned.get(run.name, run) for run in index.runs)
         for run in runs:  # what needs room first: on a full disk nothing is moved

@@ -85,7 +85,7 @@ def _measured(batch: Batch, runs: Sequence[BatchRun]) -> list[Calibration]:
     try:
         return calibrate_missing(batch, runs, most=1)
     except UsageError as error:
-        print(f"how much room the runs need is not known: {error}", file=sys.stderr)
+        print(f"cannot check the disk space that the runs need: {error}", file=sys.stderr)
         return []
 
 

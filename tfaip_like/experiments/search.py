@@ -287,4 +287,4 @@ def _alone(batch: Batch) -> Iterator[None]:
         with locked(folder(batch) / LOCK, wait=False):
             yield
     except BlockingIOError as error:
-        raise UsageError(f"{batch.path}: is being searched already") from error
+        raise UsageError(f"{batch.path}: another process is running this search") from error

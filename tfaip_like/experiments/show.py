@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tfaip_like.errors import UsageError, counted
-from tfaip_like.experiments.batch import Batch, BatchIndex
+from tfaip_like.experiments.batch import Batch, BatchIndex, chosen_runs
 from tfaip_like.experiments.calibration import duration
 from tfaip_like.experiments.search_settings import continuing_command, is_search, is_searching, settings_of
 from tfaip_like.experiments.slurm import ClusterJob, cluster_jobs
@@ -89,6 +90,25 @@ def as_json(batches: Iterable[BatchStatus]) -> str:
     return json_text([dataclasses.asdict(batch) for batch in batches], indent=1)
 
 
+def only_runs(batches: Sequence[BatchStatus], patterns: Sequence[str]) -> list[BatchStatus]:
+    """Return the batches that have runs with one of these names or of one of these configurations, with those only.
+
+    Raises:
+        UsageError: for a pattern that fits none.
+    """
+    readable = [(status, Batch(Path(status.path)).index()) for status in batches if status.runs]
+    if not readable:
+        raise UsageError(f"{patterns[0]}: none of these batches has a run")
+    all_runs = tuple(run for _, index in readable for run in index.runs)
+    chosen = {run.name for run in chosen_runs(dataclasses.replace(readable[0][1], runs=all_runs), patterns)}
+    found = []
+    for status, _ in readable:
+        if runs := [run for run in status.runs if run.name in chosen]:
+            counts = dict(Counter(run.state for run in runs))
+            found.append(dataclasses.replace(status, runs=runs, counts=counts))
+    return found
+
+
 def is_at_rest(batches: Iterable[BatchStatus]) -> bool:
     """Return whether nothing of them waits or runs."""
     return not any(run.state in AT_WORK for batch in batches for run in batch.runs)
@@ -102,7 +122,11 @@ def log_text(batches: Sequence[BatchStatus], run: str, lines: int) -> str:
     """
     found = [(batch, status) for batch in batches for status in batch.runs if status.name == run]
     if len(found) != 1:
-        where = "no run has this name" if not found else f"{len(found)} batches have such a run; name one of them"
+        where = (
+            "no run has this name"
+            if not found
+            else f"{len(found)} batches have a run of this name; name the batch, too"
+        )
         raise UsageError(f"--log {run}: {where}")
     batch, status = found[0]
     text = last_lines(Batch(Path(batch.path)).log(run), lines)
@@ -137,9 +161,9 @@ def _hint(status: BatchStatus) -> str:
         return ""
     command = continuing_command(batch)
     if status.needs_scheduler:
-        return f"its queue was killed; {command} continues it"
-    if is_search(batch) and len(status.runs) < (trials := settings_of(batch).trials):
-        return f"the search has stopped after {len(status.runs)} of {trials} runs; {command} continues it"
+        return f"the process of its queue was killed; to resume: {command}"
+    if is_search(batch) and (made := len(batch.index().runs)) < (trials := settings_of(batch).trials):
+        return f"the search stopped after {made} of {trials} runs; to resume: {command}"
     return ""
 
 

@@ -45,7 +45,7 @@ echo "$mine" >"$here/.job.$SLURM_JOB_ID" && ln "$here/.job.$SLURM_JOB_ID" "$here
 rm -f "$here/.job.$SLURM_JOB_ID"
 owner=$(cat "$here/job" 2>/dev/null)
 if [ "${{owner:-$mine}}" != "$mine" ]; then
-    echo "job $mine: these runs were not submitted with it ($here/job says: $owner); experiments submit trains them"
+    echo "job $mine trains nothing: its runs belong to job $owner, see $here/job; to train them: experiments submit"
     exit 0
 fi
 

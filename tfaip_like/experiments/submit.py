@@ -244,10 +244,14 @@ class _Work:
         head = f"{counted(len(names), 'run')} of {self.status.path} {verb}{f' ({already} already)' if already else ''}"
         lines = [head]
         if busy := list(self.extensions.at_work):
-            lines.append(f"(no more epochs for {some(busy)}: at work; give --additional_epochs again when they ended)")
+            lines.append(
+                f"(no more epochs for {some(busy)}: still waiting or running; "
+                "repeat --additional_epochs after they end)"
+            )
         if early := list(self.extensions.stopped_early):
             lines.append(
-                f"(not {some(early)}: stopped early; resume-training with other --early_stopping.* trains more)"
+                f"(left out, because they stopped early: {some(early)}; "
+                "use resume-training with other --early_stopping.*)"
             )
         return "\n".join(lines)
 

@@ -38,7 +38,9 @@ def update(batch: Batch, patterns: Sequence[str]) -> tuple[list[BatchRun], Path]
         runs = chosen_runs(index, patterns)
         states = {run.name: run.state for run in status_of(batch, index).runs}
         if busy := [run.name for run in runs if states[run.name] in AT_WORK or batch.run(run.name).is_held()]:
-            raise UsageError(f"{batch.path}: {some(busy)} must not wait or run; experiments cancel stops them")
+            raise UsageError(
+                f"{batch.path}: {some(busy)} must not be waiting or running; to stop them: experiments cancel"
+            )
         for run in runs:
             file = batch.params(run.name)
             checked(apply(Resolved(with_defaults(scenario)), file_settings(read_values(file), str(file))))

@@ -79,7 +79,7 @@ class Optimizer(Params, abc.ABC):
         self.require(
             self.weight_decay_mode != "l2" or not is_decoupled,
             "weight_decay_mode",
-            f"{type(self).__name__} must decay decoupled from the gradients; Adam and SGD, among others, can do l2",
+            f"{type(self).__name__} supports decoupled weight decay only; for l2 use an optimizer such as Adam or SGD",
         )
         for pattern in self.exclude_from_weight_decay:
             self.require_regex("exclude_from_weight_decay", pattern)

@@ -295,7 +295,11 @@ class ScheduleFreeAdamW(Optimizer):
     def check(self) -> None:
         super().check()
         self.require(self.beta_1 > 0, "beta_1", "must be above 0: the average is found by dividing by it")
-        self.require(self.weight_decay_mode != "l2", "weight_decay_mode", "must decay decoupled, as its paper says")
+        self.require(
+            self.weight_decay_mode != "l2",
+            "weight_decay_mode",
+            "ScheduleFreeAdamW supports decoupled weight decay only",
+        )
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:

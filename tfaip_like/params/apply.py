@@ -30,6 +30,7 @@ from tfaip_like.params.types import (
 )
 from tfaip_like.params.values import decode, parse
 from tfaip_like.params.variants import find_variant, is_abstract, variants
+from tfaip_like.printable import shell_words
 from tfaip_like.yaml_files import Word
 
 
@@ -250,7 +251,11 @@ class _Applier:
         except UsageError as problem:
             raise type(problem)(f"{setting.where}: {problem}") from problem
         except ValueError as problem:
-            raise UsageError(f"{setting.where}: {problem}") from problem
+            text = str(problem)
+            if tp is bool and setting.origin == "flag":  # probably `submit --wait wide`
+                words = shell_words(setting.words or ())
+                text = f"expected true, false or no value, got {words}; other arguments go before flags"
+            raise UsageError(f"{setting.where}: {text}") from problem
 
     def _set_origin(self, place: Place, setting: Setting) -> None:
         self.origins[place] = setting.origin

@@ -34,7 +34,7 @@ def check_class_in_source(tag: str) -> None:
     if module in sys.modules:  # nothing runs when it is imported
         return
     if find_module(module) is None:
-        raise NoSuchModuleError(f"there is no module {module!r}")
+        raise NoSuchModuleError(f"no module named {module!r}")
     if not _may_hold(module, name, set()):
         raise UsageError(f"there is no class {name!r} of parameters in {module}, so it is not imported")
 
