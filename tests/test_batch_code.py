@@ -12,6 +12,7 @@ import pytest
 from batches import environment, experiments
 from conftest import REPOSITORY
 
+from tfaip_like.batch_layout import code_name_file
 from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.tickets import waiting, write_ticket
 from tfaip_like.json_files import write_json
@@ -159,6 +160,10 @@ def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> 
     assert (batch.code_of("one"), batch.code_of("two")) == (batch.code, batch.path / "code_2")
     assert found(tmp_path, batch.run("one").path, batch.run("two").path)[0] == "5\n5\n"  # one process, one code
     assert found(tmp_path, batch.run("two").path) == ("6\n", "")
+    again = experiments(tmp_path, "update", batch.path, "one")  # nothing has changed since
+    assert again.stdout == f"{batch.path}/code_2: the code as it is now, for 1 run: one\n"
+    code_name_file(batch.path, "one").unlink()
+    assert not (batch.path / "code_3").exists()
     (tmp_path / "helper.py").write_text("WIDTH = 7\n")
     (tmp_path / "new.yaml").write_text("scenario: mine.py\nconfigurations: {deep: {model.depth: 4}}\n")
     refused = experiments(tmp_path, "add", batch.path, "new.yaml")

@@ -61,6 +61,8 @@ def test_a_checkpoint_votes_beside_an_export(trained: Path, quick_run: Run) -> N
     done = quick_run("predict-scenario", trained, trained / "checkpoints/epoch_0001", "--predict.limit", 1, cwd=TESTS)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
+    timed = [line.split(":")[0].strip() for line in done.stderr.splitlines() if "MB of weights" in line]
+    assert timed == [str(trained / "best"), str(trained / "checkpoints/epoch_0001")]
 
 
 @pytest.mark.parametrize("command", ["lav-scenario", "predict-scenario"])

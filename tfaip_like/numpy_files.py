@@ -52,4 +52,4 @@ def reason_of_numpy(error: BaseException) -> str:
         return error.strerror
     if isinstance(error, ValueError) and "pickle" in str(error):
         return "it holds Python objects, not numbers"
-    return "it is cut off or damaged" if isinstance(error, zipfile.BadZipFile) else first_line(error)
+    return "it is cut off or damaged" if "not a zip file" in str(error) else first_line(error)

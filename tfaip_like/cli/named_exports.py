@@ -61,7 +61,15 @@ def named_exports(words: Sequence[str], device: Device) -> Iterator[list[NamedEx
     with temporary_directory() as folder:
         if names_checkpoints(words):
             start(device)
-        yield [_named_export(Path(word), folder / str(number)) for number, word in enumerate(words)]
+        exports = [_named_export(Path(word), folder / str(number)) for number, word in enumerate(words)]
+        try:
+            yield exports
+        except UsageError as error:
+            text = str(error)
+            for export in exports:
+                text = text.replace(str(export.path), str(export.name))
+            error.args = (text,)
+            raise
 
 
 def _named_export(path: Path, new_export: Path) -> NamedExport:

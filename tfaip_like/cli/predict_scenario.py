@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from tfaip_like.cli.command import run_command
-from tfaip_like.cli.named_exports import named_exports, named_scenario, names_checkpoints
+from tfaip_like.cli.named_exports import NamedExport, named_exports, named_scenario, names_checkpoints
 from tfaip_like.cli.params_command import Line, ParamsCommand
 from tfaip_like.cli.start import start
 from tfaip_like.console import samples_bar
@@ -134,16 +134,17 @@ def _predict_line(line: Line) -> None:
         settings = cast(Prediction, line.applied(_defaults_of(scenario)))
         device = dataclasses.replace(settings.device, backend=scenario.device.backend)
     with named_exports(line.words, device) as exports:
-        _predict_with([str(export.path) for export in exports], line)
+        _predict_with(exports, line)
 
 
-def _predict_with(words: Sequence[str], line: Line) -> None:
+def _predict_with(named: Sequence[NamedExport], line: Line) -> None:
     """Predict with exports.
 
     Args:
-        words: that name them, runs, or a folder of experts.
+        named: exports, or a folder of experts.
         line: with the settings.
     """
+    words = [str(export.path) for export in named]
     scenario = _scenario(words)
     settings = cast(Prediction, line.applied(_defaults_of(scenario)))
     experts = exports_of_experts(Path(words[0]))
@@ -159,6 +160,11 @@ def _predict_with(words: Sequence[str], line: Line) -> None:
         predictor.pipeline = pipeline_of(settings.data, predictor.pipeline.inputs)
         check_own_paths(first, predictor.pipeline, received=scenario.data)
     _predict(predictor, source, settings, writer)
+    if len(predictor.exports) > 1:
+        names = {export.path: export.name for export in named}
+        for exported, seconds in zip(predictor.exports, predictor.seconds, strict=True):
+            name = names.get(exported.path, exported.path)  # experts have folders of their own
+            logger.info("  %s: %.1f s, %.1f MB of weights", name, seconds, exported.weight_mb)
 
 
 def _source(settings: Prediction, scenario: Scenario | None, export: Path) -> Source:
@@ -208,9 +214,6 @@ def _predict(predictor: Predictor, source: Source, settings: Prediction, writer:
     seconds = time.perf_counter() - begin
     speed = f"{seconds:.1f} s ({count / seconds:.0f}/s)"
     logger.info("%s predicted in %s, %.0f MB of memory", counted(count, "sample"), speed, resident_mb())
-    if len(predictor.exports) > 1:
-        for exported, own in zip(predictor.exports, predictor.seconds, strict=True):
-            logger.info("  %s: %.1f s, %.1f MB of weights", exported.path, own, exported.weight_mb)
 
 
 def main() -> None:

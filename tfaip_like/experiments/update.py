@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,10 +17,12 @@ from tfaip_like.experiments.slurm import settle
 from tfaip_like.experiments.snapshot import copy_code
 from tfaip_like.experiments.status import AT_WORK, status_of
 from tfaip_like.files import new_folder, write_text
+from tfaip_like.git import COPIED
 from tfaip_like.params.apply import Resolved, apply, checked, file_settings
 from tfaip_like.params.base import class_tag, with_defaults
 from tfaip_like.params.store import read_values
 from tfaip_like.scenario import Scenario
+from tfaip_like.temporary import temporary_directory
 from tfaip_like.trust import record_code
 
 
@@ -62,13 +66,37 @@ def current_scenario(batch: Batch) -> type[Scenario]:
 
 
 def use_code_of(scenario: type[Scenario], batch: Batch, names: Iterable[str]) -> Path:
-    """Copy the code of a scenario into a batch, for these runs; to be called while `batch.changing()`."""
+    """Give runs of a batch the code of a scenario as it is now; to be called while `batch.changing()`.
+
+    Returns:
+        The folder with it: a new copy, or one that is there already and holds the same.
+    """
     number = 2
     while (folder := batch.path / f"{CODE}_{number}").exists():
         number += 1
-    with new_folder(folder) as aside:
-        copy_code(scenario, aside)
-    record_code(batch.code_files())
+    copies = [batch.code, *(batch.path / f"{CODE}_{earlier}" for earlier in range(2, number))]
+    with temporary_directory() as aside:
+        copy_code(scenario, aside / CODE)
+        same = [copy for copy in copies if _is_same(copy, aside / CODE)]
+        if not same:
+            with new_folder(folder) as new:
+                shutil.copytree(aside / CODE, new, dirs_exist_ok=True)
+            record_code(batch.code_files())
+    folder = same[0] if same else folder
     for name in names:
-        write_text(code_name_file(batch.path, name), f"{folder.name}\n")
+        if folder == batch.code:
+            code_name_file(batch.path, name).unlink(missing_ok=True)
+        else:
+            write_text(code_name_file(batch.path, name), f"{folder.name}\n")
     return folder
+
+
+def _is_same(copy: Path, other: Path) -> bool:
+    """Return whether two copies hold the same code, whatever was committed of it."""
+    files = _code_files(copy)
+    return files == _code_files(other) and all(filecmp.cmp(copy / file, other / file, shallow=False) for file in files)
+
+
+def _code_files(folder: Path) -> set[Path]:
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {file for file in found if "__pycache__" not in file.parts and file != Path(COPIED)}
