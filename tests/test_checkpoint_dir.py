@@ -13,6 +13,8 @@ from tfaip_like.errors import UsageError
 from tfaip_like.experiments.reset import reset
 from tfaip_like.json_files import write_json
 from tfaip_like.output_dir import OutputDir
+from tfaip_like.train.checkpoints import all_checkpoints
+from tfaip_like.train.saved_weights import weights_file
 
 
 def test_checkpoints_are_below_the_other_folder_under_the_path_of_the_run(tmp_path: Path) -> None:
@@ -40,6 +42,27 @@ def test_checkpoints_of_a_run_that_was_moved_stay_its_own(tmp_path: Path) -> Non
     assert run.checkpoints.resolve().name == "run_2"
     moved.keep_checkpoints_below(scratch)
     assert [path.name for path in moved.checkpoints.iterdir()] == ["epoch_1"]
+
+
+def test_a_link_to_a_disk_that_is_missing_is_named_with_its_target(tmp_path: Path, quick_run: Run) -> None:
+    run, scratch = OutputDir(tmp_path / "run"), tmp_path / "scratch"
+    run.path.mkdir()
+    run.keep_checkpoints_below(scratch)
+    target = run.checkpoints.readlink()
+    shutil.rmtree(scratch)
+    run.history.write_text("epoch\n1\n")
+    message = f"{run.checkpoints}: is a link to {target}, which is not there; is its file system mounted"
+    with pytest.raises(UsageError, match=message):
+        run.keep_checkpoints_below(scratch)
+    with pytest.raises(UsageError, match=message):
+        all_checkpoints(run.checkpoints)
+    for place in (run.path, run.checkpoints, run.checkpoints / "epoch_0001"):
+        with pytest.raises(UsageError, match=message):
+            weights_file(place)
+    for command in ("lav-scenario", "predict-scenario"):
+        done = quick_run(command, run.checkpoints / "epoch_0001")
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    assert not scratch.exists()
 
 
 def test_checkpoints_that_are_there_stay_where_they_are(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
+from tfaip_like.errors import UsageError
 from tfaip_like.temporary import claimed_directory, discard, release, remove_unclaimed
 
 logger = logging.getLogger(__name__)
@@ -266,6 +267,20 @@ def patiently(path: Path, write: Callable[[], T], check: Callable[[], None]) -> 
                 "disk quota exceeded" if "quota" in str(reason) else "no space left on this disk",
             )
         _wait(check)
+
+
+def check_links(path: Path) -> None:
+    """Check that a path does not lead through a link to nowhere, as where a scratch file system is not mounted.
+
+    Raises:
+        UsageError: names the link and its target.
+    """
+    for part in (path, *path.parents):
+        if part.is_symlink() and not part.exists():
+            raise UsageError(
+                f"{part}: is a link to {os.readlink(part)}, which is not there; is its file system mounted, or was it "
+                "emptied?"
+            )
 
 
 def is_full_disk(error: BaseException) -> bool:

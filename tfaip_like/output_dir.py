@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tfaip_like.batch_layout import BATCH_INDEX, RUNS, code_of_run
 from tfaip_like.errors import TrainingError, UsageError
-from tfaip_like.files import guarded, recover_below, write_text
+from tfaip_like.files import check_links, guarded, recover_below, write_text
 from tfaip_like.run_files import RunInfo, read_object_of
 
 logger = logging.getLogger(__name__)
@@ -163,6 +163,8 @@ class OutputDir:
         place = folder.absolute() / self.path.absolute().relative_to("/")
         try:
             if self.checkpoints.is_symlink():
+                if self.holds_a_run():
+                    check_links(self.checkpoints)
                 self.checkpoints.resolve().mkdir(parents=True, exist_ok=True)  # scratch may have been emptied
             elif not self.checkpoints.exists():
                 self.checkpoints.symlink_to(_new_folder(place))

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TypeAlias, TypedDict
 
 from tfaip_like.errors import UsageError
+from tfaip_like.files import check_links
 from tfaip_like.json_files import read_json
 from tfaip_like.output_dir import OutputDir
 from tfaip_like.params.resources import FOLDER
@@ -63,6 +64,7 @@ def export_folder(path: Path) -> Path:
         UsageError: when there is no such folder.
     """
     if not path.exists():
+        check_links(path)
         raise UsageError(f"{path}: there is no such folder")
     if (path / "checksums.json").exists() and not (path / PARAMS).exists():
         raise UsageError(

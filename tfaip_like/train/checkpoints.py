@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
-from tfaip_like.files import new_folder, recover_below
+from tfaip_like.files import check_links, new_folder, recover_below
 from tfaip_like.json_files import Json, read_json, read_object, write_json
 from tfaip_like.records import decode
 
@@ -115,7 +115,12 @@ def checkpoint_at(path: Path) -> Checkpoint | None:
 
 
 def all_checkpoints(folder: Path) -> list[Checkpoint]:
-    """The checkpoints in a folder, oldest first."""
+    """Return the checkpoints in a folder, oldest first.
+
+    Raises:
+        UsageError: if the folder is a link to nowhere; names its target.
+    """
+    check_links(folder)
     found = [Checkpoint(path) for path in folder.glob("epoch_*") if _NAME.fullmatch(path.name)]
     return sorted(found, key=lambda checkpoint: checkpoint.position)
 

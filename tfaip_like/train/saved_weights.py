@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.errors import UsageError
+from tfaip_like.files import check_links
 from tfaip_like.json_files import Json, read_json
 from tfaip_like.keras_additions.paths import joined, weight_paths
 from tfaip_like.numpy_files import UNREADABLE, read_npz
@@ -71,6 +72,7 @@ def weights_file(place: Path) -> Path:
         UsageError: if there is none.
     """
     if not place.exists():
+        check_links(place)
         raise UsageError(f"--warmstart.model {place}: no such file or folder")
     file = _file_in(place)
     if file is not None:
@@ -88,9 +90,11 @@ def _file_in(place: Path) -> Path | None:
         if (place / name).is_file():
             return place / name
     run = OutputDir(place)
-    newest = [checkpoint.path for checkpoint in all_checkpoints(run.checkpoints)[-1:]]
-    found = (_file_in(folder) for folder in (run.best, run.export, *newest) if folder.is_dir())
-    return next((file for file in found if file is not None), None)
+    exports = (_file_in(folder) for folder in (run.best, run.export) if folder.is_dir())
+    if (file := next(filter(None, exports), None)) is not None:
+        return file
+    newest = all_checkpoints(run.checkpoints)[-1:]
+    return _file_in(newest[0].path) if newest else None
 
 
 def _read_arrays(file: Path) -> Iterator[tuple[str, Array]]:
