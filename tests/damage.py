@@ -6,8 +6,9 @@ import copy
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import yaml
@@ -26,14 +27,19 @@ class Damage:
     """A damaged version of a file."""
 
     name: str
-    content: bytes | None
-    """None: what it is instead of a file is in `kind`."""
+    make: Callable[[], bytes] | None
+    """Makes its content, only when it is tried: there are tens of thousands. None: see `kind`."""
     key: str | None = None
     """The last key on the way to what was changed, where that is one place."""
     before: Any = None
     after: Any = None
     """The value that was replaced, and by which."""
     kind: str = "file"
+
+    @property
+    def content(self) -> bytes | None:
+        """Return what is in the file."""
+        return self.make() if self.make is not None else None
 
 
 def damages(content: bytes, suffix: str) -> Iterator[Damage]:
@@ -55,9 +61,13 @@ def _of_json_lines(text: str) -> Iterator[Damage]:
     lines = text.splitlines()
     for number, line in enumerate(lines):
         for damage in _of_tree(json.loads(line), json.dumps):
-            assert damage.content is not None
-            content = "\n".join([*lines[:number], damage.content.decode(), *lines[number + 1 :], ""])
-            yield replace(damage, name=f"line {number + 1}: {damage.name}", content=content.encode())
+            make = partial(_in_line, lines, number, damage)
+            yield replace(damage, name=f"line {number + 1}: {damage.name}", make=make)
+
+
+def _in_line(lines: Sequence[str], number: int, damage: Damage) -> bytes:
+    assert damage.content is not None
+    return "\n".join([*lines[:number], damage.content.decode(), *lines[number + 1 :], ""]).encode()
 
 
 def _as_json(tree: Any) -> str:
@@ -71,19 +81,32 @@ def _as_yaml(tree: Any) -> str:
 def _of_tree(tree: Any, text: Any) -> Iterator[Damage]:
     for place, value in _places(tree):
         label, key = ".".join(map(str, place)), str(place[-1])
+        changed = partial(_encoded, text, _changed, tree, place)
+
+        def damaged(change: str, make: Callable[[], bytes], *values: Any, label: str = label, key: str = key) -> Damage:
+            return Damage(f"{label}{change}", make, key, *values)
+
         for wrong in WRONG_VALUES:
-            yield Damage(f"{label} = {wrong!r}", text(_changed(tree, place, wrong)).encode(), key, value, wrong)
+            yield damaged(f" = {wrong!r}", partial(changed, wrong), value, wrong)
         for raw in RAW_VALUES if text is _as_json else ():
-            written = text(_changed(tree, place, RAW)).replace(f'"{RAW}"', raw)
             after = "text" if raw.startswith('"') else math.inf if raw == "Infinity" else RAW
-            yield Damage(f"{label} = {raw[:12]}", written.encode(), key, value, after)
-        yield Damage(f"{label} deleted", text(_changed(tree, place, _DELETED)).encode(), key, value, _DELETED)
+            yield damaged(f" = {raw[:12]}", partial(_with_raw, changed, raw), value, after)
+        yield damaged(" deleted", partial(changed, _DELETED), value, _DELETED)
         if isinstance(value, dict):
-            yield Damage(f"{label}: unknown key", text(_changed(tree, (*place, "unknwon"), 1)).encode(), "unknwon")
+            make = partial(_encoded, text, _changed, tree, (*place, "unknwon"), 1)
+            yield damaged(": unknown key", make, label=label, key="unknwon")
         if isinstance(place[-1], str):
-            yield Damage(f"{label} misspelt", text(_renamed(tree, place)).encode(), key, value, _DELETED)
+            yield damaged(" misspelt", partial(_encoded, text, _renamed, tree, place), value, _DELETED)
             if text is not json.dumps:
-                yield Damage(f"{label} twice", _repeated(text(tree), key), key, value, RAW)
+                yield damaged(" twice", partial(_repeated, text, tree, key), value, RAW)
+
+
+def _encoded(text: Any, change: Callable[..., Any], *arguments: Any) -> bytes:
+    return str(text(change(*arguments))).encode()
+
+
+def _with_raw(changed: Callable[[Any], bytes], raw: str) -> bytes:
+    return changed(RAW).replace(f'"{RAW}"'.encode(), raw.encode())
 
 
 _DELETED = object()
@@ -117,9 +140,9 @@ def _renamed(tree: Any, place: Place) -> Any:
     return tree
 
 
-def _repeated(text: str, key: str) -> bytes:
-    """Return a text in which the first line with a key is there twice."""
-    lines = text.splitlines()
+def _repeated(text: Any, tree: Any, key: str) -> bytes:
+    """Return the text of a tree in which the first line with a key is there twice."""
+    lines = text(tree).splitlines()
     index = next(i for i, line in enumerate(lines) if re.match(rf"\s*(- )?['\"]?{re.escape(key)}['\"]?:", line))
     indent = re.match(r"[\s-]*", lines[index])
     assert indent is not None
@@ -145,35 +168,39 @@ def _of_cells(text: str) -> Iterator[Damage]:
         }
         for name, parts in changed.items():
             new = [line, line] if name == "twice" else [",".join(parts)]
-            yield Damage(f"line {number + 1} {name}", "\n".join([*lines[:number], *new, *lines[number + 1 :]]).encode())
+            yield _fixed(f"line {number + 1} {name}", "\n".join([*lines[:number], *new, *lines[number + 1 :]]).encode())
         for column in range(len(cells)):
             for wrong in ("x", "1e999", "--", "NULL", "1;5", "\x00"):
                 new_line = ",".join([*cells[:column], wrong, *cells[column + 1 :]])
                 content = "\n".join([*lines[:number], new_line, *lines[number + 1 :]]).encode()
-                yield Damage(f"line {number + 1}, column {column + 1} = {wrong!r}", content, after=wrong)
+                yield _fixed(f"line {number + 1}, column {column + 1} = {wrong!r}", content, after=wrong)
+
+
+def _fixed(name: str, content: bytes, after: Any = None) -> Damage:
+    return Damage(name, lambda: content, after=after)
 
 
 def _of_bytes(content: bytes) -> Iterator[Damage]:
     structural = [match.end() for match in re.finditer(rb"[{}\[\],:\n]", content)]
     step = max(1, len(structural) // 60)
     for end in structural[:-1:step]:
-        yield Damage(f"cut after {end} bytes", content[:end], after=RAW)
-    yield Damage("empty", b"", after=RAW)
-    yield Damage("only white space", b" \n \n", after=RAW)
-    yield Damage("zeros", bytes(len(content)), after=RAW)
-    yield Damage("binary", bytes(range(256)), after=RAW)
-    yield Damage("PNG", b"\x89PNG\r\n\x1a\n" + bytes(30), after=RAW)
-    yield Damage("byte-order mark", b"\xef\xbb\xbf" + content)
-    yield Damage("UTF-16", content.decode().encode("utf-16"), after=RAW)
-    yield Damage("Windows lines", content.replace(b"\n", b"\r\n"))
-    yield Damage("twice", content + content, after=RAW)
-    yield Damage("garbage at the end", content + b"}", after=RAW)
-    yield Damage("garbage at the begin", b"]" + content, after=RAW)
-    yield Damage("broken character", content[: len(content) // 2] + b"\xff" + content[len(content) // 2 :], after=RAW)
-    yield Damage("a list", b"[1, 2]", after=RAW)
-    yield Damage("a text", b'"text"', after=RAW)
-    yield Damage("null", b"null", after=RAW)
-    yield Damage("an empty object", b"{}", after=RAW)
-    yield Damage("nested", b"[" * 50000, after=RAW)
-    yield Damage("another file", b'{"some": {"thing": ["else"]}}', after=RAW)
-    yield Damage("HTML", b"<html><body>404</body></html>", after=RAW)
+        yield _fixed(f"cut after {end} bytes", content[:end], after=RAW)
+    yield _fixed("empty", b"", after=RAW)
+    yield _fixed("only white space", b" \n \n", after=RAW)
+    yield _fixed("zeros", bytes(len(content)), after=RAW)
+    yield _fixed("binary", bytes(range(256)), after=RAW)
+    yield _fixed("PNG", b"\x89PNG\r\n\x1a\n" + bytes(30), after=RAW)
+    yield _fixed("byte-order mark", b"\xef\xbb\xbf" + content)
+    yield _fixed("UTF-16", content.decode().encode("utf-16"), after=RAW)
+    yield _fixed("Windows lines", content.replace(b"\n", b"\r\n"))
+    yield _fixed("twice", content + content, after=RAW)
+    yield _fixed("garbage at the end", content + b"}", after=RAW)
+    yield _fixed("garbage at the begin", b"]" + content, after=RAW)
+    yield _fixed("broken character", content[: len(content) // 2] + b"\xff" + content[len(content) // 2 :], after=RAW)
+    yield _fixed("a list", b"[1, 2]", after=RAW)
+    yield _fixed("a text", b'"text"', after=RAW)
+    yield _fixed("null", b"null", after=RAW)
+    yield _fixed("an empty object", b"{}", after=RAW)
+    yield _fixed("nested", b"[" * 50000, after=RAW)
+    yield _fixed("another file", b'{"some": {"thing": ["else"]}}', after=RAW)
+    yield _fixed("HTML", b"<html><body>404</body></html>", after=RAW)

@@ -98,24 +98,24 @@ def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
     rate = json.loads(batch.params(best[0]).read_text())["learning_rate"]["lr"]
     assert 0.0005 < rate < 0.2
     assert any(line.startswith(f"{best[0]}: val_loss") and "(best so far)" in line for line in lines)
-    assert "continues" not in as_table(statuses([str(batch.path)]))
+    assert "to resume" not in as_table(statuses([str(batch.path)]))
 
 
 def test_what_has_stopped_in_a_search_is_shown_with_the_command_that_continues_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     batch = begun(tmp_path, monkeypatch)
-    command = f"experiments search {batch.path} continues"
-    assert f"the search has stopped after 0 of 8 runs; {command} it" in as_table(statuses([str(batch.path)]))
+    command = f"experiments search {batch.path}"
+    assert f"the search stopped after 0 of 8 runs; to resume: {command}" in as_table(statuses([str(batch.path)]))
     plan = read_plan(batch.plan)
     name, _ = plan.search_space(None)
     [run] = add(batch, plan, runs=[plan.trial(name, {"learning_rate.lr": Given(("0.1",))})])
     write_ticket(batch, run.name, waiting())
     assert f"the process of its queue was killed; to resume: {command}" in as_table(statuses([str(batch.path)]))
     with locked(folder(batch) / LOCK):  # as a search does, which restarts its queue
-        assert "continues" not in as_table(statuses([str(batch.path)]))
+        assert "to resume" not in as_table(statuses([str(batch.path)]))
     main(["cancel", str(batch.path)])
-    assert f"cancelled; {command} them" in capsys.readouterr().out
+    assert f"cancelled; to resume: {command}\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow
