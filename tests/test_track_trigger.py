@@ -240,6 +240,7 @@ def test_the_command_for_firmware_starts_without_tensorflow(result: TrainResult,
     done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "w.json").read_text())["bits"] == 10
+    assert done.stdout.startswith(f"{tmp_path / 'w.json'}: weights of ")
     words[3] = str(tmp_path)
     done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2

@@ -431,7 +431,13 @@ def test_lists_of_numbers_in_json_are_weights_by_the_names_that_lead_to_them(tmp
     ("content", "message"),
     [
         ('{"a": [1, }', "weights.json, line 1"),
-        ("{}", "none of the 4 weight tensors"),
+        ("[]", "weights.json: holds no lists of numbers with names"),
+        ('{"a": "b", "c": []}', "weights.json: holds no lists of numbers with names"),
+        (
+            '{"hidden/kernel": [[1, 2], [3]]}',
+            r"\(2, 8\) is not there as one array: hidden/kernel is a list of arrays of shapes \(2,\), \(1,\)",
+        ),
+        ("{}", "holds no lists of numbers with names"),
         ('{"a": ["x"], "b": [[1], [1, 2]]}', "none of the 4 weight tensors"),
     ],
 )

@@ -45,6 +45,7 @@ def firmware(export: Path, bits: int) -> Mapping[str, Any]:
     Raises:
         UsageError: when it holds no network of this scenario.
     """
+    params: dict[str, Any] = {}
     try:
         params = json.loads((export / PARAMS).read_text(encoding="utf-8"))
         activations = [params["model"]["activation"]] * len(params["model"]["units"]) + ["tanh"]
@@ -52,6 +53,10 @@ def firmware(export: Path, bits: int) -> Mapping[str, Any]:
             numbered = range(len(activations))
             arrays = [(saved[f"layer_{number}/kernel"], saved[f"layer_{number}/bias"]) for number in numbered]
         expert = params["data"]["expert"]
+    except KeyError as error:
+        raise UsageError(
+            f"{export}: is no run or export of scenarios.track_trigger but of {params.get('class')}: it has no {error}"
+        ) from error
     except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f"{export}: is no run or export of scenarios.track_trigger: {error}") from error
     layers = []
@@ -72,7 +77,10 @@ def main() -> None:
     if not FEWEST_BITS <= args.bits <= MOST_BITS:
         parser.exit(2, f"firmware.py: --bits must be from {FEWEST_BITS} to {MOST_BITS}\n")
     try:
-        write_text(args.file, json.dumps(firmware(export_folder(args.run), args.bits)) + "\n")
+        export = export_folder(args.run)
+        written = firmware(export, args.bits)
+        write_text(args.file, json.dumps(written) + "\n")
+        print(f"{args.file}: weights of {len(written['layers'])} layers of {export}, {args.bits} bits each")
     except (UsageError, OSError) as error:
         parser.exit(2, f"firmware.py: {error}\n")
 

@@ -112,7 +112,12 @@ def _read_json(file: Path) -> Iterator[tuple[str, Array]]:
     Integers next to `fraction_bits` are fixed-point numbers. A matrix called `weight` is one of PyTorch, whose rows are
     the outputs: it is transposed.
     """
-    yield from _arrays_in(read_json(file), "")
+    named = [(path, array) for path, array in _arrays_in(read_json(file), "") if path and array.size]
+    if not named:
+        raise UsageError(
+            f'{file}: holds no lists of numbers with names, such as {{"hidden/kernel": [[0.5, 1], [2, 3]]}}'
+        )
+    yield from named
 
 
 def _arrays_in(value: Json, path: str) -> Iterator[tuple[str, Array]]:

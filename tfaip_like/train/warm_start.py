@@ -172,7 +172,10 @@ def _complaint(
 
 
 def _nearest(name: str, shape: Shape, report: WarmStartReport, there: Mapping[str, Array]) -> str:
-    """A question whether a weight of a similar name is meant; one of the same shape if there is any."""
+    """Return a question whether a weight of a similar name is meant; one of the same shape if there is any."""
+    rows = [array.shape for other, array in there.items() if re.fullmatch(rf"{re.escape(name)}/\d+", other)]
+    if rows:
+        return f" as one array: {name} is a list of arrays of shapes {some([str(row) for row in rows], SHOWN)}"
     free = [other for other, why in report.unused.items() if why == NOT_HERE]
     fitting = [other for other in free if there[other].shape == shape]
     near = difflib.get_close_matches(name, fitting, 1, 0.5) or difflib.get_close_matches(name, free, 1, 0.6)
