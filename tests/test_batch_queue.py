@@ -146,6 +146,20 @@ def test_a_killed_scheduler_loses_nothing_and_starts_nothing_twice(tmp_path: Pat
     assert set(states(batch).values()) == {"done"}
 
 
+def test_the_queue_of_a_batch_that_is_moved_ends_with_one_line(tmp_path: Path) -> None:
+    batch = cheap_batch(tmp_path, SIX)
+    (batch.path / "hold").touch()
+    experiments(tmp_path, "submit", batch.path)
+    until(lambda: events(batch))
+    queue = scheduler_of(batch)
+    moved = Batch(batch.path.rename(tmp_path / "moved"))
+    until(lambda: not Path(f"/proc/{queue}").exists())
+    (moved.path / "hold").unlink()
+    log = (moved.queue / "scheduler.log").read_text()
+    assert f"{batch.path} is no longer there: it was moved or deleted, and this queue ends." in log
+    assert "Traceback" not in log
+
+
 def test_add_and_submit_while_it_works_make_the_queue_longer(tmp_path: Path) -> None:
     batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=30)
     experiments(tmp_path, "submit", batch.path)

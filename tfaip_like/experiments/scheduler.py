@@ -264,7 +264,16 @@ def _run_lock(batch: Batch, name: str) -> Path:
 def main() -> None:
     """What `start_scheduler` starts."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    Scheduler(Batch(Path(sys.argv[1]))).work()
+    batch = Batch(Path(sys.argv[1]))
+    try:
+        Scheduler(batch).work()
+    except FileNotFoundError:
+        if batch.index_file.exists():
+            raise
+        logger.error(
+            "%s is no longer there: it was moved or deleted, and this queue ends. Submit the batch where it is now.",
+            batch.path,
+        )
 
 
 if __name__ == "__main__":
