@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from batches import environment, experiments
+from batches import MINE, environment, experiments
 from conftest import REPOSITORY
 
 from tfaip_like.batch_layout import code_name_file
@@ -17,7 +17,8 @@ from tfaip_like.experiments.batch import Batch
 from tfaip_like.experiments.tickets import waiting, write_ticket
 from tfaip_like.json_files import write_json
 
-SCENARIO = """
+SCENARIO = (
+    """
 from helper import WIDTH
 from tfaip_like import Data, Model, Processor, Scenario, Spec
 
@@ -26,22 +27,9 @@ class Times(Processor):
     def process(self, sample, random):
         return sample
 
-class Nothing(Data):
-    inputs = {"x": Spec((2,))}
-    def source(self, mode):
-        return []
-
-class Line(Model):
-    units: int = WIDTH
-    def build(self, inputs):
-        return inputs
-    def loss(self, inputs, targets, outputs):
-        return {}
-
-class Mine(Scenario):
-    data: Data = Nothing()
-    model: Model = Line()
 """
+    + MINE
+)
 
 FIND = """
 import logging, sys

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from batches import PLAN, command, environment, experiments
+from batches import MINE, PLAN, command, environment, experiments
 from conftest import REPOSITORY
 
 from tfaip_like.cli.command import USAGE, run_command
@@ -26,26 +26,14 @@ from tfaip_like.experiments.generate import _may_be_called
 from tfaip_like.experiments.plan_file import read_plan
 
 TWO = "  wide: {trainer.epochs: 3, grid: {model.dropout: [0.0, 0.2]}}\n  other: {trainer.random_seed: 7}\n"
-SCENARIO = """
+SCENARIO = (
+    """
 from tfaip_like import *
 from helper import WIDTH
 
-class Nothing(Data):
-    inputs = {"x": Spec((2,))}
-    def source(self, mode):
-        return []
-
-class Line(Model):
-    units: int = WIDTH
-    def build(self, inputs):
-        return inputs
-    def loss(self, inputs, targets, outputs):
-        return {}
-
-class Mine(Scenario):
-    data: Data = Nothing()
-    model: Model = Line()
 """
+    + MINE
+)
 
 
 def made(folder: Path, text: str, *flags: str) -> Batch:
