@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from batches import MINE, PLAN, command, environment, experiments
-from conftest import REPOSITORY
+from conftest import REPOSITORY, slow
 
 from tfaip_like.cli.command import USAGE, run_command
 from tfaip_like.cli.experiments import PROGRAM
@@ -433,7 +433,7 @@ def test_a_pattern_that_fits_nothing_names_the_runs(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["generate", "add", "submit", "show", "compare", "cancel"])
+@pytest.mark.parametrize("name", ["generate", "show", *map(slow, ("add", "submit", "compare", "cancel"))])
 def test_help_needs_no_framework(name: str) -> None:
     code = (
         "import sys; from tfaip_like.cli.experiments import experiments; "

@@ -132,7 +132,7 @@ def test_mixed_precision_trains_with_averages_and_keeps_float32_weights(precisio
 # Steps that are no numbers.
 
 
-@pytest.mark.parametrize("at_once", [1, 12])
+@pytest.mark.parametrize("at_once", [slow(1), 12])
 def test_a_step_that_is_no_number_stops_before_it_spoils_the_weights(tmp_path: Path, at_once: int) -> None:
     scenario = small(
         tmp_path / "run",
@@ -212,7 +212,7 @@ class NoGradient(Line):
         return {"root": ops.sqrt(outputs["sum"] * 0.0)}
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("precision", [slow("float32"), "mixed_float16"])
 def test_a_gradient_that_is_never_a_number_is_not_taken_for_an_overflow(precision: str) -> None:
     scenario = small(model=NoGradient(), trainer={"precision": precision, "epochs": 20})
     step = 1 if precision == "float32" else 16  # the scale begins at 2 to the power of 15
