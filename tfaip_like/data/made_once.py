@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like.data.batching import BadSample
-from tfaip_like.data.cache import WatchedRandomness
 from tfaip_like.data.dropped import Dropped, no_sample_left
 from tfaip_like.data.groups import Group, Made, MakeGroups
 from tfaip_like.data.order import INDEX, Order
 from tfaip_like.data.processors import StreamProcessor
+from tfaip_like.data.randomness import WatchedRandomness
 from tfaip_like.data.resample import Floats
 from tfaip_like.data.samples import Samples
 from tfaip_like.data.settings import DataSettings

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from tfaip_like.data.batching import BadSample
-from tfaip_like.data.cache import fill_cache
+from tfaip_like.data.cache_filling import fill_cache
 from tfaip_like.data.counting import Counted, count_pass
 from tfaip_like.data.dropped import Dropped, DropReport
 from tfaip_like.data.made_once import can_be_made_once, make_once, stages_without_randomness

@@ -32,3 +32,36 @@ class RandomOfRow:
         self._state["has_uint32"] = 0
         self._bits.state = self._state  # type: ignore[assignment]
         return self._generator
+
+
+class WatchedRandomness(RandomOfRow):
+    """Generators of which it is known whether they were used."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins to watch anew."""
+        self._first_user: int | None = None
+        self._stage: int | None = None
+        self._before = b""
+
+    def at(self, row: tuple[int, int, int], stage: int) -> np.random.Generator:
+        self._look()
+        generator = super().at(row, stage)
+        self._stage, self._before = stage, self._position()
+        return generator
+
+    def first_user(self) -> int | None:
+        """The first stage that used its generator, None if none did."""
+        self._look()
+        return self._first_user
+
+    def _look(self) -> None:
+        if self._first_user is None and self._stage is not None and self._position() != self._before:
+            self._first_user = self._stage
+
+    def _position(self) -> bytes:
+        state = self._bits.state
+        return bytes(state["state"]["counter"].tobytes()) + bytes([state["buffer_pos"], state["has_uint32"]])

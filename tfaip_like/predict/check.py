@@ -19,7 +19,8 @@ import numpy as np
 from tfaip_like.data.batching import Batch
 from tfaip_like.errors import TrainingError
 from tfaip_like.network import predict_with
-from tfaip_like.predict.exported import Exported, SampleError, load_export
+from tfaip_like.predict.exported import Exported, load_export
+from tfaip_like.predict.judge import SampleError
 from tfaip_like.sample import Arrays
 
 logger = logging.getLogger(__name__)

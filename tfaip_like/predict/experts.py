@@ -24,7 +24,7 @@ from tfaip_like.data.batching import Batch
 from tfaip_like.errors import UsageError, some
 from tfaip_like.files import new_folder
 from tfaip_like.json_files import read_json, write_json
-from tfaip_like.predict.exported import SampleError
+from tfaip_like.predict.judge import SampleError
 from tfaip_like.predict.layout import EXPERTS, export_folder
 from tfaip_like.predict.pipeline import Pipeline
 from tfaip_like.predict.predictor import Given, Predictor, as_sample, given_samples

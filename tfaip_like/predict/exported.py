@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from tfaip_like.data.batching import Batch
-from tfaip_like.data.pipeline import Batches
 from tfaip_like.errors import UsageError, first_line
 from tfaip_like.json_files import Json
 from tfaip_like.params.resources import FOLDER
 from tfaip_like.params.store import read_values
 from tfaip_like.plain_paths import plain_path
+from tfaip_like.predict.judge import SampleError
 from tfaip_like.predict.layout import (
     METRICS,
     PARAMS,
@@ -48,29 +47,6 @@ ASSETS = "assets"
 
 _ASSERTED = re.compile(r"id out of range for (?P<layer>\w+ \\'.+?\\' \(0\.\.\d+\)):\] \[(?P<id>[^\]\s]+)")
 """What `keras_additions.ranges` lets the network say; that module cannot be imported here, it needs Keras."""
-
-
-class SampleError(UsageError):
-    """A sample that the network cannot predict: an id out of range, or a NaN that reaches an output.
-
-    Attributes:
-        reason: what is wrong with it.
-        row: of the sample in the batch.
-    """
-
-    def __init__(self, path: Path, reason: str, row: int):
-        super().__init__(f"{path}: {reason}: sample {row} of the batch")
-        self.reason = reason
-        self.row = row
-
-
-@contextmanager
-def naming_samples(batch: Batch, batches: Batches) -> Iterator[None]:
-    """Name a sample that cannot be predicted by its place in the data instead of its row in the batch."""
-    try:
-        yield
-    except SampleError as error:
-        raise UsageError(f"{error.reason}: {batches.samples.place(batch.indices[error.row])}") from None
 
 
 @dataclass(frozen=True)

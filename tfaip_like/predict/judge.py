@@ -6,17 +6,17 @@ from __future__ import annotations
 import itertools
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import SupportsFloat, TypeVar
 
 from tfaip_like.code_errors import CodeError, method_name
 from tfaip_like.data.batching import Batch
 from tfaip_like.data.pipeline import Batches
-from tfaip_like.errors import article
+from tfaip_like.errors import UsageError, article
 from tfaip_like.evaluator import Evaluator
 from tfaip_like.model import Model
-from tfaip_like.predict.exported import naming_samples
 from tfaip_like.sample import Arrays, Sample
 from tfaip_like.summaries import Summary
 
@@ -29,6 +29,29 @@ class Judged:
 
     numbers: Mapping[str, float]
     summaries: Mapping[str, Summary] = field(default_factory=dict)
+
+
+class SampleError(UsageError):
+    """A sample that the network cannot predict: an id out of range, or a NaN that reaches an output.
+
+    Attributes:
+        reason: what is wrong with it.
+        row: of the sample in the batch.
+    """
+
+    def __init__(self, path: Path, reason: str, row: int):
+        super().__init__(f"{path}: {reason}: sample {row} of the batch")
+        self.reason = reason
+        self.row = row
+
+
+@contextmanager
+def naming_samples(batch: Batch, batches: Batches) -> Iterator[None]:
+    """Name a sample that cannot be predicted by its place in the data instead of its row in the batch."""
+    try:
+        yield
+    except SampleError as error:
+        raise UsageError(f"{error.reason}: {batches.samples.place(batch.indices[error.row])}") from None
 
 
 def predictions(

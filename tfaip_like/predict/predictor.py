@@ -17,7 +17,8 @@ from tfaip_like.data.samples import Samples, post_processed
 from tfaip_like.data.settings import BatchSettings
 from tfaip_like.errors import UsageError
 from tfaip_like.params.base import field_types
-from tfaip_like.predict.exported import Exported, naming_samples
+from tfaip_like.predict.exported import Exported
+from tfaip_like.predict.judge import naming_samples
 from tfaip_like.predict.pipeline import Pipeline
 from tfaip_like.predict.vote import Mean
 from tfaip_like.sample import Arrays, Mode, Sample
