@@ -3,7 +3,7 @@
 python -m pdb scripts/train_scenario.py SCENARIO --trainer.force_eager true
 """
 
-from tfaip_like.cli.train_scenario import main
+from tfaip_like._cli.train_scenario import main
 
 if __name__ == "__main__":
     main()

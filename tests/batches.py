@@ -13,8 +13,8 @@ from pathlib import Path
 
 from conftest import REPOSITORY
 
-from tfaip_like.cli.experiments import experiments as main
-from tfaip_like.experiments.batch import Batch
+from tfaip_like._cli.experiments import experiments as main
+from tfaip_like.experiments._batches.batch import Batch
 
 JOB = """\
 #!/bin/bash
@@ -85,7 +85,7 @@ def experiments(folder: Path, *words: object) -> subprocess.CompletedProcess[str
 
 def command(*words: object) -> list[str]:
     """The words that start the command, as its console script does (-P: the current folder is not its own)."""
-    return [sys.executable, "-P", "-m", "tfaip_like.cli.experiments", *map(str, words)]
+    return [sys.executable, "-P", "-m", "tfaip_like._cli.experiments", *map(str, words)]
 
 
 def environment() -> dict[str, str]:

@@ -2191,7 +2191,7 @@ PACKAGING = {
     "optional none": Mistake(
         {"units: int = 4": "units: int = 4\n    opt: int | str | Model = 3"},
         "opt: int | str | Model = 3",
-        "--model.opt: int | str | tfaip_like.model.Model cannot be the type of a parameter: it mixes parameters with",
+        "--model.opt: int | str | tfaip_like.modeling._model.Model cannot be the type of a parameter: it mixes parameters with",
     ),
     "dict int keys": Mistake(
         {"units: int = 4": "units: int = 4\n    s: dict[int, int] = {1: 2}"},
@@ -2268,7 +2268,7 @@ DOCUMENTED = {
     "stream raises": Mistake(
         {
             "import math": "import math\nfrom tfaip_like.settings import *\nfrom tfaip_like.optimizers import *\nfrom tfaip_like.schedules import *\nfrom tfaip_like.data import *",
-            "class Scale(Processor)": "from tfaip_like.data.processors import StreamProcessor\nclass Cut(StreamProcessor):\n    def process_group(self, samples, random):\n        for s in samples:\n            yield s.nothing\n\nclass Scale(Processor)",
+            "class Scale(Processor)": "from tfaip_like.data._processors import StreamProcessor\nclass Cut(StreamProcessor):\n    def process_group(self, samples, random):\n        for s in samples:\n            yield s.nothing\n\nclass Scale(Processor)",
             "[Scale()]": "[Scale(), Cut()]",
         },
         "yield s.nothing",
@@ -2277,7 +2277,7 @@ DOCUMENTED = {
     "stream next": Mistake(
         {
             "import math": "import math\nfrom tfaip_like.settings import *\nfrom tfaip_like.optimizers import *\nfrom tfaip_like.schedules import *\nfrom tfaip_like.data import *",
-            "class Scale(Processor)": "from tfaip_like.data.processors import StreamProcessor\nclass Cut(StreamProcessor):\n    def process_group(self, samples, random):\n        for s in samples:\n            yield next(iter([]))\n\nclass Scale(Processor)",
+            "class Scale(Processor)": "from tfaip_like.data._processors import StreamProcessor\nclass Cut(StreamProcessor):\n    def process_group(self, samples, random):\n        for s in samples:\n            yield next(iter([]))\n\nclass Scale(Processor)",
             "[Scale()]": "[Scale(), Cut()]",
         },
         "yield next(iter([]))",
@@ -2286,7 +2286,7 @@ DOCUMENTED = {
     "stream only process": Mistake(
         {
             "import math": "import math\nfrom tfaip_like.settings import *\nfrom tfaip_like.optimizers import *\nfrom tfaip_like.schedules import *\nfrom tfaip_like.data import *",
-            "class Scale(Processor)": "from tfaip_like.data.processors import StreamProcessor\nclass Cut(StreamProcessor):\n    def process(self, sample, random):\n        return sample\n\nclass Scale(Processor)",
+            "class Scale(Processor)": "from tfaip_like.data._processors import StreamProcessor\nclass Cut(StreamProcessor):\n    def process(self, sample, random):\n        return sample\n\nclass Scale(Processor)",
             "[Scale()]": "[Scale(), Cut()]",
         },
         "processors: list[Processor] = [Scale(), Cut()]",
@@ -2494,7 +2494,7 @@ DOCUMENTED = {
     "stream returns none": Mistake(
         {
             "import math": "import math\nfrom tfaip_like.settings import *\nfrom tfaip_like.optimizers import *\nfrom tfaip_like.schedules import *\nfrom tfaip_like.data import *",
-            "class Scale(Processor)": "from tfaip_like.data.processors import StreamProcessor\nclass Cut(StreamProcessor):\n    def process_group(self, samples, random):\n        pass\n\nclass Scale(Processor)",
+            "class Scale(Processor)": "from tfaip_like.data._processors import StreamProcessor\nclass Cut(StreamProcessor):\n    def process_group(self, samples, random):\n        pass\n\nclass Scale(Processor)",
             "[Scale()]": "[Scale(), Cut()]",
         },
         "def process_group(self, samples, random):",
@@ -2503,7 +2503,7 @@ DOCUMENTED = {
     "stream returns list of arrays": Mistake(
         {
             "import math": "import math\nfrom tfaip_like.settings import *\nfrom tfaip_like.optimizers import *\nfrom tfaip_like.schedules import *\nfrom tfaip_like.data import *",
-            "class Scale(Processor)": "from tfaip_like.data.processors import StreamProcessor\nclass Cut(StreamProcessor):\n    def process_group(self, samples, random):\n        return [s.inputs for s in samples]\n\nclass Scale(Processor)",
+            "class Scale(Processor)": "from tfaip_like.data._processors import StreamProcessor\nclass Cut(StreamProcessor):\n    def process_group(self, samples, random):\n        return [s.inputs for s in samples]\n\nclass Scale(Processor)",
             "[Scale()]": "[Scale(), Cut()]",
         },
         "return [s.inputs for s in samples]",

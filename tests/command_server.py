@@ -61,7 +61,7 @@ class CommandServer:
 def serve() -> None:
     """Runs the command of each line of JSON and answers with its exit code, until the input ends."""
     scripts = {script.name: script.value.split(":") for script in entry_points(group="console_scripts")}
-    for module in ("keras", "tensorflow", "sklearn.datasets", "tfaip_like.train.training"):
+    for module in ("keras", "tensorflow", "sklearn.datasets", "tfaip_like._training.training"):
         importlib.import_module(module)
     sys.path[0] = str(Path(sys.executable).parent)  # as it is for an installed script
     for line in sys.stdin:

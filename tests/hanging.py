@@ -12,7 +12,7 @@ from stopping import NumberedPoints, Small
 
 from tfaip_like import Data, Evaluator, Mode, Processor, Sample
 from tfaip_like.data import StreamProcessor, TrainData
-from tfaip_like.data.workers.process import IS_DATA_PROCESS
+from tfaip_like.data._workers.process import IS_DATA_PROCESS
 from tfaip_like.settings import Trainer
 
 

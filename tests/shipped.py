@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from tfaip_like import Mode, Scenario
-from tfaip_like.cli.lav_scenario import lav_scenario
-from tfaip_like.cli.predict_scenario import predict_scenario
+from tfaip_like._cli.lav_scenario import lav_scenario
+from tfaip_like._cli.predict_scenario import predict_scenario
+from tfaip_like._training.result import TrainResult
 from tfaip_like.data import TrainData
-from tfaip_like.data.opening import open_training
-from tfaip_like.data.pipeline import Batches
-from tfaip_like.train.result import TrainResult
+from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.opening import open_training
 
 
 def opened(scenario: Scenario, **settings: Any) -> Batches:

@@ -9,20 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfaip_like import (
-    ArraySource,
-    Data,
-    Evaluator,
-    Mode,
-    Model,
-    Processor,
-    Sample,
-    Scenario,
-    Spec,
-    Tensors,
-    keras,
-    ops,
-)
+from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
 from tfaip_like.data import TrainData, ValData
 from tfaip_like.settings import Trainer
 

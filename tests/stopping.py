@@ -14,8 +14,8 @@ import numpy as np
 from small import Largest, Noise, Points, Small
 
 from tfaip_like import Data, Mode, Processor, Sample, Spec
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.train.checkpoints import Content, Position, all_checkpoints
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.checkpointing.checkpoints import Content, Position, all_checkpoints
 
 UNTIMED = ("seconds", "samples_per_second", "input_bound", "memory_mb")
 

@@ -22,9 +22,9 @@ from conftest import REPOSITORY, hear_signals
 from small import small
 
 from tfaip_like import train
-from tfaip_like.cli.command import INTERRUPTED, USAGE, run_command
-from tfaip_like.cli.lav_scenario import lav_scenario
-from tfaip_like.cli.predict_scenario import predict_scenario
+from tfaip_like._cli.command import INTERRUPTED, USAGE, run_command
+from tfaip_like._cli.lav_scenario import lav_scenario
+from tfaip_like._cli.predict_scenario import predict_scenario
 
 Answer = tuple[str, str]
 """What a command has printed: on standard output, and on standard error."""
@@ -151,7 +151,7 @@ def test_samples_come_from_files_of_all_kinds(
 
 CODE = """
 import sys
-from tfaip_like.cli.predict_scenario import main
+from tfaip_like._cli.predict_scenario import main
 sys.argv[0] = "predict-scenario"
 main()
 """

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tfaip_like import UsageError
 from tfaip_like.data import TableFormat, TableSource, find_categories
-from tfaip_like.data.sources.tables.arrow import cells_of
+from tfaip_like.data._sources.tables.arrow import cells_of
 
 pa = pytest.importorskip("pyarrow")
 pc = pytest.importorskip("pyarrow.compute")
@@ -272,7 +272,7 @@ def test_columns_side_by_side_keep_their_values(tmp_path: Path) -> None:
 
 
 def test_names_with_points_and_a_file_of_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfaip_like.data.sources.tables.files.BYTES_AT_ONCE", 100)
+    monkeypatch.setattr("tfaip_like.data._sources.tables.files.BYTES_AT_ONCE", 100)
     table = pa.table({"a.b": pa.array(range(500)), "a": pa.array([{"b": -1}] * 500)})
     pq.write_table(table, tmp_path / "a.parquet")
     assert TableSource([tmp_path / "a.parquet"], {"x": "a.b"}).inputs["x"].tolist() == list(range(500))

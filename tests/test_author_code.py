@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Run
 
-from tfaip_like.cli.command import FAULT, run_command
-from tfaip_like.cli.train_scenario import train_scenario
-from tfaip_like.console import _LogFile, console_unless_configured, log_to_file
+from tfaip_like._cli.command import FAULT, run_command
+from tfaip_like._cli.train_scenario import train_scenario
+from tfaip_like._utils.console import _LogFile, console_unless_configured, log_to_file
 
 SCENARIO = """
 import logging

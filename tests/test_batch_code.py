@@ -12,10 +12,10 @@ import pytest
 from batches import MINE, environment, experiments
 from conftest import REPOSITORY
 
-from tfaip_like.batch_layout import code_name_file
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.tickets import waiting, write_ticket
-from tfaip_like.json_files import write_json
+from tfaip_like._runs.batch_layout import code_name_file
+from tfaip_like._utils.json_files import write_json
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._launchers.tickets import waiting, write_ticket
 
 SCENARIO = (
     """
@@ -35,9 +35,9 @@ FIND = """
 import logging, sys
 logging.basicConfig(format="%(message)s", level="WARNING")
 from pathlib import Path
-from tfaip_like.errors import UsageError
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.scenario_lookup import scenario_of_file
+from tfaip_like import UsageError
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._scenario_lookup import scenario_of_file
 for run in sys.argv[1:]:
     try:
         print(scenario_of_file("mine:Mine", OutputDir(Path(run)))().model.units)
@@ -87,7 +87,7 @@ def test_a_run_of_a_batch_has_its_code_before_any_other(batch: Batch, tmp_path: 
 LOAD = """
 import sys
 from pathlib import Path
-from tfaip_like.predict.pipeline import load_pipeline
+from tfaip_like._export.pipeline import load_pipeline
 print(load_pipeline(Path(sys.argv[1])).processors[0].factor)
 """
 
@@ -95,7 +95,7 @@ print(load_pipeline(Path(sys.argv[1])).processors[0].factor)
 def test_a_predictor_has_the_processors_of_the_batch(batch: Batch, tmp_path: Path) -> None:
     export = batch.run("one").best
     export.mkdir(parents=True)
-    pipeline = {"class": "tfaip_like.predict.pipeline:Pipeline", "processors": [{"class": "mine:Times"}]}
+    pipeline = {"class": "tfaip_like._export.pipeline:Pipeline", "processors": [{"class": "mine:Times"}]}
     write_json(export / "pipeline.json", pipeline)
     path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
     words = [sys.executable, "-P", "-c", LOAD, str(export)]

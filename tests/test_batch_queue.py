@@ -12,10 +12,10 @@ import pytest
 from batches import cheap_batch, command, environment, events, experiments, states, until
 from conftest import fill
 
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.machine import check_gpus, count_gpus
-from tfaip_like.experiments.scheduler import is_at_work, lives
+from tfaip_like import UsageError
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._launchers.local_queue import is_at_work, lives
+from tfaip_like.experiments._resources.machine import check_gpus, count_gpus
 
 SIX = "  wide: {repeat: 6}\n"
 

@@ -10,11 +10,11 @@ import pytest
 from batches import cheap_batch, states
 from conftest import Run
 
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.calibration import Calibration, setup_of
-from tfaip_like.experiments.room import check_room
-from tfaip_like.experiments.status import status_of
+from tfaip_like import UsageError
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._resources.calibration import Calibration, setup_of
+from tfaip_like.experiments._resources.disk_space import check_room
+from tfaip_like.experiments._status import status_of
 
 
 def calibrated(batch: Batch, disk: float, checkpoint: float) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from batches import cheap_batch
 
-from tfaip_like.cli.experiments import experiments
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments.batch import Batch, BatchRun
-from tfaip_like.experiments.show import as_table, find_batches, only_runs, statuses
-from tfaip_like.experiments.slurm import ClusterJob
-from tfaip_like.experiments.status import _ended, _on_cluster, status_of
-from tfaip_like.experiments.tickets import Ticket, waiting, write_ticket
+from tfaip_like import UsageError
+from tfaip_like._cli.experiments import experiments
+from tfaip_like.experiments._batches.batch import Batch, BatchRun
+from tfaip_like.experiments._launchers.slurm import ClusterJob
+from tfaip_like.experiments._launchers.tickets import Ticket, waiting, write_ticket
+from tfaip_like.experiments._show import as_table, find_batches, only_runs, statuses
+from tfaip_like.experiments._status import _ended, _on_cluster, status_of
 
 KILLED = ("failed", "killed by signal 9")
 

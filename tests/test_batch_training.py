@@ -13,7 +13,7 @@ from batches import PLAN, cheap_batch, command, environment, experiments, states
 from conftest import hear_signals, slow
 from stopping import differences
 
-from tfaip_like.experiments.batch import Batch
+from tfaip_like.experiments._batches.batch import Batch
 
 
 def generated(folder: Path, configurations: str) -> Batch:

@@ -14,16 +14,17 @@ import pytest
 from batches import MINE, PLAN, command, environment, experiments
 from conftest import REPOSITORY, slow
 
-from tfaip_like.cli.command import USAGE, run_command
-from tfaip_like.cli.experiments import PROGRAM
-from tfaip_like.cli.experiments import experiments as main
-from tfaip_like.cli.experiments_plan import last_word
-from tfaip_like.cli.train_scenario import train_scenario
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments import Configuration, Plan, generate
-from tfaip_like.experiments.batch import Batch, BatchIndex, BatchRun, chosen_runs
-from tfaip_like.experiments.generate import _may_be_called
-from tfaip_like.experiments.plan_file import read_plan
+from tfaip_like import UsageError
+from tfaip_like._cli.command import USAGE, run_command
+from tfaip_like._cli.experiments import PROGRAM
+from tfaip_like._cli.experiments import experiments as main
+from tfaip_like._cli.experiments_plan import last_word
+from tfaip_like._cli.train_scenario import train_scenario
+from tfaip_like.experiments import Configuration, Plan
+from tfaip_like.experiments._batches import generation as generate
+from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun, chosen_runs
+from tfaip_like.experiments._batches.generation import _may_be_called
+from tfaip_like.experiments._plans.plan_file import read_plan
 
 TWO = "  wide: {trainer.epochs: 3, grid: {model.dropout: [0.0, 0.2]}}\n  other: {trainer.random_seed: 7}\n"
 SCENARIO = (
@@ -436,7 +437,7 @@ def test_a_pattern_that_fits_nothing_names_the_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["generate", "show", *map(slow, ("add", "submit", "compare", "cancel"))])
 def test_help_needs_no_framework(name: str) -> None:
     code = (
-        "import sys; from tfaip_like.cli.experiments import experiments; "
+        "import sys; from tfaip_like._cli.experiments import experiments; "
         f"experiments(['{name}', '--help']); assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
     )
     done = subprocess.run([command()[0], "-c", code], capture_output=True, text=True, check=False)

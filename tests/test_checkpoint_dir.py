@@ -9,12 +9,12 @@ import pytest
 from batches import cheap_batch
 from conftest import Run
 
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments.reset import reset
-from tfaip_like.json_files import write_json
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.train.checkpoints import all_checkpoints
-from tfaip_like.train.saved_weights import weights_file
+from tfaip_like import UsageError
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.checkpointing.checkpoints import all_checkpoints
+from tfaip_like._training.initialization.saved_weights import weights_file
+from tfaip_like._utils.json_files import write_json
+from tfaip_like.experiments._reset import reset
 
 
 def test_checkpoints_are_below_the_other_folder_under_the_path_of_the_run(tmp_path: Path) -> None:

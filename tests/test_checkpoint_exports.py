@@ -13,10 +13,10 @@ from conftest import Run, slow
 from small import small
 
 from tfaip_like import Mode, UsageError, load_predictor, train
+from tfaip_like._export.exported import load_export
+from tfaip_like._training.checkpoint_export import export_checkpoint
+from tfaip_like._training.checkpointing.checkpoints import Checkpoint, Content, Position, write_checkpoint
 from tfaip_like.optimizers import ScheduleFreeAdamW
-from tfaip_like.predict.exported import load_export
-from tfaip_like.train.checkpoint_export import export_checkpoint
-from tfaip_like.train.checkpoints import Checkpoint, Content, Position, write_checkpoint
 
 TESTS = Path(__file__).parent
 KEPT = {"keep_every_n": 1, "epochs": 3}

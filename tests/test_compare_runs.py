@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from runs import rows, write_run
 from test_report import EVIL, Page, charts_of, wait_for_charts
 
-from tfaip_like.cli.command import DONE, USAGE, run_command
-from tfaip_like.cli.compare_runs import compare_runs
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.report.comparison import Comparison
-from tfaip_like.report.comparison_page import comparison_page
-from tfaip_like.report.page import write_report
-from tfaip_like.report.parallel import Axis, association, short_names
-from tfaip_like.report.run import read_runs
-from tfaip_like.report.text_table import text_table
+from tfaip_like._cli.command import DONE, USAGE, run_command
+from tfaip_like._cli.compare_runs import compare_runs
+from tfaip_like._report.comparison import Comparison
+from tfaip_like._report.comparison_page import comparison_page
+from tfaip_like._report.page import write_report
+from tfaip_like._report.parallel_coordinates import Axis, association, short_names
+from tfaip_like._report.text_table import text_table
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.reader import read_runs
 
 
 @pytest.fixture
@@ -308,7 +308,7 @@ def test_flags_are_completed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_does_not_import_a_framework() -> None:
     code = (
-        "import sys; from tfaip_like.cli.compare_runs import compare_runs; compare_runs(['--help']);"
+        "import sys; from tfaip_like._cli.compare_runs import compare_runs; compare_runs(['--help']);"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

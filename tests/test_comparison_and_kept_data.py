@@ -15,10 +15,10 @@ from small import Noise, Points, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfaip_like import Mode, Sample, UsageError, train
+from tfaip_like._training.selection.comparison import Comparison
+from tfaip_like._training.selection.monitor import Best
 from tfaip_like.data import Between, TrainData
-from tfaip_like.params.tree import check_tree
-from tfaip_like.train.comparison import Comparison
-from tfaip_like.train.monitor import Best
+from tfaip_like.params._tree import check_tree
 
 TESTS = Path(__file__).parent
 QUICK = {"sanity_check": False, "print_eval_limit": 0}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tfaip_like import Spec, UsageError
 from tfaip_like.data import IsMissing, TableFormat, TableSource, find_categories
-from tfaip_like.predict.given_files import samples_in
+from tfaip_like.inference._input_files import samples_in
 
 NAN = math.nan
 INF = math.inf
@@ -289,9 +289,9 @@ def test_a_large_number_beside_a_column_of_fractions_is_named(tmp_path: Path) ->
 def test_rows_of_many_batches_are_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"a,x\n" + b"".join(b"%d,%s\n" % (row, b"0.5" if row == 70 else b"%d" % row) for row in range(100))
     whole = read(tmp_path / "rows.csv", content)
-    monkeypatch.setattr("tfaip_like.data.sources.tables.csv_files.CELLS_AT_ONCE", 14)
-    monkeypatch.setattr("tfaip_like.data.sources.tables.csv_files.MIN_ROWS", 1)
-    monkeypatch.setattr("tfaip_like.data.sources.tables.stored.BYTES_AT_ONCE", 24)
+    monkeypatch.setattr("tfaip_like.data._sources.tables.csv_files.CELLS_AT_ONCE", 14)
+    monkeypatch.setattr("tfaip_like.data._sources.tables.csv_files.MIN_ROWS", 1)
+    monkeypatch.setattr("tfaip_like.data._sources.tables.stored.BYTES_AT_ONCE", 24)
     np.testing.assert_array_equal(read(tmp_path / "rows.csv", content), whole)
     assert whole[69:72].tolist() == [69, 0.5, 71]
 

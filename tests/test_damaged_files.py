@@ -21,41 +21,39 @@ from conftest import slow
 from damage import RAW, Damage, damages
 from small import Small, small
 
-from tfaip_like import train
-from tfaip_like.batch_layout import code_name_file
-from tfaip_like.cli.resume_training import COMMAND as RESUME
-from tfaip_like.cli.train_scenario import COMMAND as TRAIN
-from tfaip_like.data.bad_samples import BadSamples
-from tfaip_like.data.sources.files import lines_of
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.generate import planned, prepare
-from tfaip_like.experiments.plan_file import read_plan
-from tfaip_like.experiments.resolve import scenario_of
-from tfaip_like.experiments.scheduler import QueueSettings, _settings
-from tfaip_like.experiments.search_journal import open_journal
-from tfaip_like.experiments.search_settings import SearchSettings, settings_of, submission_of
-from tfaip_like.experiments.show import as_table, statuses
-from tfaip_like.experiments.tickets import read_tickets, waiting, write_ticket
-from tfaip_like.git import git_state
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.params.apply import Resolved, apply, checked, file_settings
-from tfaip_like.params.base import with_defaults
-from tfaip_like.params.store import read_values
-from tfaip_like.predict.experts import exports_of_experts, gather_experts
-from tfaip_like.predict.given_files import samples_in
-from tfaip_like.predict.pipeline import load_pipeline
-from tfaip_like.predict.rebuilt import rebuilt_scenario
-from tfaip_like.report.comparison import Comparison
-from tfaip_like.report.kept import keep, kept
-from tfaip_like.report.run import read_runs
-from tfaip_like.report.shown import shown
-from tfaip_like.sample import Spec
+from tfaip_like import Spec, UsageError, train
+from tfaip_like._cli.resume_training import COMMAND as RESUME
+from tfaip_like._cli.train_scenario import COMMAND as TRAIN
+from tfaip_like._export.pipeline import load_pipeline
+from tfaip_like._export.scenario_loading import rebuilt_scenario
+from tfaip_like._report.comparison import Comparison
+from tfaip_like._report.summary_html import shown
+from tfaip_like._report.summary_store import keep, kept
+from tfaip_like._runs.batch_layout import code_name_file
+from tfaip_like._runs.git import git_state
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.reader import read_runs
+from tfaip_like._training.checkpointing.checkpoints import all_checkpoints
+from tfaip_like._training.resume import find_state
+from tfaip_like._user_code.trust import _warn_of_record, is_recorded, record_code
+from tfaip_like.data._loader.bad_samples import BadSamples
+from tfaip_like.data._sources.file_lists import lines_of
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._batches.generation import planned, prepare
+from tfaip_like.experiments._launchers.local_queue import QueueSettings, _settings
+from tfaip_like.experiments._launchers.tickets import read_tickets, waiting, write_ticket
+from tfaip_like.experiments._plans.plan_file import read_plan
+from tfaip_like.experiments._plans.resolution import scenario_of
+from tfaip_like.experiments._search.journal import open_journal
+from tfaip_like.experiments._search.settings import SearchSettings, settings_of, submission_of
+from tfaip_like.experiments._show import as_table, statuses
+from tfaip_like.inference._experts import exports_of_experts, gather_experts
+from tfaip_like.inference._input_files import samples_in
+from tfaip_like.params._apply import Resolved, apply, checked, file_settings
+from tfaip_like.params._base import with_defaults
+from tfaip_like.params._store import read_values
 from tfaip_like.settings import Resume
 from tfaip_like.summaries import ConfusionMatrix, Histogram, PRCurve, Summary
-from tfaip_like.train.checkpoints import all_checkpoints
-from tfaip_like.train.resume import find_state
-from tfaip_like.trust import _warn_of_record, is_recorded, record_code
 
 SAMPLE, ALL = 60, 2500
 ENDS_ANYWHERE = ("bad_samples.csv", "history.csv", "study.journal")
@@ -171,7 +169,7 @@ def state_of(run: Path) -> object:
 
 
 def of_export(export: Path, folder: Path) -> Iterator[Subject]:
-    from tfaip_like.predict.layout import read_metrics, read_versions
+    from tfaip_like._export.layout import read_metrics, read_versions
 
     yield Subject(export / "scenario_params.json", lambda: rebuilt_scenario(export), defaults=True)
     yield Subject(export / "pipeline.json", lambda: load_pipeline(export), defaults=True)

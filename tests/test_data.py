@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tfaip_like import ArraySource, Data, Mode, Processor, Sample, Spec, UsageError
 from tfaip_like.data import TrainData, ValData
-from tfaip_like.data.batching import collate
-from tfaip_like.data.make_batches import stacked
-from tfaip_like.data.opening import open_training, open_validation
-from tfaip_like.data.pipeline import Batches
+from tfaip_like.data._loader.batch_tasks import stacked
+from tfaip_like.data._loader.batching import collate
+from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.opening import open_training, open_validation
 
 
 class Numbers(Data):

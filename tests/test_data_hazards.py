@@ -20,11 +20,11 @@ from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import ArraySource, Data, Interrupted, Mode, Processor, Sample, UsageError
 from tfaip_like.data import Mixture, OneOf, StreamProcessor, TableSource, TrainData, Uniform, ValData, process_samples
-from tfaip_like.data.groups import GROUP, MakeGroups, groups_of_pass
-from tfaip_like.data.opening import open_training, open_validation
-from tfaip_like.data.pipeline import Batches
-from tfaip_like.data.samples import Samples
-from tfaip_like.data.workers.pool import Workers
+from tfaip_like.data._loader.groups import GROUP, MakeGroups, groups_of_pass
+from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._loader.sample_reader import Samples
+from tfaip_like.data._workers.pool import Workers
 
 
 def opened(data: Data, samples_per_epoch: int | None = None, **settings: Any) -> Batches:

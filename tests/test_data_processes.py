@@ -18,12 +18,12 @@ from conftest import REPOSITORY, hear_signals, slow
 from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, UsageError
-from tfaip_like.code_errors import users_frame
+from tfaip_like._user_code.code_errors import users_frame
 from tfaip_like.data import Between, TrainData, ValData
-from tfaip_like.data.batching import Batch
-from tfaip_like.data.opening import open_training, open_validation
-from tfaip_like.data.pipeline import Batches, ClosedError
-from tfaip_like.data.workers.pool import DataProcessError
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.data._loader.loader import Batches, ClosedError
+from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._workers.pool import DataProcessError
 
 TESTS = Path(__file__).parent
 
@@ -166,7 +166,7 @@ sys.path.insert(0, {tests!r})
 from working import AtSample, Counted, Jitter
 from tfaip_like import Mode
 from tfaip_like.data import TrainData
-from tfaip_like.data.opening import open_training
+from tfaip_like.data._loader.opening import open_training
 data = Counted(count=1000, processors=[Jitter(), AtSample(what="sleep", index={sleep_at})])
 settings = TrainData(num_processes=2, shuffle=False)
 batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)

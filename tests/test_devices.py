@@ -11,7 +11,7 @@ from conftest import REPOSITORY, Run
 from small import small
 
 from tfaip_like import UsageError, train
-from tfaip_like.devices import Devices, choose_devices, choose_gpus
+from tfaip_like._training.devices import Devices, choose_devices, choose_gpus
 from tfaip_like.settings import Device
 
 ONE, TWO, FOUR = ["H100"], ["H100"] * 2, ["H100"] * 4
@@ -139,7 +139,7 @@ def test_tensorflow_computes_on_what_was_chosen_before_and_refuses_another_choic
     code = """
 import tensorflow as tf
 from tfaip_like import UsageError
-from tfaip_like.devices import _TensorFlow
+from tfaip_like._training.devices import _TensorFlow
 from tfaip_like.settings import Device
 library = _TensorFlow("CPU")
 assert library.visible() == [0]
@@ -162,9 +162,10 @@ except UsageError as error:
 
 def test_jax_computes_on_what_was_chosen(run: Run) -> None:
     code = """
-from tfaip_like.lazy import choose_backend, keras, ops
+from tfaip_like._utils.lazy_keras import choose_backend
+from tfaip_like import keras, ops
 choose_backend("jax")
-from tfaip_like.devices import _Jax, choose_devices
+from tfaip_like._training.devices import _Jax, choose_devices
 from tfaip_like.settings import Device
 library = _Jax("cpu")
 assert len(library.gpus()) == 3

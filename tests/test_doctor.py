@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import Run
 
-from tfaip_like.cli.doctor import doctor
-from tfaip_like.errors import TrainingError, UsageError
-from tfaip_like.inspection.doctor import Doctor, Finding, Verdict, _environment, examine, verdict_of
-from tfaip_like.lazy import set_variable
+from tfaip_like import TrainingError, UsageError
+from tfaip_like._cli.doctor import doctor
+from tfaip_like._inspection.doctor import Doctor, Finding, Verdict, _environment, examine, verdict_of
+from tfaip_like._utils.lazy_keras import set_variable
 from tfaip_like.settings import Device
 
 
@@ -164,7 +164,7 @@ def test_a_backend_is_an_environment_variable_only_if_the_user_has_set_it(
     is_set: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if is_set:
-        monkeypatch.setattr("tfaip_like.lazy._SET_BY_US", {})
+        monkeypatch.setattr("tfaip_like._utils.lazy_keras._SET_BY_US", {})
         monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     else:
         monkeypatch.setenv("KERAS_BACKEND", "another")  # undone at the end

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from small import Largest, Line, Points, small
 
 from tfaip_like import Sample, UsageError, train
+from tfaip_like._export.layout import export_folder, read_metrics
+from tfaip_like._training.selection.early_stopping import EarlyStop
 from tfaip_like.optimizers import SGD
-from tfaip_like.params.store import read_values
-from tfaip_like.predict.layout import export_folder, read_metrics
+from tfaip_like.params._store import read_values
 from tfaip_like.schedules import Constant
 from tfaip_like.settings import EarlyStopping
-from tfaip_like.train.early_stopping import EarlyStop
 
 Mode = Literal["min", "max"]
 NAN, INF = math.nan, math.inf

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from batches import cheap_batch
 
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments.arrays import Limits, array_jobs, tasks_of
-from tfaip_like.experiments.batch import Batch, BatchRun
-from tfaip_like.experiments.calibration import Calibration, Work, duration, setup_of
-from tfaip_like.experiments.estimate import (
+from tfaip_like import UsageError
+from tfaip_like.experiments._batches.batch import Batch, BatchRun
+from tfaip_like.experiments._launchers.array_jobs import Limits, array_jobs, tasks_of
+from tfaip_like.experiments._launchers.slurm_script import Request
+from tfaip_like.experiments._resources.calibration import Calibration, Work, duration, setup_of
+from tfaip_like.experiments._resources.estimate import (
     Estimates,
     choose,
     estimate,
@@ -21,7 +22,6 @@ from tfaip_like.experiments.estimate import (
     memory_limit,
     time_limit,
 )
-from tfaip_like.experiments.slurm_script import Request
 
 REQUEST = Request("", "")
 
@@ -145,7 +145,7 @@ def test_calibrations_are_kept_in_the_batch(tmp_path: Path, monkeypatch: pytest.
         measured.append(run.name)
         return dataclasses.replace(calibration_of(run), host="n1", when="2026-01-01 12:00")
 
-    monkeypatch.setattr("tfaip_like.experiments.estimate.calibrate", calibrate)
+    monkeypatch.setattr("tfaip_like.experiments._resources.estimate.calibrate", calibrate)
     runs = batch.index().runs
     first = estimate(batch, runs, 120, {})
     assert estimate(batch, runs[1:], 120, {}) == first

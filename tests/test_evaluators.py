@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tfaip_like import Evaluator, Sample, UsageError
-from tfaip_like.evaluators import Classes
-from tfaip_like.predict.judge import judge
-from tfaip_like.summaries import MOST_CLASSES, ConfusionMatrix
+from tfaip_like.evaluation import Classes
+from tfaip_like.evaluation._evaluation import judge
+from tfaip_like.summaries import ConfusionMatrix
+from tfaip_like.summaries._summaries import MOST_CLASSES
 
 
 @pytest.mark.parametrize("outputs", [[0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]])

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from small import Line, Points, small
 
-from tfaip_like import Processor, Sample, Tensors, UsageError
-from tfaip_like.cli.predict_scenario import predict_scenario
+from tfaip_like import Processor, Sample, Tensors, UsageError, load_predictor
+from tfaip_like._cli.predict_scenario import predict_scenario
+from tfaip_like._export.writing import write_export
 from tfaip_like.data import PredictData
-from tfaip_like.network import build_networks
-from tfaip_like.predict import load_predictor
-from tfaip_like.predict.experts import gather_experts
-from tfaip_like.predict.export import write_export
+from tfaip_like.inference._experts import gather_experts
+from tfaip_like.modeling._network import build_networks
 
 X = np.random.default_rng(5).random((50, 2), dtype="float32")
 

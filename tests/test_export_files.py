@@ -16,13 +16,13 @@ from conftest import Run
 from small import Points, Small
 
 from tfaip_like import Mode, Params, Processor, Sample, UsageError, load_predictor, train
+from tfaip_like._export import bundled_files as files
+from tfaip_like._export.exported import load_export
+from tfaip_like._export.pipeline import load_pipeline
+from tfaip_like._export.scenario_loading import rebuilt_scenario
+from tfaip_like._export.writing import write_export
 from tfaip_like.data import Source
-from tfaip_like.network import build_networks
-from tfaip_like.predict import files
-from tfaip_like.predict.export import write_export
-from tfaip_like.predict.exported import load_export
-from tfaip_like.predict.pipeline import load_pipeline
-from tfaip_like.predict.rebuilt import rebuilt_scenario
+from tfaip_like.modeling._network import build_networks
 from tfaip_like.settings import Trainer
 
 

@@ -16,7 +16,7 @@ INEXACT_RESTORE = """
 import os, sys
 
 def spoil():
-    from tfaip_like.train.checkpoints import Checkpoint
+    from tfaip_like._training.checkpointing.checkpoints import Checkpoint
     read = Checkpoint.read
 
     def inexact(self):

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from tfaip_like.cli.command import fault_text
-from tfaip_like.files import new_folder, recover_below, recover_folder, write_text
+from tfaip_like._cli.command import fault_text
+from tfaip_like._utils.files import new_folder, recover_below, recover_folder, write_text
 
 
 def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_an_error_of_the_disk_in_tensorflow_names_the_file() -> None:
 
 FILL = """
 import os, sys, pathlib
-from tfaip_like.files import new_folder, write_text
+from tfaip_like._utils.files import new_folder, write_text
 with new_folder(pathlib.Path("shared/new/made")) as folder:
     (folder / "below").mkdir(mode=0o700)
     (folder / "below" / "by a library").mkdir(mode=0o755)
@@ -94,7 +94,7 @@ def test_what_is_put_into_a_folder_of_a_group_has_its_setgid_bit_and_the_modes_o
 
 WRITE_AS_ANOTHER = """
 import os, pathlib
-from tfaip_like.files import write_text
+from tfaip_like._utils.files import write_text
 os.setgroups([])
 os.setresuid(65534, 65534, 65534)
 write_text(pathlib.Path("file"), "text")
@@ -125,7 +125,7 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
 
 WRITES = """
 import pathlib, sys
-from tfaip_like.files import new_folder, write_text
+from tfaip_like._utils.files import new_folder, write_text
 folder = pathlib.Path(sys.argv[1])
 number = 0
 while True:

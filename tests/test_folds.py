@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import Points, small
 
-from tfaip_like import ArraySource, Mode, Sample, UsageError, train
+from tfaip_like import ArraySource, Mode, Sample, UsageError, load_predictor, train
 from tfaip_like.data import Mixture
-from tfaip_like.data.sources.folds import fold_of
-from tfaip_like.predict import load_predictor
+from tfaip_like.data._sources.folds import fold_of
 
 
 def numbered(count: int, begin: int = 0) -> list[Sample]:

@@ -12,8 +12,7 @@ import pytest
 from conftest import slow
 from small import Line, small
 
-from tfaip_like import Tensors, UsageError, keras, train
-from tfaip_like.predict import load_predictor
+from tfaip_like import Tensors, UsageError, keras, load_predictor, train
 
 X = np.random.default_rng(2).random((5, 2), dtype="float32")
 

@@ -12,10 +12,10 @@ from nested import Nested
 from small import Line, Points, small
 
 from tfaip_like import UsageError, train
-from tfaip_like.keras_additions.paths import layer_paths, weight_paths
-from tfaip_like.network import build_networks
+from tfaip_like._keras_ext.paths import layer_paths, weight_paths
+from tfaip_like._training.initialization.freezing import freeze
+from tfaip_like.modeling._network import build_networks
 from tfaip_like.settings import WarmStart
-from tfaip_like.train.freezing import freeze
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from conftest import fill
 from small import small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from tfaip_like.cli.command import fault_text
-from tfaip_like.data.bad_samples import BadSamples
-from tfaip_like.data.batching import BadSample
-from tfaip_like.files import is_full_disk, write_text
-from tfaip_like.train.tensorboard import TensorBoard
+from tfaip_like._cli.command import fault_text
+from tfaip_like._loggers._tensorboard import TensorBoard
+from tfaip_like._utils.files import is_full_disk, write_text
+from tfaip_like.data._loader.bad_samples import BadSamples
+from tfaip_like.data._loader.batching import BadSample
 
 
 def test_the_list_of_bad_samples_is_written_when_there_is_room(

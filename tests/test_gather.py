@@ -9,8 +9,8 @@ import pytest
 from batches import cheap_batch, experiments
 
 from tfaip_like import UsageError
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.gather import gather
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._gather import gather
 
 PLAN = """\
   parts:

@@ -14,7 +14,7 @@ SHOW = """
 import sys
 import mine.scenario
 from pathlib import Path
-from tfaip_like.git import git_state
+from tfaip_like._runs.git import git_state
 state = git_state(Path(mine.scenario.__file__).resolve())
 sys.stdout.buffer.write(state.diff.encode("utf-8", "surrogateescape"))
 print(state.commit, file=sys.stderr)

@@ -11,8 +11,8 @@ from conftest import Run
 from small import small
 
 from tfaip_like import UsageError
-from tfaip_like.cli.train_scenario import COMMAND
-from tfaip_like.params.given import warn_of_no_effect
+from tfaip_like._cli.train_scenario import COMMAND
+from tfaip_like.params._given import warn_of_no_effect
 from tfaip_like.settings import EarlyStopping
 
 TESTED = "nothing is tested without --early_stopping.n_to_go"

@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 from tfaip_like import Mode, Sample, UsageError
-from tfaip_like.data import ImageFiles, ImageFolder, class_folders, image_size, read_image
-from tfaip_like.data.sources.images import _with_color, check_same_classes
-from tfaip_like.image_folders import ImageFolderData, NameClass
+from tfaip_like.data import ImageFiles, ImageFolder, ImageFolderData, NameClass, class_folders, image_size, read_image
+from tfaip_like.data._sources.images import _with_color, check_same_classes
 
 Array = np.ndarray[Any, Any]
 

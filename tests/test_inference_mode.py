@@ -30,19 +30,19 @@ from tfaip_like import (
     ops,
     train,
 )
+from tfaip_like._export.exported import load_export
+from tfaip_like._export.finite_inputs import find_finite_inputs
+from tfaip_like._export.formats import add_formats
+from tfaip_like._export.verification import check_export
+from tfaip_like._export.writing import write_export
+from tfaip_like._training.exports import Exports
 from tfaip_like.data import LavData
-from tfaip_like.data.batching import Batch
-from tfaip_like.data.opening import open_validation
-from tfaip_like.network import Networks, build_networks
-from tfaip_like.predict.check import check_export
-from tfaip_like.predict.experts import gather_experts
-from tfaip_like.predict.export import write_export
-from tfaip_like.predict.exported import load_export
-from tfaip_like.predict.finite_inputs import find_finite_inputs
-from tfaip_like.predict.formats import add_formats
-from tfaip_like.predict.lav import load_and_validate
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.data._loader.opening import open_validation
+from tfaip_like.inference._experts import gather_experts
+from tfaip_like.inference._lav import load_and_validate
+from tfaip_like.modeling._network import Networks, build_networks
 from tfaip_like.settings import Trainer
-from tfaip_like.train.exports import Exports
 
 IMAGES = np.random.default_rng(3).random((4, 8, 8, 3), dtype="float32")
 
@@ -189,13 +189,13 @@ def test_an_output_that_cannot_be_compared_is_mentioned_once(tmp_path: Path, cap
 
 def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
     """Neither in the random states, nor on the disk."""
-    from tfaip_like.train.state import global_seed_generator
+    from tfaip_like._training.state import global_seed_generator
 
     x = keras.Input((2,), name="x")
     network = keras.Model({"x": x}, {"sum": Drawn()(x)[:, 0]}, name="network")
     scenario = small(tmp_path / "run")
     (tmp_path / "run").mkdir()
-    from tfaip_like.output_dir import OutputDir
+    from tfaip_like._runs.output_dir import OutputDir
 
     exports = Exports(
         OutputDir(tmp_path / "run"), Networks(network, network), scenario, Batch({"x": np.ones((3, 2), "float32")}, {})

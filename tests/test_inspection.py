@@ -18,8 +18,8 @@ from small import Noise, small
 from stopping import NumberedPoints
 from test_stream_training import Cut, Pack
 
-from tfaip_like.inspection.benchmark import Measured, verdict
-from tfaip_like.inspection.look import Look, described, look
+from tfaip_like._inspection.benchmark import Measured, verdict
+from tfaip_like._inspection.inspect_samples import Look, described, look
 
 STEADY = Measured(
     processes=2,

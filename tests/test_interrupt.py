@@ -13,7 +13,7 @@ import pytest
 from conftest import hear_signals
 
 from tfaip_like import Interrupted
-from tfaip_like.interrupt import CAUGHT, InterruptFlag
+from tfaip_like._utils.interruption import CAUGHT, InterruptFlag
 
 
 def first_and(*more: int, first: int = signal.SIGINT, acknowledged: bool = True) -> InterruptFlag:
@@ -59,8 +59,8 @@ def test_signals_that_are_none_of_ours_count_for_nothing() -> None:
 DEAF = """
 import ctypes, os, signal, sys, threading, time
 from tfaip_like import Interrupted
-from tfaip_like.interrupt import catch_interrupts
-from tfaip_like.console import log_to_console
+from tfaip_like._utils.interruption import catch_interrupts
+from tfaip_like._utils.console import log_to_console
 
 log_to_console(20)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
@@ -137,8 +137,8 @@ def test_an_exception_that_a_destructor_swallows_does_not_keep_a_process_alive()
 def test_a_signal_that_is_repeated_while_a_command_ends_keeps_its_exit_code(number: signal.Signals) -> None:
     code = f"""
 import os, sys
-from tfaip_like.cli.command import run_command
-from tfaip_like.interrupt import catch_interrupts
+from tfaip_like._cli.command import run_command
+from tfaip_like._utils.interruption import catch_interrupts
 
 def command(words):
     with catch_interrupts() as flag:

@@ -16,11 +16,11 @@ from scenarios.jets.draw import CLASSES, FEATURES, MISSING, draw_files, draw_jet
 from scenarios.jets.model import Tagger, scaling_of
 from scenarios.jets.scenario import JetTagging, Tagging
 from tfaip_like import Mode, Sample, UsageError, train
+from tfaip_like._training.result import TrainResult
 from tfaip_like.data import TrainData
-from tfaip_like.params.tree import check_tree
+from tfaip_like.params._tree import check_tree
 from tfaip_like.settings import Trainer
 from tfaip_like.summaries import ConfusionMatrix, Image, Text
-from tfaip_like.train.result import TrainResult
 
 
 @pytest.fixture(scope="module")

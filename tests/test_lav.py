@@ -29,10 +29,10 @@ from tfaip_like import (
     ops,
     train,
 )
+from tfaip_like._export.exported import load_export
 from tfaip_like.data import LavData, Source
-from tfaip_like.data.batching import Batch
-from tfaip_like.predict.exported import load_export
-from tfaip_like.predict.lav import Averages
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.inference._lav import Averages
 
 LAV = {"lav_every_n": 1, "epochs": 2}
 

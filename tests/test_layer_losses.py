@@ -12,9 +12,9 @@ from keras import ops
 from small import Line, Points, small
 
 from tfaip_like import Tensors, UsageError, train
-from tfaip_like.data.batching import Batch
-from tfaip_like.network import build_networks
-from tfaip_like.train.training_model import TrainingModel, as_fed
+from tfaip_like._training.steps.training_model import TrainingModel, as_fed
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.modeling._network import build_networks
 
 
 @keras.saving.register_keras_serializable("test_layer_losses")

@@ -18,9 +18,9 @@ from small import small
 from stopping import NumberedPoints
 
 from tfaip_like import Mode, Processor, Sample, train
-from tfaip_like.files import new_folder, write_text
-from tfaip_like.output_dir import OutputDir, OutputDirLostError
-from tfaip_like.train.checkpoints import all_checkpoints
+from tfaip_like._runs.output_dir import OutputDir, OutputDirLostError
+from tfaip_like._training.checkpointing.checkpoints import all_checkpoints
+from tfaip_like._utils.files import new_folder, write_text
 
 OTHER = "the files of another run"
 

@@ -14,8 +14,8 @@ from conftest import Run, slow
 from small import Line, Points, small
 
 from tfaip_like import Data, Mode, Processor, Sample, Spec, Tensors, UsageError, keras, ops, train
-from tfaip_like.network import build_networks
-from tfaip_like.predict.exported import load_export
+from tfaip_like._export.exported import load_export
+from tfaip_like.modeling._network import build_networks
 from tfaip_like.summaries import Summary, Text
 
 TESTS = Path(__file__).parent

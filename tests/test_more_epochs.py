@@ -10,12 +10,12 @@ import pytest
 from batches import cheap_batch, events, experiments, states
 from conftest import Run, fill
 
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.more_epochs import extensions
-from tfaip_like.experiments.reset import reset
-from tfaip_like.experiments.status import status_of
-from tfaip_like.experiments.tickets import Ticket, waiting, write_ticket
+from tfaip_like import UsageError
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._launchers.tickets import Ticket, waiting, write_ticket
+from tfaip_like.experiments._more_epochs import extensions
+from tfaip_like.experiments._reset import reset
+from tfaip_like.experiments._status import status_of
 
 
 def epochs_done(batch: Batch, name: str, count: int, status: str = "done", checkpoints: tuple[int, ...] = ()) -> None:

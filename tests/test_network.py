@@ -12,9 +12,9 @@ from keras import ops
 from small import Line, Points
 
 from tfaip_like import Data, Spec, Tensors, UsageError
-from tfaip_like.data.batching import Batch
-from tfaip_like.network import build_networks, input_names, predict_with
-from tfaip_like.train.training_model import TrainingModel
+from tfaip_like._training.steps.training_model import TrainingModel
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.modeling._network import build_networks, input_names, predict_with
 
 
 class Residual(Line):

@@ -12,13 +12,13 @@ from scenarios.network_zoo.architectures import AUTOENCODERS, CLASSIFIERS
 from scenarios.network_zoo.draw import SHAPES, draw_shapes
 from scenarios.network_zoo.scenario import Autoencoder, Classifier, NetworkZoo, Pictures, ZooModel
 from tfaip_like import Mode, UsageError, train
-from tfaip_like.network import build_networks
-from tfaip_like.params.apply import Resolved, apply
-from tfaip_like.params.base import with_defaults
-from tfaip_like.params.flags import flag_settings, split_words
-from tfaip_like.params.tree import check_tree
+from tfaip_like._training.result import TrainResult
+from tfaip_like.modeling._network import build_networks
+from tfaip_like.params._apply import Resolved, apply
+from tfaip_like.params._base import with_defaults
+from tfaip_like.params._flags import flag_settings, split_words
+from tfaip_like.params._tree import check_tree
 from tfaip_like.settings import Trainer
-from tfaip_like.train.result import TrainResult
 
 DATA = Pictures(samples=400, val_samples=80, noise=0.0)
 MODELS: list[ZooModel] = [

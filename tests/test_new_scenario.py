@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Run, slow
 
-from tfaip_like.cli.command import USAGE, run_command
-from tfaip_like.cli.new_scenario import new_scenario
+from tfaip_like._cli.command import USAGE, run_command
+from tfaip_like._cli.new_scenario import new_scenario
 
 TEMPLATES = ("general", "listfile")
 

@@ -23,10 +23,10 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.client import pywrap_tf_session
 
-from tfaip_like.errors import UsageError
-from tfaip_like.predict.allowed_operations import ALLOWED, GROUPS
-from tfaip_like.predict.exported import load_export
-from tfaip_like.predict.operations import forbidden_in
+from tfaip_like import UsageError
+from tfaip_like._export.allowed_operations import ALLOWED, GROUPS
+from tfaip_like._export.exported import load_export
+from tfaip_like._export.operations import forbidden_in
 
 
 @cache

@@ -10,14 +10,14 @@ import keras
 import numpy as np
 import pytest
 
-from tfaip_like.errors import UsageError
-from tfaip_like.keras_additions.adabelief import AdaBelief as KerasAdaBelief
-from tfaip_like.keras_additions.paths import weight_paths
+from tfaip_like import UsageError
+from tfaip_like._keras_ext.adabelief import AdaBelief as KerasAdaBelief
+from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like.optimizers import SGD, AdaBelief, Adam, Optimizer, ScheduleFreeAdamW
-from tfaip_like.optimizers.base import KERAS_NAMES
-from tfaip_like.params.base import default_of, field_types, with_defaults
-from tfaip_like.params.tree import check_tree
-from tfaip_like.params.variants import variants
+from tfaip_like.optimizers._base import KERAS_NAMES
+from tfaip_like.params._base import default_of, field_types, with_defaults
+from tfaip_like.params._tree import check_tree
+from tfaip_like.params._variants import variants
 
 OPTIMIZERS = variants(Optimizer)
 NOT_CHOSEN_BY_NAME = {

@@ -14,18 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfaip_like.errors import UsageError
-from tfaip_like.params import Params
-from tfaip_like.params.apply import Resolved, apply, file_settings
-from tfaip_like.params.base import REQUIRED, with_defaults
-from tfaip_like.params.docs import field_docs
-from tfaip_like.params.flags import flag_settings, split_words
-from tfaip_like.params.formatting import format_words
-from tfaip_like.params.help import completions, help_text, search_text, show_text
-from tfaip_like.params.store import read_values, write_params
-from tfaip_like.params.tree import changed_flags, check_tree, difference, leaves
-from tfaip_like.params.values import decode, encode, parse
-from tfaip_like.params.variants import find_variant, variants
+from tfaip_like import Params, UsageError
+from tfaip_like.params import REQUIRED
+from tfaip_like.params._apply import Resolved, apply, file_settings
+from tfaip_like.params._base import with_defaults
+from tfaip_like.params._docs import field_docs
+from tfaip_like.params._flags import flag_settings, split_words
+from tfaip_like.params._formatting import format_words
+from tfaip_like.params._help import completions, help_text, search_text, show_text
+from tfaip_like.params._store import read_values, write_params
+from tfaip_like.params._tree import changed_flags, check_tree, difference, leaves
+from tfaip_like.params._values import decode, encode, parse
+from tfaip_like.params._variants import find_variant, variants
 
 
 class Color(Enum):

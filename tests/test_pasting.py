@@ -13,19 +13,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tfaip_like.errors import UsageError
-from tfaip_like.json_files import json_text
-from tfaip_like.params import Params
-from tfaip_like.params.apply import Resolved, apply, file_settings
-from tfaip_like.params.base import field_types
-from tfaip_like.params.flags import flag_settings, split_words
-from tfaip_like.params.formatting import format_flag, words_of
-from tfaip_like.params.help import show_text
-from tfaip_like.params.store import read_values
-from tfaip_like.params.tree import difference
-from tfaip_like.params.values import parse
-from tfaip_like.printable import shell_words
-from tfaip_like.report.numbers import words as report_words
+from tfaip_like import Params, UsageError
+from tfaip_like._report.numbers import words as report_words
+from tfaip_like._utils.escaping import shell_words
+from tfaip_like._utils.json_files import json_text
+from tfaip_like.params._apply import Resolved, apply, file_settings
+from tfaip_like.params._base import field_types
+from tfaip_like.params._flags import flag_settings, split_words
+from tfaip_like.params._formatting import format_flag, words_of
+from tfaip_like.params._help import show_text
+from tfaip_like.params._store import read_values
+from tfaip_like.params._tree import difference
+from tfaip_like.params._values import parse
 
 
 class Color(Enum):

@@ -12,24 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments import Configuration, Plan, PlannedRun
-from tfaip_like.experiments.batch import BatchRun
-from tfaip_like.experiments.configuration import Distribution, Draws
-from tfaip_like.experiments.models import with_models
-from tfaip_like.experiments.plan_file import read_plan
-from tfaip_like.experiments.plan_write import plan_text
-from tfaip_like.experiments.resolve import Resolver, resolve_all, scenario_of
-from tfaip_like.experiments.values import Given, Value
-from tfaip_like.params.apply import Resolved, apply
-from tfaip_like.params.base import with_defaults
-from tfaip_like.params.flags import flag_settings, split_words
-from tfaip_like.params.given import Given as GivenByFlags
-from tfaip_like.params.given import check_given
-from tfaip_like.params.tree import difference
-from tfaip_like.scenario import Scenario
-from tfaip_like.scenario_lookup import find_scenario
-from tfaip_like.yaml_files import parse_yaml
+from tfaip_like import Scenario, UsageError
+from tfaip_like._scenario_lookup import find_scenario
+from tfaip_like._utils.yaml_files import parse_yaml
+from tfaip_like.experiments import Configuration, Distribution, Draws, Plan, PlannedRun
+from tfaip_like.experiments._batches.batch import BatchRun
+from tfaip_like.experiments._plans.models import with_models
+from tfaip_like.experiments._plans.plan_file import read_plan
+from tfaip_like.experiments._plans.plan_writing import plan_text
+from tfaip_like.experiments._plans.resolution import Resolver, resolve_all, scenario_of
+from tfaip_like.experiments._plans.values import Given, Value
+from tfaip_like.params._apply import Resolved, apply
+from tfaip_like.params._base import with_defaults
+from tfaip_like.params._flags import flag_settings, split_words
+from tfaip_like.params._given import Given as GivenByFlags
+from tfaip_like.params._given import check_given
+from tfaip_like.params._tree import difference
 
 
 def runs_of(text: str, folder: Path, scenario: str = "experts") -> list[Scenario]:

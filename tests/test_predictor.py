@@ -20,16 +20,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small import Line, Points, small
 
-from tfaip_like import Mode, Processor, Sample, Spec, Tensors, UsageError
+from tfaip_like import Mode, Predictor, Processor, Sample, Spec, Tensors, UsageError, load_predictor
+from tfaip_like._export.pipeline import load_pipeline
+from tfaip_like._export.scenario_loading import rebuilt_scenario
+from tfaip_like._export.writing import write_export
 from tfaip_like.data import PredictData
-from tfaip_like.network import build_networks
-from tfaip_like.predict.export import write_export
-from tfaip_like.predict.loading import load_predictor
-from tfaip_like.predict.pipeline import load_pipeline
-from tfaip_like.predict.predictor import Predictor
-from tfaip_like.predict.rebuilt import rebuilt_scenario
-from tfaip_like.predict.vote import Majority, Mean
-from tfaip_like.predict.writers import JsonLines, Npz, plain, written
+from tfaip_like.data._writers import JsonLines, Npz, plain, written
+from tfaip_like.modeling import Majority, Mean
+from tfaip_like.modeling._network import build_networks
 
 X = np.random.default_rng(5).random((150, 2), dtype="float32")
 IN_BATCHES = PredictData(batch_size=32)
@@ -249,11 +247,11 @@ PIPELINES = {
     "no JSON": ("{", "pipeline.json, line 1: not valid JSON"),
     "another class": (
         '{"class": "os:system"}',
-        "pipeline.json: class: is for .os:system., not for tfaip_like.predict.pipeline",
+        "pipeline.json: class: is for .os:system., not for tfaip_like._export.pipeline",
     ),
     "a processor that is no processor": ('{"processors": [{"class": "os:system"}]}', "os:system"),
     "a processor that is other parameters": (
-        '{"processors": [{"class": "tfaip_like.settings.device:Device"}]}',
+        '{"processors": [{"class": "tfaip_like.settings._device:Device"}]}',
         "is not a Processor",
     ),
     "a module that is not there": ('{"processors": [{"class": "nowhere.lines:Cut"}]}', "no module 'nowhere.lines'"),
@@ -266,7 +264,7 @@ PIPELINES = {
 def test_a_wrong_pipeline_is_refused(line: tuple[Path, keras.Model], tmp_path: Path, name: str) -> None:
     text, message = PIPELINES[name]
     if "class" not in json.loads(text if text != "{" else "{}"):
-        text = text.replace("{", '{"class": "tfaip_like.predict.pipeline:Pipeline", ', 1) if text != "{" else text
+        text = text.replace("{", '{"class": "tfaip_like._export.pipeline:Pipeline", ', 1) if text != "{" else text
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in line[0].iterdir():

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import rows, write_run
 
-from tfaip_like.data.bad_samples import BadSamples
-from tfaip_like.data.batching import BadSample
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.slurm_script import Request, array_script
-from tfaip_like.printable import csv_cell, csv_text, is_printable, printable, printable_json, printable_lines
+from tfaip_like import UsageError
+from tfaip_like._utils.escaping import csv_cell, csv_text, is_printable, printable, printable_json, printable_lines
+from tfaip_like.data._loader.bad_samples import BadSamples
+from tfaip_like.data._loader.batching import BadSample
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._launchers.slurm_script import Request, array_script
 
 HOSTILE = "\x1b]0;mine\x07\x1b[2Jrun\r\u202egnp\x9b31m\u2028"
 TEXT = st.text(st.characters() | st.sampled_from("\x00\x1b\x7f\x9b\u202e\u2066\ufeff\n\r\t=+-@'\ud800"))

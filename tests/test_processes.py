@@ -14,10 +14,10 @@ import pytest
 from conftest import Run, hear_signals, slow
 
 from tfaip_like import Interrupted
-from tfaip_like.data.workers.background import call_in_thread, is_user_code_running
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.processes import Patience, run_within
-from tfaip_like.train.checkpoints import all_checkpoints
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.checkpointing.checkpoints import all_checkpoints
+from tfaip_like._utils.processes import Patience, run_within
+from tfaip_like.data._workers.background import call_in_thread, is_user_code_running
 
 TESTS = Path(__file__).parent
 LONG = 120.0
@@ -124,7 +124,7 @@ sys.path.insert(0, {tests!r})
 from working import AtSample, Counted
 from tfaip_like import Mode
 from tfaip_like.data import TrainData
-from tfaip_like.data.opening import open_training
+from tfaip_like.data._loader.opening import open_training
 data = Counted(count=40, processors=[AtSample(what={what!r}, index=-1)])
 settings = TrainData(num_processes=2, batch_size=1, shuffle=False, prefetch=2, timeout_seconds=600)
 batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)
@@ -200,8 +200,8 @@ def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     script = """
 import os, sys
 from pathlib import Path
-from tfaip_like.processes import run_with_us
-child = "from tfaip_like.processes import end_with_starter; end_with_starter(); import os; print(os.getpid(), "
+from tfaip_like._utils.processes import run_with_us
+child = "from tfaip_like._utils.processes import end_with_starter; end_with_starter(); import os; print(os.getpid(), "
 child += "file=open('pid', 'w'), flush=True); sum(range(10**13))"
 run_with_us([sys.executable, "-c", child], os.environ)
 """

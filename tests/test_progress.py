@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from tfaip_like.train.progress import OTHER, Progress, TimeLeft
+from tfaip_like._training.progress import OTHER, Progress, TimeLeft
 
 
 class Terminal(io.StringIO):

@@ -20,17 +20,17 @@ from keras import ops
 from small import small
 
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Spec, Tensors, UsageError, load_predictor, train
+from tfaip_like._export.exported import load_export
+from tfaip_like._keras_ext import ranges
+from tfaip_like._training.non_finite import losses_of
+from tfaip_like._training.steps.training_model import TrainingModel, as_fed
 from tfaip_like.data import PredictData, ValData
-from tfaip_like.data.batching import Batch
-from tfaip_like.data.opening import open_validation
-from tfaip_like.data.pipeline import no_check
-from tfaip_like.keras_additions import ranges
-from tfaip_like.network import build_networks
-from tfaip_like.predict.bad_values import find_bad_value
-from tfaip_like.predict.exported import load_export
-from tfaip_like.predict.lav import load_and_validate
-from tfaip_like.train.non_finite import losses_of
-from tfaip_like.train.training_model import TrainingModel, as_fed
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.data._loader.loader import no_check
+from tfaip_like.data._loader.opening import open_validation
+from tfaip_like.evaluation._bad_values import find_bad_value
+from tfaip_like.inference._lav import load_and_validate
+from tfaip_like.modeling._network import build_networks
 
 SIZE = 5
 CLASSES = 3

@@ -21,17 +21,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import rows, write_run
 
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.pictures import counts_table
-from tfaip_like.report.charts import Line, Mark, is_logarithmic, line_chart
-from tfaip_like.report.kept import keep, kept
-from tfaip_like.report.markup import element
-from tfaip_like.report.numbers import duration, short, words
-from tfaip_like.report.page import report, write_report
-from tfaip_like.report.run import flat, read_run
-from tfaip_like.report.shown import shown
+from tfaip_like._loggers._event_values import event_values
+from tfaip_like._report.charts import Line, Mark, is_logarithmic, line_chart
+from tfaip_like._report.markup import element
+from tfaip_like._report.numbers import duration, short, words
+from tfaip_like._report.page import report, write_report
+from tfaip_like._report.summary_html import shown
+from tfaip_like._report.summary_store import keep, kept
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.reader import flat, read_run
+from tfaip_like._utils.pictures import counts_table
 from tfaip_like.summaries import ConfusionMatrix, Histogram, Image, PRCurve, Text
-from tfaip_like.train.event_values import event_values
 
 EVIL = "<script>alert('x')</script>\"'&"
 VOID = {"br", "img", "meta"}
@@ -547,7 +547,7 @@ def test_a_failed_training_says_so_in_its_report(tmp_path: Path, run: Command) -
 def test_a_report_that_cannot_be_written_is_told_once_and_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tfaip_like.train.reporter import Reporter, last_report
+    from tfaip_like._training.reporter import Reporter, last_report
 
     folder = OutputDir(write_run(tmp_path / "run", rows(3)))
     folder.report.mkdir()
@@ -559,7 +559,7 @@ def test_a_report_that_cannot_be_written_is_told_once_and_ends_nothing(
 
 
 def test_a_full_disk_is_left_to_whoever_waits_for_room(tmp_path: Path) -> None:
-    from tfaip_like.train.reporter import told_only
+    from tfaip_like._training.reporter import told_only
 
     def write(folder: OutputDir) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -570,7 +570,7 @@ def test_a_full_disk_is_left_to_whoever_waits_for_room(tmp_path: Path) -> None:
 
 
 def test_after_short_epochs_a_report_is_not_written_each_time_but_nothing_is_lost(tmp_path: Path) -> None:
-    from tfaip_like.train.reporter import Reporter
+    from tfaip_like._training.reporter import Reporter
 
     folder = OutputDir(write_run(tmp_path / "run", rows(3)))
     reporter = Reporter(folder)

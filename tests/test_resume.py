@@ -32,14 +32,9 @@ from stopping import (
 )
 
 from tfaip_like import Interrupted, Mode, Processor, Sample, TrainingError, UsageError, train
-from tfaip_like.data import Source
-from tfaip_like.devices import choose_devices
-from tfaip_like.optimizers import Adam, Adamax, Optimizer, ScheduleFreeAdamW
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.schedules import Constant, CosineDecay, ReduceOnPlateau
-from tfaip_like.settings import EarlyStopping, Resume
-from tfaip_like.train.callbacks import EveryStep
-from tfaip_like.train.checkpoints import (
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.callbacks import EveryStep
+from tfaip_like._training.checkpointing.checkpoints import (
     CHECKSUMS,
     Content,
     Position,
@@ -49,8 +44,13 @@ from tfaip_like.train.checkpoints import (
     set_aside_later,
     write_checkpoint,
 )
-from tfaip_like.train.training import run_training
-from tfaip_like.train.verify import verify
+from tfaip_like._training.devices import choose_devices
+from tfaip_like._training.training import run_training
+from tfaip_like._training.verify import verify
+from tfaip_like.data import Source
+from tfaip_like.optimizers import Adam, Adamax, Optimizer, ScheduleFreeAdamW
+from tfaip_like.schedules import Constant, CosineDecay, ReduceOnPlateau
+from tfaip_like.settings import EarlyStopping, Resume
 
 
 def everything(folder: Path, **changes: Any) -> Small:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from tfaip_like.cli.params_command import ParamsCommand
-from tfaip_like.cli.scenario_flags import ScenarioCommand
+from tfaip_like._cli.params_command import ParamsCommand
+from tfaip_like._cli.scenario_flags import ScenarioCommand
 
 WORKSPACE = {"${workspaceFolder}": str(REPOSITORY), "$PROJECT_DIR$": str(REPOSITORY)}
 WORKSPACE |= {"${input:scenario}": "scenarios.tutorial"}
@@ -50,7 +50,7 @@ def test_a_configuration_starts_what_is_there_with_flags_that_exist(name: str, w
     program, *arguments = words
     if program.endswith(".py"):
         assert Path(program.replace("$PROJECT_DIR$", str(REPOSITORY))).is_file()
-        program = "tfaip_like.cli.train_scenario"
+        program = "tfaip_like._cli.train_scenario"
     command: ParamsCommand | ScenarioCommand = importlib.import_module(program).COMMAND
     if isinstance(command, ScenarioCommand) and not command.goes_on:
         assert command.scenario(arguments) is not None

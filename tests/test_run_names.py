@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from tfaip_like.errors import UsageError
+from tfaip_like import UsageError
 from tfaip_like.experiments import Configuration, Plan
-from tfaip_like.experiments.generate import prepare
-from tfaip_like.experiments.names import stem_of, unique_names
-from tfaip_like.experiments.plan_file import read_plan
-from tfaip_like.experiments.plan_write import plan_text
-from tfaip_like.experiments.resolve import Resolver, scenario_of
-from tfaip_like.experiments.values import Value
+from tfaip_like.experiments._batches.generation import prepare
+from tfaip_like.experiments._plans.names import stem_of, unique_names
+from tfaip_like.experiments._plans.plan_file import read_plan
+from tfaip_like.experiments._plans.plan_writing import plan_text
+from tfaip_like.experiments._plans.resolution import Resolver, scenario_of
+from tfaip_like.experiments._plans.values import Value
 
 VALUES: dict[str, Value] = {
     "trainer.epochs": 3,

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from tfaip_like.errors import UsageError
-from tfaip_like.params.base import default_of, field_types, with_defaults
-from tfaip_like.params.tree import check_tree
-from tfaip_like.params.variants import variants
+from tfaip_like import UsageError
+from tfaip_like.params._base import default_of, field_types, with_defaults
+from tfaip_like.params._tree import check_tree
+from tfaip_like.params._variants import variants
 from tfaip_like.schedules import (
     Constant,
     CosineDecay,

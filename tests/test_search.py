@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from batches import command, environment, experiments, states, until
 
-from tfaip_like.cli.experiments import experiments as main
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.generate import add
-from tfaip_like.experiments.plan_file import read_plan
-from tfaip_like.experiments.search import Searcher, begin
-from tfaip_like.experiments.search_settings import LOCK, folder, settings_of
-from tfaip_like.experiments.show import as_table, statuses
-from tfaip_like.experiments.submit import Submit
-from tfaip_like.experiments.tickets import waiting, write_ticket
-from tfaip_like.experiments.values import Given
-from tfaip_like.files import locked
+from tfaip_like._cli.experiments import experiments as main
+from tfaip_like._utils.files import locked
+from tfaip_like.experiments import add
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._launchers.tickets import waiting, write_ticket
+from tfaip_like.experiments._plans.plan_file import read_plan
+from tfaip_like.experiments._plans.values import Given
+from tfaip_like.experiments._search.search import Searcher, begin
+from tfaip_like.experiments._search.settings import LOCK, folder, settings_of
+from tfaip_like.experiments._show import as_table, statuses
+from tfaip_like.experiments._submit import Submit
 
 optuna = pytest.importorskip("optuna")
 

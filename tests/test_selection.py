@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tfaip_like import ArraySource, Data, Mode, Sample, Spec, UsageError
 from tfaip_like.data import Between, Filter, Mixture, Normal, OneOf, TrainData, Uniform, ValData
-from tfaip_like.data.opening import open_training, open_validation
-from tfaip_like.data.order import INDEX, BucketBatches, EqualBatches, Order, equal_boundaries
-from tfaip_like.data.pipeline import Batches
-from tfaip_like.data.resample import class_weights, equal_classes
+from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._loader.sampler import INDEX, BucketBatches, EqualBatches, Order, equal_boundaries
+from tfaip_like.data._resampling import class_weights, equal_classes
 
 COUNTS = (600, 300, 90, 10)
 

@@ -14,9 +14,9 @@ from shipped import moved_export
 
 from scenarios.sequences import ANSWER, LONGEST, Dates, Sequences, Translator, decode, encode, fields
 from tfaip_like import Mode, UsageError, load_predictor, train
-from tfaip_like.params.tree import check_tree
+from tfaip_like._training.result import TrainResult
+from tfaip_like.params._tree import check_tree
 from tfaip_like.settings import Trainer
-from tfaip_like.train.result import TrainResult
 
 SMALL = Sequences(
     data=Dates(samples=128, val_samples=16),
@@ -72,7 +72,7 @@ def test_its_export_decodes_and_shows_where_it_looked(result: TrainResult, tmp_p
 @pytest.mark.parametrize("cell", ["GRU", "LSTM"])
 def test_step_by_step_equals_teacher_forcing_with_its_own_answer(cell: str) -> None:
     from tfaip_like import keras
-    from tfaip_like.network import build_networks
+    from tfaip_like.modeling._network import build_networks
 
     keras.utils.set_random_seed(1)
     networks = build_networks(Translator(units=8, cell=cell), Dates())

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tfaip_like import Scenario
 from tfaip_like.data import TrainData, ValData
-from tfaip_like.params.base import field_types
-from tfaip_like.scenario import Scenario
+from tfaip_like.params._base import field_types
 from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
 
 PACKAGE = Path(__file__).parent.parent / "tfaip_like"

@@ -21,13 +21,13 @@ from stopping import UNTIMED, RaggedPoints, differences, killed_at
 from test_layer_losses import WithLosses
 
 from tfaip_like import ArraySource, Mode, Model, Tensors, UsageError, ops
-from tfaip_like.devices import Devices
+from tfaip_like._training.checkpointing.checkpoints import Position
+from tfaip_like._training.devices import Devices
+from tfaip_like._training.training import run_training
 from tfaip_like.optimizers import SGD, AdamW
-from tfaip_like.params.tree import check_tree
+from tfaip_like.params._tree import check_tree
 from tfaip_like.schedules import Constant
 from tfaip_like.settings import Resume
-from tfaip_like.train.checkpoints import Position
-from tfaip_like.train.training import run_training
 
 ONE = Devices({}, 2, 2)
 TWO = Devices({0: "half a processor", 1: "half a processor"}, 2, 2, kind="CPU")

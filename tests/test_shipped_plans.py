@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from conftest import REPOSITORY
 
-plan_file = pytest.importorskip("tfaip_like.experiments.plan_file")
+plan_file = pytest.importorskip("tfaip_like.experiments._plans.plan_file")
 
 RUNS = {
     "jets": {"weighted": 6, "files": 4, "shifted": 3},
@@ -27,8 +27,8 @@ def test_each_plan_is_known_here() -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_plan_makes_its_runs(name: str) -> None:
-    from tfaip_like.experiments.models import with_models
-    from tfaip_like.experiments.resolve import resolve_all, scenario_of
+    from tfaip_like.experiments._plans.models import with_models
+    from tfaip_like.experiments._plans.resolution import resolve_all, scenario_of
 
     plan = plan_file.read_plan(REPOSITORY / "scenarios" / "plans" / f"{name}.yaml")
     scenario = scenario_of(plan)
@@ -37,7 +37,7 @@ def test_a_plan_makes_its_runs(name: str) -> None:
 
 
 def test_two_experts_of_the_trigger_have_settings_of_their_own() -> None:
-    from tfaip_like.experiments.resolve import resolve_all, scenario_of
+    from tfaip_like.experiments._plans.resolution import resolve_all, scenario_of
 
     plan = plan_file.read_plan(REPOSITORY / "scenarios" / "plans" / "track_trigger.yaml")
     found = {

@@ -12,10 +12,10 @@ from batches import PLAN, cheap_batch, events, experiments, states, until
 from slurm_cluster import Cluster, needs_slurm
 from stopping import differences
 
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.slurm import ClusterJob
-from tfaip_like.experiments.slurm_script import OPTIONS, Request, array_script, seconds_of
-from tfaip_like.experiments.status import AT_WORK
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._launchers.slurm import ClusterJob
+from tfaip_like.experiments._launchers.slurm_script import OPTIONS, Request, array_script, seconds_of
+from tfaip_like.experiments._status import AT_WORK
 
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
 

@@ -10,9 +10,9 @@ from batches import cheap_batch, events
 from conftest import Run
 from stand_in_slurm import StandInSlurm
 
-from tfaip_like.errors import UsageError
-from tfaip_like.experiments.batch import Batch
-from tfaip_like.experiments.submissions import VOID, read_submissions, record_submission
+from tfaip_like import UsageError
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._launchers.submissions import VOID, read_submissions, record_submission
 
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
 

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import Line
 
-from tfaip_like import Data, Mode, Sample, Spec, UsageError
-from tfaip_like.data import ArraySource, DataSettings, ImageFolder, TableSource, find_files, read_image
-from tfaip_like.data.batching import collate
-from tfaip_like.data.opening import open_training
-from tfaip_like.data.samples import Samples
-from tfaip_like.data.sources.files import Texts, lines_of
+from tfaip_like import ArraySource, Data, Mode, Sample, Spec, UsageError
+from tfaip_like._utils.temporary import process_directory
+from tfaip_like.data import DataSettings, ImageFolder, TableSource, find_files, read_image
+from tfaip_like.data._loader.batching import collate
+from tfaip_like.data._loader.opening import open_training
+from tfaip_like.data._loader.sample_reader import Samples
+from tfaip_like.data._sample import sample_of
+from tfaip_like.data._sources.file_lists import Texts, lines_of
 from tfaip_like.list_files import ListFileData, ListFileScenario, ListSource, ListTrainData, ListValData
-from tfaip_like.sample import sample_of
-from tfaip_like.temporary import process_directory
 
 
 class Pictures(ListFileData):

@@ -11,11 +11,11 @@ from conftest import REPOSITORY, Run, slow
 from small import small
 
 from tfaip_like import keras, load_predictor, train
-from tfaip_like.data.sources.files import find_names
-from tfaip_like.files import folder_beside
-from tfaip_like.predict.exported import load_export
+from tfaip_like._export.exported import load_export
+from tfaip_like._utils.files import folder_beside
+from tfaip_like._utils.temporary import release
+from tfaip_like.data._sources.file_lists import find_names
 from tfaip_like.settings import WarmStart
-from tfaip_like.temporary import release
 
 EVERYTHING = "a[1] *?{b}\\ '\"`$HOME%20%s#~;&|<>!()=,:@^\n\t-ü😀u\u0308\udcff\x1b[1m."
 """All that a shell, a pattern, a URL, a terminal or an encoding takes for something else; not UTF-8."""

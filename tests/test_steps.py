@@ -76,7 +76,7 @@ def test_averages_equal_a_plain_computation_and_are_what_is_validated_and_export
 
 
 def test_the_rate_of_averages_is_computed_from_the_steps_of_an_epoch(caplog: pytest.LogCaptureFixture) -> None:
-    from tfaip_like.keras_additions.extended_optimizer import average_rate
+    from tfaip_like._keras_ext.extended_optimizer import average_rate
 
     assert average_rate(1) == 0.99
     assert average_rate(100) == pytest.approx(0.75**0.01)

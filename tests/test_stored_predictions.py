@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from small import Largest, small
 
-from tfaip_like import Evaluator, Sample, UsageError, train
-from tfaip_like.cli.evaluate_predictions import evaluate_predictions
-from tfaip_like.predict.stored import as_array, stored_predictions
-from tfaip_like.predict.writers import JsonLines, Npz, plain, written
+from tfaip_like import Evaluator, Sample, UsageError, Writer, train
+from tfaip_like._cli.evaluate_predictions import evaluate_predictions
+from tfaip_like.data._writers import JsonLines, Npz, plain, written
+from tfaip_like.inference._stored_predictions import as_array, stored_predictions
 from tfaip_like.summaries import Summary, Text
-from tfaip_like.writer import Writer
 
 TESTS = Path(__file__).parent
 

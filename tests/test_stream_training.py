@@ -16,10 +16,10 @@ from small import Noise, Small, small
 from stopping import NumberedPoints, differences, killed_at
 
 from tfaip_like import Mode, Sample, train
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.checkpointing.checkpoints import Position, all_checkpoints
 from tfaip_like.data import StreamProcessor
-from tfaip_like.output_dir import OutputDir
 from tfaip_like.settings import Resume
-from tfaip_like.train.checkpoints import Position, all_checkpoints
 
 MADE: list[int] = []
 

@@ -16,10 +16,10 @@ from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, Sample, UsageError
 from tfaip_like.data import Between, DropSample, Mixture, StreamProcessor, TrainData, ValData, process_samples
-from tfaip_like.data.batching import Batch
-from tfaip_like.data.opening import open_training, open_validation
-from tfaip_like.data.pipeline import Batches
-from tfaip_like.params.tree import check_tree
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.params._tree import check_tree
 
 
 class Cut(StreamProcessor):
@@ -410,7 +410,7 @@ def test_what_is_no_sample_is_refused(wrong: Any) -> None:
 
 
 def test_blocks_of_large_samples_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfaip_like.data.streams.BLOCK_BYTES", 200)  # 12 bytes and 4 of a sample
+    monkeypatch.setattr("tfaip_like.data._loader.streams.BLOCK_BYTES", 200)  # 12 bytes and 4 of a sample
     data = Counted(count=100, iterable=True, processors=[Cut(pieces=1, group=5)])
 
     def reach(**changes: Any) -> int:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tfaip_like.files import folder_beside, new_folder, recover_folder, write_text
-from tfaip_like.temporary import claimed, discard, remove_unclaimed
+from tfaip_like._utils.files import folder_beside, new_folder, recover_folder, write_text
+from tfaip_like._utils.temporary import claimed, discard, remove_unclaimed
 
 MAKES = """
 import sys, time
 from pathlib import Path
-from tfaip_like.files import folder_beside
-from tfaip_like.temporary import process_directory
+from tfaip_like._utils.files import folder_beside
+from tfaip_like._utils.temporary import process_directory
 print(process_directory(), flush=True)
 print(folder_beside(Path(sys.argv[1])), flush=True)
 time.sleep(1000)
@@ -53,7 +53,7 @@ def test_what_a_killed_process_left_goes_at_the_next_start_and_nothing_of_a_livi
 
 
 def test_a_process_that_ends_removes_its_directory(tmp_path: Path) -> None:
-    code = "from tfaip_like.temporary import *; (process_directory() / 'x').touch(); print(process_directory())"
+    code = "from tfaip_like._utils.temporary import *; (process_directory() / 'x').touch(); print(process_directory())"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{tmp_path}/tfaip_like-")
@@ -100,7 +100,7 @@ def test_a_file_that_a_killed_process_was_writing_is_taken_over(tmp_path: Path) 
 
 def test_many_processes_may_write_the_same_file(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tfaip_like.files import write_text\n"
+        "import sys; from pathlib import Path; from tfaip_like._utils.files import write_text\n"
         "for _ in range(100): write_text(Path(sys.argv[1]), sys.argv[2] * 5000)"
     )
     words = [[sys.executable, "-c", code, str(tmp_path / "file"), letter] for letter in "abc"]

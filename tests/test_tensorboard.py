@@ -30,18 +30,18 @@ from tensorboard.util.grpc_util import ChannelCredsType
 from tensorboard.util.tensor_util import make_ndarray
 
 from tfaip_like import Sample, TrainingError, UsageError, train
-from tfaip_like.code_errors import users_frame
-from tfaip_like.data.batching import Batch
-from tfaip_like.network import build_networks, predict_with
+from tfaip_like._loggers._event_values import event_values
+from tfaip_like._loggers._hyperparameters import hyper_parameters
+from tfaip_like._loggers._tensorboard import TensorBoard
+from tfaip_like._user_code.code_errors import users_frame
+from tfaip_like._utils.pictures import pixels, png
+from tfaip_like.data import Arrays
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.evaluation._evaluation import judge, show
+from tfaip_like.modeling._network import build_networks, predict_with
 from tfaip_like.optimizers import SGD, AdamW
-from tfaip_like.pictures import pixels, png
-from tfaip_like.predict.judge import judge, show
-from tfaip_like.sample import Arrays
 from tfaip_like.schedules import Constant
 from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
-from tfaip_like.train.event_values import event_values
-from tfaip_like.train.hyper_parameters import hyper_parameters
-from tfaip_like.train.tensorboard import TensorBoard
 
 
 def events(folder: Path) -> EventAccumulator:

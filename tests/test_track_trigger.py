@@ -22,18 +22,18 @@ from scenarios.track_trigger.draw import EXPERTS, INPUTS, RADII, draw_tracks, ex
 from scenarios.track_trigger.firmware import firmware, fixed_point, fraction_bits
 from scenarios.track_trigger.scenario import MinimumHits, Perceptron, Resolution, Tracks, TrackTrigger, width
 from tfaip_like import Mode, Sample, UsageError, keras, load_predictor, train
+from tfaip_like._keras_ext.paths import weight_paths
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.initialization.warm_start import warm_start
+from tfaip_like._training.result import TrainResult
 from tfaip_like.data import Between, Normal, TrainData, Uniform
-from tfaip_like.data.order import INDEX
-from tfaip_like.data.pipeline import Batches
-from tfaip_like.keras_additions.paths import weight_paths
-from tfaip_like.network import build_networks
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.params.tree import check_tree
-from tfaip_like.predict.experts import gather_experts
+from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.sampler import INDEX
+from tfaip_like.inference._experts import gather_experts
+from tfaip_like.modeling._network import build_networks
+from tfaip_like.params._tree import check_tree
 from tfaip_like.settings import Trainer, WarmStart
 from tfaip_like.summaries import Summary
-from tfaip_like.train.result import TrainResult
-from tfaip_like.train.warm_start import warm_start
 
 SMALL = Tracks(samples=2000, val_samples=500)
 

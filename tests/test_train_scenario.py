@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Run, hear_signals, slow
 
-from tfaip_like.interrupt import catch_interrupts
+from tfaip_like._utils.interruption import catch_interrupts
 
 COMMAND = str(Path(sys.executable).parent / "train-scenario")
 
@@ -49,7 +49,7 @@ class Mine(Scenario):
 
 def test_help_of_a_scenario_loads_no_framework(run: Run) -> None:
     code = (
-        "import sys; from tfaip_like.cli.train_scenario import train_scenario;"
+        "import sys; from tfaip_like._cli.train_scenario import train_scenario;"
         "train_scenario(['scenarios.tutorial', '--help']);"
         "loaded = {'tensorflow', 'keras', 'jax', 'torch', 'sklearn'} & set(sys.modules);"
         "assert not loaded, loaded"

@@ -23,14 +23,26 @@ from small import Largest, Line, Noise, Points, Small, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scenarios.minimal import Minimal
-from tfaip_like import ArraySource, Data, Mode, Model, Sample, Spec, Tensors, TrainingError, UsageError, ops, train
+from tfaip_like import (
+    ArraySource,
+    Data,
+    Mode,
+    Model,
+    Sample,
+    Scenario,
+    Spec,
+    Tensors,
+    TrainingError,
+    UsageError,
+    ops,
+    train,
+)
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.result import TrainResult
 from tfaip_like.optimizers import SGD
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.params.store import read_values
-from tfaip_like.scenario import Scenario
+from tfaip_like.params._store import read_values
 from tfaip_like.schedules import Constant, CosineDecay, PiecewiseConstant, ReduceOnPlateau
 from tfaip_like.settings import Trainer
-from tfaip_like.train.result import TrainResult
 
 
 def weights(result: Any) -> list[np.ndarray[Any, Any]]:

@@ -15,9 +15,9 @@ import pytest
 from batches import cheap_batch, experiments
 from conftest import Run
 
-from tfaip_like.errors import UsageError
-from tfaip_like.params.class_source import check_class_in_source
-from tfaip_like.trust import UntrustedCodeError, check_code, is_recorded, may_be_found, record_code, trusting
+from tfaip_like import UsageError
+from tfaip_like._user_code.trust import UntrustedCodeError, check_code, is_recorded, may_be_found, record_code, trusting
+from tfaip_like.params._class_source import check_class_in_source
 
 SCENARIO = """
 import numpy as np

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, Run
 
-from tfaip_like.cli.command import USAGE, run_command
-from tfaip_like.cli.train_scenario import train_scenario
+from tfaip_like._cli.command import USAGE, run_command
+from tfaip_like._cli.train_scenario import train_scenario
 
 GOOD = '''
 import numpy as np
@@ -278,8 +278,8 @@ MISTAKES = {
         says="--optimizer: tfaip_like.schedules:Constant is not an Optimizer",
     ),
     "abstract variant": Mistake(
-        flags="--optimizer tfaip_like.optimizers.base:Optimizer",
-        says="--optimizer: tfaip_like.optimizers.base:Optimizer is abstract; choose one of SGD, Adam, AdamW, Adamax, AdaBelief, RMSprop, Nadam, Lion, Lamb, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW",
+        flags="--optimizer tfaip_like.optimizers._base:Optimizer",
+        says="--optimizer: tfaip_like.optimizers._base:Optimizer is abstract; choose one of SGD, Adam, AdamW, Adamax, AdaBelief, RMSprop, Nadam, Lion, Lamb, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW",
     ),
     "variant of an unknown module": Mistake(
         flags="--model.graph nothing.here:Graph",

@@ -16,8 +16,8 @@ from small import Largest, Points, Small, small
 
 from tfaip_like import Evaluator, Mode, Processor, Sample, Scenario, UsageError, train
 from tfaip_like.data import DropSample, TrainData, ValData
-from tfaip_like.data.dropped import Dropped, DropReport
-from tfaip_like.data.opening import open_training, open_validation
+from tfaip_like.data._loader.dropped import Dropped, DropReport
+from tfaip_like.data._loader.opening import open_training, open_validation
 from tfaip_like.settings import Trainer
 
 READ: Counter[int] = Counter()

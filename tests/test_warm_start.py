@@ -16,14 +16,13 @@ from conftest import REPOSITORY, run_command
 from nested import Nested
 from small import Line, Points, small
 
-from tfaip_like import Tensors, UsageError, train
-from tfaip_like.data import Data
-from tfaip_like.keras_additions.paths import weight_paths
-from tfaip_like.network import Networks, build_networks
-from tfaip_like.output_dir import OutputDir
-from tfaip_like.predict.export import write_export
+from tfaip_like import Data, Tensors, UsageError, train
+from tfaip_like._export.writing import write_export
+from tfaip_like._keras_ext.paths import weight_paths
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.initialization.warm_start import WarmStartReport, warm_start
+from tfaip_like.modeling._network import Networks, build_networks
 from tfaip_like.settings import WarmStart
-from tfaip_like.train.warm_start import WarmStartReport, warm_start
 
 Values = dict[str, np.ndarray[Any, Any]]
 
@@ -175,7 +174,7 @@ def test_weights_of_bfloat16_are_kept_as_float32(tmp_path: Path) -> None:
 ELSEWHERE = '''
 from small import Line, Small
 from tfaip_like import keras
-from tfaip_like.model import Model
+from tfaip_like import Model
 
 class Strange(keras.layers.Dense):
     """Not to be found by the one who loads its weights."""

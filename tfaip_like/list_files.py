@@ -12,14 +12,24 @@ from typing import ClassVar
 
 import numpy as np
 
+from tfaip_like._utils.errors import UsageError
 from tfaip_like.data import Data, LavData, Source, TrainData, ValData
-from tfaip_like.data.sources.by_index import ByIndex
-from tfaip_like.data.sources.files import Texts, files_below, find_names, lines_of
-from tfaip_like.data.sources.images import IMAGE_SUFFIXES
-from tfaip_like.data.sources.mixture import Mixture
-from tfaip_like.errors import UsageError
-from tfaip_like.sample import Mode, Sample
+from tfaip_like.data._sample import Mode, Sample
+from tfaip_like.data._sources.file_lists import Texts, files_below, find_names, lines_of
+from tfaip_like.data._sources.images import IMAGE_SUFFIXES
+from tfaip_like.data._sources.indexed import ByIndex
+from tfaip_like.data._sources.mixture import Mixture
 from tfaip_like.scenario import Scenario
+
+__all__ = [
+    "ListFileData",
+    "ListFileScenario",
+    "ListLavData",
+    "ListSource",
+    "ListTrainData",
+    "ListValData",
+    "list_source",
+]
 
 
 class ListTrainData(TrainData):

@@ -7,27 +7,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from tfaip_like.code_errors import CodeError
+from tfaip_like._user_code.code_errors import CodeError
+from tfaip_like._utils.errors import article, counted
 from tfaip_like.data import Data, LavData, Source, TrainData, ValData
-from tfaip_like.data.sources.folds import fold_of
-from tfaip_like.errors import article, counted
-from tfaip_like.evaluator import Evaluator
-from tfaip_like.model import Model
+from tfaip_like.data._sample import Mode, Sample, brief_example
+from tfaip_like.data._sources.folds import fold_of
+from tfaip_like.data._writer import Writer
+from tfaip_like.evaluation._evaluator import Evaluator
+from tfaip_like.modeling._model import Model
+from tfaip_like.modeling._voter import Voter
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
-from tfaip_like.params.base import default_of, field_types
-from tfaip_like.params.tree import check_tree
-from tfaip_like.sample import Mode, Sample, brief_example
+from tfaip_like.params._base import default_of, field_types
+from tfaip_like.params._tree import check_tree
 from tfaip_like.schedules import Constant, PiecewiseConstant, Schedule
 from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
-from tfaip_like.voter import Voter
-from tfaip_like.writer import Writer
 
 P = TypeVar("P", bound="Data | Scenario")
 
 _OF_ALL_COMMANDS = ("help", "show", "params", "version", "completion", "trust_code")
 FLAGS_OF_COMMANDS = (*_OF_ALL_COMMANDS, "benchmark", "doctor", "look", "resume", "verify")
 """Flags that belong to the commands and so cannot be parameters of a scenario."""
+
+__all__ = ["Scenario"]
 
 
 class Scenario(Params):

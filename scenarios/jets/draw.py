@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.files import replace_file
-
 logger = logging.getLogger(__name__)
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -100,7 +98,7 @@ def _write(file: Path, columns: Columns) -> None:
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         aside = Path(folder) / file.name
         WRITERS[file.suffix[1:]](aside, columns)
-        replace_file(file, aside)
+        aside.replace(file)
 
 
 def _write_npz(file: Path, columns: Columns) -> None:

@@ -18,8 +18,7 @@ import numpy as np
 from scenarios.network_zoo.architectures import AUTOENCODERS, CLASSIFIERS
 from scenarios.network_zoo.draw import SHAPES, draw_shapes
 from tfaip_like import ArraySource, Data, Mode, Model, Scenario, Spec, Tensors, UsageError, keras, ops
-from tfaip_like.data import Source, TableSource, TrainData, ValData, find_files
-from tfaip_like.sample import Arrays
+from tfaip_like.data import Arrays, Source, TableSource, TrainData, ValData, find_files
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
 from tfaip_like.summaries import Image, Summary

@@ -26,7 +26,6 @@ from scenarios.text_lines.processors import (
 )
 from tfaip_like import Evaluator, Mode, Model, Processor, Sample, Spec, UsageError
 from tfaip_like.data import Source, image_size
-from tfaip_like.errors import some
 from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainData
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.schedules import CosineDecay, Schedule
@@ -155,5 +154,5 @@ def warn_of_unknown(texts: Sequence[str], codec: Path) -> None:
             codec,
             lines,
             len(texts),
-            some([f"{character!r} ({count} times)" for character, count in unknown.most_common()]),
+            ", ".join(f"{character!r} ({count} times)" for character, count in unknown.most_common(10)),
         )

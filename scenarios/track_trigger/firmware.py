@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.errors import UsageError
-from tfaip_like.files import write_text
-from tfaip_like.predict.layout import PARAMS, WEIGHTS, export_folder
+from tfaip_like import UsageError
+from tfaip_like._export.layout import PARAMS, WEIGHTS, export_folder
+from tfaip_like._utils.files import write_text
 
 FEWEST_BITS, MOST_BITS = 2, 32
 

@@ -51,8 +51,8 @@ def tf_data() -> list[float]:
     """Seconds of each epoch with tf.data in place of our pipeline."""
     import tensorflow as tf
 
-    from tfaip_like.train import parts
-    from tfaip_like.train.feed import TrainingFeed
+    from tfaip_like._training import components as parts
+    from tfaip_like._training.feed import TrainingFeed
 
     class Fed(TrainingFeed):
         def _dataset(self, *args: Any) -> Any:
@@ -67,11 +67,11 @@ def tf_data_into_fit() -> list[float]:
     """Seconds of each epoch of `fit` as Keras has it, on our training model."""
     import tensorflow as tf
 
+    from tfaip_like import Mode
+    from tfaip_like._training.steps.training_model import TrainingModel
     from tfaip_like.data import TrainData
-    from tfaip_like.data.opening import open_training
-    from tfaip_like.network import build_networks
-    from tfaip_like.sample import Mode
-    from tfaip_like.train.training_model import TrainingModel
+    from tfaip_like.data._loader.opening import open_training
+    from tfaip_like.modeling._network import build_networks
 
     asked = scenario()
     opened = open_training(asked.data, asked.data.source(Mode.TRAIN), TrainData(batch_size=BATCH), None, 1)

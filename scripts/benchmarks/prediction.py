@@ -26,12 +26,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from tfaip_like import Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras
+from tfaip_like import Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras, load_predictor
+from tfaip_like._export.writing import write_export
 from tfaip_like.data import PredictData
-from tfaip_like.network import build_networks
-from tfaip_like.predict.export import write_export
-from tfaip_like.predict.loading import load_predictor
-from tfaip_like.predict.writers import written
+from tfaip_like.data._writers import written
+from tfaip_like.modeling._network import build_networks
 
 SAMPLES, BATCH, CALLS = 100_000, 64, 300
 

@@ -49,7 +49,7 @@ def is_refused(name: str) -> bool:
     """Return whether a graph with one operation of this name is refused."""
     from tensorflow.core.protobuf import meta_graph_pb2
 
-    from tfaip_like.predict.operations import forbidden_in
+    from tfaip_like._export.operations import forbidden_in
 
     meta_graph = meta_graph_pb2.MetaGraphDef()
     meta_graph.graph_def.node.add(name="one", op=name)

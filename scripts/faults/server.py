@@ -198,7 +198,7 @@ def serve() -> None:
     for module in (
         "keras",
         "tensorflow",
-        "tfaip_like.train.training",
+        "tfaip_like._training.training",
         "scripts.faults.victim",
         "scripts.faults.layers",
     ):

@@ -1,19 +1,23 @@
 """Where samples come from and how they become batches."""
 
-from tfaip_like.data.alone import process_samples
-from tfaip_like.data.data import Data, Source
-from tfaip_like.data.filters import Between, Filter, OneOf
-from tfaip_like.data.processors import DropSample, Processor, StreamProcessor
-from tfaip_like.data.resample import Normal, Resample, Uniform
-from tfaip_like.data.settings import BatchSettings, DataSettings, LavData, PredictData, TrainData, ValData
-from tfaip_like.data.sources.arrays import ArraySource
-from tfaip_like.data.sources.files import find_files
-from tfaip_like.data.sources.images import ImageFiles, ImageFolder, class_folders, image_size, read_image
-from tfaip_like.data.sources.mixture import Mixture
-from tfaip_like.data.sources.tables import IsMissing, TableFormat, TableSource, column_names, find_categories
+from tfaip_like.data._data import Data, Source
+from tfaip_like.data._filters import Between, Filter, OneOf
+from tfaip_like.data._image_folders import ImageFolderData, NameClass
+from tfaip_like.data._processors import DropSample, Processor, StreamProcessor
+from tfaip_like.data._resampling import Normal, Resample, Uniform
+from tfaip_like.data._sample import Arrays, Mode, Sample, Spec
+from tfaip_like.data._settings import BatchSettings, DataSettings, LavData, PredictData, TrainData, ValData
+from tfaip_like.data._sources.arrays import ArraySource
+from tfaip_like.data._sources.file_lists import find_files
+from tfaip_like.data._sources.images import ImageFiles, ImageFolder, class_folders, image_size, read_image
+from tfaip_like.data._sources.mixture import Mixture
+from tfaip_like.data._sources.tables import IsMissing, TableFormat, TableSource, column_names, find_categories
+from tfaip_like.data._standalone import process_samples
+from tfaip_like.data._writer import Writer
 
 __all__ = [
     "ArraySource",
+    "Arrays",
     "BatchSettings",
     "Between",
     "Data",
@@ -22,21 +26,27 @@ __all__ = [
     "Filter",
     "ImageFiles",
     "ImageFolder",
+    "ImageFolderData",
     "IsMissing",
     "LavData",
     "Mixture",
+    "Mode",
+    "NameClass",
     "Normal",
     "OneOf",
     "PredictData",
     "Processor",
     "Resample",
+    "Sample",
     "Source",
+    "Spec",
     "StreamProcessor",
     "TableFormat",
     "TableSource",
     "TrainData",
     "Uniform",
     "ValData",
+    "Writer",
     "class_folders",
     "column_names",
     "find_categories",

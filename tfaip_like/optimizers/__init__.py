@@ -3,8 +3,8 @@
 A value given is never ignored: what an optimizer cannot do is an error.
 """
 
-from tfaip_like.optimizers.base import Optimizer
-from tfaip_like.optimizers.kinds import (
+from tfaip_like.optimizers._base import Optimizer
+from tfaip_like.optimizers._keras_optimizers import (
     SGD,
     AdaBelief,
     Adadelta,

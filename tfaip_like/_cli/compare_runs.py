@@ -1,0 +1,101 @@
+"""`compare-runs DIR...`: what differs between runs, in parameters and in what became of them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from tfaip_like._cli.command import run_command
+from tfaip_like._cli.params_command import ParamsCommand
+from tfaip_like._utils.console import say
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.files import write_text
+from tfaip_like.params import Params
+
+logger = logging.getLogger(__name__)
+
+PROGRAM = "compare-runs"
+
+
+class Compare(Params):
+    """What is written of a comparison, and in which order."""
+
+    sort: str | None = None
+    """The column to sort by: best_epoch, val_loss, seconds, a parameter ...; by default the best run comes first."""
+
+    csv: Path | None = None
+    """File for the whole table, with numbers as they are."""
+
+    html: Path | None = None
+    """File for a page: the table, and the curves of all runs one over another."""
+
+    json: bool = False
+    """Print JSON instead of the table."""
+
+    def check(self) -> None:
+        self.require(self.csv is None or self.csv != self.html, "csv", "is the file of --html, too")
+
+
+COMMAND = ParamsCommand(
+    program=PROGRAM,
+    purpose="Shows what differs between runs: parameters that are not the same in all, and outcomes, the best run "
+    "first.\nDIR is the folder of a run, or any folder with runs somewhere below it.",
+    placeholder="DIR ...",
+    tree=lambda words: Compare(),
+)
+
+
+def compare_runs(argv: Sequence[str]) -> None:
+    """Compares the runs that the command line names."""
+    line = COMMAND.read(argv)
+    if line is None:
+        return
+    settings = cast(Compare, line.applied(Compare()))
+    if not line.words:
+        raise UsageError(
+            f"expected folders of runs, or folders with runs below them: {PROGRAM} DIR ... [--FLAG VALUE ...]"
+        )
+    compare([Path(word) for word in line.words], settings)
+
+
+def compare(folders: Sequence[Path], settings: Compare) -> None:
+    """Compares the runs in some folders and below them."""
+    # Only now: `experiments`, which can compare too, shows 1,000 runs in the time that these take to be imported.
+    from tfaip_like._report.comparison import Comparison
+    from tfaip_like._report.comparison_page import comparison_page
+    from tfaip_like._runs.reader import read_runs
+
+    runs = read_runs(folders)
+    for problem in dict.fromkeys(problem for run in runs for problem in run.problems):
+        logger.warning("%s; it is left out", problem)
+    comparison = Comparison(runs).sorted_by(settings.sort)
+    if settings.csv is not None:
+        _write("csv", settings.csv, comparison.csv())
+    if settings.html is not None:
+        _write("html", settings.html, comparison_page(comparison, settings.html))
+    say(comparison.json() if settings.json else comparison.table(_width()))
+
+
+def _width() -> int | None:
+    """Of the terminal; in a pipe nothing is cut off."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _write(flag: str, file: Path, text: str) -> None:
+    try:
+        write_text(file, text)
+    except OSError as error:
+        raise UsageError(f"--{flag} {file}: cannot be written: {error.strerror or error}") from error
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    sys.exit(run_command(PROGRAM, compare_runs, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

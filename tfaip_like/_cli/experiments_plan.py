@@ -1,0 +1,117 @@
+"""Plans and batches as the words and flags of a command line name them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tfaip_like._scenario_lookup import SCENARIO_FILE
+from tfaip_like._utils.errors import UsageError
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._plans.plan import Plan
+from tfaip_like.experiments._plans.plan_file import read_plan
+from tfaip_like.experiments._plans.plan_writing import merged
+from tfaip_like.experiments._plans.values import Given, Value
+from tfaip_like.params._flags import Flag
+
+PROGRAM = "experiments"
+
+
+def plan_of(
+    words: Sequence[str], scenario: str | None, models: Sequence[str], flags: Sequence[Flag]
+) -> tuple[Plan, str | None]:
+    """Return the plan of a file, and its text, or that of a scenario and its models.
+
+    Args:
+        scenario: of the models; by default that of the current folder, if it has a `scenario.py`.
+    """
+    if len(words) > 1:
+        raise UsageError(f"expected one plan file, got {' '.join(words)}")
+    if words and (scenario or models):
+        raise UsageError("--scenario and --models take the place of a plan file; give one or the other")
+    if words:
+        path = Path(words[0])
+        plan, text = read_plan(path), path.read_text(encoding="utf-8")
+        return dataclasses.replace(plan, overrides=overrides(flags)), text
+    if models and not scenario and Path(SCENARIO_FILE).is_file():
+        scenario = SCENARIO_FILE
+    if scenario and models:
+        counts = _models(models)
+        plan = Plan(scenario, models=counts, places={f"models.{name}": "--models" for name in counts})
+        return dataclasses.replace(plan, overrides=overrides(flags)), None
+    if models:
+        raise UsageError(f"--models needs --scenario: there is no {SCENARIO_FILE} in the current folder")
+    if scenario:
+        raise UsageError("--scenario needs --models with a number of runs: --models class.architecture=10")
+    raise UsageError(f"expected a plan file, or --scenario with --models: {PROGRAM} generate PLAN")
+
+
+def with_names(plan: Plan, template: str) -> Plan:
+    """Return a plan whose runs are named by a template of the command line."""
+    return dataclasses.replace(plan, names=template, places={**plan.places, "names": "--names"})
+
+
+def last_word(scenario: str) -> str:
+    """Return what a batch of a scenario is called.
+
+    Example:
+        >>> last_word("scenarios.tutorial:Tutorial"), last_word("zoo/scenario.py")
+        ('tutorial', 'zoo')
+    """
+    name = scenario.partition(":")[0]
+    if name.endswith(".py") or "/" in name:
+        path = Path(name).absolute()
+        return path.parent.name if path.name == SCENARIO_FILE else path.stem
+    return name.removesuffix(f".{Path(SCENARIO_FILE).stem}").rpartition(".")[2]
+
+
+def overrides(flags: Sequence[Flag]) -> dict[str, Value]:
+    """Flags for all runs of a batch."""
+    for flag in flags:
+        if flag.name == "trainer.output_dir":
+            raise UsageError("--trainer.output_dir: each run of a batch has a folder of its own there; leave this out")
+    return {flag.name: Given(flag.words) for flag in flags}
+
+
+def _models(words: Sequence[str]) -> dict[str, str]:
+    """`a.b=10, c.d=2` as a mapping."""
+    models: dict[str, str] = {}
+    for part in " ".join(words).replace(",", " ").split():
+        name, equals, count = part.partition("=")
+        if not equals or name in models:
+            what = "is given twice" if name in models else "write class.architecture=number"
+            raise UsageError(f"--models {part}: {what}")
+        models[name] = count
+    return models
+
+
+def batch_of(words: Sequence[str], usage: str) -> Batch:
+    """The batch that the first word names."""
+    if not words:
+        raise UsageError(f"expected the folder of a batch: {PROGRAM} {usage}")
+    batch = Batch(Path(words[0]))
+    batch.index()
+    return batch
+
+
+def quoted(batch: Batch) -> str:
+    """The folder of a batch as a word for a shell."""
+    return shlex.quote(str(batch.path))
+
+
+def again(batch: Batch) -> Plan:
+    """Return the plan of a batch, with the flags that it was generated with."""
+    return dataclasses.replace(read_plan(batch.plan), overrides=flags_of_batch(batch))
+
+
+def flags_of_batch(batch: Batch, with_common: bool = False) -> dict[str, Value]:
+    """Return the flags for all runs that a batch was generated with.
+
+    Args:
+        with_common: those that its plan gives all configurations too.
+    """
+    common: Mapping[str, Value] = read_plan(batch.plan).common if with_common else {}
+    where = str(batch.index_file)
+    return merged(common, {flag: Given(tuple(words), where) for flag, words in batch.index().overrides.items()})

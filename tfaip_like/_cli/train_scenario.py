@@ -1,0 +1,71 @@
+"""`train-scenario SCENARIO [flags]`: trains."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfaip_like._cli.command import run_command
+from tfaip_like._cli.completion import ASK
+from tfaip_like._cli.doctor import report_on
+from tfaip_like._cli.scenario_flags import ScenarioCommand
+from tfaip_like._cli.start import start
+from tfaip_like._inspection.doctor import Doctor
+from tfaip_like._training import train
+from tfaip_like._utils.console import say
+from tfaip_like.params._given import Given
+from tfaip_like.scenario import Scenario
+from tfaip_like.settings import Resume
+
+VERIFY, DOCTOR = "--verify", "--doctor"
+COMMAND = ScenarioCommand(
+    program="train-scenario",
+    trains=True,
+    more_switches={
+        "verify": "--verify           train a few steps with and without an interruption and compare the bits",
+        "doctor": "--doctor           check this machine for what the training needs, and stop",
+    },
+    purpose="Trains a scenario: a module (scenarios.tutorial), a class (pkg.module:Class) or a file (my_scenario.py).",
+)
+
+
+def train_scenario(argv: Sequence[str]) -> None:
+    """Trains the scenario that the command line describes."""
+    if argv[:1] == [ASK]:
+        say("\n".join(COMMAND.complete(argv[1:])))
+        return
+    asked = COMMAND.scenario(argv)
+    if asked is None:
+        return
+    scenario = asked.scenario
+    if DOCTOR in argv:
+        settings = Doctor(output_dir=scenario.trainer.output_dir or Path(), device=scenario.device)
+        report_on(settings, "--trainer.output_dir")
+    elif VERIFY in argv:
+        start(scenario.device)
+        # Only now: it imports Keras, whose backend the scenario has chosen.
+        from tfaip_like._training.verify import verify
+
+        say(verify(scenario))
+    else:
+        train_from_command_line(scenario, asked.given)
+
+
+def train_from_command_line(scenario: Scenario, given: Given, resume: Resume | None = None) -> None:
+    """Start the backend without its noise, and train.
+
+    Args:
+        given: what flags gave.
+    """
+    start(scenario.device)
+    train(scenario, resume, given)
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    sys.exit(run_command(COMMAND.program, train_scenario, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

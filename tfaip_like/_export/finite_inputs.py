@@ -1,0 +1,70 @@
+"""Find the inputs that must be finite, because the network does not cope with missing values in them.
+
+The outputs of an export do not tell: on a CPU TensorFlow's relu and maxima turn NaN into 0, so a network answers as if
+nothing had happened. Its gradients do tell (NaN times 0 is NaN), which is why a training stops at such a sample.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfaip_like._export.verification import state_kept
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.modeling._network import Networks, input_names, select
+
+logger = logging.getLogger(__name__)
+
+SAMPLES = 2
+"""That are tried: it is done operation by operation, which is slow for recurrent layers."""
+
+
+def find_finite_inputs(networks: Networks, example: Batch) -> list[str]:
+    """Return the names of the float inputs in which a NaN makes outputs or gradients NaN.
+
+    Not those that hold some in the example: the network is trained with them.
+    """
+    batch = example.rows(0, min(SAMPLES, len(example)))
+    found = []
+    try:
+        with state_kept(networks.training):
+            if not _is_finite(networks.training, batch, batch.inputs):
+                return []
+            for name in input_names(networks.exported):
+                array = np.array(batch.inputs[name])
+                if array.size and np.issubdtype(array.dtype, np.floating) and np.isfinite(example.inputs[name]).all():
+                    array.reshape(-1)[::2] = np.nan  # some stay, for networks that put a mean in the place of others
+                    if not _is_finite(networks.training, batch, {**batch.inputs, name: array}):
+                        found.append(name)
+    except Exception as error:  # of layers that do not run outside of a compiled step
+        logger.debug("which inputs must be finite was not found: %s", error)
+        return []
+    return found
+
+
+def _is_finite(network: keras.Model, batch: Batch, inputs: Mapping[str, Any]) -> bool:
+    """Return whether all outputs and gradients are finite."""
+    tensors = {name: keras.ops.convert_to_tensor(array) for name, array in {**batch.targets, **inputs}.items()}
+    if keras.backend.backend() != "tensorflow":  # whose relu and maxima keep NaN
+        return _are_finite(network(select(tensors, network), training=False))
+    import tensorflow as tf
+
+    weights = [weight.value for weight in network.weights if keras.backend.is_float_dtype(weight.dtype)]
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        outputs = network(select(tensors, network), training=False)
+        floats = [tensor for tensor in outputs.values() if keras.backend.is_float_dtype(tensor.dtype.name)]
+        total = sum(tf.reduce_sum(tf.cast(tensor, "float32")) for tensor in floats)
+    if not floats:
+        return True
+    gradients = [getattr(g, "values", g) for g in tape.gradient(total, weights) if g is not None]
+    return _are_finite(outputs) and _are_finite(dict(enumerate(gradients)))
+
+
+def _are_finite(tensors: Mapping[Any, Any]) -> bool:
+    arrays = (np.asarray(keras.ops.convert_to_numpy(tensor)) for tensor in tensors.values())
+    return all(np.isfinite(array.astype("float32")).all() for array in arrays if "float" in array.dtype.name)

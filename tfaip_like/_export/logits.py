@@ -1,0 +1,86 @@
+"""Logits of an exported network, from which Keras computes cross entropies on TensorFlow.
+
+`keras.losses` do not use the probabilities that they are given: the TensorFlow backend finds the tensor from which a
+softmax or sigmoid was computed (`_get_logits` in keras/src/backend/tensorflow/nn.py, Keras 3.15), by the attribute
+`_keras_logits` that Keras' own activations set, or as the input of an operation Softmax or Sigmoid. The outputs of a
+loaded SavedModel have lost both, so their cross entropies would be clipped at 16 and differ from those of validation.
+JAX and PyTorch have no logits to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tfaip_like._export.layout import SERVE, WITH_LOGITS
+
+OUTPUT, LOGITS = "output", "logits"
+_OPERATIONS = ("softmax", "sigmoid")
+
+
+def add_endpoints_with_logits(archive: Any, predict: Callable[[Any], Any], signature: Mapping[str, Any]) -> None:
+    """Add the function that predicts to an `ExportArchive`, and one that also returns logits, where there are any."""
+    import tensorflow as tf
+
+    specs = {
+        name: tf.TensorSpec(shape=spec.shape, dtype=spec.dtype, name=spec.name) for name, spec in signature.items()
+    }
+
+    def predict_with_logits(inputs: Any) -> dict[str, Any]:
+        outputs = predict(inputs)
+        named = {f"{OUTPUT}:{name}": tensor for name, tensor in outputs.items()}
+        found = {name: logits_of(tensor) for name, tensor in outputs.items()}
+        return named | {f"{kind[0]}:{name}": kind[1] for name, kind in found.items() if kind is not None}
+
+    # Traced once and called by both: a second trace would double the time and the size of the graph.
+    traced = tf.function(predict_with_logits, input_signature=[specs], autograph=False)
+    names = traced.get_concrete_function().structured_outputs
+
+    def predict_only(inputs: Any) -> dict[str, Any]:
+        return outputs_in(traced(inputs))
+
+    archive.add_endpoint(SERVE, predict_only, [signature])
+    if not all(is_output(name) for name in names):
+        archive.add_endpoint(WITH_LOGITS, lambda inputs: traced(inputs), [signature])
+
+
+def logits_of(tensor: Any) -> tuple[str, Any] | None:
+    """Return what Keras would compute a cross entropy from instead of a symbolic tensor, with its kind."""
+    if hasattr(tensor, "_keras_logits"):
+        return LOGITS, tensor._keras_logits
+    kind = tensor.op.type.lower()
+    return (kind, tensor.op.inputs[0]) if kind in _OPERATIONS else None
+
+
+def outputs_in(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outputs among the values of the function `WITH_LOGITS`."""
+    return {name.partition(":")[2]: value for name, value in named.items() if is_output(name)}
+
+
+def is_output(name: str) -> bool:
+    """Return whether a value of the function `WITH_LOGITS` is an output."""
+    return name.startswith(f"{OUTPUT}:")
+
+
+def attach_logits(outputs: Mapping[str, Any], logits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return outputs from which Keras' losses find the logits again.
+
+    Args:
+        outputs: symbolic tensors.
+        logits: the other values of the function `WITH_LOGITS`.
+    """
+    import keras
+
+    attached = dict(outputs)
+    if keras.backend.backend() != "tensorflow":
+        return attached
+    import tensorflow as tf
+
+    for kind_and_name, value in logits.items():
+        kind, _, name = kind_and_name.partition(":")
+        if kind == LOGITS:
+            attached[name] = tf.identity(outputs[name])
+            attached[name]._keras_logits = value
+        else:
+            attached[name] = getattr(tf.nn, kind)(value)
+    return attached

@@ -1,0 +1,131 @@
+"""The pipeline of an export: what its samples become before the network and behind it.
+
+It is kept as parameters of its own, so that it works without the scenario's code, if that of its processors
+is there.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from tfaip_like._export.bundled_files import content_of, with_own_files
+from tfaip_like._export.layout import PIPELINE
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._scenario_lookup import make_code_importable, warn_of_other_code
+from tfaip_like._user_code.trust import UntrustedCodeError
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.json_files import shown
+from tfaip_like.data import Data, Processor, Source, TableFormat
+from tfaip_like.data._sample import Mode, Spec
+from tfaip_like.params import Params
+from tfaip_like.params._apply import Resolved, apply, checked, file_settings
+from tfaip_like.params._base import class_tag, with_defaults
+from tfaip_like.params._resources import with_paths
+from tfaip_like.params._store import read_values
+from tfaip_like.params._tree import check_tree
+
+
+class ArraySpec(Params):
+    """Shape and type of an array of one sample."""
+
+    shape: list[int | None]
+    """Length of each axis; none for any."""
+
+    dtype: str
+    """Type of its numbers."""
+
+    padding: float = 0.0
+    """What stands behind the end of a sample that is shorter than others in its batch."""
+
+
+class Pipeline(Data, abc.ABC):  # which says that it is no choice for --data
+    """The processors around a network, and what the network takes."""
+
+    specs: dict[str, ArraySpec] = {}
+    """The inputs of the network by their names."""
+
+    tables: TableFormat = TableFormat()
+    """How tables of samples are read."""
+
+    @property
+    def inputs(self) -> Mapping[str, Spec]:
+        return {name: Spec(tuple(spec.shape), spec.dtype, spec.padding) for name, spec in self.specs.items()}
+
+    @property
+    def table_format(self) -> TableFormat:
+        return self.tables
+
+    def source(self, mode: Mode) -> Source | None:
+        """Nothing: samples are given."""
+        return None
+
+    def pipeline(self, mode: Mode) -> Sequence[Processor]:
+        return self.processors
+
+    def post_pipeline(self, mode: Mode) -> Sequence[Processor]:
+        return self.post_processors
+
+
+def pipeline_of(data: Data, inputs: Collection[str]) -> Pipeline:
+    """The pipeline of a scenario's data in prediction.
+
+    Args:
+        inputs: names of those that the network takes.
+    """
+    return Pipeline(
+        specs={
+            name: ArraySpec(shape=list(spec.shape), dtype=spec.dtype, padding=float(spec.padding))
+            for name, spec in data.inputs.items()
+            if name in inputs
+        },
+        tables=data.table_format,
+        processors=list(data.pipeline(Mode.PREDICT)),
+        post_processors=list(data.post_pipeline(Mode.PREDICT)),
+        on_bad_sample=data.on_bad_sample,
+        max_bad_samples=data.max_bad_samples,
+    )
+
+
+def load_pipeline(export: Path) -> Pipeline:
+    """The pipeline of an export.
+
+    Raises:
+        UsageError: when it is missing or broken, or the code of a processor is not to be found here.
+    """
+    values = read_values(export / PIPELINE)
+    tag = values.pop("class", None)
+    if tag != class_tag(Pipeline):
+        raise UsageError(f"{export / PIPELINE}: class: is for {shown(tag)}, not for {class_tag(Pipeline)}")
+    run = OutputDir(export.parent)
+    make_code_importable(run)
+    try:
+        tree = checked(apply(Resolved(with_defaults(Pipeline)), file_settings(values, str(export / PIPELINE))))
+    except UntrustedCodeError:
+        raise
+    except UsageError as error:
+        error.add_note(
+            "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH."
+        )
+        raise
+    warn_of_other_code(run)
+    try:
+        return check_tree(cast(Pipeline, with_own_files(tree, export)))
+    except UsageError as error:
+        problem = str(error)
+        is_named = problem.startswith(str(export))
+        raise error if is_named else UsageError(f"{export / PIPELINE}: {problem}") from error
+
+
+def same_pipeline(one: Pipeline, two: Pipeline) -> bool:
+    """Return whether two pipelines do the same with a sample, wherever their files lie."""
+    return _fingerprint(one) == _fingerprint(two)
+
+
+def _fingerprint(pipeline: Pipeline) -> tuple[object, list[tuple[str, bytes]]]:
+    anywhere = with_paths(pipeline, lambda value: Path(value.path.name))
+    values = dataclasses.replace(anywhere, on_bad_sample="raise", max_bad_samples=0).to_dict()
+    return values, content_of(pipeline)

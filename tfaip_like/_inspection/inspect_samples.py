@@ -1,0 +1,163 @@
+"""What the network would see: samples before and after each processor, and a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like._inspection.opening import opened
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.pictures import grid, pixels, png
+from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.sample_reader import Row, Samples
+from tfaip_like.data._loader.sampler import INDEX
+from tfaip_like.data._loader.streams import Bookmark, Stream
+from tfaip_like.data._processors import StreamProcessor
+from tfaip_like.data._sample import Sample
+from tfaip_like.params import Params
+from tfaip_like.scenario import Scenario
+
+SMALLEST, LARGEST = 6, 2000
+"""Sides of what is drawn as an image, in pixels."""
+
+
+class Look(Params):
+    """Which samples are shown, and where."""
+
+    mode: Literal["train", "val"] = "train"
+    """Which data."""
+
+    count: int = 8
+    """How many samples."""
+
+    output_dir: Path = Path("samples")
+    """Folder for the images."""
+
+    def check(self) -> None:
+        self.require(self.count >= 1, "count", "must be at least 1")
+
+
+Stage = tuple[str, list[Sample | None]]
+
+
+def look(scenario: Scenario, settings: Look) -> str:
+    """Writes arrays that are images as a grid for each stage, and describes all of them.
+
+    Returns:
+        The description.
+    """
+    with opened(scenario, settings.mode, "--look.mode") as batches:
+        stages = _stages(batches, settings.count)
+    lines = []
+    for number, (title, samples) in enumerate(stages):
+        lines.append(title)
+        there = [sample for sample in samples if sample is not None]
+        if len(there) < len(samples):
+            lines.append(f"  {len(samples) - len(there)} of {len(samples)} were dropped")
+        for kind in ("inputs", "targets"):
+            names = dict.fromkeys(name for sample in there for name in getattr(sample, kind))
+            for name in names:
+                arrays = [np.asarray(getattr(s, kind)[name]) for s in there if name in getattr(s, kind)]
+                lines.append(f"  {kind[:-1]} {name}: {described(arrays)}")
+                if is_image(arrays):
+                    file = settings.output_dir / f"{number}-{title.split()[-1]}-{name}.png"
+                    write_grid(arrays, file)
+                    lines.append(f"    {file}")
+    return "\n".join(lines)
+
+
+def _stages(batches: Batches, count: int) -> list[Stage]:
+    """The samples as they are read, and after each processor."""
+    samples = batches.samples
+    if batches.stream is not None:
+        return _stages_of_stream(batches.stream, count)
+    assert batches.order is not None
+    rows: list[Row] = [(row[0], row[1], row[2]) for row in batches.order.of_pass(0)[:count].tolist()]
+    now: list[Sample | None] = [samples.raw(index) for _, index, _ in rows]
+    stages: list[Stage] = [("as read", now)]
+    for number, processor in enumerate(samples.processors):
+        assert not isinstance(processor, StreamProcessor)
+        now = [_after(samples, sample, row, number) for sample, row in zip(now, rows, strict=True)]
+        stages.append((f"after {type(processor).__name__}", now))
+    return stages
+
+
+def _stages_of_stream(stream: Stream, count: int) -> list[Stage]:
+    """Return the samples as they are read, and after each StreamProcessor with the processors after it."""
+    samples, work = stream.samples, stream.work()
+    chain = stream.chain(Bookmark(), is_endless=False)
+    stages: list[Stage] = []
+    for group in chain.tasks():
+        assert group is not None  # each result is taken before the next task
+        if not stages:
+            indices = [row[INDEX] for row in group.rows]
+            given = group.samples if group.samples is not None else map(samples.raw, indices)
+            raw = list(map(samples.as_sample, given, indices))
+            stages.append(("as read", [*raw[:count]]))
+        made = work(group)
+        if made.level == len(stages) - 1 and samples.processors:
+            stages.append((f"after {samples.stages[work.levels[made.level].stop]}", [*made.samples[:count]]))
+        if len(stages) > len(work.levels):
+            break
+        chain.take(made)
+    return stages
+
+
+def _after(samples: Samples, sample: Sample | None, row: Row, number: int) -> Sample | None:
+    return None if sample is None else samples.processed(sample, row, number, number + 1)
+
+
+def described(arrays: list[npt.NDArray[Any]]) -> str:
+    """Shapes, type and values of arrays, in words."""
+    shapes = list(dict.fromkeys(str(array.shape) for array in arrays))
+    shape = shapes[0] if len(shapes) == 1 else f"{shapes[0]} ... {shapes[-1]}"
+    text = f"{arrays[0].dtype} {shape}"
+    flat = np.concatenate([array.ravel() for array in arrays])
+    if not np.issubdtype(flat.dtype, np.number) and flat.dtype != bool:
+        return f"{text}, {', '.join(repr(value) for value in flat[:3].tolist())} ..."
+    if not flat.size:
+        return f"{text}, empty"
+    if arrays[0].ndim == 0:
+        return f"{text}, values {' '.join(f'{value:.6g}' for value in flat[:16].tolist())}"
+    bad = int((~np.isfinite(flat.astype(np.float64))).sum())
+    finite = flat.astype(np.float64)[np.isfinite(flat.astype(np.float64))]
+    if not finite.size:
+        return f"{text}, nothing but NaN or infinity"
+    numbers = f"from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}, std {finite.std():.4g}"
+    return f"{text}, {numbers}" + (f", {bad} NaN or infinite" if bad else "")
+
+
+def is_image(arrays: list[npt.NDArray[Any]]) -> bool:
+    """Return whether arrays look like images: (height, width), or with 1, 3 or 4 channels at the end."""
+
+    def fits(array: npt.NDArray[Any]) -> bool:
+        plane = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+        return (
+            plane and np.issubdtype(array.dtype, np.number) and all(SMALLEST <= n <= LARGEST for n in array.shape[:2])
+        )
+
+    return bool(arrays) and all(map(fits, arrays))
+
+
+def write_grid(arrays: list[npt.NDArray[Any]], file: Path) -> None:
+    """Writes images side by side as one PNG; floats are stretched from black to white over all of them.
+
+    Raises:
+        UsageError: when the file cannot be written.
+    """
+    picture = grid([pixels(array, *_limits(arrays)) for array in arrays])
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(picture))
+    except OSError as error:
+        raise UsageError(f"--look.output_dir {file.parent}: {error.strerror or error}") from error
+
+
+def _limits(arrays: list[npt.NDArray[Any]]) -> tuple[float, float]:
+    if all(array.dtype == np.uint8 for array in arrays):
+        return 0.0, 255.0
+    low, high = min(float(np.nanmin(a)) for a in arrays), max(float(np.nanmax(a)) for a in arrays)
+    return low, high if high > low else low + 1

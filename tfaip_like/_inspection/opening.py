@@ -1,0 +1,46 @@
+"""Opening the data of a scenario without training it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.temporary import temporary_directory
+from tfaip_like.data import StreamProcessor
+from tfaip_like.data._loader.loader import Batches, no_check
+from tfaip_like.data._loader.opening import open_training, open_validation
+from tfaip_like.data._sample import Mode
+from tfaip_like.params._resources import check_resources
+from tfaip_like.scenario import Scenario
+
+
+@contextmanager
+def opened(scenario: Scenario, mode: str, flag: str, check: Callable[[], None] = no_check) -> Iterator[Batches]:
+    """The batches of a mode (train, val), for the length of the block.
+
+    Args:
+        flag: that asked for the mode: for messages.
+        check: called while waiting for samples; raises to stop.
+    """
+    check_resources(scenario)
+    with temporary_directory() as folder:
+        prepared, source = scenario.with_training_source(Path(folder))
+        seed = prepared.trainer.random_seed or 0
+        if mode == "train":
+            samples = prepared.trainer.samples_per_epoch
+            is_stream = any(isinstance(one, StreamProcessor) for one in prepared.data.pipeline(Mode.TRAIN))
+            if samples is None and (is_stream or not hasattr(source, "__len__")):
+                samples = prepared.train.batch_size  # nobody needs to know the length of an epoch here
+            batches = open_training(prepared.data, source, prepared.train, samples, seed, check)
+        else:
+            source = prepared.samples(Mode.EVALUATE)
+            validation = open_validation(prepared.data, source, prepared.val, seed, check)
+            if validation is None:
+                raise UsageError(f"{flag} val: {type(prepared.data).__name__} has no samples for validation")
+            batches = validation
+        try:
+            yield batches
+        finally:
+            batches.close()

@@ -1,0 +1,74 @@
+"""Losses that compare each sample with every other by mistake: (n,) and (n, 1) broadcast to (n, n)."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from tfaip_like._user_code.code_errors import CodeError
+
+logger = logging.getLogger(__name__)
+
+PROBED_BATCH = 10_007
+"""So many samples are no other axis by chance."""
+
+
+def check_crossings(
+    compute: Callable[[Any, Any, Any], Any],
+    inputs: Mapping[str, Any],
+    targets: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+) -> None:
+    """Check that a loss or metric crosses no samples, by computing it with symbols only.
+
+    What cannot be computed with symbols (functions of TensorFlow or JAX) is not checked.
+
+    Raises:
+        CodeError: when two tensors of different rank broadcast to a matrix of all pairs of samples.
+    """
+    symbols = [{name: _symbol(tensor) for name, tensor in tensors.items()} for tensors in (inputs, targets, outputs)]
+    try:
+        with _crossings_refused():
+            compute(*symbols)
+    except CodeError:
+        raise
+    except Exception as error:  # whatever a symbol cannot do
+        logger.debug("%s cannot be computed with symbols: %s", compute.__qualname__, error)
+
+
+def _symbol(tensor: Any) -> keras.KerasTensor:
+    return keras.KerasTensor((PROBED_BATCH, *tensor.shape[1:]), keras.backend.standardize_dtype(tensor.dtype))
+
+
+@contextmanager
+def _crossings_refused() -> Iterator[None]:
+    method = keras.Operation.symbolic_call
+
+    @functools.wraps(method)
+    def symbolic_call(self: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+        result = method(self, *args, **kwargs)
+        shapes = [tuple(part.shape) for part in keras.tree.flatten((args, kwargs)) if _is_symbol(part)]
+        batched = [shape for shape in shapes if shape[:1] == (PROBED_BATCH,)]
+        is_crossed = _is_symbol(result) and tuple(result.shape).count(PROBED_BATCH) > 1
+        if is_crossed and len({len(shape) for shape in batched}) > 1:
+            of_any = [str(shape).replace(str(PROBED_BATCH), "batch") for shape in (*batched, tuple(result.shape))]
+            raise CodeError(
+                f"{' and '.join(of_any[:-1])} broadcast to {of_any[-1]}: each sample with every other one; give both "
+                "the same shape, such as x[:, 0]"
+            )
+        return result
+
+    keras.Operation.symbolic_call = symbolic_call
+    try:
+        yield
+    finally:
+        keras.Operation.symbolic_call = method
+
+
+def _is_symbol(value: Any) -> bool:
+    return isinstance(value, keras.KerasTensor)

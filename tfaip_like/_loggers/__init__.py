@@ -1,0 +1,1 @@
+"""Loggers: what a training writes for other programs to show."""

@@ -1,0 +1,146 @@
+"""The comparison of runs as a page: a table to sort, and their curves one over another."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from tfaip_like._report.charts import FEWEST_POINTS, POINTS_OF_A_LINE, Line, legend, line_chart, points_per_line
+from tfaip_like._report.comparison import BEST, LAST, Column, Comparison
+from tfaip_like._report.markup import Child, Markup, element, joined, page, section
+from tfaip_like._report.page import LOOKS
+from tfaip_like._report.parallel_coordinates import Axis, parallel_coordinates
+from tfaip_like._runs.reader import Curve, Run
+from tfaip_like._utils.errors import counted
+from tfaip_like._utils.files import encoded
+
+IN_COLOUR = LOOKS
+"""The first runs have a line with a look of their own; all others are grey."""
+MOST_BYTES = 1_900_000
+"""Bytes of a page; the curves have what the table and the library leave of them."""
+BYTES_OF_A_POINT = 14
+
+
+def comparison_page(comparison: Comparison, place: Path | None = None) -> str:
+    """The page.
+
+    Args:
+        place: where it will lie, for links to the reports of the runs.
+    """
+    scenarios = dict.fromkeys(run.scenario for run in comparison.runs)
+    title = f"{counted(len(comparison.runs), 'run')} compared"
+    named = zip(comparison.names, comparison.runs, strict=True)
+    problems = [f"{name}: {problem}" for name, run in named for problem in run.problems]
+    above = joined(
+        element("p", ", ".join(scenarios), class_="kicker"),
+        element("h1", title),
+        element("p", "\n".join(problems), class_="problem") if problems else None,
+        section("Outcome and what differs", _table(comparison, place)),
+        section("Parameters and outcome", _parallel(comparison)),
+    )
+    footer = element("footer", f"Written by tfaip_like, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}.")
+    left = MOST_BYTES - len(encoded(page(title, above, footer, library="echarts")))
+    curves = section("Curves", *_curves(comparison, left // BYTES_OF_A_POINT))
+    return page(title, above, curves, footer, library="echarts")
+
+
+def _table(comparison: Comparison, place: Path | None) -> Markup:
+    columns = comparison.shown_columns()
+    header = element("tr", (element("th", column.title or column.name, scope="col") for column in columns))
+    rows = (
+        element(
+            "tr",
+            element("th", _linked(comparison.names[index], run, place), scope="row"),
+            (_cell(column, index, run) for column in columns[1:]),
+            data_run=index,
+        )
+        for index, run in enumerate(comparison.runs)
+    )
+    whole = element("table", element("thead", header), element("tbody", *rows), class_="sortable comparison")
+    # One rule for each column of numbers: a class for each cell would make a page of 400 runs a third larger.
+    cells = ", ".join(f".comparison :nth-child({n})" for n, column in enumerate(columns, 1) if column.is_numeric)
+    style = element("style", Markup(f"{cells} {{ text-align: right; }}")) if cells else None
+    return element("div", style, element("div", whole, class_="wide tall", tabindex="0"))
+
+
+def _linked(name: str, run: Run, place: Path | None) -> Child:
+    if place is None or not run.folder.report.is_file():
+        return name
+    return element("a", name, href=quote(os.fsencode(os.path.relpath(run.folder.report, place.resolve().parent))))
+
+
+def _cell(column: Column, index: int, run: Run) -> Markup:
+    value = column.values[index]
+    content: Child = column.cells[index]
+    if column.name == "status":
+        return element("td", element("span", content, class_=f"status {run.status}"))
+    is_empty = value is None or (isinstance(value, float) and not math.isfinite(value))
+    key = "" if is_empty else value if column.is_numeric else None
+    return element("td", content, data_key=None if str(key) == content else key)
+
+
+def _parallel(comparison: Comparison) -> Markup | None:
+    """Return parallel coordinates of at least three runs with one outcome and two parameters that differ."""
+    best = next(column for column in comparison.columns if column.name == BEST)
+    rated = [value for value in best.values if value is not None and math.isfinite(value)]
+    varied = [column for column in comparison.differing if column.name not in LAST]
+    modes = {run.best.mode for run in comparison.runs if run.best}
+    monitors = {run.best.monitor for run in comparison.runs if run.best}
+    if len(rated) < 3 or len(varied) < 2 or len(monitors) != 1:
+        return None
+    parameters = [Axis(column.name, column.values) for column in varied]
+    outcome = Axis(best.title or best.name, best.values)
+    drawn = parallel_coordinates(outcome, parameters, comparison.names, modes.pop())
+    note = (
+        "A line for each run; the lighter, the better. The parameters come in the order in which the outcome goes "
+        "along with them (rank correlation). Drag along an axis to select runs; click it to select all."
+    )
+    return element("div", drawn, element("p", note, class_="note"))
+
+
+def _curves(comparison: Comparison, points: int) -> Iterator[Markup]:
+    """Yield a chart for each loss and metric of validation, else of training, with so many points in all."""
+    if not any(run.history for run in comparison.runs):
+        return
+    named = [Line(name, [], look) for look, name in enumerate(comparison.names[:IN_COLOUR])]
+    yield element("div", legend(named) or "", class_="key")
+    if (others := len(comparison.runs) - IN_COLOUR) > 0:
+        yield element("p", f"In grey: {counted(others, 'other run')}.", class_="note")
+    charts = list(_charts(comparison.runs))
+    fitting = max(1, points // (FEWEST_POINTS * len(comparison.runs)))
+    most = points_per_line(len(charts[:fitting]) * len(comparison.runs), points)
+    drawn = [overlaid(title, comparison.names, curves, most) for title, curves in charts[:fitting]]
+    yield element("div", *drawn, class_="charts")
+    if left_out := [title for title, _ in charts[fitting:]]:
+        yield element("p", f"Left out to keep the page small: {', '.join(left_out)}.", class_="note")
+
+
+def _charts(runs: Sequence[Run]) -> Iterator[tuple[str, list[Curve]]]:
+    """Yield the title of each chart and the curve of each run, the most important first."""
+    metrics = dict.fromkeys(metric for run in runs for metric in run.curves)
+    monitored = tuple({run.best.monitor for run in runs if run.best})
+
+    def importance(metric: str) -> tuple[bool, bool]:
+        return not any(name.endswith(metric) for name in monitored), metric != "loss"
+
+    for metric in sorted(metrics, key=importance):
+        kinds = dict.fromkeys(kind for run in runs for kind in run.curves.get(metric, ()))
+        for kind in [kind for kind in kinds if kind != "train"] or ["train"]:
+            title = f"{kind}_{metric}" if kind != "train" else metric
+            yield title, [run.curves.get(metric, {}).get(kind, []) for run in runs]
+        if metric == "loss" and len(kinds) > 1:
+            yield metric, [run.curves.get(metric, {}).get("train", []) for run in runs]
+
+
+def overlaid(title: str, names: Sequence[str], curves: Sequence[Curve], most_points: int = POINTS_OF_A_LINE) -> Markup:
+    """Return a chart of one value of all runs by epoch, the grey lines below."""
+    lines = [
+        Line(name, curve, index if index < IN_COLOUR else None, run=index)
+        for index, (name, curve) in enumerate(zip(names, curves, strict=True))
+        if curve
+    ]
+    return line_chart(title, lines[::-1], has_legend=False, most_points=most_points)

@@ -1,0 +1,203 @@
+"""Pictures, curves, tables and texts that validations showed, as parts of a page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like._report.charts import Line, bar_chart, line_chart
+from tfaip_like._report.markup import Markup, element, joined, scrolled, table
+from tfaip_like._report.numbers import short
+from tfaip_like._report.summary_store import Kept
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.json_files import read_object
+from tfaip_like._utils.json_files import shown as shown_value
+from tfaip_like._utils.pictures import counts_table, png, png_size
+from tfaip_like._utils.records import Count, decode
+
+LARGEST_PICTURE = 1_000_000
+"""Bytes of a picture that is still put into the page."""
+CLASSES_OF_A_TABLE = 30
+"""With more, a confusion matrix is a picture."""
+
+
+def shown(kept: Kept) -> Markup:
+    """One of them; what cannot be read is told in its place."""
+    try:
+        match kept.path.suffix:
+            case ".png":
+                return _picture(kept.name, kept.path.read_bytes(), kept.path.name)
+            case ".md":
+                return element("article", element("h3", kept.name), *_blocks(kept.path.read_text(encoding="utf-8")))
+        return _drawn(kept.name, _read(kept.path))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, UsageError) as error:
+        return element("p", f"{kept.name} cannot be shown: {kept.path.name} is damaged ({error})", class_="problem")
+
+
+class _Histogram(TypedDict):
+    kind: Literal["histogram"]
+    counts: list[float]
+    edges: list[float]
+
+
+class _PRCurve(TypedDict):
+    kind: Literal["pr_curve"]
+    true_positives: list[float]
+    false_positives: list[float]
+    false_negatives: list[float]
+
+
+class _ConfusionMatrix(TypedDict):
+    kind: Literal["confusion_matrix"]
+    counts: list[list[Count]]
+    names: list[str] | None
+
+
+_KINDS: Mapping[str, type[Any]] = {"histogram": _Histogram, "pr_curve": _PRCurve, "confusion_matrix": _ConfusionMatrix}
+
+
+def _read(file: Path) -> Any:
+    """Return the values of a histogram, curve or matrix.
+
+    Raises:
+        UsageError: if they are damaged; it names the file and the key or line.
+    """
+    values = read_object(file)
+    kind = values.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise UsageError(f"{file}: kind: expected one of {', '.join(_KINDS)}, got {shown_value(kind)}")
+    found = decode(_KINDS[kind], values, str(file))
+    if problem := _problem_of_lengths(found):
+        raise UsageError(f"{file}: {problem}")
+    return found
+
+
+def _problem_of_lengths(values: Any) -> str:
+    """Return what lists have another length than they must have."""
+    match values["kind"]:
+        case "histogram":
+            expected = {"edges": (len(values["edges"]), len(values["counts"]) + 1)}
+        case "pr_curve":
+            number = len(values["true_positives"])
+            expected = {name: (len(values[name]), number) for name in ("false_positives", "false_negatives")}
+        case _:
+            number, names = len(values["counts"]), values["names"]
+            expected = {f"counts.{row}": (len(counts), number) for row, counts in enumerate(values["counts"])}
+            expected |= {"names": (len(names), number)} if names else {}
+    wrong = ((name, found, number) for name, (found, number) in expected.items() if found != number)
+    return next((f"{name}: expected {number} values, got {found}" for name, found, number in wrong), "")
+
+
+def _drawn(name: str, values: Any) -> Markup:
+    match values["kind"]:
+        case "histogram":
+            return bar_chart(name, values["counts"], values["edges"])
+        case "pr_curve":
+            return _precision_by_recall(name, values)
+        case "confusion_matrix":
+            return _confusion(name, np.array(values["counts"], int), values["names"])
+    raise ValueError(f"of an unknown kind: {values['kind']}")
+
+
+def _picture(name: str, file: bytes, file_name: str) -> Markup:
+    width, height = png_size(file)
+    caption = element("figcaption", element("b", name))
+    if len(file) > LARGEST_PICTURE:
+        told = f"{width} x {height} pixels, too large for this page: it lies in {file_name}"
+        return element("figure", caption, element("p", told, class_="note"))
+    source = f"data:image/png;base64,{base64.b64encode(file).decode()}"
+    return element("figure", caption, element("img", src=source, alt=name, width=width, height=height))
+
+
+def _precision_by_recall(name: str, values: Any) -> Markup:
+    hits, false_alarms, misses = (
+        np.array(values[part], float) for part in ("true_positives", "false_positives", "false_negatives")
+    )
+    is_defined = (hits + false_alarms > 0) & (hits + misses > 0)
+    hits, false_alarms, misses = hits[is_defined], false_alarms[is_defined], misses[is_defined]
+    recall, precision = hits / (hits + misses), hits / (hits + false_alarms)
+    points = list(dict.fromkeys(zip(recall[::-1].tolist(), precision[::-1].tolist(), strict=True)))
+    note = None
+    if len(points):
+        harmonic = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        best = int(harmonic.argmax())
+        note = element(
+            "p", f"best F1 {short(harmonic[best])}: precision {short(precision[best])}, recall {short(recall[best])}",
+            class_="note",
+        )  # fmt: skip
+    return line_chart(name, [Line("precision", points)], x_name="recall", are_shares=True, note=note, has_gaps=False)
+
+
+def _confusion(name: str, counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup:
+    names = names or [str(number) for number in range(len(counts))]
+    if len(counts) > CLASSES_OF_A_TABLE:
+        drawn = _picture(
+            f"{name} (rows: the right class, columns: what it was taken for)", png(counts_table(counts)), ""
+        )
+    else:
+        drawn = _confusion_table(name, counts, names)
+    class_ = "broad" if len(counts) > 10 else None
+    return element("article", drawn, _most_frequent_mistakes(counts, names), class_=class_)
+
+
+def _confusion_table(name: str, counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup:
+    there, taken = counts.sum(axis=1), counts.sum(axis=0)
+
+    def cell(row: int, column: int) -> Markup:
+        count = int(counts[row, column])
+        share = count / max(1, int(there[row]))
+        if row != column:  # mistakes are few: their root lets them be seen
+            share = math.sqrt(share)
+        class_ = "zero" if not count else "right" if row == column else None
+        return element("td", str(count), style=f"--share:{share:.2g}" if count else None, class_=class_)
+
+    def part(row: int, of: int) -> Markup:
+        return element("td", short(counts[row, row] / of, digits=2) if of else None, class_="sum")
+
+    rows = [
+        element("tr", element("th", names[row], scope="row"), (cell(row, column) for column in range(len(counts))),
+                part(row, int(there[row])))
+        for row in range(len(counts))
+    ]  # fmt: skip
+    last = element(
+        "tr",
+        element("th", "precision", scope="row"),
+        (part(column, int(taken[column])) for column in range(len(counts))),
+    )
+    header = element("tr", (element("th", title, scope="col") for title in ("", *names, "recall")))
+    title = element("p", element("b", name), ": rows are the right classes, columns what they were taken for")
+    whole = element(
+        "table", element("thead", header), element("tbody", rows, last), class_="confusion", aria_label=name
+    )
+    return joined(title, scrolled(whole))
+
+
+def _most_frequent_mistakes(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup | None:
+    wrong = counts * (1 - np.eye(len(counts), dtype=int))
+    most = [
+        (int(i), int(j)) for i, j in zip(*np.unravel_index(np.argsort(-wrong, axis=None)[:3], wrong.shape), strict=True)
+    ]
+    told = [f"{names[i]} for {names[j]} ({wrong[i, j]} of {counts[i].sum()})" for i, j in most if wrong[i, j]]
+    return element("p", f"Most often mistaken: {', '.join(told)}.", class_="note") if told else None
+
+
+def _blocks(markdown: str) -> Iterator[Markup]:
+    """Tables as tables, all else as it is written."""
+    for block in re.split(r"\n{2,}", markdown.strip("\n")):
+        lines = block.split("\n")
+        is_table = len(lines) > 1 and all(line.strip().startswith("|") for line in lines)
+        if is_table and set(lines[1]) <= set("|-: "):
+            header, _, *rows = (
+                [html.unescape(cell.strip()) for cell in line.strip().strip("|").split("|")] for line in lines
+            )
+            yield table(header, rows)
+        else:
+            yield element("p", block, class_="text")

@@ -1,0 +1,70 @@
+"""What a validation showed, kept as files: pictures as PNG, texts as Markdown, all else as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from tfaip_like._utils.escaping import printable_lines
+from tfaip_like._utils.files import new_folder
+from tfaip_like._utils.json_files import json_text
+from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
+
+
+def keep(folder: Path, summaries: Mapping[str, Summary]) -> None:
+    """Replaces what is kept of a kind of validation; there whole or as it was."""
+    if summaries or folder.exists():
+        with new_folder(folder) as new:
+            for name, summary in summaries.items():
+                suffix, content = _content(summary)
+                (new / f"{_file_name(name)}{suffix}").write_bytes(content)
+
+
+def _content(summary: Summary) -> tuple[str, bytes]:
+    match summary:
+        case Image() | Figure():
+            return ".png", summary.png()
+        case Text():
+            return ".md", printable_lines(summary.markdown).encode()
+        case Histogram():
+            counts, edges = summary.counts()
+            return _json("histogram", counts=counts.tolist(), edges=edges.tolist())
+        case PRCurve():
+            true_positives, false_positives, _, false_negatives = (part.tolist() for part in summary.counts())
+            counted = {"true_positives": true_positives, "false_positives": false_positives}
+            return _json("pr_curve", **counted, false_negatives=false_negatives)
+        case ConfusionMatrix():
+            return _json("confusion_matrix", counts=summary.counts().tolist(), names=summary.labels())
+    raise TypeError(f"a {type(summary).__name__} cannot be kept as a file")
+
+
+def _json(kind: str, **values: Any) -> tuple[str, bytes]:
+    return ".json", json_text({"kind": kind, **values}).encode()
+
+
+def _file_name(name: str) -> str:
+    """A name as that of a file, whatever is in it."""
+    return re.sub(r"[%/\\\x00-\x1f]|^\.", lambda match: f"%{ord(match[0]):02X}", name)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file of what a validation showed."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """That the evaluator or the model gave it."""
+        return unquote(self.path.stem)
+
+
+def kept(folder: Path) -> list[Kept]:
+    """What is there of a kind of validation, by name."""
+    if not folder.is_dir():
+        return []
+    return [Kept(path) for path in sorted(folder.iterdir()) if path.suffix in (".png", ".md", ".json")]

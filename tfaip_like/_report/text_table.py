@@ -1,0 +1,65 @@
+"""Tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfaip_like._utils.errors import counted
+from tfaip_like._utils.escaping import printable
+
+GAP = "  "
+LONGEST = 40
+"""Letters of a cell."""
+
+
+def text_table(
+    titles: Sequence[str], columns: Sequence[Sequence[str]], right: Sequence[bool], width: int | None = None
+) -> str:
+    """A table with a row for each entry of the columns.
+
+    If it is too wide, rows and columns change places; if that is too wide as well, the last columns are
+    left out, which a line below says.
+
+    Args:
+        right: whether a column is aligned on the right.
+        width: of the terminal; None leaves nothing out.
+    """
+    cells = [[_cut(title), *map(_cut, column)] for title, column in zip(titles, columns, strict=True)]
+    upright = _lines(cells, right)
+    if width is None or _fits(upright, width):
+        return "\n".join(upright)
+    turned = [list(row) for row in zip(*cells, strict=True)]
+    across = _lines(turned, [False] + [True] * (len(turned) - 1))
+    if _fits(across, width):
+        return "\n".join(across)
+    kept = len(cells)
+    while kept > 1 and not _fits(upright, width):
+        kept -= 1
+        upright = _lines(cells[:kept], right)
+    return "\n".join([*(line[:width] for line in upright), _left_out(titles[kept:])])
+
+
+def _left_out(titles: Sequence[str]) -> str:
+    return f"({counted(len(titles), 'more column')} in --csv, --html or a wider terminal: {', '.join(titles)})"
+
+
+def _lines(columns: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    widths = [max(map(len, column)) for column in columns]
+    rows = zip(*columns, strict=True)
+    return [
+        GAP.join(
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(row, widths, right, strict=False)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _fits(lines: Sequence[str], width: int) -> bool:
+    return max(map(len, lines)) <= width
+
+
+def _cut(cell: str) -> str:
+    """One line, not too long."""
+    line = printable(" ".join(cell.split()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."

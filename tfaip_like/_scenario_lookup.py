@@ -1,0 +1,235 @@
+"""Finding a scenario by what a person types: a module, a class in it, or a path."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import logging
+import os
+import pkgutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._user_code.code_errors import CodeError
+from tfaip_like._user_code.importing import NoSuchModuleError, import_module
+from tfaip_like._user_code.trust import TRUST_FLAG, guarded_imports, is_trusted, may_be_found, package_root
+from tfaip_like._utils.code_origin import users_files
+from tfaip_like._utils.errors import UsageError, some
+from tfaip_like._utils.json_files import Json, shown
+from tfaip_like.params._base import CLASS_KEY
+from tfaip_like.params._class_source import check_class_in_source, find_module
+from tfaip_like.params._variants import is_abstract
+from tfaip_like.scenario import Scenario
+
+logger = logging.getLogger(__name__)
+
+SCENARIO_FILE = "scenario.py"
+
+
+def find_scenario(name: str) -> type[Scenario]:
+    """Return the scenario that somebody calls `name`: it is imported from wherever they say.
+
+    `pkg.module:Class`, `pkg.module` with one scenario in it, `pkg` for its module `scenario`, or the
+    path of a file or folder. The current folder is importable.
+
+    Raises:
+        UsageError: when there is none or more than one, or its code cannot be imported.
+    """
+    make_importable(Path.cwd())
+    module_name, _, class_name = name.partition(":")
+    path = _as_path(module_name)
+    module = _import_file(path) if path else _import_module(module_name)
+    return _class_in(module, class_name) if class_name else _only_scenario_in(module)
+
+
+def scenario_of_file(tag: str, run: OutputDir) -> type[Scenario]:
+    """Return the scenario whose class a file names as `module:Class`.
+
+    Its code, and that of the file which the run was trained with, is imported under the rule of
+    `tfaip_like._user_code.trust`.
+
+    Args:
+        run: what the file belongs to.
+
+    Raises:
+        UsageError: when its code is not there, cannot be imported, or must not be.
+    """
+    untrusted = make_code_importable(run)
+    make_importable(Path.cwd())
+    module_name, _, class_name = tag.partition(":")
+    try:
+        check_class_in_source(tag)
+        with guarded_imports():
+            module = import_module(module_name)
+    except NoSuchModuleError as error:
+        missing = NoSuchModuleError(f"{error} in {Path.cwd()} or on the Python path")
+        if untrusted is not None:
+            missing.add_note(
+                f"It was trained with {untrusted}, which is not recorded as yours: start in its directory, or add "
+                f"{TRUST_FLAG}."
+            )
+        raise missing from error
+    warn_of_other_code(run)
+    return _class_in(module, class_name)
+
+
+def named_class(values: Mapping[str, Json], file: str | Path) -> str:
+    """Return the class that the parameters in a file are of.
+
+    Raises:
+        UsageError: if they do not say it as `module:Class`.
+    """
+    tag = values.get(CLASS_KEY)
+    if not isinstance(tag, str) or not tag.partition(":")[2]:
+        found = "it is missing" if CLASS_KEY not in values else f"got {shown(tag)}"
+        raise UsageError(f"{file}: {CLASS_KEY}: expected the scenario as module:Class; {found}")
+    return tag
+
+
+def make_code_importable(run: OutputDir) -> Path | None:
+    """Make the code that a run was trained with importable, if this user trained with it or generated it.
+
+    That is the copy which its batch keeps, which comes before other code of the same name, or what lies beside its
+    scenario file.
+
+    Returns:
+        The code if it must not be imported.
+    """
+    if (code := run.batch_code()) is not None:
+        if not is_trusted(code):
+            return code
+        if sys.path[0] != str(code):
+            sys.path.insert(0, str(code))
+        return None
+    source = run.record().get("scenario_file")
+    if not isinstance(source, str):
+        return None
+    file = Path(source)
+    if not may_be_found(file):
+        return file
+    make_importable(package_root(file))
+    return None
+
+
+def warn_of_other_code(run: OutputDir) -> None:
+    """Warn of imported modules that differ from the copies which the batch of a run keeps of them."""
+    code = run.batch_code()
+    if code is None:
+        return
+    different = []
+    for file in map(Path.resolve, users_files()):
+        copy = code / file.relative_to(package_root(file))
+        if copy.is_file() and copy.resolve() != file and copy.read_bytes() != file.read_bytes():
+            different.append(str(file))
+    if different:
+        reason = "" if is_trusted(code) else f", which somebody else made ({TRUST_FLAG} uses it)"
+        _warn(f"{run.path}: its code has changed: {some(different)} is used instead of the copy in {code}{reason}")
+
+
+@functools.cache  # commands look a scenario up more than once
+def _warn(message: str) -> None:
+    logger.warning("%s", message)
+
+
+def make_importable(folder: Path) -> None:
+    """Adds a folder to the places that modules are imported from.
+
+    At their end: a file of the user called `random.py` must not replace Python's own.
+    """
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _as_path(name: str) -> Path | None:
+    """The file that `name` means, if it is a path and not a module."""
+    path = Path(name)
+    if path.is_dir() and (path / SCENARIO_FILE).is_file():
+        return path / SCENARIO_FILE
+    if path.is_dir() and (path / "__init__.py").is_file() and (os.sep in name or "." not in name):
+        return path / "__init__.py"
+    if path.is_file() and path.suffix == ".py":
+        return path
+    if os.sep in name or name.endswith(".py"):
+        if path.with_suffix(".py").is_file():
+            return path.with_suffix(".py")
+        what = f"a folder without {SCENARIO_FILE}" if path.is_dir() else "there is no such file or folder"
+        raise UsageError(f"{name}: {what}")
+    return None
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Imports a file under the name it has in its package, so that it is found again by that name."""
+    path = path.resolve()
+    root = package_root(path)
+    parts = path.relative_to(root).with_suffix("").parts
+    module_name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    make_importable(root)
+    module = _import_module(module_name)
+    found = Path(getattr(module, "__file__", None) or "").resolve()
+    if found != path:
+        raise UsageError(f"{path}: another module is called {module_name!r} ({found}); rename your file")
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        module = import_module(name)
+    except NoSuchModuleError as error:
+        raise UsageError(f"{error} in {Path.cwd()} or on the Python path{_nearest_module(name)}") from error
+    if hasattr(module, "__path__") and not _scenarios_in(module) and _has_submodule(module, "scenario"):
+        return import_module(f"{name}.scenario")
+    return module
+
+
+def _has_submodule(package: ModuleType, name: str) -> bool:
+    return any(module.name == name for module in pkgutil.iter_modules(package.__path__))
+
+
+def _nearest_module(name: str) -> str:
+    parent, _, last = name.rpartition(".")
+    package = find_module(parent) if parent else None
+    places = list(package.submodule_search_locations or []) if package else [str(Path.cwd())]
+    siblings = [module.name for module in pkgutil.iter_modules(places)]
+    near = difflib.get_close_matches(last, siblings, n=1)
+    prefix = f"{parent}." if parent else ""
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def _scenarios_in(module: ModuleType) -> dict[str, type[Scenario]]:
+    """The scenarios that a module defines itself."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Scenario)
+        and value.__module__ == module.__name__
+        and not is_abstract(value)
+    }
+
+
+def _only_scenario_in(module: ModuleType) -> type[Scenario]:
+    found = _scenarios_in(module)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+        classes = [value for value in own if isinstance(value, type)][-1:]
+        has = f"; its last class, {classes[0].__name__}, extends {classes[0].__mro__[1].__name__}" if classes else ""
+        raise CodeError(
+            f"{module.__name__} has no scenario in it: a class that extends tfaip_like.Scenario{has}", *classes
+        )
+    names = " or ".join(f"{module.__name__}:{name}" for name in found)
+    raise UsageError(f"{module.__name__} has {len(found)} scenarios; say which: {names}")
+
+
+def _class_in(module: ModuleType, name: str) -> type[Scenario]:
+    found = getattr(module, name, None)
+    if isinstance(found, type) and issubclass(found, Scenario):
+        return found
+    if found is not None:
+        raise UsageError(f"{module.__name__}:{name} is not a Scenario")
+    has = ", ".join(_scenarios_in(module)) or "none"
+    raise UsageError(f"{module.__name__} has no scenario called {name!r} (it has: {has})")

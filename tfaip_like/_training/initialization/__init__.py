@@ -1,0 +1,1 @@
+"""Weights to start from, and layers that keep theirs."""

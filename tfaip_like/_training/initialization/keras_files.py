@@ -1,0 +1,69 @@
+"""Weights in Keras' own files, which number the weights of a layer instead of naming them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like._keras_ext.paths import joined, layer_paths, weight_paths
+
+
+def read_model_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Numbered paths (`encoder/dense/0`) and values of the weights in a `.keras` file."""
+    with zipfile.ZipFile(file) as archive:
+        if "model.weights.h5" not in archive.namelist():
+            raise ValueError("it holds no model.weights.h5")
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as h5:
+            yield from _weights(h5)
+
+
+def read_weights_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Numbered paths and values of the weights in a `.weights.h5` file."""
+    with h5py.File(file, "r") as h5:
+        yield from _weights(h5)
+
+
+def numbered_paths(network: keras.Model) -> dict[str, str]:
+    """What Keras' files call the weights of a network, by their paths: `encoder/dense/0` for `encoder/dense/kernel`."""
+    paths = {id(weight): path for path, weight in weight_paths(network).items()}
+    numbered: dict[str, str] = {}
+    for layer_path, layer in {"": network, **layer_paths(network)}.items():
+        store: dict[str, Any] = {}
+        layer.save_own_variables(store)
+        for number, weight in store.items():
+            if id(weight) in paths:
+                numbered.setdefault(paths[id(weight)], joined(layer_path, number))
+    return numbered
+
+
+def _weights(h5: h5py.File) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    # Layers lie in groups called after attributes and classes (layers/functional/layers/dense_1); the name of the
+    # layer stands at the group `vars` in it, which holds its weights (vars/0).
+    layers: dict[str, str] = {}
+    weights: dict[str, h5py.Dataset] = {}
+
+    def visit(place: str, item: h5py.Group | h5py.Dataset) -> None:
+        holder, _, last = place.rpartition("/")
+        if isinstance(item, h5py.Dataset):
+            weights[place] = item
+        elif last == "vars" and holder:
+            layers[holder] = str(item.attrs.get("name", holder.rpartition("/")[2]))
+
+    h5.visititems(visit)  # which follows no links into other files
+    for place, dataset in weights.items():
+        *groups, _, number = place.split("/")
+        around = ("/".join(groups[:depth]) for depth in range(1, len(groups) + 1))
+        if groups[:1] != ["optimizer"] and _holds_numbers(dataset):
+            yield "/".join([*(layers[group] for group in around if group in layers), number]), np.asarray(dataset[()])
+
+
+def _holds_numbers(dataset: h5py.Dataset) -> bool:
+    return dataset.dtype.kind in "biufc" and not dataset.external and not dataset.is_virtual

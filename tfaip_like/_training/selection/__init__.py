@@ -1,0 +1,1 @@
+"""Selection of the best epoch, and what depends on it."""

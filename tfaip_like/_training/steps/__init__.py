@@ -1,0 +1,1 @@
+"""Training and validation steps on each backend."""

@@ -1,0 +1,300 @@
+"""The Keras model that `fit` trains: a scenario's network with its named losses and metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfaip_like._keras_ext import ranges
+from tfaip_like._keras_ext.broadcasting import check_crossings
+from tfaip_like._keras_ext.metrics import NonFinite
+from tfaip_like._user_code.code_errors import CodeError, method_name
+from tfaip_like._utils.errors import UsageError, article, some
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.modeling._model import Model, Tensors
+from tfaip_like.modeling._network import select
+
+logger = logging.getLogger(__name__)
+
+STEPS = "steps"
+"""The number of steps whose batches are stacked in what is fed."""
+NON_FINITE = "non_finite"
+GRADIENT_NORM = "gradient_norm"
+RESERVED = (
+    "loss",
+    "lr",
+    "epoch",
+    "seconds",
+    "samples_per_second",
+    "input_bound",
+    "memory_mb",
+    NON_FINITE,
+    GRADIENT_NORM,
+)
+
+
+class TrainingModel(keras.Model):
+    """Minimises the weighted sum of the losses of a `Model`, and averages its metrics.
+
+    A batch is `{"inputs": {...}, "targets": {...}}`; losses and metrics see all of it.
+
+    Args:
+        network: named inputs to named outputs.
+        model: where losses and metrics are written.
+        example: a batch from which the names of losses and metrics are learnt, before anything is
+            compiled. Mistakes in them show here, with plain values.
+
+    Raises:
+        UsageError: when there is nothing to train, a loss or metric is not a number per batch or per sample, or
+            names clash.
+    """
+
+    def __init__(self, network: keras.Model, model: Model, example: Batch):
+        super().__init__(name="training")
+        if not network.trainable_weights:
+            raise CodeError(f"{type(model).__name__}.build: the network has no trainable weights", model.build)
+        self.network = network
+        self.model = model
+        self._ids = ranges.Watch()
+        inputs, targets = _tensors(example.inputs), _tensors(example.targets)
+        with ranges.Watch() as watch:
+            outputs = self._outputs(inputs, targets, training=False)
+        _check_rows(model, outputs, len(example))
+        try:
+            read = _Read(outputs)
+            with watch:
+                losses = _checked(model, "loss", (inputs, targets, read), len(example))
+            self._outputs_without_loss = [name for name in outputs if name not in read.names]
+            metrics = _checked(model, "metrics", (inputs, targets, outputs), len(example))
+        except KeyError as error:
+            names = {"inputs": inputs, "targets": targets, "outputs": outputs}
+            error.add_note("There are " + "; ".join(f"{kind} {', '.join(have)}" for kind, have in names.items()) + ".")
+            raise
+        for compute in (model.loss, model.metrics):
+            check_crossings(compute, inputs, targets, outputs)
+        _check_names(model, losses, metrics)
+        _check_finite(model, losses, example, watch)
+        self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in losses}
+        self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
+        self.non_finite = NonFinite(NON_FINITE)
+        """Counts steps too: its `steps` says how far the epoch is, whatever made `fit` stop."""
+        self._is_untrained_told = False
+        self.built = True
+
+    def warn_of_untrained(self, gradients: Sequence[Any]) -> None:
+        """Warn, once, of weights that no loss depends on.
+
+        Args:
+            gradients: of the trainable variables; None where a loss does not depend on one.
+
+        Raises:
+            UsageError: when there is no other weight.
+        """
+        weights = self.trainable_variables
+        untrained = [weight.path for weight, gradient in zip(weights, gradients, strict=True) if gradient is None]
+        if untrained and len(untrained) == len(weights):
+            message = f"{type(self.model).__name__}.loss depends on no weight: there is nothing to train"
+            raise CodeError(message, self.model.loss)
+        if untrained and not self._is_untrained_told:
+            names = ", ".join(self._outputs_without_loss)
+            logger.warning(
+                "no loss depends on %d of %d weights, which keep their values: %s%s",
+                len(untrained),
+                len(weights),
+                some(untrained),
+                f" (no loss uses output {names})" if names else "",
+            )
+        self._is_untrained_told = True
+
+    def call(self, x: Mapping[str, Tensors], training: bool = False) -> Tensors:
+        """The outputs of the network."""
+        with ranges.Watch() as self._ids:
+            return self._outputs(x["inputs"], x["targets"], training)
+
+    def _outputs(self, inputs: Tensors, targets: Tensors, training: bool) -> Tensors:
+        # Of the targets only those that are fed: one may have the name of an input (an autoencoder's image).
+        fed = {name: targets[name] for name in self.model.feed_targets}
+        outputs: Tensors = self.network(select({**inputs, **fed}, self.network), training=training)
+        return outputs
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The sum that is minimised: weighted losses of the model, and what layers add (regularisation)."""
+        losses = self.model.loss(x["inputs"], x["targets"], y_pred)
+        # What layers add may be of float16, or one number per sample.
+        total = sum((ops.mean(ops.cast(loss, "float32")) for loss in self.losses), start=ops.zeros(()))
+        for name, value in losses.items():
+            mean = ops.mean(self._weighted(name, ops.cast(value, "float32"), x))
+            self.loss_trackers[name].update_state(mean, sample_weight=batch_size(x))
+            total = total + self.model.loss_weights.get(name, 1.0) * mean
+        total = self._ids.poison(total)
+        self.note_total(total, training)
+        return total
+
+    def note_total(self, total: Any, training: bool) -> None:
+        """Takes the sum of a batch that is a step of its own."""
+        self.non_finite.update_state(total)
+
+    def _weighted(self, name: str, value: Any, x: Mapping[str, Any]) -> Any:
+        if "weights" not in x:
+            return value
+        if len(value.shape) == 0:
+            raise UsageError(
+                f"--train.balance loss: {type(self.model).__name__}.loss gives one number per batch for {name!r}; "
+                "class weights need one per sample"
+            )
+        return value * x["weights"]
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """The running averages of all losses and metrics of the epoch."""
+        for name, value in self.model.metrics(x["inputs"], x["targets"], y_pred).items():
+            self.metric_trackers[name].update_state(ops.mean(ops.cast(value, "float32")), sample_weight=batch_size(x))
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+class _Read(dict[str, Any]):
+    """Named tensors that know which of them were asked for."""
+
+    def __init__(self, tensors: Tensors):
+        super().__init__(tensors)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+    def values(self) -> Any:
+        self.names.update(self)
+        return super().values()
+
+    def items(self) -> Any:
+        self.names.update(self)
+        return super().items()
+
+
+def as_fed(batch: Batch) -> dict[str, Any]:
+    """A batch as the training model takes it."""
+    fed: dict[str, Any] = {"inputs": dict(batch.inputs), "targets": dict(batch.targets)}
+    return fed if batch.weights is None else {**fed, "weights": batch.weights}
+
+
+def _tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
+
+
+def batch_size(x: Mapping[str, Any]) -> Any:
+    """Number of samples of a batch; of a traced one that may be a tensor."""
+    return ops.shape(next(iter(x["inputs"].values())))[0]
+
+
+def _check_rows(model: Model, outputs: Tensors, batch_size: int) -> None:
+    """Checks what `network.check_batch_axis` could not know of layers that do not tell their shapes."""
+    for name, output in outputs.items():
+        shape = tuple(ops.shape(output))
+        if shape[:1] != (batch_size,):
+            raise CodeError(
+                f"{type(model).__name__}.build: output {name!r} has shape {shape} for a batch of {batch_size}; its "
+                "first axis must be that of the batch",
+                model.build,
+            )
+
+
+def _checked(
+    model: Model, method: Literal["loss", "metrics"], tensors: tuple[Tensors, Tensors, Tensors], batch_size: int
+) -> Mapping[str, Any]:
+    """The named losses or metrics of a batch.
+
+    They are computed for twice the batch too: in a batch of three, a loss of each of three classes has the shape of a
+    loss of each sample.
+    """
+    compute = getattr(model, method)
+    values = _checked_for(compute, compute(*tensors), batch_size)
+    try:
+        doubled = [
+            {name: ops.concatenate([tensor, tensor]) for name, tensor in dict(named).items()} for named in tensors
+        ]
+        again = compute(*doubled)
+    except Exception as error:  # it may take batches of one size only
+        logger.debug("%s of a batch of %d: %s", method, 2 * batch_size, error)
+        return values
+    _checked_for(compute, again, 2 * batch_size)
+    return values
+
+
+def _checked_for(compute: Callable[..., Any], values: object, batch_size: int) -> Mapping[str, Any]:
+    """Return what `loss` or `metrics` computed, if it is what they must return."""
+    where, method = method_name(compute), compute.__name__
+    if not isinstance(values, Mapping):
+        got = article(type(values).__name__)
+        raise CodeError(f"{where} returned {got}; it must return {{'name': tensor, ...}}", compute)
+    if method == "loss" and not values:
+        raise CodeError(f"{where} returned no loss: there is nothing to minimise", compute)
+    for name, value in values.items():
+        if not isinstance(name, str) or not name:
+            raise CodeError(f"{where}: {name!r} is no name; it must return {{'name': tensor, ...}}", compute)
+        if isinstance(value, keras.metrics.Metric) or not hasattr(value, "shape"):
+            got = article(type(value).__name__)
+            raise CodeError(f"{where}: {name!r} is {got}, not a tensor; {_USE_A_FUNCTION[method]}", compute)
+        shape = tuple(ops.shape(value))
+        if shape not in ((), (batch_size,)):
+            raise CodeError(
+                f"{where}: {name!r} has shape {shape} for a batch of {batch_size}; it must be one number, or one per "
+                f"sample ({batch_size},): average over the other axes",
+                compute,
+            )
+    return values
+
+
+_USE_A_FUNCTION = {
+    "loss": "use a function such as keras.losses.sparse_categorical_crossentropy(targets[...], outputs[...])",
+    "metrics": "use a function such as keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])",
+}
+
+
+def _check_finite(model: Model, losses: Mapping[str, Any], example: Batch, watch: ranges.Watch) -> None:
+    """Check that a loss is finite for at least one sample of the first batch, if all of its data are."""
+    arrays = (*example.inputs.values(), *example.targets.values())
+    if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
+        return
+    for name, value in losses.items():
+        values = ops.convert_to_numpy(ops.cast(value, "float32"))
+        if not np.isfinite(values).any():
+            out_of_range = watch.found("id") or watch.found("label")
+            reason = f": {out_of_range}" if out_of_range else _UNKNOWN_REASON
+            raise CodeError(
+                f"{type(model).__name__}.loss: {name!r} is {values.flat[0]} for each sample of the first batch{reason}",
+                model.loss,
+            )
+
+
+_UNKNOWN_REASON = ", though its data are finite: does it divide by 0, or take the logarithm of 0?"
+
+
+def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    cls = type(model).__name__
+    for name in (*losses, *metrics):
+        if name in RESERVED or name.startswith(("val_", "lav_", "compare_")):
+            method = model.loss if name in losses else model.metrics
+            raise CodeError(
+                f"{cls}: {name!r} cannot be the name of a loss or metric, it is used by the trainer", method
+            )
+        if name in losses and name in metrics:
+            raise CodeError(f"{cls}: {name!r} is a loss and a metric; losses are logged anyway", model.metrics)
+    unknown = [name for name in model.loss_weights if name not in losses]
+    if unknown:
+        raise UsageError(f"--model.loss_weights.{unknown[0]}: {cls} has no such loss; it has {', '.join(losses)}")

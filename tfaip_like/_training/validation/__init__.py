@@ -1,0 +1,1 @@
+"""Validation of the network in memory and of its export."""

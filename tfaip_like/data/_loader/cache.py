@@ -1,0 +1,55 @@
+"""Processed samples that are kept, so that they are made once."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Literal
+
+import numpy as np
+
+from tfaip_like.data._loader.batching import BadSample
+from tfaip_like.data._loader.dropped import Dropped
+from tfaip_like.data._sample import Sample
+from tfaip_like.data._workers.shared_memory import SharedFile
+
+
+class Cache:
+    """Samples after their first processors, by their index, in a file that all processes map.
+
+    Attributes:
+        stages: how many processors their samples have passed.
+    """
+
+    def __init__(self, place: Literal["memory", "disk"], length: int, stages: int):
+        self.file = SharedFile.in_memory() if place == "memory" else SharedFile.on_disk()
+        self.stages = stages
+        self.begins = np.full(length, -1, np.int64)
+        self.sizes = np.zeros(length, np.int64)
+        self.bad: list[BadSample] = []
+        """Those that could not be made."""
+        self.dropped: list[Dropped] = []
+        """Those that processors dropped."""
+        self._end = 0
+
+    def add(self, index: int, data: bytes | BadSample | Dropped) -> None:
+        """Keep a pickled sample, or why it is bad or dropped."""
+        if isinstance(data, BadSample):
+            self.bad.append(data)
+        elif isinstance(data, Dropped):
+            self.dropped.append(data)
+        else:
+            self.begins[index], self.sizes[index] = self._end, len(data)
+            self.file.write(data)
+            self._end += len(data)
+
+    def read(self, index: int) -> Sample | None:
+        """The sample, None if it is dropped."""
+        begin, size = int(self.begins[index]), int(self.sizes[index])
+        if begin < 0:
+            return None
+        sample: Sample = pickle.loads(self.file.view(begin + size)[begin:])  # noqa: S301  (our own)
+        return sample
+
+    def nbytes(self) -> int:
+        """Size of what is kept."""
+        return self._end

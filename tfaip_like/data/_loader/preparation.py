@@ -1,0 +1,180 @@
+"""What is known of samples before any batch is made: which are used, in which order, and how batches are cut."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from tfaip_like._utils.errors import UsageError
+from tfaip_like.data._loader.batching import BadSample
+from tfaip_like.data._loader.cache_building import fill_cache
+from tfaip_like.data._loader.counting import Counted, count_pass
+from tfaip_like.data._loader.dropped import Dropped, DropReport
+from tfaip_like.data._loader.sample_reader import Samples
+from tfaip_like.data._loader.sampler import Batching, BucketBatches, EqualBatches, Order, equal_boundaries
+from tfaip_like.data._loader.selection import Selection, select
+from tfaip_like.data._loader.stream_cache import can_be_made_once, make_once, stages_without_randomness
+from tfaip_like.data._loader.streams import Stream
+from tfaip_like.data._resampling import weights_of_classes
+from tfaip_like.data._settings import BUCKETS, DataSettings
+from tfaip_like.data._workers.background import call_in_thread
+
+logger = logging.getLogger(__name__)
+
+
+class Preparation:
+    """Selects, caches and counts samples.
+
+    Args:
+        group: of the flags: for messages.
+        dropped: takes what processors drop.
+        check: called while waiting; raises to stop.
+        counts: whether the samples of a pass must be known, where they are made in groups.
+        counted: what a pass is known to have already.
+
+    Attributes:
+        samples: as batches are made of them; not those that were given, if they were made and cached.
+        order: of samples with an index.
+        batching: which samples each batch holds; None where samples are made in groups.
+        stream: of samples that are made in groups.
+        bad: samples that were found to be bad.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        settings: DataSettings,
+        group: str,
+        dropped: DropReport,
+        check: Callable[[], None],
+        counts: bool,
+        counted: Counted | None,
+    ):
+        self.samples = samples
+        self.settings = settings
+        self.group = group
+        self.dropped = dropped
+        self.counted = counted
+        self.bad: list[BadSample] = []
+        self.order: Order | None = None
+        self.batching: Batching | None = None
+        self.stream: Stream | None = None
+        self._check = check
+        has_index = hasattr(samples.source, "__len__") and hasattr(samples.source, "__getitem__")
+        if not has_index:
+            self._refuse("has no length and index, it can only be read from its beginning on")
+        if samples.is_stream and settings.cache != "none":
+            settings = self._cache_stream()
+        if self.samples.is_stream or not has_index:
+            self._open_stream(settings, has_index, counts and has_index)
+        else:
+            self._select(settings)
+            if settings.shuffle_buffer is not None:
+                logger.warning(
+                    "--%s.shuffle_buffer has no effect: the samples have an index, so --%s.shuffle orders all of them",
+                    group,
+                    group,
+                )
+
+    def _select(self, settings: DataSettings) -> None:
+        chosen = self._choose(settings)
+        first = int(chosen.indices[0])
+        if self.samples.is_plain:
+            self.samples.check_first(first)
+        else:
+            call_in_thread(lambda: self.samples.check_first(first), self._check)
+        if chosen.lengths is not None:
+            self._refuse_needless_buckets()
+        if settings.cache != "none" and not self.samples.is_plain:
+            self._fill_cache(settings)
+        self.batching = self._batching(chosen)
+
+    def _fill_cache(self, settings: DataSettings, stages: int | None = None) -> None:
+        cache = fill_cache(self.samples, settings, self.group, self._check, stages)
+        self.samples.cache = cache
+        self._note_cached(cache.bad, cache.dropped)
+
+    def _note_cached(self, bad: Sequence[BadSample], dropped: Sequence[Dropped]) -> None:
+        self.bad += bad
+        self.dropped.note(dropped, self.samples.place)
+        self.dropped.log(len(self.samples.indices))
+
+    def _cache_stream(self) -> DataSettings:
+        """Keep what is made without randomness; return the settings for what is still to be done."""
+        # Filters, and what says how often a sample is drawn, are about the samples of the source.
+        chosen = self._choose(_of_raw(self.settings))
+        stream = Stream(self.samples, _of_raw(self.settings), self.order, self.group)
+        stages = stages_without_randomness(stream, self._check)
+        if not can_be_made_once(self.samples, stages):
+            self._fill_cache(self.settings, stages)
+            return replace(self.settings, cache="none")
+        made = make_once(stream, chosen.draw_weights, stages, self.settings, self._check)
+        self._note_cached(made.bad, made.dropped)
+        self.samples, self.order = made.samples, None
+        balance: Literal["none", "loss"] = "loss" if self.settings.balance == "loss" else "none"
+        return replace(self.settings, cache="none", filter=[], resample=None, limit=None, balance=balance)
+
+    def _open_stream(self, settings: DataSettings, has_index: bool, counts: bool) -> None:
+        if settings.has_buckets:
+            self._refuse_needless_buckets()
+        if has_index and self.order is None:
+            self._choose(_of_raw(settings))
+        self.stream = Stream(self.samples, settings, self.order, self.group)
+        if self.counted is not None and self.counted.raw != len(self.order or ()):
+            self.counted = None
+        if settings.balance == "loss" or (counts and self.counted is None):
+            self.counted = count_pass(self.stream, self._check)
+        if settings.balance == "loss":
+            assert self.counted is not None
+            self.samples.class_weights = weights_of_classes(self.counted.classes)
+
+    def _choose(self, settings: DataSettings) -> Selection:
+        chosen = select(self.samples, settings, self.group, self._check)
+        self.bad += chosen.bad
+        self.samples.indices = chosen.indices
+        self.samples.loss_weights = chosen.loss_weights
+        self.order = Order(chosen.indices, self.samples.seed, settings.shuffle, chosen.draw_weights)
+        return chosen
+
+    def _batching(self, chosen: Selection) -> Batching:
+        assert self.order is not None
+        if chosen.lengths is None:
+            return EqualBatches(self.order, self.settings.batch_size)
+        settings = self.settings
+        buckets = settings.buckets or BUCKETS
+        boundaries = settings.bucket_boundaries or equal_boundaries(chosen.lengths, buckets)
+        return BucketBatches(
+            self.order, self.settings.batch_size, chosen.lengths, boundaries, settings.max_batch_length
+        )
+
+    def _refuse(self, why: str) -> None:
+        """Refuse settings that need to know all samples of the source beforehand."""
+        settings, name = self.settings, type(self.samples.data).__name__
+        asked = {
+            "cache": settings.cache != "none",
+            "balance": settings.balance == "sample",
+            "filter": bool(settings.filter),
+            "resample": settings.resample is not None,
+        }
+        for field, is_asked in asked.items():
+            if is_asked:
+                raise UsageError(f"--{self.group}.{field} is not supported: the source of {name} {why}")
+
+    def _refuse_needless_buckets(self) -> None:
+        if self.samples.is_static:
+            names = ("buckets", "bucket_boundaries", "max_batch_length")
+            field = next(name for name in names if getattr(self.settings, name))
+            raise UsageError(
+                f"--{self.group}.{field}: all samples have one shape, so there is no use for length buckets"
+            )
+
+
+def _of_raw(settings: DataSettings) -> DataSettings:
+    """Return the settings for the samples of the source, where groups of them are processed.
+
+    Lengths, and classes that weigh losses, are those of finished samples.
+    """
+    balance: Literal["none", "sample"] = "sample" if settings.balance == "sample" else "none"
+    return replace(settings, balance=balance, buckets=0, bucket_boundaries=[], max_batch_length=None)

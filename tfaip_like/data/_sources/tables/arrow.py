@@ -1,0 +1,162 @@
+"""Arrow arrays, as parquet files hold them, as NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfaip_like.data._sources.tables.cells import Array, Cells, ColumnError, texts
+
+
+def cells_of(array: Any) -> Cells:
+    """Return the values of an Arrow array of any type.
+
+    Dictionaries are decoded, because two files may number their categories differently. Dates and times are
+    datetime64 and timedelta64, whole decimals int64, others the nearest float64; lists of one length make vectors.
+
+    Raises:
+        ColumnError: for types without an equivalent, and for lists of different lengths.
+    """
+    import pyarrow.compute
+    from pyarrow import types
+
+    kind = array.type
+    if isinstance(kind, _extension_types()):
+        return _extension(array)
+    if types.is_dictionary(kind):
+        return cells_of(array.dictionary_decode())
+    if types.is_run_end_encoded(kind):
+        return cells_of(pyarrow.compute.run_end_decode(array))
+    if types.is_null(kind):
+        return Cells(np.full(len(array), np.nan), np.ones(len(array), bool))
+    if types.is_boolean(kind) or types.is_integer(kind):
+        return _cells(array, array.fill_null(False if types.is_boolean(kind) else 0))
+    if types.is_floating(kind) or types.is_date(kind) or types.is_timestamp(kind) or types.is_duration(kind):
+        return _cells(array, array)
+    if types.is_time(kind):
+        numbers = array.view("int32" if types.is_time32(kind) else "int64")
+        return Cells(numbers.fill_null(0).to_numpy(zero_copy_only=False).astype(f"m8[{kind.unit}]"), _missing(array))
+    if types.is_decimal(kind):
+        return Cells(_decimals(array), _missing(array))
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return Cells(_texts(array), _missing(array))
+    if _is_list(kind):
+        return _vectors(array)
+    raise _unsupported(kind)
+
+
+def _unsupported(kind: Any) -> ColumnError:
+    hint = "; make columns of its fields" if str(kind).startswith("struct") else ""
+    return ColumnError(f"is of type {kind}, which is not a number, text, date or vector{hint}")
+
+
+def _cells(array: Any, filled: Any) -> Cells:
+    return Cells(filled.to_numpy(zero_copy_only=False), _missing(array))
+
+
+def _missing(array: Any) -> Any:
+    return array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+
+
+def _decimals(array: Any) -> Array:
+    """Return whole numbers if there are no digits behind the point, else floats (correctly rounded by Python)."""
+    values = array.to_pylist()
+    if array.type.scale > 0:
+        return np.array([np.nan if value is None else float(value) for value in values], np.float64)
+    return whole_numbers([int(value or 0) for value in values])
+
+
+def whole_numbers(values: list[int]) -> Array:
+    """Return whole numbers as int64, or uint64 where they need it.
+
+    Raises:
+        ColumnError: for numbers that neither holds.
+    """
+    for dtype in (np.int64, np.uint64):
+        limits = np.iinfo(dtype)
+        if not values or (min(values) >= limits.min and max(values) <= limits.max):
+            return np.array(values, dtype)
+    largest = max(values, key=abs)
+    raise ColumnError(f"holds {largest}, which no dtype of NumPy can hold exactly")
+
+
+def _texts(array: Any) -> Array:
+    values = [text or "" for text in array.to_pylist()]
+    if any(text.endswith("\0") for text in values):
+        raise ColumnError("has texts that end with a NUL character, which NumPy would drop")
+    return texts(values)
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    tests = (
+        types.is_list,
+        types.is_large_list,
+        types.is_fixed_size_list,
+        types.is_list_view,
+        types.is_large_list_view,
+    )
+    return any(test(kind) for test in tests) and not types.is_map(kind)
+
+
+def _vectors(array: Any) -> Cells:
+    """Return lists of one length as rows of an array with one more axis."""
+    import pyarrow.compute
+
+    present = array.drop_null()
+    lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(present)).to_pylist()
+    if len(lengths) > 1:
+        raise ColumnError(f"has vectors of different lengths ({', '.join(map(str, sorted(lengths)[:5]))})")
+    fixed = getattr(array.type, "list_size", None)
+    if not lengths and fixed is None and len(array):
+        raise ColumnError("has nulls in place of all vectors of some rows, so their length is not known")
+    return _in_rows(cells_of(present.flatten()), array, (lengths[0] if lengths else fixed or 0,))
+
+
+def _in_rows(flat: Cells, array: Any, shape: tuple[int, ...]) -> Cells:
+    """Return the values of all vectors of an array, one after another, as rows of a shape; nulls have none."""
+    is_null = _missing(array)
+    count = len(array) - array.null_count
+    shape = (*shape, *flat.values.shape[1:])
+    values = flat.values.reshape(count, *shape)
+    missing = None if flat.missing is None else flat.missing.reshape(count, *shape)
+    if is_null is None:
+        return Cells(values, missing)
+    fill = {"f": np.nan, "O": ""}.get(values.dtype.kind, 0)
+    all_values = np.full((len(array), *shape), fill, values.dtype)
+    all_missing = np.ones((len(array), *shape), bool)
+    all_values[~is_null] = values
+    all_missing[~is_null] = False if missing is None else missing
+    return Cells(all_values, all_missing)
+
+
+def _extension_types() -> tuple[type, ...]:
+    import pyarrow
+
+    return (pyarrow.BaseExtensionType,)
+
+
+def _extension(array: Any) -> Cells:
+    """Return the values of an extension type that we know."""
+    name = array.type.extension_name
+    if name == "arrow.fixed_shape_tensor":
+        return _tensors(array)
+    if name == "arrow.bool8":
+        stored = cells_of(array.storage)
+        return Cells(stored.values != 0, stored.missing)
+    if name == "arrow.json":
+        return cells_of(array.storage)
+    raise ColumnError(f"is of the extension type {name}, which is not a number, text, date or vector")
+
+
+def _tensors(array: Any) -> Cells:
+    flat = cells_of(array.storage)
+    shape = tuple(array.type.shape)
+    axes = array.type.permutation or range(len(shape))
+
+    def rows(values: Array) -> Array:
+        return values.reshape(-1, *shape).transpose(0, *(axis + 1 for axis in axes))
+
+    return Cells(rows(flat.values), None if flat.missing is None else rows(flat.missing))

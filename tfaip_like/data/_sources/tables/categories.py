@@ -1,0 +1,72 @@
+"""Texts of a few kinds as whole numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tfaip_like._utils.errors import UsageError, some
+from tfaip_like.data._sources.tables.cells import CellError, Cells, ColumnError, kind_of
+from tfaip_like.data._sources.tables.csv_cells import NA_VALUES
+from tfaip_like.data._sources.tables.files import check_columns, is_text, opened_table
+from tfaip_like.data._sources.tables.table_format import TableFormat
+
+
+def coded(cells: Cells, categories: Sequence[str]) -> Cells:
+    """Return texts as the numbers of their categories.
+
+    Raises:
+        ColumnError: when they are no texts.
+        CellError: for a text that is no category.
+    """
+    missing = cells.is_missing()
+    if missing.all():
+        return Cells(np.zeros(cells.values.shape, np.int64), missing)
+    if cells.values.dtype.kind not in "UO":
+        raise ColumnError(f"holds {kind_of(cells.values.dtype)}; only texts have categories")
+    codes = {text: code for code, text in enumerate(categories)}
+    found = [codes.get(text, -1) for text in cells.values.ravel().tolist()]
+    numbers = np.array(found, np.int64).reshape(cells.values.shape)
+    unknown = (numbers < 0) & ~missing
+    if unknown.any():
+        row = int(np.argwhere(unknown)[0][0])
+        text = str(cells.values[unknown][0])
+        raise CellError(row, f"{text[:40]!r} is none of its categories ({some(categories)})")
+    return Cells(numbers, missing if missing.any() else None)
+
+
+def find_categories(
+    files: Sequence[Path], columns: Sequence[str], table_format: TableFormat | None = None
+) -> dict[str, list[str]]:
+    """Return the different texts of columns, sorted, for `TableFormat.categories`; missing values are none.
+
+    Args:
+        files: tables to train on, which are read once for this.
+        columns: that hold texts.
+        table_format: how the files are read where they leave it open.
+
+    Raises:
+        UsageError: for a column that a file does not have, or that holds no texts.
+    """
+    table_format = table_format or TableFormat()
+    as_texts = replace(table_format, categories={}, texts=[*table_format.texts, *columns])
+    missing = NA_VALUES.union(table_format.na_values)
+    found: dict[str, set[str]] = {name: set() for name in columns}
+    for file in files:
+        with opened_table(file, as_texts) as table:
+            check_columns(file, table, columns)
+            for rows in table.batches(columns):
+                for name in columns:
+                    texts = _texts(rows.cells[name], file, name)
+                    found[name] |= {text.strip() for text in texts} - missing if is_text(file) else texts
+    return {name: sorted(texts) for name, texts in found.items()}
+
+
+def _texts(cells: Cells, file: Path, column: str) -> set[str]:
+    present = cells.values[~cells.is_missing()]
+    if len(present) and present.dtype.kind not in "UO":
+        raise UsageError(f"{file}, column {column!r}: holds {kind_of(present.dtype)}; only texts have categories")
+    return set(present.tolist())

@@ -1,0 +1,169 @@
+"""Files that hold tables, each as columns by their names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tfaip_like._utils.errors import UsageError, first_line, some
+from tfaip_like._utils.numpy_files import load_numpy, reason_of_numpy
+from tfaip_like.data._sources.tables.arrow import cells_of
+from tfaip_like.data._sources.tables.cells import Cells, ColumnError, Rows, check_storable
+from tfaip_like.data._sources.tables.csv_files import CsvTable
+from tfaip_like.data._sources.tables.table_format import TableFormat
+
+TEXT = (".csv", ".tsv")
+"""Endings of tables in text files."""
+BYTES_AT_ONCE = 2**26
+
+
+class Table(Protocol):
+    """A table in a file."""
+
+    names: Sequence[str]
+    """Of its columns."""
+
+    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
+        """Yield the cells of columns, for a batch of rows at a time."""
+
+
+class _NumPyTable:
+    """A table of NumPy arrays, which has the rows of one file."""
+
+    def __init__(self, path: Path, names: Sequence[str], load: Callable[[str], Any]):
+        self.path = path
+        self.names = names
+        self._load = load
+
+    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
+        """Yield all rows as one batch."""
+        cells = {name: Cells(self._column(name)) for name in columns}
+        lengths = {name: len(column.values) for name, column in cells.items()}
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+            raise UsageError(f"{self.path}: its columns differ in their number of rows ({counts})")
+        yield Rows(cells)
+
+    def _column(self, name: str) -> Any:
+        try:
+            values = self._load(name)
+            if not isinstance(values, np.ndarray):
+                raise ColumnError("is no array")
+            if values.dtype.kind == "O":
+                raise ColumnError("holds Python objects")
+            check_storable(values)
+        except ValueError as error:  # objects, which could run code when they are unpickled
+            raise UsageError(f"{self.path}, column {name!r}: cannot be read: {reason_of_numpy(error)}") from error
+        except ColumnError as error:
+            raise UsageError(f"{self.path}, column {name!r}: {error}") from None
+        return values
+
+
+@contextmanager
+def _npz(path: Path, table_format: TableFormat) -> Iterator[Table]:
+    archive = load_numpy(path)
+    if isinstance(archive, np.ndarray):
+        raise UsageError(f"{path}: is no .npz file but a single array; rename it to .npy")
+    with archive:
+        yield _NumPyTable(path, archive.files, archive.__getitem__)
+
+
+@contextmanager
+def _npy(path: Path, table_format: TableFormat) -> Iterator[Table]:
+    array = load_numpy(path, mmap_mode="r")
+    names = array.dtype.names
+    yield _NumPyTable(path, names or ["data"], array.__getitem__ if names else lambda name: array)
+
+
+@contextmanager
+def _csv(path: Path, table_format: TableFormat) -> Iterator[Table]:
+    yield CsvTable(path, table_format)
+
+
+class ParquetTable:
+    """A parquet file, of which one batch of rows is in memory at a time."""
+
+    def __init__(self, path: Path, file: Any):
+        self.path = path
+        self._file = file
+        self.names: Sequence[str] = file.schema_arrow.names
+
+    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
+        """Yield the cells of columns, for a batch of rows at a time."""
+        columns = list(columns)
+        metadata = self._file.metadata
+        num_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        size = BYTES_AT_ONCE * max(1, metadata.num_rows) // max(1, num_bytes)
+        for batch in self._file.iter_batches(min(max(size, 1), 2**16), columns=columns):
+            yield Rows({name: self._cells(name, batch) for name in columns})
+
+    def _cells(self, name: str, batch: Any) -> Cells:
+        try:
+            return cells_of(batch.column(batch.schema.get_field_index(name)))
+        except ColumnError as error:
+            raise UsageError(f"{self.path}, column {name!r}: {error}") from None
+
+
+@contextmanager
+def _parquet(path: Path, table_format: TableFormat) -> Iterator[Table]:
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise UsageError(f"{path}: reading parquet needs pyarrow; pip install 'tfaip_like[parquet]'") from None
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield ParquetTable(path, file)
+
+
+_KINDS = {".npz": _npz, ".npy": _npy, **dict.fromkeys(TEXT, _csv), ".parquet": _parquet}
+
+
+@contextmanager
+def opened_table(path: Path, table_format: TableFormat) -> Iterator[Table]:
+    """Open a table.
+
+    Raises:
+        UsageError: when it cannot be read; also for errors while it is read.
+    """
+    kind = path.suffix.lower()
+    if kind not in _KINDS:
+        raise UsageError(f"{path}: a table is one of {', '.join(_KINDS)}")
+    try:
+        with _KINDS[kind](path, table_format) as table:
+            yield table
+    except (UsageError, GeneratorExit):
+        raise
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # whatever the reader of the format raises
+        raise UsageError(f"{path}: cannot be read as {kind}: {first_line(error)}") from error
+
+
+def is_text(path: Path) -> bool:
+    """Return whether a table is a text file."""
+    return path.suffix.lower() in TEXT
+
+
+def column_names(path: Path, table_format: TableFormat | None = None) -> Sequence[str]:
+    """Return the names of the columns of a table.
+
+    Raises:
+        UsageError: when it cannot be read.
+    """
+    with opened_table(path, table_format or TableFormat()) as table:
+        return list(table.names)
+
+
+def check_columns(path: Path, table: Table, columns: Collection[str]) -> None:
+    """Raise `UsageError` for columns that a table does not have, or has twice."""
+    counts = Counter(table.names)
+    for name in columns:
+        if not counts[name]:
+            raise UsageError(f"{path}: has no column {name!r}; it has {some(table.names, 20) or 'none'}")
+        if counts[name] > 1:
+            places = [number for number, other in enumerate(table.names, 1) if other == name]
+            raise UsageError(f"{path}: has {len(places)} columns {name!r} (columns {', '.join(map(str, places))})")

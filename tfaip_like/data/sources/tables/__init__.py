@@ -1,8 +1,0 @@
-"""Tables in files: CSV, parquet and NumPy."""
-
-from tfaip_like.data.sources.tables.categories import find_categories
-from tfaip_like.data.sources.tables.files import column_names
-from tfaip_like.data.sources.tables.source import Columns, IsMissing, TableSource, Which
-from tfaip_like.data.sources.tables.table_format import TableFormat
-
-__all__ = ["Columns", "IsMissing", "TableFormat", "TableSource", "Which", "column_names", "find_categories"]

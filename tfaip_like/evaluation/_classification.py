@@ -1,0 +1,82 @@
+"""Evaluators for common tasks, ready to be put into a scenario."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like._utils.errors import UsageError
+from tfaip_like.data._sample import Sample
+from tfaip_like.evaluation._evaluator import Evaluator
+from tfaip_like.summaries import ConfusionMatrix, Summary
+
+THRESHOLD = 0.5
+
+
+class Classes(Evaluator):
+    """For models that choose one of several classes: which was taken for which, and the class that does worst.
+
+    Samples whose output is NaN are in no column of the matrix, and make the recall NaN.
+    """
+
+    target: str = "label"
+    """The target with the number of the right class."""
+
+    output: str = "probabilities"
+    """The output: one value per class, of which the largest counts; the probability of class 1 of two (a sigmoid, of
+    shape () or (1,)); or the class as an integer."""
+
+    names: list[str] = []
+    """Of the classes, in the order of their numbers."""
+
+    def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
+        targets, predictions = [], []
+        has_nan = False
+        for number, sample in enumerate(samples):
+            output = np.asarray(sample.outputs[self.output])
+            if np.isnan(output).any():
+                has_nan = True
+                continue
+            predictions.append(self._predicted(output, number))
+            targets.append(self._right(np.asarray(sample.targets[self.target]), output, number))
+        confusion = ConfusionMatrix(targets, predictions, self.names)
+        if problem := confusion.problem():  # more classes than names
+            raise UsageError(f"Classes: 'confusion' {problem}")
+        recalls = confusion.recalls()
+        is_known = not has_nan and not np.isnan(recalls).all()
+        return {"worst_class_recall": float(np.nanmin(recalls)) if is_known else math.nan, "confusion": confusion}
+
+    def _predicted(self, output: npt.NDArray[Any], number: int) -> int:
+        if output.ndim == 1 and output.size > 1:
+            return int(output.argmax())
+        if output.size != 1:
+            raise UsageError(
+                f"Classes: output {self.output!r} of sample {number} has shape {output.shape}; it must be one value "
+                "per class, (classes,), or one number"
+            )
+        value = output.item()
+        if not np.issubdtype(output.dtype, np.floating):
+            return int(value)
+        if not -1e-3 <= value <= 1 + 1e-3:
+            raise UsageError(
+                f"Classes: output {self.output!r} of sample {number} is {value:.4g}; one float must be the probability "
+                "of class 1, from 0 to 1 (a sigmoid), and the number of a class an integer"
+            )
+        return int(value > THRESHOLD)
+
+    def _right(self, target: npt.NDArray[Any], output: npt.NDArray[Any], number: int) -> int:
+        where = f"Classes: target {self.target!r} of sample {number}"
+        if target.size != 1:
+            raise UsageError(f"{where} has shape {target.shape}; it must be the number of the right class")
+        label = target.item()
+        if not (math.isfinite(label) and label >= 0 and label == int(label)):
+            raise UsageError(f"{where} is {label}; classes are whole numbers from 0")
+        is_float = np.issubdtype(output.dtype, np.floating)
+        count = output.size if output.size > 1 else 2 if is_float else None
+        if count is not None and label >= count:
+            raise UsageError(f"{where} is {int(label)}, but output {self.output!r} has {count} classes")
+        return int(label)

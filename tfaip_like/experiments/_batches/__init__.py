@@ -1,0 +1,1 @@
+"""Batches on disk: their folder, their runs and the code they use."""

@@ -1,0 +1,71 @@
+"""Taking runs of a batch out of their queues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tfaip_like.experiments._batches.batch import Batch, BatchRun, chosen_runs
+from tfaip_like.experiments._launchers.local_queue import start_scheduler
+from tfaip_like.experiments._launchers.slurm import cancel_jobs
+from tfaip_like.experiments._launchers.submissions import Submission, read_submissions
+from tfaip_like.experiments._launchers.tickets import Ticket, cancel_file
+from tfaip_like.experiments._status import AT_WORK, found_tickets, status_of
+from tfaip_like.experiments._submit import check_batch
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """What was cancelled."""
+
+    runs: list[BatchRun]
+    problem: str = ""
+    """Why the cluster refused the request; its runs then detect the cancellation themselves."""
+
+
+def cancel(batch: Batch, patterns: Sequence[str], trust_code: bool = False) -> Cancelled:
+    """Take runs out of their queues; those at work save their state and stop.
+
+    Each gets an empty file that says so: it needs no room on the disk, and stops runs on the cluster that belong to
+    another user, whose jobs cannot be cancelled.
+
+    Args:
+        trust_code: see `check_batch`.
+    """
+    check_batch(batch, trust_code)  # its files say which processes and jobs are stopped
+    with batch.changing():
+        index = batch.index()
+        states = {run.name: run.state for run in status_of(batch, index).runs}
+        tickets = found_tickets(batch)
+        at_work = [run for run in chosen_runs(index, patterns) if states[run.name] in AT_WORK]
+        runs = [run for run in at_work if run.name in tickets]  # others were started by hand
+        submissions = {one.folder.name: one for one in read_submissions(batch)}
+        try:
+            for run in runs:
+                _mark(batch, run.name, tickets[run.name], submissions)
+        finally:  # whatever could not be written
+            problem = cancel_jobs(_jobs_to_cancel([run.name for run in runs], tickets, submissions))
+    if any(states[run.name] == "running" and tickets[run.name].where == "local" for run in runs):
+        start_scheduler(batch)  # for runs whose scheduler was killed
+    return Cancelled(runs, problem)
+
+
+def _mark(batch: Batch, name: str, ticket: Ticket, submissions: Mapping[str, Submission]) -> None:
+    if ticket.submission is None:
+        cancel_file(batch, name).touch()
+    else:
+        submissions[ticket.submission].cancel(name)
+
+
+def _jobs_to_cancel(
+    names: Sequence[str], tickets: Mapping[str, Ticket], submissions: Mapping[str, Submission]
+) -> Iterator[str]:
+    """Yield the tasks of the cluster in which nothing is left to do, or the whole array."""
+    for submission in submissions.values():
+        asked = {name for name in names if tickets[name].submission == submission.folder.name}
+        over = {*asked, *submission.cancelled(), *submission.ended()}
+        tasks = [runs for runs in submission.record.tasks if asked.intersection(runs) and over.issuperset(runs)]
+        jobs = [job for runs in tasks if (job := tickets[runs[0]].job) is not None]
+        if over.issuperset(name for runs in submission.record.tasks for name in runs):
+            jobs = list(dict.fromkeys(job.partition("_")[0] for job in jobs))
+        yield from jobs

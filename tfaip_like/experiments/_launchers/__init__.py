@@ -1,0 +1,1 @@
+"""Launchers: the local queue and SLURM."""

@@ -1,0 +1,280 @@
+"""The local queue of a batch: a process of its own that starts so many runs at a time.
+
+What it knows is in files, so that it can be killed at any moment. A run is alive as long as its lock file is
+locked: the lock is handed to the run's own process and goes with it, whoever else dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tfaip_like._utils.files import is_full_disk, is_locked
+from tfaip_like._utils.json_files import write_json
+from tfaip_like._utils.processes import Patience, is_suspended
+from tfaip_like._utils.records import AtLeast, Count, read_record
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._launchers.tickets import Ticket, local_tickets, write_ticket
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.2
+TRIES, SECONDS_BETWEEN_TRIES = 10, 0.02
+BYTES_TO_START = 2**20
+"""Room without which no run is started."""
+SECONDS_TO_SAVE = 60.0
+"""What a run has after it was told to stop, before it is killed."""
+
+
+@dataclass(frozen=True)
+class QueueSettings:
+    """How a local queue works."""
+
+    jobs: Annotated[int, AtLeast(1)] = 1
+    """Runs at a time."""
+    gpus: tuple[Count, ...] = ()
+    """GPUs that are given out, one to a run."""
+
+    def write(self, batch: Batch) -> None:
+        """Makes these the settings of a batch; a queue that works notices."""
+        write_json(_settings_file(batch), dataclasses.asdict(self), indent=None)
+
+
+def start_scheduler(batch: Batch) -> None:
+    """Starts the queue of a batch, detached from this process and its terminal; if one works already, that goes on."""
+    with (batch.queue / "scheduler.log").open("a", encoding="utf-8") as log:
+        subprocess.Popen(
+            # -P: a file of the user called random.py is no module of Python. Not -m: the package imports this module.
+            [sys.executable, "-P", "-c", f"from {__name__} import main; main()", str(batch.path.resolve())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # neither Ctrl-C nor the end of the shell reaches it
+        )
+
+
+def is_at_work(batch: Batch) -> bool:
+    """Return whether the queue of a batch works."""
+    return is_locked(_scheduler_lock(batch))
+
+
+def is_disk_full(batch: Batch) -> bool:
+    """Return whether the disk of a batch has no room for a run to start."""
+    return shutil.disk_usage(batch.path).free < BYTES_TO_START
+
+
+def lives(batch: Batch, name: str) -> bool:
+    """Return whether a run is at work on this machine."""
+    return is_locked(_run_lock(batch, name))
+
+
+@dataclass
+class Scheduler:
+    """Works on the queue of a batch until nothing is left."""
+
+    batch: Batch
+    children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    stopping: dict[str, Patience] = field(default_factory=dict)
+    """Runs that were told to stop, and how long ago."""
+    seen: int = -1
+    """When the queue was last changed, as far as it is known here."""
+    unwritten: dict[str, Ticket] = field(default_factory=dict)
+    """Tickets that are out of date on disk, because it is full."""
+
+    def work(self) -> None:
+        """Start and watch runs until none is left; return where another scheduler does."""
+        with self.batch.changing():
+            lock = _try_lock(_scheduler_lock(self.batch))
+        if lock is None:
+            return
+        while True:
+            with self.batch.changing():
+                if not self._is_work_left():
+                    # Still while nobody can submit: whoever does next starts another one.
+                    os.close(lock)
+                    return
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _is_work_left(self) -> bool:
+        """Look at the queue; a full disk stops nothing but the start of more runs."""
+        was_full = bool(self.unwritten)
+        try:
+            left = self._look()
+        except OSError as error:
+            if not is_full_disk(error):
+                raise
+            left = True
+        if self.unwritten and not was_full:
+            logger.warning("the disk is full: no run is started until there is room")
+        return left or bool(self.unwritten)
+
+    def _look(self) -> bool:
+        """Note which runs have ended, stop and start some; return whether there is more to do."""
+        self._write_again()
+        ended = any(child.poll() is not None for child in self.children.values())
+        changed = os.stat(self.batch.queue).st_mtime_ns
+        if not ended and changed == self.seen and self.children and not self.stopping:
+            return True  # nothing new, and 1,000 tickets are not read five times a second
+        tickets = {**local_tickets(self.batch), **self.unwritten}
+        running = self._still_running({name: ticket for name, ticket in tickets.items() if ticket.state == "running"})
+        for name, ticket in running.items():
+            if ticket.cancelled:
+                self._stop(name, ticket)
+        order = [run.name for run in self.batch.index().runs]
+        queued = [name for name in order if name in tickets and tickets[name].is_queued]
+        settings = _settings(self.batch)
+        while queued and len(running) < settings.jobs and not self.unwritten and not is_disk_full(self.batch):
+            name = queued.pop(0)
+            running[name] = self._start(name, tickets[name], _free_gpu(settings, running.values()))
+        self.seen = os.stat(self.batch.queue).st_mtime_ns
+        return bool(running or queued)
+
+    def _still_running(self, running: dict[str, Ticket]) -> dict[str, Ticket]:
+        """Those that are alive; the others get their end noted."""
+        alive = {}
+        for name, ticket in running.items():
+            child = self.children.get(name)
+            if child is not None and child.poll() is not None:
+                del self.children[name]
+            elif child is not None or lives(self.batch, name):
+                alive[name] = ticket
+                continue
+            # The code of a run that another scheduler had started is not known.
+            code = child.returncode if child is not None else None
+            self.stopping.pop(name, None)
+            if code and not ticket.cancelled and is_disk_full(self.batch):
+                self._note(name, ticket.but(state="waiting", started=None, host=None, pid=None, gpu=None))
+                logger.info("%s ended with code %d while the disk was full: it waits for room", name, code)
+                continue
+            self._note(name, ticket.but(state="ended", ended=time.time(), code=code))
+            logger.info("%s ended%s", name, "" if code is None else f" with code {code}")
+        return alive
+
+    def _start(self, name: str, ticket: Ticket, gpu: int | None) -> Ticket:
+        ticket = ticket.but(state="running", started=time.time(), host=socket.gethostname(), gpu=gpu)
+        lock = _try_lock(_run_lock(self.batch, name))
+        if lock is not None:  # or it runs: a scheduler was killed between the start and its note
+            self.children[name] = self._process(name, gpu, lock)
+            os.close(lock)
+            ticket = ticket.but(pid=self.children[name].pid)
+            logger.info("%s started%s", name, "" if gpu is None else f" on GPU {gpu}")
+        self._note(name, ticket)
+        return ticket
+
+    def _note(self, name: str, ticket: Ticket) -> None:
+        """Write a ticket; on a full disk it is kept, and written as soon as there is room."""
+        self.unwritten.pop(name, None)
+        try:
+            write_ticket(self.batch, name, ticket)
+        except OSError as error:
+            if not is_full_disk(error):
+                raise
+            self.unwritten[name] = ticket
+
+    def _write_again(self) -> None:
+        """Write the tickets that there was no room for; those of runs that were submitted again are out of date."""
+        on_disk = local_tickets(self.batch) if self.unwritten else {}
+        for name, ticket in list(self.unwritten.items()):
+            if name in on_disk and on_disk[name].submitted == ticket.submitted:
+                self._note(name, ticket.but(cancelled=on_disk[name].cancelled))
+            else:
+                del self.unwritten[name]
+
+    def _process(self, name: str, gpu: int | None, lock: int) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})}
+        with self.batch.log(name).open("ab") as log:
+            return subprocess.Popen(
+                ["bash", self.batch.script, name],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=[lock],
+                start_new_session=True,
+            )
+
+    def _stop(self, name: str, ticket: Ticket) -> None:
+        pid = ticket.pid or self.batch.run(name).record().get("pid")
+        if pid is None or ticket.host not in (None, socket.gethostname()):  # there it is the number of another
+            return
+        if name not in self.stopping:
+            self.stopping[name] = Patience()
+            _signal(pid, signal.SIGTERM)
+        elif self.stopping[name].look(counts=not is_suspended(pid)) > SECONDS_TO_SAVE:
+            _signal(pid, signal.SIGKILL)
+
+
+def _free_gpu(settings: QueueSettings, running: Iterable[Ticket]) -> int | None:
+    """The GPU with the fewest runs."""
+    uses = Counter(ticket.gpu for ticket in running)
+    return min(settings.gpus, key=lambda gpu: uses[gpu]) if settings.gpus else None
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)  # a session of its own: its processes have this group
+
+
+def _try_lock(path: Path) -> int | None:
+    """A descriptor with a lock on a file, None if another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    for _ in range(TRIES):  # whoever only asks whether it is locked has it for a moment
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        except OSError:  # a file system without locks
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _settings(batch: Batch) -> QueueSettings:
+    file = _settings_file(batch)
+    return read_record(QueueSettings, file) if file.exists() or file.is_symlink() else QueueSettings()
+
+
+def _settings_file(batch: Batch) -> Path:
+    return batch.queue / ".settings"
+
+
+def _scheduler_lock(batch: Batch) -> Path:
+    return batch.queue / ".scheduler.lock"
+
+
+def _run_lock(batch: Batch, name: str) -> Path:
+    return batch.queue / f"{name}.lock"
+
+
+def main() -> None:
+    """What `start_scheduler` starts."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    batch = Batch(Path(sys.argv[1]))
+    try:
+        Scheduler(batch).work()
+    except FileNotFoundError:
+        if batch.index_file.exists():
+            raise
+        logger.error(
+            "%s is no longer there: it was moved or deleted, and this queue ends. Submit the batch where it is now.",
+            batch.path,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Which runs of a batch were submitted, and where: to the local queue, a small file for each, or to a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.json_files import write_json
+from tfaip_like._utils.records import Count, Seconds, read_record
+from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._launchers.submissions import VOID, Submission, read_submissions
+
+Where = Literal["local", "slurm"]
+
+CANCEL = ".cancel"
+"""How the empty file is named that cancels a run of the local queue: there is room for it on a full disk too."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A run that was submitted."""
+
+    state: Literal["waiting", "running", "ended", "reset"]
+    """Of the local queue; on a cluster it waits until it has ended, and the cluster knows more. A run that was reset
+    is a new one, wherever it was before."""
+    where: Where = "local"
+    submitted: Seconds = 0.0
+    started: Seconds | None = None
+    ended: Seconds | None = None
+    code: int | None = None
+    """Its exit code, where that is known."""
+    cancelled: bool = False
+    """Whether it was to stop."""
+    host: str | None = None
+    pid: Count | None = None
+    gpu: Count | None = None
+    job: str | None = None
+    """What a cluster calls it, ARRAY_TASK; None until that is known."""
+    submission: str | None = None
+    """Name of the submission to a cluster."""
+
+    @property
+    def is_in_local_queue(self) -> bool:
+        """Return whether the local queue has work with it."""
+        return self.where == "local" and (self.state == "running" or self.is_queued)
+
+    @property
+    def is_queued(self) -> bool:
+        """Return whether its run is to be started."""
+        return self.state == "waiting" and not self.cancelled
+
+    def but(self, **changes: Any) -> Ticket:
+        """Return the ticket with changes."""
+        return dataclasses.replace(self, **changes)
+
+
+def waiting(where: Where = "local", job: str | None = None) -> Ticket:
+    """Return a new ticket."""
+    return Ticket("waiting", where, submitted=time.time(), job=job)
+
+
+def reset_ticket() -> Ticket:
+    """Return the ticket of a run that was reset."""
+    return Ticket("reset", submitted=time.time())
+
+
+def read_tickets(batch: Batch) -> dict[str, Ticket]:
+    """Return the tickets of a batch by the names of its runs, the latest of each.
+
+    Raises:
+        UsageError: if one is damaged; it names the file and the key or line.
+    """
+    tickets = local_tickets(batch)
+    for submission in read_submissions(batch):
+        for name, ticket in cluster_tickets(submission):
+            if name not in tickets or tickets[name].submitted <= ticket.submitted:
+                tickets[name] = ticket
+    return tickets
+
+
+def local_tickets(batch: Batch) -> dict[str, Ticket]:
+    """Return the tickets of the local queue by the names of its runs.
+
+    Raises:
+        UsageError: if one is damaged; it names the file and the key or line.
+    """
+    cancelled = {path.name.removesuffix(CANCEL) for path in batch.queue.glob(f"*{CANCEL}")}
+    tickets = {}
+    for path in batch.queue.glob("*.json"):
+        try:
+            ticket = read_record(Ticket, path)
+            tickets[path.stem] = ticket.but(cancelled=ticket.cancelled or path.stem in cancelled)
+        except UsageError as error:
+            if not path.exists() and not path.is_symlink():  # taken away just now
+                continue
+            raise UsageError(f"{error}\nWithout this file its run counts as not submitted: delete it.") from error
+    return tickets
+
+
+def cluster_tickets(submission: Submission) -> Iterator[tuple[str, Ticket]]:
+    """Yield the runs of a submission with their tickets; none if the cluster does not have it."""
+    array = submission.array
+    if array == VOID:
+        return
+    cancelled = submission.cancelled()
+    ticket = Ticket("waiting", "slurm", submission.record.submitted, submission=submission.folder.name)
+    for name, job in submission.jobs(array or "").items():
+        yield name, ticket.but(cancelled=name in cancelled, job=job if array else None)
+
+
+def write_ticket(batch: Batch, name: str, ticket: Ticket) -> None:
+    """Replace the ticket of a run of the local queue; to be called while `batch.changing()`."""
+    write_json(batch.queue / f"{name}.json", dataclasses.asdict(ticket), indent=None)
+
+
+def cancel_file(batch: Batch, name: str) -> Path:
+    """Return the file that cancels a run of the local queue while it is there."""
+    return batch.queue / f"{name}{CANCEL}"

@@ -1,0 +1,1 @@
+"""Plans: configurations, their inheritance, grids and experts, as a list of runs."""

@@ -1,0 +1,149 @@
+"""Samples in files, for a prediction without the scenario's own source: JSON lines, or tables with a row each."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tfaip_like._utils.errors import UsageError, some
+from tfaip_like._utils.json_files import decoded_lines, parse_json_line, read_lines
+from tfaip_like.data import IsMissing, Source, TableFormat, TableSource, find_files
+from tfaip_like.data._sample import Sample, Spec
+from tfaip_like.data._sources.tables import Columns, Which, column_names
+from tfaip_like.data._sources.tables.files import TEXT
+
+STANDARD_INPUT = "-"
+LINES = (".jsonl", ".json", STANDARD_INPUT)
+
+
+def samples_in(
+    patterns: Sequence[str],
+    inputs: Mapping[str, Spec],
+    flag: str,
+    table_format: TableFormat | None = None,
+    is_processed: bool = False,
+) -> Source:
+    """The samples in files of one kind.
+
+    JSON lines (.jsonl, or `-` for standard input): an object with the inputs by their names on each line.
+    Tables (.npz, .csv, .tsv, .parquet): a column for each input, those that `TableFormat.columns` says, or `NAME_0`,
+    `NAME_1` ... for the numbers of one; for a single input, columns of any names, as many as it has numbers.
+
+    Args:
+        inputs: of the network.
+        flag: that named the files, to begin a message with.
+        table_format: of the training; its categories and missing values hold for JSON lines as well.
+        is_processed: whether processors may make inputs of other columns: of all arrays of NumPy files, and of the
+            columns that `table_format` names.
+    """
+    table_format = table_format or TableFormat()
+    if list(patterns) == [STANDARD_INPUT]:
+        return SamplesInLines([Path(STANDARD_INPUT)], table_format)
+    files = find_files(patterns, flag)
+    kinds = {file.suffix for file in files}
+    if kinds <= set(LINES):
+        return SamplesInLines(files, table_format)
+    if kinds & set(LINES):
+        raise UsageError(f"{flag}: files of different kinds ({', '.join(sorted(kinds))}); predict one kind at a time")
+    names = column_names(files[0], table_format)
+    columns = _columns(files[0], names, inputs, table_format, is_processed)
+    return TableSource(files, columns, table_format=table_format.of(names))
+
+
+def _columns(
+    file: Path, names: Sequence[str], inputs: Mapping[str, Spec], table_format: TableFormat, is_processed: bool
+) -> Columns:
+    """Which columns are which input."""
+    found = {name: _columns_of(name, spec, names, table_format) for name, spec in inputs.items()}
+    missing = [name for name, which in found.items() if not which]
+    columns: dict[str, Which] = {name: which for name, which in found.items() if which}
+    if missing and is_processed:
+        is_numpy = file.suffix.lower() in (".npz", ".npy")
+        columns |= {name: name for name in names if is_numpy or name in table_format.columns_named()}
+        missing = [] if columns else missing
+    if len(inputs) == len(missing) == 1 and _has_any_names(inputs[missing[0]], names, file):
+        return {missing[0]: names}
+    if missing:
+        numbers = _numbered(missing[0], inputs[missing[0]])
+        wanted = ", or ".join([missing[0], *([f"{numbers[0]} to {numbers[-1]}"] if numbers else [])])
+        raise UsageError(f"{file}: has no column for the input {missing[0]!r} ({wanted}); it has {', '.join(names)}")
+    return columns
+
+
+def _columns_of(name: str, spec: Spec, names: Sequence[str], table_format: TableFormat) -> Which:
+    """Return the column or columns of an input; none if a table does not have them."""
+    if name in names:
+        return name
+    masked = table_format.masks.get(name, [])
+    if masked and set(masked) <= set(names):
+        return IsMissing(masked if spec.shape else masked[0])
+    for columns in (table_format.columns.get(name, []), _numbered(name, spec)):
+        if columns and set(columns) <= set(names):
+            return columns if spec.shape else columns[0]
+    return []
+
+
+def _numbered(name: str, spec: Spec) -> list[str]:
+    return [f"{name}_{i}" for i in range(spec.shape[0] or 0)] if len(spec.shape) == 1 else []
+
+
+def _has_any_names(spec: Spec, names: Sequence[str], file: Path) -> bool:
+    """Return whether all columns of a table, whatever their names, are the numbers of the only input."""
+    if file.suffix.lower() not in (*TEXT, ".parquet") or len(spec.shape) != 1:
+        return False
+    if spec.shape[0] not in (len(names), None):
+        return False
+    if all(map(_is_number, names)):
+        raise UsageError(f"{file}: begins with numbers; the first line must have the names of the columns")
+    return True
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class SamplesInLines:
+    """The samples in files of JSON lines, one after another; any number of them."""
+
+    def __init__(self, files: Sequence[Path], table_format: TableFormat):
+        self.files = files
+        self._format = table_format
+
+    def __iter__(self) -> Iterator[Sample]:
+        for file in self.files:
+            is_stdin = str(file) == STANDARD_INPUT
+            name = "standard input" if is_stdin else str(file)
+            for number, line in decoded_lines(sys.stdin.buffer, name) if is_stdin else read_lines(file):
+                if line.strip():
+                    where = f"{name}, line {number}"
+                    values = _object(line, where)
+                    yield Sample(inputs={key: self._value(key, values[key], where) for key in values})
+
+    def _value(self, name: str, value: object, where: str) -> object:
+        """Return a value with NaN (or what stands for it) for null, and the number of a category for its text."""
+        value = _with_default(value, self._format.missing.get(name, math.nan))
+        categories = self._format.categories.get(name)
+        if categories is None or not isinstance(value, str):
+            return value
+        if value not in categories:
+            raise UsageError(f"{where}: {name!r}: {value!r} is none of its categories ({some(categories)})")
+        return categories.index(value)
+
+
+def _with_default(value: object, default: object) -> object:
+    if isinstance(value, list):
+        return [_with_default(part, default) for part in value]
+    return default if value is None else value
+
+
+def _object(line: str, where: str) -> Mapping[str, object]:
+    values = parse_json_line(line, where)
+    if not isinstance(values, dict):
+        raise UsageError(f'{where}: must be an object with the inputs, such as {{"x": [1, 2]}}')
+    return values

@@ -1,0 +1,60 @@
+"""From folders to a predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfaip_like._export.exported import load_export
+from tfaip_like._export.layout import export_folder
+from tfaip_like._export.pipeline import Pipeline, load_pipeline, same_pipeline
+from tfaip_like._user_code.trust import trusting
+from tfaip_like._utils.errors import UsageError
+from tfaip_like.inference._experts import ExpertsPredictor, exports_of_experts
+from tfaip_like.inference._predictor import Predictor
+from tfaip_like.modeling._voter import Voter
+
+
+def load_predictor(
+    *exports: Path | str, voter: Voter | None = None, pipeline: Pipeline | None = None, trust_code: bool = False
+) -> Predictor:
+    """Load exports for prediction.
+
+    Args:
+        exports: their folders; those of runs, whose best model it is then; or one folder of experts.
+        voter: makes one prediction of several; `Mean` by default.
+        pipeline: another one than that of the exports.
+        trust_code: run the code and the graphs in these folders, even if somebody else made them.
+
+    Raises:
+        UsageError: when a folder is no whole export, or their pipelines differ.
+    """
+    if not exports:
+        raise UsageError("which export? name the folder of at least one")
+    paths = [Path(path) for path in exports]
+    experts = exports_of_experts(paths[0]) if len(paths) == 1 else None
+    with trusting(trust_code):
+        if experts is None:
+            return _load([export_folder(path) for path in paths], voter, pipeline)
+        pipeline = pipeline or _common_pipeline(list(experts.values()))
+        return ExpertsPredictor({name: _load([path], voter, pipeline) for name, path in experts.items()}, pipeline)
+
+
+def _load(paths: Sequence[Path], voter: Voter | None, pipeline: Pipeline | None) -> Predictor:
+    pipeline = pipeline or _common_pipeline(paths)
+    loaded = [load_export(path) for path in paths]
+    for exported in loaded:
+        missing = sorted(exported.inputs.keys() - pipeline.inputs.keys())
+        if missing:
+            raise UsageError(f"{exported.path}: its network needs the input {missing[0]!r}, which {paths[0]} does not")
+    return Predictor(loaded, pipeline, voter)
+
+
+def _common_pipeline(paths: Sequence[Path]) -> Pipeline:
+    first, *others = (load_pipeline(path) for path in paths)
+    for path, other in zip(paths[1:], others, strict=True):
+        if not same_pipeline(first, other):
+            raise UsageError(
+                f"{path}: prepares samples in another way than {paths[0]}, so they cannot predict together"
+            )
+    return first

@@ -1,0 +1,187 @@
+"""Find out from its source alone whether a module holds a class of parameters.
+
+A file can name any module as that of a class. Importing a module runs it, so it is imported only when its source
+shows that the class is there and extends one of ours.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
+
+from tfaip_like._user_code.importing import NoSuchModuleError
+from tfaip_like._user_code.trust import is_installed, is_part_of_python
+from tfaip_like._utils.errors import UsageError
+from tfaip_like.params._base import ParamsBase
+
+_PACKAGE = __name__.partition(".")[0]
+_TAG = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def check_class_in_source(tag: str) -> None:
+    """Raise `UsageError` unless the source of a module shows that `module:Class` is a class of parameters.
+
+    Nothing is imported.
+    """
+    if not _TAG.fullmatch(tag):
+        raise UsageError("write module:Class")
+    module, _, name = tag.partition(":")
+    if module in sys.modules:  # nothing runs when it is imported
+        return
+    if find_module(module) is None:
+        raise NoSuchModuleError(f"no module named {module!r}")
+    if not _may_hold(module, name, set()):
+        raise UsageError(f"there is no class {name!r} of parameters in {module}, so it is not imported")
+
+
+def _may_hold(module: str, name: str, seen: set[tuple[str, str]]) -> bool:
+    """Return whether a name in a module can be a class of parameters."""
+    if module.partition(".")[0] == _PACKAGE:
+        return True
+    if module in sys.modules:
+        found = getattr(sys.modules[module], name, None)
+        return isinstance(found, type) and issubclass(found, ParamsBase)
+    spec = find_module(module)
+    if spec is None or is_part_of_python(spec.origin) or (module, name) in seen:
+        return False
+    seen.add((module, name))
+    is_users = not is_installed(spec.origin)
+    source = _source_of(spec)
+    if source is None:  # compiled, or with an error that its import will show
+        return is_users
+    package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
+    return _Module(source, package, is_users, seen).may_hold(name)
+
+
+class _Module:
+    """The names that a module binds.
+
+    Args:
+        is_users: whether it is not an installed one; then what cannot be judged is taken for granted.
+    """
+
+    def __init__(self, source: ast.Module, package: str, is_users: bool, seen: set[tuple[str, str]]):
+        self.is_users = is_users
+        self.seen = seen
+        self.bound: dict[str, ast.expr | ast.ClassDef | tuple[str, str]] = {}
+        """What a name stands for: an expression, a class, or a name in another module ("" for the module itself)."""
+        self.stars: list[str] = []
+        for statement in _statements(source.body):
+            self._bind(statement, package)
+
+    def _bind(self, statement: ast.stmt, package: str) -> None:
+        if isinstance(statement, ast.ClassDef):
+            self.bound[statement.name] = statement
+        elif isinstance(statement, ast.Import):
+            for alias in statement.names:
+                top = alias.name.partition(".")[0]
+                self.bound[alias.asname or top] = (alias.name if alias.asname else top, "")
+        elif isinstance(statement, ast.ImportFrom):
+            module = "." * statement.level + (statement.module or "")
+            if statement.level:
+                try:
+                    module = importlib.util.resolve_name(module, package)
+                except ImportError:
+                    return
+            for alias in statement.names:
+                if alias.name == "*":
+                    self.stars.append(module)
+                else:
+                    self.bound[alias.asname or alias.name] = (module, alias.name)
+        elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            self.bound |= {target.id: statement.value for target in targets if isinstance(target, ast.Name)}
+
+    def may_hold(self, name: str) -> bool:
+        """Return whether a name, `Class` or `Outer.Inner`, can be a class of parameters."""
+        outer, _, inner = name.partition(".")
+        binding = self.bound.get(outer)
+        if isinstance(binding, ast.ClassDef):
+            if not inner:
+                return any(self._is_params(base) for base in binding.bases)
+            inside = _Module(ast.Module(binding.body, []), "", self.is_users, self.seen)
+            inside.bound = self.bound | inside.bound
+            return inside.may_hold(inner)
+        if isinstance(binding, tuple):
+            module, imported = binding
+            return bool(imported) and _may_hold(module, imported, self.seen)
+        if binding is not None:
+            return self._is_params(binding)
+        return any(_may_hold(module, name, self.seen) for module in self.stars)
+
+    def _is_params(self, expression: ast.expr) -> bool:
+        """Return whether an expression can be a class of parameters."""
+        if isinstance(expression, ast.Subscript):  # Base[int]
+            return self._is_params(expression.value)
+        if isinstance(expression, ast.Name):
+            return self.may_hold(expression.id)
+        path = _dotted(expression)
+        binding = self.bound.get(path[0]) if path else None
+        if path and isinstance(binding, tuple):  # module.Base
+            return _may_hold(".".join(filter(None, [*binding, *path[1:-1]])), path[-1], self.seen)
+        return self.is_users
+
+
+def _dotted(expression: ast.expr) -> list[str]:
+    """Return the names of `a.b.c`; nothing for other expressions."""
+    if isinstance(expression, ast.Name):
+        return [expression.id]
+    if isinstance(expression, ast.Attribute):
+        before = _dotted(expression.value)
+        return [*before, expression.attr] if before else []
+    return []
+
+
+def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Return the statements of a module, also those below `if`, `try` and `with`."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, (ast.If, ast.Try, ast.With)):
+            for field in ("body", "orelse", "finalbody"):
+                yield from _statements(getattr(statement, field, []))
+            for handler in getattr(statement, "handlers", []):
+                yield from _statements(handler.body)
+
+
+def find_module(module: str) -> ModuleSpec | None:
+    """Find a module as an import does, but without importing the packages around it."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = _find_in(list(spec.submodule_search_locations), part)
+    return spec
+
+
+def _find_in(folders: Sequence[str], name: str) -> ModuleSpec | None:
+    portions: list[str] = []
+    for folder in folders:
+        finder = pkgutil.get_importer(folder)
+        spec = finder.find_spec(name) if finder is not None else None
+        if spec is not None and spec.loader is not None:
+            return spec
+        if spec is not None:  # a folder without __init__.py
+            portions += spec.submodule_search_locations or []
+    if not portions:
+        return None
+    namespace = ModuleSpec(name, None, is_package=True)
+    namespace.submodule_search_locations = portions
+    return namespace
+
+
+def _source_of(spec: ModuleSpec) -> ast.Module | None:
+    source = getattr(spec.loader, "get_source", None)
+    try:
+        text = source(spec.name) if source is not None else None
+        return None if text is None else ast.parse(text)
+    except (ImportError, SyntaxError, ValueError, OSError):
+        return None

@@ -1,0 +1,82 @@
+"""The words of a command line as settings of a parameter tree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.escaping import shell_words
+from tfaip_like.params._apply import Node, Setting
+from tfaip_like.params._values import NUMBER
+
+_FLAG = re.compile(r"--[A-Za-z_]")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag with the words that followed it."""
+
+    name: str
+    """Without its dashes."""
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"--{self.name}"
+
+
+def split_words(argv: Sequence[str]) -> tuple[list[str], list[Flag]]:
+    """The words before the first flag, and the flags.
+
+    A word that starts with two dashes and a letter is a flag; negative numbers are values. In
+    `--name=value` the value may be anything.
+
+    Raises:
+        UsageError: for a flag given twice, and for a word with one dash that is no number.
+    """
+    before: list[str] = []
+    flags: dict[str, list[str]] = {}
+    words = before
+    for word in argv:
+        word = "--help" if word == "-h" else word
+        if _FLAG.match(word):
+            name, equals, value = word[2:].partition("=")
+            if name in flags:
+                raise UsageError(f"--{name} is given twice; give it once (a list takes several words)")
+            words = flags[name] = [value] if equals else []
+            if equals:
+                words = _NoMoreWords(name)
+        elif word.startswith("-") and word != "-" and not NUMBER.match(word):
+            raise UsageError(_one_dash(word, list(flags)))
+        else:
+            words.append(word)
+    return before, [Flag(name, tuple(values)) for name, values in flags.items()]
+
+
+class _NoMoreWords(list[str]):
+    """Refuses words after `--name=value`."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def append(self, word: str) -> None:
+        raise UsageError(f"{word!r} follows --{self.name}=..., which takes no more words; write --{self.name} A B")
+
+
+def _one_dash(word: str, flags: list[str]) -> str:
+    meant = f"--{word.lstrip('-')}"
+    if not flags:
+        return f"{word}: flags begin with two dashes; did you mean {meant}?"
+    return f"{word}: flags begin with two dashes ({meant}); as a value write {shell_words([f'--{flags[-1]}={word}'])}"
+
+
+def flag_settings(flags: Sequence[Flag], reserved: Collection[str] = ()) -> Node:
+    """The settings that flags make, without those of the command itself."""
+    settings = Node()
+    for flag in flags:
+        if flag.name not in reserved:
+            node = settings.at(flag.name.split("."))
+            node.setting = Setting(origin="flag", where=str(flag), words=flag.words)
+    return settings

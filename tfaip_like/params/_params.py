@@ -1,0 +1,160 @@
+"""`Params`: every noun of a scenario is a frozen dataclass whose fields are parameters."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Self, cast, dataclass_transform, get_origin
+
+from dataclasses_json import DataClassJsonMixin, config
+
+from tfaip_like._user_code.code_errors import CodeError, first_line
+from tfaip_like._utils.code_origin import note_author
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.json_files import Json
+from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamsBase, class_tag, field_types
+from tfaip_like.params._values import decode, decode_params, encode
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Params(ParamsBase, DataClassJsonMixin):
+    """Base of everything that has parameters.
+
+    A subclass is a frozen, keyword-only dataclass without a decorator. Each annotated attribute is
+    a parameter, the string below it is its help. Defaults may be lists, dicts or other `Params`;
+    a subclass may give an inherited parameter another default without repeating its type::
+
+        class CNN(Graph):
+            filters: list[int] = [40, 20]
+            \"\"\"Number of filters of each convolution.\"\"\"
+
+    Raises:
+        TypeError: when the class is made, for a public attribute that has a value but no type. A
+            plain dataclass would silently not make it a parameter.
+    """
+
+    resources: ClassVar[tuple[str, ...]] = ()
+    """Names of parameters that are paths of files which belong to the whole: they travel with an export."""
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        note_author(cls.__module__)
+        _adopt_attributes(cls)
+        cls.__hash__ = ParamsBase.__hash__  # type: ignore[method-assign]  # or `dataclass` would replace it
+        # `repr=False` so that the `__repr__` below, which leaves defaults out, is not replaced.
+        dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
+        for name in inspect.get_annotations(cls):
+            if field := cls.__dataclass_fields__.get(name):
+                _let_dataclasses_json_use_our_types(cls, field)
+
+    # dataclasses-json does the work; these two add the class tag and messages that name the field.
+
+    def to_dict(self, encode_json: bool = False) -> dict[str, Json]:
+        """The tree as JSON values; the class of the root is in the key `class`."""
+        return {CLASS_KEY: class_tag(type(self)), **DataClassJsonMixin.to_dict(self, encode_json=encode_json)}
+
+    @classmethod
+    def from_dict(cls, kvs: Json, *, infer_missing: bool = False) -> Self:
+        """The tree that `to_dict` wrote.
+
+        Raises:
+            UsageError: for an unknown class, an unknown or missing name, a value of a wrong type.
+        """
+        return cast(Self, decode_params((cls,), kvs))
+
+    @classmethod
+    def fields_from_dict(cls, values: Mapping[str, Json]) -> Self:
+        """What dataclasses-json makes of the fields of exactly this class."""
+        return super(ParamsBase, cls).from_dict(dict(values))
+
+
+def _adopt_attributes(cls: type[Params]) -> None:
+    """Makes assignments of a class body what their writer meant, before `dataclass` sees them."""
+    annotations = dict(inspect.get_annotations(cls))
+    inherited = {field.name: field for field in dataclasses.fields(cls)}
+    for name in annotations:
+        if not _is_class_var_annotation(annotations[name]) and name not in vars(cls) and name not in inherited:
+            # A scenario may leave it open for its users to give by flag or file; `check_tree` insists.
+            setattr(cls, name, REQUIRED)
+    if "__init__" in vars(cls):
+        raise CodeError(
+            f"{cls.__qualname__}.__init__: a class of parameters has none; declare each parameter in the class "
+            "(units: int = 3), and make layers in `build`",
+            first_line(vars(cls)["__init__"]),
+        )
+    for name in annotations:
+        for base in cls.__mro__[1:]:
+            hidden = vars(base).get(name)
+            if callable(hidden) or isinstance(hidden, property):
+                hint = f"write `{name} = ...` without a type" if isinstance(hidden, property) else "choose another name"
+                raise TypeError(f"{cls.__qualname__}.{name}: {base.__name__} has a method of this name; {hint}")
+            constant = inspect.get_annotations(base).get(name)
+            if _is_class_var_annotation(constant) and not _is_class_var_annotation(annotations[name]):
+                raise TypeError(
+                    f"{cls.__qualname__}.{name}: {base.__name__} has a constant of this name; write `{name} = ...` "
+                    "without a type"
+                )
+    for name, value in list(vars(cls).items()):
+        if name in inherited and name not in annotations and (callable(value) or isinstance(value, property)):
+            raise TypeError(f"{cls.__qualname__}.{name} is a parameter of a base class; it cannot become a method")
+        if name in annotations:
+            if isinstance(value, (list, dict, set)) and not _is_class_var_annotation(annotations[name]):
+                setattr(cls, name, _copied_for_each_instance(value))
+        elif name in inherited:
+            annotations[name] = _annotation_of(cls, name)
+            if isinstance(value, (list, dict, set)):
+                setattr(cls, name, _copied_for_each_instance(value))
+        elif _is_forgotten_parameter(cls, name, value):
+            raise TypeError(
+                f"{cls.__qualname__}.{name} has a value but no type, so it would not be a parameter: "
+                f"write `{name}: {type(value).__name__} = {value!r}`, "
+                f"or `{name}: ClassVar[{type(value).__name__}] = ...` for a constant"
+            )
+    cls.__annotations__ = annotations
+
+
+def _is_class_var_annotation(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        return annotation.startswith(("ClassVar", "typing.ClassVar"))
+    return annotation is ClassVar or get_origin(annotation) is ClassVar
+
+
+def _copied_for_each_instance(default: Any) -> Any:
+    return dataclasses.field(default_factory=partial(copy.copy, default))
+
+
+def _annotation_of(cls: type, name: str) -> Any:
+    """The type of an inherited field, resolved where it was written (names differ per module)."""
+    for base in cls.__mro__[1:]:
+        if name in inspect.get_annotations(base):
+            return field_types(base)[name]
+    raise AssertionError(name)
+
+
+def _is_forgotten_parameter(cls: type, name: str, value: Any) -> bool:
+    simple = isinstance(value, (bool, int, float, str, list, tuple, dict, set, Enum, Path, Params))
+    known = any(name in vars(base) for base in cls.__mro__[1:])
+    declared = any(name in inspect.get_annotations(base) for base in cls.__mro__[1:])
+    return simple and not known and not declared and not name.startswith("_") and not name.isupper()
+
+
+def _let_dataclasses_json_use_our_types(cls: type[Params], field: dataclasses.Field[Any]) -> None:
+    """Gives dataclasses-json the same conversions that flags use (its own guess, and do not check)."""
+
+    def encoder(value: Any) -> Json:
+        return encode(field_types(cls)[field.name], value)
+
+    def decoder(value: Json) -> Any:
+        try:
+            return decode(field_types(cls)[field.name], value)
+        except (ValueError, UsageError) as problem:
+            raise UsageError(f"{field.name}: {problem}") from problem
+
+    field.metadata = MappingProxyType(config(metadata=dict(field.metadata), encoder=encoder, decoder=decoder))

@@ -1,0 +1,298 @@
+"""Typed values: from the words of a command line, from JSON, and to JSON. See `formatting` for the way back to words.
+
+All functions take the resolved type of a parameter. A value that does not fit raises `ValueError`
+with a text that can follow the name of a flag: ``expected an integer, got 'x'``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.json_files import Json, shown
+from tfaip_like._utils.yaml_files import Word
+from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamsBase, default_of, field_types
+from tfaip_like.params._types import (
+    NONE,
+    SEQUENCES,
+    describe,
+    dict_of,
+    is_class,
+    is_fixed_tuple,
+    is_optional,
+    members,
+    noun,
+    params_bases,
+    sequence_of,
+    takes_many_words,
+)
+from tfaip_like.params._variants import find_variant, is_abstract, variants
+
+TRUE_WORDS = ("true", "yes", "on", "1")
+FALSE_WORDS = ("false", "no", "off", "0")
+NUMBER = re.compile(r"-(\d|\.\d|inf$|nan$)")
+"""How a word begins that starts with one dash and is a value."""
+
+
+# Words of the command line.
+
+
+def parse(tp: Any, words: Sequence[str]) -> Any:
+    """The value that `words` stand for."""
+    if len(words) == 1 and (value := _json_word(tp, words[0])) is not None:
+        return decode(tp, value)
+    problems = []
+    for member in sorted(members(tp), key=_strictness):
+        try:
+            return _parse(member, words)
+        except ValueError as problem:
+            if member is not NONE:
+                problems.append(problem)
+    if len(problems) == 1:
+        raise problems[0]
+    raise ValueError(f"expected {describe(tp)}, got {_quoted(words)}")
+
+
+def _parse(tp: Any, words: Sequence[str]) -> Any:
+    origin = get_origin(tp)
+    if [word.lower() for word in words] == ["none"] and origin in (*SEQUENCES, dict) and str not in get_args(tp)[:1]:
+        words = []
+    if origin is dict:
+        value_type = get_args(tp)[1]
+        pairs = [_split_pair(word) for word in words]
+        repeated = [key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]!r} is given twice")
+        return {key: parse(value_type, [value]) for key, value in pairs}
+    if is_fixed_tuple(tp):
+        item_types = get_args(tp)
+        if len(words) != len(item_types):
+            raise ValueError(f"expected {len(item_types)} values ({describe(tp)}), got {len(words)}")
+        return tuple(parse(item_type, [word]) for item_type, word in zip(item_types, words, strict=True))
+    if origin in SEQUENCES:
+        return SEQUENCES[origin](parse(get_args(tp)[0], [word]) for word in words)
+    if not words:
+        if tp is bool:
+            return True
+        raise ValueError(f"expected {noun(tp)}, got nothing")
+    if len(words) > 1:
+        raise ValueError(f"expected one value, got {len(words)}: {' '.join(words)}; quote a value with spaces")
+    return _parse_word(tp, words[0])
+
+
+def _parse_word(tp: Any, word: str) -> Any:
+    if tp is NONE:
+        if word.lower() == "none":
+            return None
+    elif tp is bool:
+        if word.lower() in (*TRUE_WORDS, *FALSE_WORDS):
+            return word.lower() in TRUE_WORDS
+    elif tp is int:
+        return _parse_int(word)
+    elif tp is float:
+        return _parse_float(word)
+    elif tp is str:
+        return word
+    elif tp is Path:
+        return _path(word)
+    elif is_class(tp, Enum):
+        return _parse_enum(tp, word)
+    elif get_origin(tp) is Literal:
+        for choice in get_args(tp):
+            if word == str(choice):
+                return choice
+    raise ValueError(f"expected {noun(tp)}, got {word!r}")
+
+
+def _parse_int(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        number = _parse_float(word, noun="an integer")
+        if number.is_integer():  # 1e4
+            return int(number)
+        raise ValueError(f"expected an integer, got {word!r}") from None
+
+
+def _parse_float(word: str, noun: str = "a number") -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError(f"expected {noun}, got {word!r}") from None
+
+
+def _parse_enum(tp: type[Enum], word: str) -> Enum:
+    if word in tp.__members__:
+        return tp[word]
+    for choice in tp:
+        if word == str(choice.value):
+            return choice
+    raise ValueError(f"expected {noun(tp)}, got {word!r}")
+
+
+def _split_pair(word: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not equals:
+        raise ValueError(f"expected NAME=VALUE, got {word!r}")
+    return key, value
+
+
+def _json_word(tp: Any, word: str) -> Json:
+    """Return the value that a word is in JSON; None if it is something else, a regular expression for example.
+
+    Lists and mappings can be written so, however deep; and a text in quotes, where the type has alternatives of which
+    the bare word would mean another one: of `int | str`, `"3"` with its quotes is the text.
+    """
+    may_be_text = len(members(tp)) > 1 and any(is_class(member, (str, Path)) for member in members(tp))
+    if word[:1] not in (*(("[", "{") if takes_many_words(tp) else ()), *('"' if may_be_text else ())):
+        return None
+    try:
+        value: Json = json.loads(word)
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _path(word: str) -> Path:
+    if not word:
+        raise ValueError("expected a path, got nothing")
+    if "\0" in word:
+        raise ValueError(f"expected a path, got {word!r}")
+    return Path(word).expanduser() if word.startswith("~") else Path(word)  # ./~ is called so
+
+
+def _strictness(tp: Any) -> int:
+    """The order in which the alternatives of a union are tried: the pickiest first."""
+    order = [NONE, Literal, Enum, int, float, bool, Path, str]
+    if is_class(tp, Enum):
+        tp = Enum
+    kind = get_origin(tp) or tp
+    return order.index(kind) if kind in order else len(order)
+
+
+# JSON.
+
+
+def decode(tp: Any, value: Json) -> Any:
+    """The value that a JSON value stands for."""
+    if isinstance(value, dict) and (bases := params_bases(tp)):
+        return decode_params(bases, value)
+    if isinstance(value, Word):
+        return parse(tp, [value])
+    problems = []
+    for member in sorted(members(tp), key=_strictness):
+        try:
+            return _decode(member, value)
+        except ValueError as problem:
+            if member is not NONE:
+                problems.append(problem)
+    plain = [kind for kind in (float, int, bool) if kind in members(tp)]
+    if isinstance(value, str) and plain:  # JSON has no infinity
+        return _parse_word(plain[0], value)
+    if len(problems) == 1:
+        raise problems[0]
+    raise ValueError(f"expected {describe(tp)}, got {shown(value)}")
+
+
+def _decode(tp: Any, value: Json) -> Any:
+    origin = get_origin(tp)
+    if origin is dict and isinstance(value, dict):
+        value_type = get_args(tp)[1]
+        return {key: decode(value_type, item) for key, item in value.items()}
+    if is_fixed_tuple(tp) and isinstance(value, list) and len(value) == len(get_args(tp)):
+        return tuple(decode(item_type, item) for item_type, item in zip(get_args(tp), value, strict=True))
+    if origin in SEQUENCES and not is_fixed_tuple(tp) and isinstance(value, list):
+        return SEQUENCES[origin](decode(get_args(tp)[0], item) for item in value)
+    if tp is NONE and value is None:
+        return None
+    if tp is bool and isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if tp is float:
+            return float(value)
+        if tp is int and (isinstance(value, int) or value.is_integer()):
+            return int(value)
+    if tp is str and isinstance(value, str):
+        return value
+    if tp is Path and isinstance(value, str):
+        return _path(value)
+    if is_class(tp, Enum) and isinstance(value, str):
+        return _parse_enum(tp, value)
+    if origin is Literal:
+        for choice in get_args(tp):
+            if choice == value and type(choice) is type(value):
+                return choice
+    raise ValueError(f"expected {noun(tp)}, got {shown(value)}")
+
+
+def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBase:
+    """The `Params` of a JSON object; its class is the only base or what the key `class` names.
+
+    Raises:
+        UsageError: for an unknown class, an unknown or missing name, a value of a wrong type.
+    """
+    if not isinstance(value, dict):
+        names = " or ".join(base.__name__ for base in bases)
+        raise UsageError(f"expected an object with the parameters of {names}, got {shown(value)}")
+    values = dict(value)
+    tag = values.pop(CLASS_KEY, None)
+    if tag is not None and not isinstance(tag, str):
+        raise UsageError(f"{CLASS_KEY}: expected the name of a class, got {shown(tag)}")
+    try:
+        cls = bases[0] if tag is None else find_variant(bases, tag)
+    except UsageError as error:
+        raise type(error)(f"{CLASS_KEY}: {error}") from error
+    if is_abstract(cls) or (tag is None and len(bases) > 1):
+        raise UsageError(f'"{CLASS_KEY}" is missing; choose one of {", ".join(variants(*bases))}')
+    for name in values:
+        if name not in field_types(cls):
+            raise UsageError(f"{cls.__name__} has no parameter {name!r}; it has {', '.join(field_types(cls))}")
+    for name, tp in field_types(cls).items():
+        if name not in values:
+            default = default_of(cls, name)
+            if default is REQUIRED:
+                raise UsageError(f"{cls.__name__} needs {name!r}, which is missing")
+            values[name] = encode(tp, default)
+        elif values[name] is None and not is_optional(tp):
+            # dataclasses-json would only warn.
+            raise UsageError(f"{name}: expected {describe(tp)}, got null")
+    return cls.fields_from_dict(values)
+
+
+def encode(tp: Any, value: Any) -> Json:
+    """The JSON value from which `decode` makes an equal value."""
+    if isinstance(value, ParamsBase):
+        declared = params_bases(tp)
+        encoded = value.to_dict()
+        if declared == (type(value),):
+            del encoded[CLASS_KEY]  # nothing else can stand here without its class
+        return encoded
+    if isinstance(value, dict):
+        value_type = dict_of(tp)
+        return {key: encode(value_type, item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        fixed = next((get_args(member) for member in members(tp) if is_fixed_tuple(member)), None)
+        if fixed is not None and len(fixed) != len(value):
+            raise ValueError(f"expected {len(fixed)} values ({describe(tp)}), got {len(value)}")
+        item_types = fixed or [sequence_of(tp)] * len(value)
+        encoded_items = [encode(item_type, item) for item_type, item in zip(item_types, value, strict=True)]
+        return sorted(encoded_items, key=str) if isinstance(value, (set, frozenset)) else encoded_items
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Path):
+        return f"./{value}" if str(value).startswith("~") else str(value)  # which is no home directory
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinity
+    if value is REQUIRED:
+        raise UsageError("a required parameter has no value yet")
+    return value  # type: ignore[no-any-return]  # bool, int, float, str, None
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return " ".join(repr(word) for word in words) or "nothing"
