@@ -71,7 +71,7 @@ setup(
             "evaluate-predictions = tfaip_like._cli.evaluate_predictions:main",
             "experiments = tfaip_like._cli.experiments:main",
             "lav-scenario = tfaip_like._cli.lav_scenario:main",
-            "look-at-samples = tfaip_like._cli.look_at_samples:main",
+            "inspect-samples = tfaip_like._cli.inspect_samples:main",
             "new-scenario = tfaip_like._cli.new_scenario:main",
             "predict-scenario = tfaip_like._cli.predict_scenario:main",
             "resume-training = tfaip_like._cli.resume_training:main",

@@ -18,31 +18,31 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Sample, Scenario, Spec, Tensors, keras, ops
-from tfaip_like.data import LavData, TrainData, ValData
+from tfaip_like.data import LavLoaderSettings, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
 from tfaip_like.summaries import Image, Summary
 
-FIRST, LAST = date(1950, 1, 1), date(2049, 12, 31)
+FIRST_DAY, LAST_DAY = date(1950, 1, 1), date(2049, 12, 31)
 """The days that occur; two digits tell each of their years."""
 
-DAYS = (LAST - FIRST).days + 1
+NUM_DAYS = (LAST_DAY - FIRST_DAY).days + 1
 
-LONGEST = date(2025, 9, 24), date(2025, 12, 24)
+LONGEST_DAYS = date(2025, 9, 24), date(2025, 12, 24)
 """No other day is longer than both of these Wednesdays, whatever the format."""
 
 MONTHS = "january february march april may june july august september october november december"
 WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday"
 
-ANSWER = 10
+ANSWER_LENGTH = 10
 """Characters of an answer: 1998-03-03."""
 
-ASCII = 128
+NUM_CODES = 128
 """Number of codes. Code 0 is no character: it pads texts, and stands before the first one of an answer."""
 
 
-def fields(day: date) -> dict[str, str]:
+def date_fields(day: date) -> dict[str, str]:
     """What formats are made of: the parts of a day, in each way of writing them."""
     ending = "th" if day.day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
     month, weekday = MONTHS.split()[day.month - 1], WEEKDAYS.split()[day.weekday()]
@@ -71,10 +71,10 @@ def decode(codes: npt.NDArray[np.integer[Any]]) -> str:
     return bytes(codes[codes != 0].tolist()).decode("ascii")
 
 
-def is_format(pattern: str) -> bool:
+def is_valid_format(pattern: str) -> bool:
     """Return whether a day can be written so."""
     try:
-        return pattern.format(**fields(FIRST)).isascii()
+        return pattern.format(**date_fields(FIRST_DAY)).isascii()
     except (AttributeError, LookupError, ValueError):
         return False
 
@@ -103,7 +103,7 @@ class Dates(Data):
     seed: int = 1
     """Draws days and formats; it does not depend on the trainer's seed, so all runs see the same samples."""
 
-    targets = {"answer": Spec((ANSWER,), "int32")}
+    targets = {"answer": Spec((ANSWER_LENGTH,), "int32")}
 
     @property
     def inputs(self) -> Mapping[str, Spec]:
@@ -112,43 +112,45 @@ class Dates(Data):
     @property
     def longest(self) -> int:
         """Characters of the longest text."""
-        return max(len(pattern.format(**fields(day))) for pattern in self.formats for day in LONGEST)
+        return max(len(pattern.format(**date_fields(day))) for pattern in self.formats for day in LONGEST_DAYS)
 
     def source(self, mode: Mode) -> ArraySource:
-        shuffled = np.random.default_rng(self.seed).permutation(DAYS)
+        shuffled = np.random.default_rng(self.seed).permutation(NUM_DAYS)
         random = np.random.default_rng([self.seed, mode is Mode.TRAIN])
         if mode is Mode.TRAIN:
             chosen = random.choice(shuffled[self.val_samples :], self.samples)
         else:
             chosen = shuffled[: self.val_samples]
-        days = [FIRST + timedelta(int(number)) for number in chosen]
+        days = [FIRST_DAY + timedelta(int(number)) for number in chosen]
         patterns = random.choice(self.formats, len(days))
-        texts = [pattern.format(**fields(day)) for pattern, day in zip(patterns, days, strict=True)]
+        texts = [pattern.format(**date_fields(day)) for pattern, day in zip(patterns, days, strict=True)]
         answers = [day.isoformat() for day in days]
-        return ArraySource({"text": encode(texts, self.longest)}, {"answer": encode(answers, ANSWER)})
+        return ArraySource({"text": encode(texts, self.longest)}, {"answer": encode(answers, ANSWER_LENGTH)})
 
     def check(self) -> None:
         super().check()
         self.require(len(self.formats) > 0, "formats", "there must be at least one")
         for pattern in self.formats:
-            self.require(is_format(pattern), "formats", f"write {{NAME}} for {', '.join(fields(FIRST))}")
+            self.require(is_valid_format(pattern), "formats", f"write {{NAME}} for {', '.join(date_fields(FIRST_DAY))}")
         self.require(self.samples >= 1, "samples", "there must be at least 1")
-        self.require(0 <= self.val_samples < DAYS, "val_samples", f"must be from 0 to {DAYS - 1}, to leave some days")
+        self.require(
+            0 <= self.val_samples < NUM_DAYS, "val_samples", f"must be from 0 to {NUM_DAYS - 1}, to leave some days"
+        )
         self.require(self.seed >= 0, "seed", "must be 0 or more")
 
 
-Layers = Callable[[str], Any]
+GetLayer = Callable[[str], Any]
 """Gives the layer of a name: both networks are made of the same ones."""
 
 
-def read(text: Any, layer: Layers) -> tuple[Any, list[Any]]:
+def encode_inputs(text: Any, layer: GetLayer) -> tuple[Any, list[Any]]:
     """The encoder: a code for each character, (batch, characters, units), and the state in which the decoder begins."""
     encoded, *states = layer("encode")(layer("embed")(text), mask=text != 0)
     forward, backward = states[: len(states) // 2], states[len(states) // 2 :]
     return encoded, [ops.concatenate(both, axis=-1) for both in zip(forward, backward, strict=True)]
 
 
-def answer(decoded: Any, encoded: Any, text: Any, layer: Layers) -> tuple[Any, Any]:
+def predict_characters(decoded: Any, encoded: Any, text: Any, layer: GetLayer) -> tuple[Any, Any]:
     """Logits of the characters of the answer, (batch, n, ASCII), and their attention, (batch, n, those of the text)."""
     inside = (text != 0)[:, None]
     seen, attention = layer("attend")(decoded, encoded, attention_mask=inside, return_attention_scores=True)
@@ -177,34 +179,34 @@ class Translator(Model):
         # Keras' own start, within 0.05 of 0, may cost hundreds of steps before the text is read.
         start = keras.initializers.RandomNormal(stddev=1.0)
         layers = {
-            "embed": keras.layers.Embedding(ASCII, self.units, start, name="embed"),
+            "embed": keras.layers.Embedding(NUM_CODES, self.units, start, name="embed"),
             "encode": keras.layers.Bidirectional(half, name="encode"),
             "decode": recurrent(self.units, return_sequences=True, name="decode"),
             "attend": keras.layers.MultiHeadAttention(self.heads, self.units // self.heads, name="attend"),
             "combine": keras.layers.Dense(self.units, activation="tanh", name="combine"),
-            "choose": keras.layers.Dense(ASCII, name="choose"),
+            "choose": keras.layers.Dense(NUM_CODES, name="choose"),
         }
         layer = layers.__getitem__
-        encoded, state = read(inputs["text"], layer)
+        encoded, state = encode_inputs(inputs["text"], layer)
         before = ops.pad(inputs["answer"][:, :-1], [(0, 0), (1, 0)])
         decoded = layer("decode")(layer("embed")(before), initial_state=state)
-        logits, _ = answer(decoded, encoded, inputs["text"], layer)
+        logits, _ = predict_characters(decoded, encoded, inputs["text"], layer)
         return {"logits": logits}
 
     def build_prediction(self, inputs: Tensors, trained: keras.Model) -> Tensors:
         layer = trained.get_layer
-        encoded, state = read(inputs["text"], layer)
+        encoded, state = encode_inputs(inputs["text"], layer)
         character = ops.zeros_like(inputs["text"][:, 0])
         characters, attentions = [], []
-        for _ in range(ANSWER):
+        for _ in range(ANSWER_LENGTH):
             decoded, state = layer("decode").cell(layer("embed")(character), state)
-            logits, attention = answer(decoded[:, None], encoded, inputs["text"], layer)
+            logits, attention = predict_characters(decoded[:, None], encoded, inputs["text"], layer)
             character = ops.argmax(logits[:, 0], axis=-1)
             characters.append(character)
             attentions.append(attention[:, 0])
         return {"answer": ops.stack(characters, axis=1), "attention": ops.stack(attentions, axis=1)}
 
-    def show(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Mapping[str, Summary]:
+    def summaries(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Mapping[str, Summary]:
         return {"attention": Image.grid(list(outputs["attention"][:8]))}
 
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
@@ -222,7 +224,7 @@ class Translator(Model):
         self.require(self.units % self.heads == 0, "heads", f"must divide the {self.units} units")
 
 
-class Answers(Evaluator):
+class AnswerEvaluator(Evaluator):
     """Which part of the answers is exact, and which part of their characters is right."""
 
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
@@ -235,10 +237,10 @@ class Sequences(Scenario):
 
     data: Data = Dates()
     model: Model = Translator()
-    evaluator: Evaluator | None = Answers()
+    evaluator: Evaluator | None = AnswerEvaluator()
     trainer: Trainer = Trainer(epochs=4)
     optimizer: Optimizer = Adam(clip_global_norm=1.0)
     learning_rate: Schedule = CosineDecay(lr=5e-3, warmup_epochs=0.5)
-    train: TrainData = TrainData(batch_size=64)
-    val: ValData = ValData(batch_size=250)
-    lav: LavData = LavData(batch_size=250)
+    train: TrainLoaderSettings = TrainLoaderSettings(batch_size=64)
+    val: ValLoaderSettings = ValLoaderSettings(batch_size=250)
+    lav: LavLoaderSettings = LavLoaderSettings(batch_size=250)

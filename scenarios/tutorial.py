@@ -140,7 +140,7 @@ class Classifier(Model):
         self.require(0 <= self.dropout < 1, "dropout", "must be from 0 to below 1")
 
 
-class PerClass(Evaluator):
+class PerClassEvaluator(Evaluator):
     """How well the class does that does worst; to look at, what was taken for what."""
 
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
@@ -155,7 +155,7 @@ class PerClass(Evaluator):
         worst_first = sorted(mistakes, key=lambda mistake: float(mistake[0]))
         confusion = ConfusionMatrix(labels, classes, [str(number) for number in range(10)])
         return {
-            "worst_class_recall": float(np.nanmin(confusion.recalls())),
+            "worst_class_recall": float(np.nanmin(confusion.per_class_recall())),
             "worst_mistakes": Image.grid([image for _, image in worst_first[:25]]),
             "is_it_an_8": PRCurve(np.equal(labels, 8), probability_of_eight),
             "confusion": confusion,
@@ -167,7 +167,7 @@ class Tutorial(Scenario):
 
     data: Data = Images()
     model: Model = Classifier()
-    evaluator: Evaluator | None = PerClass()
+    evaluator: Evaluator | None = PerClassEvaluator()
 
     def example_text(self, sample: Sample) -> str:
         guess = int(sample.outputs["class"])

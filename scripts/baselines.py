@@ -20,27 +20,27 @@ import numpy as np
 import numpy.typing as npt
 
 from scenarios.jets.data import Jets
-from scenarios.jets.model import scaling_of
-from scenarios.jets.scenario import JetTagging, Tagging
+from scenarios.jets.model import fit_scaling
+from scenarios.jets.scenario import JetTagging, TaggingEvaluator
 from scenarios.network_zoo.architectures import AUTOENCODERS, CLASSIFIERS
-from scenarios.network_zoo.scenario import Autoencoder, Classifier, NetworkZoo, Pictures
-from scenarios.track_trigger.scenario import Resolution, Tracks, TrackTrigger
+from scenarios.network_zoo.scenario import Autoencoder, Classifier, NetworkZoo, ShapeImages
+from scenarios.track_trigger.scenario import ResolutionEvaluator, Tracks, TrackTrigger
 from tfaip_like import ArraySource, Data, Mode, Sample, Scenario, train
-from tfaip_like.data import TrainData
+from tfaip_like.data import TrainLoaderSettings
 
 Array = npt.NDArray[Any]
 Row = tuple[str, str, float, float, float]
 """What, its measure, value of the baseline, value of the network, seconds that its training took."""
 
 
-def both(data: Data) -> tuple[ArraySource, ArraySource]:
+def load_sources(data: Data) -> tuple[ArraySource, ArraySource]:
     """The samples to train and to validate on."""
     sources = data.source(Mode.TRAIN), data.source(Mode.EVALUATE)
     assert all(isinstance(source, ArraySource) for source in sources)
     return sources  # type: ignore[return-value]
 
 
-def trained(scenario: Scenario) -> tuple[Mapping[str, float], float]:
+def train_and_time(scenario: Scenario) -> tuple[Mapping[str, float], float]:
     """The values of the best epoch of a training, and how long it took."""
     begin = time.perf_counter()
     result = train(dataclasses.replace(scenario, trainer=dataclasses.replace(scenario.trainer, random_seed=1)))
@@ -54,8 +54,8 @@ def jets() -> Iterator[Row]:
 
     with tempfile.TemporaryDirectory() as folder:
         data = Jets(folder=Path(folder))
-        one, other = both(data)
-        scaling = scaling_of(one, data)
+        one, other = load_sources(data)
+        scaling = fit_scaling(one, data)
 
         def scaled(features: Array) -> Array:
             known = np.where(features == scaling.missing, scaling.replacements, features)
@@ -65,11 +65,13 @@ def jets() -> Iterator[Row]:
         for balance, weights in {"none": None, "loss": "balanced", "sample": "balanced"}.items():
             fitted = LogisticRegression(max_iter=1000, class_weight=weights).fit(x, y)
             probabilities = fitted.predict_proba(scaled(other.inputs["features"]))
-            baseline = Tagging().evaluate(
+            baseline = TaggingEvaluator().evaluate(
                 Sample(targets={"class": label}, outputs={"probabilities": row})
                 for label, row in zip(other.targets["class"], probabilities, strict=True)
             )
-            values, seconds = trained(JetTagging(data=data, train=TrainData(batch_size=256, balance=balance)))  # type: ignore[arg-type]
+            values, seconds = train_and_time(
+                JetTagging(data=data, train=TrainLoaderSettings(batch_size=256, balance=balance))
+            )  # type: ignore[arg-type]
             for name in ("mean_auc", "mean_accuracy", "rejection_light"):
                 number = baseline[name]
                 assert isinstance(number, float)
@@ -80,15 +82,15 @@ def track_trigger() -> Iterator[Row]:
     """The best linear function of the hits, for all samples and for those of each expert."""
     for expert in range(6):
         scenario = TrackTrigger(data=Tracks(expert=expert))  # type: ignore[arg-type]
-        one, other = both(scenario.data)
+        one, other = load_sources(scenario.data)
         x, v = (np.column_stack([source.inputs["hits"], np.ones(len(source))]) for source in (one, other))
         answers = v @ np.linalg.lstsq(x, one.targets["track"], rcond=None)[0]
         rows = zip(other.inputs["hits"], other.targets["track"], other.targets["expert"], answers, strict=True)
-        baseline = Resolution(baseline=False).evaluate(
+        baseline = ResolutionEvaluator(baseline=False).evaluate(
             Sample({"hits": hits}, {"track": track, "expert": of}, {"track": answer})
             for hits, track, of, answer in rows
         )
-        values, seconds = trained(scenario)
+        values, seconds = train_and_time(scenario)
         for name in ("z_resolution", "theta_resolution"):
             yield f"track trigger, --data.expert {expert}", name, baseline[name], values[f"val_{name}"], seconds
 
@@ -97,17 +99,17 @@ def network_zoo() -> Iterator[Row]:
     """Logistic regression of the pixels, and principal components."""
     from sklearn.linear_model import LogisticRegression
 
-    one, other = both(Pictures())
+    one, other = load_sources(ShapeImages())
     x, v = (source.inputs["image"].reshape(len(source), -1) for source in (one, other))
     accuracy = LogisticRegression(max_iter=300).fit(x, one.targets["label"]).score(v, other.targets["label"])
     for name in CLASSIFIERS:
-        values, seconds = trained(NetworkZoo(model=Classifier(architecture=name)))  # type: ignore[arg-type]
+        values, seconds = train_and_time(NetworkZoo(model=Classifier(architecture=name)))  # type: ignore[arg-type]
         yield f"zoo, Classifier.{name}", "accuracy", accuracy, values["val_accuracy"], seconds
     components = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)[2][: Autoencoder().code]
     centred = v - x.mean(axis=0)
     square = float(np.mean((centred - centred @ components.T @ components) ** 2))
     for name in AUTOENCODERS:
-        values, seconds = trained(NetworkZoo(model=Autoencoder(architecture=name)))  # type: ignore[arg-type]
+        values, seconds = train_and_time(NetworkZoo(model=Autoencoder(architecture=name)))  # type: ignore[arg-type]
         yield f"zoo, Autoencoder.{name}", "loss", square, values["val_loss"], seconds
 
 

@@ -65,7 +65,7 @@ class Mine(Scenario):
 """Scenario that trains nothing; it needs `from helper import WIDTH` and the names of tfaip_like before it."""
 
 
-def cheap_batch(folder: Path, configurations: str, tenths: int = 2) -> Batch:
+def make_fake_batch(folder: Path, configurations: str, tenths: int = 2) -> Batch:
     """A batch with these configurations, whose jobs take so many tenths of a second."""
     (folder / "plan.yaml").write_text(PLAN + configurations)
     with contextlib.chdir(folder):
@@ -106,7 +106,7 @@ def states(batch: Batch) -> dict[str, str]:
     return {run["name"]: run["state"] for run in shown["runs"]}
 
 
-def until(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Waits until something holds."""
     end = time.monotonic() + seconds
     while not condition():

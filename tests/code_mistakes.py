@@ -1102,17 +1102,17 @@ DATA = {
         "IndexError: list index out of range",
         flags="--train.num_processes 1 --trainer.sanity_check false",
     ),
-    "class_of error": Mistake(
+    "class_label error": Mistake(
         {
-            "return Files(40)": 'return Files(40)\n    def class_of(self, sample):\n        return sample.targets["lable"]'
+            "return Files(40)": 'return Files(40)\n    def class_label(self, sample):\n        return sample.targets["lable"]'
         },
         'return sample.targets["lable"]',
         "KeyError: 'lable'",
         flags="--train.balance sample",
     ),
-    "class_of unhashable": Mistake(
+    "class_label unhashable": Mistake(
         {
-            "return Files(40)": 'return Files(40)\n    def class_of(self, sample):\n        return sample.targets["label"][None]'
+            "return Files(40)": 'return Files(40)\n    def class_label(self, sample):\n        return sample.targets["label"][None]'
         },
         'return sample.targets["label"][None]',
         "TypeError: unhashable type: 'numpy.ndarray'",
@@ -1706,25 +1706,25 @@ EVALUATOR = {
         "TypeError: Net.best: Model has a constant of this name; write `best = ...` without a type",
         flags="--trainer.force_eager true",
     ),
-    "show none": Mistake(
+    "summaries none": Mistake(
         {
-            'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def show(self, inputs, targets, outputs):\n        pass'
+            'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def summaries(self, inputs, targets, outputs):\n        pass'
         },
-        "def show(self, inputs, targets, outputs):",
-        "Net.show returned a NoneType; it must return {'name': summary, ...}",
+        "def summaries(self, inputs, targets, outputs):",
+        "Net.summaries returned a NoneType; it must return {'name': summary, ...}",
         flags="--trainer.force_eager true",
     ),
-    "show array": Mistake(
+    "summaries array": Mistake(
         {
-            'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def show(self, inputs, targets, outputs):\n        return {"a": np.zeros(3)}'
+            'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def summaries(self, inputs, targets, outputs):\n        return {"a": np.zeros(3)}'
         },
         'return {"a": np.zeros(3)}',
-        "Net.show: 'a' is a ndarray, not one of tfaip_like.summaries; write Image(...), say",
+        "Net.summaries: 'a' is a ndarray, not one of tfaip_like.summaries; write Image(...), say",
         flags="--trainer.force_eager true",
     ),
-    "show raises": Mistake(
+    "summaries raises": Mistake(
         {
-            'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def show(self, inputs, targets, outputs):\n        return {"a": outputs["q"]}'
+            'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def summaries(self, inputs, targets, outputs):\n        return {"a": outputs["q"]}'
         },
         'return {"a": outputs["q"]}',
         "KeyError: 'q'",
@@ -1748,18 +1748,18 @@ EVALUATOR = {
     ),
     "extra none": Mistake(
         {
-            'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def extra_networks(self, trained):\n        pass'
+            'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def auxiliary_models(self, trained):\n        pass'
         },
-        "def extra_networks(self, trained):",
-        "Net.extra_networks returned a NoneType; it must return {'name': keras.Model(...), ...}",
+        "def auxiliary_models(self, trained):",
+        "Net.auxiliary_models returned a NoneType; it must return {'name': keras.Model(...), ...}",
         flags="--trainer.force_eager true",
     ),
     "extra bad": Mistake(
         {
-            'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def extra_networks(self, trained):\n        return {"a": 3}'
+            'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def auxiliary_models(self, trained):\n        return {"a": 3}'
         },
         'return {"a": 3}',
-        "Net.extra_networks returned 'a' as an int; it must return {'name': keras.Model(...), ...}",
+        "Net.auxiliary_models returned 'a' as an int; it must return {'name': keras.Model(...), ...}",
         flags="--trainer.force_eager true",
     ),
     "feed_targets str": Mistake(
@@ -2094,31 +2094,31 @@ PACKAGING = {
     ),
     "prepared none": Mistake(
         {
-            'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()': 'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()\n    def prepared(self, train, folder):\n        pass'
+            'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()': 'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()\n    def adapt(self, train, folder):\n        pass'
         },
-        "def prepared(self, train, folder):",
-        "Mine.prepared returned a NoneType; it must return dataclasses.replace(self, ...)",
+        "def adapt(self, train, folder):",
+        "Mine.adapt returned a NoneType; it must return dataclasses.replace(self, ...)",
     ),
     "prepared typo": Mistake(
         {
-            'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()': 'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()\n    def prepared(self, train, folder):\n        return dataclasses.replace(self, dat=3)'
+            'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()': 'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()\n    def adapt(self, train, folder):\n        return dataclasses.replace(self, dat=3)'
         },
         "return dataclasses.replace(self, dat=3)",
         "TypeError: Mine.__init__() got an unexpected keyword argument 'dat'",
     ),
     "prepared other class": Mistake(
         {
-            'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()': 'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()\n    def prepared(self, train, folder):\n        return self.model'
+            'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()': 'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()\n    def adapt(self, train, folder):\n        return self.model'
         },
         "return self.model",
-        "Mine.prepared returned a Net; it must return dataclasses.replace(self, ...)",
+        "Mine.adapt returned a Net; it must return dataclasses.replace(self, ...)",
     ),
     "prepare misspelt": Mistake(
         {
-            'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()': 'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()\n    def prepare(self, train, folder):\n        return self'
+            'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()': 'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()\n    def adapts(self, train, folder):\n        return self'
         },
         "return self",
-        "Mine.prepare: nothing uses it; did you mean prepared? (a name that begins with _ is your own)",
+        "Mine.adapts: nothing uses it; did you mean adapt? (a name that begins with _ is your own)",
     ),
     "lav_sources none": Mistake(
         {

@@ -51,7 +51,7 @@ def run_command(
     )
 
 
-def hear_signals() -> None:
+def reset_signal_handlers() -> None:
     """For `preexec_fn`: a shell lets what it starts in the background ignore Ctrl-C, and nohup a closed terminal."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

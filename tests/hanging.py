@@ -11,8 +11,8 @@ import numpy as np
 from stopping import NumberedPoints, Small
 
 from tfaip_like import Data, Evaluator, Mode, Processor, Sample
-from tfaip_like.data import StreamProcessor, TrainData
-from tfaip_like.data._workers.process import IS_DATA_PROCESS
+from tfaip_like.data import StreamProcessor, TrainLoaderSettings
+from tfaip_like.data._workers.process import WORKER_ENV_VAR
 from tfaip_like.settings import Trainer
 
 
@@ -34,7 +34,7 @@ class Hang(Processor):
 def hang(stop: bool) -> None:
     """Takes for ever."""
     if stop:
-        os.kill(os.getppid() if os.environ.get(IS_DATA_PROCESS) else os.getpid(), signal.SIGUSR1)
+        os.kill(os.getppid() if os.environ.get(WORKER_ENV_VAR) else os.getpid(), signal.SIGUSR1)
     time.sleep(1000)
 
 
@@ -87,7 +87,7 @@ class InTraining(Small):
     data: Data = NumberedPoints(processors=[HangInTraining()])
     evaluator: Evaluator | None = None
     trainer: Trainer = Trainer(epochs=3, random_seed=7, jit_compile=False, steps_per_execution=1)
-    train: TrainData = TrainData(batch_size=8, num_processes=0, shuffle=False)
+    train: TrainLoaderSettings = TrainLoaderSettings(batch_size=8, num_processes=0, shuffle=False)
 
 
 class InValidation(InTraining):

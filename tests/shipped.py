@@ -15,15 +15,15 @@ from tfaip_like import Mode, Scenario
 from tfaip_like._cli.lav_scenario import lav_scenario
 from tfaip_like._cli.predict_scenario import predict_scenario
 from tfaip_like._training.result import TrainResult
-from tfaip_like.data import TrainData
-from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data import TrainLoaderSettings
+from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.opening import open_training
 
 
-def opened(scenario: Scenario, **settings: Any) -> Batches:
+def opened(scenario: Scenario, **settings: Any) -> DataLoader:
     """The training batches of a scenario with these settings."""
     source = scenario.data.source(Mode.TRAIN)
-    return open_training(scenario.data, source, TrainData(num_processes=0, **settings), None, seed=7)
+    return open_training(scenario.data, source, TrainLoaderSettings(num_processes=0, **settings), None, seed=7)
 
 
 def assert_lav_and_predict_work(run: Path, result: TrainResult, folder: Path, *flags: object) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
-from tfaip_like.data import TrainData, ValData
+from tfaip_like.data import TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.settings import Trainer
 
 
@@ -88,8 +88,8 @@ class Small(Scenario):
     evaluator: Evaluator | None = Largest()
     # Compiling takes longer than all steps here; tests of exactness ask for XLA (`jit_compile` None, the usual).
     trainer: Trainer = Trainer(epochs=3, random_seed=7, jit_compile=False)
-    train: TrainData = TrainData(batch_size=8)
-    val: ValData = ValData(batch_size=32)
+    train: TrainLoaderSettings = TrainLoaderSettings(batch_size=8)
+    val: ValLoaderSettings = ValLoaderSettings(batch_size=32)
 
 
 def small(output_dir: Path | None = None, **changes: Any) -> Small:

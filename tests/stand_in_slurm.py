@@ -38,13 +38,13 @@ echo "MaxArraySize            = $(cat "$here/largest")"
 
 
 @dataclass(frozen=True)
-class StandInSlurm:
+class FakeSlurm:
     """A folder with the programs, and what they know."""
 
     folder: Path
 
     @classmethod
-    def at(cls, folder: Path) -> StandInSlurm:
+    def at(cls, folder: Path) -> FakeSlurm:
         """Write the programs."""
         folder.mkdir()
         for name, text in PROGRAMS.items():
@@ -60,11 +60,11 @@ class StandInSlurm:
         """Variables of a process that is to find the programs."""
         return {"PATH": os.pathsep.join([str(self.folder), os.environ["PATH"]])}
 
-    def will(self, what: str, text: str = "") -> None:
+    def set_behavior(self, what: str, text: str = "") -> None:
         """Change what the programs do: see the files that they look for."""
         (self.folder / what).write_text(text)
 
-    def wont(self, what: str) -> None:
+    def clear_behavior(self, what: str) -> None:
         """Take that back."""
         (self.folder / what).unlink()
 

@@ -15,9 +15,9 @@ from small import Largest, Noise, Points, Small
 
 from tfaip_like import Data, Mode, Processor, Sample, Spec
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.checkpointing.checkpoints import Content, Position, all_checkpoints
+from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position, list_checkpoints
 
-UNTIMED = ("seconds", "samples_per_second", "input_bound", "memory_mb")
+NONDETERMINISTIC_COLUMNS = ("seconds", "samples_per_second", "input_bound", "memory_mb")
 
 
 class StopAt(Processor):
@@ -43,7 +43,7 @@ class StopAt(Processor):
         return sample
 
 
-class FromOutside(Processor):
+class ExternalRandomness(Processor):
     """Draws from the machine instead of the generator that it is given."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
@@ -91,15 +91,15 @@ class RaggedPoints(Data):
         return [Sample({"x": row}, {"y": row.sum()}, meta={"number": n}) for n, row in enumerate(rows)]
 
 
-def state_of(run: Path) -> Content:
+def read_last_state(run: Path) -> CheckpointData:
     """The last checkpoint of a run."""
-    return all_checkpoints(OutputDir(run).checkpoints)[-1].read()
+    return list_checkpoints(OutputDir(run).checkpoints)[-1].read()
 
 
-def killed_at(run: Path, copy: Path, position: Position) -> Path:
+def copy_as_killed(run: Path, copy: Path, position: Position) -> Path:
     """A copy of a run as a kill just after that checkpoint leaves it."""
     shutil.copytree(run, copy)
-    for checkpoint in all_checkpoints(OutputDir(copy).checkpoints):
+    for checkpoint in list_checkpoints(OutputDir(copy).checkpoints):
         if checkpoint.position > position:
             shutil.rmtree(checkpoint.path)
     for later in ("export", "summary.json"):
@@ -109,9 +109,12 @@ def killed_at(run: Path, copy: Path, position: Position) -> Path:
 
 def differences(one: Path, other: Path) -> list[str]:
     """What two finished runs do not have in common, bit for bit."""
-    a, b = state_of(one), state_of(other)
+    a, b = read_last_state(one), read_last_state(other)
     found = [name for name in {**a.arrays, **b.arrays} if not _same(a.arrays.get(name), b.arrays.get(name))]
-    rows = [[{k: v for k, v in row.items() if k not in UNTIMED} for row in c.state["history"]] for c in (a, b)]
+    rows = [
+        [{k: v for k, v in row.items() if k not in NONDETERMINISTIC_COLUMNS} for row in c.state["history"]]
+        for c in (a, b)
+    ]
     found += [] if rows[0] == rows[1] else ["history"]
     return found + [name for name in ("best", "early_stop", "plateau") if a.state[name] != b.state[name]]
 
@@ -127,7 +130,7 @@ __all__ = [
     "Small",
     "StopAt",
     "StopsInValidation",
+    "copy_as_killed",
     "differences",
-    "killed_at",
-    "state_of",
+    "read_last_state",
 ]

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, hear_signals
+from conftest import REPOSITORY, reset_signal_handlers
 from small import small
 
 from tfaip_like import train
-from tfaip_like._cli.command import INTERRUPTED, USAGE, run_command
+from tfaip_like._cli.command import EXIT_INTERRUPTED, EXIT_USAGE, run_command
 from tfaip_like._cli.lav_scenario import lav_scenario
 from tfaip_like._cli.predict_scenario import predict_scenario
 
@@ -186,7 +186,7 @@ def test_a_plain_pipeline_predicts_without_the_code_of_the_scenario(
 
 def test_what_is_missing_without_the_code_of_the_scenario_is_told(run_folder: Path, tmp_path: Path) -> None:
     done = alone(run_folder, "--predict.limit", 3)
-    assert done.returncode == USAGE
+    assert done.returncode == EXIT_USAGE
     assert done.stderr.splitlines() == [
         "predict-scenario: no module named 'small' in / or on the Python path",
         f"It was trained with {REPOSITORY / 'tests' / 'small.py'}, which is not recorded as yours: start in its directory, "
@@ -200,7 +200,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_told(run_folder: Pa
     values = json.loads((copy / "pipeline.json").read_text())
     (copy / "pipeline.json").write_text(json.dumps({**values, "processors": [{"class": "small:Noise", "scale": 0.5}]}))
     done = alone(copy, "--predict.files", "-", stdin='{"x": [0.5, 0.25]}\n')
-    assert done.returncode == USAGE
+    assert done.returncode == EXIT_USAGE
     assert done.stderr.splitlines() == [
         f"predict-scenario: {copy}/pipeline.json: processors.0.class: small:Noise: no module named 'small'",
         "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH.",
@@ -252,7 +252,7 @@ def test_a_mistake_is_told_in_short(
         (tmp_path / file).write_text(text)
     program = command.__name__.replace("_", "-")
     words = [str(run_folder) if word == "RUN" else word for word in flags.split()]
-    assert run_command(program, command, words) == USAGE
+    assert run_command(program, command, words) == EXIT_USAGE
     said = capfd.readouterr().err.strip().splitlines()[-1]
     assert said.replace(str(tmp_path), "FOLDER") == f"{program}: {says}"
 
@@ -265,7 +265,7 @@ def test_a_stream_is_answered_at_once_and_ctrl_c_keeps_what_was_predicted(run_fo
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=hear_signals,
+        preexec_fn=reset_signal_handlers,
     )
     assert process.stdin is not None
     part = tmp_path / "y.jsonl.part"
@@ -276,7 +276,7 @@ def test_a_stream_is_answered_at_once_and_ctrl_c_keeps_what_was_predicted(run_fo
             time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate('{"x": [1, 2]}\n' * 500)
-    assert process.returncode == INTERRUPTED
+    assert process.returncode == EXIT_INTERRUPTED
     assert said.splitlines()[-2:] == [
         "predict-scenario: stopped by SIGINT",
         f"What was written until then is in {part}.",

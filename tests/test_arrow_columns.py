@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tfaip_like import UsageError
 from tfaip_like.data import TableFormat, TableSource, find_categories
-from tfaip_like.data._sources.tables.arrow import cells_of
+from tfaip_like.data._sources.tables.arrow import arrow_to_cells
 
 pa = pytest.importorskip("pyarrow")
 pc = pytest.importorskip("pyarrow.compute")
@@ -95,12 +95,12 @@ def equal(found: Any, expected: Any) -> bool:
 def test_an_array_of_every_type_has_its_values(name: str) -> None:
     kind, values, expected, dtype = VALUES[name]
     array = pa.array(values, kind)
-    found = cells_of(array)
+    found = arrow_to_cells(array)
     assert equal(found.values, expected)
     assert found.missing is None or not found.missing.any()
     assert dtype in (found.values.dtype.kind, str(found.values.dtype))
-    assert equal(cells_of(array.slice(1, 1)).values, expected[1:2])
-    assert len(cells_of(array.slice(0, 0)).values) == 0
+    assert equal(arrow_to_cells(array.slice(1, 1)).values, expected[1:2])
+    assert len(arrow_to_cells(array.slice(0, 0)).values) == 0
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -108,7 +108,7 @@ def test_nulls_are_missing_and_nothing_else_moves(name: str) -> None:
     kind, values, expected, _ = VALUES[name]
     array = pa.array([None, values[0], None, values[1], values[2]], kind)
     for part, rows in ((array, [1, 3, 4]), (array.slice(1, 3), [0, 2])):
-        found = cells_of(part)
+        found = arrow_to_cells(part)
         assert found.missing is not None
         missing = found.missing.reshape(len(part), -1)
         assert (
@@ -139,7 +139,7 @@ def test_a_type_without_an_equivalent_is_refused_by_the_name_of_the_column(name:
     kind, values, message = REFUSED[name]
     array = pa.array(values, kind)
     with pytest.raises(UsageError) as raised:
-        cells_of(array)
+        arrow_to_cells(array)
     assert message in str(raised.value)
     try:
         pq.write_table(pa.table({"it": array, "x": [1, 2, 3]}), tmp_path / "a.parquet")
@@ -153,12 +153,12 @@ def test_a_type_without_an_equivalent_is_refused_by_the_name_of_the_column(name:
 
 def test_types_that_files_do_not_hold_are_read_too() -> None:
     encoded = pc.run_end_encode(pa.array([1, 1, None, 2]))
-    assert equal(cells_of(encoded).values[[0, 1, 3]], [1, 1, 2])
-    assert equal(cells_of(encoded.slice(1, 1)).values, [1])
-    assert cells_of(pa.nulls(2)).is_missing().tolist() == [True, True]
+    assert equal(arrow_to_cells(encoded).values[[0, 1, 3]], [1, 1, 2])
+    assert equal(arrow_to_cells(encoded.slice(1, 1)).values, [1])
+    assert arrow_to_cells(pa.nulls(2)).missing_mask().tolist() == [True, True]
     union = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])])
     with pytest.raises(UsageError, match="sparse_union"):
-        cells_of(union)
+        arrow_to_cells(union)
 
 
 @pytest.mark.parametrize("permutation", [None, [1, 0]])
@@ -167,8 +167,8 @@ def test_tensors_have_their_shape(permutation: list[int] | None, tmp_path: Path)
     storage = pa.array([list(map(float, range(n, n + 6))) for n in range(3)], pa.list_(pa.float32(), 6))
     array = pa.ExtensionArray.from_storage(kind, storage)
     expected = array.to_numpy_ndarray()
-    assert equal(cells_of(array).values, expected)
-    assert equal(cells_of(array.slice(1)).values, expected[1:])
+    assert equal(arrow_to_cells(array).values, expected)
+    assert equal(arrow_to_cells(array.slice(1)).values, expected[1:])
     pq.write_table(pa.table({"it": array}), tmp_path / "a.parquet")
     assert equal(TableSource([tmp_path / "a.parquet"], {"x": "it"}).inputs["x"], expected)
 
@@ -272,7 +272,7 @@ def test_columns_side_by_side_keep_their_values(tmp_path: Path) -> None:
 
 
 def test_names_with_points_and_a_file_of_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfaip_like.data._sources.tables.files.BYTES_AT_ONCE", 100)
+    monkeypatch.setattr("tfaip_like.data._sources.tables.files.CHUNK_BYTES", 100)
     table = pa.table({"a.b": pa.array(range(500)), "a": pa.array([{"b": -1}] * 500)})
     pq.write_table(table, tmp_path / "a.parquet")
     assert TableSource([tmp_path / "a.parquet"], {"x": "a.b"}).inputs["x"].tolist() == list(range(500))

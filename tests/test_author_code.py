@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Run
 
-from tfaip_like._cli.command import FAULT, run_command
+from tfaip_like._cli.command import EXIT_ERROR, run_command
 from tfaip_like._cli.train_scenario import train_scenario
-from tfaip_like._utils.console import _LogFile, console_unless_configured, log_to_file
+from tfaip_like._utils.console import _LogFileHandler, default_console_logging, log_to_file
 
 SCENARIO = """
 import logging
@@ -77,7 +77,7 @@ def test_an_error_of_a_layer_shows_the_line_and_the_reason(
     (tmp_path / f"{module}.py").write_text(SCENARIO.format(build=build))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    assert run_command("train-scenario", train_scenario, [f"{module}.py", "--trainer.epochs", "1"]) == FAULT
+    assert run_command("train-scenario", train_scenario, [f"{module}.py", "--trainer.epochs", "1"]) == EXIT_ERROR
     said = capfd.readouterr().err
     lines = said[said.index("train-scenario: ") :].splitlines()
     assert lines[0].startswith(f"train-scenario: {tmp_path / module}.py, line ")
@@ -174,7 +174,7 @@ def no_handlers() -> Iterator[None]:
 def test_libraries_are_heard_by_level(
     library: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+    with no_handlers(), default_console_logging(), log_to_file(tmp_path / "log"):
         library["speak"](logging.DEBUG)  # type: ignore[operator]
         library["speak"](logging.INFO)  # type: ignore[operator]
         library["speak"](logging.WARNING)  # type: ignore[operator]
@@ -190,7 +190,7 @@ def test_libraries_are_heard_by_level(
 def test_a_log_line_whose_arguments_do_not_fit_names_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+    with no_handlers(), default_console_logging(), log_to_file(tmp_path / "log"):
         logging.getLogger("mine").warning("%d samples", "ten")
         logging.getLogger("mine").info("%s", "the next line")
     printed, logged = capsys.readouterr().err, (tmp_path / "log").read_text()
@@ -203,7 +203,7 @@ def test_a_log_line_whose_arguments_do_not_fit_names_its_place(
 
 
 def test_of_noisy_libraries_only_warnings_are_heard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+    with no_handlers(), default_console_logging(), log_to_file(tmp_path / "log"):
         logging.getLogger("urllib3.connectionpool").info("connecting")
         logging.getLogger("urllib3.connectionpool").warning("retrying")
     assert "connecting" not in capsys.readouterr().err + (tmp_path / "log").read_text()
@@ -211,7 +211,7 @@ def test_of_noisy_libraries_only_warnings_are_heard(tmp_path: Path, capsys: pyte
 
 
 def test_a_warning_of_python_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+    with no_handlers(), default_console_logging(), log_to_file(tmp_path / "log"):
         for _ in range(3):
             with warnings.catch_warnings():  # which forgets what was warned of
                 warnings.simplefilter("always")
@@ -236,7 +236,7 @@ def test_our_lines_are_in_the_log_of_a_run_though_a_scenario_configures_logging(
 
 
 def test_a_handler_of_the_scenario_prints_instead_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with no_handlers(), console_unless_configured():
+    with no_handlers(), default_console_logging():
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("MINE %(message)s"))
         logging.getLogger().addHandler(handler)
@@ -292,13 +292,13 @@ def test_every_command_prints_what_is_logged(quick_run: Run, tmp_path: Path) -> 
     (tmp_path / "samples.jsonl").write_text('{"x": [0.5, 0.5]}\n')
     assert "a processor speaks" in said("predict-scenario", "run", "--predict.files", "samples.jsonl")
     assert "a processor speaks" in said("benchmark-input-pipeline", "spoken", "--benchmark.samples", 32)
-    assert "a processor speaks" in said("look-at-samples", "spoken", "--look.count", 2)
+    assert "a processor speaks" in said("inspect-samples", "spoken", "--inspect.count", 2)
 
 
 def test_who_prints_what_they_log_is_not_printed_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("prints_itself")
     logger.addHandler(logging.StreamHandler(sys.stderr))
-    with no_handlers(), console_unless_configured(), log_to_file(tmp_path / "log"):
+    with no_handlers(), default_console_logging(), log_to_file(tmp_path / "log"):
         logger.warning("once")
     assert capsys.readouterr().err == "once\n"
     assert (tmp_path / "log").read_text().count("once") == 1
@@ -310,7 +310,7 @@ def test_an_application_that_has_configured_logging_is_left_alone(
     with no_handlers():
         logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="APP %(message)s")
         handlers = list(logging.getLogger().handlers)
-        with console_unless_configured(), log_to_file(tmp_path / "log"):
+        with default_console_logging(), log_to_file(tmp_path / "log"):
             logging.getLogger("mine").warning("not asked for")
             logging.getLogger("mine").error("asked for")
         assert logging.getLogger().handlers == handlers
@@ -319,7 +319,7 @@ def test_an_application_that_has_configured_logging_is_left_alone(
 
 
 def test_a_log_file_that_cannot_be_written_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    handler = _LogFile(tmp_path / "train.log")
+    handler = _LogFileHandler(tmp_path / "train.log")
     os.close(handler.stream.fileno())
     for _ in range(2):
         handler.emit(logging.makeLogRecord({"msg": "a line", "levelno": logging.INFO}))

@@ -12,10 +12,10 @@ import pytest
 from batches import MINE, environment, experiments
 from conftest import REPOSITORY
 
-from tfaip_like._runs.batch_layout import code_name_file
+from tfaip_like._runs.batch_layout import run_code_name_path
 from tfaip_like._utils.json_files import write_json
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.tickets import waiting, write_ticket
+from tfaip_like.experiments._launchers.tickets import make_ticket, write_ticket
 
 SCENARIO = (
     """
@@ -37,10 +37,10 @@ logging.basicConfig(format="%(message)s", level="WARNING")
 from pathlib import Path
 from tfaip_like import UsageError
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._scenario_lookup import scenario_of_file
+from tfaip_like._scenario_lookup import import_scenario_class
 for run in sys.argv[1:]:
     try:
-        print(scenario_of_file("mine:Mine", OutputDir(Path(run)))().model.units)
+        print(import_scenario_class("mine:Mine", OutputDir(Path(run)))().model.units)
     except UsageError as error:
         print(error, *error.__notes__, sep="\\n")
 """
@@ -145,12 +145,12 @@ def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> 
     done = experiments(tmp_path, "update", batch.path, "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{batch.path}/code_2: the code as it is now, for 1 run: two\n"
-    assert (batch.code_of("one"), batch.code_of("two")) == (batch.code, batch.path / "code_2")
+    assert (batch.run_code_dir("one"), batch.run_code_dir("two")) == (batch.code, batch.path / "code_2")
     assert found(tmp_path, batch.run("one").path, batch.run("two").path)[0] == "5\n5\n"  # one process, one code
     assert found(tmp_path, batch.run("two").path) == ("6\n", "")
     again = experiments(tmp_path, "update", batch.path, "one")  # nothing has changed since
     assert again.stdout == f"{batch.path}/code_2: the code as it is now, for 1 run: one\n"
-    code_name_file(batch.path, "one").unlink()
+    run_code_name_path(batch.path, "one").unlink()
     assert not (batch.path / "code_3").exists()
     (tmp_path / "helper.py").write_text("WIDTH = 7\n")
     (tmp_path / "new.yaml").write_text("scenario: mine.py\nconfigurations: {deep: {model.depth: 4}}\n")
@@ -159,7 +159,7 @@ def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> 
     done = experiments(tmp_path, "add", batch.path, "new.yaml", "--new_code")
     assert done.returncode == 0, done.stderr
     assert [units(batch, name) for name in ("one", "two", "deep")] == ["5", "5", "7"]
-    assert batch.code_of("deep") == batch.path / "code_3"
+    assert batch.run_code_dir("deep") == batch.path / "code_3"
     (batch.path / "jobs" / "deep.code").write_text("code_9\n")
     done = subprocess.run(["bash", batch.script, "deep"], capture_output=True, text=True, check=False)
     assert done.stderr == f"job.sh: {batch.path}/jobs/deep.code: there is no such folder in the batch\n"
@@ -171,8 +171,8 @@ def test_code_that_does_not_fit_chosen_runs_is_refused(batch: Batch, tmp_path: P
     assert done.returncode == 2
     assert done.stderr.startswith(f"experiments: {batch.params('one')}: model.units: there is no such")
     (tmp_path / "mine.py").write_text(SCENARIO)
-    with batch.changing():
-        write_ticket(batch, "one", waiting())
+    with batch.lock():
+        write_ticket(batch, "one", make_ticket())
     done = experiments(tmp_path, "update", batch.path, "*")
     assert (
         done.stderr

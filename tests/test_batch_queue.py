@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from batches import cheap_batch, command, environment, events, experiments, states, until
+from batches import command, environment, events, experiments, make_fake_batch, states, wait_until
 from conftest import fill
 
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.local_queue import is_at_work, lives
+from tfaip_like.experiments._launchers.local_queue import is_run_alive, is_scheduler_running
 from tfaip_like.experiments._resources.machine import check_gpus, count_gpus
 
 SIX = "  wide: {repeat: 6}\n"
@@ -29,7 +29,7 @@ def scheduler_of(batch: Batch) -> int:
     raise AssertionError("nobody works on this queue")
 
 
-def most_at_once(batch: Batch) -> int:
+def max_batches_per_task(batch: Batch) -> int:
     """How many jobs were at work at the same time."""
     now = most = 0
     for event in events(batch):
@@ -39,17 +39,17 @@ def most_at_once(batch: Batch) -> int:
 
 
 def test_two_submits_at_once_start_no_run_twice_and_keep_to_the_number_of_jobs(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, SIX)
+    batch = make_fake_batch(tmp_path, SIX)
     words = command("submit", batch.path, "--jobs", "2", "--wait")
     submits = [
         subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(3)
     ]
     assert [process.wait(240) for process in submits] == [0, 0, 0]
-    until(lambda: not is_at_work(batch))
+    wait_until(lambda: not is_scheduler_running(batch))
     assert sorted(event for event in events(batch) if event.startswith("begin")) == [
         f"begin wide.{number:02}" for number in range(1, 7)
     ]
-    assert most_at_once(batch) == 2
+    assert max_batches_per_task(batch) == 2
     assert set(states(batch).values()) == {"done"}
     again = experiments(tmp_path, "submit", batch.path)
     assert again.stdout == f"0 runs of {batch.path} submitted (6 done already)\n"
@@ -79,7 +79,7 @@ def test_a_gpu_that_this_machine_does_not_have_is_refused(monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("six_gpus")
 def test_gpus_are_given_out_one_by_one(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, SIX, tenths=4)
+    batch = make_fake_batch(tmp_path, SIX, tenths=4)
     refused = experiments(tmp_path, "submit", batch.path, "--gpus", "3", "6")
     assert (refused.returncode, states(batch)["wide.01"]) == (2, "new"), refused.stdout
     assert experiments(tmp_path, "submit", batch.path, "--gpus", "3", "5", "--wait").returncode == 0
@@ -91,11 +91,11 @@ def test_gpus_are_given_out_one_by_one(tmp_path: Path) -> None:
             held[run] = gpu
         else:
             assert held.pop(run) == gpu
-    assert most_at_once(batch) == 2
+    assert max_batches_per_task(batch) == 2
 
 
 def test_what_fails_or_is_killed_stops_no_other_and_is_submitted_again(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  bad: {}\n  dead: {}\n  good: {}\n")
+    batch = make_fake_batch(tmp_path, "  bad: {}\n  dead: {}\n  good: {}\n")
     done = experiments(tmp_path, "submit", batch.path, "--wait")
     assert done.returncode == 1
     assert done.stderr == "experiments: 2 runs not done: bad, dead\n"
@@ -112,48 +112,48 @@ def test_what_fails_or_is_killed_stops_no_other_and_is_submitted_again(tmp_path:
 
 
 def test_runs_outlive_the_shell_that_submitted_them(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, SIX)
+    batch = make_fake_batch(tmp_path, SIX)
     shell = subprocess.Popen(
         ["bash", "-c", 'trap "" INT; "$@"; sleep 60', "bash", *command("submit", batch.path)],
         env=environment(),
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
-    until(lambda: events(batch))
+    wait_until(lambda: events(batch))
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGKILL):
         os.killpg(shell.pid, number)
     shell.wait()
-    until(lambda: not is_at_work(batch))
+    wait_until(lambda: not is_scheduler_running(batch))
     assert set(states(batch).values()) == {"done"}
 
 
 def test_a_killed_scheduler_loses_nothing_and_starts_nothing_twice(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, SIX, tenths=1)
+    batch = make_fake_batch(tmp_path, SIX, tenths=1)
     (batch.path / "hold").touch()
     experiments(tmp_path, "submit", batch.path, "--jobs", "2")
-    until(lambda: len(events(batch)) == 2)
+    wait_until(lambda: len(events(batch)) == 2)
     os.kill(scheduler_of(batch), signal.SIGKILL)
-    until(lambda: not is_at_work(batch))
+    wait_until(lambda: not is_scheduler_running(batch))
     shown = experiments(tmp_path, "show", batch.path).stdout
     assert "2 running, 4 waiting" in shown
     assert f"the process of its queue was killed; to resume: experiments submit {batch.path}" in shown
     (batch.path / "hold").unlink()
     done = experiments(tmp_path, "submit", batch.path, "--jobs", "3", "--wait")
     assert done.stdout.startswith(f"0 runs of {batch.path} submitted (")
-    until(lambda: not is_at_work(batch))
+    wait_until(lambda: not is_scheduler_running(batch))
     assert len(events(batch)) == 12
     assert len(set(events(batch))) == 12
     assert set(states(batch).values()) == {"done"}
 
 
 def test_the_queue_of_a_batch_that_is_moved_ends_with_one_line(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, SIX)
+    batch = make_fake_batch(tmp_path, SIX)
     (batch.path / "hold").touch()
     experiments(tmp_path, "submit", batch.path)
-    until(lambda: events(batch))
+    wait_until(lambda: events(batch))
     queue = scheduler_of(batch)
     moved = Batch(batch.path.rename(tmp_path / "moved"))
-    until(lambda: not Path(f"/proc/{queue}").exists())
+    wait_until(lambda: not Path(f"/proc/{queue}").exists())
     (moved.path / "hold").unlink()
     log = (moved.queue / "scheduler.log").read_text()
     assert f"{batch.path} is no longer there: it was moved or deleted, and this queue ends." in log
@@ -161,29 +161,29 @@ def test_the_queue_of_a_batch_that_is_moved_ends_with_one_line(tmp_path: Path) -
 
 
 def test_add_and_submit_while_it_works_make_the_queue_longer(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=30)
+    batch = make_fake_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=30)
     experiments(tmp_path, "submit", batch.path)
-    until(lambda: events(batch))
+    wait_until(lambda: events(batch))
     at_work = scheduler_of(batch)
     assert experiments(tmp_path, "add", batch.path, "--run").returncode == 0
     assert scheduler_of(batch) == at_work
     (batch.path / "tenths").write_text("1")
-    until(lambda: not is_at_work(batch))
+    wait_until(lambda: not is_scheduler_running(batch))
     assert events(batch) == [f"{event} wide.0{number}" for number in (1, 2, 3, 4) for event in ("begin", "end")]
 
 
 def test_cancelled_runs_save_and_stop_and_go_on_when_submitted_again(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {repeat: 3}\n", tenths=600)
+    batch = make_fake_batch(tmp_path, "  wide: {repeat: 3}\n", tenths=600)
     experiments(tmp_path, "submit", batch.path)
-    until(lambda: "begin wide.01" in events(batch))
+    wait_until(lambda: "begin wide.01" in events(batch))
     done = experiments(tmp_path, "cancel", batch.path, "wide.01", "wide.02")
     assert done.stdout == f"2 runs of {batch.path} cancelled; to resume: experiments submit {batch.path}\n"
-    until(lambda: "stop wide.01" in events(batch))
-    until(lambda: "begin wide.03" in events(batch))
+    wait_until(lambda: "stop wide.01" in events(batch))
+    wait_until(lambda: "begin wide.03" in events(batch))
     assert states(batch)["wide.02"] == "cancelled"
-    until(lambda: states(batch)["wide.01"] == "cancelled")
+    wait_until(lambda: states(batch)["wide.01"] == "cancelled")
     experiments(tmp_path, "cancel", batch.path)
-    until(lambda: not is_at_work(batch))
+    wait_until(lambda: not is_scheduler_running(batch))
     assert set(states(batch).values()) == {"cancelled"}
     (batch.path / "tenths").write_text("1")
     assert experiments(tmp_path, "submit", batch.path, "--jobs", "3", "--wait").returncode == 0
@@ -191,17 +191,17 @@ def test_cancelled_runs_save_and_stop_and_go_on_when_submitted_again(tmp_path: P
 
 
 def test_a_run_whose_scheduler_was_killed_can_be_cancelled(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=600)
+    batch = make_fake_batch(tmp_path, "  wide: {}\n", tenths=600)
     experiments(tmp_path, "submit", batch.path)
-    until(lambda: events(batch))
+    wait_until(lambda: events(batch))
     os.kill(scheduler_of(batch), signal.SIGKILL)
     experiments(tmp_path, "cancel", batch.path)
-    until(lambda: "stop wide" in events(batch))
-    until(lambda: states(batch)["wide"] == "cancelled")
+    wait_until(lambda: "stop wide" in events(batch))
+    wait_until(lambda: states(batch)["wide"] == "cancelled")
 
 
 def test_the_log_of_a_run_is_shown(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  bad: {}\n")
+    batch = make_fake_batch(tmp_path, "  bad: {}\n")
     experiments(tmp_path, "submit", batch.path, "--wait")
     shown = experiments(tmp_path, "show", "--log", "bad").stdout
     assert shown == f"{batch.log('bad').relative_to(tmp_path)}:\ntrain-scenario: this one is bad\n"
@@ -210,14 +210,14 @@ def test_the_log_of_a_run_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_neither_ends_the_queue_nor_blocks_cancel(small_disk: Path) -> None:
-    batch = cheap_batch(small_disk, "  dead: {}\n  wide: {repeat: 3}\n", tenths=0)
+    batch = make_fake_batch(small_disk, "  dead: {}\n  wide: {repeat: 3}\n", tenths=0)
     (batch.path / "hold").touch()
     experiments(small_disk, "submit", batch.path, "--jobs", "2")
-    until(lambda: len(events(batch)) == 2)
+    wait_until(lambda: len(events(batch)) == 2)
     scheduler = scheduler_of(batch)
     filler = fill(small_disk)
     (batch.path / "hold").unlink()
-    until(lambda: not lives(batch, "dead"))
+    wait_until(lambda: not is_run_alive(batch, "dead"))
     cancelled = experiments(small_disk, "cancel", batch.path, "wide.02")
     assert (cancelled.returncode, cancelled.stderr) == (0, "")
     assert states(batch)["wide.02"] == "cancelled"
@@ -228,7 +228,7 @@ def test_a_full_disk_neither_ends_the_queue_nor_blocks_cancel(small_disk: Path) 
     assert "the disk is full: runs wait for room" in experiments(small_disk, "show", batch.path).stdout
     assert scheduler_of(batch) == scheduler
     filler.unlink()
-    until(lambda: not is_at_work(batch))
+    wait_until(lambda: not is_scheduler_running(batch))
     assert states(batch) == {"dead": "failed", "wide.01": "done", "wide.02": "cancelled", "wide.03": "done"}
     assert events(batch).count("begin dead") == 2  # it had failed on a full disk
     assert experiments(small_disk, "submit", batch.path, "wide", "--wait").returncode == 0

@@ -7,29 +7,29 @@ import json
 from pathlib import Path
 
 import pytest
-from batches import cheap_batch, states
+from batches import make_fake_batch, states
 from conftest import Run
 
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._resources.calibration import Calibration, setup_of
-from tfaip_like.experiments._resources.disk_space import check_room
-from tfaip_like.experiments._status import status_of
+from tfaip_like.experiments._resources.calibration import Calibration, make_setup_key
+from tfaip_like.experiments._resources.disk_space import check_disk_space
+from tfaip_like.experiments._status import read_status
 
 
 def calibrated(batch: Batch, disk: float, checkpoint: float) -> None:
     """Leave a calibration of its first run, as a submission does."""
     run = batch.index().runs[0]
-    measured = Calibration(run.name, setup_of(run), 1, 100, 100, 1.0, 1.0, 1.0, 500.0, disk, checkpoint)
+    measured = Calibration(run.name, make_setup_key(run), 1, 100, 100, 1.0, 1.0, 1.0, 500.0, disk, checkpoint)
     (batch.path / "calibrations.json").write_text(json.dumps({"calibrations": [dataclasses.asdict(measured)]}))
 
 
 def check(batch: Batch) -> None:
-    check_room(batch, batch.index().runs, status_of(batch), may_measure=False)
+    check_disk_space(batch, batch.index().runs, read_status(batch), allow_calibration=False)
 
 
 def test_runs_without_room_are_refused_before_the_first_one(small_disk: Path, quick_run: Run) -> None:
-    batch = cheap_batch(small_disk, "  wide: {repeat: 4}\n", tenths=0)
+    batch = make_fake_batch(small_disk, "  wide: {repeat: 4}\n", tenths=0)
     calibrated(batch, disk=0.5, checkpoint=0.25)
     check(batch)  # 4 x (0.5 MB + 4 checkpoints) fits
     calibrated(batch, disk=0.5, checkpoint=0.5)
@@ -41,7 +41,7 @@ def test_runs_without_room_are_refused_before_the_first_one(small_disk: Path, qu
 
 
 def test_what_a_finished_run_has_left_counts_more_than_a_calibration(small_disk: Path) -> None:
-    batch = cheap_batch(small_disk, "  wide: {repeat: 4}\n")
+    batch = make_fake_batch(small_disk, "  wide: {repeat: 4}\n")
     calibrated(batch, disk=0.001, checkpoint=0.001)
     run = batch.run("wide.01")
     (run.checkpoints / "epoch_0001").mkdir(parents=True)
@@ -54,7 +54,7 @@ def test_what_a_finished_run_has_left_counts_more_than_a_calibration(small_disk:
 
 def test_each_disk_is_looked_at(small_disk: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    batch = cheap_batch(tmp_path / "home", f"  wide: {{repeat: 4, trainer.checkpoint_dir: {small_disk}}}\n")
+    batch = make_fake_batch(tmp_path / "home", f"  wide: {{repeat: 4, trainer.checkpoint_dir: {small_disk}}}\n")
     calibrated(batch, disk=3.0, checkpoint=0.1)
     check(batch)
     calibrated(batch, disk=0.1, checkpoint=3.0)
@@ -63,7 +63,7 @@ def test_each_disk_is_looked_at(small_disk: Path, tmp_path: Path) -> None:
 
 
 def test_kept_checkpoints_count(small_disk: Path) -> None:
-    batch = cheap_batch(small_disk, "  wide: {trainer.epochs: 100, trainer.keep_every_n: 1}\n")
+    batch = make_fake_batch(small_disk, "  wide: {trainer.epochs: 100, trainer.keep_every_n: 1}\n")
     calibrated(batch, disk=0.1, checkpoint=0.1)
     with pytest.raises(UsageError, match="1 run will leave about 10.5 MB there"):
         check(batch)

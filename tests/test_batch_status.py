@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batches import cheap_batch
+from batches import make_fake_batch
 
 from tfaip_like import UsageError
 from tfaip_like._cli.experiments import experiments
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
 from tfaip_like.experiments._launchers.slurm import ClusterJob
-from tfaip_like.experiments._launchers.tickets import Ticket, waiting, write_ticket
-from tfaip_like.experiments._show import as_table, find_batches, only_runs, statuses
-from tfaip_like.experiments._status import _ended, _on_cluster, status_of
+from tfaip_like.experiments._launchers.tickets import Ticket, make_ticket, write_ticket
+from tfaip_like.experiments._status import _determine_cluster_state, _final_state, read_status
+from tfaip_like.experiments._status_table import collect_statuses, find_batches, format_table, only_runs
 
 KILLED = ("failed", "killed by signal 9")
 
@@ -41,7 +41,7 @@ KILLED = ("failed", "killed by signal 9")
 def test_how_a_run_has_ended(
     code: int | None, cancelled: bool, record: dict[str, Any], expected: tuple[str, str]
 ) -> None:
-    assert _ended(code, Ticket("ended", cancelled=cancelled), record) == expected
+    assert _final_state(code, Ticket("ended", cancelled=cancelled), record) == expected
 
 
 @pytest.mark.parametrize(
@@ -66,31 +66,33 @@ def test_what_became_of_a_run_on_a_cluster(
 ) -> None:
     batch = Batch(tmp_path)
     run = BatchRun("wide", "wide", {}, epochs=3, monitor="val_loss")
-    ticket = waiting("slurm", job="7_0")
+    ticket = make_ticket("slurm", job="7_0")
     folder = batch.run("wide")
     folder.path.mkdir(parents=True)
     folder.run.write_text("{}")
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "slurm-7_0.log").write_text("slurmstepd: error: exceeded memory limit\nerror: cancelled\n")
     jobs = {} if job is None else {"7_0": job}
-    assert _on_cluster(batch, run, ticket.but(submitted=0.0 if begun else 1e12), record, jobs) == expected
+    assert (
+        _determine_cluster_state(batch, run, ticket.replace(submitted=0.0 if begun else 1e12), record, jobs) == expected
+    )
 
 
 def test_progress_is_read_from_history_and_the_best_export(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 10}\n  other: {}\n")
+    batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 10}\n  other: {}\n")
     run = batch.run("wide")
     run.best.mkdir(parents=True)
     run.run.write_text(json.dumps({"status": "stopped", "host": "n1"}))
     run.history.write_text("epoch,loss,val_loss,seconds\n1,0.5,0.4,9\n2,0.3,0.25,2\n3,0.2,,2\n")
     (run.best / "metrics.json").write_text(json.dumps({"epoch": 2, "loss": 0.3, "val_loss": 0.25}))
-    with batch.changing():
-        write_ticket(batch, "wide", waiting())
-    status = status_of(batch)
+    with batch.lock():
+        write_ticket(batch, "wide", make_ticket())
+    status = read_status(batch)
     wide = status.runs[0]
     assert (wide.state, wide.epoch, wide.epochs, wide.monitor, wide.best) == ("waiting", 3, 10, "val_loss", 0.25)
     assert wide.seconds_left == pytest.approx(7 * 13 / 3)
     assert status.needs_scheduler
-    assert "wide   waiting  3/10   val_loss 0.25  0:00:30" in as_table([status])
+    assert "wide   waiting  3/10   val_loss 0.25  0:00:30" in format_table([status])
 
 
 def test_batches_are_found_below_a_folder_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -106,20 +108,20 @@ def test_batches_are_found_below_a_folder_in_the_order_of_their_numbers(tmp_path
 def test_where_the_cluster_cannot_be_asked_a_cancelled_run_stays_cancelled(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
     run = BatchRun("wide", "wide", {}, epochs=3, monitor="val_loss")
-    ticket = waiting("slurm", job="7_0")
-    assert _on_cluster(batch, run, ticket, {}, None) == ("waiting", "", None)
-    cancelled = ticket.but(cancelled=True, state="ended")
-    assert _on_cluster(batch, run, cancelled, {}, None) == ("cancelled", "", None)
+    ticket = make_ticket("slurm", job="7_0")
+    assert _determine_cluster_state(batch, run, ticket, {}, None) == ("waiting", "", None)
+    cancelled = ticket.replace(cancelled=True, state="ended")
+    assert _determine_cluster_state(batch, run, cancelled, {}, None) == ("cancelled", "", None)
 
 
 def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    cheap_batch(tmp_path, "  wide: {}\n")
+    make_fake_batch(tmp_path, "  wide: {}\n")
     damaged = ["{", "[]", "{}", '{"runs": [{"name": 1}]}', '{"more": 1, "runs": []}']
     for number, text in enumerate(damaged):
         (tmp_path / f"bad_{number}").mkdir()
         (tmp_path / f"bad_{number}" / "batch.json").write_text(text)
-    *bad, good = statuses([])
+    *bad, good = collect_statuses([])
     assert [status.problem.partition(": ")[2] for status in bad] == [
         "not valid JSON: Expecting property name enclosed in double quotes",
         "expected an object, got []",
@@ -129,12 +131,12 @@ def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.Monk
     ]
     assert good.counts == {"new": 1}
     with pytest.raises(UsageError, match=r"bad_0/batch.json, line 1: not valid JSON"):
-        statuses(["bad_0"])
+        collect_statuses(["bad_0"])
 
 
 def test_runs_and_configurations_can_be_shown_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {grid: {model.dropout: [0.0, 0.2]}}\n  deep: {}\n")
-    found = statuses([str(batch.path)])
+    batch = make_fake_batch(tmp_path, "  wide: {grid: {model.dropout: [0.0, 0.2]}}\n  deep: {}\n")
+    found = collect_statuses([str(batch.path)])
     assert [run.name for run in only_runs(found, ["wide"])[0].runs] == ["wide.01", "wide.02"]
     assert only_runs(found, ["wide.02", "d*"])[0].counts == {"new": 2}
     capsys.readouterr()

@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from batches import PLAN, cheap_batch, command, environment, experiments, states, until
-from conftest import hear_signals, slow
+from batches import PLAN, command, environment, experiments, make_fake_batch, states, wait_until
+from conftest import reset_signal_handlers, slow
 from stopping import differences
 
 from tfaip_like.experiments._batches.batch import Batch
@@ -34,7 +34,7 @@ def test_a_batch_trains_and_is_shown_and_compared(tmp_path: Path) -> None:
     assert (good["state"], good["epoch"], good["epochs"], good["monitor"]) == ("done", 2, 2, "val_loss")
     summary = json.loads((batch.run("better").summary).read_text())
     assert better["best"] == summary["best"]["value"]
-    assert batch.run("good").record()["git_commit"] == batch.index().git_commit
+    assert batch.run("good").read_info()["git_commit"] == batch.index().git_commit
     compared = experiments(tmp_path, "compare", batch.path, "--html", "page.html")
     assert compared.returncode == 0, compared.stderr
     assert "model.dropout" in compared.stdout
@@ -47,11 +47,11 @@ def test_runs_that_were_killed_go_on_and_end_with_the_same_bits(tmp_path: Path) 
     settings = "{data.processors: Pause, trainer.random_seed: 7, trainer.epochs: 8}"
     batch = generated(tmp_path, f"  cut: {settings}\n  whole: {settings}\n")
     experiments(tmp_path, "submit", batch.path, "cut")
-    until(lambda: list(batch.run("cut").checkpoints.glob("epoch_0003")))
-    os.killpg(int(batch.run("cut").record()["pid"]), signal.SIGKILL)
-    until(lambda: states(batch)["cut"] == "failed")
+    wait_until(lambda: list(batch.run("cut").checkpoints.glob("epoch_0003")))
+    os.killpg(int(batch.run("cut").read_info()["pid"]), signal.SIGKILL)
+    wait_until(lambda: states(batch)["cut"] == "failed")
     assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
-    assert batch.run("cut").record()["resumed"]
+    assert batch.run("cut").read_info()["resumed"]
     assert differences(batch.run("cut").path, batch.run("whole").path) == []
 
 
@@ -59,7 +59,7 @@ def test_runs_that_were_killed_go_on_and_end_with_the_same_bits(tmp_path: Path) 
     ("number", "code"), [(signal.SIGTERM, 143), slow(signal.SIGHUP, 143), slow(signal.SIGINT, 130)]
 )
 def test_a_calibration_that_is_stopped_leaves_nothing(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {}\n")
+    batch = make_fake_batch(tmp_path, "  wide: {}\n")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     process = subprocess.Popen(
@@ -68,9 +68,9 @@ def test_a_calibration_that_is_stopped_leaves_nothing(number: signal.Signals, co
         env={**environment(), "TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=hear_signals,
+        preexec_fn=reset_signal_handlers,
     )
-    until(lambda: list(temporary.rglob("log")))
+    wait_until(lambda: list(temporary.rglob("log")))
     process.send_signal(number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == code

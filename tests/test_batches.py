@@ -15,16 +15,15 @@ from batches import MINE, PLAN, command, environment, experiments
 from conftest import REPOSITORY, slow
 
 from tfaip_like import UsageError
-from tfaip_like._cli.command import USAGE, run_command
+from tfaip_like._cli.command import EXIT_USAGE, run_command
 from tfaip_like._cli.experiments import PROGRAM
 from tfaip_like._cli.experiments import experiments as main
-from tfaip_like._cli.experiments_plan import last_word
+from tfaip_like._cli.experiments_plan import default_batch_name
 from tfaip_like._cli.train_scenario import train_scenario
-from tfaip_like.experiments import Configuration, Plan
-from tfaip_like.experiments._batches import generation as generate
-from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun, chosen_runs
-from tfaip_like.experiments._batches.generation import _may_be_called
-from tfaip_like.experiments._plans.plan_file import read_plan
+from tfaip_like.experiments import Configuration, Plan, generate
+from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun, select_runs
+from tfaip_like.experiments._batches.generation import _is_name_of_scenario
+from tfaip_like.experiments._plans.plan_reader import read_plan
 
 TWO = "  wide: {trainer.epochs: 3, grid: {model.dropout: [0.0, 0.2]}}\n  other: {trainer.random_seed: 7}\n"
 SCENARIO = (
@@ -122,8 +121,8 @@ def test_models_without_a_file(tmp_path: Path) -> None:
     assert params(batch, "Classifier.CNN.02")["model"]["graph"]["class"] == "scenarios.tutorial:CNN"
     assert params(batch, "Classifier.MLP.03")["trainer"]["random_seed"] == 3
     assert (batch.index().jobs, batch.index().array, batch.index().runs[0].task) == (20, None, None)
-    assert [run.name for run in chosen_runs(batch.index(), ["Classifier.CNN"])] == names(batch)[:2]
-    assert [run.name for run in chosen_runs(batch.index(), ["*.01"])] == ["Classifier.CNN.01", "Classifier.MLP.01"]
+    assert [run.name for run in select_runs(batch.index(), ["Classifier.CNN"])] == names(batch)[:2]
+    assert [run.name for run in select_runs(batch.index(), ["*.01"])] == ["Classifier.CNN.01", "Classifier.MLP.01"]
     assert experiments(tmp_path, "add", batch.path).returncode == 0
     assert len(names(batch)) == 10
     assert params(batch, "Classifier.MLP.06")["trainer"] | {"output_dir": ""} == {
@@ -155,7 +154,7 @@ def test_models_are_those_of_the_scenario_in_the_current_folder(tmp_path: Path) 
     ],
 )
 def test_a_batch_without_a_plan_file_is_called_as_its_scenario(scenario: str, name: str) -> None:
-    assert last_word(scenario) == name
+    assert default_batch_name(scenario) == name
 
 
 def test_each_array_task_trains_all_models_with_other_seeds(tmp_path: Path) -> None:
@@ -226,7 +225,7 @@ class Line(Base):
     pass
 
 class Brings(Base):
-    batch_defaults = {"data": {"class": "Alone", "noise": 0.5}, "trainer.epochs": 9}
+    experiment_defaults = {"data": {"class": "Alone", "noise": 0.5}, "trainer.epochs": 9}
 
 class Mine(Experts):
     model: Model = Line()
@@ -254,7 +253,7 @@ def test_a_class_brings_its_data_along(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODELS.replace('"noise"', '"nois"'))
     done = experiments(tmp_path, "generate", *words)
     assert done.stderr == (
-        "experiments: Brings.batch_defaults: --data.nois: there is no such flag; did you mean --data.noise?\n"
+        "experiments: Brings.experiment_defaults: --data.nois: there is no such flag; did you mean --data.noise?\n"
     )
 
 
@@ -365,7 +364,7 @@ def test_a_batch_from_python_can_be_added_to(tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_a_scenario_has_several_names(name: str, fits: bool) -> None:
-    assert _may_be_called(name, "a.zoo.scenario:Zoo") is fits
+    assert _is_name_of_scenario(name, "a.zoo.scenario:Zoo") is fits
 
 
 MISTAKES = {
@@ -421,7 +420,7 @@ def test_a_mistake_gets_a_short_message(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run_command(PROGRAM, main, words.split()) == USAGE
+    assert run_command(PROGRAM, main, words.split()) == EXIT_USAGE
     said = capsys.readouterr().err.split(" (choices: ")[0].strip()  # tests beside this one have variants of their own
     assert said == f"experiments: {MISTAKES[words]}"
 
@@ -512,8 +511,8 @@ def test_the_folders_of_a_batch_keep_the_setgid_bit_of_their_parent(tmp_path: Pa
 def test_the_name_of_a_run_means_it_alone_even_if_its_configuration_has_more() -> None:
     runs = tuple(BatchRun(name, "wide", {}, epochs=1, monitor="loss") for name in ("wide", "wide.02"))
     index = BatchIndex("s:S", "", "", ".", runs)
-    assert [run.name for run in chosen_runs(index, ["wide"])] == ["wide"]
-    assert [run.name for run in chosen_runs(index, ["wide*"])] == ["wide", "wide.02"]
+    assert [run.name for run in select_runs(index, ["wide"])] == ["wide"]
+    assert [run.name for run in select_runs(index, ["wide*"])] == ["wide", "wide.02"]
 
 
 def test_the_plan_of_named_models_says_all_that_was_given(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from batches import cheap_batch
+from batches import make_fake_batch
 from conftest import Run
 
 from tfaip_like import UsageError
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.checkpointing.checkpoints import all_checkpoints
-from tfaip_like._training.initialization.saved_weights import weights_file
+from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
+from tfaip_like._training.initialization.saved_weights import find_weights_file
 from tfaip_like._utils.json_files import write_json
 from tfaip_like.experiments._reset import reset
 
@@ -20,45 +20,45 @@ from tfaip_like.experiments._reset import reset
 def test_checkpoints_are_below_the_other_folder_under_the_path_of_the_run(tmp_path: Path) -> None:
     run, scratch = OutputDir(tmp_path / "home" / "run"), tmp_path / "scratch"
     run.path.mkdir(parents=True)
-    run.keep_checkpoints_below(scratch)
+    run.link_checkpoints_to(scratch)
     assert run.checkpoints.is_symlink()
     assert run.checkpoints.resolve() == scratch / tmp_path.relative_to("/") / "home" / "run"
-    assert not run.holds_a_run()
+    assert not run.has_run()
     (run.checkpoints / "epoch_1").mkdir()
-    assert run.holds_a_run()
+    assert run.has_run()
     shutil.rmtree(scratch)  # as scratch disks are emptied
-    run.keep_checkpoints_below(scratch)
+    run.link_checkpoints_to(scratch)
     assert list(run.checkpoints.iterdir()) == []
 
 
 def test_checkpoints_of_a_run_that_was_moved_stay_its_own(tmp_path: Path) -> None:
     run, moved, scratch = OutputDir(tmp_path / "run"), OutputDir(tmp_path / "moved"), tmp_path / "scratch"
     run.path.mkdir()
-    run.keep_checkpoints_below(scratch)
+    run.link_checkpoints_to(scratch)
     (run.checkpoints / "epoch_1").mkdir()
     run.path.rename(moved.path)
     run.path.mkdir()
-    run.keep_checkpoints_below(scratch)
+    run.link_checkpoints_to(scratch)
     assert run.checkpoints.resolve().name == "run_2"
-    moved.keep_checkpoints_below(scratch)
+    moved.link_checkpoints_to(scratch)
     assert [path.name for path in moved.checkpoints.iterdir()] == ["epoch_1"]
 
 
 def test_a_link_to_a_disk_that_is_missing_is_named_with_its_target(tmp_path: Path, quick_run: Run) -> None:
     run, scratch = OutputDir(tmp_path / "run"), tmp_path / "scratch"
     run.path.mkdir()
-    run.keep_checkpoints_below(scratch)
+    run.link_checkpoints_to(scratch)
     target = run.checkpoints.readlink()
     shutil.rmtree(scratch)
     run.history.write_text("epoch\n1\n")
     message = f"{run.checkpoints}: is a link to {target}, which is not there; is its file system mounted"
     with pytest.raises(UsageError, match=message):
-        run.keep_checkpoints_below(scratch)
+        run.link_checkpoints_to(scratch)
     with pytest.raises(UsageError, match=message):
-        all_checkpoints(run.checkpoints)
+        list_checkpoints(run.checkpoints)
     for place in (run.path, run.checkpoints, run.checkpoints / "epoch_0001"):
         with pytest.raises(UsageError, match=message):
-            weights_file(place)
+            find_weights_file(place)
     for command in ("lav-scenario", "predict-scenario"):
         done = quick_run(command, run.checkpoints / "epoch_0001")
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr
@@ -68,7 +68,7 @@ def test_a_link_to_a_disk_that_is_missing_is_named_with_its_target(tmp_path: Pat
 def test_checkpoints_that_are_there_stay_where_they_are(tmp_path: Path) -> None:
     run = OutputDir(tmp_path / "run")
     (run.checkpoints / "epoch_1").mkdir(parents=True)
-    run.keep_checkpoints_below(tmp_path / "scratch")
+    run.link_checkpoints_to(tmp_path / "scratch")
     assert not run.checkpoints.is_symlink()
     assert not (tmp_path / "scratch").exists()
 
@@ -78,15 +78,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     run = OutputDir(tmp_path / "run")
     run.path.mkdir()
     with pytest.raises(UsageError, match=r"^--trainer.checkpoint_dir .*/file: cannot be written: Not a directory$"):
-        run.keep_checkpoints_below(tmp_path / "file")
+        run.link_checkpoints_to(tmp_path / "file")
 
 
 @pytest.mark.parametrize("delete", [True, False])
 def test_a_run_of_a_batch_that_is_reset_takes_its_checkpoints_along(tmp_path: Path, delete: bool) -> None:
-    batch = cheap_batch(tmp_path, "  one: {}\n")
+    batch = make_fake_batch(tmp_path, "  one: {}\n")
     run, scratch = batch.run("one"), tmp_path / "scratch"
     run.path.mkdir()
-    run.keep_checkpoints_below(scratch)
+    run.link_checkpoints_to(scratch)
     (run.checkpoints / "epoch_1").mkdir()
     write_json(run.run, {"status": "done"})
     reset(batch, ["one"], delete=delete)

@@ -13,9 +13,9 @@ from conftest import Run, slow
 from small import small
 
 from tfaip_like import Mode, UsageError, load_predictor, train
-from tfaip_like._export.exported import load_export
+from tfaip_like._export.exported_model import load_export
 from tfaip_like._training.checkpoint_export import export_checkpoint
-from tfaip_like._training.checkpointing.checkpoints import Checkpoint, Content, Position, write_checkpoint
+from tfaip_like._training.checkpointing.checkpoints import Checkpoint, CheckpointData, Position, write_checkpoint
 from tfaip_like.optimizers import ScheduleFreeAdamW
 
 TESTS = Path(__file__).parent
@@ -101,7 +101,7 @@ def test_another_network_than_the_checkpoint_is_refused(trained: Path, tmp_path:
     content = Checkpoint(checkpoint).read()
     arrays = {name: array[:1] if name.endswith("hidden/kernel") else array for name, array in content.arrays.items()}
     changed = write_checkpoint(
-        tmp_path / "run/checkpoints", Position(1, 0), Content(arrays, content.state, content.params)
+        tmp_path / "run/checkpoints", Position(1, 0), CheckpointData(arrays, content.state, content.params)
     )
     with pytest.raises(UsageError, match=r"epoch_0001: the network is not the one that was trained: hidden/kernel"):
         export_checkpoint(changed, tmp_path / "export")

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from runs import rows, write_run
 from test_report import EVIL, Page, charts_of, wait_for_charts
 
-from tfaip_like._cli.command import DONE, USAGE, run_command
+from tfaip_like._cli.command import EXIT_OK, EXIT_USAGE, run_command
 from tfaip_like._cli.compare_runs import compare_runs
 from tfaip_like._report.comparison import Comparison
-from tfaip_like._report.comparison_page import comparison_page
-from tfaip_like._report.page import write_report
+from tfaip_like._report.comparison_page import render_comparison
 from tfaip_like._report.parallel_coordinates import Axis, association, short_names
-from tfaip_like._report.text_table import text_table
+from tfaip_like._report.run_page import write_report
+from tfaip_like._report.text_table import format_table
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import read_runs
 
@@ -62,7 +62,7 @@ def test_what_is_best_depends_on_what_the_model_looks_at(tmp_path: Path) -> None
 
 
 def test_only_parameters_that_differ_are_columns(three: Path) -> None:
-    names = [column.name for column in compared(three).differing]
+    names = [column.name for column in compared(three).differing_params]
     assert names == ["model.dropout", "learning_rate.lr", "model.graph", "model.graph.units"] or set(names) == {
         "model.dropout",
         "learning_rate.lr",
@@ -121,17 +121,17 @@ COLUMNS = [["one", "two"], ["0.5", "12"], ["x", "y" * 60]]
 
 
 def test_a_table_is_one_line_a_run_where_there_is_room() -> None:
-    assert text_table(TITLES[:2], COLUMNS[:2], [False, True], 80) == "run  loss\none   0.5\ntwo    12"
+    assert format_table(TITLES[:2], COLUMNS[:2], [False, True], 80) == "run  loss\none   0.5\ntwo    12"
 
 
 def test_a_table_that_is_too_wide_is_turned() -> None:
     titles, columns = [f"column_{number}" for number in range(12)], [["1", "2"]] * 12
-    assert text_table(titles, columns, [True] * 12, 40).splitlines()[0] == "column_0   1  2"
+    assert format_table(titles, columns, [True] * 12, 40).splitlines()[0] == "column_0   1  2"
 
 
 def test_of_a_table_that_is_too_wide_both_ways_columns_are_left_out_and_named() -> None:
     titles, columns = [f"column_{number}" for number in range(12)], [["1"] * 50] * 12
-    lines = text_table(titles, columns, [True] * 12, 40).splitlines()
+    lines = format_table(titles, columns, [True] * 12, 40).splitlines()
     assert max(map(len, lines[:-1])) <= 40
     assert lines[-1].startswith("(8 more columns in --csv, --html or a wider terminal: column_4, ")
 
@@ -141,7 +141,7 @@ def test_of_a_table_that_is_too_wide_both_ways_columns_are_left_out_and_named() 
     st.one_of(st.none(), st.integers(1, 100)),
 )
 def test_any_cells_make_a_table(columns: list[list[str]], width: int | None) -> None:
-    text_table(["t"] * len(columns), columns, [False] * len(columns), width)
+    format_table(["t"] * len(columns), columns, [False] * len(columns), width)
 
 
 # The page.
@@ -149,7 +149,7 @@ def test_any_cells_make_a_table(columns: list[list[str]], width: int | None) -> 
 
 def test_the_page_has_the_table_the_curves_and_links_to_reports(three: Path) -> None:
     write_report(OutputDir(three / "a" / "run_2"))
-    page = Page(comparison_page(compared(three), three / "page.html"))
+    page = Page(render_comparison(compared(three), three / "page.html"))
     assert "3 runs compared" in page.text
     assert [link["href"] for link in page.all("a")] == ["a/run_2/report.html"]
     labels = [str(plot["aria-label"]) for plot in page.all("div") if plot.get("class") == "plot"]
@@ -165,7 +165,7 @@ def test_many_runs_are_grey_behind_the_best_ones(tmp_path: Path) -> None:
             "model.kind": "ab"[number % 2],
         }
         write_run(tmp_path / f"run_{number}", rows(30, rate=0.1 + number / 300), changes)
-    text = comparison_page(compared(tmp_path))
+    text = render_comparison(compared(tmp_path))
     page = Page(text)
     assert "In grey: 92 other runs." in page.text
     legend = [item for item in page.all("svg") if item.get("class") == "swatch"]
@@ -191,7 +191,7 @@ def test_a_page_of_400_runs_with_many_parameters_and_metrics_stays_below_two_meg
         ]
         write_run(tmp_path / f"run_{number}", history, {f"model.p{n}": float(random.random()) for n in range(30)},
                   best_by={"monitor": "val_m0", "mode": "min"})  # fmt: skip
-    text = comparison_page(compared(tmp_path))
+    text = render_comparison(compared(tmp_path))
     assert "Left out to keep the page small: val_m" in text
     assert len(text.encode()) < 2_000_000
 
@@ -221,7 +221,7 @@ def test_what_comes_from_runs_is_never_markup(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         changes = {f"model.{EVIL}": f"{EVIL}{number}", "a": number, "b": number**2}
         write_run(tmp_path / f"{number}{EVIL.replace('/', '')}", rows(3), changes, scenario=EVIL)
-    page = Page(comparison_page(compared(tmp_path)))
+    page = Page(render_comparison(compared(tmp_path)))
     assert {tag.get("type") for tag in page.all("script")[:-2]} == {"application/json"}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
 
@@ -232,7 +232,7 @@ def test_a_browser_shows_the_page_and_sorts_its_table(tmp_path: Path) -> None:
     for number in range(13):
         changes = {"model.dropout": number / 20, "learning_rate.lr": 0.1 / (number + 1)}
         write_run(tmp_path / f"run_{number}", rows(10, rate=0.1 + number / 30), changes)
-    (tmp_path / "page.html").write_text(comparison_page(compared(tmp_path)))
+    (tmp_path / "page.html").write_text(render_comparison(compared(tmp_path)))
     with Browser(tmp_path / "browser") as browser:
         for size in (PHONE, DESKTOP):
             browser.open(tmp_path / "page.html", size)
@@ -272,7 +272,7 @@ def test_the_page_links_to_a_report_whose_name_is_not_utf8(
     name = os.fsdecode(b"latin \xe9")
     run = write_run(tmp_path / "runs" / name, rows(3))
     write_report(OutputDir(run))
-    assert command("runs", "--html", "t.html", capsys=capsys)[0] == DONE
+    assert command("runs", "--html", "t.html", capsys=capsys)[0] == EXIT_OK
     assert b'href="runs/latin%20%E9/report.html"' in (tmp_path / "t.html").read_bytes()
 
 
@@ -280,7 +280,7 @@ def test_the_command_names_damaged_lines_that_it_leaves_out(three: Path, capsys:
     history = three / "a" / "run_2" / "history.csv"
     history.write_text(history.read_text().replace("\n1,", "\none,", 1))
     code, out, err = command(three, "--json", capsys=capsys)
-    assert code == DONE
+    assert code == EXIT_OK
     assert f"{history}, line 2: " in err
     assert err.count("it is left out") == 1
     assert [run["epochs"] for run in json.loads(out) if run["run"] == "a/run_2"] == [3]
@@ -288,7 +288,7 @@ def test_the_command_names_damaged_lines_that_it_leaves_out(three: Path, capsys:
 
 def test_the_command_prints_the_table_and_writes_files(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = command(three, "--csv", "t.csv", "--html", "t.html", capsys=capsys)
-    assert (code, err) == (DONE, "")
+    assert (code, err) == (EXIT_OK, "")
     assert out.startswith("run       status")
     assert Path("t.csv").read_text().startswith("run,status,epochs")
     assert "3 runs compared" in Path("t.html").read_text()
@@ -296,7 +296,7 @@ def test_the_command_prints_the_table_and_writes_files(three: Path, capsys: pyte
 
 def test_the_command_prints_json(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = command(three, "--json", capsys=capsys)
-    assert code == DONE
+    assert code == EXIT_OK
     assert len(json.loads(out)) == 3
 
 
@@ -340,11 +340,11 @@ def test_a_mistake_is_told_in_one_line(three: Path, name: str, capsys: pytest.Ca
     Path("file").touch()
     Path("empty").mkdir()
     code, _, err = command(*words, capsys=capsys)
-    assert (code, err) == (USAGE, f"compare-runs: {message}\n")
+    assert (code, err) == (EXIT_USAGE, f"compare-runs: {message}\n")
     assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_is_told(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("closed").mkdir(mode=0o500)
-    assert command(three, "--csv", "closed/x", capsys=capsys)[0] == USAGE
+    assert command(three, "--csv", "closed/x", capsys=capsys)[0] == EXIT_USAGE

@@ -15,10 +15,10 @@ from small import Noise, Points, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfaip_like import Mode, Sample, UsageError, train
-from tfaip_like._training.selection.comparison import Comparison
-from tfaip_like._training.selection.monitor import Best
-from tfaip_like.data import Between, TrainData
-from tfaip_like.params._tree import check_tree
+from tfaip_like._training.selection.best_tracker import BestTracker
+from tfaip_like._training.selection.comparison import RunComparison
+from tfaip_like.data import RangeFilter, TrainLoaderSettings
+from tfaip_like.params._tree import validate_params
 
 TESTS = Path(__file__).parent
 QUICK = {"sanity_check": False, "print_eval_limit": 0}
@@ -67,7 +67,7 @@ def test_tensorboard_and_the_report_draw_them_beside_those_of_validation(compare
 
 def test_values_are_known_until_the_next_validation_and_after_the_end(tmp_path: Path) -> None:
     write_run(tmp_path / "run", history({"val_loss": 3}, {}, {"val_loss": 1}))
-    comparison = Comparison(tmp_path / "run", Best("val_loss", "min"))
+    comparison = RunComparison(tmp_path / "run", BestTracker("val_loss", "min"))
     found = [comparison.values({"epoch": epoch, "val_loss": 2.0}) for epoch in (1, 2, 3, 9)]
     assert [one["compare_loss"] for one in found] == [3, 3, 1, 1]
     assert [one["compare_gain"] for one in found] == [1, 1, -1, -1]
@@ -75,13 +75,15 @@ def test_values_are_known_until_the_next_validation_and_after_the_end(tmp_path: 
 
 def test_without_validation_values_of_training_are_compared(tmp_path: Path) -> None:
     write_run(tmp_path / "run", history({"accuracy": 0.5}))
-    values = Comparison(tmp_path / "run", Best("accuracy", "max")).values({"epoch": 1, "lr": 1, "accuracy": 0.75})
+    values = RunComparison(tmp_path / "run", BestTracker("accuracy", "max")).values(
+        {"epoch": 1, "lr": 1, "accuracy": 0.75}
+    )
     assert values == {"compare_accuracy": 0.5, "compare_gain": 0.25}
 
 
 def test_a_run_with_other_values_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_run(tmp_path / "run", history({"val_f1": 0.5}))
-    comparison = Comparison(tmp_path / "run", Best("val_accuracy", "max"))
+    comparison = RunComparison(tmp_path / "run", BestTracker("val_accuracy", "max"))
     assert [comparison.values({"epoch": epoch, "val_accuracy": 1}) for epoch in (1, 2)] == [{}, {}]
     assert caplog.text.count("has none of the values of this run") == 1
 
@@ -128,7 +130,7 @@ class Numbered(Points):
         return [Sample(one.inputs, one.targets, meta={"number": index}) for index, one in enumerate(plain)]
 
 
-CHOSEN = TrainData(batch_size=8, filter=[Between(name="y", low=0.9, high=1.1)], num_processes=0)
+CHOSEN = TrainLoaderSettings(batch_size=8, filter=[RangeFilter(name="y", low=0.9, high=1.1)], num_processes=0)
 
 
 @pytest.mark.parametrize("is_plain", [True, slow(False)])
@@ -188,4 +190,4 @@ def test_resuming_keeps_the_data_of_the_first_epoch(tmp_path: Path, quick_run: R
 
 def test_data_can_only_be_kept_in_a_folder() -> None:
     with pytest.raises(UsageError, match="--trainer.keep_data.* needs a folder"):
-        check_tree(small(trainer={"keep_data": True}))
+        validate_params(small(trainer={"keep_data": True}))

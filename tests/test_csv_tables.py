@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tfaip_like import Spec, UsageError
 from tfaip_like.data import IsMissing, TableFormat, TableSource, find_categories
-from tfaip_like.inference._input_files import samples_in
+from tfaip_like.inference._input_files import read_samples
 
 NAN = math.nan
 INF = math.inf
@@ -289,9 +289,9 @@ def test_a_large_number_beside_a_column_of_fractions_is_named(tmp_path: Path) ->
 def test_rows_of_many_batches_are_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"a,x\n" + b"".join(b"%d,%s\n" % (row, b"0.5" if row == 70 else b"%d" % row) for row in range(100))
     whole = read(tmp_path / "rows.csv", content)
-    monkeypatch.setattr("tfaip_like.data._sources.tables.csv_files.CELLS_AT_ONCE", 14)
-    monkeypatch.setattr("tfaip_like.data._sources.tables.csv_files.MIN_ROWS", 1)
-    monkeypatch.setattr("tfaip_like.data._sources.tables.stored.BYTES_AT_ONCE", 24)
+    monkeypatch.setattr("tfaip_like.data._sources.tables.csv_files.CELLS_PER_BATCH", 14)
+    monkeypatch.setattr("tfaip_like.data._sources.tables.csv_files.MIN_ROWS_PER_BATCH", 1)
+    monkeypatch.setattr("tfaip_like.data._sources.tables.stored.CHUNK_BYTES", 24)
     np.testing.assert_array_equal(read(tmp_path / "rows.csv", content), whole)
     assert whole[69:72].tolist() == [69, 0.5, 71]
 
@@ -352,7 +352,7 @@ FORMAT = TableFormat(categories={"colour": ["red", "blue"]}, missing={"size": 0}
 def given(tmp_path: Path, name: str, content: str, inputs: dict[str, Spec] = INPUTS) -> list[dict[str, Any]]:
     """Return the inputs of the samples in a file that predict-scenario is given."""
     (tmp_path / name).write_text(content)
-    source = samples_in([str(tmp_path / name)], inputs, "--predict.files", FORMAT)
+    source = read_samples([str(tmp_path / name)], inputs, "--predict.files", FORMAT)
     return [{key: np.asarray(value).item() for key, value in sample.inputs.items()} for sample in source]
 
 
@@ -370,7 +370,7 @@ def test_columns_to_predict_are_those_of_the_training(tmp_path: Path) -> None:
     table_format = TableFormat(columns={"x": ["pt", "eta"], "w": ["weight"]}, masks={"no_w": ["weight"]})
     inputs = {"x": Spec((2,)), "w": Spec(()), "no_w": Spec((), "bool")}
     for name in ("a.csv", "a.npz"):
-        (sample,) = samples_in([str(tmp_path / name)], inputs, "--predict.files", table_format)
+        (sample,) = read_samples([str(tmp_path / name)], inputs, "--predict.files", table_format)
         assert {key: value.tolist() for key, value in sample.inputs.items()} == {"x": [1, 2], "w": 3, "no_w": False}
 
 
@@ -379,16 +379,16 @@ def test_processors_get_columns_that_are_no_inputs(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", sentence=["so be it"], id=["a"])
     table_format = TableFormat(texts=["sentence"])
     for name, expected in {"a.csv": {"sentence"}, "a.npz": {"sentence", "id"}}.items():
-        (sample,) = samples_in([str(tmp_path / name)], {"ids": Spec((None,))}, "", table_format, is_processed=True)
+        (sample,) = read_samples([str(tmp_path / name)], {"ids": Spec((None,))}, "", table_format, is_processed=True)
         assert set(sample.inputs) == expected
         assert str(sample.inputs["sentence"]) == "so be it"
     with pytest.raises(UsageError, match=r"a\.csv: has no column for the input 'ids' \(ids\); it has id, sentence"):
-        samples_in([str(tmp_path / "a.csv")], {"ids": Spec((None, 2))}, "", TableFormat(), is_processed=True)
+        read_samples([str(tmp_path / "a.csv")], {"ids": Spec((None, 2))}, "", TableFormat(), is_processed=True)
 
 
 def test_null_in_json_lines_is_nan(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"x": [[1, null], [null, 2]], "y": null}\n')
-    source = samples_in([str(tmp_path / "a.jsonl")], {"x": Spec((2, 2)), "y": Spec(())}, "--predict.files")
+    source = read_samples([str(tmp_path / "a.jsonl")], {"x": Spec((2, 2)), "y": Spec(())}, "--predict.files")
     (sample,) = source
     np.testing.assert_array_equal(sample.inputs["x"], [[1, NAN], [NAN, 2]])
     assert np.isnan(sample.inputs["y"])

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from batches import cheap_batch
+from batches import make_fake_batch
 from conftest import slow
 from damage import RAW, Damage, damages
 from small import Small, small
@@ -25,33 +25,33 @@ from tfaip_like import Spec, UsageError, train
 from tfaip_like._cli.resume_training import COMMAND as RESUME
 from tfaip_like._cli.train_scenario import COMMAND as TRAIN
 from tfaip_like._export.pipeline import load_pipeline
-from tfaip_like._export.scenario_loading import rebuilt_scenario
+from tfaip_like._export.scenario_loading import load_scenario
 from tfaip_like._report.comparison import Comparison
-from tfaip_like._report.summary_html import shown
-from tfaip_like._report.summary_store import keep, kept
-from tfaip_like._runs.batch_layout import code_name_file
-from tfaip_like._runs.git import git_state
+from tfaip_like._report.summary_html import render_summary
+from tfaip_like._report.summary_store import list_stored_summaries, store_summaries
+from tfaip_like._runs.batch_layout import run_code_name_path
+from tfaip_like._runs.git import read_git_state
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.reader import read_runs
-from tfaip_like._training.checkpointing.checkpoints import all_checkpoints
-from tfaip_like._training.resume import find_state
-from tfaip_like._user_code.trust import _warn_of_record, is_recorded, record_code
-from tfaip_like.data._loader.bad_samples import BadSamples
-from tfaip_like.data._sources.file_lists import lines_of
+from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
+from tfaip_like._training.resume import load_resume_state
+from tfaip_like._user_code.trust import _warn_damaged_record, is_recorded, record_trusted_code
+from tfaip_like.data._loader.bad_samples import BadSampleLog
+from tfaip_like.data._sources.file_lists import iter_list_file
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._batches.generation import planned, prepare
-from tfaip_like.experiments._launchers.local_queue import QueueSettings, _settings
-from tfaip_like.experiments._launchers.tickets import read_tickets, waiting, write_ticket
-from tfaip_like.experiments._plans.plan_file import read_plan
-from tfaip_like.experiments._plans.resolution import scenario_of
+from tfaip_like.experiments._batches.generation import expand_plan, prepare_runs
+from tfaip_like.experiments._launchers.local_queue import QueueSettings, _read_settings
+from tfaip_like.experiments._launchers.tickets import make_ticket, read_tickets, write_ticket
+from tfaip_like.experiments._plans.plan_reader import read_plan
+from tfaip_like.experiments._plans.resolution import load_plan_scenario
 from tfaip_like.experiments._search.journal import open_journal
-from tfaip_like.experiments._search.settings import SearchSettings, settings_of, submission_of
-from tfaip_like.experiments._show import as_table, statuses
-from tfaip_like.inference._experts import exports_of_experts, gather_experts
-from tfaip_like.inference._input_files import samples_in
-from tfaip_like.params._apply import Resolved, apply, checked, file_settings
-from tfaip_like.params._base import with_defaults
-from tfaip_like.params._store import read_values
+from tfaip_like.experiments._search.settings import SearchSettings, read_search_settings, read_submit_options
+from tfaip_like.experiments._status_table import collect_statuses, format_table
+from tfaip_like.inference._experts import gather_experts, read_expert_exports
+from tfaip_like.inference._input_files import read_samples
+from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved
+from tfaip_like.params._base import default_instance
+from tfaip_like.params._files import read_param_file
 from tfaip_like.settings import Resume
 from tfaip_like.summaries import ConfusionMatrix, Histogram, PRCurve, Summary
 
@@ -77,7 +77,7 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Subject]
     with pytest.MonkeyPatch.context() as patch:
         # A separate record of trusted code: that of all tests has thousands of entries, and each is damaged.
         patch.setenv("XDG_CONFIG_HOME", str(folder / "configuration"))
-        batch = cheap_batch(folder, "  wide: {trainer.epochs: 2, data.processors: [{class: Noise, scale: 0.5}]}\n")
+        batch = make_fake_batch(folder, "  wide: {trainer.epochs: 2, data.processors: [{class: Noise, scale: 0.5}]}\n")
         trained = train_into(batch, folder)
         patch.chdir(folder)
         export = trained / "best"
@@ -89,7 +89,7 @@ def train_into(batch: Batch, folder: Path) -> Path:
     """Train as a run of a batch."""
     run = batch.run("wide").path
     train(small(run, trainer={"epochs": 2}))
-    write_ticket(batch, "wide", waiting().but(state="ended", code=0))
+    write_ticket(batch, "wide", make_ticket().replace(state="ended", code=0))
     QueueSettings(2, (0, 1)).write(batch)
     (run / "bad_samples.csv").write_text("sample,reason\nsample 3,it is bad\n")
     return run
@@ -97,18 +97,18 @@ def train_into(batch: Batch, folder: Path) -> Path:
 
 def of_batch(batch: Batch) -> Iterator[Subject]:
     def shown() -> str:
-        return as_table(statuses([str(batch.path)]))
+        return format_table(collect_statuses([str(batch.path)]))
 
     run = batch.run("wide")
     yield Subject(batch.index_file, batch.index, defaults=True)
     yield Subject(batch.queue / "wide.json", lambda: read_tickets(batch), may_be_missing=True, defaults=True)
-    yield Subject(batch.queue / ".settings", lambda: _settings(batch), may_be_missing=True, defaults=True)
+    yield Subject(batch.queue / ".settings", lambda: _read_settings(batch), may_be_missing=True, defaults=True)
     for file in (run.run, run.summary, run.history, run.best / "metrics.json"):
         yield Subject(file, shown, may_be_missing=True, defaults=True)
-    code = code_name_file(batch.path, "wide")
+    code = run_code_name_path(batch.path, "wide")
     code.write_text("code\n")
-    yield Subject(code, lambda: batch.code_of("wide").name, may_be_missing=True)
-    yield Subject(batch.code / ".git_state.json", lambda: git_state(batch.code / "x.py"), True, True)
+    yield Subject(code, lambda: batch.run_code_dir("wide").name, may_be_missing=True)
+    yield Subject(batch.code / ".git_state.json", lambda: read_git_state(batch.code / "x.py"), True, True)
     yield Subject(batch.plan, lambda: runs_of(batch.plan), defaults=True)
     yield Subject(batch.params("wide"), lambda: TRAIN.scenario(["--params", str(batch.params("wide"))]), defaults=True)
     yaml_file = batch.path / "params.yaml"
@@ -120,14 +120,16 @@ def of_batch(batch: Batch) -> Iterator[Subject]:
 
 def runs_of(plan_file: Path) -> object:
     plan = read_plan(plan_file)
-    scenario = scenario_of(plan)
-    return [(one.run, one.params) for one in prepare(planned(plan, scenario), plan, scenario, ())]
+    scenario = load_plan_scenario(plan)
+    return [(one.run, one.params) for one in prepare_runs(expand_plan(plan, scenario), plan, scenario, ())]
 
 
 def resolved(file: Path) -> object:
     from experts import Experts
 
-    return checked(apply(Resolved(with_defaults(Experts)), file_settings(read_values(file), str(file))))
+    return validate_resolved(
+        apply_settings(ResolvedParams(default_instance(Experts)), settings_from_file(read_param_file(file), str(file)))
+    )
 
 
 def of_run(run: Path) -> Iterator[Subject]:
@@ -139,12 +141,12 @@ def of_run(run: Path) -> Iterator[Subject]:
     for name in ("run.json", "summary.json", "history.csv"):
         yield Subject(run / name, compared, may_be_missing=True, defaults=True)
     yield Subject(run / "trainer_params.json", lambda: RESUME.scenario([str(run)]), defaults=True)
-    checkpoint = all_checkpoints(run / "checkpoints")[-1]
+    checkpoint = list_checkpoints(run / "checkpoints")[-1]
     for name in ("state.json", "params.json", "checksums.json"):
         yield Subject(checkpoint.path / name, lambda: with_warnings(lambda: state_of(run)), defaults=True)
     for name in ("state.json", "params.json"):
         yield Subject(checkpoint.path / name, lambda: with_right_checksums(checkpoint.path, run), defaults=True)
-    yield Subject(run / "bad_samples.csv", lambda: BadSamples(run / "bad_samples.csv", 9).found, may_be_missing=True)
+    yield Subject(run / "bad_samples.csv", lambda: BadSampleLog(run / "bad_samples.csv", 9).found, may_be_missing=True)
 
 
 def with_right_checksums(checkpoint: Path, run: Path) -> object:
@@ -161,26 +163,26 @@ def with_right_checksums(checkpoint: Path, run: Path) -> object:
 
 
 def state_of(run: Path) -> object:
-    found = find_state(OutputDir(run), Resume())
+    found = load_resume_state(OutputDir(run), Resume())
     assert found is not None
     asked = RESUME.scenario([str(run)])
-    scenario = RESUME.without_own(asked.scenario) if asked is not None else Small()
-    return found.checkpoint.path.name, {**found.state, "stop": None}, found.differences(scenario, OutputDir(run))
+    scenario = RESUME.strip_command_group(asked.scenario) if asked is not None else Small()
+    return found.checkpoint.path.name, {**found.state, "stop": None}, found.changed_params(scenario, OutputDir(run))
 
 
 def of_export(export: Path, folder: Path) -> Iterator[Subject]:
     from tfaip_like._export.layout import read_metrics, read_versions
 
-    yield Subject(export / "scenario_params.json", lambda: rebuilt_scenario(export), defaults=True)
+    yield Subject(export / "scenario_params.json", lambda: load_scenario(export), defaults=True)
     yield Subject(export / "pipeline.json", lambda: load_pipeline(export), defaults=True)
     yield Subject(export / "metrics.json", lambda: read_metrics(export), may_be_missing=True, defaults=True)
     yield Subject(export / "versions.json", lambda: read_versions(export), defaults=True)
     experts = folder / "experts"
     gather_experts({"one": export, "two": export}, experts)
-    yield Subject(experts / "experts.json", lambda: exports_of_experts(experts), may_be_missing=True, defaults=True)
+    yield Subject(experts / "experts.json", lambda: read_expert_exports(experts), may_be_missing=True, defaults=True)
     code = folder / "code.py"
     code.touch()
-    record_code([code])
+    record_trusted_code([code])
     record = Path(os.environ["XDG_CONFIG_HOME"], "tfaip_like", "trusted_code.json")
     yield Subject(record, lambda: with_warnings(lambda: is_recorded(code)), may_be_missing=True, defaults=True)
 
@@ -190,7 +192,7 @@ def with_warnings(read: Callable[[], object]) -> object:
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    _warn_of_record.cache_clear()
+    _warn_damaged_record.cache_clear()
     logging.getLogger("tfaip_like").addHandler(handler)
     try:
         return read(), messages
@@ -201,7 +203,7 @@ def with_warnings(read: Callable[[], object]) -> object:
 def of_search(batch: Batch) -> Iterator[Subject]:
     SearchSettings("wide", 3, 1, True, "min", {"jobs": 2}).write(batch)
     settings, journal = (batch.path / "search" / name for name in ("search.json", "study.journal"))
-    yield Subject(settings, lambda: submission_of(batch, settings_of(batch)), defaults=True)
+    yield Subject(settings, lambda: read_submit_options(batch, read_search_settings(batch)), defaults=True)
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -223,17 +225,17 @@ def of_summaries(folder: Path) -> Iterator[Subject]:
         "curve": PRCurve(np.array([0, 1, 1]), np.array([0.1, 0.4, 0.9])),
         "matrix": ConfusionMatrix(np.array([0, 1, 1]), np.array([0, 1, 0]), names=("a", "b")),
     }
-    keep(folder / "summaries", summaries)
-    for one in kept(folder / "summaries"):
-        yield Subject(one.path, partial(lambda one: str(shown(one)), one))
+    store_summaries(folder / "summaries", summaries)
+    for one in list_stored_summaries(folder / "summaries"):
+        yield Subject(one.path, partial(lambda one: str(render_summary(one)), one))
 
 
 def of_lines(folder: Path) -> Iterator[Subject]:
     samples, names = folder / "samples.jsonl", folder / "names.txt"
     samples.write_text('{"x": [1, 2]}\n{"x": [3, 4]}\n')
     names.write_text("# some\na.png\nb.png\n")
-    yield Subject(samples, lambda: list(samples_in([str(samples)], {"x": Spec((2,))}, "--x")), defaults=True)
-    yield Subject(names, lambda: list(lines_of(names)))
+    yield Subject(samples, lambda: list(read_samples([str(samples)], {"x": Spec((2,))}, "--x")), defaults=True)
+    yield Subject(names, lambda: list(iter_list_file(names)))
 
 
 @pytest.mark.parametrize("number", [SAMPLE, slow(ALL)])

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfaip_like import ArraySource, Data, Mode, Processor, Sample, Spec, UsageError
-from tfaip_like.data import TrainData, ValData
-from tfaip_like.data._loader.batch_tasks import stacked
+from tfaip_like.data import TrainLoaderSettings, ValLoaderSettings
+from tfaip_like.data._loader.batch_builder import stack_batches
 from tfaip_like.data._loader.batching import collate
-from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.opening import open_training, open_validation
 
 
@@ -49,22 +49,22 @@ class TrainOnly(Jitter):
     modes = (Mode.TRAIN,)
 
 
-def opened(data: Data, settings: TrainData, samples_per_epoch: int | None, seed: int) -> Batches:
+def opened(data: Data, settings: TrainLoaderSettings, samples_per_epoch: int | None, seed: int) -> DataLoader:
     return open_training(data, data.source(Mode.TRAIN), settings, samples_per_epoch, seed)
 
 
-def opened_validation(data: Data, settings: ValData, seed: int) -> Batches | None:
+def opened_validation(data: Data, settings: ValLoaderSettings, seed: int) -> DataLoader | None:
     return open_validation(data, data.source(Mode.EVALUATE), settings, seed)
 
 
-def stream(batches: Batches, steps: int) -> list[int]:
+def stream(batches: DataLoader, steps: int) -> list[int]:
     return [int(x) for step in range(steps) for x in batches.batch(step).inputs["x"]]
 
 
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 2**32 - 1), plain=st.booleans())
 def test_each_pass_over_the_data_has_every_sample_once(count: int, batch_size: int, seed: int, plain: bool) -> None:
     data = Numbers(count=count, as_list=not plain)
-    batches = opened(data, TrainData(batch_size=batch_size), None, seed)
+    batches = opened(data, TrainLoaderSettings(batch_size=batch_size), None, seed)
     seen = stream(batches, -(-3 * count // batch_size))
     for data_pass in range(3):
         assert sorted(seen[data_pass * count : (data_pass + 1) * count]) == list(range(count))
@@ -73,7 +73,7 @@ def test_each_pass_over_the_data_has_every_sample_once(count: int, batch_size: i
 
 def test_the_order_depends_on_the_seed_and_the_pass() -> None:
     def order(seed: int) -> list[int]:
-        return stream(opened(Numbers(count=50), TrainData(batch_size=50), None, seed), 2)
+        return stream(opened(Numbers(count=50), TrainLoaderSettings(batch_size=50), None, seed), 2)
 
     assert order(1) == order(1)
     assert order(1) != order(2)
@@ -81,16 +81,16 @@ def test_the_order_depends_on_the_seed_and_the_pass() -> None:
 
 
 def test_without_shuffling_the_order_is_that_of_the_source() -> None:
-    batches = opened(Numbers(), TrainData(batch_size=4, shuffle=False), None, 1)
+    batches = opened(Numbers(), TrainLoaderSettings(batch_size=4, shuffle=False), None, 1)
     assert stream(batches, 5) == [*range(10), *range(10)]
 
 
 @given(step=st.integers(0, 1000), count=st.integers(1, 8))
 def test_a_batch_is_a_function_of_its_number_alone(step: int, count: int) -> None:
-    batches = opened(Numbers(count=17), TrainData(batch_size=5), None, 3)
-    later = opened(Numbers(count=17), TrainData(batch_size=5), None, 3)
+    batches = opened(Numbers(count=17), TrainLoaderSettings(batch_size=5), None, 3)
+    later = opened(Numbers(count=17), TrainLoaderSettings(batch_size=5), None, 3)
     one_by_one = [later.batch(number).inputs["x"] for number in reversed(range(step, step + count))][::-1]
-    together = stacked([batches.batch(number) for number in range(step, step + count)])
+    together = stack_batches([batches.batch(number) for number in range(step, step + count)])
     np.testing.assert_array_equal(together.inputs["x"], one_by_one)
 
 
@@ -99,7 +99,7 @@ def test_randomness_of_processors_depends_on_seed_pass_and_sample_alone() -> Non
 
     def values(batch_size: int, seed: int = 1) -> dict[tuple[int, int], float]:
         """(pass, sample) -> random number."""
-        batches = opened(data, TrainData(batch_size=batch_size), None, seed)
+        batches = opened(data, TrainLoaderSettings(batch_size=batch_size), None, seed)
         made: dict[tuple[int, int], float] = {}
         for step in range(20 // batch_size):
             batch = batches.batch(step)
@@ -114,25 +114,25 @@ def test_randomness_of_processors_depends_on_seed_pass_and_sample_alone() -> Non
 
 def test_processors_run_in_their_modes() -> None:
     data = Numbers(processors=[TrainOnly()])
-    assert opened(data, TrainData(), None, 1).batch(0).targets["y"].max() < 1
-    validation = opened_validation(data, ValData(), 1)
+    assert opened(data, TrainLoaderSettings(), None, 1).batch(0).targets["y"].max() < 1
+    validation = opened_validation(data, ValLoaderSettings(), 1)
     assert validation is not None
     assert validation.batch(0).targets["y"].max() == 81
 
 
 def test_limit_and_samples_per_epoch() -> None:
-    batches = opened(Numbers(), TrainData(batch_size=2, limit=4), 10, 1)
+    batches = opened(Numbers(), TrainLoaderSettings(batch_size=2, limit=4), 10, 1)
     assert batches.steps_per_epoch == 5
     assert set(stream(batches, 5)) == {0, 1, 2, 3}
-    validation = opened_validation(Numbers(), ValData(limit=4), 1)
+    validation = opened_validation(Numbers(), ValLoaderSettings(limit=4), 1)
     assert validation is not None
-    assert [len(batch) for batch in validation.once()] == [4]
+    assert [len(batch) for batch in validation.iter_pass()] == [4]
 
 
 def test_validation_has_every_sample_once_in_order_with_a_smaller_last_batch() -> None:
-    validation = opened_validation(Numbers(), ValData(batch_size=4), 1)
+    validation = opened_validation(Numbers(), ValLoaderSettings(batch_size=4), 1)
     assert validation is not None
-    assert [list(batch.inputs["x"]) for batch in validation.once()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [list(batch.inputs["x"]) for batch in validation.iter_pass()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
 def test_samples_of_a_batch_keep_their_meta_and_get_their_outputs() -> None:
@@ -178,9 +178,9 @@ def test_rows_of_arrays_are_checked_all_at_once() -> None:
     class Wraps(Numbers):
         targets = {"y": Spec((), "uint8")}
 
-    opened(Wraps(count=16), TrainData(), None, 1)
+    opened(Wraps(count=16), TrainLoaderSettings(), None, 1)
     with pytest.raises(UsageError, match="'y' has values that do not fit into the uint8"):
-        opened(Wraps(count=17), TrainData(), None, 1)
+        opened(Wraps(count=17), TrainLoaderSettings(), None, 1)
 
 
 @pytest.mark.parametrize("value", [3, 3.0, True, [1, 2], np.float64(2), np.int64(2)])
@@ -194,7 +194,7 @@ def test_a_wrong_sample_far_into_the_data_is_named() -> None:
         def source(self, mode: Mode) -> Sequence[Sample]:
             return [Sample({"x": i}, {"y": 0.0 if i != 7 else "seven"}) for i in range(10)]
 
-    batches = opened(Late(), TrainData(batch_size=5, shuffle=False), None, 1)
+    batches = opened(Late(), TrainLoaderSettings(batch_size=5, shuffle=False), None, 1)
     batches.batch(0)
     with pytest.raises(UsageError, match="training sample 7 of Late: target 'y' has dtype <U5"):
         batches.batch(1)
@@ -205,7 +205,7 @@ def test_an_error_in_a_processor_names_the_sample() -> None:
         def process(self, sample: Sample, random: np.random.Generator) -> Sample:
             return sample if sample.inputs["x"] != 3 else sample.inputs["missing"]
 
-    batches = opened(Numbers(processors=[Breaks()]), TrainData(batch_size=5, shuffle=False), None, 1)
+    batches = opened(Numbers(processors=[Breaks()]), TrainLoaderSettings(batch_size=5, shuffle=False), None, 1)
     with pytest.raises(KeyError) as raised:
         batches.batch(0)
     assert raised.value.__notes__ == ["This was training sample 3 of Numbers."]
@@ -220,7 +220,7 @@ def test_an_input_and_a_target_of_one_name_are_both_checked() -> None:
             return ArraySource({"x": np.arange(300)}, {"x": np.arange(300)})
 
     with pytest.raises(UsageError, match="'x' has values that do not fit into the uint8"):
-        opened(Same(), TrainData(), None, 1)
+        opened(Same(), TrainLoaderSettings(), None, 1)
 
 
 def test_a_source_of_something_else_is_told_with_and_without_processors() -> None:
@@ -230,7 +230,7 @@ def test_a_source_of_something_else_is_told_with_and_without_processors() -> Non
 
     for data in (Strange(), Strange(processors=[Jitter()])):
         with pytest.raises(UsageError, match="training sample 0 of Strange is an int; a source holds Sample"):
-            opened(data, TrainData(), None, 1)
+            opened(data, TrainLoaderSettings(), None, 1)
 
 
 def test_a_slice_of_an_array_source_is_one() -> None:

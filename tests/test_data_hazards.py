@@ -19,16 +19,25 @@ from conftest import Run, slow
 from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import ArraySource, Data, Interrupted, Mode, Processor, Sample, UsageError
-from tfaip_like.data import Mixture, OneOf, StreamProcessor, TableSource, TrainData, Uniform, ValData, process_samples
-from tfaip_like.data._loader.groups import GROUP, MakeGroups, groups_of_pass
-from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data import (
+    Mixture,
+    StreamProcessor,
+    TableSource,
+    TrainLoaderSettings,
+    Uniform,
+    ValLoaderSettings,
+    ValueFilter,
+    process_samples,
+)
+from tfaip_like.data._loader.groups import DEFAULT_GROUP_SIZE, GroupBuilder, iter_groups
+from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.opening import open_training, open_validation
-from tfaip_like.data._loader.sample_reader import Samples
-from tfaip_like.data._workers.pool import Workers
+from tfaip_like.data._loader.sample_reader import SampleReader
+from tfaip_like.data._workers.pool import WorkerPool
 
 
-def opened(data: Data, samples_per_epoch: int | None = None, **settings: Any) -> Batches:
-    train = TrainData(**{"batch_size": 8, "num_processes": 0, **settings})
+def opened(data: Data, samples_per_epoch: int | None = None, **settings: Any) -> DataLoader:
+    train = TrainLoaderSettings(**{"batch_size": 8, "num_processes": 0, **settings})
     return open_training(data, data.source(Mode.TRAIN), train, samples_per_epoch, 7)
 
 
@@ -64,7 +73,7 @@ class Sometimes(Processor):
 class Classes(Counted):
     """Classes that are pairs."""
 
-    def class_of(self, sample: Sample) -> Any:
+    def class_label(self, sample: Sample) -> Any:
         return (sample.meta["number"] % 2, "pair")
 
 
@@ -75,7 +84,7 @@ def descriptors() -> int:
 def test_nothing_is_left_open_when_data_processes_are_closed() -> None:
     def once() -> None:
         batches = opened(Counted(processors=[Jitter()]), num_processes=2)
-        next(batches.training(0, 10))
+        next(batches.iter_training(0, 10))
         batches.close()
 
     once()
@@ -89,10 +98,12 @@ def test_nothing_is_left_open_when_data_processes_are_closed() -> None:
 
 
 def test_a_new_run_ends_the_one_before_even_in_another_thread() -> None:
-    samples = Samples(Counted(count=4000, processors=[Jitter()]), Counted(count=4000).source(Mode.TRAIN), Mode.TRAIN, 7)
-    groups = list(groups_of_pass(samples, None, 0, None, GROUP))
-    expected = [made.rows for made in map(MakeGroups(samples), groups)]
-    with Workers(MakeGroups(samples), 2, 8, timeout_seconds=120) as workers:
+    samples = SampleReader(
+        Counted(count=4000, processors=[Jitter()]), Counted(count=4000).source(Mode.TRAIN), Mode.TRAIN, 7
+    )
+    groups = list(iter_groups(samples, None, 0, None, DEFAULT_GROUP_SIZE))
+    expected = [made.rows for made in map(GroupBuilder(samples), groups)]
+    with WorkerPool(GroupBuilder(samples), 2, 8, timeout_seconds=120) as workers:
         taken: list[Any] = []
         first = threading.Thread(target=lambda: taken.extend(workers.run(groups)))
         first.start()
@@ -144,12 +155,12 @@ def test_processors_on_their_own_give_the_same_with_any_number_of_processes() ->
 
 def test_an_idle_process_that_is_killed_blames_no_sample(caplog: pytest.LogCaptureFixture) -> None:
     data = Counted(processors=[Jitter()])
-    batches = open_validation(data, data.source(Mode.EVALUATE), ValData(num_processes=1, batch_size=8), 7)
+    batches = open_validation(data, data.source(Mode.EVALUATE), ValLoaderSettings(num_processes=1, batch_size=8), 7)
     assert batches is not None
     for _ in range(3):
-        assert sum(len(batch) for batch in batches.once()) == 50
-        assert batches.makers.workers is not None
-        os.kill(batches.makers.workers.pids[0], signal.SIGKILL)
+        assert sum(len(batch) for batch in batches.iter_pass()) == 50
+        assert batches.producer.workers is not None
+        os.kill(batches.producer.workers.pids[0], signal.SIGKILL)
         time.sleep(0.3)
     batches.close()
     assert "while it had nothing to do" in caplog.text
@@ -160,11 +171,14 @@ def test_ctrl_c_stops_looking_at_samples_caching_and_counting() -> None:
         raise Interrupted(signal.SIGINT)
 
     data = Counted(count=2000)
-    for settings in (TrainData(filter=[OneOf(name="y", values=["3"])]), TrainData(cache="memory")):
+    for settings in (
+        TrainLoaderSettings(filter=[ValueFilter(name="y", values=["3"])]),
+        TrainLoaderSettings(cache="memory"),
+    ):
         data = dataclasses.replace(data, processors=[AtSample(index=-1)])
         with pytest.raises(Interrupted):
             open_training(data, data.source(Mode.TRAIN), settings, None, 7, check=stop)
-    for settings in (TrainData(), TrainData(cache="memory")):
+    for settings in (TrainLoaderSettings(), TrainLoaderSettings(cache="memory")):
         stream = dataclasses.replace(data, processors=[Same()])
         with pytest.raises(Interrupted):
             open_training(stream, stream.source(Mode.TRAIN), settings, None, 7, check=stop)
@@ -173,21 +187,21 @@ def test_ctrl_c_stops_looking_at_samples_caching_and_counting() -> None:
 def test_what_a_group_becomes_is_random_in_each_group() -> None:
     data = Counted(count=10, processors=[Pieces(), Jitter()])
     source = Mixture([data.source(Mode.TRAIN)[:1], data.source(Mode.TRAIN)[1:]], weights=[0.5, 0.5])
-    settings = TrainData(num_processes=0, batch_size=4, limit=None)
+    settings = TrainLoaderSettings(num_processes=0, batch_size=4, limit=None)
     batches = open_training(data, source, settings, 40, 7)
-    groups = groups_of_pass(batches.samples, batches.order, 0, None, 4)
-    rows = [row for made in map(MakeGroups(batches.samples), groups) for row in made.rows]
+    groups = iter_groups(batches.samples, batches.order, 0, None, 4)
+    rows = [row for made in map(GroupBuilder(batches.samples), groups) for row in made.rows]
     assert len(set(rows)) == len(rows)
 
 
 def test_a_bad_group_is_skipped_and_named() -> None:
     data = Counted(processors=[Marks()])
     with pytest.raises(ValueError, match="not this group") as raised:
-        list(opened(data, 40, shuffle=False).training(0, 5))
+        list(opened(data, 40, shuffle=False).iter_training(0, 5))
     place = "training sample 13 of Counted, in the group of samples that begins with training sample 10 of Counted"
     assert raised.value.__notes__ == [f"This was {place}."]
     skipping = opened(dataclasses.replace(data, on_bad_sample="skip"), 40, shuffle=False)
-    bad = [one.place for batch in skipping.training(0, 5) for one in batch.bad]
+    bad = [one.place for batch in skipping.iter_training(0, 5) for one in batch.bad]
     assert bad == [place]
 
 
@@ -227,11 +241,11 @@ def test_weights_that_leave_nothing_to_draw_are_told() -> None:
     parts = [ArraySource({"x": np.zeros((9, 3))}, {"y": np.zeros(9, int)}) for _ in range(2)]
     mixture = Mixture(parts, weights=[0, 1])
     with pytest.raises(UsageError, match="have the weight 0"):
-        open_training(Counted(), mixture, TrainData(limit=5), None, 7)
+        open_training(Counted(), mixture, TrainLoaderSettings(limit=5), None, 7)
     with pytest.raises(UsageError, match="contradict resample"):
-        open_training(Counted(), mixture, TrainData(resample=Uniform(target="y")), None, 7)
+        open_training(Counted(), mixture, TrainLoaderSettings(resample=Uniform(target="y")), None, 7)
     with pytest.raises(UsageError, match="contradict length buckets"):
-        open_training(Counted(ragged=True), mixture, TrainData(buckets=2), None, 7)
+        open_training(Counted(ragged=True), mixture, TrainLoaderSettings(buckets=2), None, 7)
 
 
 def test_numbers_of_files_that_only_a_larger_dtype_holds_are_kept(tmp_path: Path) -> None:

@@ -14,35 +14,35 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, hear_signals, slow
+from conftest import REPOSITORY, reset_signal_handlers, slow
 from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, UsageError
-from tfaip_like._user_code.code_errors import users_frame
-from tfaip_like.data import Between, TrainData, ValData
+from tfaip_like._user_code.code_errors import innermost_user_frame
+from tfaip_like.data import RangeFilter, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.loader import Batches, ClosedError
+from tfaip_like.data._loader.loader import DataLoader, LoaderClosedError
 from tfaip_like.data._loader.opening import open_training, open_validation
-from tfaip_like.data._workers.pool import DataProcessError
+from tfaip_like.data._workers.pool import WorkerError
 
 TESTS = Path(__file__).parent
 
 
-def opened(data: Data, num_processes: int, samples_per_epoch: int | None = None, **settings: Any) -> Batches:
-    train = TrainData(num_processes=num_processes, **{"batch_size": 8, **settings})
+def opened(data: Data, num_processes: int, samples_per_epoch: int | None = None, **settings: Any) -> DataLoader:
+    train = TrainLoaderSettings(num_processes=num_processes, **{"batch_size": 8, **settings})
     return open_training(data, data.source(Mode.TRAIN), train, samples_per_epoch, 7)
 
 
-def batches_of(batches: Batches, first: int, end: int) -> list[bytes]:
+def batches_of(batches: DataLoader, first: int, end: int) -> list[bytes]:
     """The bytes of each batch."""
     try:
-        return [_bytes(one) for batch in batches.training(first, end) for one in _single(batches, batch)]
+        return [_bytes(one) for batch in batches.iter_training(first, end) for one in _single(batches, batch)]
     finally:
         batches.close()
 
 
-def _single(batches: Batches, batch: Batch) -> Iterator[Batch]:
-    return batch.parts() if batches.is_stacked else iter([batch])
+def _single(batches: DataLoader, batch: Batch) -> Iterator[Batch]:
+    return batch.unstack() if batches.yields_stacked_steps else iter([batch])
 
 
 def _bytes(batch: Batch) -> bytes:
@@ -86,7 +86,7 @@ def test_an_exception_names_the_sample_and_the_line_of_the_user() -> None:
     with pytest.raises(ValueError, match="this one is bad") as raised:
         batches_of(batches, 0, 300)
     assert raised.value.__notes__ == ["This was training sample 1234 of Counted."]
-    frame = users_frame(raised.value)
+    frame = innermost_user_frame(raised.value)
     assert frame is not None
     assert Path(frame.filename).name == "working.py"
     assert frame.line == 'raise ValueError("this one is bad")'
@@ -94,11 +94,11 @@ def test_an_exception_names_the_sample_and_the_line_of_the_user() -> None:
 
 def test_a_process_that_hangs_is_named_with_its_sample() -> None:
     batches = opened(Counted(processors=processors(what="sleep", index=41)), 2, shuffle=False)
-    stream = batches.training(0, 6, at_once=1)
+    stream = batches.iter_training(0, 6, steps_per_execution=1)
     next(stream)
-    assert batches.makers.workers is not None
-    batches.makers.workers.timeout_seconds = 4  # only now: to start may take longer
-    with pytest.raises(DataProcessError, match=r"more than 4 s on AtSample, training sample 41 of Counted"):
+    assert batches.producer.workers is not None
+    batches.producer.workers.timeout_seconds = 4  # only now: to start may take longer
+    with pytest.raises(WorkerError, match=r"more than 4 s on AtSample, training sample 41 of Counted"):
         list(stream)
 
 
@@ -113,7 +113,7 @@ def test_a_process_that_dies_once_is_started_again_and_nothing_changes(
 
 def test_a_sample_that_kills_its_process_twice_is_named() -> None:
     batches = opened(Counted(processors=processors(what="die", index=17)), 2)
-    with pytest.raises(DataProcessError, match="a second time while it worked on AtSample, training sample 17"):
+    with pytest.raises(WorkerError, match="a second time while it worked on AtSample, training sample 17"):
         batches_of(batches, 0, 12)
 
 
@@ -122,11 +122,11 @@ def test_a_process_that_is_killed_from_outside_is_started_again(caplog: pytest.L
     straight = batches_of(opened(data, 0), 0, 200)
     batches = opened(data, 2, prefetch=4)
     made = []
-    for number, batch in enumerate(batches.training(0, 200)):
+    for number, batch in enumerate(batches.iter_training(0, 200)):
         made += [_bytes(one) for one in _single(batches, batch)]
         if number == 0:
-            assert batches.makers.workers is not None
-            os.kill(batches.makers.workers.pids[0], signal.SIGKILL)
+            assert batches.producer.workers is not None
+            os.kill(batches.producer.workers.pids[0], signal.SIGKILL)
     batches.close()
     assert made == straight
     assert "it is started again" in caplog.text
@@ -135,9 +135,11 @@ def test_a_process_that_is_killed_from_outside_is_started_again(caplog: pytest.L
 def test_validation_has_every_sample_once_and_leaves_out_those_that_are_dropped() -> None:
     data = Counted(processors=processors(what="drop", index=17))
     for count in (0, 2):
-        batches = open_validation(data, data.source(Mode.EVALUATE), ValData(num_processes=count, batch_size=8), 7)
+        batches = open_validation(
+            data, data.source(Mode.EVALUATE), ValLoaderSettings(num_processes=count, batch_size=8), 7
+        )
         assert batches is not None
-        seen = [int(y) for batch in batches.once() for y in batch.targets["y"]]
+        seen = [int(y) for batch in batches.iter_pass() for y in batch.targets["y"]]
         batches.close()
         assert seen == [number for number in range(50) if number != 17]
 
@@ -145,7 +147,7 @@ def test_validation_has_every_sample_once_and_leaves_out_those_that_are_dropped(
 def test_bad_samples_are_skipped_listed_and_replaced() -> None:
     data = Counted(on_bad_sample="skip", processors=processors(index=17))
     batches = opened(data, 2)
-    bad = [(one.index, one.reason) for batch in batches.training(0, 12) for one in batch.bad]
+    bad = [(one.index, one.reason) for batch in batches.iter_training(0, 12) for one in batch.bad]
     batches.close()
     assert set(bad) == {(17, "ValueError: this one is bad")}
     assert batches_of(opened(data, 2), 0, 12) == batches_of(opened(data, 0), 0, 12)
@@ -165,16 +167,16 @@ import sys, threading, time
 sys.path.insert(0, {tests!r})
 from working import AtSample, Counted, Jitter
 from tfaip_like import Mode
-from tfaip_like.data import TrainData
+from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.data._loader.opening import open_training
 data = Counted(count=1000, processors=[Jitter(), AtSample(what="sleep", index={sleep_at})])
-settings = TrainData(num_processes=2, shuffle=False)
+settings = TrainLoaderSettings(num_processes=2, shuffle=False)
 batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)
-threading.Thread(target=lambda: list(batches.training(0, 10**9)), daemon=True).start()
-while not (batches.makers.workers and all(p.is_ready for p in batches.makers.workers._processes)):
+threading.Thread(target=lambda: list(batches.iter_training(0, 10**9)), daemon=True).start()
+while not (batches.producer.workers and all(p.is_ready for p in batches.producer.workers._processes)):
     time.sleep(0.1)
 time.sleep(0.5)
-print(*batches.makers.workers.pids, flush=True)
+print(*batches.producer.workers.pids, flush=True)
 time.sleep(1000)
 """
 
@@ -204,9 +206,9 @@ def test_no_process_is_left_when_the_main_one_is_killed(sleep_at: int) -> None:
 
 def test_data_processes_do_not_load_tensorflow() -> None:
     batches = opened(Counted(processors=[Jitter()]), 1)
-    next(batches.training(0, 5))
-    assert batches.makers.workers is not None
-    maps = Path(f"/proc/{batches.makers.workers.pids[0]}/maps").read_text()
+    next(batches.iter_training(0, 5))
+    assert batches.producer.workers is not None
+    maps = Path(f"/proc/{batches.producer.workers.pids[0]}/maps").read_text()
     batches.close()
     assert "numpy" in maps
     assert "tensorflow" not in maps
@@ -214,8 +216,8 @@ def test_data_processes_do_not_load_tensorflow() -> None:
 
 def test_large_arrays_are_shared_and_not_copied_to_each_process() -> None:
     batches = opened(Big(processors=[Jitter()]), 2)
-    next(batches.training(0, 5))
-    workers = batches.makers.workers
+    next(batches.iter_training(0, 5))
+    workers = batches.producer.workers
     assert workers is not None
     private = [_private_megabytes(pid) for pid in workers.pids]
     shared = workers.nbytes()
@@ -228,9 +230,9 @@ def test_an_array_that_is_mapped_from_a_file_is_mapped_again(tmp_path: Path) -> 
     x = np.arange(3_000_000, dtype="float32").reshape(-1, 3)
     np.save(tmp_path / "x.npy", x)
     batches = opened(Mapped(file=tmp_path / "x.npy", processors=[AtSample(index=-1)]), 1, shuffle=False)
-    first = next(batches.training(0, 5))
-    assert batches.makers.workers is not None
-    assert batches.makers.workers.nbytes() < 13e6  # indices and y; x would be 12 MB more
+    first = next(batches.iter_training(0, 5))
+    assert batches.producer.workers is not None
+    assert batches.producer.workers.nbytes() < 13e6  # indices and y; x would be 12 MB more
     batches.close()
     np.testing.assert_array_equal(first.inputs["x"].reshape(-1, 3)[:8], x[50:58])
 
@@ -268,7 +270,7 @@ def test_a_full_dev_shm_does_not_matter(tmp_path: Path) -> None:
     # Shared memory is anonymous: nothing is ever written below /dev/shm.
     before = set(os.listdir("/dev/shm"))
     batches = opened(Counted(processors=[Jitter()]), 2)
-    next(batches.training(0, 5))
+    next(batches.iter_training(0, 5))
     assert set(os.listdir("/dev/shm")) == before
     batches.close()
 
@@ -277,8 +279,8 @@ def test_closing_while_another_thread_waits_ends_both() -> None:
     batches = opened(Counted(processors=processors(what="sleep", index=9)), 1, shuffle=False)
 
     def read() -> None:
-        with pytest.raises(ClosedError):
-            list(batches.training(0, 5))
+        with pytest.raises(LoaderClosedError):
+            list(batches.iter_training(0, 5))
         ended.set()
 
     ended = threading.Event()
@@ -297,8 +299,8 @@ def test_classes_that_cannot_be_sent_are_told_or_worked_around(caplog: pytest.Lo
     data = Counted(processors=[Local()])
     with pytest.raises(UsageError, match=r"must be importable \(a class at the top of a module\)"):
         batches_of(opened(data, 2), 0, 3)
-    batches = open_training(data, data.source(Mode.TRAIN), TrainData(batch_size=8), None, 7)
-    batches.decide_processes(10**6)
+    batches = open_training(data, data.source(Mode.TRAIN), TrainLoaderSettings(batch_size=8), None, 7)
+    batches.auto_select_num_workers(10**6)
     assert len(batches_of(batches, 0, 3)) == 3
     assert "--train data are made in the main process" in caplog.text
 
@@ -308,7 +310,7 @@ import numpy as np
 from working import Counted
 from small import Line
 from tfaip_like import *
-from tfaip_like.data import TrainData
+from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.settings import Trainer
 
 class Twice(Processor):
@@ -323,7 +325,7 @@ class Mine(Scenario):
     data: Data = Points(processors=[Twice()])
     model: Model = Line()
     trainer: Trainer = Trainer(epochs=1, val_every_n=0)
-    train: TrainData = TrainData(num_processes=2)
+    train: TrainLoaderSettings = TrainLoaderSettings(num_processes=2)
 
 """
 
@@ -362,7 +364,7 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
     flags = ["--train.num_processes", str(count), "--train.shuffle", "false"]
     command = [str(Path(sys.executable).parent / "train-scenario"), "hangs.py", *flags]
     pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, preexec_fn=hear_signals, **pipes) as process:
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, preexec_fn=reset_signal_handlers, **pipes) as process:
         assert process.stderr is not None
         try:
             while "1 epoch of" not in (line := process.stderr.readline()):
@@ -381,7 +383,7 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
     [
         (
             Counted(iterable=True),
-            {"filter": [Between(name="y")]},
+            {"filter": [RangeFilter(name="y")]},
             "filter is not supported: the source of Counted has no length",
         ),
         (Counted(iterable=True), {"cache": "memory"}, "cache is not supported"),
@@ -399,5 +401,5 @@ def test_bad_samples_that_are_found_while_looking_or_caching_are_listed() -> Non
     for settings in ({"cache": "memory"}, {"cache": "disk"}):
         batches = opened(data, 0, **settings)
         assert [bad.index for bad in batches.bad] == [3]
-        seen = {int(y) for batch in batches.once() for y in batch.targets["y"]}
+        seen = {int(y) for batch in batches.iter_pass() for y in batch.targets["y"]}
         assert seen == set(range(50)) - {3, 4}

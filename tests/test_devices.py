@@ -11,7 +11,7 @@ from conftest import REPOSITORY, Run
 from small import small
 
 from tfaip_like import UsageError, train
-from tfaip_like._training.devices import Devices, choose_devices, choose_gpus
+from tfaip_like._training.devices import Devices, configure_devices, select_gpus
 from tfaip_like.settings import Device
 
 ONE, TWO, FOUR = ["H100"], ["H100"] * 2, ["H100"] * 4
@@ -41,7 +41,7 @@ ONE, TWO, FOUR = ["H100"], ["H100"] * 2, ["H100"] * 4
 def test_the_gpus_that_were_asked_for_are_chosen(
     asked: dict[str, Any], present: list[str], visible: list[int] | None, chosen: list[int]
 ) -> None:
-    assert choose_gpus(Device(**asked), present, visible) == chosen
+    assert select_gpus(Device(**asked), present, visible) == chosen
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_gpu_that_cannot_be_had_is_an_error(
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     with pytest.raises(UsageError) as error:
-        choose_gpus(Device(**asked), present)
+        select_gpus(Device(**asked), present)
     assert str(error.value) == message
 
 
@@ -123,7 +123,7 @@ def test_the_log_says_what_computes(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 def test_choosing_again_changes_nothing() -> None:
     device = Device(gpus=[-1])
-    assert choose_devices(device) == choose_devices(device)
+    assert configure_devices(device) == configure_devices(device)
 
 
 # On TensorFlow and JAX as they are; processors stand in for GPUs, which may not be here.
@@ -139,18 +139,18 @@ def test_tensorflow_computes_on_what_was_chosen_before_and_refuses_another_choic
     code = """
 import tensorflow as tf
 from tfaip_like import UsageError
-from tfaip_like._training.devices import _TensorFlow
+from tfaip_like._training.devices import _TensorFlowBackend
 from tfaip_like.settings import Device
-library = _TensorFlow("CPU")
+library = _TensorFlowBackend("CPU")
 assert library.visible() == [0]
-library.use([0], Device(gpus=[0], soft_placement=False))
+library.configure([0], Device(gpus=[0], soft_placement=False))
 assert not tf.config.get_soft_device_placement()
 tf.constant(0)
-library.use([0], Device(gpus=[0]))  # the same again
+library.configure([0], Device(gpus=[0]))  # the same again
 assert tf.config.get_soft_device_placement()
-library.use([], Device())  # nothing was asked for
+library.configure([], Device())  # nothing was asked for
 try:
-    library.use([], Device(gpus=[1, 2]))
+    library.configure([], Device(gpus=[1, 2]))
 except UsageError as error:
     print(error)
 """
@@ -162,18 +162,18 @@ except UsageError as error:
 
 def test_jax_computes_on_what_was_chosen(run: Run) -> None:
     code = """
-from tfaip_like._utils.lazy_keras import choose_backend
+from tfaip_like._utils.lazy_keras import set_backend
 from tfaip_like import keras, ops
-choose_backend("jax")
-from tfaip_like._training.devices import _Jax, choose_devices
+set_backend("jax")
+from tfaip_like._training.devices import _JaxBackend, configure_devices
 from tfaip_like.settings import Device
-library = _Jax("cpu")
+library = _JaxBackend("cpu")
 assert len(library.gpus()) == 3
-library.use([2], Device(backend="jax", gpus=[2]))
+library.configure([2], Device(backend="jax", gpus=[2]))
 layer = keras.layers.Dense(2)
 outputs = layer(ops.zeros((1, 2)))
 print([device.id for tensor in (outputs, layer.kernel.value) for device in tensor.devices()])
-print(choose_devices(Device(backend="jax", gpus=[-1])).gpus)
+print(configure_devices(Device(backend="jax", gpus=[-1])).gpus)
 print([device.id for device in ops.zeros(()).devices()])
 """
     printed = run_python(run, code, XLA_FLAGS="--xla_force_host_platform_device_count=3")

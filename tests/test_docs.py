@@ -33,7 +33,7 @@ def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
 OURS = (
     "train-scenario",
     "resume-training",
-    "look-at-samples",
+    "inspect-samples",
     "benchmark-input-pipeline",
     "lav-scenario",
     "compare-runs",

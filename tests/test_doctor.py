@@ -15,28 +15,28 @@ from conftest import Run
 
 from tfaip_like import TrainingError, UsageError
 from tfaip_like._cli.doctor import doctor
-from tfaip_like._inspection.doctor import Doctor, Finding, Verdict, _environment, examine, verdict_of
+from tfaip_like._inspection.doctor import Doctor, Finding, Severity, _check_environment, run_checks, summarize_failures
 from tfaip_like._utils.lazy_keras import set_variable
 from tfaip_like.settings import Device
 
 
 def findings(settings: Doctor) -> Mapping[str, Finding]:
-    return {finding.subject: finding for finding in examine(settings, start=lambda device: None)}
+    return {finding.subject: finding for finding in run_checks(settings, start=lambda device: None)}
 
 
 def is_wrong(finding: Finding, text: str) -> bool:
-    return finding.verdict is Verdict.ERROR and text in finding.text and bool(finding.advice)
+    return finding.severity is Severity.ERROR and text in finding.text and bool(finding.advice)
 
 
 def test_nothing_is_wrong_with_a_machine_that_trains(tmp_path: Path) -> None:
     found = findings(Doctor(output_dir=tmp_path / "not" / "yet" / "there"))
-    assert verdict_of(found.values()) == ""
+    assert summarize_failures(found.values()) == ""
     assert {"packages", "memory", "output directory", "shared memory", "devices", "computation"} <= set(found)
     assert list(tmp_path.iterdir()) == []
 
 
 def output_directory(path: Path) -> Finding:
-    return next(one for one in examine(Doctor(output_dir=path)) if one.subject == "output directory")
+    return next(one for one in run_checks(Doctor(output_dir=path)) if one.subject == "output directory")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_directory_that_cannot_be_written_is_wrong(place: str, text: str, tmp_
 
 def test_a_directory_that_does_not_exist_yet_says_where_it_is_created(tmp_path: Path) -> None:
     found = output_directory(tmp_path / "not/yet")
-    assert found.verdict is Verdict.OK
+    assert found.severity is Severity.OK
     assert f"{tmp_path}/not/yet: does not exist yet, can be created in {tmp_path}, " in found.text
     assert list(tmp_path.iterdir()) == []
 
@@ -134,7 +134,7 @@ def test_slurm_is_wrong_only_where_it_is_needed(
 ) -> None:
     use_tools(tmp_path, tools, sinfo, monkeypatch)
     assert is_wrong(findings(Doctor(slurm=True))["SLURM"], text)
-    assert findings(Doctor())["SLURM"].verdict is Verdict.NOTE
+    assert findings(Doctor())["SLURM"].severity is Severity.NOTE
 
 
 def test_slurm_that_answers_is_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +153,9 @@ def use_tools(folder: Path, tools: tuple[str, ...], sinfo: str, monkeypatch: pyt
     ("device", "text"), [(Device(gpus=[3]), "finds no GPU"), (Device(backend="torch"), "--device.backend torch")]
 )
 def test_a_device_that_is_not_there_is_wrong(device: Device, text: str) -> None:
-    found = list(examine(Doctor(device=device)))[-1]
+    found = list(run_checks(Doctor(device=device)))[-1]
     assert found.subject == "devices"
-    assert found.verdict is Verdict.ERROR
+    assert found.severity is Severity.ERROR
     assert text in found.text
 
 
@@ -170,12 +170,12 @@ def test_a_backend_is_an_environment_variable_only_if_the_user_has_set_it(
         monkeypatch.setenv("KERAS_BACKEND", "another")  # undone at the end
         monkeypatch.delenv("KERAS_BACKEND")
         set_variable("KERAS_BACKEND", "tensorflow")
-    shown = [one.text for one in _environment(os.environ)]
+    shown = [one.text for one in _check_environment(os.environ)]
     assert any("KERAS_BACKEND=tensorflow" in text for text in shown) == is_set
 
 
 def test_the_version_of_another_backend_is_shown() -> None:
-    packages = next(one for one in examine(Doctor(device=Device(backend="jax"))) if one.subject == "packages")
+    packages = next(one for one in run_checks(Doctor(device=Device(backend="jax"))) if one.subject == "packages")
     assert packages.text.startswith("jax 0.")
 
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from small import Largest, Line, Points, small
 
 from tfaip_like import Sample, UsageError, train
-from tfaip_like._export.layout import export_folder, read_metrics
-from tfaip_like._training.selection.early_stopping import EarlyStop
+from tfaip_like._export.layout import read_metrics, resolve_export_dir
+from tfaip_like._training.selection.early_stopping import EarlyStopper
 from tfaip_like.optimizers import SGD
-from tfaip_like.params._store import read_values
+from tfaip_like.params._files import read_param_file
 from tfaip_like.schedules import Constant
 from tfaip_like.settings import EarlyStopping
 
@@ -29,13 +29,13 @@ MISSING = None
 """The value of an epoch that was not validated."""
 
 
-def early_stop(mode: Mode, **fields: Any) -> EarlyStop:
-    return EarlyStop(EarlyStopping(**fields), "val_x", mode)
+def early_stop(mode: Mode, **fields: Any) -> EarlyStopper:
+    return EarlyStopper(EarlyStopping(**fields), "val_x", mode)
 
 
-def stop_epoch(stop: EarlyStop, values: Sequence[float | None]) -> int | None:
+def stop_epoch(stop: EarlyStopper, values: Sequence[float | None]) -> int | None:
     """The first epoch with a reason to stop."""
-    return next((epoch for epoch, value in enumerate(values, 1) if stop.after(epoch, value)), None)
+    return next((epoch for epoch, value in enumerate(values, 1) if stop.update(epoch, value)), None)
 
 
 FALLING = [float(value) for value in range(9, 0, -1)]
@@ -158,7 +158,7 @@ def test_min_is_the_mirror_image_of_max(
 )
 def test_the_reason_says_what_happened(mode: Mode, fields: dict[str, Any], values: list[float], reason: str) -> None:
     stop = early_stop(mode, **fields)
-    assert [stop.after(epoch, value) for epoch, value in enumerate(values, 1)][-1] == reason
+    assert [stop.update(epoch, value) for epoch, value in enumerate(values, 1)][-1] == reason
 
 
 # Against a reference.
@@ -211,18 +211,18 @@ def settings(draw: st.DrawFn) -> EarlyStopping:
 
 @given(st.sampled_from(["min", "max"]), settings(), values_of_epochs)
 def test_it_stops_where_the_reference_stops(mode: Mode, chosen: EarlyStopping, values: list[float | None]) -> None:
-    assert stop_epoch(EarlyStop(chosen, "val_x", mode), values) == reference(mode, chosen, values)
+    assert stop_epoch(EarlyStopper(chosen, "val_x", mode), values) == reference(mode, chosen, values)
 
 
 @given(st.sampled_from(["min", "max"]), settings(), values_of_epochs)
 def test_a_restored_one_goes_on_at_every_epoch(mode: Mode, chosen: EarlyStopping, values: list[float | None]) -> None:
-    straight = EarlyStop(chosen, "val_x", mode)
-    resumed = EarlyStop(chosen, "val_x", mode)
+    straight = EarlyStopper(chosen, "val_x", mode)
+    resumed = EarlyStopper(chosen, "val_x", mode)
     for epoch, value in enumerate(values, 1):
         state = json.loads(json.dumps(resumed.state()))
-        resumed = EarlyStop(chosen, "val_x", mode)
+        resumed = EarlyStopper(chosen, "val_x", mode)
         resumed.restore(state)
-        assert resumed.after(epoch, value) == straight.after(epoch, value)
+        assert resumed.update(epoch, value) == straight.update(epoch, value)
         assert resumed.state() == straight.state()
 
 
@@ -339,7 +339,7 @@ def test_best_is_never_replaced_by_a_worse_model(tmp_path: Path) -> None:
     assert len(losses) == 7
     assert losses != sorted(losses, reverse=True)
     assert result.best_value == min(losses)
-    best = read_values(tmp_path / "run" / "best" / "metrics.json")
+    best = read_param_file(tmp_path / "run" / "best" / "metrics.json")
     assert best["val_loss"] == min(losses)
     assert best["epoch"] == result.best_epoch
     weights = [np.load(tmp_path / "run" / name / "weights.npz") for name in ("best", "export")]
@@ -409,7 +409,7 @@ def test_a_monitor_that_is_never_a_number_is_warned_of(tmp_path: Path, caplog: p
     assert f"the model of the last epoch is in {run / 'export'}" in caplog.text
     assert not (run / "best").exists()
     with pytest.raises(UsageError, match=r"this run has no best/: .* was NaN in every epoch; .*/run/export"):
-        export_folder(run)
+        resolve_export_dir(run)
 
 
 class JudgedLater(Largest):

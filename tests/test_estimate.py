@@ -6,24 +6,24 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from batches import cheap_batch
+from batches import make_fake_batch
 
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
-from tfaip_like.experiments._launchers.array_jobs import Limits, array_jobs, tasks_of
-from tfaip_like.experiments._launchers.slurm_script import Request
-from tfaip_like.experiments._resources.calibration import Calibration, Work, duration, setup_of
+from tfaip_like.experiments._launchers.array_jobs import ResourceLimits, group_into_array_jobs, group_into_tasks
+from tfaip_like.experiments._launchers.slurm_script import ResourceRequest
+from tfaip_like.experiments._resources.calibration import Calibration, RemainingWork, format_duration, make_setup_key
 from tfaip_like.experiments._resources.estimate import (
     Estimates,
-    choose,
+    choose_runs_to_calibrate,
     estimate,
-    forget_calibrations,
-    kept_calibrations,
     memory_limit,
+    read_calibrations,
+    remove_calibrations,
     time_limit,
 )
 
-REQUEST = Request("", "")
+REQUEST = ResourceRequest("", "")
 
 
 def run_of(name: str, epochs: int = 5, task: int | None = None, **flags: str) -> BatchRun:
@@ -34,7 +34,7 @@ def run_of(name: str, epochs: int = 5, task: int | None = None, **flags: str) ->
 def calibration_of(run: BatchRun, size: int = 1, memory: float = 850.0, of_samples: float = 0.4) -> Calibration:
     return Calibration(
         name=run.name,
-        setup=setup_of(run),
+        setup=make_setup_key(run),
         size=size,
         samples=49_000,
         measured=4_000,
@@ -47,15 +47,15 @@ def calibration_of(run: BatchRun, size: int = 1, memory: float = 850.0, of_sampl
 
 def test_time_is_that_of_start_samples_and_validations() -> None:
     calibration = calibration_of(run_of("wide"))
-    work = Work(epochs=30, samples=None, val_every_n=2)
+    work = RemainingWork(epochs=30, samples=None, val_every_n=2)
     assert calibration.seconds(work) == pytest.approx(10 + 30 * 49_000 * 0.0001 + 15 * 2)
-    assert duration(calibration.seconds(work)) == "0:03:07"
+    assert format_duration(calibration.seconds(work)) == "0:03:07"
     assert calibration.text(work).splitlines() == [
         "wide: measured 10.0 s to start and end, 0.1 ms a sample (4000 samples in 0.40 s), 2.00 s to validate and "
         "save, 850 MB",
         "  10.0 s + 30 epochs x 49000 samples x 0.1 ms + 15 x 2.00 s = 0:03:07",
     ]
-    assert calibration.seconds(Work(1, samples=1000, val_every_n=1)) == pytest.approx(10 + 0.1 + 2)
+    assert calibration.seconds(RemainingWork(1, samples=1000, val_every_n=1)) == pytest.approx(10 + 0.1 + 2)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_memory_has_a_margin_and_is_rounded() -> None:
 
 
 def test_each_set_up_asks_for_what_it_needs(tmp_path: Path) -> None:
-    batch = cheap_batch(
+    batch = make_fake_batch(
         tmp_path, "  short: {trainer.epochs: 10, repeat: 3}\n  long: {trainer.epochs: 1000}\n  large: {}\n"
     )
     runs = batch.index().runs
     short, long, large = runs[0], runs[3], runs[4]
     kept = [calibration_of(short), calibration_of(long), calibration_of(large, memory=9000)]
     estimates = Estimates(batch, kept, save_seconds=120)
-    jobs = array_jobs(tasks_of(runs), estimates.limits, REQUEST)
+    jobs = group_into_array_jobs(group_into_tasks(runs), estimates.limits, REQUEST)
     assert [(job.request.time, job.request.memory, len(job.tasks)) for job in jobs] == [
         ("0:05:00", "1400M", 3),
         ("2:40:00", "1400M", 1),
@@ -89,29 +89,31 @@ def test_each_set_up_asks_for_what_it_needs(tmp_path: Path) -> None:
 
 
 def test_epochs_that_are_done_are_not_asked_for_again(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  long: {trainer.epochs: 1000}\n")
+    batch = make_fake_batch(tmp_path, "  long: {trainer.epochs: 1000}\n")
     (run,) = batch.index().runs
-    assert Estimates(batch, [calibration_of(run)], 120, {"long": 990}).limits((run,)) == Limits("0:05:00", "1400M")
+    assert Estimates(batch, [calibration_of(run)], 120, {"long": 990}).limits((run,)) == ResourceLimits(
+        "0:05:00", "1400M"
+    )
 
 
 def test_runs_of_a_task_take_their_time_one_after_another(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  a: {trainer.epochs: 100}\n  b: {trainer.epochs: 100}\n")
+    batch = make_fake_batch(tmp_path, "  a: {trainer.epochs: 100}\n  b: {trainer.epochs: 100}\n")
     a, b = batch.index().runs
     estimates = Estimates(batch, [calibration_of(a), calibration_of(b, memory=2000)], 120)
-    assert estimates.limits((a,)) == Limits("0:19:00", "1400M")
-    assert estimates.limits((a, b)) == Limits("0:34:00", "2800M")
+    assert estimates.limits((a,)) == ResourceLimits("0:19:00", "1400M")
+    assert estimates.limits((a, b)) == ResourceLimits("0:34:00", "2800M")
 
 
 def test_tasks_are_those_of_the_plan_or_runs_of_a_configuration_by_number() -> None:
     runs = [run_of(f"a.{number}") for number in range(5)] + [run_of("b.1"), run_of("b.2")]
-    assert [[run.name for run in task] for task in tasks_of(runs, 2)] == [
+    assert [[run.name for run in task] for task in group_into_tasks(runs, 2)] == [
         ["a.0", "a.1"],
         ["a.2", "a.3"],
         ["a.4"],
         ["b.1", "b.2"],
     ]
     together = [run_of(f"{model}.{task}", task=task) for task in (1, 2) for model in "ab"]
-    assert [[run.name for run in task] for task in tasks_of([*together, run_of("c")])] == [
+    assert [[run.name for run in task] for task in group_into_tasks([*together, run_of("c")])] == [
         ["a.1", "b.1"],
         ["a.2", "b.2"],
         ["c"],
@@ -125,20 +127,20 @@ def test_the_largest_run_of_each_configuration_is_measured_then_other_set_ups() 
         run_of("wide.03", model__units="30000", learning_rate__lr="0.02", trainer__random_seed="2"),
         run_of("long", epochs=9),
     ]
-    assert [run.name for run in choose(runs)] == ["wide.02", "long", "wide.01"]
-    assert setup_of(runs[1]) == setup_of(runs[2])  # another rate takes no more time
+    assert [run.name for run in choose_runs_to_calibrate(runs)] == ["wide.02", "long", "wide.01"]
+    assert make_setup_key(runs[1]) == make_setup_key(runs[2])  # another rate takes no more time
     more = [*runs, run_of("more", epochs=3), run_of("short", epochs=1)]
-    assert [run.name for run in choose(more)] == ["wide.02", "long", "more"]
+    assert [run.name for run in choose_runs_to_calibrate(more)] == ["wide.02", "long", "more"]
 
 
 def test_what_was_measured_is_not_measured_again_unless_there_is_a_larger_run() -> None:
     small, large = run_of("wide.01", model__units="8"), run_of("wide.02", model__units="300")
-    assert choose([small], [calibration_of(large, size=300)]) == []
-    assert choose([small, large], [calibration_of(small, size=8)]) == [large]
+    assert choose_runs_to_calibrate([small], [calibration_of(large, size=300)]) == []
+    assert choose_runs_to_calibrate([small, large], [calibration_of(small, size=8)]) == [large]
 
 
 def test_calibrations_are_kept_in_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n")
+    batch = make_fake_batch(tmp_path, "  wide: {repeat: 2}\n")
     measured: list[str] = []
 
     def calibrate(batch: Batch, run: BatchRun, check: object) -> Calibration:
@@ -153,10 +155,10 @@ def test_calibrations_are_kept_in_the_batch(tmp_path: Path, monkeypatch: pytest.
     assert "wide.01: measured (2026-01-01 12:00, on n1) 10.0 s to start" in first.text(runs, [])
     assert estimate(batch, runs, 120, {}, again=True) == first
     assert measured == ["wide.01"] * 2
-    forget_calibrations(batch, {"narrow"})
-    assert len(kept_calibrations(batch)) == 1
-    forget_calibrations(batch, {"wide"})
-    assert kept_calibrations(batch) == []
+    remove_calibrations(batch, {"narrow"})
+    assert len(read_calibrations(batch)) == 1
+    remove_calibrations(batch, {"wide"})
+    assert read_calibrations(batch) == []
     (batch.path / "calibrations.json").write_text('{"calibrations": [{"name": 3}]}')
     with pytest.raises(UsageError, match=r"calibrations.0.name: expected a text, got 3\nWithout this file"):
-        kept_calibrations(batch)
+        read_calibrations(batch)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tfaip_like import Evaluator, Sample, UsageError
-from tfaip_like.evaluation import Classes
-from tfaip_like.evaluation._evaluation import judge
+from tfaip_like.evaluation import ClassificationEvaluator
+from tfaip_like.evaluation._evaluation import run_evaluator
 from tfaip_like.summaries import ConfusionMatrix
-from tfaip_like.summaries._summaries import MOST_CLASSES
+from tfaip_like.summaries._summaries import MAX_CLASSES
 
 
 @pytest.mark.parametrize("outputs", [[0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]])
@@ -22,7 +22,7 @@ def test_classes_are_judged_from_their_number_or_their_probabilities(outputs: li
         Sample(inputs={}, targets={"kind": np.int32(right)}, outputs={"class": np.asarray(output)})
         for right, output in zip([0, 1, 0], outputs, strict=True)
     ]
-    judged = Classes(target="kind", output="class", names=["cat", "dog"]).evaluate(samples)
+    judged = ClassificationEvaluator(target="kind", output="class", names=["cat", "dog"]).evaluate(samples)
     assert judged["worst_class_recall"] == 0.5
     confusion = judged["confusion"]
     assert isinstance(confusion, ConfusionMatrix)
@@ -32,7 +32,7 @@ def test_classes_are_judged_from_their_number_or_their_probabilities(outputs: li
 def judged_from(outputs: Any, targets: Any, names: list[str] | None = None) -> tuple[float, ConfusionMatrix]:
     pairs = zip(outputs, targets, strict=True)
     samples = [Sample({}, {"label": target}, {"probabilities": np.asarray(output)}) for output, target in pairs]
-    judged = Classes(names=names or []).evaluate(samples)
+    judged = ClassificationEvaluator(names=names or []).evaluate(samples)
     recall, confusion = judged["worst_class_recall"], judged["confusion"]
     assert isinstance(recall, float)
     assert isinstance(confusion, ConfusionMatrix)
@@ -62,7 +62,7 @@ def test_a_sigmoid_that_is_right_has_a_recall_of_1(shape: tuple[int, ...]) -> No
     ],
 )
 def test_what_is_no_class_is_refused_by_name(output: Any, target: Any, message: str) -> None:
-    with pytest.raises(UsageError, match=f"^Classes: {message}"):
+    with pytest.raises(UsageError, match=f"^ClassificationEvaluator: {message}"):
         judged_from([[0.4, 0.6], output], [1, target])
 
 
@@ -83,13 +83,13 @@ def test_the_memory_of_a_confusion_matrix_does_not_grow_with_the_largest_class()
 
 
 def test_a_confusion_matrix_of_very_many_classes_shows_the_most_frequent() -> None:
-    classes = np.concatenate([np.arange(2 * MOST_CLASSES), [900, 900]])
+    classes = np.concatenate([np.arange(2 * MAX_CLASSES), [900, 900]])
     matrix = ConfusionMatrix(classes, np.where(classes == 901, 900, classes))
-    assert len(matrix.counts()) == len(matrix.labels()) == MOST_CLASSES
+    assert len(matrix.counts()) == len(matrix.labels()) == MAX_CLASSES
     row = matrix.labels().index("900")
     assert matrix.counts()[row, row] == 3
-    assert np.nanmin(matrix.recalls()) == 0
-    assert len(matrix.recalls()) == 2 * MOST_CLASSES
+    assert np.nanmin(matrix.per_class_recall()) == 0
+    assert len(matrix.per_class_recall()) == 2 * MAX_CLASSES
 
 
 def test_a_class_without_a_name_is_refused() -> None:
@@ -110,9 +110,11 @@ def answering(value: Any) -> Evaluator:
 @pytest.mark.parametrize("value", [np.ones(1), np.ones((20, 30)), "0.5", None, 1j, 10**400], ids=repr)
 def test_what_is_no_number_is_refused_by_name(value: Any) -> None:
     with pytest.raises(UsageError, match=r"^Answers.evaluate: 'f1' is .{1,50}, not a number \(or one of"):
-        judge(answering(value), [], known=[])
+        run_evaluator(answering(value), [], reserved_names=[])
 
 
 @pytest.mark.parametrize("value", [1, True, np.float16(0.5), np.array(2), math.nan])
 def test_what_is_one_number_is_taken(value: Any) -> None:
-    assert judge(answering(value), [], known=[]).numbers["f1"] == pytest.approx(float(value), nan_ok=True)
+    assert run_evaluator(answering(value), [], reserved_names=[]).numbers["f1"] == pytest.approx(
+        float(value), nan_ok=True
+    )

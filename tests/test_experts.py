@@ -14,7 +14,7 @@ from small import Line, Points, small
 from tfaip_like import Processor, Sample, Tensors, UsageError, load_predictor
 from tfaip_like._cli.predict_scenario import predict_scenario
 from tfaip_like._export.writing import write_export
-from tfaip_like.data import PredictData
+from tfaip_like.data import PredictLoaderSettings
 from tfaip_like.inference._experts import gather_experts
 from tfaip_like.modeling._network import build_networks
 
@@ -48,7 +48,9 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_sample_is_predicted_by_its_expert_in_the_order_of_samples(experts: Path) -> None:
-    together = [float(s.outputs["sum"]) for s in load_predictor(experts / "all")({"x": X}, PredictData(batch_size=7))]
+    together = [
+        float(s.outputs["sum"]) for s in load_predictor(experts / "all")({"x": X}, PredictLoaderSettings(batch_size=7))
+    ]
     alone = {
         name: [float(s.outputs["sum"]) for s in load_predictor(experts / name)({"x": X})] for name in ("small", "large")
     }

@@ -17,9 +17,9 @@ from small import Points, Small
 
 from tfaip_like import Mode, Params, Processor, Sample, UsageError, load_predictor, train
 from tfaip_like._export import bundled_files as files
-from tfaip_like._export.exported import load_export
+from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.pipeline import load_pipeline
-from tfaip_like._export.scenario_loading import rebuilt_scenario
+from tfaip_like._export.scenario_loading import load_scenario
 from tfaip_like._export.writing import write_export
 from tfaip_like.data import Source
 from tfaip_like.modeling._network import build_networks
@@ -74,7 +74,7 @@ class PointsWithFiles(Points):
     """A resource."""
 
     learnt: Path | None = None
-    """Made by `prepared`, and declared nowhere."""
+    """Made by `adapt`, and declared nowhere."""
 
     reads: Reads | None = None
     """A post-processor."""
@@ -91,7 +91,7 @@ class Learns(Small):
     letters: str = ""
     """What is learnt; nothing by default."""
 
-    def prepared(self, train: Source | None, folder: Path) -> Self:
+    def adapt(self, train: Source | None, folder: Path) -> Self:
         if not self.letters:
             return self
         assert isinstance(self.data, PointsWithFiles)
@@ -234,7 +234,7 @@ def test_what_cannot_be_copied_is_refused_before_the_training(
 
 def test_a_text_that_names_a_file_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = scenario(tmp_path / "run", reads=Reads(text=str(written(tmp_path / "x.txt", "x"))))
-    files.check_files(made, made.data.reads)  # type: ignore[attr-defined]
+    files.check_bundled_files(made, made.data.reads)  # type: ignore[attr-defined]
     assert "Reads.text" in caplog.text
     assert "is a text that names a file" in caplog.text
 
@@ -275,7 +275,7 @@ def test_a_received_export_names_no_resource_outside_of_itself(own: Path, tmp_pa
     params["data"]["declared"] = str(written(tmp_path / "secret", "secret"))
     (export / "scenario_params.json").write_text(json.dumps(params))
     with pytest.raises(UsageError, match=r"data.declared .*secret: lies outside of the export"):
-        rebuilt_scenario(export)
+        load_scenario(export)
     params["data"] |= {
         "declared": None,
         "reads": {"class": "test_export_files:Reads", "file": str(tmp_path / "secret")},

@@ -33,7 +33,7 @@ from tfaip_like import (
     ops,
     train,
 )
-from tfaip_like._export.exported import TensorSpec, load_export
+from tfaip_like._export.exported_model import TensorSpec, load_export
 from tfaip_like._export.layout import argument_names
 from tfaip_like._export.verification import check_export
 from tfaip_like._export.writing import write_export
@@ -287,7 +287,7 @@ def test_an_export_is_loaded_without_the_code_of_its_network(odd: tuple[Path, ke
     batch = {name: odd_batch(3, 2)[name] for name in (IMAGE, SHORT)}
     np.savez(tmp_path / "batch.npz", **batch)
     code = (
-        "import sys, pathlib, numpy as np; from tfaip_like._export.exported import load_export;"
+        "import sys, pathlib, numpy as np; from tfaip_like._export.exported_model import load_export;"
         f"answers = load_export(pathlib.Path('{path}'))(np.load('{tmp_path}/batch.npz'));"
         f"np.save('{tmp_path}/y.npy', answers['größe [cm]']);"
         "assert not {'tfaip_like.modeling._network', 'test_exported'} & set(sys.modules)"
@@ -322,7 +322,7 @@ def test_jax_exports_networks_that_join_sequences_of_unknown_length(tmp_path: Pa
     code = f"""
 import numpy as np, pathlib
 from tfaip_like import *
-from tfaip_like._export.exported import load_export
+from tfaip_like._export.exported_model import load_export
 from tfaip_like.settings import Trainer
 
 class Pairs(Data):

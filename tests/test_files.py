@@ -13,24 +13,29 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from tfaip_like._cli.command import fault_text
-from tfaip_like._utils.files import new_folder, recover_below, recover_folder, write_text
+from tfaip_like._cli.command import format_unexpected_error
+from tfaip_like._utils.files import (
+    atomic_directory,
+    atomic_write_text,
+    recover_interrupted_replace,
+    recover_interrupted_writes,
+)
 
 
 def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
     for text in ("old", "new"):
-        with new_folder(tmp_path / "folder") as folder:
+        with atomic_directory(tmp_path / "folder") as folder:
             (folder / "file").write_text(text)
     assert (tmp_path / "folder" / "file").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_a_folder_that_could_not_be_filled_leaves_the_old_one(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "folder") as folder:
+    with atomic_directory(tmp_path / "folder") as folder:
         (folder / "file").write_text("old")
 
     def fill_half() -> None:
-        with new_folder(tmp_path / "folder") as folder:
+        with atomic_directory(tmp_path / "folder") as folder:
             (folder / "file").write_text("half")
             raise OSError("full")
 
@@ -43,7 +48,7 @@ def test_a_folder_that_could_not_be_filled_leaves_the_old_one(tmp_path: Path) ->
 def test_an_interrupted_replacement_is_put_back(tmp_path: Path) -> None:
     (tmp_path / ".folder.previous").mkdir()
     (tmp_path / ".folder.new-123").mkdir()
-    recover_folder(tmp_path / "folder")
+    recover_interrupted_replace(tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
@@ -51,26 +56,26 @@ def test_all_that_a_killed_process_was_writing_is_put_back_or_removed(tmp_path: 
     for name in (".lost.previous", ".lost.new-1", ".best.previous", ".best.new-2", "best", ".hidden"):
         (tmp_path / name).mkdir()
     (tmp_path / ".run.json.abc.tmp").touch()
-    recover_below(tmp_path)
+    recover_interrupted_writes(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "best", "lost"]
 
 
 def test_an_error_of_the_disk_in_tensorflow_names_the_file() -> None:
     said = "{{function_node __wrapped__Merge}} /run/serve/variables.index; Input/output error [Op:MergeV2Checkpoints]"
     error = tf.errors.UnknownError(None, None, said)
-    assert fault_text(error) == "Input/output error: /run/serve/variables.index"
+    assert format_unexpected_error(error) == "Input/output error: /run/serve/variables.index"
 
 
 FILL = """
 import os, sys, pathlib
-from tfaip_like._utils.files import new_folder, write_text
-with new_folder(pathlib.Path("shared/new/made")) as folder:
+from tfaip_like._utils.files import atomic_directory, atomic_write_text
+with atomic_directory(pathlib.Path("shared/new/made")) as folder:
     (folder / "below").mkdir(mode=0o700)
     (folder / "below" / "by a library").mkdir(mode=0o755)
     os.close(os.open(folder / "below" / "private", os.O_CREAT, 0o600))
     os.close(os.open(folder / "script", os.O_CREAT, 0o700))
     (folder / "link").symlink_to("nowhere")
-write_text(pathlib.Path("shared/file"), "text")
+atomic_write_text(pathlib.Path("shared/file"), "text")
 """
 
 
@@ -94,10 +99,10 @@ def test_what_is_put_into_a_folder_of_a_group_has_its_setgid_bit_and_the_modes_o
 
 WRITE_AS_ANOTHER = """
 import os, pathlib
-from tfaip_like._utils.files import write_text
+from tfaip_like._utils.files import atomic_write_text
 os.setgroups([])
 os.setresuid(65534, 65534, 65534)
-write_text(pathlib.Path("file"), "text")
+atomic_write_text(pathlib.Path("file"), "text")
 """
 
 
@@ -115,8 +120,8 @@ def test_a_file_that_another_member_of_the_group_was_writing_when_killed_is_left
 
 
 def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
-    write_text(tmp_path / "file", "text")
-    with new_folder(tmp_path / "folder"):
+    atomic_write_text(tmp_path / "file", "text")
+    with atomic_directory(tmp_path / "folder"):
         pass
     (tmp_path / "usual").write_text("text")
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
@@ -125,15 +130,15 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
 
 WRITES = """
 import pathlib, sys
-from tfaip_like._utils.files import new_folder, write_text
+from tfaip_like._utils.files import atomic_directory, atomic_write_text
 folder = pathlib.Path(sys.argv[1])
 number = 0
 while True:
     number += 1
-    with new_folder(folder / "best") as best:
+    with atomic_directory(folder / "best") as best:
         for name in "abc":
             (best / name).write_text(str(number) * 20000)
-    write_text(folder / "history.csv", str(number) * 20000)
+    atomic_write_text(folder / "history.csv", str(number) * 20000)
     if number == 1:
         print("first", flush=True)
 """
@@ -148,7 +153,7 @@ def test_kill_9_at_any_moment_leaves_whole_files(tmp_path: Path) -> None:
             process.stdout.readline()
             time.sleep(0.01 + 0.013 * round_number)
             os.kill(process.pid, signal.SIGKILL)
-        recover_folder(folder / "best")
+        recover_interrupted_replace(folder / "best")
         texts = {name: (folder / "best" / name).read_text() for name in "abc"}
         assert len(set(texts.values())) == 1, "three files of one version"
         text = (folder / "history.csv").read_text()

@@ -11,10 +11,10 @@ from conftest import fill
 from small import small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from tfaip_like._cli.command import fault_text
-from tfaip_like._loggers._tensorboard import TensorBoard
-from tfaip_like._utils.files import is_full_disk, write_text
-from tfaip_like.data._loader.bad_samples import BadSamples
+from tfaip_like._cli.command import format_unexpected_error
+from tfaip_like._loggers._tensorboard import TensorBoardLogger
+from tfaip_like._utils.files import atomic_write_text, is_disk_full_error
+from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import BadSample
 
 
@@ -22,28 +22,28 @@ def test_the_list_of_bad_samples_is_written_when_there_is_room(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    samples = BadSamples(small_disk / "bad_samples.csv", limit=100)
-    samples.note([BadSample(0, "sample 0", "why")])
+    samples = BadSampleLog(small_disk / "bad_samples.csv", limit=100)
+    samples.record([BadSample(0, "sample 0", "why")])
     filler = fill(small_disk)
     for number in range(1, 5):
-        samples.note([BadSample(number, f"sample {number}", "why" * 1000)])
+        samples.record([BadSample(number, f"sample {number}", "why" * 1000)])
     assert caplog.text.count("No space left on device; it is written again later") == 1
     assert samples.file is not None
     assert len(samples.file.read_text().splitlines()) == 2
     filler.unlink()
-    samples.tell()
+    samples.log_summary()
     assert len(samples.file.read_text().splitlines()) == 6
 
 
 def test_events_are_whole_after_a_full_disk(small_disk: Path) -> None:
-    board = TensorBoard(small_disk / "tensorboard", small())
+    board = TensorBoardLogger(small_disk / "tensorboard", small())
     board.add({"epoch": 1.0, "loss": 1.0, "val_loss": 2.0}, {})
     values = {f"value_{number}_{'long' * 20}": 1.0 for number in range(200)}
     filler = fill(small_disk)
     for _ in range(2):
         with pytest.raises(OSError, match="No space left") as raised:
             board.add({"epoch": 2.0, "val_loss": 3.0, **values}, {})
-        assert is_full_disk(raised.value)
+        assert is_disk_full_error(raised.value)
     filler.unlink()
     for _ in range(2):  # as when something behind it failed
         board.add({"epoch": 2.0, "val_loss": 3.0, **values}, {})
@@ -57,10 +57,16 @@ def test_events_are_whole_after_a_full_disk(small_disk: Path) -> None:
 def test_a_full_disk_is_reported_with_the_file_that_it_has_no_room_for(small_disk: Path) -> None:
     (small_disk / "source").write_bytes(bytes(5_000_000))
     with pytest.raises(OSError, match="No space left") as full:
-        write_text(small_disk / "file", "x" * 9_000_000)
+        atomic_write_text(small_disk / "file", "x" * 9_000_000)
     again = "Make room, then run the same command again."
-    assert fault_text(full.value.with_traceback(None)) == f"No space left on device: {small_disk}/file\n{again}"
+    assert (
+        format_unexpected_error(full.value.with_traceback(None))
+        == f"No space left on device: {small_disk}/file\n{again}"
+    )
     assert [path.name for path in small_disk.iterdir()] == ["source"]
     with pytest.raises(OSError, match="No space left") as full:
         shutil.copyfile(small_disk / "source", small_disk / "copy")
-    assert fault_text(full.value.with_traceback(None)) == f"No space left on device: {small_disk}/copy\n{again}"
+    assert (
+        format_unexpected_error(full.value.with_traceback(None))
+        == f"No space left on device: {small_disk}/copy\n{again}"
+    )

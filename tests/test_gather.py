@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from batches import cheap_batch, experiments
+from batches import experiments, make_fake_batch
 
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch
@@ -33,7 +33,7 @@ def pretend(batch: Batch, name: str, value: float, mode: str = "min") -> None:
 
 @pytest.mark.parametrize(("mode", "of_first"), [("min", "parts.expert_1.02"), ("max", "parts.expert_1.01")])
 def test_the_best_run_of_each_expert_is_taken(tmp_path: Path, mode: str, of_first: str) -> None:
-    batch = cheap_batch(tmp_path, PLAN)
+    batch = make_fake_batch(tmp_path, PLAN)
     for name, value in (("parts.expert_1.01", 0.5), ("parts.expert_1.02", 0.25), ("parts.expert_2.02", 7.0)):
         pretend(batch, name, value, mode)
     assert gather(batch, ["parts"], tmp_path / "all") == {"1": of_first, "2": "parts.expert_2.02"}
@@ -42,7 +42,7 @@ def test_the_best_run_of_each_expert_is_taken(tmp_path: Path, mode: str, of_firs
 
 
 def test_what_cannot_be_gathered_is_told(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, PLAN)
+    batch = make_fake_batch(tmp_path, PLAN)
     pretend(batch, "parts.expert_1.01", 0.5)
     with pytest.raises(UsageError, match="version_1: these runs have no expert: alone; gather needs"):
         gather(batch, ["alone"], tmp_path / "all")

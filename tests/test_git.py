@@ -14,8 +14,8 @@ SHOW = """
 import sys
 import mine.scenario
 from pathlib import Path
-from tfaip_like._runs.git import git_state
-state = git_state(Path(mine.scenario.__file__).resolve())
+from tfaip_like._runs.git import read_git_state
+state = read_git_state(Path(mine.scenario.__file__).resolve())
 sys.stdout.buffer.write(state.diff.encode("utf-8", "surrogateescape"))
 print(state.commit, file=sys.stderr)
 """

@@ -12,7 +12,7 @@ from small import small
 
 from tfaip_like import UsageError
 from tfaip_like._cli.train_scenario import COMMAND
-from tfaip_like.params._given import warn_of_no_effect
+from tfaip_like.params._ignored_flags import warn_ignored_params
 from tfaip_like.settings import EarlyStopping
 
 TESTED = "nothing is tested without --early_stopping.n_to_go"
@@ -111,8 +111,8 @@ def test_a_value_without_an_effect_in_a_file_is_warned_of(tmp_path: Path, caplog
 
 def test_a_value_without_an_effect_in_code_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        warn_of_no_effect(small(early_stopping=EarlyStopping(min_delta=0.1)))
-        warn_of_no_effect(small())
+        warn_ignored_params(small(early_stopping=EarlyStopping(min_delta=0.1)))
+        warn_ignored_params(small())
     assert caplog.messages == [f"early_stopping.min_delta=0.1 has no effect: {TESTED}"]
 
 
@@ -124,7 +124,7 @@ class Learnt(Line):
     """How many there are; learnt from the data."""
 class Mine(Small):
     model: Model = Learnt()
-    def prepared(self, train, folder):
+    def adapt(self, train, folder):
         return dataclasses.replace(self, model=dataclasses.replace(self.model, classes=7))
 '''
 PLAIN = "the rows of an ArraySource without processors are cut in this process"
@@ -135,7 +135,7 @@ PLAIN = "the rows of an ArraySource without processors are cut in this process"
     [
         (
             "--model.classes 5",
-            "--model.classes 5: has no effect: what is learnt from the data (`prepared`) makes it 7; leave it out",
+            "--model.classes 5: has no effect: what is learnt from the data (`adapt`) makes it 7; leave it out",
         ),
         ("--data.validation false --val.limit 8", "--val.limit 8: has no effect: Mine has no validation data"),
         (

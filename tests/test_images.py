@@ -14,8 +14,16 @@ import pytest
 from PIL import Image
 
 from tfaip_like import Mode, Sample, UsageError
-from tfaip_like.data import ImageFiles, ImageFolder, ImageFolderData, NameClass, class_folders, image_size, read_image
-from tfaip_like.data._sources.images import _with_color, check_same_classes
+from tfaip_like.data import (
+    AddClassName,
+    ImageFiles,
+    ImageFolder,
+    ImageFolderData,
+    class_folders,
+    image_size,
+    read_image,
+)
+from tfaip_like.data._sources.images import _convert_color, check_same_classes
 
 Array = np.ndarray[Any, Any]
 
@@ -55,19 +63,19 @@ def of_mode(mode: str, pixel: Any) -> Image.Image:
 def test_a_pixel_of_every_mode_has_its_colour(mode: str) -> None:
     pixel, expected = MODES[mode]
     image = of_mode(mode, pixel)
-    found = np.asarray(_with_color(image, "RGB"))
+    found = np.asarray(_convert_color(image, "RGB"))
     assert found.shape == (1, 2, 3)
     assert np.abs(found[0, 0].astype(int) - expected).max() <= 6
-    grey = np.asarray(_with_color(image, "L"))
+    grey = np.asarray(_convert_color(image, "L"))
     assert abs(int(grey[0, 0]) - np.dot(expected, [0.299, 0.587, 0.114])) <= 3
-    assert np.asarray(_with_color(image, "RGBA")).shape == (1, 2, 4)
-    assert np.asarray(_with_color(image, "LA")).shape == (1, 2, 2)
+    assert np.asarray(_convert_color(image, "RGBA")).shape == (1, 2, 4)
+    assert np.asarray(_convert_color(image, "LA")).shape == (1, 2, 2)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_values_without_a_known_black_and_white_are_refused(mode: str) -> None:
     with pytest.raises(ValueError, match="of which black and white are not known"):
-        _with_color(Image.new(mode, (1, 1)), "L")
+        _convert_color(Image.new(mode, (1, 1)), "L")
 
 
 def test_no_mode_of_pillow_is_forgotten() -> None:
@@ -364,7 +372,7 @@ def test_the_classes_of_image_folder_data_are_those_of_the_training(tmp_path: Pa
     pictures(tmp_path / "train", "ant/1.png", "bee/1.png", "cat/1.png")
     pictures(tmp_path / "val", "cat/1.png")
     data = ImageFolderData(folder=tmp_path / "train", val_folder=tmp_path / "val", size=(4, 6), color="LA")
-    prepared = data.prepared()
+    prepared = data.adapt()
     assert prepared.classes == ["ant", "bee", "cat"]
     pictures(tmp_path / "train", "aardvark/1.png")  # later, which must not shift any label
     val = prepared.source(Mode.EVALUATE)
@@ -375,7 +383,7 @@ def test_the_classes_of_image_folder_data_are_those_of_the_training(tmp_path: Pa
         prepared.source(Mode.TRAIN)
     with pytest.raises(UsageError, match=r"--data\.predict_folder is required"):
         prepared.source(Mode.PREDICT)
-    assert [type(processor) for processor in prepared.post_pipeline(Mode.PREDICT)] == [NameClass]
+    assert [type(processor) for processor in prepared.post_pipeline(Mode.PREDICT)] == [AddClassName]
 
 
 def test_images_to_predict_need_no_folders_of_classes(tmp_path: Path) -> None:
@@ -387,7 +395,7 @@ def test_images_to_predict_need_no_folders_of_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("outputs", "name"), [({"p": [0.1, 0.9]}, "bee"), ({"p": [0.1]}, None), ({}, None)])
 def test_a_prediction_has_the_name_of_its_class(outputs: dict[str, list[float]], name: str | None) -> None:
-    made = NameClass(classes=["ant", "bee"]).process(Sample(outputs=outputs, meta={}), np.random.default_rng(0))
+    made = AddClassName(classes=["ant", "bee"]).process(Sample(outputs=outputs, meta={}), np.random.default_rng(0))
     assert made.meta.get("class") == name
 
 

@@ -30,13 +30,13 @@ from tfaip_like import (
     ops,
     train,
 )
-from tfaip_like._export.exported import load_export
+from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.finite_inputs import find_finite_inputs
 from tfaip_like._export.formats import add_formats
 from tfaip_like._export.verification import check_export
 from tfaip_like._export.writing import write_export
-from tfaip_like._training.exports import Exports
-from tfaip_like.data import LavData
+from tfaip_like._training.exports import ExportWriter
+from tfaip_like.data import LavLoaderSettings
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.opening import open_validation
 from tfaip_like.inference._experts import gather_experts
@@ -197,7 +197,7 @@ def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     from tfaip_like._runs.output_dir import OutputDir
 
-    exports = Exports(
+    exports = ExportWriter(
         OutputDir(tmp_path / "run"), Networks(network, network), scenario, Batch({"x": np.ones((3, 2), "float32")}, {})
     )
     before = np.asarray(global_seed_generator().state)
@@ -425,7 +425,7 @@ def test_lav_names_a_sample_that_is_not_finite(trained: Path, tmp_path: Path) ->
             x[2, 0] = np.nan
             return ArraySource({"x": x}, {"y": np.zeros(5, "float32")})
 
-    batches = open_validation(Missing(), Missing().source(Mode.EVALUATE), LavData(), 0, lambda: None, "lav")
+    batches = open_validation(Missing(), Missing().source(Mode.EVALUATE), LavLoaderSettings(), 0, lambda: None, "lav")
     assert batches is not None
     with pytest.raises(UsageError, match=r"input 'x' is nan at \[0\], with which the network cannot compute: .*2"):
         load_and_validate(load_export(trained / "best"), batches, Line(), None)

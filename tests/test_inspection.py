@@ -1,4 +1,4 @@
-"""The commands that look at data: benchmark-input-pipeline and look-at-samples."""
+"""The commands that look at data: benchmark-input-pipeline and inspect-samples."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, Run, hear_signals
+from conftest import REPOSITORY, Run, reset_signal_handlers
 from PIL import Image
 from small import Noise, small
 from stopping import NumberedPoints
 from test_stream_training import Cut, Pack
 
-from tfaip_like._inspection.benchmark import Measured, verdict
-from tfaip_like._inspection.inspect_samples import Look, described, look
+from tfaip_like._inspection.benchmark import Measurement, diagnose_bottleneck
+from tfaip_like._inspection.inspect_samples import InspectSamples, describe_arrays, inspect_samples
 
-STEADY = Measured(
+STEADY = Measurement(
     processes=2,
     start_seconds=1.0,
     seconds=10.0,
@@ -29,7 +29,7 @@ STEADY = Measured(
     batches=100,
     nbytes=10**6,
     stages={"reading": 1.0, "Shift": 16.0, "batching": 1.0},
-    handing_over=0.5,
+    transfer_seconds=0.5,
     cpu_share=0.95,
     busy=0.95,
     queue_fill=0.1,
@@ -68,7 +68,7 @@ def test_the_benchmark_measures_validation_and_a_number_of_samples(run: Run) -> 
 def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
     command = [str(Path(sys.executable).parent / "benchmark-input-pipeline"), "scenarios.minimal"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=REPOSITORY, text=True, preexec_fn=hear_signals, **pipes) as process:
+    with subprocess.Popen(command, cwd=REPOSITORY, text=True, preexec_fn=reset_signal_handlers, **pipes) as process:
         assert process.stderr is not None
         assert "measuring now" in process.stderr.readline()
         time.sleep(1)
@@ -82,7 +82,7 @@ def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
     ("changes", "words"),
     [
         ({}, "limited by the processor Shift, in Python (86 % of the work)"),
-        ({"handing_over": 20.0}, "limited by handing batches from process to process"),
+        ({"transfer_seconds": 20.0}, "limited by handing batches from process to process"),
         ({"stages": {"reading": 9.0, "batching": 1.0}, "cpu_share": 0.2}, "limited by the disk"),
         ({"stages": {"reading": 9.0, "batching": 1.0}}, "limited by reading and decoding samples"),
         ({"stages": {"reading": 1.0, "batching": 9.0}}, "limited by batching (padding and stacking)"),
@@ -90,12 +90,12 @@ def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
     ],
 )
 def test_the_verdict_names_what_limits_and_what_to_change(changes: dict[str, object], words: str) -> None:
-    assert words in verdict(dataclasses.replace(STEADY, **changes), "train", is_plain=False)  # type: ignore[arg-type]
+    assert words in diagnose_bottleneck(dataclasses.replace(STEADY, **changes), "train", is_array_backed=False)  # type: ignore[arg-type]
 
 
-def test_look_at_samples_shows_them_before_and_after_each_processor(run: Run, tmp_path: Path) -> None:
-    words = ("--data.processors", "Shift", "--look.count", 6, "--look.output_dir", tmp_path / "look")
-    done = run("look-at-samples", "scenarios.tutorial", *words)
+def test_inspect_samples_shows_them_before_and_after_each_processor(run: Run, tmp_path: Path) -> None:
+    words = ("--data.processors", "Shift", "--inspect.count", 6, "--inspect.output_dir", tmp_path / "look")
+    done = run("inspect-samples", "scenarios.tutorial", *words)
     assert done.returncode == 0, done.stderr
     assert "as read\n  input image: float32 (8, 8), from 0 to 1" in done.stdout
     assert "after Shift" in done.stdout
@@ -108,19 +108,21 @@ def test_look_at_samples_shows_them_before_and_after_each_processor(run: Run, tm
 
 def test_the_verdict_on_a_source_without_an_index_does_not_advise_more_processes() -> None:
     measured = dataclasses.replace(STEADY, stages={"reading": 9.0, "batching": 1.0})
-    assert "limited by the source (86 % of the work)" in verdict(measured, "train", False, is_read_in_order=True)
+    assert "limited by the source (86 % of the work)" in diagnose_bottleneck(
+        measured, "train", False, is_read_in_order=True
+    )
 
 
-def test_look_at_samples_shows_them_after_each_stream_processor(tmp_path: Path) -> None:
+def test_inspect_samples_shows_them_after_each_stream_processor(tmp_path: Path) -> None:
     scenario = small(data=NumberedPoints(processors=[Noise(), Cut(group=10), Pack(), Noise()]))
-    text = look(scenario, Look(count=4, output_dir=tmp_path))
+    text = inspect_samples(scenario, InspectSamples(count=4, output_dir=tmp_path))
     titles = [line for line in text.splitlines() if not line.startswith(" ")]
     assert titles == ["as read", "after Cut", "after Noise"]
 
 
 def test_what_an_array_holds_is_told_in_words() -> None:
-    assert described([np.array([1.0, np.nan]), np.array([3.0])]) == (
+    assert describe_arrays([np.array([1.0, np.nan]), np.array([3.0])]) == (
         "float64 (2,) ... (1,), from 1 to 3, mean 2, std 1, 1 NaN or infinite"
     )
-    assert described([np.array(3), np.array(4)]) == "int64 (), values 3 4"
-    assert described([np.zeros(0)]) == "float64 (0,), empty"
+    assert describe_arrays([np.array(3), np.array(4)]) == "int64 (), values 3 4"
+    assert describe_arrays([np.zeros(0)]) == "float64 (0,), empty"

@@ -10,48 +10,48 @@ import textwrap
 
 import keras
 import pytest
-from conftest import hear_signals
+from conftest import reset_signal_handlers
 
 from tfaip_like import Interrupted
-from tfaip_like._utils.interruption import CAUGHT, InterruptFlag
+from tfaip_like._utils.interruption import HANDLED_SIGNALS, InterruptFlag
 
 
 def first_and(*more: int, first: int = signal.SIGINT, acknowledged: bool = True) -> InterruptFlag:
     flag = InterruptFlag()
-    flag.receive(bytes([first]))
+    flag.record_signals(bytes([first]))
     if acknowledged:
         flag.acknowledge()
-    flag.receive(bytes(more))
+    flag.record_signals(bytes(more))
     return flag
 
 
 def test_one_delivery_requests_a_stop_and_a_second_ctrl_c_a_stop_at_once() -> None:
-    assert not first_and().is_at_once
-    assert first_and(signal.SIGINT).is_at_once
-    assert first_and(signal.SIGINT, signal.SIGINT, first=signal.SIGTERM).is_at_once
+    assert not first_and().is_forced
+    assert first_and(signal.SIGINT).is_forced
+    assert first_and(signal.SIGINT, signal.SIGINT, first=signal.SIGTERM).is_forced
 
 
 def test_copies_that_arrive_before_the_first_is_acknowledged_repeat_nothing() -> None:
     """As of a wrapper that passes on what the terminal has sent to all processes."""
     flag = first_and(signal.SIGINT, signal.SIGINT, acknowledged=False)
-    assert not flag.is_at_once
+    assert not flag.is_forced
     flag.acknowledge()
-    flag.receive(bytes([signal.SIGINT]))
-    assert flag.is_at_once
+    flag.record_signals(bytes([signal.SIGINT]))
+    assert flag.is_forced
 
 
-@pytest.mark.parametrize("first", CAUGHT)
-@pytest.mark.parametrize("other", [number for number in CAUGHT if number != signal.SIGINT])
+@pytest.mark.parametrize("first", HANDLED_SIGNALS)
+@pytest.mark.parametrize("other", [number for number in HANDLED_SIGNALS if number != signal.SIGINT])
 def test_a_signal_of_a_cluster_never_costs_the_state_that_is_being_saved(first: int, other: int) -> None:
     """As SIGTERM at a time limit, after the SIGUSR1 before it; and the copy that a job script passes on."""
     flag = first_and(other, other, first=first)
-    assert not flag.is_at_once
-    assert flag.number == first
+    assert not flag.is_forced
+    assert flag.signum == first
 
 
 def test_signals_that_are_none_of_ours_count_for_nothing() -> None:
     flag = InterruptFlag()
-    flag.receive(bytes([signal.SIGCHLD, signal.SIGWINCH]))
+    flag.record_signals(bytes([signal.SIGCHLD, signal.SIGWINCH]))
     flag.check()
 
 
@@ -59,7 +59,7 @@ def test_signals_that_are_none_of_ours_count_for_nothing() -> None:
 DEAF = """
 import ctypes, os, signal, sys, threading, time
 from tfaip_like import Interrupted
-from tfaip_like._utils.interruption import catch_interrupts
+from tfaip_like._utils.interruption import graceful_shutdown_signals
 from tfaip_like._utils.console import log_to_console
 
 log_to_console(20)
@@ -88,11 +88,11 @@ class Destructor:
         for _ in range(10):
             time.sleep(0.05)
 
-with catch_interrupts("noticed") as flag:
+with graceful_shutdown_signals("noticed") as flag:
     thread = threading.Thread(target=send, args=(TIMES,))
     thread.start()
     BODY
-    print("left", flag.is_at_once, flush=True)
+    print("left", flag.is_forced, flush=True)
     flag.check()
 """
 IN_C = "ctypes.CDLL(None).sleep(2); thread.join()"
@@ -138,12 +138,12 @@ def test_a_signal_that_is_repeated_while_a_command_ends_keeps_its_exit_code(numb
     code = f"""
 import os, sys
 from tfaip_like._cli.command import run_command
-from tfaip_like._utils.interruption import catch_interrupts
+from tfaip_like._utils.interruption import graceful_shutdown_signals
 
 def command(words):
-    with catch_interrupts() as flag:
+    with graceful_shutdown_signals() as flag:
         os.kill(os.getpid(), {int(number)})
-        while flag.number is None:
+        while flag.signum is None:
             pass
         flag.check()
 
@@ -152,17 +152,17 @@ os.kill(os.getpid(), {int(number)})
 sys.exit(code)
 """
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=hear_signals)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=reset_signal_handlers)
     assert done.returncode == 143
     assert done.stderr == f"command: stopped by {number.name}\n"
 
 
-@pytest.mark.parametrize("number", CAUGHT)
+@pytest.mark.parametrize("number", HANDLED_SIGNALS)
 def test_the_exception_survives_being_created_again(number: signal.Signals) -> None:
-    original = Interrupted(number, at_once=True)
+    original = Interrupted(number, forced=True)
     assert str(pickle.loads(pickle.dumps(original))) == str(original)
-    assert pickle.loads(pickle.dumps(original)).at_once
-    assert Interrupted(f"Exception encountered when calling Layer.call(): {original}").number is number
+    assert pickle.loads(pickle.dumps(original)).forced
+    assert Interrupted(f"Exception encountered when calling Layer.call(): {original}").signum is number
     assert original.exit_code == (130 if number is signal.SIGINT else 143)
 
 
@@ -174,4 +174,4 @@ class Raising(keras.layers.Layer):
 def test_keras_passes_the_exception_on_as_it_is() -> None:
     with pytest.raises(Interrupted) as raised:
         Raising()(keras.ops.ones((1, 2)))
-    assert raised.value.number is signal.SIGTERM
+    assert raised.value.signum is signal.SIGTERM

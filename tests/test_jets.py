@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from shipped import assert_lav_and_predict_work, opened
 
-from scenarios.jets.curves import COLOURS, area, drawn, rejection, roc
+from scenarios.jets.curves import COLOURS, area_under_curve, background_rejection, plot_curves, roc_curve
 from scenarios.jets.data import Jets
 from scenarios.jets.draw import CLASSES, FEATURES, MISSING, draw_files, draw_jets
-from scenarios.jets.model import Tagger, scaling_of
-from scenarios.jets.scenario import JetTagging, Tagging
+from scenarios.jets.model import Tagger, fit_scaling
+from scenarios.jets.scenario import JetTagging, TaggingEvaluator
 from tfaip_like import Mode, Sample, UsageError, train
 from tfaip_like._training.result import TrainResult
-from tfaip_like.data import TrainData
-from tfaip_like.params._tree import check_tree
+from tfaip_like.data import TrainLoaderSettings
+from tfaip_like.params._tree import validate_params
 from tfaip_like.settings import Trainer
 from tfaip_like.summaries import ConfusionMatrix, Image, Text
 
@@ -37,7 +37,9 @@ def data(folder: Path) -> Jets:
 @pytest.fixture(scope="module")
 def result(data: Jets, folder: Path) -> TrainResult:
     trainer = Trainer(epochs=3, random_seed=3, jit_compile=False, output_dir=folder / "run")
-    return train(JetTagging(data=data, model=Tagger(units=[16]), trainer=trainer, train=TrainData(batch_size=16)))
+    return train(
+        JetTagging(data=data, model=Tagger(units=[16]), trainer=trainer, train=TrainLoaderSettings(batch_size=16))
+    )
 
 
 def test_it_learns_and_judges_each_class(result: TrainResult) -> None:
@@ -57,7 +59,7 @@ def test_lav_and_predict_take_its_export(result: TrainResult, folder: Path, tmp_
 def test_the_export_takes_what_files_hold_missing_values_included(result: TrainResult, data: Jets) -> None:
     source = data.source(Mode.TRAIN)
     assert source is not None
-    scaling = scaling_of(source, data)
+    scaling = fit_scaling(source, data)
     features = np.array(source.inputs["features"][:50])
     assert (features == MISSING).any()
     replaced = np.where(features == MISSING, np.float32(scaling.replacements), features)
@@ -72,7 +74,7 @@ def test_a_missing_value_becomes_the_least_of_its_feature_less_the_shift(
 ) -> None:
     source = data.source(Mode.TRAIN)
     assert source is not None
-    scaling = scaling_of(source, dataclasses.replace(data, default_shift=shift, default_shift_unit=unit))
+    scaling = fit_scaling(source, dataclasses.replace(data, default_shift=shift, default_shift_unit=unit))
     for column, replacement in zip(source.inputs["features"].T, scaling.replacements, strict=True):
         known = column[column != MISSING].astype(float)
         assert replacement == pytest.approx(known.min() - shift * (known.std() if unit == "deviation" else 1))
@@ -132,12 +134,12 @@ def test_roc_curves_are_those_of_scikit_learn() -> None:
     random = np.random.default_rng(0)
     is_signal = random.random(500) < 0.3
     scores = np.round(random.normal(is_signal), 1)  # with many ties
-    curve = roc(is_signal, scores)
-    assert area(curve) == pytest.approx(roc_auc_score(is_signal, scores))
+    curve = roc_curve(is_signal, scores)
+    assert area_under_curve(curve) == pytest.approx(roc_auc_score(is_signal, scores))
     background, signal = curve
     threshold = np.sort(scores[is_signal])[::-1][int(np.ceil(0.7 * is_signal.sum())) - 1]
-    assert rejection(curve, 0.7) == pytest.approx(1 / (scores[~is_signal] >= threshold).mean())
-    picture = drawn([("red", curve)]).array
+    assert background_rejection(curve, 0.7) == pytest.approx(1 / (scores[~is_signal] >= threshold).mean())
+    picture = plot_curves([("red", curve)]).array
     assert (picture == COLOURS["red"]).all(axis=2).any()
     assert picture[0, -1].tolist() == list(COLOURS["red"])
     assert (np.diff(background) >= 0).all()
@@ -150,15 +152,15 @@ def test_a_class_that_is_not_there_is_left_out() -> None:
         Sample(targets={"class": np.int32(label)}, outputs={"probabilities": random.dirichlet(np.ones(4))})
         for label in random.integers(0, 3, 60)
     ]
-    values = Tagging().evaluate(samples)
+    values = TaggingEvaluator().evaluate(samples)
     assert "auc_tau" not in values
     assert "rejection_tau" not in values
     assert isinstance(values["roc"], Image)
-    assert values["roc"].problem() is None
+    assert values["roc"].validation_error() is None
     assert isinstance(values["curves"], Text)
     assert values["curves"].markdown.count("\n") == 4
     assert isinstance(values["confusion"], ConfusionMatrix)
-    assert values["confusion"].problem() is None
+    assert values["confusion"].validation_error() is None
     assert values["confusion"].counts().sum() == 60
 
 
@@ -172,7 +174,7 @@ MISTAKES = {
 @pytest.mark.parametrize("flag", MISTAKES)
 def test_mistakes_name_their_flag(flag: str) -> None:
     with pytest.raises(UsageError, match=f"^{flag}"):
-        check_tree(MISTAKES[flag])
+        validate_params(MISTAKES[flag])
 
 
 def test_labels_that_are_no_classes_are_told(data: Jets) -> None:

@@ -29,10 +29,10 @@ from tfaip_like import (
     ops,
     train,
 )
-from tfaip_like._export.exported import load_export
-from tfaip_like.data import LavData, Source
+from tfaip_like._export.exported_model import load_export
+from tfaip_like.data import LavLoaderSettings, Source
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.inference._lav import Averages
+from tfaip_like.inference._lav import MetricAverager
 
 LAV = {"lav_every_n": 1, "epochs": 2}
 
@@ -58,7 +58,7 @@ def assert_same(row: Mapping[str, float], names: Iterable[str], prefix: str = "l
 
 @pytest.mark.parametrize("batch_size", [32, 7, 100])
 def test_values_are_those_of_validation_also_with_a_smaller_last_batch(tmp_path: Path, batch_size: int) -> None:
-    scenario = small(tmp_path / "run", trainer=LAV, lav=LavData(batch_size=batch_size))
+    scenario = small(tmp_path / "run", trainer=LAV, lav=LavLoaderSettings(batch_size=batch_size))
     for row in train(scenario).history:
         assert_same(row, ["loss", "square", "error", "largest_error", "count"])
 
@@ -119,7 +119,7 @@ def test_padded_sequences_and_post_processors_are_as_in_validation() -> None:
         trainer=LAV,
         train={"batch_size": 4},
         val={"batch_size": 3},
-        lav=LavData(batch_size=3),
+        lav=LavLoaderSettings(batch_size=3),
     )
     row = train(scenario).history[-1]
     assert_same(row, ["loss", "square", "mean", "count"])
@@ -172,7 +172,7 @@ READS = Read({"x": np.ones((10, 2), "float32")}, {"y": np.full(10, 2, "float32")
 
 
 def test_several_sources_have_values_of_their_own_in_one_pass_each(tmp_path: Path) -> None:
-    lav = LavData(num_processes=0)
+    lav = LavLoaderSettings(num_processes=0)
     base = small(tmp_path / "run", data=Points(processors=[Keep()]), trainer={**LAV, "sanity_check": False}, lav=lav)
     values = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
     READS.reads.clear()
@@ -257,8 +257,8 @@ def test_a_key_error_of_the_users_own_is_not_hidden() -> None:
         def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
             return {"error": targets["z"] - outputs["sum"]}
 
-    averages = Averages(Wrong())
-    averages.begin(tell=pytest.fail)
+    averages = MetricAverager(Wrong())
+    averages.reset_state(log=pytest.fail)
     ones = np.ones(3, "float32")
     with pytest.raises(KeyError, match="'z'"):
         averages.add(Batch({"x": np.ones((3, 2), "float32")}, {"y": ones}), {"sum": ones})
@@ -309,7 +309,7 @@ def test_an_evaluator_cannot_take_the_name_of_a_loss(name: str) -> None:
         def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
             return {name if sum(1 for _ in samples) == 5 else "other": 0.0}
 
-    lav = LavData(batch_size=2, limit=5)
+    lav = LavLoaderSettings(batch_size=2, limit=5)
     with pytest.raises(UsageError, match=f"Clashes.evaluate: '{name}' is a loss or metric of the model already"):
         train(small(evaluator=Clashes(), trainer=LAV, lav=lav))
 

@@ -12,7 +12,7 @@ from keras import ops
 from small import Line, Points, small
 
 from tfaip_like import Tensors, UsageError, train
-from tfaip_like._training.steps.training_model import TrainingModel, as_fed
+from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.modeling._network import build_networks
 
@@ -70,7 +70,7 @@ def added_loss(kind: str, x: np.ndarray[Any, Any]) -> Any:
     model = WithLosses(kind=kind)
     batch = Batch({"x": x}, {"y": np.zeros(len(x), "float32")})
     training = TrainingModel(build_networks(model, Points()).training, model, batch)
-    fed = as_fed(batch)
+    fed = to_model_inputs(batch)
     outputs = training(fed, training=True)
     total = training.compute_loss(x=fed, y_pred=outputs)
     assert total.shape == ()

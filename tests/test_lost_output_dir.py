@@ -19,8 +19,8 @@ from stopping import NumberedPoints
 
 from tfaip_like import Mode, Processor, Sample, train
 from tfaip_like._runs.output_dir import OutputDir, OutputDirLostError
-from tfaip_like._training.checkpointing.checkpoints import all_checkpoints
-from tfaip_like._utils.files import new_folder, write_text
+from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
+from tfaip_like._utils.files import atomic_directory, atomic_write_text
 
 OTHER = "the files of another run"
 
@@ -145,8 +145,8 @@ def test_folders_within_that_are_deleted_are_made_again(tmp_path: Path, caplog: 
 
     train_and_meddle(tmp_path, meddle)
     folder = OutputDir(tmp_path / "run")
-    assert folder.record()["status"] == "done"
-    assert [str(checkpoint.position) for checkpoint in all_checkpoints(folder.checkpoints)] == ["the end of epoch 2"]
+    assert folder.read_info()["status"] == "done"
+    assert [str(checkpoint.position) for checkpoint in list_checkpoints(folder.checkpoints)] == ["the end of epoch 2"]
     assert all(files(folder.tensorboard / name) for name in ("train", "val"))
     assert "tensorboard/train was deleted; its events before this epoch are lost" in caplog.text
     assert folder.best.exists() or f"{folder.best} was deleted while the training ran" in caplog.text
@@ -155,15 +155,15 @@ def test_folders_within_that_are_deleted_are_made_again(tmp_path: Path, caplog: 
 def test_the_folder_is_checked_by_what_it_is_not_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = OutputDir(Path("parent/run"))
-    with folder.held() as hold:
+    with folder.acquire() as hold:
         hold.check()
         Path("parent").rename("other")
         with pytest.raises(OutputDirLostError, match="is now .*/other/run"):
-            write_text(folder.summary, "")
+            atomic_write_text(folder.summary, "")
         Path("parent").symlink_to("other")
-        write_text(folder.summary, "")
+        atomic_write_text(folder.summary, "")
         shutil.rmtree("other")
-        with pytest.raises(OutputDirLostError, match="was deleted or moved"), new_folder(folder.best):
+        with pytest.raises(OutputDirLostError, match="was deleted or moved"), atomic_directory(folder.best):
             pass
         assert not Path("other").exists()
-    write_text(tmp_path / "summary.json", "")  # nobody guards it any more
+    atomic_write_text(tmp_path / "summary.json", "")  # nobody guards it any more

@@ -14,7 +14,7 @@ from conftest import Run, slow
 from small import Line, Points, small
 
 from tfaip_like import Data, Mode, Processor, Sample, Spec, Tensors, UsageError, keras, ops, train
-from tfaip_like._export.exported import load_export
+from tfaip_like._export.exported_model import load_export
 from tfaip_like.modeling._network import build_networks
 from tfaip_like.summaries import Summary, Text
 
@@ -97,7 +97,7 @@ def test_a_class_in_the_meta_can_be_balanced() -> None:
     class Kinds(Points):
         targets = {"y": Spec(()), "kind": Spec((), "int32")}
 
-    assert Kinds().class_of(sample) == 4
+    assert Kinds().class_label(sample) == 4
 
 
 def test_declared_meta_that_a_sample_lacks_is_named() -> None:

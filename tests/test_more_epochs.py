@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from batches import cheap_batch, events, experiments, states
+from batches import events, experiments, make_fake_batch, states
 from conftest import Run, fill
 
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.tickets import Ticket, waiting, write_ticket
-from tfaip_like.experiments._more_epochs import extensions
+from tfaip_like.experiments._epoch_extension import plan_extensions
+from tfaip_like.experiments._launchers.tickets import Ticket, make_ticket, write_ticket
 from tfaip_like.experiments._reset import reset
-from tfaip_like.experiments._status import status_of
+from tfaip_like.experiments._status import read_status
 
 
 def epochs_done(batch: Batch, name: str, count: int, status: str = "done", checkpoints: tuple[int, ...] = ()) -> None:
@@ -34,15 +34,15 @@ def flags_of(batch: Batch, name: str) -> list[str]:
 
 
 def test_epochs_are_added_to_those_that_are_done_and_once_only(tmp_path: Path, quick_run: Run) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 20}\n  cut: {trainer.epochs: 20}\n", tenths=0)
+    batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 20}\n  cut: {trainer.epochs: 20}\n", tenths=0)
     epochs_done(batch, "wide", 20)
     epochs_done(batch, "cut", 12, "stopped", checkpoints=(5, 12))
     dry = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10", "--dry_run")
     assert dry.stdout == f"2 runs of {batch.path} would be submitted\n"
     assert (flags_of(batch, "wide"), batch.index().runs[0].epochs) == ([], 20)
     for _ in range(2):  # a person who does not know whether the first one was killed
-        status = status_of(batch)
-        more = extensions(batch, status, ["wide", "cut"], 10, None)
+        status = read_status(batch)
+        more = plan_extensions(batch, status, ["wide", "cut"], 10, None)
         more.write(batch)
     assert [run.epochs for run in batch.index().runs] == [30, 22]
     assert flags_of(batch, "wide") == ["--trainer.epochs", "30"]
@@ -51,21 +51,21 @@ def test_epochs_are_added_to_those_that_are_done_and_once_only(tmp_path: Path, q
 
 
 def test_a_further_training_whose_machine_went_down_as_it_began_is_not_done(tmp_path: Path, quick_run: Run) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 20}\n", tenths=0)
+    batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 20}\n", tenths=0)
     epochs_done(batch, "wide", 20)
-    extensions(batch, status_of(batch), ["wide"], 10, None).write(batch)
+    plan_extensions(batch, read_status(batch), ["wide"], 10, None).write(batch)
     now = time.time()
     write_ticket(batch, "wide", Ticket("running", submitted=now + 1, started=now + 1))
-    (run,) = status_of(batch).runs
+    (run,) = read_status(batch).runs
     assert (run.state, run.reason) == ("failed", "killed before it began")
     assert quick_run("experiments", "submit", batch.path, "--wait").returncode == 0
     assert events(batch) == ["begin wide", "end wide"]
 
 
 def test_runs_at_work_get_no_more_epochs_and_are_named(tmp_path: Path, quick_run: Run) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 20}\n  cut: {trainer.epochs: 20}\n", tenths=0)
+    batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 20}\n  cut: {trainer.epochs: 20}\n", tenths=0)
     epochs_done(batch, "wide", 20)
-    write_ticket(batch, "cut", waiting())
+    write_ticket(batch, "cut", make_ticket())
     done = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10", "--dry_run")
     assert (
         "(no more epochs for cut: still waiting or running; repeat --additional_epochs after they end)" in done.stdout
@@ -73,7 +73,7 @@ def test_runs_at_work_get_no_more_epochs_and_are_named(tmp_path: Path, quick_run
 
 
 def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_run: Run) -> None:
-    batch = cheap_batch(small_disk, "  wide: {trainer.epochs: 2}\n")
+    batch = make_fake_batch(small_disk, "  wide: {trainer.epochs: 2}\n")
     epochs_done(batch, "wide", 2)
     filler = fill(small_disk)
     refused = quick_run("experiments", "reset", batch.path, "wide")
@@ -86,17 +86,17 @@ def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_
 
 
 def test_an_earlier_epoch_is_returned_to_where_its_checkpoint_was_kept(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {trainer.epochs: 20}\n")
+    batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 20}\n")
     epochs_done(batch, "wide", 20, checkpoints=(5, 20))
     with pytest.raises(UsageError, match="--previous_epochs 7: no checkpoint of this epoch in wide"):
-        extensions(batch, status_of(batch), ["wide"], 10, 7)
-    extensions(batch, status_of(batch), ["wide"], 10, 5).write(batch)
+        plan_extensions(batch, read_status(batch), ["wide"], 10, 7)
+    plan_extensions(batch, read_status(batch), ["wide"], 10, 5).write(batch)
     assert batch.index().runs[0].epochs == 15
     assert flags_of(batch, "wide") == ["--trainer.epochs", "15", "--resume.epoch", "5"]
 
 
 def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run) -> None:
-    batch = cheap_batch(tmp_path, "  new: {}\n  early: {}\n")
+    batch = make_fake_batch(tmp_path, "  new: {}\n  early: {}\n")
     epochs_done(batch, "early", 2)
     batch.run("early").summary.write_text(json.dumps({"stopped_early": "no improvement"}))
     refused = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10")
@@ -114,9 +114,9 @@ def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run
 
 
 def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_run: Run) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {repeat: 2, trainer.epochs: 20}\n", tenths=0)
+    batch = make_fake_batch(tmp_path, "  wide: {repeat: 2, trainer.epochs: 20}\n", tenths=0)
     assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
-    extensions(batch, status_of(batch), [], 10, None)
+    plan_extensions(batch, read_status(batch), [], 10, None)
     (batch.jobs / "wide.01.flags").write_text("--trainer.epochs\n30\n")
     for number in (1, 2):
         done = quick_run("experiments", "reset", batch.path, "wide.01")
@@ -137,7 +137,7 @@ def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_r
 
 
 def test_a_run_at_work_is_not_reset(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=0)
+    batch = make_fake_batch(tmp_path, "  wide: {}\n", tenths=0)
     (batch.path / "hold").touch()
     experiments(tmp_path, "submit", batch.path)
     with pytest.raises(UsageError, match="wide must not be waiting or running; to stop them: experiments cancel"):
@@ -161,5 +161,5 @@ def test_a_trained_run_is_trained_further_and_from_an_earlier_epoch(tmp_path: Pa
     assert (shown["runs"][0]["epoch"], shown["runs"][0]["epochs"]) == (4, 4)
     # Started again, as after a requeue, it does not go back again.
     experiments(tmp_path, "submit", batch.path, "--additional_epochs", "1", "--wait")
-    after = [resumption["after"] for resumption in run.record()["resumed"]]
+    after = [resumption["after"] for resumption in run.read_info()["resumed"]]
     assert after == ["the end of epoch 2", "the end of epoch 1", "the end of epoch 4"]

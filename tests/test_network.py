@@ -14,7 +14,7 @@ from small import Line, Points
 from tfaip_like import Data, Spec, Tensors, UsageError
 from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.modeling._network import build_networks, input_names, predict_with
+from tfaip_like.modeling._network import build_networks, input_names, make_predict_fn
 
 
 class Residual(Line):
@@ -80,7 +80,7 @@ class WithOutput(Line):
             return None
         return {"p": trained.output["p"], "more": ops.max(trained.output["p"], axis=0)}
 
-    def extra_networks(self, trained: keras.Model) -> Mapping[str, keras.Model]:
+    def auxiliary_models(self, trained: keras.Model) -> Mapping[str, keras.Model]:
         if self.output != "extra":
             return {}
         return {"encoder": keras.Model(trained.input, {"more": ops.max(trained.output["p"], axis=0)})}
@@ -106,7 +106,7 @@ def batch_of(size: int) -> Batch:
         ("time first", "WithOutput.build"),
         ("merged", "WithOutput.build"),
         ("prediction", "WithOutput.build_prediction"),
-        ("extra", "WithOutput.extra_networks, 'encoder'"),
+        ("extra", "WithOutput.auxiliary_models, 'encoder'"),
     ],
 )
 def test_an_output_without_a_batch_axis_is_refused_by_name(output: str, origin: str) -> None:
@@ -149,5 +149,5 @@ def test_batches_of_all_shapes_are_predicted_by_one_trace() -> None:
     network = keras.Model({"x": x}, {"y": layer(x)})
     layer.count = 0
     for shape in ((4, 6, 4), (2, 6, 4), (4, 5, 4), (4, 6, 4)):
-        assert predict_with(network)({"x": np.ones(shape, "float32")})["y"].shape == shape
+        assert make_predict_fn(network)({"x": np.ones(shape, "float32")})["y"].shape == shape
     assert layer.count == 1

@@ -10,17 +10,17 @@ from shipped import assert_lav_and_predict_work
 
 from scenarios.network_zoo.architectures import AUTOENCODERS, CLASSIFIERS
 from scenarios.network_zoo.draw import SHAPES, draw_shapes
-from scenarios.network_zoo.scenario import Autoencoder, Classifier, NetworkZoo, Pictures, ZooModel
+from scenarios.network_zoo.scenario import Autoencoder, Classifier, NetworkZoo, ShapeImages, ZooModel
 from tfaip_like import Mode, UsageError, train
 from tfaip_like._training.result import TrainResult
 from tfaip_like.modeling._network import build_networks
-from tfaip_like.params._apply import Resolved, apply
-from tfaip_like.params._base import with_defaults
-from tfaip_like.params._flags import flag_settings, split_words
-from tfaip_like.params._tree import check_tree
+from tfaip_like.params._apply import ResolvedParams, apply_settings
+from tfaip_like.params._base import default_instance
+from tfaip_like.params._flags import settings_from_flags, tokenize
+from tfaip_like.params._tree import validate_params
 from tfaip_like.settings import Trainer
 
-DATA = Pictures(samples=400, val_samples=80, noise=0.0)
+DATA = ShapeImages(samples=400, val_samples=80, noise=0.0)
 MODELS: list[ZooModel] = [
     *(Classifier(architecture=name, units=24, classes=6) for name in CLASSIFIERS),  # type: ignore[arg-type]
     *(Autoencoder(architecture=name, units=24) for name in AUTOENCODERS),  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def test_an_autoencoder_learns_and_exports_its_encoder(autoencoder: TrainResult,
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{type(model).__name__}.{model.architecture}")
 @pytest.mark.parametrize("size", [9, 16])
 def test_every_architecture_takes_pictures_of_any_size(model: ZooModel, size: int) -> None:
-    data = Pictures(samples=3, size=size)
+    data = ShapeImages(samples=3, size=size)
     network = build_networks(model, data).training
     outputs = network({"image": data.source(Mode.TRAIN).inputs["image"]})  # type: ignore[union-attr]
     if isinstance(model, Classifier):
@@ -77,7 +77,7 @@ def test_every_architecture_takes_pictures_of_any_size(model: ZooModel, size: in
 
 def test_random_channels_are_never_trained_and_always_the_same() -> None:
     def filters() -> np.ndarray:  # type: ignore[type-arg]
-        network = build_networks(Classifier(architecture="chransynth", classes=6), Pictures()).training
+        network = build_networks(Classifier(architecture="chransynth", classes=6), ShapeImages()).training
         [fixed] = [weight for weight in network.non_trainable_variables if weight.path.endswith("kernel")]
         return np.array(fixed)
 
@@ -88,7 +88,9 @@ def test_random_channels_are_never_trained_and_always_the_same() -> None:
 def test_networks_are_chosen_by_class_and_architecture(name: str) -> None:
     words = [word for pair in zip(NetworkZoo.batch_flags, name.split("."), strict=True) for word in pair]
     words = [f"--{word}" if word in NetworkZoo.batch_flags else word for word in words]
-    tree = check_tree(apply(Resolved(with_defaults(NetworkZoo)), flag_settings(split_words(words)[1])).tree)
+    tree = validate_params(
+        apply_settings(ResolvedParams(default_instance(NetworkZoo)), settings_from_flags(tokenize(words)[1])).tree
+    )
     assert isinstance(tree, NetworkZoo)
     assert isinstance(tree.model, (Classifier, Autoencoder))
     assert f"{type(tree.model).__name__}.{tree.model.architecture}".lower() == name.lower()
@@ -99,7 +101,7 @@ def test_files_of_ones_own_are_used(kind: str, tmp_path: Path) -> None:
     images, labels = draw_shapes(20, 12, 0.1, np.random.default_rng(4))
     stored = np.rint(images * 255).astype("uint8") if kind == "uint8" else images
     np.savez(tmp_path / "mine.npz", image=stored, label=labels)
-    data = Pictures(files=[str(tmp_path / "mine.npz")], size=12)
+    data = ShapeImages(files=[str(tmp_path / "mine.npz")], size=12)
     source = data.source(Mode.TRAIN)
     assert source is not None
     assert data.source(Mode.EVALUATE) is None
@@ -107,20 +109,20 @@ def test_files_of_ones_own_are_used(kind: str, tmp_path: Path) -> None:
     assert source.inputs["image"].dtype == np.float32
     np.testing.assert_array_equal(source.targets["label"], labels)
     with pytest.raises(UsageError, match=r"^--data\.files: labels must be from 0 to 1; give --data\.classes"):
-        Pictures(files=[str(tmp_path / "mine.npz")], size=12, classes=2).source(Mode.TRAIN)
+        ShapeImages(files=[str(tmp_path / "mine.npz")], size=12, classes=2).source(Mode.TRAIN)
 
 
 MISTAKES = {
-    "--data.val_files": Pictures(val_files=["a.npz"]),
-    "--data.size": Pictures(size=4),
-    "--data.classes": Pictures(classes=3),
+    "--data.val_files": ShapeImages(val_files=["a.npz"]),
+    "--data.size": ShapeImages(size=4),
+    "--data.classes": ShapeImages(classes=3),
 }
 
 
 @pytest.mark.parametrize("flag", MISTAKES)
 def test_mistakes_name_their_flag(flag: str) -> None:
     with pytest.raises(UsageError, match=f"^{flag}"):
-        check_tree(NetworkZoo(data=MISTAKES[flag]))
+        validate_params(NetworkZoo(data=MISTAKES[flag]))
 
 
 def test_shapes_differ() -> None:

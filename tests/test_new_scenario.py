@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Run, slow
 
-from tfaip_like._cli.command import USAGE, run_command
+from tfaip_like._cli.command import EXIT_USAGE, run_command
 from tfaip_like._cli.new_scenario import new_scenario
 
 TEMPLATES = ("general", "listfile")
@@ -61,6 +61,6 @@ def test_names_that_cannot_be_are_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
-    assert run_command("new-scenario", new_scenario, words.split()) == USAGE
+    assert run_command("new-scenario", new_scenario, words.split()) == EXIT_USAGE
     assert capsys.readouterr().err == f"new-scenario: {says}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["there"]

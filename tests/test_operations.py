@@ -24,9 +24,9 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.client import pywrap_tf_session
 
 from tfaip_like import UsageError
-from tfaip_like._export.allowed_operations import ALLOWED, GROUPS
-from tfaip_like._export.exported import load_export
-from tfaip_like._export.operations import forbidden_in
+from tfaip_like._export.allowed_operations import ALLOWED_OPERATIONS, OPERATION_GROUPS
+from tfaip_like._export.exported_model import load_export
+from tfaip_like._export.graph_inspection import find_forbidden_operation
 
 
 @cache
@@ -57,21 +57,21 @@ def test_no_operation_that_reaches_beyond_its_tensors_is_allowed() -> None:
     assert len(found) > 1500
     dangerous = {name for name in found if DANGEROUS.search(name)} - NOT_DANGEROUS
     assert {"ReadFile", "WriteFile", "DumpTensor", "PyFuncStateless", "MatchingFiles", "Recv", "PrintV2"} <= dangerous
-    assert not dangerous & ALLOWED
+    assert not dangerous & ALLOWED_OPERATIONS
     for name, operation in found.items():
         arguments = [part.name for part in (*operation.input_arg, *operation.attr)]
         reaching = [argument for argument in arguments if REACHING_ARGUMENT.search(argument)]
-        assert not (reaching and name in ALLOWED), (name, reaching)
+        assert not (reaching and name in ALLOWED_OPERATIONS), (name, reaching)
 
 
 def test_an_allowed_operation_with_a_state_keeps_it_in_memory() -> None:
     found = registered()
-    stateful = [name for name in ALLOWED if name in found and found[name].is_stateful]
+    stateful = [name for name in ALLOWED_OPERATIONS if name in found and found[name].is_stateful]
     assert [name for name in stateful if not STATE_IN_MEMORY.search(name)] == []
 
 
 def test_each_allowed_operation_exists_and_stands_in_one_group() -> None:
-    names = [name for group in GROUPS.values() for name in group.split()]
+    names = [name for group in OPERATION_GROUPS.values() for name in group.split()]
     assert len(names) == len(set(names))
     missing = [name for name in names if name not in registered()]
     assert missing == []
@@ -99,7 +99,7 @@ def meta_graph_of(path: Path) -> MetaGraphDef:
 
 def test_every_operation_that_is_not_allowed_is_refused_wherever_it_stands(saved: Path) -> None:
     whole = meta_graph_of(saved)
-    assert forbidden_in(whole) is None
+    assert find_forbidden_operation(whole) is None
     functions = {function.signature.name: function for function in whole.graph_def.library.function}
     nodes = [node for function in functions.values() for node in function.node_def]
     called = {value.func.name for node in nodes for value in node.attr.values()}
@@ -107,7 +107,7 @@ def test_every_operation_that_is_not_allowed_is_refused_wherever_it_stands(saved
     body = next(name for name in functions if name in called)
     saver = next(name for name, function in functions.items() if any(node.op == "SaveV2" for node in function.node_def))
     places: list[Any] = [whole.graph_def.node, *(functions[name].node_def for name in (of_table, body, saver))]
-    refused = sorted(set(registered()) - ALLOWED - {"XlaCallModule"})
+    refused = sorted(set(registered()) - ALLOWED_OPERATIONS - {"XlaCallModule"})
     everywhere = {*refused[::20], "SaveV2", "MergeV2Checkpoints", "RestoreV2", "ShardedFilename", "WriteFile"}
     for name in refused:
         for place in places if name in everywhere else places[:1]:
@@ -115,9 +115,9 @@ def test_every_operation_that_is_not_allowed_is_refused_wherever_it_stands(saved
                 continue
             node = place.add()
             node.op = name
-            assert forbidden_in(whole) == name
+            assert find_forbidden_operation(whole) == name
             del place[-1]
-    assert forbidden_in(whole) is None
+    assert find_forbidden_operation(whole) is None
 
 
 def test_the_operations_of_the_saver_are_allowed_to_the_saver_alone(saved: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_operations_of_the_saver_are_allowed_to_the_saver_alone(saved: Path)
             functions.registered_gradients.add(registered_op_type="g", gradient_func=saver.signature.name)
         else:
             changed.object_graph_def.concrete_functions[saver.signature.name].SetInParent()
-        assert forbidden_in(changed) in ("SaveV2", "ShardedFilename", "MergeV2Checkpoints"), call
+        assert find_forbidden_operation(changed) in ("SaveV2", "ShardedFilename", "MergeV2Checkpoints"), call
 
 
 def test_a_table_is_filled_from_an_asset_of_the_export_alone(saved: Path, tmp_path: Path) -> None:
@@ -273,17 +273,17 @@ FALSE_NAME = 'call_target_name = #vhlo.string_v1<\\"Qr\\">'
     ],
 )  # fmt: skip
 def test_calls_out_of_an_xla_module_are_refused(text: str, problem: str | None) -> None:
-    assert forbidden_in(module_with(FUNCTION.format(text))) == problem
+    assert find_forbidden_operation(module_with(FUNCTION.format(text))) == problem
 
 
 def test_an_xla_module_that_cannot_be_inspected_is_refused() -> None:
     for module in (b"", b"ML\xefR rubbish", FUNCTION.format(CALL.format("evil", "")).encode()):
         whole = MetaGraphDef()
         whole.graph_def.node.add(op="XlaCallModule").attr["module"].s = module
-        assert forbidden_in(whole) == "XlaCallModule that cannot be inspected"
+        assert find_forbidden_operation(whole) == "XlaCallModule that cannot be inspected"
     calling = module_with(FUNCTION.format("%r = stablehlo.negate %a : tensor<2xf32>\n"))
     calling.graph_def.node[0].attr["function_list"].list.func.add(name="f")
-    assert forbidden_in(calling) == "XlaCallModule that calls TensorFlow"
+    assert find_forbidden_operation(calling) == "XlaCallModule that calls TensorFlow"
 
 
 EXPORT_ON_JAX = """
@@ -302,7 +302,7 @@ def test_a_network_on_jax_is_accepted(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", EXPORT_ON_JAX], cwd=tmp_path, check=True, capture_output=True, env=environment
     )
-    assert forbidden_in(meta_graph_of(tmp_path / "exported")) is None
+    assert find_forbidden_operation(meta_graph_of(tmp_path / "exported")) is None
 
 
 # Networks of Keras.
@@ -351,4 +351,4 @@ def test_layers_of_keras_are_accepted(tmp_path: Path) -> None:
     inputs = {str(kind): keras.Input(kind[0], dtype=kind[1]) for kind, _ in LAYERS.values()}
     outputs = {name: layer(inputs[str(kind)]) for name, (kind, layer) in LAYERS.items()}
     keras.Model(list(inputs.values()), outputs).export(str(tmp_path / "exported"), verbose=False)
-    assert forbidden_in(meta_graph_of(tmp_path / "exported")) is None
+    assert find_forbidden_operation(meta_graph_of(tmp_path / "exported")) is None

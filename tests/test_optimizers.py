@@ -15,11 +15,11 @@ from tfaip_like._keras_ext.adabelief import AdaBelief as KerasAdaBelief
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like.optimizers import SGD, AdaBelief, Adam, Optimizer, ScheduleFreeAdamW
 from tfaip_like.optimizers._base import KERAS_NAMES
-from tfaip_like.params._base import default_of, field_types, with_defaults
-from tfaip_like.params._tree import check_tree
-from tfaip_like.params._variants import variants
+from tfaip_like.params._base import default_instance, field_default, field_types
+from tfaip_like.params._tree import validate_params
+from tfaip_like.params._variants import available_variants
 
-OPTIMIZERS = variants(Optimizer)
+OPTIMIZERS = available_variants(Optimizer)
 NOT_CHOSEN_BY_NAME = {
     "Optimizer",  # the base
     "LossScaleOptimizer",  # wraps another one, for mixed precision
@@ -54,7 +54,7 @@ def other_value(default: Any, tp: Any) -> Any:
 
 def build(optimizer: Optimizer, **arguments: Any) -> tuple[Any, keras.Model]:
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="dense")])
-    check_tree(optimizer)
+    validate_params(optimizer)
     schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
     return optimizer.build(schedule, network.trainable_variables, **arguments), network
 
@@ -67,10 +67,10 @@ ALL_FIELDS = [
 @pytest.mark.parametrize(("name", "field"), ALL_FIELDS)
 def test_a_field_set_off_its_default_is_found_again_in_the_keras_object(name: str, field: str) -> None:
     cls = OPTIMIZERS[name]
-    value = other_value(default_of(cls, field), field_types(cls)[field])
+    value = other_value(field_default(cls, field), field_types(cls)[field])
     if (name, field) == ("Ftrl", "weight_decay"):
         with pytest.raises(UsageError, match="has no effect in Ftrl"):
-            check_tree(cls(**{field: value}))
+            validate_params(cls(**{field: value}))
         return
     if field == "exclude_from_weight_decay":
         if name == "Ftrl":
@@ -80,24 +80,24 @@ def test_a_field_set_off_its_default_is_found_again_in_the_keras_object(name: st
         assert built._use_weight_decay(kernel)
         assert not built._use_weight_decay(bias)
         return
-    default, _ = build(with_defaults(cls))
+    default, _ = build(default_instance(cls))
     built, _ = build(cls(**{field: value}))
     keras_name = KERAS_NAMES.get(field, field)
     assert getattr(built, keras_name) == pytest.approx(value)
-    assert getattr(default, keras_name) == pytest.approx(default_of(cls, field))
+    assert getattr(default, keras_name) == pytest.approx(field_default(cls, field))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_all_arguments_of_keras_are_fields_with_the_same_defaults(name: str) -> None:
     cls = OPTIMIZERS[name]
-    keras_class = with_defaults(cls).keras_class
+    keras_class = default_instance(cls).keras_class
     of_all_optimizers = inspect.signature(keras.optimizers.Adamax.__init__).parameters
     common = {name: of_all_optimizers[name] for name in ("weight_decay", *KERAS_NAMES.values())}
     arguments = {**common, **inspect.signature(keras_class.__init__).parameters}
     for argument in list(arguments):
         if argument in {"self", "args", "kwargs", *BY_THE_TRAINER}:
             del arguments[argument]
-    fields = {KERAS_NAMES.get(field, field): default_of(cls, field) for field in field_types(cls)}
+    fields = {KERAS_NAMES.get(field, field): field_default(cls, field) for field in field_types(cls)}
     del fields["exclude_from_weight_decay"], fields["weight_decay_mode"]
     for argument, parameter in arguments.items():
         if parameter.default is not inspect.Parameter.empty:
@@ -119,7 +119,7 @@ def test_every_optimizer_makes_the_loss_smaller(name: str) -> None:
     keras.utils.set_random_seed(0)
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
     schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 1000, 0.9)
-    network.compile(with_defaults(OPTIMIZERS[name]).build(schedule, network.trainable_variables), "mse")
+    network.compile(default_instance(OPTIMIZERS[name]).build(schedule, network.trainable_variables), "mse")
     losses = network.fit(x, y, epochs=15, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
 
@@ -173,7 +173,7 @@ def test_schedule_free_adamw_decays_as_in_the_paper() -> None:
 def test_schedule_free_adamw_averages_as_in_the_paper() -> None:
     variable = keras.Variable(np.ones(2))
     schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 1.0)
-    optimizer = ScheduleFreeAdamW().build(schedule, [variable], scaled=True)
+    optimizer = ScheduleFreeAdamW().build(schedule, [variable], has_rate_factor=True)
     z = x = 1.0
     for step in range(1, 21):
         optimizer.apply([keras.ops.ones(2)], [variable])
@@ -209,11 +209,11 @@ OUT_OF_RANGE: list[tuple[type[Optimizer], str, Any]] = [
 @pytest.mark.parametrize(("cls", "field", "value"), OUT_OF_RANGE)
 def test_a_value_out_of_range_is_refused_by_name(cls: type[Optimizer], field: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"{field}.*must "):
-        check_tree(cls(**{field: value}))
+        validate_params(cls(**{field: value}))
 
 
 def test_the_rate_factor_multiplies_any_schedule() -> None:
-    optimizer, _ = build(Adam(), scaled=True)
+    optimizer, _ = build(Adam(), has_rate_factor=True)
     assert type(optimizer).__name__ == "Adam"
     optimizer.rate_factor.assign(0.1)
     assert float(optimizer.learning_rate) == pytest.approx(0.05)
@@ -276,7 +276,7 @@ def decayed(optimizer: Optimizer, gradients: list[float]) -> float:
     variable, other = keras.Variable(1.0, name="kernel"), keras.Variable(1.0, name="bias")
     schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
     paths = {"kernel": variable, "bias": other}
-    built = optimizer.build(schedule, [variable, other], paths=paths, highest_rate=0.5)
+    built = optimizer.build(schedule, [variable, other], paths=paths, peak_lr=0.5)
     for gradient in gradients:
         built.apply([keras.ops.convert_to_tensor(gradient)] * 2, [variable, other])
     without = dataclasses.replace(optimizer, weight_decay=None, exclude_from_weight_decay=[])
@@ -315,7 +315,7 @@ def test_relative_decay_is_that_of_the_rate_as_a_part_of_its_highest_value() -> 
 @pytest.mark.parametrize("name", ["AdamW", "Muon", "ScheduleFreeAdamW"])
 def test_l2_is_refused_where_the_decay_is_decoupled_by_definition(name: str) -> None:
     with pytest.raises(UsageError, match="weight_decay_mode.* supports decoupled weight decay only"):
-        check_tree(OPTIMIZERS[name](weight_decay_mode="l2"))
+        validate_params(OPTIMIZERS[name](weight_decay_mode="l2"))
 
 
 @pytest.mark.parametrize(

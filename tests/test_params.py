@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 
 from tfaip_like import Params, UsageError
 from tfaip_like.params import REQUIRED
-from tfaip_like.params._apply import Resolved, apply, file_settings
-from tfaip_like.params._base import with_defaults
+from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file
+from tfaip_like.params._base import default_instance
 from tfaip_like.params._docs import field_docs
-from tfaip_like.params._flags import flag_settings, split_words
-from tfaip_like.params._formatting import format_words
-from tfaip_like.params._help import completions, help_text, search_text, show_text
-from tfaip_like.params._store import read_values, write_params
-from tfaip_like.params._tree import changed_flags, check_tree, difference, leaves
-from tfaip_like.params._values import decode, encode, parse
-from tfaip_like.params._variants import find_variant, variants
+from tfaip_like.params._files import read_param_file, write_params
+from tfaip_like.params._flags import settings_from_flags, tokenize
+from tfaip_like.params._formatting import format_value
+from tfaip_like.params._help import complete_words, format_help, format_resolved_params, format_search_results
+from tfaip_like.params._tree import diff_params, iter_leaves, non_default_flags, validate_params
+from tfaip_like.params._values import decode_value, encode_value, parse_value
+from tfaip_like.params._variants import available_variants, find_variant
 
 
 class Color(Enum):
@@ -133,9 +133,9 @@ class Holder(Params):
 
 
 def flags(*words: str, root: type[Params] = Root) -> Any:
-    _, given_flags = split_words(words)
-    tree = apply(Resolved(with_defaults(root)), flag_settings(given_flags)).tree
-    check_tree(tree)
+    _, given_flags = tokenize(words)
+    tree = apply_settings(ResolvedParams(default_instance(root)), settings_from_flags(given_flags)).tree
+    validate_params(tree)
     return tree
 
 
@@ -178,11 +178,11 @@ def test_constants_functions_and_properties_are_no_parameters() -> None:
         def double(self) -> int:
             return 2 * self.width
 
-    assert [leaf.flag for leaf in leaves(Fine())] == ["--width"]
+    assert [leaf.flag for leaf in iter_leaves(Fine())] == ["--width"]
 
 
 def test_a_parameter_without_a_default_is_required_at_the_end() -> None:
-    assert with_defaults(Needs).path is REQUIRED
+    assert default_instance(Needs).path is REQUIRED
     assert flags("--needs.path", "x", root=Holder).needs.path == Path("x")
     with pytest.raises(UsageError, match=r"--needs.path is required \(PATH\)"):
         flags(root=Holder)
@@ -244,8 +244,8 @@ def test_words_become_values(words: str, expected: Root) -> None:
 
 def test_a_flag_that_chooses_the_variant_again_keeps_its_values() -> None:
     tree = Root(part=Small(width=8))
-    _, again = split_words(["--part", "Small"])
-    assert apply(Resolved(tree), flag_settings(again)).tree == tree
+    _, again = tokenize(["--part", "Small"])
+    assert apply_settings(ResolvedParams(tree), settings_from_flags(again)).tree == tree
 
 
 def test_check_is_asked_once_all_values_are_known() -> None:
@@ -263,9 +263,9 @@ def test_check_is_asked_once_all_values_are_known() -> None:
 
 def test_a_wrong_value_given_in_python_is_found_too() -> None:
     with pytest.raises(UsageError, match="--count: expected an integer"):
-        check_tree(Root(count="three"))  # type: ignore[arg-type]
+        validate_params(Root(count="three"))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="--part: expected"):
-        check_tree(Root(part=Root()))  # type: ignore[arg-type]
+        validate_params(Root(part=Root()))  # type: ignore[arg-type]
 
 
 # Files.
@@ -273,11 +273,11 @@ def test_a_wrong_value_given_in_python_is_found_too() -> None:
 
 def test_flags_win_over_files_and_files_over_defaults(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("count: 5\nrate: 1e-4\npart: {class: Large, widths: [7]}\n")
-    values = read_values(tmp_path / "p.yaml")
-    resolved = apply(Resolved(Root()), file_settings(values, "p.yaml"))
-    resolved = apply(resolved, flag_settings(split_words(["--count", "6", "--part.inner", "Wide"])[1]))
+    values = read_param_file(tmp_path / "p.yaml")
+    resolved = apply_settings(ResolvedParams(Root()), settings_from_file(values, "p.yaml"))
+    resolved = apply_settings(resolved, settings_from_flags(tokenize(["--count", "6", "--part.inner", "Wide"])[1]))
     assert resolved.tree == Root(count=6, rate=1e-4, part=Large(widths=[7], inner=Wide()))
-    shown = show_text(resolved)
+    shown = format_resolved_params(resolved)
     assert "--count 6" in shown
     origins = {line.split()[0]: line.split("# ")[1] for line in shown.splitlines()}
     assert origins["--count"] == "flag"
@@ -287,8 +287,10 @@ def test_flags_win_over_files_and_files_over_defaults(tmp_path: Path) -> None:
 
 
 def test_a_flag_that_chooses_another_variant_starts_from_its_defaults() -> None:
-    resolved = apply(Resolved(Root()), file_settings({"part": {"class": "Large", "widths": [7]}}, "p.json"))
-    resolved = apply(resolved, flag_settings(split_words(["--part", "Small"])[1]))
+    resolved = apply_settings(
+        ResolvedParams(Root()), settings_from_file({"part": {"class": "Large", "widths": [7]}}, "p.json")
+    )
+    resolved = apply_settings(resolved, settings_from_flags(tokenize(["--part", "Small"])[1]))
     assert resolved.tree == Root()
     assert resolved.origins == {("part",): "flag"}
 
@@ -301,7 +303,7 @@ def test_a_variant_may_be_typed_in_lower_case() -> None:
 
 def test_what_show_prints_can_be_typed() -> None:
     tree = Root(count=3, part=Large(widths=[1]), names=["a", "b"], weights={"a": 1.0}, flag=True)
-    words = shlex.split(show_text(Resolved(tree)), comments=True)
+    words = shlex.split(format_resolved_params(ResolvedParams(tree)), comments=True)
     assert flags(*words) == tree
 
 
@@ -339,16 +341,16 @@ def test_trees_survive_json_files_and_flags(data: st.DataObject) -> None:
     )
     assert Root.from_json(tree.to_json()) == tree
     assert Root.from_dict(json.loads(json.dumps(tree.to_dict()))) == tree
-    assert apply(Resolved(Root()), file_settings(tree.to_dict(), "p.json")).tree == tree
-    check_tree(tree)
+    assert apply_settings(ResolvedParams(Root()), settings_from_file(tree.to_dict(), "p.json")).tree == tree
+    validate_params(tree)
 
 
 @given(st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none())
 def test_what_is_formatted_as_words_is_parsed_as_the_same_value(value: Any) -> None:
     tp = int | float | bool | None if not isinstance(value, bool) else bool
-    again = parse(tp, [format_words(tp, value)])
+    again = parse_value(tp, [format_value(tp, value)])
     assert again == value
-    assert decode(tp, encode(tp, value)) == value
+    assert decode_value(tp, encode_value(tp, value)) == value
 
 
 def test_infinity_survives_json() -> None:
@@ -378,12 +380,12 @@ def test_a_broken_file_is_refused_with_the_name_of_the_value(values: Any, messag
 def test_a_class_in_a_file_is_only_ever_a_class_of_parameters(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"part": {"class": "subprocess:Popen", "args": "touch x"}}')
     with pytest.raises(UsageError, match="there is no class 'Popen' of parameters"):
-        apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.json"), "p.json"))
+        apply_settings(ResolvedParams(Root()), settings_from_file(read_param_file(tmp_path / "p.json"), "p.json"))
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
     write_params(Root(count=3), tmp_path / "params.json")
-    assert Root.from_dict(read_values(tmp_path / "params.json")) == Root(count=3)
+    assert Root.from_dict(read_param_file(tmp_path / "params.json")) == Root(count=3)
     assert [path.name for path in tmp_path.iterdir()] == ["params.json"]
 
 
@@ -391,17 +393,17 @@ def test_a_file_is_written_whole(tmp_path: Path) -> None:
 
 
 def test_the_difference_of_two_trees_lists_flags() -> None:
-    assert difference(Root(), Root(count=2, part=Wide())) == [
+    assert diff_params(Root(), Root(count=2, part=Wide())) == [
         ("--count", "1", "2"),
         ("--part", "Small", "Wide"),
         ("--part.width", "3", "30"),
     ]
-    assert difference(Root(), Root()) == []
-    assert changed_flags(Root(rate=0.25)) == {"--rate": "0.25"}
+    assert diff_params(Root(), Root()) == []
+    assert non_default_flags(Root(rate=0.25)) == {"--rate": "0.25"}
 
 
 def test_help_has_every_flag_its_value_and_its_text() -> None:
-    text = help_text(Root(part=Large()))
+    text = format_help(Root(part=Large()))
     for expected in (
         "--count INT  [1]",
         "How many.",
@@ -416,11 +418,11 @@ def test_help_has_every_flag_its_value_and_its_text() -> None:
 
 
 def test_a_search_finds_flags_of_variants_that_are_not_chosen() -> None:
-    text = search_text(Root(), "layer")
+    text = format_search_results(Root(), "layer")
     assert "--part.widths INT ..." in text
     assert "(with --part Large)" in text
-    assert "No flag" in search_text(Root(), "zebra")
-    of_a_list = search_text(Root(), "parts.0.width")
+    assert "No flag" in format_search_results(Root(), "zebra")
+    of_a_list = format_search_results(Root(), "parts.0.width")
     assert "--parts.0.width INT" in of_a_list
     assert "(with --parts Small or Wide)" in of_a_list
 
@@ -436,7 +438,7 @@ def test_a_search_finds_flags_of_variants_that_are_not_chosen() -> None:
     ],
 )
 def test_completion_offers_flags_and_choices(words: list[str], expected: list[str]) -> None:
-    assert completions(Root(), words) == expected
+    assert complete_words(Root(), words) == expected
 
 
 # Found by readers and first users.
@@ -482,7 +484,7 @@ def test_odd_types_from_flags(words: str, expected: Odd) -> None:
     tree = flags(*words.split(" "), root=Odd)
     assert tree == expected
     assert type(tree.fixed) is tuple
-    assert apply(Resolved(Odd()), file_settings(tree.to_dict(), "p.json")).tree == tree
+    assert apply_settings(ResolvedParams(Odd()), settings_from_file(tree.to_dict(), "p.json")).tree == tree
 
 
 @pytest.mark.parametrize(
@@ -520,16 +522,18 @@ def test_infinity_is_no_integer(number: float) -> None:
 def test_what_a_yaml_file_does_not_mean_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(UsageError, match=message):
-        apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.yaml"), "p.yaml"))
+        apply_settings(ResolvedParams(Root()), settings_from_file(read_param_file(tmp_path / "p.yaml"), "p.yaml"))
 
 
 def test_a_word_in_yaml_means_what_it_means_behind_a_flag(tmp_path: Path) -> None:
     words = {"count": "010", "rate": "1e3", "name": "no", "flag": "no", "names": "[1:30, 007, null, on]"}
     (tmp_path / "p.yaml").write_text("".join(f"{name}: {word}\n" for name, word in words.items()))
     with pytest.raises(UsageError, match="names: expected a text, got null"):
-        apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.yaml"), "p.yaml"))
+        apply_settings(ResolvedParams(Root()), settings_from_file(read_param_file(tmp_path / "p.yaml"), "p.yaml"))
     (tmp_path / "p.yaml").write_text((tmp_path / "p.yaml").read_text().replace("null, ", ""))
-    tree = apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.yaml"), "p.yaml")).tree
+    tree = apply_settings(
+        ResolvedParams(Root()), settings_from_file(read_param_file(tmp_path / "p.yaml"), "p.yaml")
+    ).tree
     assert tree == Root(count=10, rate=1000.0, name="no", flag=False, names=["1:30", "007", "on"])
     typed = flags("--count", "010", "--rate", "1e3", "--name", "no", "--flag", "no", "--names", "1:30", "007", "on")
     assert tree == typed
@@ -537,7 +541,9 @@ def test_a_word_in_yaml_means_what_it_means_behind_a_flag(tmp_path: Path) -> Non
 
 def test_yaml_merge_keys_work(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("part: &base {class: Small, width: 5}\nmaybe: {<<: *base, width: 6}\n")
-    tree = apply(Resolved(Root()), file_settings(read_values(tmp_path / "p.yaml"), "p.yaml")).tree
+    tree = apply_settings(
+        ResolvedParams(Root()), settings_from_file(read_param_file(tmp_path / "p.yaml"), "p.yaml")
+    ).tree
     assert tree == Root(part=Small(width=5), maybe=Small(width=6))
 
 
@@ -550,21 +556,21 @@ def test_a_check_may_name_a_part_of_a_part() -> None:
             self.require(self.part.size() != 4, "nothing.like.it", "must not be 4")
 
     with pytest.raises(UsageError, match="--part.width 7: must be below 5"):
-        check_tree(Whole(part=Small(width=7)))
+        validate_params(Whole(part=Small(width=7)))
     with pytest.raises(UsageError, match="--nothing.like.it: must not be 4"):
-        check_tree(Whole(part=Small(width=4)))
+        validate_params(Whole(part=Small(width=4)))
 
 
 def test_checking_converts_what_is_near_its_type() -> None:
     near = Root(count=2.0, rate=1, file="x", color="BLUE", pair=[1, 2], parts=(Small(),))  # type: ignore[arg-type]
-    tree = check_tree(near)
+    tree = validate_params(near)
     assert tree == Root(count=2, rate=1.0, file=Path("x"), color=Color.BLUE, pair=(1, 2.0), parts=[Small()])
     assert [type(value) for value in (tree.count, tree.rate, tree.pair, tree.parts)] == [int, float, tuple, list]
 
 
 def test_a_class_in_place_of_an_instance_is_told() -> None:
     with pytest.raises(UsageError, match=r"--part: is the class Small; write Small\(\)"):
-        check_tree(Root(part=Small))  # type: ignore[arg-type]
+        validate_params(Root(part=Small))  # type: ignore[arg-type]
 
 
 def test_a_parameter_and_a_method_of_one_name_are_refused() -> None:
@@ -585,8 +591,8 @@ def test_a_flag_of_a_variant_that_another_flag_replaces_is_explained() -> None:
 
 
 def test_the_origin_of_a_part_of_a_dict_is_shown() -> None:
-    _, words = split_words(["--weights.a", "3"])
-    shown = show_text(apply(Resolved(Root()), flag_settings(words)))
+    _, words = tokenize(["--weights.a", "3"])
+    shown = format_resolved_params(apply_settings(ResolvedParams(Root()), settings_from_flags(words)))
     assert [line for line in shown.splitlines() if line.startswith("--weights a=3.0") and line.endswith("# flag")]
 
 
@@ -601,6 +607,6 @@ def test_of_several_variants_of_a_name_that_of_the_scenarios_own_module_is_meant
     assert find_variant([Base], "Net", home="pkg.one") is one
     assert find_variant([Base], "net", home="pkg.two.model") is two
     assert find_variant([Base], "other:Net", home="pkg.one") is three
-    assert set(variants(Base, home="pkg.one")) == {"Net", "pkg.two.scenario:Net", "other:Net"}
+    assert set(available_variants(Base, home="pkg.one")) == {"Net", "pkg.two.scenario:Net", "other:Net"}
     with pytest.raises(UsageError, match="there are 3 variants called Net: say which"):
         find_variant([Base], "Net", home="elsewhere")

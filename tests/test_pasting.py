@@ -14,17 +14,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tfaip_like import Params, UsageError
-from tfaip_like._report.numbers import words as report_words
-from tfaip_like._utils.escaping import shell_words
-from tfaip_like._utils.json_files import json_text
-from tfaip_like.params._apply import Resolved, apply, file_settings
+from tfaip_like._report.formatting import format_flag_value as report_words
+from tfaip_like._utils.escaping import shell_join
+from tfaip_like._utils.json_files import format_json
+from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file
 from tfaip_like.params._base import field_types
-from tfaip_like.params._flags import flag_settings, split_words
-from tfaip_like.params._formatting import format_flag, words_of
-from tfaip_like.params._help import show_text
-from tfaip_like.params._store import read_values
-from tfaip_like.params._tree import difference
-from tfaip_like.params._values import parse
+from tfaip_like.params._files import read_param_file
+from tfaip_like.params._flags import settings_from_flags, tokenize
+from tfaip_like.params._formatting import format_flag, value_to_words
+from tfaip_like.params._help import format_resolved_params
+from tfaip_like.params._tree import diff_params
+from tfaip_like.params._values import parse_value
 
 
 class Color(Enum):
@@ -116,18 +116,18 @@ VALUES = {
 
 
 def same(one: Params, other: Params) -> bool:
-    return json_text(one.to_dict()) == json_text(other.to_dict())
+    return format_json(one.to_dict()) == format_json(other.to_dict())
 
 
 def typed(*words: str) -> Everything:
-    tree = apply(Resolved(Everything()), flag_settings(split_words(words)[1])).tree
+    tree = apply_settings(ResolvedParams(Everything()), settings_from_flags(tokenize(words)[1])).tree
     assert isinstance(tree, Everything)
     return tree
 
 
 def test_the_advice_for_a_value_that_begins_with_a_dash_can_be_pasted() -> None:
     with pytest.raises(UsageError, match=re.escape("as a value write '--text=-- x'")):
-        split_words(["--text", "-- x"])
+        tokenize(["--text", "-- x"])
 
 
 @given(st.fixed_dictionaries(VALUES))
@@ -146,7 +146,7 @@ def format_of(name: str, value: Any) -> str:
 
 
 def words_behind(name: str, value: Any) -> list[str]:
-    words = words_of(TYPES[name], value)
+    words = value_to_words(TYPES[name], value)
     alone = len(words) == 1 and words[0].startswith("-")
     return [f"--{name}={words[0]}"] if alone else [f"--{name}", *words]
 
@@ -161,8 +161,8 @@ def test_a_file_of_parameters_gives_the_same_values(
     tree = Everything(**values)
     for name in ("p.json", "p.yaml"):  # JSON is YAML
         file = tmp_path_factory.getbasetemp() / name
-        file.write_text(json_text(tree.to_dict()))
-        read = apply(Resolved(Everything()), file_settings(read_values(file), name)).tree
+        file.write_text(format_json(tree.to_dict()))
+        read = apply_settings(ResolvedParams(Everything()), settings_from_file(read_param_file(file), name)).tree
         assert same(read, tree)
 
 
@@ -173,7 +173,7 @@ def test_what_tables_and_reports_show_of_a_value_is_read_as_the_same(value: Any)
     )
     shown = report_words(value)
     if "$'" not in shown:
-        assert json_text(parse(tp, shlex.split(shown))) == json_text(value)
+        assert format_json(parse_value(tp, shlex.split(shown))) == format_json(value)
 
 
 def test_a_shell_reads_what_is_shown() -> None:
@@ -190,16 +190,16 @@ def test_a_shell_reads_what_is_shown() -> None:
         "*",
         "[1]",
     ]
-    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {shell_words(words)}"], capture_output=True, check=True)
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {shell_join(words)}"], capture_output=True, check=True)
     assert [part.decode("utf-8", "surrogateescape") for part in done.stdout.split(b"\0")[:-1]] == words
 
 
 def test_a_difference_between_runs_is_told_in_words_that_can_be_typed() -> None:
-    changes = difference(Everything(), Everything(nested=[[1], [2, 3]], texts=["a b", "c"], text_or_none="none"))
+    changes = diff_params(Everything(), Everything(nested=[[1], [2, 3]], texts=["a b", "c"], text_or_none="none"))
     assert changes == [
         ("--text_or_none", "none", "'\"none\"'"),
         ("--texts", "'[]'", "'a b' c"),
         ("--nested", "'[]'", "'[[1], [2, 3]]'"),
     ]
     assert typed("--nested", "[[1], [2, 3]]", "--text_or_none", '"none"').nested == [[1], [2, 3]]
-    assert "--texts=" not in show_text(Resolved(Everything(texts=["-a"])))
+    assert "--texts=" not in format_resolved_params(ResolvedParams(Everything(texts=["-a"])))

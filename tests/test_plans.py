@@ -15,19 +15,19 @@ from hypothesis import strategies as some
 from tfaip_like import Scenario, UsageError
 from tfaip_like._scenario_lookup import find_scenario
 from tfaip_like._utils.yaml_files import parse_yaml
-from tfaip_like.experiments import Configuration, Distribution, Draws, Plan, PlannedRun
+from tfaip_like.experiments import Configuration, Distribution, Plan, PlannedRun, RandomSearchSpace
 from tfaip_like.experiments._batches.batch import BatchRun
-from tfaip_like.experiments._plans.models import with_models
-from tfaip_like.experiments._plans.plan_file import read_plan
-from tfaip_like.experiments._plans.plan_writing import plan_text
-from tfaip_like.experiments._plans.resolution import Resolver, resolve_all, scenario_of
-from tfaip_like.experiments._plans.values import Given, Value
-from tfaip_like.params._apply import Resolved, apply
-from tfaip_like.params._base import with_defaults
-from tfaip_like.params._flags import flag_settings, split_words
-from tfaip_like.params._given import Given as GivenByFlags
-from tfaip_like.params._given import check_given
-from tfaip_like.params._tree import difference
+from tfaip_like.experiments._plans.flag_values import FlagValue, Value
+from tfaip_like.experiments._plans.named_models import expand_models
+from tfaip_like.experiments._plans.plan_reader import read_plan
+from tfaip_like.experiments._plans.plan_writer import plan_to_yaml
+from tfaip_like.experiments._plans.resolution import Resolver, iter_resolved, load_plan_scenario
+from tfaip_like.params._apply import ResolvedParams, apply_settings
+from tfaip_like.params._base import default_instance
+from tfaip_like.params._flags import settings_from_flags, tokenize
+from tfaip_like.params._ignored_flags import ExplicitFlags as GivenByFlags
+from tfaip_like.params._ignored_flags import reject_ignored_flags
+from tfaip_like.params._tree import diff_params
 
 
 def runs_of(text: str, folder: Path, scenario: str = "experts") -> list[Scenario]:
@@ -44,8 +44,8 @@ def planned(text: str, folder: Path, scenario: str = "experts") -> list[tuple[Pl
 def resolved(path: Path) -> list[tuple[PlannedRun, Scenario]]:
     """All runs of a plan file with their parameters."""
     plan = read_plan(path)
-    cls = scenario_of(plan)
-    return list(resolve_all(cls, with_models(plan, cls).runs()))
+    cls = load_plan_scenario(plan)
+    return list(iter_resolved(cls, expand_models(plan, cls).runs()))
 
 
 THREE_LEVELS = """
@@ -211,11 +211,12 @@ def test_the_same_in_python() -> None:
             "base": Configuration({"trainer": {"epochs": 10}, "optimizer": "Adamax"}, abstract=True),
             "wide": Configuration(extends=["base"], grid={"model.dropout": [0.0, 0.2]}, repeat=2),
             "drawn": Configuration(
-                extends=["base"], random=Draws(2, {"learning_rate.lr": Distribution("uniform", [0.1, 0.2])}, seed=3)
+                extends=["base"],
+                random=RandomSearchSpace(2, {"learning_rate.lr": Distribution("uniform", [0.1, 0.2])}, seed=3),
             ),
         },
     )
-    found = list(resolve_all(find_scenario("experts"), plan.runs()))
+    found = list(iter_resolved(find_scenario("experts"), plan.runs()))
     assert [(run.configuration, run.repeat, tree.model.dropout) for run, tree in found] == [
         ("wide", 1, 0.0),
         ("wide", 2, 0.0),
@@ -226,7 +227,7 @@ def test_the_same_in_python() -> None:
     ]
     wrong = Plan(scenario="experts", configurations={"base": Configuration({"trainer.epochs": "ten"}, where="base")})
     with pytest.raises(UsageError, match=r"^base: --trainer.epochs: expected an integer, got 'ten'$"):
-        list(resolve_all(find_scenario("experts"), wrong.runs()))
+        list(iter_resolved(find_scenario("experts"), wrong.runs()))
 
 
 def test_a_plan_made_in_python_is_written_as_a_file_that_means_the_same(tmp_path: Path) -> None:
@@ -244,21 +245,22 @@ def test_a_plan_made_in_python_is_written_as_a_file_that_means_the_same(tmp_path
                 for_expert={"2": {"trainer.jit_compile": True}},
             ),
             "drawn": Configuration(
-                random=Draws(3, {"learning_rate.lr": Distribution("log_uniform", [1e-4, 1e-2])}, seed=4), repeat=2
+                random=RandomSearchSpace(3, {"learning_rate.lr": Distribution("log_uniform", [1e-4, 1e-2])}, seed=4),
+                repeat=2,
             ),
             "each": Configuration(list=[{"trainer.description": "no"}, {"trainer.description": ""}]),
         },
         models={"Line": 2},
         run=["wide", "drawn", "each"],
     )
-    (tmp_path / "plan.yaml").write_text(plan_text(plan))
+    (tmp_path / "plan.yaml").write_text(plan_to_yaml(plan))
     read = read_plan(tmp_path / "plan.yaml")
     assert read.description == plan.description
     resolver = Resolver(find_scenario("experts"))
     one, other = (
         [
             (run.configuration, resolver(run).flags.keys(), resolver(run).params, run.expert, run.repeat)
-            for run in with_models(some_plan, resolver.scenario).runs()
+            for run in expand_models(some_plan, resolver.scenario).runs()
         ]
         for some_plan in (plan, read)
     )
@@ -509,7 +511,7 @@ def test_a_plain_value_ends_the_experts_of_a_configuration() -> None:
     assert flags_in_effect(third.flags) == "--trainer.epochs 2 --data.expert 3"
 
 
-def flags_in_effect(flags: Mapping[str, Given]) -> str:
+def flags_in_effect(flags: Mapping[str, FlagValue]) -> str:
     run = BatchRun("r", "c", {flag: value.words for flag, value in flags.items()}, 1, "loss")
     return run.command_line.removesuffix("--trainer.output_dir runs/r").rstrip()
 
@@ -621,9 +623,11 @@ def test_the_flags_in_effect_of_a_run_typed_as_a_command_give_its_parameters(
             return
         words = {flag: value.words for flag, value in found.flags.items()}
         line = BatchRun("r", "c", words, 1, "loss", random_seed=found.random_seed).command_line
-        typed = apply(Resolved(with_defaults(scenario)), flag_settings(split_words(shlex.split(line))[1]))
-        check_given(typed.tree, GivenByFlags.by_flags(typed))  # train-scenario refuses what has no effect
-        changed = {flag.removeprefix("--") for flag, _, _ in difference(typed.tree, found.params)}
+        typed = apply_settings(
+            ResolvedParams(default_instance(scenario)), settings_from_flags(tokenize(shlex.split(line))[1])
+        )
+        reject_ignored_flags(typed.tree, GivenByFlags.from_resolved(typed))  # train-scenario refuses what has no effect
+        changed = {flag.removeprefix("--") for flag, _, _ in diff_params(typed.tree, found.params)}
         assert changed <= {*found.ignored, "trainer.output_dir"}
 
 
@@ -634,14 +638,16 @@ TEXTS = ["a b", "", "it's", '"q"', "a=b", "a,b", "-x", "--flag", "ü€", "two\n
 def test_a_text_in_a_plan_reaches_its_run_and_is_shown_so_that_it_can_be_pasted(text: str, tmp_path: Path) -> None:
     values = {"trainer.description": text, "warmstart.model": "run", "warmstart.include": [text, "c"]}
     plan = Plan("experts", {"a": Configuration(values)}, description="texts")
-    (tmp_path / "plan.yaml").write_text(plan_text(plan))
+    (tmp_path / "plan.yaml").write_text(plan_to_yaml(plan))
     for known in (plan, read_plan(tmp_path / "plan.yaml")):
-        ((run, tree),) = resolve_all(scenario_of(known), known.runs())
+        ((run, tree),) = iter_resolved(load_plan_scenario(known), known.runs())
         assert tree.trainer.description == text
         assert tree.warmstart.include == [text, "c"]
-        words = {flag: value.words for flag, value in Resolver(scenario_of(known))(run).flags.items()}
+        words = {flag: value.words for flag, value in Resolver(load_plan_scenario(known))(run).flags.items()}
         line = BatchRun("r", "c", words, 1, "loss").command_line
         if "$'" not in line:
-            typed = apply(Resolved(with_defaults(type(tree))), flag_settings(split_words(shlex.split(line))[1])).tree
+            typed = apply_settings(
+                ResolvedParams(default_instance(type(tree))), settings_from_flags(tokenize(shlex.split(line))[1])
+            ).tree
             assert isinstance(typed, Scenario)
             assert (typed.trainer.description, typed.warmstart.include) == (text, [text, "c"])

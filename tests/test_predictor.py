@@ -22,15 +22,15 @@ from small import Line, Points, small
 
 from tfaip_like import Mode, Predictor, Processor, Sample, Spec, Tensors, UsageError, load_predictor
 from tfaip_like._export.pipeline import load_pipeline
-from tfaip_like._export.scenario_loading import rebuilt_scenario
+from tfaip_like._export.scenario_loading import load_scenario
 from tfaip_like._export.writing import write_export
-from tfaip_like.data import PredictData
-from tfaip_like.data._writers import JsonLines, Npz, plain, written
+from tfaip_like.data import PredictLoaderSettings
+from tfaip_like.data._writers import JsonLines, Npz, open_writer, to_jsonable
 from tfaip_like.modeling import Majority, Mean
 from tfaip_like.modeling._network import build_networks
 
 X = np.random.default_rng(5).random((150, 2), dtype="float32")
-IN_BATCHES = PredictData(batch_size=32)
+IN_BATCHES = PredictLoaderSettings(batch_size=32)
 
 
 class Halve(Processor):
@@ -118,7 +118,7 @@ def test_processes_change_nothing(processed: tuple[Path, keras.Model]) -> None:
     alone, together = (
         [
             float(s.outputs["sum"])
-            for s in load_predictor(processed[0])(ByIndex(), PredictData(num_processes=n, batch_size=16))
+            for s in load_predictor(processed[0])(ByIndex(), PredictLoaderSettings(num_processes=n, batch_size=16))
         ]
         for n in (0, 1)
     )
@@ -254,7 +254,10 @@ PIPELINES = {
         '{"processors": [{"class": "tfaip_like.settings._device:Device"}]}',
         "is not a Processor",
     ),
-    "a module that is not there": ('{"processors": [{"class": "nowhere.lines:Cut"}]}', "no module 'nowhere.lines'"),
+    "a module that is not there": (
+        '{"processors": [{"class": "nowhere.lines:Cut"}]}',
+        "no module named 'nowhere.lines'",
+    ),
     "an impossible shape": ('{"specs": {"x": {"shape": "all", "dtype": "float32"}}}', "pipeline.json: specs.x.shape"),
     "an unknown key": ('{"run": "rm"}', "run"),
 }
@@ -315,7 +318,7 @@ def test_code_in_an_export_is_never_run(
     (export / "evil.py").write_text(EVIL)
     (export / file).write_text(json.dumps({**json.loads((export / file).read_text()), **values}))
     with pytest.raises(UsageError, match=message):
-        load_pipeline(export) if file == "pipeline.json" else rebuilt_scenario(export)
+        load_pipeline(export) if file == "pipeline.json" else load_scenario(export)
     assert not (tmp_path / "stolen").exists()
 
 
@@ -352,7 +355,7 @@ def test_an_input_that_the_pipeline_does_not_make_is_told(line: tuple[Path, kera
 
 
 def write(samples: Iterable[Sample], file: Path) -> None:
-    with written(file, None, "--output") as write_one:
+    with open_writer(file, None, "--output") as write_one:
         for sample in samples:
             write_one(sample)
 
@@ -384,7 +387,7 @@ def test_json_lines_hold_the_same_numbers_in_few_digits(tmp_path: Path) -> None:
 
 @given(arrays(np.float32, st.integers(0, 5), elements=st.floats(allow_nan=False, allow_infinity=False, width=32)))
 def test_a_float32_is_read_again_as_the_same_number(values: np.ndarray[Any, Any]) -> None:
-    again = np.array(json.loads(json.dumps(plain(values))), "float32")
+    again = np.array(json.loads(json.dumps(to_jsonable(values))), "float32")
     assert again.tolist() == values.tolist()
 
 
@@ -420,7 +423,12 @@ def test_texts_and_numbers_that_are_none_are_json() -> None:
         "loss": float("nan"),
         "n": np.float64(0.1),
     }
-    assert json.loads(json.dumps(plain(values))) == {"text": "größer", "many": ["a", "b"], "loss": "nan", "n": 0.1}
+    assert json.loads(json.dumps(to_jsonable(values))) == {
+        "text": "größer",
+        "many": ["a", "b"],
+        "loss": "nan",
+        "n": 0.1,
+    }
 
 
 def test_what_was_written_before_a_fault_is_kept_and_the_file_of_before_stays(tmp_path: Path) -> None:
@@ -446,15 +454,15 @@ def test_what_was_written_before_a_fault_is_kept_and_the_file_of_before_stays(tm
 )
 def test_a_file_that_cannot_be_written_is_told_at_once(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=message), written(tmp_path / name, None, "--output"):
+    with pytest.raises(UsageError, match=message), open_writer(tmp_path / name, None, "--output"):
         pytest.fail("nothing must be predicted for it")
 
 
 def test_a_writer_is_chosen_before_the_ending(tmp_path: Path) -> None:
-    with written(tmp_path / "found.txt", JsonLines(), "--output") as write_one:
+    with open_writer(tmp_path / "found.txt", JsonLines(), "--output") as write_one:
         write_one(Sample(outputs={"y": 1}))
     assert (tmp_path / "found.txt").read_text() == '{"outputs": {"y": 1}}\n'
-    with pytest.raises(UsageError, match="--writer Npz needs a file"), written(None, Npz(), "--output"):
+    with pytest.raises(UsageError, match="--writer Npz needs a file"), open_writer(None, Npz(), "--output"):
         pass
 
 

@@ -11,18 +11,25 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from batches import cheap_batch, experiments
+from batches import experiments, make_fake_batch
 from conftest import Run
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import rows, write_run
 
 from tfaip_like import UsageError
-from tfaip_like._utils.escaping import csv_cell, csv_text, is_printable, printable, printable_json, printable_lines
-from tfaip_like.data._loader.bad_samples import BadSamples
+from tfaip_like._utils.escaping import (
+    escape_csv_cell,
+    escape_json,
+    escape_lines,
+    escape_text,
+    is_printable,
+    unescape_csv_cell,
+)
+from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import BadSample
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.slurm_script import Request, array_script
+from tfaip_like.experiments._launchers.slurm_script import ResourceRequest, make_array_script
 
 HOSTILE = "\x1b]0;mine\x07\x1b[2Jrun\r\u202egnp\x9b31m\u2028"
 TEXT = st.text(st.characters() | st.sampled_from("\x00\x1b\x7f\x9b\u202e\u2066\ufeff\n\r\t=+-@'\ud800"))
@@ -39,38 +46,38 @@ def has_control(text: str, allowed: str = "") -> bool:
 
 @given(TEXT)
 def test_nothing_that_controls_a_terminal_is_left(text: str) -> None:
-    assert not has_control(printable(text))
-    assert not has_control(printable_lines(text), allowed="\n\t")
-    assert is_printable(printable(text))
-    assert printable(printable(text)) == printable(text)
-    printable(text).encode("utf-8")
+    assert not has_control(escape_text(text))
+    assert not has_control(escape_lines(text), allowed="\n\t")
+    assert is_printable(escape_text(text))
+    assert escape_text(escape_text(text)) == escape_text(text)
+    escape_text(text).encode("utf-8")
 
 
 @given(TEXT)
 def test_what_is_printable_stays(text: str) -> None:
-    assert (printable(text) == text) == is_printable(text)
+    assert (escape_text(text) == text) == is_printable(text)
 
 
 def test_bytes_of_a_name_that_are_not_utf8_are_shown_as_bytes() -> None:
-    assert printable_lines(os.fsdecode(b"lat\xe9in")) == printable(os.fsdecode(b"lat\xe9in")) == "lat\\xe9in"
+    assert escape_lines(os.fsdecode(b"lat\xe9in")) == escape_text(os.fsdecode(b"lat\xe9in")) == "lat\\xe9in"
 
 
 @pytest.mark.parametrize("text", ["größe 5 µm", "日本語", "שלום", "e\u0301", "👩\u200d🔬", "a\\x1b"])
 def test_texts_of_all_languages_stay(text: str) -> None:
-    assert printable(text) == text
+    assert escape_text(text) == text
 
 
 @given(st.dictionaries(TEXT, TEXT))
 def test_json_keeps_its_meaning(values: dict[str, str]) -> None:
-    text = printable_json(json.dumps(values, ensure_ascii=False))
+    text = escape_json(json.dumps(values, ensure_ascii=False))
     assert not has_control(text, allowed="\n\t")
     assert json.loads(text) == values
 
 
 @given(TEXT)
 def test_no_cell_is_a_formula_and_its_text_comes_back(text: str) -> None:
-    cell = csv_cell(text)
-    assert csv_text(cell) == text
+    cell = escape_csv_cell(text)
+    assert unescape_csv_cell(cell) == text
     try:
         float(cell)
     except ValueError:
@@ -79,7 +86,7 @@ def test_no_cell_is_a_formula_and_its_text_comes_back(text: str) -> None:
 
 @pytest.mark.parametrize("number", ["-1.5", "+3", "-inf", "-1e-5", "0"])
 def test_numbers_stay_numbers(number: str) -> None:
-    assert csv_cell(number) == number
+    assert escape_csv_cell(number) == number
 
 
 def test_a_comparison_shows_hostile_names_as_text(tmp_path: Path, quick_run: Run) -> None:
@@ -98,7 +105,7 @@ def test_a_comparison_shows_hostile_names_as_text(tmp_path: Path, quick_run: Run
 
 
 def test_a_table_of_batches_shows_hostile_texts_as_text(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  one: {}\n")
+    batch = make_fake_batch(tmp_path, "  one: {}\n")
     index = json.loads(batch.index_file.read_text())
     index["description"] = HOSTILE
     index["runs"][0]["monitor"] = HOSTILE
@@ -123,10 +130,10 @@ def test_an_error_shows_hostile_texts_as_text(tmp_path: Path, quick_run: Run) ->
 def test_bad_samples_are_listed_without_formulas_and_read_again(tmp_path: Path) -> None:
     file = tmp_path / "bad_samples.csv"
     places = ['=HYPERLINK("x")', "'=a", "-5", "@b", "plain"]
-    BadSamples(file, 10).note([BadSample(number, place, "+reason") for number, place in enumerate(places)])
+    BadSampleLog(file, 10).record([BadSample(number, place, "+reason") for number, place in enumerate(places)])
     for row in csv.reader(io.StringIO(file.read_text())):
         assert all(cell[:1] not in tuple("=+@") for cell in row)
-    assert list(BadSamples(file, 10).found) == places
+    assert list(BadSampleLog(file, 10).found) == places
 
 
 # Scripts.
@@ -143,8 +150,8 @@ def test_the_name_of_a_batch_has_no_control_characters(tmp_path: Path, name: str
 
 def test_no_line_of_a_script_for_the_cluster_comes_from_a_name(tmp_path: Path) -> None:
     batch = Batch(tmp_path / "a b'c $(touch ran)" / "version_1")
-    request = Request(time="1:00", memory="1G", partition="p q; touch ran")
-    text = array_script(batch, tmp_path, [["one", "two; touch ran", "$(touch ran)", "a b"]], request)
+    request = ResourceRequest(time="1:00", memory="1G", partition="p q; touch ran")
+    text = make_array_script(batch, tmp_path, [["one", "two; touch ran", "$(touch ran)", "a b"]], request)
     script = tmp_path / "script.sh"
     script.write_text(text.partition("# These runs belong")[0] + 'printf "%s|" "$batch" "${runs[@]}"\n')
     done = subprocess.run(["bash", script], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -153,10 +160,12 @@ def test_no_line_of_a_script_for_the_cluster_comes_from_a_name(tmp_path: Path) -
     options = [line for line in text.splitlines() if line.startswith("#SBATCH")]
     assert '#SBATCH --partition="p q; touch ran"' in options
     for hostile in (
-        lambda: array_script(Batch(tmp_path / "a\ntouch ran" / "version_1"), tmp_path, [["one"]], request),
-        lambda: array_script(batch, tmp_path, [["one"]], Request(time="1:00", memory="1G", partition="p\ntouch ran")),
-        lambda: array_script(
-            batch, tmp_path, [["one"]], Request(time="1:00", memory="1G", extra=["qos=long\ntouch ran"])
+        lambda: make_array_script(Batch(tmp_path / "a\ntouch ran" / "version_1"), tmp_path, [["one"]], request),
+        lambda: make_array_script(
+            batch, tmp_path, [["one"]], ResourceRequest(time="1:00", memory="1G", partition="p\ntouch ran")
+        ),
+        lambda: make_array_script(
+            batch, tmp_path, [["one"]], ResourceRequest(time="1:00", memory="1G", extra=["qos=long\ntouch ran"])
         ),
     ):
         with pytest.raises(UsageError, match="must not hold control characters"):
@@ -165,7 +174,7 @@ def test_no_line_of_a_script_for_the_cluster_comes_from_a_name(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["../../outside", "a\nb", "", "..", "/etc"])
 def test_a_batch_with_runs_outside_of_itself_is_refused(tmp_path: Path, name: str) -> None:
-    batch = cheap_batch(tmp_path, "  one: {}\n")
+    batch = make_fake_batch(tmp_path, "  one: {}\n")
     index = json.loads(batch.index_file.read_text())
     index["runs"][0]["name"] = name
     batch.index_file.write_text(json.dumps(index))

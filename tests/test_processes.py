@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Run, hear_signals, slow
+from conftest import Run, reset_signal_handlers, slow
 
 from tfaip_like import Interrupted
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.checkpointing.checkpoints import all_checkpoints
-from tfaip_like._utils.processes import Patience, run_within
+from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
+from tfaip_like._utils.processes import ActiveTimer, run_with_timeout
 from tfaip_like.data._workers.background import call_in_thread, is_user_code_running
 
 TESTS = Path(__file__).parent
@@ -29,7 +29,7 @@ LONG = 120.0
 def saved_steps(run: Path) -> list[int]:
     """Steps of the first epoch after which a state was saved."""
     checkpoints = OutputDir(run).checkpoints
-    return [checkpoint.position.step for checkpoint in all_checkpoints(checkpoints)] if checkpoints.exists() else []
+    return [checkpoint.position.step for checkpoint in list_checkpoints(checkpoints)] if checkpoints.exists() else []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,13 @@ def test_a_process_ends_while_the_backend_waits_for_a_sample(flags: list[str], t
     command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
     environment = {**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, preexec_fn=hear_signals, capture_output=True, text=True, timeout=LONG
+        command,
+        cwd=tmp_path,
+        env=environment,
+        preexec_fn=reset_signal_handlers,
+        capture_output=True,
+        text=True,
+        timeout=LONG,
     )
     assert done.returncode == 143
     assert done.stderr.splitlines()[-1].startswith("resume-training run")
@@ -123,14 +129,14 @@ import os, sys, threading, time
 sys.path.insert(0, {tests!r})
 from working import AtSample, Counted
 from tfaip_like import Mode
-from tfaip_like.data import TrainData
+from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.data._loader.opening import open_training
 data = Counted(count=40, processors=[AtSample(what={what!r}, index=-1)])
-settings = TrainData(num_processes=2, batch_size=1, shuffle=False, prefetch=2, timeout_seconds=600)
+settings = TrainLoaderSettings(num_processes=2, batch_size=1, shuffle=False, prefetch=2, timeout_seconds=600)
 batches = open_training(data, data.source(Mode.TRAIN), settings, None, 7)
-stream = batches.training(0, 10)
+stream = batches.iter_training(0, 10)
 next(stream)
-workers = batches.makers.workers
+workers = batches.producer.workers
 print(*workers.pids, flush=True)
 {then}
 """
@@ -182,28 +188,28 @@ def test_a_data_process_in_c_code_ends_with_the_main_process(then: str) -> None:
 
 
 def test_only_time_in_which_somebody_looks_counts_as_waiting() -> None:
-    patience = Patience()
-    patience._last -= 1000  # as after a suspension
-    assert patience.look() <= 1
-    assert patience.look(counts=False) <= 1
-    patience.reset()
-    assert patience.look() < 1
+    timer = ActiveTimer()
+    timer._last -= 1000  # as after a suspension
+    assert timer.update() <= 1
+    assert timer.update(counts=False) <= 1
+    timer.reset()
+    assert timer.update() < 1
 
 
 def test_a_program_that_takes_too_long_is_killed() -> None:
-    assert run_within(LONG, "sh", "-c", "echo done").stdout == b"done\n"
+    assert run_with_timeout(LONG, "sh", "-c", "echo done").stdout == b"done\n"
     with pytest.raises(subprocess.TimeoutExpired):
-        run_within(1, "sleep", "1000")
+        run_with_timeout(1, "sleep", "1000")
 
 
 def test_a_child_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     script = """
 import os, sys
 from pathlib import Path
-from tfaip_like._utils.processes import run_with_us
-child = "from tfaip_like._utils.processes import end_with_starter; end_with_starter(); import os; print(os.getpid(), "
+from tfaip_like._utils.processes import run_child_process
+child = "from tfaip_like._utils.processes import exit_with_parent; exit_with_parent(); import os; print(os.getpid(), "
 child += "file=open('pid', 'w'), flush=True); sum(range(10**13))"
-run_with_us([sys.executable, "-c", child], os.environ)
+run_child_process([sys.executable, "-c", child], os.environ)
 """
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment) as main:

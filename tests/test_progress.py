@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from tfaip_like._training.progress import OTHER, Progress, TimeLeft
+from tfaip_like._training.progress import OTHER_WORK, Progress, RemainingTimeEstimator
 
 
 class Terminal(io.StringIO):
@@ -27,53 +27,53 @@ class Clock:
 
 def progress_of(stream: io.StringIO) -> tuple[Progress, Clock]:
     """Three epochs of ten steps; LAV after the first and the last, validation after each."""
-    due = lambda epoch: ["val_", "lav_"] if epoch in (1, 3) else ["val_"]  # noqa: E731
-    progress, clock = Progress(10, 3, due=due, stream=stream), Clock()
-    progress._clock, progress._since, progress._last_shown = clock, clock(), clock()
+    scheduled_validations = lambda epoch: ["val_", "lav_"] if epoch in (1, 3) else ["val_"]  # noqa: E731
+    progress, clock = Progress(10, 3, scheduled_validations=scheduled_validations, stream=stream), Clock()
+    progress._clock, progress._phase_start, progress._last_shown = clock, clock(), clock()
     return progress, clock
 
 
 def test_time_left_counts_steps_validations_and_the_rest_of_each_epoch() -> None:
-    left = TimeLeft(10, 3, lambda epoch: ["val_", "lav_"] if epoch == 3 else ["val_"])
-    assert left.seconds(0, 1) is None
-    left.measured_steps(10, 20.0)
-    assert left.seconds(10, 2) == 40.0
-    left.measured("val_", 5.0)
-    left.measured("lav_", 7.0)
-    left.measured(OTHER, 1.0)
-    assert left.seconds(10, 2) == 40.0 + 2 * 5.0 + 7.0 + 2 * 1.0
-    assert left.seconds(10, 1, ["val_"]) == 40.0 + 2 * 5.0 + 7.0 + 3 * 1.0
-    assert left.seconds(30, 4) == 0.0
+    left = RemainingTimeEstimator(10, 3, lambda epoch: ["val_", "lav_"] if epoch == 3 else ["val_"])
+    assert left.remaining_seconds(0, 1) is None
+    left.record_steps(10, 20.0)
+    assert left.remaining_seconds(10, 2) == 40.0
+    left.record("val_", 5.0)
+    left.record("lav_", 7.0)
+    left.record(OTHER_WORK, 1.0)
+    assert left.remaining_seconds(10, 2) == 40.0 + 2 * 5.0 + 7.0 + 2 * 1.0
+    assert left.remaining_seconds(10, 1, ["val_"]) == 40.0 + 2 * 5.0 + 7.0 + 3 * 1.0
+    assert left.remaining_seconds(30, 4) == 0.0
 
 
 def test_steps_that_compile_count_only_until_there_are_others() -> None:
-    left = TimeLeft(100, 1)
-    left.measured_steps(1, 60.0)
-    left.measured_steps(1, 1.0)
-    assert left.seconds(50, 1) == 50.0
+    left = RemainingTimeEstimator(100, 1)
+    left.record_steps(1, 60.0)
+    left.record_steps(1, 1.0)
+    assert left.remaining_seconds(50, 1) == 50.0
 
 
 def test_a_validation_is_shown_in_the_bar_with_the_time_that_is_left() -> None:
     stream = Terminal()
     progress, clock = progress_of(stream)
     clock.now += 20
-    progress.show(10, 1, 0.5)
-    with progress.end_of_epoch(1):
-        with progress.validation("val_"):
+    progress.update(10, 1, 0.5)
+    with progress.measure_epoch_end(1):
+        with progress.measure_validation("val_"):
             clock.now += 6
-            progress.look()
+            progress.refresh()
             assert "validating (val) 6 s, 00:40 left" in stream.getvalue()
             clock.now += 4
-        with progress.validation("lav_"):
+        with progress.measure_validation("lav_"):
             clock.now += 5
         clock.now += 1
     clock.now += 10
-    progress.show(20, 2, 0.25)
+    progress.update(20, 2, 0.25)
     # Ten steps of 1 s, two validations of 10 s, one LAV of 5 s, the rest of two epochs.
     assert "loss 0.25, 00:37 left" in str(progress._bar)  # which draws itself at most ten times a second
-    with progress.end_of_epoch(2), progress.validation("val_"):
+    with progress.measure_epoch_end(2), progress.measure_validation("val_"):
         clock.now += 4
-        progress.look()
+        progress.refresh()
         assert "validating (val) 4 of about 10 s, 00:33 left" in stream.getvalue()
     progress.close()
 
@@ -82,11 +82,11 @@ def test_without_a_terminal_a_long_validation_is_logged(caplog: pytest.LogCaptur
     caplog.set_level(logging.INFO)
     progress, clock = progress_of(io.StringIO())
     clock.now += 20
-    progress.show(10, 1, 0.5)
-    with progress.end_of_epoch(1), progress.validation("val_"):
+    progress.update(10, 1, 0.5)
+    with progress.measure_epoch_end(1), progress.measure_validation("val_"):
         clock.now += 40
-        progress.look()
-        progress.look()
+        progress.refresh()
+        progress.refresh()
     assert caplog.messages == ["epoch 1/3, step 10/30, validating (val) 40 s, 00:40 left"]
 
 
@@ -95,5 +95,5 @@ def test_outside_of_a_validation_nothing_is_shown_between_steps() -> None:
     progress, clock = progress_of(stream)
     before = stream.getvalue()
     clock.now += 100
-    progress.look()
+    progress.refresh()
     assert stream.getvalue() == before

@@ -20,11 +20,11 @@ from keras import ops
 from small import small
 
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Spec, Tensors, UsageError, load_predictor, train
-from tfaip_like._export.exported import load_export
-from tfaip_like._keras_ext import ranges
-from tfaip_like._training.non_finite import losses_of
-from tfaip_like._training.steps.training_model import TrainingModel, as_fed
-from tfaip_like.data import PredictData, ValData
+from tfaip_like._export.exported_model import load_export
+from tfaip_like._keras_ext import range_checks
+from tfaip_like._training.non_finite import compute_losses
+from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
+from tfaip_like.data import PredictLoaderSettings, ValLoaderSettings
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import no_check
 from tfaip_like.data._loader.opening import open_validation
@@ -166,12 +166,12 @@ def test_an_id_out_of_range_spoils_the_loss_and_is_found_in_every_network(kind: 
     def loss(batch: Any) -> Any:
         return training.compute_loss(x=batch, y_pred=training(batch, training=True))
 
-    assert np.isfinite(loss(as_fed(good)).numpy())
-    assert find_bad_value(good, partial(losses_of, training)) is None
+    assert np.isfinite(loss(to_model_inputs(good)).numpy())
+    assert find_bad_value(good, partial(compute_losses, training)) is None
     bad = copy.deepcopy(good)
     bad.inputs["x"][4, 2] = 900
-    assert np.isnan(loss(as_fed(bad)).numpy())
-    found = find_bad_value(bad, partial(losses_of, training))
+    assert np.isnan(loss(to_model_inputs(bad)).numpy())
+    found = find_bad_value(bad, partial(compute_losses, training))
     assert found is not None
     assert re.fullmatch(r"id 900 is out of range for (\w*Embedding|CategoryEncoding) '\w+' \(0..4\)", found.reason)
     assert (found.row, found.array) == (4, "input 'x'")
@@ -281,7 +281,7 @@ def test_top_k_counts_labels_out_of_range_as_missed() -> None:
 
 def test_checks_are_installed_once() -> None:
     before = keras.layers.Embedding.call
-    ranges.install()
+    range_checks.install()
     assert keras.layers.Embedding.call is before
 
 
@@ -340,7 +340,7 @@ def test_an_export_refuses_an_id_out_of_range_by_its_sample(
     assert len(list(predictor({"x": ids}))) == 7
     ids[5, 1] = number
     with pytest.raises(UsageError) as caught:
-        list(predictor({"x": ids}, PredictData(batch_size=4)))
+        list(predictor({"x": ids}, PredictLoaderSettings(batch_size=4)))
     assert str(caught.value) == f"id {number} is out of range for Embedding '{layer}' (0..4): prediction sample 5"
     with pytest.raises(UsageError, match=rf"id {number} is out of range for Embedding '{layer}' \(0\.\.4\)"):
         predictor.one({"x": ids[5]})
@@ -361,7 +361,7 @@ def test_an_export_refuses_an_id_out_of_range_by_its_sample(
     ],
 )
 def test_lav_names_the_sample_with_an_id_or_label_out_of_range(runs: dict[str, Path], data: Data, message: str) -> None:
-    batches = open_validation(data, data.source(Mode.EVALUATE), ValData(batch_size=4), 0, no_check, "lav")
+    batches = open_validation(data, data.source(Mode.EVALUATE), ValLoaderSettings(batch_size=4), 0, no_check, "lav")
     assert batches is not None
     exported = load_export(runs["lost by a maximum"] / "best")
     with closing(batches), pytest.raises(UsageError) as caught:

@@ -21,16 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import rows, write_run
 
-from tfaip_like._loggers._event_values import event_values
-from tfaip_like._report.charts import Line, Mark, is_logarithmic, line_chart
+from tfaip_like._loggers._summary_protos import to_summary_proto
+from tfaip_like._report.charts import Line, Marker, is_logarithmic, line_chart
+from tfaip_like._report.formatting import format_duration, format_flag_value, format_number
 from tfaip_like._report.markup import element
-from tfaip_like._report.numbers import duration, short, words
-from tfaip_like._report.page import report, write_report
-from tfaip_like._report.summary_html import shown
-from tfaip_like._report.summary_store import keep, kept
+from tfaip_like._report.run_page import render_report, write_report
+from tfaip_like._report.summary_html import render_summary
+from tfaip_like._report.summary_store import list_stored_summaries, store_summaries
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._runs.reader import flat, read_run
-from tfaip_like._utils.pictures import counts_table
+from tfaip_like._runs.reader import flatten_params, read_run
+from tfaip_like._utils.images import draw_confusion_matrix
 from tfaip_like.summaries import ConfusionMatrix, Histogram, Image, PRCurve, Text
 
 EVIL = "<script>alert('x')</script>\"'&"
@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
 
 def page_of(folder: Path) -> Page:
-    return Page(report(read_run(folder)))
+    return Page(render_report(read_run(folder)))
 
 
 def charts_of(text: str) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ def test_a_page_says_what_became_of_a_run(tmp_path: Path) -> None:
         "python 3.11.7",
     ):
         assert expected in page.text
-    assert charts_of(report(read_run(folder)))[0]["marks"] == [{"x": 5, "name": "best: 5"}]
+    assert charts_of(render_report(read_run(folder)))[0]["marks"] == [{"x": 5, "name": "best: 5"}]
 
 
 def test_a_page_has_a_heading_a_language_and_names_for_its_charts_and_tables(tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_a_page_has_a_heading_a_language_and_names_for_its_charts_and_tables(tmp
 
 def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", rows(5))
-    keep(folder / "summaries" / "val", {"picture": Image(np.eye(4))})
-    text = report(read_run(folder))
+    store_summaries(folder / "summaries" / "val", {"picture": Image(np.eye(4))})
+    text = render_report(read_run(folder))
     assert "http://" not in text
     assert "https://" not in text
     page = Page(text)
@@ -154,7 +154,7 @@ def test_what_comes_from_the_user_is_never_markup(tmp_path: Path) -> None:
         f"bars {EVIL}": Histogram([1.0, 2.0]),
         f"curve {EVIL}": PRCurve([0, 1], [0.2, 0.8]),
     }
-    keep(folder / "summaries" / "val", shown_by_val)
+    store_summaries(folder / "summaries" / "val", shown_by_val)
     page = page_of(folder)
     assert [tag.get("type") for tag in page.all("script")][-2:] == ["application/gzip", None]
     assert {tag.get("type") for tag in page.all("script")[:-2]} == {"application/json"}
@@ -176,7 +176,7 @@ def test_an_element_is_read_back_as_it_was_meant(text: str, value: str) -> None:
 def test_a_running_run_is_told_from_a_killed_one_by_its_lock(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", rows(3), summary=False, status="running")
     assert read_run(folder).status == "killed"
-    with OutputDir(folder).held(go_on=True):
+    with OutputDir(folder).acquire(resume=True):
         assert read_run(folder).status == "running"
     assert read_run(folder).status == "killed"
 
@@ -247,7 +247,7 @@ def test_a_damaged_file_is_told_and_the_rest_is_shown(
 
 def test_a_page_of_many_epochs_stays_small(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", rows(10_000))
-    assert len(report(read_run(folder)).encode()) < 500_000
+    assert len(render_report(read_run(folder)).encode()) < 500_000
 
 
 def test_a_page_of_many_metrics_and_a_large_network_stays_small(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_page_of_many_metrics_and_a_large_network_stays_small(tmp_path: Path) 
     ]
     folder = write_run(tmp_path / "run", history)
     (folder / "model.txt").write_text("a layer\n" * 50_000)
-    page = report(read_run(folder))
+    page = render_report(read_run(folder))
     assert "the rest is in model.txt" in page
     assert len(page.encode()) < 500_000
 
@@ -274,7 +274,7 @@ def test_parameters_have_the_names_of_their_flags() -> None:
         "model": {"class": "m:A", "units": [1, 2], "weights": {}},
         "data": {"processors": [{"class": "m:Shift", "pixels": 2}]},
     }
-    assert flat(tree) == {
+    assert flatten_params(tree) == {
         "class": "m:S",
         "model": "A",
         "model.units": [1, 2],
@@ -299,12 +299,12 @@ def test_curves_go_by_their_metric_and_the_kind_of_validation(tmp_path: Path) ->
      (math.nan, "NaN"), (-math.inf, "-∞"), (1e-4, "0.0001"), (9999999, "9999999"), (None, "–")],  # noqa: RUF001
 )  # fmt: skip
 def test_numbers_are_short(number: float | None, text: str) -> None:
-    assert short(number) == text
+    assert format_number(number) == text
 
 
 @given(st.floats(-1e300, 1e300))
 def test_short_numbers_are_near_the_number(number: float) -> None:
-    assert float(short(number)) == pytest.approx(number, rel=6e-3)
+    assert float(format_number(number)) == pytest.approx(number, rel=6e-3)
 
 
 @pytest.mark.parametrize(
@@ -313,11 +313,11 @@ def test_short_numbers_are_near_the_number(number: float) -> None:
      (302400, "3 d 12 h")],
 )  # fmt: skip
 def test_times_are_told_in_two_units(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_values_of_parameters_are_told_in_the_words_of_their_flags() -> None:
-    assert [words(value) for value in (None, True, [1, 2], [], {"a": 0.5}, 1e-4, "x")] == [
+    assert [format_flag_value(value) for value in (None, True, [1, 2], [], {"a": 0.5}, 1e-4, "x")] == [
         "none", "true", "1 2", "'[]'", "a=0.5", "0.0001", "x"
     ]  # fmt: skip
 
@@ -327,7 +327,7 @@ def test_values_of_parameters_are_told_in_the_words_of_their_flags() -> None:
 
 @given(st.lists(st.floats(), min_size=1, max_size=40))
 def test_any_values_make_a_chart(values: list[float]) -> None:
-    Page(line_chart("a", [Line("x", [(float(i), y) for i, y in enumerate(values)])], [Mark(1.0, "here")]))
+    Page(line_chart("a", [Line("x", [(float(i), y) for i, y in enumerate(values)])], [Marker(1.0, "here")]))
 
 
 def test_values_over_many_decades_are_drawn_on_a_logarithmic_scale() -> None:
@@ -366,44 +366,44 @@ def test_of_many_points_those_that_stand_out_are_drawn() -> None:
 
 def test_what_was_shown_is_kept_under_any_name_and_replaced_as_a_whole(tmp_path: Path) -> None:
     names = ["plain", "with/slash", "..", ".hidden", "100%", "ä b", "C:\\x"]
-    keep(tmp_path / "val", {name: Text(name) for name in names})
-    assert {one.name for one in kept(tmp_path / "val")} == set(names)
-    assert all(one.path.parent == tmp_path / "val" for one in kept(tmp_path / "val"))
-    keep(tmp_path / "val", {"new": Text("x")})
-    assert [one.name for one in kept(tmp_path / "val")] == ["new"]
+    store_summaries(tmp_path / "val", {name: Text(name) for name in names})
+    assert {one.name for one in list_stored_summaries(tmp_path / "val")} == set(names)
+    assert all(one.path.parent == tmp_path / "val" for one in list_stored_summaries(tmp_path / "val"))
+    store_summaries(tmp_path / "val", {"new": Text("x")})
+    assert [one.name for one in list_stored_summaries(tmp_path / "val")] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["val"]
 
 
 def test_a_confusion_matrix_is_a_table_with_the_most_frequent_mistakes(tmp_path: Path) -> None:
     matrix = ConfusionMatrix([0, 0, 0, 1, 1, 2], [0, 1, 1, 1, 0, 2], ["cat", "dog", "bird"])
-    keep(tmp_path / "val", {"animals": matrix})
-    page = Page(shown(kept(tmp_path / "val")[0]))
+    store_summaries(tmp_path / "val", {"animals": matrix})
+    page = Page(render_summary(list_stored_summaries(tmp_path / "val")[0]))
     assert "cat 1 2 0 0.33" in page.text
     assert "Most often mistaken: cat for dog (2 of 3), dog for cat (1 of 2)." in page.text
 
 
 def test_a_confusion_matrix_of_many_classes_is_a_picture(tmp_path: Path) -> None:
     classes = np.arange(200)
-    keep(tmp_path / "val", {"many": ConfusionMatrix(classes, classes)})
-    text = shown(kept(tmp_path / "val")[0])
+    store_summaries(tmp_path / "val", {"many": ConfusionMatrix(classes, classes)})
+    text = render_summary(list_stored_summaries(tmp_path / "val")[0])
     assert "data:image/png" in text
     assert len(text) < 200_000
 
 
 def test_a_confusion_matrix_says_what_is_wrong_with_it() -> None:
-    for matrix, problem in (
+    for matrix, validation_error in (
         (ConfusionMatrix([0, 1], [0]), "is a ConfusionMatrix of targets of shape (2,) and predictions of shape (1,)"),
         (ConfusionMatrix([0.5], [0]), "is a ConfusionMatrix with targets of float64; classes are integers"),
         (ConfusionMatrix([0], [-1]), "is a ConfusionMatrix with predictions of class -1; classes are counted from 0"),
         (ConfusionMatrix([0], [3], ["a"]), "is a ConfusionMatrix with predictions of class 3, but only 1 names"),
     ):
-        assert str(matrix.problem()).startswith(problem)
-    assert ConfusionMatrix([], []).problem() is None
+        assert str(matrix.validation_error()).startswith(validation_error)
+    assert ConfusionMatrix([], []).validation_error() is None
     assert ConfusionMatrix([], []).counts().shape == (1, 1)
 
 
 def test_counts_are_drawn_with_their_numbers() -> None:
-    picture = counts_table(np.array([[9, 1], [0, 10]]))
+    picture = draw_confusion_matrix(np.array([[9, 1], [0, 10]]))
     assert picture.shape[0] == picture.shape[1]
     assert (picture[:, :, 2] > picture[:, :, 0]).any()  # blue
     assert (picture == 255).all(axis=2).any()  # a number in white, or a cell without anything
@@ -411,8 +411,10 @@ def test_counts_are_drawn_with_their_numbers() -> None:
 
 
 def test_a_precision_recall_curve_and_a_histogram_are_drawn(tmp_path: Path) -> None:
-    keep(tmp_path / "val", {"a": PRCurve([0, 1, 1], [0.1, 0.8, 0.9]), "b": Histogram([1, 2, 2, 3], buckets=3)})
-    curve, bars = (shown(one) for one in kept(tmp_path / "val"))
+    store_summaries(
+        tmp_path / "val", {"a": PRCurve([0, 1, 1], [0.1, 0.8, 0.9]), "b": Histogram([1, 2, 2, 3], buckets=3)}
+    )
+    curve, bars = (render_summary(one) for one in list_stored_summaries(tmp_path / "val"))
     assert "best F1 1: precision 1, recall 1" in curve
     assert charts_of(bars)[0]["counts"] == [1, 2, 1]
     assert charts_of(curve)[0]["shares"]
@@ -420,14 +422,14 @@ def test_a_precision_recall_curve_and_a_histogram_are_drawn(tmp_path: Path) -> N
 
 def test_a_text_with_names_of_files_that_are_not_utf8_is_kept_and_logged(tmp_path: Path) -> None:
     text = Text.table(["file"], [[os.fsdecode(b"lat\xe9in.png")]])
-    keep(tmp_path / "val", {"worst": text})
+    store_summaries(tmp_path / "val", {"worst": text})
     assert "lat\\xe9in.png" in (tmp_path / "val" / "worst.md").read_text()
-    assert b"lat\\xe9in.png" in event_values({}, {"worst": text}).SerializeToString()
+    assert b"lat\\xe9in.png" in to_summary_proto({}, {"worst": text}).SerializeToString()
 
 
 def test_a_table_of_markdown_is_a_table(tmp_path: Path) -> None:
-    keep(tmp_path / "val", {"t": Text("Some words.\n\n" + Text.table(["a", "b"], [[1, "x|y"]]).markdown)})
-    page = Page(shown(kept(tmp_path / "val")[0]))
+    store_summaries(tmp_path / "val", {"t": Text("Some words.\n\n" + Text.table(["a", "b"], [[1, "x|y"]]).markdown)})
+    page = Page(render_summary(list_stored_summaries(tmp_path / "val")[0]))
     assert len(page.all("table")) == 1
     assert "Some words." in page.text
     assert "x|y" in page.text
@@ -436,13 +438,13 @@ def test_a_table_of_markdown_is_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.json", "a.png", "a.md"])
 def test_what_cannot_be_shown_is_told_in_its_place(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b'\xff{"kind": ')
-    assert f"a cannot be shown: {name} is damaged" in Page(shown(kept(tmp_path)[0])).text
+    assert f"a cannot be shown: {name} is damaged" in Page(render_summary(list_stored_summaries(tmp_path)[0])).text
 
 
 def test_a_large_picture_does_not_make_the_page_large(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (1000, 1000, 3)).astype(np.uint8)
-    keep(tmp_path / "val", {"noise": Image(noise)})
-    assert "too large for this page" in shown(kept(tmp_path / "val")[0])
+    store_summaries(tmp_path / "val", {"noise": Image(noise)})
+    assert "too large for this page" in render_summary(list_stored_summaries(tmp_path / "val")[0])
 
 
 # In a browser.
@@ -453,7 +455,7 @@ def test_a_large_picture_does_not_make_the_page_large(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_browser_shows_the_page_without_complaint_and_without_the_network(tmp_path: Path, dark: bool) -> None:
     folder = write_run(tmp_path / "run", rows(40), {"model.dropout": 0.5}, description=EVIL)
-    keep(folder / "summaries" / "val", {"confusion": ConfusionMatrix(np.arange(20), np.arange(20) // 2)})
+    store_summaries(folder / "summaries" / "val", {"confusion": ConfusionMatrix(np.arange(20), np.arange(20) // 2)})
     write_report(OutputDir(folder))
     with Browser(tmp_path / "browser") as browser:
         for size in (PHONE, DESKTOP):
@@ -547,26 +549,26 @@ def test_a_failed_training_says_so_in_its_report(tmp_path: Path, run: Command) -
 def test_a_report_that_cannot_be_written_is_told_once_and_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tfaip_like._training.reporter import Reporter, last_report
+    from tfaip_like._training.reporter import Reporter, write_final_report
 
     folder = OutputDir(write_run(tmp_path / "run", rows(3)))
     folder.report.mkdir()
     caplog.set_level("WARNING", "tfaip_like")
-    Reporter(folder).after_epoch({"val_": {"note": Text("kept all the same")}})
-    last_report(folder)
+    Reporter(folder).on_epoch_end({"val_": {"note": Text("kept all the same")}})
+    write_final_report(folder)
     assert [record.message for record in caplog.records] == [f"{folder.report} is not complete: Is a directory"]
     assert (folder.summaries / "val" / "note.md").read_text() == "kept all the same"
 
 
 def test_a_full_disk_is_left_to_whoever_waits_for_room(tmp_path: Path) -> None:
-    from tfaip_like._training.reporter import told_only
+    from tfaip_like._training.reporter import best_effort
 
     def write(folder: OutputDir) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(OSError, match="No space left"):
-        told_only(OutputDir(tmp_path), write, waits=True)
-    told_only(OutputDir(tmp_path), write)
+        best_effort(OutputDir(tmp_path), write, waits=True)
+    best_effort(OutputDir(tmp_path), write)
 
 
 def test_after_short_epochs_a_report_is_not_written_each_time_but_nothing_is_lost(tmp_path: Path) -> None:
@@ -575,7 +577,7 @@ def test_after_short_epochs_a_report_is_not_written_each_time_but_nothing_is_los
     folder = OutputDir(write_run(tmp_path / "run", rows(3)))
     reporter = Reporter(folder)
     for number in range(3):
-        reporter.after_epoch({"val_": {"note": Text(str(number))}})
+        reporter.on_epoch_end({"val_": {"note": Text(str(number))}})
     assert folder.report.exists()
     assert (folder.summaries / "val" / "note.md").read_text() == "0"
     reporter.close()

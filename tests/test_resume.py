@@ -21,32 +21,32 @@ from conftest import slow
 from keras.src.backend.common.dtypes import ALLOWED_DTYPES
 from small import Largest, Line, Noise, Points, Small, small
 from stopping import (
-    FromOutside,
+    ExternalRandomness,
     NumberedPoints,
     RaggedPoints,
     StopAt,
     StopsInValidation,
+    copy_as_killed,
     differences,
-    killed_at,
-    state_of,
+    read_last_state,
 )
 
 from tfaip_like import Interrupted, Mode, Processor, Sample, TrainingError, UsageError, train
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.callbacks import EveryStep
+from tfaip_like._training.callbacks import StepCallback
 from tfaip_like._training.checkpointing.checkpoints import (
     CHECKSUMS,
-    Content,
+    CheckpointData,
     Position,
-    all_checkpoints,
-    last_good,
-    remove_old,
-    set_aside_later,
+    list_checkpoints,
+    load_latest_valid,
+    prune_checkpoints,
+    supersede_later_checkpoints,
     write_checkpoint,
 )
-from tfaip_like._training.devices import choose_devices
+from tfaip_like._training.devices import configure_devices
+from tfaip_like._training.resume_verification import verify_resume
 from tfaip_like._training.training import run_training
-from tfaip_like._training.verify import verify
 from tfaip_like.data import Source
 from tfaip_like.optimizers import Adam, Adamax, Optimizer, ScheduleFreeAdamW
 from tfaip_like.schedules import Constant, CosineDecay, ReduceOnPlateau
@@ -77,10 +77,10 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "position", [Position(0, 5), Position(1, 0), slow(Position(1, 8)), slow(Position(2, 11))], ids=str
 )
 def test_a_run_that_was_killed_ends_with_the_same_bits(straight: Path, tmp_path: Path, position: Position) -> None:
-    positions = [checkpoint.position for checkpoint in all_checkpoints(OutputDir(straight).checkpoints)]
+    positions = [checkpoint.position for checkpoint in list_checkpoints(OutputDir(straight).checkpoints)]
     if position not in positions:  # every fifth step of the run is saved: 5, 10 | 15, 20 | 25, 30, 35
         position = max(known for known in positions if known <= position)
-    copy = killed_at(straight, tmp_path / "copy", position)
+    copy = copy_as_killed(straight, tmp_path / "copy", position)
     result = train(everything(copy), Resume())
     assert differences(straight, copy) == []
     assert [row["epoch"] for row in result.history] == [1, 2, 3]
@@ -93,7 +93,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(straight: Path, tmp_path:
 
 
 def test_positions_of_checkpoints_are_where_they_should_be(straight: Path) -> None:
-    positions = [checkpoint.position for checkpoint in all_checkpoints(OutputDir(straight).checkpoints)]
+    positions = [checkpoint.position for checkpoint in list_checkpoints(OutputDir(straight).checkpoints)]
     steps = [position.epoch * 12 + position.step for position in positions]
     assert steps == [5, 10, 15, 20, 25, 30, 35, 36]
 
@@ -115,7 +115,7 @@ def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path:
     with pytest.raises(Interrupted) as raised:
         train(stopped_by_itself(run, tmp_path, 0))
     assert raised.value.exit_code == 143
-    position = all_checkpoints(OutputDir(run).checkpoints)[-1].position
+    position = list_checkpoints(OutputDir(run).checkpoints)[-1].position
     assert position.step > 0
     assert raised.value.__notes__ == [f"resume-training {run} continues after {position}."]
     assert json.loads((run / "run.json").read_text())["status"] == "stopped"
@@ -124,7 +124,7 @@ def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path:
 
 
 def test_a_signal_during_the_sanity_check_of_a_resumed_run_changes_no_state(straight: Path, tmp_path: Path) -> None:
-    copy = killed_at(straight, tmp_path / "copy", Position(0, 5))
+    copy = copy_as_killed(straight, tmp_path / "copy", Position(0, 5))
     phases: list[str] = []
 
     def stop_in_first_validation(phase: str) -> None:
@@ -134,7 +134,7 @@ def test_a_signal_during_the_sanity_check_of_a_resumed_run_changes_no_state(stra
 
     scenario = everything(copy)
     with pytest.raises(Interrupted):
-        run_training(scenario, choose_devices(scenario.device), Resume(), probe=stop_in_first_validation)
+        run_training(scenario, configure_devices(scenario.device), Resume(), phase_hook=stop_in_first_validation)
     assert "step" not in phases
     train(everything(copy), Resume())
     assert differences(straight, copy) == []
@@ -143,9 +143,9 @@ def test_a_signal_during_the_sanity_check_of_a_resumed_run_changes_no_state(stra
 class StoppedWhilePrepared(Small):
     """Gets a signal before its first step."""
 
-    def prepared(self, train: Source | None, folder: Path) -> StoppedWhilePrepared:
+    def adapt(self, train: Source | None, folder: Path) -> StoppedWhilePrepared:
         os.kill(os.getpid(), signal.SIGTERM)
-        return super().prepared(train, folder)
+        return super().adapt(train, folder)
 
 
 def test_a_signal_while_the_scenario_is_prepared_promises_no_state(tmp_path: Path) -> None:
@@ -161,19 +161,19 @@ def test_a_signal_while_the_scenario_is_prepared_promises_no_state(tmp_path: Pat
 def test_a_signal_during_the_last_step_of_an_epoch_repeats_no_step(
     validates: bool, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_the_end = EveryStep.on_train_batch_end
+    at_the_end = StepCallback.on_train_batch_end
 
-    def stopped(self: EveryStep, batch: int, logs: Any = None) -> None:
+    def stopped(self: StepCallback, batch: int, logs: Any = None) -> None:
         if self.executions[batch].stop == 12:
             os.kill(os.getpid(), signal.SIGTERM)
         at_the_end(self, batch, logs)
 
     trainer = {"val_every_n": int(validates)}
-    monkeypatch.setattr(EveryStep, "on_train_batch_end", stopped)
+    monkeypatch.setattr(StepCallback, "on_train_batch_end", stopped)
     with pytest.raises(Interrupted):
         train(everything(tmp_path / "run", trainer=trainer))
     monkeypatch.undo()
-    position = all_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position
+    position = list_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position
     assert position == (Position(0, 12) if validates else Position(1, 0))
     train(everything(tmp_path / "run", trainer=trainer), Resume())
     if not validates:
@@ -206,7 +206,7 @@ def test_a_resumed_run_reads_no_sample_that_it_has_trained_on(tmp_path: Path) ->
 
     run, copy = tmp_path / "folders" / "run", tmp_path / "folders" / "copy"
     train(scenario(run))
-    killed_at(run, copy, Position(0, 10))
+    copy_as_killed(run, copy, Position(0, 10))
     train(scenario(copy), Resume())
     met = {name: set((tmp_path / name).read_text().split()) for name in ("run", "copy")}
     assert len(met["run"]) == 12 * 8
@@ -231,7 +231,7 @@ def test_a_signal_during_validation_repeats_no_step(tmp_path: Path) -> None:
     train(scenario(tmp_path / "reference", 99))
     with pytest.raises(Interrupted):
         train(scenario(tmp_path / "run", 1))
-    assert all_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position == Position(1, 12)
+    assert list_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position == Position(1, 12)
     train(scenario(tmp_path / "run", 99), Resume())
     assert differences(tmp_path / "reference", tmp_path / "run") == []
 
@@ -259,8 +259,8 @@ def test_averages_that_come_or_go_leave_the_optimizer_its_state(
     if rate:
         train(everything(run, trainer={"epochs": 2, "calc_ema": 0.0}))
     else:
-        killed_at(straight, run, Position(2, 0))
-    weights = [name for name in state_of(run).arrays if name.endswith(("hidden/kernel", "hidden_kernel"))]
+        copy_as_killed(straight, run, Position(2, 0))
+    weights = [name for name in read_last_state(run).arrays if name.endswith(("hidden/kernel", "hidden_kernel"))]
     assert len(weights) == 1  # averages are beside them, not they again
     train(everything(run, trainer={"calc_ema": rate}), Resume())
     assert "it begins anew" not in caplog.text
@@ -272,7 +272,7 @@ def test_another_precision_leaves_the_optimizer_its_state(tmp_path: Path, caplog
         scenario = small(tmp_path / "run", trainer={"epochs": epochs, "precision": precision})
         train(scenario, Resume() if epochs > 1 else None)
     assert "it begins anew" not in caplog.text
-    arrays = state_of(tmp_path / "run").arrays
+    arrays = read_last_state(tmp_path / "run").arrays
     (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
     assert iterations > 2 * 12  # less what overflowed
 
@@ -311,8 +311,8 @@ def test_a_run_that_was_stopped_without_saving_before_its_first_checkpoint_begin
 # Damage.
 
 
-def content(value: float) -> Content:
-    return Content({"network:00000:w": np.full(7, value)}, {"history": []}, {"class": "x:Y"})
+def content(value: float) -> CheckpointData:
+    return CheckpointData({"network:00000:w": np.full(7, value)}, {"history": []}, {"class": "x:Y"})
 
 
 FILES = ("variables.npz", "state.json", "params.json", CHECKSUMS)
@@ -334,7 +334,7 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_is_used(
         data[place] ^= 4
         cut = {"truncate": data[: len(data) // 2], "empty": b""}
         path.write_bytes(cut.get(how, data))
-    found = last_good(tmp_path)
+    found = load_latest_valid(tmp_path)
     assert found is not None
     assert found[0].path.name == "epoch_0001"
     assert found[1].arrays["network:00000:w"][0] == 1
@@ -347,7 +347,7 @@ def test_all_checkpoints_damaged_is_a_clear_error(tmp_path: Path) -> None:
         write_checkpoint(tmp_path, Position(epoch, 0), content(epoch))
         (tmp_path / f"epoch_000{epoch}" / "state.json").write_text("{")
     with pytest.raises(UsageError, match=r"all checkpoints are damaged \(epoch_0001, epoch_0002\)"):
-        last_good(tmp_path)
+        load_latest_valid(tmp_path)
 
 
 def test_damaged_checkpoints_do_not_take_the_place_of_good_ones(two_epochs: Path, tmp_path: Path) -> None:
@@ -357,14 +357,14 @@ def test_damaged_checkpoints_do_not_take_the_place_of_good_ones(two_epochs: Path
     trainer = {"epochs": 2, "keep_checkpoints": 1, "keep_every_n": 0, "checkpoint_every": "5steps"}
     train(small(run, learning_rate=CosineDecay(lr=0.01), trainer=trainer), Resume())
     assert (run / "checkpoints" / "superseded" / "epoch_0002").is_dir()
-    assert [c.path.name for c in all_checkpoints(OutputDir(run).checkpoints)] == ["epoch_0002"]
+    assert [c.path.name for c in list_checkpoints(OutputDir(run).checkpoints)] == ["epoch_0002"]
     assert differences(two_epochs, run) == []
 
 
 def test_half_written_checkpoints_count_for_nothing(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, Position(1, 0), content(1))
     shutil.copytree(tmp_path / "epoch_0001", tmp_path / ".epoch_0002.new-abc")
-    found = last_good(tmp_path)
+    found = load_latest_valid(tmp_path)
     assert found is not None
     assert found[0].path.name == "epoch_0001"
     assert not (tmp_path / ".epoch_0002.new-abc").exists()
@@ -373,10 +373,10 @@ def test_half_written_checkpoints_count_for_nothing(tmp_path: Path) -> None:
 def test_the_latest_are_kept_and_those_of_chosen_epochs(tmp_path: Path) -> None:
     for position in (Position(1, 0), Position(1, 50), Position(2, 0), Position(3, 0), Position(3, 50)):
         write_checkpoint(tmp_path, position, content(0))
-        remove_old(tmp_path, 2, {1})
-    assert [c.path.name for c in all_checkpoints(tmp_path)] == ["epoch_0001", "epoch_0003", "epoch_0003_step_00050"]
-    assert set_aside_later(tmp_path, Position(1, 0)) == (tmp_path / "superseded", 2)
-    assert [c.path.name for c in all_checkpoints(tmp_path)] == ["epoch_0001"]
+        prune_checkpoints(tmp_path, 2, {1})
+    assert [c.path.name for c in list_checkpoints(tmp_path)] == ["epoch_0001", "epoch_0003", "epoch_0003_step_00050"]
+    assert supersede_later_checkpoints(tmp_path, Position(1, 0)) == (tmp_path / "superseded", 2)
+    assert [c.path.name for c in list_checkpoints(tmp_path)] == ["epoch_0001"]
     assert (tmp_path / "superseded" / "epoch_0003").is_dir()
 
 
@@ -415,8 +415,8 @@ def test_another_optimizer_begins_with_a_fresh_state(
     result, run = going_on(two_epochs, tmp_path, optimizer=Adamax())
     assert "changed --optimizer: Adam -> Adamax" in caplog.text
     assert "another optimizer, or of other weights to train: it begins anew" in caplog.text
-    assert any("adamax" in name for name in state_of(run).arrays)
-    (iterations,) = [value for name, value in state_of(run).arrays.items() if name.endswith("iteration")]
+    assert any("adamax" in name for name in read_last_state(run).arrays)
+    (iterations,) = [value for name, value in read_last_state(run).arrays.items() if name.endswith("iteration")]
     assert iterations == 12  # or the correction of its moments would be that of an old one
     expected = float(keras.optimizers.schedules.CosineDecay(0.01, 36)(35))
     assert result.history[-1]["lr"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
@@ -438,7 +438,7 @@ def test_another_batch_size_goes_on_at_the_same_epoch(
 ) -> None:
     result, run = going_on(two_epochs, tmp_path, train={"batch_size": 16})
     assert "changed --train.batch_size: 8 -> 16" in caplog.text
-    arrays = state_of(run).arrays
+    arrays = read_last_state(run).arrays
     (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
     assert iterations == 2 * 12 + 6  # its own steps, large and small
     expected = float(keras.optimizers.schedules.CosineDecay(0.01, 18)(17))  # in steps of the new size
@@ -472,7 +472,7 @@ class Wide(Line):
 def test_layers_without_weights_may_come_and_go(two_epochs: Path, tmp_path: Path) -> None:
     result, run = going_on(two_epochs, tmp_path, model=Line(dropout=0.0))
     assert len(result.history) == 3
-    assert not any("seed_generator" in name for name in state_of(run).arrays if name.startswith("network:"))
+    assert not any("seed_generator" in name for name in read_last_state(run).arrays if name.startswith("network:"))
     again = train(small(run, learning_rate=CosineDecay(lr=0.01), trainer={"epochs": 4}), Resume())
     assert len(again.history) == 4
 
@@ -516,7 +516,7 @@ def test_parts_of_the_state_can_begin_anew(two_epochs: Path, tmp_path: Path) -> 
     settings = Resume(optimizer="fresh", learning_rate="fresh", early_stopping="fresh")
     result, run = going_on(two_epochs, tmp_path, settings, trainer={"epochs": 4})
     assert result.best_epoch in (3, 4)
-    arrays = state_of(run).arrays
+    arrays = read_last_state(run).arrays
     (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
     assert iterations == 24  # its own
     expected = float(keras.optimizers.schedules.CosineDecay(0.01, 24)(11))
@@ -551,7 +551,7 @@ def test_a_better_model_of_an_abandoned_epoch_is_not_the_best_of_the_run(
 ) -> None:
     """Resuming from epoch 1 with steps that spoil everything: epoch 1 is the best of what the run consists of."""
     best = json.loads((two_epochs / "best" / "metrics.json").read_text())
-    first, second = state_of(two_epochs).state["history"]
+    first, second = read_last_state(two_epochs).state["history"]
     assert best["epoch"] == 2
     result, run = going_on(two_epochs, tmp_path, Resume(epoch=1), learning_rate=CosineDecay(lr=3.0))
     assert (result.best_epoch, result.best_value) == (1, first["val_loss"])
@@ -584,8 +584,8 @@ def test_a_deleted_best_model_comes_back_from_its_checkpoint(two_epochs: Path, t
 def test_a_checkpoint_holds_every_dtype(tmp_path: Path, dtype: str) -> None:
     array = np.arange(12).reshape(3, 4).astype(getattr(ml_dtypes, dtype, dtype))
     arrays = {"network:00000:w": array, "network:00001:scalar": array[0, 1].reshape(())}
-    write_checkpoint(tmp_path, Position(1, 0), Content(arrays, {}, {}))
-    (found,) = all_checkpoints(tmp_path)
+    write_checkpoint(tmp_path, Position(1, 0), CheckpointData(arrays, {}, {}))
+    (found,) = list_checkpoints(tmp_path)
     read = found.read().arrays
     assert list(read) == list(arrays)
     for name in arrays:
@@ -637,17 +637,17 @@ def test_variables_of_every_dtype_and_states_that_inference_changes_are_resumed(
 
     run, copy = tmp_path / "folders" / "run", tmp_path / "folders" / "copy"
     train(scenario(run))
-    killed_at(run, copy, Position(1, 0))
+    copy_as_killed(run, copy, Position(1, 0))
     shutil.rmtree(copy / "best")
     train(scenario(copy), Resume())
     assert differences(run, copy) == []
-    counts = [value for name, value in state_of(run).arrays.items() if name.endswith("kinds/count")]
+    counts = [value for name, value in read_last_state(run).arrays.items() if name.endswith("kinds/count")]
     assert counts == [3 * 12]  # the steps of three epochs, and nothing of their validations
 
 
 def test_a_value_that_the_checkpoint_lacks_is_named(two_epochs: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(two_epochs, tmp_path / "run"))
-    for checkpoint in all_checkpoints(OutputDir(run).checkpoints):
+    for checkpoint in list_checkpoints(OutputDir(run).checkpoints):
         content = checkpoint.read()
         arrays = {name: array for name, array in content.arrays.items() if "rate_factor" not in name}
         write_checkpoint(run / "checkpoints", checkpoint.position, dataclasses.replace(content, arrays=arrays))
@@ -661,7 +661,7 @@ def lacking_averages(tmp_path: Path) -> None:
     run = tmp_path / "averaging"
     scenario = small(run, trainer={"epochs": 1, "calc_ema": 0.9})
     train(scenario)
-    (checkpoint,) = all_checkpoints(OutputDir(run).checkpoints)
+    (checkpoint,) = list_checkpoints(OutputDir(run).checkpoints)
     content = checkpoint.read()
     arrays = {name: array for name, array in content.arrays.items() if not name.endswith("_past_average")}
     write_checkpoint(run / "checkpoints", checkpoint.position, dataclasses.replace(content, arrays=arrays))
@@ -703,7 +703,7 @@ def test_an_exception_behind_the_steps_of_an_epoch_does_not_lose_it(tmp_path: Pa
     mistake.touch()
     with pytest.raises(ZeroDivisionError) as raised:
         train(with_mistake(tmp_path / "run", mistake, sanity_check=False))
-    assert all_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position == Position(0, 12)
+    assert list_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position == Position(0, 12)
     assert raised.value.__notes__[0] == f"resume-training {tmp_path / 'run'} continues after step 12 of epoch 1."
     mistake.unlink()
     train(with_mistake(tmp_path / "run", mistake), Resume())
@@ -742,7 +742,7 @@ def test_an_exception_of_the_pipeline_leaves_the_state_of_the_last_step(tmp_path
     (tmp_path / "mistake").touch()
     with pytest.raises(OSError, match="the disk was pulled out"):
         train(scenario(tmp_path / "run", "mistake"))
-    position = all_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position
+    position = list_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position
     assert position.epoch == 0
     assert position.step > 0
     (tmp_path / "mistake").unlink()
@@ -774,7 +774,7 @@ INTERRUPTIONS = (
 @pytest.mark.slow
 def test_verify_finds_the_same_bits_after_an_interruption() -> None:
     scenario = small(data=Points(processors=[Noise()]), trainer={"calc_ema": 0.9})
-    found = verify(scenario).splitlines()
+    found = verify_resume(scenario).splitlines()
     assert found[:5] == [f"{name}: the same bits" for name in INTERRUPTIONS]
     assert found[5].startswith("compared: ")
 
@@ -782,11 +782,11 @@ def test_verify_finds_the_same_bits_after_an_interruption() -> None:
 @pytest.mark.slow
 def test_verify_says_what_it_needs() -> None:
     with pytest.raises(UsageError, match=r"--verify: an epoch must have more than \d+ steps"):
-        verify(small(trainer={"samples_per_epoch": 8}))
+        verify_resume(small(trainer={"samples_per_epoch": 8}))
 
 
 @pytest.mark.slow
 def test_verify_finds_bits_that_nobody_can_repeat() -> None:
     with pytest.raises(TrainingError, match="--verify: NOT the same bits after an interruption") as raised:
-        verify(small(data=Points(processors=[FromOutside()])))
+        verify_resume(small(data=Points(processors=[ExternalRandomness()])))
     assert re.search(r"killed: \d+ differ \(.*hidden/kernel", str(raised.value))

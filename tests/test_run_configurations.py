@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY
 
 from tfaip_like._cli.params_command import ParamsCommand
-from tfaip_like._cli.scenario_flags import ScenarioCommand
+from tfaip_like._cli.scenario_command import ScenarioCommand
 
 WORKSPACE = {"${workspaceFolder}": str(REPOSITORY), "$PROJECT_DIR$": str(REPOSITORY)}
 WORKSPACE |= {"${input:scenario}": "scenarios.tutorial"}
@@ -52,9 +52,9 @@ def test_a_configuration_starts_what_is_there_with_flags_that_exist(name: str, w
         assert Path(program.replace("$PROJECT_DIR$", str(REPOSITORY))).is_file()
         program = "tfaip_like._cli.train_scenario"
     command: ParamsCommand | ScenarioCommand = importlib.import_module(program).COMMAND
-    if isinstance(command, ScenarioCommand) and not command.goes_on:
+    if isinstance(command, ScenarioCommand) and not command.resumes_run:
         assert command.scenario(arguments) is not None
     elif isinstance(command, ParamsCommand):
         line = command.read(arguments)
         assert line is not None
-        line.applied(command.tree(()))
+        line.apply_to(command.tree(()))

@@ -10,12 +10,12 @@ from hypothesis import strategies as some
 
 from tfaip_like import UsageError
 from tfaip_like.experiments import Configuration, Plan
-from tfaip_like.experiments._batches.generation import prepare
-from tfaip_like.experiments._plans.names import stem_of, unique_names
-from tfaip_like.experiments._plans.plan_file import read_plan
-from tfaip_like.experiments._plans.plan_writing import plan_text
-from tfaip_like.experiments._plans.resolution import Resolver, scenario_of
-from tfaip_like.experiments._plans.values import Value
+from tfaip_like.experiments._batches.generation import prepare_runs
+from tfaip_like.experiments._plans.flag_values import Value
+from tfaip_like.experiments._plans.plan_reader import read_plan
+from tfaip_like.experiments._plans.plan_writer import plan_to_yaml
+from tfaip_like.experiments._plans.resolution import Resolver, load_plan_scenario
+from tfaip_like.experiments._plans.run_names import make_base_name, make_unique_names
 
 VALUES: dict[str, Value] = {
     "trainer.epochs": 3,
@@ -30,7 +30,7 @@ def name(template: str) -> str:
     """The name of a run with VALUES."""
     plan = Plan("scenarios.tutorial", {"wide": Configuration(VALUES, version="1.1")}, names=template)
     [run] = plan.runs()
-    return stem_of(plan, run, Resolver(scenario_of(plan))(run).params)
+    return make_base_name(plan, run, Resolver(load_plan_scenario(plan))(run).params)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_template_that_names_nothing_is_refused(template: str, says: str) -> N
 def test_each_run_has_a_name_of_its_own_that_begins_with_its_stem(additions: list[list[str]]) -> None:
     names: list[str] = []
     for stems in additions:
-        new = unique_names(stems, names)
+        new = make_unique_names(stems, names)
         assert all(made == stem or made.startswith(f"{stem}.") for made, stem in zip(new, stems, strict=True))
         names += new
     assert len(set(names)) == len(names)
@@ -86,12 +86,12 @@ def test_runs_of_one_name_are_numbered_and_those_that_are_added_too(tmp_path: Pa
         "configurations: {wide: {version: 2, grid: {model.dropout: [0.0, 0.2]}, repeat: 2}, other: {}}\n"
     )
     plan = read_plan(tmp_path / "plan.yaml")
-    scenario = scenario_of(plan)
-    made = [one.run for one in prepare(plan.runs(), plan, scenario, ())]
+    scenario = load_plan_scenario(plan)
+    made = [one.run for one in prepare_runs(plan.runs(), plan, scenario, ())]
     names = [run.name for run in made]
     assert names == ["wide_0.0.01", "wide_0.0.02", "wide_0.2.01", "wide_0.2.02", "other_0.1"]
     assert [run.version for run in made] == ["2"] * 4 + [None]
-    more = prepare(plan.runs(), plan, scenario, made)
+    more = prepare_runs(plan.runs(), plan, scenario, made)
     assert [one.run.name for one in more] == [
         "wide_0.0.03",
         "wide_0.0.04",
@@ -100,6 +100,6 @@ def test_runs_of_one_name_are_numbered_and_those_that_are_added_too(tmp_path: Pa
         "other_0.1.02",
     ]
     assert more[0].params.trainer.description == "(wide, version 2)"
-    (tmp_path / "again.yaml").write_text(plan_text(plan))
+    (tmp_path / "again.yaml").write_text(plan_to_yaml(plan))
     again = read_plan(tmp_path / "again.yaml")
     assert (again.names, again.configurations["wide"].version) == (plan.names, "2")

@@ -14,7 +14,7 @@ from shipped import moved_export
 
 from scenarios.tutorial import Images, Shift
 from tfaip_like import Mode, Sample
-from tfaip_like.data import TrainData
+from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.data._loader.opening import open_training
 
 COMMAND = str(Path(sys.executable).parent / "train-scenario")
@@ -110,7 +110,7 @@ def test_augmentation_moves_images_in_training_only() -> None:
     assert centers <= {image[y, x] for y in (3, 4, 5) for x in (3, 4, 5)}
     assert len(centers) > 3
     data = Images(processors=[Shift()])
-    batches = open_training(data, data.source(Mode.TRAIN), TrainData(), None, seed=1)
+    batches = open_training(data, data.source(Mode.TRAIN), TrainLoaderSettings(), None, seed=1)
     assert batches.samples.processors == [Shift()]
     assert Mode.EVALUATE not in Shift.modes
 

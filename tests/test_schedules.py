@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from tfaip_like import UsageError
-from tfaip_like.params._base import default_of, field_types, with_defaults
-from tfaip_like.params._tree import check_tree
-from tfaip_like.params._variants import variants
+from tfaip_like.params._base import default_instance, field_default, field_types
+from tfaip_like.params._tree import validate_params
+from tfaip_like.params._variants import available_variants
 from tfaip_like.schedules import (
     Constant,
     CosineDecay,
-    Course,
     ExponentialDecay,
     InverseSqrt,
     OneCycle,
@@ -24,11 +23,12 @@ from tfaip_like.schedules import (
     PolynomialDecay,
     ReduceOnPlateau,
     Schedule,
+    TrainingLength,
 )
 
-SCHEDULES = variants(Schedule)
+SCHEDULES = available_variants(Schedule)
 INFINITY = float("inf")
-COURSE = Course(steps_per_epoch=10, epochs=20)
+COURSE = TrainingLength(steps_per_epoch=10, epochs=20)
 OTHER_VALUES: dict[str, Any] = {
     "lr": 0.004,
     "warmup_epochs": 2.0,
@@ -52,11 +52,11 @@ OF_THE_TRAINER = {"factor", "patience", "min_delta", "cooldown", "min_lr"}
 """Fields of ReduceOnPlateau that act between epochs; see test_plateau."""
 
 
-def rates(schedule: Schedule, course: Course = COURSE) -> np.ndarray[Any, Any]:
+def rates(schedule: Schedule, training_length: TrainingLength = COURSE) -> np.ndarray[Any, Any]:
     """The learning rate of each step of a course."""
-    check_tree(schedule)
-    built = schedule.build(course)
-    return np.array([float(built(step)) for step in range(course.steps_per_epoch * course.epochs)])
+    validate_params(schedule)
+    built = schedule.build(training_length)
+    return np.array([float(built(step)) for step in range(training_length.steps_per_epoch * training_length.epochs)])
 
 
 ALL_FIELDS = [
@@ -68,13 +68,13 @@ ALL_FIELDS = [
 def test_a_field_set_off_its_default_is_found_again_in_the_keras_object(name: str, field: str) -> None:
     cls = SCHEDULES[name]
     value = OTHER_VALUES[field]
-    assert value != default_of(cls, field)
+    assert value != field_default(cls, field)
     if (name, field) == ("OneCycle", "warmup_factor"):
-        assert field in cls(**{field: value}).without_effect()
+        assert field in cls(**{field: value}).ignored_params()
         return
     if (name, field) == ("OneCycle", "warmup_epochs"):
         with pytest.raises(Exception, match="warm-up"):
-            check_tree(cls(**{field: value}))
+            validate_params(cls(**{field: value}))
         return
     together = {"warmup_epochs": 2.0} if field == "warmup_factor" else {}
     config = cls(**together, **{field: value}).build(COURSE).get_config()
@@ -101,7 +101,7 @@ def test_every_value_of_the_plateau_is_tested_elsewhere() -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_schedule_is_highest_at_its_lr_and_never_negative(name: str) -> None:
-    values = rates(with_defaults(SCHEDULES[name]))
+    values = rates(default_instance(SCHEDULES[name]))
     assert values.max() == pytest.approx(0.001, rel=0.01)
     assert values.min() >= 0
 
@@ -125,7 +125,7 @@ def test_exponential_decay_multiplies_per_epoch() -> None:
 
 def test_cosine_decay_takes_the_whole_training_however_short() -> None:
     for epochs in (1, 20):
-        values = rates(CosineDecay(alpha=0.1), Course(100, epochs))
+        values = rates(CosineDecay(alpha=0.1), TrainingLength(100, epochs))
         assert values[0] == pytest.approx(0.001)
         assert values[-1] == pytest.approx(0.0001, rel=0.05)
         assert values[len(values) // 2] == pytest.approx(0.00055, rel=0.01)
@@ -173,12 +173,12 @@ def test_inverse_sqrt_after_its_warm_up_is_the_one_of_the_transformer() -> None:
 )
 def test_a_value_that_is_no_finite_number_is_refused_by_name(schedule: Schedule, field: str) -> None:
     with pytest.raises(UsageError, match=f"{field}.*must be a finite number"):
-        check_tree(schedule)
+        validate_params(schedule)
 
 
 def test_schedules_are_restored_from_their_configuration() -> None:
     for cls in SCHEDULES.values():
-        built = with_defaults(cls).build(COURSE)
+        built = default_instance(cls).build(COURSE)
         again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(built))
         assert [float(again(step)) for step in (0, 7, 150)] == [float(built(step)) for step in (0, 7, 150)]
 

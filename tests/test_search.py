@@ -10,19 +10,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from batches import command, environment, experiments, states, until
+from batches import command, environment, experiments, states, wait_until
 
 from tfaip_like._cli.experiments import experiments as main
-from tfaip_like._utils.files import locked
+from tfaip_like._utils.files import file_lock
 from tfaip_like.experiments import add
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.tickets import waiting, write_ticket
-from tfaip_like.experiments._plans.plan_file import read_plan
-from tfaip_like.experiments._plans.values import Given
-from tfaip_like.experiments._search.search import Searcher, begin
-from tfaip_like.experiments._search.settings import LOCK, folder, settings_of
-from tfaip_like.experiments._show import as_table, statuses
-from tfaip_like.experiments._submit import Submit
+from tfaip_like.experiments._launchers.tickets import make_ticket, write_ticket
+from tfaip_like.experiments._plans.flag_values import FlagValue
+from tfaip_like.experiments._plans.plan_reader import read_plan
+from tfaip_like.experiments._search.search import Searcher, create_search
+from tfaip_like.experiments._search.settings import LOCK_FILENAME, read_search_settings, search_dir
+from tfaip_like.experiments._status_table import collect_statuses, format_table
+from tfaip_like.experiments._submit import SubmitOptions
 
 optuna = pytest.importorskip("optuna")
 
@@ -67,8 +67,8 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02
     """A search whose jobs take no time."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.yaml").write_text(PLAN)
-    batch = begin(
-        read_plan(Path("plan.yaml")), tmp_path / "batches" / "steps", PLAN, None, None, True, Submit(jobs=jobs)
+    batch = create_search(
+        read_plan(Path("plan.yaml")), tmp_path / "batches" / "steps", PLAN, None, None, True, SubmitOptions(jobs=jobs)
     )
     batch.script.write_text(JOB.replace("SECONDS", str(seconds)))
     return batch
@@ -76,7 +76,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02
 
 def decided(batch: Batch) -> dict[str, str]:
     """What became of the trial of each run."""
-    backend = optuna.storages.journal.JournalFileBackend(str(folder(batch) / "study.journal"))
+    backend = optuna.storages.journal.JournalFileBackend(str(search_dir(batch) / "study.journal"))
     study = optuna.load_study(study_name="steps", storage=optuna.storages.JournalStorage(backend))
     return {trial.user_attrs["run"]: trial.state.name for trial in study.trials if trial.user_attrs}
 
@@ -86,7 +86,7 @@ def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
 ) -> None:
     batch = begun(tmp_path, monkeypatch)
     lines: list[str] = []
-    search = Searcher(batch, read_plan(batch.plan), Submit(jobs=2), lines.append)
+    search = Searcher(batch, read_plan(batch.plan), SubmitOptions(jobs=2), lines.append)
     search.work()
     outcomes = decided(batch)
     assert len(outcomes) == len(lines) == len(batch.index().runs) == 8
@@ -98,7 +98,7 @@ def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
     rate = json.loads(batch.params(best[0]).read_text())["learning_rate"]["lr"]
     assert 0.0005 < rate < 0.2
     assert any(line.startswith(f"{best[0]}: val_loss") and "(best so far)" in line for line in lines)
-    assert "to resume" not in as_table(statuses([str(batch.path)]))
+    assert "to resume" not in format_table(collect_statuses([str(batch.path)]))
 
 
 def test_what_has_stopped_in_a_search_is_shown_with_the_command_that_continues_it(
@@ -106,14 +106,18 @@ def test_what_has_stopped_in_a_search_is_shown_with_the_command_that_continues_i
 ) -> None:
     batch = begun(tmp_path, monkeypatch)
     command = f"experiments search {batch.path}"
-    assert f"the search stopped after 0 of 8 runs; to resume: {command}" in as_table(statuses([str(batch.path)]))
+    assert f"the search stopped after 0 of 8 runs; to resume: {command}" in format_table(
+        collect_statuses([str(batch.path)])
+    )
     plan = read_plan(batch.plan)
     name, _ = plan.search_space(None)
-    [run] = add(batch, plan, runs=[plan.trial(name, {"learning_rate.lr": Given(("0.1",))})])
-    write_ticket(batch, run.name, waiting())
-    assert f"the process of its queue was killed; to resume: {command}" in as_table(statuses([str(batch.path)]))
-    with locked(folder(batch) / LOCK):  # as a search does, which restarts its queue
-        assert "to resume" not in as_table(statuses([str(batch.path)]))
+    [run] = add(batch, plan, runs=[plan.trial(name, {"learning_rate.lr": FlagValue(("0.1",))})])
+    write_ticket(batch, run.name, make_ticket())
+    assert f"the process of its queue was killed; to resume: {command}" in format_table(
+        collect_statuses([str(batch.path)])
+    )
+    with file_lock(search_dir(batch) / LOCK_FILENAME):  # as a search does, which restarts its queue
+        assert "to resume" not in format_table(collect_statuses([str(batch.path)]))
     main(["cancel", str(batch.path)])
     assert f"cancelled; to resume: {command}\n" in capsys.readouterr().out
 
@@ -123,7 +127,7 @@ def test_a_search_that_was_killed_goes_on_with_its_runs(tmp_path: Path, monkeypa
     batch = begun(tmp_path, monkeypatch, seconds=0.2)
     words = command("search", batch.path, "--jobs", 2)
     process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
-    until(lambda: len(batch.index().runs) >= 3)
+    wait_until(lambda: len(batch.index().runs) >= 3)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = [run.name for run in batch.index().runs]
@@ -163,7 +167,7 @@ def test_a_search_that_goes_on_draws_other_values_and_works_as_it_was_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     batch = begun(tmp_path, monkeypatch, jobs=2)
-    dataclasses.replace(settings_of(batch), trials=3).write(batch)
+    dataclasses.replace(read_search_settings(batch), trials=3).write(batch)
     for more in ([], ["--trials", "6"]):
         main(["search", str(batch.path), *more])
         assert "of steps, 2 at a time here" in capsys.readouterr().out
@@ -178,8 +182,8 @@ def test_texts_with_spaces_are_searched_as_they_are(tmp_path: Path, monkeypatch:
     )
     monkeypatch.setattr("test_search.PLAN", plan)
     batch = begun(tmp_path, monkeypatch)
-    dataclasses.replace(settings_of(batch), trials=1).write(batch)
-    Searcher(batch, read_plan(batch.plan), Submit(), lambda line: None).work()
+    dataclasses.replace(read_search_settings(batch), trials=1).write(batch)
+    Searcher(batch, read_plan(batch.plan), SubmitOptions(), lambda line: None).work()
     [run] = batch.index().runs
     params = json.loads(batch.params(run.name).read_text())
     assert (params["trainer"]["description"], params["warmstart"]["include"]) == ("one two", ["a b", "c"])

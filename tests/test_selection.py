@@ -12,11 +12,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfaip_like import ArraySource, Data, Mode, Sample, Spec, UsageError
-from tfaip_like.data import Between, Filter, Mixture, Normal, OneOf, TrainData, Uniform, ValData
-from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data import (
+    Filter,
+    Mixture,
+    Normal,
+    RangeFilter,
+    TrainLoaderSettings,
+    Uniform,
+    ValLoaderSettings,
+    ValueFilter,
+)
+from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.opening import open_training, open_validation
-from tfaip_like.data._loader.sampler import INDEX, BucketBatches, EqualBatches, Order, equal_boundaries
-from tfaip_like.data._resampling import class_weights, equal_classes
+from tfaip_like.data._loader.sampler import (
+    INDEX,
+    BucketBatchSampler,
+    FixedSizeBatchSampler,
+    Sampler,
+    quantile_boundaries,
+)
+from tfaip_like.data._resampling import class_balanced_probabilities, compute_class_weights
 
 COUNTS = (600, 300, 90, 10)
 
@@ -38,14 +53,14 @@ class Events(Data):
         return list(source) if self.as_list else source
 
 
-def opened(data: Data, **train: Any) -> Batches:
-    return open_training(data, data.source(Mode.TRAIN), TrainData(num_processes=0, **train), None, 7)
+def opened(data: Data, **train: Any) -> DataLoader:
+    return open_training(data, data.source(Mode.TRAIN), TrainLoaderSettings(num_processes=0, **train), None, 7)
 
 
-def drawn(batches: Batches, passes: int = 1) -> np.ndarray[Any, Any]:
+def drawn(batches: DataLoader, passes: int = 1) -> np.ndarray[Any, Any]:
     """The indices of some passes."""
     assert batches.order is not None
-    return np.concatenate([batches.order.of_pass(number)[:, INDEX] for number in range(passes)])
+    return np.concatenate([batches.order.rows_of_pass(number)[:, INDEX] for number in range(passes)])
 
 
 def chi_square(counts: Any, probabilities: Any) -> float:
@@ -67,7 +82,7 @@ def test_class_weights_are_total_by_classes_times_size(as_list: bool) -> None:
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=50))
 def test_weighted_classes_count_the_same(classes: list[int]) -> None:
-    weights = class_weights(np.array(classes))
+    weights = compute_class_weights(np.array(classes))
     totals = {name: weight * classes.count(name) for name, weight in weights.items()}
     assert all(total == pytest.approx(len(classes) / len(totals)) for total in totals.values())
 
@@ -81,7 +96,7 @@ def test_balanced_drawing_draws_all_classes_equally_often(as_list: bool) -> None
     assert chi_square(counts, [0.25] * 4) < 11.3  # 1 % of 3 degrees of freedom
     one_pass = np.bincount(source.targets["class"][drawn(batches)], minlength=4)
     assert np.abs(one_pass - 250).max() <= 60  # systematic: each sample as often as its weight, rounded
-    repeated = batches.order.of_pass(0) if batches.order else np.zeros((0, 3))
+    repeated = batches.order.rows_of_pass(0) if batches.order else np.zeros((0, 3))
     assert len({tuple(row) for row in repeated.tolist()}) == len(repeated), "every draw has randomness of its own"
 
 
@@ -102,8 +117,8 @@ def test_resampling_to_a_normal_distribution() -> None:
     source = ArraySource({"x": np.zeros((5000, 1))}, {"z": np.random.default_rng(1).uniform(-3, 3, 5000)})
     resample = Normal(target="z", mean=0.0, std=1.0, n_buckets=12, inf_bounds=True)
     weights = resample.weights(source.targets["z"])
-    order = Order(np.arange(5000), 3, shuffle=True, weights=weights)
-    values = np.concatenate([source.targets["z"][order.of_pass(number)[:, INDEX]] for number in range(10)])
+    order = Sampler(np.arange(5000), 3, shuffle=True, weights=weights)
+    values = np.concatenate([source.targets["z"][order.rows_of_pass(number)[:, INDEX]] for number in range(10)])
     edges = resample.edges(source.targets["z"])
     counts = np.histogram(np.clip(values, -3, 3), np.clip(edges, -3, 3))[0]
     masses = resample.masses(edges, source.targets["z"])
@@ -120,8 +135,8 @@ def test_resampling_to_a_normal_distribution() -> None:
 )
 def test_a_sample_is_drawn_as_often_as_its_weight_says(weights: list[float], seed: int, shuffle: bool) -> None:
     probabilities = np.array(weights) / sum(weights)
-    order = Order(np.arange(len(weights)), seed, shuffle, probabilities)
-    counts = np.bincount(order.of_pass(0)[:, INDEX], minlength=len(weights))
+    order = Sampler(np.arange(len(weights)), seed, shuffle, probabilities)
+    counts = np.bincount(order.rows_of_pass(0)[:, INDEX], minlength=len(weights))
     assert counts.sum() == len(weights)
     expected = probabilities * len(weights)
     assert (counts >= np.floor(expected - 1e-6)).all()
@@ -130,43 +145,43 @@ def test_a_sample_is_drawn_as_often_as_its_weight_says(weights: list[float], see
 
 def test_within_a_class_the_weights_of_a_mixture_remain() -> None:
     classes = np.array([0, 0, 0, 1])
-    weights = equal_classes(classes, np.array([0.1, 0.1, 0.4, 0.4]))
+    weights = class_balanced_probabilities(classes, np.array([0.1, 0.1, 0.4, 0.4]))
     np.testing.assert_allclose(weights, [1 / 12, 1 / 12, 1 / 3, 1 / 2])
 
 
 @pytest.mark.parametrize("as_list", [False, True])
 def test_filters_chain_and_say_how_much_each_removed(as_list: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    filters: list[Filter] = [OneOf(name="class", values=["0", "1"]), Between(name="x", component=0, low=0.0)]
+    filters: list[Filter] = [ValueFilter(name="class", values=["0", "1"]), RangeFilter(name="x", component=0, low=0.0)]
     batches = opened(Events(as_list=as_list), filter=filters)
     source = Events().source(Mode.TRAIN)
     assert isinstance(source, ArraySource)
     expected = np.flatnonzero((source.targets["class"] < 2) & (source.inputs["x"][:, 0] >= 0))
     assert len(batches) == len(expected)
     assert sorted(drawn(batches)) == expected.tolist()
-    assert "OneOf(name='class', values=['0', '1']) removed 100 of 1000 samples" in caplog.text
+    assert "ValueFilter(name='class', values=['0', '1']) removed 100 of 1000 samples" in caplog.text
     assert f"removed {900 - len(expected)} of 900 samples" in caplog.text
 
 
 def test_a_filter_that_leaves_nothing_is_an_error() -> None:
     with pytest.raises(UsageError, match=r"--train\.filter: no sample of Events is left"):
-        opened(Events(), filter=[Between(name="x", component=0, low=99.0)])
+        opened(Events(), filter=[RangeFilter(name="x", component=0, low=99.0)])
 
 
 def test_validation_can_be_filtered_too() -> None:
     data = Events()
-    settings = ValData(filter=[OneOf(name="class", values=["3"])])
+    settings = ValLoaderSettings(filter=[ValueFilter(name="class", values=["3"])])
     batches = open_validation(data, data.source(Mode.EVALUATE), settings, 7)
     assert batches is not None
-    assert sum(len(batch) for batch in batches.once()) == 10
+    assert sum(len(batch) for batch in batches.iter_pass()) == 10
 
 
 def test_a_mixture_is_drawn_from_by_weight() -> None:
     parts = [ArraySource({"x": np.full((count, 2), number)}) for number, count in enumerate((900, 90, 10))]
     mixture = Mixture(parts, weights=[1, 1, 2])
-    assert mixture.draw_weights is not None
-    order = Order(np.arange(1000), 1, shuffle=True, weights=mixture.draw_weights / mixture.draw_weights.sum())
-    indices = np.concatenate([order.of_pass(number)[:, INDEX] for number in range(20)])
+    assert mixture.sampling_weights is not None
+    order = Sampler(np.arange(1000), 1, shuffle=True, weights=mixture.sampling_weights / mixture.sampling_weights.sum())
+    indices = np.concatenate([order.rows_of_pass(number)[:, INDEX] for number in range(20)])
     counts = np.histogram(indices, [0, 900, 990, 1000])[0]
     assert chi_square(counts, [0.25, 0.25, 0.5]) < 9.2  # 1 % of 2 degrees of freedom
     assert mixture[899].inputs["x"][0] == 0
@@ -185,8 +200,8 @@ def test_buckets_have_every_sample_once_in_a_pass_and_keep_their_limits(
     lengths: list[int], batch_size: int, buckets: int, most: int | None, seed: int
 ) -> None:
     array = np.array(lengths)
-    order = Order(np.arange(len(lengths)), seed, shuffle=True)
-    batches = BucketBatches(order, batch_size, array, equal_boundaries(array, buckets), most)
+    order = Sampler(np.arange(len(lengths)), seed, shuffle=True)
+    batches = BucketBatchSampler(order, batch_size, array, quantile_boundaries(array, buckets), most)
     for data_pass in range(2):
         first = data_pass * batches.batches_per_pass
         draws = [batches.draw(first + number) for number in range(batches.batches_per_pass)]
@@ -199,11 +214,13 @@ def test_buckets_have_every_sample_once_in_a_pass_and_keep_their_limits(
 
 def test_buckets_waste_less() -> None:
     lengths = np.random.default_rng(0).integers(1, 200, 2000)
-    order = Order(np.arange(2000), 0, shuffle=True)
+    order = Sampler(np.arange(2000), 0, shuffle=True)
 
     def padded(draws: Any) -> int:
         return sum(len(draw) * int(lengths[draw[:, INDEX]].max()) for draw in draws)
 
-    mixed = padded(EqualBatches(order, 16).once())
-    sorted_by_length = padded(BucketBatches(order, 16, lengths, equal_boundaries(lengths, 10), None).once())
+    mixed = padded(FixedSizeBatchSampler(order, 16).iter_pass())
+    sorted_by_length = padded(
+        BucketBatchSampler(order, 16, lengths, quantile_boundaries(lengths, 10), None).iter_pass()
+    )
     assert sorted_by_length < 0.65 * mixed

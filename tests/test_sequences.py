@@ -12,10 +12,10 @@ import pytest
 from conftest import Run, run_command
 from shipped import moved_export
 
-from scenarios.sequences import ANSWER, LONGEST, Dates, Sequences, Translator, decode, encode, fields
+from scenarios.sequences import ANSWER_LENGTH, LONGEST_DAYS, Dates, Sequences, Translator, date_fields, decode, encode
 from tfaip_like import Mode, UsageError, load_predictor, train
 from tfaip_like._training.result import TrainResult
-from tfaip_like.params._tree import check_tree
+from tfaip_like.params._tree import validate_params
 from tfaip_like.settings import Trainer
 
 SMALL = Sequences(
@@ -59,9 +59,9 @@ def test_its_export_decodes_and_shows_where_it_looked(result: TrainResult, tmp_p
     predict = tf.saved_model.load(tmp_path / "serve").signatures["serving_default"]
     texts = encode(TEXTS, Dates().longest)
     outputs = {name: value.numpy() for name, value in predict(text=texts).items()}
-    assert outputs["answer"].shape == (2, ANSWER)
+    assert outputs["answer"].shape == (2, ANSWER_LENGTH)
     attention = outputs["attention"]
-    assert attention.shape == (2, ANSWER, Dates().longest)
+    assert attention.shape == (2, ANSWER_LENGTH, Dates().longest)
     np.testing.assert_allclose(attention.sum(axis=-1), 1, rtol=1e-5)
     assert (attention[np.broadcast_to((texts == 0)[:, None], attention.shape)] == 0).all()
     same = result.network({"text": texts})
@@ -109,18 +109,18 @@ def test_a_data_seed_gives_the_same_samples_and_another_seed_others() -> None:
     ],
 )
 def test_a_day_is_written_in_many_ways(pattern: str, text: str) -> None:
-    assert pattern.format(**fields(date(1998, 3, 7))) == text
+    assert pattern.format(**date_fields(date(1998, 3, 7))) == text
 
 
 def test_days_have_their_endings() -> None:
-    endings = [fields(date(2000, 1, day))["nth"] for day in (1, 2, 3, 4, 11, 12, 13, 21, 22, 23, 31)]
+    endings = [date_fields(date(2000, 1, day))["nth"] for day in (1, 2, 3, 4, 11, 12, 13, 21, 22, 23, 31)]
     assert endings == ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "23rd", "31st"]
 
 
 def test_no_text_is_longer_than_the_longest() -> None:
-    longest = [fields(day) for day in LONGEST]
+    longest = [date_fields(day) for day in LONGEST_DAYS]
     for number in range(366):
-        day = fields(date.fromordinal(date(2024, 1, 1).toordinal() + number))
+        day = date_fields(date.fromordinal(date(2024, 1, 1).toordinal() + number))
         for name, text in day.items():
             assert len(text) <= max(len(known[name]) for known in longest)
     data = Dates(formats=["{m}/{d}/{yyyy}"], samples=2000)
@@ -131,7 +131,7 @@ def test_no_text_is_longer_than_the_longest() -> None:
 @pytest.mark.parametrize("pattern", ["{year}", "{d", "{}", "{d.real.x}", "{d}é"])
 def test_a_wrong_format_is_told(pattern: str) -> None:
     with pytest.raises(UsageError, match=r"^--data\.formats .*: write {NAME} for d, dd, nth"):
-        check_tree(Sequences(data=Dates(formats=[pattern])))
+        validate_params(Sequences(data=Dates(formats=[pattern])))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tfaip_like import Scenario
-from tfaip_like.data import TrainData, ValData
+from tfaip_like.data import TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.params._base import field_types
 from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
 
@@ -20,7 +20,7 @@ READ = {
     for node in ast.walk(ast.parse(path.read_text()))
     if isinstance(node, ast.Attribute)
 }
-GROUPS = (Scenario, Trainer, Device, EarlyStopping, WarmStart, TrainData, ValData)
+GROUPS = (Scenario, Trainer, Device, EarlyStopping, WarmStart, TrainLoaderSettings, ValLoaderSettings)
 FIELDS = [(cls.__name__, name) for cls in GROUPS for name in field_types(cls)]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import slow
 from small import Line, Points, small
-from stopping import UNTIMED, RaggedPoints, differences, killed_at
+from stopping import NONDETERMINISTIC_COLUMNS, RaggedPoints, copy_as_killed, differences
 from test_layer_losses import WithLosses
 
 from tfaip_like import ArraySource, Mode, Model, Tensors, UsageError, ops
@@ -25,7 +25,7 @@ from tfaip_like._training.checkpointing.checkpoints import Position
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.training import run_training
 from tfaip_like.optimizers import SGD, AdamW
-from tfaip_like.params._tree import check_tree
+from tfaip_like.params._tree import validate_params
 from tfaip_like.schedules import Constant
 from tfaip_like.settings import Resume
 
@@ -45,8 +45,8 @@ class Trained:
 
 
 def trained(devices: Devices, changes: dict[str, Any], resume: Resume | None = None) -> Trained:
-    result = run_training(check_tree(small(**changes)), devices, resume)
-    last = {name: value for name, value in result.history[-1].items() if name not in UNTIMED}
+    result = run_training(validate_params(small(**changes)), devices, resume)
+    last = {name: value for name, value in result.history[-1].items() if name not in NONDETERMINISTIC_COLUMNS}
     return Trained([np.asarray(weight) for weight in result.network.get_weights()], last)
 
 
@@ -192,7 +192,7 @@ def test_a_run_on_two_devices_goes_on_exactly(call: Call, tmp_path: Path) -> Non
     }
     straight = tmp_path / "straight"
     call(trained, TWO, {**changes, "output_dir": straight})
-    copy = killed_at(straight, tmp_path / "copy", Position(0, 10))
+    copy = copy_as_killed(straight, tmp_path / "copy", Position(0, 10))
     call(trained, TWO, {**changes, "output_dir": copy}, Resume())
     assert differences(straight, copy) == []
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from conftest import REPOSITORY
 
-plan_file = pytest.importorskip("tfaip_like.experiments._plans.plan_file")
+plan_file = pytest.importorskip("tfaip_like.experiments._plans.plan_reader")
 
 RUNS = {
     "jets": {"weighted": 6, "files": 4, "shifted": 3},
@@ -27,22 +27,22 @@ def test_each_plan_is_known_here() -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_plan_makes_its_runs(name: str) -> None:
-    from tfaip_like.experiments._plans.models import with_models
-    from tfaip_like.experiments._plans.resolution import resolve_all, scenario_of
+    from tfaip_like.experiments._plans.named_models import expand_models
+    from tfaip_like.experiments._plans.resolution import iter_resolved, load_plan_scenario
 
     plan = plan_file.read_plan(REPOSITORY / "scenarios" / "plans" / f"{name}.yaml")
-    scenario = scenario_of(plan)
-    runs = [run for run, _ in resolve_all(scenario, with_models(plan, scenario).runs())]
+    scenario = load_plan_scenario(plan)
+    runs = [run for run, _ in iter_resolved(scenario, expand_models(plan, scenario).runs())]
     assert Counter(run.configuration for run in runs) == RUNS[name]
 
 
 def test_two_experts_of_the_trigger_have_settings_of_their_own() -> None:
-    from tfaip_like.experiments._plans.resolution import resolve_all, scenario_of
+    from tfaip_like.experiments._plans.resolution import iter_resolved, load_plan_scenario
 
     plan = plan_file.read_plan(REPOSITORY / "scenarios" / "plans" / "track_trigger.yaml")
     found = {
         (run.configuration, tree.data.expert): (tree.trainer.epochs, *tree.model.units)
-        for run, tree in resolve_all(scenario_of(plan), plan.runs())
+        for run, tree in iter_resolved(load_plan_scenario(plan), plan.runs())
     }
     assert {key: value for key, value in found.items() if value != (20, 81)} == {
         ("experts", 2): (30, 100),

@@ -8,14 +8,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from batches import PLAN, cheap_batch, events, experiments, states, until
+from batches import PLAN, events, experiments, make_fake_batch, states, wait_until
 from slurm_cluster import Cluster, needs_slurm
 from stopping import differences
 
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._launchers.slurm import ClusterJob
-from tfaip_like.experiments._launchers.slurm_script import OPTIONS, Request, array_script, seconds_of
-from tfaip_like.experiments._status import AT_WORK
+from tfaip_like.experiments._launchers.slurm_script import (
+    MANAGED_OPTIONS,
+    ResourceRequest,
+    make_array_script,
+    parse_time_limit,
+)
+from tfaip_like.experiments._status import ACTIVE_STATES
 
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
 
@@ -31,27 +36,35 @@ def job_of(batch: Batch, name: str) -> str:
     [("5", 300), ("5:30", 330), ("2:30:00", 9000), ("1-0", 86400), ("1-2:30", 95400), ("0-0:0:7", 7)],
 )
 def test_time_limits_are_read_as_slurm_does(limit: str, seconds: int) -> None:
-    assert seconds_of(limit) == seconds
+    assert parse_time_limit(limit) == seconds
 
 
 def test_paths_with_spaces_and_percents_stay_what_they_are(tmp_path: Path) -> None:
-    script = array_script(Batch(tmp_path / "50% x" / "version_1"), tmp_path, [["wide"]], Request("2:00:00", "4G"))
+    script = make_array_script(
+        Batch(tmp_path / "50% x" / "version_1"), tmp_path, [["wide"]], ResourceRequest("2:00:00", "4G")
+    )
     assert '#SBATCH --job-name="50% x/version_1"' in script
     assert f'#SBATCH --output="{tmp_path}/50%% x/version_1/logs/slurm-%A_%a.log"' in script
 
 
 def test_what_a_batch_sets_itself_is_no_other_option(tmp_path: Path) -> None:
-    request = Request("1", "1G", partition="p", account="a", gpus=1, cpus=1, at_once=1)
+    request = ResourceRequest("1", "1G", partition="p", account="a", gpus=1, cpus=1, max_running_tasks=1)
     per_cpu = dataclasses.replace(request, memory_is_per_cpu=True)
     lines = [line for one in (request, per_cpu) for line in one.lines(Batch(tmp_path / "zoo" / "version_1"), 2)]
-    assert {line.removeprefix("#SBATCH --").partition("=")[0] for line in lines} == {*OPTIONS, "requeue"}
+    assert {line.removeprefix("#SBATCH --").partition("=")[0] for line in lines} == {*MANAGED_OPTIONS, "requeue"}
 
 
 def test_the_script_says_all_that_was_asked_for(tmp_path: Path) -> None:
-    request = Request(
-        *("2:00:00", "4G"), partition="gpu", account="us", gpus=1, cpus=4, at_once=3, extra=["qos=long", "--nice"]
+    request = ResourceRequest(
+        *("2:00:00", "4G"),
+        partition="gpu",
+        account="us",
+        gpus=1,
+        cpus=4,
+        max_running_tasks=3,
+        extra=["qos=long", "--nice"],
     )
-    script = array_script(Batch(tmp_path / "zoo" / "version_1"), tmp_path, [["wide.01"], ["wide.02"]], request)
+    script = make_array_script(Batch(tmp_path / "zoo" / "version_1"), tmp_path, [["wide.01"], ["wide.02"]], request)
     assert [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")] == [
         "--job-name=zoo/version_1",
         "--array=0-1%3",
@@ -78,24 +91,24 @@ def test_the_script_says_all_that_was_asked_for(tmp_path: Path) -> None:
     ["two words", "it's", 'say "x"', "back\\slash", "ends with \\", "a # b", "$HOME", "%j", "ü", "a=b", "[1] *"],
 )
 def test_values_of_options_arrive_as_they_were_given(tmp_path: Path, cluster: Cluster, value: str) -> None:
-    request = Request("5", "100M", extra=[f"comment={value}", "hold"])
+    request = ResourceRequest("5", "100M", extra=[f"comment={value}", "hold"])
     script = tmp_path / "array.sh"
-    script.write_text(array_script(Batch(tmp_path / "zoo" / "version_1"), tmp_path, [["wide"]], request))
+    script.write_text(make_array_script(Batch(tmp_path / "zoo" / "version_1"), tmp_path, [["wide"]], request))
     number = cluster.says("sbatch", "--parsable", str(script)).strip()
     assert cluster.says("squeue", "--noheader", f"--jobs={number}", "--format=%k").rstrip("\n") == value
     cluster.says("scancel", number)
 
 
 @pytest.mark.parametrize(
-    ("state", "waits", "is_over"),
+    ("state", "waits", "is_finished"),
     [("PENDING", True, False), ("RUNNING", False, False), ("COMPLETING", False, False), ("TIMEOUT", False, True)],
 )
-def test_what_the_states_of_a_cluster_mean(state: str, waits: bool, is_over: bool) -> None:
-    assert (ClusterJob(state).waits, ClusterJob(state).is_over) == (waits, is_over)
+def test_what_the_states_of_a_cluster_mean(state: str, waits: bool, is_finished: bool) -> None:
+    assert (ClusterJob(state).waits, ClusterJob(state).is_finished) == (waits, is_finished)
 
 
 def test_a_dry_run_shows_the_script_without_a_cluster(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n")
+    batch = make_fake_batch(tmp_path, "  wide: {repeat: 2}\n")
     done = experiments(tmp_path, "submit", batch.path, *ASK, "--dry_run")
     assert done.returncode == 0, done.stderr
     assert "#SBATCH --array=0-1\n" in done.stdout
@@ -105,12 +118,12 @@ def test_a_dry_run_shows_the_script_without_a_cluster(tmp_path: Path) -> None:
 
 @needs_slurm
 def test_an_array_runs_so_many_at_once_and_a_crash_stops_no_other(tmp_path: Path, cluster: Cluster) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {repeat: 5}\n  bad: {}\n", tenths=5)
+    batch = make_fake_batch(tmp_path, "  wide: {repeat: 5}\n  bad: {}\n", tenths=5)
     (batch.path / "hold").touch()
     assert experiments(tmp_path, "submit", batch.path, *ASK, "--jobs", "2").returncode == 0
     assert experiments(tmp_path, "submit", batch.path, *ASK).stdout.startswith(f"0 runs of {batch.path} submitted (")
     (batch.path / "hold").unlink()
-    until(lambda: not set(states(batch).values()) & {"running", "waiting"})
+    wait_until(lambda: not set(states(batch).values()) & {"running", "waiting"})
     [shown] = json.loads(experiments(tmp_path, "show", "--json").stdout)
     assert shown["counts"] == {"done": 5, "failed": 1}
     assert shown["runs"][5]["reason"] == "train-scenario: this one is bad"
@@ -123,14 +136,14 @@ def test_an_array_runs_so_many_at_once_and_a_crash_stops_no_other(tmp_path: Path
 @needs_slurm
 @pytest.mark.slow
 def test_requeued_and_cancelled_runs_save_and_go_on(tmp_path: Path, cluster: Cluster) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {}\n  other: {}\n", tenths=600)
+    batch = make_fake_batch(tmp_path, "  wide: {}\n  other: {}\n", tenths=600)
     assert experiments(tmp_path, "submit", batch.path, *ASK).returncode == 0
-    until(lambda: len(events(batch)) == 2)
+    wait_until(lambda: len(events(batch)) == 2)
     (batch.path / "tenths").write_text("1")
     cluster.says("scontrol", "requeue", job_of(batch, "wide"))
     cluster.says("scancel", job_of(batch, "other"))
-    until(lambda: {"stop wide", "stop other"} <= set(events(batch)))
-    until(lambda: states(batch) == {"wide": "done", "other": "cancelled"})
+    wait_until(lambda: {"stop wide", "stop other"} <= set(events(batch)))
+    wait_until(lambda: states(batch) == {"wide": "done", "other": "cancelled"})
     assert experiments(tmp_path, "submit", batch.path, *ASK, "--wait").returncode == 0
     assert events(batch).count("end wide") == events(batch).count("end other") == 1
 
@@ -138,43 +151,43 @@ def test_requeued_and_cancelled_runs_save_and_go_on(tmp_path: Path, cluster: Clu
 @needs_slurm
 @pytest.mark.slow
 def test_a_requeued_task_continues_with_the_run_that_it_was_at(tmp_path: Path, cluster: Cluster) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {repeat: 3}\n", tenths=0)
+    batch = make_fake_batch(tmp_path, "  wide: {repeat: 3}\n", tenths=0)
     (batch.path / "hold").touch()
     experiments(tmp_path, "submit", batch.path, *ASK, "--runs_per_task", "3")
-    until(lambda: "begin wide.01" in events(batch))
+    wait_until(lambda: "begin wide.01" in events(batch))
     (batch.path / "hold").unlink()
-    until(lambda: "end wide.01" in events(batch))
+    wait_until(lambda: "end wide.01" in events(batch))
     (batch.path / "hold").touch()
-    until(lambda: events(batch)[-1].startswith("begin"))
+    wait_until(lambda: events(batch)[-1].startswith("begin"))
     cluster.says("scontrol", "requeue", job_of(batch, "wide.01"))
-    until(lambda: any(event.startswith("stop") for event in events(batch)))
+    wait_until(lambda: any(event.startswith("stop") for event in events(batch)))
     (batch.path / "hold").unlink()
-    until(lambda: set(states(batch).values()) == {"done"})
+    wait_until(lambda: set(states(batch).values()) == {"done"})
     ends = [event for event in events(batch) if event.startswith("end")]
     assert ends == ["end wide.01", "end wide.02", "end wide.03"]
 
 
 @needs_slurm
 def test_cancel_takes_runs_from_the_cluster(tmp_path: Path, cluster: Cluster) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=600)
+    batch = make_fake_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=600)
     experiments(tmp_path, "submit", batch.path, *ASK, "--jobs", "1")
-    until(lambda: events(batch))
+    wait_until(lambda: events(batch))
     assert cluster.says("squeue", "--noheader", "--states=RUNNING", "--format=%j").split() == ["wide.01"]
     assert "2 runs of" in experiments(tmp_path, "cancel", batch.path).stdout
-    until(lambda: "stop wide.01" in events(batch))
-    until(lambda: set(states(batch).values()) == {"cancelled"})
+    wait_until(lambda: "stop wide.01" in events(batch))
+    wait_until(lambda: set(states(batch).values()) == {"cancelled"})
 
 
 @needs_slurm
 @pytest.mark.slow
 def test_a_preempted_run_goes_on(tmp_path: Path, cluster: Cluster) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=600)
+    batch = make_fake_batch(tmp_path, "  wide: {}\n", tenths=600)
     experiments(tmp_path, "submit", batch.path, *ASK, "--cpus", "2")
-    until(lambda: events(batch))
+    wait_until(lambda: events(batch))
     (batch.path / "tenths").write_text("1")
     cluster.says("sbatch", "--partition=urgent", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 8")
-    until(lambda: states(batch) == {"wide": "preempted"})
-    until(lambda: states(batch) == {"wide": "done"})
+    wait_until(lambda: states(batch) == {"wide": "preempted"})
+    wait_until(lambda: states(batch) == {"wide": "done"})
 
 
 @needs_slurm
@@ -187,12 +200,12 @@ def test_a_run_that_meets_its_time_limit_ends_with_the_same_bits(tmp_path: Path,
     batch = Batch(tmp_path / "batches" / "plan" / "version_1")
     limit = ("--slurm", "--time", "2", "--mem", "2G", "--save_seconds", "70")
     experiments(tmp_path, "submit", batch.path, "cut", *limit)
-    until(lambda: states(batch)["cut"] == "preempted", seconds=200)
-    until(lambda: states(batch)["cut"] not in AT_WORK, seconds=500)
+    wait_until(lambda: states(batch)["cut"] == "preempted", seconds=200)
+    wait_until(lambda: states(batch)["cut"] not in ACTIVE_STATES, seconds=500)
     if states(batch)["cut"] != "done":  # on a busy machine nothing new was saved in its second start
         assert experiments(tmp_path, "submit", batch.path, "cut", "--slurm", "--time", "30", "--mem", "2G", "--wait")
     assert experiments(tmp_path, "submit", batch.path, "whole", "--wait").returncode == 0
-    record = batch.run("cut").record()
+    record = batch.run("cut").read_info()
     assert record["slurm"] == record["resumed"][-1]["slurm"]
     assert record["slurm"]["name"] == "cut"
     assert record["slurm"]["job"] == job_of(batch, "cut")
@@ -202,9 +215,9 @@ def test_a_run_that_meets_its_time_limit_ends_with_the_same_bits(tmp_path: Path,
 @needs_slurm
 @pytest.mark.slow
 def test_a_limit_too_short_to_save_anything_ends_with_a_hint(tmp_path: Path, cluster: Cluster) -> None:
-    batch = cheap_batch(tmp_path, "  wide: {}\n", tenths=600)
+    batch = make_fake_batch(tmp_path, "  wide: {}\n", tenths=600)
     batch.script.write_text(batch.script.read_text().replace('mkdir -p "$out/checkpoints/$RANDOM$RANDOM"; ', ""))
     experiments(tmp_path, "submit", batch.path, "--slurm", "--time", "1", "--mem", "100M", "--save_seconds", "55")
-    until(lambda: states(batch)["wide"] not in ("waiting", "running"), seconds=120)
+    wait_until(lambda: states(batch)["wide"] not in ("waiting", "running"), seconds=120)
     shown = experiments(tmp_path, "show", "--log", "wide").stdout
     assert "nothing new was saved within the time limit; submit it with more --time" in shown

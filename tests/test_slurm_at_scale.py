@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from batches import JOB, PLAN, cheap_batch, command, environment, events, experiments, until
+from batches import JOB, PLAN, command, environment, events, experiments, make_fake_batch, wait_until
 from conftest import fill
 from slurm_cluster import Cluster, needs_slurm
 
@@ -67,7 +67,7 @@ def kill_a_submission(batch: Batch, moment_s: float, is_after_record: bool) -> N
         start_new_session=True,
     )
     if is_after_record:
-        until(lambda: list(submissions_dir(batch).glob("*-*")) or shell.poll() is not None)
+        wait_until(lambda: list(submissions_dir(batch).glob("*-*")) or shell.poll() is not None)
     time.sleep(moment_s)
     os.killpg(shell.pid, signal.SIGKILL)
     shell.wait()
@@ -76,7 +76,7 @@ def kill_a_submission(batch: Batch, moment_s: float, is_after_record: bool) -> N
 def empty(batch: Batch, cluster: Cluster) -> None:
     """Make a batch as it was before it was submitted."""
     cluster.says("scancel", "--me")
-    until(lambda: not cluster.says("squeue", "--noheader"))
+    wait_until(lambda: not cluster.says("squeue", "--noheader"))
     for folder in (batch.queue, batch.path / "runs", batch.path / "logs"):
         shutil.rmtree(folder)
         folder.mkdir()
@@ -84,7 +84,7 @@ def empty(batch: Batch, cluster: Cluster) -> None:
 
 
 def test_a_killed_submission_leaves_no_unknown_job_and_none_twice(tmp_path: Path, cluster: Cluster) -> None:
-    batch = cheap_batch(tmp_path, f"  wide: {{repeat: {NUM_RUNS}}}\n", tenths=0)
+    batch = make_fake_batch(tmp_path, f"  wide: {{repeat: {NUM_RUNS}}}\n", tenths=0)
     begin = time.monotonic()
     assert experiments(tmp_path, "submit", batch.path, *ASK).returncode == 0
     whole_s = time.monotonic() - begin
@@ -106,7 +106,7 @@ def test_a_killed_submission_leaves_no_unknown_job_and_none_twice(tmp_path: Path
             f"killed {moment_s:.2f} s after {'its record' if is_after_record else 'its start'}: {len(before)} tasks on "
             f"the cluster, all known; then: {again.stdout.strip()}; {len(tasks)} tasks on the cluster"
         )
-    until(lambda: len(events(batch)) > 10)
+    wait_until(lambda: len(events(batch)) > 10)
     begun = Counter(event for event in events(batch) if event.startswith("begin"))
     assert set(begun.values()) == {1}
     empty(batch, cluster)  # for the next test
@@ -200,7 +200,7 @@ def test_two_users_of_a_group_work_on_a_batch(
     half = "wide.???"
     says(one, shared_disk, "submit", batch.path, half, *ASK, "--trust_code", "true")
     says(other, shared_disk, "submit", batch.path, *ASK)
-    until(lambda: len(events(batch)) >= 2)
+    wait_until(lambda: len(events(batch)) >= 2)
     for member in members:
         assert says(member, shared_disk, "show", batch.path, "--brief").startswith(
             f"{batch.path}: {NUM_RUNS} runs: 2 r"
@@ -219,7 +219,7 @@ def test_two_users_of_a_group_work_on_a_batch(
         )  # two are at work and save their state
     filler.unlink()
 
-    until(lambda: {"stop wide.001", "stop wide.002"} <= set(events(batch)))
+    wait_until(lambda: {"stop wide.001", "stop wide.002"} <= set(events(batch)))
     says(other, shared_disk, "submit", batch.path, "wide.00?", *ASK)
     says(one, shared_disk, "submit", batch.path, *ASK)
     for member in members:
@@ -227,7 +227,7 @@ def test_two_users_of_a_group_work_on_a_batch(
     (batch.path / "tenths").write_text("0")
     says(one, shared_disk, "cancel", batch.path, "wide.???")
     says(other, shared_disk, "cancel", batch.path)
-    until(lambda: not {"running", "waiting"} & set(counts(one, shared_disk, batch)), seconds=600)
+    wait_until(lambda: not {"running", "waiting"} & set(counts(one, shared_disk, batch)), seconds=600)
     begun = Counter(event for event in events(batch) if event.startswith("begin"))
     assert set(begun.values()) <= {1, 2}
     for path in [shared_disk, *shared_disk.rglob("*")]:

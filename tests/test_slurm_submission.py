@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from batches import cheap_batch, events
+from batches import events, make_fake_batch
 from conftest import Run
-from stand_in_slurm import StandInSlurm
+from stand_in_slurm import FakeSlurm
 
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch
@@ -21,8 +21,8 @@ class User:
     """Somebody with a batch of two runs at a cluster."""
 
     def __init__(self, folder: Path, run: Run, configurations: str = "  wide: {repeat: 2}\n"):
-        self.batch = cheap_batch(folder, configurations, tenths=0)
-        self.slurm = StandInSlurm.at(folder / "slurm")
+        self.batch = make_fake_batch(folder, configurations, tenths=0)
+        self.slurm = FakeSlurm.at(folder / "slurm")
         self._run = run
 
     def says(self, *words: str) -> str:
@@ -45,7 +45,7 @@ def user(tmp_path: Path, quick_run: Run) -> User:
 
 
 def test_killed_before_the_cluster_has_the_job_it_is_submitted_again(user: User) -> None:
-    user.slurm.will("dies_before")
+    user.slurm.set_behavior("dies_before")
     user.submit()
     assert user.states() == [("new", None), ("new", None)]
     assert "its submission was interrupted" in user.says("show")
@@ -59,7 +59,7 @@ def test_killed_before_the_cluster_has_the_job_it_is_submitted_again(user: User)
 
 
 def test_killed_after_the_cluster_has_the_job_it_is_found(user: User) -> None:
-    user.slurm.will("dies_after")
+    user.slurm.set_behavior("dies_after")
     user.submit()
     assert user.states() == [("waiting", "100_0"), ("waiting", "100_1")]
     assert user.submit() == f"0 runs of {user.batch.path} submitted (2 waiting already)\n"
@@ -68,19 +68,19 @@ def test_killed_after_the_cluster_has_the_job_it_is_found(user: User) -> None:
 
 
 def test_a_task_that_starts_before_its_job_is_noted_says_so_itself(user: User) -> None:
-    user.slurm.will("dies_after")
+    user.slurm.set_behavior("dies_after")
     user.submit()
     ((number, script),) = user.slurm.jobs()
-    user.slurm.will("jobs")  # the cluster has forgotten it
+    user.slurm.set_behavior("jobs")  # the cluster has forgotten it
     assert user.slurm.run_task(script, number, 1).returncode == 0
     assert events(user.batch) == ["begin wide.02", "end wide.02"]
     assert user.submit().startswith(f"1 run of {user.batch.path} submitted as SLURM job 100 (1 done already)")
 
 
 def test_while_the_cluster_cannot_be_asked_nothing_is_submitted_but_all_can_be_cancelled(user: User) -> None:
-    user.slurm.will("dies_after")
+    user.slurm.set_behavior("dies_after")
     user.submit()
-    user.slurm.will("silent")
+    user.slurm.set_behavior("silent")
     for words in (ASK, ()):
         said = user.says("submit", *words)
         assert user.code == 2
@@ -92,19 +92,19 @@ def test_while_the_cluster_cannot_be_asked_nothing_is_submitted_but_all_can_be_c
 
 
 def test_a_job_whose_acceptance_was_lost_is_known(user: User) -> None:
-    user.slurm.will("loses_its_answer")
+    user.slurm.set_behavior("loses_its_answer")
     assert user.submit() == f"2 runs of {user.batch.path} submitted as SLURM job 100\n"
 
 
 def test_of_a_job_that_is_refused_nothing_is_left_but_the_script(user: User) -> None:
-    user.slurm.will("refuses", "invalid partition specified: gpu")
+    user.slurm.set_behavior("refuses", "invalid partition specified: gpu")
     said = user.submit()
     assert said.startswith("experiments: sbatch: sbatch: error: invalid partition specified: gpu\n(the script is ")
     assert user.states() == [("new", None), ("new", None)]
 
 
 def test_what_was_submitted_before_an_array_is_refused_is_said(user: User) -> None:
-    user.slurm.will("largest", "1")
+    user.slurm.set_behavior("largest", "1")
     user.submit("wide.01")
     assert user.submit() == f"1 run of {user.batch.path} submitted as SLURM job 101 (1 waiting already)\n"
     assert [script.parent.name.partition("-")[0] for _, script in user.slurm.jobs()] == ["1", "2"]
@@ -127,7 +127,7 @@ def test_a_task_trains_its_runs_one_after_another_and_none_again_after_a_requeue
 
 def test_runs_of_somebody_else_are_cancelled_although_the_cluster_forbids_it(user: User) -> None:
     user.submit()
-    user.slurm.will("forbids")
+    user.slurm.set_behavior("forbids")
     said = user.says("cancel")
     assert "(scancel: scancel: error: Access/permission denied; running jobs stop by themselves" in said
     assert user.states() == [("cancelled", "100_0"), ("cancelled", "100_1")]

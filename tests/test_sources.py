@@ -16,14 +16,20 @@ from PIL import Image
 from small import Line
 
 from tfaip_like import ArraySource, Data, Mode, Sample, Spec, UsageError
-from tfaip_like._utils.temporary import process_directory
-from tfaip_like.data import DataSettings, ImageFolder, TableSource, find_files, read_image
+from tfaip_like._utils.temp_dirs import process_temp_dir
+from tfaip_like.data import ImageFolder, LoaderSettings, TableSource, find_files, read_image
 from tfaip_like.data._loader.batching import collate
 from tfaip_like.data._loader.opening import open_training
-from tfaip_like.data._loader.sample_reader import Samples
-from tfaip_like.data._sample import sample_of
-from tfaip_like.data._sources.file_lists import Texts, lines_of
-from tfaip_like.list_files import ListFileData, ListFileScenario, ListSource, ListTrainData, ListValData
+from tfaip_like.data._loader.sample_reader import SampleReader
+from tfaip_like.data._sample import to_sample
+from tfaip_like.data._sources.file_lists import PackedStrings, iter_list_file
+from tfaip_like.list_files import (
+    ListFileData,
+    ListFileScenario,
+    ListSource,
+    ListTrainLoaderSettings,
+    ListValLoaderSettings,
+)
 
 
 class Pictures(ListFileData):
@@ -51,7 +57,7 @@ def image(path: Path, value: int = 0) -> Path:
 @given(st.lists(st.text()))
 def test_texts_are_kept(texts: list[str]) -> None:
     texts = [text.encode("utf-8", "replace").decode() for text in texts]
-    kept = Texts(texts)
+    kept = PackedStrings(texts)
     assert list(kept) == texts
     assert kept[-1:] == texts[-1:]
 
@@ -84,12 +90,12 @@ def test_a_table_in_many_files_is_one_array(kind: str, tmp_path: Path) -> None:
 
 def test_the_copy_of_a_table_goes_away_with_it(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.arange(5))
-    before = set(process_directory().iterdir())
+    before = set(process_temp_dir().iterdir())
     source = TableSource([tmp_path / "a.npz"], {"x": "x"})
-    assert set(process_directory().iterdir()) > before
+    assert set(process_temp_dir().iterdir()) > before
     del source
     gc.collect()
-    assert set(process_directory().iterdir()) == before
+    assert set(process_temp_dir().iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -176,9 +182,9 @@ def test_the_line_of_a_value_that_its_spec_cannot_hold_is_named(
             return TableSource([tmp_path / "a.csv"], {"x": "x"})[1:]
 
     (tmp_path / "a.csv").write_text(f"x,y\n1,2\n3,4\n{cell},5\n")
-    samples = Samples(Rows(), Rows().source(Mode.TRAIN), Mode.TRAIN, 0)
+    samples = SampleReader(Rows(), Rows().source(Mode.TRAIN), Mode.TRAIN, 0)
     with pytest.raises(UsageError) as raised:
-        samples.check_first(0)
+        samples.validate_first_sample(0)
     assert str(raised.value) == f"training sample 1 of Rows ({tmp_path}/a.csv, line 4): 'x' {message}"
 
 
@@ -236,19 +242,20 @@ def test_a_list_that_names_nothing_is_an_error(entry: str, message: str, tmp_pat
 def test_a_list_that_is_no_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.lst").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=r"a\.lst, line 1: is not text"):
-        list(lines_of(tmp_path / "a.lst"))
+        list(iter_list_file(tmp_path / "a.lst"))
 
 
 def test_each_list_is_a_source_of_its_own_in_load_and_validate(tmp_path: Path) -> None:
     for name in ("a", "b"):
         image(tmp_path / name / "1.png")
     scenario = PictureScenario(
-        train=ListTrainData(lists=[str(tmp_path)]), val=ListValData(lists=[str(tmp_path / "a"), str(tmp_path / "b")])
+        train=ListTrainLoaderSettings(lists=[str(tmp_path)]),
+        val=ListValLoaderSettings(lists=[str(tmp_path / "a"), str(tmp_path / "b")]),
     )
     assert list(scenario.lav_sources()) == ["a", "b"]
     train, val = scenario.source(Mode.TRAIN), scenario.source(Mode.EVALUATE)
     assert len(train) == len(val) == 2  # type: ignore[arg-type]
-    assert PictureScenario(train=ListTrainData(lists=[str(tmp_path)])).source(Mode.EVALUATE) is None
+    assert PictureScenario(train=ListTrainLoaderSettings(lists=[str(tmp_path)])).source(Mode.EVALUATE) is None
 
 
 class Pairs(Data):
@@ -284,9 +291,9 @@ class Generated:
 @pytest.mark.parametrize("endless", [False, True])
 def test_pairs_of_x_and_y_are_samples(named: bool, endless: bool) -> None:
     data = Pairs(named=named, endless=endless)
-    settings = DataSettings(batch_size=8, num_processes=0, shuffle=False)
+    settings = LoaderSettings(batch_size=8, num_processes=0, shuffle=False)
     with closing(open_training(data, data.source(Mode.TRAIN), settings, 32, seed=1)) as batches:
-        batch = next(batches.once())
+        batch = next(batches.iter_pass())
     assert batch.inputs["x"].shape == (8, 2)
     np.testing.assert_allclose(batch.targets["y"], batch.inputs["x"].sum(axis=1))
 
@@ -302,13 +309,13 @@ def test_pairs_of_x_and_y_are_samples(named: bool, endless: bool) -> None:
 )
 def test_tuples_are_samples_if_they_have_one_or_two_parts(given: tuple[Any, ...], problem: str | None) -> None:
     if problem is None:
-        assert sample_of(given, ["x"], ["y"]).inputs == {"x": 1}
+        assert to_sample(given, ["x"], ["y"]).inputs == {"x": 1}
     else:
         with pytest.raises(ValueError, match=problem):
-            sample_of(given, ["x"], ["y"])
+            to_sample(given, ["x"], ["y"])
 
 
 @pytest.mark.parametrize(("inputs", "what"), [([], "no inputs"), (["a", "b"], "the inputs a, b")])
 def test_an_array_for_several_or_no_names_is_refused(inputs: list[str], what: str) -> None:
     with pytest.raises(ValueError, match=f"is a tuple with an int for {what}; name them"):
-        sample_of((1, 2), inputs, ["y"])
+        to_sample((1, 2), inputs, ["y"])

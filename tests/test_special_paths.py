@@ -11,10 +11,10 @@ from conftest import REPOSITORY, Run, slow
 from small import small
 
 from tfaip_like import keras, load_predictor, train
-from tfaip_like._export.exported import load_export
-from tfaip_like._utils.files import folder_beside
-from tfaip_like._utils.temporary import release
-from tfaip_like.data._sources.file_lists import find_names
+from tfaip_like._export.exported_model import load_export
+from tfaip_like._utils.files import make_staging_dir
+from tfaip_like._utils.temp_dirs import unlock_dir
+from tfaip_like.data._sources.file_lists import find_paths
 from tfaip_like.settings import WarmStart
 
 EVERYTHING = "a[1] *?{b}\\ '\"`$HOME%20%s#~;&|<>!()=,:@^\n\t-ü😀u\u0308\udcff\x1b[1m."
@@ -47,9 +47,9 @@ def test_a_run_directory_may_have_any_name(formats: list[str], tmp_path: Path, q
 
 
 def test_a_leftover_of_a_replaced_folder_is_found_below_any_name(tmp_path: Path) -> None:
-    leftover = folder_beside(tmp_path / "a[1]")
-    release(leftover)  # as the end of its process does
-    second = folder_beside(tmp_path / "a[1]")
+    leftover = make_staging_dir(tmp_path / "a[1]")
+    unlock_dir(leftover)  # as the end of its process does
+    second = make_staging_dir(tmp_path / "a[1]")
     assert not leftover.exists()
     assert second.is_dir()
 
@@ -58,13 +58,13 @@ def test_a_pattern_is_found_in_a_directory_of_any_name(tmp_path: Path, monkeypat
     for name in ("a[1]/x.png", "a[1]/b*/y.png", "a1/z.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert find_names([f"{tmp_path}/a[1]/*.png"], "--x") == [f"{tmp_path}/a[1]/x.png"]
-    assert find_names([f"{tmp_path}/a[1]/b*/*.png"], "--x") == [f"{tmp_path}/a[1]/b*/y.png"]
-    assert find_names([f"{tmp_path}/a[1]/**/*.png"], "--x") == [f"{tmp_path}/a[1]/{n}" for n in ("b*/y.png", "x.png")]
-    assert find_names([f"{tmp_path}/a[0-9]/*.png"], "--x") == [f"{tmp_path}/a1/z.png"]
+    assert find_paths([f"{tmp_path}/a[1]/*.png"], "--x") == [f"{tmp_path}/a[1]/x.png"]
+    assert find_paths([f"{tmp_path}/a[1]/b*/*.png"], "--x") == [f"{tmp_path}/a[1]/b*/y.png"]
+    assert find_paths([f"{tmp_path}/a[1]/**/*.png"], "--x") == [f"{tmp_path}/a[1]/{n}" for n in ("b*/y.png", "x.png")]
+    assert find_paths([f"{tmp_path}/a[0-9]/*.png"], "--x") == [f"{tmp_path}/a1/z.png"]
     monkeypatch.chdir(tmp_path / "a[1]")
-    assert find_names(["*.png"], "--x") == ["x.png"]
-    assert find_names(["*/*.png"], "--x") == ["b*/y.png"]
+    assert find_paths(["*.png"], "--x") == ["x.png"]
+    assert find_paths(["*/*.png"], "--x") == ["b*/y.png"]
 
 
 PLAN = """\

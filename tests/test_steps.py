@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import slow
 from small import Line, Noise, Points, small
-from stopping import RaggedPoints, state_of
+from stopping import RaggedPoints, read_last_state
 
 from tfaip_like import ArraySource, Mode, Sample, Tensors, TrainingError, UsageError, ops, train
 from tfaip_like.optimizers import SGD, AdamW
@@ -60,7 +60,7 @@ AFFINE: dict[str, Any] = {
 def test_averages_equal_a_plain_computation_and_are_what_is_validated_and_exported(tmp_path: Path) -> None:
     result = train(small(tmp_path / "run", **AFFINE, trainer={"calc_ema": 0.9, "epochs": 2}))
     raw, mean = by_hand(steps=24, batch=8, lr=0.1, decay=0.9)
-    arrays = state_of(tmp_path / "run").arrays
+    arrays = read_last_state(tmp_path / "run").arrays
     kept = {name: value for name, value in arrays.items() if "add" in name and name.startswith("network:")}
     past = [value for name, value in arrays.items() if name.endswith("_past_average")]
     np.testing.assert_allclose(np.concatenate([value.ravel() for value in kept.values()]), raw, rtol=1e-4)
@@ -76,11 +76,11 @@ def test_averages_equal_a_plain_computation_and_are_what_is_validated_and_export
 
 
 def test_the_rate_of_averages_is_computed_from_the_steps_of_an_epoch(caplog: pytest.LogCaptureFixture) -> None:
-    from tfaip_like._keras_ext.extended_optimizer import average_rate
+    from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum
 
-    assert average_rate(1) == 0.99
-    assert average_rate(100) == pytest.approx(0.75**0.01)
-    assert average_rate(10**6) == 0.99975
+    assert default_ema_momentum(1) == 0.99
+    assert default_ema_momentum(100) == pytest.approx(0.75**0.01)
+    assert default_ema_momentum(10**6) == 0.99975
 
 
 @pytest.mark.parametrize("data", [Points(), Points(processors=[Noise()])], ids=["arrays", "processed"])
@@ -142,7 +142,7 @@ def test_a_step_that_is_no_number_stops_before_it_spoils_the_weights(tmp_path: P
     )
     with pytest.raises(UsageError, match="first at step 6 of epoch 1"):
         train(scenario)
-    last = state_of(tmp_path / "run")
+    last = read_last_state(tmp_path / "run")
     assert all(np.isfinite(array).all() for name, array in last.arrays.items() if not name.startswith("random"))
     folder = tmp_path / "run" / "non_finite" / "step_000006"
     report = json.loads((folder / "batch_0.json").read_text())
@@ -187,7 +187,7 @@ def test_bad_steps_can_be_left_out_and_spoil_nothing(tmp_path: Path, caplog: pyt
     assert "input 'x' of training sample 42" in caplog.text
     assert all(np.isfinite(weight).all() for weight in weights(result))
     assert all(np.isfinite(list(row.values())).all() for row in result.history)
-    (iterations,) = [v for name, v in state_of(tmp_path / "run").arrays.items() if name.endswith("iteration")]
+    (iterations,) = [v for name, v in read_last_state(tmp_path / "run").arrays.items() if name.endswith("iteration")]
     assert iterations == 36 - 3
 
 

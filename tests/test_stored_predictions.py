@@ -18,8 +18,8 @@ from small import Largest, small
 
 from tfaip_like import Evaluator, Sample, UsageError, Writer, train
 from tfaip_like._cli.evaluate_predictions import evaluate_predictions
-from tfaip_like.data._writers import JsonLines, Npz, plain, written
-from tfaip_like.inference._stored_predictions import as_array, stored_predictions
+from tfaip_like.data._writers import JsonLines, Npz, open_writer, to_jsonable
+from tfaip_like.inference._stored_predictions import read_predictions, to_array
 from tfaip_like.summaries import Summary, Text
 
 TESTS = Path(__file__).parent
@@ -139,7 +139,7 @@ def test_files_that_hold_no_predictions_are_refused(name: str, content: str, mes
 def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", sum=np.zeros(3), index=np.zeros(2))
     with pytest.raises(UsageError, match="needs a row for each sample; it has sum: 3, index: 2"):
-        list(stored_predictions(tmp_path / "a.npz"))
+        list(read_predictions(tmp_path / "a.npz"))
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_inputs_are_stored_on_request(writer: Writer, tmp_path: Path) -> None:
     file = tmp_path / f"stored{'.npz' if isinstance(writer, Npz) else '.jsonl'}"
     samples = [Sample({"x": np.full(2, number, "float32")}, {"y": number}, {"sum": 2.5}) for number in range(3)]
-    with written(file, writer, "--output") as write:
+    with open_writer(file, writer, "--output") as write:
         for sample in samples:
             write(sample)
-    for sample, found in zip(samples, stored_predictions(file), strict=True):
+    for sample, found in zip(samples, read_predictions(file), strict=True):
         np.testing.assert_array_equal(found.inputs["x"], sample.inputs["x"])
         assert (found.targets["y"], found.outputs["sum"]) == (sample.targets["y"], 2.5)
 
@@ -192,14 +192,14 @@ NUMBERS = st.sampled_from([np.float32, np.int32, np.uint8, np.bool_]).flatmap(
 
 @given(NUMBERS)
 def test_numbers_come_back_as_they_were(value: Any) -> None:
-    back = as_array(json.loads(json.dumps(plain(value))))
+    back = to_array(json.loads(json.dumps(to_jsonable(value))))
     np.testing.assert_array_equal(back, value)
     assert np.asarray(back).dtype == (np.int64 if value.dtype.kind in "iu" else value.dtype)
 
 
 @given(st.recursive(st.text(), lambda part: st.lists(part, max_size=3), max_leaves=5))
 def test_texts_come_back_as_they_were(value: Any) -> None:
-    back = as_array(json.loads(json.dumps(value)))
+    back = to_array(json.loads(json.dumps(value)))
     if "nan" not in str(value) and "inf" not in str(value) and str(value).strip("[], "):
         assert back == value
 
@@ -209,10 +209,10 @@ def test_all_that_a_writer_writes_is_read(tmp_path: Path) -> None:
         Sample(outputs={"y": np.float32([0.1, np.nan]), "text": "a b"}, targets={"t": 3}, meta={"index": 7}),
         Sample(outputs={"y": np.float32([0.2, 5]), "text": "c"}, targets={"t": 4}, meta={"index": 9, "file": "x"}),
     ]
-    with written(tmp_path / "y.jsonl", None, "--output") as write:
+    with open_writer(tmp_path / "y.jsonl", None, "--output") as write:
         for sample in samples:
             write(sample)
-    for sample, back in zip(samples, stored_predictions(tmp_path / "y.jsonl"), strict=True):
+    for sample, back in zip(samples, read_predictions(tmp_path / "y.jsonl"), strict=True):
         np.testing.assert_array_equal(back.outputs["y"], sample.outputs["y"])
         assert back.outputs["y"].dtype == np.float32
         assert (back.outputs["text"], back.targets, back.meta) == (sample.outputs["text"], sample.targets, sample.meta)

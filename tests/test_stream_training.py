@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from conftest import slow
 from small import Noise, Small, small
-from stopping import NumberedPoints, differences, killed_at
+from stopping import NumberedPoints, copy_as_killed, differences
 
 from tfaip_like import Mode, Sample, train
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.checkpointing.checkpoints import Position, all_checkpoints
+from tfaip_like._training.checkpointing.checkpoints import Position, list_checkpoints
 from tfaip_like.data import StreamProcessor
 from tfaip_like.settings import Resume
 
@@ -66,7 +66,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_epoch_is_all_samples_that_come_out(straight: Path) -> None:
-    last = all_checkpoints(OutputDir(straight).checkpoints)[-1]
+    last = list_checkpoints(OutputDir(straight).checkpoints)[-1]
     assert last.position == Position(3, 0)
     assert last.read().state["batching"]["steps_per_epoch"] == TOTAL // 8
     with (straight / "history.csv").open() as file:
@@ -80,7 +80,7 @@ def test_data_processes_change_no_bit(straight: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("step", "num_processes"), [(10, 2), slow(40, 0), (70, 0)])
 def test_a_stream_is_resumed_with_the_same_bits(straight: Path, tmp_path: Path, step: int, num_processes: int) -> None:
-    copy = killed_at(straight, tmp_path / "copy", Position(*divmod(step, TOTAL // 8)))
+    copy = copy_as_killed(straight, tmp_path / "copy", Position(*divmod(step, TOTAL // 8)))
     MADE.clear()
     train(scenario(copy, num_processes), Resume())
     assert differences(straight, copy) == []
@@ -96,7 +96,7 @@ def test_changed_data_continue_with_the_next_pass(
     straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    copy = killed_at(straight, tmp_path / "copy", Position(2, 2))
+    copy = copy_as_killed(straight, tmp_path / "copy", Position(2, 2))
     history = train(scenario(copy, train={"shuffle_buffer": 50}), Resume()).history
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert "reading begins with the next pass" in caplog.text
@@ -104,7 +104,7 @@ def test_changed_data_continue_with_the_next_pass(
 
 def test_class_weights_of_streams_reach_the_losses() -> None:
     class Halves(NumberedPoints):
-        def class_of(self, sample: Sample) -> bool:
+        def class_label(self, sample: Sample) -> bool:
             return float(sample.targets["y"]) > 1
 
     data = Halves(processors=[Cut(group=10)])

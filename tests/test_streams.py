@@ -15,11 +15,19 @@ from hypothesis import strategies as st
 from working import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, Sample, UsageError
-from tfaip_like.data import Between, DropSample, Mixture, StreamProcessor, TrainData, ValData, process_samples
+from tfaip_like.data import (
+    DropSample,
+    Mixture,
+    RangeFilter,
+    StreamProcessor,
+    TrainLoaderSettings,
+    ValLoaderSettings,
+    process_samples,
+)
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.opening import open_training, open_validation
-from tfaip_like.params._tree import check_tree
+from tfaip_like.params._tree import validate_params
 
 
 class Cut(StreamProcessor):
@@ -47,8 +55,8 @@ class Join(StreamProcessor):
             yield dataclasses.replace(sample, meta={**sample.meta, self.key: names})
 
 
-def opened(data: Data, samples_per_epoch: int | None = None, seed: int = 7, **changes: Any) -> Batches:
-    train = TrainData(**{"batch_size": 8, "num_processes": 0, **changes})
+def opened(data: Data, samples_per_epoch: int | None = None, seed: int = 7, **changes: Any) -> DataLoader:
+    train = TrainLoaderSettings(**{"batch_size": 8, "num_processes": 0, **changes})
     return open_training(data, data.source(Mode.TRAIN), train, samples_per_epoch, seed)
 
 
@@ -76,7 +84,7 @@ def test_each_pass_has_every_sample_once_and_batches_are_full(
     expected = pieces(count)
     total = expected.total()
     batches = opened(data, max(total, batch_size), seed, batch_size=batch_size, shuffle_buffer=buffer)
-    made = list(batches.training(0, -(-3 * total // batch_size)))
+    made = list(batches.iter_training(0, -(-3 * total // batch_size)))
     assert {len(batch) for batch in made} == {batch_size}
     names = names_of(made)
     for data_pass in range(3):
@@ -101,8 +109,8 @@ def test_opening_at_any_place_gives_the_rest_with_and_without_a_bookmark(
     data = Counted(count=23, iterable=iterable, ragged=ragged, processors=processors)
     changes = {"batch_size": batch_size, "shuffle_buffer": buffer, **({"buckets": 3} if ragged else {})}
 
-    def numbered(batches: Batches, first: int) -> list[bytes]:
-        return [batch.inputs["x"].tobytes() + repr(batch.meta).encode() for batch in batches.training(first, 45)]
+    def numbered(batches: DataLoader, first: int) -> list[bytes]:
+        return [batch.inputs["x"].tobytes() + repr(batch.meta).encode() for batch in batches.iter_training(first, 45)]
 
     straight = opened(data, 100, **changes)
     all_of_them = numbered(straight, 0)
@@ -111,7 +119,7 @@ def test_opening_at_any_place_gives_the_rest_with_and_without_a_bookmark(
     kept = json.loads(json.dumps(straight.stream_state(place)))
     assert kept["batch"] == place
     marked = opened(data, 100, **changes)
-    marked.continue_at(place, kept, is_same=True)
+    marked.seek(place, kept, is_same=True)
     assert numbered(marked, place) == all_of_them[place:]
 
 
@@ -125,11 +133,11 @@ def test_a_bookmark_spares_making_what_comes_before() -> None:
 
     data = Counted(count=400, processors=[Watched(), Cut(group=10)])
     straight = opened(data, 100, shuffle_buffer=20)
-    list(straight.training(0, 300))
+    list(straight.iter_training(0, 300))
     again = opened(data, 100, shuffle_buffer=20)
-    again.continue_at(290, straight.stream_state(290), is_same=True)
+    again.seek(290, straight.stream_state(290), is_same=True)
     made.clear()
-    next(again.training(290, 300))
+    next(again.iter_training(290, 300))
     assert len(made) < 60
 
 
@@ -141,10 +149,10 @@ def test_batches_behind_a_stream_processor_are_mixed() -> None:
 
     for iterable in (False, True):
         batches = opened(Counted(count=40, iterable=iterable, processors=[Many()]), 640, batch_size=16)
-        classes = [len({meta["number"] for meta in batch.meta}) for batch in batches.training(0, 40)]
+        classes = [len({meta["number"] for meta in batch.meta}) for batch in batches.iter_training(0, 40)]
         assert min(classes) >= 8
     unshuffled = opened(Counted(count=40, processors=[Many()]), batch_size=16, shuffle=False)
-    assert [len({meta["number"] for meta in batch.meta}) for batch in unshuffled.training(0, 40)] == [1] * 40
+    assert [len({meta["number"] for meta in batch.meta}) for batch in unshuffled.iter_training(0, 40)] == [1] * 40
 
 
 @pytest.mark.parametrize(("first", "second"), [(500, 64), (64, 500), (7, 7), (1, 30), (30, 1)])
@@ -180,7 +188,7 @@ def test_chained_stream_processors_give_the_same_with_data_processes(iterable: b
     def made(num_processes: int, first: int = 0) -> list[bytes]:
         batches = opened(data, 100, num_processes=num_processes, shuffle_buffer=30, prefetch=4)
         try:
-            return [b.inputs["x"].tobytes() + repr(b.meta).encode() for b in batches.training(first, 40)]
+            return [b.inputs["x"].tobytes() + repr(b.meta).encode() for b in batches.iter_training(first, 40)]
         finally:
             batches.close()
 
@@ -203,7 +211,7 @@ def test_an_epoch_is_one_pass_and_counted_with_data_processes_alike() -> None:
 def test_an_epoch_of_length_buckets_has_all_batches_of_a_pass() -> None:
     data = Counted(count=60, ragged=True, processors=[Cut()])
     batches = opened(data, buckets=3, max_batch_length=24, shuffle_buffer=50)
-    made = list(batches.training(0, batches.steps_per_epoch))
+    made = list(batches.iter_training(0, batches.steps_per_epoch))
     assert Counter(names_of(made)) == pieces(60)
     assert all(len(batch) * batch.inputs["x"].shape[1] <= 24 for batch in made)
     half = opened(data, len(batches) // 2, buckets=3, max_batch_length=24, shuffle_buffer=50)
@@ -213,7 +221,7 @@ def test_an_epoch_of_length_buckets_has_all_batches_of_a_pass() -> None:
 def test_length_buckets_pad_less_than_batches_of_all_lengths() -> None:
     def padded(**changes: Any) -> int:
         batches = opened(Counted(count=210, ragged=True, processors=[Cut()]), 400, **changes)
-        return sum(batch.inputs["x"].size for batch in batches.training(0, 50))
+        return sum(batch.inputs["x"].size for batch in batches.iter_training(0, 50))
 
     assert padded(buckets=7) < 0.8 * padded()
 
@@ -227,7 +235,7 @@ def test_class_weights_count_what_the_stream_makes() -> None:
                     yield dataclasses.replace(sample, targets={"y": label})
 
     batches = opened(Counted(count=40, processors=[Copies()]), balance="loss")
-    for batch in batches.training(0, 10):
+    for batch in batches.iter_training(0, 10):
         assert batch.weights is not None
         np.testing.assert_allclose(batch.weights, np.where(batch.targets["y"], 80 / (2 * 60), 80 / (2 * 20)))
 
@@ -236,11 +244,11 @@ def test_validation_has_every_sample_once_in_order() -> None:
     data = Counted(count=30, processors=[Cut()])
     for num_processes in (0, 2):
         validation = open_validation(
-            data, data.source(Mode.EVALUATE), ValData(batch_size=8, num_processes=num_processes), 7
+            data, data.source(Mode.EVALUATE), ValLoaderSettings(batch_size=8, num_processes=num_processes), 7
         )
         assert validation is not None
         expected = [(number, piece) for number in range(30) for piece in range(1 + number % 3)]
-        assert names_of(validation.once()) == expected
+        assert names_of(validation.iter_pass()) == expected
         validation.close()
 
 
@@ -273,7 +281,7 @@ def test_a_bad_sample_is_named_where_samples_are_taken_one_by_one() -> None:
                 yield sample
 
     with pytest.raises(ValueError, match="this one") as raised:
-        list(opened(Counted(processors=[Breaks()]), 40, shuffle=False).training(0, 5))
+        list(opened(Counted(processors=[Breaks()]), 40, shuffle=False).iter_training(0, 5))
     note = (
         "This was training sample 13 of Counted, in the group of samples that begins with training sample 0 of Counted."
     )
@@ -289,25 +297,25 @@ def test_an_upstream_error_is_named_once() -> None:
 
 def test_samples_keep_the_index_of_what_they_were_made_of() -> None:
     batches = opened(Counted(count=30, processors=[Cut()]), 40)
-    for batch in batches.training(0, 5):
+    for batch in batches.iter_training(0, 5):
         assert list(batch.indices) == [meta["number"] for meta in batch.meta]
 
 
 def test_meta_travels_through_stream_processors() -> None:
     batches = opened(Counted(count=10, processors=[Cut()]), 8)
-    for batch in batches.training(0, 2):
+    for batch in batches.iter_training(0, 2):
         assert [meta["number"] for meta in batch.meta] == batch.targets["y"].tolist()
 
 
 def test_other_data_begin_with_the_next_pass() -> None:
     data = Counted(count=30, processors=[Cut(), Join(group=10)])
     straight = opened(data, 60, shuffle_buffer=20)
-    list(straight.training(0, 20))
+    list(straight.iter_training(0, 20))
     kept = straight.stream_state(20)
     changed = opened(data, 60, shuffle_buffer=25)
-    changed.continue_at(20, kept, is_same=False)
+    changed.seek(20, kept, is_same=False)
     total = pieces(30).total()
-    made = names_of(changed.training(20, 20 + total // 8 + 1))[:total]
+    made = names_of(changed.iter_training(20, 20 + total // 8 + 1))[:total]
     assert Counter(made) == pieces(30)
 
 
@@ -331,7 +339,7 @@ def test_cached_streams_have_an_index(place: str, num_processes: int) -> None:
 
 def test_what_is_cached_knows_where_it_comes_from() -> None:
     batches = opened(Counted(count=9, processors=[Cut()]), cache="memory")
-    assert batches.samples.place(4) == "training sample 4 of Counted (made of sample 2)"
+    assert batches.samples.describe_sample(4) == "training sample 4 of Counted (made of sample 2)"
 
 
 def test_only_what_precedes_a_random_stream_processor_is_cached() -> None:
@@ -346,10 +354,10 @@ def test_only_what_precedes_a_random_stream_processor_is_cached() -> None:
     batches = opened(data, cache="memory", shuffle_buffer=20)
     assert batches.stream is not None
     made.clear()
-    cached = [batch.inputs["x"].tobytes() for batch in batches.training(0, 20)]
+    cached = [batch.inputs["x"].tobytes() for batch in batches.iter_training(0, 20)]
     assert not made
     straight = opened(data, shuffle_buffer=20)
-    assert [batch.inputs["x"].tobytes() for batch in straight.training(0, 20)] == cached
+    assert [batch.inputs["x"].tobytes() for batch in straight.iter_training(0, 20)] == cached
 
 
 def test_a_stream_processor_that_is_random_now_and_then_cannot_be_cached() -> None:
@@ -369,7 +377,7 @@ def test_mixtures_keep_their_ratios_behind_stream_processors(cache: str) -> None
     data = Counted(count=1, processors=[Cut(pieces=4, group=10)])
     parts = [[data.sample(number) for number in numbers] for numbers in (range(30), range(1000, 1300))]
     batches = open_training(
-        data, Mixture(parts, weights=[1, 1]), TrainData(batch_size=10, num_processes=0, cache=cache), None, 7
+        data, Mixture(parts, weights=[1, 1]), TrainLoaderSettings(batch_size=10, num_processes=0, cache=cache), None, 7
     )
     names = names_of(map(batches.batch, range(batches.steps_per_epoch)))
     of_first = sum(number < 1000 for number, _ in names) / len(names)
@@ -379,7 +387,7 @@ def test_mixtures_keep_their_ratios_behind_stream_processors(cache: str) -> None
 def test_filters_see_samples_as_the_source_gives_them() -> None:
     for cache in ("none", "memory"):
         batches = opened(
-            Counted(count=50, processors=[Cut()]), filter=[Between(name="y", high=19)], limit=40, cache=cache
+            Counted(count=50, processors=[Cut()]), filter=[RangeFilter(name="y", high=19)], limit=40, cache=cache
         )
         assert Counter(names_of(map(batches.batch, range(batches.steps_per_epoch)))) <= pieces(20)
         assert len(batches) == pieces(20).total()
@@ -388,7 +396,7 @@ def test_filters_see_samples_as_the_source_gives_them() -> None:
 def test_cached_streams_are_cut_by_length_and_balanced() -> None:
     data = Counted(count=60, ragged=True, processors=[Cut()])
     batches = opened(data, cache="memory", buckets=3, max_batch_length=24)
-    made = list(batches.training(0, batches.steps_per_epoch))
+    made = list(batches.iter_training(0, batches.steps_per_epoch))
     assert Counter(names_of(made)) == pieces(60)
     assert all(len(batch) * batch.inputs["x"].shape[1] <= 24 for batch in made)
     balanced = opened(Counted(count=4, processors=[Cut()]), cache="memory", balance="loss", batch_size=7)
@@ -410,13 +418,13 @@ def test_what_is_no_sample_is_refused(wrong: Any) -> None:
 
 
 def test_blocks_of_large_samples_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfaip_like.data._loader.streams.BLOCK_BYTES", 200)  # 12 bytes and 4 of a sample
+    monkeypatch.setattr("tfaip_like.data._loader.streams.MAX_BLOCK_BYTES", 200)  # 12 bytes and 4 of a sample
     data = Counted(count=100, iterable=True, processors=[Cut(pieces=1, group=5)])
 
     def reach(**changes: Any) -> int:
         """Return how far from its place in the source a sample comes."""
         batches = opened(data, 96, **changes)
-        names = names_of(batches.training(0, 12))
+        names = names_of(batches.iter_training(0, 12))
         return max(abs(place - number) for place, (number, _) in enumerate(names))
 
     assert reach() < 20
@@ -441,7 +449,7 @@ def test_a_stream_processor_cannot_drop_a_sample_by_an_exception() -> None:
 
 def test_a_stream_processor_is_refused_as_a_post_processor() -> None:
     with pytest.raises(UsageError, match="--post_processors Cut: a StreamProcessor makes many"):
-        check_tree(Counted(post_processors=[Cut()]))
+        validate_params(Counted(post_processors=[Cut()]))
 
 
 class DropPiece(Processor):
@@ -456,9 +464,9 @@ def test_a_sample_of_which_pieces_are_dropped_is_not_called_dropped(
     cache: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = Counted(processors=[Cut(), DropPiece()])
-    batches = open_validation(data, data.source(Mode.EVALUATE), ValData(num_processes=0, cache=cache), 7)
+    batches = open_validation(data, data.source(Mode.EVALUATE), ValLoaderSettings(num_processes=0, cache=cache), 7)
     assert batches is not None
-    assert Counter(names_of(batches.once())) == pieces(50) - Counter([(2, 0), (5, 0)])
+    assert Counter(names_of(batches.iter_pass())) == pieces(50) - Counter([(2, 0), (5, 0)])
     batches.close()
     assert "--val: DropPiece dropped parts of 2 of 50 samples (validation sample 2 of Counted; " in caplog.text
 

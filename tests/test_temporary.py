@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tfaip_like._utils.files import folder_beside, new_folder, recover_folder, write_text
-from tfaip_like._utils.temporary import claimed, discard, remove_unclaimed
+from tfaip_like._utils.files import atomic_directory, atomic_write_text, make_staging_dir, recover_interrupted_replace
+from tfaip_like._utils.temp_dirs import locked_dir, remove_locked_dir, remove_stale_dirs
 
 MAKES = """
 import sys, time
 from pathlib import Path
-from tfaip_like._utils.files import folder_beside
-from tfaip_like._utils.temporary import process_directory
-print(process_directory(), flush=True)
-print(folder_beside(Path(sys.argv[1])), flush=True)
+from tfaip_like._utils.files import make_staging_dir
+from tfaip_like._utils.temp_dirs import process_temp_dir
+print(process_temp_dir(), flush=True)
+print(make_staging_dir(Path(sys.argv[1])), flush=True)
 time.sleep(1000)
 """
 
@@ -41,8 +41,8 @@ def process_that_makes_directories(target: Path) -> Iterator[tuple[subprocess.Po
 def test_what_a_killed_process_left_goes_at_the_next_start_and_nothing_of_a_living_one(tmp_path: Path) -> None:
     target = tmp_path / "best"
     with process_that_makes_directories(target) as (process, made):
-        remove_unclaimed(tmp_path, "tfaip_like-")
-        recover_folder(target)
+        remove_stale_dirs(tmp_path, "tfaip_like-")
+        recover_interrupted_replace(target)
         assert all(path.is_dir() for path in made)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -53,7 +53,7 @@ def test_what_a_killed_process_left_goes_at_the_next_start_and_nothing_of_a_livi
 
 
 def test_a_process_that_ends_removes_its_directory(tmp_path: Path) -> None:
-    code = "from tfaip_like._utils.temporary import *; (process_directory() / 'x').touch(); print(process_directory())"
+    code = "from tfaip_like._utils.temp_dirs import *; (process_temp_dir() / 'x').touch(); print(process_temp_dir())"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{tmp_path}/tfaip_like-")
@@ -61,7 +61,7 @@ def test_a_process_that_ends_removes_its_directory(tmp_path: Path) -> None:
 
 
 def test_directories_of_the_same_process_leave_each_other_alone(tmp_path: Path) -> None:
-    with claimed(tmp_path, "x-") as one, claimed(tmp_path, "x-") as two:
+    with locked_dir(tmp_path, "x-") as one, locked_dir(tmp_path, "x-") as two:
         assert one.is_dir()
         assert two.is_dir()
     assert not list(tmp_path.iterdir())
@@ -71,7 +71,7 @@ def test_links_and_files_of_the_same_name_are_left_alone(tmp_path: Path) -> None
     (tmp_path / "precious").mkdir()
     (tmp_path / "x-link").symlink_to(tmp_path / "precious")
     (tmp_path / "x-file").touch()
-    with claimed(tmp_path, "x-"):
+    with locked_dir(tmp_path, "x-"):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"precious", "x-link", "x-file"}
 
@@ -79,29 +79,29 @@ def test_links_and_files_of_the_same_name_are_left_alone(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["n" * 255, "ü" * 127, "a", "-", "..a"])
 def test_files_and_folders_may_have_the_longest_name_of_the_system(name: str, tmp_path: Path) -> None:
     for text in ("old", "new"):
-        write_text(tmp_path / name, text)
+        atomic_write_text(tmp_path / name, text)
     assert (tmp_path / name).read_text() == "new"
     folder = tmp_path / "below" / name
     for text in ("old", "new"):
-        with new_folder(folder) as staging:
+        with atomic_directory(folder) as staging:
             (staging / "file").write_text(text)
     assert (folder / "file").read_text() == "new"
     os.rename(folder, folder.parent / "kept")
-    discard(folder_beside(folder))
+    remove_locked_dir(make_staging_dir(folder))
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
 
 
 def test_a_file_that_a_killed_process_was_writing_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / ".run.json.tmp").write_text("half of a much longer text")
-    write_text(tmp_path / "run.json", "{}")
+    atomic_write_text(tmp_path / "run.json", "{}")
     assert (tmp_path / "run.json").read_text() == "{}"
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_many_processes_may_write_the_same_file(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tfaip_like._utils.files import write_text\n"
-        "for _ in range(100): write_text(Path(sys.argv[1]), sys.argv[2] * 5000)"
+        "import sys; from pathlib import Path; from tfaip_like._utils.files import atomic_write_text\n"
+        "for _ in range(100): atomic_write_text(Path(sys.argv[1]), sys.argv[2] * 5000)"
     )
     words = [[sys.executable, "-c", code, str(tmp_path / "file"), letter] for letter in "abc"]
     processes = [subprocess.Popen(command) for command in words]
@@ -112,5 +112,5 @@ def test_many_processes_may_write_the_same_file(tmp_path: Path) -> None:
 
 
 def test_names_of_files_that_are_not_utf8_keep_their_bytes_in_texts(tmp_path: Path) -> None:
-    write_text(tmp_path / "list", "a\udcff.png \ud800")
+    atomic_write_text(tmp_path / "list", "a\udcff.png \ud800")
     assert (tmp_path / "list").read_bytes() == b"a\xff.png \xef\xbf\xbd"

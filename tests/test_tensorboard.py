@@ -30,15 +30,15 @@ from tensorboard.util.grpc_util import ChannelCredsType
 from tensorboard.util.tensor_util import make_ndarray
 
 from tfaip_like import Sample, TrainingError, UsageError, train
-from tfaip_like._loggers._event_values import event_values
-from tfaip_like._loggers._hyperparameters import hyper_parameters
-from tfaip_like._loggers._tensorboard import TensorBoard
-from tfaip_like._user_code.code_errors import users_frame
-from tfaip_like._utils.pictures import pixels, png
+from tfaip_like._loggers._hyperparameters import collect_hyperparameters
+from tfaip_like._loggers._summary_protos import to_summary_proto
+from tfaip_like._loggers._tensorboard import TensorBoardLogger
+from tfaip_like._user_code.code_errors import innermost_user_frame
+from tfaip_like._utils.images import encode_png, to_rgb
 from tfaip_like.data import Arrays
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.evaluation._evaluation import judge, show
-from tfaip_like.modeling._network import build_networks, predict_with
+from tfaip_like.evaluation._evaluation import collect_summaries, run_evaluator
+from tfaip_like.modeling._network import build_networks, make_predict_fn
 from tfaip_like.optimizers import SGD, AdamW
 from tfaip_like.schedules import Constant
 from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
@@ -59,7 +59,7 @@ class Plot:
 
     def savefig(self, file: io.BytesIO, format: str) -> None:
         assert format == "png"
-        file.write(png(pixels(np.eye(5))))
+        file.write(encode_png(to_rgb(np.eye(5))))
 
 
 class Everything(Largest):
@@ -81,7 +81,7 @@ class Everything(Largest):
 class Showing(Line):
     """Shows the sums of its first batch."""
 
-    def show(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Mapping[str, Summary]:
+    def summaries(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Mapping[str, Summary]:
         assert isinstance(outputs["sum"], np.ndarray)
         assert len(inputs["x"]) in (32, 64)  # a batch of val or lav
         assert targets["y"].shape == outputs["sum"].shape == (len(inputs["x"]),)
@@ -188,7 +188,7 @@ def test_a_run_is_a_row_with_its_parameters_and_its_best_values(trained: Path) -
 
 
 def test_parameters_are_plain_values_and_choices() -> None:
-    values = hyper_parameters(small(model=Line(dropout=0.5)))
+    values = collect_hyperparameters(small(model=Line(dropout=0.5)))
     assert values["model"] == "Line"
     assert values["model.dropout"] == 0.5
     assert values["data.processors"] == values["optimizer.weight_decay"] == "none"
@@ -258,11 +258,11 @@ def served(folder: Path, run: str, tag: str, expected: list[tuple[int, float]]) 
 
 
 def test_epochs_that_are_done_again_replace_those_of_before(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path, small()) as before:
+    with TensorBoardLogger(tmp_path, small()) as before:
         for epoch in (1, 2, 3, 4):
             before.add({"epoch": epoch, "loss": 0.5, "val_loss": 0.5}, {"val_": {"note": Text(f"before {epoch}")}})
     wait_for_the_next_second()
-    with TensorBoard(tmp_path, small(), purge_from_epoch=3) as after:
+    with TensorBoardLogger(tmp_path, small(), purge_from_epoch=3) as after:
         after.add({"epoch": 3, "loss": 0.25, "val_loss": 0.25}, {"val_": {"note": Text("after 3")}})
     for name in ("train", "val"):
         expected = [(1, 0.5), (2, 0.5), (3, 0.25)]
@@ -277,11 +277,11 @@ def test_epochs_that_are_done_again_replace_those_of_before(tmp_path: Path) -> N
 
 
 def test_without_new_events_old_ones_are_dropped_in_python(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path, small()) as before:
+    with TensorBoardLogger(tmp_path, small()) as before:
         for epoch in (1, 2):
             before.add({"epoch": epoch, "loss": 0.5}, {})
     wait_for_the_next_second()
-    with TensorBoard(tmp_path, small(), purge_from_epoch=2):
+    with TensorBoardLogger(tmp_path, small(), purge_from_epoch=2):
         pass
     assert [event.step for event in events(tmp_path / "train").Scalars("loss")] == [1]
 
@@ -340,13 +340,13 @@ def test_a_summary_that_is_none_names_evaluator_and_key(summary: Summary, messag
             return {"x": summary}
 
     with pytest.raises(UsageError, match=f"^Wrong.evaluate: .*{message}"):
-        judge(Wrong(), [], known=())
+        run_evaluator(Wrong(), [], reserved_names=())
 
 
 @pytest.mark.parametrize(
     ("shown", "message"),
     [
-        (None, "Wrong.show returned a NoneType; it must return"),
+        (None, "Wrong.summaries returned a NoneType; it must return"),
         ({"sum": np.zeros((2, 2))}, "'sum' is a ndarray, not one of tfaip_like.summaries; write Image"),
         ({"largest_error": Text("")}, "'largest_error' is the name of something else already"),
         ({"sum": Image(np.zeros(2))}, r"'sum' is an image of shape \(2,\)"),
@@ -354,25 +354,25 @@ def test_a_summary_that_is_none_names_evaluator_and_key(summary: Summary, messag
 )
 def test_what_a_model_shows_is_checked(shown: Any, message: str) -> None:
     class Wrong(Line):
-        def show(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Any:
+        def summaries(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Any:
             return shown
 
     network = build_networks(Wrong(), Points()).prediction
     batch = Batch({"x": np.zeros((4, 2), "float32")}, {"y": np.zeros(4, "float32")})
     with pytest.raises(UsageError, match=message):
-        show(Wrong(), batch, predict_with(network)(batch.inputs), known=["largest_error"])
+        collect_summaries(Wrong(), batch, make_predict_fn(network)(batch.inputs), reserved_names=["largest_error"])
 
 
 def test_a_mistake_in_what_a_model_shows_is_told_with_its_line() -> None:
     class Wrong(Line):
-        def show(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Any:
+        def summaries(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Any:
             return {"weights": outputs["weights"]}
 
     with pytest.raises(KeyError) as caught:
         train(small(model=Wrong(), trainer={"epochs": 1}))
-    frame = users_frame(caught.value)
+    frame = innermost_user_frame(caught.value)
     assert frame is not None
-    assert (frame.name, frame.line) == ("show", 'return {"weights": outputs["weights"]}')
+    assert (frame.name, frame.line) == ("summaries", 'return {"weights": outputs["weights"]}')
 
 
 # Pictures.
@@ -383,7 +383,7 @@ def test_pictures_of_any_kind_and_number_make_a_grid() -> None:
     whole = Image.grid(kinds).pixels()
     assert whole.shape[0] >= 64
     assert {0, 128, 255} <= set(whole.ravel().tolist())
-    assert Image.grid([]).problem() is None
+    assert Image.grid([]).validation_error() is None
     with pytest.raises(ValueError, match=r"array 1 is an image of shape \(3,\)"):
         Image.grid([np.zeros((3, 3)), np.zeros(3)])
 
@@ -396,11 +396,11 @@ def test_values_outside_are_cut_off_and_nan_is_black() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (300, 200)])
 def test_a_png_file_is_read_by_other_programs(shape: tuple[int, int]) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
-    assert (np.asarray(PillowImage.open(io.BytesIO(png(picture)))) == picture).all()
+    assert (np.asarray(PillowImage.open(io.BytesIO(encode_png(picture)))) == picture).all()
 
 
 def test_a_confusion_matrix_is_an_image() -> None:
-    (value,) = event_values({}, {"classes": ConfusionMatrix([0, 1, 1], [0, 1, 0])}).value
+    (value,) = to_summary_proto({}, {"classes": ConfusionMatrix([0, 1, 1], [0, 1, 0])}).value
     assert value.metadata.plugin_data.plugin_name == "images"
     width, height, file = make_ndarray(value.tensor)
     picture = PillowImage.open(io.BytesIO(file))

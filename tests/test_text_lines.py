@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from shipped import moved_export
 
 from scenarios.text_lines.processors import Encode
-from scenarios.text_lines.scenario import edit_distance, warn_of_unknown
+from scenarios.text_lines.scenario import edit_distance, warn_about_unknown_characters
 from tfaip_like import Sample
 from tfaip_like.data import DropSample
 
@@ -195,11 +195,11 @@ def test_a_line_that_is_too_narrow_for_its_text_is_dropped_with_its_reason(tmp_p
 def test_characters_that_the_codec_lacks_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     codec = tmp_path / "codec.txt"
     codec.write_text("ab")
-    warn_of_unknown(["ab", "a§", "§§c"], codec)
+    warn_about_unknown_characters(["ab", "a§", "§§c"], codec)
     said = (
         "2 of 3 training lines have characters that it lacks, which are left out of their targets: '§' (3 times), 'c'"
     )
     assert said in caplog.text
     caplog.clear()
-    warn_of_unknown(["ab"], codec)
+    warn_about_unknown_characters(["ab"], codec)
     assert not caplog.text

@@ -18,20 +18,27 @@ from hypothesis.extra.numpy import arrays
 from shipped import assert_lav_and_predict_work, moved_export, opened
 
 from scenarios.track_trigger.activation import parse_activation
-from scenarios.track_trigger.draw import EXPERTS, INPUTS, RADII, draw_tracks, expert_for, seen
-from scenarios.track_trigger.firmware import firmware, fixed_point, fraction_bits
-from scenarios.track_trigger.scenario import MinimumHits, Perceptron, Resolution, Tracks, TrackTrigger, width
+from scenarios.track_trigger.draw import EXPERTS, NUM_INPUTS, RADII, draw_tracks, find_hit_layers, select_expert
+from scenarios.track_trigger.firmware import convert_to_fixed_point, fraction_bits, to_fixed_point
+from scenarios.track_trigger.scenario import (
+    MinimumHits,
+    Perceptron,
+    ResolutionEvaluator,
+    Tracks,
+    TrackTrigger,
+    half_width_68,
+)
 from tfaip_like import Mode, Sample, UsageError, keras, load_predictor, train
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.initialization.warm_start import warm_start
 from tfaip_like._training.result import TrainResult
-from tfaip_like.data import Between, Normal, TrainData, Uniform
-from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data import Normal, RangeFilter, TrainLoaderSettings, Uniform
+from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.sampler import INDEX
 from tfaip_like.inference._experts import gather_experts
 from tfaip_like.modeling._network import build_networks
-from tfaip_like.params._tree import check_tree
+from tfaip_like.params._tree import validate_params
 from tfaip_like.settings import Trainer, WarmStart
 from tfaip_like.summaries import Summary
 
@@ -48,13 +55,13 @@ def result(folder: Path) -> TrainResult:
     trainer = Trainer(epochs=3, random_seed=3, jit_compile=False, output_dir=folder)
     model = Perceptron(units=[20, 10], activation="relu")
     data = dataclasses.replace(SMALL, expert=1)
-    return train(TrackTrigger(data=data, model=model, trainer=trainer, train=TrainData(batch_size=16)))
+    return train(TrackTrigger(data=data, model=model, trainer=trainer, train=TrainLoaderSettings(batch_size=16)))
 
 
-def tracks_drawn(batches: Batches) -> np.ndarray[Any, Any]:
+def tracks_drawn(batches: DataLoader) -> np.ndarray[Any, Any]:
     """The z of one pass."""
     assert batches.order is not None
-    z: np.ndarray[Any, Any] = batches.samples.source.targets["track"][batches.order.of_pass(0)[:, INDEX], 0]
+    z: np.ndarray[Any, Any] = batches.samples.source.targets["track"][batches.order.rows_of_pass(0)[:, INDEX], 0]
     return z
 
 
@@ -79,14 +86,14 @@ def test_experts_see_their_part_only_and_together_all() -> None:
         part = parts[expert]
         assert part is not None
         assert np.unique(part.targets["expert"]).tolist() == [expert]
-        assert (seen(part.inputs["hits"]).sum(axis=1) == (9 if expert == 1 else 8)).all()
+        assert (find_hit_layers(part.inputs["hits"]).sum(axis=1) == (9 if expert == 1 else 8)).all()
     assert sum(len(parts[expert] or ()) for expert in EXPERTS) == len(parts[0] or ()) == 2000
 
 
 def test_gathered_experts_are_each_asked_for_their_tracks(folder: Path, result: TrainResult, tmp_path: Path) -> None:
     gather_experts({str(expert): folder for expert in EXPERTS}, tmp_path / "experts")
     hits, _, experts = draw_tracks(40, np.random.default_rng(3))
-    assert [expert_for(row) for row in hits] == experts.tolist()
+    assert [select_expert(row) for row in hits] == experts.tolist()
     with moved_export(folder, tmp_path):
         predicted = list(load_predictor(tmp_path / "experts")({"hits": hits}))
     assert [sample.meta["expert"] for sample in predicted] == experts.tolist()
@@ -94,7 +101,7 @@ def test_gathered_experts_are_each_asked_for_their_tracks(folder: Path, result: 
 
 
 def test_filters_chain(caplog: pytest.LogCaptureFixture) -> None:
-    flat = Between(name="track", component=1, low=-0.5, high=0.5)
+    flat = RangeFilter(name="track", component=1, low=-0.5, high=0.5)
     with caplog.at_level("INFO"):
         batches = opened(TrackTrigger(data=SMALL), filter=[MinimumHits(), flat])
     source = batches.samples.source
@@ -136,7 +143,7 @@ def with_columns(kind: str, file: Path) -> None:
     if kind == "npz":
         np.savez(file, hits=hits, track=track, expert=expert)
         return
-    names = [*(f"hits_{number}" for number in range(INPUTS)), "track_0", "track_1", "expert"]
+    names = [*(f"hits_{number}" for number in range(NUM_INPUTS)), "track_0", "track_1", "expert"]
     np.savetxt(file, np.column_stack([hits, track, expert]), delimiter=",", header=",".join(names), comments="")
 
 
@@ -162,20 +169,20 @@ def test_resolutions_are_those_of_each_expert() -> None:
     random = np.random.default_rng(0)
     samples = [
         Sample(
-            {"hits": random.normal(size=INPUTS)},
+            {"hits": random.normal(size=NUM_INPUTS)},
             {"track": np.zeros(2), "expert": np.int32(1 + number % 2)},
             {"track": random.normal(0, 0.1 * (1 + number % 2), 2)},
         )
         for number in range(4000)
     ]
-    found = Resolution(baseline=False).evaluate(samples)
+    found = ResolutionEvaluator(baseline=False).evaluate(samples)
     values = {name: value for name, value in found.items() if isinstance(value, float)}
     assert set(values) == {"z_resolution", "theta_resolution", "z_resolution_1", "z_resolution_2"}
     assert set(found) - set(values) == {"z_found_over_true", "z_errors", "z_resolution_by_z"}
-    assert all(summary.problem() is None for summary in found.values() if isinstance(summary, Summary))
+    assert all(summary.validation_error() is None for summary in found.values() if isinstance(summary, Summary))
     assert values["z_resolution_1"] == pytest.approx(10, rel=0.1)
     assert values["z_resolution_2"] == pytest.approx(20, rel=0.1)
-    assert width(random.normal(3, 2, 10000)) == pytest.approx(2, rel=0.05)
+    assert half_width_68(random.normal(3, 2, 10000)) == pytest.approx(2, rel=0.05)
 
 
 def answers(written: dict[str, Any], hits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -193,7 +200,7 @@ def test_weights_for_firmware_are_those_of_the_network_to_half_a_step(
     result: TrainResult, folder: Path, bits: int
 ) -> None:
     best = OutputDir(folder).best
-    written = json.loads(json.dumps(firmware(best, bits)))
+    written = json.loads(json.dumps(convert_to_fixed_point(best, bits)))
     assert (written["expert"], written["bits"]) == (1, bits)
     assert [layer["activation"] for layer in written["layers"]] == ["relu", "relu", "tanh"]
     with np.load(best / "weights.npz") as saved:
@@ -211,7 +218,7 @@ def test_weights_for_firmware_are_those_of_the_network_to_half_a_step(
 def test_a_training_begins_with_the_weights_for_firmware_of_another(
     result: TrainResult, folder: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "weights.json").write_text(json.dumps(firmware(OutputDir(folder).best, 18)))
+    (tmp_path / "weights.json").write_text(json.dumps(convert_to_fixed_point(OutputDir(folder).best, 18)))
     rules = [r"layers/(\d+)/weights->layer_\1/kernel", r"layers/(\d+)/biases->layer_\1/bias"]
     network = build_networks(Perceptron(units=[20, 10], activation="relu"), SMALL).training
     report = warm_start(network, WarmStart(model=tmp_path / "weights.json", rename=rules))
@@ -225,7 +232,7 @@ def test_a_training_begins_with_the_weights_for_firmware_of_another(
 @given(arrays(np.float32, 5, elements=st.floats(-1000, 1000, width=32)), st.integers(2, 32))
 def test_fixed_point_numbers_fit_and_are_the_nearest(weights: np.ndarray[Any, Any], bits: int) -> None:
     fraction = fraction_bits(weights, bits)
-    integers = np.array(fixed_point(weights, fraction), float)
+    integers = np.array(to_fixed_point(weights, fraction), float)
     assert np.abs(integers).max() < 2 ** (bits - 1)
     assert (np.abs(np.ldexp(integers, -fraction) - weights) <= np.ldexp(0.5, -fraction)).all()
     if weights.any():
@@ -256,7 +263,7 @@ def test_z_alone_by_another_loss_with_an_expression_as_activation(folder: Path) 
     assert {"huber", "val_z_resolution", "val_z_error"} <= set(row)
     assert not {"val_theta_resolution", "theta_error"} & set(row)
     assert (folder.parent / "z/best/model.keras").exists()
-    assert firmware(folder.parent / "z/best", 10)["layers"][0]["activation"] == "tanh(x/2)/2 + 0.5*tanh"
+    assert convert_to_fixed_point(folder.parent / "z/best", 10)["layers"][0]["activation"] == "tanh(x/2)/2 + 0.5*tanh"
     hits, _, _ = draw_tracks(20, np.random.default_rng(3))
     found = np.array([sample.outputs["track"] for sample in load_predictor(folder.parent / "z")({"hits": hits})])
     assert found.shape == (20, 1)
@@ -283,7 +290,7 @@ def test_an_activation_means_what_is_written(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("text", "validation_error"),
     [
         ("tanhh", "unknown function 'tanhh'; expected x or one of tanh, relu"),
         ("tanh/", "syntax error in 'tanh/'; expected numbers, x, functions of one argument, + - * / and"),
@@ -298,10 +305,10 @@ def test_an_activation_means_what_is_written(text: str, value: float) -> None:
         ("(" * 300 + "x" + ")" * 300, "syntax error in"),
     ],
 )
-def test_what_is_no_activation_is_refused_by_its_flag(text: str, problem: str) -> None:
+def test_what_is_no_activation_is_refused_by_its_flag(text: str, validation_error: str) -> None:
     with pytest.raises(UsageError, match="^--model.activation") as found:
-        check_tree(TrackTrigger(model=Perceptron(activation=text)))
-    assert problem in str(found.value)
+        validate_params(TrackTrigger(model=Perceptron(activation=text)))
+    assert validation_error in str(found.value)
 
 
 MISTAKES = {
@@ -314,7 +321,7 @@ MISTAKES = {
 @pytest.mark.parametrize("flag", MISTAKES)
 def test_mistakes_name_their_flag(flag: str) -> None:
     with pytest.raises(UsageError, match=f"^{flag}"):
-        check_tree(TrackTrigger(data=MISTAKES[flag]))
+        validate_params(TrackTrigger(data=MISTAKES[flag]))
 
 
 def test_drawn_tracks_are_in_their_range() -> None:

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Run, hear_signals, slow
+from conftest import REPOSITORY, Run, reset_signal_handlers, slow
 
-from tfaip_like._utils.interruption import catch_interrupts
+from tfaip_like._utils.interruption import graceful_shutdown_signals
 
 COMMAND = str(Path(sys.executable).parent / "train-scenario")
 
@@ -177,7 +177,9 @@ ENDLESS = ["scenarios.minimal", "--trainer.epochs", 5000, "--trainer.jit_compile
 
 def start(*words: object) -> subprocess.Popen[str]:
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen([COMMAND, *map(str, words)], cwd=REPOSITORY, text=True, preexec_fn=hear_signals, **pipes)
+    return subprocess.Popen(
+        [COMMAND, *map(str, words)], cwd=REPOSITORY, text=True, preexec_fn=reset_signal_handlers, **pipes
+    )
 
 
 def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
@@ -232,7 +234,7 @@ def test_a_signal_is_noted_with_its_exit_code(name: str, code: int, tmp_path: Pa
 def test_a_signal_that_was_ignored_from_the_start_stays_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        with catch_interrupts() as interrupt:
+        with graceful_shutdown_signals() as interrupt:
             os.kill(os.getpid(), signal.SIGHUP)
             interrupt.check()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

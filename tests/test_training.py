@@ -40,7 +40,7 @@ from tfaip_like import (
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.result import TrainResult
 from tfaip_like.optimizers import SGD
-from tfaip_like.params._store import read_values
+from tfaip_like.params._files import read_param_file
 from tfaip_like.schedules import Constant, CosineDecay, PiecewiseConstant, ReduceOnPlateau
 from tfaip_like.settings import Trainer
 
@@ -107,7 +107,7 @@ def test_the_output_folder_has_everything_under_its_fixed_name(finished: tuple[S
 
 def test_the_parameters_of_a_run_make_the_same_scenario(finished: tuple[Small, TrainResult]) -> None:
     scenario, _ = finished
-    assert type(scenario).from_dict(read_values(folder_of(scenario) / "trainer_params.json")) == scenario
+    assert type(scenario).from_dict(read_param_file(folder_of(scenario) / "trainer_params.json")) == scenario
 
 
 def test_tensorboard_finds_scalars_of_training_and_validation(finished: tuple[Small, TrainResult]) -> None:
@@ -382,7 +382,7 @@ class Decoder(Model):
             answers.append(last)
         return {"answer": ops.stack(answers, axis=1)}
 
-    def extra_networks(self, trained: keras.Model) -> dict[str, keras.Model]:
+    def auxiliary_models(self, trained: keras.Model) -> dict[str, keras.Model]:
         return {"encoder": keras.Model({"x": trained.input["x"]}, {"code": trained.get_layer("code").output})}
 
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
@@ -567,7 +567,7 @@ def test_values_near_their_type_given_in_python_are_converted(tmp_path: Path) ->
     scenario = small()
     trainer = Trainer(epochs=1.0, output_dir=str(tmp_path / "run"), random_seed=7)  # type: ignore[arg-type]
     train(dataclasses.replace(scenario, trainer=trainer))
-    assert read_values(tmp_path / "run" / "trainer_params.json")["trainer"]["epochs"] == 1  # type: ignore[index,call-overload]
+    assert read_param_file(tmp_path / "run" / "trainer_params.json")["trainer"]["epochs"] == 1  # type: ignore[index,call-overload]
 
 
 def test_the_logged_rate_is_the_one_the_epoch_ended_with() -> None:
@@ -611,7 +611,7 @@ def test_a_finished_training_lets_go_of_its_data() -> None:
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
     folder = OutputDir(tmp_path / "run")
-    with folder.held(), pytest.raises(UsageError, match="a training is running in this folder"):
+    with folder.acquire(), pytest.raises(UsageError, match="a training is running in this folder"):
         train(small(tmp_path / "run"))
     train(small(tmp_path / "run"))
 

@@ -12,11 +12,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from batches import cheap_batch, experiments
+from batches import experiments, make_fake_batch
 from conftest import Run
 
 from tfaip_like import UsageError
-from tfaip_like._user_code.trust import UntrustedCodeError, check_code, is_recorded, may_be_found, record_code, trusting
+from tfaip_like._user_code.trust import (
+    UntrustedCodeError,
+    allow_untrusted_code,
+    check_trusted,
+    is_import_allowed,
+    is_recorded,
+    record_trusted_code,
+)
 from tfaip_like.params._class_source import check_class_in_source
 
 SCENARIO = """
@@ -224,7 +231,7 @@ def test_code_in_a_run_directory_that_was_trained_here_is_trusted_until_it_chang
 
 
 def test_a_received_batch_is_not_run_until_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = cheap_batch(tmp_path, "  one: {}\n")
+    batch = make_fake_batch(tmp_path, "  one: {}\n")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "of somebody else"))
     for words in (("submit", batch.path), ("add", batch.path), ("cancel", batch.path)):
         done = experiments(tmp_path, *words)
@@ -237,7 +244,7 @@ def test_a_received_batch_is_not_run_until_it_is_trusted(tmp_path: Path, monkeyp
 
 
 def test_changed_code_in_a_batch_is_refused(tmp_path: Path) -> None:
-    batch = cheap_batch(tmp_path, "  one: {}\n")
+    batch = make_fake_batch(tmp_path, "  one: {}\n")
     [module] = list(batch.code.rglob("experts.py"))
     module.write_text(f"{module.read_text()}\nprint('changed')\n")
     done = experiments(tmp_path, "add", batch.path)
@@ -320,21 +327,21 @@ def test_what_is_recorded_is_the_contents_under_a_path(tmp_path: Path, monkeypat
     inside, outside = run / "code.py", tmp_path / "code.py"
     for file in (inside, outside):
         file.write_text("x = 1")
-    check_code(outside)
+    check_trusted(outside)
     with pytest.raises(UntrustedCodeError):
-        check_code(inside)
-    with trusting():
-        check_code(inside)
-    record_code([inside, outside])
-    check_code(inside)
+        check_trusted(inside)
+    with allow_untrusted_code():
+        check_trusted(inside)
+    record_trusted_code([inside, outside])
+    check_trusted(inside)
     for file in (inside, outside):
         file.write_text("x = 2")
     assert is_recorded(outside, is_unchanged=False)
     assert not is_recorded(outside)
-    assert may_be_found(outside)
-    assert not may_be_found(inside)
+    assert is_import_allowed(outside)
+    assert not is_import_allowed(inside)
     with pytest.raises(UntrustedCodeError):
-        check_code(inside)
+        check_trusted(inside)
 
 
 def test_code_that_is_linked_into_or_out_of_a_run_belongs_to_it(tmp_path: Path) -> None:
@@ -346,20 +353,20 @@ def test_code_that_is_linked_into_or_out_of_a_run_belongs_to_it(tmp_path: Path) 
     (run / "link.py").symlink_to(tmp_path / "outside.py")
     for file in (tmp_path / "outside.py", run / "link.py"):
         with pytest.raises(UntrustedCodeError):
-            check_code(file)
+            check_trusted(file)
 
 
 def test_a_recorded_file_is_not_trusted_beside_another_one_that_is_not(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("z = 1")
-    record_code([tmp_path / "mine.py"])
+    record_trusted_code([tmp_path / "mine.py"])
     run = tmp_path / "run"
     run.mkdir()
     (run / "trainer_params.json").write_text("{}")
     shutil.copy(tmp_path / "mine.py", run / "mine.py")
-    check_code(run / "mine.py")
+    check_trusted(run / "mine.py")
     (run / "helper.py").write_text("evil = 1")
     with pytest.raises(UntrustedCodeError):
-        check_code(run / "mine.py")
+        check_trusted(run / "mine.py")
 
 
 def test_many_processes_record_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +375,7 @@ def test_many_processes_record_at_once(tmp_path: Path, monkeypatch: pytest.Monke
     for file in files:
         file.write_text(file.name)
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=record_code, args=([file],)) for file in files]
+    processes = [context.Process(target=record_trusted_code, args=([file],)) for file in files]
     for process in processes:
         process.start()
     for process in processes:
@@ -382,7 +389,7 @@ def test_a_record_that_cannot_be_written_or_read_is_no_reason_to_fail(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
     (tmp_path / "file").write_text("")
     (tmp_path / "code.py").write_text("")
-    record_code([tmp_path / "code.py"])
+    record_trusted_code([tmp_path / "code.py"])
     assert not is_recorded(tmp_path / "code.py")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     os.makedirs(tmp_path / "tfaip_like")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, Run
 
-from tfaip_like._cli.command import USAGE, run_command
+from tfaip_like._cli.command import EXIT_USAGE, run_command
 from tfaip_like._cli.train_scenario import train_scenario
 
 GOOD = '''
@@ -297,7 +297,8 @@ MISTAKES = {
         says="--optimizer.momentum: belongs to SGD, but --optimizer is Adam; add --optimizer SGD",
     ),
     "part of none": Mistake(
-        flags="--evaluator.limit 3", says="--evaluator.limit: first choose which with --evaluator: module:Class"
+        flags="--evaluator.limit 3",
+        says="--evaluator.limit: first choose which with --evaluator: ClassificationEvaluator",
     ),
     "required flag": Mistake(change=('path: str = "somewhere"', "path: str"), says="--data.path is required (TEXT)"),
     "out of range": Mistake(flags="--trainer.epochs 0", says="--trainer.epochs 0: must be at least 1"),
@@ -644,22 +645,22 @@ MISTAKES = {
         ),
     ),
     "filter without a name of a value": Mistake(
-        flags="--train.filter Between",
+        flags="--train.filter RangeFilter",
         says="--train.filter.0.name is required (TEXT)",
     ),
     "filter of a value that is not there": Mistake(
         needs_keras=True,
-        flags="--train.filter Between --train.filter.0.name z",
+        flags="--train.filter RangeFilter --train.filter.0.name z",
         says="the source has no 'z'; it has x, y",
     ),
     "filter of an array without a component": Mistake(
         needs_keras=True,
-        flags="--train.filter Between --train.filter.0.name x",
+        flags="--train.filter RangeFilter --train.filter.0.name x",
         says="'x' has shape (2,); say which component of it is meant",
     ),
     "filter that leaves nothing": Mistake(
         needs_keras=True,
-        flags="--train.filter Between --train.filter.0.name x --train.filter.0.component 1 --train.filter.0.low 2",
+        flags="--train.filter RangeFilter --train.filter.0.name x --train.filter.0.component 1 --train.filter.0.low 2",
         says="--train.filter: no sample of Points is left",
     ),
     "balance without a class": Mistake(
@@ -668,7 +669,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 5, in Points\n"
             "    class Points(Data):\n"
-            "balance: which class does a sample of Points have? It has 0 single integers as targets; write class_of(self, sample)"
+            "balance: which class does a sample of Points have? It has 0 single integers as targets; write class_label(self, sample)"
         ),
     ),
     "balance and resampling at once": Mistake(
@@ -699,7 +700,7 @@ MISTAKES = {
         needs_keras=True,
         change=(
             '"square": (targets["y"] - outputs["sum"])[:, 0] ** 2}\n',
-            '"square": ops.mean((targets["y"] - outputs["sum"]) ** 2)}\n\nPoints.class_of = lambda self, sample: 1\n\nclass More(Linear):\n',
+            '"square": ops.mean((targets["y"] - outputs["sum"]) ** 2)}\n\nPoints.class_label = lambda self, sample: 1\n\nclass More(Linear):\n',
         ),
         flags="--train.balance loss",
         says="--train.balance loss: Linear.loss gives one number per batch for 'square'; class weights need one per sample",
@@ -727,14 +728,14 @@ MISTAKES = {
         needs_keras=True,
         change=(
             "class Sums(Scenario):\n",
-            'class ShowingNothing(Linear):\n    def show(self, inputs, targets, outputs):\n        return {"sum": outputs["sum"]}\n\n'
+            'class ShowingNothing(Linear):\n    def summaries(self, inputs, targets, outputs):\n        return {"sum": outputs["sum"]}\n\n'
             "class Sums(Scenario):\n",
         ),
         flags="--model ShowingNothing --trainer.epochs 1 --trainer.sanity_check false",
         says=(
-            "FOLDER/MODULE.py, line 37, in ShowingNothing.show\n"
+            "FOLDER/MODULE.py, line 37, in ShowingNothing.summaries\n"
             '    return {"sum": outputs["sum"]}\n'
-            "ShowingNothing.show: 'sum' is a ndarray, not one of tfaip_like.summaries; write Image(...), say"
+            "ShowingNothing.summaries: 'sum' is a ndarray, not one of tfaip_like.summaries; write Image(...), say"
         ),
     ),
     "exclusion that matches nothing": Mistake(
@@ -773,7 +774,7 @@ MISTAKES = {
         needs_keras=True,
         flags="--warmstart.model run",
         files={"run/weights.npz": "half"},
-        says="--warmstart.model run: run/weights.npz cannot be read: it is cut off, or of another kind",
+        says="--warmstart.model run/weights.npz: is not a readable .npz file: it is cut off, or of another kind",
     ),
     "warm start from another network": Mistake(
         needs_keras=True,
@@ -846,7 +847,7 @@ def test_a_mistake_in_the_command_line_gives_a_short_message(name: str, tmp_path
         "train-scenario", *words, cwd=tmp_path, environment={"PYTHONPATH": str(REPOSITORY), **mistake.environment}
     )
     assert message(done.stderr, tmp_path, "my_sums") == mistake.says
-    assert done.returncode == USAGE
+    assert done.returncode == EXIT_USAGE
     assert done.stdout == ""
 
 
@@ -859,7 +860,7 @@ def test_a_mistake_in_a_scenario_gives_a_short_message(
     words = write_scenario(mistake, tmp_path, module)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    assert run_command("train-scenario", train_scenario, words) == USAGE
+    assert run_command("train-scenario", train_scenario, words) == EXIT_USAGE
     assert message(capfd.readouterr().err, tmp_path, module) == mistake.says
 
 

@@ -15,8 +15,8 @@ from conftest import Run
 from small import Largest, Points, Small, small
 
 from tfaip_like import Evaluator, Mode, Processor, Sample, Scenario, UsageError, train
-from tfaip_like.data import DropSample, TrainData, ValData
-from tfaip_like.data._loader.dropped import Dropped, DropReport
+from tfaip_like.data import DropSample, TrainLoaderSettings, ValLoaderSettings
+from tfaip_like.data._loader.dropped_samples import DroppedSample, DropReport
 from tfaip_like.data._loader.opening import open_training, open_validation
 from tfaip_like.settings import Trainer
 
@@ -178,9 +178,9 @@ def test_dropped_samples_are_reported_once_with_count_stage_reason_and_names(
     assert source is not None
     narrow = [number for number, sample in enumerate(source) if sample.inputs["x"][0] < 0.1]
     wide = [n for n, sample in enumerate(source) if n not in narrow and sample.inputs["x"][1] > 0.9]
-    settings = TrainData(batch_size=8, num_processes=num_processes, shuffle=False, cache=cache)
+    settings = TrainLoaderSettings(batch_size=8, num_processes=num_processes, shuffle=False, cache=cache)
     batches = open_training(data, source, settings, None, 7)
-    list(batches.training(0, 2 * batches.steps_per_epoch + 1))
+    list(batches.iter_training(0, 2 * batches.steps_per_epoch + 1))
     batches.close()
     first = [f"training sample {number} of Points" for number in narrow[:3]]
     lines = sorted(dropped_lines(caplog))
@@ -192,11 +192,11 @@ def test_dropped_samples_are_reported_once_with_count_stage_reason_and_names(
 
 def test_dropped_validation_samples_are_reported_after_the_first_pass(caplog: pytest.LogCaptureFixture) -> None:
     data = Points(processors=[Narrow()])
-    batches = open_validation(data, data.source(Mode.EVALUATE), ValData(num_processes=0), 7)
+    batches = open_validation(data, data.source(Mode.EVALUATE), ValLoaderSettings(num_processes=0), 7)
     assert batches is not None
-    count = sum(len(batch) for batch in batches.once())
+    count = sum(len(batch) for batch in batches.iter_pass())
     assert dropped_lines(caplog)[0].startswith(f"--val: Narrow dropped {100 - count} of 100 samples (")
-    list(batches.once())
+    list(batches.iter_pass())
     batches.close()
     assert len(dropped_lines(caplog)) == 1
 
@@ -217,12 +217,12 @@ def test_what_post_processors_drop_is_reported(caplog: pytest.LogCaptureFixture)
 def test_a_report_names_what_is_new_only_once(caplog: pytest.LogCaptureFixture) -> None:
     report = DropReport("--val")
     report.log(10)
-    report.note([Dropped(4, "Cut", "no ink")], str)
-    report.note([Dropped(4, "Cut", "no ink")], str)
+    report.record([DroppedSample(4, "Cut", "no ink")], str)
+    report.record([DroppedSample(4, "Cut", "no ink")], str)
     report.log(10)
     report.log(10)
     assert dropped_lines(caplog) == ["--val: Cut dropped 1 of 10 samples (4: no ink)"]
-    report.note([Dropped(5, "Cut", "")], str)
+    report.record([DroppedSample(5, "Cut", "")], str)
     report.log(None)
     assert dropped_lines(caplog)[1] == "--val: Cut dropped 2 samples (4: no ink; 5)"
 

@@ -109,7 +109,7 @@ def test_weights_are_found_in_each_part_of_a_run(run: OutputDir, place: str, epo
     expected = saved((run.best if epoch == 1 else run.export) / "weights.npz")
     assert same(values(network), expected)
     assert report == WarmStartReport(
-        file=run.path / file, loaded=tuple(expected), missing={}, other_shape={}, excluded=(), unused={}
+        file=run.path / file, loaded=tuple(expected), missing={}, shape_mismatch={}, excluded=(), unused={}
     )
 
 
@@ -258,7 +258,7 @@ def test_what_does_not_fit_stays_where_that_is_allowed_and_the_log_says_what(
         report = warm_start(network, settings)
     assert report.loaded == ("sum/bias",)
     assert report.missing == {"sum/kernel": (4, 1)}
-    assert report.other_shape == {"hidden/kernel": ((2, 4), (2, 8)), "hidden/bias": ((4,), (8,))}
+    assert report.shape_mismatch == {"hidden/kernel": ((2, 4), (2, 8)), "hidden/bias": ((4,), (8,))}
     assert report.unused == {"hidden/kernel": "other shape", "hidden/bias": "other shape", "add/kernel": "not here"}
     expected = {**before, "sum/bias": saved(run.best / "weights.npz")["add/bias"]}
     assert same(values(network), expected)

@@ -83,14 +83,14 @@ class Counted(Data):
 
     def source(self, mode: Mode) -> Sequence[Sample]:
         samples = [self.sample(number) for number in range(self.count)]
-        return iter_again(samples) if self.iterable else samples  # type: ignore[return-value]
+        return ReiterableSource(samples) if self.iterable else samples  # type: ignore[return-value]
 
     def sample(self, number: int) -> Sample:
         length = 1 + number % 7 if self.ragged else 3
         return Sample({"x": np.full(length, number, "float32")}, {"y": number}, meta={"number": number})
 
 
-class iter_again:  # noqa: N801
+class ReiterableSource:
     """Samples without length and index."""
 
     def __init__(self, samples: Sequence[Sample]):

@@ -14,11 +14,17 @@ from types import ModuleType
 
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._user_code.code_errors import CodeError
-from tfaip_like._user_code.importing import NoSuchModuleError, import_module
-from tfaip_like._user_code.trust import TRUST_FLAG, guarded_imports, is_trusted, may_be_found, package_root
-from tfaip_like._utils.code_origin import users_files
-from tfaip_like._utils.errors import UsageError, some
-from tfaip_like._utils.json_files import Json, shown
+from tfaip_like._user_code.importing import NoSuchModuleError, import_user_module
+from tfaip_like._user_code.trust import (
+    TRUST_FLAG,
+    guarded_imports,
+    is_directory_trusted,
+    is_import_allowed,
+    package_root,
+)
+from tfaip_like._utils.code_origin import imported_user_files
+from tfaip_like._utils.errors import UsageError, truncate_list
+from tfaip_like._utils.json_files import Json, short_json
 from tfaip_like.params._base import CLASS_KEY
 from tfaip_like.params._class_source import check_class_in_source, find_module
 from tfaip_like.params._variants import is_abstract
@@ -40,12 +46,12 @@ def find_scenario(name: str) -> type[Scenario]:
     """
     make_importable(Path.cwd())
     module_name, _, class_name = name.partition(":")
-    path = _as_path(module_name)
+    path = _resolve_path(module_name)
     module = _import_file(path) if path else _import_module(module_name)
-    return _class_in(module, class_name) if class_name else _only_scenario_in(module)
+    return _find_scenario_class(module, class_name) if class_name else _find_single_scenario(module)
 
 
-def scenario_of_file(tag: str, run: OutputDir) -> type[Scenario]:
+def import_scenario_class(tag: str, run: OutputDir) -> type[Scenario]:
     """Return the scenario whose class a file names as `module:Class`.
 
     Its code, and that of the file which the run was trained with, is imported under the rule of
@@ -57,13 +63,13 @@ def scenario_of_file(tag: str, run: OutputDir) -> type[Scenario]:
     Raises:
         UsageError: when its code is not there, cannot be imported, or must not be.
     """
-    untrusted = make_code_importable(run)
+    untrusted = make_run_code_importable(run)
     make_importable(Path.cwd())
     module_name, _, class_name = tag.partition(":")
     try:
         check_class_in_source(tag)
         with guarded_imports():
-            module = import_module(module_name)
+            module = import_user_module(module_name)
     except NoSuchModuleError as error:
         missing = NoSuchModuleError(f"{error} in {Path.cwd()} or on the Python path")
         if untrusted is not None:
@@ -72,11 +78,11 @@ def scenario_of_file(tag: str, run: OutputDir) -> type[Scenario]:
                 f"{TRUST_FLAG}."
             )
         raise missing from error
-    warn_of_other_code(run)
-    return _class_in(module, class_name)
+    warn_code_mismatch(run)
+    return _find_scenario_class(module, class_name)
 
 
-def named_class(values: Mapping[str, Json], file: str | Path) -> str:
+def read_scenario_tag(values: Mapping[str, Json], file: str | Path) -> str:
     """Return the class that the parameters in a file are of.
 
     Raises:
@@ -84,12 +90,12 @@ def named_class(values: Mapping[str, Json], file: str | Path) -> str:
     """
     tag = values.get(CLASS_KEY)
     if not isinstance(tag, str) or not tag.partition(":")[2]:
-        found = "it is missing" if CLASS_KEY not in values else f"got {shown(tag)}"
+        found = "it is missing" if CLASS_KEY not in values else f"got {short_json(tag)}"
         raise UsageError(f"{file}: {CLASS_KEY}: expected the scenario as module:Class; {found}")
     return tag
 
 
-def make_code_importable(run: OutputDir) -> Path | None:
+def make_run_code_importable(run: OutputDir) -> Path | None:
     """Make the code that a run was trained with importable, if this user trained with it or generated it.
 
     That is the copy which its batch keeps, which comes before other code of the same name, or what lies beside its
@@ -98,35 +104,38 @@ def make_code_importable(run: OutputDir) -> Path | None:
     Returns:
         The code if it must not be imported.
     """
-    if (code := run.batch_code()) is not None:
-        if not is_trusted(code):
+    if (code := run.batch_code_dir()) is not None:
+        if not is_directory_trusted(code):
             return code
         if sys.path[0] != str(code):
             sys.path.insert(0, str(code))
         return None
-    source = run.record().get("scenario_file")
+    source = run.read_info().get("scenario_file")
     if not isinstance(source, str):
         return None
     file = Path(source)
-    if not may_be_found(file):
+    if not is_import_allowed(file):
         return file
     make_importable(package_root(file))
     return None
 
 
-def warn_of_other_code(run: OutputDir) -> None:
+def warn_code_mismatch(run: OutputDir) -> None:
     """Warn of imported modules that differ from the copies which the batch of a run keeps of them."""
-    code = run.batch_code()
+    code = run.batch_code_dir()
     if code is None:
         return
     different = []
-    for file in map(Path.resolve, users_files()):
+    for file in map(Path.resolve, imported_user_files()):
         copy = code / file.relative_to(package_root(file))
         if copy.is_file() and copy.resolve() != file and copy.read_bytes() != file.read_bytes():
             different.append(str(file))
     if different:
-        reason = "" if is_trusted(code) else f", which somebody else made ({TRUST_FLAG} uses it)"
-        _warn(f"{run.path}: its code has changed: {some(different)} is used instead of the copy in {code}{reason}")
+        reason = "" if is_directory_trusted(code) else f", which somebody else made ({TRUST_FLAG} uses it)"
+        _warn(
+            f"{run.path}: its code has changed: {truncate_list(different)} is used instead of the copy in "
+            f"{code}{reason}"
+        )
 
 
 @functools.cache  # commands look a scenario up more than once
@@ -143,7 +152,7 @@ def make_importable(folder: Path) -> None:
         sys.path.append(str(folder))
 
 
-def _as_path(name: str) -> Path | None:
+def _resolve_path(name: str) -> Path | None:
     """The file that `name` means, if it is a path and not a module."""
     path = Path(name)
     if path.is_dir() and (path / SCENARIO_FILE).is_file():
@@ -176,11 +185,11 @@ def _import_file(path: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     try:
-        module = import_module(name)
+        module = import_user_module(name)
     except NoSuchModuleError as error:
-        raise UsageError(f"{error} in {Path.cwd()} or on the Python path{_nearest_module(name)}") from error
-    if hasattr(module, "__path__") and not _scenarios_in(module) and _has_submodule(module, "scenario"):
-        return import_module(f"{name}.scenario")
+        raise UsageError(f"{error} in {Path.cwd()} or on the Python path{_suggest_module(name)}") from error
+    if hasattr(module, "__path__") and not _find_scenarios(module) and _has_submodule(module, "scenario"):
+        return import_user_module(f"{name}.scenario")
     return module
 
 
@@ -188,7 +197,7 @@ def _has_submodule(package: ModuleType, name: str) -> bool:
     return any(module.name == name for module in pkgutil.iter_modules(package.__path__))
 
 
-def _nearest_module(name: str) -> str:
+def _suggest_module(name: str) -> str:
     parent, _, last = name.rpartition(".")
     package = find_module(parent) if parent else None
     places = list(package.submodule_search_locations or []) if package else [str(Path.cwd())]
@@ -198,7 +207,7 @@ def _nearest_module(name: str) -> str:
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
-def _scenarios_in(module: ModuleType) -> dict[str, type[Scenario]]:
+def _find_scenarios(module: ModuleType) -> dict[str, type[Scenario]]:
     """The scenarios that a module defines itself."""
     return {
         name: value
@@ -210,8 +219,8 @@ def _scenarios_in(module: ModuleType) -> dict[str, type[Scenario]]:
     }
 
 
-def _only_scenario_in(module: ModuleType) -> type[Scenario]:
-    found = _scenarios_in(module)
+def _find_single_scenario(module: ModuleType) -> type[Scenario]:
+    found = _find_scenarios(module)
     if len(found) == 1:
         return next(iter(found.values()))
     if not found:
@@ -225,11 +234,11 @@ def _only_scenario_in(module: ModuleType) -> type[Scenario]:
     raise UsageError(f"{module.__name__} has {len(found)} scenarios; say which: {names}")
 
 
-def _class_in(module: ModuleType, name: str) -> type[Scenario]:
+def _find_scenario_class(module: ModuleType, name: str) -> type[Scenario]:
     found = getattr(module, name, None)
     if isinstance(found, type) and issubclass(found, Scenario):
         return found
     if found is not None:
         raise UsageError(f"{module.__name__}:{name} is not a Scenario")
-    has = ", ".join(_scenarios_in(module)) or "none"
+    has = ", ".join(_find_scenarios(module)) or "none"
     raise UsageError(f"{module.__name__} has no scenario called {name!r} (it has: {has})")

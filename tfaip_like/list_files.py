@@ -13,26 +13,26 @@ from typing import ClassVar
 import numpy as np
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like.data import Data, LavData, Source, TrainData, ValData
+from tfaip_like.data import Data, LavLoaderSettings, Source, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.data._sample import Mode, Sample
-from tfaip_like.data._sources.file_lists import Texts, files_below, find_names, lines_of
+from tfaip_like.data._sources.file_lists import PackedStrings, find_paths, iter_files, iter_list_file
 from tfaip_like.data._sources.images import IMAGE_SUFFIXES
-from tfaip_like.data._sources.indexed import ByIndex
+from tfaip_like.data._sources.indexed import IndexedSequence
 from tfaip_like.data._sources.mixture import Mixture
 from tfaip_like.scenario import Scenario
 
 __all__ = [
     "ListFileData",
     "ListFileScenario",
-    "ListLavData",
+    "ListLavLoaderSettings",
     "ListSource",
-    "ListTrainData",
-    "ListValData",
-    "list_source",
+    "ListTrainLoaderSettings",
+    "ListValLoaderSettings",
+    "make_list_source",
 ]
 
 
-class ListTrainData(TrainData):
+class ListTrainLoaderSettings(TrainLoaderSettings):
     """Batches for training, of the samples in list files."""
 
     lists: list[str] = []
@@ -51,14 +51,14 @@ class ListTrainData(TrainData):
         self.require(positive, "list_ratios", "must be 0 or more, and not all 0")
 
 
-class ListValData(ValData):
+class ListValLoaderSettings(ValLoaderSettings):
     """Batches for validation, of the samples in list files."""
 
     lists: list[str] = []
     """List files, or files, folders and patterns as for training; none for no validation."""
 
 
-class ListLavData(LavData):
+class ListLavLoaderSettings(LavLoaderSettings):
     """Batches for load-and-validate, of the samples in list files."""
 
     lists: list[str] = []
@@ -81,33 +81,33 @@ class ListFileData(Data):
         return None
 
 
-class ListSource(ByIndex[Sample]):
+class ListSource(IndexedSequence[Sample]):
     """The samples of one entry of `lists`."""
 
     def __init__(self, data: ListFileData, entry: str, flag: str):
         self.data = data
         self.lists: list[str] = []
-        self._begins: list[int] = []
+        self._list_starts: list[int] = []
         """Index of the first sample of each list."""
         lines = array("i")
         """Line of the list that a sample is on, 0 without a list."""
 
         def files() -> Iterator[str]:
             entries: Iterable[tuple[str, int]]
-            for name in find_names([entry], flag):
+            for name in find_paths([entry], flag):
                 if os.path.isdir(name):
-                    entries = ((str(file), 0) for file in files_below(Path(name), data.suffixes))
+                    entries = ((str(file), 0) for file in iter_files(Path(name), data.suffixes))
                 elif self._is_sample(name):
                     entries = [(name, 0)]
                 else:
                     self.lists.append(name)
-                    self._begins.append(len(lines))
-                    entries = ((os.path.join(os.path.dirname(name), text), n) for n, text in lines_of(Path(name)))
+                    self._list_starts.append(len(lines))
+                    entries = ((os.path.join(os.path.dirname(name), text), n) for n, text in iter_list_file(Path(name)))
                 for file, line in entries:
                     lines.append(line)
                     yield file
 
-        self.files = Texts(files())
+        self.files = PackedStrings(files())
         self.line_numbers = np.frombuffer(lines, np.int32)
         if not self.files:
             raise UsageError(f"{flag} {entry}: names no file that ends with {', '.join(data.suffixes)}")
@@ -127,7 +127,7 @@ class ListSource(ByIndex[Sample]):
         line = int(self.line_numbers[index])
         if not line:
             return self.files[index]
-        of_list = bisect.bisect_right(self._begins, index) - 1
+        of_list = bisect.bisect_right(self._list_starts, index) - 1
         return f"{self.files[index]}, line {line} of {self.lists[of_list]}"
 
 
@@ -137,20 +137,20 @@ class ListFileScenario(Scenario):
     data: ListFileData
     """The samples."""
 
-    train: ListTrainData = ListTrainData()
+    train: ListTrainLoaderSettings = ListTrainLoaderSettings()
     """Batches for training."""
 
-    val: ListValData = ListValData()
+    val: ListValLoaderSettings = ListValLoaderSettings()
     """Batches for validation."""
 
-    lav: ListLavData = ListLavData()
+    lav: ListLavLoaderSettings = ListLavLoaderSettings()
     """Batches for load-and-validate."""
 
     def source(self, mode: Mode) -> Source | None:
         if mode is Mode.TRAIN:
-            sources = _sources(self.data, self.train.lists, "--train.lists")
+            sources = _make_sources(self.data, self.train.lists, "--train.lists")
             return Mixture(sources, self.train.list_ratios or None)
-        return list_source(self.data, self.val.lists, "--val.lists") if self.val.lists else None
+        return make_list_source(self.data, self.val.lists, "--val.lists") if self.val.lists else None
 
     def lav_sources(self) -> Mapping[str, Source]:
         if self.train.folds and not self.lav.lists:
@@ -162,14 +162,14 @@ class ListFileScenario(Scenario):
         return {name: ListSource(self.data, entry, flag) for name, entry in zip(unique, lists, strict=True)}
 
 
-def list_source(data: ListFileData, lists: Sequence[str], flag: str) -> Source:
+def make_list_source(data: ListFileData, lists: Sequence[str], flag: str) -> Source:
     """The samples of lists, one list after another.
 
     Args:
         flag: that named the lists, to begin a message with.
     """
-    return Mixture(_sources(data, lists, flag))
+    return Mixture(_make_sources(data, lists, flag))
 
 
-def _sources(data: ListFileData, lists: Sequence[str], flag: str) -> list[ListSource]:
+def _make_sources(data: ListFileData, lists: Sequence[str], flag: str) -> list[ListSource]:
     return [ListSource(data, entry, flag) for entry in lists]

@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from tfaip_like._user_code.code_errors import CodeError
-from tfaip_like._utils.errors import article, counted
-from tfaip_like.data import Data, LavData, Source, TrainData, ValData
-from tfaip_like.data._sample import Mode, Sample, brief_example
-from tfaip_like.data._sources.folds import fold_of
+from tfaip_like._utils.errors import pluralize, with_article
+from tfaip_like.data import Data, LavLoaderSettings, Source, TrainLoaderSettings, ValLoaderSettings
+from tfaip_like.data._sample import Mode, Sample, format_example
+from tfaip_like.data._sources.folds import cross_validation_split
 from tfaip_like.data._writer import Writer
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.modeling._model import Model
 from tfaip_like.modeling._voter import Voter
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
-from tfaip_like.params._base import default_of, field_types
-from tfaip_like.params._tree import check_tree
+from tfaip_like.params._base import field_default, field_types
+from tfaip_like.params._tree import validate_params
 from tfaip_like.schedules import Constant, PiecewiseConstant, Schedule
 from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
 
 P = TypeVar("P", bound="Data | Scenario")
 
-_OF_ALL_COMMANDS = ("help", "show", "params", "version", "completion", "trust_code")
-FLAGS_OF_COMMANDS = (*_OF_ALL_COMMANDS, "benchmark", "doctor", "look", "resume", "verify")
+_COMMON_COMMAND_FLAGS = ("help", "show", "params", "version", "completion", "trust_code")
+RESERVED_FLAGS = (*_COMMON_COMMAND_FLAGS, "benchmark", "doctor", "inspect", "resume", "verify")
 """Flags that belong to the commands and so cannot be parameters of a scenario."""
 
 __all__ = ["Scenario"]
@@ -42,17 +42,17 @@ class Scenario(Params):
             model: Model = Classifier()
     """
 
-    def __init_subclass__(cls, of_a_command: bool = False, **kwargs: Any):
+    def __init_subclass__(cls, is_command_subclass: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
-        for name in FLAGS_OF_COMMANDS:
-            if name in cls.__dataclass_fields__ and not of_a_command:
+        for name in RESERVED_FLAGS:
+            if name in cls.__dataclass_fields__ and not is_command_subclass:
                 raise TypeError(f"{cls.__qualname__}.{name}: --{name} is a flag of the commands; choose another name")
 
-    elsewhere = {
+    foreign_name_hints = {
         **dict.fromkeys(
             ("fit", "run", "main", "train_model"), "train-scenario or tfaip_like.train(scenario) trains it"
         ),
-        **dict.fromkeys(("setup", "configure"), "what must be learnt from the data first is done in `prepared`"),
+        **dict.fromkeys(("setup", "configure"), "what must be learnt from the data first is done in `adapt`"),
     }
 
     batch_flags: ClassVar[tuple[str, ...]] = ("model", "model.graph")
@@ -83,13 +83,13 @@ class Scenario(Params):
     warmstart: WarmStart = WarmStart()
     """Weights to begin with, from an earlier training."""
 
-    train: TrainData = TrainData()
+    train: TrainLoaderSettings = TrainLoaderSettings()
     """Batches for training."""
 
-    val: ValData = ValData()
+    val: ValLoaderSettings = ValLoaderSettings()
     """Batches for validation."""
 
-    lav: LavData = LavData()
+    lav: LavLoaderSettings = LavLoaderSettings()
     """Batches for load-and-validate."""
 
     device: Device = Device()
@@ -99,7 +99,7 @@ class Scenario(Params):
         """The samples of a mode; those of `data`, if a scenario does not say otherwise."""
         return self.data.source(mode)
 
-    def prepared(self, train: Source | None, folder: Path) -> Self:
+    def adapt(self, train: Source | None, folder: Path) -> Self:
         """The scenario with what must be learnt from the training samples first: a codec, a vocabulary.
 
         Called once, before a training; what it returns is trained, saved and exported.
@@ -112,10 +112,10 @@ class Scenario(Params):
 
     def lav_sources(self) -> Mapping[str, Source]:
         """The samples of load-and-validate by the names of its results; by default those of validation, unnamed."""
-        source = self.samples(Mode.EVALUATE)
+        source = self.select_source(Mode.EVALUATE)
         return {} if source is None else {"": source}
 
-    def checked_lav_sources(self) -> Mapping[str, Source]:
+    def validate_lav_sources(self) -> Mapping[str, Source]:
         """Return what `lav_sources` returns.
 
         Raises:
@@ -123,16 +123,18 @@ class Scenario(Params):
         """
         sources = self.lav_sources()
         if not isinstance(sources, Mapping):
-            got = article(type(sources).__name__)
+            got = with_article(type(sources).__name__)
             message = f"{type(self).__name__}.lav_sources returned {got}; it must return {{'name': source, ...}}"
             raise CodeError(message, self.lav_sources)
         return sources
 
-    def samples(self, mode: Mode) -> Source | None:
+    def select_source(self, mode: Mode) -> Source | None:
         """The source of a mode, or its part of the training samples in a cross-validation."""
         if not self.train.folds or mode is Mode.PREDICT:
             return self.source(mode)
-        return fold_of(self.source(Mode.TRAIN), self.train.folds, self.train.fold, held_out=mode is Mode.EVALUATE)
+        return cross_validation_split(
+            self.source(Mode.TRAIN), self.train.folds, self.train.fold, held_out=mode is Mode.EVALUATE
+        )
 
     def example_text(self, sample: Sample) -> str | None:
         """Return what is printed of a predicted sample in each validation; None for nothing.
@@ -142,7 +144,7 @@ class Scenario(Params):
         Args:
             sample: with targets and outputs, after the post-processors.
         """
-        return brief_example(sample)
+        return format_example(sample)
 
     def voter(self) -> Voter | None:
         """Makes one prediction of those of several networks, where `--voter` names no other; None: their mean."""
@@ -152,18 +154,18 @@ class Scenario(Params):
         """Writes predictions into files that end with neither .jsonl nor .npz, where `--writer` names no other."""
         return None
 
-    def with_training_source(self, folder: Path) -> tuple[Self, Source | None]:
+    def prepare_for_training(self, folder: Path) -> tuple[Self, Source | None]:
         """The prepared scenario, and the source of its training samples.
 
         Args:
-            folder: see `prepared`.
+            folder: see `adapt`.
         """
-        learnt = dataclasses.replace(self, data=_same_class(self.data, self.data.prepared()))
-        source = learnt.samples(Mode.TRAIN)
-        prepared = check_tree(_same_class(self, learnt.prepared(source, folder)))
-        return prepared, source if prepared.data is learnt.data else prepared.samples(Mode.TRAIN)
+        learnt = dataclasses.replace(self, data=_require_same_class(self.data, self.data.adapt()))
+        source = learnt.select_source(Mode.TRAIN)
+        prepared = validate_params(_require_same_class(self, learnt.adapt(source, folder)))
+        return prepared, source if prepared.data is learnt.data else prepared.select_source(Mode.TRAIN)
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         reasons: dict[str, str] = {}
         trainer, stopping = self.trainer, self.early_stopping
         if not trainer.val_every_n:
@@ -183,23 +185,23 @@ class Scenario(Params):
         if isinstance(self.learning_rate, PiecewiseConstant):
             rate = self.learning_rate
             if rate.boundaries and rate.warmup_epochs + rate.boundaries[0] >= trainer.epochs:
-                ends = f"the training ends after {counted(trainer.epochs, 'epoch')} (--trainer.epochs)"
+                ends = f"the training ends after {pluralize(trainer.epochs, 'epoch')} (--trainer.epochs)"
                 reasons |= dict.fromkeys(("learning_rate.boundaries", "learning_rate.factors"), ends)
         return reasons
 
     def check(self) -> None:
         for group in ("train", "val", "lav"):
-            expected = type(default_of(type(self), group))
+            expected = type(field_default(type(self), group))
             same = type(getattr(self, group)) is expected
             self.require(same, group, f"must be {expected.__name__} in this scenario")
 
 
-def _same_class(before: P, prepared: P) -> P:
-    """Return what a method `prepared` returned, if it is of the class that it was asked of."""
+def _require_same_class(before: P, prepared: P) -> P:
+    """Return what a method `adapt` returned, if it is of the class that it was asked of."""
     if not isinstance(prepared, type(before)):
-        returned = article(type(prepared).__name__)
+        returned = with_article(type(prepared).__name__)
         raise CodeError(
-            f"{type(before).__name__}.prepared returned {returned}; it must return dataclasses.replace(self, ...)",
-            type(before).prepared,
+            f"{type(before).__name__}.adapt returned {returned}; it must return dataclasses.replace(self, ...)",
+            type(before).adapt,
         )
     return prepared

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 Columns = Mapping[str, npt.NDArray[Any]]
 
 CLASSES = ["light", "charm", "bottom", "tau"]
-SHARES = [0.6, 0.2, 0.15, 0.05]
+CLASS_PROBABILITIES = [0.6, 0.2, 0.15, 0.05]
 MISSING = -999.0
 """Stands in a file for what a jet does not have."""
 
@@ -39,7 +39,7 @@ WIDTH = np.array([1.0, 1.05, 1.15, 0.6])
 
 def draw_jets(count: int, random: np.random.Generator) -> Columns:
     """A column for each feature of so many jets, and their class, `flavour`."""
-    flavour = random.choice(len(CLASSES), count, p=SHARES)
+    flavour = random.choice(len(CLASSES), count, p=CLASS_PROBABILITIES)
     pt = 20 + random.exponential(40, count)
     tracks = 1 + random.poisson(TRACKS[flavour] * (pt / 60) ** 0.3)
     resolution = 1 + 30 / pt

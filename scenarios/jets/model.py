@@ -31,7 +31,7 @@ class Scaling(Params):
         return (known - np.array(self.means, np.float32)) / np.array(self.deviations, np.float32)
 
 
-def scaling_of(source: ArraySource, data: Jets) -> Scaling:
+def fit_scaling(source: ArraySource, data: Jets) -> Scaling:
     """The scaling of some samples, from one feature after another."""
     moments = []
     for column in source.inputs["features"].T:

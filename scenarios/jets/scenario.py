@@ -17,18 +17,18 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from scenarios.jets.curves import COLOURS, area, drawn, rejection, roc
+from scenarios.jets.curves import COLOURS, area_under_curve, background_rejection, plot_curves, roc_curve
 from scenarios.jets.data import Jets
 from scenarios.jets.draw import CLASSES
-from scenarios.jets.model import Tagger, scaling_of
+from scenarios.jets.model import Tagger, fit_scaling
 from tfaip_like import ArraySource, Data, Evaluator, Model, Sample, Scenario
-from tfaip_like.data import Source, TrainData, ValData
+from tfaip_like.data import Source, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
 from tfaip_like.summaries import ConfusionMatrix, Summary, Text
 
 
-class Tagging(Evaluator):
+class TaggingEvaluator(Evaluator):
     """How well each class is found: its accuracy, its ROC curve against all others, and rejections of one signal."""
 
     signal: str = "bottom"
@@ -48,9 +48,9 @@ class Tagging(Evaluator):
         curves, rows = [], []
         for number, (name, colour) in enumerate(zip(self.classes, itertools.cycle(COLOURS), strict=False)):
             if (of_class := labels == number).any():
-                curves.append((colour, roc(of_class, probabilities[:, number])))
+                curves.append((colour, roc_curve(of_class, probabilities[:, number])))
                 numbers[f"accuracy_{name}"] = float((answers[of_class] == number).mean())
-                numbers[f"auc_{name}"] = area(curves[-1][1])
+                numbers[f"auc_{name}"] = area_under_curve(curves[-1][1])
                 rows.append([name, colour, f"{numbers[f'auc_{name}']:.4f}"])
         for kind in ("accuracy", "auc"):
             of_kind = [value for name, value in numbers.items() if name.startswith(kind)]
@@ -58,7 +58,7 @@ class Tagging(Evaluator):
         return {
             **numbers,
             **self._rejections(labels, probabilities),
-            "roc": drawn(curves),
+            "roc": plot_curves(curves),
             "curves": Text.table(["class", "curve", "area below it"], rows),
             "confusion": ConfusionMatrix(labels, answers, self.classes),
         }
@@ -72,8 +72,8 @@ class Tagging(Evaluator):
             is_signal = labels[chosen] == signal
             if is_signal.any() and not is_signal.all():
                 of_signal, of_other = (probabilities[chosen, number] for number in (signal, other))
-                curve = roc(is_signal, of_signal / np.maximum(of_signal + of_other, 1e-30))
-                found[f"rejection_{name}"] = rejection(curve, self.efficiency)
+                curve = roc_curve(is_signal, of_signal / np.maximum(of_signal + of_other, 1e-30))
+                found[f"rejection_{name}"] = background_rejection(curve, self.efficiency)
         return found
 
     def check(self) -> None:
@@ -85,26 +85,26 @@ class JetTagging(Scenario):
 
     data: Data = Jets()
     model: Model = Tagger()
-    evaluator: Evaluator | None = Tagging()
-    train: TrainData = TrainData(batch_size=256)
-    val: ValData = ValData(batch_size=1024)
+    evaluator: Evaluator | None = TaggingEvaluator()
+    train: TrainLoaderSettings = TrainLoaderSettings(batch_size=256)
+    val: ValLoaderSettings = ValLoaderSettings(batch_size=1024)
     trainer: Trainer = Trainer(epochs=10)
     learning_rate: Schedule = CosineDecay(lr=3e-3)
 
-    def prepared(self, train: Source | None, folder: Path) -> Self:
+    def adapt(self, train: Source | None, folder: Path) -> Self:
         data, model, evaluator = self.data, self.model, self.evaluator
         assert isinstance(data, Jets)
         assert isinstance(train, ArraySource)
         if isinstance(model, Tagger):
-            scaling = model.scaling or scaling_of(train, data)
+            scaling = model.scaling or fit_scaling(train, data)
             model = dataclasses.replace(model, classes=len(data.classes), scaling=scaling)
-        if isinstance(evaluator, Tagging):
+        if isinstance(evaluator, TaggingEvaluator):
             evaluator = dataclasses.replace(evaluator, classes=data.classes)
         return dataclasses.replace(self, model=model, evaluator=evaluator)
 
     def check(self) -> None:
         super().check()
-        if isinstance(self.evaluator, Tagging) and isinstance(self.data, Jets):
+        if isinstance(self.evaluator, TaggingEvaluator) and isinstance(self.data, Jets):
             classes = self.data.classes
             known = self.evaluator.signal in classes
             self.require(known, "evaluator.signal", f"is none of --data.classes ({', '.join(classes)})")

@@ -8,10 +8,10 @@ from typing import Any
 
 from tfaip_like import keras, ops
 
-Build = Callable[[Any, int], Any]
+Encoder = Callable[[Any, int], Any]
 """From pictures (batch, height, width), and how wide layers are, to hidden values."""
 
-Decode = Callable[[Any, int, tuple[int, int]], Any]
+Decoder = Callable[[Any, int, tuple[int, int]], Any]
 """From codes, how wide layers are, and height and width, to pictures."""
 
 
@@ -49,7 +49,7 @@ def chransynth(picture: Any, units: int) -> Any:
     return classical(keras.layers.MaxPooling2D(3, padding="same")(filters(_with_channel(picture))), units)
 
 
-CLASSIFIERS: Mapping[str, Build] = {
+CLASSIFIERS: Mapping[str, Encoder] = {
     made.__name__: made for made in (classical, deep, convolutional, clu_one, chransynth)
 }
 
@@ -91,7 +91,7 @@ def _from_convolutional(code: Any, units: int, shape: tuple[int, int]) -> Any:
     return ops.reshape(squares, (-1, 2 * height, 2 * width))[:, : shape[0], : shape[1]]
 
 
-AUTOENCODERS: Mapping[str, tuple[Build, Decode]] = {
+AUTOENCODERS: Mapping[str, tuple[Encoder, Decoder]] = {
     "linear": (_flat, _from_linear),
     "classical": (classical, _from_classical),
     "deep": (deep, _from_deep),

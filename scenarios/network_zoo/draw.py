@@ -21,13 +21,13 @@ def draw_shapes(count: int, size: int, noise: float, random: np.random.Generator
     down, right = np.meshgrid(*[np.linspace(-1, 1, size)] * 2, indexing="ij")
     y, x = (down - middles[0]) / scales, (right - middles[1]) / scales
     x, y = np.cos(turns) * x + np.sin(turns) * y, np.cos(turns) * y - np.sin(turns) * x
-    distances = np.choose(labels[:, None, None], _outside(x, y)) * scales
+    distances = np.choose(labels[:, None, None], _signed_distances(x, y)) * scales
     ink = random.uniform(0.6, 1, (count, 1, 1)) * np.clip(0.5 - distances * size / 2, 0, 1)
     pictures = np.clip(ink + random.normal(0, noise, ink.shape), 0, 1)
     return pictures.astype(np.float32), labels.astype(np.int32)
 
 
-def _outside(x: Array, y: Array) -> list[Array]:
+def _signed_distances(x: Array, y: Array) -> list[Array]:
     """How far each point lies outside of each of the shapes, about; below 0 inside."""
     radius = np.hypot(x, y)
     triangle = np.maximum.reduce([np.cos(a) * x + np.sin(a) * y for a in 2 * np.pi / 3 * np.arange(3)]) - 0.5

@@ -18,13 +18,13 @@ import numpy as np
 from scenarios.network_zoo.architectures import AUTOENCODERS, CLASSIFIERS
 from scenarios.network_zoo.draw import SHAPES, draw_shapes
 from tfaip_like import ArraySource, Data, Mode, Model, Scenario, Spec, Tensors, UsageError, keras, ops
-from tfaip_like.data import Arrays, Source, TableSource, TrainData, ValData, find_files
+from tfaip_like.data import Arrays, Source, TableSource, TrainLoaderSettings, ValLoaderSettings, find_files
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
 from tfaip_like.summaries import Image, Summary
 
 
-class Pictures(Data):
+class ShapeImages(Data):
     """Small grey pictures, and what is on them."""
 
     files: list[str] = []
@@ -126,7 +126,7 @@ class Classifier(ZooModel):
     def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
         return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["probabilities"])}
 
-    def show(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Mapping[str, Summary]:
+    def summaries(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Mapping[str, Summary]:
         wrong = inputs["image"][outputs["class"] != targets["label"]]
         return {"mistakes": Image.grid(wrong[:25])}
 
@@ -154,10 +154,10 @@ class Autoencoder(ZooModel):
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
         return {"square": ops.mean((inputs["image"] - outputs["reconstruction"]) ** 2, axis=(1, 2))}
 
-    def extra_networks(self, trained: keras.Model) -> Mapping[str, keras.Model]:
+    def auxiliary_models(self, trained: keras.Model) -> Mapping[str, keras.Model]:
         return {"encoder": keras.Model(trained.inputs, {"code": trained.output["code"]})}
 
-    def show(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Mapping[str, Summary]:
+    def summaries(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Mapping[str, Summary]:
         pairs = zip(inputs["image"][:12], outputs["reconstruction"][:12], strict=True)
         return {"before_and_after": Image.grid([picture for pair in pairs for picture in pair])}
 
@@ -172,15 +172,15 @@ class NetworkZoo(Scenario):
 
     batch_flags: ClassVar[tuple[str, ...]] = ("model", "model.architecture")
 
-    data: Data = Pictures()
+    data: Data = ShapeImages()
     model: Model = Classifier()
-    train: TrainData = TrainData(batch_size=64)
-    val: ValData = ValData(batch_size=500)
+    train: TrainLoaderSettings = TrainLoaderSettings(batch_size=64)
+    val: ValLoaderSettings = ValLoaderSettings(batch_size=500)
     # XLA makes convolutions twenty times slower on a processor.
     trainer: Trainer = Trainer(epochs=15, jit_compile=False)
     learning_rate: Schedule = CosineDecay(lr=3e-3)
 
-    def prepared(self, train: Source | None, folder: Path) -> Self:
-        if not (isinstance(self.model, Classifier) and isinstance(self.data, Pictures)):
+    def adapt(self, train: Source | None, folder: Path) -> Self:
+        if not (isinstance(self.model, Classifier) and isinstance(self.data, ShapeImages)):
             return self
         return dataclasses.replace(self, model=dataclasses.replace(self.model, classes=self.data.classes))

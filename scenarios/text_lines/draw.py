@@ -21,49 +21,49 @@ people place queen question quick quiet rain red river road salt sand ship silve
 street sun the thousand three town train tree village voice water white wild window wood yard year yellow zero zone"""
 CONSONANTS, VOWELS, PUNCTUATION = "bcdfghjklmnpqrstvwxyz", "aeiou", ".,;:!?"
 CHARACTERS = CONSONANTS + CONSONANTS.upper() + VOWELS + VOWELS.upper() + "0123456789" + PUNCTUATION + "()-"
-SHORTEST, LONGEST = 10, 30
-FONTS_TAKEN = 20
-NOT_LATIN = ("symbol", "math", "emoji", "icon", "dingbat", "bats", "awesome", "music", "braille")
+MIN_CHARACTERS, MAX_CHARACTERS = 10, 30
+MAX_SYSTEM_FONTS = 20
+NON_LATIN_FONT_NAMES = ("symbol", "math", "emoji", "icon", "dingbat", "bats", "awesome", "music", "braille")
 
 
-def pseudo_word(random: np.random.Generator) -> str:
+def draw_pseudo_word(random: np.random.Generator) -> str:
     """Syllables at random, so that rare letters occur and nothing can be learned by heart."""
     syllables = [random.choice(list(CONSONANTS)) + random.choice(list(VOWELS)) for _ in range(random.integers(1, 4))]
     return "".join(syllables) + (random.choice(list(CONSONANTS)) if random.random() < 0.5 else "")
 
 
-def word(random: np.random.Generator) -> str:
+def draw_word(random: np.random.Generator) -> str:
     """A word or a number, sometimes capitalised, followed by punctuation or in brackets."""
     kind, style, ending = random.random(3)
-    text = str(random.choice(WORDS.split())) if kind < 0.45 else pseudo_word(random)
+    text = str(random.choice(WORDS.split())) if kind < 0.45 else draw_pseudo_word(random)
     text = text.upper() if style < 0.06 else text.capitalize() if style < 0.25 else text
     if kind > 0.85:
         text = str(random.integers(0, 10 ** random.integers(1, 5)))
     if ending < 0.04:
         return f"({text})"
     if ending < 0.08:
-        return f"{text}-{pseudo_word(random)}"
+        return f"{text}-{draw_pseudo_word(random)}"
     return text + random.choice(list(PUNCTUATION)) if ending < 0.25 else text
 
 
-def phrase(random: np.random.Generator) -> str:
+def draw_phrase(random: np.random.Generator) -> str:
     """Words up to a random length."""
-    longest = int(random.integers(SHORTEST + 4, LONGEST + 1))
-    text = word(random)
-    while len(text) < SHORTEST or len(text) + 4 < longest:
-        text = f"{text} {word(random)}"
+    longest = int(random.integers(MIN_CHARACTERS + 4, MAX_CHARACTERS + 1))
+    text = draw_word(random)
+    while len(text) < MIN_CHARACTERS or len(text) + 4 < longest:
+        text = f"{text} {draw_word(random)}"
     return text[:longest].strip()
 
 
-def phrases(count: int, random: np.random.Generator) -> list[str]:
+def draw_unique_phrases(count: int, random: np.random.Generator) -> list[str]:
     """Different texts."""
     found: dict[str, None] = {}
     while len(found) < count:
-        found[phrase(random)] = None
+        found[draw_phrase(random)] = None
     return list(found)
 
 
-def draws_text(font: ImageFont.FreeTypeFont) -> bool:
+def has_all_glyphs(font: ImageFont.FreeTypeFont) -> bool:
     """Return whether the font has all characters: a missing one looks like a code point that no font has."""
     missing = bytes(font.getmask("\U0010fffe"))
     masks = {bytes(font.getmask(character)) for character in CHARACTERS}
@@ -76,7 +76,7 @@ def load_fonts(paths: list[str], limit: int) -> list[ImageFont.FreeTypeFont]:
     for path in paths:
         with contextlib.suppress(OSError):
             font = ImageFont.truetype(path, 26)
-            if len(fonts) < limit and draws_text(font):
+            if len(fonts) < limit and has_all_glyphs(font):
                 fonts.append(font)
     return fonts
 
@@ -87,13 +87,13 @@ def find_fonts(patterns: list[str] | None, random: np.random.Generator) -> list[
         paths = sorted({path for pattern in patterns for path in glob.glob(pattern, recursive=True)})
         return load_fonts(paths, len(paths))
     system = sorted(str(path) for path in Path("/usr/share/fonts").rglob("*.[to]tf"))
-    latin = [path for path in system if not any(name in Path(path).name.lower() for name in NOT_LATIN)]
+    latin = [path for path in system if not any(name in Path(path).name.lower() for name in NON_LATIN_FONT_NAMES)]
     default = ImageFont.load_default(26)
     own = [default] if isinstance(default, ImageFont.FreeTypeFont) else []
-    return own + load_fonts(list(random.permutation(latin)), FONTS_TAKEN)
+    return own + load_fonts(list(random.permutation(latin)), MAX_SYSTEM_FONTS)
 
 
-def draw(text: str, font: ImageFont.FreeTypeFont, random: np.random.Generator) -> Image.Image:
+def render_line(text: str, font: ImageFont.FreeTypeFont, random: np.random.Generator) -> Image.Image:
     """Dark text on light ground, of varying size, place, slant and contrast, with noise."""
     font = font.font_variant(size=int(random.integers(23, 31)))
     _, top, _, bottom = font.getbbox("(dgjy)", anchor="ls")
@@ -111,14 +111,14 @@ def draw(text: str, font: ImageFont.FreeTypeFont, random: np.random.Generator) -
     return Image.fromarray(grey.clip(0, 255).astype("uint8"))
 
 
-def write(
+def write_dataset(
     output_dir: Path, lines: int, val_lines: int, fonts: list[ImageFont.FreeTypeFont], random: np.random.Generator
 ) -> None:
     """Draws all lines into a directory."""
     (output_dir / "lines").mkdir(parents=True, exist_ok=True)
     names = [f"lines/{number:05}.png" for number in range(1, lines + val_lines + 1)]
-    for name, text in zip(names, phrases(len(names), random), strict=True):
-        draw(text, fonts[random.integers(len(fonts))], random).save(output_dir / name)
+    for name, text in zip(names, draw_unique_phrases(len(names), random), strict=True):
+        render_line(text, fonts[random.integers(len(fonts))], random).save(output_dir / name)
         (output_dir / name).with_suffix(".gt.txt").write_text(text + "\n", encoding="utf-8")
     for name, chosen in (("train.lst", names[:lines]), ("val.lst", names[lines:])):
         (output_dir / name).write_text("".join(f"{image}\n" for image in chosen), encoding="utf-8")
@@ -140,7 +140,7 @@ def main() -> None:
     if not fonts:
         parser.exit(2, f"draw.py: no font that can draw the texts{' fits --fonts' if args.fonts else ''}\n")
     try:
-        write(args.output_dir, args.lines, args.val_lines, fonts, random)
+        write_dataset(args.output_dir, args.lines, args.val_lines, fonts, random)
     except OSError as error:
         parser.exit(2, f"draw.py: {error}\n")
 

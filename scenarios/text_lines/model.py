@@ -11,7 +11,7 @@ from typing import Any
 from tfaip_like import Model, Tensors, keras, ops
 
 BLANK = 0
-LATE = 1 << 24
+SORT_TO_END = 1 << 24
 
 
 def clear_padding(hidden: Any, length: Any) -> Any:
@@ -19,26 +19,26 @@ def clear_padding(hidden: Any, length: Any) -> Any:
 
     A convolution writes its bias into the padding, and the next one would carry that back into the line.
     """
-    inside = is_inside(hidden[:, :, 0, 0], length)
+    inside = make_mask(hidden[:, :, 0, 0], length)
     return hidden * ops.cast(inside[:, :, None, None], hidden.dtype)
 
 
-def is_inside(sequence: Any, length: Any) -> Any:
+def make_mask(sequence: Any, length: Any) -> Any:
     """Which steps of (batch, time) belong to a line of the given length (batch,) and are no padding."""
-    return positions(sequence) <= ops.expand_dims(length, -1)
+    return make_positions(sequence) <= ops.expand_dims(length, -1)
 
 
-def positions(sequence: Any) -> Any:
+def make_positions(sequence: Any) -> Any:
     """1, 2, 3 ... for each line of (batch, time); not `arange`, since a symbolic length is not known."""
     return ops.cumsum(ops.ones_like(sequence, dtype="int32"), axis=1)
 
 
-def greedy(logits: Any, length: Any) -> Any:
+def greedy_decode(logits: Any, length: Any) -> Any:
     """The likeliest class of each step, without repetitions and blanks: codes, padded with -1."""
     likeliest = ops.cast(ops.argmax(logits, axis=-1), "int32")
     before = ops.pad(likeliest[:, :-1], ((0, 0), (1, 0)), constant_values=BLANK)
-    kept = is_inside(likeliest, length) & (likeliest != BLANK) & (likeliest != before)
-    order = ops.argsort(ops.where(kept, 0, LATE) + positions(likeliest), axis=1)
+    kept = make_mask(likeliest, length) & (likeliest != BLANK) & (likeliest != before)
+    order = ops.argsort(ops.where(kept, 0, SORT_TO_END) + make_positions(likeliest), axis=1)
     return ops.take_along_axis(ops.where(kept, likeliest, -1), order, axis=1)
 
 
@@ -69,7 +69,7 @@ class LineRecognition(Model):
             length = length // 2
             hidden = clear_padding(hidden, length)
         hidden = keras.layers.Reshape((-1, hidden.shape[2] * hidden.shape[3]))(hidden)
-        inside = is_inside(hidden[:, :, 0], length)
+        inside = make_mask(hidden[:, :, 0], length)
         lstm = keras.layers.LSTM(self.units, return_sequences=True)
         hidden = keras.layers.Bidirectional(lstm)(hidden, mask=inside)
         hidden = keras.layers.Dropout(self.dropout)(hidden)
@@ -77,7 +77,7 @@ class LineRecognition(Model):
 
     def build_prediction(self, inputs: Tensors, trained: keras.Model) -> Tensors:
         outputs = trained(dict(inputs))
-        return {"codes": greedy(outputs["logits"], outputs["steps"])}
+        return {"codes": greedy_decode(outputs["logits"], outputs["steps"])}
 
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
         return {

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tfaip_like import Mode, Processor, Sample
 from tfaip_like.data import DropSample, read_image
 
-Picture = npt.NDArray[np.uint8]
+GrayImage = npt.NDArray[np.uint8]
 """Grey, (height, width), dark on light."""
 
 
@@ -96,7 +96,7 @@ class Encode(Processor):
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         text = sample.meta["text"]
-        code_of = _codes(self.codec)
+        code_of = _read_character_codes(self.codec)
         codes = np.array([code_of[c] for c in text if c in code_of], np.int32)
         steps = int(sample.inputs["width"]) // self.shrink
         needed = len(codes) + int((codes[1:] == codes[:-1]).sum())
@@ -120,6 +120,6 @@ class Decode(Processor):
 
 
 @cache
-def _codes(file: Path) -> dict[str, int]:
+def _read_character_codes(file: Path) -> dict[str, int]:
     """The codes of a codec."""
     return {character: code for code, character in enumerate(read_codec(file), 1)}

@@ -26,7 +26,7 @@ from scenarios.text_lines.processors import (
 )
 from tfaip_like import Evaluator, Mode, Model, Processor, Sample, Spec, UsageError
 from tfaip_like.data import Source, image_size
-from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainData
+from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainLoaderSettings
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
@@ -75,7 +75,7 @@ class Lines(ListFileData):
         return scaled_width(*image_size(sample.meta["file"]), self.height)
 
 
-class CharacterErrors(Evaluator):
+class CharacterErrorRate(Evaluator):
     """Wrong, missing and superfluous characters, as part of all characters; and the part of lines with any."""
 
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
@@ -104,21 +104,21 @@ class TextLines(ListFileScenario):
 
     data: ListFileData = Lines()
     model: Model = LineRecognition()
-    evaluator: Evaluator | None = CharacterErrors()
-    train: ListTrainData = ListTrainData(buckets=10)
+    evaluator: Evaluator | None = CharacterErrorRate()
+    train: ListTrainLoaderSettings = ListTrainLoaderSettings(buckets=10)
     trainer: Trainer = Trainer(epochs=12)
     optimizer: Optimizer = Adam(clip_global_norm=5.0)
     learning_rate: Schedule = CosineDecay(lr=3e-3)
 
-    def prepared(self, train: Source | None, folder: Path) -> Self:
+    def adapt(self, train: Source | None, folder: Path) -> Self:
         assert isinstance(self.data, Lines)
         assert isinstance(self.model, LineRecognition)
         codec = self.data.codec
-        texts = list(_texts(train, must_be_read=codec is None and self.data.on_bad_sample == "raise"))
+        texts = list(_iter_transcriptions(train, must_be_read=codec is None and self.data.on_bad_sample == "raise"))
         if codec is None:
             codec = folder / "codec.txt"
             codec.write_text("".join(sorted(set().union(*texts))), encoding="utf-8")
-        warn_of_unknown(texts, codec)
+        warn_about_unknown_characters(texts, codec)
         classes = len(read_codec(codec)) + 1
         return dataclasses.replace(
             self,
@@ -130,7 +130,7 @@ class TextLines(ListFileScenario):
         return f"{sample.outputs['text']!r}, is {sample.meta['text']!r}"
 
 
-def _texts(train: Source | None, must_be_read: bool) -> Iterator[str]:
+def _iter_transcriptions(train: Source | None, must_be_read: bool) -> Iterator[str]:
     """Yield the transcriptions; one that cannot be read raises, or is left for the training to report."""
     assert isinstance(train, Sequence)
     for index in range(len(train)):
@@ -141,7 +141,7 @@ def _texts(train: Source | None, must_be_read: bool) -> Iterator[str]:
                 raise
 
 
-def warn_of_unknown(texts: Sequence[str], codec: Path) -> None:
+def warn_about_unknown_characters(texts: Sequence[str], codec: Path) -> None:
     """Warn of characters that a codec lacks: which, and how often."""
     unknown = Counter("".join(texts))
     for character in read_codec(codec):

@@ -7,7 +7,18 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-NAMES = ("tanh", "relu", "relu6", "leaky_relu", "elu", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softplus")
+ACTIVATION_NAMES = (
+    "tanh",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "sigmoid",
+    "hard_sigmoid",
+    "hard_tanh",
+    "softsign",
+    "softplus",
+)
 """Functions of `keras.activations` that an expression may use."""
 
 Functions: TypeAlias = Mapping[str, Callable[[Any], Any]]
@@ -69,5 +80,5 @@ def _expression(node: ast.expr) -> Expression:
 
 
 def _check_name(name: str) -> None:
-    if name not in NAMES:
-        raise ValueError(f"unknown function {name!r}; expected x or one of {', '.join(NAMES)}")
+    if name not in ACTIVATION_NAMES:
+        raise ValueError(f"unknown function {name!r}; expected x or one of {', '.join(ACTIVATION_NAMES)}")

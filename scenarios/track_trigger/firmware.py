@@ -19,10 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like import UsageError
-from tfaip_like._export.layout import PARAMS, WEIGHTS, export_folder
-from tfaip_like._utils.files import write_text
+from tfaip_like.inference import resolve_export_dir
 
-FEWEST_BITS, MOST_BITS = 2, 32
+MIN_BITS, MAX_BITS = 2, 32
 
 
 def fraction_bits(weights: npt.NDArray[np.floating[Any]], bits: int) -> int:
@@ -33,13 +32,13 @@ def fraction_bits(weights: npt.NDArray[np.floating[Any]], bits: int) -> int:
     return math.floor(math.log2((2 ** (bits - 1) - 1) / largest))
 
 
-def fixed_point(weights: npt.NDArray[np.floating[Any]], fraction: int) -> list[Any]:
+def to_fixed_point(weights: npt.NDArray[np.floating[Any]], fraction: int) -> list[Any]:
     """Weights as the nearest integers, in units of 2 to the power of -`fraction`."""
     integers: list[Any] = np.rint(np.ldexp(weights.astype(np.float64), fraction)).astype(np.int64).tolist()
     return integers
 
 
-def firmware(export: Path, bits: int) -> Mapping[str, Any]:
+def convert_to_fixed_point(export: Path, bits: int) -> Mapping[str, Any]:
     """What firmware needs of an export, as JSON values; `weights[i][j]` leads from input i to neuron j.
 
     Raises:
@@ -47,9 +46,9 @@ def firmware(export: Path, bits: int) -> Mapping[str, Any]:
     """
     params: dict[str, Any] = {}
     try:
-        params = json.loads((export / PARAMS).read_text(encoding="utf-8"))
+        params = json.loads((export / "scenario_params.json").read_text(encoding="utf-8"))
         activations = [params["model"]["activation"]] * len(params["model"]["units"]) + ["tanh"]
-        with np.load(export / WEIGHTS, allow_pickle=False) as saved:
+        with np.load(export / "weights.npz", allow_pickle=False) as saved:
             numbered = range(len(activations))
             arrays = [(saved[f"layer_{number}/kernel"], saved[f"layer_{number}/bias"]) for number in numbered]
         expert = params["data"]["expert"]
@@ -62,7 +61,7 @@ def firmware(export: Path, bits: int) -> Mapping[str, Any]:
     layers = []
     for activation, (kernel, bias) in zip(activations, arrays, strict=True):
         fraction = fraction_bits(np.append(kernel, bias), bits)
-        integers = {"weights": fixed_point(kernel, fraction), "biases": fixed_point(bias, fraction)}
+        integers = {"weights": to_fixed_point(kernel, fraction), "biases": to_fixed_point(bias, fraction)}
         layers.append({"activation": activation, "fraction_bits": fraction, **integers})
     return {"expert": expert, "bits": bits, "layers": layers}
 
@@ -74,12 +73,12 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="JSON file to write")
     parser.add_argument("--bits", type=int, default=18, help="bits of a weight, with its sign (default: 18)")
     args = parser.parse_args()
-    if not FEWEST_BITS <= args.bits <= MOST_BITS:
-        parser.exit(2, f"firmware.py: --bits must be from {FEWEST_BITS} to {MOST_BITS}\n")
+    if not MIN_BITS <= args.bits <= MAX_BITS:
+        parser.exit(2, f"firmware.py: --bits must be from {MIN_BITS} to {MAX_BITS}\n")
     try:
-        export = export_folder(args.run)
-        written = firmware(export, args.bits)
-        write_text(args.file, json.dumps(written) + "\n")
+        export = resolve_export_dir(args.run)
+        written = convert_to_fixed_point(export, args.bits)
+        args.file.write_text(json.dumps(written) + "\n", encoding="utf-8")
         print(f"{args.file}: weights of {len(written['layers'])} layers of {export}, {args.bits} bits each")
     except (UsageError, OSError) as error:
         parser.exit(2, f"firmware.py: {error}\n")

@@ -17,17 +17,25 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from scenarios.track_trigger.activation import NAMES, parse_activation
-from scenarios.track_trigger.draw import EXPERTS, INPUTS, LONGEST, RADII, draw_tracks, expert_for, seen
+from scenarios.track_trigger.activation import ACTIVATION_NAMES, parse_activation
+from scenarios.track_trigger.draw import (
+    EXPERTS,
+    MAX_Z_CM,
+    NUM_INPUTS,
+    RADII,
+    draw_tracks,
+    find_hit_layers,
+    select_expert,
+)
 from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
-from tfaip_like.data import Filter, TableSource, TrainData, ValData, column_names, find_files
+from tfaip_like.data import Filter, TableSource, TrainLoaderSettings, ValLoaderSettings, column_names, find_files
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
 from tfaip_like.summaries import Histogram, Image, Summary, Text
 
 Floats = npt.NDArray[np.floating[Any]]
 
-BINS = 80
+NUM_BINS = 80
 """Of a picture, in each direction."""
 
 
@@ -37,7 +45,7 @@ class ChooseExpert(Processor):
     modes = (Mode.PREDICT,)
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
-        return dataclasses.replace(sample, meta={**sample.meta, "expert": expert_for(sample.inputs["hits"])})
+        return dataclasses.replace(sample, meta={**sample.meta, "expert": select_expert(sample.inputs["hits"])})
 
 
 class Tracks(Data):
@@ -62,7 +70,7 @@ class Tracks(Data):
     seed: int = 1
     """Draws the samples; it does not depend on the trainer's seed, so all runs see the same."""
 
-    inputs = {"hits": Spec((INPUTS,))}
+    inputs = {"hits": Spec((NUM_INPUTS,))}
     targets = {"track": Spec((2,)), "expert": Spec((), "int32")}
 
     def source(self, mode: Mode) -> ArraySource | None:
@@ -90,7 +98,9 @@ class Tracks(Data):
         def columns(name: str, count: int) -> str | Sequence[str]:
             return name if name in names else [f"{name}_{number}" for number in range(count)]
 
-        return TableSource(files, {"hits": columns("hits", INPUTS)}, {"track": columns("track", 2), "expert": "expert"})
+        return TableSource(
+            files, {"hits": columns("hits", NUM_INPUTS)}, {"track": columns("track", 2), "expert": "expert"}
+        )
 
     def check(self) -> None:
         super().check()
@@ -107,10 +117,10 @@ class MinimumHits(Filter):
     """Of nine."""
 
     def keep(self, sample: Sample) -> bool:
-        return bool(seen(sample.inputs["hits"]).sum() >= self.layers)
+        return bool(find_hit_layers(sample.inputs["hits"]).sum() >= self.layers)
 
     def keep_rows(self, source: ArraySource) -> npt.NDArray[np.bool_]:
-        kept: npt.NDArray[np.bool_] = seen(source.inputs["hits"]).sum(axis=1) >= self.layers
+        kept: npt.NDArray[np.bool_] = find_hit_layers(source.inputs["hits"]).sum(axis=1) >= self.layers
         return kept
 
 
@@ -136,7 +146,7 @@ class Perceptron(Model):
 
     def build(self, inputs: Tensors) -> Tensors:
         activate = parse_activation(self.activation)
-        functions = {name: getattr(keras.activations, name) for name in NAMES}
+        functions = {name: getattr(keras.activations, name) for name in ACTIVATION_NAMES}
         hidden = inputs["hits"]
         for number, units in enumerate(self.units):
             hidden = activate(keras.layers.Dense(units, name=f"layer_{number}")(hidden), functions)
@@ -152,7 +162,7 @@ class Perceptron(Model):
     def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
         errors = ops.abs(targets["track"][:, : self.out_size] - outputs["track"])
         theta = {"theta_error": errors[:, 1]} if self.out_size == 2 else {}
-        return {"z_error": LONGEST * errors[:, 0], **theta}
+        return {"z_error": MAX_Z_CM * errors[:, 0], **theta}
 
     def check(self) -> None:
         self.require(self.z_weight > 0, "z_weight", "must be above 0")
@@ -161,11 +171,11 @@ class Perceptron(Model):
         except ValueError as problem:
             self.require(False, "activation", str(problem))
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         return {"z_weight": "z is all that is found (--model.out_size 1)"} if self.out_size == 1 else {}
 
 
-class Resolution(Evaluator):
+class ResolutionEvaluator(Evaluator):
     """Resolution in z for each expert, compared to a baseline, with plots."""
 
     baseline: bool = True
@@ -180,37 +190,39 @@ class Resolution(Evaluator):
         hits, truth, answers, experts = map(np.array, zip(*rows, strict=True))
         truth = truth[:, : answers.shape[1]]
         errors = truth - answers
-        values = {"z_resolution": LONGEST * width(errors[:, 0])}
+        values = {"z_resolution": MAX_Z_CM * half_width_68(errors[:, 0])}
         if answers.shape[1] == 2:
-            values["theta_resolution"] = width(errors[:, 1])
+            values["theta_resolution"] = half_width_68(errors[:, 1])
         there = [expert for expert in EXPERTS if (experts == expert).any()]
         if len(there) > 1:
-            values |= {f"z_resolution_{expert}": LONGEST * width(errors[experts == expert, 0]) for expert in there}
+            values |= {
+                f"z_resolution_{expert}": MAX_Z_CM * half_width_68(errors[experts == expert, 0]) for expert in there
+            }
         if self.baseline:
             linear = np.column_stack([hits, np.ones(len(hits))])
             fitted = linear @ np.linalg.lstsq(linear, truth, rcond=None)[0]
-            values["z_gain"] = LONGEST * width((truth - fitted)[:, 0]) / values["z_resolution"]
-        return {**values, **pictures(LONGEST * truth[:, 0], LONGEST * answers[:, 0])}
+            values["z_gain"] = MAX_Z_CM * half_width_68((truth - fitted)[:, 0]) / values["z_resolution"]
+        return {**values, **make_plots(MAX_Z_CM * truth[:, 0], MAX_Z_CM * answers[:, 0])}
 
 
-def pictures(truth: Floats, answers: Floats) -> dict[str, Summary]:
+def make_plots(truth: Floats, answers: Floats) -> dict[str, Summary]:
     """Return the z that was found over the true one, in cm, and how the errors are distributed."""
-    edges = np.linspace(-LONGEST, LONGEST, BINS + 1)
+    edges = np.linspace(-MAX_Z_CM, MAX_Z_CM, NUM_BINS + 1)
     counts, _, _ = np.histogram2d(answers, truth, [edges, edges])
     shown: dict[str, Summary] = {
         "z_found_over_true": Image(np.sqrt(counts[::-1] / max(1, counts.max()))),  # large z at the top
         "z_errors": Histogram(answers - truth),
     }
     rows = [
-        [f"{low:.0f} to {high:.0f}", str(int(inside.sum())), f"{width((answers - truth)[inside]):.3g}"]
-        for low, high in itertools.pairwise(edges[:: BINS // 10])
+        [f"{low:.0f} to {high:.0f}", str(int(inside.sum())), f"{half_width_68((answers - truth)[inside]):.3g}"]
+        for low, high in itertools.pairwise(edges[:: NUM_BINS // 10])
         if (inside := (truth >= low) & (truth <= high)).sum() > 1
     ]
     shown["z_resolution_by_z"] = Text.table(["z / cm", "tracks", "resolution / cm"], rows)
     return shown
 
 
-def width(errors: npt.NDArray[Any]) -> float:
+def half_width_68(errors: npt.NDArray[Any]) -> float:
     """Half the width of the middle 68 % of some errors: the standard deviation, if they are normal."""
     low, high = np.percentile(errors, [16, 84])
     return float(high - low) / 2
@@ -221,8 +233,8 @@ class TrackTrigger(Scenario):
 
     data: Data = Tracks()
     model: Model = Perceptron()
-    evaluator: Evaluator | None = Resolution()
-    train: TrainData = TrainData(batch_size=64)
-    val: ValData = ValData(batch_size=1024)
+    evaluator: Evaluator | None = ResolutionEvaluator()
+    train: TrainLoaderSettings = TrainLoaderSettings(batch_size=64)
+    val: ValLoaderSettings = ValLoaderSettings(batch_size=1024)
     trainer: Trainer = Trainer(epochs=20)
     learning_rate: Schedule = CosineDecay(lr=1e-2)

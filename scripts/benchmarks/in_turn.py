@@ -31,13 +31,13 @@ def medians(about: str, sides: Mapping[str, Callable[[], list[float]]], rounds: 
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(int(sys.argv[1]) if sys.argv[1:] else rounds):
         for side in sides:
-            epochs = _measured(side)
+            epochs = _run_side(side)
             seconds[side] += epochs
             print(f"round {number + 1}: {side:12} {' '.join(f'{s:.2f}' for s in epochs)} s an epoch", flush=True)
     return {side: statistics.median(values) for side, values in seconds.items()}
 
 
-def _measured(side: str) -> list[float]:
+def _run_side(side: str) -> list[float]:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFAIP_LOG_LEVEL": "error"}
     command = [sys.executable, sys.argv[0], side]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -45,7 +45,7 @@ def _measured(side: str) -> list[float]:
     return epochs[1:]
 
 
-def seconds_of_epochs(network: keras.Model, data: Any, epochs: int) -> list[float]:
+def measure_epoch_seconds(network: keras.Model, data: Any, epochs: int) -> list[float]:
     """How long each epoch of `fit` takes, from its beginning to its end."""
     seconds: list[float] = []
 

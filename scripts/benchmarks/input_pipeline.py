@@ -45,7 +45,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Batches = Iterable[tuple[Array, Array]]
 
-BATCH, PROCESSES, WARM_UP = 16, 2, 64
+BATCH, PROCESSES, NUM_WARM_UP_SAMPLES = 16, 2, 64
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -71,12 +71,12 @@ def numpy_work(index: int) -> Array:
     return image[::2, ::2]
 
 
-WORK: dict[str, Callable[[int], Array]] = {"python": python_work, "numpy": numpy_work}
+TASKS: dict[str, Callable[[int], Array]] = {"python": python_work, "numpy": numpy_work}
 
 
 def make(task: str, index: int) -> tuple[Array, np.int32]:
     """The sample of an index: 32x32 numbers, rounded so that sums of them are exact, and the index."""
-    x = np.round(WORK[task](index) * 256) / 256
+    x = np.round(TASKS[task](index) * 256) / 256
     return x.reshape(32, 32).astype("float32"), np.int32(index)
 
 
@@ -186,17 +186,17 @@ def measure(python: str, side: str, task: str, samples: int) -> Run:
     return Run(*json.loads(done.stdout.splitlines()[-1]))._replace(total=total, cpu=cpu)
 
 
-def samples_for(task: str, seconds: float) -> int:
+def choose_num_samples(task: str, seconds: float) -> int:
     """How many samples the plain loop makes in that time, in whole batches for each process."""
     of_fifty = min(timeit.repeat(lambda: [make(task, index) for index in range(50)], number=1, repeat=6))
     return max(1, round(seconds / (of_fifty / 50) / BATCH / PROCESSES)) * BATCH * PROCESSES
 
 
-def usable(sides: list[str], pythons: dict[str, str], task: str) -> Iterator[str]:
+def find_usable_sides(sides: list[str], pythons: dict[str, str], task: str) -> Iterator[str]:
     """The sides that can run here; says which cannot, and why."""
     for side in sides:
         try:
-            measure(pythons[side], side, task, WARM_UP)
+            measure(pythons[side], side, task, NUM_WARM_UP_SAMPLES)
             yield side
         except (OSError, RuntimeError) as error:
             print(f"{task}: {side} left out: {error}", flush=True)
@@ -204,8 +204,8 @@ def usable(sides: list[str], pythons: dict[str, str], task: str) -> Iterator[str
 
 def compare(sides: list[str], pythons: dict[str, str], task: str, seconds: float, rounds: int) -> None:
     """Measures one task and prints its table."""
-    samples = samples_for(task, seconds)
-    sides = list(usable(sides, pythons, task))
+    samples = choose_num_samples(task, seconds)
+    sides = list(find_usable_sides(sides, pythons, task))
     runs: dict[str, list[Run]] = {side: [] for side in sides}
     for number in range(rounds):
         for side in sides[:: -1 if number % 2 else 1]:  # the loop, which the others must agree with, is first
@@ -213,10 +213,10 @@ def compare(sides: list[str], pythons: dict[str, str], task: str, seconds: float
             runs[side].append(now)
             print(f"{task}, round {number + 1}: {side} {json.dumps(now._asdict())}", flush=True)
             assert now[:2] == (samples, runs["loop"][0].checksum), f"{side}: wrong number of samples or checksum"
-    show(task, samples, runs)
+    print_table(task, samples, runs)
 
 
-def show(task: str, samples: int, runs: dict[str, list[Run]]) -> None:
+def print_table(task: str, samples: int, runs: dict[str, list[Run]]) -> None:
     """Prints the table of a task."""
     middle = {side: Run(*map(statistics.median, zip(*of_side, strict=True))) for side, of_side in runs.items()}
     print(f"\n{task}: {samples} samples, median of {len(runs['loop'])}")
@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tfaip", default="no-tfaip", metavar="PYTHON", help="interpreter of tfaip's environment")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="besides the loop")
-    parser.add_argument("--tasks", nargs="+", choices=WORK, default=list(WORK))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--run", nargs=3, metavar=("SIDE", "TASK", "SAMPLES"), help="one run in this process")
     args = parser.parse_args()
     if args.run:

@@ -10,7 +10,7 @@ import numpy as np
 from input_pipeline import make
 
 from tfaip_like import Data, Mode, Processor, Sample, Spec
-from tfaip_like.data import TrainData
+from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.data._loader.opening import open_training
 
 
@@ -38,7 +38,7 @@ class Indices(Sequence[Sample]):
         return Sample(meta={"index": index})
 
 
-class Made(Data):
+class GeneratedData(Data):
     """What the batches hold."""
 
     count: int
@@ -53,10 +53,10 @@ class Made(Data):
 
 def batches(task: str, samples: int, batch: int, processes: int) -> Iterator[tuple[Any, Any]]:
     """All batches of a task, one by one."""
-    data = Made(count=samples, processors=[Make(task=task)])
-    settings = TrainData(batch_size=batch, num_processes=processes, shuffle=False)
+    data = GeneratedData(count=samples, processors=[Make(task=task)])
+    settings = TrainLoaderSettings(batch_size=batch, num_processes=processes, shuffle=False)
     opened = open_training(data, data.source(Mode.TRAIN), settings, None, seed=0)
-    for stack in opened.training(0, opened.steps_per_epoch):
-        for made in stack.parts():
+    for stack in opened.iter_training(0, opened.steps_per_epoch):
+        for made in stack.unstack():
             yield made.inputs["x"], made.targets["y"]
     opened.close()

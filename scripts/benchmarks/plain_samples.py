@@ -19,17 +19,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from in_turn import medians, seconds_of_epochs
+from in_turn import measure_epoch_seconds, medians
 from small_mlp import BATCH, EPOCHS, SAMPLES, Benchmark, arrays
 
 from tfaip_like import keras, train
 
-AT_ONCE = 50
+STEPS_PER_EXECUTION = 50
 
 
 def scenario() -> Benchmark:
     """The network and the arrays, with as many steps at once on every side."""
-    trainer = dataclasses.replace(Benchmark().trainer, steps_per_execution=AT_ONCE)
+    trainer = dataclasses.replace(Benchmark().trainer, steps_per_execution=STEPS_PER_EXECUTION)
     return dataclasses.replace(Benchmark(), trainer=trainer)
 
 
@@ -55,9 +55,9 @@ def tf_data() -> list[float]:
     from tfaip_like._training.feed import TrainingFeed
 
     class Fed(TrainingFeed):
-        def _dataset(self, *args: Any) -> Any:
-            stacks = batches().batch(AT_ONCE, drop_remainder=True)
-            return stacks.map(lambda stack: {**stack, "steps": AT_ONCE}).prefetch(tf.data.AUTOTUNE)
+        def _make_tf_dataset(self, *args: Any) -> Any:
+            stacks = batches().batch(STEPS_PER_EXECUTION, drop_remainder=True)
+            return stacks.map(lambda stack: {**stack, "steps": STEPS_PER_EXECUTION}).prefetch(tf.data.AUTOTUNE)
 
     parts.TrainingFeed = Fed  # type: ignore[misc]
     return [row["seconds"] for row in train(scenario()).history]
@@ -69,15 +69,15 @@ def tf_data_into_fit() -> list[float]:
 
     from tfaip_like import Mode
     from tfaip_like._training.steps.training_model import TrainingModel
-    from tfaip_like.data import TrainData
+    from tfaip_like.data import TrainLoaderSettings
     from tfaip_like.data._loader.opening import open_training
     from tfaip_like.modeling._network import build_networks
 
     asked = scenario()
-    opened = open_training(asked.data, asked.data.source(Mode.TRAIN), TrainData(batch_size=BATCH), None, 1)
+    opened = open_training(asked.data, asked.data.source(Mode.TRAIN), TrainLoaderSettings(batch_size=BATCH), None, 1)
     model = TrainingModel(build_networks(asked.model, asked.data).training, asked.model, opened.batch(0))
-    model.compile(keras.optimizers.Adam(), jit_compile=True, steps_per_execution=AT_ONCE)
-    return seconds_of_epochs(model, batches().prefetch(tf.data.AUTOTUNE), EPOCHS)
+    model.compile(keras.optimizers.Adam(), jit_compile=True, steps_per_execution=STEPS_PER_EXECUTION)
+    return measure_epoch_seconds(model, batches().prefetch(tf.data.AUTOTUNE), EPOCHS)
 
 
 SIDES = {"ours": ours, "tf.data": tf_data, "tf.data, fit": tf_data_into_fit}

@@ -28,8 +28,8 @@ import numpy as np
 
 from tfaip_like import Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras, load_predictor
 from tfaip_like._export.writing import write_export
-from tfaip_like.data import PredictData
-from tfaip_like.data._writers import written
+from tfaip_like.data import PredictLoaderSettings
+from tfaip_like.data._writers import open_writer
 from tfaip_like.modeling._network import build_networks
 
 SAMPLES, BATCH, CALLS = 100_000, 64, 300
@@ -84,12 +84,12 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         write_export(Path(folder, "export"), networks, scenario, {})
         predictor = load_predictor(Path(folder, "export"))
-        settings = PredictData(batch_size=BATCH)
+        settings = PredictLoaderSettings(batch_size=BATCH)
 
         def command() -> None:
-            batches = predictor.batches_of({"image": images}, settings)
-            with closing(batches), written(Path(folder, "out.npz"), None, "--output") as write:
-                for predicted in predictor.finished(batches):
+            batches = predictor.make_data_loader({"image": images}, settings)
+            with closing(batches), open_writer(Path(folder, "out.npz"), None, "--output") as write:
+                for predicted in predictor.iter_predictions(batches):
                     write(predicted)
 
         sides: dict[str, Callable[[], object]] = {

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from in_turn import medians, seconds_of_epochs
+from in_turn import measure_epoch_seconds, medians
 
 from tfaip_like import ArraySource, Data, Mode, Model, Scenario, Spec, Tensors, keras, train
 from tfaip_like.settings import Trainer
@@ -83,7 +83,7 @@ def plain() -> list[float]:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile("adam", loss, metrics=["accuracy"])
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(SAMPLES).batch(BATCH).prefetch(4)
-    return seconds_of_epochs(network, dataset, EPOCHS)
+    return measure_epoch_seconds(network, dataset, EPOCHS)
 
 
 def main() -> None:

@@ -28,16 +28,16 @@ import numpy as np
 from in_turn import medians
 
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras, train
-from tfaip_like.data import TrainData
+from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.settings import Trainer
 
 EPOCHS = 4
 SAMPLES = 64_000
-NEVER = "1000epochs"
+NO_CHECKPOINTS = "1000epochs"
 SIDES: dict[str, dict[str, Any]] = {
-    "plain": {"checkpoint_every": NEVER},
+    "plain": {"checkpoint_every": NO_CHECKPOINTS},
     "checkpoints": {"checkpoint_every": "epoch"},
-    "averages": {"checkpoint_every": NEVER, "calc_ema": 0.999},
+    "averages": {"checkpoint_every": NO_CHECKPOINTS, "calc_ema": 0.999},
 }
 NETWORKS = ("wide", "convolutions")
 
@@ -85,10 +85,10 @@ class Costs(Scenario):
 
     data: Data = Images()
     model: Model = Wide()
-    train: TrainData = TrainData(batch_size=64)
+    train: TrainLoaderSettings = TrainLoaderSettings(batch_size=64)
 
 
-class Ends(logging.Handler):
+class EpochEndHandler(logging.Handler):
     """Notes when each epoch ended."""
 
     def __init__(self) -> None:
@@ -100,9 +100,9 @@ class Ends(logging.Handler):
             self.times.append(time.perf_counter())
 
 
-def measured(network: str, side: str) -> list[float]:
+def measure_epochs(network: str, side: str) -> list[float]:
     """Seconds of each epoch, with all that belongs to it."""
-    ends = Ends()
+    ends = EpochEndHandler()
     package = logging.getLogger("tfaip_like")
     package.setLevel(logging.INFO)
     package.addHandler(ends)
@@ -119,7 +119,7 @@ def measured(network: str, side: str) -> list[float]:
 def main() -> None:
     """Prints the time of an epoch on each side, and the ratios."""
     sides = {f"{network}, {side}": (network, side) for network in NETWORKS for side in SIDES}
-    seconds = medians(__doc__, {name: functools.partial(measured, *sides[name]) for name in sides})
+    seconds = medians(__doc__, {name: functools.partial(measure_epochs, *sides[name]) for name in sides})
     for name, median in seconds.items():
         cost = 100 * (median / seconds[f"{sides[name][0]}, plain"] - 1)
         print(f"{name:25} median {median:.2f} s an epoch, {cost:+.1f} % of plain")

@@ -19,11 +19,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.faults import files, operations, shipped, signals
-from scripts.faults.server import Server, servers
-from scripts.faults.table import table
+from scripts.faults.server import ForkServer, start_servers
+from scripts.faults.table import format_table
 
 CAMPAIGNS = ("signals", "files", "operations", "scenarios")
-SLICE_OF_FILES = 1
+NUM_SLICE_INJECTIONS = 1
 """Operations that the slice hits with each kind of fault; each costs two runs."""
 
 
@@ -49,10 +49,10 @@ def main() -> None:
     if "files" in chosen and files.compiler() is not None:
         environment["LD_PRELOAD"] = str(files.compile_library(folder))
     wrong, texts = 0, []
-    with servers(options.parallel if chosen != ["operations"] else 0, environment) as warm:
+    with start_servers(options.parallel if chosen != ["operations"] else 0, environment) as warm:
         for name in chosen:
             begin = time.monotonic()
-            text, faults = RUN[name](folder / name, options, warm)
+            text, faults = RUNNERS[name](folder / name, options, warm)
             texts.append(f"{name} ({(time.monotonic() - begin) / 60:.1f} min)\n\n{text}\n")
             wrong += faults
     print("\n" + "\n".join(texts))
@@ -60,26 +60,26 @@ def main() -> None:
     sys.exit(bool(wrong))
 
 
-def run_signals(folder: Path, options: argparse.Namespace, warm: Sequence[Server]) -> tuple[str, int]:
+def run_signals(folder: Path, options: argparse.Namespace, warm: Sequence[ForkServer]) -> tuple[str, int]:
     """Return the table of counts and the number of faults."""
     cells = signals.slice_of_cells() if options.slice else signals.all_cells()
     if options.cells:
-        cells = [cell for cell in cells if cell.number in numbers_of(options.cells)]
+        cells = [cell for cell in cells if cell.number in parse_ranges(options.cells)]
     verdicts = signals.Campaign(folder, warm).run(cells)
     return signals.counts(verdicts), sum(bool(verdict.faults) for verdict in verdicts)
 
 
-def run_files(folder: Path, options: argparse.Namespace, warm: Sequence[Server]) -> tuple[str, int]:
+def run_files(folder: Path, options: argparse.Namespace, warm: Sequence[ForkServer]) -> tuple[str, int]:
     """Return the table of counts and the number of faults."""
     if files.compiler() is None:
         return "not run: there is no C compiler (gcc or cc) for the library that makes operations fail", 0
     campaign = files.Campaign(folder, warm)
-    stride = len(campaign.operations) // SLICE_OF_FILES if options.slice else options.stride
+    stride = len(campaign.operations) // NUM_SLICE_INJECTIONS if options.slice else options.stride
     verdicts = campaign.run(campaign.hits(stride))
     return files.counts(verdicts), sum(bool(verdict.fault) for verdict in verdicts)
 
 
-def run_operations(folder: Path, options: argparse.Namespace, warm: Sequence[Server]) -> tuple[str, int]:
+def run_operations(folder: Path, options: argparse.Namespace, warm: Sequence[ForkServer]) -> tuple[str, int]:
     """Return the counts and the number of dangerous operations that are allowed."""
     found = operations.count()
     rows = [
@@ -89,24 +89,24 @@ def run_operations(folder: Path, options: argparse.Namespace, warm: Sequence[Ser
         ("dangerous, allowed", len(found.dangerous_allowed)),
     ]
     names = f"\n\nallowed: {', '.join(found.dangerous_allowed)}" if found.dangerous_allowed else ""
-    return table(["operations", "count"], rows) + names, len(found.dangerous_allowed)
+    return format_table(["operations", "count"], rows) + names, len(found.dangerous_allowed)
 
 
-def run_scenarios(folder: Path, options: argparse.Namespace, warm: Sequence[Server]) -> tuple[str, int]:
+def run_scenarios(folder: Path, options: argparse.Namespace, warm: Sequence[ForkServer]) -> tuple[str, int]:
     """Return the table of results and the number of faults."""
     found = shipped.run(folder, warm)
     rows = [(name, *(results[fault] for fault in shipped.FAULTS)) for name, results in found.items()]
     wrong = sum(result != "ok" for results in found.values() for result in results.values())
-    return table(["scenario", *shipped.FAULTS], rows), wrong
+    return format_table(["scenario", *shipped.FAULTS], rows), wrong
 
 
-def numbers_of(text: str) -> set[int]:
+def parse_ranges(text: str) -> set[int]:
     """Return the numbers in a list of ranges: 10-19,42."""
     ends = [part.split("-") for part in text.split(",")]
     return {number for first, *last in ends for number in range(int(first), int(last[0] if last else first) + 1)}
 
 
-RUN: dict[str, Callable[[Path, argparse.Namespace, Sequence[Server]], tuple[str, int]]] = {
+RUNNERS: dict[str, Callable[[Path, argparse.Namespace, Sequence[ForkServer]], tuple[str, int]]] = {
     "signals": run_signals,
     "files": run_files,
     "operations": run_operations,

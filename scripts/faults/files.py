@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.faults.outcome import Outcome
-from scripts.faults.server import Server, in_parallel
-from scripts.faults.table import table
+from scripts.faults.server import ForkServer, map_parallel
+from scripts.faults.table import format_table
 
-HOWS = ("KILL", "ENOSPC", "EIO")
+FAULT_KINDS = ("KILL", "ENOSPC", "EIO")
 FLAGS = [
     *("--trainer.epochs", "2", "--trainer.random_seed", "7", "--trainer.samples_per_epoch", "8"),
     *("--train.batch_size", "4", "--train.num_processes", "0", "--val.num_processes", "0"),
@@ -26,8 +26,10 @@ FLAGS = [
     *("--trainer.sanity_check", "false"),  # it writes nothing below the folder
 ]
 TRAIN = ["train-scenario", "scripts.faults.victim:Arrays", "--model", "Tiny", "--optimizer", "SGD", *FLAGS]
-LIMIT_S = 240.0
-DAMAGE = re.compile(r"is damaged|no complete checkpoint|Traceback|fault inside the program|[Ss]egmentation|core dumped")
+TIMEOUT_S = 240.0
+DAMAGE_PATTERN = re.compile(
+    r"is damaged|no complete checkpoint|Traceback|fault inside the program|[Ss]egmentation|core dumped"
+)
 """What no log may say, however a run was stopped."""
 
 
@@ -47,7 +49,7 @@ def compile_library(folder: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Hit:
+class Injection:
     """One run of the campaign."""
 
     how: str
@@ -59,7 +61,7 @@ class Hit:
 class Verdict:
     """What became of a hit."""
 
-    hit: Hit
+    hit: Injection
     operation: str
     """The operation and its file; empty if the run had fewer."""
     ending: str = ""
@@ -77,7 +79,7 @@ class Campaign:
         servers: warm processes with the library.
     """
 
-    def __init__(self, folder: Path, servers: Sequence[Server]):
+    def __init__(self, folder: Path, servers: Sequence[ForkServer]):
         self.folder = folder
         self.servers = servers
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,30 +89,30 @@ class Campaign:
         self.reference = Outcome.read(reference)
         self.operations = listed.read_text().splitlines()
 
-    def run(self, hits: Sequence[Hit]) -> list[Verdict]:
+    def run(self, hits: Sequence[Injection]) -> list[Verdict]:
         """Return the verdicts of all hits, in their order."""
-        return in_parallel(self.servers, self._judge, hits)
+        return map_parallel(self.servers, self._run_injection, hits)
 
-    def hits(self, stride: int = 1) -> list[Hit]:
+    def hits(self, stride: int = 1) -> list[Injection]:
         """Return the hits: each operation, or every n-th with another beginning for each kind of fault."""
         return [
-            Hit(how, at)
-            for place, how in enumerate(HOWS)
-            for at in range(1 + place * stride // len(HOWS), len(self.operations) + 1, stride)
+            Injection(how, at)
+            for place, how in enumerate(FAULT_KINDS)
+            for at in range(1 + place * stride // len(FAULT_KINDS), len(self.operations) + 1, stride)
         ]
 
-    def _train(self, server: Server, run: Path, environment: dict[str, object]) -> int | None:
+    def _train(self, server: ForkServer, run: Path, environment: dict[str, object]) -> int | None:
         words = [*TRAIN, "--trainer.output_dir", run]
         if (run / "trainer_params.json").exists():
             words = ["resume-training", run]
         command = server.start(words, run.with_suffix(".log"), {"FAULTS_BELOW": run, **environment}, exits_fast=True)
-        code = command.wait(LIMIT_S)
+        code = command.wait(TIMEOUT_S)
         if code is None:
             command.kill()
-            command.wait(LIMIT_S)
+            command.wait(TIMEOUT_S)
         return code
 
-    def _judge(self, server: Server, hit: Hit) -> Verdict:
+    def _run_injection(self, server: ForkServer, hit: Injection) -> Verdict:
         run = self.folder / f"{hit.how}_{hit.at:04d}"
         shutil.rmtree(run, ignore_errors=True)
         listed, log = run.with_suffix(".operations"), run.with_suffix(".log")
@@ -118,8 +120,8 @@ class Campaign:
         code = self._train(server, run, environment)
         struck = [line for line in listed.read_text().splitlines() if line.endswith(" HIT")]
         verdict = Verdict(hit, struck[0].replace(f"{run}/", "").removesuffix(" HIT") if struck else "")
-        self._follow(server, run, code, verdict)
-        if found := DAMAGE.search(log.read_text(errors="replace")):
+        self._check_outcome(server, run, code, verdict)
+        if found := DAMAGE_PATTERN.search(log.read_text(errors="replace")):
             verdict.fault = verdict.fault or f"the log says {found[0]!r}"
         if verdict.fault:
             print(f"{hit.how} at {verdict.operation}: FAULT {verdict.fault} (see {log})", flush=True)
@@ -129,7 +131,7 @@ class Campaign:
                 left.unlink()
         return verdict
 
-    def _follow(self, server: Server, run: Path, code: int | None, verdict: Verdict) -> None:
+    def _check_outcome(self, server: ForkServer, run: Path, code: int | None, verdict: Verdict) -> None:
         """Judge how the run ended, resume it if it did not end well, and compare."""
         if code is None:
             verdict.hung, verdict.fault = True, "hung"
@@ -163,10 +165,10 @@ def counts(verdicts: Sequence[Verdict]) -> str:
     """Return a table of counts for each kind of fault."""
     header = ["", "operations", "hit", "killed", "went on", "failed", "identical", "hung", "faults"]
     rows = []
-    for how in HOWS:
+    for how in FAULT_KINDS:
         of_kind = [verdict for verdict in verdicts if verdict.hit.how == how]
         endings = [sum(verdict.ending == ending for verdict in of_kind) for ending in ("killed", "went on", "failed")]
         identical, hung = (sum(getattr(v, name) for v in of_kind) for name in ("identical", "hung"))
         hit = sum(bool(verdict.operation) for verdict in of_kind)
         rows.append([how, len(of_kind), hit, *endings, identical, hung, sum(bool(v.fault) for v in of_kind)])
-    return table(header, rows)
+    return format_table(header, rows)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from scripts.faults.strike import POINT, is_written, reach
+from scripts.faults.strike import POINT_VARIABLE, is_written, reach
 
 
 @keras.saving.register_keras_serializable("faults")
@@ -19,7 +19,7 @@ class Probe(keras.layers.Layer):
     def call(self, x: Any, training: bool | None = None) -> Any:
         if self._is_in_export():
             reach("export trace")
-        return _reached_by_step(x) if training else x
+        return _reach_in_step(x) if training else x
 
     def get_config(self) -> dict[str, Any]:
         if self._is_in_export():
@@ -30,12 +30,12 @@ class Probe(keras.layers.Layer):
 
     @staticmethod
     def _is_in_export(name: str = "best") -> bool:
-        return bool(os.environ.get(POINT)) and is_written(name)
+        return bool(os.environ.get(POINT_VARIABLE)) and is_written(name)
 
 
-def _reached_by_step(x: Any) -> Any:
+def _reach_in_step(x: Any) -> Any:
     """Return the same tensor; reach the point "step" in each step that computes it."""
-    if os.environ.get(POINT) != "step":
+    if os.environ.get(POINT_VARIABLE) != "step":
         return x
     import tensorflow as tf
 
@@ -48,7 +48,7 @@ def _reached_by_step(x: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable("faults")
-class Seen(keras.layers.Layer):
+class BatchCounter(keras.layers.Layer):
     """Gives each sample the number of batches that were trained."""
 
     def build(self, shape: Any) -> None:
@@ -69,7 +69,7 @@ class Sampling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("faults")
-class Drifting(keras.layers.Layer):
+class StatefulNoise(keras.layers.Layer):
     """Its output depends on a counter, a flag and a generator that change in training and in inference."""
 
     def build(self, shape: Any) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-DANGEROUS = re.compile(
+DANGEROUS_PATTERN = re.compile(
     r"File|Directory|Dump|Dataset(?!.*Cardinality)|Iterator|Reader|Snapshot.|Debug|PyFunc|Save|Restore|"
     r"Checkpoint|Summary|Print|ImmutableConst|LoadAndRemap|Sql|Cache|Rpc|Socket|Server|Bigtable|Bigquery|Gcs|Kafka|"
     r"TextLine|FixedLengthRecord|TFRecord|LMDB|CompilationCache|Compile(?!.*Xla)|Assert.*File|Record(?!.*Input)"
@@ -25,18 +25,22 @@ class Counts:
     @property
     def dangerous_refused(self) -> list[str]:
         """Operations with dangerous names that are refused."""
-        return [name for name in self.refused if DANGEROUS.search(name)]
+        return [name for name in self.refused if DANGEROUS_PATTERN.search(name)]
 
 
-def registered() -> list[str]:
+def list_registered() -> list[str]:
     """Return the names of all operations that TensorFlow has registered."""
     import tensorflow  # noqa: F401
     from tensorflow.python.framework import op_def_registry
 
-    return sorted(op_def_registry.get_registered_ops()) if hasattr(op_def_registry, "get_registered_ops") else _from_c()
+    return (
+        sorted(op_def_registry.get_registered_ops())
+        if hasattr(op_def_registry, "get_registered_ops")
+        else _list_registered_in_c()
+    )
 
 
-def _from_c() -> list[str]:
+def _list_registered_in_c() -> list[str]:
     from tensorflow.core.framework import op_def_pb2
     from tensorflow.python.client import pywrap_tf_session
 
@@ -49,16 +53,16 @@ def is_refused(name: str) -> bool:
     """Return whether a graph with one operation of this name is refused."""
     from tensorflow.core.protobuf import meta_graph_pb2
 
-    from tfaip_like._export.operations import forbidden_in
+    from tfaip_like._export.graph_inspection import find_forbidden_operation
 
     meta_graph = meta_graph_pb2.MetaGraphDef()
     meta_graph.graph_def.node.add(name="one", op=name)
-    return forbidden_in(meta_graph) is not None
+    return find_forbidden_operation(meta_graph) is not None
 
 
 def count(judge: Callable[[str], bool] = is_refused) -> Counts:
     """Return the counts for all registered operations."""
-    names = registered()
+    names = list_registered()
     refused = [name for name in names if judge(name)]
     allowed = [name for name in names if name not in set(refused)]
-    return Counts(allowed, refused, [name for name in allowed if DANGEROUS.search(name)])
+    return Counts(allowed, refused, [name for name in allowed if DANGEROUS_PATTERN.search(name)])

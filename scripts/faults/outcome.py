@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-TIMED = ("seconds", "samples_per_second", "input_bound", "memory_mb")
+NONDETERMINISTIC_COLUMNS = ("seconds", "samples_per_second", "input_bound", "memory_mb")
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,14 @@ class Outcome:
             with zipfile.ZipFile(file) as saved:
                 arrays |= {f"{file.parent.name}/{name}": saved.read(name) for name in saved.namelist()}
         with (run / "history.csv").open() as table:
-            rows = [{name: value for name, value in row.items() if name not in TIMED} for row in csv.DictReader(table)]
+            rows = [
+                {name: value for name, value in row.items() if name not in NONDETERMINISTIC_COLUMNS}
+                for row in csv.DictReader(table)
+            ]
         metrics = json.loads((run / "best" / "metrics.json").read_text())
-        return cls(arrays, rows, {name: value for name, value in metrics.items() if name not in TIMED})
+        return cls(
+            arrays, rows, {name: value for name, value in metrics.items() if name not in NONDETERMINISTIC_COLUMNS}
+        )
 
     def differences(self, other: Outcome) -> list[str]:
         """Return the names of what is not the same in both."""

@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scripts.faults.strike import RUN, watch_files
+from scripts.faults.strike import RUN_DIR_VARIABLE, patch_os_calls
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 REPOSITORY = Path(__file__).parents[2]
-POLL_S = 0.01
-ORPHAN_S = 5.0
+POLL_INTERVAL_S = 0.01
+ORPHAN_TIMEOUT_S = 5.0
 """Seconds that the processes of a run have to end after its main process."""
 
 
-class Server:
+class ForkServer:
     """A warm process, seen from the campaign; runs one command at a time.
 
     Args:
@@ -93,7 +93,7 @@ class Server:
 class Command:
     """A command that runs, with all processes that it has started."""
 
-    server: Server
+    server: ForkServer
     pid: int
     log: Path
 
@@ -114,14 +114,14 @@ class Command:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGUSR2)
                 time.sleep(0.5)
-        for pid in processes_of(self.pid):
+        for pid in session_processes(self.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def orphans(self) -> list[int]:
         """Return the processes that are still there some seconds after the main process has ended, and end them."""
-        wait_until(lambda: not processes_of(self.pid), ORPHAN_S)
-        left = processes_of(self.pid)
+        wait_until(lambda: not session_processes(self.pid), ORPHAN_TIMEOUT_S)
+        left = session_processes(self.pid)
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -132,23 +132,23 @@ def wait_until(condition: Callable[[], bool], limit_s: float) -> bool:
     """Return whether a condition came true in time."""
     end = time.monotonic() + limit_s
     while not (holds := condition()) and time.monotonic() < end:
-        time.sleep(POLL_S)
+        time.sleep(POLL_INTERVAL_S)
     return holds or condition()
 
 
 def is_running(pid: int) -> bool:
     """Return whether a process exists and is no zombie."""
-    fields = _stat(pid)
+    fields = _read_stat(pid)
     return bool(fields) and fields[0] not in "ZX"
 
 
-def processes_of(session: int) -> list[int]:
+def session_processes(session: int) -> list[int]:
     """Return the processes of a session that have not ended."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in pids if (fields := _stat(pid)) and int(fields[3]) == session and fields[0] not in "ZX"]
+    return [pid for pid in pids if (fields := _read_stat(pid)) and int(fields[3]) == session and fields[0] not in "ZX"]
 
 
-def _stat(pid: int) -> list[str]:
+def _read_stat(pid: int) -> list[str]:
     """Return the fields of a process from its state on; nothing if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -156,15 +156,15 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def in_parallel(
-    servers: Sequence[Server], work: Callable[[Server, Item], Result], items: Iterable[Item]
+def map_parallel(
+    servers: Sequence[ForkServer], work: Callable[[ForkServer, Item], Result], items: Iterable[Item]
 ) -> list[Result]:
     """Return the results of work on items, in their order; each server has one at a time."""
     results: dict[int, Result] = {}
     waiting = enumerate(items)
     lock = threading.Lock()
 
-    def take(server: Server) -> None:
+    def take(server: ForkServer) -> None:
         while True:
             with lock:
                 found = next(waiting, None)
@@ -180,9 +180,9 @@ def in_parallel(
 
 
 @contextlib.contextmanager
-def servers(count: int, environment: Mapping[str, str] | None = None) -> Iterator[list[Server]]:
+def start_servers(count: int, environment: Mapping[str, str] | None = None) -> Iterator[list[ForkServer]]:
     """Start some warm processes and end them after the block."""
-    started = [Server(environment) for _ in range(count)]
+    started = [ForkServer(environment) for _ in range(count)]
     try:
         yield started
     finally:
@@ -190,7 +190,7 @@ def servers(count: int, environment: Mapping[str, str] | None = None) -> Iterato
             server.close()
 
 
-def serve() -> None:
+def server_main() -> None:
     """Start the command of each line of standard input, until there are no more."""
     from importlib.metadata import entry_points
 
@@ -210,13 +210,13 @@ def serve() -> None:
         elif child := os.fork():
             print(child, flush=True)
         else:
-            _become(task)
+            _set_up_child(task)
             module, function = scripts[task["words"][0]]
-            _run(getattr(importlib.import_module(module), function), task["exits_fast"])
+            _run_command(getattr(importlib.import_module(module), function), task["exits_fast"])
             return
 
 
-def _become(task: Mapping[str, Any]) -> None:
+def _set_up_child(task: Mapping[str, Any]) -> None:
     """Make this process what a shell would have started."""
     os.setsid()
     log = os.open(task["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -227,12 +227,12 @@ def _become(task: Mapping[str, Any]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     faulthandler.register(signal.SIGUSR2, all_threads=True)
-    if os.environ.get(RUN):
-        watch_files()
+    if os.environ.get(RUN_DIR_VARIABLE):
+        patch_os_calls()
     sys.argv = task["words"]
 
 
-def _run(main: Callable[[], None], exits_fast: bool) -> None:
+def _run_command(main: Callable[[], None], exits_fast: bool) -> None:
     """Run the command; return, or exit, as it does."""
     if not exits_fast:
         main()
@@ -251,4 +251,4 @@ def _run(main: Callable[[], None], exits_fast: bool) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    server_main()

@@ -19,14 +19,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scripts.faults.outcome import Outcome
-from scripts.faults.server import REPOSITORY, Command, Server, in_parallel, is_running, processes_of, wait_until
+from scripts.faults.server import (
+    REPOSITORY,
+    Command,
+    ForkServer,
+    is_running,
+    map_parallel,
+    session_processes,
+    wait_until,
+)
 
-COMMON = [
+COMMON_FLAGS = [
     *("--trainer.epochs", "3", "--trainer.random_seed", "7", "--trainer.jit_compile", "false"),
     *("--train.num_processes", "1", "--trainer.steps_per_execution", "1", "--train.timeout_seconds", "5"),
 ]
-SUSPENDED_S = 6.0
-LIMIT_S = 600.0
+SUSPEND_S = 6.0
+TIMEOUT_S = 600.0
 FAULTS = ("kill -9", "SIGTERM", "Ctrl-Z", "deleted directory", "moved export")
 
 
@@ -61,37 +69,37 @@ SCENARIOS: Mapping[str, Callable[[Path], tuple[list[str], list[str]]]] = {
 }
 
 
-class Shipped:
+class ScenarioCampaign:
     """The runs of one scenario.
 
     Args:
         folder: of the runs and data.
     """
 
-    def __init__(self, name: str, folder: Path, server: Server):
+    def __init__(self, name: str, folder: Path, server: ForkServer):
         self.name = name
         self.folder = folder
         self.server = server
         folder.mkdir(parents=True)
         self.words, self.chosen = SCENARIOS[name](folder / "data")
         self.reference = folder / "reference"
-        code = self._start(self.reference).wait(LIMIT_S)
+        code = self._start(self.reference).wait(TIMEOUT_S)
         if code != 0:
             raise RuntimeError(f"{name}: the uninterrupted run ends with {code}, see {self.reference}.log")
         self.outcome = Outcome.read(self.reference)
 
-    def judge(self, fault: str) -> str:
+    def run_fault(self, fault: str) -> str:
         """Return "ok", or what is wrong."""
         run = self.folder / fault.replace(" ", "_")
         if fault == "moved export":
-            return self._moved(run)
+            return self._test_moved_export(run)
         if fault == "Ctrl-Z":
-            return self._suspended(run)
+            return self._test_suspension(run)
         command = self._start(run)
         if not wait_for_epoch(run, command):
             return "it ended before the second epoch"
         if fault == "deleted directory":
-            return self._deleted(run, command)
+            return self._test_deleted_dir(run, command)
         number, expected = (signal.SIGKILL, -9) if fault == "kill -9" else (signal.SIGTERM, 143)
         os.kill(command.pid, number)
         code = command.wait(60)
@@ -100,20 +108,20 @@ class Shipped:
             return "hung" if code is None else f"exit code {code}, expected {expected}"
         if command.orphans():
             return "orphans"
-        code = self.server.start(["resume-training", run], command.log, exits_fast=True).wait(LIMIT_S)
-        return self._compared(run) if code == 0 else f"the resumed run ends with exit code {code}"
+        code = self.server.start(["resume-training", run], command.log, exits_fast=True).wait(TIMEOUT_S)
+        return self._compare(run) if code == 0 else f"the resumed run ends with exit code {code}"
 
     def _start(self, run: Path) -> Command:
         return self.server.start(self._words(run), run.with_suffix(".log"))
 
     def _words(self, run: Path) -> list[str]:
-        return ["train-scenario", *self.words, *COMMON, "--trainer.output_dir", str(run)]
+        return ["train-scenario", *self.words, *COMMON_FLAGS, "--trainer.output_dir", str(run)]
 
-    def _compared(self, run: Path) -> str:
+    def _compare(self, run: Path) -> str:
         differences = Outcome.read(run).differences(self.outcome)
         return f"differs in {', '.join(differences[:3])}" if differences else "ok"
 
-    def _deleted(self, run: Path, command: Command) -> str:
+    def _test_deleted_dir(self, run: Path, command: Command) -> str:
         for _ in range(100):  # it may be writing there meanwhile
             shutil.rmtree(run, ignore_errors=True)
         code = command.wait(120)
@@ -128,28 +136,28 @@ class Shipped:
             return f"exit code {code}, says {said[-1:] or log.splitlines()[-1:]}"
         return f"left {sorted(path.name for path in run.iterdir())}" if run.exists() else "ok"
 
-    def _suspended(self, run: Path) -> str:
+    def _test_suspension(self, run: Path) -> str:
         """Press Ctrl-Z for longer than the time limit for a sample, then say `fg`."""
-        with terminal() as (shell, keyboard, screen):
+        with open_terminal() as (shell, keyboard, screen):
             words = [str(Path(sys.executable).parent / "train-scenario"), *self._words(run)[1:]]
-            type_in(keyboard, f"cd {shlex.quote(str(REPOSITORY))}; {shlex.join(words)}\n")
-            if not wait_until(lambda: rows_of(run) >= 1, LIMIT_S):
+            send_keys(keyboard, f"cd {shlex.quote(str(REPOSITORY))}; {shlex.join(words)}\n")
+            if not wait_until(lambda: count_epochs(run) >= 1, TIMEOUT_S):
                 return f"no epoch: {b''.join(screen)[-300:]!r}"
-            type_in(keyboard, "\x1a")
+            send_keys(keyboard, "\x1a")
             if not wait_until(lambda: b"Stopped" in b"".join(screen), 30):
                 return f"was not suspended: {b''.join(screen)[-300:]!r}"
-            time.sleep(SUSPENDED_S)
-            type_in(keyboard, "fg; echo ended with $?.\n")
-            if not wait_until(lambda: b"ended with " in b"".join(screen).replace(b"ended with $", b""), LIMIT_S):
+            time.sleep(SUSPEND_S)
+            send_keys(keyboard, "fg; echo ended with $?.\n")
+            if not wait_until(lambda: b"ended with " in b"".join(screen).replace(b"ended with $", b""), TIMEOUT_S):
                 return "hung"
             said = b"".join(screen).rpartition(b"ended with ")[2].split(b".")[0].decode()
             if said != "0":
                 return f"ended with exit code {said}"
-            if len(processes_of(shell)) > 1:
+            if len(session_processes(shell)) > 1:
                 return "orphans"
-        return self._compared(run)
+        return self._compare(run)
 
-    def _moved(self, run: Path) -> str:
+    def _test_moved_export(self, run: Path) -> str:
         """Predict with an export in its place, and with a copy elsewhere after the run was removed."""
         shutil.copytree(self.reference, run)
         before, after = self.folder / "before.jsonl", self.folder / "after.jsonl"
@@ -167,10 +175,10 @@ class Shipped:
 
     def _predict(self, export: Path, output: Path) -> int | None:
         words = ["predict-scenario", export, *self.chosen, "--output", output]
-        return self.server.start(words, output.with_suffix(".log"), exits_fast=True).wait(LIMIT_S)
+        return self.server.start(words, output.with_suffix(".log"), exits_fast=True).wait(TIMEOUT_S)
 
 
-def rows_of(run: Path) -> int:
+def count_epochs(run: Path) -> int:
     """Return the number of epochs in the history of a run."""
     try:
         return len((run / "history.csv").read_text().splitlines()) - 1
@@ -180,12 +188,12 @@ def rows_of(run: Path) -> int:
 
 def wait_for_epoch(run: Path, command: Command) -> bool:
     """Wait until the first epoch is done; return whether the training is still running."""
-    wait_until(lambda: rows_of(run) >= 1 or not command.is_running, LIMIT_S)
+    wait_until(lambda: count_epochs(run) >= 1 or not command.is_running, TIMEOUT_S)
     return command.is_running
 
 
 @contextlib.contextmanager
-def terminal() -> Iterator[tuple[int, int, list[bytes]]]:
+def open_terminal() -> Iterator[tuple[int, int, list[bytes]]]:
     """Start an interactive shell in a terminal; give its process, the keyboard and what it has shown so far."""
     shell, descriptor = pty.fork()
     if shell == 0:
@@ -202,7 +210,7 @@ def terminal() -> Iterator[tuple[int, int, list[bytes]]]:
     try:
         yield shell, descriptor, screen
     finally:
-        for pid in processes_of(shell):
+        for pid in session_processes(shell):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if is_running(shell):
@@ -211,20 +219,22 @@ def terminal() -> Iterator[tuple[int, int, list[bytes]]]:
         os.close(descriptor)
 
 
-def type_in(keyboard: int, text: str) -> None:
+def send_keys(keyboard: int, text: str) -> None:
     """Press keys."""
     os.write(keyboard, text.encode())
 
 
-def run(folder: Path, servers: Sequence[Server], names: Sequence[str] = tuple(SCENARIOS)) -> dict[str, dict[str, str]]:
+def run(
+    folder: Path, servers: Sequence[ForkServer], names: Sequence[str] = tuple(SCENARIOS)
+) -> dict[str, dict[str, str]]:
     """Return the result of each fault, by the scenario's name."""
 
-    def work(server: Server, name: str) -> dict[str, str]:
-        shipped = Shipped(name, folder / name, server)
+    def work(server: ForkServer, name: str) -> dict[str, str]:
+        shipped = ScenarioCampaign(name, folder / name, server)
         found = {}
         for fault in FAULTS:
-            found[fault] = shipped.judge(fault)
+            found[fault] = shipped.run_fault(fault)
             print(f"{name}, {fault}: {found[fault]}", flush=True)
         return found
 
-    return dict(zip(names, in_parallel(servers, work, list(names)), strict=True))
+    return dict(zip(names, map_parallel(servers, work, list(names)), strict=True))

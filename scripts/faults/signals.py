@@ -21,9 +21,9 @@ from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, Signals
 
 from scripts.faults import strike
 from scripts.faults.outcome import Outcome
-from scripts.faults.server import Command, Server, in_parallel, processes_of, wait_until
-from scripts.faults.table import table
-from scripts.faults.victim import BATCH, ORDER, SAMPLES, STEPS, TARGET, write_lists
+from scripts.faults.server import Command, ForkServer, map_parallel, session_processes, wait_until
+from scripts.faults.table import format_table
+from scripts.faults.victim import BATCH, ORDER_FILE_VARIABLE, SAMPLES, STEPS, TARGET_SAMPLE_VARIABLE, write_lists
 
 SIGNALS = ("INT", "TERM", "USR1", "twice", "STOP", "KILL")
 PHASES = ("step", "waiting", "validation", "export", "checkpoint")
@@ -37,9 +37,9 @@ NETWORKS: Mapping[str, Sequence[str]] = {
     "Custom": ["--optimizer", "ScheduleFreeAdamW"],
 }
 """The networks, each with settings that have a state."""
-ACCUMULATED = {"Recurrent": 2, "Plain": 2}
+ACCUMULATE_STEPS = {"Recurrent": 2, "Plain": 2}
 """Batches of a step, where it is not one."""
-COMPILED = {("Arrays", "VAE"), ("Lists", "Custom"), ("Arrays", "BatchNorm")}
+XLA_COMBINATIONS = {("Arrays", "VAE"), ("Lists", "Custom"), ("Arrays", "BatchNorm")}
 """Compiled by XLA, unless a step is struck: XLA cannot call back into Python."""
 EPOCHS = 3
 FLAGS = [
@@ -49,12 +49,12 @@ FLAGS = [
 ]
 TIMEOUT_S = 5.0
 """The time limit for a sample in runs that are suspended, which takes longer."""
-REACH_S, END_S, RESUME_S = 120.0, 60.0, 240.0
+REACH_TIMEOUT_S, END_TIMEOUT_S, TRAINING_TIMEOUT_S = 120.0, 60.0, 240.0
 """Limits for a run to reach its point, to end after its signal, and for a whole training."""
-COPY_S = 0.2
+SIGNAL_DEBOUNCE_S = 0.2
 """Seconds within which the same signal may be taken for a copy of the first."""
 MAX_TRIES = 3
-MIXING = 211
+SHUFFLE_STRIDE = 211
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Cell:
     @property
     def reference(self) -> tuple[str, str, bool]:
         """The pipeline, the network and whether it is compiled: the same for all runs that must end alike."""
-        return self.pipeline, self.network, (self.pipeline, self.network) in COMPILED and self.phase != "step"
+        return self.pipeline, self.network, (self.pipeline, self.network) in XLA_COMBINATIONS and self.phase != "step"
 
     @property
     def epoch(self) -> int:
@@ -101,7 +101,7 @@ class Cell:
         return points[(self.number // 2) % len(points)]
 
     @property
-    def delivered(self) -> Signals:
+    def sent_signal(self) -> Signals:
         """The signal that is sent."""
         name = ("INT", "TERM", "USR1")[self.number % 3] if self.signal == "twice" else self.signal
         return Signals[f"SIG{name}"]
@@ -113,7 +113,7 @@ class Cell:
             return 0
         if self.signal == "KILL":
             return -SIGKILL
-        return 130 if self.delivered is SIGINT else 143
+        return 130 if self.sent_signal is SIGINT else 143
 
     @property
     def hold_s(self) -> float:
@@ -121,14 +121,14 @@ class Cell:
         return {"step": 0.5, "waiting": 1.0}.get(self.phase, 0.2)
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Return whether nothing is left to train, so that a late signal need not stop the run."""
         return self.phase == "export" and self.epoch >= EPOCHS
 
     @property
-    def is_saved(self) -> bool:
+    def expects_checkpoint(self) -> bool:
         """Return whether the signal asks for the state to be saved; a second Ctrl-C asks to stop without."""
-        return self.signal in ("INT", "TERM", "USR1") or (self.signal == "twice" and self.delivered is not SIGINT)
+        return self.signal in ("INT", "TERM", "USR1") or (self.signal == "twice" and self.sent_signal is not SIGINT)
 
     def flags(self) -> list[str]:
         """Return the flags beyond those of the reference; none may change a number."""
@@ -181,7 +181,7 @@ class Verdict:
     faults: list[str] = field(default_factory=list)
     """What is wrong, in words."""
 
-    def blame(self, text: str) -> None:
+    def add_fault(self, text: str) -> None:
         """Note a fault."""
         self.faults.append(text)
 
@@ -194,7 +194,7 @@ class Campaign:
         servers: the warm processes; as many runs at a time.
     """
 
-    def __init__(self, folder: Path, servers: Sequence[Server]):
+    def __init__(self, folder: Path, servers: Sequence[ForkServer]):
         self.folder = folder
         self.servers = servers
         self._references: dict[tuple[str, str, bool], tuple[Outcome, list[int]]] = {}
@@ -204,37 +204,40 @@ class Campaign:
     def run(self, cells: Sequence[Cell]) -> list[Verdict]:
         """Return the verdicts of all cells, in their order; each is printed when it is known."""
         references = sorted({cell.reference for cell in cells})
-        in_parallel(self.servers, self._train_reference, references)
+        map_parallel(self.servers, self._train_reference, references)
         # Neighbours in the list are alike; in this order the first results already tell something of each factor.
-        mixed = sorted(cells, key=lambda cell: cell.number * MIXING % len(cells))
-        verdicts = in_parallel(self.servers, self._judge, mixed)
+        mixed = sorted(cells, key=lambda cell: cell.number * SHUFFLE_STRIDE % len(cells))
+        verdicts = map_parallel(self.servers, self._run_cell, mixed)
         return sorted(verdicts, key=lambda verdict: verdict.cell.number)
 
     def _words(self, reference: tuple[str, str, bool], run: Path) -> list[object]:
         pipeline, network, is_compiled = reference
         words = ["train-scenario", f"scripts.faults.victim:{pipeline}", "--model", network, *FLAGS, *NETWORKS[network]]
         words += self._lists if pipeline == "Lists" else []
-        accumulated = ACCUMULATED.get(network, 1)
+        accumulated = ACCUMULATE_STEPS.get(network, 1)
         words += ["--trainer.accumulate_steps", str(accumulated), "--train.batch_size", str(BATCH // accumulated)]
         return [*words, "--trainer.jit_compile", str(is_compiled).lower(), "--trainer.output_dir", run]
 
-    def _train_reference(self, server: Server, reference: tuple[str, str, bool]) -> None:
+    def _train_reference(self, server: ForkServer, reference: tuple[str, str, bool]) -> None:
         run = self.folder / "_".join(map(str, ("reference", *reference)))
         order = run.with_suffix(".order")
         processes = str(int(reference[0] != "Arrays"))
         flags = ["--train.num_processes", processes, "--val.num_processes", processes]
         begin = time.monotonic()
         command = server.start(
-            [*self._words(reference, run), *flags], run.with_suffix(".log"), {ORDER: order}, exits_fast=True
+            [*self._words(reference, run), *flags],
+            run.with_suffix(".log"),
+            {ORDER_FILE_VARIABLE: order},
+            exits_fast=True,
         )
-        if command.wait(RESUME_S) != 0:
+        if command.wait(TRAINING_TIMEOUT_S) != 0:
             command.kill()
             raise RuntimeError(f"the uninterrupted run failed, see {command.log}")
         samples = list(map(int, order.read_text().split()))
-        self._references[reference] = Outcome.read(run), samples_of_epochs(samples)
+        self._references[reference] = Outcome.read(run), find_epoch_samples(samples)
         print(f"{run.name}: {time.monotonic() - begin:.1f} s", flush=True)
 
-    def _judge(self, server: Server, cell: Cell) -> Verdict:
+    def _run_cell(self, server: ForkServer, cell: Cell) -> Verdict:
         verdict = Verdict(cell)
         run = self.folder / f"cell_{cell.number:03d}"
         begin = time.monotonic()
@@ -250,51 +253,51 @@ class Campaign:
                 left.unlink()
         return verdict
 
-    def _interrupt(self, server: Server, cell: Cell, run: Path, verdict: Verdict) -> bool:
+    def _interrupt(self, server: ForkServer, cell: Cell, run: Path, verdict: Verdict) -> bool:
         """Train until the strike and judge how the run ends; return whether the phase was hit."""
         shutil.rmtree(run, ignore_errors=True)
         for name in (strike.REACHED, strike.STRUCK, strike.LEFT):
             strike.marker(run, name).unlink(missing_ok=True)
         environment = {
-            strike.POINT: cell.point,
-            strike.RUN: run,
-            strike.AFTER: cell.epoch - 1,
-            strike.HOLD: cell.hold_s,
-            TARGET: self._target(cell),
+            strike.POINT_VARIABLE: cell.point,
+            strike.RUN_DIR_VARIABLE: run,
+            strike.AFTER_EPOCHS_VARIABLE: cell.epoch - 1,
+            strike.HOLD_S_VARIABLE: cell.hold_s,
+            TARGET_SAMPLE_VARIABLE: self._target(cell),
         }
         log = run.with_suffix(".log")
         command = server.start([*self._words(cell.reference, run), *cell.flags()], log, environment)
         reached = strike.marker(run, strike.REACHED)
-        wait_until(lambda: reached.exists() or not command.is_running, REACH_S)
+        wait_until(lambda: reached.exists() or not command.is_running, REACH_TIMEOUT_S)
         if not reached.exists():
             verdict.misses += 1
             code = command.wait(0)
             if code is None:
                 command.kill()
-                command.wait(END_S)
+                command.wait(END_TIMEOUT_S)
             if verdict.misses == MAX_TRIES:
-                verdict.blame(f"the phase was not reached in {MAX_TRIES} runs, the last ended with {code}")
+                verdict.add_fault(f"the phase was not reached in {MAX_TRIES} runs, the last ended with {code}")
             return False
         verdict.hit = True
         if cell.phase == "waiting":
             wait_until_idle(command.pid)
-        deliver(cell, command, run)
-        code = command.wait(END_S)
+        send_signals(cell, command, run)
+        code = command.wait(END_TIMEOUT_S)
         if code is None:
             verdict.hung = True
-            verdict.blame(f"hung: still running {END_S:.0f} s after the signal")
+            verdict.add_fault(f"hung: still running {END_TIMEOUT_S:.0f} s after the signal")
             command.kill()
-            command.wait(END_S)
+            command.wait(END_TIMEOUT_S)
             return True
         if left := command.orphans():
             verdict.orphans = True
-            verdict.blame(f"orphans: {len(left)} processes were left")
+            verdict.add_fault(f"orphans: {len(left)} processes were left")
         strike.marker(run, strike.STRUCK).touch()
-        if code != cell.exit_code and not (code == 0 and cell.is_over):
-            verdict.blame(f"exit code {code}, expected {cell.exit_code}")
-        if cell.signal == "twice" and not cell.is_saved and strike.marker(run, strike.LEFT).exists():
-            verdict.blame("the second signal did not end it at once")
-        if cell.is_saved and code:
+        if code != cell.exit_code and not (code == 0 and cell.is_finished):
+            verdict.add_fault(f"exit code {code}, expected {cell.exit_code}")
+        if cell.signal == "twice" and not cell.expects_checkpoint and strike.marker(run, strike.LEFT).exists():
+            verdict.add_fault("the second signal did not end it at once")
+        if cell.expects_checkpoint and code:
             self._check_saved(cell, run, verdict)
         return True
 
@@ -310,48 +313,48 @@ class Campaign:
     def _check_saved(self, cell: Cell, run: Path, verdict: Verdict) -> None:
         """Check that the state was saved once, where the signal came."""
         begin, end = (cell.epoch - 1) * STEPS, cell.epoch * STEPS
-        positions = sorted(position_of(path) for path in (run / "checkpoints").glob("epoch_*"))
+        positions = sorted(steps_at_checkpoint(path) for path in (run / "checkpoints").glob("epoch_*"))
         new = [position for position in positions if position > begin]
         if cell.phase in ("step", "waiting") and not (len(new) == 1 and begin < new[0] < end):
-            verdict.blame(f"state saved at steps {new}, expected one in {begin + 1} to {end - 1}")
+            verdict.add_fault(f"state saved at steps {new}, expected one in {begin + 1} to {end - 1}")
         if cell.phase in ("validation", "export") and new != [end] and cell.point != "last export":
-            verdict.blame(f"state saved at steps {new}, expected {end}")
+            verdict.add_fault(f"state saved at steps {new}, expected {end}")
         if cell.phase == "checkpoint" and begin not in positions:
-            verdict.blame(f"state saved at steps {positions}, expected {begin} too")
+            verdict.add_fault(f"state saved at steps {positions}, expected {begin} too")
         if (status := json.loads((run / "run.json").read_text()).get("status")) != "stopped":
-            verdict.blame(f"status {status!r} after a signal")
-        self._check_rest(run, verdict)
+            verdict.add_fault(f"status {status!r} after a signal")
+        self._check_leftovers(run, verdict)
 
-    def _check_rest(self, run: Path, verdict: Verdict) -> None:
+    def _check_leftovers(self, run: Path, verdict: Verdict) -> None:
         rest = [str(path.relative_to(run)) for path in (*run.glob(".*"), *(run / "checkpoints").glob(".*"))]
         if rest:
-            verdict.blame(f"left over: {', '.join(rest)}")
+            verdict.add_fault(f"left over: {', '.join(rest)}")
 
-    def _resume(self, server: Server, cell: Cell, run: Path, verdict: Verdict) -> None:
+    def _resume(self, server: ForkServer, cell: Cell, run: Path, verdict: Verdict) -> None:
         """Train to the end and compare."""
         if cell.signal != "STOP":
             flags = ["--train.num_processes", str(cell.processes)]
             command = server.start(["resume-training", run, *flags], run.with_suffix(".log"), exits_fast=True)
-            code = command.wait(RESUME_S)
+            code = command.wait(TRAINING_TIMEOUT_S)
             if code is None:
                 verdict.hung = True
-                verdict.blame("the resumed run hangs")
+                verdict.add_fault("the resumed run hangs")
                 command.kill()
-                command.wait(END_S)
+                command.wait(END_TIMEOUT_S)
                 return
             if code:
-                verdict.blame(f"the resumed run ends with exit code {code}")
+                verdict.add_fault(f"the resumed run ends with exit code {code}")
                 return
         reference, _ = self._references[cell.reference]
         try:
             differences = Outcome.read(run).differences(reference)
         except (OSError, IndexError) as error:
-            verdict.blame(f"incomplete: {error}")
+            verdict.add_fault(f"incomplete: {error}")
             return
         verdict.identical, verdict.differs = not differences, bool(differences)
         if differences:
-            verdict.blame(f"differs in {len(differences)}: {', '.join(differences[:4])}")
-        self._check_rest(run, verdict)
+            verdict.add_fault(f"differs in {len(differences)}: {', '.join(differences[:4])}")
+        self._check_leftovers(run, verdict)
 
 
 def counts(verdicts: Sequence[Verdict]) -> str:
@@ -361,12 +364,12 @@ def counts(verdicts: Sequence[Verdict]) -> str:
     for name in ("signal", "phase", "pipeline", "network"):
         label = name
         for value in dict.fromkeys(getattr(verdict.cell, name) for verdict in verdicts):
-            rows.append([label, value, *_counted([v for v in verdicts if getattr(v.cell, name) == value])])
+            rows.append([label, value, *_count_row([v for v in verdicts if getattr(v.cell, name) == value])])
             label = ""
-    return table(header, [*rows, ["all", "", *_counted(verdicts)]])
+    return format_table(header, [*rows, ["all", "", *_count_row(verdicts)]])
 
 
-def _counted(verdicts: Sequence[Verdict]) -> list[int]:
+def _count_row(verdicts: Sequence[Verdict]) -> list[int]:
     return [
         len(verdicts),
         sum(verdict.hit for verdict in verdicts),
@@ -379,7 +382,7 @@ def _counted(verdicts: Sequence[Verdict]) -> list[int]:
     ]
 
 
-def samples_of_epochs(read: Sequence[int]) -> list[int]:
+def find_epoch_samples(read: Sequence[int]) -> list[int]:
     """Return the part of all samples that were read which the epochs consist of.
 
     Before it, some are read to learn their shapes; after it, a stream is read ahead. Each epoch has all of them.
@@ -392,7 +395,7 @@ def samples_of_epochs(read: Sequence[int]) -> list[int]:
     raise RuntimeError(f"the order of the samples is not known: {read}")
 
 
-def position_of(checkpoint: Path) -> int:
+def steps_at_checkpoint(checkpoint: Path) -> int:
     """Return the steps of the run before a checkpoint."""
     _, epoch, *rest = checkpoint.name.split("_")
     return int(epoch) * STEPS + (int(rest[-1]) if rest else 0)
@@ -415,25 +418,25 @@ def wait_until_idle(pid: int, limit_s: float = 20.0) -> None:
             before = now
 
 
-def deliver(cell: Cell, command: Command, run: Path) -> None:
+def send_signals(cell: Cell, command: Command, run: Path) -> None:
     """Send the signal, or signals, of a cell to a run that is blocked in its phase."""
     struck = strike.marker(run, strike.STRUCK)
     said = command.log.stat().st_size
     if cell.signal == "STOP":
         for number in (SIGSTOP, SIGCONT):
-            for pid in processes_of(command.pid):
+            for pid in session_processes(command.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
             if number == SIGSTOP:
                 time.sleep(TIMEOUT_S + 1)
         struck.touch()
         return
-    os.kill(command.pid, cell.delivered)
+    os.kill(command.pid, cell.sent_signal)
     if cell.signal == "twice":
         # Only after the first was acknowledged on the console; what comes in the same moment is a copy of it.
         wait_until(lambda: command.log.stat().st_size > said or not command.is_running, 5.0)
-        time.sleep(COPY_S)
+        time.sleep(SIGNAL_DEBOUNCE_S)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(command.pid, cell.delivered)
-    if cell.is_saved:
+            os.kill(command.pid, cell.sent_signal)
+    if cell.expects_checkpoint:
         struck.touch()

@@ -11,18 +11,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-POINT = "FAULTS_POINT"
+POINT_VARIABLE = "FAULTS_POINT"
 """The point that is armed."""
-RUN = "FAULTS_RUN"
+RUN_DIR_VARIABLE = "FAULTS_RUN"
 """The folder of the run; also marks all processes of the run."""
-AFTER = "FAULTS_AFTER"
+AFTER_EPOCHS_VARIABLE = "FAULTS_AFTER"
 """The number of epochs that must be in the history before the point is armed."""
-HOLD = "FAULTS_HOLD"
+HOLD_S_VARIABLE = "FAULTS_HOLD"
 """Seconds to stay in the point after the strike."""
 REACHED, STRUCK, LEFT = "reached", "struck", "left"
 """Suffixes of the marker files that lie beside the folder of the run."""
 MAX_BLOCK_S = 120.0
-POLL_S = 0.005
+POLL_INTERVAL_S = 0.005
 
 
 def marker(run: Path, name: str) -> Path:
@@ -32,38 +32,38 @@ def marker(run: Path, name: str) -> Path:
 
 def is_armed(point: str) -> bool:
     """Return whether a strike is asked for at this point, in the epoch that is running."""
-    if os.environ.get(POINT) != point:
+    if os.environ.get(POINT_VARIABLE) != point:
         return False
-    history = Path(os.environ[RUN], "history.csv")
+    history = Path(os.environ[RUN_DIR_VARIABLE], "history.csv")
     try:
         rows = len(history.read_text().splitlines()) - 1
     except OSError:
         rows = 0
-    return rows == int(os.environ[AFTER])
+    return rows == int(os.environ[AFTER_EPOCHS_VARIABLE])
 
 
 def reach(point: str) -> None:
     """Block until the strike has come, the first time that an armed point is reached."""
     if not is_armed(point):
         return
-    run = Path(os.environ[RUN])
+    run = Path(os.environ[RUN_DIR_VARIABLE])
     try:
         os.close(os.open(marker(run, REACHED), os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return
     end = time.monotonic() + MAX_BLOCK_S
     while not marker(run, STRUCK).exists() and time.monotonic() < end:
-        time.sleep(POLL_S)
-    time.sleep(float(os.environ[HOLD]))
+        time.sleep(POLL_INTERVAL_S)
+    time.sleep(float(os.environ[HOLD_S_VARIABLE]))
     marker(run, LEFT).touch()
 
 
 def is_written(name: str) -> bool:
     """Return whether a folder of this name is being written aside."""
-    return any(Path(os.environ[RUN]).glob(f".{name}.new-*"))
+    return any(Path(os.environ[RUN_DIR_VARIABLE]).glob(f".{name}.new-*"))
 
 
-def watch_files() -> None:
+def patch_os_calls() -> None:
     """Make the points "checkpoint sync", "checkpoint rename" and "export sync" of calls of the operating system."""
     fsync, rename = os.fsync, os.rename
 

@@ -21,48 +21,48 @@ SAMPLES = 32
 BATCH = 4
 STEPS = SAMPLES // BATCH
 """Steps in an epoch."""
-LENGTH = 6
-FEATURES = 4
-TARGET = "FAULTS_SAMPLE"
+SEQUENCE_LENGTH = 6
+NUM_FEATURES = 4
+TARGET_SAMPLE_VARIABLE = "FAULTS_SAMPLE"
 """The number of the sample at which a point of the pipeline is reached."""
-ORDER = "FAULTS_ORDER"
+ORDER_FILE_VARIABLE = "FAULTS_ORDER"
 """A file that gets the number of each training sample, in their order."""
 
 
-def values(number: int, length: int) -> npt.NDArray[np.float32]:
+def make_values(number: int, length: int) -> npt.NDArray[np.float32]:
     """Return the values of a sample; its number is in the first column, where noise does not reach."""
-    drawn = np.random.default_rng(number).normal(size=(length, FEATURES)).astype("float32")
+    drawn = np.random.default_rng(number).normal(size=(length, NUM_FEATURES)).astype("float32")
     drawn[:, 0] = number / SAMPLES
     return drawn
 
 
-def sample_of(number: int, length: int = LENGTH) -> Sample:
+def make_sample(number: int, length: int = SEQUENCE_LENGTH) -> Sample:
     """Return a sample with its target."""
-    x = values(number, length)
+    x = make_values(number, length)
     return Sample({"x": x}, {"y": x[:, 1].sum()})
 
 
-def numbers(mode: Mode) -> range:
+def sample_numbers(mode: Mode) -> range:
     """Return the numbers of the samples of a mode."""
     return range(SAMPLES) if mode is Mode.TRAIN else range(SAMPLES, SAMPLES + SAMPLES // 2)
 
 
-class Watched(Processor):
+class FaultPointProcessor(Processor):
     """Adds noise, and reaches the points of the pipeline at one sample."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         x = sample.inputs["x"]
         number = round(float(x[0, 0]) * SAMPLES)
-        if number < SAMPLES and (file := os.environ.get(ORDER)):
+        if number < SAMPLES and (file := os.environ.get(ORDER_FILE_VARIABLE)):
             with open(file, "a") as order:
                 order.write(f"{number}\n")
-        if str(number) == os.environ.get(TARGET):
+        if str(number) == os.environ.get(TARGET_SAMPLE_VARIABLE):
             reach("waiting" if number < SAMPLES else "validation data")
-        noisy = x + np.r_[0, random.normal(0, 0.1, FEATURES - 1)].astype("float32")
+        noisy = x + np.r_[0, random.normal(0, 0.1, NUM_FEATURES - 1)].astype("float32")
         return dataclasses.replace(sample, inputs={"x": noisy})
 
 
-class Twice(StreamProcessor):
+class DuplicateSamples(StreamProcessor):
     """Makes two samples of each."""
 
     group = 4
@@ -70,60 +70,60 @@ class Twice(StreamProcessor):
     def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
         for sample in samples:
             for _ in range(2):
-                scale = np.r_[1, random.uniform(0.9, 1.1, FEATURES - 1)].astype("float32")
+                scale = np.r_[1, random.uniform(0.9, 1.1, NUM_FEATURES - 1)].astype("float32")
                 yield dataclasses.replace(sample, inputs={"x": sample.inputs["x"] * scale})
 
 
-class Fixed(Data):
+class FixedLengthData(Data):
     """Samples of one length, in arrays."""
 
-    processors: list[Processor] = [Watched()]
-    inputs = {"x": Spec((LENGTH, FEATURES))}
+    processors: list[Processor] = [FaultPointProcessor()]
+    inputs = {"x": Spec((SEQUENCE_LENGTH, NUM_FEATURES))}
     targets = {"y": Spec(())}
 
     def source(self, mode: Mode) -> ArraySource:
-        x = np.stack([values(number, LENGTH) for number in numbers(mode)])
+        x = np.stack([make_values(number, SEQUENCE_LENGTH) for number in sample_numbers(mode)])
         return ArraySource({"x": x}, {"y": x[:, :, 1].sum(axis=1)})
 
 
-class Ragged(Data):
+class RaggedData(Data):
     """Samples of any length."""
 
-    processors: list[Processor] = [Watched()]
-    inputs = {"x": Spec((None, FEATURES))}
+    processors: list[Processor] = [FaultPointProcessor()]
+    inputs = {"x": Spec((None, NUM_FEATURES))}
     targets = {"y": Spec(())}
 
     def source(self, mode: Mode) -> list[Sample]:
-        return [sample_of(number, 2 + number % 5) for number in numbers(mode)]
+        return [make_sample(number, 2 + number % 5) for number in sample_numbers(mode)]
 
 
-class Endless:
+class IterableSource:
     """Can only be read from its beginning."""
 
     def __init__(self, mode: Mode):
         self.mode = mode
 
     def __iter__(self) -> Iterator[Sample]:
-        return (sample_of(number, 2 + number % 5) for number in numbers(self.mode)[::2])
+        return (make_sample(number, 2 + number % 5) for number in sample_numbers(self.mode)[::2])
 
 
-class Streamed(Data):
+class StreamData(Data):
     """A source without an index, and a processor that makes several samples of one."""
 
-    processors: list[Processor] = [Twice(), Watched()]
-    inputs = {"x": Spec((None, FEATURES))}
+    processors: list[Processor] = [DuplicateSamples(), FaultPointProcessor()]
+    inputs = {"x": Spec((None, NUM_FEATURES))}
     targets = {"y": Spec(())}
 
-    def source(self, mode: Mode) -> Endless:
-        return Endless(mode)
+    def source(self, mode: Mode) -> IterableSource:
+        return IterableSource(mode)
 
 
-class Files(ListFileData):
+class FileData(ListFileData):
     """Samples in files."""
 
     suffixes = (".npy",)
-    processors: list[Processor] = [Watched()]
-    inputs = {"x": Spec((LENGTH, FEATURES))}
+    processors: list[Processor] = [FaultPointProcessor()]
+    inputs = {"x": Spec((SEQUENCE_LENGTH, NUM_FEATURES))}
     targets = {"y": Spec(())}
 
     def sample(self, file: Path) -> Sample:
@@ -132,12 +132,12 @@ class Files(ListFileData):
 
 
 def write_lists(folder: Path) -> list[str]:
-    """Write the files and lists of `Files`; return the flags that name them."""
+    """Write the files and lists of `FileData`; return the flags that name them."""
     flags = []
     for flag, mode in (("--train.lists", Mode.TRAIN), ("--val.lists", Mode.EVALUATE)):
-        names = [f"{number:03d}.npy" for number in numbers(mode)]
-        for name, number in zip(names, numbers(mode), strict=True):
-            np.save(folder / name, values(number, LENGTH))
+        names = [f"{number:03d}.npy" for number in sample_numbers(mode)]
+        for name, number in zip(names, sample_numbers(mode), strict=True):
+            np.save(folder / name, make_values(number, SEQUENCE_LENGTH))
         listed = folder / f"{mode.value}.lst"
         listed.write_text("\n".join(names) + "\n")
         flags += [flag, str(listed)]
@@ -154,11 +154,11 @@ class Victim(Model):
     """Every epoch is the best so far, so that each is exported."""
 
     def build(self, inputs: Tensors) -> Tensors:
-        from scripts.faults.layers import Probe, Seen
+        from scripts.faults.layers import BatchCounter, Probe
 
         hidden = self.body(Probe(name="probe")(inputs["x"]))
         sums = keras.layers.Dense(1, dtype="float32", name="head")(hidden)[:, 0]
-        return {"sum": sums, "seen": Seen(dtype="float32", name="seen")(sums)}
+        return {"sum": sums, "seen": BatchCounter(dtype="float32", name="seen")(sums)}
 
     def body(self, x: Any) -> Any:
         """Return what the head sees, (batch, n)."""
@@ -218,9 +218,9 @@ class Custom(Victim):
     """A layer with its own state, which changes in inference."""
 
     def body(self, x: Any) -> Any:
-        from scripts.faults.layers import Drifting
+        from scripts.faults.layers import StatefulNoise
 
-        return Drifting()(ops.mean(keras.layers.Dense(6, activation="relu")(x), axis=1))
+        return StatefulNoise()(ops.mean(keras.layers.Dense(6, activation="relu")(x), axis=1))
 
 
 class Tiny(Victim):
@@ -230,7 +230,7 @@ class Tiny(Victim):
         return keras.layers.Dropout(0.2)(ops.mean(x, axis=1))
 
 
-class Judge(Evaluator):
+class ErrorEvaluator(Evaluator):
     """Mean and largest error; reaches a point in the middle."""
 
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
@@ -245,26 +245,26 @@ class Judge(Evaluator):
 class Arrays(Scenario):
     """Arrays in the main process."""
 
-    data: Data = Fixed()
+    data: Data = FixedLengthData()
     model: Model = BatchNorm()
-    evaluator: Evaluator | None = Judge()
+    evaluator: Evaluator | None = ErrorEvaluator()
 
 
 class Processes(Arrays):
     """Samples of any length from data processes."""
 
-    data: Data = Ragged()
+    data: Data = RaggedData()
 
 
 class Streams(Arrays):
     """A source without an index."""
 
-    data: Data = Streamed()
+    data: Data = StreamData()
 
 
 class Lists(ListFileScenario):
     """Samples in files that lists name."""
 
-    data: ListFileData = Files()
+    data: ListFileData = FileData()
     model: Model = BatchNorm()
-    evaluator: Evaluator | None = Judge()
+    evaluator: Evaluator | None = ErrorEvaluator()

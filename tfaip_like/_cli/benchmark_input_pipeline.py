@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import cast
 
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.completion import ASK
-from tfaip_like._cli.scenario_flags import ScenarioCommand
-from tfaip_like._inspection.benchmark import Benchmark, measure
-from tfaip_like._utils.console import say
-from tfaip_like._utils.interruption import catch_interrupts
+from tfaip_like._cli.completion import COMPLETE_FLAG
+from tfaip_like._cli.scenario_command import ScenarioCommand
+from tfaip_like._inspection.benchmark import Benchmark, run_benchmark
+from tfaip_like._utils.console import echo
+from tfaip_like._utils.interruption import graceful_shutdown_signals
 
 COMMAND = ScenarioCommand(
     program="benchmark-input-pipeline",
@@ -23,16 +23,16 @@ COMMAND = ScenarioCommand(
 
 def benchmark_input_pipeline(argv: Sequence[str]) -> None:
     """Measures the pipeline that the command line describes."""
-    if argv[:1] == [ASK]:
-        say("\n".join(COMMAND.complete(argv[1:])))
+    if argv[:1] == [COMPLETE_FLAG]:
+        echo("\n".join(COMMAND.complete(argv[1:])))
         return
     asked = COMMAND.scenario(argv)
     if asked is None:
         return
     scenario = asked.scenario
-    settings = cast(Benchmark, COMMAND.own_settings(scenario))
-    with catch_interrupts() as interrupt:
-        say(measure(scenario, settings, interrupt))
+    settings = cast(Benchmark, COMMAND.command_settings(scenario))
+    with graceful_shutdown_signals() as interrupt:
+        echo(run_benchmark(scenario, settings, interrupt))
 
 
 def main() -> None:

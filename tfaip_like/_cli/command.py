@@ -17,17 +17,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from tfaip_like._user_code.code_errors import message_of, users_frame
-from tfaip_like._user_code.reasons import reason_of
-from tfaip_like._utils.console import log_level, log_to_console, say
-from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError, first_line
-from tfaip_like._utils.escaping import printable_lines
-from tfaip_like._utils.files import is_full_disk
-from tfaip_like._utils.interruption import process_ends_after_stop
-from tfaip_like._utils.processes import end_with_starter
+from tfaip_like._user_code.code_errors import format_user_error, innermost_user_frame
+from tfaip_like._user_code.error_hints import describe_error
+from tfaip_like._utils.console import echo, log_to_console, read_log_level
+from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError, short_error_message
+from tfaip_like._utils.escaping import escape_lines
+from tfaip_like._utils.files import is_disk_full_error
+from tfaip_like._utils.interruption import process_exit_on_interrupt
+from tfaip_like._utils.processes import exit_with_parent
 from tfaip_like.data._workers.background import is_user_code_running
 
-DONE, FAULT, USAGE, INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
@@ -36,14 +36,14 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
     0 done; 2 a mistake of the user, told in one to three lines; 1 a fault, with the user's own line
     of code first; 130 or 143 stopped by Ctrl-C or by SIGTERM, SIGUSR1 or SIGHUP.
     """
-    end_with_starter()
-    code = _exit_code(program, main, argv)
+    exit_with_parent()
+    code = _run_for_exit_code(program, main, argv)
     if is_user_code_running():
-        _end_process(code)
+        _force_exit(code)
     return code
 
 
-def _end_process(code: int) -> NoReturn:
+def _force_exit(code: int) -> NoReturn:
     """End this process although a thread is inside user code, for which Python or TensorFlow might wait for ever."""
     atexit._run_exitfuncs()
     logging.shutdown()
@@ -53,31 +53,33 @@ def _end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _exit_code(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+def _run_for_exit_code(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     try:
-        log_to_console(log_level())
-        with process_ends_after_stop():
+        log_to_console(read_log_level())
+        with process_exit_on_interrupt():
             main(argv)
         sys.stdout.flush()
     except UsageError as error:
-        return _say(program, message_of(error), USAGE)
+        return _print_error(program, format_user_error(error), EXIT_USAGE)
     except TrainingError as error:
-        return _say(program, str(error), FAULT)
+        return _print_error(program, str(error), EXIT_ERROR)
     except Interrupted as interrupt:
-        return _say(program, "\n".join([str(interrupt), *getattr(interrupt, "__notes__", [])]), interrupt.exit_code)
+        return _print_error(
+            program, "\n".join([str(interrupt), *getattr(interrupt, "__notes__", [])]), interrupt.exit_code
+        )
     except KeyboardInterrupt:
-        return _say(program, "stopped by SIGINT", INTERRUPTED)
+        return _print_error(program, "stopped by SIGINT", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe had enough (`| head`); nothing more can be written there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        if _in_a_debugger():  # which wants to see it where it happened
+        if _is_debugger_active():  # which wants to see it where it happened
             raise
-        return _say(program, fault_text(error), FAULT)
-    return DONE
+        return _print_error(program, format_unexpected_error(error), EXIT_ERROR)
+    return EXIT_OK
 
 
-def _in_a_debugger() -> bool:
+def _is_debugger_active() -> bool:
     """Return whether a debugger started this program: it is at the bottom of the stack, tracing or not."""
     frame = sys._getframe()
     while frame is not None:
@@ -89,47 +91,47 @@ def _in_a_debugger() -> bool:
 
 def print_version(program: str) -> None:
     """Prints the version of the package."""
-    say(f"{program} {version('tfaip_like')}")
+    echo(f"{program} {version('tfaip_like')}")
 
 
-def _say(program: str, text: str, code: int) -> int:
-    print(printable_lines(f"{program}: {text}"), file=sys.stderr, flush=True)
+def _print_error(program: str, text: str, code: int) -> int:
+    print(escape_lines(f"{program}: {text}"), file=sys.stderr, flush=True)
     return code
 
 
-def _disk_error(error: Exception) -> str | None:
+def _disk_error_message(error: Exception) -> str | None:
     """Return what the operating system said of which file, if TensorFlow quotes it: it raises no OSError."""
     if not type(error).__module__.startswith("tensorflow"):
         return None
-    said = re.sub(r"{{[^}]*}} *| *\[Op:.*", "", first_line(error))
+    said = re.sub(r"{{[^}]*}} *| *\[Op:.*", "", short_error_message(error))
     numbers = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EACCES, errno.EPERM)
     reason = next((os.strerror(number) for number in numbers if os.strerror(number) in said), None)
     return reason and f"{reason}: {said.partition(';')[0]}"
 
 
-def fault_text(error: Exception) -> str:
+def format_unexpected_error(error: Exception) -> str:
     """A fault for the person who may have written it: their line first, the rest on demand."""
     whole = "".join(traceback.format_exception(error))
-    frame = users_frame(error)
+    frame = innermost_user_frame(error)
     if frame is None:
         if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that went away
             # Of two files the second is the one that is written.
             text = f"{error.strerror}: {error.filename2 or error.filename or 'while reading or writing'}"
-            return f"{text}\nMake room, then run the same command again." if is_full_disk(error) else text
-        if disk_error := _disk_error(error):
+            return f"{text}\nMake room, then run the same command again." if is_disk_full_error(error) else text
+        if disk_error := _disk_error_message(error):
             return disk_error
         return f"a fault inside the program; please report it\n{whole}"
-    text = f"{frame}\n{frame.of}{': ' if frame.of else ''}{reason_of(error)}"
+    text = f"{frame}\n{frame.of}{': ' if frame.of else ''}{describe_error(error)}"
     if logging.getLogger("tfaip_like").isEnabledFor(logging.DEBUG):
         return f"{text}\n\n{whole}"
     return f"{text}\n(TFAIP_LOG_LEVEL=debug prints the whole traceback.)"
 
 
-_NATIVE_NOTE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl")
+_NATIVE_LOG_LINE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl")
 
 
 @contextmanager
-def native_notes_hidden() -> Iterator[None]:
+def suppress_native_stderr() -> Iterator[None]:
     """Hides the notes that C++ libraries write to standard error when they are loaded.
 
     TensorFlow writes some about the machine that no setting turns off. All other lines, and all of
@@ -155,5 +157,5 @@ def native_notes_hidden() -> Iterator[None]:
             os.close(saved)
             caught.seek(0)
             for line in caught:
-                if raised or not _NATIVE_NOTE.match(line):
+                if raised or not _NATIVE_LOG_LINE.match(line):
                     sys.stderr.write(line.decode("utf-8", errors="replace"))

@@ -11,9 +11,9 @@ from typing import cast
 
 from tfaip_like._cli.command import run_command
 from tfaip_like._cli.params_command import ParamsCommand
-from tfaip_like._utils.console import say
+from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.files import write_text
+from tfaip_like._utils.files import atomic_write_text
 from tfaip_like.params import Params
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 PROGRAM = "compare-runs"
 
 
-class Compare(Params):
+class CompareOptions(Params):
     """What is written of a comparison, and in which order."""
 
     sort: str | None = None
@@ -45,7 +45,7 @@ COMMAND = ParamsCommand(
     purpose="Shows what differs between runs: parameters that are not the same in all, and outcomes, the best run "
     "first.\nDIR is the folder of a run, or any folder with runs somewhere below it.",
     placeholder="DIR ...",
-    tree=lambda words: Compare(),
+    tree=lambda words: CompareOptions(),
 )
 
 
@@ -54,7 +54,7 @@ def compare_runs(argv: Sequence[str]) -> None:
     line = COMMAND.read(argv)
     if line is None:
         return
-    settings = cast(Compare, line.applied(Compare()))
+    settings = cast(CompareOptions, line.apply_to(CompareOptions()))
     if not line.words:
         raise UsageError(
             f"expected folders of runs, or folders with runs below them: {PROGRAM} DIR ... [--FLAG VALUE ...]"
@@ -62,11 +62,11 @@ def compare_runs(argv: Sequence[str]) -> None:
     compare([Path(word) for word in line.words], settings)
 
 
-def compare(folders: Sequence[Path], settings: Compare) -> None:
+def compare(folders: Sequence[Path], settings: CompareOptions) -> None:
     """Compares the runs in some folders and below them."""
     # Only now: `experiments`, which can compare too, shows 1,000 runs in the time that these take to be imported.
     from tfaip_like._report.comparison import Comparison
-    from tfaip_like._report.comparison_page import comparison_page
+    from tfaip_like._report.comparison_page import render_comparison
     from tfaip_like._runs.reader import read_runs
 
     runs = read_runs(folders)
@@ -74,20 +74,20 @@ def compare(folders: Sequence[Path], settings: Compare) -> None:
         logger.warning("%s; it is left out", problem)
     comparison = Comparison(runs).sorted_by(settings.sort)
     if settings.csv is not None:
-        _write("csv", settings.csv, comparison.csv())
+        _write_file("csv", settings.csv, comparison.csv())
     if settings.html is not None:
-        _write("html", settings.html, comparison_page(comparison, settings.html))
-    say(comparison.json() if settings.json else comparison.table(_width()))
+        _write_file("html", settings.html, render_comparison(comparison, settings.html))
+    echo(comparison.json() if settings.json else comparison.table(_terminal_width()))
 
 
-def _width() -> int | None:
+def _terminal_width() -> int | None:
     """Of the terminal; in a pipe nothing is cut off."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _write(flag: str, file: Path, text: str) -> None:
+def _write_file(flag: str, file: Path, text: str) -> None:
     try:
-        write_text(file, text)
+        atomic_write_text(file, text)
     except OSError as error:
         raise UsageError(f"--{flag} {file}: cannot be written: {error.strerror or error}") from error
 

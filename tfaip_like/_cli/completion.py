@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tfaip_like._utils.errors import UsageError
 
-ASK = "--complete"
+COMPLETE_FLAG = "--complete"
 """As the first word of a command line: print what can stand in place of the last of the words that follow."""
 
 _SCRIPTS = {
@@ -26,8 +26,8 @@ complete -c {program} -a '({program} {ask} (commandline -opc)[2..] (commandline 
 }
 
 
-def completion_script(program: str, words: Sequence[str]) -> str:
+def make_completion_script(program: str, words: Sequence[str]) -> str:
     """The script to be read by a shell: `source <(train-scenario --completion bash)`."""
     if len(words) != 1 or words[0] not in _SCRIPTS:
         raise UsageError(f"--completion: name your shell, one of {', '.join(_SCRIPTS)}")
-    return _SCRIPTS[words[0]].format(program=program, function=program.replace("-", "_"), ask=ASK)
+    return _SCRIPTS[words[0]].format(program=program, function=program.replace("-", "_"), ask=COMPLETE_FLAG)

@@ -8,9 +8,9 @@ from typing import cast
 
 from tfaip_like._cli.command import run_command
 from tfaip_like._cli.params_command import ParamsCommand
-from tfaip_like._cli.start import start
-from tfaip_like._inspection.doctor import Doctor, examine, verdict_of
-from tfaip_like._utils.console import say
+from tfaip_like._cli.runtime import initialize_runtime
+from tfaip_like._inspection.doctor import Doctor, run_checks, summarize_failures
+from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import TrainingError, UsageError
 
 COMMAND = ParamsCommand(
@@ -31,10 +31,10 @@ def doctor(argv: Sequence[str]) -> None:
         raise UsageError(
             f"{line.words[0]}: unexpected argument; to check a directory, pass --output_dir {line.words[0]}"
         )
-    report_on(cast(Doctor, line.applied(Doctor())))
+    print_findings(cast(Doctor, line.apply_to(Doctor())))
 
 
-def report_on(settings: Doctor, output_flag: str = "--output_dir") -> None:
+def print_findings(settings: Doctor, output_flag: str = "--output_dir") -> None:
     """Print findings as they are made.
 
     Args:
@@ -44,12 +44,12 @@ def report_on(settings: Doctor, output_flag: str = "--output_dir") -> None:
         TrainingError: if there is a problem.
     """
     findings = []
-    for finding in examine(settings, start, output_flag):
-        say(str(finding))
+    for finding in run_checks(settings, initialize_runtime, output_flag):
+        echo(str(finding))
         findings.append(finding)
-    if verdict := verdict_of(findings):
+    if verdict := summarize_failures(findings):
         raise TrainingError(verdict)
-    say("No problems found.")
+    echo("No problems found.")
 
 
 def main() -> None:

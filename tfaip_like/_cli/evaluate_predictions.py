@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import cast
 
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.named_exports import named_scenario
+from tfaip_like._cli.export_arguments import load_named_scenario
 from tfaip_like._cli.params_command import ParamsCommand
-from tfaip_like._cli.results import Failures, Result, keep_summaries, table, write_results
-from tfaip_like._export.layout import VERSIONS, Shape, export_folder, read_versions
+from tfaip_like._cli.result_table import CollectedErrors, ResultRow, format_results, write_results, write_summaries
+from tfaip_like._export.layout import VERSIONS, Shape, read_versions, resolve_export_dir
 from tfaip_like._scenario_lookup import find_scenario
-from tfaip_like._training.checkpointing.checkpoints import checkpoint_at
+from tfaip_like._training.checkpointing.checkpoints import open_checkpoint
 from tfaip_like._user_code.code_errors import CodeError
-from tfaip_like._user_code.trust import trusting
-from tfaip_like._utils.console import say
+from tfaip_like._user_code.trust import allow_untrusted_code
+from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.interruption import InterruptFlag, catch_interrupts
+from tfaip_like._utils.interruption import InterruptFlag, graceful_shutdown_signals
 from tfaip_like.data._sample import Mode, Sample
-from tfaip_like.evaluation._evaluation import Judged, judge
+from tfaip_like.evaluation._evaluation import EvaluationResult, run_evaluator
 from tfaip_like.evaluation._evaluator import Evaluator
-from tfaip_like.inference._stored_predictions import ARRAYS, LINES, check_shapes, stored_predictions
+from tfaip_like.inference._stored_predictions import JSON_LINES_SUFFIX, NPZ_SUFFIX, check_shapes, read_predictions
 from tfaip_like.params import Params
-from tfaip_like.params._base import with_defaults
+from tfaip_like.params._base import default_instance
 from tfaip_like.scenario import Scenario
 
 
-class Evaluation(Params):
+class EvaluationOptions(Params):
     """How stored predictions are judged."""
 
     evaluator: Evaluator | None = None
@@ -41,19 +41,19 @@ class Evaluation(Params):
     """Directory for what the evaluator shows: pictures, tables, curves."""
 
 
-def _scenario(word: str) -> Scenario:
+def _load_scenario(word: str) -> Scenario:
     """Return the scenario of an export, a run or a checkpoint, or the one of that name."""
-    if Path(word).suffix in (LINES, ARRAYS):
+    if Path(word).suffix in (JSON_LINES_SUFFIX, NPZ_SUFFIX):
         raise UsageError(f"{word}: is a file of predictions; the scenario comes first, {COMMAND.placeholder}")
     if Path(word).name != word and not word.endswith(".py") and not Path(word).exists():
         raise UsageError(f"{word}: there is no such run, export or scenario")
     if Path(word).is_dir() and not (Path(word) / "scenario.py").is_file():
-        return named_scenario(word)
-    return with_defaults(find_scenario(word))
+        return load_named_scenario(word)
+    return default_instance(find_scenario(word))
 
 
-def _defaults(words: Sequence[str]) -> Evaluation:
-    return Evaluation(evaluator=_scenario(words[0]).evaluator) if words else Evaluation()
+def _default_options(words: Sequence[str]) -> EvaluationOptions:
+    return EvaluationOptions(evaluator=_load_scenario(words[0]).evaluator) if words else EvaluationOptions()
 
 
 COMMAND = ParamsCommand(
@@ -62,7 +62,7 @@ COMMAND = ParamsCommand(
     "predict-scenario --output where the evaluator needs no targets. The evaluator is that of an export or a run, or "
     "of the scenario that is named. No network is loaded.",
     placeholder="EXPORT_DIR|SCENARIO FILE...",
-    tree=_defaults,
+    tree=_default_options,
     runs_code=True,
 )
 
@@ -74,47 +74,47 @@ def evaluate_predictions(argv: Sequence[str]) -> None:
         return
     if len(line.words) < 2:
         raise UsageError(f"which predictions? {COMMAND.program} {COMMAND.placeholder}: the scenario first, then files")
-    with trusting(line.is_trusting):
-        settings = cast(Evaluation, line.applied(_defaults(line.words)))
+    with allow_untrusted_code(line.is_trusting):
+        settings = cast(EvaluationOptions, line.apply_to(_default_options(line.words)))
     if settings.evaluator is None:
         raise UsageError(f"{line.words[0]}: its scenario has no evaluator; name one: --evaluator module:Class")
     files = [Path(word) for word in line.words[1:]]
     if settings.summaries and len(files) > 1:
         raise UsageError(f"--summaries {settings.summaries}: takes the summaries of one file, there are {len(files)}")
-    results, failures = [], Failures()
-    shapes = _shapes(line.words[0], _scenario(line.words[0]))
-    with catch_interrupts() as interrupt:
+    results, failures = [], CollectedErrors()
+    shapes = _read_shapes(line.words[0], _load_scenario(line.words[0]))
+    with graceful_shutdown_signals() as interrupt:
         for file in files:
             with failures.collected():
-                judged = _judged(file, settings.evaluator, shapes, interrupt)
-                keep_summaries(settings.summaries, "", judged.summaries)
-                results.append(Result(file, "", None, dict(judged.numbers), []))
-        interrupt.nothing_to_stop()
+                judged = _evaluate_file(file, settings.evaluator, shapes, interrupt)
+                write_summaries(settings.summaries, "", judged.summaries)
+                results.append(ResultRow(file, "", None, dict(judged.numbers), []))
+        interrupt.disarm()
     if results:
-        say(table(results))
+        echo(format_results(results))
         write_results(settings.json, results)
-    failures.raise_them()
+    failures.raise_collected()
 
 
-def _shapes(word: str, scenario: Scenario) -> dict[str, Mapping[str, Shape]]:
+def _read_shapes(word: str, scenario: Scenario) -> dict[str, Mapping[str, Shape]]:
     """Return the shapes of stored targets and outputs; none where a post-processor may have changed them."""
     data = scenario.data
-    if any(data.checked_processors("post_pipeline", mode) for mode in (Mode.EVALUATE, Mode.PREDICT)):
+    if any(data.validate_processors("post_pipeline", mode) for mode in (Mode.EVALUATE, Mode.PREDICT)):
         return {}
-    targets = {name: spec.shape for name, spec in data.checked_specs("targets").items()}
-    if not Path(word).is_dir() or checkpoint_at(Path(word)) is not None:
+    targets = {name: spec.shape for name, spec in data.validate_specs("targets").items()}
+    if not Path(word).is_dir() or open_checkpoint(Path(word)) is not None:
         return {"targets": targets}
-    export = export_folder(Path(word))
+    export = resolve_export_dir(Path(word))
     return {"targets": targets, "outputs": read_versions(export).outputs if (export / VERSIONS).is_file() else {}}
 
 
-def _judged(
+def _evaluate_file(
     file: Path, evaluator: Evaluator, shapes: Mapping[str, Mapping[str, Shape]], interrupt: InterruptFlag
-) -> Judged:
+) -> EvaluationResult:
     first: list[Sample] = []
 
     def samples() -> Iterator[Sample]:
-        for number, sample in enumerate(stored_predictions(file)):
+        for number, sample in enumerate(read_predictions(file)):
             interrupt.check()
             check_shapes(sample, shapes, f"{file}: sample {number}")
             first.append(sample)
@@ -124,12 +124,12 @@ def _judged(
             raise UsageError(f"{file}: holds no predictions")
 
     try:
-        return judge(evaluator, samples(), known=())
+        return run_evaluator(evaluator, samples(), reserved_names=())
     except UsageError:
         raise
     except Exception as error:
         if isinstance(error, KeyError) and first and _is_missing(error, first[0]):
-            raise CodeError(_missing_text(file, error, first[0], shapes)) from error
+            raise CodeError(_missing_values_message(file, error, first[0], shapes)) from error
         error.add_note(f"This happened with {file}.")
         raise
 
@@ -139,15 +139,20 @@ def _is_missing(error: KeyError, sample: Sample) -> bool:
     return not any(name in values for name in error.args for values in (sample.inputs, sample.targets, sample.outputs))
 
 
-def _missing_text(file: Path, error: KeyError, sample: Sample, shapes: Mapping[str, Mapping[str, Shape]]) -> str:
+def _missing_values_message(
+    file: Path, error: KeyError, sample: Sample, shapes: Mapping[str, Mapping[str, Shape]]
+) -> str:
     """Return what a file of predictions lacks and what stores it."""
     name = error.args[0]
-    known = [
+    reserved_names = [
         f"the {group.removesuffix('s')} {name!r} of shape {of[name]}" for group, of in shapes.items() if name in of
     ]
     groups = {"inputs": sample.inputs, "targets": sample.targets, "outputs": sample.outputs}
     found = "; ".join(f"{group}: {', '.join(values) or 'none'}" for group, values in groups.items())
-    text = f"{file}: the evaluator needs {known[0] if known else repr(name)}, which it does not hold ({found})."
+    text = (
+        f"{file}: the evaluator needs {reserved_names[0] if reserved_names else repr(name)}, which it does "
+        f"not hold ({found})."
+    )
     if name not in shapes.get("outputs", {}) and not (sample.targets and sample.inputs):
         text += "\nlav-scenario --dump stores targets (predict-scenario has none), --dump_inputs true inputs too."
     return text

@@ -10,16 +10,16 @@ from pathlib import Path
 from tfaip_like._scenario_lookup import SCENARIO_FILE
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.experiments._batches.batch import Batch
+from tfaip_like.experiments._plans.flag_values import FlagValue, Value
 from tfaip_like.experiments._plans.plan import Plan
-from tfaip_like.experiments._plans.plan_file import read_plan
-from tfaip_like.experiments._plans.plan_writing import merged
-from tfaip_like.experiments._plans.values import Given, Value
+from tfaip_like.experiments._plans.plan_reader import read_plan
+from tfaip_like.experiments._plans.plan_writer import merge_flags
 from tfaip_like.params._flags import Flag
 
 PROGRAM = "experiments"
 
 
-def plan_of(
+def load_plan(
     words: Sequence[str], scenario: str | None, models: Sequence[str], flags: Sequence[Flag]
 ) -> tuple[Plan, str | None]:
     """Return the plan of a file, and its text, or that of a scenario and its models.
@@ -34,13 +34,13 @@ def plan_of(
     if words:
         path = Path(words[0])
         plan, text = read_plan(path), path.read_text(encoding="utf-8")
-        return dataclasses.replace(plan, overrides=overrides(flags)), text
+        return dataclasses.replace(plan, overrides=parse_overrides(flags)), text
     if models and not scenario and Path(SCENARIO_FILE).is_file():
         scenario = SCENARIO_FILE
     if scenario and models:
-        counts = _models(models)
-        plan = Plan(scenario, models=counts, places={f"models.{name}": "--models" for name in counts})
-        return dataclasses.replace(plan, overrides=overrides(flags)), None
+        counts = _parse_models(models)
+        plan = Plan(scenario, models=counts, locations={f"models.{name}": "--models" for name in counts})
+        return dataclasses.replace(plan, overrides=parse_overrides(flags)), None
     if models:
         raise UsageError(f"--models needs --scenario: there is no {SCENARIO_FILE} in the current folder")
     if scenario:
@@ -48,16 +48,16 @@ def plan_of(
     raise UsageError(f"expected a plan file, or --scenario with --models: {PROGRAM} generate PLAN")
 
 
-def with_names(plan: Plan, template: str) -> Plan:
+def with_name_template(plan: Plan, template: str) -> Plan:
     """Return a plan whose runs are named by a template of the command line."""
-    return dataclasses.replace(plan, names=template, places={**plan.places, "names": "--names"})
+    return dataclasses.replace(plan, names=template, locations={**plan.locations, "names": "--names"})
 
 
-def last_word(scenario: str) -> str:
+def default_batch_name(scenario: str) -> str:
     """Return what a batch of a scenario is called.
 
     Example:
-        >>> last_word("scenarios.tutorial:Tutorial"), last_word("zoo/scenario.py")
+        >>> default_batch_name("scenarios.tutorial:Tutorial"), default_batch_name("zoo/scenario.py")
         ('tutorial', 'zoo')
     """
     name = scenario.partition(":")[0]
@@ -67,15 +67,15 @@ def last_word(scenario: str) -> str:
     return name.removesuffix(f".{Path(SCENARIO_FILE).stem}").rpartition(".")[2]
 
 
-def overrides(flags: Sequence[Flag]) -> dict[str, Value]:
+def parse_overrides(flags: Sequence[Flag]) -> dict[str, Value]:
     """Flags for all runs of a batch."""
     for flag in flags:
         if flag.name == "trainer.output_dir":
             raise UsageError("--trainer.output_dir: each run of a batch has a folder of its own there; leave this out")
-    return {flag.name: Given(flag.words) for flag in flags}
+    return {flag.name: FlagValue(flag.words) for flag in flags}
 
 
-def _models(words: Sequence[str]) -> dict[str, str]:
+def _parse_models(words: Sequence[str]) -> dict[str, str]:
     """`a.b=10, c.d=2` as a mapping."""
     models: dict[str, str] = {}
     for part in " ".join(words).replace(",", " ").split():
@@ -87,7 +87,7 @@ def _models(words: Sequence[str]) -> dict[str, str]:
     return models
 
 
-def batch_of(words: Sequence[str], usage: str) -> Batch:
+def open_batch(words: Sequence[str], usage: str) -> Batch:
     """The batch that the first word names."""
     if not words:
         raise UsageError(f"expected the folder of a batch: {PROGRAM} {usage}")
@@ -96,17 +96,17 @@ def batch_of(words: Sequence[str], usage: str) -> Batch:
     return batch
 
 
-def quoted(batch: Batch) -> str:
+def quote_path(batch: Batch) -> str:
     """The folder of a batch as a word for a shell."""
     return shlex.quote(str(batch.path))
 
 
-def again(batch: Batch) -> Plan:
+def load_original_plan(batch: Batch) -> Plan:
     """Return the plan of a batch, with the flags that it was generated with."""
-    return dataclasses.replace(read_plan(batch.plan), overrides=flags_of_batch(batch))
+    return dataclasses.replace(read_plan(batch.plan), overrides=read_batch_flags(batch))
 
 
-def flags_of_batch(batch: Batch, with_common: bool = False) -> dict[str, Value]:
+def read_batch_flags(batch: Batch, with_common: bool = False) -> dict[str, Value]:
     """Return the flags for all runs that a batch was generated with.
 
     Args:
@@ -114,4 +114,6 @@ def flags_of_batch(batch: Batch, with_common: bool = False) -> dict[str, Value]:
     """
     common: Mapping[str, Value] = read_plan(batch.plan).common if with_common else {}
     where = str(batch.index_file)
-    return merged(common, {flag: Given(tuple(words), where) for flag, words in batch.index().overrides.items()})
+    return merge_flags(
+        common, {flag: FlagValue(tuple(words), where) for flag, words in batch.index().overrides.items()}
+    )

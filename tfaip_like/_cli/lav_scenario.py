@@ -12,23 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.named_exports import NamedExport, named_exports, named_scenario
-from tfaip_like._cli.params_command import Line, ParamsCommand
-from tfaip_like._cli.results import Failures, Result, keep_summaries, table, write_results
-from tfaip_like._cli.start import start
-from tfaip_like._export.exported import load_export
-from tfaip_like._export.scenario_loading import rebuilt_scenario
-from tfaip_like._user_code.trust import trusting
-from tfaip_like._utils.console import samples_bar, say
+from tfaip_like._cli.export_arguments import ResolvedExport, load_named_scenario, open_exports
+from tfaip_like._cli.params_command import ParamsCommand, ParsedCommandLine
+from tfaip_like._cli.result_table import CollectedErrors, ResultRow, format_results, write_results, write_summaries
+from tfaip_like._cli.runtime import initialize_runtime
+from tfaip_like._export.exported_model import load_export
+from tfaip_like._export.scenario_loading import load_scenario
+from tfaip_like._user_code.trust import allow_untrusted_code
+from tfaip_like._utils.console import echo, sample_progress_bar
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.interruption import InterruptFlag, catch_interrupts
+from tfaip_like._utils.interruption import InterruptFlag, graceful_shutdown_signals
 from tfaip_like._utils.lazy_keras import BACKENDS
-from tfaip_like.data import Data, LavData, Source
-from tfaip_like.data._loader.bad_samples import BadSamples
+from tfaip_like.data import Data, LavLoaderSettings, Source
+from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.opening import open_validation
-from tfaip_like.data._writer import Write
-from tfaip_like.data._writers import writer_for, written
+from tfaip_like.data._writer import WriteSample
+from tfaip_like.data._writers import open_writer, writer_for
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_types
@@ -36,12 +36,12 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
 
 if TYPE_CHECKING:
-    from tfaip_like.inference._lav import Averages
+    from tfaip_like.inference._lav import MetricAverager
 
 logger = logging.getLogger(__name__)
 
 
-class LoadAndValidate(Params):
+class LavOptions(Params):
     """What is validated, and what is kept of it."""
 
     dump: Path | None = None
@@ -63,7 +63,7 @@ class LoadAndValidate(Params):
     worst: int = 5
     """How many samples with the largest losses are listed."""
 
-    lav: LavData = LavData()
+    lav: LavLoaderSettings = LavLoaderSettings()
     """Batches for load-and-validate."""
 
     data: Data | None = None
@@ -80,7 +80,7 @@ class LoadAndValidate(Params):
         self.require(self.dump is not None or not self.dump_inputs, "dump_inputs", "has no effect without --dump FILE")
 
 
-def _settings_of(scenario: Scenario) -> LoadAndValidate:
+def _options_for(scenario: Scenario) -> LavOptions:
     """The settings of a scenario, with the types that its class gives them: lists, where it has any."""
     groups = ("lav", "data", "evaluator", "device")
     types = field_types(type(scenario))
@@ -90,14 +90,14 @@ def _settings_of(scenario: Scenario) -> LoadAndValidate:
     backend = scenario.device.backend if is_here else Device().backend
     body["device"] = dataclasses.replace(scenario.device, gpus=None, backend=backend)
     body |= {
-        "__doc__": LoadAndValidate.__doc__,
+        "__doc__": LavOptions.__doc__,
         **{name: getattr(scenario, name) for name in groups if name not in body},
     }
-    return cast(LoadAndValidate, type("LoadAndValidate", (LoadAndValidate,), body)())
+    return cast(LavOptions, type("LavOptions", (LavOptions,), body)())
 
 
-def _defaults(words: Sequence[str]) -> LoadAndValidate:
-    return _settings_of(named_scenario(words[0])) if words else LoadAndValidate()
+def _default_options(words: Sequence[str]) -> LavOptions:
+    return _options_for(load_named_scenario(words[0])) if words else LavOptions()
 
 
 COMMAND = ParamsCommand(
@@ -105,7 +105,7 @@ COMMAND = ParamsCommand(
     purpose="Validates exports on the validation data of their scenario, or on other data. The folder of a run stands "
     "for its best model; RUN/checkpoints/epoch_0012 for that of a kept epoch.",
     placeholder="EXPORT_DIR...",
-    tree=_defaults,
+    tree=_default_options,
     runs_code=True,
 )
 
@@ -117,92 +117,96 @@ def lav_scenario(argv: Sequence[str]) -> None:
         return
     if not line.words:
         raise UsageError("which export? lav-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first")
-    with trusting(line.is_trusting):
-        _validate_line(line)
+    with allow_untrusted_code(line.is_trusting):
+        _validate_exports(line)
 
 
-def _validate_line(line: Line) -> None:
-    settings = cast(LoadAndValidate, line.applied(_defaults(line.words)))
+def _validate_exports(line: ParsedCommandLine) -> None:
+    settings = cast(LavOptions, line.apply_to(_default_options(line.words)))
     for flag, what, kept in (("dump", "predictions", settings.dump), ("summaries", "summaries", settings.summaries)):
         if kept and len(line.words) > 1:
             raise UsageError(f"--{flag} {kept}: takes the {what} of one export, there are {len(line.words)}")
-    start(settings.device)
-    results: list[Result] = []
+    initialize_runtime(settings.device)
+    results: list[ResultRow] = []
     with ExitStack() as stack:
-        exports = stack.enter_context(named_exports(line.words, settings.device))
-        interrupt = stack.enter_context(catch_interrupts())
-        dump = stack.enter_context(_dump(settings.dump, settings.dump_inputs)) if settings.dump else None
-        averages: list[Averages] = []
-        failures = Failures()
+        exports = stack.enter_context(open_exports(line.words, settings.device))
+        interrupt = stack.enter_context(graceful_shutdown_signals())
+        dump = stack.enter_context(_open_dump(settings.dump, settings.dump_inputs)) if settings.dump else None
+        averages: list[MetricAverager] = []
+        failures = CollectedErrors()
         for export in exports:
             with failures.collected():
-                results += _validated(export, line, interrupt, dump, averages)
-        interrupt.nothing_to_stop()
+                results += _validate_export(export, line, interrupt, dump, averages)
+        interrupt.disarm()
         if len(exports) == len(failures.errors):
-            failures.raise_them()  # in here: what was dumped is not complete
-    say(table(results))
+            failures.raise_collected()  # in here: what was dumped is not complete
+    echo(format_results(results))
     write_results(settings.json, results)
-    failures.raise_them()
+    failures.raise_collected()
 
 
-def _dump(file: Path, with_inputs: bool) -> AbstractContextManager[Write]:
-    return written(file, dataclasses.replace(writer_for(file, "--dump"), inputs=with_inputs), "--dump")
+def _open_dump(file: Path, with_inputs: bool) -> AbstractContextManager[WriteSample]:
+    return open_writer(file, dataclasses.replace(writer_for(file, "--dump"), inputs=with_inputs), "--dump")
 
 
-def _validated(
-    named: NamedExport, line: Line, interrupt: InterruptFlag, dump: Write | None, averages: list[Averages]
-) -> Iterator[Result]:
+def _validate_export(
+    named: ResolvedExport,
+    line: ParsedCommandLine,
+    interrupt: InterruptFlag,
+    dump: WriteSample | None,
+    averages: list[MetricAverager],
+) -> Iterator[ResultRow]:
     """Yield the results of an export, on one source after another.
 
     Args:
         averages: of earlier exports; those of the same model are used again, as compiling them takes a second.
     """
-    from tfaip_like._export.built_network import built_network
-    from tfaip_like.inference._lav import Averages, Worst, load_and_validate
+    from tfaip_like._export.eager_network import build_eager_network
+    from tfaip_like.inference._lav import MetricAverager, TopLosses, load_and_validate
 
-    trained = rebuilt_scenario(named.path)
-    settings = cast(LoadAndValidate, line.applied(_settings_of(trained)))
+    trained = load_scenario(named.path)
+    settings = cast(LavOptions, line.apply_to(_options_for(trained)))
     groups = {name: getattr(settings, name) for name in ("lav", "data", "evaluator")}
     scenario = dataclasses.replace(trained, **groups)
     exported = load_export(named.path)
-    network = built_network(named.path, trained) if settings.run_eagerly else exported
+    network = build_eager_network(named.path, trained) if settings.run_eagerly else exported
     if not any(known.model == scenario.model for known in averages):
-        averages.append(Averages(scenario.model, settings.run_eagerly))
+        averages.append(MetricAverager(scenario.model, settings.run_eagerly))
     of_model = next(known for known in averages if known.model == scenario.model)
-    bad_samples = BadSamples(None, scenario.data.max_bad_samples)
-    for name, source in _sources(scenario).items():
+    bad_samples = BadSampleLog(None, scenario.data.max_bad_samples)
+    for name, source in _require_lav_datasets(scenario).items():
         batches = open_validation(
             scenario.data, source, scenario.lav, scenario.trainer.random_seed or 0, interrupt.check, "lav"
         )
         if batches is None:
             raise UsageError(f"{named.name}: {name or type(scenario.data).__name__} has no samples to validate on")
-        worst = Worst(settings.worst)
-        with closing(batches), samples_bar(len(batches), str(named.name)) as bar:
+        worst = TopLosses(settings.worst)
+        with closing(batches), sample_progress_bar(len(batches), str(named.name)) as bar:
 
             def note(batch: Batch) -> None:
                 interrupt.check()
-                bad_samples.note(batch.bad)
+                bad_samples.record(batch.bad)
                 bar.update(len(batch))
 
-            batches.decide_processes(batches.steps or 0)
+            batches.auto_select_num_workers(batches.num_batches or 0)
             judged = load_and_validate(
                 network,
                 batches,
                 scenario.model,
                 scenario.evaluator,
                 note,
-                each_sample=dump,
+                on_sample=dump,
                 worst=worst,
                 averages=of_model,
             )
-            keep_summaries(settings.summaries, name, judged.summaries)
-            places = [(loss, batches.samples.place(index)) for loss, index in worst.listed()]
-        yield Result(named.name, name, exported.metrics.get("epoch"), dict(judged.numbers), places)
-    bad_samples.tell()
+            write_summaries(settings.summaries, name, judged.summaries)
+            places = [(loss, batches.samples.describe_sample(index)) for loss, index in worst.listed()]
+        yield ResultRow(named.name, name, exported.metrics.get("epoch"), dict(judged.numbers), places)
+    bad_samples.log_summary()
 
 
-def _sources(scenario: Scenario) -> dict[str, Source]:
-    sources = dict(scenario.checked_lav_sources())
+def _require_lav_datasets(scenario: Scenario) -> dict[str, Source]:
+    sources = dict(scenario.validate_lav_sources())
     if not sources:
         raise UsageError(f"{type(scenario).__name__} has no validation data; --lav.lists or --data.* name some")
     return sources

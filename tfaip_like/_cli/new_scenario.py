@@ -13,13 +13,13 @@ import tfaip_like
 from tfaip_like._cli.command import run_command
 from tfaip_like._cli.params_command import ParamsCommand
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.files import new_folder
+from tfaip_like._utils.files import atomic_directory
 from tfaip_like.params import Params
 
-TEMPLATES = Path(__file__).parent.parent / "_templates"
+TEMPLATES_DIR = Path(__file__).parent.parent / "_templates"
 
 
-class NewScenario(Params):
+class NewScenarioOptions(Params):
     """What is written."""
 
     template: Literal["general", "listfile"] = "general"
@@ -30,7 +30,7 @@ COMMAND = ParamsCommand(
     program="new-scenario",
     purpose="Writes the folder NAME with a scenario that trains at once, and its test.",
     placeholder="NAME",
-    tree=lambda words: NewScenario(),
+    tree=lambda words: NewScenarioOptions(),
 )
 
 
@@ -42,11 +42,11 @@ def new_scenario(argv: Sequence[str]) -> None:
     if len(line.words) != 1:
         raise UsageError("which name? new-scenario NAME [--template listfile], one word: my_scenario")
     name = line.words[0]
-    settings = cast(NewScenario, line.applied(NewScenario()))
+    settings = cast(NewScenarioOptions, line.apply_to(NewScenarioOptions()))
     _check_name(name)
-    with new_folder(Path(name)) as folder:
-        for file in sorted((TEMPLATES / settings.template).glob("*.py")):
-            (folder / file.name).write_text(_named(file.read_text(encoding="utf-8"), name), encoding="utf-8")
+    with atomic_directory(Path(name)) as folder:
+        for file in sorted((TEMPLATES_DIR / settings.template).glob("*.py")):
+            (folder / file.name).write_text(_fill_template(file.read_text(encoding="utf-8"), name), encoding="utf-8")
         if settings.template == "listfile":
             from tfaip_like._templates.listfile.draw_samples import draw_samples
 
@@ -70,7 +70,7 @@ def _check_name(name: str) -> None:
         raise UsageError(f"{name}: a module of that name is installed; choose another name")
 
 
-def _named(text: str, name: str) -> str:
+def _fill_template(text: str, name: str) -> str:
     """A file of a template under the name of the scenario."""
     return text.replace("Template", _class_name(name)).replace("template", name)
 

@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import cast
 
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.named_exports import NamedExport, named_exports, named_scenario, names_checkpoints
-from tfaip_like._cli.params_command import Line, ParamsCommand
-from tfaip_like._cli.start import start
-from tfaip_like._export.bundled_files import check_own_paths
-from tfaip_like._export.layout import export_folder
-from tfaip_like._export.pipeline import load_pipeline, pipeline_of
-from tfaip_like._export.scenario_loading import rebuilt_scenario
-from tfaip_like._user_code.trust import UntrustedCodeError, trusting
-from tfaip_like._utils.console import samples_bar
-from tfaip_like._utils.errors import UsageError, counted
-from tfaip_like._utils.interruption import catch_interrupts
-from tfaip_like._utils.memory import resident_mb
-from tfaip_like.data import Data, PredictData, Source
+from tfaip_like._cli.export_arguments import ResolvedExport, contains_checkpoint, load_named_scenario, open_exports
+from tfaip_like._cli.params_command import ParamsCommand, ParsedCommandLine
+from tfaip_like._cli.runtime import initialize_runtime
+from tfaip_like._export.bundled_files import check_no_outside_paths
+from tfaip_like._export.layout import resolve_export_dir
+from tfaip_like._export.pipeline import load_pipeline, make_pipeline
+from tfaip_like._export.scenario_loading import load_scenario
+from tfaip_like._user_code.trust import UntrustedCodeError, allow_untrusted_code
+from tfaip_like._utils.console import sample_progress_bar
+from tfaip_like._utils.errors import UsageError, pluralize
+from tfaip_like._utils.interruption import graceful_shutdown_signals
+from tfaip_like._utils.memory import resident_memory_mb
+from tfaip_like.data import Data, PredictLoaderSettings, Source
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Mode
 from tfaip_like.data._writer import Writer
-from tfaip_like.data._writers import WRITERS, written
-from tfaip_like.inference._experts import exports_of_experts
-from tfaip_like.inference._input_files import samples_in
+from tfaip_like.data._writers import WRITERS, open_writer
+from tfaip_like.inference._experts import read_expert_exports
+from tfaip_like.inference._input_files import read_samples
 from tfaip_like.inference._loading import load_predictor
 from tfaip_like.inference._predictor import Predictor
-from tfaip_like.list_files import ListFileData, list_source
+from tfaip_like.list_files import ListFileData, make_list_source
 from tfaip_like.modeling._voter import Voter
 from tfaip_like.params import Params
 from tfaip_like.scenario import Scenario
@@ -42,7 +42,7 @@ from tfaip_like.settings import Device
 logger = logging.getLogger(__name__)
 
 
-class PredictSamples(PredictData):
+class PredictSamples(PredictLoaderSettings):
     """The samples, and how they are made into batches."""
 
     files: list[str] = []
@@ -57,7 +57,7 @@ class PredictSamples(PredictData):
         self.require(not (self.files and self.lists), "files", "contradicts lists; give one of them")
 
 
-class Prediction(Params):
+class PredictOptions(Params):
     """What is predicted, and where to."""
 
     output: Path | None = None
@@ -80,19 +80,19 @@ class Prediction(Params):
     """What computes."""
 
 
-def _defaults(words: Sequence[str]) -> Prediction:
+def _default_options(words: Sequence[str]) -> PredictOptions:
     """Return the defaults for some exports, which need the code of their scenario."""
-    return _defaults_of(_first_scenario(words) if words else None)
+    return _options_for(_load_first_scenario(words) if words else None)
 
 
-def _defaults_of(scenario: Scenario | None) -> Prediction:
-    return Prediction() if scenario is None else Prediction(data=scenario.data)
+def _options_for(scenario: Scenario | None) -> PredictOptions:
+    return PredictOptions() if scenario is None else PredictOptions(data=scenario.data)
 
 
-def _scenario(words: Sequence[str]) -> Scenario | None:
+def _try_load_scenario(words: Sequence[str]) -> Scenario | None:
     """Return the scenario of the first export, if its code is here."""
     try:
-        return _first_scenario(words)
+        return _load_first_scenario(words)
     except UntrustedCodeError as error:
         logger.warning("The scenario of %s is not used. %s", words[0], error)
     except UsageError as error:
@@ -100,10 +100,10 @@ def _scenario(words: Sequence[str]) -> Scenario | None:
     return None
 
 
-def _first_scenario(words: Sequence[str]) -> Scenario:
+def _load_first_scenario(words: Sequence[str]) -> Scenario:
     """Return the scenario of the first export; of a folder of experts, that of the first of them."""
-    experts = exports_of_experts(Path(words[0]))
-    return rebuilt_scenario(next(iter(experts.values()))) if experts else named_scenario(words[0])
+    experts = read_expert_exports(Path(words[0]))
+    return load_scenario(next(iter(experts.values()))) if experts else load_named_scenario(words[0])
 
 
 COMMAND = ParamsCommand(
@@ -111,7 +111,7 @@ COMMAND = ParamsCommand(
     purpose="Predicts samples with an export, with several that vote, or with a folder of experts. The folder of a run "
     "stands for its best model, RUN/checkpoints/epoch_0012 for that of a kept epoch.",
     placeholder="EXPORT_DIR...",
-    tree=_defaults,
+    tree=_default_options,
     runs_code=True,
 )
 
@@ -123,21 +123,21 @@ def predict_scenario(argv: Sequence[str]) -> None:
         return
     if not line.words:
         raise UsageError("which export? predict-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first")
-    with trusting(line.is_trusting):
-        _predict_line(line)
+    with allow_untrusted_code(line.is_trusting):
+        _predict_exports(line)
 
 
-def _predict_line(line: Line) -> None:
+def _predict_exports(line: ParsedCommandLine) -> None:
     device = Device()
-    if names_checkpoints(line.words):
-        scenario = _first_scenario(line.words)
-        settings = cast(Prediction, line.applied(_defaults_of(scenario)))
+    if contains_checkpoint(line.words):
+        scenario = _load_first_scenario(line.words)
+        settings = cast(PredictOptions, line.apply_to(_options_for(scenario)))
         device = dataclasses.replace(settings.device, backend=scenario.device.backend)
-    with named_exports(line.words, device) as exports:
-        _predict_with(exports, line)
+    with open_exports(line.words, device) as exports:
+        _predict_with_exports(exports, line)
 
 
-def _predict_with(named: Sequence[NamedExport], line: Line) -> None:
+def _predict_with_exports(named: Sequence[ResolvedExport], line: ParsedCommandLine) -> None:
     """Predict with exports.
 
     Args:
@@ -145,21 +145,21 @@ def _predict_with(named: Sequence[NamedExport], line: Line) -> None:
         line: with the settings.
     """
     words = [str(export.path) for export in named]
-    scenario = _scenario(words)
-    settings = cast(Prediction, line.applied(_defaults_of(scenario)))
-    experts = exports_of_experts(Path(words[0]))
-    first = next(iter(experts.values())) if experts else export_folder(Path(words[0]))
+    scenario = _try_load_scenario(words)
+    settings = cast(PredictOptions, line.apply_to(_options_for(scenario)))
+    experts = read_expert_exports(Path(words[0]))
+    first = next(iter(experts.values())) if experts else resolve_export_dir(Path(words[0]))
     writer = settings.writer
     if writer is None and scenario is not None and settings.output and settings.output.suffix not in WRITERS:
         writer = scenario.writer()
     voter = settings.voter or (scenario.voter() if scenario is not None else None)
-    source = _source(settings, scenario, first)
-    start(dataclasses.replace(settings.device, backend="tensorflow"), needs_keras=False)
+    source = _make_source(settings, scenario, first)
+    initialize_runtime(dataclasses.replace(settings.device, backend="tensorflow"), needs_keras=False)
     predictor = load_predictor(*words, voter=voter)
     if scenario is not None and settings.data is not None and settings.data != scenario.data:
-        predictor.pipeline = pipeline_of(settings.data, predictor.pipeline.inputs)
-        check_own_paths(first, predictor.pipeline, received=scenario.data)
-    _predict(predictor, source, settings, writer)
+        predictor.pipeline = make_pipeline(settings.data, predictor.pipeline.inputs)
+        check_no_outside_paths(first, predictor.pipeline, received=scenario.data)
+    _write_predictions(predictor, source, settings, writer)
     if len(predictor.exports) > 1:
         names = {export.path: export.name for export in named}
         for exported, seconds in zip(predictor.exports, predictor.seconds, strict=True):
@@ -167,16 +167,16 @@ def _predict_with(named: Sequence[NamedExport], line: Line) -> None:
             logger.info("  %s: %.1f s, %.1f MB of weights", name, seconds, exported.weight_mb)
 
 
-def _source(settings: Prediction, scenario: Scenario | None, export: Path) -> Source:
+def _make_source(settings: PredictOptions, scenario: Scenario | None, export: Path) -> Source:
     samples, data = settings.predict, settings.data
     if samples.files:
         pipeline = load_pipeline(export)
         table_format = pipeline.table_format if data is None else data.table_format
         is_processed = bool(pipeline.pipeline(Mode.PREDICT))
-        return samples_in(samples.files, pipeline.inputs, "--predict.files", table_format, is_processed)
+        return read_samples(samples.files, pipeline.inputs, "--predict.files", table_format, is_processed)
     if scenario is None or data is None:
         try:
-            rebuilt_scenario(export)
+            load_scenario(export)
         except UsageError as error:
             error.add_note("Without its code samples must come from files: --predict.files FILE.")
             raise
@@ -185,7 +185,7 @@ def _source(settings: Prediction, scenario: Scenario | None, export: Path) -> So
     if isinstance(data, ListFileData):
         if not samples.lists:
             raise UsageError("--predict.lists is required: list files, files, folders or patterns")
-        return list_source(data, samples.lists, "--predict.lists")
+        return make_list_source(data, samples.lists, "--predict.lists")
     if samples.lists:
         raise UsageError(f"--predict.lists: {type(scenario).__name__} has no list files; use --predict.files")
     source = dataclasses.replace(scenario, data=data).source(Mode.PREDICT)
@@ -197,23 +197,27 @@ def _source(settings: Prediction, scenario: Scenario | None, export: Path) -> So
     return source
 
 
-def _predict(predictor: Predictor, source: Source, settings: Prediction, writer: Writer | None) -> None:
+def _write_predictions(predictor: Predictor, source: Source, settings: PredictOptions, writer: Writer | None) -> None:
     begin, count = time.perf_counter(), 0
-    with catch_interrupts() as interrupt:
-        batches = predictor.batches_of(source, settings.predict, interrupt.check)
-        with closing(batches), written(settings.output, writer, "--output") as write, samples_bar(len(batches)) as bar:
+    with graceful_shutdown_signals() as interrupt:
+        batches = predictor.make_data_loader(source, settings.predict, interrupt.check)
+        with (
+            closing(batches),
+            open_writer(settings.output, writer, "--output") as write,
+            sample_progress_bar(len(batches)) as bar,
+        ):
 
             def note(batch: Batch) -> None:
                 interrupt.check()
                 bar.update(len(batch))
 
-            for sample in predictor.finished(batches, note):
+            for sample in predictor.iter_predictions(batches, note):
                 write(sample)
                 count += 1
-        interrupt.nothing_to_stop()
+        interrupt.disarm()
     seconds = time.perf_counter() - begin
     speed = f"{seconds:.1f} s ({count / seconds:.0f}/s)"
-    logger.info("%s predicted in %s, %.0f MB of memory", counted(count, "sample"), speed, resident_mb())
+    logger.info("%s predicted in %s, %.0f MB of memory", pluralize(count, "sample"), speed, resident_memory_mb())
 
 
 def main() -> None:

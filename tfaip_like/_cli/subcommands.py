@@ -9,7 +9,7 @@ from typing import Any
 
 from tfaip_like._cli.command import print_version
 from tfaip_like._cli.params_command import ParamsCommand
-from tfaip_like._utils.console import say
+from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_types
@@ -27,26 +27,26 @@ class Subcommand:
     options: type[Params]
     run: Callable[[list[str], Any, list[Flag]], None]
     """Called with the words, the options and the flags that are passed on."""
-    passes_on: str = ""
+    forwarded_flags_help: str = ""
     """What other flags are for, if it takes any."""
 
     def __call__(self, program: str, argv: Sequence[str]) -> None:
         """Runs it, or prints what its own flags ask for."""
-        more = f" Other flags are {self.passes_on}." if self.passes_on else ""
+        more = f" Other flags are {self.forwarded_flags_help}." if self.forwarded_flags_help else ""
         command = ParamsCommand(
             f"{program} {self.name}",
             f"{self.purpose}{more}",
             self.words,
             lambda words: self.options(),
-            self._is_passed_on,
+            self._is_forwarded,
         )
         if (line := command.read(argv)) is not None:
-            self.run(list(line.words), line.applied(self.options()), list(line.others))
+            self.run(list(line.words), line.apply_to(self.options()), list(line.others))
 
-    def _is_passed_on(self, name: str) -> bool:
+    def _is_forwarded(self, name: str) -> bool:
         own = field_types(self.options)
         is_mistyped = "." not in name and bool(difflib.get_close_matches(name, own, cutoff=0.8))
-        return bool(self.passes_on) and name.partition(".")[0] not in own and not is_mistyped
+        return bool(self.forwarded_flags_help) and name.partition(".")[0] not in own and not is_mistyped
 
 
 def run_subcommand(program: str, purpose: str, commands: Sequence[Subcommand], argv: Sequence[str]) -> None:
@@ -54,7 +54,7 @@ def run_subcommand(program: str, purpose: str, commands: Sequence[Subcommand], a
     name = argv[0] if argv else "--help"
     if name in ("--help", "-h"):
         rows = "\n".join(f"  {command.name:<9} {command.purpose}" for command in commands)
-        say(f"{program} COMMAND ...\n\n{purpose}\n\n{rows}\n\n{program} COMMAND --help shows the flags of each.")
+        echo(f"{program} COMMAND ...\n\n{purpose}\n\n{rows}\n\n{program} COMMAND --help shows the flags of each.")
         return
     if name == "--version":
         print_version(program)

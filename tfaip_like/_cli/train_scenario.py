@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.completion import ASK
-from tfaip_like._cli.doctor import report_on
-from tfaip_like._cli.scenario_flags import ScenarioCommand
-from tfaip_like._cli.start import start
+from tfaip_like._cli.completion import COMPLETE_FLAG
+from tfaip_like._cli.doctor import print_findings
+from tfaip_like._cli.runtime import initialize_runtime
+from tfaip_like._cli.scenario_command import ScenarioCommand
 from tfaip_like._inspection.doctor import Doctor
 from tfaip_like._training import train
-from tfaip_like._utils.console import say
-from tfaip_like.params._given import Given
+from tfaip_like._utils.console import echo
+from tfaip_like.params._ignored_flags import ExplicitFlags
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 
-VERIFY, DOCTOR = "--verify", "--doctor"
+VERIFY_FLAG, DOCTOR_FLAG = "--verify", "--doctor"
 COMMAND = ScenarioCommand(
     program="train-scenario",
     trains=True,
-    more_switches={
+    extra_switches={
         "verify": "--verify           train a few steps with and without an interruption and compare the bits",
         "doctor": "--doctor           check this machine for what the training needs, and stop",
     },
@@ -32,33 +32,33 @@ COMMAND = ScenarioCommand(
 
 def train_scenario(argv: Sequence[str]) -> None:
     """Trains the scenario that the command line describes."""
-    if argv[:1] == [ASK]:
-        say("\n".join(COMMAND.complete(argv[1:])))
+    if argv[:1] == [COMPLETE_FLAG]:
+        echo("\n".join(COMMAND.complete(argv[1:])))
         return
     asked = COMMAND.scenario(argv)
     if asked is None:
         return
     scenario = asked.scenario
-    if DOCTOR in argv:
+    if DOCTOR_FLAG in argv:
         settings = Doctor(output_dir=scenario.trainer.output_dir or Path(), device=scenario.device)
-        report_on(settings, "--trainer.output_dir")
-    elif VERIFY in argv:
-        start(scenario.device)
+        print_findings(settings, "--trainer.output_dir")
+    elif VERIFY_FLAG in argv:
+        initialize_runtime(scenario.device)
         # Only now: it imports Keras, whose backend the scenario has chosen.
-        from tfaip_like._training.verify import verify
+        from tfaip_like._training.resume_verification import verify_resume
 
-        say(verify(scenario))
+        echo(verify_resume(scenario))
     else:
         train_from_command_line(scenario, asked.given)
 
 
-def train_from_command_line(scenario: Scenario, given: Given, resume: Resume | None = None) -> None:
+def train_from_command_line(scenario: Scenario, given: ExplicitFlags, resume: Resume | None = None) -> None:
     """Start the backend without its noise, and train.
 
     Args:
         given: what flags gave.
     """
-    start(scenario.device)
+    initialize_runtime(scenario.device)
     train(scenario, resume, given)
 
 

@@ -7,7 +7,7 @@ operations of future versions of TensorFlow are refused too until somebody has l
 
 from __future__ import annotations
 
-GROUPS: dict[str, str] = {
+OPERATION_GROUPS: dict[str, str] = {
     "structure of a graph: constants, arguments, calls of other functions (which are checked as well)": """
         Const Placeholder PlaceholderWithDefault Identity IdentityN NoOp StopGradient PreventGradient Snapshot
         EnsureShape FakeParam PartitionedCall StatefulPartitionedCall ControlTrigger DeepCopy
@@ -170,4 +170,4 @@ GROUPS: dict[str, str] = {
 }
 """What they are for -> their names."""
 
-ALLOWED = frozenset(name for names in GROUPS.values() for name in names.split())
+ALLOWED_OPERATIONS = frozenset(name for names in OPERATION_GROUPS.values() for name in names.split())

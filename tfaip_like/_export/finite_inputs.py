@@ -13,13 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfaip_like._export.verification import state_kept
+from tfaip_like._export.verification import preserve_state
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.modeling._network import Networks, input_names, select
+from tfaip_like.modeling._network import Networks, input_names, select_inputs
 
 logger = logging.getLogger(__name__)
 
-SAMPLES = 2
+NUM_PROBE_SAMPLES = 2
 """That are tried: it is done operation by operation, which is slow for recurrent layers."""
 
 
@@ -28,17 +28,17 @@ def find_finite_inputs(networks: Networks, example: Batch) -> list[str]:
 
     Not those that hold some in the example: the network is trained with them.
     """
-    batch = example.rows(0, min(SAMPLES, len(example)))
+    batch = example.rows(0, min(NUM_PROBE_SAMPLES, len(example)))
     found = []
     try:
-        with state_kept(networks.training):
-            if not _is_finite(networks.training, batch, batch.inputs):
+        with preserve_state(networks.training):
+            if not _has_finite_outputs_and_gradients(networks.training, batch, batch.inputs):
                 return []
             for name in input_names(networks.exported):
                 array = np.array(batch.inputs[name])
                 if array.size and np.issubdtype(array.dtype, np.floating) and np.isfinite(example.inputs[name]).all():
                     array.reshape(-1)[::2] = np.nan  # some stay, for networks that put a mean in the place of others
-                    if not _is_finite(networks.training, batch, {**batch.inputs, name: array}):
+                    if not _has_finite_outputs_and_gradients(networks.training, batch, {**batch.inputs, name: array}):
                         found.append(name)
     except Exception as error:  # of layers that do not run outside of a compiled step
         logger.debug("which inputs must be finite was not found: %s", error)
@@ -46,17 +46,17 @@ def find_finite_inputs(networks: Networks, example: Batch) -> list[str]:
     return found
 
 
-def _is_finite(network: keras.Model, batch: Batch, inputs: Mapping[str, Any]) -> bool:
+def _has_finite_outputs_and_gradients(network: keras.Model, batch: Batch, inputs: Mapping[str, Any]) -> bool:
     """Return whether all outputs and gradients are finite."""
     tensors = {name: keras.ops.convert_to_tensor(array) for name, array in {**batch.targets, **inputs}.items()}
     if keras.backend.backend() != "tensorflow":  # whose relu and maxima keep NaN
-        return _are_finite(network(select(tensors, network), training=False))
+        return _are_finite(network(select_inputs(tensors, network), training=False))
     import tensorflow as tf
 
     weights = [weight.value for weight in network.weights if keras.backend.is_float_dtype(weight.dtype)]
     with tf.GradientTape() as tape:
         tape.watch(weights)
-        outputs = network(select(tensors, network), training=False)
+        outputs = network(select_inputs(tensors, network), training=False)
         floats = [tensor for tensor in outputs.values() if keras.backend.is_float_dtype(tensor.dtype.name)]
         total = sum(tf.reduce_sum(tf.cast(tensor, "float32")) for tensor in floats)
     if not floats:

@@ -14,16 +14,16 @@ import numpy as np
 
 from tfaip_like._export.layout import MODEL, SIGNATURE, argument_names
 from tfaip_like._export.writing import write_saved_model
-from tfaip_like._utils.errors import UsageError, first_line
-from tfaip_like._utils.temporary import temporary_directory
+from tfaip_like._utils.errors import UsageError, short_error_message
+from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Arrays
-from tfaip_like.modeling._network import predict_with
+from tfaip_like.modeling._network import make_predict_fn
 
 logger = logging.getLogger(__name__)
 
-FILES = {"onnx": "network.onnx", "litert": "network.tflite"}
-NEEDED = {"onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
+FORMAT_FILENAMES = {"onnx": "network.onnx", "litert": "network.tflite"}
+REQUIRED_PACKAGES = {"onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
 """The packages of each format: one writes it or it comes with TensorFlow, one runs it."""
 TOLERANCE = 1e-4
 
@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 def check_formats(formats: Sequence[str], flag: str) -> None:
     """Raises `UsageError` when a format cannot be written here."""
     for name in formats:
-        missing = [package for package in NEEDED[name] if importlib.util.find_spec(package) is None]
+        missing = [package for package in REQUIRED_PACKAGES[name] if importlib.util.find_spec(package) is None]
         if missing:
             raise UsageError(f"{flag} {name}: {missing[0]} is not installed; pip install 'tfaip_like[{name}]'")
         if keras.backend.backend() != "tensorflow":
@@ -51,25 +51,27 @@ def add_formats(export: Path, formats: Sequence[str], batch: Batch) -> None:
     with temporary_directory() as folder:
         try:
             network = keras.saving.load_model(export / MODEL, compile=False)
-            with _plain_argmax():
+            with _argmax_without_signed_zero():
                 write_saved_model(network, Path(folder, "serve"))
-            expected = predict_with(network)(batch.inputs)
+            expected = make_predict_fn(network)(batch.inputs)
         except Exception as error:  # of Keras, for layers that it cannot find again
-            logger.warning("%s: no other formats can be written: %s", export, first_line(error))
+            logger.warning("%s: no other formats can be written: %s", export, short_error_message(error))
             return
         for name in formats:
-            file = export / FILES[name]
+            file = export / FORMAT_FILENAMES[name]
             try:
                 answers = _CONVERTERS[name](Path(folder, "serve"), file, batch.inputs)
             except Exception as error:  # each library raises anything
                 file.unlink(missing_ok=True)
-                logger.warning("%s: %s cannot be written: %s", export, FILES[name], first_line(error))
+                logger.warning(
+                    "%s: %s cannot be written: %s", export, FORMAT_FILENAMES[name], short_error_message(error)
+                )
             else:
-                _compare(file, expected, answers)
+                _compare_outputs(file, expected, answers)
 
 
 @contextmanager
-def _plain_argmax() -> Iterator[None]:
+def _argmax_without_signed_zero() -> Iterator[None]:
     """Makes `keras.ops.argmax` what it says.
 
     Keras tells 0.0 from -0.0 there, bit by bit, which neither ONNX nor LiteRT can (measured with Keras 3.15).
@@ -95,25 +97,25 @@ def _to_onnx(saved_model: Path, file: Path, inputs: Arrays) -> Mapping[str, Any]
     arguments = argument_names(inputs)
     signature = predict.structured_input_signature[1]
 
-    class Function:
+    class ConcreteFunctionWrapper:
         """What tf2onnx takes: it asks for the concrete function, which is there already."""
 
         def get_concrete_function(self, *signature: Any) -> Any:
             return predict
 
-    model, _ = tf2onnx.convert.from_function(Function(), list(signature.values()), opset=18)
+    model, _ = tf2onnx.convert.from_function(ConcreteFunctionWrapper(), list(signature.values()), opset=18)
     names = {
         tensor.name: name for tensor, name in zip(predict.outputs, sorted(predict.structured_outputs), strict=True)
     }
-    _rename(model.graph, names)
+    _rename_tensors(model.graph, names)
     content = model.SerializeToString()
     file.write_bytes(content)
     session = onnxruntime.InferenceSession(content)  # it takes no path that is not UTF-8
-    given = {arguments[name]: inputs[name] for name in inputs if arguments[name] in signature}
-    return dict(zip(names.values(), session.run(list(names.values()), given), strict=True))
+    feeds = {arguments[name]: inputs[name] for name in inputs if arguments[name] in signature}
+    return dict(zip(names.values(), session.run(list(names.values()), feeds), strict=True))
 
 
-def _rename(graph: Any, names: Mapping[str, str]) -> None:
+def _rename_tensors(graph: Any, names: Mapping[str, str]) -> None:
     """Gives tensors of an ONNX graph other names: tf2onnx calls outputs `Identity:0`."""
     for output in graph.output:
         output.name = names.get(output.name, output.name)
@@ -131,15 +133,15 @@ def _to_litert(saved_model: Path, file: Path, inputs: Arrays) -> Mapping[str, An
     file.write_bytes(content)
     run = Interpreter(model_content=content).get_signature_runner(SIGNATURE)
     arguments = argument_names(inputs)
-    given = {arguments[name]: inputs[name] for name in inputs if arguments[name] in run.get_input_details()}
-    answers: Mapping[str, Any] = run(**given)
+    feeds = {arguments[name]: inputs[name] for name in inputs if arguments[name] in run.get_input_details()}
+    answers: Mapping[str, Any] = run(**feeds)
     return answers
 
 
 _CONVERTERS: Mapping[str, Callable[[Path, Path, Arrays], Mapping[str, Any]]] = {"onnx": _to_onnx, "litert": _to_litert}
 
 
-def _compare(file: Path, expected: Arrays, answers: Mapping[str, Any]) -> None:
+def _compare_outputs(file: Path, expected: Arrays, answers: Mapping[str, Any]) -> None:
     for name, value in expected.items():
         if name not in answers:
             logger.warning("%s has no output %r", file, name)

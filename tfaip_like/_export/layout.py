@@ -26,8 +26,8 @@ from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import check_links
 from tfaip_like._utils.json_files import read_json
-from tfaip_like._utils.records import Count, decode, read_record
-from tfaip_like.params._resources import FOLDER
+from tfaip_like._utils.typed_json import Count, decode, read_typed_json
+from tfaip_like.params._resources import RESOURCES_DIR
 
 Shape: TypeAlias = tuple[int | None, ...]
 """None stands for any length."""
@@ -57,7 +57,7 @@ WITH_LOGITS = "with_logits"
 """The function of a SavedModel that predicts and also returns logits, for losses; its outputs are named KIND:NAME."""
 
 
-def export_folder(path: Path) -> Path:
+def resolve_export_dir(path: Path) -> Path:
     """Return the export that a folder means: itself, or the best one of a run.
 
     Raises:
@@ -126,9 +126,9 @@ def read_versions(export: Path) -> Versions:
     Raises:
         UsageError: if it is missing or damaged; it names the file and the key or line.
     """
-    file = inside(export, VERSIONS)
-    values = read_record(_VersionsFile, file)
-    packages = {name: value for name, value in values.items() if name not in (FOLDER, FINITE_INPUTS, OUTPUTS)}
+    file = require_file(export, VERSIONS)
+    values = read_typed_json(_VersionsFile, file)
+    packages = {name: value for name, value in values.items() if name not in (RESOURCES_DIR, FINITE_INPUTS, OUTPUTS)}
     return Versions(
         decode(dict[str, str], packages, str(file)),  # type: ignore[arg-type]  # JSON values
         values.get("resources", {}),
@@ -137,7 +137,7 @@ def read_versions(export: Path) -> Versions:
     )
 
 
-def inside(folder: Path, name: str | Path) -> Path:
+def require_file(folder: Path, name: str | Path) -> Path:
     """A file of a folder; neither its name nor a link leads out of it.
 
     Raises:
@@ -151,7 +151,7 @@ def inside(folder: Path, name: str | Path) -> Path:
     return file
 
 
-_NOT_FOR_ARGUMENTS = (*keyword.kwlist, "self")
+_RESERVED_ARGUMENT_NAMES = (*keyword.kwlist, "self")
 
 
 def argument_names(inputs: Iterable[str]) -> dict[str, str]:
@@ -161,18 +161,18 @@ def argument_names(inputs: Iterable[str]) -> dict[str, str]:
     from the others in more than upper and lower case. Names of outputs survive as they are.
     """
     arguments: dict[str, str] = {}
-    for name in sorted(inputs, key=lambda name: (_as_argument(name) != name, name)):  # fitting names stay
-        argument = unique = _as_argument(name)
+    for name in sorted(inputs, key=lambda name: (_to_argument_name(name) != name, name)):  # fitting names stay
+        argument = unique = _to_argument_name(name)
         number = 1
-        while unique.lower() in (taken.lower() for taken in arguments.values()):
+        while unique.lower() in (other.lower() for other in arguments.values()):
             number += 1
             unique = f"{argument}_{number}"
         arguments[name] = unique
     return arguments
 
 
-def _as_argument(name: str) -> str:
+def _to_argument_name(name: str) -> str:
     argument = re.sub(r"\W", "_", name, flags=re.ASCII)
     if not re.match("[A-Za-z]", argument):
         argument = f"input_{argument.lstrip('_')}"
-    return f"{argument}_" if argument in _NOT_FOR_ARGUMENTS else argument
+    return f"{argument}_" if argument in _RESERVED_ARGUMENT_NAMES else argument

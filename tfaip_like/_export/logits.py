@@ -15,7 +15,7 @@ from typing import Any
 from tfaip_like._export.layout import SERVE, WITH_LOGITS
 
 OUTPUT, LOGITS = "output", "logits"
-_OPERATIONS = ("softmax", "sigmoid")
+_ACTIVATION_OPERATIONS = ("softmax", "sigmoid")
 
 
 def add_endpoints_with_logits(archive: Any, predict: Callable[[Any], Any], signature: Mapping[str, Any]) -> None:
@@ -29,7 +29,7 @@ def add_endpoints_with_logits(archive: Any, predict: Callable[[Any], Any], signa
     def predict_with_logits(inputs: Any) -> dict[str, Any]:
         outputs = predict(inputs)
         named = {f"{OUTPUT}:{name}": tensor for name, tensor in outputs.items()}
-        found = {name: logits_of(tensor) for name, tensor in outputs.items()}
+        found = {name: find_logits(tensor) for name, tensor in outputs.items()}
         return named | {f"{kind[0]}:{name}": kind[1] for name, kind in found.items() if kind is not None}
 
     # Traced once and called by both: a second trace would double the time and the size of the graph.
@@ -37,22 +37,22 @@ def add_endpoints_with_logits(archive: Any, predict: Callable[[Any], Any], signa
     names = traced.get_concrete_function().structured_outputs
 
     def predict_only(inputs: Any) -> dict[str, Any]:
-        return outputs_in(traced(inputs))
+        return select_outputs(traced(inputs))
 
     archive.add_endpoint(SERVE, predict_only, [signature])
     if not all(is_output(name) for name in names):
         archive.add_endpoint(WITH_LOGITS, lambda inputs: traced(inputs), [signature])
 
 
-def logits_of(tensor: Any) -> tuple[str, Any] | None:
+def find_logits(tensor: Any) -> tuple[str, Any] | None:
     """Return what Keras would compute a cross entropy from instead of a symbolic tensor, with its kind."""
     if hasattr(tensor, "_keras_logits"):
         return LOGITS, tensor._keras_logits
     kind = tensor.op.type.lower()
-    return (kind, tensor.op.inputs[0]) if kind in _OPERATIONS else None
+    return (kind, tensor.op.inputs[0]) if kind in _ACTIVATION_OPERATIONS else None
 
 
-def outputs_in(named: Mapping[str, Any]) -> dict[str, Any]:
+def select_outputs(named: Mapping[str, Any]) -> dict[str, Any]:
     """Return the outputs among the values of the function `WITH_LOGITS`."""
     return {name.partition(":")[2]: value for name, value in named.items() if is_output(name)}
 
@@ -76,8 +76,8 @@ def attach_logits(outputs: Mapping[str, Any], logits: Mapping[str, Any]) -> dict
         return attached
     import tensorflow as tf
 
-    for kind_and_name, value in logits.items():
-        kind, _, name = kind_and_name.partition(":")
+    for key, value in logits.items():
+        kind, _, name = key.partition(":")
         if kind == LOGITS:
             attached[name] = tf.identity(outputs[name])
             attached[name]._keras_logits = value

@@ -12,21 +12,21 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from tfaip_like._export.bundled_files import content_of, with_own_files
+from tfaip_like._export.bundled_files import read_bundled_files, resolve_bundled_paths
 from tfaip_like._export.layout import PIPELINE
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._scenario_lookup import make_code_importable, warn_of_other_code
+from tfaip_like._scenario_lookup import make_run_code_importable, warn_code_mismatch
 from tfaip_like._user_code.trust import UntrustedCodeError
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import shown
+from tfaip_like._utils.json_files import short_json
 from tfaip_like.data import Data, Processor, Source, TableFormat
 from tfaip_like.data._sample import Mode, Spec
 from tfaip_like.params import Params
-from tfaip_like.params._apply import Resolved, apply, checked, file_settings
-from tfaip_like.params._base import class_tag, with_defaults
-from tfaip_like.params._resources import with_paths
-from tfaip_like.params._store import read_values
-from tfaip_like.params._tree import check_tree
+from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved
+from tfaip_like.params._base import default_instance, qualified_name
+from tfaip_like.params._files import read_param_file
+from tfaip_like.params._resources import map_paths
+from tfaip_like.params._tree import validate_params
 
 
 class ArraySpec(Params):
@@ -70,7 +70,7 @@ class Pipeline(Data, abc.ABC):  # which says that it is no choice for --data
         return self.post_processors
 
 
-def pipeline_of(data: Data, inputs: Collection[str]) -> Pipeline:
+def make_pipeline(data: Data, inputs: Collection[str]) -> Pipeline:
     """The pipeline of a scenario's data in prediction.
 
     Args:
@@ -96,14 +96,18 @@ def load_pipeline(export: Path) -> Pipeline:
     Raises:
         UsageError: when it is missing or broken, or the code of a processor is not to be found here.
     """
-    values = read_values(export / PIPELINE)
+    values = read_param_file(export / PIPELINE)
     tag = values.pop("class", None)
-    if tag != class_tag(Pipeline):
-        raise UsageError(f"{export / PIPELINE}: class: is for {shown(tag)}, not for {class_tag(Pipeline)}")
+    if tag != qualified_name(Pipeline):
+        raise UsageError(f"{export / PIPELINE}: class: is for {short_json(tag)}, not for {qualified_name(Pipeline)}")
     run = OutputDir(export.parent)
-    make_code_importable(run)
+    make_run_code_importable(run)
     try:
-        tree = checked(apply(Resolved(with_defaults(Pipeline)), file_settings(values, str(export / PIPELINE))))
+        tree = validate_resolved(
+            apply_settings(
+                ResolvedParams(default_instance(Pipeline)), settings_from_file(values, str(export / PIPELINE))
+            )
+        )
     except UntrustedCodeError:
         raise
     except UsageError as error:
@@ -111,21 +115,21 @@ def load_pipeline(export: Path) -> Pipeline:
             "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH."
         )
         raise
-    warn_of_other_code(run)
+    warn_code_mismatch(run)
     try:
-        return check_tree(cast(Pipeline, with_own_files(tree, export)))
+        return validate_params(cast(Pipeline, resolve_bundled_paths(tree, export)))
     except UsageError as error:
         problem = str(error)
         is_named = problem.startswith(str(export))
         raise error if is_named else UsageError(f"{export / PIPELINE}: {problem}") from error
 
 
-def same_pipeline(one: Pipeline, two: Pipeline) -> bool:
+def is_same_pipeline(one: Pipeline, two: Pipeline) -> bool:
     """Return whether two pipelines do the same with a sample, wherever their files lie."""
     return _fingerprint(one) == _fingerprint(two)
 
 
 def _fingerprint(pipeline: Pipeline) -> tuple[object, list[tuple[str, bytes]]]:
-    anywhere = with_paths(pipeline, lambda value: Path(value.path.name))
+    anywhere = map_paths(pipeline, lambda value: Path(value.path.name))
     values = dataclasses.replace(anywhere, on_bad_sample="raise", max_bad_samples=0).to_dict()
-    return values, content_of(pipeline)
+    return values, read_bundled_files(pipeline)

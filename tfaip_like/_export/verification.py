@@ -16,20 +16,20 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from tfaip_like._export.exported import Exported, load_export
+from tfaip_like._export.exported_model import ExportedModel, load_export
 from tfaip_like._utils.errors import TrainingError
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Arrays
 from tfaip_like.evaluation._evaluation import SampleError
-from tfaip_like.modeling._network import predict_with
+from tfaip_like.modeling._network import make_predict_fn
 
 logger = logging.getLogger(__name__)
 
-DIFFERENCE = "export_difference"
+DIFFERENCE_COLUMN = "export_difference"
 TOLERANCE = 1e-4
 TOLERANCES = {"float16": 1e-2, "bfloat16": 5e-2}
 """Where layers compute in fewer digits, results depend on how operations were put together."""
-TRIALS = 8
+NUM_PERTURBATIONS = 8
 """With so many changes of the weights, an answer that hangs in the balance tips with all but certainty."""
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -50,14 +50,14 @@ def check_export(
     path: Path,
     network: keras.Model,
     batch: Batch,
-    loaded: Exported | None = None,
-    inform: Callable[[str], None] = logger.info,
+    loaded: ExportedModel | None = None,
+    log: Callable[[str], None] = logger.info,
 ) -> float:
     """Compare an export with the network that it was made of, on one batch; leave the network as it was.
 
     Args:
         loaded: the export, where it is loaded already.
-        inform: called with what is not compared and why.
+        log: called with what is not compared and why.
 
     Returns:
         The largest difference: about 1e-7 where only roundings differ.
@@ -66,11 +66,11 @@ def check_export(
         TrainingError: when an output differs.
     """
     exported = loaded or load_export(path, trust_code=True)
-    answered = _answered(exported, batch)
+    answered = _select_predictable_rows(exported, batch)
     if not len(answered):
-        inform("no sample of the first batch can be predicted, so the export is not checked")
+        log("no sample of the first batch can be predicted, so the export is not checked")
         return 0.0
-    found = compare(exported, lambda: load_export(path, trust_code=True), network, answered, inform)
+    found = compare_outputs(exported, lambda: load_export(path, trust_code=True), network, answered, log)
     wrong = [difference.text for difference in found if difference.size > _tolerance(network)]
     if wrong:
         raise TrainingError(
@@ -81,7 +81,7 @@ def check_export(
     return max((difference.size for difference in found), default=0.0)
 
 
-def _answered(exported: Exported, batch: Batch) -> Batch:
+def _select_predictable_rows(exported: ExportedModel, batch: Batch) -> Batch:
     """The samples before the first that the export refuses, or else behind it: the training reports that one."""
     while len(batch):
         try:
@@ -93,12 +93,12 @@ def _answered(exported: Exported, batch: Batch) -> Batch:
     return batch
 
 
-def compare(
-    exported: Exported,
-    load_again: Callable[[], Exported],
+def compare_outputs(
+    exported: ExportedModel,
+    reload_export: Callable[[], ExportedModel],
     network: keras.Model,
     batch: Batch,
-    inform: Callable[[str], None] = logger.info,
+    log: Callable[[str], None] = logger.info,
 ) -> list[Difference]:
     """Return the difference of each output that is the same when the network is called twice.
 
@@ -106,36 +106,38 @@ def compare(
     follows from it. It is known by this: it also tips when the weights change by as little as is tolerated.
 
     Args:
-        load_again: loads the export once more, to change its weights.
+        reload_export: loads the export once more, to change its weights.
     """
     tolerance = _tolerance(network)
-    with state_kept(network):
-        predict = predict_with(network)
-        expected, again = _arrays(predict(batch.inputs)), _arrays(predict(batch.inputs))
+    with preserve_state(network):
+        predict = make_predict_fn(network)
+        expected, again = _to_arrays(predict(batch.inputs)), _to_arrays(predict(batch.inputs))
     answers = exported(batch.inputs)
     found = [
-        Difference(name, float("inf"), f"{_where_it_is(name in expected)} has an output {name!r}")
+        Difference(name, float("inf"), f"{_describe_location(name in expected)} has an output {name!r}")
         for name in sorted(expected.keys() ^ answers.keys())
     ]
 
     @cache
-    def tipping() -> list[dict[str, Array]]:
-        return list(_with_changed_weights(load_again(), batch.inputs, tolerance))
+    def perturbed_outputs() -> list[dict[str, Array]]:
+        return list(_predict_with_perturbed_weights(reload_export(), batch.inputs, tolerance))
 
     for name in sorted(expected.keys() & answers.keys()):
         one, two, answer = expected[name], again[name], answers[name]
-        if one.shape != two.shape or _distance(one, two).max(initial=0) > tolerance:
-            inform(f"output {name!r} changes from call to call (random numbers, or a state), so it is not checked")
+        if one.shape != two.shape or _relative_difference(one, two).max(initial=0) > tolerance:
+            log(f"output {name!r} changes from call to call (random numbers, or a state), so it is not checked")
         elif one.shape != answer.shape or one.dtype != answer.dtype:
             text = f"output {name!r} has shape {one.shape} and dtype {one.dtype}, in the export {answer.shape} and "
             found.append(Difference(name, float("inf"), f"{text}{answer.dtype}"))
         else:
-            distance = _distance(one, answer)
+            distance = _relative_difference(one, answer)
             if distance.max(initial=0) > tolerance:
-                for changed in tipping():
-                    may_be = _distance(answer, changed[name]) if changed[name].shape == answer.shape else np.inf
+                for changed in perturbed_outputs():
+                    may_be = (
+                        _relative_difference(answer, changed[name]) if changed[name].shape == answer.shape else np.inf
+                    )
                     distance = np.where(may_be < distance, distance, 0)
-            found.append(_largest(name, distance, one, answer))
+            found.append(_largest_difference(name, distance, one, answer))
     return found
 
 
@@ -144,7 +146,7 @@ def _tolerance(network: keras.Model) -> float:
 
 
 @contextmanager
-def state_kept(network: keras.Model) -> Iterator[None]:
+def preserve_state(network: keras.Model) -> Iterator[None]:
     """Puts random states and the like back as they were: a check must not change how a training goes on."""
     trainable = {id(variable) for variable in network.trainable_variables}
     variables = [variable for variable in network.variables if id(variable) not in trainable]
@@ -164,18 +166,20 @@ def _global_generator_state() -> keras.Variable:
     return seed_generator.global_seed_generator().state
 
 
-def _with_changed_weights(exported: Exported, inputs: Arrays, amount: float) -> Iterator[dict[str, Array]]:
+def _predict_with_perturbed_weights(
+    exported: ExportedModel, inputs: Arrays, amount: float
+) -> Iterator[dict[str, Array]]:
     random = np.random.default_rng(0)
     weights = [v for v in getattr(exported.saved_model, "variables", ()) if v.dtype.is_floating]
     originals = [weight.numpy() for weight in weights]
-    for _ in range(TRIALS):
+    for _ in range(NUM_PERTURBATIONS):
         for weight, original in zip(weights, originals, strict=True):
             scale = amount * max(np.abs(original).max(initial=0), amount)
             weight.assign(original + (scale * random.standard_normal(original.shape)).astype(original.dtype))
         yield exported(inputs)
 
 
-def _distance(expected: Array, answer: Array) -> Array:
+def _relative_difference(expected: Array, answer: Array) -> Array:
     """How far each number is from what is expected.
 
     Relative to the number, or to the median of all where that is larger: the largest would hide everything
@@ -197,7 +201,7 @@ def _is_float(array: Array) -> bool:
     return bool(keras.backend.is_float_dtype(str(array.dtype)))
 
 
-def _largest(name: str, distance: Array, expected: Array, answer: Array) -> Difference:
+def _largest_difference(name: str, distance: Array, expected: Array, answer: Array) -> Difference:
     if not distance.size:
         return Difference(name, 0.0, "")
     index = np.unravel_index(np.argmax(distance), distance.shape)
@@ -209,9 +213,9 @@ def _largest(name: str, distance: Array, expected: Array, answer: Array) -> Diff
     return Difference(name, size, f"output {name!r} in {count} of {distance.size} numbers, first at {at}")
 
 
-def _where_it_is(in_network: bool) -> str:
+def _describe_location(in_network: bool) -> str:
     return "only the network" if in_network else "only the export"
 
 
-def _arrays(outputs: Arrays) -> dict[str, Array]:
+def _to_arrays(outputs: Arrays) -> dict[str, Array]:
     return {name: np.asarray(output) for name, output in outputs.items()}

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfaip_like._export.bundled_files import copy_files, sizes_of_files
+from tfaip_like._export.bundled_files import bundled_file_sizes, copy_bundled_files
 from tfaip_like._export.layout import (
     ADDITIONAL,
     FINITE_INPUTS,
@@ -31,37 +31,37 @@ from tfaip_like._export.layout import (
     read_metrics,
 )
 from tfaip_like._export.logits import add_endpoints_with_logits
-from tfaip_like._export.pipeline import pipeline_of
-from tfaip_like._export.plain_paths import plain_path
-from tfaip_like._keras_ext import ranges
+from tfaip_like._export.pipeline import make_pipeline
+from tfaip_like._export.safe_paths import tensorflow_safe_path
+from tfaip_like._keras_ext import range_checks
 from tfaip_like._keras_ext.paths import weight_paths
-from tfaip_like._utils.errors import Interrupted, first_line
-from tfaip_like._utils.files import is_full_disk, new_folder
+from tfaip_like._utils.errors import Interrupted, short_error_message
+from tfaip_like._utils.files import atomic_directory, is_disk_full_error
 from tfaip_like._utils.json_files import write_json
-from tfaip_like._utils.processes import run_with_us
+from tfaip_like._utils.processes import run_child_process
 from tfaip_like.modeling._network import Networks, input_names
 from tfaip_like.params import Params
-from tfaip_like.params._resources import FOLDER
-from tfaip_like.params._store import write_params
+from tfaip_like.params._files import write_params
+from tfaip_like.params._resources import RESOURCES_DIR
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = ("tfaip_like", "keras", "tensorflow")
+RECORDED_PACKAGES = ("tfaip_like", "keras", "tensorflow")
 
 _ADD_SAVED_MODELS = f"""
 import importlib, pathlib, sys
-from tfaip_like._utils.processes import end_with_starter
-end_with_starter()
+from tfaip_like._utils.processes import exit_with_parent
+exit_with_parent()
 modules, folders = sys.argv[1].split(), map(pathlib.Path, sys.argv[2:])
 for module in modules:
     importlib.import_module(module)
 import keras
 from tfaip_like._export.writing import write_saved_model
 for folder in folders:
-    aside = folder / ".{SERVE}.new"
-    write_saved_model(keras.saving.load_model(folder / "{MODEL}", compile=False), aside)
-    aside.rename(folder / "{SERVE}")
+    staging_dir = folder / ".{SERVE}.new"
+    write_saved_model(keras.saving.load_model(folder / "{MODEL}", compile=False), staging_dir)
+    staging_dir.rename(folder / "{SERVE}")
 """
 
 
@@ -70,9 +70,9 @@ def write_export(path: Path, networks: Networks, scenario: Scenario, metrics: Ma
 
     It may have no SavedModel yet: see `add_saved_models`.
     """
-    with new_folder(path) as aside:
-        fill_export(aside, networks, scenario)
-        add_metrics(aside, metrics)
+    with atomic_directory(path) as staging_dir:
+        fill_export(staging_dir, networks, scenario)
+        add_metrics(staging_dir, metrics)
 
 
 def fill_export(
@@ -93,12 +93,12 @@ def fill_export(
         (folder / ADDITIONAL / name).mkdir(parents=True)
         _write_network(folder / ADDITIONAL / name, network, warn)
     _write_weights(folder / WEIGHTS, networks.training)
-    pipeline = pipeline_of(scenario.data, input_names(networks.exported))
-    for tree, name in zip(copy_files(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
+    pipeline = make_pipeline(scenario.data, input_names(networks.exported))
+    for tree, name in zip(copy_bundled_files(folder, scenario, pipeline), (PARAMS, PIPELINE), strict=True):
         write_params(tree, folder / name)
     outputs = {name: list(output.shape[1:]) for name, output in networks.exported.output.items()}
-    facts = {FOLDER: sizes_of_files(folder), FINITE_INPUTS: list(finite_inputs), OUTPUTS: outputs}
-    write_json(folder / VERSIONS, {**_versions(), **facts})
+    facts = {RESOURCES_DIR: bundled_file_sizes(folder), FINITE_INPUTS: list(finite_inputs), OUTPUTS: outputs}
+    write_json(folder / VERSIONS, {**_package_versions(), **facts})
     write_json(folder / METRICS, {})
 
 
@@ -123,10 +123,10 @@ def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = Fa
     }
 
     def predict(inputs: Any) -> Any:
-        with ranges.asserted(), ranges.Watch() as ids:
+        with range_checks.assert_ids_in_range(), range_checks.RangeRecorder() as ids:
             outputs = network(inputs, training=False)
         # An export of JAX cannot assert.
-        return ids.poison(outputs) if keras.backend.backend() == "jax" else outputs
+        return ids.mask_invalid_samples(outputs) if keras.backend.backend() == "jax" else outputs
 
     archive = keras.export.ExportArchive()
     archive.track(network)
@@ -135,16 +135,16 @@ def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = Fa
     else:
         archive.add_endpoint(SERVE, predict, [signature])
     folder.mkdir(parents=True, exist_ok=True)
-    with plain_path(folder) as path:
+    with tensorflow_safe_path(folder) as path:
         archive.write_out(str(path), verbose=False)
 
 
 def has_saved_models(export: Path) -> bool:
     """Return whether no network of an export lacks its SavedModel."""
-    return all((folder / SERVE).exists() for folder in _network_folders(export))
+    return all((folder / SERVE).exists() for folder in _network_dirs(export))
 
 
-def _network_folders(export: Path) -> list[Path]:
+def _network_dirs(export: Path) -> list[Path]:
     return [export, *(folder for folder in sorted((export / ADDITIONAL).glob("*")) if folder.is_dir())]
 
 
@@ -153,7 +153,7 @@ def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
 
     A process with TensorFlow does it, once for all of them because its start takes seconds.
     """
-    folders = [folder for export in exports if export.exists() for folder in _network_folders(export)]
+    folders = [folder for export in exports if export.exists() for folder in _network_dirs(export)]
     folders = [folder for folder in folders if not (folder / SERVE).exists()]
     if not folders:
         return
@@ -166,7 +166,7 @@ def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
     module = type(scenario).__module__
     command = [sys.executable, "-c", _ADD_SAVED_MODELS, "" if module == "__main__" else module]
     command += [str(folder) for folder in folders]
-    done = run_with_us(command, environment)
+    done = run_child_process(command, environment)
     if done.returncode:
         raise RuntimeError(f"TensorFlow could not export the network:\n{done.stderr[-2000:]}")
 
@@ -179,10 +179,10 @@ def _write_weights(file: Path, network: keras.Model) -> None:
     (`kernel`), on PyTorch it comes last; model.keras numbers the weights of a layer and cannot be read without
     reading its layers' classes; and both lack what only the training uses.
     """
-    np.savez(file, **{path: _plain(weight) for path, weight in weight_paths(network).items()})  # type: ignore[arg-type]
+    np.savez(file, **{path: _to_numpy(weight) for path, weight in weight_paths(network).items()})  # type: ignore[arg-type]
 
 
-def _plain(weight: keras.Variable) -> np.ndarray[Any, Any]:
+def _to_numpy(weight: keras.Variable) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = keras.ops.convert_to_numpy(weight.value)
     # numpy's files know nothing of bfloat16.
     return array.astype("float32") if array.dtype.kind == "V" else array
@@ -191,21 +191,22 @@ def _plain(weight: keras.Variable) -> np.ndarray[Any, Any]:
 def _write_network(folder: Path, network: keras.Model, warn: Callable[[str], None]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras warns that a network for prediction was not compiled
-        has_saved_model = _wrote_saved_model(folder / SERVE, network)
+        has_saved_model = _try_write_saved_model(folder / SERVE, network)
         try:
             network.save(folder / MODEL)
         except Exception as error:
             (folder / MODEL).unlink(missing_ok=True)
-            if not has_saved_model or isinstance(error, (Interrupted, OSError)) or is_full_disk(error):
+            if not has_saved_model or isinstance(error, (Interrupted, OSError)) or is_disk_full_error(error):
                 raise
             name = f"{ADDITIONAL}/{folder.name}/{MODEL}" if folder.parent.name == ADDITIONAL else MODEL
             warn(
-                f"exports have no {name}, Keras cannot save the network: {type(error).__name__}: {first_line(error)}\n"
+                f"exports have no {name}, Keras cannot save the network: {type(error).__name__}: "
+                f"{short_error_message(error)}\n"
                 f"{SERVE}/ and {WEIGHTS} are written, so predictions, LAV and warm starts work; ONNX and LiteRT do not."
             )
 
 
-def _wrote_saved_model(folder: Path, network: keras.Model) -> bool:
+def _try_write_saved_model(folder: Path, network: keras.Model) -> bool:
     """Write a SavedModel; False where only a process with TensorFlow can, from model.keras."""
     backend = keras.backend.backend()
     if backend == "torch":
@@ -223,9 +224,9 @@ def _wrote_saved_model(folder: Path, network: keras.Model) -> bool:
     return True
 
 
-def _versions() -> dict[str, str]:
+def _package_versions() -> dict[str, str]:
     versions = {}
-    for package in PACKAGES:
+    for package in RECORDED_PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:  # used from its source, without being installed

@@ -11,18 +11,18 @@ from enum import Enum
 from pathlib import Path
 
 from tfaip_like._inspection import doctor_checks as checks
-from tfaip_like._training.devices import choose_devices
-from tfaip_like._user_code.trust import record_file
-from tfaip_like._utils.errors import UsageError, counted, first_line, some
-from tfaip_like._utils.lazy_keras import choose_backend, is_set_by_us, start_backend
+from tfaip_like._training.devices import configure_devices
+from tfaip_like._user_code.trust import trust_record_path
+from tfaip_like._utils.errors import UsageError, pluralize, short_error_message, truncate_list
+from tfaip_like._utils.lazy_keras import initialize_backend, is_set_by_us, set_backend
 from tfaip_like.params import Params
 from tfaip_like.settings import Device
 
-TOLERANCE = 1e-3
+MATMUL_TOLERANCE = 1e-3
 """Relative error of a matrix product: GPUs round to fewer bits."""
 
 
-class Verdict(Enum):
+class Severity(Enum):
     """Severity of a finding."""
 
     OK = "ok"
@@ -36,12 +36,12 @@ class Finding:
 
     subject: str
     text: str
-    verdict: Verdict = Verdict.OK
+    severity: Severity = Severity.OK
     advice: str = ""
     """How to fix it."""
 
     def __str__(self) -> str:
-        lines = [f"{self.verdict.value:<6} {self.subject}: {self.text}"]
+        lines = [f"{self.severity.value:<6} {self.subject}: {self.text}"]
         return "\n".join([*lines, *(f"{'':<7}-> {line}" for line in self.advice.splitlines())])
 
 
@@ -58,7 +58,7 @@ class Doctor(Params):
     """Backend and devices of the trainings."""
 
 
-def examine(
+def run_checks(
     settings: Doctor, start: Callable[[Device], None] | None = None, output_flag: str = "--output_dir"
 ) -> Iterator[Finding]:
     """Yield one finding after another, the quick ones first.
@@ -67,31 +67,31 @@ def examine(
         start: starts the libraries; by default as they are, with what they print.
         output_flag: flag of the command that names the output directory, for advice.
     """
-    yield from _versions(settings.device.backend)
-    yield from _machine()
-    yield from _directories(settings.output_dir, output_flag)
-    yield _shared_memory()
-    yield _git()
-    yield from _slurm(settings.slurm)
-    yield from _environment(os.environ)
-    yield from _devices(settings.device, start or _start)
+    yield from _check_packages(settings.device.backend)
+    yield from _check_machine()
+    yield from _check_directories(settings.output_dir, output_flag)
+    yield _check_shared_memory()
+    yield _check_git()
+    yield from _check_slurm(settings.slurm)
+    yield from _check_environment(os.environ)
+    yield from _check_devices(settings.device, start or _start_backend)
 
 
-def verdict_of(findings: Iterable[Finding]) -> str:
+def summarize_failures(findings: Iterable[Finding]) -> str:
     """Return the number of errors and their subjects for a message; an empty text if there is none."""
-    errors = [finding.subject for finding in findings if finding.verdict is Verdict.ERROR]
-    return f"{counted(len(errors), 'problem')} to fix: {', '.join(errors)}" if errors else ""
+    errors = [finding.subject for finding in findings if finding.severity is Severity.ERROR]
+    return f"{pluralize(len(errors), 'problem')} to fix: {', '.join(errors)}" if errors else ""
 
 
-def _versions(backend: str) -> Iterator[Finding]:
+def _check_packages(backend: str) -> Iterator[Finding]:
     yield Finding("Python", platform.python_version())
-    required = checks.requirements()
+    required = checks.check_requirements()
     if not required:
         advice = "install it with pip install -e . in its directory, so that its dependencies can be checked"
-        yield Finding("tfaip_like", "runs from its source, not installed", Verdict.NOTE, advice)
+        yield Finding("tfaip_like", "runs from its source, not installed", Severity.NOTE, advice)
     for package in required:
         if package.problem:
-            yield Finding(package.name, package.problem, Verdict.ERROR, f"pip install '{package.wanted}'")
+            yield Finding(package.name, package.problem, Severity.ERROR, f"pip install '{package.requirement}'")
     good = [f"{package.name} {package.version}" for package in required if not package.problem]
     if backend not in [package.name for package in required] and (version := checks.version_of(backend)):
         good.insert(0, f"{backend} {version}")  # one that is missing is reported with the devices
@@ -99,68 +99,74 @@ def _versions(backend: str) -> Iterator[Finding]:
         yield Finding("packages", ", ".join(good))
 
 
-def _machine() -> Iterator[Finding]:
+def _check_machine() -> Iterator[Finding]:
     yield Finding("CPU", f"{checks.usable_cpus():g} of {os.cpu_count()} cores available")
-    total, free = checks.memory()
+    total, free = checks.get_memory_bytes()
     if free is not None:
-        text = f"{checks.size(free)} free of {checks.size(total or free)}"
-        if free >= checks.MIN_MEMORY:
+        text = f"{checks.format_bytes(free)} free of {checks.format_bytes(total or free)}"
+        if free >= checks.MIN_MEMORY_BYTES:
             yield Finding("memory", text)
         else:
             advice = "close other programs, or request more memory (on SLURM: --mem)"
-            text += f"; a training needs at least {checks.size(checks.MIN_MEMORY)}"
-            yield Finding("memory", text, Verdict.ERROR, advice)
-    files = checks.open_files()
+            text += f"; a training needs at least {checks.format_bytes(checks.MIN_MEMORY_BYTES)}"
+            yield Finding("memory", text, Severity.ERROR, advice)
+    files = checks.max_open_files()
     if files < checks.MIN_OPEN_FILES:
         text = f"at most {files} per process; data workers need {checks.MIN_OPEN_FILES}"
-        yield Finding("open files", text, Verdict.ERROR, f"raise the limit: ulimit -n {checks.MIN_OPEN_FILES}")
+        yield Finding("open files", text, Severity.ERROR, f"raise the limit: ulimit -n {checks.MIN_OPEN_FILES}")
 
 
-def _directories(output_dir: Path, flag: str) -> Iterator[Finding]:
-    yield _directory("output directory", output_dir, f"choose another directory: {flag} DIR", checks.MIN_ROOM)
+def _check_directories(output_dir: Path, flag: str) -> Iterator[Finding]:
+    yield _directory(
+        "output directory", output_dir, f"choose another directory: {flag} DIR", checks.MIN_FREE_DISK_BYTES
+    )
     temporary = "choose another directory: export TMPDIR=/path/with/space"
-    yield _directory("temporary directory", Path(tempfile.gettempdir()), temporary, checks.MIN_TEMPORARY_ROOM)
+    yield _directory("temporary directory", Path(tempfile.gettempdir()), temporary, checks.MIN_FREE_TEMPORARY_BYTES)
     configuration = "choose another directory: export XDG_CONFIG_HOME=DIR (it records which code you trust)"
-    yield _directory("configuration directory", record_file().parent, configuration)
+    yield _directory("configuration directory", trust_record_path().parent, configuration)
 
 
 def _directory(subject: str, path: Path, choose_another: str, min_room: int = 0) -> Finding:
-    where, room = path.absolute(), checks.room(path)
+    where, room = path.absolute(), checks.free_disk_bytes(path)
     is_full = room is not None and room < min_room
-    problem = checks.problem_of_writing(path)
+    problem = checks.find_write_error(path)
     if problem is None and room is not None and is_full:
-        problem = f"only {checks.size(room)} free, at least {checks.size(min_room)} needed"
+        problem = f"only {checks.format_bytes(room)} free, at least {checks.format_bytes(min_room)} needed"
     if problem is not None:
         advice = f"free some space there, or {choose_another}" if is_full else choose_another
-        return Finding(subject, f"{where}: {problem}", Verdict.ERROR, advice)
-    if not checks.can_lock(path):
+        return Finding(subject, f"{where}: {problem}", Severity.ERROR, advice)
+    if not checks.supports_locks(path):
         advice = "start only one training per directory: a second one is not detected there"
-        return Finding(subject, f"{where}: its file system does not support file locks", Verdict.NOTE, advice)
-    state = "writable" if path.exists() else f"does not exist yet, can be created in {checks.existing(path)}"
-    return Finding(subject, f"{where}: {state}{f', {checks.size(room)} free' if room is not None else ''}")
+        return Finding(subject, f"{where}: its file system does not support file locks", Severity.NOTE, advice)
+    state = (
+        "writable"
+        if path.exists()
+        else f"does not exist yet, can be created in {checks.nearest_existing_directory(path)}"
+    )
+    return Finding(subject, f"{where}: {state}{f', {checks.format_bytes(room)} free' if room is not None else ''}")
 
 
-def _shared_memory() -> Finding:
-    problem = checks.problem_of_sharing()
-    tried = checks.size(checks.SHARED_BYTES)
+def _check_shared_memory() -> Finding:
+    problem = checks.find_shared_memory_error()
+    tried = checks.format_bytes(checks.SHARED_MEMORY_PROBE_BYTES)
     if problem is None:
         return Finding("shared memory", f"data workers can use it (tested with {tried})")
     advice = "raise the memory limit of the container or job, or train without data workers: --train.num_processes 0"
     return Finding(
-        "shared memory", f"data workers cannot use it (tested with {tried}): {problem}", Verdict.ERROR, advice
+        "shared memory", f"data workers cannot use it (tested with {tried}): {problem}", Severity.ERROR, advice
     )
 
 
-def _git() -> Finding:
-    version = checks.output_of("git", "--version")
+def _check_git() -> Finding:
+    version = checks.run_tool("git", "--version")
     if isinstance(version, str):
         return Finding("git", version.removeprefix("git version "))
     text = f"cannot be used ({version}), so runs do not record the commit and changes of your code"
-    return Finding("git", text, Verdict.NOTE, "install git")
+    return Finding("git", text, Severity.NOTE, "install git")
 
 
-def _slurm(is_required: bool) -> Iterator[Finding]:
-    bad = Verdict.ERROR if is_required else Verdict.NOTE
+def _check_slurm(is_required: bool) -> Iterator[Finding]:
+    bad = Severity.ERROR if is_required else Severity.NOTE
     found, missing = checks.slurm_tools()
     if not found:
         advice = "log in to a node of the cluster, or load the module (module load slurm)" if is_required else ""
@@ -169,57 +175,57 @@ def _slurm(is_required: bool) -> Iterator[Finding]:
         advice = "install all client commands of SLURM, or add their directory to PATH"
         yield Finding("SLURM", f"{', '.join(missing)} not found in PATH", bad, advice)
     else:
-        answer = checks.output_of("sinfo", "--noheader", "--format=%P %a %D")
+        answer = checks.run_tool("sinfo", "--noheader", "--format=%P %a %D")
         if isinstance(answer, str):
             partitions = answer.splitlines()
-            yield Finding("SLURM", f"{counted(len(partitions), 'partition')}: {some(partitions)}")
+            yield Finding("SLURM", f"{pluralize(len(partitions), 'partition')}: {truncate_list(partitions)}")
         else:
             reason = answer.args[0].removeprefix("sinfo: ")
             advice = "check the controller with scontrol ping, or ask your administrators"
             yield Finding("SLURM", f"installed, but sinfo fails: {reason}", bad, advice)
 
 
-def _environment(variables: Mapping[str, str]) -> Iterator[Finding]:
+def _check_environment(variables: Mapping[str, str]) -> Iterator[Finding]:
     known = ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "TFAIP_LOG_LEVEL", "OMP_NUM_THREADS", "LD_LIBRARY_PATH")
     prefixes = ("TF_FORCE_", "TF_XLA_", "TF_GPU_", "TF_CUDNN_", "TF_ENABLE_", "TF_NUM_", "XLA_", "JAX_")
     names = sorted(name for name in variables if name in known or name.startswith(prefixes))
     found = [f"{name}={variables[name]}" for name in names if not is_set_by_us(name)]
     if found:
-        yield Finding("environment", f"variables that affect trainings: {', '.join(found)}", Verdict.NOTE)
+        yield Finding("environment", f"variables that affect trainings: {', '.join(found)}", Severity.NOTE)
 
 
-def _start(device: Device) -> None:
-    choose_backend(device.backend)
-    choose_devices(device)
-    start_backend()
+def _start_backend(device: Device) -> None:
+    set_backend(device.backend)
+    configure_devices(device)
+    initialize_backend()
 
 
-def _devices(device: Device, start: Callable[[Device], None]) -> Iterator[Finding]:
+def _check_devices(device: Device, start: Callable[[Device], None]) -> Iterator[Finding]:
     try:
         start(device)
-        devices = choose_devices(device)
+        devices = configure_devices(device)
     except UsageError as error:
         problem, _, advice = str(error).partition("\n")
-        yield Finding("devices", problem, Verdict.ERROR, advice)
+        yield Finding("devices", problem, Severity.ERROR, advice)
         return
     except Exception as error:  # of a library that cannot be loaded: anything
         advice = f"python -c 'import {device.backend}' shows the whole error; try to reinstall it in a new environment"
-        text = f"{device.backend} cannot be loaded: {type(error).__name__}: {first_line(error)}"
-        yield Finding("devices", text, Verdict.ERROR, advice)
+        text = f"{device.backend} cannot be loaded: {type(error).__name__}: {short_error_message(error)}"
+        yield Finding("devices", text, Severity.ERROR, advice)
         return
-    text = f"{device.backend} runs on {devices}{'' if devices.present else '; no GPU found'}"
-    yield Finding("devices", text, Verdict.ERROR if devices.advice else Verdict.OK, devices.advice)
-    yield _computation(device.backend)
+    text = f"{device.backend} runs on {devices}{'' if devices.num_available else '; no GPU found'}"
+    yield Finding("devices", text, Severity.ERROR if devices.advice else Severity.OK, devices.advice)
+    yield _check_computation(device.backend)
 
 
-def _computation(backend: str) -> Finding:
+def _check_computation(backend: str) -> Finding:
     try:
-        error = checks.error_of_a_product()
+        error = checks.measure_matmul_error()
     except Exception as problem:  # of a driver or a compiler: anything
         advice = "the GPU driver and the CUDA libraries may not match; --device.gpus -1 uses the CPU"
-        text = f"{backend} fails to compute: {type(problem).__name__}: {first_line(problem)}"
-        return Finding("computation", text, Verdict.ERROR, advice)
-    if not error < TOLERANCE:
+        text = f"{backend} fails to compute: {type(problem).__name__}: {short_error_message(problem)}"
+        return Finding("computation", text, Severity.ERROR, advice)
+    if not error < MATMUL_TOLERANCE:
         text = f"matrix multiplication gives wrong results (relative error {error:.1g})"
-        return Finding("computation", text, Verdict.ERROR, "use another device: --device.gpus N, or -1 for the CPU")
+        return Finding("computation", text, Severity.ERROR, "use another device: --device.gpus N, or -1 for the CPU")
     return Finding("computation", "matrix multiplication gives correct results")

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfaip_like._utils.lazy_keras import keras
-from tfaip_like._utils.processes import run_within
+from tfaip_like._utils.processes import run_with_timeout
 from tfaip_like.data._workers.shared_memory import SharedFile
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-MIN_MEMORY = 2**30
-MIN_ROOM = 2**30
-MIN_TEMPORARY_ROOM = 2**28
-SHARED_BYTES = 2**24
+MIN_MEMORY_BYTES = 2**30
+MIN_FREE_DISK_BYTES = 2**30
+MIN_FREE_TEMPORARY_BYTES = 2**28
+SHARED_MEMORY_PROBE_BYTES = 2**24
 MIN_OPEN_FILES = 256
-SECONDS = 20.0
+TOOL_TIMEOUT_S = 20.0
 """Longest time for a tool to answer."""
 
 SLURM_TOOLS = ("sbatch", "squeue", "scancel", "sinfo")
@@ -46,31 +46,35 @@ class Package:
     """A package that this one needs."""
 
     name: str
-    wanted: str
+    requirement: str
     """The requirement: `keras>=3.14`."""
     version: str
     problem: str
     """What is wrong with it; may be empty."""
 
 
-def requirements() -> list[Package]:
+def check_requirements() -> list[Package]:
     """Return the packages that this one cannot do without; none if it is not installed."""
     from packaging.requirements import Requirement
 
     try:
-        wanted = [Requirement(text) for text in requires("tfaip_like") or []]
+        requirement = [Requirement(text) for text in requires("tfaip_like") or []]
     except PackageNotFoundError:
         return []
-    return [_package(one.name, one) for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return [
+        _check_package(one.name, one) for one in requirement if one.marker is None or one.marker.evaluate({"extra": ""})
+    ]
 
 
-def _package(name: str, wanted: Requirement) -> Package:
+def _check_package(name: str, requirement: Requirement) -> Package:
     found = version_of(name)
     if not found:
-        return Package(name, str(wanted), "", "not installed")
-    if not wanted.specifier.contains(found, prereleases=True):
-        return Package(name, str(wanted), found, f"version {found} is installed, but {wanted.specifier} is required")
-    return Package(name, str(wanted), found, "")
+        return Package(name, str(requirement), "", "not installed")
+    if not requirement.specifier.contains(found, prereleases=True):
+        return Package(
+            name, str(requirement), found, f"version {found} is installed, but {requirement.specifier} is required"
+        )
+    return Package(name, str(requirement), found, "")
 
 
 def version_of(package: str) -> str:
@@ -90,7 +94,7 @@ def usable_cpus() -> float:
     return cores
 
 
-def memory() -> tuple[int | None, int | None]:
+def get_memory_bytes() -> tuple[int | None, int | None]:
     """Return the bytes of memory in all and those that are free, within the limit of a container; None if unknown."""
     try:
         lines = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
@@ -105,21 +109,21 @@ def memory() -> tuple[int | None, int | None]:
     return total, free
 
 
-def open_files() -> int:
+def max_open_files() -> int:
     """Return how many files this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
-def existing(path: Path) -> Path:
+def nearest_existing_directory(path: Path) -> Path:
     """Return a directory, or the nearest one above it that exists."""
     path = path.absolute()
     return next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
 
 
-def problem_of_writing(path: Path) -> str | None:
+def find_write_error(path: Path) -> str | None:
     """Return why no file can be written in a directory, or the directory cannot be made; None if all is well."""
-    folder = existing(path)
+    folder = nearest_existing_directory(path)
     if not folder.is_dir():
         kind = "a link to a path that does not exist" if folder.is_symlink() and not folder.exists() else "a file"
         return f"is {kind}, not a directory" if folder == path.absolute() else f"cannot be created: {folder} is {kind}"
@@ -141,19 +145,19 @@ def problem_of_writing(path: Path) -> str | None:
     return None
 
 
-def room(path: Path) -> int | None:
+def free_disk_bytes(path: Path) -> int | None:
     """Return the bytes that are free for this user where a directory is, or would be made; None if unknown."""
     try:
-        usage = shutil.disk_usage(existing(path))
+        usage = shutil.disk_usage(nearest_existing_directory(path))
     except OSError:
         return None
     return usage.free if usage.total else None  # /proc and its like have no size
 
 
-def can_lock(path: Path) -> bool:
+def supports_locks(path: Path) -> bool:
     """Return whether the file system of a directory has locks, which keep a second training out of a run."""
     try:
-        descriptor = os.open(existing(path), os.O_RDONLY)
+        descriptor = os.open(nearest_existing_directory(path), os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -167,16 +171,16 @@ def can_lock(path: Path) -> bool:
     return True
 
 
-def problem_of_sharing() -> str | None:
+def find_shared_memory_error() -> str | None:
     """Return why memory cannot be shared with another process, as data processes do; None if it can."""
     try:
         memory = SharedFile.in_memory()
-        memory.view(SHARED_BYTES)[-1] = 7
+        memory.view(SHARED_MEMORY_PROBE_BYTES)[-1] = 7
         done = subprocess.run(
             [sys.executable, "-S", "-c", _READ_SHARED, str(memory.descriptor)],
             pass_fds=[memory.descriptor],
             capture_output=True,
-            timeout=SECONDS,
+            timeout=TOOL_TIMEOUT_S,
             check=False,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -187,12 +191,12 @@ def problem_of_sharing() -> str | None:
     return None if done.returncode == 0 else "another process does not see what is written"
 
 
-def output_of(*words: str) -> str | OSError:
+def run_tool(*words: str) -> str | OSError:
     """Return what a tool prints, or an error that says why it does not answer."""
     try:
-        done = run_within(SECONDS, *words)
+        done = run_with_timeout(TOOL_TIMEOUT_S, *words)
     except subprocess.TimeoutExpired:
-        return OSError(f"no answer within {SECONDS:g} s")
+        return OSError(f"no answer within {TOOL_TIMEOUT_S:g} s")
     except OSError as error:
         return OSError(error.strerror)
     if done.returncode:
@@ -207,7 +211,7 @@ def slurm_tools() -> tuple[list[str], list[str]]:
     return found, [tool for tool in SLURM_TOOLS if tool not in found]
 
 
-def error_of_a_product() -> float:
+def measure_matmul_error() -> float:
     """Return how wrong a product of matrices is that the chosen device computes, relative to that of numpy."""
     random = np.random.default_rng(0)
     one, other = (random.random((64, 64), dtype=np.float32) for _ in range(2))
@@ -216,6 +220,6 @@ def error_of_a_product() -> float:
     return float(np.abs(found - right).max() / right.max())
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Return a number of bytes for a person."""
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"

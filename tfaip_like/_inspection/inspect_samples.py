@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._inspection.opening import opened
+from tfaip_like._inspection.opening import open_data_loader
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.pictures import grid, pixels, png
-from tfaip_like.data._loader.loader import Batches
-from tfaip_like.data._loader.sample_reader import Row, Samples
+from tfaip_like._utils.images import encode_png, make_image_grid, to_rgb
+from tfaip_like.data._loader.loader import DataLoader
+from tfaip_like.data._loader.sample_reader import Row, SampleReader
 from tfaip_like.data._loader.sampler import INDEX
 from tfaip_like.data._loader.streams import Bookmark, Stream
 from tfaip_like.data._processors import StreamProcessor
@@ -20,11 +20,11 @@ from tfaip_like.data._sample import Sample
 from tfaip_like.params import Params
 from tfaip_like.scenario import Scenario
 
-SMALLEST, LARGEST = 6, 2000
+MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 6, 2000
 """Sides of what is drawn as an image, in pixels."""
 
 
-class Look(Params):
+class InspectSamples(Params):
     """Which samples are shown, and where."""
 
     mode: Literal["train", "val"] = "train"
@@ -43,49 +43,49 @@ class Look(Params):
 Stage = tuple[str, list[Sample | None]]
 
 
-def look(scenario: Scenario, settings: Look) -> str:
+def inspect_samples(scenario: Scenario, settings: InspectSamples) -> str:
     """Writes arrays that are images as a grid for each stage, and describes all of them.
 
     Returns:
         The description.
     """
-    with opened(scenario, settings.mode, "--look.mode") as batches:
-        stages = _stages(batches, settings.count)
+    with open_data_loader(scenario, settings.mode, "--inspect.mode") as batches:
+        stages = _collect_stages(batches, settings.count)
     lines = []
     for number, (title, samples) in enumerate(stages):
         lines.append(title)
-        there = [sample for sample in samples if sample is not None]
-        if len(there) < len(samples):
-            lines.append(f"  {len(samples) - len(there)} of {len(samples)} were dropped")
+        kept_samples = [sample for sample in samples if sample is not None]
+        if len(kept_samples) < len(samples):
+            lines.append(f"  {len(samples) - len(kept_samples)} of {len(samples)} were dropped")
         for kind in ("inputs", "targets"):
-            names = dict.fromkeys(name for sample in there for name in getattr(sample, kind))
+            names = dict.fromkeys(name for sample in kept_samples for name in getattr(sample, kind))
             for name in names:
-                arrays = [np.asarray(getattr(s, kind)[name]) for s in there if name in getattr(s, kind)]
-                lines.append(f"  {kind[:-1]} {name}: {described(arrays)}")
-                if is_image(arrays):
+                arrays = [np.asarray(getattr(s, kind)[name]) for s in kept_samples if name in getattr(s, kind)]
+                lines.append(f"  {kind[:-1]} {name}: {describe_arrays(arrays)}")
+                if are_images(arrays):
                     file = settings.output_dir / f"{number}-{title.split()[-1]}-{name}.png"
-                    write_grid(arrays, file)
+                    write_image_grid(arrays, file)
                     lines.append(f"    {file}")
     return "\n".join(lines)
 
 
-def _stages(batches: Batches, count: int) -> list[Stage]:
+def _collect_stages(batches: DataLoader, count: int) -> list[Stage]:
     """The samples as they are read, and after each processor."""
     samples = batches.samples
     if batches.stream is not None:
-        return _stages_of_stream(batches.stream, count)
+        return _collect_stream_stages(batches.stream, count)
     assert batches.order is not None
-    rows: list[Row] = [(row[0], row[1], row[2]) for row in batches.order.of_pass(0)[:count].tolist()]
-    now: list[Sample | None] = [samples.raw(index) for _, index, _ in rows]
-    stages: list[Stage] = [("as read", now)]
+    rows: list[Row] = [(row[0], row[1], row[2]) for row in batches.order.rows_of_pass(0)[:count].tolist()]
+    current: list[Sample | None] = [samples.read_source(index) for _, index, _ in rows]
+    stages: list[Stage] = [("as read", current)]
     for number, processor in enumerate(samples.processors):
         assert not isinstance(processor, StreamProcessor)
-        now = [_after(samples, sample, row, number) for sample, row in zip(now, rows, strict=True)]
-        stages.append((f"after {type(processor).__name__}", now))
+        current = [_apply_processor(samples, sample, row, number) for sample, row in zip(current, rows, strict=True)]
+        stages.append((f"after {type(processor).__name__}", current))
     return stages
 
 
-def _stages_of_stream(stream: Stream, count: int) -> list[Stage]:
+def _collect_stream_stages(stream: Stream, count: int) -> list[Stage]:
     """Return the samples as they are read, and after each StreamProcessor with the processors after it."""
     samples, work = stream.samples, stream.work()
     chain = stream.chain(Bookmark(), is_endless=False)
@@ -94,7 +94,7 @@ def _stages_of_stream(stream: Stream, count: int) -> list[Stage]:
         assert group is not None  # each result is taken before the next task
         if not stages:
             indices = [row[INDEX] for row in group.rows]
-            given = group.samples if group.samples is not None else map(samples.raw, indices)
+            given = group.samples if group.samples is not None else map(samples.read_source, indices)
             raw = list(map(samples.as_sample, given, indices))
             stages.append(("as read", [*raw[:count]]))
         made = work(group)
@@ -102,15 +102,15 @@ def _stages_of_stream(stream: Stream, count: int) -> list[Stage]:
             stages.append((f"after {samples.stages[work.levels[made.level].stop]}", [*made.samples[:count]]))
         if len(stages) > len(work.levels):
             break
-        chain.take(made)
+        chain.add_result(made)
     return stages
 
 
-def _after(samples: Samples, sample: Sample | None, row: Row, number: int) -> Sample | None:
-    return None if sample is None else samples.processed(sample, row, number, number + 1)
+def _apply_processor(samples: SampleReader, sample: Sample | None, row: Row, number: int) -> Sample | None:
+    return None if sample is None else samples.apply_processors(sample, row, number, number + 1)
 
 
-def described(arrays: list[npt.NDArray[Any]]) -> str:
+def describe_arrays(arrays: list[npt.NDArray[Any]]) -> str:
     """Shapes, type and values of arrays, in words."""
     shapes = list(dict.fromkeys(str(array.shape) for array in arrays))
     shape = shapes[0] if len(shapes) == 1 else f"{shapes[0]} ... {shapes[-1]}"
@@ -130,33 +130,35 @@ def described(arrays: list[npt.NDArray[Any]]) -> str:
     return f"{text}, {numbers}" + (f", {bad} NaN or infinite" if bad else "")
 
 
-def is_image(arrays: list[npt.NDArray[Any]]) -> bool:
+def are_images(arrays: list[npt.NDArray[Any]]) -> bool:
     """Return whether arrays look like images: (height, width), or with 1, 3 or 4 channels at the end."""
 
     def fits(array: npt.NDArray[Any]) -> bool:
         plane = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
         return (
-            plane and np.issubdtype(array.dtype, np.number) and all(SMALLEST <= n <= LARGEST for n in array.shape[:2])
+            plane
+            and np.issubdtype(array.dtype, np.number)
+            and all(MIN_IMAGE_SIDE <= n <= MAX_IMAGE_SIDE for n in array.shape[:2])
         )
 
     return bool(arrays) and all(map(fits, arrays))
 
 
-def write_grid(arrays: list[npt.NDArray[Any]], file: Path) -> None:
+def write_image_grid(arrays: list[npt.NDArray[Any]], file: Path) -> None:
     """Writes images side by side as one PNG; floats are stretched from black to white over all of them.
 
     Raises:
         UsageError: when the file cannot be written.
     """
-    picture = grid([pixels(array, *_limits(arrays)) for array in arrays])
+    picture = make_image_grid([to_rgb(array, *_value_range(arrays)) for array in arrays])
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(png(picture))
+        file.write_bytes(encode_png(picture))
     except OSError as error:
-        raise UsageError(f"--look.output_dir {file.parent}: {error.strerror or error}") from error
+        raise UsageError(f"--inspect.output_dir {file.parent}: {error.strerror or error}") from error
 
 
-def _limits(arrays: list[npt.NDArray[Any]]) -> tuple[float, float]:
+def _value_range(arrays: list[npt.NDArray[Any]]) -> tuple[float, float]:
     if all(array.dtype == np.uint8 for array in arrays):
         return 0.0, 255.0
     low, high = min(float(np.nanmin(a)) for a in arrays), max(float(np.nanmax(a)) for a in arrays)

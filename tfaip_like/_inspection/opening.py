@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.temporary import temporary_directory
+from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.data import StreamProcessor
-from tfaip_like.data._loader.loader import Batches, no_check
+from tfaip_like.data._loader.loader import DataLoader, no_check
 from tfaip_like.data._loader.opening import open_training, open_validation
 from tfaip_like.data._sample import Mode
 from tfaip_like.params._resources import check_resources
@@ -17,7 +17,9 @@ from tfaip_like.scenario import Scenario
 
 
 @contextmanager
-def opened(scenario: Scenario, mode: str, flag: str, check: Callable[[], None] = no_check) -> Iterator[Batches]:
+def open_data_loader(
+    scenario: Scenario, mode: str, flag: str, check: Callable[[], None] = no_check
+) -> Iterator[DataLoader]:
     """The batches of a mode (train, val), for the length of the block.
 
     Args:
@@ -26,7 +28,7 @@ def opened(scenario: Scenario, mode: str, flag: str, check: Callable[[], None] =
     """
     check_resources(scenario)
     with temporary_directory() as folder:
-        prepared, source = scenario.with_training_source(Path(folder))
+        prepared, source = scenario.prepare_for_training(Path(folder))
         seed = prepared.trainer.random_seed or 0
         if mode == "train":
             samples = prepared.trainer.samples_per_epoch
@@ -35,7 +37,7 @@ def opened(scenario: Scenario, mode: str, flag: str, check: Callable[[], None] =
                 samples = prepared.train.batch_size  # nobody needs to know the length of an epoch here
             batches = open_training(prepared.data, source, prepared.train, samples, seed, check)
         else:
-            source = prepared.samples(Mode.EVALUATE)
+            source = prepared.select_source(Mode.EVALUATE)
             validation = open_validation(prepared.data, source, prepared.val, seed, check)
             if validation is None:
                 raise UsageError(f"{flag} val: {type(prepared.data).__name__} has no samples for validation")

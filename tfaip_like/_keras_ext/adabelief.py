@@ -61,13 +61,13 @@ class AdaBelief(keras.optimizers.Optimizer):
 
         self.assign_add(mean, (gradient - mean) * (1 - self.beta_1))
         self.assign_add(variance, (ops.square(gradient - mean) - variance) * (1 - self.beta_2) + self.epsilon)
-        variance_now = variance
+        effective_variance = variance
         if self.amsgrad:
             self.assign(self._max_variances[index], ops.maximum(self._max_variances[index], variance))
-            variance_now = self._max_variances[index]
+            effective_variance = self._max_variances[index]
 
         corrected_mean = mean / (1 - beta_1_power)
-        denominator = ops.sqrt(variance_now / (1 - beta_2_power)) + self.epsilon
+        denominator = ops.sqrt(effective_variance / (1 - beta_2_power)) + self.epsilon
         adaptive = corrected_mean / denominator
         if self.rectify:
             length_limit = 2.0 / (1.0 - self.beta_2) - 1.0
@@ -81,5 +81,5 @@ class AdaBelief(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """What it was made with."""
-        own = ("beta_1", "beta_2", "epsilon", "amsgrad", "rectify", "sma_threshold")
-        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+        hyperparameters = ("beta_1", "beta_2", "epsilon", "amsgrad", "rectify", "sma_threshold")
+        return {**super().get_config(), **{name: getattr(self, name) for name in hyperparameters}}

@@ -14,11 +14,11 @@ from tfaip_like._user_code.code_errors import CodeError
 
 logger = logging.getLogger(__name__)
 
-PROBED_BATCH = 10_007
+PROBE_BATCH_SIZE = 10_007
 """So many samples are no other axis by chance."""
 
 
-def check_crossings(
+def check_accidental_broadcasting(
     compute: Callable[[Any, Any, Any], Any],
     inputs: Mapping[str, Any],
     targets: Mapping[str, Any],
@@ -31,9 +31,11 @@ def check_crossings(
     Raises:
         CodeError: when two tensors of different rank broadcast to a matrix of all pairs of samples.
     """
-    symbols = [{name: _symbol(tensor) for name, tensor in tensors.items()} for tensors in (inputs, targets, outputs)]
+    symbols = [
+        {name: _symbolic_tensor(tensor) for name, tensor in tensors.items()} for tensors in (inputs, targets, outputs)
+    ]
     try:
-        with _crossings_refused():
+        with _raise_on_accidental_broadcasting():
             compute(*symbols)
     except CodeError:
         raise
@@ -41,24 +43,27 @@ def check_crossings(
         logger.debug("%s cannot be computed with symbols: %s", compute.__qualname__, error)
 
 
-def _symbol(tensor: Any) -> keras.KerasTensor:
-    return keras.KerasTensor((PROBED_BATCH, *tensor.shape[1:]), keras.backend.standardize_dtype(tensor.dtype))
+def _symbolic_tensor(tensor: Any) -> keras.KerasTensor:
+    return keras.KerasTensor((PROBE_BATCH_SIZE, *tensor.shape[1:]), keras.backend.standardize_dtype(tensor.dtype))
 
 
 @contextmanager
-def _crossings_refused() -> Iterator[None]:
+def _raise_on_accidental_broadcasting() -> Iterator[None]:
     method = keras.Operation.symbolic_call
 
     @functools.wraps(method)
     def symbolic_call(self: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         result = method(self, *args, **kwargs)
-        shapes = [tuple(part.shape) for part in keras.tree.flatten((args, kwargs)) if _is_symbol(part)]
-        batched = [shape for shape in shapes if shape[:1] == (PROBED_BATCH,)]
-        is_crossed = _is_symbol(result) and tuple(result.shape).count(PROBED_BATCH) > 1
-        if is_crossed and len({len(shape) for shape in batched}) > 1:
-            of_any = [str(shape).replace(str(PROBED_BATCH), "batch") for shape in (*batched, tuple(result.shape))]
+        shapes = [tuple(part.shape) for part in keras.tree.flatten((args, kwargs)) if _is_symbolic(part)]
+        batched = [shape for shape in shapes if shape[:1] == (PROBE_BATCH_SIZE,)]
+        is_broadcast = _is_symbolic(result) and tuple(result.shape).count(PROBE_BATCH_SIZE) > 1
+        if is_broadcast and len({len(shape) for shape in batched}) > 1:
+            shape_texts = [
+                str(shape).replace(str(PROBE_BATCH_SIZE), "batch") for shape in (*batched, tuple(result.shape))
+            ]
             raise CodeError(
-                f"{' and '.join(of_any[:-1])} broadcast to {of_any[-1]}: each sample with every other one; give both "
+                f"{' and '.join(shape_texts[:-1])} broadcast to {shape_texts[-1]}: each sample with every "
+                "other one; give both "
                 "the same shape, such as x[:, 0]"
             )
         return result
@@ -70,5 +75,5 @@ def _crossings_refused() -> Iterator[None]:
         keras.Operation.symbolic_call = method
 
 
-def _is_symbol(value: Any) -> bool:
+def _is_symbolic(value: Any) -> bool:
     return isinstance(value, keras.KerasTensor)

@@ -10,16 +10,19 @@ import keras
 import numpy as np
 from keras import ops
 
-AVERAGE = "past_average"
+PAST_AVERAGE = "past_average"
 RATE_FACTOR = "rate_factor"
 
 
-Averages = list[tuple[keras.Variable, Any]]
-"""Weights, each with its average."""
+WeightAverages = list[tuple[keras.Variable, Any]]
+"""Weights, each with its ema_momentum."""
 
 
-def extended(
-    optimizer_class: type[keras.optimizers.Optimizer], scaled: bool = False, average: float = 0.0, l2: float = 0.0
+def with_extensions(
+    optimizer_class: type[keras.optimizers.Optimizer],
+    has_rate_factor: bool = False,
+    ema_momentum: float = 0.0,
+    l2: float = 0.0,
 ) -> type[keras.optimizers.Optimizer]:
     """Return the class with additions; itself if there is none.
 
@@ -27,9 +30,9 @@ def extended(
     step on every backend, and to a checkpoint.
 
     Args:
-        scaled: with a variable `rate_factor` (1 at first) that multiplies the learning rate. Keras'
+        has_rate_factor: with a variable `rate_factor` (1 at first) that multiplies the learning rate. Keras'
             `ReduceLROnPlateau` sets the learning rate itself, which fails beside a schedule.
-        average: with exponential moving averages of the weights (`averages()`), of which this part stays at each
+        ema_momentum: with exponential moving averages of the weights (`averages()`), of which this part stays at each
             step. Those of Keras (`use_ema`) replace the weights when `fit` ends, count the batches of an
             accumulated step one by one, and begin at 0.
         l2: with this times each weight added to its gradient, once that is clipped.
@@ -37,17 +40,17 @@ def extended(
     name = optimizer_class.__name__
     if l2:
         optimizer_class = _with_l2(optimizer_class, l2)
-    if scaled:
+    if has_rate_factor:
         optimizer_class = _with_rate_factor(optimizer_class)
-    if average:
-        optimizer_class = _with_averages(optimizer_class, average)
-    if scaled or average or l2:
+    if ema_momentum:
+        optimizer_class = _with_ema(optimizer_class, ema_momentum)
+    if has_rate_factor or ema_momentum or l2:
         optimizer_class.__name__ = name
     return optimizer_class
 
 
 def _with_rate_factor(optimizer_class: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
-    class Scaled(optimizer_class):
+    class RateFactorOptimizer(optimizer_class):
         def build(self, variables: list[keras.Variable]) -> None:
             if self.built:
                 return
@@ -57,11 +60,11 @@ def _with_rate_factor(optimizer_class: type[keras.optimizers.Optimizer]) -> type
         def _get_current_learning_rate(self) -> Any:
             return super()._get_current_learning_rate() * self.rate_factor
 
-    return Scaled
+    return RateFactorOptimizer
 
 
 def _with_l2(optimizer_class: type[keras.optimizers.Optimizer], l2: float) -> type[keras.optimizers.Optimizer]:
-    class Decaying(optimizer_class):
+    class L2Optimizer(optimizer_class):
         def _backend_update_step(
             self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable], learning_rate: Any
         ) -> None:
@@ -69,34 +72,34 @@ def _with_l2(optimizer_class: type[keras.optimizers.Optimizer], l2: float) -> ty
             decayed = [ops.add(g, l2 * ops.cast(v, g.dtype)) if self._use_weight_decay(v) else g for g, v in pairs]
             super()._backend_update_step(decayed, trainable_variables, learning_rate)
 
-    return Decaying
+    return L2Optimizer
 
 
-def _with_averages(
-    optimizer_class: type[keras.optimizers.Optimizer], average: float
+def _with_ema(
+    optimizer_class: type[keras.optimizers.Optimizer], ema_momentum: float
 ) -> type[keras.optimizers.Optimizer]:
-    class Averaging(optimizer_class):
+    class EMAOptimizer(optimizer_class):
         def build(self, variables: list[keras.Variable]) -> None:
             if self.built:
                 return
             super().build(variables)
             # Past Keras, which would take the weights for variables of the optimizer: they were saved twice, and JAX
             # was given each of them twice.
-            object.__setattr__(self, "_averaged", list(variables))
-            self._past_averages = self.add_optimizer_variables(variables, AVERAGE)
-            self.begin_at_weights()
+            object.__setattr__(self, "_ema_sources", list(variables))
+            self._past_averages = self.add_optimizer_variables(variables, PAST_AVERAGE)
+            self.reset_averages()
 
-        def begin_at_weights(self) -> None:
+        def reset_averages(self) -> None:
             """Lets what follows the weights begin at them as they are."""
-            if hasattr(optimizer_class, "begin_at_weights"):
-                super().begin_at_weights()
-            for mean, variable in zip(self._past_averages, self._averaged, strict=True):
+            if hasattr(optimizer_class, "reset_averages"):
+                super().reset_averages()
+            for mean, variable in zip(self._past_averages, self._ema_sources, strict=True):
                 mean.assign(ops.copy(variable))  # on JAX both would be one buffer
 
-        def averages(self) -> Averages:
+        def averages(self) -> WeightAverages:
             """The weights, with their averages up to the weights as they are now."""
-            pairs = zip(self._averaged, self._past_averages, strict=True)
-            return [(v, mean + (ops.cast(v, mean.dtype) - mean) * (1.0 - average)) for v, mean in pairs]
+            pairs = zip(self._ema_sources, self._past_averages, strict=True)
+            return [(v, mean + (ops.cast(v, mean.dtype) - mean) * (1.0 - ema_momentum)) for v, mean in pairs]
 
         def apply(self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
             # The weights of the step before, so what is kept is always one step behind: averaging behind the step made
@@ -106,15 +109,17 @@ def _with_averages(
                 self.assign(past, mean)
             super().apply(grads, trainable_variables)
 
-    return Averaging
+    return EMAOptimizer
 
 
 @contextmanager
-def averages_in_place(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+def use_averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Puts the averages into the weights for the length of the block, if there are any; then the weights again,
     bit for bit."""
-    weights = [(variable, np.array(ops.convert_to_numpy(variable.value))) for variable, _ in _averages_of(optimizer)]
-    keep_averages(optimizer)
+    weights = [
+        (variable, np.array(ops.convert_to_numpy(variable.value))) for variable, _ in _averaged_weights(optimizer)
+    ]
+    finalize_averaged_weights(optimizer)
     try:
         yield
     finally:
@@ -122,18 +127,18 @@ def averages_in_place(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
             variable.assign(weight)
 
 
-def keep_averages(optimizer: keras.optimizers.Optimizer) -> None:
+def finalize_averaged_weights(optimizer: keras.optimizers.Optimizer) -> None:
     """Puts the averages, if there are any, into the weights for good: the training is over."""
-    for variable, mean in _averages_of(optimizer):
+    for variable, mean in _averaged_weights(optimizer):
         variable.assign(mean)
 
 
-def _averages_of(optimizer: keras.optimizers.Optimizer) -> Averages:
-    averages: Averages = optimizer.averages() if hasattr(optimizer, "averages") else []
+def _averaged_weights(optimizer: keras.optimizers.Optimizer) -> WeightAverages:
+    averages: WeightAverages = optimizer.averages() if hasattr(optimizer, "averages") else []
     return averages
 
 
-def average_rate(steps_per_epoch: int) -> float:
-    """The part of an average that stays at each step, for `calc_ema` -1: weights of an epoch ago count three
+def default_ema_momentum(steps_per_epoch: int) -> float:
+    """The part of an ema_momentum that stays at each step, for `calc_ema` -1: weights of an epoch ago count three
     quarters of those of now, within the limits of 0.99 and 0.99975."""
     return float(min(max(0.75 ** (1.0 / steps_per_epoch), 0.99), 0.99975))

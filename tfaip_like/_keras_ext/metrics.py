@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 
-class NonFinite(keras.metrics.Metric):
+class FirstNonFiniteStep(keras.metrics.Metric):
     """The steps of the epoch whose value was NaN or infinity; the result is the first of them, from 1, or 0.
 
     Counted inside the compiled steps, it is exact however many of them run at once.

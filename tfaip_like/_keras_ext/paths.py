@@ -22,7 +22,7 @@ def layer_paths(network: keras.Model) -> dict[str, keras.Layer]:
     A layer that is used within two others has two paths. The second of two layers of one name in the same
     layer ends in `#2`.
     """
-    return dict(_below(network, ""))
+    return dict(_iter_sublayers(network, ""))
 
 
 def weight_paths(network: keras.Model) -> dict[str, keras.Variable]:
@@ -30,33 +30,33 @@ def weight_paths(network: keras.Model) -> dict[str, keras.Variable]:
     weights = {}
     seen: set[int] = set()
     for path, layer in {"": network, **layer_paths(network)}.items():
-        within = {id(weight) for inner in _layers_in(layer) for weight in inner.weights}
+        within = {id(weight) for inner in _direct_sublayers(layer) for weight in inner.weights}
         own = [weight for weight in layer.weights if id(weight) not in within]
-        for name, weight in _numbered(own):
+        for name, weight in _with_unique_names(own):
             if id(weight) not in seen:
-                weights[joined(path, name)] = weight
+                weights[join_path(path, name)] = weight
                 seen.add(id(weight))
     return weights
 
 
-def joined(path: str, name: str) -> str:
+def join_path(path: str, name: str) -> str:
     """The path of what is called `name` in `path`; the network itself has an empty path."""
     return f"{path}/{name}" if path else name
 
 
-def _below(layer: keras.Layer, path: str) -> Iterator[tuple[str, keras.Layer]]:
-    for name, inner in _numbered(_layers_in(layer)):
-        yield joined(path, name), inner
-        yield from _below(inner, joined(path, name))
+def _iter_sublayers(layer: keras.Layer, path: str) -> Iterator[tuple[str, keras.Layer]]:
+    for name, inner in _with_unique_names(_direct_sublayers(layer)):
+        yield join_path(path, name), inner
+        yield from _iter_sublayers(inner, join_path(path, name))
 
 
-def _layers_in(layer: keras.Layer) -> list[keras.Layer]:
+def _direct_sublayers(layer: keras.Layer) -> list[keras.Layer]:
     # Public only for models (`layers`); but Bidirectional, TimeDistributed and layers of one's own hold layers, too.
     inner: list[keras.Layer] = layer._flatten_layers(include_self=False, recursive=False)
     return inner
 
 
-def _numbered(things: Iterable[_Named]) -> Iterator[tuple[str, _Named]]:
+def _with_unique_names(things: Iterable[_Named]) -> Iterator[tuple[str, _Named]]:
     seen: Counter[str] = Counter()
     for thing in things:
         seen[thing.name] += 1

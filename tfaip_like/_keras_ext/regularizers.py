@@ -12,14 +12,14 @@ from typing import Any
 import keras
 from keras import ops
 
-_MARK = "sums_in_float32"
+_PATCHED_ATTRIBUTE = "sums_in_float32"
 
 
 def install() -> None:
     """Let the regularizers of Keras sum in float32 at least."""
     for cls in (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2):
         call = cls.__call__
-        if not hasattr(call, _MARK):
+        if not hasattr(call, _PATCHED_ATTRIBUTE):
             cls.__call__ = _in_float32(call)
 
 
@@ -29,5 +29,5 @@ def _in_float32(call: Any) -> Any:
         is_half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
         return call(self, ops.cast(x, "float32") if is_half else x)
 
-    setattr(penalty, _MARK, True)
+    setattr(penalty, _PATCHED_ATTRIBUTE, True)
     return penalty

@@ -28,7 +28,7 @@ class ScheduleFreeAdamW(keras.optimizers.ScheduleFreeAdamW):
         pairs = zip(self._trainable_variables, self._momentums, strict=True)
         return [(variable, self._average(variable, z)) for variable, z in pairs]
 
-    def begin_at_weights(self) -> None:
+    def reset_averages(self) -> None:
         """Lets z begin at the weights as they are."""
         for z, variable in zip(self._momentums, self._trainable_variables, strict=True):
             z.assign(ops.copy(variable))

@@ -10,7 +10,7 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 
-class Shifted(LearningRateSchedule):
+class OffsetSchedule(LearningRateSchedule):
     """Another schedule, in which the optimizer's first step is not the first one.
 
     An optimizer counts its own steps, on which the correction of its moments depends; where it begins anew in the
@@ -29,12 +29,12 @@ class Shifted(LearningRateSchedule):
         return {"schedule": keras.saving.serialize_keras_object(self.schedule)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Shifted:
+    def from_config(cls, config: dict[str, Any]) -> OffsetSchedule:
         return cls(keras.saving.deserialize_keras_object(config["schedule"]))
 
 
 @keras.saving.register_keras_serializable("tfaip_like")
-class Phases(LearningRateSchedule):
+class WarmupThenDecay(LearningRateSchedule):
     """A linear warm-up, a constant phase, then another schedule that begins at its own step 0.
 
     (Keras has a warm-up in `CosineDecay` alone.)
@@ -61,8 +61,8 @@ class Phases(LearningRateSchedule):
             lr = ops.cast(self.decay(ops.maximum(step - self.warmup_steps - self.constant_steps, 0.0)), "float32")
         if self.warmup_steps:
             # The first step already moves: with a factor of 0 it has 1/warmup_steps of the rate.
-            risen = ops.minimum((step + 1.0) / self.warmup_steps, 1.0)
-            warm = self.lr * (self.warmup_factor + (1.0 - self.warmup_factor) * risen)
+            warmup_fraction = ops.minimum((step + 1.0) / self.warmup_steps, 1.0)
+            warm = self.lr * (self.warmup_factor + (1.0 - self.warmup_factor) * warmup_fraction)
             lr = ops.where(step < self.warmup_steps, warm, lr)
         return lr
 
@@ -77,7 +77,7 @@ class Phases(LearningRateSchedule):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Phases:
+    def from_config(cls, config: dict[str, Any]) -> WarmupThenDecay:
         decay = config.pop("decay")
         return cls(**config, decay=None if decay is None else keras.saving.deserialize_keras_object(decay))
 
@@ -94,15 +94,15 @@ class OneCycle(LearningRateSchedule):
         self.end_factor = end_factor
 
     def __call__(self, step: Any) -> Any:
-        done = ops.cast(step, "float32") / max(1, self.total_steps - 1)
-        up = ops.clip(done / self.rise, 0.0, 1.0)
-        down = ops.clip((done - self.rise) / (1.0 - self.rise), 0.0, 1.0)
-        rising = self._between(self.start_factor, 1.0, up)
-        falling = self._between(1.0, self.end_factor, down)
-        return self.lr * ops.where(done < self.rise, rising, falling)
+        progress = ops.cast(step, "float32") / max(1, self.total_steps - 1)
+        up = ops.clip(progress / self.rise, 0.0, 1.0)
+        down = ops.clip((progress - self.rise) / (1.0 - self.rise), 0.0, 1.0)
+        rising = self._cosine_interpolate(self.start_factor, 1.0, up)
+        falling = self._cosine_interpolate(1.0, self.end_factor, down)
+        return self.lr * ops.where(progress < self.rise, rising, falling)
 
-    def _between(self, begin: float, end: float, share: Any) -> Any:
-        return end + (begin - end) * 0.5 * (1.0 + ops.cos(math.pi * share))
+    def _cosine_interpolate(self, begin: float, end: float, fraction: Any) -> Any:
+        return end + (begin - end) * 0.5 * (1.0 + ops.cos(math.pi * fraction))
 
     def get_config(self) -> dict[str, Any]:
         return {

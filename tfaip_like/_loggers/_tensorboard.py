@@ -19,14 +19,14 @@ from pathlib import Path
 from types import TracebackType
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary as Values
+from tensorboard.compat.proto.summary_pb2 import Summary as SummaryProto
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from tfaip_like._loggers._event_values import event_values
-from tfaip_like._loggers._hyperparameters import hyper_parameters, session_end, session_start
+from tfaip_like._loggers._hyperparameters import collect_hyperparameters, make_session_end, make_session_start
+from tfaip_like._loggers._summary_protos import to_summary_proto
 from tfaip_like._runs.output_dir import OutputDirLostError
 from tfaip_like._utils.errors import Interrupted
-from tfaip_like._utils.files import check_guards
+from tfaip_like._utils.files import check_write_guards
 from tfaip_like.params._base import ParamsBase
 from tfaip_like.summaries import Summary
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 TRAIN, HPARAMS = "train", "hparams"
 
 
-class TensorBoard:
+class TensorBoardLogger:
     """The event files of a run, on disk after each epoch; as a context it notes how the run ended.
 
     Args:
@@ -62,10 +62,10 @@ class TensorBoard:
             return
         # Of each tag TensorBoard reads the first parameters that it finds: those of before would stay.
         shutil.rmtree(folder / HPARAMS, ignore_errors=True)
-        for name in (TRAIN, *map(_folder_of, prefixes)):
+        for name in (TRAIN, *map(_subdirectory_name, prefixes)):
             self._files[name] = _EventFile(folder / name, purge_from_epoch)
         self._files[HPARAMS] = _EventFile(folder / HPARAMS)
-        self._files[HPARAMS].add(0, session_start(hyper_parameters(scenario), started or time.time()))
+        self._files[HPARAMS].add(0, make_session_start(collect_hyperparameters(scenario), started or time.time()))
 
     def add(self, row: Mapping[str, float], summaries: Mapping[str, Mapping[str, Summary]]) -> None:
         """Writes the values of an epoch.
@@ -84,7 +84,7 @@ class TensorBoard:
             self._add(row, summaries)
         except OSError:  # a full disk: all of the epoch is written when there is room
             for file, size in sizes.items():
-                file.cut(size)
+                file.truncate(size)
             raise
         self._last_epoch = row["epoch"]
 
@@ -93,22 +93,22 @@ class TensorBoard:
         left = {name: value for name, value in row.items() if name != "epoch"}
         for prefix in sorted(self._prefixes, key=len, reverse=True):  # lav_LIST_ before lav_
             numbers = {name.removeprefix(prefix): left.pop(name) for name in list(left) if name.startswith(prefix)}
-            self._write(_folder_of(prefix), epoch, event_values(numbers, summaries.get(prefix, {})))
-        self._write(TRAIN, epoch, event_values(left, {}))
+            self._write(_subdirectory_name(prefix), epoch, to_summary_proto(numbers, summaries.get(prefix, {})))
+        self._write(TRAIN, epoch, to_summary_proto(left, {}))
 
     def add_best(self, row: Mapping[str, float], names: Iterable[str]) -> None:
         """Writes values of an epoch that is better than all before, for the page HPARAMS."""
         numbers = {f"best/{name}": row[name] for name in names if name in row}
-        self._write(HPARAMS, int(row["epoch"]), event_values(numbers, {}))
+        self._write(HPARAMS, int(row["epoch"]), to_summary_proto(numbers, {}))
 
-    def __enter__(self) -> TensorBoard:
+    def __enter__(self) -> TensorBoardLogger:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
             # One that was stopped will perhaps go on: it has no end.
             if kind is None or not issubclass(kind, (Interrupted, KeyboardInterrupt)):
-                self._write(HPARAMS, 0, session_end(kind is None, time.time()))
+                self._write(HPARAMS, 0, make_session_end(kind is None, time.time()))
             self.close()
         except OutputDirLostError:  # which is why the training ends
             pass
@@ -121,12 +121,12 @@ class TensorBoard:
             file.close()
         self._files.clear()
 
-    def _write(self, folder: str, epoch: int, values: Values) -> None:
+    def _write(self, folder: str, epoch: int, values: SummaryProto) -> None:
         if folder in self._files and values.value:
             self._files[folder].add(epoch, values)
 
 
-def _folder_of(prefix: str) -> str:
+def _subdirectory_name(prefix: str) -> str:
     return prefix.removesuffix("_")
 
 
@@ -146,14 +146,14 @@ class _EventFile:
         self._append(Event(step=purge_from or 0, wall_time=time.time(), session_log=start))
 
     def _open(self) -> None:
-        check_guards(self._folder)
+        check_write_guards(self._folder)
         self._folder.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_file_counter)}"
         self._path = self._folder / name
         self._file = self._path.open("xb", buffering=0)
         self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
-    def add(self, step: int, values: Values) -> None:
+    def add(self, step: int, values: SummaryProto) -> None:
         """Append an event.
 
         Raises:
@@ -177,7 +177,7 @@ class _EventFile:
         """Bytes so far."""
         return self._file.tell()
 
-    def cut(self, size: int) -> None:
+    def truncate(self, size: int) -> None:
         """Drop what comes after so many bytes."""
         self._file.seek(size)
         self._file.truncate()
@@ -187,4 +187,4 @@ class _EventFile:
         self._file.close()
 
 
-_numbers = itertools.count()
+_file_counter = itertools.count()

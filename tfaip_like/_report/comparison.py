@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tfaip_like._report.numbers import NOTHING, brief, duration, short, words
-from tfaip_like._report.text_table import text_table
+from tfaip_like._report.formatting import NO_VALUE, format_cell, format_duration, format_flag_value, format_number
+from tfaip_like._report.text_table import format_table
 from tfaip_like._runs.reader import Run
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.escaping import csv_cell
-from tfaip_like._utils.json_files import json_text
+from tfaip_like._utils.escaping import escape_csv_cell
+from tfaip_like._utils.json_files import format_json
 
 NAME, BEST = "run", "best"
-LEFT_OUT = ("trainer.output_dir",)
+EXCLUDED_PARAMS = ("trainer.output_dir",)
 """Differs in every run, and is its name."""
-LAST = ("trainer.random_seed", "trainer.description")
+LAST_COLUMNS = ("trainer.random_seed", "trainer.description")
 """Differ often and say little: the last columns."""
 
 
@@ -34,7 +34,7 @@ class Column:
     name: str
     values: Sequence[Any]
     """JSON values; None where a run has none."""
-    told: Callable[[Any], str] = brief
+    formatter: Callable[[Any], str] = format_cell
     """A value as a person reads it."""
     title: str = ""
     """Its name for a person, where that says more."""
@@ -42,7 +42,7 @@ class Column:
     @property
     def cells(self) -> list[str]:
         """The values as a person reads them."""
-        return [NOTHING if value is None else self.told(value) for value in self.values]
+        return [NO_VALUE if value is None else self.formatter(value) for value in self.values]
 
     @property
     def is_numeric(self) -> bool:
@@ -63,17 +63,17 @@ class Comparison:
         Raises:
             UsageError: when there is no such column.
         """
-        best_first = Comparison(sorted(self.runs, key=_rank))
+        best_first = Comparison(sorted(self.runs, key=_best_first_key))
         if name is None or name == BEST:
             return best_first
-        values = best_first._column_called(name).values
-        order = sorted(range(len(values)), key=lambda index: _order(values[index]))
+        values = best_first._find_column(name).values
+        order = sorted(range(len(values)), key=lambda index: _sort_key(values[index]))
         return Comparison([best_first.runs[index] for index in order])
 
     @cached_property
     def names(self) -> list[str]:
         """Of the runs: the part of their paths that they do not share."""
-        paths = [str(run.folder.path) for run in self.runs]
+        paths = [str(run.output_dir.path) for run in self.runs]
         if len(paths) == 1:
             return [self.runs[0].name]
         whole = [os.path.abspath(path) for path in paths]
@@ -81,13 +81,16 @@ class Comparison:
         return [os.path.relpath(path, common) for path in whole]
 
     @cached_property
-    def differing(self) -> list[Column]:
+    def differing_params(self) -> list[Column]:
         """The parameters that are not the same in all runs."""
         names = dict.fromkeys(name for run in self.runs for name in run.parameters)
         columns = [Column(name, [run.parameters.get(name, _ABSENT) for run in self.runs]) for name in names]
-        columns = [column for column in columns if column.name not in LEFT_OUT and _differ(column.values)]
-        shown = [Column(column.name, [_shown(value) for value in column.values], words) for column in columns]
-        return sorted(shown, key=lambda column: column.name in LAST)
+        columns = [column for column in columns if column.name not in EXCLUDED_PARAMS and _differ(column.values)]
+        shown = [
+            Column(column.name, [_to_display_value(value) for value in column.values], format_flag_value)
+            for column in columns
+        ]
+        return sorted(shown, key=lambda column: column.name in LAST_COLUMNS)
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -99,12 +102,12 @@ class Comparison:
             Column("epochs", [len(run.history) for run in self.runs]),
             Column("best_epoch", [best.epoch if best else None for best in bests], title="best epoch"),
             Column("monitor", [best.monitor if best else None for best in bests]),
-            Column(BEST, [best.value if best else None for best in bests], short, title=self._best_title),
-            Column("loss", [row.get("loss") for row in last], short),
-            Column("val_loss", [row.get("val_loss") for row in last], short),
-            Column("seconds", [_rounded(run.seconds) for run in self.runs], duration, title="time"),
+            Column(BEST, [best.value if best else None for best in bests], format_number, title=self._best_title),
+            Column("loss", [row.get("loss") for row in last], format_number),
+            Column("val_loss", [row.get("val_loss") for row in last], format_number),
+            Column("seconds", [_round_seconds(run.seconds) for run in self.runs], format_duration, title="time"),
         ]
-        return [Column(NAME, self.names), *outcome, *self.differing]
+        return [Column(NAME, self.names), *outcome, *self.differing_params]
 
     @property
     def _best_title(self) -> str:
@@ -129,32 +132,34 @@ class Comparison:
         columns = self.shown_columns()
         titles = [column.title or column.name for column in columns]
         right = [column.is_numeric for column in columns]
-        return text_table(titles, [column.cells for column in columns], right, width)
+        return format_table(titles, [column.cells for column in columns], right, width)
 
     def csv(self) -> str:
         """All columns, with values as they are."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(csv_cell(column.name) for column in self.columns)
+        writer.writerow(escape_csv_cell(column.name) for column in self.columns)
         for row in zip(*(column.values for column in self.columns), strict=True):
-            writer.writerow("" if v is None else v if is_number(v) else csv_cell(brief(v)) for v in row)
+            writer.writerow("" if v is None else v if is_number(v) else escape_csv_cell(format_cell(v)) for v in row)
         return text.getvalue()
 
     def json(self) -> str:
         """A list with an object for each run; no number is written as null."""
-        outcome = [column for column in self.columns if column not in self.differing]
+        outcome = [column for column in self.columns if column not in self.differing_params]
         objects = [
             {
-                **{column.name: _finite(column.values[index]) for column in outcome},
-                "folder": str(run.folder.path),
+                **{column.name: _non_finite_to_none(column.values[index]) for column in outcome},
+                "folder": str(run.output_dir.path),
                 "scenario": run.scenario,
-                "parameters": {column.name: _finite(column.values[index]) for column in self.differing},
+                "parameters": {
+                    column.name: _non_finite_to_none(column.values[index]) for column in self.differing_params
+                },
             }
             for index, run in enumerate(self.runs)
         ]
-        return json_text(objects, indent=2)
+        return format_json(objects, indent=2)
 
-    def _column_called(self, name: str) -> Column:
+    def _find_column(self, name: str) -> Column:
         by_name: Mapping[str, Column] = {column.name: column for column in self.columns}
         name = name.removeprefix("--")
         if name in by_name:
@@ -181,14 +186,14 @@ def _differ(values: Sequence[Any]) -> bool:
     return len({"absent" if value is _ABSENT else json.dumps(value, sort_keys=True) for value in values}) > 1
 
 
-def _shown(value: Any) -> Any:
+def _to_display_value(value: Any) -> Any:
     """None for a parameter that a run does not have, the word `none` for one that is None."""
     if value is _ABSENT:
         return None
-    return words(value) if value is None else value
+    return format_flag_value(value) if value is None else value
 
 
-def _rank(run: Run) -> tuple[str, bool, float]:
+def _best_first_key(run: Run) -> tuple[str, bool, float]:
     """Runs with the same monitor together, the best first, those without a value last."""
     best = run.best
     if best is None or best.value is None or math.isnan(best.value):
@@ -196,16 +201,16 @@ def _rank(run: Run) -> tuple[str, bool, float]:
     return best.monitor, False, -best.value if best.mode == "max" else best.value
 
 
-def _order(value: Any) -> tuple[int, float, str]:
+def _sort_key(value: Any) -> tuple[int, float, str]:
     """Numbers, then words, then nothing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return 2, 0.0, ""
-    return (0, float(value), "") if is_number(value) else (1, 0.0, words(value))
+    return (0, float(value), "") if is_number(value) else (1, 0.0, format_flag_value(value))
 
 
-def _rounded(seconds: float | None) -> float | None:
+def _round_seconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _finite(value: Any) -> Any:
+def _non_finite_to_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,42 +9,49 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from tfaip_like._report.charts import FEWEST_POINTS, POINTS_OF_A_LINE, Line, legend, line_chart, points_per_line
-from tfaip_like._report.comparison import BEST, LAST, Column, Comparison
-from tfaip_like._report.markup import Child, Markup, element, joined, page, section
-from tfaip_like._report.page import LOOKS
+from tfaip_like._report.charts import (
+    MAX_POINTS_PER_LINE,
+    MIN_POINTS_PER_LINE,
+    Line,
+    legend,
+    line_chart,
+    points_per_line,
+)
+from tfaip_like._report.comparison import BEST, LAST_COLUMNS, Column, Comparison
+from tfaip_like._report.markup import Child, Markup, element, join_markup, page, section
 from tfaip_like._report.parallel_coordinates import Axis, parallel_coordinates
+from tfaip_like._report.run_page import NUM_LINE_STYLES
 from tfaip_like._runs.reader import Curve, Run
-from tfaip_like._utils.errors import counted
-from tfaip_like._utils.files import encoded
+from tfaip_like._utils.errors import pluralize
+from tfaip_like._utils.files import encode_text
 
-IN_COLOUR = LOOKS
+MAX_COLOURED_RUNS = NUM_LINE_STYLES
 """The first runs have a line with a look of their own; all others are grey."""
-MOST_BYTES = 1_900_000
+MAX_PAGE_BYTES = 1_900_000
 """Bytes of a page; the curves have what the table and the library leave of them."""
-BYTES_OF_A_POINT = 14
+BYTES_PER_POINT = 14
 
 
-def comparison_page(comparison: Comparison, place: Path | None = None) -> str:
+def render_comparison(comparison: Comparison, place: Path | None = None) -> str:
     """The page.
 
     Args:
         place: where it will lie, for links to the reports of the runs.
     """
     scenarios = dict.fromkeys(run.scenario for run in comparison.runs)
-    title = f"{counted(len(comparison.runs), 'run')} compared"
+    title = f"{pluralize(len(comparison.runs), 'run')} compared"
     named = zip(comparison.names, comparison.runs, strict=True)
     problems = [f"{name}: {problem}" for name, run in named for problem in run.problems]
-    above = joined(
+    above = join_markup(
         element("p", ", ".join(scenarios), class_="kicker"),
         element("h1", title),
         element("p", "\n".join(problems), class_="problem") if problems else None,
         section("Outcome and what differs", _table(comparison, place)),
-        section("Parameters and outcome", _parallel(comparison)),
+        section("Parameters and outcome", _parallel_coordinates(comparison)),
     )
     footer = element("footer", f"Written by tfaip_like, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}.")
-    left = MOST_BYTES - len(encoded(page(title, above, footer, library="echarts")))
-    curves = section("Curves", *_curves(comparison, left // BYTES_OF_A_POINT))
+    left = MAX_PAGE_BYTES - len(encode_text(page(title, above, footer, library="echarts")))
+    curves = section("Curves", *_curves(comparison, left // BYTES_PER_POINT))
     return page(title, above, curves, footer, library="echarts")
 
 
@@ -54,7 +61,7 @@ def _table(comparison: Comparison, place: Path | None) -> Markup:
     rows = (
         element(
             "tr",
-            element("th", _linked(comparison.names[index], run, place), scope="row"),
+            element("th", _link_to_report(comparison.names[index], run, place), scope="row"),
             (_cell(column, index, run) for column in columns[1:]),
             data_run=index,
         )
@@ -67,10 +74,10 @@ def _table(comparison: Comparison, place: Path | None) -> Markup:
     return element("div", style, element("div", whole, class_="wide tall", tabindex="0"))
 
 
-def _linked(name: str, run: Run, place: Path | None) -> Child:
-    if place is None or not run.folder.report.is_file():
+def _link_to_report(name: str, run: Run, place: Path | None) -> Child:
+    if place is None or not run.output_dir.report.is_file():
         return name
-    return element("a", name, href=quote(os.fsencode(os.path.relpath(run.folder.report, place.resolve().parent))))
+    return element("a", name, href=quote(os.fsencode(os.path.relpath(run.output_dir.report, place.resolve().parent))))
 
 
 def _cell(column: Column, index: int, run: Run) -> Markup:
@@ -83,11 +90,11 @@ def _cell(column: Column, index: int, run: Run) -> Markup:
     return element("td", content, data_key=None if str(key) == content else key)
 
 
-def _parallel(comparison: Comparison) -> Markup | None:
+def _parallel_coordinates(comparison: Comparison) -> Markup | None:
     """Return parallel coordinates of at least three runs with one outcome and two parameters that differ."""
     best = next(column for column in comparison.columns if column.name == BEST)
     rated = [value for value in best.values if value is not None and math.isfinite(value)]
-    varied = [column for column in comparison.differing if column.name not in LAST]
+    varied = [column for column in comparison.differing_params if column.name not in LAST_COLUMNS]
     modes = {run.best.mode for run in comparison.runs if run.best}
     monitors = {run.best.monitor for run in comparison.runs if run.best}
     if len(rated) < 3 or len(varied) < 2 or len(monitors) != 1:
@@ -106,14 +113,14 @@ def _curves(comparison: Comparison, points: int) -> Iterator[Markup]:
     """Yield a chart for each loss and metric of validation, else of training, with so many points in all."""
     if not any(run.history for run in comparison.runs):
         return
-    named = [Line(name, [], look) for look, name in enumerate(comparison.names[:IN_COLOUR])]
+    named = [Line(name, [], look) for look, name in enumerate(comparison.names[:MAX_COLOURED_RUNS])]
     yield element("div", legend(named) or "", class_="key")
-    if (others := len(comparison.runs) - IN_COLOUR) > 0:
-        yield element("p", f"In grey: {counted(others, 'other run')}.", class_="note")
+    if (others := len(comparison.runs) - MAX_COLOURED_RUNS) > 0:
+        yield element("p", f"In grey: {pluralize(others, 'other run')}.", class_="note")
     charts = list(_charts(comparison.runs))
-    fitting = max(1, points // (FEWEST_POINTS * len(comparison.runs)))
+    fitting = max(1, points // (MIN_POINTS_PER_LINE * len(comparison.runs)))
     most = points_per_line(len(charts[:fitting]) * len(comparison.runs), points)
-    drawn = [overlaid(title, comparison.names, curves, most) for title, curves in charts[:fitting]]
+    drawn = [overlay_chart(title, comparison.names, curves, most) for title, curves in charts[:fitting]]
     yield element("div", *drawn, class_="charts")
     if left_out := [title for title, _ in charts[fitting:]]:
         yield element("p", f"Left out to keep the page small: {', '.join(left_out)}.", class_="note")
@@ -136,11 +143,13 @@ def _charts(runs: Sequence[Run]) -> Iterator[tuple[str, list[Curve]]]:
             yield metric, [run.curves.get(metric, {}).get("train", []) for run in runs]
 
 
-def overlaid(title: str, names: Sequence[str], curves: Sequence[Curve], most_points: int = POINTS_OF_A_LINE) -> Markup:
+def overlay_chart(
+    title: str, names: Sequence[str], curves: Sequence[Curve], max_points: int = MAX_POINTS_PER_LINE
+) -> Markup:
     """Return a chart of one value of all runs by epoch, the grey lines below."""
     lines = [
-        Line(name, curve, index if index < IN_COLOUR else None, run=index)
+        Line(name, curve, index if index < MAX_COLOURED_RUNS else None, run=index)
         for index, (name, curve) in enumerate(zip(names, curves, strict=True))
         if curve
     ]
-    return line_chart(title, lines[::-1], has_legend=False, most_points=most_points)
+    return line_chart(title, lines[::-1], has_legend=False, max_points=max_points)

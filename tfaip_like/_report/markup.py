@@ -12,7 +12,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any, Literal
 
-VOID = frozenset({"br", "img", "meta"})
+VOID_ELEMENTS = frozenset({"br", "img", "meta"})
 
 
 class Markup(str):
@@ -32,25 +32,25 @@ def element(tag: str, /, *children: Child, **attributes: object) -> Markup:
         attributes: `_` stands for `-`, one at the end is left out; None leaves the attribute out, True
             writes it without a value.
     """
-    given = "".join(
+    attribute_text = "".join(
         _attribute(key, value) for key, value in attributes.items() if value is not None and value is not False
     )
-    if tag in VOID:
-        return Markup(f"<{tag}{given}>")
-    return Markup(f"<{tag}{given}>{joined(*children)}</{tag}>")
+    if tag in VOID_ELEMENTS:
+        return Markup(f"<{tag}{attribute_text}>")
+    return Markup(f"<{tag}{attribute_text}>{join_markup(*children)}</{tag}>")
 
 
-def joined(*children: Child) -> Markup:
+def join_markup(*children: Child) -> Markup:
     """Children one after another."""
-    return Markup("".join(_text(child) for child in children))
+    return Markup("".join(_to_markup(child) for child in children))
 
 
-def _text(child: Child) -> str:
+def _to_markup(child: Child) -> str:
     if child is None:
         return ""
     if isinstance(child, str):
         return child if isinstance(child, Markup) else escape(child)
-    return joined(*child)
+    return join_markup(*child)
 
 
 def _attribute(name: str, value: object) -> str:
@@ -85,26 +85,26 @@ def table(
         element("thead", head) if head else None,
         element("tbody", body),
     )
-    return scrolled(element("table", *parts, class_=class_))
+    return make_scrollable(element("table", *parts, class_=class_))
 
 
-def scrolled(wide: Child) -> Markup:
+def make_scrollable(wide: Child) -> Markup:
     """Something wide in a box of its own; the keyboard can scroll it, too."""
     return element("div", wide, class_="wide", tabindex="0")
 
 
 def section(title: str, *children: Child) -> Markup:
     """A part of a page; nothing if it has no content."""
-    content = joined(*children)
+    content = join_markup(*children)
     return element("section", element("h2", title), content) if content else Markup()
 
 
-def folded(title: str, *children: Child) -> Markup:
+def make_collapsible(title: str, *children: Child) -> Markup:
     """What is shown on demand; in print, what is unfolded."""
     return element("details", element("summary", title), *children)
 
 
-def data(values: Any) -> Markup:
+def json_script(values: Any) -> Markup:
     """Return JSON for the script of the page; nothing in it can be taken for markup."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return element("script", Markup(text), type="application/json")
@@ -116,9 +116,9 @@ def page(title: str, *body: Child, library: Literal["echarts.common", "echarts"]
     Args:
         library: the build of ECharts: `echarts.common` has lines and bars, `echarts` everything.
     """
-    script = _asset("page.js")
+    script = _read_asset("page.js")
     # Even if something of the user's were taken for markup, no other script would run, and nothing could be fetched.
-    allowed = " ".join(f"'sha256-{_hash(text)}'" for text in (script, _asset(f"{library}.min.js")))
+    allowed = " ".join(f"'sha256-{_hash(text)}'" for text in (script, _read_asset(f"{library}.min.js")))
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'"
@@ -130,19 +130,19 @@ def page(title: str, *body: Child, library: Literal["echarts.common", "echarts"]
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("title", title),
-        element("style", Markup(_asset("page.css"))),
+        element("style", Markup(_read_asset("page.css"))),
     )
     scripts = (
-        element("script", Markup(_compressed(library)), type="application/gzip", id="library"),
+        element("script", Markup(_compress_library(library)), type="application/gzip", id="library"),
         element("script", Markup(script)),
     )
     return "<!DOCTYPE html>\n" + element("html", head, element("body", *body, *scripts), lang="en")
 
 
 @cache
-def _compressed(library: str) -> str:
+def _compress_library(library: str) -> str:
     """Return the charting library in a third of its size, for folders of hundreds of runs."""
-    return base64.b64encode(gzip.compress(_asset(f"{library}.min.js").encode(), mtime=0)).decode()
+    return base64.b64encode(gzip.compress(_read_asset(f"{library}.min.js").encode(), mtime=0)).decode()
 
 
 @cache
@@ -151,5 +151,5 @@ def _hash(script: str) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def _read_asset(name: str) -> str:
     return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")

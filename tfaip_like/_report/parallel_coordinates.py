@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._report.charts import can_be_drawn, is_logarithmic
-from tfaip_like._report.markup import Markup, data, element
-from tfaip_like._report.numbers import words
+from tfaip_like._report.charts import is_drawable, is_logarithmic
+from tfaip_like._report.formatting import format_flag_value
+from tfaip_like._report.markup import Markup, element, json_script
 
-MOST_CHOICES = 20
+MAX_CHOICES = 20
 """An axis of texts with more choices cannot be read."""
-MOST_AXES = 40
-LONGEST_NAME = 18
+MAX_AXES = 40
+MAX_NAME_LENGTH = 18
 """Characters of a line above an axis."""
 
 
@@ -30,20 +30,20 @@ class Axis:
     @property
     def is_numeric(self) -> bool:
         """Return whether all values are numbers."""
-        there = [value for value in self.values if value is not None]
-        return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in there)
+        present_values = [value for value in self.values if value is not None]
+        return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in present_values)
 
     @property
     def choices(self) -> list[str]:
         """Return the distinct values as text, sorted."""
-        return sorted({words(value) for value in self.values if value is not None})
+        return sorted({format_flag_value(value) for value in self.values if value is not None})
 
-    def places(self) -> list[float | None]:
+    def positions(self) -> list[float | None]:
         """Return where each run lies on the axis: its number, or the index of its text among the choices."""
         if self.is_numeric:
-            return [value if value is not None and can_be_drawn(value) else None for value in self.values]
+            return [value if value is not None and is_drawable(value) else None for value in self.values]
         index = {choice: place for place, choice in enumerate(self.choices)}
-        return [None if value is None else index[words(value)] for value in self.values]
+        return [None if value is None else index[format_flag_value(value)] for value in self.values]
 
 
 def parallel_coordinates(outcome: Axis, parameters: Sequence[Axis], names: Sequence[str], mode: str | None) -> Markup:
@@ -56,24 +56,26 @@ def parallel_coordinates(outcome: Axis, parameters: Sequence[Axis], names: Seque
         names: of the runs.
         mode: whether the best outcome is its `max` or its `min`.
     """
-    readable = [axis for axis in parameters if axis.is_numeric or len(axis.choices) <= MOST_CHOICES]
+    readable = [axis for axis in parameters if axis.is_numeric or len(axis.choices) <= MAX_CHOICES]
     by_association = sorted(readable, key=lambda axis: -association(axis, outcome))
-    axes = [outcome, *by_association[:MOST_AXES]]
-    places = [axis.places() for axis in axes]
-    rated = [index for index, value in enumerate(places[0]) if value is not None]
-    worst_first = sorted(rated, key=lambda index: places[0][index] or 0.0, reverse=mode == "min")
+    axes = [outcome, *by_association[:MAX_AXES]]
+    positions = [axis.positions() for axis in axes]
+    rated = [index for index, value in enumerate(positions[0]) if value is not None]
+    worst_first = sorted(rated, key=lambda index: positions[0][index] or 0.0, reverse=mode == "min")
     values = {
         "kind": "parallel",
-        "axes": [_axis(axis, short_name) for axis, short_name in zip(axes, short_names(axes), strict=True)],
+        "axes": [_axis_data(axis, short_name) for axis, short_name in zip(axes, short_names(axes), strict=True)],
         "runs": [
             {"run": index, "name": names[index], "rank": round(rank / max(1, len(worst_first) - 1), 3),
-             "values": [place[index] for place in places]}
+             "values": [place[index] for place in positions]}
             for rank, index in enumerate(worst_first)
         ],
     }  # fmt: skip
     label = f"{len(rated)} runs by {', '.join(axis.name for axis in axes)}"
     plot = element("div", class_="plot", role="img", aria_label=label, style=f"min-width:{len(axes) * 8.5:g}rem")
-    return element("figure", element("div", plot, class_="wide", tabindex="0"), data(values), class_="parallel chart")
+    return element(
+        "figure", element("div", plot, class_="wide", tabindex="0"), json_script(values), class_="parallel chart"
+    )
 
 
 def association(axis: Axis, outcome: Axis) -> float:
@@ -82,45 +84,53 @@ def association(axis: Axis, outcome: Axis) -> float:
     For numbers it is the absolute rank correlation (Spearman, 1904), for texts the correlation ratio of the ranks
     (Pearson, 1905).
     """
-    pairs = [(a, o) for a, o in zip(axis.places(), outcome.places(), strict=True) if a is not None and o is not None]
+    pairs = [
+        (a, o) for a, o in zip(axis.positions(), outcome.positions(), strict=True) if a is not None and o is not None
+    ]
     if len(pairs) < 2:
         return 0.0
-    given, results = np.array(pairs, np.float64).T
+    axis_values, results = np.array(pairs, np.float64).T
     ranks = _ranks(results)
     if ranks.std() == 0:
         return 0.0
     if axis.is_numeric:
-        own = _ranks(given)
-        return float(abs(np.corrcoef(own, ranks)[0, 1])) if own.std() else 0.0
-    means = np.array([ranks[given == choice].mean() for choice in given])
+        axis_ranks = _ranks(axis_values)
+        return float(abs(np.corrcoef(axis_ranks, ranks)[0, 1])) if axis_ranks.std() else 0.0
+    means = np.array([ranks[axis_values == choice].mean() for choice in axis_values])
     return float(means.std() / ranks.std())
 
 
 def short_names(axes: Sequence[Axis]) -> list[str]:
     """Return the ends of dotted names that tell the axes apart: `dropout` for the only `model.dropout`."""
     names = [axis.name for axis in axes]
-    return [_shortest_end(name, [other for other in names if other != name]) for name in names]
+    return [_shortest_unique_suffix(name, [other for other in names if other != name]) for name in names]
 
 
-def _shortest_end(name: str, others: Sequence[str]) -> str:
+def _shortest_unique_suffix(name: str, others: Sequence[str]) -> str:
     parts = name.split(".")
     ends = (".".join(parts[first:]) for first in range(len(parts) - 1, -1, -1))
     return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), name)
 
 
-def _axis(axis: Axis, short_name: str) -> dict[str, Any]:
-    values: dict[str, Any] = {"name": _in_two_lines(short_name), "whole_name": axis.name}
+def _axis_data(axis: Axis, short_name: str) -> dict[str, Any]:
+    values: dict[str, Any] = {"name": _split_axis_name(short_name), "whole_name": axis.name}
     if not axis.is_numeric:
         return {**values, "choices": axis.choices}
-    there = [value for value in axis.values if value is not None]
-    return {**values, "log": is_logarithmic(there), "whole": all(isinstance(value, int) for value in there)}
+    present_values = [value for value in axis.values if value is not None]
+    return {
+        **values,
+        "log": is_logarithmic(present_values),
+        "whole": all(isinstance(value, int) for value in present_values),
+    }
 
 
-def _in_two_lines(name: str) -> str:
+def _split_axis_name(name: str) -> str:
     """Return a dotted name with its last part below the others, each cut to the width of an axis."""
     group, _, last = name.rpartition(".")
     lines = [f"{group}."] if group else []
-    return "\n".join(line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}…" for line in [*lines, last])
+    return "\n".join(
+        line if len(line) <= MAX_NAME_LENGTH else f"{line[: MAX_NAME_LENGTH - 1]}…" for line in [*lines, last]
+    )
 
 
 def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -14,32 +14,34 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._report.charts import Line, bar_chart, line_chart
-from tfaip_like._report.markup import Markup, element, joined, scrolled, table
-from tfaip_like._report.numbers import short
-from tfaip_like._report.summary_store import Kept
+from tfaip_like._report.formatting import format_number
+from tfaip_like._report.markup import Markup, element, join_markup, make_scrollable, table
+from tfaip_like._report.summary_store import StoredSummary
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import read_object
-from tfaip_like._utils.json_files import shown as shown_value
-from tfaip_like._utils.pictures import counts_table, png, png_size
-from tfaip_like._utils.records import Count, decode
+from tfaip_like._utils.images import draw_confusion_matrix, encode_png, read_png_size
+from tfaip_like._utils.json_files import read_json_object
+from tfaip_like._utils.json_files import short_json as shown_value
+from tfaip_like._utils.typed_json import Count, decode
 
-LARGEST_PICTURE = 1_000_000
+MAX_IMAGE_BYTES = 1_000_000
 """Bytes of a picture that is still put into the page."""
-CLASSES_OF_A_TABLE = 30
+MAX_TABLE_CLASSES = 30
 """With more, a confusion matrix is a picture."""
 
 
-def shown(kept: Kept) -> Markup:
+def render_summary(stored: StoredSummary) -> Markup:
     """One of them; what cannot be read is told in its place."""
     try:
-        match kept.path.suffix:
+        match stored.path.suffix:
             case ".png":
-                return _picture(kept.name, kept.path.read_bytes(), kept.path.name)
+                return _render_image(stored.name, stored.path.read_bytes(), stored.path.name)
             case ".md":
-                return element("article", element("h3", kept.name), *_blocks(kept.path.read_text(encoding="utf-8")))
-        return _drawn(kept.name, _read(kept.path))
+                return element(
+                    "article", element("h3", stored.name), *_render_markdown(stored.path.read_text(encoding="utf-8"))
+                )
+        return _render_json_summary(stored.name, _read_summary_json(stored.path))
     except (OSError, ValueError, KeyError, TypeError, IndexError, UsageError) as error:
-        return element("p", f"{kept.name} cannot be shown: {kept.path.name} is damaged ({error})", class_="problem")
+        return element("p", f"{stored.name} cannot be shown: {stored.path.name} is damaged ({error})", class_="problem")
 
 
 class _Histogram(TypedDict):
@@ -64,23 +66,23 @@ class _ConfusionMatrix(TypedDict):
 _KINDS: Mapping[str, type[Any]] = {"histogram": _Histogram, "pr_curve": _PRCurve, "confusion_matrix": _ConfusionMatrix}
 
 
-def _read(file: Path) -> Any:
+def _read_summary_json(file: Path) -> Any:
     """Return the values of a histogram, curve or matrix.
 
     Raises:
         UsageError: if they are damaged; it names the file and the key or line.
     """
-    values = read_object(file)
+    values = read_json_object(file)
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UsageError(f"{file}: kind: expected one of {', '.join(_KINDS)}, got {shown_value(kind)}")
     found = decode(_KINDS[kind], values, str(file))
-    if problem := _problem_of_lengths(found):
+    if problem := _length_error(found):
         raise UsageError(f"{file}: {problem}")
     return found
 
 
-def _problem_of_lengths(values: Any) -> str:
+def _length_error(values: Any) -> str:
     """Return what lists have another length than they must have."""
     match values["kind"]:
         case "histogram":
@@ -96,28 +98,28 @@ def _problem_of_lengths(values: Any) -> str:
     return next((f"{name}: expected {number} values, got {found}" for name, found, number in wrong), "")
 
 
-def _drawn(name: str, values: Any) -> Markup:
+def _render_json_summary(name: str, values: Any) -> Markup:
     match values["kind"]:
         case "histogram":
             return bar_chart(name, values["counts"], values["edges"])
         case "pr_curve":
-            return _precision_by_recall(name, values)
+            return _render_pr_curve(name, values)
         case "confusion_matrix":
-            return _confusion(name, np.array(values["counts"], int), values["names"])
+            return _render_confusion_matrix(name, np.array(values["counts"], int), values["names"])
     raise ValueError(f"of an unknown kind: {values['kind']}")
 
 
-def _picture(name: str, file: bytes, file_name: str) -> Markup:
-    width, height = png_size(file)
+def _render_image(name: str, file: bytes, file_name: str) -> Markup:
+    width, height = read_png_size(file)
     caption = element("figcaption", element("b", name))
-    if len(file) > LARGEST_PICTURE:
+    if len(file) > MAX_IMAGE_BYTES:
         told = f"{width} x {height} pixels, too large for this page: it lies in {file_name}"
         return element("figure", caption, element("p", told, class_="note"))
     source = f"data:image/png;base64,{base64.b64encode(file).decode()}"
     return element("figure", caption, element("img", src=source, alt=name, width=width, height=height))
 
 
-def _precision_by_recall(name: str, values: Any) -> Markup:
+def _render_pr_curve(name: str, values: Any) -> Markup:
     hits, false_alarms, misses = (
         np.array(values[part], float) for part in ("true_positives", "false_positives", "false_negatives")
     )
@@ -130,17 +132,21 @@ def _precision_by_recall(name: str, values: Any) -> Markup:
         harmonic = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         best = int(harmonic.argmax())
         note = element(
-            "p", f"best F1 {short(harmonic[best])}: precision {short(precision[best])}, recall {short(recall[best])}",
+            "p",
+            f"best F1 {format_number(harmonic[best])}: precision {format_number(precision[best])}, "
+            f"recall {format_number(recall[best])}",
             class_="note",
-        )  # fmt: skip
-    return line_chart(name, [Line("precision", points)], x_name="recall", are_shares=True, note=note, has_gaps=False)
+        )
+    return line_chart(name, [Line("precision", points)], x_name="recall", has_unit_axes=True, note=note, has_gaps=False)
 
 
-def _confusion(name: str, counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup:
+def _render_confusion_matrix(name: str, counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup:
     names = names or [str(number) for number in range(len(counts))]
-    if len(counts) > CLASSES_OF_A_TABLE:
-        drawn = _picture(
-            f"{name} (rows: the right class, columns: what it was taken for)", png(counts_table(counts)), ""
+    if len(counts) > MAX_TABLE_CLASSES:
+        drawn = _render_image(
+            f"{name} (rows: the right class, columns: what it was taken for)",
+            encode_png(draw_confusion_matrix(counts)),
+            "",
         )
     else:
         drawn = _confusion_table(name, counts, names)
@@ -160,7 +166,7 @@ def _confusion_table(name: str, counts: npt.NDArray[np.int64], names: Sequence[s
         return element("td", str(count), style=f"--share:{share:.2g}" if count else None, class_=class_)
 
     def part(row: int, of: int) -> Markup:
-        return element("td", short(counts[row, row] / of, digits=2) if of else None, class_="sum")
+        return element("td", format_number(counts[row, row] / of, digits=2) if of else None, class_="sum")
 
     rows = [
         element("tr", element("th", names[row], scope="row"), (cell(row, column) for column in range(len(counts))),
@@ -177,7 +183,7 @@ def _confusion_table(name: str, counts: npt.NDArray[np.int64], names: Sequence[s
     whole = element(
         "table", element("thead", header), element("tbody", rows, last), class_="confusion", aria_label=name
     )
-    return joined(title, scrolled(whole))
+    return join_markup(title, make_scrollable(whole))
 
 
 def _most_frequent_mistakes(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup | None:
@@ -189,7 +195,7 @@ def _most_frequent_mistakes(counts: npt.NDArray[np.int64], names: Sequence[str])
     return element("p", f"Most often mistaken: {', '.join(told)}.", class_="note") if told else None
 
 
-def _blocks(markdown: str) -> Iterator[Markup]:
+def _render_markdown(markdown: str) -> Iterator[Markup]:
     """Tables as tables, all else as it is written."""
     for block in re.split(r"\n{2,}", markdown.strip("\n")):
         lines = block.split("\n")

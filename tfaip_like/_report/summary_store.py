@@ -9,27 +9,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tfaip_like._utils.escaping import printable_lines
-from tfaip_like._utils.files import new_folder
-from tfaip_like._utils.json_files import json_text
+from tfaip_like._utils.escaping import escape_lines
+from tfaip_like._utils.files import atomic_directory
+from tfaip_like._utils.json_files import format_json
 from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
 
 
-def keep(folder: Path, summaries: Mapping[str, Summary]) -> None:
+def store_summaries(folder: Path, summaries: Mapping[str, Summary]) -> None:
     """Replaces what is kept of a kind of validation; there whole or as it was."""
     if summaries or folder.exists():
-        with new_folder(folder) as new:
+        with atomic_directory(folder) as new:
             for name, summary in summaries.items():
-                suffix, content = _content(summary)
+                suffix, content = _serialize(summary)
                 (new / f"{_file_name(name)}{suffix}").write_bytes(content)
 
 
-def _content(summary: Summary) -> tuple[str, bytes]:
+def _serialize(summary: Summary) -> tuple[str, bytes]:
     match summary:
         case Image() | Figure():
             return ".png", summary.png()
         case Text():
-            return ".md", printable_lines(summary.markdown).encode()
+            return ".md", escape_lines(summary.markdown).encode()
         case Histogram():
             counts, edges = summary.counts()
             return _json("histogram", counts=counts.tolist(), edges=edges.tolist())
@@ -43,7 +43,7 @@ def _content(summary: Summary) -> tuple[str, bytes]:
 
 
 def _json(kind: str, **values: Any) -> tuple[str, bytes]:
-    return ".json", json_text({"kind": kind, **values}).encode()
+    return ".json", format_json({"kind": kind, **values}).encode()
 
 
 def _file_name(name: str) -> str:
@@ -52,7 +52,7 @@ def _file_name(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredSummary:
     """A file of what a validation showed."""
 
     path: Path
@@ -63,8 +63,8 @@ class Kept:
         return unquote(self.path.stem)
 
 
-def kept(folder: Path) -> list[Kept]:
+def list_stored_summaries(folder: Path) -> list[StoredSummary]:
     """What is there of a kind of validation, by name."""
     if not folder.is_dir():
         return []
-    return [Kept(path) for path in sorted(folder.iterdir()) if path.suffix in (".png", ".md", ".json")]
+    return [StoredSummary(path) for path in sorted(folder.iterdir()) if path.suffix in (".png", ".md", ".json")]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tfaip_like._utils.errors import counted
-from tfaip_like._utils.escaping import printable
+from tfaip_like._utils.errors import pluralize
+from tfaip_like._utils.escaping import escape_text
 
 GAP = "  "
-LONGEST = 40
+MAX_CELL_LENGTH = 40
 """Letters of a cell."""
 
 
-def text_table(
+def format_table(
     titles: Sequence[str], columns: Sequence[Sequence[str]], right: Sequence[bool], width: int | None = None
 ) -> str:
     """A table with a row for each entry of the columns.
@@ -24,7 +24,7 @@ def text_table(
         right: whether a column is aligned on the right.
         width: of the terminal; None leaves nothing out.
     """
-    cells = [[_cut(title), *map(_cut, column)] for title, column in zip(titles, columns, strict=True)]
+    cells = [[_truncate(title), *map(_truncate, column)] for title, column in zip(titles, columns, strict=True)]
     upright = _lines(cells, right)
     if width is None or _fits(upright, width):
         return "\n".join(upright)
@@ -36,11 +36,11 @@ def text_table(
     while kept > 1 and not _fits(upright, width):
         kept -= 1
         upright = _lines(cells[:kept], right)
-    return "\n".join([*(line[:width] for line in upright), _left_out(titles[kept:])])
+    return "\n".join([*(line[:width] for line in upright), _omitted_columns_note(titles[kept:])])
 
 
-def _left_out(titles: Sequence[str]) -> str:
-    return f"({counted(len(titles), 'more column')} in --csv, --html or a wider terminal: {', '.join(titles)})"
+def _omitted_columns_note(titles: Sequence[str]) -> str:
+    return f"({pluralize(len(titles), 'more column')} in --csv, --html or a wider terminal: {', '.join(titles)})"
 
 
 def _lines(columns: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
@@ -59,7 +59,7 @@ def _fits(lines: Sequence[str], width: int) -> bool:
     return max(map(len, lines)) <= width
 
 
-def _cut(cell: str) -> str:
+def _truncate(cell: str) -> str:
     """One line, not too long."""
-    line = printable(" ".join(cell.split()))
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+    line = escape_text(" ".join(cell.split()))
+    return line if len(line) <= MAX_CELL_LENGTH else f"{line[: MAX_CELL_LENGTH - 3]}..."

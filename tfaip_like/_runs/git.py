@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfaip_like._utils.code_origin import users_files
-from tfaip_like._utils.processes import run_within
-from tfaip_like._utils.records import read_record
-from tfaip_like._utils.temporary import temporary_directory
+from tfaip_like._utils.code_origin import imported_user_files
+from tfaip_like._utils.processes import run_with_timeout
+from tfaip_like._utils.temp_dirs import temporary_directory
+from tfaip_like._utils.typed_json import read_typed_json
 
-COPIED = ".git_state.json"
+GIT_STATE_FILENAME = ".git_state.json"
 """A file at the top of copied code, with the state of the repository that it was copied from."""
 
 
@@ -26,34 +26,34 @@ class GitState:
     diff: str = ""
 
 
-def source_file(cls: type) -> Path | None:
+def class_source_path(cls: type) -> Path | None:
     """Return the file that a class is written in."""
     source = getattr(sys.modules.get(cls.__module__), "__file__", None)
     return Path(source).resolve() if source else None
 
 
-def git_state(source: Path) -> GitState:
+def read_git_state(source: Path) -> GitState:
     """Return the state of the repository that a file lies in, or was copied from.
 
     The changes include modules that are not in the repository: those that are imported, and others in their folders,
     which may be imported later. `git apply` makes the working tree from the commit and the changes.
     """
     for folder in source.parents:
-        if (folder / COPIED).exists():
-            return read_record(GitState, folder / COPIED)
-    commit = _git(source.parent, "rev-parse", "HEAD")
-    top = _git(source.parent, "rev-parse", "--show-toplevel").removesuffix("\n")
+        if (folder / GIT_STATE_FILENAME).exists():
+            return read_typed_json(GitState, folder / GIT_STATE_FILENAME)
+    commit = _run_git(source.parent, "rev-parse", "HEAD")
+    top = _run_git(source.parent, "rev-parse", "--show-toplevel").removesuffix("\n")
     if not commit or not top:
         return GitState()
     root = Path(top)
-    untracked = _untracked_modules(root, [source, *users_files()])
-    return GitState(commit.strip(), _diff_with(root, untracked) if untracked else _git(root, *DIFF))
+    untracked = _untracked_modules(root, [source, *imported_user_files()])
+    return GitState(commit.strip(), _diff_including(root, untracked) if untracked else _run_git(root, *DIFF_COMMAND))
 
 
 # Whatever the user's configuration says, `git apply` takes it.
-_FOR_APPLY = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/")
-DIFF = ("diff", *_FOR_APPLY, "--binary", "HEAD")
-LARGEST_MODULE = 1_000_000
+_APPLY_OPTIONS = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/")
+DIFF_COMMAND = ("diff", *_APPLY_OPTIONS, "--binary", "HEAD")
+MAX_MODULE_BYTES = 1_000_000
 """Bytes; a larger file is data."""
 
 
@@ -62,38 +62,38 @@ def _untracked_modules(root: Path, imported: Iterable[Path]) -> list[str]:
     files = {path for file in imported if (path := file.resolve()).is_relative_to(root)}
     beside = {path for folder in {file.parent for file in files} for path in folder.glob("*.py")} - files
     found = {
-        *_others(root, files),  # also if they are ignored: they take part
-        *_others(root, beside, "--exclude-standard"),
+        *_list_untracked(root, files),  # also if they are ignored: they take part
+        *_list_untracked(root, beside, "--exclude-standard"),
     }
-    return sorted(path for path in found if (root / path).stat().st_size <= LARGEST_MODULE)
+    return sorted(path for path in found if (root / path).stat().st_size <= MAX_MODULE_BYTES)
 
 
-def _others(root: Path, files: Iterable[Path], *options: str) -> list[str]:
+def _list_untracked(root: Path, files: Iterable[Path], *options: str) -> list[str]:
     words = [str(file.relative_to(root)) for file in files]
     if not words:
         return []
-    listed = _git(root, "--literal-pathspecs", "ls-files", "-z", "--others", *options, "--", *words)
+    listed = _run_git(root, "--literal-pathspecs", "ls-files", "-z", "--others", *options, "--", *words)
     return [path for path in listed.split("\0") if path]
 
 
-def _diff_with(root: Path, untracked: Sequence[str]) -> str:
+def _diff_including(root: Path, untracked: Sequence[str]) -> str:
     """Return the changes to the last commit if these files were added to it; the index of the user stays as it is."""
     with temporary_directory() as folder:
         index = folder / "index"
         try:
             # With its time: git tells by that which files may have changed in the same second.
-            shutil.copy2(root / _git(root, "rev-parse", "--git-path", "index").strip(), index)
+            shutil.copy2(root / _run_git(root, "rev-parse", "--git-path", "index").strip(), index)
         except OSError:  # nothing was ever added
-            return _git(root, *DIFF)
-        _git(root, "--literal-pathspecs", "add", "--intent-to-add", "--force", "--", *untracked, index=index)
-        return _git(root, *DIFF, index=index)
+            return _run_git(root, *DIFF_COMMAND)
+        _run_git(root, "--literal-pathspecs", "add", "--intent-to-add", "--force", "--", *untracked, index=index)
+        return _run_git(root, *DIFF_COMMAND, index=index)
 
 
-def _git(folder: Path, *words: str, index: Path | None = None) -> str:
+def _run_git(folder: Path, *words: str, index: Path | None = None) -> str:
     """Return what git says about a folder; nothing if it fails."""
     environment = [] if index is None else ["env", f"GIT_INDEX_FILE={index}"]
     try:
-        done = run_within(20, *environment, "git", "-C", str(folder), *words)
+        done = run_with_timeout(20, *environment, "git", "-C", str(folder), *words)
     except (OSError, subprocess.SubprocessError):  # no git
         return ""
     return "" if done.returncode else done.stdout.decode("utf-8", "surrogateescape")

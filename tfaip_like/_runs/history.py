@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._utils.files import write_text
+from tfaip_like._utils.files import atomic_write_text
 
 Row = Mapping[str, float]
 
@@ -24,7 +24,7 @@ class History:
         self.rows: list[dict[str, float]] = []
         self._file = folder.history if folder else None
 
-    def write_with(self, row: Row) -> None:
+    def write_with_row(self, row: Row) -> None:
         """Writes all epochs so far and one more, which belongs to them once its caller has appended it."""
         if self._file is not None:
             self._write_csv(self._file, [*self.rows, row])
@@ -45,4 +45,4 @@ class History:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_text(path, text.getvalue())
+        atomic_write_text(path, text.getvalue())

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tfaip_like._runs.batch_layout import BATCH_INDEX, RUNS, code_of_run
-from tfaip_like._runs.run_files import RunInfo, read_object_of
+from tfaip_like._runs.batch_layout import BATCH_INDEX, RUNS_DIR, run_code_dir
+from tfaip_like._runs.run_files import RunInfo, read_run_file
 from tfaip_like._utils.errors import TrainingError, UsageError
-from tfaip_like._utils.files import check_links, guarded, recover_below, write_text
+from tfaip_like._utils.files import atomic_write_text, check_links, recover_interrupted_writes, write_guard
 
 logger = logging.getLogger(__name__)
 
-MEASURED = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb", "gradient_norm")
+BOOKKEEPING_COLUMNS = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb", "gradient_norm")
 """The columns of `history.csv` that are neither losses nor metrics."""
 
-SECONDS_BETWEEN_CHECKS = 0.5
+CHECK_INTERVAL_S = 0.5
 
 
 class OutputDirLostError(TrainingError):
@@ -122,36 +122,36 @@ class OutputDir:
         """All that is known of the run, on one page."""
         return self.path / "report.html"
 
-    def batch_code(self) -> Path | None:
+    def batch_code_dir(self) -> Path | None:
         """Return the code that the batch of this run keeps for it; None for a run that belongs to no batch."""
         path = self.path.absolute()
         batch = path.parent.parent
-        if path.parent.name != RUNS or not (batch / BATCH_INDEX).is_file():
+        if path.parent.name != RUNS_DIR or not (batch / BATCH_INDEX).is_file():
             return None
-        code = code_of_run(batch, path.name)
+        code = run_code_dir(batch, path.name)
         return code if code.is_dir() else None
 
-    def holds_a_run(self) -> bool:
+    def has_run(self) -> bool:
         """Return whether a training here has finished an epoch."""
         has_checkpoints = self.checkpoints.exists() and any(self.checkpoints.iterdir())
         return self.history.exists() or self.best.exists() or has_checkpoints
 
-    def record(self) -> RunInfo:
+    def read_info(self) -> RunInfo:
         """Return the contents of `run.json`, nothing if there is none.
 
         Raises:
             UsageError: if it is damaged; it names the file and the key or line.
         """
-        return read_object_of(RunInfo, self.run)
+        return read_run_file(RunInfo, self.run)
 
-    def started(self) -> float | None:
+    def read_start_time(self) -> float | None:
         """Return when the run was started for the first time, in seconds since 1970; None if that is not known."""
         try:
-            return datetime.fromisoformat(self.record().get("started", "")).timestamp()
+            return datetime.fromisoformat(self.read_info().get("started", "")).timestamp()
         except ValueError:
             return None
 
-    def keep_checkpoints_below(self, folder: Path) -> None:
+    def link_checkpoints_to(self, folder: Path) -> None:
         """Make `checkpoints` a link to a folder below another one, under the path of this run.
 
         Checkpoints that are there already stay where they are. A folder that is there already belongs to a run that was
@@ -163,15 +163,17 @@ class OutputDir:
         place = folder.absolute() / self.path.absolute().relative_to("/")
         try:
             if self.checkpoints.is_symlink():
-                if self.holds_a_run():
+                if self.has_run():
                     check_links(self.checkpoints)
                 self.checkpoints.resolve().mkdir(parents=True, exist_ok=True)  # scratch may have been emptied
             elif not self.checkpoints.exists():
-                self.checkpoints.symlink_to(_new_folder(place))
+                self.checkpoints.symlink_to(_make_unique_dir(place))
         except OSError as error:
-            raise UsageError(f"--trainer.checkpoint_dir {folder}: cannot be written: {_reason(error)}") from error
+            raise UsageError(
+                f"--trainer.checkpoint_dir {folder}: cannot be written: {_os_error_text(error)}"
+            ) from error
 
-    def is_held(self) -> bool:
+    def is_locked(self) -> bool:
         """Return whether a training runs in it now, of this process or another; yes where locks cannot tell."""
         try:
             folder = os.open(self.path, os.O_RDONLY)
@@ -186,14 +188,14 @@ class OutputDir:
         return False
 
     @contextmanager
-    def held(self, go_on: bool = False) -> Iterator[Hold]:
+    def acquire(self, resume: bool = False) -> Iterator[OutputDirLock]:
         """Makes the folder for a new run and keeps others out of it for the length of the block.
 
         What is left of a run that failed before its first epoch goes. The folder is locked for this
         process, so that a lock never outlives it. Nothing is written once the folder is no longer there.
 
         Args:
-            go_on: with the run that is there.
+            resume: with the run that is there.
 
         Raises:
             UsageError: when it holds a run already, another one runs in it, or it cannot be written.
@@ -203,16 +205,16 @@ class OutputDir:
             self.path.mkdir(parents=True, exist_ok=True)
             folder = os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            raise UsageError(f"{where}: cannot be written: {_reason(error)}") from error
+            raise UsageError(f"{where}: cannot be written: {_os_error_text(error)}") from error
         try:
             self._lock(folder, where)
-            recover_below(self.path)
-            if not go_on:
-                self._begin(where)
+            recover_interrupted_writes(self.path)
+            if not resume:
+                self._prepare_new_run(where)
             elif not self.run.exists():
-                write_text(self.run, "{}\n")
-            hold = Hold(self, folder)
-            with guarded(self.path, hold.check):
+                atomic_write_text(self.run, "{}\n")
+            hold = OutputDirLock(self, folder)
+            with write_guard(self.path, hold.check):
                 yield hold
         finally:
             os.close(folder)
@@ -225,10 +227,10 @@ class OutputDir:
         except OSError as error:  # a file system without locks
             logger.debug("%s cannot be locked: %s", self.path, error)
 
-    def _begin(self, where: str) -> None:
+    def _prepare_new_run(self, where: str) -> None:
         """Makes the folder ready for a new run."""
-        if self.holds_a_run():
-            status = str(self.record().get("status", "unknown"))
+        if self.has_run():
+            status = str(self.read_info().get("status", "unknown"))
             if status == "running":  # but the lock is free
                 status = "killed"
             raise UsageError(
@@ -236,7 +238,7 @@ class OutputDir:
                 f"resume-training {self.path} goes on with it; for a new run choose another folder, or delete this one."
             )
         try:
-            write_text(self.run, "{}\n")
+            atomic_write_text(self.run, "{}\n")
             for file in (
                 self.train_log,
                 self.git_diff,
@@ -250,10 +252,10 @@ class OutputDir:
             for folder in (self.tensorboard, self.summaries):
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
-            raise UsageError(f"{where}: cannot be written: {_reason(error)}") from error
+            raise UsageError(f"{where}: cannot be written: {_os_error_text(error)}") from error
 
 
-class Hold:
+class OutputDirLock:
     """The output folder of a training that runs: another one under its name must not be taken for it.
 
     Args:
@@ -272,36 +274,36 @@ class Hold:
             OutputDirLostError: names the folder and what has become of it.
         """
         self._checked = time.monotonic()
-        if (reason := self._reason()) is not None:
+        if (reason := self._lost_reason()) is not None:
             raise OutputDirLostError(
                 f"--trainer.output_dir {self._output_dir.path}: the training stopped because this folder {reason}"
             )
 
-    def check_now_and_then(self) -> None:
+    def check_periodically(self) -> None:
         """Do the same if that was some time ago: it may be a file system over the network."""
-        if time.monotonic() - self._checked > SECONDS_BETWEEN_CHECKS:
+        if time.monotonic() - self._checked > CHECK_INTERVAL_S:
             self.check()
 
     def is_lost(self) -> bool:
         """Return whether `check` raises."""
-        return self._reason() is not None
+        return self._lost_reason() is not None
 
-    def _reason(self) -> str | None:
+    def _lost_reason(self) -> str | None:
         """Return what has become of the folder, None if it is where it was."""
         path = self._output_dir.path
         try:
-            found, held = _identity(path), _identity(self._descriptor)
+            found, held = _file_identity(path), _file_identity(self._descriptor)
             if found is not None and found == held:
-                return None if _identity(self._output_dir.run) else "was emptied"
+                return None if _file_identity(self._output_dir.run) else "was emptied"
         except OSError as error:  # a file server that does not answer: writing will say more
             logger.debug("%s: %s", path, error)
             return None
-        if (place := _place(self._descriptor)) is not None:
+        if (place := _current_path(self._descriptor)) is not None:
             return f"is now {place}; resume-training {place} continues it"
         return "was deleted or moved" if found is None else "was deleted or moved, and another one is in its place"
 
 
-def _new_folder(path: Path) -> Path:
+def _make_unique_dir(path: Path) -> Path:
     """Make a folder; one that is there already is left alone, and this one gets a number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     number, folder = 1, path
@@ -314,7 +316,7 @@ def _new_folder(path: Path) -> Path:
             folder = path.with_name(f"{path.name}_{number}")
 
 
-def _identity(path: Path | int) -> tuple[int, int] | None:
+def _file_identity(path: Path | int) -> tuple[int, int] | None:
     """Return what tells a file from all others, None if it is not there."""
     try:
         found = os.stat(path)
@@ -325,7 +327,7 @@ def _identity(path: Path | int) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _place(descriptor: int) -> str | None:
+def _current_path(descriptor: int) -> str | None:
     """Return where an open folder is now, None where the system does not tell."""
     try:
         place = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -334,5 +336,5 @@ def _place(descriptor: int) -> str | None:
     return place if os.path.isdir(place) else None
 
 
-def _reason(error: OSError) -> str:
+def _os_error_text(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)

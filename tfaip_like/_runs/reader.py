@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tfaip_like._runs.output_dir import MEASURED, OutputDir
-from tfaip_like._runs.run_files import Row, RunInfo, RunSummary, read_history, read_object_of
+from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, OutputDir
+from tfaip_like._runs.run_files import Row, RunInfo, RunSummary, read_history, read_run_file
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import read_object
+from tfaip_like._utils.json_files import read_json_object
 
 Curve = Sequence[tuple[int, float]]
 """Epochs and values."""
@@ -35,10 +35,10 @@ class Best:
 class Run:
     """What a folder tells of its run."""
 
-    folder: OutputDir
+    output_dir: OutputDir
     status: str
     """running, done, stopped, failed, killed; unknown where nothing says."""
-    record: RunInfo
+    info: RunInfo
     """As in `run.json`."""
     summary: RunSummary
     """As in `summary.json`, of the time when the run last ended."""
@@ -52,17 +52,17 @@ class Run:
     @property
     def name(self) -> str:
         """Of its folder."""
-        return self.folder.path.resolve().name
+        return self.output_dir.path.resolve().name
 
     @property
     def scenario(self) -> str:
         """Its class as `module:Class`."""
-        return str(self.record.get("scenario") or self.parameters.get("class") or "an unknown scenario")
+        return str(self.info.get("scenario") or self.parameters.get("class") or "an unknown scenario")
 
     @property
-    def changed(self) -> Mapping[str, str]:
+    def non_default_params(self) -> Mapping[str, str]:
         """The parameters that differ from their defaults, in words, by their flags without dashes."""
-        flags = self.record.get("parameters") or self.summary.get("parameters") or {}
+        flags = self.info.get("parameters") or self.summary.get("parameters") or {}
         return {flag.removeprefix("--"): words for flag, words in flags.items()}
 
     @property
@@ -73,13 +73,13 @@ class Run:
     @cached_property
     def best(self) -> Best | None:
         """The best epoch so far; None if nothing says how it is found."""
-        known: dict[str, Any] = {**(self.summary.get("best") or {}), **(self.record.get("best_by") or {})}
+        known: dict[str, Any] = {**(self.summary.get("best") or {}), **(self.info.get("best_by") or {})}
         if not known.get("monitor"):
             return None
         best = Best(str(known["monitor"]), known.get("mode"))
         values = [(row[best.monitor], int(row["epoch"])) for row in self.history if best.monitor in row]
         values = [(value, epoch) for value, epoch in values if not math.isnan(value)]
-        if self._is_summed_up and known.get("epoch") is not None:
+        if self._is_summary_current and known.get("epoch") is not None:
             return Best(best.monitor, best.mode, known["epoch"], known.get("value"))
         if not values or best.mode not in ("min", "max"):
             return best
@@ -87,7 +87,7 @@ class Run:
         return Best(best.monitor, best.mode, epoch, value)
 
     @property
-    def _is_summed_up(self) -> bool:
+    def _is_summary_current(self) -> bool:
         """Return whether the summary is of the last epoch, not of one before the run went on."""
         last = (self.summary.get("last") or {}).get("epoch")
         return bool(self.history) and last == self.history[-1]["epoch"]
@@ -98,7 +98,7 @@ class Run:
 
         Values of an earlier run (`compare`) are one more kind.
         """
-        kinds = [kind for kind in self.record.get("data") or () if kind != "train"] or ["val", "lav"]
+        kinds = [kind for kind in self.info.get("data") or () if kind != "train"] or ["val", "lav"]
         kinds += ["compare"] if self.parameters.get("trainer.compare_to") is not None else []
         return {f"{kind}_": kind for kind in sorted(kinds, key=len, reverse=True)}
 
@@ -110,19 +110,19 @@ class Run:
         """
         found: dict[str, dict[str, list[tuple[int, float]]]] = {}
         for column in dict.fromkeys(name for row in self.history for name in row):
-            if column not in MEASURED:
+            if column not in BOOKKEEPING_COLUMNS:
                 prefix = next((prefix for prefix in self.prefixes if column.startswith(prefix)), "")
                 metric = column.removeprefix(prefix)
-                found.setdefault(metric, {})[self.prefixes.get(prefix, "train")] = self.values_of(column)
+                found.setdefault(metric, {})[self.prefixes.get(prefix, "train")] = self.column_values(column)
         sums = found.get("loss")
         same = [name for name in found if name != "loss" and sums and found[name].get("train") == sums.get("train")]
         return {name: kinds for name, kinds in found.items() if name not in same}
 
-    def values_of(self, column: str) -> list[tuple[int, float]]:
+    def column_values(self, column: str) -> list[tuple[int, float]]:
         """The epochs that have a value in a column, and the values."""
         return [(int(row["epoch"]), row[column]) for row in self.history if column in row]
 
-    def row_of(self, epoch: int | None) -> Row:
+    def row_at_epoch(self, epoch: int | None) -> Row:
         """The values of an epoch, none if it is not known."""
         return next((row for row in self.history if row["epoch"] == epoch), {})
 
@@ -130,14 +130,14 @@ class Run:
 def read_run(path: Path) -> Run:
     """Reads what there is of a run; what cannot be read is told in `problems`."""
     folder, problems = OutputDir(path), list[str]()
-    record = read_object_of(RunInfo, folder.run, problems)
+    record = read_run_file(RunInfo, folder.run, problems)
     return Run(
-        folder=folder,
-        status=_status(folder, record),
-        record=record,
-        summary=read_object_of(RunSummary, folder.summary, problems),
+        output_dir=folder,
+        status=_resolve_status(folder, record),
+        info=record,
+        summary=read_run_file(RunSummary, folder.summary, problems),
         history=read_history(folder.history, problems),
-        parameters=flat(_read_parameters(folder.trainer_params, problems)),
+        parameters=flatten_params(_read_parameters(folder.trainer_params, problems)),
         problems=problems,
     )
 
@@ -150,12 +150,12 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        for run in run_folders(path):
+        for run in find_run_dirs(path):
             found.setdefault(run.resolve(), run)
     return [read_run(path) for path in found.values()]
 
 
-def run_folders(path: Path) -> list[Path]:
+def find_run_dirs(path: Path) -> list[Path]:
     """Return the folders of the runs in a folder and below it.
 
     Raises:
@@ -165,28 +165,28 @@ def run_folders(path: Path) -> list[Path]:
         raise UsageError(f"{path}: there is no such folder")
     if not path.is_dir():
         raise UsageError(f"{path}: is a file; name the folder of a run, or one with runs below it")
-    runs = list(find_runs(path))
+    runs = list(iter_run_dirs(path))
     if not runs:
         raise UsageError(f"{path}: there is no run in this folder or below it (a run has a run.json)")
     return runs
 
 
-def find_runs(path: Path) -> Iterator[Path]:
+def iter_run_dirs(path: Path) -> Iterator[Path]:
     """The folders of runs in a folder and below, in the order of their names."""
     for parent, folders, files in os.walk(path):
-        folders.sort(key=_natural)
+        folders.sort(key=_natural_sort_key)
         if {"run.json", "trainer_params.json", "history.csv"} & set(files):
             folders.clear()
             yield Path(parent)
         folders[:] = [name for name in folders if not name.startswith(".")]
 
 
-def _natural(name: str) -> list[str | int]:
+def _natural_sort_key(name: str) -> list[str | int]:
     """Orders `run_2` before `run_10`."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def flat(values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+def flatten_params(values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     """The leaves of a parameter tree by their flags; of a variant the name of its class, too."""
     leaves: dict[str, Any] = {}
     for name, value in values.items():
@@ -194,24 +194,24 @@ def flat(values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
         if name == "class" and isinstance(value, str):
             leaves[place or "class"] = value.rpartition(":")[2] if place else value
         elif isinstance(value, dict) and value:
-            leaves |= flat(value, here)
+            leaves |= flatten_params(value, here)
         elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            leaves |= flat({str(index): item for index, item in enumerate(value)}, here)
+            leaves |= flatten_params({str(index): item for index, item in enumerate(value)}, here)
         else:
             leaves[here] = value
     return leaves
 
 
-def _status(folder: OutputDir, record: RunInfo) -> str:
+def _resolve_status(folder: OutputDir, record: RunInfo) -> str:
     status = str(record.get("status", "unknown"))
-    if status in ("running", "unknown") and folder.is_held():
+    if status in ("running", "unknown") and folder.is_locked():
         return "running"
     return "killed" if status == "running" else status
 
 
 def _read_parameters(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        return read_object(path) if path.exists() else {}
+        return read_json_object(path) if path.exists() else {}
     except UsageError as error:
         problems.append(str(error))
         return {}

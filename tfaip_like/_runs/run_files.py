@@ -15,7 +15,7 @@ from typing import Literal, TypedDict, TypeVar
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import read_json, read_text
-from tfaip_like._utils.records import Count, Seconds, decode, decode_partly
+from tfaip_like._utils.typed_json import Count, Seconds, decode, decode_lenient
 
 Row = Mapping[str, float]
 """The numbers of an epoch by their names; `epoch` counts from 1."""
@@ -33,7 +33,7 @@ class ClusterJobInfo(TypedDict, total=False):
     account: str
 
 
-class Resumption(TypedDict, total=False):
+class ResumeInfo(TypedDict, total=False):
     """A start of a run that had begun before."""
 
     started: str
@@ -47,7 +47,7 @@ class Resumption(TypedDict, total=False):
     changes: list[str]
 
 
-class BestBy(TypedDict):
+class MonitorInfo(TypedDict):
     """How the best epoch is found."""
 
     monitor: str
@@ -77,10 +77,10 @@ class RunInfo(TypedDict, total=False):
     ended: str
     seconds: Seconds
     error: str
-    resumed: list[Resumption]
+    resumed: list[ResumeInfo]
     data: dict[str, Count | None]
     weights: Count
-    best_by: BestBy
+    best_by: MonitorInfo
     parameters: dict[str, str]
 
 
@@ -102,7 +102,7 @@ class RunSummary(TypedDict, total=False):
     parameters: dict[str, str]
 
 
-def read_object_of(tp: type[T], path: Path, problems: list[str] | None = None) -> T:
+def read_run_file(tp: type[T], path: Path, problems: list[str] | None = None) -> T:
     """Return the contents of a file of a run; an empty object if there is no such file.
 
     Args:
@@ -117,7 +117,7 @@ def read_object_of(tp: type[T], path: Path, problems: list[str] | None = None) -
     if problems is None:
         return decode(tp, read_json(path), str(path))
     try:
-        return decode_partly(tp, read_json(path), str(path), problems)
+        return decode_lenient(tp, read_json(path), str(path), problems)
     except UsageError as error:
         problems.append(str(error))
         return decode(tp, {}, str(path))
@@ -166,7 +166,7 @@ def parse_history(text: str, where: str, problems: list[str], last: int | None =
     rows = list[dict[str, float]]()
     try:
         names = next(reader, [])
-        if problem := _problem_of_header(names):
+        if problem := _header_error(names):
             problems.append(f"{where}, line 1: {problem}")
             return rows
         numbered = [(reader.line_num + skipped, cells) for cells in reader]
@@ -177,7 +177,7 @@ def parse_history(text: str, where: str, problems: list[str], last: int | None =
         problems.append(f"{where}, line 2: is missing: there is no epoch")
     for number, cells in numbered:
         try:
-            row = _row(names, cells)
+            row = _parse_row(names, cells)
             if rows and row["epoch"] <= rows[-1]["epoch"]:
                 raise ValueError(f"column epoch: {row['epoch']:g} comes after {rows[-1]['epoch']:g}")
             rows.append(row)
@@ -186,7 +186,7 @@ def parse_history(text: str, where: str, problems: list[str], last: int | None =
     return rows
 
 
-def _problem_of_header(names: Sequence[str]) -> str:
+def _header_error(names: Sequence[str]) -> str:
     if not names:
         return "there is nothing in it"
     if "" in names:
@@ -197,17 +197,17 @@ def _problem_of_header(names: Sequence[str]) -> str:
     return f"the column {twice!r} is there twice" if twice is not None else ""
 
 
-def _row(names: Sequence[str], cells: Sequence[str]) -> dict[str, float]:
+def _parse_row(names: Sequence[str], cells: Sequence[str]) -> dict[str, float]:
     if len(cells) != len(names):
         raise ValueError(f"has {len(cells)} cells, but there are {len(names)} columns")
-    row = {name: _number(name, cell) for name, cell in zip(names, cells, strict=True) if cell != ""}
+    row = {name: _parse_number(name, cell) for name, cell in zip(names, cells, strict=True) if cell != ""}
     epoch = row.get("epoch", math.nan)
     if not (math.isfinite(epoch) and epoch >= 1 and epoch.is_integer()):
         raise ValueError(f"column epoch: expected a whole number from 1 on, got {cells[names.index('epoch')]!r}")
     return {**row, "epoch": int(epoch)}
 
 
-def _number(name: str, cell: str) -> float:
+def _parse_number(name: str, cell: str) -> float:
     try:
         number = float(cell)
     except ValueError:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tfaip_like._training.devices import choose_devices
-from tfaip_like._utils.console import console_unless_configured
-from tfaip_like._utils.lazy_keras import choose_backend
-from tfaip_like.params._given import NOTHING_GIVEN, Given, warn_of_no_effect
-from tfaip_like.params._tree import check_tree
+from tfaip_like._training.devices import configure_devices
+from tfaip_like._utils.console import default_console_logging
+from tfaip_like._utils.lazy_keras import set_backend
+from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags, warn_ignored_params
+from tfaip_like.params._tree import validate_params
 
 if TYPE_CHECKING:
     from tfaip_like._training.result import TrainResult
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tfaip_like.settings import Resume
 
 
-def train(scenario: Scenario, resume: Resume | None = None, given: Given | None = None) -> TrainResult:
+def train(scenario: Scenario, resume: Resume | None = None, given: ExplicitFlags | None = None) -> TrainResult:
     """Trains a scenario and leaves everything about it in its output folder.
 
     Args:
@@ -29,16 +29,16 @@ def train(scenario: Scenario, resume: Resume | None = None, given: Given | None 
         TrainingError: when the loss is no longer a finite number.
         Interrupted: after Ctrl-C.
     """
-    checked = check_tree(scenario)
-    choose_backend(checked.device.backend)
-    devices = choose_devices(checked.device)
+    checked = validate_params(scenario)
+    set_backend(checked.device.backend)
+    devices = configure_devices(checked.device)
     # Only now: the import of Keras fixes its backend.
     from tfaip_like._training.training import run_training
 
-    with console_unless_configured():
+    with default_console_logging():
         if given is None:
-            warn_of_no_effect(checked)
-        return run_training(checked, devices, resume, given or NOTHING_GIVEN)
+            warn_ignored_params(checked)
+        return run_training(checked, devices, resume, given or NO_EXPLICIT_FLAGS)
 
 
 __all__ = ["train"]

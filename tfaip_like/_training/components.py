@@ -1,4 +1,4 @@
-"""The parts of a training, made from a scenario: data, networks, optimizer, what happens after an epoch."""
+"""The components of a training, made from a scenario: data, networks, optimizer, what happens after an epoch."""
 
 from __future__ import annotations
 
@@ -11,63 +11,63 @@ from pathlib import Path
 
 import keras
 
-from tfaip_like._keras_ext.extended_optimizer import average_rate
+from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum
 from tfaip_like._keras_ext.paths import weight_paths
-from tfaip_like._keras_ext.schedules import Shifted
+from tfaip_like._keras_ext.schedules import OffsetSchedule
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training.checkpointing.checkpoints import Position
 from tfaip_like._training.devices import Devices
-from tfaip_like._training.epoch_end import EpochEnd, due_after
-from tfaip_like._training.exports import Exports
+from tfaip_like._training.epoch_finalizer import EpochFinalizer, scheduled_validations
+from tfaip_like._training.exports import ExportWriter
 from tfaip_like._training.feed import TrainingFeed
 from tfaip_like._training.initialization.freezing import freeze
 from tfaip_like._training.initialization.warm_start import warm_start
 from tfaip_like._training.progress import Progress
-from tfaip_like._training.resume import Resumed
-from tfaip_like._training.state import network_preserved, start_random
-from tfaip_like._training.steps.execution import compile_model, steps_at_once
-from tfaip_like._training.steps.training_model import TrainingModel, as_fed
-from tfaip_like._training.validation.examples import Examples
-from tfaip_like._training.validation.lav import Lav
+from tfaip_like._training.resume import ResumeState
+from tfaip_like._training.state import preserve_network_state, seed_everything
+from tfaip_like._training.steps.execution import choose_steps_per_execution, compile_model
+from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
+from tfaip_like._training.validation.examples import ExamplePrinter
+from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.files import patiently
+from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.interruption import InterruptFlag
-from tfaip_like._utils.temporary import keep_autograph_files
-from tfaip_like.data import DataSettings, Source
-from tfaip_like.data._loader.bad_samples import BadSamples
+from tfaip_like._utils.temp_dirs import redirect_autograph_files
+from tfaip_like.data import LoaderSettings, Source
+from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.opening import open_training, open_validation
 from tfaip_like.data._sample import Mode
 from tfaip_like.data._sources.images import check_same_classes
 from tfaip_like.evaluation._evaluator import Evaluator
-from tfaip_like.inference._lav import Averages
+from tfaip_like.inference._lav import MetricAverager
 from tfaip_like.modeling._network import Networks, build_networks, reset_keras
-from tfaip_like.params._given import NOTHING_GIVEN, Given
+from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags
 from tfaip_like.scenario import Scenario
-from tfaip_like.schedules import Course, ReduceOnPlateau
+from tfaip_like.schedules import ReduceOnPlateau, TrainingLength
 from tfaip_like.settings import Trainer
-from tfaip_like.settings._trainer import parse_every
+from tfaip_like.settings._trainer import parse_interval
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Parts:
+class TrainingComponents:
     """What a training works with."""
 
     scenario: Scenario
     folder: OutputDir | None
     interrupt: InterruptFlag
-    batches: Batches
+    batches: DataLoader
     networks: Networks
     model: TrainingModel
     optimizer: keras.optimizers.Optimizer
-    at_once: int
+    steps_per_execution: int
     """Most steps in an execution."""
     feed: TrainingFeed
-    epoch_end: EpochEnd
+    epoch_finalizer: EpochFinalizer
 
     @property
     def trainer(self) -> Trainer:
@@ -76,33 +76,35 @@ class Parts:
 
 
 @contextmanager
-def parts_of(
+def build_components(
     scenario: Scenario,
     source: Source | None,
     folder: OutputDir | None,
     interrupt: InterruptFlag,
     devices: Devices,
-    resumed: Resumed | None = None,
-    given: Given = NOTHING_GIVEN,
-) -> Iterator[Parts]:
-    """The parts of a training for the length of the block; with the state of `resumed`, if it goes on.
+    resumed: ResumeState | None = None,
+    given: ExplicitFlags = NO_EXPLICIT_FLAGS,
+) -> Iterator[TrainingComponents]:
+    """The components of a training for the length of the block; with the state of `resumed`, if it goes on.
 
     Args:
         source: of the training samples.
         devices: what computes; several share each batch.
         given: by flag.
     """
-    builder = _Builder(scenario, source, folder, interrupt, devices, given)
+    builder = _ComponentBuilder(scenario, source, folder, interrupt, devices, given)
     try:
-        parts = builder.parts(resumed)
+        components = builder.build(resumed)
         if resumed is not None:
-            resumed.restore(scenario, parts.model, parts.optimizer, parts.epoch_end, parts.batches)
-        yield parts
+            resumed.restore(
+                scenario, components.model, components.optimizer, components.epoch_finalizer, components.batches
+            )
+        yield components
     finally:
         builder.close()
 
 
-class _Builder:
+class _ComponentBuilder:
     def __init__(
         self,
         scenario: Scenario,
@@ -110,7 +112,7 @@ class _Builder:
         folder: OutputDir | None,
         interrupt: InterruptFlag,
         devices: Devices,
-        given: Given,
+        given: ExplicitFlags,
     ):
         assert scenario.trainer.random_seed is not None
         self.scenario = scenario
@@ -121,81 +123,103 @@ class _Builder:
         self.devices = devices
         self.given = given
         self.feed: TrainingFeed | None = None
-        self.opened: list[Batches] = []
-        self.exports: Exports | None = None
-        self.epoch_end: EpochEnd | None = None
-        self.bad_samples = BadSamples(folder.bad_samples if folder else None, scenario.data.max_bad_samples)
+        self.loaders: list[DataLoader] = []
+        self.exports: ExportWriter | None = None
+        self.epoch_finalizer: EpochFinalizer | None = None
+        self.bad_samples = BadSampleLog(folder.bad_samples if folder else None, scenario.data.max_bad_samples)
 
     def close(self) -> None:
         if self.exports is not None:
-            self.exports.forget()
-        if self.epoch_end is not None:
-            self.epoch_end.tensorboard.close()
-            self.epoch_end.reporter.close()
+            self.exports.discard_current()
+        if self.epoch_finalizer is not None:
+            self.epoch_finalizer.tensorboard.close()
+            self.epoch_finalizer.reporter.close()
         if self.feed is not None:
             self.feed.release()
-        for batches in self.opened:
+        for batches in self.loaders:
             batches.close()
-        self.bad_samples.tell()
+        self.bad_samples.log_summary()
 
-    def parts(self, resumed: Resumed | None) -> Parts:
+    def build(self, resumed: ResumeState | None) -> TrainingComponents:
         scenario, trainer = self.scenario, self.scenario.trainer
-        _start_keras(trainer, self.seed)
-        batches = self._opened_training(resumed)
+        _initialize_keras(trainer, self.seed)
+        batches = self._open_training_loader(resumed)
         networks = build_networks(scenario.model, scenario.data)
         if trainer.no_train_scope is not None:
             freeze(networks.training, trainer.no_train_scope)
         if scenario.warmstart.model is not None and resumed is None:
             warm_start(networks.training, scenario.warmstart)
         example = batches.batch(0)
-        with network_preserved(networks.training):
-            model = self._training_model(networks, example)
-        self.exports = exports = Exports(self.folder, networks, scenario, example)
-        optimizer, rate = self._optimizer(model, batches, resumed)
-        batches.decide_processes(batches.steps_per_epoch * batches.accumulate * trainer.epochs)
+        with preserve_network_state(networks.training):
+            model = self._build_training_model(networks, example)
+        self.exports = exports = ExportWriter(self.folder, networks, scenario, example)
+        optimizer, rate = self._build_optimizer(model, batches, resumed)
+        batches.auto_select_num_workers(batches.steps_per_epoch * batches.accumulate * trainer.epochs)
         # Resumed with as many steps at once as before: that the bits do not depend on it is measured, not promised.
-        at_once = resumed.at_once(batches) if resumed is not None and not trainer.steps_per_execution else None
-        with network_preserved(networks.training):
-            at_once = at_once or steps_at_once(model, trainer, batches)
-        every = parse_every(trainer.checkpoint_every)
+        steps_per_execution = (
+            resumed.steps_per_execution(batches) if resumed is not None and not trainer.steps_per_execution else None
+        )
+        with preserve_network_state(networks.training):
+            steps_per_execution = steps_per_execution or choose_steps_per_execution(model, trainer, batches)
+        every = parse_interval(trainer.checkpoint_every)
         self.feed = feed = TrainingFeed(
-            batches, trainer.epochs, at_once, every.steps if self.folder else 0, self.bad_samples, self.interrupt
+            batches,
+            trainer.epochs,
+            steps_per_execution,
+            every.steps if self.folder else 0,
+            self.bad_samples,
+            self.interrupt,
         )
         compile_model(model, optimizer, trainer, batches)
         if keras.backend.backend() == "jax":
-            from tfaip_like._training.steps.jax_gradients import gradients_that_exist
+            from tfaip_like._training.steps.jax_gradients import trace_nonzero_gradients
 
-            model.warn_of_untrained(gradients_that_exist(model, as_fed(example)))
+            model.warn_untrained_weights(trace_nonzero_gradients(model, to_model_inputs(example)))
         if keras.backend.backend() == "tensorflow":
-            model.plan(batches.is_stacked, batches.accumulate, trainer.on_nan, feed.next_count, self.devices.names)
-        validate, lavs = self._validation(model, networks), self._lavs(exports)
+            model.configure_steps(
+                batches.yields_stacked_steps,
+                batches.accumulate,
+                trainer.on_nan,
+                feed.next_execution_size,
+                self.devices.names,
+            )
+        validation, lavs = self._build_validation(model, networks), self._build_lavs(exports)
         position = resumed.position(batches) if resumed is not None else Position(0, 0)
         progress = Progress(
             batches.steps_per_epoch,
             trainer.epochs,
             position.epoch * batches.steps_per_epoch + position.step,
-            lambda epoch: [one.prefix for one in due_after(epoch, trainer, validate, lavs)],
+            lambda epoch: [one.prefix for one in scheduled_validations(epoch, trainer, validation, lavs)],
         )
-        self.interrupt.checks.append(progress.look)
-        self.epoch_end = epoch_end = EpochEnd(
+        self.interrupt.checks.append(progress.refresh)
+        self.epoch_finalizer = epoch_finalizer = EpochFinalizer(
             scenario=scenario,
             folder=self.folder,
             exports=exports,
             model=model,
             optimizer=optimizer,
-            validate=validate,
+            validation=validation,
             lavs=lavs,
             samples_per_epoch=batches.samples_per_epoch,
-            rate=rate,
+            lr_schedule=rate,
             check=self.interrupt.check,
             progress=progress,
             epochs_done=resumed.checkpoint.position.epoch if resumed is not None else 0,
         )
-        return Parts(
-            scenario, self.folder, self.interrupt, batches, networks, model, optimizer, at_once, feed, epoch_end
+        return TrainingComponents(
+            scenario,
+            self.folder,
+            self.interrupt,
+            batches,
+            networks,
+            model,
+            optimizer,
+            steps_per_execution,
+            feed,
+            epoch_finalizer,
         )
 
-    def _opened_training(self, resumed: Resumed | None) -> Batches:
+    def _open_training_loader(self, resumed: ResumeState | None) -> DataLoader:
         trainer = self.scenario.trainer
         batches = open_training(
             self.scenario.data,
@@ -205,55 +229,62 @@ class _Builder:
             self.seed,
             self.interrupt.check,
             trainer.accumulate_steps,
-            resumed.counted(self.scenario, self.folder) if resumed is not None else None,
+            resumed.stream_length(self.scenario, self.folder) if resumed is not None else None,
         )
-        self.opened.append(batches)
+        self.loaders.append(batches)
         if resumed is not None:
-            resumed.continue_batches(self.scenario, self.folder, batches)
-        self._note_opened(batches, "train")
+            resumed.restore_data_position(self.scenario, self.folder, batches)
+        self._register_loader(batches, "train")
         return batches
 
-    def _note_opened(self, batches: Batches, group: str) -> None:
-        self.bad_samples.note(batches.bad)
+    def _register_loader(self, batches: DataLoader, group: str) -> None:
+        self.bad_samples.record(batches.bad)
         processes = batches.settings.num_processes
-        if batches.samples.is_plain:
+        if batches.samples.is_array_backed:
             plain = "the rows of an ArraySource without processors are cut in this process"
-            self.given.refuse((group, "cache"), plain)
+            self.given.reject((group, "cache"), plain)
             for name in ("prefetch", "timeout_seconds", *(["num_processes"] if processes else [])):
                 self.given.warn((group, name), plain)
         elif processes == 0:
             self.given.warn((group, "timeout_seconds"), "there are no data processes (num_processes 0)")
 
-    def _training_model(self, networks: Networks, example: Batch) -> TrainingModel:
+    def _build_training_model(self, networks: Networks, example: Batch) -> TrainingModel:
         if keras.backend.backend() != "tensorflow":
             return TrainingModel(networks.training, self.scenario.model, example)
         from tfaip_like._training.steps.tensorflow_steps import TensorFlowTrainingModel
 
         return TensorFlowTrainingModel(networks.training, self.scenario.model, example)
 
-    def _optimizer(
-        self, model: TrainingModel, batches: Batches, resumed: Resumed | None
-    ) -> tuple[keras.optimizers.Optimizer, Shifted]:
+    def _build_optimizer(
+        self, model: TrainingModel, batches: DataLoader, resumed: ResumeState | None
+    ) -> tuple[keras.optimizers.Optimizer, OffsetSchedule]:
         trainer = self.scenario.trainer
         begin = resumed.schedule_begin() if resumed is not None else 0.0
-        rate = Shifted(self.scenario.learning_rate.build(Course(batches.steps_per_epoch, trainer.epochs - begin)))
-        scaled = isinstance(self.scenario.learning_rate, ReduceOnPlateau)
-        average = average_rate(batches.steps_per_epoch) if trainer.calc_ema == -1 else trainer.calc_ema
+        rate = OffsetSchedule(
+            self.scenario.learning_rate.build(TrainingLength(batches.steps_per_epoch, trainer.epochs - begin))
+        )
+        has_rate_factor = isinstance(self.scenario.learning_rate, ReduceOnPlateau)
+        ema_momentum = default_ema_momentum(batches.steps_per_epoch) if trainer.calc_ema == -1 else trainer.calc_ema
         if trainer.calc_ema == -1:
-            logger.info("of the averaged weights %.6g stays at each step", average)
+            logger.info("of the averaged weights %.6g stays at each step", ema_momentum)
         paths = weight_paths(model.network)
         optimizer = self.scenario.optimizer.build(
-            rate, model.trainable_variables, scaled, average, paths, highest_rate=self.scenario.learning_rate.lr
+            rate,
+            model.trainable_variables,
+            has_rate_factor,
+            ema_momentum,
+            paths,
+            peak_lr=self.scenario.learning_rate.lr,
         )
         return optimizer, rate
 
-    def _validation(self, model: TrainingModel, networks: Networks) -> Validation | None:
+    def _build_validation(self, model: TrainingModel, networks: Networks) -> Validation | None:
         scenario, every = self.scenario, self.scenario.trainer.val_every_n
-        source = scenario.samples(Mode.EVALUATE) if every else None
-        batches = self._opened_validation(source, scenario.val, every, "val")
+        source = scenario.select_source(Mode.EVALUATE) if every else None
+        batches = self._open_validation_loader(source, scenario.val, every, "val")
         if batches is None:
             for place in (("val",), ("trainer", "val_every_n"), ("trainer", "print_eval_limit")) if every else ():
-                self.given.refuse(place, f"{type(scenario).__name__} has no validation data")
+                self.given.reject(place, f"{type(scenario).__name__} has no validation data")
             logger.info("no validation")
             return None
         return Validation(
@@ -261,24 +292,26 @@ class _Builder:
             network=networks.prediction,
             batches=batches,
             bad_samples=self.bad_samples,
-            evaluator=validation_evaluator(scenario),
-            examples=Examples(
+            evaluator=select_validation_evaluator(scenario),
+            examples=ExamplePrinter(
                 scenario.example_text, scenario.trainer.print_eval_limit, f"{type(scenario).__name__}.example_text"
             ),
             interrupt=self.interrupt,
             skips_bad_data=scenario.trainer.on_nan == "skip",
         )
 
-    def _lavs(self, exports: Exports) -> dict[str, Lav]:
+    def _build_lavs(self, exports: ExportWriter) -> dict[str, LavValidation]:
         scenario, every = self.scenario, self.scenario.trainer.lav_every_n
         lavs = {}
-        averages = Averages(scenario.model)
-        for name, source in (scenario.checked_lav_sources() if every else {}).items():
-            batches = self._opened_validation(source, scenario.lav, every, "lav")
+        averages = MetricAverager(scenario.model)
+        for name, source in (scenario.validate_lav_sources() if every else {}).items():
+            batches = self._open_validation_loader(source, scenario.lav, every, "lav")
             if batches is not None:
-                lavs[name] = Lav(
+                lavs[name] = LavValidation(
                     name=name,
-                    load=lambda: patiently(self._place(), exports.loaded, self.interrupt.check),
+                    load_export=lambda: retry_while_disk_full(
+                        self._export_location(), exports.current_export, self.interrupt.check
+                    ),
                     batches=batches,
                     model=scenario.model,
                     averages=averages,
@@ -287,26 +320,26 @@ class _Builder:
                     check_interrupt=self.interrupt.check,
                 )
         for place in (("lav",), ("trainer", "lav_every_n")) if every and not lavs else ():
-            self.given.refuse(place, f"{type(scenario).__name__} has no data for load-and-validate")
+            self.given.reject(place, f"{type(scenario).__name__} has no data for load-and-validate")
         return lavs
 
-    def _place(self) -> Path:
+    def _export_location(self) -> Path:
         return self.folder.path if self.folder else Path(tempfile.gettempdir())
 
-    def _opened_validation(
-        self, source: Source | None, settings: DataSettings, every: int, group: str
-    ) -> Batches | None:
+    def _open_validation_loader(
+        self, source: Source | None, settings: LoaderSettings, every: int, group: str
+    ) -> DataLoader | None:
         """The batches of a source; None if it has no samples."""
         check_same_classes(self.source, source, group)
         batches = open_validation(self.scenario.data, source, settings, self.seed, self.interrupt.check, group)
         if batches is not None:
-            self.opened.append(batches)
-            self._note_opened(batches, group)
-            batches.decide_processes((batches.steps or 0) * self.scenario.trainer.epochs // every)
+            self.loaders.append(batches)
+            self._register_loader(batches, group)
+            batches.auto_select_num_workers((batches.num_batches or 0) * self.scenario.trainer.epochs // every)
         return batches
 
 
-def validation_evaluator(scenario: Scenario) -> Evaluator | None:
+def select_validation_evaluator(scenario: Scenario) -> Evaluator | None:
     """Return the evaluator of each validation; None if there is none, or it is for load-and-validate only."""
     evaluator = scenario.evaluator
     if evaluator is None or not evaluator.lav_only:
@@ -320,10 +353,10 @@ def validation_evaluator(scenario: Scenario) -> Evaluator | None:
     return None
 
 
-def _start_keras(trainer: Trainer, seed: int) -> None:
+def _initialize_keras(trainer: Trainer, seed: int) -> None:
     reset_keras(trainer.precision)
-    start_random(seed)
-    keep_autograph_files()
+    seed_everything(seed)
+    redirect_autograph_files()
     logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())
     if keras.backend.backend() != "tensorflow":
         for name, usual in (("accumulate_steps", 1), ("on_nan", "stop")):

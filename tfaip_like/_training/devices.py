@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfaip_like._utils.errors import UsageError, counted
+from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.lazy_keras import set_variable
 from tfaip_like.settings import Device
 
 logger = logging.getLogger(__name__)
 
-LIBRARIES = {
+BACKEND_PACKAGES = {
     "tensorflow": ("TensorFlow", "tensorflow[and-cuda]"),
     "jax": ("JAX", "jax[cuda12]"),
     "torch": ("PyTorch", "torch"),
@@ -32,7 +32,7 @@ class Devices:
 
     gpus: Mapping[int, str]
     """Number of each GPU that computes -> its kind; in the order asked for. Empty on the CPU."""
-    present: int
+    num_available: int
     """How many GPUs there are."""
     threads: int
     """Threads of the CPU."""
@@ -46,7 +46,7 @@ class Devices:
         """What TensorFlow, which has seen no others, calls each of `gpus`."""
         return [f"{self.kind}:{number}" for number in range(len(self.gpus))]
 
-    def tell(self) -> None:
+    def log_summary(self) -> None:
         """Says in the log what computes."""
         logger.info("Using %s.", self)
         if self.advice:
@@ -54,14 +54,16 @@ class Devices:
 
     def __str__(self) -> str:
         if not self.gpus:
-            unused = f", none of {counted(self.present, 'GPU')}" if self.present else ""
-            return f"CPU ({counted(self.threads, 'thread')}){unused}"
+            unused = f", none of {pluralize(self.num_available, 'GPU')}" if self.num_available else ""
+            return f"CPU ({pluralize(self.threads, 'thread')}){unused}"
         kinds = " and ".join(dict.fromkeys(self.gpus.values()))
         numbers = " and ".join(map(str, self.gpus))
-        return f"GPU{'s' if len(self.gpus) > 1 else ''} {numbers} ({kinds}), {len(self.gpus)} of {self.present} GPUs"
+        return (
+            f"GPU{'s' if len(self.gpus) > 1 else ''} {numbers} ({kinds}), {len(self.gpus)} of {self.num_available} GPUs"
+        )
 
 
-def choose_devices(device: Device) -> Devices:
+def configure_devices(device: Device) -> Devices:
     """Makes the backend compute on what was asked for; before anything else touches a device.
 
     Asked again for the same, in the same process, it changes nothing.
@@ -69,18 +71,18 @@ def choose_devices(device: Device) -> Devices:
     Raises:
         UsageError: for a GPU that is not there, and when the backend has settled on others already.
     """
-    library = {"tensorflow": _TensorFlow, "jax": _Jax, "torch": _Torch}[device.backend]()
+    library = {"tensorflow": _TensorFlowBackend, "jax": _JaxBackend, "torch": _TorchBackend}[device.backend]()
     present = library.gpus()
-    chosen = choose_gpus(device, present, library.visible())
-    library.use(chosen, device)
+    chosen = select_gpus(device, present, library.visible())
+    library.configure(chosen, device)
     advice = ""
-    if not present and device.gpus is None and _has_a_gpu_that_nobody_hides():
-        name, package = LIBRARIES[device.backend]
+    if not present and device.gpus is None and _has_unmasked_nvidia_gpu():
+        name, package = BACKEND_PACKAGES[device.backend]
         advice = f"there is a GPU from NVIDIA, but {name} does not find it; pip install '{package}' brings CUDA"
     return Devices({number: present[number] for number in chosen}, len(present), library.threads(), advice)
 
 
-def choose_gpus(device: Device, present: Sequence[str], visible: Sequence[int] | None = None) -> list[int]:
+def select_gpus(device: Device, present: Sequence[str], visible: Sequence[int] | None = None) -> list[int]:
     """The numbers of the GPUs that compute.
 
     Args:
@@ -101,15 +103,15 @@ def choose_gpus(device: Device, present: Sequence[str], visible: Sequence[int] |
         chosen = list(device.gpus)
     for number in chosen:
         if number >= len(present):
-            raise UsageError(_is_not_there(number, len(present), device.backend))
+            raise UsageError(_gpu_not_found_message(number, len(present), device.backend))
     if len(chosen) > 1 and device.backend != "tensorflow":
-        name, _ = LIBRARIES[device.backend]
+        name, _ = BACKEND_PACKAGES[device.backend]
         raise UsageError(f"--device.gpus {' '.join(map(str, chosen))}: {name} trains on one GPU here; name one of them")
     return chosen
 
 
-def _is_not_there(number: int, present: int, backend: str) -> str:
-    name, package = LIBRARIES[backend]
+def _gpu_not_found_message(number: int, present: int, backend: str) -> str:
+    name, package = BACKEND_PACKAGES[backend]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     hides = f"; CUDA_VISIBLE_DEVICES is {hidden!r} and hides all others" if hidden is not None else ""
     if present == 1:
@@ -122,7 +124,7 @@ def _is_not_there(number: int, present: int, backend: str) -> str:
     )
 
 
-def _has_a_gpu_that_nobody_hides() -> bool:
+def _has_unmasked_nvidia_gpu() -> bool:
     return Path("/dev/nvidia0").exists() and "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
@@ -131,7 +133,7 @@ def usable_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _TensorFlow:
+class _TensorFlowBackend:
     def __init__(self, kind: str = "GPU") -> None:
         self.tf: Any = importlib.import_module("tensorflow")
         self.kind = kind
@@ -145,7 +147,7 @@ class _TensorFlow:
         """What the user's own code may have left."""
         return [self.physical.index(gpu) for gpu in self.tf.config.get_visible_devices(self.kind)]
 
-    def use(self, chosen: Sequence[int], device: Device) -> None:
+    def configure(self, chosen: Sequence[int], device: Device) -> None:
         self.tf.config.set_soft_device_placement(device.soft_placement)
         gpus = [self.physical[number] for number in chosen]
         try:
@@ -153,7 +155,7 @@ class _TensorFlow:
         except RuntimeError as error:
             # Where nothing was asked for, it computes on its first one as it is.
             if device.gpus is not None:
-                raise UsageError(_is_too_late(device)) from error
+                raise UsageError(_devices_initialized_message(device)) from error
         with contextlib.suppress(RuntimeError, ValueError):  # likewise, or the user's code has limited the memory
             for gpu in gpus:
                 self.tf.config.experimental.set_memory_growth(gpu, True)
@@ -162,7 +164,7 @@ class _TensorFlow:
         return self.tf.config.threading.get_intra_op_parallelism_threads() or usable_processors()
 
 
-class _Jax:
+class _JaxBackend:
     def __init__(self, kind: str = "gpu") -> None:
         # Or it takes most of the memory of every GPU that it sees.
         if "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ:
@@ -179,7 +181,7 @@ class _Jax:
     def visible(self) -> None:
         return None
 
-    def use(self, chosen: Sequence[int], device: Device) -> None:
+    def configure(self, chosen: Sequence[int], device: Device) -> None:
         _hide_gpus_from_tensorflow()
         if chosen:
             self.jax.config.update("jax_default_device", self.devices[chosen[0]])
@@ -190,7 +192,7 @@ class _Jax:
         return usable_processors()
 
 
-class _Torch:
+class _TorchBackend:
     def __init__(self) -> None:
         self.torch: Any = importlib.import_module("torch")
 
@@ -200,7 +202,7 @@ class _Torch:
     def visible(self) -> None:
         return None
 
-    def use(self, chosen: Sequence[int], device: Device) -> None:
+    def configure(self, chosen: Sequence[int], device: Device) -> None:
         _hide_gpus_from_tensorflow()
         if chosen:
             self.torch.cuda.set_device(chosen[0])
@@ -222,7 +224,7 @@ def _hide_gpus_from_tensorflow() -> None:
         importlib.import_module("tensorflow").config.set_visible_devices([], "GPU")
 
 
-def _is_too_late(device: Device) -> str:
+def _devices_initialized_message(device: Device) -> str:
     words = " ".join(map(str, device.gpus or []))
     return (
         f"--device.gpus {words}: TensorFlow has computed something in this process already and keeps its devices.\n"

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from tfaip_like._export.bundled_files import check_files
-from tfaip_like._export.exported import Exported, load_export
+from tfaip_like._export.bundled_files import check_bundled_files
+from tfaip_like._export.exported_model import ExportedModel, load_export
 from tfaip_like._export.finite_inputs import find_finite_inputs
 from tfaip_like._export.formats import add_formats
-from tfaip_like._export.pipeline import pipeline_of
-from tfaip_like._export.verification import DIFFERENCE, check_export
+from tfaip_like._export.pipeline import make_pipeline
+from tfaip_like._export.verification import DIFFERENCE_COLUMN, check_export
 from tfaip_like._export.writing import add_metrics, add_saved_models, fill_export, has_saved_models
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._utils.files import folder_beside, new_folder, replace_folder
-from tfaip_like._utils.temporary import claimed_directory, discard, process_directory
+from tfaip_like._utils.files import atomic_directory, make_staging_dir, replace_directory
+from tfaip_like._utils.temp_dirs import make_locked_dir, process_temp_dir, remove_locked_dir
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.modeling._network import Networks, input_names
 from tfaip_like.scenario import Scenario
@@ -25,8 +25,8 @@ from tfaip_like.scenario import Scenario
 logger = logging.getLogger(__name__)
 
 
-class Exports:
-    """Writes exports, each aside first; one that differs from the network is never kept.
+class ExportWriter:
+    """Writes exports, each staging_dir first; one that differs from the network is never kept.
 
     Args:
         folder: where the best and the last are kept; None keeps none.
@@ -41,31 +41,31 @@ class Exports:
         self.networks = networks
         self.scenario = scenario
         self.example = example
-        self._aside: Path | None = None
-        self._loaded: Exported | None = None
+        self._staging_dir: Path | None = None
+        self._current_export: ExportedModel | None = None
         self._difference: float | None = None
         """That of the export of this moment from the network."""
-        self._difference_of_best: float | None = None
+        self._best_difference: float | None = None
         """None as long as this process wrote no best export, or could not compare it."""
-        self._said: set[str] = set()
-        check_files(scenario, pipeline_of(scenario.data, input_names(networks.exported)))
+        self._logged_messages: set[str] = set()
+        check_bundled_files(scenario, make_pipeline(scenario.data, input_names(networks.exported)))
 
-    def loaded(self) -> Exported:
+    def current_export(self) -> ExportedModel:
         """Return the export of this moment; it is written and compared with the network when first asked for."""
-        if self._loaded is None:
-            aside = self._written()
+        if self._current_export is None:
+            staging_dir = self._write_current()
             try:
-                add_saved_models([aside], self.scenario)
-                loaded = load_export(aside, trust_code=True)
+                add_saved_models([staging_dir], self.scenario)
+                current_export = load_export(staging_dir, trust_code=True)
                 network = self.networks.exported
-                self._difference = check_export(aside, network, self.example, loaded, self._inform_once)
+                self._difference = check_export(staging_dir, network, self.example, current_export, self._info_once)
             except BaseException:
-                self.forget()
+                self.discard_current()
                 raise
-            self._loaded = loaded
-        return self._loaded
+            self._current_export = current_export
+        return self._current_export
 
-    def check(self) -> None:
+    def verify_current(self) -> None:
         """Write an export of this moment, load it, compare it with the network and remove it.
 
         Raises:
@@ -73,32 +73,34 @@ class Exports:
             UsageError: when a file that belongs to it cannot be exported.
         """
         try:
-            self.loaded()
+            self.current_export()
         finally:
-            self.forget()
+            self.discard_current()
 
-    def keep_as_best(self, metrics: Mapping[str, float]) -> None:
+    def save_best(self, metrics: Mapping[str, float]) -> None:
         """Make the export of this moment the best one.
 
         Raises:
             TrainingError: when it differs from the network; the best one stays as it was.
         """
         assert self.folder is not None
-        aside = self._written()
-        if has_saved_models(aside):  # those that another process must write come at the end: it takes seconds to start
-            self.loaded()
-        add_metrics(aside, metrics)
-        replace_folder(self.folder.best, aside)
-        self._difference_of_best = self._difference
-        self._aside = self._loaded = self._difference = None
+        staging_dir = self._write_current()
+        if has_saved_models(
+            staging_dir
+        ):  # those that another process must write come at the end: it takes seconds to start
+            self.current_export()
+        add_metrics(staging_dir, metrics)
+        replace_directory(self.folder.best, staging_dir)
+        self._best_difference = self._difference
+        self._staging_dir = self._current_export = self._difference = None
 
-    def forget(self) -> None:
+    def discard_current(self) -> None:
         """Remove the export of this moment, unless it was kept: what comes next is another moment."""
-        if self._aside is not None:
-            discard(self._aside)
-        self._aside = self._loaded = self._difference = None
+        if self._staging_dir is not None:
+            remove_locked_dir(self._staging_dir)
+        self._staging_dir = self._current_export = self._difference = None
 
-    def write_last(self, metrics: Mapping[str, float], is_best: bool) -> None:
+    def save_last(self, metrics: Mapping[str, float], is_best: bool) -> None:
         """Write the export of the end of a training, and complete the best one.
 
         Args:
@@ -109,16 +111,16 @@ class Exports:
             TrainingError: when it differs from the network; the last one stays as it was.
         """
         assert self.folder is not None
-        with new_folder(self.folder.export) as aside:
-            difference = self._difference_of_best if is_best else None
+        with atomic_directory(self.folder.export) as staging_dir:
+            difference = self._best_difference if is_best else None
             # The same weights: half a second of a small network, minutes of a large one.
             if difference is not None and self.folder.best.exists():
-                shutil.copytree(self.folder.best, aside, dirs_exist_ok=True)
+                shutil.copytree(self.folder.best, staging_dir, dirs_exist_ok=True)
             else:
-                fill_export(aside, self.networks, self.scenario, self._warn_once, self._finite_inputs)
-                add_saved_models([self.folder.best, aside], self.scenario)
-                difference = check_export(aside, self.networks.exported, self.example, inform=self._inform_once)
-            add_metrics(aside, {**metrics, DIFFERENCE: difference})
+                fill_export(staging_dir, self.networks, self.scenario, self._warn_once, self._finite_inputs)
+                add_saved_models([self.folder.best, staging_dir], self.scenario)
+                difference = check_export(staging_dir, self.networks.exported, self.example, log=self._info_once)
+            add_metrics(staging_dir, {**metrics, DIFFERENCE_COLUMN: difference})
         for export in (self.folder.best, self.folder.export):
             if export.exists():
                 add_formats(export, self.scenario.trainer.export_formats, self.example)
@@ -127,27 +129,27 @@ class Exports:
     def _finite_inputs(self) -> list[str]:
         return find_finite_inputs(self.networks, self.example)
 
-    def _written(self) -> Path:
-        if self._aside is None:
-            aside = self._staging_directory()
+    def _write_current(self) -> Path:
+        if self._staging_dir is None:
+            staging_dir = self._make_staging_dir()
             try:
-                fill_export(aside, self.networks, self.scenario, self._warn_once, self._finite_inputs)
+                fill_export(staging_dir, self.networks, self.scenario, self._warn_once, self._finite_inputs)
             except BaseException:  # on a full disk it is tried again
-                discard(aside)
+                remove_locked_dir(staging_dir)
                 raise
-            self._aside = aside
-        return self._aside
+            self._staging_dir = staging_dir
+        return self._staging_dir
 
-    def _staging_directory(self) -> Path:
-        return folder_beside(self.folder.best) if self.folder else claimed_directory(process_directory(), "export-")
+    def _make_staging_dir(self) -> Path:
+        return make_staging_dir(self.folder.best) if self.folder else make_locked_dir(process_temp_dir(), "export-")
 
     def _warn_once(self, message: str) -> None:
         self._log_once(logging.WARNING, message)
 
-    def _inform_once(self, message: str) -> None:
+    def _info_once(self, message: str) -> None:
         self._log_once(logging.INFO, message)
 
     def _log_once(self, level: int, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
+        if message not in self._logged_messages:
+            self._logged_messages.add(message)
             logger.log(level, "%s", message)

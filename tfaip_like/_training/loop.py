@@ -11,54 +11,58 @@ from typing import Any
 
 from tfaip_like._runs.output_dir import OutputDirLostError
 from tfaip_like._training import state
-from tfaip_like._training.callbacks import EveryStep, logged_values
-from tfaip_like._training.checkpointing.checkpoints import Content, Position
-from tfaip_like._training.checkpointing.manager import Saver
-from tfaip_like._training.components import Parts
-from tfaip_like._training.epoch_end import Trained
-from tfaip_like._training.non_finite import NonFiniteSteps
-from tfaip_like._training.profiler import Profile
-from tfaip_like._training.resume import Resumed, batching_of
-from tfaip_like._training.steps.execution import compile_model, is_unsupported_by_xla
+from tfaip_like._training.callbacks import StepCallback, select_logged_metrics
+from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position
+from tfaip_like._training.checkpointing.manager import CheckpointManager
+from tfaip_like._training.components import TrainingComponents
+from tfaip_like._training.epoch_finalizer import EpochResult
+from tfaip_like._training.non_finite import NonFiniteGuard
+from tfaip_like._training.profiler import StepProfiler
+from tfaip_like._training.resume import ResumeState, batching_signature
+from tfaip_like._training.steps.execution import compile_model, is_xla_unsupported_error
 from tfaip_like._training.steps.training_model import GRADIENT_NORM, NON_FINITE
-from tfaip_like._training.validation.sanity_check import check_before_training
+from tfaip_like._training.validation.sanity_check import run_sanity_check
 from tfaip_like._utils.errors import Interrupted
-from tfaip_like.params._resources import relative_to
+from tfaip_like.params._resources import make_paths_relative
 
 logger = logging.getLogger(__name__)
 
 
-class Loop:
+class TrainingLoop:
     """Trains until the last epoch, an early stop or a signal.
 
     Args:
-        resumed: what the parts were restored from, if the run goes on.
+        resumed: what the components were restored from, if the run goes on.
     """
 
-    def __init__(self, parts: Parts, resumed: Resumed | None = None):
-        self.parts = parts
+    def __init__(self, components: TrainingComponents, resumed: ResumeState | None = None):
+        self.components = components
         self.resumed = resumed
-        self.steps_per_epoch = parts.batches.steps_per_epoch
-        position = resumed.position(parts.batches) if resumed else Position(0, 0)
-        self.epoch, self._first = position.epoch, position.step
-        self.trained = resumed.trained if resumed else None
+        self.steps_per_epoch = components.batches.steps_per_epoch
+        position = resumed.position(components.batches) if resumed else Position(0, 0)
+        self.epoch, self._first_step = position.epoch, position.step
+        self.epoch_result = resumed.epoch_result if resumed else None
         self.seconds, self.waited = resumed.seconds if resumed else (0.0, 0.0)
-        self._start = position
+        self._start_position = position
         self.schedule_begin = resumed.schedule_begin() if resumed else 0.0
-        self.saver: Saver | None = None
-        if parts.folder is not None:
-            self.saver = Saver(parts.folder.checkpoints, parts.trainer, parts.interrupt.check)
-            weights = sum(4 * math.prod(weight.shape) for weight in parts.networks.training.weights)
-            self.saver.check_room(state.nbytes(parts.model), weights)
-        self.non_finite = NonFiniteSteps(parts)
-        self.every_step = EveryStep(
+        self.checkpoint_manager: CheckpointManager | None = None
+        if components.folder is not None:
+            self.checkpoint_manager = CheckpointManager(
+                components.folder.checkpoints, components.trainer, components.interrupt.check
+            )
+            weights = sum(4 * math.prod(weight.shape) for weight in components.networks.training.weights)
+            self.checkpoint_manager.check_disk_space(state.nbytes(components.model), weights)
+        self.non_finite = NonFiniteGuard(components)
+        self.step_callback = StepCallback(
             self.steps_per_epoch,
-            parts.epoch_end.progress,
-            parts.interrupt,
-            self._begin,
-            self._look,
-            self._after_execution,
-            Profile(parts.folder.tensorboard) if parts.folder is not None and parts.trainer.profile else None,
+            components.epoch_finalizer.progress,
+            components.interrupt,
+            self._on_metrics_reset,
+            self._on_metrics,
+            self._on_execution_end,
+            StepProfiler(components.folder.tensorboard)
+            if components.folder is not None and components.trainer.profile
+            else None,
         )
 
     def run(self) -> None:
@@ -69,190 +73,203 @@ class Loop:
             TrainingError: when the loss is no longer a finite number.
         """
         try:
-            self._check_sanity()
-            self.parts.interrupt.check()
-            while self.epoch < self.parts.trainer.epochs and not self.parts.epoch_end.stop_reason:
-                if self.trained is None:
-                    self.trained = self._train_epoch()
-                self.parts.epoch_end(self.trained)
-                self._go_to_next_epoch()
-                is_over = self.epoch == self.parts.trainer.epochs or bool(self.parts.epoch_end.stop_reason)
+            self._run_sanity_check()
+            self.components.interrupt.check()
+            while self.epoch < self.components.trainer.epochs and not self.components.epoch_finalizer.stop_reason:
+                if self.epoch_result is None:
+                    self.epoch_result = self._train_epoch()
+                self.components.epoch_finalizer.run(self.epoch_result)
+                self._advance_epoch()
+                is_over = self.epoch == self.components.trainer.epochs or bool(
+                    self.components.epoch_finalizer.stop_reason
+                )
                 steps = self.epoch * self.steps_per_epoch
-                if self.saver is not None and (is_over or self.saver.is_due_after_epoch(self.epoch, steps)):
-                    self._save()
+                if self.checkpoint_manager is not None and (
+                    is_over or self.checkpoint_manager.should_save_after_epoch(self.epoch, steps)
+                ):
+                    self._save_checkpoint()
                 if not is_over:
-                    self.parts.interrupt.check()
+                    self.components.interrupt.check()
         except BaseException as error:
-            if isinstance(error, Interrupted) and error.at_once:
-                self.parts.interrupt.unwound()
-            self._save_before_leaving(error)
+            if isinstance(error, Interrupted) and error.forced:
+                self.components.interrupt.mark_unwound()
+            self._save_on_exit(error)
             raise
         finally:
-            self.every_step.close()
+            self.step_callback.close()
             # The disk that a checkpoint is being written to may be why somebody stops at once.
-            if self.saver is not None and not self.parts.interrupt.is_at_once:
-                self.saver.settle()
-        self.parts.interrupt.nothing_to_stop()
+            if self.checkpoint_manager is not None and not self.components.interrupt.is_forced:
+                self.checkpoint_manager.wait_until_finished()
+        self.components.interrupt.disarm()
 
-    def _check_sanity(self) -> None:
-        if not self.parts.trainer.sanity_check or self.epoch >= self.parts.trainer.epochs:
+    def _run_sanity_check(self) -> None:
+        if not self.components.trainer.sanity_check or self.epoch >= self.components.trainer.epochs:
             return
         try:
-            check_before_training(self.parts)
+            run_sanity_check(self.components)
         except Exception as error:
-            if not self._does_without_xla(error):
+            if not self._disable_xla_if_unsupported(error):
                 raise
-            check_before_training(self.parts)
+            run_sanity_check(self.components)
 
     @property
     def position(self) -> Position:
         """How far the training is; asks the compiled steps themselves, so it is exact whatever stopped them."""
-        if self.trained is not None:
+        if self.epoch_result is not None:
             return Position(self.epoch, self.steps_per_epoch)
-        return Position(self.epoch, self._steps_of_epoch)
+        return Position(self.epoch, self._completed_steps)
 
     @property
-    def _steps_of_epoch(self) -> int:
-        return state.steps_of_epoch(self.parts.model) if self._is_fitting else self._first
+    def _completed_steps(self) -> int:
+        return state.completed_steps(self.components.model) if self._is_fitting else self._first_step
 
     _is_fitting = False
 
-    def _train_epoch(self) -> Trained:
-        parts = self.parts
-        data, executions = parts.feed.open(self.epoch * self.steps_per_epoch + self._first)
-        self.every_step.executions = executions
-        self._began = time.perf_counter()
+    def _train_epoch(self) -> EpochResult:
+        components = self.components
+        data, executions = components.feed.open(self.epoch * self.steps_per_epoch + self._first_step)
+        self.step_callback.executions = executions
+        self._start_time = time.perf_counter()
         self._is_fitting = True
         self._fit(data, len(executions))
-        return self._measured_epoch()
+        return self._collect_epoch_result()
 
-    def _measured_epoch(self) -> Trained:
+    def _collect_epoch_result(self) -> EpochResult:
         """Return what the steps of the epoch gave, once all of them are done."""
-        seconds, waited = self._time_so_far()
-        state.synchronise(self.parts.model)
-        logs = {metric.name: float(metric.result()) for metric in self.parts.model.metrics}
-        values = logged_values(logs)
-        if self.non_finite.left_out(self.epoch + 1) == self.steps_per_epoch:
+        seconds, waited = self._elapsed()
+        state.synchronise(self.components.model)
+        logs = {metric.name: float(metric.result()) for metric in self.components.model.metrics}
+        values = select_logged_metrics(logs)
+        if self.non_finite.count_skipped(self.epoch + 1) == self.steps_per_epoch:
             values = dict.fromkeys(values, math.nan)  # there was nothing to average
         if GRADIENT_NORM in logs:
             values[GRADIENT_NORM] = logs[GRADIENT_NORM]
-        return Trained(self.epoch + 1, values, seconds, waited)
+        return EpochResult(self.epoch + 1, values, seconds, waited)
 
     def _fit(self, data: Any, executions: int) -> None:
-        parts = self.parts
+        components = self.components
         arguments = {
             "steps_per_epoch": executions,
             "initial_epoch": self.epoch,
             "epochs": self.epoch + 1,
-            "callbacks": [self.every_step],
+            "callbacks": [self.step_callback],
             "verbose": 0,
             "shuffle": False,
         }
         try:
-            with parts.feed.own_errors():
-                parts.model.fit(data, **arguments)
+            with components.feed.reraise_pipeline_errors():
+                components.model.fit(data, **arguments)
         except Exception as error:
             # The number of steps is asked last: on JAX nothing can be read any more behind most errors.
-            if not self._does_without_xla(error, lambda: state.steps_of_epoch(parts.model) == self._first):
+            if not self._disable_xla_if_unsupported(
+                error, lambda: state.completed_steps(components.model) == self._first_step
+            ):
                 self.non_finite.explain(error, self.epoch + 1)
                 raise
-            data, _ = parts.feed.open(self.epoch * self.steps_per_epoch + self._first)
-            with parts.feed.own_errors():
-                parts.model.fit(data, **arguments)
+            data, _ = components.feed.open(self.epoch * self.steps_per_epoch + self._first_step)
+            with components.feed.reraise_pipeline_errors():
+                components.model.fit(data, **arguments)
 
-    def _does_without_xla(self, error: Exception, is_at_begin: Callable[[], bool] = lambda: True) -> bool:
+    def _disable_xla_if_unsupported(
+        self, error: Exception, is_at_epoch_start: Callable[[], bool] = lambda: True
+    ) -> bool:
         """Compile the model again without XLA if that cannot compile it; return whether it was so.
 
         Args:
-            is_at_begin: whether no step was trained, so that nothing is lost.
+            is_at_epoch_start: whether no step was trained, so that nothing is lost.
         """
-        parts = self.parts
-        if parts.trainer.jit_compile or not is_unsupported_by_xla(error) or not is_at_begin():
+        components = self.components
+        if components.trainer.jit_compile or not is_xla_unsupported_error(error) or not is_at_epoch_start():
             return False
         logger.debug("%s", error)
         logger.warning(
             "XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this"
         )
-        trainer = dataclasses.replace(parts.trainer, jit_compile=False)
-        compile_model(parts.model, parts.model.optimizer, trainer, parts.batches)
+        trainer = dataclasses.replace(components.trainer, jit_compile=False)
+        compile_model(components.model, components.model.optimizer, trainer, components.batches)
         return True
 
-    def _begin(self) -> None:
+    def _on_metrics_reset(self) -> None:
         """Keras has just set the sums of the epoch to 0."""
-        if self.resumed is not None and self._first:
-            self.resumed.restore_sums(self.parts.model)
-        self.parts.model.non_finite.steps.assign(self._first)
-        self.parts.feed.seconds_waited()
+        if self.resumed is not None and self._first_step:
+            self.resumed.restore_epoch_metrics(self.components.model)
+        self.components.model.non_finite.steps.assign(self._first_step)
+        self.components.feed.pop_wait_seconds()
 
-    def _look(self, logs: Mapping[str, Any]) -> None:
-        self.non_finite.look(self.epoch + 1, int(logs[NON_FINITE]))
+    def _on_metrics(self, logs: Mapping[str, Any]) -> None:
+        self.non_finite.check_logs(self.epoch + 1, int(logs[NON_FINITE]))
 
-    def _after_execution(self, done: int) -> None:
-        if self.saver is None:
+    def _on_execution_end(self, done: int) -> None:
+        if self.checkpoint_manager is None:
             return
-        self.saver.look()
-        if done % self.steps_per_epoch and self.saver.is_due_after_step(done):
-            self._save()
+        self.checkpoint_manager.raise_pending_error()
+        if done % self.steps_per_epoch and self.checkpoint_manager.should_save_after_step(done):
+            self._save_checkpoint()
 
-    def _time_so_far(self) -> tuple[float, float]:
+    def _elapsed(self) -> tuple[float, float]:
         """Seconds of the running epoch, and those that the network waited for data."""
         if not self._is_fitting:
             return self.seconds, self.waited
-        return self.seconds + time.perf_counter() - self._began, self.waited + self.parts.feed.seconds_waited()
+        return (
+            self.seconds + time.perf_counter() - self._start_time,
+            self.waited + self.components.feed.pop_wait_seconds(),
+        )
 
-    def _go_to_next_epoch(self) -> None:
-        self.epoch, self._first, self.trained = self.epoch + 1, 0, None
+    def _advance_epoch(self) -> None:
+        self.epoch, self._first_step, self.epoch_result = self.epoch + 1, 0, None
         self.seconds = self.waited = 0.0
         self._is_fitting = False
 
-    def _save(self) -> None:
-        assert self.saver is not None
-        parts = self.parts
-        assert parts.folder is not None
-        if self._is_fitting and self.trained is None and self._steps_of_epoch == self.steps_per_epoch:
-            self.trained = self._measured_epoch()  # stopped behind the last step, before `fit` returned
-        if self._is_fitting and self.trained is None:
-            state.synchronise(parts.model)
-            self.non_finite.check(self.epoch + 1)
-            self.seconds, self.waited = self._time_so_far()
-            self._began = time.perf_counter()
+    def _save_checkpoint(self) -> None:
+        assert self.checkpoint_manager is not None
+        components = self.components
+        assert components.folder is not None
+        if self._is_fitting and self.epoch_result is None and self._completed_steps == self.steps_per_epoch:
+            self.epoch_result = self._collect_epoch_result()  # stopped behind the last step, before `fit` returned
+        if self._is_fitting and self.epoch_result is None:
+            state.synchronise(components.model)
+            self.non_finite.check_running_epoch(self.epoch + 1)
+            self.seconds, self.waited = self._elapsed()
+            self._start_time = time.perf_counter()
         else:  # the sums of a validation, whose number of steps depends on how many ran at once
-            parts.model.reset_metrics()
+            components.model.reset_metrics()
         values = {
-            "batching": batching_of(parts.batches),
-            "stream": parts.batches.stream_state(self.epoch * self.steps_per_epoch + self.position.step),
-            "at_once": parts.at_once,
+            "batching": batching_signature(components.batches),
+            "stream": components.batches.stream_state(self.epoch * self.steps_per_epoch + self.position.step),
+            "at_once": components.steps_per_execution,
             "schedule_begin": self.schedule_begin,
-            "schedule_offset": parts.epoch_end.rate.offset,
+            "schedule_offset": components.epoch_finalizer.lr_schedule.offset,
             "seconds": self.seconds,
             "waited": self.waited,
-            "trained": dataclasses.asdict(self.trained) if self.trained else None,
-            **parts.epoch_end.state(),
+            "trained": dataclasses.asdict(self.epoch_result) if self.epoch_result else None,
+            **components.epoch_finalizer.state(),
         }
-        content = Content(
-            arrays=state.capture(parts.model),
+        content = CheckpointData(
+            arrays=state.capture(components.model),
             state=values,
-            params=relative_to(parts.scenario, parts.folder.path).to_dict(),
+            params=make_paths_relative(components.scenario, components.folder.path).to_dict(),
         )
-        self.saver.save(self.position, content)
+        self.checkpoint_manager.save(self.position, content)
 
-    def _save_before_leaving(self, error: BaseException) -> None:
+    def _save_on_exit(self, error: BaseException) -> None:
         """Save the state that an interruption or an exception leaves, where it is the state between two steps.
 
         It is when a signal was noticed, when the pipeline failed (a step begins when its batches are there), and when
         the steps of the epoch are done (what follows them does not change the state).
         """
-        is_between_steps = isinstance(error, Interrupted) or self.trained is not None or self.parts.feed.has_failed
-        is_at_once = isinstance(error, Interrupted) and error.at_once
-        if self.saver is None or self.parts.folder is None or is_at_once or not is_between_steps:
+        is_between_steps = (
+            isinstance(error, Interrupted) or self.epoch_result is not None or self.components.feed.has_failed
+        )
+        is_forced = isinstance(error, Interrupted) and error.forced
+        if self.checkpoint_manager is None or self.components.folder is None or is_forced or not is_between_steps:
             return
         if isinstance(error, OutputDirLostError):
             return
         try:
             # At the start the sums of a resumed epoch may not be in the model yet, and its checkpoint holds them.
-            if self.position not in (self.saver.saved, self._start):
-                self._save()
-                self.saver.settle()
+            if self.position not in (self.checkpoint_manager.last_position, self._start_position):
+                self._save_checkpoint()
+                self.checkpoint_manager.wait_until_finished()
         except Exception as failure:
             if isinstance(error, Interrupted):
                 raise
@@ -261,4 +278,4 @@ class Loop:
             where = self.position
             begin = "starts from the beginning: no step was trained"
             how = begin if where == Position(0, 0) else f"continues after {where}"
-            error.add_note(f"resume-training {self.parts.folder.path} {how}.")
+            error.add_note(f"resume-training {self.components.folder.path} {how}.")

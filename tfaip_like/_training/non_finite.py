@@ -14,41 +14,41 @@ import numpy as np
 from keras import ops
 
 from tfaip_like._training import state
-from tfaip_like._training.steps.execution import is_invalid_argument
-from tfaip_like._training.steps.training_model import TrainingModel, as_fed
+from tfaip_like._training.steps.execution import is_invalid_argument_error
+from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
 from tfaip_like._utils.errors import TrainingError, UsageError
-from tfaip_like._utils.files import new_folder, patiently
-from tfaip_like._utils.json_files import json_text
+from tfaip_like._utils.files import atomic_directory, retry_while_disk_full
+from tfaip_like._utils.json_files import format_json
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.sample_reader import Samples
-from tfaip_like.evaluation._bad_values import Losses, find_bad_value
+from tfaip_like.data._loader.sample_reader import SampleReader
+from tfaip_like.evaluation._bad_values import LossFn, find_bad_value
 
 if TYPE_CHECKING:
-    from tfaip_like._training.components import Parts
+    from tfaip_like._training.components import TrainingComponents
 
 logger = logging.getLogger(__name__)
 
-MOST_DUMPS = 10
-MOST_NAMED = 5
+MAX_DUMPS = 10
+MAX_NAMED_WEIGHTS = 5
 
 
-class NonFiniteSteps:
+class NonFiniteGuard:
     """Stops the training at the first such step, or tells of those that were left out (`--trainer.on_nan`)."""
 
-    def __init__(self, parts: Parts):
-        self.parts = parts
-        self._told: set[int] = set()
+    def __init__(self, components: TrainingComponents):
+        self.components = components
+        self._reported_steps: set[int] = set()
 
-    def look(self, epoch: int, first: int) -> None:
+    def check_logs(self, epoch: int, first: int) -> None:
         """Takes the first such step of an epoch (both from 1; 0 if there was none).
 
         Raises:
             TrainingError, UsageError: to stop; says whose mistake it probably is.
         """
-        step = (epoch - 1) * self.parts.batches.steps_per_epoch + first
-        if first and step not in self._told:
-            self._told.add(step)
-            self._tell(step, f"first at step {first} of epoch {epoch} (step {step} of the run).")
+        step = (epoch - 1) * self.components.batches.steps_per_epoch + first
+        if first and step not in self._reported_steps:
+            self._reported_steps.add(step)
+            self._report(step, f"first at step {first} of epoch {epoch} (step {step} of the run).")
 
     def explain(self, error: Exception, epoch: int) -> None:
         """Name the sample whose value made an operation of TensorFlow raise: `tf.gather` of an id on a CPU, say.
@@ -56,43 +56,43 @@ class NonFiniteSteps:
         Raises:
             UsageError: when there is one in the first step that is not done.
         """
-        if not is_invalid_argument(error):
+        if not is_invalid_argument_error(error):
             return
-        batches, counted = self.parts.batches, state.steps_of_epoch(self.parts.model)
+        batches, counted = self.components.batches, state.completed_steps(self.components.model)
         # Whether the step that failed has been counted depends on which operation ran first.
         for number in range(max(1, counted), min(counted + 1, batches.steps_per_epoch) + 1):
             step = (epoch - 1) * batches.steps_per_epoch + number
-            for batch in batches.batches_of_step(step - 1):
-                if bad := find_bad_value(batch, partial(losses_of, self.parts.model)):
-                    place = batches.samples.place(batch.indices[bad.row])
+            for batch in batches.make_step_batches(step - 1):
+                if bad := find_bad_value(batch, partial(compute_losses, self.components.model)):
+                    place = batches.samples.describe_sample(batch.indices[bad.row])
                     when = f"step {number} of epoch {epoch} (step {step} of the run)"
                     raise UsageError(f"{when} failed.\n{bad.at(place)}.") from error
 
-    def check(self, epoch: int) -> None:
+    def check_running_epoch(self, epoch: int) -> None:
         """The same, before the state of a running epoch is saved."""
-        self.look(epoch, int(ops.convert_to_numpy(self.parts.model.non_finite.first.value)))
+        self.check_logs(epoch, int(ops.convert_to_numpy(self.components.model.non_finite.first.value)))
 
-    def left_out(self, epoch: int) -> int:
+    def count_skipped(self, epoch: int) -> int:
         """How many steps of an epoch that is done were left out; told, if they are more than the first."""
-        state.synchronise(self.parts.model)
-        count = int(ops.convert_to_numpy(self.parts.model.non_finite.count.value))
+        state.synchronise(self.components.model)
+        count = int(ops.convert_to_numpy(self.components.model.non_finite.count.value))
         if count > 1:
-            steps = self.parts.batches.steps_per_epoch
+            steps = self.components.batches.steps_per_epoch
             logger.warning("%d of %d steps of epoch %d were left out: no finite number", count, steps, epoch)
         return count
 
-    def _tell(self, step: int, when: str) -> None:
-        trainer = self.parts.trainer
-        state.synchronise(self.parts.model)
-        batches_of = self.parts.batches
-        batches = batches_of.batches_of_step(step - 1)
-        found = [_examined(self.parts.model, batch, batches_of.samples) for batch in batches]
+    def _report(self, step: int, when: str) -> None:
+        trainer = self.components.trainer
+        state.synchronise(self.components.model)
+        loader = self.components.batches
+        batches = loader.make_step_batches(step - 1)
+        found = [_diagnose_batch(self.components.model, batch, loader.samples) for batch in batches]
         losses = [name for one in found for name in one.non_finite_losses]
         weights = [path for one in found for path, norm in one.norms.items() if not np.isfinite(norm)]
         kind = "gradient" if weights and not losses else "loss"
-        names = f" ({', '.join(dict.fromkeys(losses or weights[:MOST_NAMED]))})" if losses or weights else ""
+        names = f" ({', '.join(dict.fromkeys(losses or weights[:MAX_NAMED_WEIGHTS]))})" if losses or weights else ""
         text = f"the {kind} is no longer a finite number{names}: {when}"
-        dump = self._dump(step, batches, found)
+        dump = self._write_dump(step, batches, found)
         kept = f"\nIts samples, losses and gradients are in {dump}." if dump else ""
         place = next((one.data for one in found if one.data), None)
         reason = f"\n{place}." if place else ""
@@ -107,30 +107,30 @@ class NonFiniteSteps:
                 "(--optimizer.clip_global_norm 1), or the model divides by 0; --trainer.on_nan skip goes on without."
             )
 
-    def _dump(self, step: int, batches: Sequence[Batch], found: Sequence[_Examined]) -> Path | None:
+    def _write_dump(self, step: int, batches: Sequence[Batch], found: Sequence[_BatchDiagnostics]) -> Path | None:
         """Writes the batches of the step and what was found in them."""
-        folder = self.parts.folder
-        if folder is None or len(self._told) > MOST_DUMPS:
+        folder = self.components.folder
+        if folder is None or len(self._reported_steps) > MAX_DUMPS:
             return None
         path = folder.non_finite / f"step_{step:06d}"
 
         def write() -> None:
-            with new_folder(path) as aside:
+            with atomic_directory(path) as staging_dir:
                 for number, (batch, one) in enumerate(zip(batches, found, strict=True)):
                     arrays = {f"inputs.{name}": array for name, array in batch.inputs.items()}
                     arrays |= {f"targets.{name}": array for name, array in batch.targets.items()}
-                    np.savez(aside / f"batch_{number}.npz", **arrays)  # type: ignore[arg-type]
-                    places = [self.parts.batches.samples.place(index) for index in batch.indices]
+                    np.savez(staging_dir / f"batch_{number}.npz", **arrays)  # type: ignore[arg-type]
+                    places = [self.components.batches.samples.describe_sample(index) for index in batch.indices]
                     report = {"samples": places, "losses": one.losses, "gradient_norms": one.norms}
-                    text = json_text(report, indent=1) + "\n"
-                    (aside / f"batch_{number}.json").write_text(text, encoding="utf-8")
+                    text = format_json(report, indent=1) + "\n"
+                    (staging_dir / f"batch_{number}.json").write_text(text, encoding="utf-8")
 
-        patiently(path, write, self.parts.interrupt.check)
+        retry_while_disk_full(path, write, self.components.interrupt.check)
         return path
 
 
 @dataclass(frozen=True)
-class _Examined:
+class _BatchDiagnostics:
     """A batch, looked at closely."""
 
     losses: Mapping[str, Any]
@@ -145,27 +145,29 @@ class _Examined:
         return [name for name, values in self.losses.items() if not np.isfinite(values).all()]
 
 
-def losses_of(model: TrainingModel, batch: Batch) -> Mapping[str, Any]:
+def compute_losses(model: TrainingModel, batch: Batch) -> Mapping[str, Any]:
     """Compute the named losses of a batch as in prediction: without dropout, leaving statistics of normalisation."""
-    fed = as_fed(batch)
+    fed = to_model_inputs(batch)
     named: Mapping[str, Any] = model.model.loss(fed["inputs"], fed["targets"], model(fed, training=False))
     return named
 
 
-def _examined(model: TrainingModel, batch: Batch, samples: Samples) -> _Examined:
-    compute = partial(losses_of, model)
+def _diagnose_batch(model: TrainingModel, batch: Batch, samples: SampleReader) -> _BatchDiagnostics:
+    compute = partial(compute_losses, model)
     bad = find_bad_value(batch, compute)
-    data = bad.at(samples.place(batch.indices[bad.row])) if bad else None
+    data = bad.at(samples.describe_sample(batch.indices[bad.row])) if bad else None
     try:
-        values, norms = _losses_and_norms(model, batch, compute)
+        values, norms = _compute_losses_and_norms(model, batch, compute)
     except Exception:  # an operation refuses eagerly what XLA computed with
         if bad is None:
             raise
         values, norms = {}, {}
-    return _Examined(values, norms, data)
+    return _BatchDiagnostics(values, norms, data)
 
 
-def _losses_and_norms(model: TrainingModel, batch: Batch, compute: Losses) -> tuple[dict[str, Any], dict[str, float]]:
+def _compute_losses_and_norms(
+    model: TrainingModel, batch: Batch, compute: LossFn
+) -> tuple[dict[str, Any], dict[str, float]]:
     norms = {}
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -15,12 +15,12 @@ from tfaip_like._utils.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-STEPS = 10
+MIN_PROFILED_STEPS = 10
 """How many are profiled, at least; it ends between two executions of steps, and with the epoch."""
 
 
 @dataclass(frozen=True)
-class Profiler:
+class ProfilerBackend:
     """The profiler of a backend; all of them write `FOLDER/plugins/profile/TIME/HOST.xplane.pb`."""
 
     start: Callable[[str], Any]
@@ -29,7 +29,7 @@ class Profiler:
     """Marks what belongs to the step of a number."""
 
 
-class Profile:
+class StepProfiler:
     """Profiles some steps of a training, the first execution of steps left out: it compiles.
 
     Args:
@@ -41,13 +41,13 @@ class Profile:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.profiler = _profiler()
+        self.profiler = _make_profiler_backend()
         self._is_compiled = False
         self._first_step = self._last_step = 0
-        self._step: AbstractContextManager[Any] | None = None
+        self._step_annotation: AbstractContextManager[Any] | None = None
         self._is_running = self._is_done = False
 
-    def before_execution(self, step: int) -> None:
+    def on_execution_begin(self, step: int) -> None:
         """Called before steps are executed, the first of which has this number in the run."""
         if not self._is_compiled or self._is_done:
             return
@@ -60,18 +60,18 @@ class Profile:
                 return
             self._is_running = True
             self._first_step = step
-        self._step = self.profiler.step(step)
-        self._step.__enter__()
+        self._step_annotation = self.profiler.step(step)
+        self._step_annotation.__enter__()
 
-    def after_execution(self, step: int) -> None:
+    def on_execution_end(self, step: int) -> None:
         """Called after steps were executed, the last of which has this number in the run."""
         self._is_compiled = True
         self._last_step = step
         self._end_step()
-        if step - self._first_step + 1 >= STEPS:
+        if step - self._first_step + 1 >= MIN_PROFILED_STEPS:
             self._stop()
 
-    def end_epoch(self) -> None:
+    def on_epoch_end(self) -> None:
         """Called when an epoch is over: validation is no part of a profile."""
         self._stop()
 
@@ -86,9 +86,9 @@ class Profile:
             )
 
     def _end_step(self) -> None:
-        if self._step is not None:
-            self._step.__exit__(None, None, None)
-            self._step = None
+        if self._step_annotation is not None:
+            self._step_annotation.__exit__(None, None, None)
+            self._step_annotation = None
 
     def _stop(self) -> None:
         if not self._is_running:
@@ -102,17 +102,17 @@ class Profile:
             logger.info("a profile of steps %d to %d is in %s", self._first_step, self._last_step, self.folder)
 
 
-def _profiler() -> Profiler:
+def _make_profiler_backend() -> ProfilerBackend:
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
         profiler = tf.profiler.experimental
-        return Profiler(profiler.start, profiler.stop, lambda step: profiler.Trace("train", step_num=step, _r=1))
+        return ProfilerBackend(profiler.start, profiler.stop, lambda step: profiler.Trace("train", step_num=step, _r=1))
     if backend == "jax":
         import jax
 
-        return Profiler(
+        return ProfilerBackend(
             jax.profiler.start_trace,
             jax.profiler.stop_trace,
             lambda step: jax.profiler.StepTraceAnnotation("train", step_num=step),

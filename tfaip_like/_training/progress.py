@@ -13,51 +13,56 @@ from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LINES = 30.0
-SECONDS_BETWEEN_REFRESHES = 0.5
-OTHER = "other"
+LOG_INTERVAL_S = 30.0
+REFRESH_INTERVAL_S = 0.5
+OTHER_WORK = "other"
 """What is done at the end of each epoch that is no validation: exports, checkpoints, the report."""
-WEIGHT_OF_LATEST = 0.3
+SMOOTHING = 0.3
 """In the averages of what a step, a validation and the rest take."""
 
 
-class TimeLeft:
+class RemainingTimeEstimator:
     """Time that a training still takes, from what its steps and each kind of its validations took so far.
 
     Args:
-        due: returns the names of the validations after an epoch, which counts from 1.
+        scheduled_validations: returns the names of the validations after an epoch, which counts from 1.
 
     Example:
-        >>> left = TimeLeft(steps_per_epoch=10, epochs=2, due=lambda epoch: ["val_"])
-        >>> left.measured_steps(10, 5.0)
-        >>> left.measured("val_", 2.0)
-        >>> left.seconds(done=10, epoch=1)  # five seconds of steps and two validations
+        >>> left = RemainingTimeEstimator(steps_per_epoch=10, epochs=2, scheduled_validations=lambda epoch: ["val_"])
+        >>> left.record_steps(10, 5.0)
+        >>> left.record("val_", 2.0)
+        >>> left.remaining_seconds(done=10, epoch=1)  # five seconds of steps and two validations
         9.0
     """
 
-    def __init__(self, steps_per_epoch: int, epochs: int, due: Callable[[int], Sequence[str]] = lambda epoch: ()):
+    def __init__(
+        self,
+        steps_per_epoch: int,
+        epochs: int,
+        scheduled_validations: Callable[[int], Sequence[str]] = lambda epoch: (),
+    ):
         self._steps_per_epoch = steps_per_epoch
         self._epochs = epochs
-        self._due = due
-        self._of_a_step: float | None = None
-        self._of: dict[str, float] = {}
+        self._scheduled_validations = scheduled_validations
+        self._step_seconds: float | None = None
+        self._phase_seconds: dict[str, float] = {}
         self._num_measured = 0
 
-    def measured_steps(self, steps: int, seconds: float) -> None:
+    def record_steps(self, steps: int, seconds: float) -> None:
         """Record how long some steps took; the first ones, which compile, only count until there are others."""
-        before = self._of_a_step if self._num_measured > 1 else None
-        self._of_a_step = _averaged(before, seconds / steps)
+        before = self._step_seconds if self._num_measured > 1 else None
+        self._step_seconds = _smooth(before, seconds / steps)
         self._num_measured += 1
 
-    def measured(self, name: str, seconds: float) -> None:
-        """Record how long a validation, or all else at the end of an epoch (`OTHER`), took."""
-        self._of[name] = _averaged(self._of.get(name), seconds)
+    def record(self, name: str, seconds: float) -> None:
+        """Record how long a validation, or all else at the end of an epoch (`OTHER_WORK`), took."""
+        self._phase_seconds[name] = _smooth(self._phase_seconds.get(name), seconds)
 
-    def of(self, name: str) -> float | None:
+    def expected_seconds(self, name: str) -> float | None:
         """Return how long a validation takes; None if that is not known yet."""
-        return self._of.get(name)
+        return self._phase_seconds.get(name)
 
-    def seconds(self, done: int, epoch: int, finished: Sequence[str] = ()) -> float | None:
+    def remaining_seconds(self, done: int, epoch: int, finished: Sequence[str] = ()) -> float | None:
         """Return the seconds that are left; None if no step was measured.
 
         Args:
@@ -65,17 +70,21 @@ class TimeLeft:
             epoch: the running one; its end counts.
             finished: validations of its end that are done.
         """
-        if self._of_a_step is None:
+        if self._step_seconds is None:
             return None
-        left = (self._steps_per_epoch * self._epochs - done) * self._of_a_step
+        left = (self._steps_per_epoch * self._epochs - done) * self._step_seconds
         for ending in range(epoch, self._epochs + 1):
-            names = [name for name in (*self._due(ending), OTHER) if ending > epoch or name not in finished]
-            left += sum(self._of.get(name, 0.0) for name in names)
+            names = [
+                name
+                for name in (*self._scheduled_validations(ending), OTHER_WORK)
+                if ending > epoch or name not in finished
+            ]
+            left += sum(self._phase_seconds.get(name, 0.0) for name in names)
         return left
 
 
-def _averaged(before: float | None, latest: float) -> float:
-    return latest if before is None else before + WEIGHT_OF_LATEST * (latest - before)
+def _smooth(before: float | None, latest: float) -> float:
+    return latest if before is None else before + SMOOTHING * (latest - before)
 
 
 class Progress:
@@ -84,7 +93,7 @@ class Progress:
     Args:
         steps_per_epoch: steps of each epoch.
         done: steps that were done before (resume).
-        due: returns the names of the validations after an epoch, which counts from 1.
+        scheduled_validations: returns the names of the validations after an epoch, which counts from 1.
     """
 
     def __init__(
@@ -92,19 +101,19 @@ class Progress:
         steps_per_epoch: int,
         epochs: int,
         done: int = 0,
-        due: Callable[[int], Sequence[str]] = lambda epoch: (),
+        scheduled_validations: Callable[[int], Sequence[str]] = lambda epoch: (),
         stream: IO[str] | None = None,
     ):
         self.steps_per_epoch = steps_per_epoch
         self.steps = steps_per_epoch * epochs
         self.epochs = epochs
         self.done = done
-        self.left = TimeLeft(steps_per_epoch, epochs, due)
+        self.remaining_time = RemainingTimeEstimator(steps_per_epoch, epochs, scheduled_validations)
         self._clock = time.monotonic
-        self._since = self._last_shown = self._clock()
-        self._running: str | None = None
-        self._finished: list[str] = []
-        self._validated = 0.0
+        self._phase_start = self._last_shown = self._clock()
+        self._running_validation: str | None = None
+        self._finished_validations: list[str] = []
+        self._validation_seconds = 0.0
         """Seconds of validations at the end of the running epoch."""
         self._epoch = 1
         """The running one."""
@@ -121,74 +130,79 @@ class Progress:
                 bar_format="{desc} {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}{postfix}",
             )
 
-    def show(self, done: int, epoch: int, loss: float) -> None:
+    def update(self, done: int, epoch: int, loss: float) -> None:
         """Show steps done in the whole run, the running epoch (from 1) and its mean loss so far."""
         now = self._clock()
         if done > self.done:
-            self.left.measured_steps(done - self.done, now - self._since)
-        self._since, self._epoch = now, epoch
-        self._show(done, f"loss {loss:.4g}")
+            self.remaining_time.record_steps(done - self.done, now - self._phase_start)
+        self._phase_start, self._epoch = now, epoch
+        self._display(done, f"loss {loss:.4g}")
 
     @contextmanager
-    def end_of_epoch(self, epoch: int) -> Iterator[None]:
+    def measure_epoch_end(self, epoch: int) -> Iterator[None]:
         """Measure what follows the steps of an epoch, for the length of the block."""
-        self._epoch, self._validated, begin = epoch, 0.0, self._clock()
+        self._epoch, self._validation_seconds, begin = epoch, 0.0, self._clock()
         try:
             yield
-            self.left.measured(OTHER, self._clock() - begin - self._validated)
+            self.remaining_time.record(OTHER_WORK, self._clock() - begin - self._validation_seconds)
         finally:
-            self._finished, self._since = [], self._clock()
+            self._finished_validations, self._phase_start = [], self._clock()
 
     @contextmanager
-    def validation(self, name: str) -> Iterator[None]:
+    def measure_validation(self, name: str) -> Iterator[None]:
         """Show and measure a validation, for the length of the block.
 
         Args:
             name: the prefix of its values: `val_`, `lav_`.
         """
-        self._running, self._since = name, self._clock()
-        self.look(is_forced=self._bar is not None)
+        self._running_validation, self._phase_start = name, self._clock()
+        self.refresh(is_immediate=self._bar is not None)
         try:
             yield
-            seconds = self._clock() - self._since
-            self.left.measured(name, seconds)
-            self._validated += seconds
-            self._finished.append(name)
+            seconds = self._clock() - self._phase_start
+            self.remaining_time.record(name, seconds)
+            self._validation_seconds += seconds
+            self._finished_validations.append(name)
         finally:
-            self._running = None
+            self._running_validation = None
 
-    def look(self, is_forced: bool = False) -> None:
+    def refresh(self, is_immediate: bool = False) -> None:
         """Show how far a running validation is; called wherever a training looks for signals."""
-        if self._running is None:
+        if self._running_validation is None:
             return
-        interval = SECONDS_BETWEEN_LINES if self._bar is None else SECONDS_BETWEEN_REFRESHES
-        if is_forced or self._clock() - self._last_shown > interval:
-            seconds, usual = self._clock() - self._since, self.left.of(self._running)
+        interval = LOG_INTERVAL_S if self._bar is None else REFRESH_INTERVAL_S
+        if is_immediate or self._clock() - self._last_shown > interval:
+            seconds, usual = (
+                self._clock() - self._phase_start,
+                self.remaining_time.expected_seconds(self._running_validation),
+            )
             of_usual = f" of about {usual:.0f}" if usual is not None else ""
-            name = self._running.removesuffix("_")
-            self._show(self.done, f"validating ({name}) {seconds:.0f}{of_usual} s")
+            name = self._running_validation.removesuffix("_")
+            self._display(self.done, f"validating ({name}) {seconds:.0f}{of_usual} s")
 
-    def _show(self, done: int, state: str) -> None:
+    def _display(self, done: int, state: str) -> None:
         """Bring the bar up to date, or log a line if there was none for a while."""
         now, epoch = self._clock(), f"epoch {self._epoch}/{self.epochs}"
         if self._bar is not None:
             self._bar.set_description_str(epoch, refresh=False)
-            self._bar.set_postfix_str(f"{state}, {self._left(done)}", refresh=False)
+            self._bar.set_postfix_str(f"{state}, {self._format_remaining(done)}", refresh=False)
             self._bar.update(done - self.done)
-            if self._running is not None:
+            if self._running_validation is not None:
                 self._bar.refresh()
             self._last_shown = now
-        elif now - self._last_shown > SECONDS_BETWEEN_LINES:
+        elif now - self._last_shown > LOG_INTERVAL_S:
             self._last_shown = now
-            logger.info("%s, step %d/%d, %s, %s", epoch, done, self.steps, state, self._left(done))
+            logger.info("%s, step %d/%d, %s, %s", epoch, done, self.steps, state, self._format_remaining(done))
         self.done = done
 
-    def _left(self, done: int) -> str:
-        seconds = self.left.seconds(done, self._epoch, self._finished)
+    def _format_remaining(self, done: int) -> str:
+        seconds = self.remaining_time.remaining_seconds(done, self._epoch, self._finished_validations)
         if seconds is None:
             return "time left unknown"
-        if self._running is not None:  # a part of it is over
-            seconds -= min(self.left.of(self._running) or 0.0, self._clock() - self._since)
+        if self._running_validation is not None:  # a part of it is over
+            seconds -= min(
+                self.remaining_time.expected_seconds(self._running_validation) or 0.0, self._clock() - self._phase_start
+            )
         return f"{tqdm.format_interval(max(0.0, seconds))} left"
 
     def close(self) -> None:

@@ -16,65 +16,65 @@ from tfaip_like._training.checkpointing.checkpoints import (
     PARAMS,
     STATE,
     Checkpoint,
-    Content,
+    CheckpointData,
     Position,
-    all_checkpoints,
-    last_good,
-    set_aside_later,
+    list_checkpoints,
+    load_latest_valid,
+    supersede_later_checkpoints,
 )
 from tfaip_like._training.checkpointing.saved_state import SavedState
-from tfaip_like._training.epoch_end import EpochEnd, Trained
+from tfaip_like._training.epoch_finalizer import EpochFinalizer, EpochResult
 from tfaip_like._training.steps.training_model import TrainingModel
-from tfaip_like._utils.errors import UsageError, counted, some
-from tfaip_like._utils.files import move_folder
-from tfaip_like._utils.records import decode
-from tfaip_like.data._loader.counting import Counted
-from tfaip_like.data._loader.loader import Batches
-from tfaip_like.params._resources import anchored
-from tfaip_like.params._tree import difference
+from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
+from tfaip_like._utils.files import move_directory
+from tfaip_like._utils.typed_json import decode
+from tfaip_like.data._loader.counting import PassCounts
+from tfaip_like.data._loader.loader import DataLoader
+from tfaip_like.params._resources import resolve_resource_paths
+from tfaip_like.params._tree import diff_params
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 
 logger = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = {
+IGNORED_ON_RESUME = {
     "--warmstart": "the weights come from the checkpoint",
 }
-PARTLY = {
+RESUME_CAVEATS = {
     "--trainer.random_seed": "the data get another order from here on; layers go on with their own random states",
     "--model": "where it changes what is learnt, not what shape it has, it is so from here on",
 }
 """What people may expect otherwise, by the beginning of a flag."""
-DATA = ("--data", "--train.", "--trainer.random_seed")
+DATA_FLAG_PREFIXES = ("--data", "--train.", "--trainer.random_seed")
 """How flags begin that decide on the training samples and their order."""
-HARMLESS = ("num_processes", "prefetch", "timeout_seconds", "cache", "on_bad_sample", "max_bad_samples")
+RESULT_NEUTRAL_SETTINGS = ("num_processes", "prefetch", "timeout_seconds", "cache", "on_bad_sample", "max_bad_samples")
 """Parameters among them that do not."""
 
 
 @dataclass(frozen=True)
-class Resumed:
+class ResumeState:
     """Where a run goes on, and with what."""
 
     checkpoint: Checkpoint
-    content: Content
+    content: CheckpointData
     state: SavedState
     settings: Resume
 
     @property
-    def trained(self) -> Trained | None:
+    def epoch_result(self) -> EpochResult | None:
         """What the steps of the running epoch gave, if all of them are done."""
         values = self.state["trained"]
-        return Trained(**values) if values else None
+        return EpochResult(**values) if values else None
 
     @property
     def seconds(self) -> tuple[float, float]:
         """What the running epoch has taken so far, and how much of it was waiting for data."""
         return self.state["seconds"], self.state["waited"]
 
-    def position(self, batches: Batches) -> Position:
+    def position(self, batches: DataLoader) -> Position:
         """Where in these batches it goes on: exactly, or at the same part of the epoch if they are others."""
         saved, steps = self.checkpoint.position, batches.steps_per_epoch
-        if self.trained is not None:
+        if self.epoch_result is not None:
             return Position(saved.epoch, steps)
         return Position(saved.epoch, saved.step * steps // self._batching["steps_per_epoch"])
 
@@ -85,41 +85,44 @@ class Resumed:
             return position.epoch + position.step / float(self._batching["steps_per_epoch"])
         return float(self.state["schedule_begin"])
 
-    def at_once(self, batches: Batches) -> int | None:
+    def steps_per_execution(self, batches: DataLoader) -> int | None:
         """Steps in an execution, as before; None if the batches are others."""
-        return int(self.state["at_once"]) if self._batching == batching_of(batches) else None
+        return int(self.state["at_once"]) if self._batching == batching_signature(batches) else None
 
-    def counted(self, scenario: Scenario, folder: OutputDir | None) -> Counted | None:
+    def stream_length(self, scenario: Scenario, folder: OutputDir | None) -> PassCounts | None:
         """Return what a pass over the training samples is known to have; None if it must be counted again."""
         kept = self.state.get("stream")
         if kept is None or kept["counted"] is None or not self._has_same_data(scenario, folder):
             return None
-        return Counted(*kept["counted"])
+        return PassCounts(*kept["counted"])
 
-    def continue_batches(self, scenario: Scenario, folder: OutputDir | None, batches: Batches) -> None:
+    def restore_data_position(self, scenario: Scenario, folder: OutputDir | None, batches: DataLoader) -> None:
         """Let the training batches begin where the run continues."""
         position = self.position(batches)
-        now = batching_of(batches)
+        now = batching_signature(batches)
         is_same = all(self._batching[name] == now[name] for name in ("steps_per_epoch", "batch_size", "accumulate"))
         is_same = is_same and self._has_same_data(scenario, folder)
         step = position.epoch * batches.steps_per_epoch + position.step
-        batches.continue_at(step, self.state.get("stream"), is_same)
+        batches.seek(step, self.state.get("stream"), is_same)
 
     def _has_same_data(self, scenario: Scenario, folder: OutputDir | None) -> bool:
         """Return whether the training samples are made as before, as far as parameters tell."""
         try:
-            changed = [flag for flag, _, _ in self.differences(scenario, folder)] if folder is not None else []
+            changed = [flag for flag, _, _ in self.changed_params(scenario, folder)] if folder is not None else []
         except UsageError:
             return False
-        return not any(flag.startswith(DATA) and flag.rpartition(".")[2] not in HARMLESS for flag in changed)
+        return not any(
+            flag.startswith(DATA_FLAG_PREFIXES) and flag.rpartition(".")[2] not in RESULT_NEUTRAL_SETTINGS
+            for flag in changed
+        )
 
     def restore(
         self,
         scenario: Scenario,
         model: TrainingModel,
         optimizer: keras.optimizers.Optimizer,
-        epoch_end: EpochEnd,
-        batches: Batches,
+        epoch_finalizer: EpochFinalizer,
+        batches: DataLoader,
     ) -> None:
         """Put the state of the checkpoint into the parts of a training.
 
@@ -129,8 +132,8 @@ class Resumed:
         arrays = self.content.arrays
         new_layers = state.restore_network(model.network, arrays)
         missing: list[str] = []
-        if hasattr(optimizer, "begin_at_weights"):
-            optimizer.begin_at_weights()  # it was built with other ones
+        if hasattr(optimizer, "reset_averages"):
+            optimizer.reset_averages()  # it was built with other ones
         is_kept = self.settings.optimizer != "fresh"
         if not is_kept:
             logger.info("the optimizer begins anew (--resume.optimizer fresh)")
@@ -139,53 +142,57 @@ class Resumed:
         else:
             is_kept = False
             logger.warning("the checkpoint is of another optimizer, or of other weights to train: it begins anew")
-        if missing and not self._has_other_params(scenario, epoch_end.folder):
-            raise UsageError(f"{self.checkpoint.path}: has no value for {some(missing)}, so the run cannot be resumed")
+        if missing and not self._has_changed_params(scenario, epoch_finalizer.folder):
+            raise UsageError(
+                f"{self.checkpoint.path}: has no value for {truncate_list(missing)}, so the run cannot be resumed"
+            )
         if missing or new_layers:
-            logger.warning("not in the checkpoint, so from its start value on: %s", some([*missing, *new_layers]))
-        if is_kept and self._batching == batching_of(batches) and self.settings.learning_rate != "fresh":
-            epoch_end.rate.offset = int(self.state["schedule_offset"])
+            logger.warning(
+                "not in the checkpoint, so from its start value on: %s", truncate_list([*missing, *new_layers])
+            )
+        if is_kept and self._batching == batching_signature(batches) and self.settings.learning_rate != "fresh":
+            epoch_finalizer.lr_schedule.offset = int(self.state["schedule_offset"])
         else:
             position = self.position(batches)
             done = position.epoch + position.step / batches.steps_per_epoch - self.schedule_begin()
-            epoch_end.rate.offset = round(done * batches.steps_per_epoch) - int(optimizer.iterations)
+            epoch_finalizer.lr_schedule.offset = round(done * batches.steps_per_epoch) - int(optimizer.iterations)
         state.restore_random(model, arrays)
-        epoch_end.restore(
+        epoch_finalizer.restore(
             self.state,
-            is_judged_anew=self.settings.early_stopping == "fresh",
-            is_rate_fresh=self.settings.learning_rate == "fresh",
+            reset_best=self.settings.early_stopping == "fresh",
+            reset_lr=self.settings.learning_rate == "fresh",
             has_abandoned_epochs=self.settings.epoch is not None,
         )
 
-    def set_aside_later(self, folder: OutputDir) -> None:
+    def supersede_later_checkpoints(self, folder: OutputDir) -> None:
         """Move what comes after this checkpoint out of the way: checkpoints, and exports of abandoned epochs.
 
         Later checkpoints are those after the chosen epoch, or damaged ones, which must not count among the latest.
         """
-        aside, moved = set_aside_later(folder.checkpoints, self.checkpoint.position)
+        superseded_dir, moved = supersede_later_checkpoints(folder.checkpoints, self.checkpoint.position)
         if moved:
-            logger.warning("%s moved to %s", counted(moved, "later checkpoint"), aside)
+            logger.warning("%s moved to %s", pluralize(moved, "later checkpoint"), superseded_dir)
         for export in (folder.best, folder.export):
             if self.settings.epoch is not None and read_metrics(export).get("epoch", 0) > self.settings.epoch:
-                aside.mkdir(exist_ok=True)
-                move_folder(export, aside / export.name)
+                superseded_dir.mkdir(exist_ok=True)
+                move_directory(export, superseded_dir / export.name)
 
-    def restore_best(self, model: TrainingModel, epoch_end: EpochEnd) -> None:
+    def restore_best(self, model: TrainingModel, epoch_finalizer: EpochFinalizer) -> None:
         """Put the model of the best epoch into best/ again, if another or none is there.
 
         That is so after `--resume.epoch`, where an abandoned epoch was better, and where best/ was deleted.
         """
-        folder, epoch = epoch_end.folder, epoch_end.best.epoch
+        folder, epoch = epoch_finalizer.folder, epoch_finalizer.best.epoch
         if folder is None or epoch is None or read_metrics(folder.best).get("epoch") == epoch:
             return
-        saved = next((one for one in all_checkpoints(folder.checkpoints) if one.position == Position(epoch, 0)), None)
+        saved = next((one for one in list_checkpoints(folder.checkpoints) if one.position == Position(epoch, 0)), None)
         if saved is None:
             logger.warning(
                 "best/ has no model of epoch %d, the best so far, and there is no checkpoint of it: the best of the "
                 "epochs from here on is kept",
                 epoch,
             )
-            epoch_end.forget_best()
+            epoch_finalizer.clear_best()
             return
         now = state.capture(model)
         for arrays, is_best in ((saved.read().arrays, True), (now, False)):
@@ -193,15 +200,15 @@ class Resumed:
             state.restore_optimizer(model.optimizer, arrays)
             state.restore_random(model, arrays)
             if is_best:
-                epoch_end.export_best(epoch)
+                epoch_finalizer.export_best(epoch)
         logger.info("best/ holds the model of epoch %d again", epoch)
 
-    def restore_sums(self, model: TrainingModel) -> None:
+    def restore_epoch_metrics(self, model: TrainingModel) -> None:
         """Put the sums of the running epoch back, once `fit` has reset them."""
         if missing := state.restore_metrics(model, self.content.arrays):
-            logger.warning("not in the checkpoint, so measured from here on in this epoch: %s", some(missing))
+            logger.warning("not in the checkpoint, so measured from here on in this epoch: %s", truncate_list(missing))
 
-    def differences(self, scenario: Scenario, folder: OutputDir) -> list[tuple[str, str, str]]:
+    def changed_params(self, scenario: Scenario, folder: OutputDir) -> list[tuple[str, str, str]]:
         """Return flag, old and new value of each parameter that differs from the checkpoint's.
 
         Raises:
@@ -211,13 +218,13 @@ class Resumed:
             params = type(scenario).from_dict(dict(self.content.params))
         except UsageError as error:
             raise UsageError(f"{self.checkpoint.path / PARAMS}: {error}") from error
-        before = anchored(params, folder.path)
+        before = resolve_resource_paths(params, folder.path)
         # The folder may have been moved.
-        return [change for change in difference(before, scenario) if change[0] != "--trainer.output_dir"]
+        return [change for change in diff_params(before, scenario) if change[0] != "--trainer.output_dir"]
 
-    def _has_other_params(self, scenario: Scenario, folder: OutputDir | None) -> bool:
+    def _has_changed_params(self, scenario: Scenario, folder: OutputDir | None) -> bool:
         try:
-            return folder is None or bool(self.differences(scenario, folder))
+            return folder is None or bool(self.changed_params(scenario, folder))
         except UsageError:
             return True
 
@@ -227,46 +234,46 @@ class Resumed:
         return batching
 
 
-def batching_of(batches: Batches) -> dict[str, Any]:
+def batching_signature(batches: DataLoader) -> dict[str, Any]:
     """What decides which samples a step has, and how many steps are run at once."""
     return {
         "steps_per_epoch": batches.steps_per_epoch,
         "batch_size": batches.batch_size,
         "accumulate": batches.accumulate,
-        "stacked": batches.is_stacked,
+        "stacked": batches.yields_stacked_steps,
         "backend": keras.backend.backend(),  # each runs another number of steps at once
     }
 
 
-def find_state(folder: OutputDir, settings: Resume) -> Resumed | None:
+def load_resume_state(folder: OutputDir, settings: Resume) -> ResumeState | None:
     """The state that a run goes on from; None if it was killed before it saved one.
 
     Raises:
         UsageError: when there is none that was asked for, or all are damaged.
     """
     if settings.epoch is None:
-        found = last_good(folder.checkpoints)
-        return _resumed(*found, settings) if found else None
+        found = load_latest_valid(folder.checkpoints)
+        return _make_resume_state(*found, settings) if found else None
     wanted = Position(settings.epoch, 0)
-    known = {checkpoint.position: checkpoint for checkpoint in all_checkpoints(folder.checkpoints)}
+    known = {checkpoint.position: checkpoint for checkpoint in list_checkpoints(folder.checkpoints)}
     if wanted not in known:
         epochs = ", ".join(str(position.epoch) for position in known if not position.step)
         raise UsageError(
             f"--resume.epoch {settings.epoch}: there is no checkpoint of this epoch in {folder.checkpoints} (there are "
             f"{epochs or 'none'});\n--trainer.keep_every_n 1 keeps all of a run"
         )
-    return _resumed(known[wanted], known[wanted].read(), settings)
+    return _make_resume_state(known[wanted], known[wanted].read(), settings)
 
 
-def _resumed(checkpoint: Checkpoint, content: Content, settings: Resume) -> Resumed:
+def _make_resume_state(checkpoint: Checkpoint, content: CheckpointData, settings: Resume) -> ResumeState:
     state = decode(SavedState, dict(content.state), str(checkpoint.path / STATE))
-    return Resumed(checkpoint, content, state, settings)
+    return ResumeState(checkpoint, content, state, settings)
 
 
-def tell_changes(folder: OutputDir, resumed: Resumed, scenario: Scenario) -> list[str]:
+def log_param_changes(folder: OutputDir, resumed: ResumeState, scenario: Scenario) -> list[str]:
     """Logs what is other than in the checkpoint, and returns it: `--trainer.epochs: 10 -> 20`."""
     try:
-        differences = resumed.differences(scenario, folder)
+        differences = resumed.changed_params(scenario, folder)
     except UsageError as problem:
         logger.warning("what has changed since cannot be told: the scenario has other parameters now: %s", problem)
         return []
@@ -274,9 +281,9 @@ def tell_changes(folder: OutputDir, resumed: Resumed, scenario: Scenario) -> lis
     for flag, old, new in differences:
         changes.append(f"{flag}: {old or 'none'} -> {new or 'none'}")
         note = ""
-        for notes in (WITHOUT_EFFECT, PARTLY):
+        for notes in (IGNORED_ON_RESUME, RESUME_CAVEATS):
             note = next((text for begin, text in notes.items() if flag.startswith(begin)), note)
-        is_ignored = any(flag.startswith(begin) for begin in WITHOUT_EFFECT)
+        is_ignored = any(flag.startswith(begin) for begin in IGNORED_ON_RESUME)
         level = logging.WARNING if is_ignored else logging.INFO
         logger.log(
             level, "changed %s%s%s", changes[-1], " has no effect: " if is_ignored else "; " if note else "", note

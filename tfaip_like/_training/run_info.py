@@ -8,58 +8,60 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tfaip_like._training.components import Parts
-from tfaip_like._training.provenance import RunRecord
-from tfaip_like._training.reporter import told_only
-from tfaip_like._utils.errors import counted
-from tfaip_like._utils.files import write_text
+from tfaip_like._training.components import TrainingComponents
+from tfaip_like._training.provenance import RunMetadata
+from tfaip_like._training.reporter import best_effort
+from tfaip_like._utils.errors import pluralize
+from tfaip_like._utils.files import atomic_write_text
 from tfaip_like.modeling._network import Networks
-from tfaip_like.params._tree import changed_flags
+from tfaip_like.params._tree import non_default_flags
 
 logger = logging.getLogger(__name__)
 
 
-def tell_plan(parts: Parts) -> None:
+def log_training_summary(components: TrainingComponents) -> None:
     """Logs how much there is to train, and on what."""
-    batches, trainer = parts.batches, parts.trainer
+    batches, trainer = components.batches, components.trainer
     samples, batch_size = len(batches), batches.batch_size
     logger.info(
         "%s, %s; %s of %s of %s%s%s",
-        counted(samples, "sample") if samples else "a stream of samples",
-        counted(_weights(parts), "weight"),
-        counted(trainer.epochs, "epoch"),
-        counted(batches.steps_per_epoch, "step"),
+        pluralize(samples, "sample") if samples else "a stream of samples",
+        pluralize(_count_trainable_weights(components), "weight"),
+        pluralize(trainer.epochs, "epoch"),
+        pluralize(batches.steps_per_epoch, "step"),
         f"{batches.accumulate} times " if batches.accumulate > 1 else "",
-        counted(batch_size, "sample"),
-        f", {parts.at_once} steps at once" if parts.at_once > 1 else "",
+        pluralize(batch_size, "sample"),
+        f", {components.steps_per_execution} steps at once" if components.steps_per_execution > 1 else "",
     )
-    if 0 < samples < batch_size and batches.is_stacked:
+    if 0 < samples < batch_size and batches.yields_stacked_steps:
         logger.warning(
             "a batch has more samples (%d) than there are (%d): some are in it more than once", batch_size, samples
         )
 
 
-def record_plan(parts: Parts, record: RunRecord) -> None:
+def record_training_info(components: TrainingComponents, record: RunMetadata) -> None:
     """Keeps what a report needs to know and only a training can say."""
-    epoch_end = parts.epoch_end
-    batches = {"train": parts.batches}
-    if epoch_end.validate is not None:
-        batches["val"] = epoch_end.validate.batches
-    batches |= {lav.prefix.removesuffix("_"): lav.batches for lav in epoch_end.lavs.values()}
-    best = epoch_end.best
-    record.note(
+    epoch_finalizer = components.epoch_finalizer
+    batches = {"train": components.batches}
+    if epoch_finalizer.validation is not None:
+        batches["val"] = epoch_finalizer.validation.batches
+    batches |= {lav.prefix.removesuffix("_"): lav.batches for lav in epoch_finalizer.lavs.values()}
+    best = epoch_finalizer.best
+    record.update(
         data={kind: len(of_kind) or None for kind, of_kind in batches.items()},  # None: a stream
-        weights=_weights(parts),
+        weights=_count_trainable_weights(components),
         best_by={"monitor": best.monitor, "mode": best.mode},
-        parameters=changed_flags(parts.scenario),
+        parameters=non_default_flags(components.scenario),
     )
-    told_only(record.folder, lambda folder: write_text(folder.model, _layers(parts.networks)))
+    best_effort(
+        record.folder, lambda folder: atomic_write_text(folder.model, _format_model_summary(components.networks))
+    )
 
 
-def _layers(networks: Networks) -> str:
+def _format_model_summary(networks: Networks) -> str:
     """The layers as Keras tells them."""
     lines: list[str] = []
-    with _columns(100):
+    with _terminal_width(100):
         networks.training.summary(print_fn=lines.append)
         if networks.prediction is not networks.training:
             lines.append("\nto predict:\n")
@@ -71,7 +73,7 @@ def _layers(networks: Networks) -> str:
 
 
 @contextmanager
-def _columns(number: int) -> Iterator[None]:
+def _terminal_width(number: int) -> Iterator[None]:
     """Text of this width, whatever terminal there is: Keras cuts off what does not fit into it."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = str(number)
@@ -84,5 +86,5 @@ def _columns(number: int) -> Iterator[None]:
             os.environ["COLUMNS"] = before
 
 
-def _weights(parts: Parts) -> int:
-    return sum(math.prod(variable.shape) for variable in parts.model.trainable_variables)
+def _count_trainable_weights(components: TrainingComponents) -> int:
+    return sum(math.prod(variable.shape) for variable in components.model.trainable_variables)

@@ -6,9 +6,9 @@ import importlib
 import importlib.util
 from types import ModuleType
 
-from tfaip_like._user_code.code_errors import CodeError, Frame, message_of, users_frame
-from tfaip_like._user_code.reasons import reason_of
-from tfaip_like._utils.code_origin import note_author
+from tfaip_like._user_code.code_errors import CodeError, Frame, format_user_error, innermost_user_frame
+from tfaip_like._user_code.error_hints import describe_error
+from tfaip_like._utils.code_origin import register_author_package
 from tfaip_like._utils.errors import UsageError
 
 
@@ -16,37 +16,37 @@ class NoSuchModuleError(UsageError):
     """The module that was named does not exist (all else that can go wrong is another `UsageError`)."""
 
 
-def import_module(name: str) -> ModuleType:
+def import_user_module(name: str) -> ModuleType:
     """Imports a module of the user.
 
     Raises:
         NoSuchModuleError: when there is none of this name.
         UsageError: when its code cannot be imported; it names the user's file and line.
     """
-    note_author(name)
+    register_author_package(name)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             raise NoSuchModuleError(f"no module named {name!r}") from error
-        raise UsageError(f"{_place(error)}\n{error.name!r} is not installed; pip install it first") from error
+        raise UsageError(f"{_error_location(error)}\n{error.name!r} is not installed; pip install it first") from error
     except SyntaxError as error:
-        frame = Frame(error.filename or _file_of(name), error.lineno or 0, "", (error.text or "").strip())
+        frame = Frame(error.filename or _module_file(name), error.lineno or 0, "", (error.text or "").strip())
         raise UsageError(f"{frame}\n{type(error).__name__}: {error.msg}") from error
     except CodeError as error:
-        raise UsageError(message_of(error)) from error
+        raise UsageError(format_user_error(error)) from error
     except UsageError:
         raise
     except SystemExit as error:
-        raise UsageError(f"{_place(error)}\nthe module ends the program when it is imported") from error
+        raise UsageError(f"{_error_location(error)}\nthe module ends the program when it is imported") from error
     except Exception as error:
-        raise UsageError(f"{_place(error)}\n{reason_of(error)}") from error
+        raise UsageError(f"{_error_location(error)}\n{describe_error(error)}") from error
 
 
-def _file_of(module: str) -> str:
+def _module_file(module: str) -> str:
     spec = importlib.util.find_spec(module)
     return (spec.origin if spec else None) or module
 
 
-def _place(error: BaseException) -> str:
-    return str(users_frame(error) or "a module that it imports")
+def _error_location(error: BaseException) -> str:
+    return str(innermost_user_frame(error) or "a module that it imports")

@@ -8,38 +8,42 @@ import sys
 from os.path import exists
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent.parent
-_NOT_USERS = tuple(os.path.join(folder, "") for folder in (PACKAGE, Path(os.__file__).parent))
-_authors: set[str] = set()
+PACKAGE_DIR = Path(__file__).parent.parent
+_NON_USER_PREFIXES = tuple(os.path.join(folder, "") for folder in (PACKAGE_DIR, Path(os.__file__).parent))
+_author_packages: set[str] = set()
 """Packages that subclass our classes or were imported by name: of authors of scenarios, not libraries they use."""
 
 
-def note_author(module: str) -> None:
+def register_author_package(module: str) -> None:
     """Note that the package of a module is by an author of scenarios, wherever it is installed."""
-    _authors.add(module.partition(".")[0])
+    _author_packages.add(module.partition(".")[0])
 
 
-def users_files() -> list[Path]:
+def imported_user_files() -> list[Path]:
     """Return the files of the user's own modules that are imported."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    return [Path(file) for file in files if file and is_users(file)]
+    return [Path(file) for file in files if file and is_user_file(file)]
 
 
-def is_users(filename: str) -> bool:
+def is_user_file(filename: str) -> bool:
     """Return whether a file is neither this package, nor installed, nor part of Python."""
-    return not filename.startswith(_NOT_USERS) and f"{os.sep}site-packages{os.sep}" not in filename and exists(filename)
+    return (
+        not filename.startswith(_NON_USER_PREFIXES)
+        and f"{os.sep}site-packages{os.sep}" not in filename
+        and exists(filename)
+    )
 
 
-def is_authors(filename: str) -> bool:
+def is_author_file(filename: str) -> bool:
     """Return whether a file is the user's or of an installed scenario: what its author can fix."""
-    return _is_authors_of(filename, frozenset(_authors))
+    return _is_author_file(filename, frozenset(_author_packages))
 
 
 @functools.cache
-def _is_authors_of(filename: str, authors: frozenset[str]) -> bool:
-    if is_users(filename):
+def _is_author_file(filename: str, authors: frozenset[str]) -> bool:
+    if is_user_file(filename):
         return True
     path = Path(filename)
-    if PACKAGE in path.parents or "site-packages" not in path.parts:
+    if PACKAGE_DIR in path.parents or "site-packages" not in path.parts:
         return False
     return path.parts[path.parts.index("site-packages") + 1].removesuffix(".py") in authors

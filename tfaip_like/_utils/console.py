@@ -12,26 +12,26 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tfaip_like._utils.code_origin import is_authors
+from tfaip_like._utils.code_origin import is_author_file
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.escaping import printable_lines
-from tfaip_like._utils.files import is_full_disk
+from tfaip_like._utils.escaping import escape_lines
+from tfaip_like._utils.files import is_disk_full_error
 
 LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-NOISY = (
+NOISY_LIBRARIES = (
     *("tensorflow", "absl", "jax", "jaxlib", "tf2onnx", "h5py", "matplotlib", "PIL", "numba", "fsspec"),
     *("urllib3", "httpx", "httpcore", "asyncio", "botocore", "boto3", "s3transfer"),
 )
 """Libraries that log what they do in many lines: only their warnings are of interest, and all with debug."""
 PACKAGE = "tfaip_like"
-WARNINGS = "py.warnings"
+WARNINGS_LOGGER = "py.warnings"
 """The logger of Python's `warnings`."""
 
 
-def is_wanted(record: logging.LogRecord) -> bool:
+def should_show(record: logging.LogRecord) -> bool:
     """Return whether a record is shown: all but what noisy libraries say below a warning."""
     is_debugging = logging.getLogger(PACKAGE).isEnabledFor(logging.DEBUG)
-    return record.levelno >= logging.WARNING or is_debugging or record.name.partition(".")[0] not in NOISY
+    return record.levelno >= logging.WARNING or is_debugging or record.name.partition(".")[0] not in NOISY_LIBRARIES
 
 
 def replace_unformattable(record: logging.LogRecord) -> bool:
@@ -47,23 +47,23 @@ def replace_unformattable(record: logging.LogRecord) -> bool:
     return True
 
 
-def _is_not_printed(record: logging.LogRecord) -> bool:
+def _is_not_printed_elsewhere(record: logging.LogRecord) -> bool:
     """Return whether no other handler prints a record: TensorFlow's does where it was imported first."""
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None:
-        if any(_prints(handler, record) for handler in logger.handlers):
+        if any(_prints_to_terminal(handler, record) for handler in logger.handlers):
             return False
         logger = logger.parent if logger.propagate else None
     return True
 
 
-def _prints(handler: logging.Handler, record: logging.LogRecord) -> bool:
+def _prints_to_terminal(handler: logging.Handler, record: logging.LogRecord) -> bool:
     terminals = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
     is_terminal = isinstance(handler, logging.StreamHandler) and handler.stream in terminals
     return is_terminal and record.levelno >= handler.level
 
 
-class _Once(logging.Filter):
+class _DuplicateWarningFilter(logging.Filter):
     """Drops a warning of Python's `warnings` that was shown before: libraries repeat them in each call."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class _Once(logging.Filter):
         self._seen: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name != WARNINGS:
+        if record.name != WARNINGS_LOGGER:
             return True
         text = record.getMessage()
         is_new = text not in self._seen
@@ -79,40 +79,40 @@ class _Once(logging.Filter):
         return is_new
 
 
-class Line(logging.Formatter):
+class LogFormatter(logging.Formatter):
     """Text of a record; that of a library begins with its name, in a file that of the scenario too."""
 
-    def __init__(self, form: str | None = None, names_scenario: bool = False):
+    def __init__(self, form: str | None = None, shows_scenario_name: bool = False):
         super().__init__(form)
-        self.names_scenario = names_scenario
+        self.shows_scenario_name = shows_scenario_name
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text, with the traceback if there is one; names from files cannot reach the terminal raw."""
-        return printable_lines(super().format(record))
+        return escape_lines(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the text."""
-        if record.name == WARNINGS:  # place, class and text; the second line is the code
+        if record.name == WARNINGS_LOGGER:  # place, class and text; the second line is the code
             record.message = record.message.splitlines()[0]
-        elif record.name.partition(".")[0] != PACKAGE and (self.names_scenario or not _is_scenarios(record)):
+        elif record.name.partition(".")[0] != PACKAGE and (self.shows_scenario_name or not _is_from_scenario(record)):
             record.message = f"{record.name}: {record.message}"
         return super().formatMessage(record)
 
 
-def _is_scenarios(record: logging.LogRecord) -> bool:
-    return is_authors(record.pathname) or not os.path.exists(record.pathname)  # a notebook, a prompt
+def _is_from_scenario(record: logging.LogRecord) -> bool:
+    return is_author_file(record.pathname) or not os.path.exists(record.pathname)  # a notebook, a prompt
 
 
-class Console(logging.Handler):
+class ConsoleHandler(logging.Handler):
     """Lines on standard error that leave a progress bar whole."""
 
     def __init__(self, level: int):
         super().__init__(level)
-        self.addFilter(is_wanted)
+        self.addFilter(should_show)
         self.addFilter(replace_unformattable)
-        self.addFilter(_is_not_printed)
-        self.addFilter(_Once())
-        self.setFormatter(Line())
+        self.addFilter(_is_not_printed_elsewhere)
+        self.addFilter(_DuplicateWarningFilter())
+        self.setFormatter(LogFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "file_only", False):
@@ -125,12 +125,12 @@ class Console(logging.Handler):
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Print a text on standard output; names from files cannot reach the terminal raw."""
-    print(printable_lines(text), flush=True)
+    print(escape_lines(text), flush=True)
 
 
-def log_level() -> int:
+def read_log_level() -> int:
     """The level of the environment variable TFAIP_LOG_LEVEL, info by default.
 
     Raises:
@@ -145,11 +145,11 @@ def log_level() -> int:
 def log_to_console(level: int) -> None:
     """Print what is logged from `level` on, by whomever, and what Python's `warnings` say."""
     root = logging.getLogger()
-    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, Console)]
-    root.addHandler(Console(level))
+    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, ConsoleHandler)]
+    root.addHandler(ConsoleHandler(level))
     root.setLevel(level)
     logging.getLogger(PACKAGE).setLevel(level)
-    for library in NOISY:
+    for library in NOISY_LIBRARIES:
         logging.getLogger(library).setLevel(logging.INFO if level <= logging.DEBUG else max(logging.WARNING, level))
     logging.captureWarnings(True)
 
@@ -157,7 +157,7 @@ def log_to_console(level: int) -> None:
 @contextmanager
 def console_level(level: int) -> Iterator[None]:
     """Print only what is logged from `level` on, for the length of the block."""
-    consoles = [handler for handler in logging.getLogger().handlers if isinstance(handler, Console)]
+    consoles = [handler for handler in logging.getLogger().handlers if isinstance(handler, ConsoleHandler)]
     before = [console.level for console in consoles]
     for console in consoles:
         console.setLevel(max(level, console.level))
@@ -169,18 +169,18 @@ def console_level(level: int) -> Iterator[None]:
 
 
 @contextmanager
-def console_unless_configured() -> Iterator[None]:
+def default_console_logging() -> Iterator[None]:
     """Prints the log for the length of the block, if nobody has decided where logs go."""
-    loggers = [logging.getLogger(name) for name in ("", PACKAGE, *NOISY)]
+    loggers = [logging.getLogger(name) for name in ("", PACKAGE, *NOISY_LIBRARIES)]
     if loggers[0].handlers or loggers[1].handlers:
         yield
         return
     levels = [logger.level for logger in loggers]
-    log_to_console(log_level())
+    log_to_console(read_log_level())
     try:
         yield
     finally:
-        loggers[0].handlers[:] = [handler for handler in loggers[0].handlers if not isinstance(handler, Console)]
+        loggers[0].handlers[:] = [handler for handler in loggers[0].handlers if not isinstance(handler, ConsoleHandler)]
         for logger, before in zip(loggers, levels, strict=True):
             logger.setLevel(before)
         logging.captureWarnings(False)
@@ -193,15 +193,15 @@ def log_to_file(path: Path) -> Iterator[None]:
     Where an application has decided what is logged, that stays so; only this package logs from info on.
     """
     root, package = logging.getLogger(), logging.getLogger(PACKAGE)
-    handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(Line("%(asctime)s %(levelname)-7s %(message)s", names_scenario=True))
+    handler = _LogFileHandler(path, encoding="utf-8")
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)-7s %(message)s", shows_scenario_name=True))
     handler.setLevel(logging.INFO)
-    handler.addFilter(is_wanted)
+    handler.addFilter(should_show)
     handler.addFilter(replace_unformattable)
-    handler.addFilter(_Once())
-    _enable_own_loggers()
+    handler.addFilter(_DuplicateWarningFilter())
+    _enable_package_loggers()
     # Loggers pass everything on that any handler wants; the console has a level of its own.
-    are_ours = all(isinstance(handler, Console) for handler in root.handlers)
+    are_ours = all(isinstance(handler, ConsoleHandler) for handler in root.handlers)
     changed = {package: package.level, **({root: root.level} if are_ours else {})}
     for logger in changed:
         logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
@@ -218,14 +218,14 @@ def log_to_file(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _enable_own_loggers() -> None:
+def _enable_package_loggers() -> None:
     """Enable our loggers again: `logging.config` in a scenario disables existing ones unless configured otherwise."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == PACKAGE:
             logging.getLogger(name).disabled = False
 
 
-class _LogFile(logging.FileHandler):
+class _LogFileHandler(logging.FileHandler):
     _has_failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
@@ -233,12 +233,12 @@ class _LogFile(logging.FileHandler):
         error = sys.exception()
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not is_full_disk(error) and not self._has_failed:
+        elif not is_disk_full_error(error) and not self._has_failed:
             self._has_failed = True
             sys.stderr.write(f"warning: {self.baseFilename}: {error.strerror}; lines of the log are missing\n")
 
 
-def samples_bar(total: int, title: str = "") -> Any:
+def sample_progress_bar(total: int, title: str = "") -> Any:
     """A bar that counts samples, in a terminal only; `update` tells how many more.
 
     Args:

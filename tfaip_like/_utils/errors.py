@@ -28,42 +28,42 @@ class Interrupted(BaseException):
     pass through a layer, and data pipelines count them as bad samples.
 
     Args:
-        number: the signal.
-        at_once: whether it was a second Ctrl-C, so that the training stopped anywhere and not between two steps.
+        signum: the signal.
+        forced: whether it was a second Ctrl-C, so that the training stopped anywhere and not between two steps.
     """
 
-    def __init__(self, number: signal.Signals | str, at_once: bool = False):
-        super().__init__(number, at_once)
-        self.number = number if isinstance(number, signal.Signals) else _signal_in(number)
-        self.at_once = at_once
+    def __init__(self, signum: signal.Signals | str, forced: bool = False):
+        super().__init__(signum, forced)
+        self.signum = signum if isinstance(signum, signal.Signals) else _parse_signal(signum)
+        self.forced = forced
 
     def __str__(self) -> str:
-        return f"stopped by {self.number.name}"
+        return f"stopped by {self.signum.name}"
 
     @property
     def exit_code(self) -> int:
         """130 for Ctrl-C, 143 for SIGTERM, SIGUSR1 and SIGHUP."""
-        return 128 + (signal.SIGINT if self.number is signal.SIGINT else signal.SIGTERM)
+        return 128 + (signal.SIGINT if self.signum is signal.SIGINT else signal.SIGTERM)
 
 
-def _signal_in(text: str) -> signal.Signals:
+def _parse_signal(text: str) -> signal.Signals:
     """Return the signal that a text names: libraries re-create exceptions from their text alone."""
-    named = (number for number in signal.Signals if re.search(rf"\b{number.name}\b", text))
+    named = (signum for signum in signal.Signals if re.search(rf"\b{signum.name}\b", text))
     return next(named, signal.SIGTERM)
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """A number with its noun: `1 epoch`, `3 epochs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def some(names: Collection[str], shown: int = 5) -> str:
+def truncate_list(names: Collection[str], limit: int = 5) -> str:
     """The first of many names: `a, b, c, d, e and 12 more`."""
-    more = len(names) - shown
-    return ", ".join(list(names)[:shown]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - limit
+    return ", ".join(list(names)[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-def readable_bytes(nbytes: float) -> str:
+def format_bytes(nbytes: float) -> str:
     """Return a number of bytes for a message: `1.2 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if nbytes < 1000:
@@ -72,12 +72,12 @@ def readable_bytes(nbytes: float) -> str:
     return f"{nbytes:.3g} TB"
 
 
-def article(noun: str) -> str:
+def with_article(noun: str) -> str:
     """`noun` with its indefinite article: `an integer`, `a word`."""
     return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
 
 
-def first_line(error: BaseException) -> str:
+def short_error_message(error: BaseException) -> str:
     """The first line of what an error says, for a line of ours; its class where it says nothing."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)[:300]

@@ -17,17 +17,17 @@ _NOT_PRINTABLE = (
 _CONTROL = re.compile(f"[{_NOT_PRINTABLE}]")
 """Control characters, changes of direction, invisible separators, halves of characters."""
 _CONTROL_IN_LINES = re.compile(f"(?![\t\n])[{_NOT_PRINTABLE}]")
-_FORMULA = "=+-@\t\r\n"
+_FORMULA_PREFIXES = "=+-@\t\r\n"
 
 
-def printable(text: str) -> str:
+def escape_text(text: str) -> str:
     """Return a text on one line in which control characters are written as `\\x1b`."""
-    return _CONTROL.sub(_escaped, text)
+    return _CONTROL.sub(_escape_match, text)
 
 
-def printable_lines(text: str) -> str:
+def escape_lines(text: str) -> str:
     """Return a text of several lines in which other control characters are written as `\\x1b`."""
-    return _CONTROL_IN_LINES.sub(_escaped, text)
+    return _CONTROL_IN_LINES.sub(_escape_match, text)
 
 
 def is_printable(text: str) -> bool:
@@ -35,24 +35,24 @@ def is_printable(text: str) -> bool:
     return _CONTROL.search(text) is None
 
 
-def printable_json(text: str) -> str:
+def escape_json(text: str) -> str:
     """Return the same JSON with control characters in its strings escaped, so that it can be printed."""
-    return _CONTROL_IN_LINES.sub(lambda match: _utf16(match[0]), text)
+    return _CONTROL_IN_LINES.sub(lambda match: _escape_utf16(match[0]), text)
 
 
-def shell_words(words: Iterable[str]) -> str:
+def shell_join(words: Iterable[str]) -> str:
     """Return words as they are typed in a shell, quoted where that is necessary.
 
     Control characters and bytes that are not UTF-8 are escaped, as bash, zsh and most other shells read them.
 
     Example:
-        >>> shell_words(["40", "a b", "line\\n"])
+        >>> shell_join(["40", "a b", "line\\n"])
         "40 'a b' $'line\\\\x0a'"
     """
-    return " ".join(shlex.quote(word) if is_printable(word) else _ansi_c_quoted(word) for word in words)
+    return " ".join(shlex.quote(word) if is_printable(word) else _quote_ansi_c(word) for word in words)
 
 
-def _ansi_c_quoted(word: str) -> str:
+def _quote_ansi_c(word: str) -> str:
     def escaped(character: str) -> str:
         if character in "\\'":
             return f"\\{character}"
@@ -63,18 +63,18 @@ def _ansi_c_quoted(word: str) -> str:
     return f"$'{''.join(map(escaped, word))}'"
 
 
-def csv_cell(text: str) -> str:
+def escape_csv_cell(text: str) -> str:
     """Return a text as a cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are."""
     return f"'{text}" if _is_formula(text.lstrip("'")) else text
 
 
-def csv_text(cell: str) -> str:
-    """Return the text from which `csv_cell` has made a cell."""
+def unescape_csv_cell(cell: str) -> str:
+    """Return the text from which `escape_csv_cell` has made a cell."""
     return cell[1:] if cell.startswith("'") and _is_formula(cell.lstrip("'")) else cell
 
 
 def _is_formula(text: str) -> bool:
-    return bool(text) and text[0] in _FORMULA and not _is_number(text)
+    return bool(text) and text[0] in _FORMULA_PREFIXES and not _is_number(text)
 
 
 def _is_number(text: str) -> bool:
@@ -85,13 +85,13 @@ def _is_number(text: str) -> bool:
     return text == text.strip()
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape_match(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is not UTF-8
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _utf16(character: str) -> str:
+def _escape_utf16(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

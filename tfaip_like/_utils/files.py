@@ -19,63 +19,63 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.temporary import claimed_directory, discard, release, remove_unclaimed
+from tfaip_like._utils.temp_dirs import make_locked_dir, remove_locked_dir, remove_stale_dirs, unlock_dir
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SECONDS_BETWEEN_TRIES = 2.0
-SECONDS_BETWEEN_REMINDERS = 60.0
+RETRY_INTERVAL_S = 2.0
+REMINDER_INTERVAL_S = 60.0
 
 
-_guards: dict[Path, Callable[[], None]] = {}
+_write_guards: dict[Path, Callable[[], None]] = {}
 
 
 @contextmanager
-def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+def write_guard(folder: Path, check: Callable[[], None]) -> Iterator[None]:
     """Call `check`, which may raise, before this module writes in a folder, for the length of the block."""
-    _guards[folder] = check
+    _write_guards[folder] = check
     try:
         yield
     finally:
-        del _guards[folder]
+        del _write_guards[folder]
 
 
-def check_guards(path: Path) -> None:
+def check_write_guards(path: Path) -> None:
     """Raise if a folder that `path` is in must not be written to any more."""
-    for folder, check in list(_guards.items()):
+    for folder, check in list(_write_guards.items()):
         if folder == path or folder in path.parents:
             check()
 
 
-PREVIOUS = ".previous"
+PREVIOUS_SUFFIX = ".previous"
 """How the name of a folder ends while another one takes its place."""
-STAGING = ".new-"
+STAGING_SUFFIX = ".new-"
 """Suffix of a staging folder, which replaces the folder before it in one step."""
 MAX_NAME_BYTES = 240
 """Of a hidden name, to which some characters may be added."""
-TEMPORARY = ".tmp"
+TEMPORARY_SUFFIX = ".tmp"
 """How the names of files end that are written aside."""
 
 
-def write_text(path: Path, text: str) -> None:
+def atomic_write_text(path: Path, text: str) -> None:
     """Replace a file: written aside, synced to disk, renamed."""
-    check_guards(path)
-    with _named_in_errors(path), _file_aside(path) as (file, aside):
+    check_write_guards(path)
+    with _add_filename_to_errors(path), _open_staging_file(path) as (file, staging):
         try:
-            file.write(encoded(text))
+            file.write(encode_text(text))
             file.flush()
             os.fsync(file.fileno())
-            os.replace(aside, path)
+            os.replace(staging, path)
         except BaseException:
-            aside.unlink(missing_ok=True)
+            staging.unlink(missing_ok=True)
             raise
-    sync_folder(path.parent)
+    fsync_directory(path.parent)
 
 
 @contextmanager
-def _named_in_errors(path: Path) -> Iterator[None]:
+def _add_filename_to_errors(path: Path) -> Iterator[None]:
     """Name a file in errors that name none: the system does not where the disk is full, at writing and at closing."""
     try:
         yield
@@ -86,36 +86,36 @@ def _named_in_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _file_aside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+def _open_staging_file(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """Open an empty file in the folder of another one.
 
     Its name is always the same, so that the next writer takes over what a killed one has left; a lock keeps others
     out meanwhile. Where a file system has no locks, or another member of a group has left it, it is a new one.
     """
-    aside = path.with_name(_hidden(path, TEMPORARY))
+    staging = path.with_name(_hidden_name(path, TEMPORARY_SUFFIX))
     while True:
         descriptor = None
         try:
-            descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(staging, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
             if descriptor is not None:
                 os.close(descriptor)
             elif not isinstance(error, PermissionError) or not os.access(path.parent, os.W_OK):
                 raise
-            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{aside.name}.", suffix=TEMPORARY)
-            os.fchmod(descriptor, 0o666 & ~_umask())
-            aside = Path(name)
+            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{staging.name}.", suffix=TEMPORARY_SUFFIX)
+            os.fchmod(descriptor, 0o666 & ~_read_umask())
+            staging = Path(name)
             break
-        if _is_named(descriptor, aside):
+        if _is_same_file(descriptor, staging):
             break
         os.close(descriptor)  # who had locked it has put it into its place
     with open(descriptor, "wb") as file:
         file.truncate()
-        yield file, aside
+        yield file, staging
 
 
-def _is_named(descriptor: int, path: Path) -> bool:
+def _is_same_file(descriptor: int, path: Path) -> bool:
     """Return whether an open file is the one at a path."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
@@ -123,94 +123,94 @@ def _is_named(descriptor: int, path: Path) -> bool:
         return False
 
 
-HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Half of a character that stands for no byte of a file name: it can be written nowhere."""
 
 
-def encoded(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
     """Return a text in UTF-8; names of files in it keep their bytes."""
-    return HALF_CHARACTER.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+    return LONE_SURROGATE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
-def replace_file(path: Path, aside: Path) -> None:
+def replace_file(path: Path, staging: Path) -> None:
     """Puts a file that was written beside `path` into its place."""
-    _sync(aside)
-    check_guards(path)
-    os.replace(aside, path)
-    sync_folder(path.parent)
+    _fsync(staging)
+    check_write_guards(path)
+    os.replace(staging, path)
+    fsync_directory(path.parent)
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path) -> Iterator[Path]:
     """A folder to fill; when the block ends it replaces `path`, when it raises `path` stays as it was."""
-    aside = folder_beside(path)
+    staging = make_staging_dir(path)
     try:
-        yield aside
-        replace_folder(path, aside)
+        yield staging
+        replace_directory(path, staging)
     except BaseException:
-        discard(aside)
+        remove_locked_dir(staging)
         raise
 
 
-def move_folder(path: Path, target: Path) -> None:
+def move_directory(path: Path, target: Path) -> None:
     """Move a folder, also to another disk; it is whole at one place or the other."""
     try:
         os.rename(path, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        with new_folder(target) as aside:
-            shutil.copytree(path, aside, symlinks=True, dirs_exist_ok=True)
+        with atomic_directory(target) as staging:
+            shutil.copytree(path, staging, symlinks=True, dirs_exist_ok=True)
         shutil.rmtree(path)
 
 
-def folder_beside(path: Path) -> Path:
-    """A new folder to fill, with which `replace_folder` can replace `path`; `recover_folder` removes it."""
-    check_guards(path)
+def make_staging_dir(path: Path) -> Path:
+    """Make a new folder with which `replace_directory` can replace `path`; `recover_interrupted_replace` removes it."""
+    check_write_guards(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    recover_folder(path)
-    return claimed_directory(path.parent, _hidden(path, STAGING))
+    recover_interrupted_replace(path)
+    return make_locked_dir(path.parent, _hidden_name(path, STAGING_SUFFIX))
 
 
-def replace_folder(path: Path, aside: Path) -> None:
+def replace_directory(path: Path, staging: Path) -> None:
     """Puts a folder that was filled beside `path` into its place.
 
     There is no call that exchanges two folders on every system, so for a moment between two renames
-    the old one is called `.NAME.previous`; `recover_folder` brings it back after a crash just then.
+    the old one is called `.NAME.previous`; `recover_interrupted_replace` brings it back after a crash just then.
     """
-    _sync_below(aside)
-    check_guards(path)
-    previous = _previous(path)
+    _fsync_tree(staging)
+    check_write_guards(path)
+    previous = _previous_path(path)
     if path.exists():
         os.rename(path, previous)
-    os.rename(aside, path)
-    release(aside)
-    sync_folder(path.parent)
+    os.rename(staging, path)
+    unlock_dir(staging)
+    fsync_directory(path.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def recover_folder(path: Path) -> None:
+def recover_interrupted_replace(path: Path) -> None:
     """Puts back a folder whose replacement was interrupted, and removes what was half written."""
-    previous = _previous(path)
+    previous = _previous_path(path)
     if previous.exists() and not path.exists():
         os.rename(previous, path)
     shutil.rmtree(previous, ignore_errors=True)
-    remove_unclaimed(path.parent, _hidden(path, STAGING))
+    remove_stale_dirs(path.parent, _hidden_name(path, STAGING_SUFFIX))
 
 
-def recover_below(parent: Path) -> None:
+def recover_interrupted_writes(parent: Path) -> None:
     """Put back or remove what a killed process has left of files and folders that it was replacing.
 
     Nobody else may be writing there.
     """
-    for leftover in parent.glob(f".*{TEMPORARY}"):
+    for leftover in parent.glob(f".*{TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
-    for leftover in (*parent.glob(f".*{PREVIOUS}"), *parent.glob(".*.new-*")):
-        recover_folder(parent / re.split(rf"{re.escape(PREVIOUS)}$|\.new-", leftover.name[1:])[0])
+    for leftover in (*parent.glob(f".*{PREVIOUS_SUFFIX}"), *parent.glob(".*.new-*")):
+        recover_interrupted_replace(parent / re.split(rf"{re.escape(PREVIOUS_SUFFIX)}$|\.new-", leftover.name[1:])[0])
 
 
 @contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[int]:
+def file_lock(path: Path, wait: bool = True) -> Iterator[int]:
     """Keep other processes out of such a block for the same file, which is made if it is not there.
 
     The lock is the system's: it never outlives its process. Where a file system has none, nobody is kept out.
@@ -243,7 +243,7 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def patiently(path: Path, write: Callable[[], T], check: Callable[[], None]) -> T:
+def retry_while_disk_full(path: Path, write: Callable[[], T], check: Callable[[], None]) -> T:
     """What `write` returns; when the disk of `path` is full it waits, says so, and writes again.
 
     Args:
@@ -255,10 +255,10 @@ def patiently(path: Path, write: Callable[[], T], check: Callable[[], None]) -> 
         try:
             return write()
         except Exception as error:
-            if not is_full_disk(error):
+            if not is_disk_full_error(error):
                 raise
             reason = error
-        if time.monotonic() - said > SECONDS_BETWEEN_REMINDERS:
+        if time.monotonic() - said > REMINDER_INTERVAL_S:
             said = time.monotonic()
             logger.warning(
                 "%s: %s. The training waits until there is room and then goes on; nothing is lost. "
@@ -266,7 +266,7 @@ def patiently(path: Path, write: Callable[[], T], check: Callable[[], None]) -> 
                 path,
                 "disk quota exceeded" if "quota" in str(reason) else "no space left on this disk",
             )
-        _wait(check)
+        _sleep_until_retry(check)
 
 
 def check_links(path: Path) -> None:
@@ -283,24 +283,24 @@ def check_links(path: Path) -> None:
             )
 
 
-def is_full_disk(error: BaseException) -> bool:
+def is_disk_full_error(error: BaseException) -> bool:
     """Return whether a disk was full, whatever library found out."""
     return "No space left" in str(error) or "Disk quota" in str(error)
 
 
-def _wait(check: Callable[[], None]) -> None:
-    end = time.monotonic() + SECONDS_BETWEEN_TRIES
+def _sleep_until_retry(check: Callable[[], None]) -> None:
+    end = time.monotonic() + RETRY_INTERVAL_S
     while time.monotonic() < end:
         check()
         time.sleep(0.1)
 
 
-def sync_folder(path: Path) -> None:
+def fsync_directory(path: Path) -> None:
     """Makes renames in a folder survive a loss of power."""
-    _sync(path)
+    _fsync(path)
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -308,7 +308,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_below(folder: Path) -> None:
+def _fsync_tree(folder: Path) -> None:
     """Sync a folder to disk, with the permissions that its user wants for what is new in it.
 
     It was private until now, libraries choose modes of their own (TensorFlow: 0755), and a copied file has those of its
@@ -317,24 +317,24 @@ def _sync_below(folder: Path) -> None:
     for parent, _, names in os.walk(folder):
         for path in (Path(parent), *(Path(parent, name) for name in names)):
             if not path.is_symlink():
-                _use_umask(path)
-                _sync(path)
+                _apply_umask(path)
+                _fsync(path)
 
 
-def _use_umask(path: Path) -> None:
+def _apply_umask(path: Path) -> None:
     mode = path.stat().st_mode
     wanted = 0o777 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o666
     # A folder made below one with the setgid bit has it too: what is made in it belongs to the group.
-    new = (wanted & ~_umask()) | (mode & stat.S_ISGID if stat.S_ISDIR(mode) else 0)
+    new = (wanted & ~_read_umask()) | (mode & stat.S_ISGID if stat.S_ISDIR(mode) else 0)
     if stat.S_IMODE(mode) != new:
         os.chmod(path, new)
 
 
-def _previous(path: Path) -> Path:
-    return path.parent / _hidden(path, PREVIOUS)
+def _previous_path(path: Path) -> Path:
+    return path.parent / _hidden_name(path, PREVIOUS_SUFFIX)
 
 
-def _hidden(path: Path, suffix: str) -> str:
+def _hidden_name(path: Path, suffix: str) -> str:
     """Return a hidden name for what belongs to a file or folder; a long one is shortened, as systems limit names."""
     name = f".{path.name}{suffix}"
     if len(os.fsencode(name)) <= MAX_NAME_BYTES:
@@ -343,7 +343,7 @@ def _hidden(path: Path, suffix: str) -> str:
 
 
 @functools.cache  # asked for once: setting it, which is the only way to ask, concerns all threads
-def _umask() -> int:
+def _read_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask

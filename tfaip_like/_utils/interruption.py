@@ -22,28 +22,28 @@ from tfaip_like._utils.errors import Interrupted
 
 logger = logging.getLogger(__name__)
 
-CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """SIGUSR1 is sent by clusters shortly before a time limit, SIGHUP when a terminal is closed."""
 Phase: TypeAlias = Literal["epoch", "data", "step", "validation"]
 """Moment of a training: the steps of an epoch begin, data are awaited, a step is done, a batch was validated."""
-Probe: TypeAlias = Callable[[Phase], None]
-SECONDS_TO_UNWIND = 3.0
+PhaseHook: TypeAlias = Callable[[Phase], None]
+FORCED_EXIT_TIMEOUT_S = 3.0
 """After a second Ctrl-C the main thread gets this long to leave; then the process ends, whatever the thread does."""
-_ends_process: ContextVar[bool] = ContextVar("ends_process", default=False)
+_exits_on_interrupt: ContextVar[bool] = ContextVar("ends_process", default=False)
 
 
 @contextmanager
-def process_ends_after_stop() -> Iterator[None]:
+def process_exit_on_interrupt() -> Iterator[None]:
     """Declare that this process ends when the block is stopped by a signal.
 
     Signals that arrive again while it saves its last files and ends are then ignored, and a Ctrl-C ends it without a
     traceback. Clusters and wrappers repeat signals, and the exit code must say that the run was stopped in order.
     """
-    token = _ends_process.set(True)
+    token = _exits_on_interrupt.set(True)
     try:
         yield
     finally:
-        _ends_process.reset(token)
+        _exits_on_interrupt.reset(token)
 
 
 class InterruptFlag:
@@ -54,27 +54,27 @@ class InterruptFlag:
     the state that is being saved: clusters send SIGUSR1, SIGTERM and at last SIGKILL, and wrappers forward copies.
     """
 
-    def __init__(self, probe: Probe | None = None) -> None:
-        self.number: signal.Signals | None = None
-        self._probe = probe
-        self.is_at_once = False
+    def __init__(self, phase_hook: PhaseHook | None = None) -> None:
+        self.signum: signal.Signals | None = None
+        self._phase_hook = phase_hook
+        self.is_forced = False
         self.checks: list[Callable[[], None]] = []
         """What else may raise to stop, wherever a signal may."""
         self._is_acknowledged = False
         self._num_sigint = 0
-        self._is_over = False
+        self._is_disarmed = False
         self._has_unwound = threading.Event()
 
-    def receive(self, numbers: bytes) -> None:
+    def record_signals(self, signums: bytes) -> None:
         """Count deliveries of signals, one byte each, in the order of their arrival."""
-        for number in numbers:
-            if number not in CAUGHT:
+        for signum in signums:
+            if signum not in HANDLED_SIGNALS:
                 continue
-            if self.number is None:
-                self.number = signal.Signals(number)
-            if number == signal.SIGINT and (self._is_acknowledged or self._num_sigint == 0):
+            if self.signum is None:
+                self.signum = signal.Signals(signum)
+            if signum == signal.SIGINT and (self._is_acknowledged or self._num_sigint == 0):
                 self._num_sigint += 1
-            self.is_at_once = self._num_sigint > 1
+            self.is_forced = self._num_sigint > 1
 
     def acknowledge(self) -> None:
         """Count another SIGINT as a further request from now on.
@@ -87,45 +87,45 @@ class InterruptFlag:
         """Raise `Interrupted` if a stop is requested. Called between steps, and by code that waits."""
         for check in self.checks:
             check()
-        if self.number is not None and not self._is_over:
-            raise Interrupted(self.number)
+        if self.signum is not None and not self._is_disarmed:
+            raise Interrupted(self.signum)
 
-    def reach(self, phase: Phase) -> None:
+    def report_phase(self, phase: Phase) -> None:
         """Report that a training has reached a phase; `--verify` interrupts it there."""
-        if self._probe is not None:
-            self._probe(phase)
+        if self._phase_hook is not None:
+            self._phase_hook(phase)
 
-    def nothing_to_stop(self) -> None:
+    def disarm(self) -> None:
         """Ignore signals from now on: the work is done, and a late signal must not turn it into a failure."""
-        self._is_over = True
+        self._is_disarmed = True
 
-    def unwound(self) -> None:
+    def mark_unwound(self) -> None:
         """Report that the exception of a stop at once has arrived where it is handled."""
         self._has_unwound.set()
 
-    def has_unwound(self, timeout_s: float) -> bool:
-        """Wait for `unwound`; return whether it was called."""
+    def wait_unwound(self, timeout_s: float) -> bool:
+        """Wait for `mark_unwound`; return whether it was called."""
         return self._has_unwound.wait(timeout_s)
 
 
-class _Deliveries:
-    """Pipe into which Python's signal handler writes the number of each signal that arrives."""
+class _SignalPipe:
+    """Pipe into which Python's signal handler writes the signum of each signal that arrives."""
 
     def __init__(self, flag: InterruptFlag):
         self._flag = flag
-        self._lock = threading.RLock()  # the handler may interrupt `collect` in the main thread
+        self._lock = threading.RLock()  # the handler may interrupt `drain` in the main thread
         self._read_end, self.write_end = os.pipe()
         for end in (self._read_end, self.write_end):
             os.set_blocking(end, False)
 
-    def collect(self) -> None:
+    def drain(self) -> None:
         """Pass everything that has arrived to the flag."""
         with self._lock, suppress(BlockingIOError):
             while arrived := os.read(self._read_end, 256):
-                self._flag.receive(arrived)
+                self._flag.record_signals(arrived)
 
     def wake(self) -> None:
-        """End a `wait` of another thread, from which `collect` may have taken what it waits for."""
+        """End a `wait` of another thread, from which `drain` may have taken what it waits for."""
         with suppress(BlockingIOError):
             os.write(self.write_end, b"\0")
 
@@ -141,66 +141,72 @@ class _Deliveries:
 
 
 @contextmanager
-def catch_interrupts(acknowledgement: str = "", probe: Probe | None = None) -> Iterator[InterruptFlag]:
+def graceful_shutdown_signals(
+    acknowledgement: str = "", phase_hook: PhaseHook | None = None
+) -> Iterator[InterruptFlag]:
     """Note signals instead of raising anywhere; in the main thread only.
 
     Args:
         acknowledgement: logged after the first signal, behind its name.
-        probe: called with each phase that is reached.
+        phase_hook: called with each phase that is reached.
 
     Python runs handlers in the main thread, which may be inside TensorFlow and wait there for a batch that never
     comes. So a thread of its own watches the deliveries: it sets the flag, which those who make the batch check, and
     after a second Ctrl-C it ends the process if the main thread does not get to it.
     """
-    flag = InterruptFlag(probe)
+    flag = InterruptFlag(phase_hook)
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
 
-    deliveries = _Deliveries(flag)
+    deliveries = _SignalPipe(flag)
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        deliveries.collect()
+    def handle(signum: int, frame: FrameType | None) -> None:
+        deliveries.drain()
         deliveries.wake()
-        if flag.is_at_once:
-            raise Interrupted(signal.Signals(number), at_once=True)
+        if flag.is_forced:
+            raise Interrupted(signal.Signals(signum), forced=True)
 
     # A signal that is ignored from the start stays so: that is what nohup asks for.
-    caught = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
-    handlers = {number: signal.signal(number, handle) for number in caught}
+    caught = [signum for signum in HANDLED_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+    handlers = {signum: signal.signal(signum, handle) for signum in caught}
     wakeup_before = signal.set_wakeup_fd(deliveries.write_end, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_watch, args=(deliveries, flag, acknowledgement), name="signals", daemon=True)
+    watcher = threading.Thread(
+        target=_watch_signals, args=(deliveries, flag, acknowledgement), name="signals", daemon=True
+    )
     watcher.start()
     try:
         yield flag
     finally:
-        flag.unwound()
+        flag.mark_unwound()
         flag.checks.clear()  # they hold what was trained, and somebody may keep the flag
         signal.set_wakeup_fd(wakeup_before)
-        for number, handler in handlers.items():
-            signal.signal(number, _handler_after_stop(number) if flag.number and _ends_process.get() else handler)
+        for signum, handler in handlers.items():
+            signal.signal(
+                signum, _handler_after_interrupt(signum) if flag.signum and _exits_on_interrupt.get() else handler
+            )
         os.close(deliveries.write_end)
         watcher.join()
         deliveries.close()
 
 
-def _handler_after_stop(number: signal.Signals) -> signal.Handlers:
-    return signal.SIG_DFL if number == signal.SIGINT else signal.SIG_IGN
+def _handler_after_interrupt(signum: signal.Signals) -> signal.Handlers:
+    return signal.SIG_DFL if signum == signal.SIGINT else signal.SIG_IGN
 
 
-def _watch(deliveries: _Deliveries, flag: InterruptFlag, acknowledgement: str) -> None:
+def _watch_signals(deliveries: _SignalPipe, flag: InterruptFlag, acknowledgement: str) -> None:
     """Collect deliveries until the pipe is closed; acknowledge the first, enforce a stop at once."""
     is_acknowledged = False
     while deliveries.wait():
-        deliveries.collect()
-        if flag.number is not None and not is_acknowledged:
+        deliveries.drain()
+        if flag.signum is not None and not is_acknowledged:
             is_acknowledged = True
             if acknowledgement:
-                logger.warning("%s: %s", flag.number.name, acknowledgement)
-            deliveries.collect()  # copies of the first
+                logger.warning("%s: %s", flag.signum.name, acknowledgement)
+            deliveries.drain()  # copies of the first
             flag.acknowledge()
         # The exception may get lost: Python drops what is raised in a destructor or in a callback of the garbage
         # collector, and the main thread may be in a call that never returns.
-        if flag.is_at_once and not flag.has_unwound(SECONDS_TO_UNWIND):
-            assert flag.number is not None
-            os._exit(Interrupted(flag.number).exit_code)
+        if flag.is_forced and not flag.wait_unwound(FORCED_EXIT_TIMEOUT_S):
+            assert flag.signum is not None
+            os._exit(Interrupted(flag.signum).exit_code)

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.escaping import printable, printable_json
-from tfaip_like._utils.files import HALF_CHARACTER, write_text
+from tfaip_like._utils.escaping import escape_json, escape_text
+from tfaip_like._utils.files import LONE_SURROGATE, atomic_write_text
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 MAX_DIGITS = 300
 """Of a whole number; longer ones fit into no integer type."""
-NON_FINITE = ("nan", "inf", "-inf", "infinity", "-infinity")
+NON_FINITE_NAMES = ("nan", "inf", "-inf", "infinity", "-infinity")
 """How numbers are written that JSON does not have, in any case."""
 
 
@@ -55,12 +55,12 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
     """
     try:
         with path.open("rb") as file:
-            yield from decoded_lines(file, str(path), errors)
+            yield from decode_lines(file, str(path), errors)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def decoded_lines(lines: Iterable[bytes], where: str, errors: str = "strict") -> Iterator[tuple[int, str]]:
+def decode_lines(lines: Iterable[bytes], where: str, errors: str = "strict") -> Iterator[tuple[int, str]]:
     """Yield lines of bytes as text with their numbers; see `read_lines`."""
     for number, line in enumerate(lines, 1):
         try:
@@ -82,19 +82,19 @@ def read_json(path: Path) -> Json:
     return parse_json(read_text(path), str(path))
 
 
-def read_object(path: Path) -> dict[str, Json]:
+def read_json_object(path: Path) -> dict[str, Json]:
     """Return the object in a JSON file.
 
     Raises:
         UsageError: if it cannot be read, or holds something else; it names the file and the line.
     """
-    return as_object(read_json(path), str(path))
+    return require_json_object(read_json(path), str(path))
 
 
-def as_object(value: Json, where: str) -> dict[str, Json]:
+def require_json_object(value: Json, where: str) -> dict[str, Json]:
     """Return a value that must be an object; raise `UsageError` for any other."""
     if not isinstance(value, dict):
-        raise UsageError(f"{where}, line 1: expected an object, got {shown(value)}")
+        raise UsageError(f"{where}, line 1: expected an object, got {short_json(value)}")
     return value
 
 
@@ -108,8 +108,8 @@ def parse_json(text: str, where: str) -> Json:
         UsageError: if it is not valid, or gives a key twice; it names the line.
     """
     try:
-        return _parsed(text)
-    except _ProblemError as error:
+        return _parse(text)
+    except _JsonSyntaxError as error:
         raise UsageError(f"{where}, line {error.line}: {error}") from error
 
 
@@ -123,12 +123,12 @@ def parse_json_line(text: str, where: str) -> Json:
         UsageError: if it is not valid, or gives a key twice.
     """
     try:
-        return _parsed(text)
-    except _ProblemError as error:
+        return _parse(text)
+    except _JsonSyntaxError as error:
         raise UsageError(f"{where}: {error}") from error
 
 
-class _ProblemError(Exception):
+class _JsonSyntaxError(Exception):
     """What is wrong with a text, and in which line."""
 
     def __init__(self, line: int, text: str):
@@ -136,44 +136,52 @@ class _ProblemError(Exception):
         self.line = line
 
 
-def _parsed(text: str) -> Json:
+def _parse(text: str) -> Json:
     if not text.strip():
-        raise _ProblemError(1, "not valid JSON: there is nothing in it")
+        raise _JsonSyntaxError(1, "not valid JSON: there is nothing in it")
     try:
-        value = cast(Json, json.loads(text, object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite))
+        value = cast(
+            Json,
+            json.loads(
+                text,
+                object_pairs_hook=_reject_duplicate_keys,
+                parse_int=_parse_integer,
+                parse_float=_parse_finite_float,
+            ),
+        )
     except json.JSONDecodeError as error:
-        raise _ProblemError(error.lineno, f"not valid JSON: {error.msg}") from error
-    except _RepeatedError as error:
-        first, second = _lines_of_repeated(text, error.key)
-        raise _ProblemError(second, f"{error.key!r} is given twice (first in line {first})") from error
+        raise _JsonSyntaxError(error.lineno, f"not valid JSON: {error.msg}") from error
+    except _DuplicateKeyError as error:
+        first, second = _duplicate_key_lines(text, error.key)
+        raise _JsonSyntaxError(second, f"{error.key!r} is given twice (first in line {first})") from error
     except _LargeNumberError as error:
         line = text.count("\n", 0, text.index(error.digits)) + 1
-        raise _ProblemError(line, f"the number {_abbreviated(error.digits)} is too large") from error
+        raise _JsonSyntaxError(line, f"the number {_truncate(error.digits)} is too large") from error
     except RecursionError as error:
-        raise _ProblemError(_deepest_line(text), "nested too deeply") from error
-    for escape in _HALF.finditer(text):  # may be half of a pair, so what it became decides
-        if any(HALF_CHARACTER.search(part) for part in _texts_in(value)):
+        raise _JsonSyntaxError(_deepest_line(text), "nested too deeply") from error
+    for escape in _SURROGATE_ESCAPE.finditer(text):  # may be half of a pair, so what it became decides
+        if any(LONE_SURROGATE.search(part) for part in _iter_strings(value)):
             line = text.count("\n", 0, escape.start()) + 1
-            raise _ProblemError(line, f"{escape[0]} is half of a character")
+            raise _JsonSyntaxError(line, f"{escape[0]} is half of a character")
     return value
 
 
-_HALF = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
-def _texts_in(value: Json) -> Iterator[str]:
+def _iter_strings(value: Json) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         yield from value
         for part in value.values():
-            yield from _texts_in(part)
+            yield from _iter_strings(part)
     elif isinstance(value, list):
         for part in value:
-            yield from _texts_in(part)
+            yield from _iter_strings(part)
 
 
-class _RepeatedError(Exception):
+class _DuplicateKeyError(Exception):
     def __init__(self, key: str):
         super().__init__(key)
         self.key = key
@@ -185,21 +193,21 @@ class _LargeNumberError(Exception):
         self.digits = digits
 
 
-def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _RepeatedError(next(name for name in names if names.count(name) > 1))
+        raise _DuplicateKeyError(next(name for name in names if names.count(name) > 1))
     return values
 
 
-def _integer(digits: str) -> int:
+def _parse_integer(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
         raise _LargeNumberError(digits)
     return int(digits)
 
 
-def _finite(digits: str) -> float:
+def _parse_finite_float(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
         raise _LargeNumberError(digits)
@@ -209,7 +217,7 @@ def _finite(digits: str) -> float:
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:]')
 
 
-def _lines_of_repeated(text: str, key: str) -> tuple[int, int]:
+def _duplicate_key_lines(text: str, key: str) -> tuple[int, int]:
     """Return the lines in which the first object that has a key twice has it."""
     keys: list[dict[str, int]] = [{}]
     before: re.Match[str] | None = None
@@ -239,34 +247,36 @@ def _deepest_line(text: str) -> int:
 
 def write_json(path: Path, value: object, indent: int | None = 2) -> None:
     """Replace a file by the JSON of a value."""
-    write_text(path, json_text(value, indent) + "\n")
+    atomic_write_text(path, format_json(value, indent) + "\n")
 
 
-def json_text(value: object, indent: int | None = None) -> str:
+def format_json(value: object, indent: int | None = None) -> str:
     """Return a value as strict JSON in which a person can read every character.
 
     Example:
-        >>> json_text({"loss": float("nan")})
+        >>> format_json({"loss": float("nan")})
         '{"loss": "NaN"}'
     """
-    return printable_json(json.dumps(_strict(value), indent=indent, ensure_ascii=False, default=str, allow_nan=False))
+    return escape_json(
+        json.dumps(_replace_non_finite(value), indent=indent, ensure_ascii=False, default=str, allow_nan=False)
+    )
 
 
-def _strict(value: object) -> object:
+def _replace_non_finite(value: object) -> object:
     """Return a value without numbers that JSON does not have."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {str(name): _strict(part) for name, part in value.items()}
+        return {str(name): _replace_non_finite(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(part) for part in value]
+        return [_replace_non_finite(part) for part in value]
     return value
 
 
-def shown(value: Any) -> str:
+def short_json(value: Any) -> str:
     """Return a JSON value for a message: on one line, and not longer than that."""
-    return _abbreviated(printable(json_text(value)))
+    return _truncate(escape_text(format_json(value)))
 
 
-def _abbreviated(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -35,7 +35,7 @@ BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 """Name of a Keras backend -> the module that must be installed for it."""
 
 
-def choose_backend(name: str) -> None:
+def set_backend(name: str) -> None:
     """Makes Keras compute with this backend; must come before Keras is first used.
 
     Raises:
@@ -71,7 +71,7 @@ def is_set_by_us(name: str) -> bool:
 _SET_BY_US: dict[str, str] = {}
 
 
-def start_backend() -> None:
+def initialize_backend() -> None:
     """Imports Keras and its backend and makes a first tensor, with all that they print while they start.
 
     TensorFlow comes along on the other backends too: Keras needs it there to export.
@@ -82,4 +82,4 @@ def start_backend() -> None:
     keras.ops.convert_to_numpy(keras.ops.zeros(()))
 
 
-__all__ = ["BACKENDS", "choose_backend", "is_set_by_us", "keras", "ops", "set_variable", "start_backend"]
+__all__ = ["BACKENDS", "initialize_backend", "is_set_by_us", "keras", "ops", "set_backend", "set_variable"]

@@ -10,7 +10,7 @@ from pathlib import Path
 _STATM = Path("/proc/self/statm")
 
 
-def resident_mb() -> float:
+def resident_memory_mb() -> float:
     """Its part in physical memory, in millions of bytes; where only the peak is known (macOS), that."""
     if _STATM.exists():
         return round(int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._utils.errors import UsageError, first_line
+from tfaip_like._utils.errors import UsageError, short_error_message
 
 _BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")
 """Other files NumPy would take for pickles."""
@@ -52,4 +52,4 @@ def reason_of_numpy(error: BaseException) -> str:
         return error.strerror
     if isinstance(error, ValueError) and "pickle" in str(error):
         return "it holds Python objects, not numbers"
-    return "it is cut off or damaged" if "not a zip file" in str(error) else first_line(error)
+    return "it is cut off or damaged" if "not a zip file" in str(error) else short_error_message(error)

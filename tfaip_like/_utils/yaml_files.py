@@ -18,32 +18,32 @@ from typing import TypeAlias
 import yaml
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.escaping import printable
+from tfaip_like._utils.escaping import escape_text
 from tfaip_like._utils.json_files import Json, read_text
 
 MAX_ENTRIES = 1_000_000
 """Of a file once its aliases are expanded; ten lines of aliases to aliases can mean billions."""
-NULLS = ("", "~", "null", "Null", "NULL")
+NULL_SCALARS = ("", "~", "null", "Null", "NULL")
 
 
-class Word(str):
+class PlainScalar(str):
     """A value that was written without quotes: it means what the same word means behind a flag."""
 
     __slots__ = ()
 
 
-Content: TypeAlias = "str | list[Entry] | dict[str, Entry] | None"
+YamlContent: TypeAlias = "str | list[YamlNode] | dict[str, YamlNode] | None"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A piece of a file: a text (a `Word` if it has no quotes), nothing, a list or a mapping; and where it is."""
+class YamlNode:
+    """Part of a file: a text (a `PlainScalar` if it has no quotes), nothing, a list or a mapping; and its line."""
 
-    content: Content
+    content: YamlContent
     where: str
     """`plan.yaml, line 12`"""
 
-    def fail(self, problem: str) -> UsageError:
+    def make_error(self, problem: str) -> UsageError:
         """Return the error to raise about this piece."""
         return UsageError(f"{self.where}: {problem}")
 
@@ -55,7 +55,7 @@ class Entry:
             return [entry.value() for entry in self.content]
         return self.content
 
-    def object(self) -> dict[str, Json]:
+    def to_dict(self) -> dict[str, Json]:
         """Return a mapping without its lines.
 
         Raises:
@@ -63,11 +63,11 @@ class Entry:
         """
         value = self.value()
         if not isinstance(value, dict):
-            raise self.fail("expected a mapping of names to values, such as `trainer: {epochs: 3}`")
+            raise self.make_error("expected a mapping of names to values, such as `trainer: {epochs: 3}`")
         return value
 
 
-def read_yaml(path: Path) -> Entry:
+def read_yaml(path: Path) -> YamlNode:
     """Return the contents of a YAML file.
 
     Raises:
@@ -76,13 +76,13 @@ def read_yaml(path: Path) -> Entry:
     return parse_yaml(read_text(path), str(path))
 
 
-def parse_yaml(text: str, file: str) -> Entry:
+def parse_yaml(text: str, file: str) -> YamlNode:
     """Return the contents of a YAML text; see `read_yaml`."""
     try:
         root = yaml.compose(text, yaml.BaseLoader)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        character = printable(chr(error.character)) if isinstance(error.character, int) else error.character
+        character = escape_text(chr(error.character)) if isinstance(error.character, int) else error.character
         raise UsageError(f"{file}, line {line}: not valid YAML: the character {character} is not allowed") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -91,19 +91,19 @@ def parse_yaml(text: str, file: str) -> Entry:
     except RecursionError as error:
         raise UsageError(f"{file}, line {_deepest_line(text)}: nested too deeply") from error
     if root is None:
-        return Entry(None, f"{file}, line 1")
+        return YamlNode(None, f"{file}, line 1")
     try:
-        return _Reader(file).entry(root, ())
+        return _YamlReader(file).entry(root, ())
     except RecursionError as error:
         raise UsageError(f"{file}, line {_deepest_line(text)}: nested too deeply") from error
 
 
-class _Reader:
+class _YamlReader:
     def __init__(self, file: str):
         self.file = file
         self.num_entries = 0
 
-    def entry(self, node: yaml.Node, outer: Sequence[yaml.Node], where: str = "") -> Entry:
+    def entry(self, node: yaml.Node, outer: Sequence[yaml.Node], where: str = "") -> YamlNode:
         where = where or self.where(node)
         self.num_entries += 1
         if self.num_entries > MAX_ENTRIES:
@@ -114,12 +114,12 @@ class _Reader:
         if isinstance(node, yaml.MappingNode):
             self.check_tag(node, "map", where)
             pairs = self.pairs(node, inner)
-            return Entry({key.value: self.entry(value, inner, self.where(key)) for key, value in pairs}, where)
+            return YamlNode({key.value: self.entry(value, inner, self.where(key)) for key, value in pairs}, where)
         if isinstance(node, yaml.SequenceNode):
             self.check_tag(node, "seq", where)
-            return Entry([self.entry(item, inner) for item in node.value], where)
+            return YamlNode([self.entry(item, inner) for item in node.value], where)
         self.check_tag(node, "str", where)
-        return Entry(_scalar(node), where)
+        return YamlNode(_parse_scalar(node), where)
 
     def pairs(
         self, mapping: yaml.MappingNode, outer: Sequence[yaml.Node]
@@ -148,17 +148,17 @@ class _Reader:
 
     def check_tag(self, node: yaml.Node, usual: str, where: str) -> None:
         if node.tag not in (f"tag:yaml.org,2002:{usual}", "!"):
-            tag = printable(node.tag.replace("tag:yaml.org,2002:", "!!"))
+            tag = escape_text(node.tag.replace("tag:yaml.org,2002:", "!!"))
             raise UsageError(f"{where}: the tag {tag} is not supported; the parameter decides what a value is")
 
     def where(self, node: yaml.Node) -> str:
         return f"{self.file}, line {node.start_mark.line + 1}"
 
 
-def _scalar(node: yaml.Node) -> str | None:
+def _parse_scalar(node: yaml.Node) -> str | None:
     if not isinstance(node, yaml.ScalarNode) or node.style is not None:
         return str(node.value)
-    return None if node.value in NULLS else Word(node.value)
+    return None if node.value in NULL_SCALARS else PlainScalar(node.value)
 
 
 def _deepest_line(text: str) -> int:

@@ -1,12 +1,19 @@
 """Where samples come from and how they become batches."""
 
 from tfaip_like.data._data import Data, Source
-from tfaip_like.data._filters import Between, Filter, OneOf
-from tfaip_like.data._image_folders import ImageFolderData, NameClass
+from tfaip_like.data._filters import Filter, RangeFilter, ValueFilter
+from tfaip_like.data._image_folders import AddClassName, ImageFolderData
 from tfaip_like.data._processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data._resampling import Normal, Resample, Uniform
 from tfaip_like.data._sample import Arrays, Mode, Sample, Spec
-from tfaip_like.data._settings import BatchSettings, DataSettings, LavData, PredictData, TrainData, ValData
+from tfaip_like.data._settings import (
+    BaseLoaderSettings,
+    LavLoaderSettings,
+    LoaderSettings,
+    PredictLoaderSettings,
+    TrainLoaderSettings,
+    ValLoaderSettings,
+)
 from tfaip_like.data._sources.arrays import ArraySource
 from tfaip_like.data._sources.file_lists import find_files
 from tfaip_like.data._sources.images import ImageFiles, ImageFolder, class_folders, image_size, read_image
@@ -16,26 +23,25 @@ from tfaip_like.data._standalone import process_samples
 from tfaip_like.data._writer import Writer
 
 __all__ = [
+    "AddClassName",
     "ArraySource",
     "Arrays",
-    "BatchSettings",
-    "Between",
+    "BaseLoaderSettings",
     "Data",
-    "DataSettings",
     "DropSample",
     "Filter",
     "ImageFiles",
     "ImageFolder",
     "ImageFolderData",
     "IsMissing",
-    "LavData",
+    "LavLoaderSettings",
+    "LoaderSettings",
     "Mixture",
     "Mode",
-    "NameClass",
     "Normal",
-    "OneOf",
-    "PredictData",
+    "PredictLoaderSettings",
     "Processor",
+    "RangeFilter",
     "Resample",
     "Sample",
     "Source",
@@ -43,9 +49,10 @@ __all__ = [
     "StreamProcessor",
     "TableFormat",
     "TableSource",
-    "TrainData",
+    "TrainLoaderSettings",
     "Uniform",
-    "ValData",
+    "ValLoaderSettings",
+    "ValueFilter",
     "Writer",
     "class_folders",
     "column_names",

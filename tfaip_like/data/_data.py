@@ -8,10 +8,10 @@ from typing import Literal, Self, TypeAlias
 
 import numpy as np
 
-from tfaip_like._user_code.code_errors import CodeError, attribute
-from tfaip_like._utils.errors import article
+from tfaip_like._user_code.code_errors import CodeError, attribute_frame
+from tfaip_like._utils.errors import with_article
 from tfaip_like.data._processors import Processor, StreamProcessor
-from tfaip_like.data._sample import Mode, Sample, Spec, target_of
+from tfaip_like.data._sample import Mode, Sample, Spec, get_target
 from tfaip_like.data._sources.tables import TableFormat
 from tfaip_like.params import Params
 
@@ -29,7 +29,7 @@ class Data(Params, abc.ABC):
         targets = {"label": Spec((), "int32")}
     """
 
-    elsewhere = {
+    foreign_name_hints = {
         **dict.fromkeys(
             ("load", "load_data", "get_data", "setup", "generator", "dataset", "make_dataset"),
             "the samples of a mode are what `source` returns",
@@ -76,7 +76,7 @@ class Data(Params, abc.ABC):
         """
         return TableFormat()
 
-    def checked_specs(self, kind: Literal["inputs", "targets"]) -> Mapping[str, Spec]:
+    def validate_specs(self, kind: Literal["inputs", "targets"]) -> Mapping[str, Spec]:
         """Return the specifications of inputs or targets.
 
         Raises:
@@ -87,18 +87,18 @@ class Data(Params, abc.ABC):
             raise CodeError(f"{cls.__name__} needs `inputs`: {{'name': Spec(shape, dtype)}}", cls)
         specs: object = getattr(self, kind)
         if not isinstance(specs, Mapping):
-            what = "a method; write @property above it" if callable(specs) else article(type(specs).__name__)
+            what = "a method; write @property above it" if callable(specs) else with_article(type(specs).__name__)
             message = f"{cls.__name__}.{kind} is {what}: it must be {{'name': Spec(shape, dtype), ...}}"
-            raise CodeError(message, attribute(cls, kind))
+            raise CodeError(message, attribute_frame(cls, kind))
         for name, spec in specs.items():
             if not isinstance(name, str) or not isinstance(spec, Spec):
                 raise CodeError(
                     f"{cls.__name__}.{kind}: {name!r} is {spec!r}; write 'name': Spec(shape, dtype)",
-                    attribute(cls, kind),
+                    attribute_frame(cls, kind),
                 )
         return specs
 
-    def checked_processors(self, method: Literal["pipeline", "post_pipeline"], mode: Mode) -> list[Processor]:
+    def validate_processors(self, method: Literal["pipeline", "post_pipeline"], mode: Mode) -> list[Processor]:
         """Return the processors of a mode.
 
         Raises:
@@ -124,10 +124,10 @@ class Data(Params, abc.ABC):
         predict-scenario has to be given some.
         """
 
-    def prepared(self) -> Self:
+    def adapt(self) -> Self:
         """Return the data with what must be learnt from its files first, such as the names of classes.
 
-        Called once, before a training opens its source and before `Scenario.prepared`; what it returns is trained,
+        Called once, before a training opens its source and before `Scenario.adapt`; what it returns is trained,
         saved and exported.
         """
         return self
@@ -140,9 +140,9 @@ class Data(Params, abc.ABC):
         """The post-processors of a mode: those of `post_processors`, likewise."""
         return [processor for processor in self.post_processors if mode in processor.modes]
 
-    def class_of(self, sample: Sample) -> Hashable:
+    def class_label(self, sample: Sample) -> Hashable:
         """The class of a sample as the source gives it, for `--train.balance`; by default its only integer target."""
-        class_: Hashable = np.asarray(target_of(sample, self.class_target())).item()
+        class_: Hashable = np.asarray(get_target(sample, self.class_target())).item()
         return class_
 
     def class_target(self) -> str:
@@ -155,7 +155,7 @@ class Data(Params, abc.ABC):
         if len(found) != 1:
             raise CodeError(
                 f"balance: which class does a sample of {type(self).__name__} have? It has "
-                f"{len(found)} single integers as targets; write class_of(self, sample)",
+                f"{len(found)} single integers as targets; write class_label(self, sample)",
                 type(self),
             )
         return found[0]
@@ -167,7 +167,7 @@ class Data(Params, abc.ABC):
         """
         return None
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         no_limit = "bad samples are not skipped (--data.on_bad_sample skip)"
         return {} if self.on_bad_sample == "skip" else {"max_bad_samples": no_limit}
 
@@ -180,10 +180,10 @@ class Data(Params, abc.ABC):
         )
 
 
-def length_of_arrays(sample: Sample, specs: Mapping[str, Mapping[str, Spec]]) -> int:
+def compute_sample_length(sample: Sample, specs: Mapping[str, Mapping[str, Spec]]) -> int:
     """The longest axis of unknown length of a processed sample; `specs` are those of inputs and targets."""
     arrays = [(sample.inputs[name], spec) for name, spec in specs["inputs"].items()]
-    arrays += [(target_of(sample, name), spec) for name, spec in specs["targets"].items()]
+    arrays += [(get_target(sample, name), spec) for name, spec in specs["targets"].items()]
     lengths = [
         length
         for array, spec in arrays

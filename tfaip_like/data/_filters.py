@@ -28,7 +28,7 @@ class Filter(Params, abc.ABC):
         return np.array([self.keep(sample) for sample in source], dtype=bool)
 
 
-class Between(Filter):
+class RangeFilter(Filter):
     """Keeps samples with a value in a range, both ends included."""
 
     name: str
@@ -47,17 +47,17 @@ class Between(Filter):
         self.require(self.low <= self.high, "low", "must not be above high")
 
     def keep(self, sample: Sample) -> bool:
-        return bool(self._inside(value_of(sample, self.name, self.component)))
+        return bool(self._is_in_range(get_value(sample, self.name, self.component)))
 
     def keep_rows(self, source: ArraySource) -> npt.NDArray[np.bool_]:
-        kept: npt.NDArray[np.bool_] = self._inside(column_of(source, self.name, self.component))
+        kept: npt.NDArray[np.bool_] = self._is_in_range(get_column(source, self.name, self.component))
         return kept
 
-    def _inside(self, values: Any) -> Any:
+    def _is_in_range(self, values: Any) -> Any:
         return (values >= self.low) & (values <= self.high)
 
 
-class OneOf(Filter):
+class ValueFilter(Filter):
     """Keeps samples whose value is one of those given."""
 
     name: str
@@ -67,14 +67,14 @@ class OneOf(Filter):
     """The values, as they are written in decimal or as text."""
 
     def keep(self, sample: Sample) -> bool:
-        return str(value_of(sample, self.name, None)) in self.values
+        return str(get_value(sample, self.name, None)) in self.values
 
     def keep_rows(self, source: ArraySource) -> npt.NDArray[np.bool_]:
-        kept: npt.NDArray[np.bool_] = np.isin(column_of(source, self.name, None).astype(str), self.values)
+        kept: npt.NDArray[np.bool_] = np.isin(get_column(source, self.name, None).astype(str), self.values)
         return kept
 
 
-def value_of(sample: Sample, name: str, component: int | None) -> Any:
+def get_value(sample: Sample, name: str, component: int | None) -> Any:
     """A number (or text) of a sample, by the name of its target, input or entry of meta.
 
     Raises:
@@ -83,19 +83,19 @@ def value_of(sample: Sample, name: str, component: int | None) -> Any:
     for values in (sample.targets, sample.inputs, sample.meta):
         if name in values:
             array = np.asarray(values[name])
-            return _component(array, name, component, axes=0)[()]
+            return _select_component(array, name, component, axes=0)[()]
     raise UsageError(f"a sample has no {name!r}; it has {', '.join((*sample.inputs, *sample.targets, *sample.meta))}")
 
 
-def column_of(source: ArraySource, name: str, component: int | None) -> npt.NDArray[Any]:
+def get_column(source: ArraySource, name: str, component: int | None) -> npt.NDArray[Any]:
     """The same of all rows of arrays."""
     for arrays in (source.targets, source.inputs):
         if name in arrays:
-            return _component(arrays[name], name, component, axes=1)
+            return _select_component(arrays[name], name, component, axes=1)
     raise UsageError(f"the source has no {name!r}; it has {', '.join((*source.inputs, *source.targets))}")
 
 
-def _component(array: npt.NDArray[Any], name: str, component: int | None, axes: int) -> npt.NDArray[Any]:
+def _select_component(array: npt.NDArray[Any], name: str, component: int | None, axes: int) -> npt.NDArray[Any]:
     if component is not None and array.ndim > axes:
         if not 0 <= component < array.shape[-1]:
             raise UsageError(f"{name!r} has the components 0 to {array.shape[-1] - 1}, not {component}")

@@ -16,7 +16,7 @@ from tfaip_like.data._sample import Mode, Sample, Spec
 from tfaip_like.data._sources.images import CHANNELS, Color, ImageFiles, ImageFolder, class_folders
 
 
-class NameClass(Processor):
+class AddClassName(Processor):
     """Adds the name of the most probable class to the meta of a prediction, as `class`."""
 
     modes = (Mode.PREDICT,)
@@ -63,19 +63,22 @@ class ImageFolderData(Data):
         channels = CHANNELS[self.color]
         return {"image": Spec(self.size if channels == 1 else (*self.size, channels), "uint8")}
 
-    def prepared(self) -> Self:
+    def adapt(self) -> Self:
         return dataclasses.replace(self, classes=self._classes())
 
     def source(self, mode: Mode) -> Source | None:
         if mode is Mode.PREDICT:
             if self.predict_folder is None:
                 raise UsageError("--data.predict_folder is required: a folder with images")
-            return ImageFiles.below(self.predict_folder, self.color, self.size)
+            return ImageFiles.from_folder(self.predict_folder, self.color, self.size)
         folder = self.folder if mode is Mode.TRAIN else self.val_folder
         return None if folder is None else ImageFolder(folder, self.color, self._classes(), self.size)
 
     def post_pipeline(self, mode: Mode) -> Sequence[Processor]:
-        return [*super().post_pipeline(mode), *([NameClass(classes=self._classes())] if mode is Mode.PREDICT else [])]
+        return [
+            *super().post_pipeline(mode),
+            *([AddClassName(classes=self._classes())] if mode is Mode.PREDICT else []),
+        ]
 
     def _classes(self) -> list[str]:
         return self.classes or class_folders(self.folder)

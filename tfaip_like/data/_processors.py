@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from tfaip_like._user_code.code_errors import CodeError
-from tfaip_like._utils.errors import article
+from tfaip_like._utils.errors import with_article
 from tfaip_like.data._sample import Mode, Sample
 from tfaip_like.params import Params
 
@@ -24,7 +24,7 @@ class DropSample(Exception):  # noqa: N818  (an instruction, not an error)
 class Processor(Params, abc.ABC):
     """Makes one sample of one sample, or drops it."""
 
-    elsewhere = dict.fromkeys(
+    foreign_name_hints = dict.fromkeys(
         ("call", "apply", "transform", "map", "preprocess", "process_sample"), "a sample is changed in `process`"
     )
 
@@ -45,14 +45,14 @@ class Processor(Params, abc.ABC):
     def check(self) -> None:
         self.require(bool(self.modes), "modes", "at least one of TRAIN, EVALUATE, PREDICT")
 
-    def check_made(self, made: object) -> None:
+    def validate_result(self, made: object) -> None:
         """Check what `process` returned.
 
         Raises:
             CodeError: when it is neither a sample nor None.
         """
         if made is not None and not isinstance(made, Sample):
-            name, returned = type(self).__name__, article(type(made).__name__)
+            name, returned = type(self).__name__, with_article(type(made).__name__)
             raise CodeError(f"{name}.process returned {returned}, not a Sample (or None)", self.process)
 
 

@@ -16,7 +16,7 @@ from tfaip_like.params import Params
 
 logger = logging.getLogger(__name__)
 
-Floats = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
 
 
 class Resample(Params, abc.ABC):
@@ -38,14 +38,14 @@ class Resample(Params, abc.ABC):
         self.require(self.n_buckets >= 1, "n_buckets", "must be at least 1")
 
     @abc.abstractmethod
-    def bounds(self, values: Floats) -> tuple[float, float]:
+    def bounds(self, values: FloatArray) -> tuple[float, float]:
         """Where the buckets begin and end."""
 
     @abc.abstractmethod
-    def masses(self, edges: Floats, values: Floats) -> Floats:
+    def masses(self, edges: FloatArray, values: FloatArray) -> FloatArray:
         """The part of the distribution in each bucket, as any multiples of it."""
 
-    def edges(self, values: Floats) -> Floats:
+    def edges(self, values: FloatArray) -> FloatArray:
         """The edges of the buckets, the outer ones infinite if `inf_bounds`."""
         low, high = self.bounds(values)
         if not low < high:
@@ -55,7 +55,7 @@ class Resample(Params, abc.ABC):
             edges[0], edges[-1] = -math.inf, math.inf
         return edges
 
-    def weights(self, values: Floats) -> Floats:
+    def weights(self, values: FloatArray) -> FloatArray:
         """How often to draw each sample, as probabilities, so that their values have the distribution."""
         values = np.asarray(values, dtype=np.float64)
         edges = self.edges(values)
@@ -71,7 +71,7 @@ class Resample(Params, abc.ABC):
         masses = np.where(counts > 0, self.masses(edges, values), 0.0)
         weights = np.zeros(len(values))
         weights[inside] = (masses / np.maximum(counts, 1))[bucket[inside]]
-        return normalised(weights)
+        return normalize_weights(weights)
 
 
 class Uniform(Resample):
@@ -83,11 +83,11 @@ class Uniform(Resample):
     high: float | None = None
     """Where they end; by default at the greatest value."""
 
-    def bounds(self, values: Floats) -> tuple[float, float]:
+    def bounds(self, values: FloatArray) -> tuple[float, float]:
         low = float(values.min()) if self.low is None else self.low
         return low, float(values.max()) if self.high is None else self.high
 
-    def masses(self, edges: Floats, values: Floats) -> Floats:
+    def masses(self, edges: FloatArray, values: FloatArray) -> FloatArray:
         return np.ones(self.n_buckets)
 
 
@@ -108,41 +108,41 @@ class Normal(Resample):
         self.require(self.std is None or self.std > 0, "std", "must be above 0")
         self.require(self.reach > 0, "reach", "must be above 0")
 
-    def bounds(self, values: Floats) -> tuple[float, float]:
+    def bounds(self, values: FloatArray) -> tuple[float, float]:
         mean, std = self._moments(values)
         return mean - self.reach * std, mean + self.reach * std
 
-    def masses(self, edges: Floats, values: Floats) -> Floats:
+    def masses(self, edges: FloatArray, values: FloatArray) -> FloatArray:
         mean, std = self._moments(values)
         return np.diff([0.5 * (1 + math.erf((edge - mean) / (std * math.sqrt(2)))) for edge in edges])
 
-    def _moments(self, values: Floats) -> tuple[float, float]:
+    def _moments(self, values: FloatArray) -> tuple[float, float]:
         mean = float(values.mean()) if self.mean is None else self.mean
         return mean, float(values.std()) if self.std is None else self.std
 
 
-def class_weights(classes: npt.NDArray[Any]) -> Mapping[Any, float]:
+def compute_class_weights(classes: npt.NDArray[Any]) -> Mapping[Any, float]:
     """n_total / (n_classes * n_in_class) for each class: what makes all of them count the same."""
     names, counts = np.unique(classes, return_counts=True)
-    return weights_of_classes(dict(zip(names.tolist(), counts.tolist(), strict=True)))
+    return class_weights_from_counts(dict(zip(names.tolist(), counts.tolist(), strict=True)))
 
 
-def weights_of_classes(counts: Mapping[Any, int]) -> Mapping[Any, float]:
+def class_weights_from_counts(counts: Mapping[Any, int]) -> Mapping[Any, float]:
     """Return n_total / (n_classes * n_in_class) for each class, from its number of samples."""
     total = sum(counts.values())
     return {name: total / (len(counts) * count) for name, count in counts.items()}
 
 
-def equal_classes(classes: npt.NDArray[Any], base: Floats | None = None) -> Floats:
+def class_balanced_probabilities(classes: npt.NDArray[Any], base: FloatArray | None = None) -> FloatArray:
     """Probabilities with which all classes are drawn equally often; within a class as in `base`."""
     _, number = np.unique(classes, return_inverse=True)
     base = np.ones(len(classes)) if base is None else base
     of_class = np.bincount(number, weights=base)
-    return normalised(base / np.maximum(of_class, np.finfo(float).tiny)[number])
+    return normalize_weights(base / np.maximum(of_class, np.finfo(float).tiny)[number])
 
 
-def normalised(weights: npt.ArrayLike) -> Floats:
+def normalize_weights(weights: npt.ArrayLike) -> FloatArray:
     """Weights with the sum 1."""
-    array: Floats = np.asarray(weights, dtype=np.float64)
-    weights_of_one: Floats = array / array.sum()
+    array: FloatArray = np.asarray(weights, dtype=np.float64)
+    weights_of_one: FloatArray = array / array.sum()
     return weights_of_one

@@ -13,14 +13,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._utils.errors import article
+from tfaip_like._utils.errors import with_article
 
-VALUES_AT_ONCE = 2**20
+VALUES_PER_CHUNK = 2**20
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """Named arrays."""
 
-SHOWN = 10
+MAX_SHOWN_VALUES = 10
 """Numbers of an array that a line of text shows."""
 
 
@@ -61,13 +61,15 @@ class Sample:
         for kind in _KINDS:
             if not isinstance(getattr(self, kind), Mapping):
                 got = type(getattr(self, kind)).__name__
-                raise TypeError(f"Sample({kind}=...): expected named arrays, {{'name': array}}, got {article(got)}")
+                raise TypeError(
+                    f"Sample({kind}=...): expected named arrays, {{'name': array}}, got {with_article(got)}"
+                )
 
 
 _KINDS = tuple(kind.name for kind in fields(Sample))
 
 
-def sample_of(given: object, inputs: Collection[str], targets: Collection[str]) -> Sample:
+def to_sample(given: object, inputs: Collection[str], targets: Collection[str]) -> Sample:
     """Return a sample: itself, `(x, y)` as one, or `(x,)` as one without targets.
 
     Args:
@@ -85,24 +87,26 @@ def sample_of(given: object, inputs: Collection[str], targets: Collection[str]) 
         return given
     if type(given) is not tuple:
         raise ValueError(
-            f"is {article(type(given).__name__)}; a source holds Sample(inputs=..., targets=...) or (x, y)"
+            f"is {with_article(type(given).__name__)}; a source holds Sample(inputs=..., targets=...) or (x, y)"
         )
     if len(given) not in (1, 2):
         raise ValueError(f"is a tuple of {len(given)}; write (x, y), or Sample(inputs=..., targets=...)")
     kinds = (("inputs", inputs), ("targets", targets))
-    return Sample(*(_named(kind, part, names) for (kind, names), part in zip(kinds, given, strict=False)))
+    return Sample(*(_to_named_arrays(kind, part, names) for (kind, names), part in zip(kinds, given, strict=False)))
 
 
-def _named(kind: str, value: Any, names: Collection[str]) -> Mapping[str, Any]:
+def _to_named_arrays(kind: str, value: Any, names: Collection[str]) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     if len(names) != 1:
         what = f"the {kind} {', '.join(names)}" if names else f"no {kind}"
-        raise ValueError(f"is a tuple with {article(type(value).__name__)} for {what}; name them: {{'name': array}}")
+        raise ValueError(
+            f"is a tuple with {with_article(type(value).__name__)} for {what}; name them: {{'name': array}}"
+        )
     return {next(iter(names)): value}
 
 
-def target_of(sample: Sample, name: str) -> Any:
+def get_target(sample: Sample, name: str) -> Any:
     """Return a target of a sample; one that it does not have is looked up in its meta.
 
     Raises:
@@ -111,24 +115,24 @@ def target_of(sample: Sample, name: str) -> Any:
     return sample.targets[name] if name in sample.targets else sample.meta[name]
 
 
-def brief_example(sample: Sample) -> str:
+def format_example(sample: Sample) -> str:
     """Return the targets and outputs of a predicted sample in one line."""
     kinds = (("target", sample.targets), ("output", sample.outputs))
-    parts = [f"{kind} {name} {_brief(value)}" for kind, values in kinds for name, value in values.items()]
+    parts = [f"{kind} {name} {_format_value(value)}" for kind, values in kinds for name, value in values.items()]
     return ", ".join(parts)
 
 
-def _brief(value: Any) -> str:
+def _format_value(value: Any) -> str:
     array = np.asarray(value)
     if not np.issubdtype(array.dtype, np.number):
         return reprlib.repr(value if isinstance(value, str) else array.tolist())
-    numbers = " ".join(f"{number:.4g}" for number in array.ravel()[:SHOWN].tolist())
+    numbers = " ".join(f"{number:.4g}" for number in array.ravel()[:MAX_SHOWN_VALUES].tolist())
     if array.ndim == 0:
         return numbers
-    return f"[{numbers}]" if array.size <= SHOWN else f"[{numbers} ...] of shape {array.shape}"
+    return f"[{numbers}]" if array.size <= MAX_SHOWN_VALUES else f"[{numbers} ...] of shape {array.shape}"
 
 
-def protected(sample: Sample) -> Sample:
+def as_read_only(sample: Sample) -> Sample:
     """The sample with arrays that cannot be written to, so that nobody changes the source by mistake."""
     inputs = {name: _read_only(value) for name, value in sample.inputs.items()}
     targets = {name: _read_only(value) for name, value in sample.targets.items()}
@@ -155,14 +159,18 @@ class Spec:
     padding: float | int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _checked_shape(self.shape))
-        object.__setattr__(self, "dtype", _checked_dtype(self.dtype))
+        object.__setattr__(self, "shape", _validate_shape(self.shape))
+        object.__setattr__(self, "dtype", _validate_dtype(self.dtype))
         if isinstance(self.padding, bool) or not isinstance(self.padding, (int, float, np.number)):
             raise TypeError(f"Spec(..., padding={self.padding!r}): must be a number")
-        if not np.issubdtype(self.dtype, np.inexact) and self.dtype != "bfloat16" and not self._holds(self.padding):
+        if (
+            not np.issubdtype(self.dtype, np.inexact)
+            and self.dtype != "bfloat16"
+            and not self._can_represent(self.padding)
+        ):
             raise TypeError(f"Spec(..., {self.dtype!r}, padding={self.padding!r}): {self.dtype} does not hold it")
 
-    def _holds(self, value: float) -> bool:
+    def _can_represent(self, value: float) -> bool:
         if not math.isfinite(value) or value != int(value):
             return False
         limits = np.iinfo(self.dtype) if self.dtype != "bool" else None
@@ -173,24 +181,24 @@ class Spec:
         """Return whether every sample has the same shape."""
         return None not in self.shape
 
-    def problem_with(self, value: Any) -> str | None:
+    def validation_error(self, value: Any) -> str | None:
         """What is wrong with an array, or None: for a message that begins with its name."""
         try:
-            array = plain_array(value)
+            array = to_unmasked_array(value)
         except ValueError as error:  # masked values, or lists of different lengths
             return str(error)
         if len(array.shape) != len(self.shape) or any(
             want is not None and have != want for have, want in zip(array.shape, self.shape, strict=True)
         ):
-            return f"has shape {_shape(array.shape)}, but its Spec says {_shape(self.shape)}"
-        return self.problem_with_values(array)
+            return f"has shape {_format_shape(array.shape)}, but its Spec says {_format_shape(self.shape)}"
+        return self.dtype_validation_error(array)
 
-    def problem_with_values(self, array: npt.NDArray[Any]) -> str | None:
+    def dtype_validation_error(self, array: npt.NDArray[Any]) -> str | None:
         """What is wrong with the type of values, or with their range; of one sample or of many."""
         integers = np.issubdtype(array.dtype, np.integer) and np.issubdtype(self.dtype, np.integer)
         if not integers and not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
             if array.dtype.kind == "f" and np.isnan(array).any():
-                return self._problem_with_nan()
+                return self._nan_error()
             hint = _HINTS.get(array.dtype.kind, "")
             return f"has dtype {array.dtype}, which does not fit the {self.dtype} of its Spec{hint}"
         if integers and array.dtype != self.dtype and array.size:
@@ -199,18 +207,18 @@ class Spec:
                 return f"has values that do not fit into the {self.dtype} of its Spec"
         return None
 
-    def problem_with_floats(self, array: npt.NDArray[Any]) -> tuple[list[int], str]:
+    def find_unrepresentable_floats(self, array: npt.NDArray[Any]) -> tuple[list[int], str]:
         """Return the rows of many samples that hold a float which this cannot hold, and what is wrong with it."""
         dtype = np.dtype(self.dtype)
         if dtype.kind in "biu":
-            return _rows_with(np.isnan, array), self._problem_with_nan()
+            return _find_rows(np.isnan, array), self._nan_error()
         if dtype.kind != "f" or dtype.itemsize >= array.itemsize:
             return [], ""
         largest = np.finfo(dtype).max
-        rows = _rows_with(lambda part: np.isfinite(part) & (np.abs(part) > largest), array)
+        rows = _find_rows(lambda part: np.isfinite(part) & (np.abs(part) > largest), array)
         return rows, f"has a value that is too large for the {self.dtype} of its Spec"
 
-    def _problem_with_nan(self) -> str:
+    def _nan_error(self) -> str:
         return f"has missing values (NaN), which the {self.dtype} of its Spec cannot hold"
 
 
@@ -224,7 +232,7 @@ _HINTS = {
 """What to do with an array that is not of numbers, by the kind of its dtype."""
 
 
-def plain_array(value: Any) -> npt.NDArray[Any]:
+def to_unmasked_array(value: Any) -> npt.NDArray[Any]:
     """Return a value as an array without a mask: masked floats are NaN.
 
     Raises:
@@ -243,9 +251,9 @@ def plain_array(value: Any) -> npt.NDArray[Any]:
     return filled
 
 
-def _rows_with(condition: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]], array: npt.NDArray[Any]) -> list[int]:
+def _find_rows(condition: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]], array: npt.NDArray[Any]) -> list[int]:
     """Return the rows with any value that meets a condition; a part of them is in memory at a time."""
-    step = max(1, VALUES_AT_ONCE // max(1, array[:1].size))
+    step = max(1, VALUES_PER_CHUNK // max(1, array[:1].size))
     rows: list[int] = []
     for begin in range(0, len(array), step):
         part = condition(array[begin : begin + step])
@@ -253,7 +261,7 @@ def _rows_with(condition: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]], a
     return rows
 
 
-def _checked_shape(shape: Any) -> tuple[int | None, ...]:
+def _validate_shape(shape: Any) -> tuple[int | None, ...]:
     try:
         axes = tuple(None if axis is None else operator.index(axis) for axis in shape)
     except TypeError:
@@ -263,7 +271,7 @@ def _checked_shape(shape: Any) -> tuple[int | None, ...]:
     return axes
 
 
-def _checked_dtype(dtype: Any) -> str:
+def _validate_dtype(dtype: Any) -> str:
     """Return the name of a dtype that tensors can have; NumPy knows more."""
     if dtype in (float, int, "float", "int"):
         name = dtype if isinstance(dtype, str) else dtype.__name__
@@ -277,6 +285,6 @@ def _checked_dtype(dtype: Any) -> str:
     return name
 
 
-def _shape(shape: tuple[int | None, ...]) -> str:
+def _format_shape(shape: tuple[int | None, ...]) -> str:
     axes = ["any" if axis is None else str(axis) for axis in shape]
     return f"({axes[0]},)" if len(axes) == 1 else f"({', '.join(axes)})"

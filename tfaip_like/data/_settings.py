@@ -10,11 +10,11 @@ from tfaip_like.data._filters import Filter
 from tfaip_like.data._resampling import Resample
 from tfaip_like.params import Params
 
-BUCKETS = 10
+DEFAULT_NUM_BUCKETS = 10
 """Length buckets, where only the length of batches is limited."""
 
 
-class BatchSettings(Params):
+class BaseLoaderSettings(Params):
     """How samples are made into batches."""
 
     batch_size: int = 16
@@ -41,7 +41,7 @@ class BatchSettings(Params):
         self.require(self.timeout_seconds >= 0, "timeout_seconds", "must be 0 (wait for ever) or more")
 
 
-class DataSettings(BatchSettings):
+class LoaderSettings(BaseLoaderSettings):
     """How the samples of one mode are chosen and made into batches."""
 
     shuffle: bool = False
@@ -104,7 +104,7 @@ class DataSettings(BatchSettings):
         return bool(self.buckets or self.bucket_boundaries or self.max_batch_length)
 
 
-class TrainData(DataSettings):
+class TrainLoaderSettings(LoaderSettings):
     """Batches for training."""
 
     shuffle: bool = True
@@ -117,9 +117,9 @@ class TrainData(DataSettings):
     fold: int = 1
     """The part to validate on, from 1; each needs a training of its own, and their exports can vote."""
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         none = {} if self.folds else {"fold": "there are no folds (--train.folds)"}
-        return {**super().without_effect(), **none}
+        return {**super().ignored_params(), **none}
 
     def check(self) -> None:
         super().check()
@@ -127,18 +127,18 @@ class TrainData(DataSettings):
         self.require(self.folds == 0 or 1 <= self.fold <= self.folds, "fold", f"must be from 1 to {self.folds}")
 
 
-class ValData(DataSettings):
+class ValLoaderSettings(LoaderSettings):
     """Batches for validation: every sample once, unless they are drawn by weights."""
 
     batch_size: int = 64
     """Samples in a batch."""
 
 
-class LavData(ValData):
+class LavLoaderSettings(ValLoaderSettings):
     """Batches for load-and-validate: every sample once, unless they are drawn by weights."""
 
 
-class PredictData(BatchSettings):
+class PredictLoaderSettings(BaseLoaderSettings):
     """Batches for prediction: every sample once, in its order."""
 
     batch_size: int = 64

@@ -7,16 +7,16 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 
 from tfaip_like.data._data import Data, Source
-from tfaip_like.data._loader.dropped import DropReport
-from tfaip_like.data._loader.group_chain import Chain
-from tfaip_like.data._loader.groups import GROUP, Made, MakeGroups, group_sizes, groups_of_pass
-from tfaip_like.data._loader.sample_reader import Samples
+from tfaip_like.data._loader.dropped_samples import DropReport
+from tfaip_like.data._loader.group_chain import GroupChain
+from tfaip_like.data._loader.groups import DEFAULT_GROUP_SIZE, GroupBuilder, GroupResult, group_sizes, iter_groups
+from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._processors import Processor
 from tfaip_like.data._sample import Mode, Sample
-from tfaip_like.data._workers.pool import Workers
+from tfaip_like.data._workers.pool import WorkerPool
 
 
-class GivenSamples(Data, abc.ABC):  # which says that it is no choice for --data
+class ExternalData(Data, abc.ABC):  # which says that it is no choice for --data
     """Samples that were given, with any arrays."""
 
     inputs = {}
@@ -40,23 +40,23 @@ def process_samples(
     Args:
         num_processes: data processes that do the work; 0: this one.
     """
-    made = Samples(GivenSamples(processors=list(processors)), samples, mode, random_seed)
-    sizes = group_sizes(made.processors, GROUP)
-    chain = Chain(groups_of_pass(made, None, 0, None, sizes[0]), sizes)
+    made = SampleReader(ExternalData(processors=list(processors)), samples, mode, random_seed)
+    sizes = group_sizes(made.processors, DEFAULT_GROUP_SIZE)
+    chain = GroupChain(iter_groups(made, None, 0, None, sizes[0]), sizes)
     dropped = DropReport("process_samples")
-    for group in _results(chain, made, num_processes):
-        dropped.note(group.dropped, made.place)
+    for group in _iter_results(chain, made, num_processes):
+        dropped.record(group.dropped, made.describe_sample)
         yield from group.samples
     dropped.log(None)
 
 
-def _results(chain: Chain, samples: Samples, num_processes: int) -> Iterator[Made]:
+def _iter_results(chain: GroupChain, samples: SampleReader, num_processes: int) -> Iterator[GroupResult]:
     if not num_processes:
-        yield from chain.results(MakeGroups(samples))
+        yield from chain.results(GroupBuilder(samples))
         return
     sent = copy.copy(samples)
     sent.source = ()  # they come with the groups
-    with Workers(MakeGroups(sent), num_processes, 2 * num_processes) as workers:
+    with WorkerPool(GroupBuilder(sent), num_processes, 2 * num_processes) as workers:
         for made in workers.run(chain.tasks()):
-            if (last := chain.take(made)) is not None:
+            if (last := chain.add_result(made)) is not None:
                 yield last

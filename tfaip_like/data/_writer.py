@@ -11,7 +11,7 @@ from typing import TypeAlias
 from tfaip_like.data._sample import Sample
 from tfaip_like.params import Params
 
-Write: TypeAlias = Callable[[Sample], None]
+WriteSample: TypeAlias = Callable[[Sample], None]
 """Writes one sample."""
 
 
@@ -19,7 +19,7 @@ class Writer(Params, abc.ABC):
     """Writes predicted samples."""
 
     @abc.abstractmethod
-    def open(self, file: Path) -> AbstractContextManager[Write]:
+    def open(self, file: Path) -> AbstractContextManager[WriteSample]:
         """Opens a file and gives what writes a sample; most easily written with `contextlib.contextmanager`::
 
             @contextmanager

@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.escaping import printable_json
+from tfaip_like._utils.escaping import escape_json
 from tfaip_like._utils.files import replace_file
-from tfaip_like._utils.temporary import claimed
+from tfaip_like._utils.temp_dirs import locked_dir
 from tfaip_like.data._sample import Sample
-from tfaip_like.data._writer import Write, Writer
+from tfaip_like.data._writer import Writer, WriteSample
 
-INPUTS, TARGETS, INDEX = "inputs/", "targets/", "index"
+INPUTS_PREFIX, TARGETS_PREFIX, INDEX_KEY = "inputs/", "targets/", "index"
 """Names of arrays that are no outputs, or how they begin."""
-COPIED_AT_ONCE = 2**22
+COPY_CHUNK_BYTES = 2**22
 """Bytes."""
 
 
@@ -34,15 +34,15 @@ class JsonLines(Writer):
     """Write the inputs of each sample too, for evaluators that need them later."""
 
     @contextmanager
-    def open(self, file: Path) -> Iterator[Write]:
+    def open(self, file: Path) -> Iterator[WriteSample]:
         with open(file, "w", encoding="utf-8") as stream:
-            yield self.into(stream)
+            yield self.write_to(stream)
 
-    def into(self, stream: IO[str]) -> Write:
+    def write_to(self, stream: IO[str]) -> WriteSample:
         """Writes into an open file, each sample as soon as it comes."""
 
         def write(sample: Sample) -> None:
-            stream.write(printable_json(json.dumps(_as_json(sample, self.inputs), ensure_ascii=False)) + "\n")
+            stream.write(escape_json(json.dumps(_as_json(sample, self.inputs), ensure_ascii=False)) + "\n")
             stream.flush()
 
         return write
@@ -58,15 +58,15 @@ class Npz(Writer):
     """Write the inputs of each sample too, as `inputs/NAME`."""
 
     @contextmanager
-    def open(self, file: Path) -> Iterator[Write]:
-        with claimed(file.parent, ".npz-") as folder:
+    def open(self, file: Path) -> Iterator[WriteSample]:
+        with locked_dir(file.parent, ".npz-") as folder:
             columns: dict[str, _Column] = {}
             count = 0
 
             def write(sample: Sample) -> None:
                 nonlocal count
                 count += 1
-                for name, value in _arrays(sample, self.inputs).items():
+                for name, value in _to_arrays(sample, self.inputs).items():
                     if name not in columns:
                         columns[name] = _Column(name, np.asarray(value), Path(folder, str(len(columns))))
                     columns[name].add(np.asarray(value))
@@ -76,7 +76,7 @@ class Npz(Writer):
                 column.check(count)
             with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
                 for column in columns.values():
-                    column.into(archive)
+                    column.write_to(archive)
 
 
 class _Column:
@@ -113,7 +113,7 @@ class _Column:
                 "(FILE.jsonl)"
             )
 
-    def into(self, archive: zipfile.ZipFile) -> None:
+    def write_to(self, archive: zipfile.ZipFile) -> None:
         self._stream.close()
         header = {
             "descr": np.lib.format.dtype_to_descr(self.dtype),
@@ -122,7 +122,7 @@ class _Column:
         }
         with archive.open(f"{self.name}.npy", "w", force_zip64=True) as member, open(self._file, "rb") as rows:
             np.lib.format.write_array_header_1_0(member, header)
-            while part := rows.read(COPIED_AT_ONCE):
+            while part := rows.read(COPY_CHUNK_BYTES):
                 member.write(part)
 
 
@@ -130,7 +130,7 @@ WRITERS: Mapping[str, JsonLines | Npz] = {".jsonl": JsonLines(), ".npz": Npz()}
 
 
 @contextmanager
-def written(file: Path | None, writer: Writer | None, flag: str) -> Iterator[Write]:
+def open_writer(file: Path | None, writer: Writer | None, flag: str) -> Iterator[WriteSample]:
     """Writes samples into a file, which is replaced when all is written; without one, to standard output.
 
     What was written before something went wrong is kept beside it, as `FILE.part`.
@@ -145,7 +145,7 @@ def written(file: Path | None, writer: Writer | None, flag: str) -> Iterator[Wri
     if file is None:
         if writer is not None and not isinstance(writer, JsonLines):
             raise UsageError(f"--writer {type(writer).__name__} needs a file: {flag} FILE")
-        yield (writer or JsonLines()).into(sys.stdout)
+        yield (writer or JsonLines()).write_to(sys.stdout)
         return
     writer = writer or writer_for(file, flag)
     part = file.with_name(f"{file.name}.part")
@@ -172,9 +172,9 @@ def writer_for(file: Path, flag: str) -> JsonLines | Npz:
     return WRITERS[file.suffix]
 
 
-def _arrays(sample: Sample, with_inputs: bool) -> dict[str, Any]:
-    index = {INDEX: sample.meta[INDEX]} if INDEX in sample.meta else {}
-    groups = {TARGETS: sample.targets, INPUTS: sample.inputs if with_inputs else {}}
+def _to_arrays(sample: Sample, with_inputs: bool) -> dict[str, Any]:
+    index = {INDEX_KEY: sample.meta[INDEX_KEY]} if INDEX_KEY in sample.meta else {}
+    groups = {TARGETS_PREFIX: sample.targets, INPUTS_PREFIX: sample.inputs if with_inputs else {}}
     named = {f"{prefix}{name}": value for prefix, values in groups.items() for name, value in values.items()}
     return {**index, **sample.outputs, **named}
 
@@ -183,27 +183,31 @@ def _as_json(sample: Sample, with_inputs: bool) -> dict[str, Any]:
     groups = {"outputs": sample.outputs, "targets": sample.targets, "meta": sample.meta}
     if with_inputs:
         groups["inputs"] = sample.inputs
-    return {group: {name: plain(value) for name, value in values.items()} for group, values in groups.items() if values}
+    return {
+        group: {name: to_jsonable(value) for name, value in values.items()}
+        for group, values in groups.items()
+        if values
+    }
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """Anything as JSON has it; a float32 as the shortest number that is read as the same one."""
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         if array.dtype.kind == "f" and array.dtype.itemsize < 8:
             array = array.astype("U").astype("float64")
-        return plain(array.tolist()) if array.dtype.kind in "fSO" else array.tolist()
+        return to_jsonable(array.tolist()) if array.dtype.kind in "fSO" else array.tolist()
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, float):
-        return _finite(value)
+        return _encode_non_finite(value)
     if isinstance(value, Mapping):
-        return {str(name): plain(part) for name, part in value.items()}
+        return {str(name): to_jsonable(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
+        return [to_jsonable(part) for part in value]
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def _finite(value: float) -> float | str:
+def _encode_non_finite(value: float) -> float | str:
     """NaN and infinities as texts, which JSON has no numbers for."""
     return value if math.isfinite(value) else str(value)

@@ -1,6 +1,6 @@
 """Evaluators: numbers and summaries computed from predictions."""
 
-from tfaip_like.evaluation._classification import Classes
+from tfaip_like.evaluation._classification import ClassificationEvaluator
 from tfaip_like.evaluation._evaluator import Evaluator
 
-__all__ = ["Classes", "Evaluator"]
+__all__ = ["ClassificationEvaluator", "Evaluator"]

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from tfaip_like._keras_ext import ranges
-from tfaip_like._utils.errors import first_line
+from tfaip_like._keras_ext import range_checks
+from tfaip_like._utils.errors import short_error_message
 from tfaip_like.data._loader.batching import Batch
 
-Losses = Callable[[Batch], Mapping[str, Any]]
+LossFn = Callable[[Batch], Mapping[str, Any]]
 """Computes the named losses of a batch, eagerly."""
 
 
@@ -34,56 +34,56 @@ class BadValue:
         return f"{self.reason}: {f'{self.array} of ' if self.array else ''}{place}"
 
 
-def find_bad_value(batch: Batch, losses: Losses) -> BadValue | None:
+def find_bad_value(batch: Batch, losses: LossFn) -> BadValue | None:
     """Return the first value that an operation refuses, id or label out of range, or NaN or infinity in the data."""
-    return _refused(batch, losses) or _out_of_range(batch, losses) or _non_finite_data(batch)
+    return _find_raising_value(batch, losses) or _find_out_of_range(batch, losses) or _find_non_finite_data(batch)
 
 
-def first_non_finite_row(batch: Batch, losses: Losses) -> int | None:
+def first_non_finite_row(batch: Batch, losses: LossFn) -> int | None:
     """Return the first sample without a finite loss; None where the losses of single samples are finite."""
 
     def is_bad(part: Batch) -> bool:
-        if _problem(part, losses):
+        if _error_message(part, losses):
             return True
         return any(not np.isfinite(ops.convert_to_numpy(loss)).all() for loss in losses(part).values())
 
-    return _first_row(batch, is_bad)
+    return _bisect_first_row(batch, is_bad)
 
 
-def _refused(batch: Batch, losses: Losses) -> BadValue | None:
+def _find_raising_value(batch: Batch, losses: LossFn) -> BadValue | None:
     """The first sample that an operation raises for: eagerly it may refuse what XLA computes with."""
-    row = _first_row(batch, lambda part: _problem(part, losses) is not None)
+    row = _bisect_first_row(batch, lambda part: _error_message(part, losses) is not None)
     if row is None:
         return None
-    return BadValue(str(_problem(batch.rows(row, row + 1), losses)), row, None)
+    return BadValue(str(_error_message(batch.rows(row, row + 1), losses)), row, None)
 
 
-def _problem(batch: Batch, losses: Losses) -> str | None:
+def _error_message(batch: Batch, losses: LossFn) -> str | None:
     try:
         losses(batch)
     except Exception as error:  # of any operation
-        return re.sub(r"^\{\{.*?\}\} |\s*\[Op:.*$", "", first_line(error))
+        return re.sub(r"^\{\{.*?\}\} |\s*\[Op:.*$", "", short_error_message(error))
     return None
 
 
-def _out_of_range(batch: Batch, losses: Losses) -> BadValue | None:
+def _find_out_of_range(batch: Batch, losses: LossFn) -> BadValue | None:
     """The first id out of range, or the first such label that its loss depends on."""
 
-    def found(part: Batch) -> ranges.OutOfRange | None:
-        with ranges.eagerly(), ranges.Watch() as watch:
+    def first_out_of_range(part: Batch) -> range_checks.OutOfRange | None:
+        with range_checks.run_eagerly(), range_checks.RangeRecorder() as recorder:
             named = losses(part)
         is_finite = all(np.isfinite(ops.convert_to_numpy(loss)).all() for loss in named.values())
-        return watch.found("id") or (None if is_finite else watch.found("label"))
+        return recorder.first_out_of_range("id") or (None if is_finite else recorder.first_out_of_range("label"))
 
-    row = _first_row(batch, lambda part: found(part) is not None)
+    row = _bisect_first_row(batch, lambda part: first_out_of_range(part) is not None)
     if row is None:
         return None
-    out = found(batch.rows(row, row + 1))
+    out = first_out_of_range(batch.rows(row, row + 1))
     assert out is not None
-    return BadValue(str(out), row, _array_with(out, batch, row))
+    return BadValue(str(out), row, _find_array(out, batch, row))
 
 
-def _non_finite_data(batch: Batch) -> BadValue | None:
+def _find_non_finite_data(batch: Batch) -> BadValue | None:
     for kind, arrays in (("input", batch.inputs), ("target", batch.targets)):
         for name, array in arrays.items():
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
@@ -92,7 +92,7 @@ def _non_finite_data(batch: Batch) -> BadValue | None:
     return None
 
 
-def _first_row(batch: Batch, is_bad: Callable[[Batch], bool]) -> int | None:
+def _bisect_first_row(batch: Batch, is_bad: Callable[[Batch], bool]) -> int | None:
     """Bisects: in a batch of 1000, ten computations instead of 1000."""
     begin, end = 0, len(batch)
     if not end or not is_bad(batch):
@@ -103,13 +103,13 @@ def _first_row(batch: Batch, is_bad: Callable[[Batch], bool]) -> int | None:
     return begin if is_bad(batch.rows(begin, end)) else None
 
 
-def _array_with(out: ranges.OutOfRange, batch: Batch, row: int) -> str | None:
+def _find_array(out: range_checks.OutOfRange, batch: Batch, row: int) -> str | None:
     """The only input or target that holds the value in that row."""
     kinds = {"id": (("input", batch.inputs), ("target", batch.targets)), "label": (("target", batch.targets),)}
-    holding = [
+    candidates = [
         f"{kind} {name!r}"
         for kind, arrays in kinds[out.kind]
         for name, array in arrays.items()
         if array.dtype.kind in "iufb" and (array[row] == out.value).any()
     ]
-    return holding[0] if len(holding) == 1 else None
+    return candidates[0] if len(candidates) == 1 else None

@@ -14,10 +14,10 @@ from tfaip_like.data._sample import Sample
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.summaries import ConfusionMatrix, Summary
 
-THRESHOLD = 0.5
+DECISION_THRESHOLD = 0.5
 
 
-class Classes(Evaluator):
+class ClassificationEvaluator(Evaluator):
     """For models that choose one of several classes: which was taken for which, and the class that does worst.
 
     Samples whose output is NaN are in no column of the matrix, and make the recall NaN.
@@ -41,21 +41,25 @@ class Classes(Evaluator):
             if np.isnan(output).any():
                 has_nan = True
                 continue
-            predictions.append(self._predicted(output, number))
-            targets.append(self._right(np.asarray(sample.targets[self.target]), output, number))
+            predictions.append(self._predicted_class(output, number))
+            targets.append(self._true_class(np.asarray(sample.targets[self.target]), output, number))
         confusion = ConfusionMatrix(targets, predictions, self.names)
-        if problem := confusion.problem():  # more classes than names
-            raise UsageError(f"Classes: 'confusion' {problem}")
-        recalls = confusion.recalls()
-        is_known = not has_nan and not np.isnan(recalls).all()
-        return {"worst_class_recall": float(np.nanmin(recalls)) if is_known else math.nan, "confusion": confusion}
+        if validation_error := confusion.validation_error():  # more classes than names
+            raise UsageError(f"ClassificationEvaluator: 'confusion' {validation_error}")
+        per_class_recall = confusion.per_class_recall()
+        is_known = not has_nan and not np.isnan(per_class_recall).all()
+        return {
+            "worst_class_recall": float(np.nanmin(per_class_recall)) if is_known else math.nan,
+            "confusion": confusion,
+        }
 
-    def _predicted(self, output: npt.NDArray[Any], number: int) -> int:
+    def _predicted_class(self, output: npt.NDArray[Any], number: int) -> int:
         if output.ndim == 1 and output.size > 1:
             return int(output.argmax())
         if output.size != 1:
             raise UsageError(
-                f"Classes: output {self.output!r} of sample {number} has shape {output.shape}; it must be one value "
+                f"ClassificationEvaluator: output {self.output!r} of sample {number} has shape "
+                f"{output.shape}; it must be one value "
                 "per class, (classes,), or one number"
             )
         value = output.item()
@@ -63,13 +67,14 @@ class Classes(Evaluator):
             return int(value)
         if not -1e-3 <= value <= 1 + 1e-3:
             raise UsageError(
-                f"Classes: output {self.output!r} of sample {number} is {value:.4g}; one float must be the probability "
+                f"ClassificationEvaluator: output {self.output!r} of sample {number} is {value:.4g}; one "
+                "float must be the probability "
                 "of class 1, from 0 to 1 (a sigmoid), and the number of a class an integer"
             )
-        return int(value > THRESHOLD)
+        return int(value > DECISION_THRESHOLD)
 
-    def _right(self, target: npt.NDArray[Any], output: npt.NDArray[Any], number: int) -> int:
-        where = f"Classes: target {self.target!r} of sample {number}"
+    def _true_class(self, target: npt.NDArray[Any], output: npt.NDArray[Any], number: int) -> int:
+        where = f"ClassificationEvaluator: target {self.target!r} of sample {number}"
         if target.size != 1:
             raise UsageError(f"{where} has shape {target.shape}; it must be the number of the right class")
         label = target.item()

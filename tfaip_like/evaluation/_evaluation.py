@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import SupportsFloat, TypeVar
 
-from tfaip_like._user_code.code_errors import CodeError, method_name
-from tfaip_like._utils.errors import UsageError, article
+from tfaip_like._user_code.code_errors import CodeError, qualified_method_name
+from tfaip_like._utils.errors import UsageError, with_article
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._sample import Arrays, Sample
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.modeling._model import Model
@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What is known after a validation, by name."""
+class EvaluationResult:
+    """What is reserved_names after a validation, by name."""
 
     numbers: Mapping[str, float]
     summaries: Mapping[str, Summary] = field(default_factory=dict)
@@ -46,74 +46,74 @@ class SampleError(UsageError):
 
 
 @contextmanager
-def naming_samples(batch: Batch, batches: Batches) -> Iterator[None]:
+def locate_sample_errors(batch: Batch, batches: DataLoader) -> Iterator[None]:
     """Name a sample that cannot be predicted by its place in the data instead of its row in the batch."""
     try:
         yield
     except SampleError as error:
-        raise UsageError(f"{error.reason}: {batches.samples.place(batch.indices[error.row])}") from None
+        raise UsageError(f"{error.reason}: {batches.samples.describe_sample(batch.indices[error.row])}") from None
 
 
-def predictions(
+def predict_batches(
     predict: Callable[[Arrays], T],
-    batches: Batches,
-    each_batch: Callable[[Batch], None],
+    batches: DataLoader,
+    on_batch: Callable[[Batch], None],
     num_batches: int | None = None,
 ) -> Iterator[tuple[Batch, T]]:
     """Yield each batch of one pass with what is predicted for it.
 
     Args:
-        each_batch: called first, with empty batches too (all of their samples were dropped).
+        on_batch: called first, with empty batches too (all of their samples were dropped).
         num_batches: stop after the first ones.
     """
-    for batch in itertools.islice(batches.once(), num_batches):
-        each_batch(batch)
+    for batch in itertools.islice(batches.iter_pass(), num_batches):
+        on_batch(batch)
         if len(batch):
-            with naming_samples(batch, batches):
+            with locate_sample_errors(batch, batches):
                 predicted = predict(batch.inputs)
             yield batch, predicted
 
 
-def judge(evaluator: Evaluator, samples: Iterable[Sample], known: Collection[str]) -> Judged:
+def run_evaluator(evaluator: Evaluator, samples: Iterable[Sample], reserved_names: Collection[str]) -> EvaluationResult:
     """What the evaluator says of predicted and post-processed samples.
 
     Args:
-        known: names of losses and metrics, which it must not use, nor `loss`; looked at when it has ended.
+        reserved_names: names of losses and metrics, which it must not use, nor `loss`; looked at when it has ended.
 
     Raises:
         UsageError: when it returned something else than named numbers and sound summaries.
     """
     where = f"{type(evaluator).__name__}.evaluate"
-    returned = _evaluated(evaluator, samples)
+    returned = _call_evaluator(evaluator, samples)
     if not isinstance(returned, Mapping):
-        message = f"{where} returned {article(type(returned).__name__)}; it must return {{'name': number, ...}}"
+        message = f"{where} returned {with_article(type(returned).__name__)}; it must return {{'name': number, ...}}"
         raise CodeError(message, evaluator.evaluate)
     for name in returned:
         if not isinstance(name, str) or not name:
             raise CodeError(f"{where}: {name!r} is no name; it must return {{'name': number, ...}}", evaluator.evaluate)
-        if name == "loss" or name in known:
+        if name == "loss" or name in reserved_names:
             message = f"{where}: {name!r} is a loss or metric of the model already; choose another name"
             raise CodeError(message, evaluator.evaluate)
     summaries = {name: value for name, value in returned.items() if isinstance(value, Summary)}
-    _check(evaluator.evaluate, summaries)
+    _check_summaries(evaluator.evaluate, summaries)
     numbers = {
-        name: _number(evaluator.evaluate, name, value) for name, value in returned.items() if name not in summaries
+        name: _to_float(evaluator.evaluate, name, value) for name, value in returned.items() if name not in summaries
     }
-    return Judged(numbers, summaries)
+    return EvaluationResult(numbers, summaries)
 
 
-def _evaluated(evaluator: Evaluator, samples: Iterable[Sample]) -> object:
+def _call_evaluator(evaluator: Evaluator, samples: Iterable[Sample]) -> object:
     """Return what an evaluator returns; names that it asks for in vain are explained."""
     first: list[Sample] = []
 
-    def noted() -> Iterator[Sample]:
+    def recorded() -> Iterator[Sample]:
         for sample in samples:
             if not first:
                 first.append(sample)
             yield sample
 
     try:
-        return evaluator.evaluate(noted())
+        return evaluator.evaluate(recorded())
     except KeyError as error:
         sample = first[0] if first else Sample()
         groups = {"inputs": sample.inputs, "targets": sample.targets, "outputs": sample.outputs}
@@ -123,49 +123,52 @@ def _evaluated(evaluator: Evaluator, samples: Iterable[Sample]) -> object:
         raise
 
 
-def _number(evaluate: Callable[..., object], name: str, value: object) -> float:
+def _to_float(evaluate: Callable[..., object], name: str, value: object) -> float:
     """Return what an evaluator gave as a number; an array of one number is none, and a text does not count."""
     if isinstance(value, SupportsFloat):
         with suppress(TypeError, ValueError, OverflowError):
             return float(value)
     message = (
-        f"{method_name(evaluate)}: {name!r} is {reprlib.repr(value)}, not a number (or one of tfaip_like.summaries)"
+        f"{qualified_method_name(evaluate)}: {name!r} is {reprlib.repr(value)}, not a number (or one of "
+        "tfaip_like.summaries)"
     )
     raise CodeError(message, evaluate)
 
 
-def shows_something(model: Model) -> bool:
-    """Return whether the class of a model has a method `show` of its own."""
-    return type(model).show is not Model.show
+def overrides_summaries(model: Model) -> bool:
+    """Return whether the class of a model has a method `summaries` of its own."""
+    return type(model).summaries is not Model.summaries
 
 
-def show(model: Model, batch: Batch, outputs: Arrays, known: Collection[str]) -> dict[str, Summary]:
+def collect_summaries(
+    model: Model, batch: Batch, outputs: Arrays, reserved_names: Collection[str]
+) -> dict[str, Summary]:
     """What the model shows of a batch.
 
     Args:
         outputs: what was predicted for it.
-        known: names of other numbers and summaries, which it must not use.
+        reserved_names: names of other numbers and summaries, which it must not use.
 
     Raises:
         UsageError: when it returned something else than sound summaries.
     """
-    where = f"{type(model).__name__}.show"
-    returned = model.show(batch.inputs, batch.targets, outputs)
+    where = f"{type(model).__name__}.summaries"
+    returned = model.summaries(batch.inputs, batch.targets, outputs)
     if not isinstance(returned, Mapping):
-        got = article(type(returned).__name__)
-        raise CodeError(f"{where} returned {got}; it must return {{'name': summary, ...}}", model.show)
+        got = with_article(type(returned).__name__)
+        raise CodeError(f"{where} returned {got}; it must return {{'name': summary, ...}}", model.summaries)
     for name, value in returned.items():
-        if name in known:
-            raise CodeError(f"{where}: {name!r} is the name of something else already; choose another", model.show)
+        if name in reserved_names:
+            raise CodeError(f"{where}: {name!r} is the name of something else already; choose another", model.summaries)
         if not isinstance(value, Summary):
-            got = article(type(value).__name__)
+            got = with_article(type(value).__name__)
             message = f"{where}: {name!r} is {got}, not one of tfaip_like.summaries; write Image(...), say"
-            raise CodeError(message, model.show)
-    _check(model.show, returned)
+            raise CodeError(message, model.summaries)
+    _check_summaries(model.summaries, returned)
     return dict(returned)
 
 
-def _check(method: Callable[..., object], summaries: Mapping[str, Summary]) -> None:
+def _check_summaries(method: Callable[..., object], summaries: Mapping[str, Summary]) -> None:
     for name, summary in summaries.items():
-        if problem := summary.problem():
-            raise CodeError(f"{method_name(method)}: {name!r} {problem}", method)
+        if validation_error := summary.validation_error():
+            raise CodeError(f"{qualified_method_name(method)}: {name!r} {validation_error}", method)

@@ -13,7 +13,7 @@ from tfaip_like.summaries import Summary
 class Evaluator(Params, abc.ABC):
     """Judges the answers of the prediction network on validation data."""
 
-    elsewhere = dict.fromkeys(
+    foreign_name_hints = dict.fromkeys(
         ("call", "compute", "result", "update", "update_state", "reset_state", "on_epoch_end", "score"),
         "all numbers are computed in `evaluate`",
     )

@@ -1,7 +1,7 @@
 """Batches of experiments: a plan becomes a folder of runs, which a local queue or SLURM works on."""
 
 from tfaip_like.experiments._batches.generation import add, generate
-from tfaip_like.experiments._plans.configuration import Configuration, Distribution, Draws
+from tfaip_like.experiments._plans.configuration import Configuration, Distribution, RandomSearchSpace
 from tfaip_like.experiments._plans.plan import Plan, PlannedRun
 
-__all__ = ["Configuration", "Distribution", "Draws", "Plan", "PlannedRun", "add", "generate"]
+__all__ = ["Configuration", "Distribution", "Plan", "PlannedRun", "RandomSearchSpace", "add", "generate"]

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tfaip_like.experiments._batches.batch import Batch, BatchRun, chosen_runs
+from tfaip_like.experiments._batches.batch import Batch, BatchRun, select_runs
 from tfaip_like.experiments._launchers.local_queue import start_scheduler
 from tfaip_like.experiments._launchers.slurm import cancel_jobs
 from tfaip_like.experiments._launchers.submissions import Submission, read_submissions
-from tfaip_like.experiments._launchers.tickets import Ticket, cancel_file
-from tfaip_like.experiments._status import AT_WORK, found_tickets, status_of
-from tfaip_like.experiments._submit import check_batch
+from tfaip_like.experiments._launchers.tickets import Ticket, cancel_marker_path
+from tfaip_like.experiments._status import ACTIVE_STATES, read_status, resolve_tickets
+from tfaip_like.experiments._submit import require_trusted_batch
 
 
 @dataclass(frozen=True)
-class Cancelled:
+class CancelResult:
     """What was cancelled."""
 
     runs: list[BatchRun]
@@ -23,36 +23,36 @@ class Cancelled:
     """Why the cluster refused the request; its runs then detect the cancellation themselves."""
 
 
-def cancel(batch: Batch, patterns: Sequence[str], trust_code: bool = False) -> Cancelled:
+def cancel(batch: Batch, patterns: Sequence[str], trust_code: bool = False) -> CancelResult:
     """Take runs out of their queues; those at work save their state and stop.
 
     Each gets an empty file that says so: it needs no room on the disk, and stops runs on the cluster that belong to
     another user, whose jobs cannot be cancelled.
 
     Args:
-        trust_code: see `check_batch`.
+        trust_code: see `require_trusted_batch`.
     """
-    check_batch(batch, trust_code)  # its files say which processes and jobs are stopped
-    with batch.changing():
+    require_trusted_batch(batch, trust_code)  # its files say which processes and jobs are stopped
+    with batch.lock():
         index = batch.index()
-        states = {run.name: run.state for run in status_of(batch, index).runs}
-        tickets = found_tickets(batch)
-        at_work = [run for run in chosen_runs(index, patterns) if states[run.name] in AT_WORK]
-        runs = [run for run in at_work if run.name in tickets]  # others were started by hand
+        states = {run.name: run.state for run in read_status(batch, index).runs}
+        tickets = resolve_tickets(batch)
+        active = [run for run in select_runs(index, patterns) if states[run.name] in ACTIVE_STATES]
+        runs = [run for run in active if run.name in tickets]  # others were started by hand
         submissions = {one.folder.name: one for one in read_submissions(batch)}
         try:
             for run in runs:
-                _mark(batch, run.name, tickets[run.name], submissions)
+                _mark_cancelled(batch, run.name, tickets[run.name], submissions)
         finally:  # whatever could not be written
             problem = cancel_jobs(_jobs_to_cancel([run.name for run in runs], tickets, submissions))
     if any(states[run.name] == "running" and tickets[run.name].where == "local" for run in runs):
         start_scheduler(batch)  # for runs whose scheduler was killed
-    return Cancelled(runs, problem)
+    return CancelResult(runs, problem)
 
 
-def _mark(batch: Batch, name: str, ticket: Ticket, submissions: Mapping[str, Submission]) -> None:
+def _mark_cancelled(batch: Batch, name: str, ticket: Ticket, submissions: Mapping[str, Submission]) -> None:
     if ticket.submission is None:
-        cancel_file(batch, name).touch()
+        cancel_marker_path(batch, name).touch()
     else:
         submissions[ticket.submission].cancel(name)
 

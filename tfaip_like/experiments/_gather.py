@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfaip_like._runs.reader import read_run
-from tfaip_like._utils.errors import UsageError, some
-from tfaip_like.experiments._batches.batch import Batch, BatchRun, chosen_runs
-from tfaip_like.experiments._status import AT_WORK, status_of
+from tfaip_like._utils.errors import UsageError, truncate_list
+from tfaip_like.experiments._batches.batch import Batch, BatchRun, select_runs
+from tfaip_like.experiments._status import ACTIVE_STATES, read_status
 from tfaip_like.inference._experts import gather_experts
 
 
@@ -23,31 +23,33 @@ def gather(batch: Batch, patterns: Sequence[str], place: Path) -> dict[str, str]
     Raises:
         UsageError: when no chosen run is for an expert, or an expert has no run with an export yet.
     """
-    chosen = chosen_runs(batch.index(), patterns)
+    chosen = select_runs(batch.index(), patterns)
     runs = [run for run in chosen if run.expert is not None]
     if not runs:
         raise UsageError(
-            f"{batch.path}: these runs have no expert: {some([run.name for run in chosen]) or 'none'}; "
+            f"{batch.path}: these runs have no expert: {truncate_list([run.name for run in chosen]) or 'none'}; "
             "gather needs a plan with `experts`"
         )
-    states = {run.name: run.state for run in status_of(batch).runs}
-    at_work = [run.name for run in runs if states[run.name] in AT_WORK]
-    if at_work:  # its best network may be replaced while it is copied
-        raise UsageError(f"{batch.path}: these runs are not done yet: {some(at_work)}; wait, or choose other runs")
-    best = {expert: _best(batch, [run for run in runs if run.expert == expert]) for expert in _experts(runs)}
+    states = {run.name: run.state for run in read_status(batch).runs}
+    active = [run.name for run in runs if states[run.name] in ACTIVE_STATES]
+    if active:  # its best network may be replaced while it is copied
+        raise UsageError(
+            f"{batch.path}: these runs are not done yet: {truncate_list(active)}; wait, or choose other runs"
+        )
+    best = {expert: _best_run(batch, [run for run in runs if run.expert == expert]) for expert in _expert_names(runs)}
     missing = [expert for expert, run in best.items() if run is None]
     if missing:
-        raise UsageError(f"{batch.path}: no run of the expert {some(missing)} has an export yet")
+        raise UsageError(f"{batch.path}: no run of the expert {truncate_list(missing)} has an export yet")
     names = {expert: run.name for expert, run in best.items() if run is not None}
     gather_experts({expert: batch.run(name).best for expert, name in names.items()}, place)
     return names
 
 
-def _experts(runs: Sequence[BatchRun]) -> list[str]:
+def _expert_names(runs: Sequence[BatchRun]) -> list[str]:
     return list(dict.fromkeys(run.expert for run in runs if run.expert is not None))
 
 
-def _best(batch: Batch, runs: Sequence[BatchRun]) -> BatchRun | None:
+def _best_run(batch: Batch, runs: Sequence[BatchRun]) -> BatchRun | None:
     """The run with the best value; the first of those that have none."""
     rated: list[tuple[float, int]] = []
     for place, run in enumerate(runs):

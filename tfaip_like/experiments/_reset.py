@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._utils.errors import UsageError, some
-from tfaip_like.experiments._batches.batch import Batch, BatchRun, chosen_runs
-from tfaip_like.experiments._launchers.slurm import settle
-from tfaip_like.experiments._launchers.tickets import cancel_file, reset_ticket, write_ticket
-from tfaip_like.experiments._more_epochs import forget_extension
-from tfaip_like.experiments._resources.calibration import parameter_of
-from tfaip_like.experiments._status import AT_WORK, status_of
+from tfaip_like._utils.errors import UsageError, truncate_list
+from tfaip_like.experiments._batches.batch import Batch, BatchRun, select_runs
+from tfaip_like.experiments._epoch_extension import remove_extension
+from tfaip_like.experiments._launchers.slurm import resolve_interrupted_submissions
+from tfaip_like.experiments._launchers.tickets import cancel_marker_path, make_reset_ticket, write_ticket
+from tfaip_like.experiments._resources.calibration import get_int_parameter
+from tfaip_like.experiments._status import ACTIVE_STATES, read_status
 
 
 def reset(batch: Batch, patterns: Sequence[str], delete: bool = False) -> list[BatchRun]:
@@ -29,33 +29,33 @@ def reset(batch: Batch, patterns: Sequence[str], delete: bool = False) -> list[B
     """
     if not patterns:
         raise UsageError("expected the runs to reset: experiments reset BATCH RUN ... ('*' for all)")
-    with batch.changing():
-        settle(batch)
+    with batch.lock():
+        resolve_interrupted_submissions(batch)
         index = batch.index()
-        states = {run.name: run.state for run in status_of(batch, index).runs}
-        runs = [run for run in chosen_runs(index, patterns) if states[run.name] != "new"]
-        if busy := [run.name for run in runs if states[run.name] in AT_WORK or batch.run(run.name).is_held()]:
+        states = {run.name: run.state for run in read_status(batch, index).runs}
+        runs = [run for run in select_runs(index, patterns) if states[run.name] != "new"]
+        if busy := [run.name for run in runs if states[run.name] in ACTIVE_STATES or batch.run(run.name).is_locked()]:
             raise UsageError(
-                f"{batch.path}: {some(busy)} must not be waiting or running; to stop them: experiments cancel"
+                f"{batch.path}: {truncate_list(busy)} must not be waiting or running; to stop them: experiments cancel"
             )
         planned = {run.name: dataclasses.replace(run, epochs=_planned_epochs(batch, run)) for run in runs}
         all_runs = tuple(planned.get(run.name, run) for run in index.runs)
         for run in runs:  # what needs room first: on a full disk nothing is moved
-            write_ticket(batch, run.name, reset_ticket())
+            write_ticket(batch, run.name, make_reset_ticket())
         batch.write_index(dataclasses.replace(index, runs=all_runs))
         for run in runs:
             for path in (batch.run(run.name).path, batch.log(run.name)):
-                _put_away(batch, path, delete)
-            forget_extension(batch, run.name)
-            cancel_file(batch, run.name).unlink(missing_ok=True)
+                _archive_or_delete(batch, path, delete)
+            remove_extension(batch, run.name)
+            cancel_marker_path(batch, run.name).unlink(missing_ok=True)
     return runs
 
 
 def _planned_epochs(batch: Batch, run: BatchRun) -> int:
-    return parameter_of(batch, run, "trainer", "epochs") or run.epochs
+    return get_int_parameter(batch, run, "trainer", "epochs") or run.epochs
 
 
-def _put_away(batch: Batch, path: Path, delete: bool) -> None:
+def _archive_or_delete(batch: Batch, path: Path, delete: bool) -> None:
     if not path.exists():
         return
     if delete:
@@ -65,7 +65,7 @@ def _put_away(batch: Batch, path: Path, delete: bool) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         return
     number = 1
-    while (place := batch.path / "reset" / str(number) / path.parent.name / path.name).exists():
+    while (target := batch.path / "reset" / str(number) / path.parent.name / path.name).exists():
         number += 1
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, place)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, target)

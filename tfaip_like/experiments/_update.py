@@ -7,22 +7,22 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tfaip_like._runs.batch_layout import CODE, code_name_file
-from tfaip_like._runs.git import COPIED
-from tfaip_like._user_code.trust import record_code
-from tfaip_like._utils.errors import UsageError, some
-from tfaip_like._utils.files import new_folder, write_text
-from tfaip_like._utils.temporary import temporary_directory
-from tfaip_like.experiments._batches.batch import Batch, BatchRun, chosen_runs
+from tfaip_like._runs.batch_layout import CODE_DIR, run_code_name_path
+from tfaip_like._runs.git import GIT_STATE_FILENAME
+from tfaip_like._user_code.trust import record_trusted_code
+from tfaip_like._utils.errors import UsageError, truncate_list
+from tfaip_like._utils.files import atomic_directory, atomic_write_text
+from tfaip_like._utils.temp_dirs import temporary_directory
+from tfaip_like.experiments._batches.batch import Batch, BatchRun, select_runs
 from tfaip_like.experiments._batches.snapshot import copy_code
-from tfaip_like.experiments._launchers.slurm import settle
-from tfaip_like.experiments._plans.plan_file import read_plan
-from tfaip_like.experiments._plans.resolution import scenario_of
-from tfaip_like.experiments._resources.estimate import forget_calibrations
-from tfaip_like.experiments._status import AT_WORK, status_of
-from tfaip_like.params._apply import Resolved, apply, checked, file_settings
-from tfaip_like.params._base import class_tag, with_defaults
-from tfaip_like.params._store import read_values
+from tfaip_like.experiments._launchers.slurm import resolve_interrupted_submissions
+from tfaip_like.experiments._plans.plan_reader import read_plan
+from tfaip_like.experiments._plans.resolution import load_plan_scenario
+from tfaip_like.experiments._resources.estimate import remove_calibrations
+from tfaip_like.experiments._status import ACTIVE_STATES, read_status
+from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved
+from tfaip_like.params._base import default_instance, qualified_name
+from tfaip_like.params._files import read_param_file
 from tfaip_like.scenario import Scenario
 
 
@@ -35,59 +35,63 @@ def update(batch: Batch, patterns: Sequence[str]) -> tuple[list[BatchRun], Path]
     Raises:
         UsageError: when one of them waits or runs, or its parameters do not fit the code.
     """
-    scenario = current_scenario(batch)
-    with batch.changing():
-        settle(batch)
+    scenario = load_current_scenario(batch)
+    with batch.lock():
+        resolve_interrupted_submissions(batch)
         index = batch.index()
-        runs = chosen_runs(index, patterns)
-        states = {run.name: run.state for run in status_of(batch, index).runs}
-        if busy := [run.name for run in runs if states[run.name] in AT_WORK or batch.run(run.name).is_held()]:
+        runs = select_runs(index, patterns)
+        states = {run.name: run.state for run in read_status(batch, index).runs}
+        if busy := [run.name for run in runs if states[run.name] in ACTIVE_STATES or batch.run(run.name).is_locked()]:
             raise UsageError(
-                f"{batch.path}: {some(busy)} must not be waiting or running; to stop them: experiments cancel"
+                f"{batch.path}: {truncate_list(busy)} must not be waiting or running; to stop them: experiments cancel"
             )
         for run in runs:
             file = batch.params(run.name)
-            checked(apply(Resolved(with_defaults(scenario)), file_settings(read_values(file), str(file))))
-        forget_calibrations(batch, {run.configuration for run in runs})
-        return runs, use_code_of(scenario, batch, [run.name for run in runs])
+            validate_resolved(
+                apply_settings(
+                    ResolvedParams(default_instance(scenario)), settings_from_file(read_param_file(file), str(file))
+                )
+            )
+        remove_calibrations(batch, {run.configuration for run in runs})
+        return runs, add_code_snapshot(scenario, batch, [run.name for run in runs])
 
 
-def current_scenario(batch: Batch) -> type[Scenario]:
+def load_current_scenario(batch: Batch) -> type[Scenario]:
     """Return the scenario of a batch as it is now, from where the current folder finds it.
 
     Raises:
         UsageError: if it is not found, or not the same class.
     """
     plan, tag = read_plan(batch.plan), batch.index().scenario
-    scenario = scenario_of(plan)
-    if class_tag(scenario) != tag:
-        raise UsageError(f"{plan.where('scenario')}: {plan.scenario} is {class_tag(scenario)}, not {tag}")
+    scenario = load_plan_scenario(plan)
+    if qualified_name(scenario) != tag:
+        raise UsageError(f"{plan.where('scenario')}: {plan.scenario} is {qualified_name(scenario)}, not {tag}")
     return scenario
 
 
-def use_code_of(scenario: type[Scenario], batch: Batch, names: Iterable[str]) -> Path:
-    """Give runs of a batch the code of a scenario as it is now; to be called while `batch.changing()`.
+def add_code_snapshot(scenario: type[Scenario], batch: Batch, names: Iterable[str]) -> Path:
+    """Give runs of a batch the code of a scenario as it is now; to be called while `batch.lock()`.
 
     Returns:
         The folder with it: a new copy, or one that is there already and holds the same.
     """
     number = 2
-    while (folder := batch.path / f"{CODE}_{number}").exists():
+    while (folder := batch.path / f"{CODE_DIR}_{number}").exists():
         number += 1
-    copies = [batch.code, *(batch.path / f"{CODE}_{earlier}" for earlier in range(2, number))]
-    with temporary_directory() as aside:
-        copy_code(scenario, aside / CODE)
-        same = [copy for copy in copies if _is_same(copy, aside / CODE)]
+    copies = [batch.code, *(batch.path / f"{CODE_DIR}_{earlier}" for earlier in range(2, number))]
+    with temporary_directory() as staging_dir:
+        copy_code(scenario, staging_dir / CODE_DIR)
+        same = [copy for copy in copies if _is_same(copy, staging_dir / CODE_DIR)]
         if not same:
-            with new_folder(folder) as new:
-                shutil.copytree(aside / CODE, new, dirs_exist_ok=True)
-            record_code(batch.code_files())
+            with atomic_directory(folder) as new:
+                shutil.copytree(staging_dir / CODE_DIR, new, dirs_exist_ok=True)
+            record_trusted_code(batch.code_files())
     folder = same[0] if same else folder
     for name in names:
         if folder == batch.code:
-            code_name_file(batch.path, name).unlink(missing_ok=True)
+            run_code_name_path(batch.path, name).unlink(missing_ok=True)
         else:
-            write_text(code_name_file(batch.path, name), f"{folder.name}\n")
+            atomic_write_text(run_code_name_path(batch.path, name), f"{folder.name}\n")
     return folder
 
 
@@ -99,4 +103,4 @@ def _is_same(copy: Path, other: Path) -> bool:
 
 def _code_files(folder: Path) -> set[Path]:
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {file for file in found if "__pycache__" not in file.parts and file != Path(COPIED)}
+    return {file for file in found if "__pycache__" not in file.parts and file != Path(GIT_STATE_FILENAME)}

@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._export.layout import EXPERTS, export_folder
+from tfaip_like._export.layout import EXPERTS, resolve_export_dir
 from tfaip_like._export.pipeline import Pipeline
-from tfaip_like._utils.errors import UsageError, some
-from tfaip_like._utils.files import new_folder
+from tfaip_like._utils.errors import UsageError, truncate_list
+from tfaip_like._utils.files import atomic_directory
 from tfaip_like._utils.json_files import read_json, write_json
-from tfaip_like._utils.records import decode
+from tfaip_like._utils.typed_json import decode
 from tfaip_like.data import ArraySource
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Arrays, Sample
 from tfaip_like.evaluation._evaluation import SampleError
-from tfaip_like.inference._predictor import Given, Predictor, as_sample, given_samples
+from tfaip_like.inference._predictor import Predictor, SampleLike, as_sample, as_source
 
 
 class ExpertsPredictor(Predictor):
@@ -44,22 +44,22 @@ class ExpertsPredictor(Predictor):
         super().__init__([exported for expert in experts.values() for exported in expert.exports], pipeline)
         self.experts = experts
         first = next(iter(experts))
-        expected = _outputs_of(experts[first])
+        expected = _output_dtypes(experts[first])
         for name, expert in experts.items():
-            if _outputs_of(expert) != expected:
+            if _output_dtypes(expert) != expected:
                 raise UsageError(
                     f"the experts {first!r} and {name!r} have other outputs, so they cannot be one predictor"
                 )
 
-    def one(self, sample: Given) -> Sample:
-        return super().one(_with_expert(as_sample(sample)))
+    def one(self, sample: SampleLike) -> Sample:
+        return super().one(_keep_expert_in_meta(as_sample(sample)))
 
-    def _source(self, samples: Iterable[Given] | Arrays) -> Any:
-        return given_samples(ArraySource(samples) if isinstance(samples, Mapping) else samples, _with_expert)
+    def _source(self, samples: Iterable[SampleLike] | Arrays) -> Any:
+        return as_source(ArraySource(samples) if isinstance(samples, Mapping) else samples, _keep_expert_in_meta)
 
-    def outputs_of(self, batch: Batch) -> Arrays:
-        names = [self._expert_of(sample, place) for place, sample in enumerate(batch.samples({}))]
-        whole: dict[str, npt.NDArray[Any]] = {}
+    def predict_batch(self, batch: Batch) -> Arrays:
+        names = [self._expert_name(sample, place) for place, sample in enumerate(batch.samples({}))]
+        merged: dict[str, npt.NDArray[Any]] = {}
         for name in dict.fromkeys(names):
             rows = np.flatnonzero(np.array(names) == name)
             try:
@@ -68,21 +68,21 @@ class ExpertsPredictor(Predictor):
                 error.row = int(rows[error.row])  # it is that among the samples of this expert
                 raise
             for key, array in outputs.items():
-                if key not in whole:
-                    whole[key] = np.zeros((len(names), *array.shape[1:]), array.dtype)
-                if array.shape[1:] != whole[key].shape[1:]:
+                if key not in merged:
+                    merged[key] = np.zeros((len(names), *array.shape[1:]), array.dtype)
+                if array.shape[1:] != merged[key].shape[1:]:
                     raise UsageError(f"output {key!r} of the expert {name!r} has another shape than that of others")
-                whole[key][rows] = array
+                merged[key][rows] = array
         self.seconds = [seconds for expert in self.experts.values() for seconds in expert.seconds]
-        return whole
+        return merged
 
-    def _expert_of(self, sample: Sample, place: int) -> str:
+    def _expert_name(self, sample: Sample, place: int) -> str:
         for values in (sample.meta, sample.inputs):
             if "expert" in values:
                 name = str(np.asarray(values["expert"]).item())
                 if name not in self.experts:
                     raise UsageError(
-                        f"sample {place} of a batch is for the expert {name!r}; there are {some(self.experts)}"
+                        f"sample {place} of a batch is for the expert {name!r}; there are {truncate_list(self.experts)}"
                     )
                 return name
         raise UsageError(
@@ -91,14 +91,14 @@ class ExpertsPredictor(Predictor):
         )
 
 
-def _with_expert(sample: Sample) -> Sample:
+def _keep_expert_in_meta(sample: Sample) -> Sample:
     """Keeps `expert` in the meta of a sample: of the inputs, only those of the network stay."""
     if "expert" not in sample.inputs or "expert" in sample.meta:
         return sample
     return replace(sample, meta={**sample.meta, "expert": np.asarray(sample.inputs["expert"]).item()})
 
 
-def _outputs_of(expert: Predictor) -> dict[str, str]:
+def _output_dtypes(expert: Predictor) -> dict[str, str]:
     """Names and types of its outputs."""
     return {name: spec.dtype for name, spec in expert.exports[0].outputs.items()}
 
@@ -111,13 +111,13 @@ def gather_experts(exports: Mapping[str, Path], folder: Path) -> None:
     """
     if folder.exists():
         raise UsageError(f"{folder}: is there already; choose another one, or remove it first")
-    with new_folder(folder) as aside:
+    with atomic_directory(folder) as staging_dir:
         for name, path in exports.items():
-            shutil.copytree(export_folder(path), aside / name)
-        write_json(aside / EXPERTS, {name: name for name in exports})
+            shutil.copytree(resolve_export_dir(path), staging_dir / name)
+        write_json(staging_dir / EXPERTS, {name: name for name in exports})
 
 
-def exports_of_experts(folder: Path) -> dict[str, Path] | None:
+def read_expert_exports(folder: Path) -> dict[str, Path] | None:
     """The exports in a folder of experts, by their names; None if it is no such folder.
 
     Raises:

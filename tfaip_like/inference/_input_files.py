@@ -7,18 +7,18 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tfaip_like._utils.errors import UsageError, some
-from tfaip_like._utils.json_files import decoded_lines, parse_json_line, read_lines
+from tfaip_like._utils.errors import UsageError, truncate_list
+from tfaip_like._utils.json_files import decode_lines, parse_json_line, read_lines
 from tfaip_like.data import IsMissing, Source, TableFormat, TableSource, find_files
 from tfaip_like.data._sample import Sample, Spec
-from tfaip_like.data._sources.tables import Columns, Which, column_names
-from tfaip_like.data._sources.tables.files import TEXT
+from tfaip_like.data._sources.tables import Columns, ColumnSelection, column_names
+from tfaip_like.data._sources.tables.files import TEXT_SUFFIXES
 
-STANDARD_INPUT = "-"
-LINES = (".jsonl", ".json", STANDARD_INPUT)
+STDIN = "-"
+JSON_LINES_SUFFIXES = (".jsonl", ".json", STDIN)
 
 
-def samples_in(
+def read_samples(
     patterns: Sequence[str],
     inputs: Mapping[str, Spec],
     flag: str,
@@ -39,59 +39,59 @@ def samples_in(
             columns that `table_format` names.
     """
     table_format = table_format or TableFormat()
-    if list(patterns) == [STANDARD_INPUT]:
-        return SamplesInLines([Path(STANDARD_INPUT)], table_format)
+    if list(patterns) == [STDIN]:
+        return JsonLinesSource([Path(STDIN)], table_format)
     files = find_files(patterns, flag)
     kinds = {file.suffix for file in files}
-    if kinds <= set(LINES):
-        return SamplesInLines(files, table_format)
-    if kinds & set(LINES):
+    if kinds <= set(JSON_LINES_SUFFIXES):
+        return JsonLinesSource(files, table_format)
+    if kinds & set(JSON_LINES_SUFFIXES):
         raise UsageError(f"{flag}: files of different kinds ({', '.join(sorted(kinds))}); predict one kind at a time")
     names = column_names(files[0], table_format)
-    columns = _columns(files[0], names, inputs, table_format, is_processed)
-    return TableSource(files, columns, table_format=table_format.of(names))
+    columns = _match_columns(files[0], names, inputs, table_format, is_processed)
+    return TableSource(files, columns, table_format=table_format.for_columns(names))
 
 
-def _columns(
+def _match_columns(
     file: Path, names: Sequence[str], inputs: Mapping[str, Spec], table_format: TableFormat, is_processed: bool
 ) -> Columns:
     """Which columns are which input."""
-    found = {name: _columns_of(name, spec, names, table_format) for name, spec in inputs.items()}
+    found = {name: _find_columns(name, spec, names, table_format) for name, spec in inputs.items()}
     missing = [name for name, which in found.items() if not which]
-    columns: dict[str, Which] = {name: which for name, which in found.items() if which}
+    columns: dict[str, ColumnSelection] = {name: which for name, which in found.items() if which}
     if missing and is_processed:
         is_numpy = file.suffix.lower() in (".npz", ".npy")
-        columns |= {name: name for name in names if is_numpy or name in table_format.columns_named()}
+        columns |= {name: name for name in names if is_numpy or name in table_format.described_columns()}
         missing = [] if columns else missing
-    if len(inputs) == len(missing) == 1 and _has_any_names(inputs[missing[0]], names, file):
+    if len(inputs) == len(missing) == 1 and _uses_all_columns(inputs[missing[0]], names, file):
         return {missing[0]: names}
     if missing:
-        numbers = _numbered(missing[0], inputs[missing[0]])
+        numbers = _numbered_columns(missing[0], inputs[missing[0]])
         wanted = ", or ".join([missing[0], *([f"{numbers[0]} to {numbers[-1]}"] if numbers else [])])
         raise UsageError(f"{file}: has no column for the input {missing[0]!r} ({wanted}); it has {', '.join(names)}")
     return columns
 
 
-def _columns_of(name: str, spec: Spec, names: Sequence[str], table_format: TableFormat) -> Which:
+def _find_columns(name: str, spec: Spec, names: Sequence[str], table_format: TableFormat) -> ColumnSelection:
     """Return the column or columns of an input; none if a table does not have them."""
     if name in names:
         return name
     masked = table_format.masks.get(name, [])
     if masked and set(masked) <= set(names):
         return IsMissing(masked if spec.shape else masked[0])
-    for columns in (table_format.columns.get(name, []), _numbered(name, spec)):
+    for columns in (table_format.columns.get(name, []), _numbered_columns(name, spec)):
         if columns and set(columns) <= set(names):
             return columns if spec.shape else columns[0]
     return []
 
 
-def _numbered(name: str, spec: Spec) -> list[str]:
+def _numbered_columns(name: str, spec: Spec) -> list[str]:
     return [f"{name}_{i}" for i in range(spec.shape[0] or 0)] if len(spec.shape) == 1 else []
 
 
-def _has_any_names(spec: Spec, names: Sequence[str], file: Path) -> bool:
+def _uses_all_columns(spec: Spec, names: Sequence[str], file: Path) -> bool:
     """Return whether all columns of a table, whatever their names, are the numbers of the only input."""
-    if file.suffix.lower() not in (*TEXT, ".parquet") or len(spec.shape) != 1:
+    if file.suffix.lower() not in (*TEXT_SUFFIXES, ".parquet") or len(spec.shape) != 1:
         return False
     if spec.shape[0] not in (len(names), None):
         return False
@@ -108,7 +108,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-class SamplesInLines:
+class JsonLinesSource:
     """The samples in files of JSON lines, one after another; any number of them."""
 
     def __init__(self, files: Sequence[Path], table_format: TableFormat):
@@ -117,32 +117,32 @@ class SamplesInLines:
 
     def __iter__(self) -> Iterator[Sample]:
         for file in self.files:
-            is_stdin = str(file) == STANDARD_INPUT
+            is_stdin = str(file) == STDIN
             name = "standard input" if is_stdin else str(file)
-            for number, line in decoded_lines(sys.stdin.buffer, name) if is_stdin else read_lines(file):
+            for number, line in decode_lines(sys.stdin.buffer, name) if is_stdin else read_lines(file):
                 if line.strip():
                     where = f"{name}, line {number}"
-                    values = _object(line, where)
-                    yield Sample(inputs={key: self._value(key, values[key], where) for key in values})
+                    values = _parse_object(line, where)
+                    yield Sample(inputs={key: self._convert_value(key, values[key], where) for key in values})
 
-    def _value(self, name: str, value: object, where: str) -> object:
+    def _convert_value(self, name: str, value: object, where: str) -> object:
         """Return a value with NaN (or what stands for it) for null, and the number of a category for its text."""
-        value = _with_default(value, self._format.missing.get(name, math.nan))
+        value = _fill_missing(value, self._format.missing.get(name, math.nan))
         categories = self._format.categories.get(name)
         if categories is None or not isinstance(value, str):
             return value
         if value not in categories:
-            raise UsageError(f"{where}: {name!r}: {value!r} is none of its categories ({some(categories)})")
+            raise UsageError(f"{where}: {name!r}: {value!r} is none of its categories ({truncate_list(categories)})")
         return categories.index(value)
 
 
-def _with_default(value: object, default: object) -> object:
+def _fill_missing(value: object, default: object) -> object:
     if isinstance(value, list):
-        return [_with_default(part, default) for part in value]
+        return [_fill_missing(part, default) for part in value]
     return default if value is None else value
 
 
-def _object(line: str, where: str) -> Mapping[str, object]:
+def _parse_object(line: str, where: str) -> Mapping[str, object]:
     values = parse_json_line(line, where)
     if not isinstance(values, dict):
         raise UsageError(f'{where}: must be an object with the inputs, such as {{"x": [1, 2]}}')

@@ -18,45 +18,51 @@ from keras import ops
 from tfaip_like._export.logits import attach_logits
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.loader import Batches
-from tfaip_like.data._loader.sample_reader import post_processed
+from tfaip_like.data._loader.loader import DataLoader
+from tfaip_like.data._loader.sample_reader import apply_postprocessors
 from tfaip_like.data._sample import Arrays, Sample
 from tfaip_like.evaluation._bad_values import BadValue, find_bad_value, first_non_finite_row
-from tfaip_like.evaluation._evaluation import Judged, judge, predictions, show, shows_something
+from tfaip_like.evaluation._evaluation import (
+    EvaluationResult,
+    collect_summaries,
+    overrides_summaries,
+    predict_batches,
+    run_evaluator,
+)
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.modeling._model import Model, Tensors
 
 logger = logging.getLogger(__name__)
 
 
-class Network(Protocol):
+class NetworkWithLogits(Protocol):
     """What is validated: an export, or a network in memory."""
 
-    def with_logits(self, inputs: Mapping[str, Any]) -> tuple[Arrays, Mapping[str, Any]]:
+    def predict_with_logits(self, inputs: Mapping[str, Any]) -> tuple[Arrays, Mapping[str, Any]]:
         """Return the outputs for a batch, and the logits that `logits.attach_logits` takes."""
 
 
 def load_and_validate(
-    network: Network,
-    batches: Batches,
+    network: NetworkWithLogits,
+    batches: DataLoader,
     model: Model,
     evaluator: Evaluator | None,
-    each_batch: Callable[[Batch], None] = lambda batch: None,
-    tell: Callable[[str], None] = logger.info,
-    each_sample: Callable[[Sample], None] | None = None,
-    worst: Worst | None = None,
-    averages: Averages | None = None,
+    on_batch: Callable[[Batch], None] = lambda batch: None,
+    log: Callable[[str], None] = logger.info,
+    on_sample: Callable[[Sample], None] | None = None,
+    worst: TopLosses | None = None,
+    averages: MetricAverager | None = None,
     num_batches: int | None = None,
-) -> Judged:
+) -> EvaluationResult:
     """Losses, metrics and the evaluator's numbers of an export, by name, in one pass over the data; and summaries.
 
     `loss` is the weighted sum of the losses, as in training but without regularisation. What needs outputs
     that only the training network has is left out.
 
     Args:
-        each_batch: is shown each batch before it is predicted; may raise to stop.
-        tell: is told what is left out.
-        each_sample: is given each sample, predicted and post-processed.
+        on_batch: is shown each batch before it is predicted; may raise to stop.
+        log: is told what is left out.
+        on_sample: is given each sample, predicted and post-processed.
         worst: takes the loss of each sample.
         averages: of an earlier pass with the same model, to save the time for compiling it.
         num_batches: validate on the first batches only.
@@ -65,17 +71,17 @@ def load_and_validate(
         UsageError: when there is no sample to validate on, nothing that could be measured, or the
             evaluator returned something else than named numbers.
     """
-    averages = averages or Averages(model)
-    averages.begin(tell)
+    averages = averages or MetricAverager(model)
+    averages.reset_state(log)
     first: list[tuple[Batch, Arrays]] = []
 
     def predicted() -> Iterator[tuple[int, Sample]]:
-        for batch, (outputs, logits) in predictions(network.with_logits, batches, each_batch, num_batches):
+        for batch, (outputs, logits) in predict_batches(network.predict_with_logits, batches, on_batch, num_batches):
             if averages.count == 0:
                 first.append((batch, outputs))
             losses = averages.add(batch, outputs, logits)
-            if bad := averages.bad_value(batch, outputs, logits):
-                place = batches.samples.place(batch.indices[bad.row])
+            if bad := averages.find_bad_data(batch, outputs, logits):
+                place = batches.samples.describe_sample(batch.indices[bad.row])
                 raise UsageError(f"{averages.non_finite} is not a finite number.\n{bad.at(place)}.")
             if worst is not None and losses is not None:
                 worst.add(batch, losses)
@@ -84,34 +90,39 @@ def load_and_validate(
             raise UsageError("no sample is left to validate on: all of them were dropped or bad")
 
     samples = predicted()
-    finished = post_processed(batches.samples, samples, batches.dropped)
-    if each_sample is not None:
-        finished = _shown_to(each_sample, finished)
-    judged = Judged({})
+    postprocessed = apply_postprocessors(batches.samples, samples, batches.dropped)
+    if on_sample is not None:
+        postprocessed = _call_for_each(on_sample, postprocessed)
+    evaluated = EvaluationResult({})
     if evaluator is not None:
-        with _explained(model):
-            judged = judge(evaluator, finished, known=averages.sums)
-    for _ in samples if each_sample is None else finished:  # those that nobody has asked for
+        with _note_output_method(model):
+            evaluated = run_evaluator(evaluator, postprocessed, reserved_names=averages.sums)
+    for _ in samples if on_sample is None else postprocessed:  # those that nobody has asked for
         pass
-    values = averages.values() | dict(judged.numbers)
+    values = averages.values() | dict(evaluated.numbers)
     if not values:
         raise UsageError(
-            f"load-and-validate has nothing to measure: it leaves out {averages.left_out(first[0][1])}, "
+            f"load-and-validate has nothing to measure: it leaves out {averages.describe_skipped(first[0][1])}, "
             "and there is no evaluator.\n"
-            f"{_advice(model)}, or add an evaluator; without --trainer.lav_every_n a training skips load-and-validate."
+            f"{_missing_output_advice(model)}, or add an evaluator; without --trainer.lav_every_n a training "
+            "skips load-and-validate."
         )
-    with _explained(model):
-        shown = show(model, *first[0], known=[*values, *judged.summaries]) if shows_something(model) else {}
-    return Judged(values, {**judged.summaries, **shown})
+    with _note_output_method(model):
+        shown = (
+            collect_summaries(model, *first[0], reserved_names=[*values, *evaluated.summaries])
+            if overrides_summaries(model)
+            else {}
+        )
+    return EvaluationResult(values, {**evaluated.summaries, **shown})
 
 
-def _shown_to(look: Callable[[Sample], None], samples: Iterator[Sample]) -> Iterator[Sample]:
+def _call_for_each(look: Callable[[Sample], None], samples: Iterator[Sample]) -> Iterator[Sample]:
     for sample in samples:
         look(sample)
         yield sample
 
 
-class Worst:
+class TopLosses:
     """The samples with the largest losses.
 
     Args:
@@ -137,7 +148,7 @@ class Worst:
         return list(self._found)
 
 
-class Averages:
+class MetricAverager:
     """Running averages of the losses and metrics of a model over samples.
 
     Args:
@@ -152,41 +163,41 @@ class Averages:
 
     def __init__(self, model: Model, is_eager: bool = False):
         self.model = model
-        self._means = self._means_of_batch if is_eager else _compiled(self._means_of_batch)
-        self._left_out: dict[str, str] = {}
+        self._compute_means = self._batch_means if is_eager else _compile(self._batch_means)
+        self._skipped_methods: dict[str, str] = {}
         """Method of the model -> the output that it needs and there is not."""
-        self.begin(logger.info)
+        self.reset_state(logger.info)
 
-    def begin(self, tell: Callable[[str], None]) -> None:
+    def reset_state(self, log: Callable[[str], None]) -> None:
         """Begins a pass.
 
         Args:
-            tell: is told what is left out.
+            log: is told what is left out.
         """
         self.sums: dict[str, float] = {}
         self.count = 0
         self.non_finite: str | None = None
         self._losses: list[str] = []
-        self._tell = tell
+        self._log = log
 
     def add(self, batch: Batch, outputs: Arrays, logits: Arrays | None = None) -> npt.NDArray[Any] | None:
         """Takes a batch and what was predicted for it; the loss of each sample, where the model knows it.
 
         Args:
-            logits: of the outputs, from which losses are computed as in training; see `Exported.with_logits`.
+            logits: of the outputs, from which losses are computed as in training; see `Exported.predict_with_logits`.
         """
-        means, losses = self._means(
-            _tensors(batch.inputs), _tensors(batch.targets), _tensors(outputs), _tensors(logits or {})
+        means, losses = self._compute_means(
+            _to_tensors(batch.inputs), _to_tensors(batch.targets), _to_tensors(outputs), _to_tensors(logits or {})
         )
         if self.count == 0:
             self._losses = list(means.get("loss", {}))
-            if self._left_out:
+            if self._skipped_methods:
                 # A network of its own for prediction may lack it for a reason: logits of fed targets, say.
-                advice = f" {_advice(self.model)}." if _exports_another_network(self.model) else ""
-                self._tell(f"load-and-validate leaves out {self.left_out(outputs)}.{advice}")
+                advice = f" {_missing_output_advice(self.model)}." if _has_export_network(self.model) else ""
+                self._log(f"load-and-validate leaves out {self.describe_skipped(outputs)}.{advice}")
         self.non_finite = None
-        for of_method in means.values():
-            for name, mean in of_method.items():
+        for method_values in means.values():
+            for name, mean in method_values.items():
                 if not np.isfinite(ops.convert_to_numpy(mean)):
                     self.non_finite = self.non_finite or name
                 total = len(batch) * float(ops.convert_to_numpy(mean))
@@ -194,26 +205,26 @@ class Averages:
         self.count += len(batch)
         return None if losses is None else np.asarray(ops.convert_to_numpy(losses))
 
-    def left_out(self, outputs: Arrays) -> str:
+    def describe_skipped(self, outputs: Arrays) -> str:
         """Return which methods of the model are left out, and why.
 
         Args:
             outputs: those that there are.
         """
-        methods = " and ".join(f"{type(self.model).__name__}.{method}" for method in self._left_out)
-        lacking = " and ".join(f"no output {name!r}" for name in dict.fromkeys(self._left_out.values()))
+        methods = " and ".join(f"{type(self.model).__name__}.{method}" for method in self._skipped_methods)
+        lacking = " and ".join(f"no output {name!r}" for name in dict.fromkeys(self._skipped_methods.values()))
         return f"{methods}, as the export has {lacking}, only {', '.join(outputs)}"
 
-    def bad_value(self, batch: Batch, outputs: Arrays, logits: Arrays) -> BadValue | None:
+    def find_bad_data(self, batch: Batch, outputs: Arrays, logits: Arrays) -> BadValue | None:
         """Return what is wrong with the data of the last batch, if its losses or metrics are not finite."""
         if self.non_finite is None:
             return None
 
         def values(part: Batch) -> Mapping[str, Any]:
             rows = slice(part.indices[0], part.indices[-1] + 1)
-            tensors = [_tensors({name: array[rows] for name, array in named.items()}) for named in (outputs, logits)]
-            means, _ = self._means_of_batch(_tensors(part.inputs), _tensors(part.targets), *tensors)
-            return {name: mean for of_method in means.values() for name, mean in of_method.items()}
+            tensors = [_to_tensors({name: array[rows] for name, array in named.items()}) for named in (outputs, logits)]
+            means, _ = self._batch_means(_to_tensors(part.inputs), _to_tensors(part.targets), *tensors)
+            return {name: mean for method_values in means.values() for name, mean in method_values.items()}
 
         numbered = replace(batch, indices=range(len(batch)))
         row = first_non_finite_row(numbered, values)
@@ -221,7 +232,7 @@ class Averages:
             return None
         return replace(bad, row=row)
 
-    def _means_of_batch(
+    def _batch_means(
         self, inputs: Tensors, targets: Tensors, outputs: Tensors, logits: Tensors
     ) -> tuple[dict[str, Tensors], Any | None]:
         """The means of losses and of metrics, and the sum of all losses for each sample."""
@@ -230,16 +241,16 @@ class Averages:
         outputs = attach_logits(outputs, logits)
         for method, compute in (("loss", self.model.loss), ("metrics", self.model.metrics)):
             try:
-                values = compute(inputs, targets, _Outputs(outputs))
-            except _NoSuchOutputError as missing:
-                self._left_out[method] = missing.args[0]
+                values = compute(inputs, targets, _NamedOutputs(outputs))
+            except _MissingOutputError as missing:
+                self._skipped_methods[method] = missing.args[0]
             else:
                 means[method] = {name: ops.mean(ops.cast(value, "float32")) for name, value in values.items()}
                 if method == "loss":
-                    losses = self._of_each_sample(values)
+                    losses = self._per_sample_loss(values)
         return means, losses
 
-    def _of_each_sample(self, losses: Tensors) -> Any | None:
+    def _per_sample_loss(self, losses: Tensors) -> Any | None:
         parts = []
         for name, loss in losses.items():
             if len(loss.shape) == 0:
@@ -257,44 +268,44 @@ class Averages:
         return {"loss": sum(weights.get(name, 1.0) * means[name] for name in self._losses), **means}
 
 
-def _advice(model: Model) -> str:
+def _missing_output_advice(model: Model) -> str:
     """Return what gives exports one more output."""
-    return f"Let {_method_of_outputs(model)} return it too"
+    return f"Let {_output_method_name(model)} return it too"
 
 
-def _method_of_outputs(model: Model) -> str:
+def _output_method_name(model: Model) -> str:
     """Return the method that decides which outputs an export has."""
     own = "build" if type(model).build_prediction is Model.build_prediction else "build_prediction"
-    return f"{type(model).__name__}.{'build_export' if _exports_another_network(model) else own}"
+    return f"{type(model).__name__}.{'build_export' if _has_export_network(model) else own}"
 
 
-def _exports_another_network(model: Model) -> bool:
+def _has_export_network(model: Model) -> bool:
     return type(model).build_export is not Model.build_export
 
 
 @contextmanager
-def _explained(model: Model) -> Iterator[None]:
+def _note_output_method(model: Model) -> Iterator[None]:
     """Note for a `KeyError` of the block who decides which outputs there are."""
     try:
         yield
     except KeyError as error:
-        error.add_note(f"Load-and-validate has the outputs that {_method_of_outputs(model)} returns.")
+        error.add_note(f"Load-and-validate has the outputs that {_output_method_name(model)} returns.")
         raise
 
 
-class _NoSuchOutputError(KeyError):
+class _MissingOutputError(KeyError):
     """Raised where a loss or metric asks for an output that there is not."""
 
 
-class _Outputs(dict[str, Any]):
-    """Named outputs that tell which one is missing."""
+class _NamedOutputs(dict[str, Any]):
+    """Named outputs that log which one is missing."""
 
     def __missing__(self, name: str) -> Any:
-        raise _NoSuchOutputError(name)
+        raise _MissingOutputError(name)
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors, compiled where that is known how to: measured, half the time."""
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors, compiled where that is reserved_names how to: measured, half the time."""
     compiled = function
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -307,5 +318,5 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def _tensors(arrays: Arrays) -> dict[str, Any]:
+def _to_tensors(arrays: Arrays) -> dict[str, Any]:
     return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfaip_like._export.exported import load_export
-from tfaip_like._export.layout import export_folder
-from tfaip_like._export.pipeline import Pipeline, load_pipeline, same_pipeline
-from tfaip_like._user_code.trust import trusting
+from tfaip_like._export.exported_model import load_export
+from tfaip_like._export.layout import resolve_export_dir
+from tfaip_like._export.pipeline import Pipeline, is_same_pipeline, load_pipeline
+from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.errors import UsageError
-from tfaip_like.inference._experts import ExpertsPredictor, exports_of_experts
+from tfaip_like.inference._experts import ExpertsPredictor, read_expert_exports
 from tfaip_like.inference._predictor import Predictor
 from tfaip_like.modeling._voter import Voter
 
@@ -32,10 +32,10 @@ def load_predictor(
     if not exports:
         raise UsageError("which export? name the folder of at least one")
     paths = [Path(path) for path in exports]
-    experts = exports_of_experts(paths[0]) if len(paths) == 1 else None
-    with trusting(trust_code):
+    experts = read_expert_exports(paths[0]) if len(paths) == 1 else None
+    with allow_untrusted_code(trust_code):
         if experts is None:
-            return _load([export_folder(path) for path in paths], voter, pipeline)
+            return _load([resolve_export_dir(path) for path in paths], voter, pipeline)
         pipeline = pipeline or _common_pipeline(list(experts.values()))
         return ExpertsPredictor({name: _load([path], voter, pipeline) for name, path in experts.items()}, pipeline)
 
@@ -53,7 +53,7 @@ def _load(paths: Sequence[Path], voter: Voter | None, pipeline: Pipeline | None)
 def _common_pipeline(paths: Sequence[Path]) -> Pipeline:
     first, *others = (load_pipeline(path) for path in paths)
     for path, other in zip(paths[1:], others, strict=True):
-        if not same_pipeline(first, other):
+        if not is_same_pipeline(first, other):
             raise UsageError(
                 f"{path}: prepares samples in another way than {paths[0]}, so they cannot predict together"
             )

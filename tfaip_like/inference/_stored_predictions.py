@@ -14,15 +14,15 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import parse_json_line, read_lines
 from tfaip_like._utils.numpy_files import read_npz
 from tfaip_like.data._sample import Sample
-from tfaip_like.data._writers import INDEX, INPUTS, TARGETS
+from tfaip_like.data._writers import INDEX_KEY, INPUTS_PREFIX, TARGETS_PREFIX
 
-LINES, ARRAYS = ".jsonl", ".npz"
+JSON_LINES_SUFFIX, NPZ_SUFFIX = ".jsonl", ".npz"
 GROUPS = ("inputs", "targets", "outputs", "meta")
-NOT_FINITE = ("nan", "inf", "-inf")
+NON_FINITE_TEXTS = ("nan", "inf", "-inf")
 """How numbers are written that JSON does not have."""
 
 
-def stored_predictions(file: Path) -> Iterator[Sample]:
+def read_predictions(file: Path) -> Iterator[Sample]:
     """Yield the samples in a file of predictions, with targets and inputs where they were stored.
 
     Raises:
@@ -30,10 +30,12 @@ def stored_predictions(file: Path) -> Iterator[Sample]:
     """
     if not file.exists():
         raise UsageError(f"{file}: there is no such file")
-    if file.is_dir() or file.suffix not in (LINES, ARRAYS):
+    if file.is_dir() or file.suffix not in (JSON_LINES_SUFFIX, NPZ_SUFFIX):
         what = "is a folder; " if file.is_dir() else ""
-        raise UsageError(f"{file}: {what}predictions are stored in files that end with {LINES} or {ARRAYS}")
-    yield from _in_lines(file) if file.suffix == LINES else _in_arrays(file)
+        raise UsageError(
+            f"{file}: {what}predictions are stored in files that end with {JSON_LINES_SUFFIX} or {NPZ_SUFFIX}"
+        )
+    yield from _read_json_lines(file) if file.suffix == JSON_LINES_SUFFIX else _read_npz(file)
 
 
 def check_shapes(sample: Sample, expected: Mapping[str, Mapping[str, Shape]], where: str) -> None:
@@ -50,16 +52,16 @@ def check_shapes(sample: Sample, expected: Mapping[str, Mapping[str, Shape]], wh
         for name, shape in shapes.items():
             value = getattr(sample, group).get(name)
             # An empty list of JSON has lost its further axes.
-            if isinstance(value, (np.ndarray, np.generic)) and value.size and not _fits(value.shape, shape):
+            if isinstance(value, (np.ndarray, np.generic)) and value.size and not _matches_shape(value.shape, shape):
                 kind = group.removesuffix("s")
                 raise UsageError(f"{where}: {kind} {name!r} has shape {value.shape}, expected {shape}")
 
 
-def _fits(found: tuple[int, ...], shape: Shape) -> bool:
+def _matches_shape(found: tuple[int, ...], shape: Shape) -> bool:
     return len(found) == len(shape) and all(size in (None, here) for here, size in zip(found, shape, strict=True))
 
 
-def _in_lines(file: Path) -> Iterator[Sample]:
+def _read_json_lines(file: Path) -> Iterator[Sample]:
     for number, line in read_lines(file):
         if not line.strip():
             continue
@@ -72,37 +74,37 @@ def _in_lines(file: Path) -> Iterator[Sample]:
             if not isinstance(named, dict):
                 raise UsageError(f"{where}: {group}: must be an object: {{NAME: value, ...}}")
         inputs, targets, outputs, meta = groups.values()
-        yield Sample(_arrays_of(inputs), _arrays_of(targets), _arrays_of(outputs), meta)  # type: ignore[arg-type]
+        yield Sample(_to_arrays(inputs), _to_arrays(targets), _to_arrays(outputs), meta)  # type: ignore[arg-type]
 
 
-def _arrays_of(values: Any) -> dict[str, Any]:
-    return {name: as_array(value) for name, value in values.items()}
+def _to_arrays(values: Any) -> dict[str, Any]:
+    return {name: to_array(value) for name, value in values.items()}
 
 
-def as_array(value: Any) -> Any:
+def to_array(value: Any) -> Any:
     """Return a value of JSON as the array that was written; texts and lists of different lengths stay as they are.
 
     Floats become float32 if all of them have the shortest decimals of float32 numbers, as the outputs of networks are
     written; so do float64 numbers of few digits. An .npz keeps all types.
     """
-    if value in NOT_FINITE:
+    if value in NON_FINITE_TEXTS:
         return np.float32(value)
     if not isinstance(value, list):
-        return _narrowed(value) if isinstance(value, (int, float)) else value
+        return _narrow_to_float32(value) if isinstance(value, (int, float)) else value
     try:
         array = np.array(value)
     except ValueError:  # lists of different lengths
         return value
-    if array.dtype.kind == "U" and all(not isinstance(one, str) or one in NOT_FINITE for one in _leaves(value)):
+    if array.dtype.kind == "U" and all(not isinstance(one, str) or one in NON_FINITE_TEXTS for one in _leaves(value)):
         array = array.astype(np.float64)
-    return _narrowed(array) if array.dtype.kind in "biuf" else value
+    return _narrow_to_float32(array) if array.dtype.kind in "biuf" else value
 
 
 def _leaves(value: Any) -> Iterable[Any]:
     return (leaf for part in value for leaf in _leaves(part)) if isinstance(value, list) else [value]
 
 
-def _narrowed(value: Any) -> npt.NDArray[Any]:
+def _narrow_to_float32(value: Any) -> npt.NDArray[Any]:
     array = np.asarray(value)
     if array.dtype.kind != "f":
         return array
@@ -111,7 +113,7 @@ def _narrowed(value: Any) -> npt.NDArray[Any]:
     return narrow if is_written else array
 
 
-def _in_arrays(file: Path) -> Iterator[Sample]:
+def _read_npz(file: Path) -> Iterator[Sample]:
     arrays = read_npz(file)
     counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if not counts or len(set(counts.values())) != 1:
@@ -119,9 +121,9 @@ def _in_arrays(file: Path) -> Iterator[Sample]:
         raise UsageError(f"{file}: each array needs a row for each sample; it has {found}")
     for row in range(next(iter(counts.values()))):
         values = {name: array[row] for name, array in arrays.items()}
-        meta = {INDEX: int(values.pop(INDEX))} if INDEX in values else {}
-        groups: dict[str, dict[str, Any]] = {INPUTS: {}, TARGETS: {}, "": {}}
+        meta = {INDEX_KEY: int(values.pop(INDEX_KEY))} if INDEX_KEY in values else {}
+        groups: dict[str, dict[str, Any]] = {INPUTS_PREFIX: {}, TARGETS_PREFIX: {}, "": {}}
         for name, value in values.items():
             prefix = next(prefix for prefix in groups if name.startswith(prefix))
             groups[prefix][name.removeprefix(prefix)] = value
-        yield Sample(inputs=groups[INPUTS], targets=groups[TARGETS], outputs=groups[""], meta=meta)
+        yield Sample(inputs=groups[INPUTS_PREFIX], targets=groups[TARGETS_PREFIX], outputs=groups[""], meta=meta)

@@ -20,7 +20,7 @@ Tensors: TypeAlias = Mapping[str, Any]
 class Model(Params, abc.ABC):
     """A network with its losses and metrics; written with `keras.layers` and `keras.ops`."""
 
-    elsewhere = {
+    foreign_name_hints = {
         **dict.fromkeys(
             ("call", "forward", "build_model", "create_model", "get_model"), "the network is made in `build`"
         ),
@@ -44,7 +44,7 @@ class Model(Params, abc.ABC):
     Without validation data, `val_NAME` falls back to the `NAME` of training.
     """
 
-    batch_defaults: ClassVar[dict[str, Any]] = {}
+    experiment_defaults: ClassVar[dict[str, Any]] = {}
     """Flags that come with this model in `experiments generate --models`, such as its data:
     `{"data": "Tracks", "trainer.epochs": 50}`. What a plan or a command line says wins."""
 
@@ -89,7 +89,7 @@ class Model(Params, abc.ABC):
         """
         return None
 
-    def extra_networks(self, trained: keras.Model) -> Mapping[str, keras.Model]:
+    def auxiliary_models(self, trained: keras.Model) -> Mapping[str, keras.Model]:
         """More networks to export beside the prediction network, by name: an encoder alone, say."""
         return {}
 
@@ -107,7 +107,7 @@ class Model(Params, abc.ABC):
         """
         return {}
 
-    def show(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Mapping[str, Summary]:
+    def summaries(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Mapping[str, Summary]:
         """What to look at after each validation (`tfaip_like.summaries`): attention weights as an image, say.
 
         Args:
@@ -120,10 +120,10 @@ class Model(Params, abc.ABC):
 class Graph(Params, abc.ABC):
     """An interchangeable part of a network, chosen by a flag."""
 
-    elsewhere = dict.fromkeys(("call", "forward", "apply"), "the part is made in `build`")
+    foreign_name_hints = dict.fromkeys(("call", "forward", "apply"), "the part is made in `build`")
 
-    batch_defaults: ClassVar[dict[str, Any]] = {}
-    """Flags that come with this graph, see `Model.batch_defaults`."""
+    experiment_defaults: ClassVar[dict[str, Any]] = {}
+    """Flags that come with this graph, see `Model.experiment_defaults`."""
 
     @abc.abstractmethod
     def build(self, inputs: Any) -> Any:

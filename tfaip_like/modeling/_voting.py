@@ -19,17 +19,20 @@ class Mean(Voter):
     """The mean of numbers; what most networks say where outputs are integers or texts, the smallest of a draw."""
 
     def vote(self, outputs: Sequence[Arrays]) -> Arrays:
-        return {name: _mean(stack) if _is_float(stack) else _most(stack) for name, stack in _stacked(outputs)}
+        return {name: _mean(stack) if _is_float(stack) else _majority(stack) for name, stack in _stack_outputs(outputs)}
 
 
 class Majority(Voter):
     """What most networks say; of probabilities, the share of networks that hold each class for the likeliest."""
 
     def vote(self, outputs: Sequence[Arrays]) -> Arrays:
-        return {name: _shares(stack) if _is_float(stack) else _most(stack) for name, stack in _stacked(outputs)}
+        return {
+            name: _vote_shares(stack) if _is_float(stack) else _majority(stack)
+            for name, stack in _stack_outputs(outputs)
+        }
 
 
-def _stacked(outputs: Sequence[Arrays]) -> list[tuple[str, Array]]:
+def _stack_outputs(outputs: Sequence[Arrays]) -> list[tuple[str, Array]]:
     """Each output of all networks, those along the first axis."""
     first = outputs[0]
     for other in outputs[1:]:
@@ -53,13 +56,13 @@ def _mean(stack: Array) -> Array:
     return np.asarray(stack.mean(axis=0, dtype="float64").astype(stack.dtype))
 
 
-def _shares(stack: Array) -> Array:
+def _vote_shares(stack: Array) -> Array:
     if stack.ndim < 3 or stack.shape[-1] == 1:  # a probability, not one for each class
         return _mean(np.round(stack))
     return _mean(np.asarray(stack == stack.max(axis=-1, keepdims=True), stack.dtype))
 
 
-def _most(stack: Array) -> Array:
+def _majority(stack: Array) -> Array:
     """The value that comes most often along the first axis; the smallest of those."""
     ordered = np.sort(stack, axis=0)
     counts = np.stack([(ordered == value).sum(axis=0) for value in ordered])

@@ -7,21 +7,21 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from tfaip_like._utils.errors import UsageError, some
+from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.lazy_keras import keras
 from tfaip_like.params import Params
-from tfaip_like.params._base import default_of, field_types
+from tfaip_like.params._base import field_default, field_types
 
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
 
 KERAS_NAMES = {"clip_value": "clipvalue", "clip_norm": "clipnorm", "clip_global_norm": "global_clipnorm"}
 
-SHARES = {"beta_1", "beta_2", "adam_beta_1", "adam_beta_2", "rho", "momentum"}
+UNIT_INTERVAL_FIELDS = {"beta_1", "beta_2", "adam_beta_1", "adam_beta_2", "rho", "momentum"}
 """Fields that say which part of a running mean stays."""
 
-POSITIVE = {"epsilon", "epsilon_1", "epsilon_2", "clip_threshold", "rms_rate", "adam_lr_ratio", "ns_steps"}
-NOT_NEGATIVE = {
+POSITIVE_FIELDS = {"epsilon", "epsilon_1", "epsilon_2", "clip_threshold", "rms_rate", "adam_lr_ratio", "ns_steps"}
+NON_NEGATIVE_FIELDS = {
     "weight_decay",
     "adam_weight_decay",
     "initial_accumulator_value",
@@ -31,7 +31,7 @@ NOT_NEGATIVE = {
     "beta",
     "warmup_steps",
 }
-NOT_POSITIVE = {"learning_rate_power", "beta_2_decay"}
+NON_POSITIVE_FIELDS = {"learning_rate_power", "beta_2_decay"}
 """Fields of the optimizers that have them, by what their values must be."""
 
 
@@ -61,21 +61,21 @@ class Optimizer(Params, abc.ABC):
 
     def check(self) -> None:
         self.require_finite()
-        clippings = [name for name in KERAS_NAMES if getattr(self, name) is not None]
-        for name in clippings:
+        clip_fields = [name for name in KERAS_NAMES if getattr(self, name) is not None]
+        for name in clip_fields:
             self.require(getattr(self, name) > 0, name, "must be above 0; leave it out for no clipping")
         self.require(
-            len(clippings) < 2,
-            clippings[-1] if clippings else "clip_value",
-            f"Keras clips in one way at a time; leave out all but one of {', '.join(clippings)}",
+            len(clip_fields) < 2,
+            clip_fields[-1] if clip_fields else "clip_value",
+            f"Keras clips in one way at a time; leave out all but one of {', '.join(clip_fields)}",
         )
-        given = {name: value for name in field_types(type(self)) if (value := getattr(self, name)) is not None}
-        for name, value in given.items():
-            self.require(name not in SHARES or 0 <= value < 1, name, "must be from 0 to below 1")
-            self.require(name not in POSITIVE or value > 0, name, "must be above 0")
-            self.require(name not in NOT_NEGATIVE or value >= 0, name, "must not be negative")
-            self.require(name not in NOT_POSITIVE or value <= 0, name, "must be 0 or negative")
-        is_decoupled = default_of(type(self), "weight_decay") is not None
+        fields = {name: value for name in field_types(type(self)) if (value := getattr(self, name)) is not None}
+        for name, value in fields.items():
+            self.require(name not in UNIT_INTERVAL_FIELDS or 0 <= value < 1, name, "must be from 0 to below 1")
+            self.require(name not in POSITIVE_FIELDS or value > 0, name, "must be above 0")
+            self.require(name not in NON_NEGATIVE_FIELDS or value >= 0, name, "must not be negative")
+            self.require(name not in NON_POSITIVE_FIELDS or value <= 0, name, "must be 0 or negative")
+        is_decoupled = field_default(type(self), "weight_decay") is not None
         self.require(
             self.weight_decay_mode != "l2" or not is_decoupled,
             "weight_decay_mode",
@@ -84,7 +84,7 @@ class Optimizer(Params, abc.ABC):
         for pattern in self.exclude_from_weight_decay:
             self.require_regex("exclude_from_weight_decay", pattern)
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         if self.weight_decay:
             return {}
         return {
@@ -102,23 +102,23 @@ class Optimizer(Params, abc.ABC):
         self,
         learning_rate: LearningRateSchedule,
         variables: Sequence[keras.Variable],
-        scaled: bool = False,
-        average: float = 0.0,
+        has_rate_factor: bool = False,
+        ema_momentum: float = 0.0,
         paths: Mapping[str, keras.Variable] | None = None,
-        highest_rate: float = 1.0,
+        peak_lr: float = 1.0,
     ) -> keras.optimizers.Optimizer:
         """Return the Keras optimizer for these trainable variables.
 
         Args:
-            scaled: the learning rate is multiplied by its variable `rate_factor`, which starts at 1.
-            average: it keeps moving averages of the weights, of which this part stays at each step.
+            has_rate_factor: the learning rate is multiplied by its variable `rate_factor`, which starts at 1.
+            ema_momentum: it keeps moving averages of the weights, of which this part stays at each step.
             paths: the weights by the paths that `exclude_from_weight_decay` matches; by default their own.
-            highest_rate: of the learning rate, for `weight_decay_mode` relative.
+            peak_lr: of the learning rate, for `weight_decay_mode` relative.
 
         Raises:
             UsageError: when a pattern of `exclude_from_weight_decay` matches no variable.
         """
-        from tfaip_like._keras_ext.extended_optimizer import extended
+        from tfaip_like._keras_ext.extended_optimizer import with_extensions
 
         values = {name: getattr(self, name) for name in field_types(type(self))}
         del values["exclude_from_weight_decay"], values["weight_decay_mode"]
@@ -127,15 +127,15 @@ class Optimizer(Params, abc.ABC):
         if self.weight_decay and self.weight_decay_mode == "l2":
             l2, arguments["weight_decay"] = self.weight_decay, None
         elif self.weight_decay and self.weight_decay_mode == "relative":
-            arguments["weight_decay"] = self.weight_decay / highest_rate
-        cls = extended(self.keras_class, scaled, average, l2)
+            arguments["weight_decay"] = self.weight_decay / peak_lr
+        cls = with_extensions(self.keras_class, has_rate_factor, ema_momentum, l2)
         optimizer = cls(learning_rate=learning_rate, **arguments)
         if self.exclude_from_weight_decay:
-            optimizer.exclude_from_weight_decay(var_list=self._excluded(variables, paths))
+            optimizer.exclude_from_weight_decay(var_list=self._variables_without_decay(variables, paths))
         optimizer.build(list(variables))
         return optimizer
 
-    def _excluded(
+    def _variables_without_decay(
         self, variables: Sequence[keras.Variable], paths: Mapping[str, keras.Variable] | None
     ) -> list[keras.Variable]:
         # By path and by ourselves: Keras matches its `var_names` against other names on each backend.
@@ -147,7 +147,7 @@ class Optimizer(Params, abc.ABC):
             if not matching:
                 raise UsageError(
                     f"--optimizer.exclude_from_weight_decay {pattern}: no weight has such a path; they are "
-                    f"{some([path for path, _ in named], shown=8)}"
+                    f"{truncate_list([path for path, _ in named], limit=8)}"
                 )
             excluded += matching
         return excluded

@@ -20,9 +20,9 @@ class SGD(Optimizer):
     nesterov: bool = False
     """Nesterov momentum: the gradient is taken where the momentum leads."""
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         none = {} if self.momentum else {"nesterov": "there is no momentum (--optimizer.momentum)"}
-        return {**super().without_effect(), **none}
+        return {**super().ignored_params(), **none}
 
 
 class Adam(Optimizer):
@@ -93,9 +93,9 @@ class AdaBelief(Optimizer):
     sma_threshold: float = 5.0
     """With `rectify`: length of the running mean from which steps are adaptive."""
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         none = {} if self.rectify else {"sma_threshold": "--optimizer.rectify is false"}
-        return {**super().without_effect(), **none}
+        return {**super().ignored_params(), **none}
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:

@@ -15,7 +15,7 @@ from tfaip_like._utils.json_files import Json
 
 P = TypeVar("P", bound="ParamsBase")
 
-Place: TypeAlias = tuple[str, ...]
+ParamPath: TypeAlias = tuple[str, ...]
 """Names and indices from the root of a tree to a parameter: the parts of its flag."""
 
 CLASS_KEY = "class"
@@ -45,7 +45,7 @@ class FieldError(ValueError):
 class ParamsBase:
     """What the functions of this package need of a `Params`; users extend `Params` itself."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = {}
+    foreign_name_hints: ClassVar[Mapping[str, str]] = {}
     """Methods that authors know from other frameworks, and where here is what they would do."""
 
     def check(self) -> None:
@@ -55,11 +55,11 @@ class ParamsBase:
         order. See `require`.
         """
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         """Return the parameters that change nothing as the others are, each with the reason.
 
         A flag for one of them is refused; its default stays. A name may lead into a part: `val.shuffle`. See
-        `tfaip_like.params._given`.
+        `tfaip_like.params._ignored_flags`.
         """
         return {}
 
@@ -97,7 +97,7 @@ class ParamsBase:
         return hash(type(self))
 
     def __repr__(self) -> str:
-        given = (f"{name}={value!r}" for name, value in differs_from_default(self).items())
+        given = (f"{name}={value!r}" for name, value in non_default_fields(self).items())
         return f"{type(self).__name__}({', '.join(given)})"
 
 
@@ -111,11 +111,11 @@ def field_types(cls: type) -> dict[str, Any]:
         TypeError: when a type names something its module does not have.
     """
     if cls not in _FIELD_TYPES:
-        _FIELD_TYPES[cls] = _resolved_types(cls)
+        _FIELD_TYPES[cls] = _resolve_types(cls)
     return _FIELD_TYPES[cls]
 
 
-def _resolved_types(cls: type) -> dict[str, Any]:
+def _resolve_types(cls: type) -> dict[str, Any]:
     try:
         hints = get_type_hints(cls)
     except NameError as error:
@@ -134,48 +134,48 @@ def _is_class_var(field: dataclasses.Field[Any]) -> bool:
     return getattr(field, "_field_type", None) is getattr(dataclasses, "_FIELD_CLASSVAR", None)
 
 
-def default_of(cls: type[ParamsBase], name: str) -> Any:
+def field_default(cls: type[ParamsBase], name: str) -> Any:
     """The default of a parameter, `REQUIRED` if it has none."""
     field = cls.__dataclass_fields__[name]
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def with_defaults(cls: type[P]) -> P:
+def default_instance(cls: type[P]) -> P:
     """An instance with every default; parameters without one are `REQUIRED`."""
-    return cls(**{name: default_of(cls, name) for name in field_types(cls)})
+    return cls(**{name: field_default(cls, name) for name in field_types(cls)})
 
 
-def differs_from_default(params: ParamsBase) -> dict[str, Any]:
+def non_default_fields(params: ParamsBase) -> dict[str, Any]:
     """The fields whose value is not their default."""
     values = {name: getattr(params, name) for name in field_types(type(params))}
-    return {name: value for name, value in values.items() if value != default_of(type(params), name)}
+    return {name: value for name, value in values.items() if value != field_default(type(params), name)}
 
 
-def nested(params: ParamsBase, place: Place = ()) -> Iterator[tuple[Place, ParamsBase]]:
-    """Every `Params` of a tree with its place, parents first."""
-    yield place, params
+def iter_params(params: ParamsBase, path: ParamPath = ()) -> Iterator[tuple[ParamPath, ParamsBase]]:
+    """Every `Params` of a tree with its path, parents first."""
+    yield path, params
     for name in field_types(type(params)):
-        yield from _nested_in(getattr(params, name), (*place, name))
+        yield from _iter_params_in(getattr(params, name), (*path, name))
 
 
-def _nested_in(value: Any, place: Place) -> Iterator[tuple[Place, ParamsBase]]:
+def _iter_params_in(value: Any, path: ParamPath) -> Iterator[tuple[ParamPath, ParamsBase]]:
     if isinstance(value, ParamsBase):
-        yield from nested(value, place)
+        yield from iter_params(value, path)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _nested_in(item, (*place, str(index)))
+            yield from _iter_params_in(item, (*path, str(index)))
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _nested_in(item, (*place, str(key)))
+            yield from _iter_params_in(item, (*path, str(key)))
 
 
-def class_tag(cls: type) -> str:
+def qualified_name(cls: type) -> str:
     """Return `module:Class`, by which a class is found again.
 
     A public class of ours is named by the package that exports it, so that files stay valid when its private module
     moves.
     """
-    module = _exporting_package(cls)
+    module = _public_module(cls)
     if module == "__main__":
         # `python -m pkg.module` knows its name; a file that was started is imported by its own later on.
         main = sys.modules["__main__"]
@@ -185,7 +185,7 @@ def class_tag(cls: type) -> str:
     return f"{module}:{cls.__qualname__}"
 
 
-def _exporting_package(cls: type) -> str:
+def _public_module(cls: type) -> str:
     """Return the package of ours that exports a class, or the module that defines it."""
     package, _, private = cls.__module__.partition("._")
     if private and package.startswith("tfaip_like.") and getattr(sys.modules.get(package), cls.__name__, None) is cls:

@@ -35,11 +35,11 @@ def check_class_in_source(tag: str) -> None:
         return
     if find_module(module) is None:
         raise NoSuchModuleError(f"no module named {module!r}")
-    if not _may_hold(module, name, set()):
+    if not _may_be_params(module, name, set()):
         raise UsageError(f"there is no class {name!r} of parameters in {module}, so it is not imported")
 
 
-def _may_hold(module: str, name: str, seen: set[tuple[str, str]]) -> bool:
+def _may_be_params(module: str, name: str, seen: set[tuple[str, str]]) -> bool:
     """Return whether a name in a module can be a class of parameters."""
     if module.partition(".")[0] == _PACKAGE:
         return True
@@ -50,28 +50,28 @@ def _may_hold(module: str, name: str, seen: set[tuple[str, str]]) -> bool:
     if spec is None or is_part_of_python(spec.origin) or (module, name) in seen:
         return False
     seen.add((module, name))
-    is_users = not is_installed(spec.origin)
-    source = _source_of(spec)
+    is_user_module = not is_installed(spec.origin)
+    source = _parse_source(spec)
     if source is None:  # compiled, or with an error that its import will show
-        return is_users
+        return is_user_module
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
-    return _Module(source, package, is_users, seen).may_hold(name)
+    return _ModuleNames(source, package, is_user_module, seen).may_be_params(name)
 
 
-class _Module:
+class _ModuleNames:
     """The names that a module binds.
 
     Args:
-        is_users: whether it is not an installed one; then what cannot be judged is taken for granted.
+        is_user_module: whether it is not an installed one; then what cannot be judged is taken for granted.
     """
 
-    def __init__(self, source: ast.Module, package: str, is_users: bool, seen: set[tuple[str, str]]):
-        self.is_users = is_users
+    def __init__(self, source: ast.Module, package: str, is_user_module: bool, seen: set[tuple[str, str]]):
+        self.is_user_module = is_user_module
         self.seen = seen
         self.bound: dict[str, ast.expr | ast.ClassDef | tuple[str, str]] = {}
         """What a name stands for: an expression, a class, or a name in another module ("" for the module itself)."""
-        self.stars: list[str] = []
-        for statement in _statements(source.body):
+        self.star_imports: list[str] = []
+        for statement in _iter_statements(source.body):
             self._bind(statement, package)
 
     def _bind(self, statement: ast.stmt, package: str) -> None:
@@ -90,62 +90,62 @@ class _Module:
                     return
             for alias in statement.names:
                 if alias.name == "*":
-                    self.stars.append(module)
+                    self.star_imports.append(module)
                 else:
                     self.bound[alias.asname or alias.name] = (module, alias.name)
         elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             self.bound |= {target.id: statement.value for target in targets if isinstance(target, ast.Name)}
 
-    def may_hold(self, name: str) -> bool:
+    def may_be_params(self, name: str) -> bool:
         """Return whether a name, `Class` or `Outer.Inner`, can be a class of parameters."""
         outer, _, inner = name.partition(".")
         binding = self.bound.get(outer)
         if isinstance(binding, ast.ClassDef):
             if not inner:
                 return any(self._is_params(base) for base in binding.bases)
-            inside = _Module(ast.Module(binding.body, []), "", self.is_users, self.seen)
+            inside = _ModuleNames(ast.Module(binding.body, []), "", self.is_user_module, self.seen)
             inside.bound = self.bound | inside.bound
-            return inside.may_hold(inner)
+            return inside.may_be_params(inner)
         if isinstance(binding, tuple):
             module, imported = binding
-            return bool(imported) and _may_hold(module, imported, self.seen)
+            return bool(imported) and _may_be_params(module, imported, self.seen)
         if binding is not None:
             return self._is_params(binding)
-        return any(_may_hold(module, name, self.seen) for module in self.stars)
+        return any(_may_be_params(module, name, self.seen) for module in self.star_imports)
 
     def _is_params(self, expression: ast.expr) -> bool:
         """Return whether an expression can be a class of parameters."""
         if isinstance(expression, ast.Subscript):  # Base[int]
             return self._is_params(expression.value)
         if isinstance(expression, ast.Name):
-            return self.may_hold(expression.id)
-        path = _dotted(expression)
+            return self.may_be_params(expression.id)
+        path = _dotted_names(expression)
         binding = self.bound.get(path[0]) if path else None
         if path and isinstance(binding, tuple):  # module.Base
-            return _may_hold(".".join(filter(None, [*binding, *path[1:-1]])), path[-1], self.seen)
-        return self.is_users
+            return _may_be_params(".".join(filter(None, [*binding, *path[1:-1]])), path[-1], self.seen)
+        return self.is_user_module
 
 
-def _dotted(expression: ast.expr) -> list[str]:
+def _dotted_names(expression: ast.expr) -> list[str]:
     """Return the names of `a.b.c`; nothing for other expressions."""
     if isinstance(expression, ast.Name):
         return [expression.id]
     if isinstance(expression, ast.Attribute):
-        before = _dotted(expression.value)
+        before = _dotted_names(expression.value)
         return [*before, expression.attr] if before else []
     return []
 
 
-def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+def _iter_statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     """Return the statements of a module, also those below `if`, `try` and `with`."""
     for statement in body:
         yield statement
         if isinstance(statement, (ast.If, ast.Try, ast.With)):
             for field in ("body", "orelse", "finalbody"):
-                yield from _statements(getattr(statement, field, []))
+                yield from _iter_statements(getattr(statement, field, []))
             for handler in getattr(statement, "handlers", []):
-                yield from _statements(handler.body)
+                yield from _iter_statements(handler.body)
 
 
 def find_module(module: str) -> ModuleSpec | None:
@@ -178,7 +178,7 @@ def _find_in(folders: Sequence[str], name: str) -> ModuleSpec | None:
     return namespace
 
 
-def _source_of(spec: ModuleSpec) -> ast.Module | None:
+def _parse_source(spec: ModuleSpec) -> ast.Module | None:
     source = getattr(spec.loader, "get_source", None)
     try:
         text = source(spec.name) if source is not None else None

@@ -17,11 +17,11 @@ def field_docs(cls: type[ParamsBase]) -> dict[str, str]:
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if isinstance(base, type) and issubclass(base, ParamsBase) and base is not ParamsBase:
-            docs |= _docs_written_in(base)
+            docs |= _parse_field_docs(base)
     return docs
 
 
-def summary(cls: type) -> str:
+def class_summary(cls: type) -> str:
     """The first paragraph of a class's docstring, on one line."""
     own = vars(cls).get("__doc__") or ""
     if own.startswith(f"{cls.__name__}("):  # what `dataclass` writes where there is none
@@ -29,7 +29,7 @@ def summary(cls: type) -> str:
     return " ".join(inspect.cleandoc(own).split("\n\n")[0].split())
 
 
-def _docs_written_in(cls: type[ParamsBase]) -> dict[str, str]:
+def _parse_field_docs(cls: type[ParamsBase]) -> dict[str, str]:
     module = sys.modules.get(cls.__module__)
     source = getattr(module, "__file__", None)
     definition = _class_definitions(source).get(cls.__qualname__) if source else None
@@ -38,13 +38,13 @@ def _docs_written_in(cls: type[ParamsBase]) -> dict[str, str]:
     docs = {}
     for statement, following in zip(definition.body, definition.body[1:], strict=False):
         name = _assigned_name(statement)
-        text = _text(following)
+        text = _string_literal(following)
         if name and text is not None:
             docs[name] = " ".join(text.split())
     return docs
 
 
-def _text(statement: ast.stmt) -> str | None:
+def _string_literal(statement: ast.stmt) -> str | None:
     """The text of a statement that is nothing but a string."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         value = statement.value.value

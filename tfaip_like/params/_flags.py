@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.escaping import shell_words
-from tfaip_like.params._apply import Node, Setting
-from tfaip_like.params._values import NUMBER
+from tfaip_like._utils.escaping import shell_join
+from tfaip_like.params._apply import Setting, SettingsNode
+from tfaip_like.params._values import NEGATIVE_NUMBER
 
 _FLAG = re.compile(r"--[A-Za-z_]")
 
@@ -26,7 +26,7 @@ class Flag:
         return f"--{self.name}"
 
 
-def split_words(argv: Sequence[str]) -> tuple[list[str], list[Flag]]:
+def tokenize(argv: Sequence[str]) -> tuple[list[str], list[Flag]]:
     """The words before the first flag, and the flags.
 
     A word that starts with two dashes and a letter is a flag; negative numbers are values. In
@@ -46,15 +46,15 @@ def split_words(argv: Sequence[str]) -> tuple[list[str], list[Flag]]:
                 raise UsageError(f"--{name} is given twice; give it once (a list takes several words)")
             words = flags[name] = [value] if equals else []
             if equals:
-                words = _NoMoreWords(name)
-        elif word.startswith("-") and word != "-" and not NUMBER.match(word):
-            raise UsageError(_one_dash(word, list(flags)))
+                words = _ClosedTokenList(name)
+        elif word.startswith("-") and word != "-" and not NEGATIVE_NUMBER.match(word):
+            raise UsageError(_single_dash_message(word, list(flags)))
         else:
             words.append(word)
     return before, [Flag(name, tuple(values)) for name, values in flags.items()]
 
 
-class _NoMoreWords(list[str]):
+class _ClosedTokenList(list[str]):
     """Refuses words after `--name=value`."""
 
     def __init__(self, name: str):
@@ -65,16 +65,16 @@ class _NoMoreWords(list[str]):
         raise UsageError(f"{word!r} follows --{self.name}=..., which takes no more words; write --{self.name} A B")
 
 
-def _one_dash(word: str, flags: list[str]) -> str:
+def _single_dash_message(word: str, flags: list[str]) -> str:
     meant = f"--{word.lstrip('-')}"
     if not flags:
         return f"{word}: flags begin with two dashes; did you mean {meant}?"
-    return f"{word}: flags begin with two dashes ({meant}); as a value write {shell_words([f'--{flags[-1]}={word}'])}"
+    return f"{word}: flags begin with two dashes ({meant}); as a value write {shell_join([f'--{flags[-1]}={word}'])}"
 
 
-def flag_settings(flags: Sequence[Flag], reserved: Collection[str] = ()) -> Node:
+def settings_from_flags(flags: Sequence[Flag], reserved: Collection[str] = ()) -> SettingsNode:
     """The settings that flags make, without those of the command itself."""
-    settings = Node()
+    settings = SettingsNode()
     for flag in flags:
         if flag.name not in reserved:
             node = settings.at(flag.name.split("."))

@@ -7,15 +7,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from tfaip_like._utils.escaping import shell_words
-from tfaip_like._utils.json_files import Json, json_text
+from tfaip_like._utils.escaping import shell_join
+from tfaip_like._utils.json_files import Json, format_json
 from tfaip_like.params._base import REQUIRED, ParamsBase
-from tfaip_like.params._types import takes_many_words
-from tfaip_like.params._values import NUMBER, encode, parse
+from tfaip_like.params._types import is_multi_valued
+from tfaip_like.params._values import NEGATIVE_NUMBER, encode_value, parse_value
 
 
-def words_of(tp: Any, value: Any) -> list[str]:
-    """Return the words that `parse` reads as a value that is no `Params`.
+def value_to_words(tp: Any, value: Any) -> list[str]:
+    """Return the words that `parse_value` reads as a value that is no `Params`.
 
     Simple values are words as a person types them (`true`, `none`, `40 20`, `a=1`). All else, such as lists in lists,
     empty lists and texts that would be taken for something else, is a single word in JSON.
@@ -23,18 +23,18 @@ def words_of(tp: Any, value: Any) -> list[str]:
     words = _simple_words(value)
     if words == []:
         return ["{}" if isinstance(value, dict) else "[]"]
-    if words is not None and not any(_looks_like_flag(word) for word in words) and _is_read_as(tp, words, value):
+    if words is not None and not any(_looks_like_flag(word) for word in words) and _round_trips(tp, words, value):
         return words
-    if not takes_many_words(tp) and words is not None and _is_read_as(tp, words, value):
+    if not is_multi_valued(tp) and words is not None and _round_trips(tp, words, value):
         return words  # behind `=`, see `format_flag`
-    return [json_text(encode(tp, value))]
+    return [format_json(encode_value(tp, value))]
 
 
-def words_of_json(value: Json) -> list[str]:
-    """Return the words of a JSON value whose type is not known, as `words_of` does."""
+def json_to_words(value: Json) -> list[str]:
+    """Return the words of a JSON value whose type is not known, as `value_to_words` does."""
     words = _simple_words(value)
     is_simple = not isinstance(value, (list, dict)) or not _is_ambiguous(words)
-    return words if words is not None and is_simple else [json_text(value)]
+    return words if words is not None and is_simple else [format_json(value)]
 
 
 def _is_ambiguous(words: Sequence[str] | None) -> bool:
@@ -42,17 +42,17 @@ def _is_ambiguous(words: Sequence[str] | None) -> bool:
     return not words or (len(words) == 1 and words[0][:1] in ("[", "{")) or any(map(_looks_like_flag, words))
 
 
-def format_words(tp: Any, value: Any) -> str:
+def format_value(tp: Any, value: Any) -> str:
     """Return a value as it is typed behind its flag, quoted for a shell where that is necessary."""
     if isinstance(value, ParamsBase):
         return type(value).__name__
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, ParamsBase) for item in value):
         return " ".join(type(item).__name__ for item in value)
     if isinstance(value, dict) and value and all(isinstance(item, ParamsBase) for item in value.values()):
-        return shell_words(f"{key}={type(item).__name__}" for key, item in value.items())
+        return shell_join(f"{key}={type(item).__name__}" for key, item in value.items())
     if value is REQUIRED:
         return ""
-    return shell_words(words_of(tp, value))
+    return shell_join(value_to_words(tp, value))
 
 
 def format_flag(flag: str, tp: Any, value: Any) -> str:
@@ -63,8 +63,8 @@ def format_flag(flag: str, tp: Any, value: Any) -> str:
         "'--model.name=-a b'"
     """
     if value is REQUIRED or _holds_params(value):
-        return f"{flag} {format_words(tp, value)}".rstrip()
-    return flag_words(flag, words_of(tp, value))
+        return f"{flag} {format_value(tp, value)}".rstrip()
+    return format_flag_words(flag, value_to_words(tp, value))
 
 
 def _holds_params(value: Any) -> bool:
@@ -72,13 +72,13 @@ def _holds_params(value: Any) -> bool:
     return any(isinstance(item, ParamsBase) for item in items)
 
 
-def flag_words(flag: str, words: Sequence[str]) -> str:
+def format_flag_words(flag: str, words: Sequence[str]) -> str:
     """Return a flag with the words behind it, which can be pasted behind a command."""
     if len(words) == 1 and _looks_like_flag(words[0]):
-        return shell_words([f"{flag}={words[0]}"])
+        return shell_join([f"{flag}={words[0]}"])
     if any(_looks_like_flag(word) for word in words):
-        return shell_words([f"{flag}={json_text(list(words))}"])
-    return shell_words([flag, *words])
+        return shell_join([f"{flag}={format_json(list(words))}"])
+    return shell_join([flag, *words])
 
 
 def _simple_words(value: Any) -> list[str] | None:
@@ -86,15 +86,15 @@ def _simple_words(value: Any) -> list[str] | None:
     if isinstance(value, (set, frozenset)):
         value = sorted(value, key=str)
     if isinstance(value, (list, tuple)):
-        words = [_word(item) for item in value]
+        words = [_to_word(item) for item in value]
     elif isinstance(value, dict):
-        words = [None if (word := _word(item)) is None else f"{key}={word}" for key, item in value.items()]
+        words = [None if (word := _to_word(item)) is None else f"{key}={word}" for key, item in value.items()]
     else:
-        words = [_word(value)]
+        words = [_to_word(value)]
     return [word for word in words if word is not None] if None not in words else None
 
 
-def _word(value: Any) -> str | None:
+def _to_word(value: Any) -> str | None:
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Enum):
@@ -104,15 +104,15 @@ def _word(value: Any) -> str | None:
     return str(value) if isinstance(value, (str, int, float)) else None
 
 
-def _is_read_as(tp: Any, words: Sequence[str], value: Any) -> bool:
-    """Return whether `parse` makes of words a value that cannot be told from this one."""
+def _round_trips(tp: Any, words: Sequence[str], value: Any) -> bool:
+    """Return whether `parse_value` makes of words a value that cannot be told from this one."""
     try:
-        found = parse(tp, words)
+        found = parse_value(tp, words)
     except ValueError:
         return False
-    return type(found) is type(value) and encode(tp, found) == encode(tp, value)
+    return type(found) is type(value) and encode_value(tp, found) == encode_value(tp, value)
 
 
 def _looks_like_flag(word: str) -> bool:
     """Return whether a word behind a flag would be taken for another flag, or refused as one."""
-    return word.startswith("-") and word != "-" and NUMBER.match(word) is None
+    return word.startswith("-") and word != "-" and NEGATIVE_NUMBER.match(word) is None

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Self, cast, dataclass_transform, get_origin
 
 from dataclasses_json import DataClassJsonMixin, config
 
-from tfaip_like._user_code.code_errors import CodeError, first_line
-from tfaip_like._utils.code_origin import note_author
+from tfaip_like._user_code.code_errors import CodeError, function_frame
+from tfaip_like._utils.code_origin import register_author_package
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json
-from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamsBase, class_tag, field_types
-from tfaip_like.params._values import decode, decode_params, encode
+from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamsBase, field_types, qualified_name
+from tfaip_like.params._values import decode_params, decode_value, encode_value
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -45,20 +45,20 @@ class Params(ParamsBase, DataClassJsonMixin):
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
-        note_author(cls.__module__)
-        _adopt_attributes(cls)
+        register_author_package(cls.__module__)
+        _normalize_class_attributes(cls)
         cls.__hash__ = ParamsBase.__hash__  # type: ignore[method-assign]  # or `dataclass` would replace it
         # `repr=False` so that the `__repr__` below, which leaves defaults out, is not replaced.
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
         for name in inspect.get_annotations(cls):
             if field := cls.__dataclass_fields__.get(name):
-                _let_dataclasses_json_use_our_types(cls, field)
+                _register_json_codec(cls, field)
 
     # dataclasses-json does the work; these two add the class tag and messages that name the field.
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Json]:
         """The tree as JSON values; the class of the root is in the key `class`."""
-        return {CLASS_KEY: class_tag(type(self)), **DataClassJsonMixin.to_dict(self, encode_json=encode_json)}
+        return {CLASS_KEY: qualified_name(type(self)), **DataClassJsonMixin.to_dict(self, encode_json=encode_json)}
 
     @classmethod
     def from_dict(cls, kvs: Json, *, infer_missing: bool = False) -> Self:
@@ -75,19 +75,19 @@ class Params(ParamsBase, DataClassJsonMixin):
         return super(ParamsBase, cls).from_dict(dict(values))
 
 
-def _adopt_attributes(cls: type[Params]) -> None:
+def _normalize_class_attributes(cls: type[Params]) -> None:
     """Makes assignments of a class body what their writer meant, before `dataclass` sees them."""
     annotations = dict(inspect.get_annotations(cls))
     inherited = {field.name: field for field in dataclasses.fields(cls)}
     for name in annotations:
         if not _is_class_var_annotation(annotations[name]) and name not in vars(cls) and name not in inherited:
-            # A scenario may leave it open for its users to give by flag or file; `check_tree` insists.
+            # A scenario may leave it open for its users to give by flag or file; `validate_params` insists.
             setattr(cls, name, REQUIRED)
     if "__init__" in vars(cls):
         raise CodeError(
             f"{cls.__qualname__}.__init__: a class of parameters has none; declare each parameter in the class "
             "(units: int = 3), and make layers in `build`",
-            first_line(vars(cls)["__init__"]),
+            function_frame(vars(cls)["__init__"]),
         )
     for name in annotations:
         for base in cls.__mro__[1:]:
@@ -106,12 +106,12 @@ def _adopt_attributes(cls: type[Params]) -> None:
             raise TypeError(f"{cls.__qualname__}.{name} is a parameter of a base class; it cannot become a method")
         if name in annotations:
             if isinstance(value, (list, dict, set)) and not _is_class_var_annotation(annotations[name]):
-                setattr(cls, name, _copied_for_each_instance(value))
+                setattr(cls, name, _mutable_default(value))
         elif name in inherited:
-            annotations[name] = _annotation_of(cls, name)
+            annotations[name] = _inherited_annotation(cls, name)
             if isinstance(value, (list, dict, set)):
-                setattr(cls, name, _copied_for_each_instance(value))
-        elif _is_forgotten_parameter(cls, name, value):
+                setattr(cls, name, _mutable_default(value))
+        elif _is_missing_annotation(cls, name, value):
             raise TypeError(
                 f"{cls.__qualname__}.{name} has a value but no type, so it would not be a parameter: "
                 f"write `{name}: {type(value).__name__} = {value!r}`, "
@@ -126,11 +126,11 @@ def _is_class_var_annotation(annotation: Any) -> bool:
     return annotation is ClassVar or get_origin(annotation) is ClassVar
 
 
-def _copied_for_each_instance(default: Any) -> Any:
+def _mutable_default(default: Any) -> Any:
     return dataclasses.field(default_factory=partial(copy.copy, default))
 
 
-def _annotation_of(cls: type, name: str) -> Any:
+def _inherited_annotation(cls: type, name: str) -> Any:
     """The type of an inherited field, resolved where it was written (names differ per module)."""
     for base in cls.__mro__[1:]:
         if name in inspect.get_annotations(base):
@@ -138,22 +138,22 @@ def _annotation_of(cls: type, name: str) -> Any:
     raise AssertionError(name)
 
 
-def _is_forgotten_parameter(cls: type, name: str, value: Any) -> bool:
+def _is_missing_annotation(cls: type, name: str, value: Any) -> bool:
     simple = isinstance(value, (bool, int, float, str, list, tuple, dict, set, Enum, Path, Params))
     known = any(name in vars(base) for base in cls.__mro__[1:])
     declared = any(name in inspect.get_annotations(base) for base in cls.__mro__[1:])
     return simple and not known and not declared and not name.startswith("_") and not name.isupper()
 
 
-def _let_dataclasses_json_use_our_types(cls: type[Params], field: dataclasses.Field[Any]) -> None:
+def _register_json_codec(cls: type[Params], field: dataclasses.Field[Any]) -> None:
     """Gives dataclasses-json the same conversions that flags use (its own guess, and do not check)."""
 
     def encoder(value: Any) -> Json:
-        return encode(field_types(cls)[field.name], value)
+        return encode_value(field_types(cls)[field.name], value)
 
     def decoder(value: Json) -> Any:
         try:
-            return decode(field_types(cls)[field.name], value)
+            return decode_value(field_types(cls)[field.name], value)
         except (ValueError, UsageError) as problem:
             raise UsageError(f"{field.name}: {problem}") from problem
 

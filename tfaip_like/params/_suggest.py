@@ -6,59 +6,61 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from tfaip_like.params._base import ParamsBase, Place, field_types, with_defaults
-from tfaip_like.params._tree import leaves
-from tfaip_like.params._types import describe, params_bases, sequence_of
-from tfaip_like.params._variants import variants
+from tfaip_like.params._base import ParamPath, ParamsBase, default_instance, field_types
+from tfaip_like.params._tree import iter_leaves
+from tfaip_like.params._types import params_classes, sequence_item_type, type_metavar
+from tfaip_like.params._variants import available_variants
 
 
-def suggest_flag(root: ParamsBase, place: Place) -> str:
-    """What to tell a person who typed the flag `place`, which `root` does not have."""
-    if owner := _variant_that_has(root, place):
+def suggest_flag(root: ParamsBase, path: ParamPath) -> str:
+    """What to tell a person who typed the flag `path`, which `root` does not have."""
+    if owner := _find_variant_with(root, path):
         flag, name, current = owner
         return f"belongs to {name}, but {flag} is {current}; add {flag} {name}"
-    if len(place) > 1 and (leaf_type := _type_at(root, place[:-1])) is not None and not params_bases(leaf_type):
-        return f"--{'.'.join(place[:-1])} is {describe(leaf_type)} and has no parts"
-    known = [".".join(leaf.place) for leaf in leaves(root)]
-    wrong = ".".join(place)
+    if len(path) > 1 and (leaf_type := _type_at(root, path[:-1])) is not None and not params_classes(leaf_type):
+        return f"--{'.'.join(path[:-1])} is {type_metavar(leaf_type)} and has no parts"
+    known = [".".join(leaf.path) for leaf in iter_leaves(root)]
+    wrong = ".".join(path)
     if wrong.replace("-", "_") in known:
         return f"there is no such flag; did you mean --{wrong.replace('-', '_')}?"
-    same_end = [name for name in known if name.split(".")[-1] == place[-1]]
+    same_end = [name for name in known if name.split(".")[-1] == path[-1]]
     near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.75)
     ends = {name.split(".")[-1]: name for name in reversed(known)}
-    near_end = [ends[end] for end in difflib.get_close_matches(place[-1], ends, n=1, cutoff=0.7)]
+    near_end = [ends[end] for end in difflib.get_close_matches(path[-1], ends, n=1, cutoff=0.7)]
     guesses = list(dict.fromkeys([*near, *same_end, *near_end]))[:3]
     if guesses:
         return f"there is no such flag; did you mean {' or '.join(f'--{guess}' for guess in guesses)}?"
-    for here, cls, _ in other_variants(root):
-        for leaf in leaves(with_defaults(cls), here):
-            if leaf.place[-1] == place[-1]:
+    for here, cls, _ in iter_other_variants(root):
+        for leaf in iter_leaves(default_instance(cls), here):
+            if leaf.path[-1] == path[-1]:
                 return f"there is no such flag; did you mean {leaf.flag} (of {cls.__name__})?"
     return "there is no such flag; --help lists them, --help WORD searches them"
 
 
-def other_variants(root: ParamsBase) -> Iterator[tuple[Place, type[ParamsBase], Any]]:
-    """The variants that could stand in a tree but do not: their place, class, and what stands there."""
-    for leaf in leaves(root):
-        for cls in variants(*params_bases(leaf.type)).values():
+def iter_other_variants(root: ParamsBase) -> Iterator[tuple[ParamPath, type[ParamsBase], Any]]:
+    """The variants that could stand in a tree but do not: their path, class, and what stands there."""
+    for leaf in iter_leaves(root):
+        for cls in available_variants(*params_classes(leaf.type)).values():
             if type(leaf.value) is not cls:
-                yield leaf.place, cls, leaf.value
+                yield leaf.path, cls, leaf.value
 
 
-def _variant_that_has(root: ParamsBase, place: Place) -> tuple[str, str, str] | None:
-    for here, cls, value in other_variants(root):
-        rest = place[len(here) :]
-        if place[: len(here)] == here and rest:
-            has_it = any(leaf.place == rest for leaf in leaves(with_defaults(cls)))
-            if has_it and not _is_plain_part(value, rest):
+def _find_variant_with(root: ParamsBase, path: ParamPath) -> tuple[str, str, str] | None:
+    for here, cls, value in iter_other_variants(root):
+        rest = path[len(here) :]
+        if path[: len(here)] == here and rest:
+            has_it = any(leaf.path == rest for leaf in iter_leaves(default_instance(cls)))
+            if has_it and not _is_leaf_field(value, rest):
                 current = type(value).__name__ if isinstance(value, ParamsBase) else str(value).lower()
                 return f"--{'.'.join(here)}", cls.__name__, current
     return None
 
 
-def _is_plain_part(value: Any, rest: Place) -> bool:
+def _is_leaf_field(value: Any, rest: ParamPath) -> bool:
     return isinstance(value, ParamsBase) and rest[0] in field_types(type(value)) and len(rest) == 1
 
 
-def _type_at(root: ParamsBase, place: Place) -> Any:
-    return next((leaf.type for leaf in leaves(root) if leaf.place == place and sequence_of(leaf.type) is None), None)
+def _type_at(root: ParamsBase, path: ParamPath) -> Any:
+    return next(
+        (leaf.type for leaf in iter_leaves(root) if leaf.path == path and sequence_item_type(leaf.type) is None), None
+    )

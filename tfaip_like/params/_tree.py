@@ -7,26 +7,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tfaip_like._user_code.code_errors import CodeError, attribute
-from tfaip_like._utils.errors import UsageError, article
+from tfaip_like._user_code.code_errors import CodeError, attribute_frame
+from tfaip_like._utils.errors import UsageError, with_article
 from tfaip_like.params._base import (
     REQUIRED,
     FieldError,
     P,
+    ParamPath,
     ParamsBase,
-    Place,
-    default_of,
+    default_instance,
+    field_default,
     field_types,
-    nested,
-    with_defaults,
+    iter_params,
 )
-from tfaip_like.params._formatting import format_words
-from tfaip_like.params._methods import check_methods
-from tfaip_like.params._types import check_supported, describe, dict_of, make_sequence, params_bases, sequence_of
-from tfaip_like.params._values import decode, encode
+from tfaip_like.params._formatting import format_value
+from tfaip_like.params._method_checks import check_methods
+from tfaip_like.params._types import (
+    check_type_supported,
+    dict_value_type,
+    make_sequence,
+    params_classes,
+    sequence_item_type,
+    type_metavar,
+)
+from tfaip_like.params._values import decode_value, encode_value
 
 
-def check_tree(tree: P) -> P:
+def validate_params(tree: P) -> P:
     """Checks every value of a finished tree: required, of its type, and accepted by its class.
 
     Returns:
@@ -36,67 +43,73 @@ def check_tree(tree: P) -> P:
     Raises:
         UsageError: for the first value that is missing or refused, by its flag.
     """
-    normal = _of_their_types(tree, (), None)
-    for place, params in nested(normal):
+    normal = _convert_fields(tree, (), None)
+    for path, params in iter_params(normal):
         check_methods(type(params))
         try:
             params.check()
         except FieldError as problem:
-            raise UsageError(_refused(params, place, problem)) from problem
+            raise UsageError(_field_error_message(params, path, problem)) from problem
     return normal
 
 
-def _of_their_types(params: P, place: Place, made_by: tuple[type, str] | None) -> P:
+def _convert_fields(params: P, path: ParamPath, declared_in: tuple[type, str] | None) -> P:
     """Return parameters whose values are as their types say.
 
     Args:
-        made_by: the class and attribute whose value they are.
+        declared_in: the class and attribute whose value they are.
     """
     changes = {}
     for name, tp in field_types(type(params)).items():
-        value, here = getattr(params, name), (*place, name)
+        value, here = getattr(params, name), (*path, name)
         declared = (type(params), name)
         try:
-            check_supported(tp)
+            check_type_supported(tp)
             if value is REQUIRED:
-                raise UsageError(f"{flag_of(here)} is required ({describe(tp)})")
-            converted = _of_its_type(tp, value, here, declared)
+                raise UsageError(f"{path_to_flag(here)} is required ({type_metavar(tp)})")
+            converted = _convert_value(tp, value, here, declared)
         except (ValueError, TypeError) as problem:  # flags and files are checked before: code has given it
-            is_default = made_by is None or repr(value) == repr(default_of(*declared))
-            line = attribute(*declared) if is_default or made_by is None else attribute(*made_by)
-            raise CodeError(f"{flag_of(here)}: {problem}", line) from problem
+            is_default = declared_in is None or repr(value) == repr(field_default(*declared))
+            line = attribute_frame(*declared) if is_default or declared_in is None else attribute_frame(*declared_in)
+            raise CodeError(f"{path_to_flag(here)}: {problem}", line) from problem
         if converted is not value:
             changes[name] = converted
     return dataclasses.replace(params, **changes) if changes else params
 
 
-def _of_its_type(tp: Any, value: Any, place: Place, made_by: tuple[type, str]) -> Any:
+def _convert_value(tp: Any, value: Any, path: ParamPath, declared_in: tuple[type, str]) -> Any:
     """`value` as its type says, itself where it is so already."""
     if value is REQUIRED:
-        raise UsageError(f"{flag_of(place)} is required ({describe(tp)})")
+        raise UsageError(f"{path_to_flag(path)} is required ({type_metavar(tp)})")
     if isinstance(value, type):
         raise ValueError(f"is the class {value.__name__}; write {value.__name__}()")
-    if params_bases(tp) and not isinstance(value, (*params_bases(tp), type(None))):
-        bases = " or ".join(base.__name__ for base in params_bases(tp))
-        raise ValueError(f"expected {article(bases)}, got {article(type(value).__name__)}")
+    if params_classes(tp) and not isinstance(value, (*params_classes(tp), type(None))):
+        bases = " or ".join(base.__name__ for base in params_classes(tp))
+        raise ValueError(f"expected {with_article(bases)}, got {with_article(type(value).__name__)}")
     if isinstance(value, ParamsBase):
-        if not params_bases(tp):
-            raise ValueError(f"expected {describe(tp)}, got {article(type(value).__name__)}")
-        return _of_their_types(value, place, made_by)
+        if not params_classes(tp):
+            raise ValueError(f"expected {type_metavar(tp)}, got {with_article(type(value).__name__)}")
+        return _convert_fields(value, path, declared_in)
     if isinstance(value, (list, tuple)) and (
-        (value and params_bases(sequence_of(tp) or type(None))) or any(isinstance(item, ParamsBase) for item in value)
+        (value and params_classes(sequence_item_type(tp) or type(None)))
+        or any(isinstance(item, ParamsBase) for item in value)
     ):
-        item_type = sequence_of(tp)
+        item_type = sequence_item_type(tp)
         if item_type is None:
-            raise ValueError(f"expected {describe(tp)}, got {value!r}")
-        return make_sequence(tp, [_of_its_type(item_type, v, (*place, str(i)), made_by) for i, v in enumerate(value)])
+            raise ValueError(f"expected {type_metavar(tp)}, got {value!r}")
+        return make_sequence(
+            tp, [_convert_value(item_type, v, (*path, str(i)), declared_in) for i, v in enumerate(value)]
+        )
     if isinstance(value, dict) and any(isinstance(item, ParamsBase) or item is REQUIRED for item in value.values()):
-        return {key: _of_its_type(dict_of(tp), item, (*place, str(key)), made_by) for key, item in value.items()}
-    decoded = decode(tp, encode(tp, value))
+        return {
+            key: _convert_value(dict_value_type(tp), item, (*path, str(key)), declared_in)
+            for key, item in value.items()
+        }
+    decoded = decode_value(tp, encode_value(tp, value))
     return value if repr(decoded) == repr(value) else decoded
 
 
-def _refused(params: ParamsBase, place: Place, problem: FieldError) -> str:
+def _field_error_message(params: ParamsBase, path: ParamPath, problem: FieldError) -> str:
     """The message for a value that its class refuses; `problem.field` may lead to a part of a part."""
     parts = tuple(problem.field.split("."))
     owner: Any = params
@@ -104,42 +117,42 @@ def _refused(params: ParamsBase, place: Place, problem: FieldError) -> str:
         owner = getattr(owner, part, None)
     types = field_types(type(owner)) if isinstance(owner, ParamsBase) else {}
     if parts[-1] not in types:
-        return f"{flag_of((*place, *parts))}: {problem.message}"
-    words = format_words(types[parts[-1]], getattr(owner, parts[-1]))
-    return f"{flag_of((*place, *parts))} {words}: {problem.message}"
+        return f"{path_to_flag((*path, *parts))}: {problem.message}"
+    words = format_value(types[parts[-1]], getattr(owner, parts[-1]))
+    return f"{path_to_flag((*path, *parts))} {words}: {problem.message}"
 
 
 @dataclass(frozen=True)
 class Leaf:
     """One parameter of a tree."""
 
-    place: Place
+    path: ParamPath
     type: Any
     value: Any
     owner: type[ParamsBase]
 
     @property
     def flag(self) -> str:
-        return flag_of(self.place)
+        return path_to_flag(self.path)
 
     @property
     def is_variant(self) -> bool:
         """Return whether its value is itself a tree of parameters."""
-        return isinstance(self.value, ParamsBase) or bool(params_bases(self.type))
+        return isinstance(self.value, ParamsBase) or bool(params_classes(self.type))
 
 
-def leaves(tree: ParamsBase, place: Place = ()) -> Iterator[Leaf]:
+def iter_leaves(tree: ParamsBase, path: ParamPath = ()) -> Iterator[Leaf]:
     """Every parameter of a tree with its current value; a variant comes before its parts."""
     for name, tp in field_types(type(tree)).items():
         value = getattr(tree, name)
-        here = (*place, name)
+        here = (*path, name)
         yield Leaf(here, tp, value, type(tree))
-        for part, part_value in _parts(value):
+        for part, part_value in _iter_items(value):
             if isinstance(part_value, ParamsBase):
-                yield from leaves(part_value, (*here, *part))
+                yield from iter_leaves(part_value, (*here, *part))
 
 
-def _parts(value: Any) -> Iterator[tuple[Place, Any]]:
+def _iter_items(value: Any) -> Iterator[tuple[ParamPath, Any]]:
     if isinstance(value, ParamsBase):
         yield (), value
     elif isinstance(value, (list, tuple)):
@@ -148,19 +161,21 @@ def _parts(value: Any) -> Iterator[tuple[Place, Any]]:
         yield from (((str(key),), item) for key, item in value.items())
 
 
-def difference(old: ParamsBase, new: ParamsBase) -> list[tuple[str, str, str]]:
+def diff_params(old: ParamsBase, new: ParamsBase) -> list[tuple[str, str, str]]:
     """The flags whose values differ, with the old and the new value as words (`-` where it has none)."""
-    before, after = ({leaf.flag: format_words(leaf.type, leaf.value) for leaf in leaves(tree)} for tree in (old, new))
+    before, after = (
+        {leaf.flag: format_value(leaf.type, leaf.value) for leaf in iter_leaves(tree)} for tree in (old, new)
+    )
     flags = [*before, *(flag for flag in after if flag not in before)]
     changes = [(flag, before.get(flag, "-"), after.get(flag, "-")) for flag in flags]
     return [change for change in changes if change[1] != change[2]]
 
 
-def changed_flags(tree: ParamsBase) -> dict[str, str]:
+def non_default_flags(tree: ParamsBase) -> dict[str, str]:
     """The flags whose values are not the defaults of the root's class, with those values as words."""
-    return {flag: new for flag, _, new in difference(with_defaults(type(tree)), tree)}
+    return {flag: new for flag, _, new in diff_params(default_instance(type(tree)), tree)}
 
 
-def flag_of(place: Place) -> str:
-    """The flag for a place of the tree."""
-    return "--" + ".".join(place)
+def path_to_flag(path: ParamPath) -> str:
+    """The flag for a path of the tree."""
+    return "--" + ".".join(path)

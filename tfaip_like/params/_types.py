@@ -8,111 +8,116 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from tfaip_like._utils.errors import article
+from tfaip_like._utils.errors import with_article
 from tfaip_like.params._base import ParamsBase
-from tfaip_like.params._variants import variants
+from tfaip_like.params._variants import available_variants
 
-SEQUENCES = {list: list, tuple: tuple, set: set, frozenset: frozenset, Sequence: list}
-NONE = type(None)
+SEQUENCE_TYPES = {list: list, tuple: tuple, set: set, frozenset: frozenset, Sequence: list}
+NONE_TYPE = type(None)
 
 
-def members(tp: Any) -> tuple[Any, ...]:
+def union_members(tp: Any) -> tuple[Any, ...]:
     """The alternatives of a union, or the type alone."""
     return get_args(tp) if get_origin(tp) in (Union, types.UnionType) else (tp,)
 
 
 def is_optional(tp: Any) -> bool:
-    return NONE in members(tp)
+    return NONE_TYPE in union_members(tp)
 
 
-def params_bases(tp: Any) -> tuple[type[ParamsBase], ...]:
+def params_classes(tp: Any) -> tuple[type[ParamsBase], ...]:
     """The `Params` classes among the alternatives of a type: a field that holds variants."""
-    return tuple(member for member in members(tp) if is_class(member, ParamsBase))
+    return tuple(member for member in union_members(tp) if is_subclass(member, ParamsBase))
 
 
-def sequence_of(tp: Any) -> Any | None:
+def sequence_item_type(tp: Any) -> Any | None:
     """The type of the items of a list, set or tuple of any length, else None."""
-    for member in members(tp):
+    for member in union_members(tp):
         args = get_args(member)
-        if get_origin(member) in SEQUENCES and args and not is_fixed_tuple(member):
+        if get_origin(member) in SEQUENCE_TYPES and args and not is_fixed_tuple(member):
             return args[0]
     return None
 
 
 def make_sequence(tp: Any, items: list[Any]) -> Any:
     """`items` as the list, tuple or set that a type says."""
-    return next(SEQUENCES[get_origin(member)] for member in members(tp) if get_origin(member) in SEQUENCES)(items)
+    return next(
+        SEQUENCE_TYPES[get_origin(member)] for member in union_members(tp) if get_origin(member) in SEQUENCE_TYPES
+    )(items)
 
 
-def dict_of(tp: Any) -> Any | None:
+def dict_value_type(tp: Any) -> Any | None:
     """The type of the values of a dict, else None."""
-    for member in members(tp):
+    for member in union_members(tp):
         if get_origin(member) is dict:
             return get_args(member)[1]
     return None
 
 
-def takes_many_words(tp: Any) -> bool:
-    return any(get_origin(member) in (*SEQUENCES, dict) for member in members(tp))
+def is_multi_valued(tp: Any) -> bool:
+    return any(get_origin(member) in (*SEQUENCE_TYPES, dict) for member in union_members(tp))
 
 
-def describe(tp: Any) -> str:
+def type_metavar(tp: Any) -> str:
     """How a value is written on the command line: `INT`, `a | b`, `FLOAT ...`."""
-    return " | ".join(_describe(member) for member in sorted(members(tp), key=lambda m: m is NONE))
+    return " | ".join(_member_metavar(member) for member in sorted(union_members(tp), key=lambda m: m is NONE_TYPE))
 
 
-def _describe(tp: Any) -> str:
-    if tp is NONE:
+def _member_metavar(tp: Any) -> str:
+    if tp is NONE_TYPE:
         return "none"
     if tp is bool:
         return "true | false"
-    if is_class(tp, Enum):
+    if is_subclass(tp, Enum):
         return " | ".join(tp.__members__)
-    if is_class(tp, ParamsBase):
-        return " | ".join(variants(tp)) or "module:Class"
+    if is_subclass(tp, ParamsBase):
+        return " | ".join(available_variants(tp)) or "module:Class"
     origin = get_origin(tp)
     if origin is Literal:
         return " | ".join(str(choice) for choice in get_args(tp))
     if origin is dict:
-        return f"NAME={_describe_item(get_args(tp)[1])} ..."
+        return f"NAME={_item_metavar(get_args(tp)[1])} ..."
     if is_fixed_tuple(tp):
-        return " ".join(_describe_item(item) for item in get_args(tp))
-    if origin in SEQUENCES:
-        return f"{_describe_item(get_args(tp)[0])} ..."
+        return " ".join(_item_metavar(item) for item in get_args(tp))
+    if origin in SEQUENCE_TYPES:
+        return f"{_item_metavar(get_args(tp)[0])} ..."
     return {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}.get(tp, getattr(tp, "__name__", str(tp)))
 
 
-def _describe_item(tp: Any) -> str:
-    text = describe(tp)
+def _item_metavar(tp: Any) -> str:
+    text = type_metavar(tp)
     return f"({text})" if " " in text else text
 
 
-def choices(tp: Any) -> list[str]:
+def type_choices(tp: Any) -> list[str]:
     """The words that can stand for a value, where there are only so many."""
     words: list[str] = []
-    for member in members(tp):
-        if is_class(member, ParamsBase):
-            words += variants(member)
-        elif is_class(member, Enum) or get_origin(member) is Literal or member in (bool, NONE):
-            words += _describe(member).split(" | ")
-        elif get_origin(member) in SEQUENCES and not is_fixed_tuple(member):
-            words += choices(get_args(member)[0])
+    for member in union_members(tp):
+        if is_subclass(member, ParamsBase):
+            words += available_variants(member)
+        elif is_subclass(member, Enum) or get_origin(member) is Literal or member in (bool, NONE_TYPE):
+            words += _member_metavar(member).split(" | ")
+        elif get_origin(member) in SEQUENCE_TYPES and not is_fixed_tuple(member):
+            words += type_choices(get_args(member)[0])
     return words
 
 
-def check_supported(tp: Any) -> None:
+def check_type_supported(tp: Any) -> None:
     """Raises `TypeError` for a type that no value can be read into."""
-    if params_bases(tp) and any(not is_class(member, (ParamsBase, NONE)) for member in members(tp)):
+    if params_classes(tp) and any(not is_subclass(member, (ParamsBase, NONE_TYPE)) for member in union_members(tp)):
         raise TypeError(f"{tp} cannot be the type of a parameter: it mixes parameters with plain values")
-    for member in members(tp):
-        if is_class(member, (bool, int, float, str, Path, NONE, Enum, ParamsBase)) or get_origin(member) is Literal:
+    for member in union_members(tp):
+        if (
+            is_subclass(member, (bool, int, float, str, Path, NONE_TYPE, Enum, ParamsBase))
+            or get_origin(member) is Literal
+        ):
             continue
         args = tuple(arg for arg in get_args(member) if arg is not Ellipsis)
         if get_origin(member) is dict and args and args[0] is not str:
             raise TypeError(f"{member} cannot be the type of a parameter: the keys of a dict are str")
-        if get_origin(member) in (*SEQUENCES, dict) and args:
+        if get_origin(member) in (*SEQUENCE_TYPES, dict) and args:
             for arg in args:
-                check_supported(arg)
+                check_type_supported(arg)
             continue
         raise TypeError(
             f"{member} cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, "
@@ -120,18 +125,18 @@ def check_supported(tp: Any) -> None:
         )
 
 
-def noun(tp: Any) -> str:
+def describe_type(tp: Any) -> str:
     names = {bool: "true or false", int: "an integer", float: "a number", str: "a text", Path: "a path"}
     if tp in names:
         return names[tp]
-    if is_class(tp, Enum) or get_origin(tp) is Literal:
-        return "one of " + describe(tp).replace(" | ", ", ")
-    if is_class(tp, ParamsBase):
-        return article(tp.__name__)
-    return describe(tp)
+    if is_subclass(tp, Enum) or get_origin(tp) is Literal:
+        return "one of " + type_metavar(tp).replace(" | ", ", ")
+    if is_subclass(tp, ParamsBase):
+        return with_article(tp.__name__)
+    return type_metavar(tp)
 
 
-def is_class(tp: Any, base: Any) -> bool:
+def is_subclass(tp: Any, base: Any) -> bool:
     return isinstance(tp, type) and get_origin(tp) is None and issubclass(tp, base)
 
 

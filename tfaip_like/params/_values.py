@@ -15,53 +15,57 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import Json, shown
-from tfaip_like._utils.yaml_files import Word
-from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamsBase, default_of, field_types
+from tfaip_like._utils.json_files import Json, short_json
+from tfaip_like._utils.yaml_files import PlainScalar
+from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamsBase, field_default, field_types
 from tfaip_like.params._types import (
-    NONE,
-    SEQUENCES,
-    describe,
-    dict_of,
-    is_class,
+    NONE_TYPE,
+    SEQUENCE_TYPES,
+    describe_type,
+    dict_value_type,
     is_fixed_tuple,
+    is_multi_valued,
     is_optional,
-    members,
-    noun,
-    params_bases,
-    sequence_of,
-    takes_many_words,
+    is_subclass,
+    params_classes,
+    sequence_item_type,
+    type_metavar,
+    union_members,
 )
-from tfaip_like.params._variants import find_variant, is_abstract, variants
+from tfaip_like.params._variants import available_variants, find_variant, is_abstract
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
-NUMBER = re.compile(r"-(\d|\.\d|inf$|nan$)")
+NEGATIVE_NUMBER = re.compile(r"-(\d|\.\d|inf$|nan$)")
 """How a word begins that starts with one dash and is a value."""
 
 
 # Words of the command line.
 
 
-def parse(tp: Any, words: Sequence[str]) -> Any:
+def parse_value(tp: Any, words: Sequence[str]) -> Any:
     """The value that `words` stand for."""
-    if len(words) == 1 and (value := _json_word(tp, words[0])) is not None:
-        return decode(tp, value)
+    if len(words) == 1 and (value := _parse_json_word(tp, words[0])) is not None:
+        return decode_value(tp, value)
     problems = []
-    for member in sorted(members(tp), key=_strictness):
+    for member in sorted(union_members(tp), key=_strictness):
         try:
-            return _parse(member, words)
+            return _parse_member(member, words)
         except ValueError as problem:
-            if member is not NONE:
+            if member is not NONE_TYPE:
                 problems.append(problem)
     if len(problems) == 1:
         raise problems[0]
-    raise ValueError(f"expected {describe(tp)}, got {_quoted(words)}")
+    raise ValueError(f"expected {type_metavar(tp)}, got {_quote_words(words)}")
 
 
-def _parse(tp: Any, words: Sequence[str]) -> Any:
+def _parse_member(tp: Any, words: Sequence[str]) -> Any:
     origin = get_origin(tp)
-    if [word.lower() for word in words] == ["none"] and origin in (*SEQUENCES, dict) and str not in get_args(tp)[:1]:
+    if (
+        [word.lower() for word in words] == ["none"]
+        and origin in (*SEQUENCE_TYPES, dict)
+        and str not in get_args(tp)[:1]
+    ):
         words = []
     if origin is dict:
         value_type = get_args(tp)[1]
@@ -69,25 +73,25 @@ def _parse(tp: Any, words: Sequence[str]) -> Any:
         repeated = [key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1]
         if repeated:
             raise ValueError(f"{repeated[0]!r} is given twice")
-        return {key: parse(value_type, [value]) for key, value in pairs}
+        return {key: parse_value(value_type, [value]) for key, value in pairs}
     if is_fixed_tuple(tp):
         item_types = get_args(tp)
         if len(words) != len(item_types):
-            raise ValueError(f"expected {len(item_types)} values ({describe(tp)}), got {len(words)}")
-        return tuple(parse(item_type, [word]) for item_type, word in zip(item_types, words, strict=True))
-    if origin in SEQUENCES:
-        return SEQUENCES[origin](parse(get_args(tp)[0], [word]) for word in words)
+            raise ValueError(f"expected {len(item_types)} values ({type_metavar(tp)}), got {len(words)}")
+        return tuple(parse_value(item_type, [word]) for item_type, word in zip(item_types, words, strict=True))
+    if origin in SEQUENCE_TYPES:
+        return SEQUENCE_TYPES[origin](parse_value(get_args(tp)[0], [word]) for word in words)
     if not words:
         if tp is bool:
             return True
-        raise ValueError(f"expected {noun(tp)}, got nothing")
+        raise ValueError(f"expected {describe_type(tp)}, got nothing")
     if len(words) > 1:
         raise ValueError(f"expected one value, got {len(words)}: {' '.join(words)}; quote a value with spaces")
     return _parse_word(tp, words[0])
 
 
 def _parse_word(tp: Any, word: str) -> Any:
-    if tp is NONE:
+    if tp is NONE_TYPE:
         if word.lower() == "none":
             return None
     elif tp is bool:
@@ -100,14 +104,14 @@ def _parse_word(tp: Any, word: str) -> Any:
     elif tp is str:
         return word
     elif tp is Path:
-        return _path(word)
-    elif is_class(tp, Enum):
+        return _parse_path(word)
+    elif is_subclass(tp, Enum):
         return _parse_enum(tp, word)
     elif get_origin(tp) is Literal:
         for choice in get_args(tp):
             if word == str(choice):
                 return choice
-    raise ValueError(f"expected {noun(tp)}, got {word!r}")
+    raise ValueError(f"expected {describe_type(tp)}, got {word!r}")
 
 
 def _parse_int(word: str) -> int:
@@ -133,7 +137,7 @@ def _parse_enum(tp: type[Enum], word: str) -> Enum:
     for choice in tp:
         if word == str(choice.value):
             return choice
-    raise ValueError(f"expected {noun(tp)}, got {word!r}")
+    raise ValueError(f"expected {describe_type(tp)}, got {word!r}")
 
 
 def _split_pair(word: str) -> tuple[str, str]:
@@ -143,14 +147,14 @@ def _split_pair(word: str) -> tuple[str, str]:
     return key, value
 
 
-def _json_word(tp: Any, word: str) -> Json:
+def _parse_json_word(tp: Any, word: str) -> Json:
     """Return the value that a word is in JSON; None if it is something else, a regular expression for example.
 
     Lists and mappings can be written so, however deep; and a text in quotes, where the type has alternatives of which
     the bare word would mean another one: of `int | str`, `"3"` with its quotes is the text.
     """
-    may_be_text = len(members(tp)) > 1 and any(is_class(member, (str, Path)) for member in members(tp))
-    if word[:1] not in (*(("[", "{") if takes_many_words(tp) else ()), *('"' if may_be_text else ())):
+    may_be_text = len(union_members(tp)) > 1 and any(is_subclass(member, (str, Path)) for member in union_members(tp))
+    if word[:1] not in (*(("[", "{") if is_multi_valued(tp) else ()), *('"' if may_be_text else ())):
         return None
     try:
         value: Json = json.loads(word)
@@ -159,7 +163,7 @@ def _json_word(tp: Any, word: str) -> Json:
     return value
 
 
-def _path(word: str) -> Path:
+def _parse_path(word: str) -> Path:
     if not word:
         raise ValueError("expected a path, got nothing")
     if "\0" in word:
@@ -169,8 +173,8 @@ def _path(word: str) -> Path:
 
 def _strictness(tp: Any) -> int:
     """The order in which the alternatives of a union are tried: the pickiest first."""
-    order = [NONE, Literal, Enum, int, float, bool, Path, str]
-    if is_class(tp, Enum):
+    order = [NONE_TYPE, Literal, Enum, int, float, bool, Path, str]
+    if is_subclass(tp, Enum):
         tp = Enum
     kind = get_origin(tp) or tp
     return order.index(kind) if kind in order else len(order)
@@ -179,37 +183,37 @@ def _strictness(tp: Any) -> int:
 # JSON.
 
 
-def decode(tp: Any, value: Json) -> Any:
+def decode_value(tp: Any, value: Json) -> Any:
     """The value that a JSON value stands for."""
-    if isinstance(value, dict) and (bases := params_bases(tp)):
+    if isinstance(value, dict) and (bases := params_classes(tp)):
         return decode_params(bases, value)
-    if isinstance(value, Word):
-        return parse(tp, [value])
+    if isinstance(value, PlainScalar):
+        return parse_value(tp, [value])
     problems = []
-    for member in sorted(members(tp), key=_strictness):
+    for member in sorted(union_members(tp), key=_strictness):
         try:
-            return _decode(member, value)
+            return _decode_member(member, value)
         except ValueError as problem:
-            if member is not NONE:
+            if member is not NONE_TYPE:
                 problems.append(problem)
-    plain = [kind for kind in (float, int, bool) if kind in members(tp)]
+    plain = [kind for kind in (float, int, bool) if kind in union_members(tp)]
     if isinstance(value, str) and plain:  # JSON has no infinity
         return _parse_word(plain[0], value)
     if len(problems) == 1:
         raise problems[0]
-    raise ValueError(f"expected {describe(tp)}, got {shown(value)}")
+    raise ValueError(f"expected {type_metavar(tp)}, got {short_json(value)}")
 
 
-def _decode(tp: Any, value: Json) -> Any:
+def _decode_member(tp: Any, value: Json) -> Any:
     origin = get_origin(tp)
     if origin is dict and isinstance(value, dict):
         value_type = get_args(tp)[1]
-        return {key: decode(value_type, item) for key, item in value.items()}
+        return {key: decode_value(value_type, item) for key, item in value.items()}
     if is_fixed_tuple(tp) and isinstance(value, list) and len(value) == len(get_args(tp)):
-        return tuple(decode(item_type, item) for item_type, item in zip(get_args(tp), value, strict=True))
-    if origin in SEQUENCES and not is_fixed_tuple(tp) and isinstance(value, list):
-        return SEQUENCES[origin](decode(get_args(tp)[0], item) for item in value)
-    if tp is NONE and value is None:
+        return tuple(decode_value(item_type, item) for item_type, item in zip(get_args(tp), value, strict=True))
+    if origin in SEQUENCE_TYPES and not is_fixed_tuple(tp) and isinstance(value, list):
+        return SEQUENCE_TYPES[origin](decode_value(get_args(tp)[0], item) for item in value)
+    if tp is NONE_TYPE and value is None:
         return None
     if tp is bool and isinstance(value, bool):
         return value
@@ -221,14 +225,14 @@ def _decode(tp: Any, value: Json) -> Any:
     if tp is str and isinstance(value, str):
         return value
     if tp is Path and isinstance(value, str):
-        return _path(value)
-    if is_class(tp, Enum) and isinstance(value, str):
+        return _parse_path(value)
+    if is_subclass(tp, Enum) and isinstance(value, str):
         return _parse_enum(tp, value)
     if origin is Literal:
         for choice in get_args(tp):
             if choice == value and type(choice) is type(value):
                 return choice
-    raise ValueError(f"expected {noun(tp)}, got {shown(value)}")
+    raise ValueError(f"expected {describe_type(tp)}, got {short_json(value)}")
 
 
 def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBase:
@@ -239,49 +243,49 @@ def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBas
     """
     if not isinstance(value, dict):
         names = " or ".join(base.__name__ for base in bases)
-        raise UsageError(f"expected an object with the parameters of {names}, got {shown(value)}")
+        raise UsageError(f"expected an object with the parameters of {names}, got {short_json(value)}")
     values = dict(value)
     tag = values.pop(CLASS_KEY, None)
     if tag is not None and not isinstance(tag, str):
-        raise UsageError(f"{CLASS_KEY}: expected the name of a class, got {shown(tag)}")
+        raise UsageError(f"{CLASS_KEY}: expected the name of a class, got {short_json(tag)}")
     try:
         cls = bases[0] if tag is None else find_variant(bases, tag)
     except UsageError as error:
         raise type(error)(f"{CLASS_KEY}: {error}") from error
     if is_abstract(cls) or (tag is None and len(bases) > 1):
-        raise UsageError(f'"{CLASS_KEY}" is missing; choose one of {", ".join(variants(*bases))}')
+        raise UsageError(f'"{CLASS_KEY}" is missing; choose one of {", ".join(available_variants(*bases))}')
     for name in values:
         if name not in field_types(cls):
             raise UsageError(f"{cls.__name__} has no parameter {name!r}; it has {', '.join(field_types(cls))}")
     for name, tp in field_types(cls).items():
         if name not in values:
-            default = default_of(cls, name)
+            default = field_default(cls, name)
             if default is REQUIRED:
                 raise UsageError(f"{cls.__name__} needs {name!r}, which is missing")
-            values[name] = encode(tp, default)
+            values[name] = encode_value(tp, default)
         elif values[name] is None and not is_optional(tp):
             # dataclasses-json would only warn.
-            raise UsageError(f"{name}: expected {describe(tp)}, got null")
+            raise UsageError(f"{name}: expected {type_metavar(tp)}, got null")
     return cls.fields_from_dict(values)
 
 
-def encode(tp: Any, value: Any) -> Json:
-    """The JSON value from which `decode` makes an equal value."""
+def encode_value(tp: Any, value: Any) -> Json:
+    """The JSON value from which `decode_value` makes an equal value."""
     if isinstance(value, ParamsBase):
-        declared = params_bases(tp)
+        declared = params_classes(tp)
         encoded = value.to_dict()
         if declared == (type(value),):
             del encoded[CLASS_KEY]  # nothing else can stand here without its class
         return encoded
     if isinstance(value, dict):
-        value_type = dict_of(tp)
-        return {key: encode(value_type, item) for key, item in value.items()}
+        value_type = dict_value_type(tp)
+        return {key: encode_value(value_type, item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        fixed = next((get_args(member) for member in members(tp) if is_fixed_tuple(member)), None)
+        fixed = next((get_args(member) for member in union_members(tp) if is_fixed_tuple(member)), None)
         if fixed is not None and len(fixed) != len(value):
-            raise ValueError(f"expected {len(fixed)} values ({describe(tp)}), got {len(value)}")
-        item_types = fixed or [sequence_of(tp)] * len(value)
-        encoded_items = [encode(item_type, item) for item_type, item in zip(item_types, value, strict=True)]
+            raise ValueError(f"expected {len(fixed)} values ({type_metavar(tp)}), got {len(value)}")
+        item_types = fixed or [sequence_item_type(tp)] * len(value)
+        encoded_items = [encode_value(item_type, item) for item_type, item in zip(item_types, value, strict=True)]
         return sorted(encoded_items, key=str) if isinstance(value, (set, frozenset)) else encoded_items
     if isinstance(value, Enum):
         return value.name
@@ -294,5 +298,5 @@ def encode(tp: Any, value: Any) -> Json:
     return value  # type: ignore[no-any-return]  # bool, int, float, str, None
 
 
-def _quoted(words: Sequence[str]) -> str:
+def _quote_words(words: Sequence[str]) -> str:
     return " ".join(repr(word) for word in words) or "nothing"

@@ -7,10 +7,10 @@ import difflib
 import inspect
 from collections.abc import Iterator, Sequence
 
-from tfaip_like._user_code.importing import import_module
+from tfaip_like._user_code.importing import import_user_module
 from tfaip_like._user_code.trust import guarded_imports
-from tfaip_like._utils.errors import UsageError, article
-from tfaip_like.params._base import ParamsBase, class_tag
+from tfaip_like._utils.errors import UsageError, with_article
+from tfaip_like.params._base import ParamsBase, qualified_name
 from tfaip_like.params._class_source import check_class_in_source
 
 
@@ -19,7 +19,7 @@ def is_abstract(cls: type) -> bool:
     return inspect.isabstract(cls) or abc.ABC in cls.__bases__ or cls.__name__.startswith("_")
 
 
-def variants(*bases: type[ParamsBase], home: str = "") -> dict[str, type[ParamsBase]]:
+def available_variants(*bases: type[ParamsBase], home: str = "") -> dict[str, type[ParamsBase]]:
     """The choices for a field of these types, by the name that is typed.
 
     That is the class name; where several choices share it, they are listed as `module:Class`, all but one that is at
@@ -28,15 +28,15 @@ def variants(*bases: type[ParamsBase], home: str = "") -> dict[str, type[ParamsB
     Args:
         home: the module of the scenario.
     """
-    found = {class_tag(cls): cls for base in bases for cls in _with_subclasses(base) if not is_abstract(cls)}
+    found = {qualified_name(cls): cls for base in bases for cls in _iter_subclasses(base) if not is_abstract(cls)}
     of_name: dict[str, list[type[ParamsBase]]] = {}
     for cls in found.values():
         of_name.setdefault(cls.__name__, []).append(cls)
-    plain = {name: _at_home(classes, home) for name, classes in of_name.items()}
+    plain = {name: _prefer_local(classes, home) for name, classes in of_name.items()}
     return {(cls.__name__ if plain[cls.__name__] is cls else tag): cls for tag, cls in found.items()}
 
 
-def _at_home(classes: Sequence[type[ParamsBase]], home: str) -> type[ParamsBase] | None:
+def _prefer_local(classes: Sequence[type[ParamsBase]], home: str) -> type[ParamsBase] | None:
     """The only class, or the only one in a module, or else in its package."""
     package = home.rpartition(".")[0]
     for nearer in (
@@ -60,14 +60,14 @@ def find_variant(bases: Sequence[type[ParamsBase]], name: str, home: str = "") -
     """
     if ":" in name:
         # The first of a name: commands make classes with one more group under the name of the scenario.
-        known = (cls for base in bases for cls in _with_subclasses(base) if class_tag(cls) == name)
+        known = (cls for base in bases for cls in _iter_subclasses(base) if qualified_name(cls) == name)
         cls = next(known, None) or _import_class(name)
         if not issubclass(cls, tuple(bases)):
-            raise UsageError(f"{name} is not {article(_names(bases))}")
+            raise UsageError(f"{name} is not {with_article(_join_names(bases))}")
         if is_abstract(cls):
-            raise UsageError(f"{name} is abstract; choose one of {', '.join(variants(cls))}")
+            raise UsageError(f"{name} is abstract; choose one of {', '.join(available_variants(cls))}")
         return cls
-    choices = variants(*bases, home=home)
+    choices = available_variants(*bases, home=home)
     if name in choices:
         return choices[name]
     same = [cls for choice, cls in choices.items() if choice.lower() == name.lower()]
@@ -76,7 +76,7 @@ def find_variant(bases: Sequence[type[ParamsBase]], name: str, home: str = "") -
     tags = [tag for tag in choices if tag.endswith(f":{name}")]
     if tags:
         raise UsageError(f"there are {len(tags)} variants called {name}: say which, {' or '.join(tags)}")
-    raise UsageError(f"there is no {_names(bases)} called {name!r}{_nearest(name, choices)}")
+    raise UsageError(f"there is no {_join_names(bases)} called {name!r}{_suggest_variant(name, choices)}")
 
 
 def _import_class(tag: str) -> type[ParamsBase]:
@@ -84,7 +84,7 @@ def _import_class(tag: str) -> type[ParamsBase]:
     try:
         check_class_in_source(tag)
         with guarded_imports():
-            found: object = import_module(module_name)
+            found: object = import_user_module(module_name)
     except UsageError as error:
         raise type(error)(f"{tag}: {error}") from error
     for part in class_name.split("."):
@@ -95,17 +95,17 @@ def _import_class(tag: str) -> type[ParamsBase]:
     return found
 
 
-def _with_subclasses(cls: type[ParamsBase]) -> Iterator[type[ParamsBase]]:
+def _iter_subclasses(cls: type[ParamsBase]) -> Iterator[type[ParamsBase]]:
     yield cls
     for subclass in cls.__subclasses__():
-        yield from _with_subclasses(subclass)
+        yield from _iter_subclasses(subclass)
 
 
-def _names(bases: Sequence[type[ParamsBase]]) -> str:
+def _join_names(bases: Sequence[type[ParamsBase]]) -> str:
     return " or ".join(base.__name__ for base in bases)
 
 
-def _nearest(name: str, choices: dict[str, type[ParamsBase]]) -> str:
+def _suggest_variant(name: str, choices: dict[str, type[ParamsBase]]) -> str:
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     if near:

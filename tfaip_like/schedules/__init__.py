@@ -3,7 +3,6 @@
 from tfaip_like.schedules._schedules import (
     Constant,
     CosineDecay,
-    Course,
     Decay,
     ExponentialDecay,
     InverseSqrt,
@@ -12,12 +11,12 @@ from tfaip_like.schedules._schedules import (
     PolynomialDecay,
     ReduceOnPlateau,
     Schedule,
+    TrainingLength,
 )
 
 __all__ = [
     "Constant",
     "CosineDecay",
-    "Course",
     "Decay",
     "ExponentialDecay",
     "InverseSqrt",
@@ -26,4 +25,5 @@ __all__ = [
     "PolynomialDecay",
     "ReduceOnPlateau",
     "Schedule",
+    "TrainingLength",
 ]

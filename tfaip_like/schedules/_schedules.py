@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingLength:
     """What a schedule must know of a training."""
 
     steps_per_epoch: int
@@ -48,25 +48,25 @@ class Schedule(Params, abc.ABC):
         self.require(self.warmup_epochs >= 0, "warmup_epochs", "must not be negative")
         self.require(0 <= self.warmup_factor <= 1, "warmup_factor", "must be from 0 to 1")
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         return {} if self.warmup_epochs else {"warmup_factor": "there is no warm-up: set --learning_rate.warmup_epochs"}
 
-    def build(self, course: Course) -> LearningRateSchedule:
+    def build(self, training_length: TrainingLength) -> LearningRateSchedule:
         """The Keras schedule of a training, by its step."""
-        from tfaip_like._keras_ext.schedules import Phases
+        from tfaip_like._keras_ext.schedules import WarmupThenDecay
 
-        if self.epochs_before_decay >= course.epochs and self.epochs_before_decay > 0:
+        if self.epochs_before_decay >= training_length.epochs and self.epochs_before_decay > 0:
             logger.warning(
                 "the learning rate is still in its warm-up or constant phase at the end: %g epochs of %g",
                 self.epochs_before_decay,
-                course.epochs,
+                training_length.epochs,
             )
-        return Phases(
+        return WarmupThenDecay(
             lr=self.lr,
-            warmup_steps=course.steps(self.warmup_epochs),
+            warmup_steps=training_length.steps(self.warmup_epochs),
             warmup_factor=self.warmup_factor,
-            constant_steps=course.steps(self.epochs_before_decay) - course.steps(self.warmup_epochs),
-            decay=self.decay_schedule(course),
+            constant_steps=training_length.steps(self.epochs_before_decay) - training_length.steps(self.warmup_epochs),
+            decay=self.decay_schedule(training_length),
         )
 
     @property
@@ -75,14 +75,14 @@ class Schedule(Params, abc.ABC):
         return self.warmup_epochs
 
     @abc.abstractmethod
-    def decay_schedule(self, course: Course) -> LearningRateSchedule | None:
+    def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule | None:
         """The Keras schedule that begins after the warm-up; None stays at `lr`."""
 
 
 class Constant(Schedule):
     """The same rate from beginning to end."""
 
-    def decay_schedule(self, course: Course) -> LearningRateSchedule | None:
+    def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule | None:
         return None
 
 
@@ -104,10 +104,12 @@ class Decay(Schedule, abc.ABC):
     def epochs_before_decay(self) -> float:
         return self.warmup_epochs + self.constant_epochs
 
-    def decay_steps(self, course: Course) -> int:
+    def decay_steps(self, training_length: TrainingLength) -> int:
         """How many steps the decay takes."""
-        epochs = self.decay_epochs if self.decay_epochs is not None else course.epochs - self.epochs_before_decay
-        return max(1, course.steps(epochs))
+        epochs = (
+            self.decay_epochs if self.decay_epochs is not None else training_length.epochs - self.epochs_before_decay
+        )
+        return max(1, training_length.steps(epochs))
 
 
 class ExponentialDecay(Decay):
@@ -127,9 +129,9 @@ class ExponentialDecay(Decay):
         self.require(0 < self.decay <= 1, "decay", "must be above 0 and at most 1")
         self.require(self.decay_epochs is not None, "decay_epochs", "must be given for this schedule")
 
-    def decay_schedule(self, course: Course) -> LearningRateSchedule:
+    def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
         return keras.optimizers.schedules.ExponentialDecay(
-            self.lr, decay_steps=self.decay_steps(course), decay_rate=self.decay, staircase=self.staircase
+            self.lr, decay_steps=self.decay_steps(training_length), decay_rate=self.decay, staircase=self.staircase
         )
 
 
@@ -143,8 +145,8 @@ class CosineDecay(Decay):
         super().check()
         self.require(0 <= self.alpha <= 1, "alpha", "must be from 0 to 1")
 
-    def decay_schedule(self, course: Course) -> LearningRateSchedule:
-        return keras.optimizers.schedules.CosineDecay(self.lr, self.decay_steps(course), alpha=self.alpha)
+    def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
+        return keras.optimizers.schedules.CosineDecay(self.lr, self.decay_steps(training_length), alpha=self.alpha)
 
 
 class PolynomialDecay(Decay):
@@ -164,9 +166,13 @@ class PolynomialDecay(Decay):
         self.require(0 <= self.end_lr <= self.lr, "end_lr", "must be from 0 to lr")
         self.require(self.power > 0, "power", "must be above 0")
 
-    def decay_schedule(self, course: Course) -> LearningRateSchedule:
+    def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
         return keras.optimizers.schedules.PolynomialDecay(
-            self.lr, self.decay_steps(course), end_learning_rate=self.end_lr, power=self.power, cycle=self.cycle
+            self.lr,
+            self.decay_steps(training_length),
+            end_learning_rate=self.end_lr,
+            power=self.power,
+            cycle=self.cycle,
         )
 
 
@@ -190,9 +196,9 @@ class PiecewiseConstant(Schedule):
         self.require(ascending, "boundaries", "must be above 0 and rise")
         self.require(all(factor >= 0 for factor in self.factors), "factors", "must not be negative")
 
-    def decay_schedule(self, course: Course) -> LearningRateSchedule:
+    def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
         # Keras keeps the old value at the boundary step itself; the first step of an epoch gets the new one.
-        boundaries = [course.steps(boundary) - 1 for boundary in self.boundaries]
+        boundaries = [training_length.steps(boundary) - 1 for boundary in self.boundaries]
         values = [self.lr * factor for factor in (1.0, *self.factors)]
         return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
@@ -216,12 +222,12 @@ class OneCycle(Schedule):
         self.require(0 <= self.end_factor <= 1, "end_factor", "must be from 0 to 1")
         self.require(self.warmup_epochs == 0, "warmup_epochs", "OneCycle has a warm-up of its own: rise, start_factor")
 
-    def decay_schedule(self, course: Course) -> LearningRateSchedule:
+    def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
         from tfaip_like._keras_ext.schedules import OneCycle as KerasOneCycle
 
         return KerasOneCycle(
             self.lr,
-            total_steps=course.steps(course.epochs),
+            total_steps=training_length.steps(training_length.epochs),
             rise=self.rise,
             start_factor=self.start_factor,
             end_factor=self.end_factor,
@@ -238,11 +244,11 @@ class InverseSqrt(Schedule):
         super().check()
         self.require(self.timescale_epochs is None or self.timescale_epochs > 0, "timescale_epochs", "must be above 0")
 
-    def decay_schedule(self, course: Course) -> LearningRateSchedule:
+    def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
         from tfaip_like._keras_ext.schedules import InverseSqrt as KerasInverseSqrt
 
         epochs = self.timescale_epochs or self.warmup_epochs or 1.0
-        return KerasInverseSqrt(self.lr, timescale=max(1, course.steps(epochs)))
+        return KerasInverseSqrt(self.lr, timescale=max(1, training_length.steps(epochs)))
 
 
 class ReduceOnPlateau(Schedule):
@@ -271,5 +277,5 @@ class ReduceOnPlateau(Schedule):
         self.require(self.min_delta >= 0, "min_delta", "must not be negative")
         self.require(0 <= self.min_lr < self.lr, "min_lr", "must be from 0 to below lr")
 
-    def decay_schedule(self, course: Course) -> LearningRateSchedule | None:
+    def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule | None:
         return None

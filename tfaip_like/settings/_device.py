@@ -10,14 +10,14 @@ from typing import Any, Literal
 from tfaip_like.params import Params
 
 
-def _usual_backend() -> Any:
+def _default_backend() -> Any:
     return os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 class Device(Params):
     """What computes."""
 
-    backend: Literal["tensorflow", "jax", "torch"] = field(default_factory=_usual_backend)
+    backend: Literal["tensorflow", "jax", "torch"] = field(default_factory=_default_backend)
     """The library under Keras; by default that of the environment variable KERAS_BACKEND, else
     tensorflow. jax and torch must be installed: pip install 'tfaip_like[jax]'."""
 
@@ -32,7 +32,7 @@ class Device(Params):
     soft_placement: bool = True
     """Fall back to the CPU for operations that a GPU cannot compute."""
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         if self.backend == "tensorflow":
             return {}
         return dict.fromkeys(

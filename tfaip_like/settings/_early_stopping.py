@@ -36,7 +36,7 @@ class EarlyStopping(Params):
     """Only a change by more than this, since the last improvement, counts as an improvement. What the best
     epoch is does not depend on it."""
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         if self.n_to_go:
             return {}
         never = "nothing is tested without --early_stopping.n_to_go"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tfaip_like._utils.errors import counted
+from tfaip_like._utils.errors import pluralize
 from tfaip_like.params import Params
 
 
@@ -110,7 +110,7 @@ class Trainer(Params):
     """Training steps between two looks at the progress. By default chosen so that this is about
     half a second, at most 64 steps; more is faster for small networks."""
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         reasons: dict[str, str] = {}
         if self.output_dir is None:
             kept = (
@@ -124,9 +124,9 @@ class Trainer(Params):
             )
             reasons |= dict.fromkeys(kept, "nothing is kept without --trainer.output_dir")
         elif self.keep_epochs and min(self.keep_epochs) > self.epochs:
-            reasons["keep_epochs"] = f"the training has {counted(self.epochs, 'epoch')} (--trainer.epochs)"
+            reasons["keep_epochs"] = f"the training has {pluralize(self.epochs, 'epoch')} (--trainer.epochs)"
         elif self.keep_every_n > self.epochs:
-            reasons["keep_every_n"] = f"the training has {counted(self.epochs, 'epoch')} (--trainer.epochs)"
+            reasons["keep_every_n"] = f"the training has {pluralize(self.epochs, 'epoch')} (--trainer.epochs)"
         return reasons
 
     def check(self) -> None:
@@ -145,7 +145,7 @@ class Trainer(Params):
         self.require(self.accumulate_steps >= 1, "accumulate_steps", "must be at least 1")
         self.require_regex("no_train_scope", self.no_train_scope or "")
         try:
-            parse_every(self.checkpoint_every)
+            parse_interval(self.checkpoint_every)
         except ValueError as problem:
             self.require(False, "checkpoint_every", str(problem))
         self.require(all(epoch >= 1 for epoch in self.keep_epochs), "keep_epochs", "epochs count from 1")
@@ -169,7 +169,7 @@ class Trainer(Params):
 
 
 @dataclass(frozen=True)
-class Every:
+class Interval:
     """How often something is done: after so many epochs, steps or seconds, whichever is given."""
 
     epochs: int = 0
@@ -177,22 +177,22 @@ class Every:
     seconds: float = 0.0
 
 
-_EVERY = re.compile(r"(\d*\.?\d*)\s*(epoch|epochs|step|steps|s|min|h)")
+_INTERVAL = re.compile(r"(\d*\.?\d*)\s*(epoch|epochs|step|steps|s|min|h)")
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
-def parse_every(text: str) -> Every:
+def parse_interval(text: str) -> Interval:
     """What `checkpoint_every` says.
 
     Raises:
         ValueError: when it says nothing that is understood.
     """
-    match = _EVERY.fullmatch(text.strip())
+    match = _INTERVAL.fullmatch(text.strip())
     count = float(match[1] or 1) if match and match[1] != "." else 0.0
     if match is None or not count > 0 or not math.isfinite(count):
         raise ValueError("expected epoch, 5epochs, 500steps, 30s, 10min or 2h")
     if match[2] in _SECONDS:
-        return Every(seconds=count * _SECONDS[match[2]])
+        return Interval(seconds=count * _SECONDS[match[2]])
     if count != int(count):
         raise ValueError("expected a whole number of epochs or steps")
-    return Every(epochs=int(count)) if match[2].startswith("epoch") else Every(steps=int(count))
+    return Interval(epochs=int(count)) if match[2].startswith("epoch") else Interval(steps=int(count))

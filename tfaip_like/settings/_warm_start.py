@@ -42,6 +42,6 @@ class WarmStart(Params):
             except (re.error, IndexError) as problem:
                 self.require(False, "rename", f"{replacement!r} cannot replace anything: {problem}")
 
-    def without_effect(self) -> Mapping[str, str]:
+    def ignored_params(self) -> Mapping[str, str]:
         names = ("rename", "include", "exclude", "allow_partial")
         return {} if self.model is not None else dict.fromkeys(names, "there is no --warmstart.model to load")

@@ -1,6 +1,6 @@
 """What can be looked at and is no number: images, figures, curves, text, histograms, confusion matrices.
 
-An evaluator returns them among its numbers, `Model.show` for a few samples; TensorBoard and the report of
+An evaluator returns them among its numbers, `Model.summaries` for a few samples; TensorBoard and the report of
 the run show them.
 """
 
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._utils.errors import article
-from tfaip_like._utils.pictures import Pixels, counts_table, grid, pixels, png, png_size
+from tfaip_like._utils.errors import with_article
+from tfaip_like._utils.images import Pixels, draw_confusion_matrix, encode_png, make_image_grid, read_png_size, to_rgb
 
-MOST_CLASSES = 500
+MAX_CLASSES = 500
 """Rows of a confusion matrix: without a limit its memory grows with the square of the largest class."""
 
-THRESHOLDS = 201
+NUM_THRESHOLDS = 201
 """Points of a precision-recall curve, from threshold 0 to 1 in equal steps."""
 
 
@@ -31,7 +31,7 @@ class Summary(abc.ABC):
     """Something to look at."""
 
     @abc.abstractmethod
-    def problem(self) -> str | None:
+    def validation_error(self) -> str | None:
         """What is wrong with it, or None: for a message that begins with its name."""
 
 
@@ -52,11 +52,11 @@ class Image(Summary):
         """
         images = [cls(array) for array in arrays]
         for number, image in enumerate(images):
-            if problem := image.problem():
-                raise ValueError(f"Image.grid: array {number} {problem}")
-        return cls(grid([image.pixels() for image in images]))
+            if validation_error := image.validation_error():
+                raise ValueError(f"Image.grid: array {number} {validation_error}")
+        return cls(make_image_grid([image.pixels() for image in images]))
 
-    def problem(self) -> str | None:
+    def validation_error(self) -> str | None:
         array = np.asarray(self.array)
         if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))):
             return (
@@ -72,7 +72,7 @@ class Image(Summary):
     def pixels(self) -> Pixels:
         """Red, green and blue."""
         array = np.asarray(self.array)
-        return pixels(array, high=255.0 if array.dtype == np.uint8 else 1.0)
+        return to_rgb(array, high=255.0 if array.dtype == np.uint8 else 1.0)
 
     def png(self) -> bytes:
         """As a PNG file."""
@@ -80,7 +80,7 @@ class Image(Summary):
 
     @cached_property  # for TensorBoard and for the run's folder
     def _png(self) -> bytes:
-        return png(self.pixels())
+        return encode_png(self.pixels())
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +93,11 @@ class Figure(Summary):
     figure: Any
     """Has `savefig(file, format="png")`."""
 
-    def problem(self) -> str | None:
+    def validation_error(self) -> str | None:
         if not callable(getattr(self.figure, "savefig", None)):
-            return f"is a Figure of {article(type(self.figure).__name__)}, which has no method savefig"
+            return f"is a Figure of {with_article(type(self.figure).__name__)}, which has no method savefig"
         try:
-            png_size(self.png())
+            read_png_size(self.png())
         except ValueError as error:
             return f"is a Figure whose savefig did not write a picture: {error}"
         return None
@@ -123,7 +123,7 @@ class PRCurve(Summary):
     scores: Any
     """The predicted probabilities of yes, from 0 to 1."""
 
-    def problem(self) -> str | None:
+    def validation_error(self) -> str | None:
         labels, scores = np.asarray(self.labels), np.asarray(self.scores)
         if labels.shape != scores.shape:
             return f"is a PRCurve of {labels.shape} labels and {scores.shape} scores; there must be one score per label"
@@ -135,15 +135,15 @@ class PRCurve(Summary):
         return None
 
     def counts(self) -> tuple[npt.NDArray[np.float64], ...]:
-        """True positives, false positives, true negatives, false negatives at each of the `THRESHOLDS`."""
+        """True positives, false positives, true negatives, false negatives at each of the `NUM_THRESHOLDS`."""
         labels = np.asarray(self.labels, bool).ravel()
         scores = np.clip(np.nan_to_num(np.asarray(self.scores, np.float64).ravel()), 0, 1)
-        reached = np.floor(scores * (THRESHOLDS - 1)).astype(int)  # the highest threshold that is passed
+        reached = np.floor(scores * (NUM_THRESHOLDS - 1)).astype(int)  # the highest threshold that is passed
 
-        def passing(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-            return np.bincount(reached[chosen], minlength=THRESHOLDS)[::-1].cumsum()[::-1].astype(np.float64)
+        def count_above(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+            return np.bincount(reached[chosen], minlength=NUM_THRESHOLDS)[::-1].cumsum()[::-1].astype(np.float64)
 
-        true, false = passing(labels), passing(~labels)
+        true, false = count_above(labels), count_above(~labels)
         return true, false, false[0] - false, true[0] - true
 
 
@@ -159,9 +159,9 @@ class Text(Summary):
         lines = [header, ["---"] * len(header), *rows]
         return cls("\n".join(f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in line)} |" for line in lines))
 
-    def problem(self) -> str | None:
+    def validation_error(self) -> str | None:
         if not isinstance(self.markdown, str):
-            return f"is a Text of {article(type(self.markdown).__name__)}, not of a str"
+            return f"is a Text of {with_article(type(self.markdown).__name__)}, not of a str"
         return None
 
 
@@ -175,7 +175,7 @@ class Histogram(Summary):
     buckets: int = 30
     """Into how many equal parts their range is cut."""
 
-    def problem(self) -> str | None:
+    def validation_error(self) -> str | None:
         array = np.asarray(self.values)
         if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
             return f"is a Histogram of {array.dtype}, not of numbers"
@@ -203,7 +203,7 @@ class ConfusionMatrix(Summary):
     names: Sequence[str] = ()
     """Of the classes; without them they have their numbers, and there are as many as were seen."""
 
-    def problem(self) -> str | None:
+    def validation_error(self) -> str | None:
         targets, predictions = np.asarray(self.targets), np.asarray(self.predictions)
         if targets.ndim != 1 or targets.shape != predictions.shape:
             return (
@@ -223,30 +223,30 @@ class ConfusionMatrix(Summary):
         """Return the numbers of the classes: all up to the largest, or, if they are too many, those that occur."""
         targets, predictions = self._numbers()
         size = len(self.names) or int(max(targets.max(initial=0), predictions.max(initial=0))) + 1
-        return np.arange(size) if size <= MOST_CLASSES else np.union1d(targets, predictions)
+        return np.arange(size) if size <= MAX_CLASSES else np.union1d(targets, predictions)
 
-    def shown_classes(self) -> npt.NDArray[np.int64]:
-        """Return the classes that `counts` counts: of more than `MOST_CLASSES`, those with most samples."""
+    def displayed_classes(self) -> npt.NDArray[np.int64]:
+        """Return the classes that `counts` counts: of more than `MAX_CLASSES`, those with most samples."""
         classes = self.classes()
-        if len(classes) <= MOST_CLASSES:
+        if len(classes) <= MAX_CLASSES:
             return classes
         there = np.bincount(np.searchsorted(classes, np.concatenate(self._numbers())), minlength=len(classes))
-        return np.sort(classes[np.argsort(-there, kind="stable")[:MOST_CLASSES]])
+        return np.sort(classes[np.argsort(-there, kind="stable")[:MAX_CLASSES]])
 
     def labels(self) -> list[str]:
         """Return the names of the classes that `counts` counts."""
-        return [self.names[number] if self.names else str(number) for number in self.shown_classes().tolist()]
+        return [self.names[number] if self.names else str(number) for number in self.displayed_classes().tolist()]
 
     def counts(self) -> npt.NDArray[np.int64]:
-        """How many samples of each class (rows) were taken for each class (columns); see `shown_classes`."""
+        """How many samples of each class (rows) were taken for each class (columns); see `displayed_classes`."""
         targets, predictions = self._numbers()
-        classes = self.shown_classes()
+        classes = self.displayed_classes()
         size = len(classes)
         is_shown = np.isin(targets, classes) & np.isin(predictions, classes)
         rows, columns = (np.searchsorted(classes, numbers[is_shown]) for numbers in (targets, predictions))
         return np.bincount(rows * size + columns, minlength=size * size).reshape(size, size)
 
-    def recalls(self) -> npt.NDArray[np.float64]:
+    def per_class_recall(self) -> npt.NDArray[np.float64]:
         """The share of the samples of each of `classes` that were found; NaN of a class without samples."""
         targets, predictions = self._numbers()
         classes = self.classes()
@@ -264,4 +264,4 @@ class ConfusionMatrix(Summary):
 
     @cached_property
     def _png(self) -> bytes:
-        return png(counts_table(self.counts()))
+        return encode_png(draw_confusion_matrix(self.counts()))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfaip_like import Mode, Model, Processor, Sample, Spec, Tensors, keras, ops
-from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainData, ListValData
+from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainLoaderSettings, ListValLoaderSettings
 
 from .draw_samples import LABELS
 
@@ -83,5 +83,5 @@ class Template(ListFileScenario):
 
     data: ListFileData = TemplateData()
     model: Model = TemplateModel()
-    train: ListTrainData = ListTrainData(lists=[str(SAMPLES / "train.txt")])
-    val: ListValData = ListValData(lists=[str(SAMPLES / "val.txt")])
+    train: ListTrainLoaderSettings = ListTrainLoaderSettings(lists=[str(SAMPLES / "train.txt")])
+    val: ListValLoaderSettings = ListValLoaderSettings(lists=[str(SAMPLES / "val.txt")])

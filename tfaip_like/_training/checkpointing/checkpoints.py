@@ -28,9 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.files import check_links, new_folder, recover_below
-from tfaip_like._utils.json_files import Json, read_json, read_object, write_json
-from tfaip_like._utils.records import decode
+from tfaip_like._utils.files import atomic_directory, check_links, recover_interrupted_writes
+from tfaip_like._utils.json_files import Json, read_json, read_json_object, write_json
+from tfaip_like._utils.typed_json import decode
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +41,16 @@ CHECKSUMS = "checksums.json"
 DTYPES = "dtypes"
 """Array in `variables.npz` with the dtypes that numpy does not have, as JSON by the name of their array."""
 SUPERSEDED = "superseded"
-DOOMED = ".old"
+REMOVAL_SUFFIX = ".old"
 """How the name of a checkpoint ends that is being removed."""
 NETWORK = "network"
 """How the names of the network's variables begin: network:00003:encoder/dense/kernel."""
 
-CONTENTS: tuple[Literal["variables.npz", "state.json", "params.json"], ...] = (VARIABLES, STATE, PARAMS)
+CHECKSUMMED_FILES: tuple[Literal["variables.npz", "state.json", "params.json"], ...] = (VARIABLES, STATE, PARAMS)
 Checksums = TypedDict("Checksums", {"variables.npz": str, "state.json": str, "params.json": str})
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-_NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
+_NAME_PATTERN = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
 
 
 @dataclass(frozen=True, order=True)
@@ -71,7 +71,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Content:
+class CheckpointData:
     """What a checkpoint holds."""
 
     arrays: Arrays
@@ -89,11 +89,11 @@ class Checkpoint:
     @property
     def position(self) -> Position:
         """Where the training was."""
-        match = _NAME.fullmatch(self.path.name)
+        match = _NAME_PATTERN.fullmatch(self.path.name)
         assert match
         return Position(int(match[1]), int(match[2] or 0))
 
-    def read(self) -> Content:
+    def read(self) -> CheckpointData:
         """What it holds.
 
         Raises:
@@ -101,40 +101,40 @@ class Checkpoint:
         """
         expected = decode(Checksums, read_json(self.path / CHECKSUMS), str(self.path / CHECKSUMS))
         # Read first: a file that is not valid says in which line.
-        state, params = read_object(self.path / STATE), read_object(self.path / PARAMS)
-        for name in CONTENTS:
-            if _checksum(self.path / name) != expected[name]:
+        state, params = read_json_object(self.path / STATE), read_json_object(self.path / PARAMS)
+        for name in CHECKSUMMED_FILES:
+            if _compute_checksum(self.path / name) != expected[name]:
                 raise UsageError(f"{self.path / CHECKSUMS}: {name}: its checksum differs: it is damaged, or was edited")
-        return Content(read_arrays(self.path / VARIABLES), state, params)
+        return CheckpointData(read_arrays(self.path / VARIABLES), state, params)
 
 
-def checkpoint_at(path: Path) -> Checkpoint | None:
+def open_checkpoint(path: Path) -> Checkpoint | None:
     """Return the checkpoint that a folder is; None if it is none."""
     path = path.absolute()
-    return Checkpoint(path) if _NAME.fullmatch(path.name) and (path / CHECKSUMS).is_file() else None
+    return Checkpoint(path) if _NAME_PATTERN.fullmatch(path.name) and (path / CHECKSUMS).is_file() else None
 
 
-def all_checkpoints(folder: Path) -> list[Checkpoint]:
+def list_checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints in a folder, oldest first.
 
     Raises:
         UsageError: if the folder is a link to nowhere; names its target.
     """
     check_links(folder)
-    found = [Checkpoint(path) for path in folder.glob("epoch_*") if _NAME.fullmatch(path.name)]
+    found = [Checkpoint(path) for path in folder.glob("epoch_*") if _NAME_PATTERN.fullmatch(path.name)]
     return sorted(found, key=lambda checkpoint: checkpoint.position)
 
 
-def last_good(folder: Path) -> tuple[Checkpoint, Content] | None:
+def load_latest_valid(folder: Path) -> tuple[Checkpoint, CheckpointData] | None:
     """The newest checkpoint that is whole, with a warning for each that is not; None if there is none at all.
 
     Raises:
         UsageError: when all of them are damaged.
     """
-    for doomed in folder.glob(f".epoch_*{DOOMED}"):
-        shutil.rmtree(doomed, ignore_errors=True)
-    recover_below(folder)
-    checkpoints = all_checkpoints(folder)
+    for removal_dir in folder.glob(f".epoch_*{REMOVAL_SUFFIX}"):
+        shutil.rmtree(removal_dir, ignore_errors=True)
+    recover_interrupted_writes(folder)
+    checkpoints = list_checkpoints(folder)
     for checkpoint in reversed(checkpoints):
         try:
             return checkpoint, checkpoint.read()
@@ -145,33 +145,33 @@ def last_good(folder: Path) -> tuple[Checkpoint, Content] | None:
     return None
 
 
-def write_checkpoint(folder: Path, position: Position, content: Content) -> Checkpoint:
+def write_checkpoint(folder: Path, position: Position, content: CheckpointData) -> Checkpoint:
     """Writes a checkpoint; it appears when it is complete and on disk."""
     checkpoint = Checkpoint(folder / position.folder_name)
-    with new_folder(checkpoint.path) as aside:
+    with atomic_directory(checkpoint.path) as aside:
         write_arrays(aside / VARIABLES, content.arrays)
         for name, values in ((STATE, content.state), (PARAMS, content.params)):
             write_json(aside / name, values, indent=1)
-        write_json(aside / CHECKSUMS, {name: _checksum(aside / name) for name in CONTENTS}, indent=1)
+        write_json(aside / CHECKSUMS, {name: _compute_checksum(aside / name) for name in CHECKSUMMED_FILES}, indent=1)
     return checkpoint
 
 
-def remove_old(folder: Path, latest: int, kept_epochs: set[int]) -> None:
+def prune_checkpoints(folder: Path, num_latest: int, kept_epochs: set[int]) -> None:
     """Removes all checkpoints but the latest ones and those after the epochs that are kept for good."""
-    for checkpoint in all_checkpoints(folder)[:-latest]:
+    for checkpoint in list_checkpoints(folder)[:-num_latest]:
         position = checkpoint.position
         if position.step or position.epoch not in kept_epochs:
             # Renamed first: a folder that is only partly removed must not look like a checkpoint.
-            doomed = folder / f".{checkpoint.path.name}{DOOMED}"
-            shutil.rmtree(doomed, ignore_errors=True)  # what a kill has left of an earlier one
-            os.rename(checkpoint.path, doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            removal_dir = folder / f".{checkpoint.path.name}{REMOVAL_SUFFIX}"
+            shutil.rmtree(removal_dir, ignore_errors=True)  # what a kill has left of an earlier one
+            os.rename(checkpoint.path, removal_dir)
+            shutil.rmtree(removal_dir, ignore_errors=True)
 
 
-def set_aside_later(folder: Path, position: Position) -> tuple[Path, int]:
+def supersede_later_checkpoints(folder: Path, position: Position) -> tuple[Path, int]:
     """Moves checkpoints that come after a position into `superseded/`, or `superseded_2/` and so on where there is
     one; where to, and how many there were."""
-    later = [checkpoint for checkpoint in all_checkpoints(folder) if checkpoint.position > position]
+    later = [checkpoint for checkpoint in list_checkpoints(folder) if checkpoint.position > position]
     aside, number = folder / SUPERSEDED, 1
     while aside.exists():
         number += 1
@@ -216,7 +216,7 @@ def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _checksum(file: Path) -> str:
+def _compute_checksum(file: Path) -> str:
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 from tfaip_like._utils.json_files import Json
-from tfaip_like._utils.records import Count, Seconds
+from tfaip_like._utils.typed_json import Count, Seconds
 
 
 class SavedBatching(TypedDict):
@@ -26,7 +26,7 @@ class SavedStream(TypedDict):
     bookmark: list[Any]
 
 
-class SavedTrained(TypedDict):
+class SavedEpochResult(TypedDict):
     """What the steps of an epoch gave, if all of them were done."""
 
     epoch: Count
@@ -35,14 +35,14 @@ class SavedTrained(TypedDict):
     waited: Seconds
 
 
-class SavedValue(TypedDict):
+class SavedBestValue(TypedDict):
     """The best value so far, and its epoch."""
 
     value: float | None
     epoch: Count | None
 
 
-class SavedBest(SavedValue):
+class SavedBest(SavedBestValue):
     """The best epoch so far, and how it is found."""
 
     monitor: str
@@ -52,8 +52,8 @@ class SavedBest(SavedValue):
 class SavedEarlyStop(TypedDict):
     """The state of early stopping."""
 
-    best: SavedValue
-    last_improvement: SavedValue
+    best: SavedBestValue
+    last_improvement: SavedBestValue
     failed_tests: Count
     improved: bool | None
 
@@ -84,7 +84,7 @@ class SavedState(TypedDict):
     schedule_offset: int
     seconds: Seconds
     waited: Seconds
-    trained: SavedTrained | None
+    trained: SavedEpochResult | None
     history: list[dict[str, float]]
     best: SavedBest
     early_stop: SavedEarlyStop

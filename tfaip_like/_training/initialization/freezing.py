@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import keras
 
 from tfaip_like._keras_ext.paths import layer_paths
-from tfaip_like._utils.errors import UsageError, some
+from tfaip_like._utils.errors import UsageError, truncate_list
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class FreezeReport:
     """Numbers in all weights of the network."""
 
     def __str__(self) -> str:
-        return f"frozen: {some(self.layers)} ({self.frozen:,} of {self.total:,} weights)"
+        return f"frozen: {truncate_list(self.layers)} ({self.frozen:,} of {self.total:,} weights)"
 
 
 def freeze(network: keras.Model, pattern: str) -> FreezeReport:
@@ -51,19 +51,19 @@ def freeze(network: keras.Model, pattern: str) -> FreezeReport:
     matched = [path for path in layers if re.fullmatch(pattern, path)]
     if not matched:
         near = difflib.get_close_matches(pattern, layers, n=5, cutoff=0.0)
-        raise UsageError(f"{flag}: no layer with weights has such a path; nearest are {some(near)}")
+        raise UsageError(f"{flag}: no layer with weights has such a path; nearest are {truncate_list(near)}")
     for path in matched:
         layers[path].trainable = False
     if not network.trainable_weights:
-        raise UsageError(f"{flag}: nothing is left to train; it matches {some(matched)}")
+        raise UsageError(f"{flag}: nothing is left to train; it matches {truncate_list(matched)}")
     report = FreezeReport(
         layers=tuple(matched),
-        frozen=_size(weight for path in matched for weight in layers[path].weights),
-        total=_size(network.weights),
+        frozen=_count_parameters(weight for path in matched for weight in layers[path].weights),
+        total=_count_parameters(network.weights),
     )
     logger.info("%s", report)
     return report
 
 
-def _size(weights: Iterable[keras.Variable]) -> int:
+def _count_parameters(weights: Iterable[keras.Variable]) -> int:
     return sum(math.prod(weight.shape) for weight in {id(weight): weight for weight in weights}.values())

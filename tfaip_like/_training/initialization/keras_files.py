@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._keras_ext.paths import joined, layer_paths, weight_paths
+from tfaip_like._keras_ext.paths import join_path, layer_paths, weight_paths
 
 
 def read_model_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
@@ -22,13 +22,13 @@ def read_model_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         if "model.weights.h5" not in archive.namelist():
             raise ValueError("it holds no model.weights.h5")
         with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as h5:
-            yield from _weights(h5)
+            yield from _iter_weights(h5)
 
 
 def read_weights_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     """Numbered paths and values of the weights in a `.weights.h5` file."""
     with h5py.File(file, "r") as h5:
-        yield from _weights(h5)
+        yield from _iter_weights(h5)
 
 
 def numbered_paths(network: keras.Model) -> dict[str, str]:
@@ -40,11 +40,11 @@ def numbered_paths(network: keras.Model) -> dict[str, str]:
         layer.save_own_variables(store)
         for number, weight in store.items():
             if id(weight) in paths:
-                numbered.setdefault(paths[id(weight)], joined(layer_path, number))
+                numbered.setdefault(paths[id(weight)], join_path(layer_path, number))
     return numbered
 
 
-def _weights(h5: h5py.File) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+def _iter_weights(h5: h5py.File) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     # Layers lie in groups called after attributes and classes (layers/functional/layers/dense_1); the name of the
     # layer stands at the group `vars` in it, which holds its weights (vars/0).
     layers: dict[str, str] = {}
@@ -61,9 +61,9 @@ def _weights(h5: h5py.File) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     for place, dataset in weights.items():
         *groups, _, number = place.split("/")
         around = ("/".join(groups[:depth]) for depth in range(1, len(groups) + 1))
-        if groups[:1] != ["optimizer"] and _holds_numbers(dataset):
+        if groups[:1] != ["optimizer"] and _is_numeric(dataset):
             yield "/".join([*(layers[group] for group in around if group in layers), number]), np.asarray(dataset[()])
 
 
-def _holds_numbers(dataset: h5py.Dataset) -> bool:
+def _is_numeric(dataset: h5py.Dataset) -> bool:
     return dataset.dtype.kind in "biufc" and not dataset.external and not dataset.is_virtual

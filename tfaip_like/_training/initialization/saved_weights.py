@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._export.layout import MODEL, WEIGHTS
-from tfaip_like._keras_ext.paths import joined, weight_paths
+from tfaip_like._keras_ext.paths import join_path, weight_paths
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.checkpointing.checkpoints import NETWORK, VARIABLES, all_checkpoints, read_arrays
+from tfaip_like._training.checkpointing.checkpoints import NETWORK, VARIABLES, list_checkpoints, read_arrays
 from tfaip_like._training.initialization.keras_files import numbered_paths, read_model_file, read_weights_file
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import check_links
@@ -41,7 +41,7 @@ class SavedWeights:
     arrays: Mapping[str, Array]
     """Values by paths; a path that two weights have is left out, since it says not which."""
 
-    def names_of(self, network: keras.Model) -> dict[str, str]:
+    def names_in_file(self, network: keras.Model) -> dict[str, str]:
         """What the weights of a network are called in such a file, by their paths."""
         named = {path: path for path in weight_paths(network)}
         return named if self.file.suffix in (".npz", ".json") else named | numbered_paths(network)
@@ -53,7 +53,7 @@ def read_weights(place: Path) -> SavedWeights:
     Raises:
         UsageError: when there are none, or the file that should hold them cannot be read.
     """
-    file = weights_file(place)
+    file = find_weights_file(place)
     try:
         named = list(_READERS[file.suffix](file))
     except UsageError as error:
@@ -65,7 +65,7 @@ def read_weights(place: Path) -> SavedWeights:
     return SavedWeights(file, {path: array for path, array in named if times[path] == 1})
 
 
-def weights_file(place: Path) -> Path:
+def find_weights_file(place: Path) -> Path:
     """Return the file with the weights of a run, an export or a checkpoint, or the file that is named itself.
 
     Raises:
@@ -74,7 +74,7 @@ def weights_file(place: Path) -> Path:
     if not place.exists():
         check_links(place)
         raise UsageError(f"--warmstart.model {place}: no such file or folder")
-    file = _file_in(place)
+    file = _find_weights_file_in(place)
     if file is not None:
         return file
     raise UsageError(
@@ -83,18 +83,18 @@ def weights_file(place: Path) -> Path:
     )
 
 
-def _file_in(place: Path) -> Path | None:
+def _find_weights_file_in(place: Path) -> Path | None:
     if place.is_file():
         return place if place.suffix in _READERS else None
     for name in (WEIGHTS, MODEL, VARIABLES):
         if (place / name).is_file():
             return place / name
     run = OutputDir(place)
-    exports = (_file_in(folder) for folder in (run.best, run.export) if folder.is_dir())
+    exports = (_find_weights_file_in(folder) for folder in (run.best, run.export) if folder.is_dir())
     if (file := next(filter(None, exports), None)) is not None:
         return file
-    newest = all_checkpoints(run.checkpoints)[-1:]
-    return _file_in(newest[0].path) if newest else None
+    newest = list_checkpoints(run.checkpoints)[-1:]
+    return _find_weights_file_in(newest[0].path) if newest else None
 
 
 def _read_arrays(file: Path) -> Iterator[tuple[str, Array]]:
@@ -112,7 +112,7 @@ def _read_json(file: Path) -> Iterator[tuple[str, Array]]:
     Integers next to `fraction_bits` are fixed-point numbers. A matrix called `weight` is one of PyTorch, whose rows are
     the outputs: it is transposed.
     """
-    named = [(path, array) for path, array in _arrays_in(read_json(file), "") if path and array.size]
+    named = [(path, array) for path, array in _iter_arrays(read_json(file), "") if path and array.size]
     if not named:
         raise UsageError(
             f'{file}: holds no lists of numbers with names, such as {{"hidden/kernel": [[0.5, 1], [2, 3]]}}'
@@ -120,23 +120,23 @@ def _read_json(file: Path) -> Iterator[tuple[str, Array]]:
     yield from named
 
 
-def _arrays_in(value: Json, path: str) -> Iterator[tuple[str, Array]]:
+def _iter_arrays(value: Json, path: str) -> Iterator[tuple[str, Array]]:
     if isinstance(value, dict):
         fraction = value.get(FRACTION_BITS)
         scale = 2.0**-fraction if isinstance(fraction, int) else 1.0
         for name, part in value.items():
-            for inner, array in _arrays_in(part, joined(path, name)):
+            for inner, array in _iter_arrays(part, join_path(path, name)):
                 yield inner, array * np.float32(scale)
     elif isinstance(value, list):
-        if (numbers := _numbers(value)) is None:
+        if (numbers := _to_numeric_array(value)) is None:
             for number, part in enumerate(value):
-                yield from _arrays_in(part, joined(path, str(number)))
+                yield from _iter_arrays(part, join_path(path, str(number)))
         else:
             is_of_pytorch = re.search(r"(^|[/.])weight$", path) and numbers.ndim == 2
             yield path, numbers.T if is_of_pytorch else numbers
 
 
-def _numbers(value: list[Json]) -> Array | None:
+def _to_numeric_array(value: list[Json]) -> Array | None:
     """Return nested lists of numbers as an array; None where they hold anything else."""
     try:
         array = np.array(value)

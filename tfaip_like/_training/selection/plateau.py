@@ -11,7 +11,7 @@ from tfaip_like.schedules import ReduceOnPlateau
 logger = logging.getLogger(__name__)
 
 
-class Plateau:
+class PlateauController:
     """Counts validations without an improvement and lowers the optimizer's `rate_factor`."""
 
     def __init__(self, schedule: ReduceOnPlateau, mode: Literal["min", "max"], optimizer: Any):
@@ -22,7 +22,7 @@ class Plateau:
         self.waited = 0
         self.cooling = 0
 
-    def after(self, value: float) -> None:
+    def update(self, value: float) -> None:
         """Takes the monitored value of a validation."""
         value *= self.sign
         if value < self.best - self.schedule.min_delta:
@@ -32,9 +32,9 @@ class Plateau:
         else:
             self.waited += 1
             if self.waited >= self.schedule.patience:
-                self._lower()
+                self._reduce_lr()
 
-    def _lower(self) -> None:
+    def _reduce_lr(self) -> None:
         lowest = self.schedule.min_lr / self.schedule.lr
         before = float(self.optimizer.rate_factor)
         factor = max(before * self.schedule.factor, lowest)
@@ -48,17 +48,17 @@ class Plateau:
         factor = float(self.optimizer.rate_factor)
         return {"best": self.best, "waited": self.waited, "cooling": self.cooling, "factor": factor}
 
-    def restore(self, state: Mapping[str, float], is_judged_anew: bool) -> None:
+    def restore(self, state: Mapping[str, float], reset_best: bool) -> None:
         """Goes on from such a state.
 
         Args:
-            is_judged_anew: the values to come cannot be compared with those before.
+            reset_best: the values to come cannot be compared with those before.
         """
         self.optimizer.rate_factor.assign(state["factor"])
         self.cooling = int(state["cooling"])
-        if not is_judged_anew:
+        if not reset_best:
             self.best, self.waited = state["best"], int(state["waited"])
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Goes back to the full rate."""
         self.optimizer.rate_factor.assign(1.0)

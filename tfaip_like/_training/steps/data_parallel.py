@@ -18,11 +18,11 @@ import tensorflow as tf
 
 from tfaip_like._training.state import global_seed_generator
 
-SEED_DISTANCE = 1_000_003
+REPLICA_SEED_STRIDE = 1_000_003
 """Between the random seeds of two devices: layers may have been given the seeds 1, 2, 3."""
 
 
-class Part(NamedTuple):
+class ReplicaResult(NamedTuple):
     """What a device makes of its part of a batch."""
 
     loss: Any
@@ -34,7 +34,7 @@ class Part(NamedTuple):
     """The new value of each variable that is not trained; None where it has not changed."""
 
 
-class SeveralDevices:
+class DataParallel:
     """Computes as one device would, except that layers see only the part of the batch that their device has.
 
     Sums of metrics are added up. The loss, its gradients and statistics of normalisation are means over the
@@ -57,57 +57,59 @@ class SeveralDevices:
         self._devices = devices
         self._forward = forward
         self._weights = list(model.trainable_variables)
-        self._sums = list(model.metrics_variables)
-        self._others = [*model.non_trainable_variables, global_seed_generator().state]
-        self._compute_part = compiled(self._part)
-        self._put_together = compiled(self._together)
+        self._metric_variables = list(model.metrics_variables)
+        self._non_trainable_variables = [*model.non_trainable_variables, global_seed_generator().state]
+        self._compiled_replica_step = compiled(self._replica_step)
+        self._compiled_all_reduce = compiled(self._all_reduce)
 
-    def gradients(self, batch: Any, size: Any, scale: Any) -> tuple[Any, list[Any]]:
+    def compute_gradients(self, batch: Any, size: Any, scale: Any) -> tuple[Any, list[Any]]:
         """Loss of a batch of `size` samples; gradients of the loss times `scale`, None for weights that have none.
 
         Changes metrics, statistics and random states.
         """
         weights = [tf.identity(variable.value) for variable in self._weights]
-        others = [tf.identity(variable.value) for variable in self._others]
+        others = [tf.identity(variable.value) for variable in self._non_trainable_variables]
         parts, sizes = [], []
         for number, device in enumerate(self._devices):
-            rows, rows_that_count = _rows_of(number, len(self._devices), size)
-            own = tf.nest.map_structure(lambda array, rows=rows: array[rows], batch)
-            others_here = [_for_device(number, *pair) for pair in zip(self._others, others, strict=True)]
+            rows, num_rows = _replica_rows(number, len(self._devices), size)
+            replica_batch = tf.nest.map_structure(lambda array, rows=rows: array[rows], batch)
+            replica_others = [
+                _replica_value(number, *pair) for pair in zip(self._non_trainable_variables, others, strict=True)
+            ]
             with tf.device(device):
                 # Copies on this device, whatever a function does with the places of its arguments.
-                given = tf.nest.map_structure(tf.identity, (weights, others_here, own, scale))
-                parts.append(self._compute_part(*given))
-            sizes.append(rows_that_count)
+                arguments = tf.nest.map_structure(tf.identity, (weights, replica_others, replica_batch, scale))
+                parts.append(self._compiled_replica_step(*arguments))
+            sizes.append(num_rows)
         with tf.device(self._devices[0]):
-            return self._put_together(parts, tf.cast(tf.stack(sizes), "float32"))  # type: ignore[no-any-return]
+            return self._compiled_all_reduce(parts, tf.cast(tf.stack(sizes), "float32"))  # type: ignore[no-any-return]
 
-    def _part(self, weights: Sequence[Any], others: Sequence[Any], batch: Any, scale: Any) -> Part:
+    def _replica_step(self, weights: Sequence[Any], others: Sequence[Any], batch: Any, scale: Any) -> ReplicaResult:
         """Pure: reads and changes no variable, so it runs on any device."""
-        sums = [tf.zeros(variable.shape, variable.dtype) for variable in self._sums]
-        variables = [*self._weights, *self._others, *self._sums]
+        sums = [tf.zeros(variable.shape, variable.dtype) for variable in self._metric_variables]
+        variables = [*self._weights, *self._non_trainable_variables, *self._metric_variables]
         with tf.GradientTape() as tape:
             tape.watch(weights)
             values = zip(variables, (*weights, *others, *sums), strict=True)
             with keras.StatelessScope(values, collect_losses=True) as scope:
-                before = [scope.get_current_value(variable) for variable in self._others]
+                before = [scope.get_current_value(variable) for variable in self._non_trainable_variables]
                 loss = self._forward(batch)
                 scaled = loss * scale
-        after = [scope.get_current_value(variable) for variable in self._others]
-        return Part(
+        after = [scope.get_current_value(variable) for variable in self._non_trainable_variables]
+        return ReplicaResult(
             loss,
             tape.gradient(scaled, weights),
-            [scope.get_current_value(variable) for variable in self._sums],
+            [scope.get_current_value(variable) for variable in self._metric_variables],
             [None if new is old else new for new, old in zip(after, before, strict=True)],
         )
 
-    def _together(self, parts: Sequence[Part], sizes: Any) -> tuple[Any, list[Any]]:
+    def _all_reduce(self, parts: Sequence[ReplicaResult], sizes: Any) -> tuple[Any, list[Any]]:
         """The loss and the gradients of all parts; changes the variables."""
         shares = tf.unstack(sizes / tf.reduce_sum(sizes))
         counts = tf.unstack(tf.sign(sizes))
-        for variable, *added in zip(self._sums, *(part.sums for part in parts), strict=True):
+        for variable, *added in zip(self._metric_variables, *(part.sums for part in parts), strict=True):
             variable.assign(variable.value + _weighted_sum(added, counts))
-        for variable, *values in zip(self._others, *(part.others for part in parts), strict=True):
+        for variable, *values in zip(self._non_trainable_variables, *(part.others for part in parts), strict=True):
             if values[0] is not None and variable.value.dtype.is_floating:
                 old = variable.value
                 variable.assign(old + _weighted_sum([value - old for value in values], shares))
@@ -117,7 +119,7 @@ class SeveralDevices:
         return loss, [_mean_gradient(each, shares) for each in zip(*(part.gradients for part in parts), strict=True)]
 
 
-def _rows_of(number: int, parts: int, size: Any) -> tuple[slice, Any]:
+def _replica_rows(number: int, parts: int, size: Any) -> tuple[slice, Any]:
     """The rows of a part, as many as of any other or one less, and how many of them count.
 
     Where there are fewer rows than parts, a part without gets the last one, which does not count: the mean of
@@ -129,10 +131,10 @@ def _rows_of(number: int, parts: int, size: Any) -> tuple[slice, Any]:
     return slice(tf.minimum(begin, size - 1), tf.maximum(end, tf.minimum(begin, size - 1) + 1)), end - begin
 
 
-def _for_device(number: int, variable: keras.Variable, value: Any) -> Any:
+def _replica_value(number: int, variable: keras.Variable, value: Any) -> Any:
     """The value of a variable as that device sees it."""
     if variable.name == "seed_generator_state":  # (seed, how often it was asked)
-        return value + tf.constant([number * SEED_DISTANCE, 0], value.dtype)
+        return value + tf.constant([number * REPLICA_SEED_STRIDE, 0], value.dtype)
     return value
 
 

@@ -11,19 +11,19 @@ import warnings
 
 import keras
 
-from tfaip_like._training.steps.training_model import TrainingModel, as_fed
+from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
 from tfaip_like._utils.errors import UsageError
-from tfaip_like.data._loader.loader import Batches
+from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.settings import Trainer
 
-MOST_STEPS_AT_ONCE = 64
-SECONDS_AT_ONCE = 0.5
-TRAINING_PER_PREDICTION = 3
+MAX_STEPS_PER_EXECUTION = 64
+TARGET_EXECUTION_S = 0.5
+TRAIN_TO_PREDICT_COST_RATIO = 3
 """A training step computes about as much as three predictions: forward, and backward twice."""
 
 
 def compile_model(
-    model: TrainingModel, optimizer: keras.optimizers.Optimizer, trainer: Trainer, batches: Batches
+    model: TrainingModel, optimizer: keras.optimizers.Optimizer, trainer: Trainer, batches: DataLoader
 ) -> None:
     """Compiles the training model as the trainer's parameters say.
 
@@ -33,7 +33,9 @@ def compile_model(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras warns and goes on without XLA; we tell below
         model.compile(
-            optimizer=optimizer, jit_compile=_jit_compile(model, trainer, batches), run_eagerly=trainer.force_eager
+            optimizer=optimizer,
+            jit_compile=_choose_jit_compile(model, trainer, batches),
+            run_eagerly=trainer.force_eager,
         )
     if not model.optimizer.built:  # Keras wraps it for float16; the loss scale belongs to the state from the start
         model.optimizer.build(model.trainable_variables)
@@ -41,7 +43,7 @@ def compile_model(
         raise UsageError("--trainer.jit_compile true: a layer of this model, or this device, cannot be compiled by XLA")
 
 
-def is_unsupported_by_xla(error: Exception) -> bool:
+def is_xla_unsupported_error(error: Exception) -> bool:
     """Return whether an error of the first step says that XLA cannot compile an operation."""
     if keras.backend.backend() != "tensorflow":
         return False
@@ -51,7 +53,7 @@ def is_unsupported_by_xla(error: Exception) -> bool:
     return isinstance(error, tf.errors.OpError) and any(sign in str(error) for sign in signs)
 
 
-def is_invalid_argument(error: Exception) -> bool:
+def is_invalid_argument_error(error: Exception) -> bool:
     """Return whether an operation of TensorFlow raised because of a value."""
     if keras.backend.backend() != "tensorflow":
         return False
@@ -60,7 +62,7 @@ def is_invalid_argument(error: Exception) -> bool:
     return isinstance(error, tf.errors.InvalidArgumentError)
 
 
-def _jit_compile(model: TrainingModel, trainer: Trainer, batches: Batches) -> bool | str:
+def _choose_jit_compile(model: TrainingModel, trainer: Trainer, batches: DataLoader) -> bool | str:
     backend = keras.backend.backend()
     if backend == "torch":
         if trainer.jit_compile:
@@ -73,10 +75,10 @@ def _jit_compile(model: TrainingModel, trainer: Trainer, batches: Batches) -> bo
     if backend == "jax":
         return True
     # XLA compiles anew for each shape: with samples of many lengths that is all it would ever do.
-    return batches.is_stacked and not _convolves_on_the_processor(model)
+    return batches.yields_stacked_steps and not _has_conv_layers_on_cpu(model)
 
 
-def _convolves_on_the_processor(model: TrainingModel) -> bool:
+def _has_conv_layers_on_cpu(model: TrainingModel) -> bool:
     """Return whether XLA would compute convolutions without a GPU.
 
     In a loop over steps it does so in the plainest way. Measured on two cores (TensorFlow 2.21; two convolutions of 32
@@ -89,7 +91,7 @@ def _convolves_on_the_processor(model: TrainingModel) -> bool:
     return convolves and not tf.config.list_logical_devices("GPU")
 
 
-def steps_at_once(model: TrainingModel, trainer: Trainer, batches: Batches) -> int:
+def choose_steps_per_execution(model: TrainingModel, trainer: Trainer, batches: DataLoader) -> int:
     """The most steps in an execution.
 
     Raises:
@@ -101,15 +103,15 @@ def steps_at_once(model: TrainingModel, trainer: Trainer, batches: Batches) -> i
         return min(trainer.steps_per_execution, batches.steps_per_epoch)
     if trainer.force_eager or keras.backend.backend() != "tensorflow":
         return 1
-    step_seconds = TRAINING_PER_PREDICTION * batches.accumulate * _seconds_of_a_prediction(model, batches)
-    most = min(MOST_STEPS_AT_ONCE, batches.steps_per_epoch, int(SECONDS_AT_ONCE / step_seconds))
+    step_seconds = TRAIN_TO_PREDICT_COST_RATIO * batches.accumulate * _measure_prediction_seconds(model, batches)
+    most = min(MAX_STEPS_PER_EXECUTION, batches.steps_per_epoch, int(TARGET_EXECUTION_S / step_seconds))
     # A stack is made by one data process: many small ones keep all of them busy.
-    return max(1, min(most, batches.steps_of_a_task(most)) if batches.is_stacked else most)
+    return max(1, min(most, batches.steps_per_task(most)) if batches.yields_stacked_steps else most)
 
 
-def _seconds_of_a_prediction(model: TrainingModel, batches: Batches) -> float:
+def _measure_prediction_seconds(model: TrainingModel, batches: DataLoader) -> float:
     """The time of one prediction on a training batch, without compiling anything."""
-    fed = as_fed(batches.batch(0))
+    fed = to_model_inputs(batches.batch(0))
     model(fed)  # the first one also sets things up
     begin = time.perf_counter()
     for output in model(fed).values():

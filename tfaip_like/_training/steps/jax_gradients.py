@@ -11,7 +11,7 @@ from jax.extend.core import Literal
 from tfaip_like._training.steps.training_model import TrainingModel
 
 
-def gradients_that_exist(model: TrainingModel, batch: Mapping[str, Any]) -> list[Any]:
+def trace_nonzero_gradients(model: TrainingModel, batch: Mapping[str, Any]) -> list[Any]:
     """Return something for each trainable variable that the loss of a batch depends on, None for the others.
 
     Traces the step without computing it.
@@ -35,12 +35,12 @@ def gradients_that_exist(model: TrainingModel, batch: Mapping[str, Any]) -> list
         return value
 
     traced = jax.make_jaxpr(jax.grad(loss))(weights).jaxpr
-    made_by = {variable: equation for equation in traced.eqns for variable in equation.outvars}
+    producers = {variable: equation for equation in traced.eqns for variable in equation.outvars}
 
     def is_zero(value: Any) -> bool:
         if isinstance(value, Literal):
             return bool(value.val == 0)
-        equation = made_by.get(value)
+        equation = producers.get(value)
         copies = ("broadcast_in_dim", "convert_element_type", "reshape")
         return equation is not None and equation.primitive.name in copies and is_zero(equation.invars[0])
 

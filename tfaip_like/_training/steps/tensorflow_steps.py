@@ -15,11 +15,11 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from tfaip_like._training.steps.data_parallel import SeveralDevices
-from tfaip_like._training.steps.training_model import GRADIENT_NORM, STEPS, TrainingModel, batch_size
+from tfaip_like._training.steps.data_parallel import DataParallel
+from tfaip_like._training.steps.training_model import GRADIENT_NORM, NUM_STEPS_KEY, TrainingModel, batch_size
 
-Fed = Mapping[str, Any]
-BatchOf = Callable[[Any], Fed]
+ModelInputs = Mapping[str, Any]
+BatchGetter = Callable[[Any], ModelInputs]
 Gradients = list[Any]
 Weights = list[keras.Variable]
 
@@ -34,70 +34,72 @@ class TensorFlowTrainingModel(TrainingModel):
         super().__init__(*args, **kwargs)
         self.gradient_norm = keras.metrics.Mean(name=GRADIENT_NORM)
 
-    def plan(
+    def configure_steps(
         self,
-        stacked: bool,
+        is_stacked: bool,
         accumulate: int,
         on_nan: Literal["stop", "skip"],
-        count_of: Callable[[], int],
+        next_execution_size: Callable[[], int],
         devices: Sequence[str] = (),
     ) -> None:
         """Says what an execution is.
 
         Args:
-            stacked: whether a fed element holds the batches of all its steps.
+            is_stacked: whether a fed element holds the batches of all its steps.
             accumulate: batches that make a step.
             on_nan: see `--trainer.on_nan`.
-            count_of: asked for the number of steps of the next execution, where elements are single batches.
+            next_execution_size: asked for the number of steps of the next execution, where elements are single batches.
             devices: names of those that share each batch, beginning with that of the variables.
         """
-        self._stacked = stacked
+        self._is_stacked = is_stacked
         self._accumulate = accumulate
         self._on_nan = on_nan
-        self._count_of = count_of
+        self._next_execution_size = next_execution_size
         self._devices = devices if len(devices) > 1 else ()
 
-    def note_total(self, total: Any, training: bool) -> None:
+    def track_total_loss(self, total: Any, training: bool) -> None:
         if not training:  # a step looks at its gradients as well
-            super().note_total(total, training)
+            super().track_total_loss(total, training)
 
     def make_train_function(self, force: bool = False) -> None:
         """What `fit` calls with its iterator, once for each execution."""
         if self.train_function is not None and not force:
             return
-        self._several = self._several_devices()
-        if self._stacked:
+        self._data_parallel = self._make_data_parallel()
+        if self._is_stacked:
             # XLA compiles for one device: of several, what each computes, and the update of the weights.
-            run = self._compiled(self._run_stack, jit_compile=self.jit_compile and not self._several)
+            run = self._compile_function(self._run_stack, jit_compile=self.jit_compile and not self._data_parallel)
             self.train_function = lambda iterator: run(next(iterator))
         else:
-            run = self._compiled(self._run_iterator, jit_compile=False)
-            self.train_function = lambda iterator: run(iterator, tf.constant(self._count_of()))
+            run = self._compile_function(self._run_iterator, jit_compile=False)
+            self.train_function = lambda iterator: run(iterator, tf.constant(self._next_execution_size()))
 
-    def _several_devices(self) -> SeveralDevices | None:
+    def _make_data_parallel(self) -> DataParallel | None:
         if not self._devices:
             return None
-        return SeveralDevices(self, self._devices, self._forward, self._compiled)
+        return DataParallel(self, self._devices, self._forward, self._compile_function)
 
-    def _compiled(self, function: Any, jit_compile: bool | None = None) -> Any:
+    def _compile_function(self, function: Any, jit_compile: bool | None = None) -> Any:
         if self.run_eagerly:
             return function
         return tf.function(
             function, autograph=False, jit_compile=self.jit_compile if jit_compile is None else jit_compile
         )
 
-    def _run_stack(self, fed: Fed) -> dict[str, Any]:
-        stack = {name: arrays for name, arrays in fed.items() if name != STEPS}
+    def _run_stack(self, fed: ModelInputs) -> dict[str, Any]:
+        stack = {name: arrays for name, arrays in fed.items() if name != NUM_STEPS_KEY}
 
         def batch_at(number: Any) -> Any:
             return tf.nest.map_structure(lambda array: array[number], stack)
 
-        self._repeat(fed[STEPS], lambda step: self._step(lambda part: batch_at(step * self._accumulate + part)))
-        return self._results()
+        self._run_steps(
+            fed[NUM_STEPS_KEY], lambda step: self._step(lambda part: batch_at(step * self._accumulate + part))
+        )
+        return self._metric_results()
 
     def _run_iterator(self, iterator: Any, count: Any) -> dict[str, Any]:
-        step = self._step_on
-        if self.jit_compile and not self._several and not self.run_eagerly:
+        step = self._run_step
+        if self.jit_compile and not self._data_parallel and not self.run_eagerly:
             step = tf.function(step, autograph=False, jit_compile=True, reduce_retracing=True)
 
         def run(_: Any) -> None:
@@ -107,16 +109,16 @@ class TensorFlowTrainingModel(TrainingModel):
             with tf.control_dependencies(tf.nest.flatten(batches)):
                 step(batches)
 
-        self._repeat(count, run)
-        return self._results()
+        self._run_steps(count, run)
+        return self._metric_results()
 
-    def _step_on(self, batches: Sequence[Fed]) -> None:
+    def _run_step(self, batches: Sequence[ModelInputs]) -> None:
         self._step(lambda part: batches[part])
 
-    def _repeat(self, count: Any, run: Callable[[Any], None]) -> None:
+    def _run_steps(self, count: Any, run: Callable[[Any], None]) -> None:
         """Runs the steps; those behind one that stops the training are left out."""
 
-        def goes_on(step: Any) -> Any:
+        def should_continue(step: Any) -> Any:
             is_left = step < count
             return is_left if self._on_nan == "skip" else tf.logical_and(is_left, tf.equal(self.non_finite.first, 0))
 
@@ -126,27 +128,32 @@ class TensorFlowTrainingModel(TrainingModel):
 
         if self.run_eagerly:
             step = 0
-            while goes_on(step):
+            while should_continue(step):
                 (step,) = body(step)
         else:
-            tf.while_loop(goes_on, body, (tf.constant(0),), parallel_iterations=1)
+            tf.while_loop(should_continue, body, (tf.constant(0),), parallel_iterations=1)
 
-    def _step(self, batch_of: BatchOf) -> None:
+    def _step(self, get_batch: BatchGetter) -> None:
         """One update of the weights, from `accumulate` batches."""
-        spoilt = self._what_a_bad_step_would_spoil()
-        before = [tf.identity(variable.value) for variable in spoilt]
-        loss, gradients, weights = self._accumulated(batch_of)
+        mutated = self._forward_mutated_variables()
+        before = [tf.identity(variable.value) for variable in mutated]
+        loss, gradients, weights = self._accumulate_gradients(get_batch)
 
         def update(*values: Any) -> None:
-            self._update(weights, spoilt, *values)
+            self._apply_or_skip(weights, mutated, *values)
 
-        (self._compiled(update) if self._several else update)(loss, gradients, before)
+        (self._compile_function(update) if self._data_parallel else update)(loss, gradients, before)
 
-    def _update(
-        self, weights: Weights, spoilt: Sequence[keras.Variable], loss: Any, gradients: Gradients, before: Sequence[Any]
+    def _apply_or_skip(
+        self,
+        weights: Weights,
+        mutated: Sequence[keras.Variable],
+        loss: Any,
+        gradients: Gradients,
+        before: Sequence[Any],
     ) -> None:
-        """Updates the weights, unless the step is bad; then what it spoilt gets the values of before."""
-        squares = [tf.reduce_sum(tf.square(tf.cast(_values(gradient), "float32"))) for gradient in gradients]
+        """Updates the weights, unless the step is bad; then what it mutated gets the values of before."""
+        squares = [tf.reduce_sum(tf.square(tf.cast(_gradient_values(gradient), "float32"))) for gradient in gradients]
         scale = self.optimizer.scale_loss(tf.ones(()))
         norm = tf.sqrt(tf.add_n(squares)) / scale
         is_finite_norm = tf.math.is_finite(norm)
@@ -159,17 +166,20 @@ class TensorFlowTrainingModel(TrainingModel):
             tf.where(is_finite_norm, norm, 0.0), sample_weight=tf.cast(is_finite_norm, "float32")
         )
         if self._on_nan == "skip":
-            tf.cond(is_good, lambda: self._apply(gradients, weights), lambda: False)
-            for variable, value in zip(spoilt, before, strict=True):
+            tf.cond(is_good, lambda: self._apply_gradients(gradients, weights), lambda: False)
+            for variable, value in zip(mutated, before, strict=True):
                 variable.assign(tf.where(is_good, variable.value, value))
         else:
             # Gradients of 0 instead of a condition, which takes a fifth of the speed of small networks.
-            zeroed = [_with_values(g, tf.where(is_good, _values(g), tf.zeros_like(_values(g)))) for g in gradients]
-            self._apply(zeroed, weights)
+            zeroed = [
+                _replace_gradient_values(g, tf.where(is_good, _gradient_values(g), tf.zeros_like(_gradient_values(g))))
+                for g in gradients
+            ]
+            self._apply_gradients(zeroed, weights)
 
-    def _accumulated(self, batch_of: BatchOf) -> tuple[Any, Gradients, Weights]:
+    def _accumulate_gradients(self, get_batch: BatchGetter) -> tuple[Any, Gradients, Weights]:
         """The loss and the gradients of a step, means over the samples of its batches; and their weights."""
-        loss, size, gradients, weights = self._gradients(batch_of(0))
+        loss, size, gradients, weights = self._compute_gradients(get_batch(0))
         if self._accumulate == 1:
             return loss, gradients, weights
 
@@ -177,11 +187,11 @@ class TensorFlowTrainingModel(TrainingModel):
             return [size, loss * size, *(tf.convert_to_tensor(g) * tf.cast(size, g.dtype) for g in gradients)]
 
         def add(part: Any, *sums: Any) -> list[Any]:
-            more = summands(*self._gradients(batch_of(part))[:3])
+            more = summands(*self._compute_gradients(get_batch(part))[:3])
             return [part + 1, *(a + b for a, b in zip(sums, more, strict=True))]
 
         sums = summands(loss, size, gradients)
-        if self._stacked and not self.run_eagerly:
+        if self._is_stacked and not self.run_eagerly:
             _, *sums = tf.while_loop(
                 lambda part, *_: part < self._accumulate, add, [tf.constant(1), *sums], parallel_iterations=1
             )
@@ -191,22 +201,22 @@ class TensorFlowTrainingModel(TrainingModel):
         size, loss, *gradients = sums
         return loss / size, [gradient / tf.cast(size, gradient.dtype) for gradient in gradients], weights
 
-    def _gradients(self, batch: Fed) -> tuple[Any, Any, Gradients, Weights]:
+    def _compute_gradients(self, batch: ModelInputs) -> tuple[Any, Any, Gradients, Weights]:
         """Loss of a batch, number of its samples, and gradients with the weights that the loss depends on."""
         size = batch_size(batch)
-        if self._several:
+        if self._data_parallel:
             scale = self.optimizer.scale_loss(tf.ones(()))
-            loss, gradients = self._several.gradients(batch, size, scale)
+            loss, gradients = self._data_parallel.compute_gradients(batch, size, scale)
         else:
             with tf.GradientTape() as tape:
                 loss = self._forward(batch)
                 scaled = self.optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled, self.trainable_variables)
-        self.warn_of_untrained(gradients)
+        self.warn_untrained_weights(gradients)
         found = [(g, v) for g, v in zip(gradients, self.trainable_variables, strict=True) if g is not None]
         return loss, tf.cast(size, "float32"), [gradient for gradient, _ in found], [variable for _, variable in found]
 
-    def _forward(self, batch: Fed) -> Any:
+    def _forward(self, batch: ModelInputs) -> Any:
         """Loss of a batch; updates the metrics of the epoch."""
         outputs = self(batch, training=True)
         loss = self.compute_loss(x=batch, y_pred=outputs, training=True)
@@ -214,11 +224,11 @@ class TensorFlowTrainingModel(TrainingModel):
         self.compute_metrics(batch, None, outputs)
         return loss
 
-    def _apply(self, gradients: Gradients, weights: Weights) -> bool:
+    def _apply_gradients(self, gradients: Gradients, weights: Weights) -> bool:
         self.optimizer.apply(gradients, weights)
         return True
 
-    def _what_a_bad_step_would_spoil(self) -> list[keras.Variable]:
+    def _forward_mutated_variables(self) -> list[keras.Variable]:
         """What the forward pass changes: statistics of normalisation, sums of metrics."""
         if self._on_nan != "skip":
             return []
@@ -226,15 +236,15 @@ class TensorFlowTrainingModel(TrainingModel):
         sums = [v for m in self.metrics if m not in (self.non_finite, self.gradient_norm) for v in m.variables]
         return [*statistics, *sums]
 
-    def _results(self) -> dict[str, Any]:
+    def _metric_results(self) -> dict[str, Any]:
         return {metric.name: metric.result() for metric in self.metrics}
 
 
-def _values(gradient: Any) -> Any:
+def _gradient_values(gradient: Any) -> Any:
     return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
-def _with_values(gradient: Any, values: Any) -> Any:
+def _replace_gradient_values(gradient: Any, values: Any) -> Any:
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
     return values

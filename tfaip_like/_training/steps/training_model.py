@@ -10,22 +10,22 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfaip_like._keras_ext import ranges
-from tfaip_like._keras_ext.broadcasting import check_crossings
-from tfaip_like._keras_ext.metrics import NonFinite
-from tfaip_like._user_code.code_errors import CodeError, method_name
-from tfaip_like._utils.errors import UsageError, article, some
+from tfaip_like._keras_ext import range_checks
+from tfaip_like._keras_ext.broadcasting import check_accidental_broadcasting
+from tfaip_like._keras_ext.metrics import FirstNonFiniteStep
+from tfaip_like._user_code.code_errors import CodeError, qualified_method_name
+from tfaip_like._utils.errors import UsageError, truncate_list, with_article
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.modeling._model import Model, Tensors
-from tfaip_like.modeling._network import select
+from tfaip_like.modeling._network import select_inputs
 
 logger = logging.getLogger(__name__)
 
-STEPS = "steps"
+NUM_STEPS_KEY = "steps"
 """The number of steps whose batches are stacked in what is fed."""
 NON_FINITE = "non_finite"
 GRADIENT_NORM = "gradient_norm"
-RESERVED = (
+RESERVED_NAMES = (
     "loss",
     "lr",
     "epoch",
@@ -60,33 +60,33 @@ class TrainingModel(keras.Model):
             raise CodeError(f"{type(model).__name__}.build: the network has no trainable weights", model.build)
         self.network = network
         self.model = model
-        self._ids = ranges.Watch()
-        inputs, targets = _tensors(example.inputs), _tensors(example.targets)
-        with ranges.Watch() as watch:
-            outputs = self._outputs(inputs, targets, training=False)
+        self._range_watch = range_checks.RangeRecorder()
+        inputs, targets = _to_tensors(example.inputs), _to_tensors(example.targets)
+        with range_checks.RangeRecorder() as recorder:
+            outputs = self._call_network(inputs, targets, training=False)
         _check_rows(model, outputs, len(example))
         try:
-            read = _Read(outputs)
-            with watch:
-                losses = _checked(model, "loss", (inputs, targets, read), len(example))
-            self._outputs_without_loss = [name for name in outputs if name not in read.names]
-            metrics = _checked(model, "metrics", (inputs, targets, outputs), len(example))
+            read = _AccessRecorder(outputs)
+            with recorder:
+                losses = _compute_and_validate(model, "loss", (inputs, targets, read), len(example))
+            self._unused_outputs = [name for name in outputs if name not in read.names]
+            metrics = _compute_and_validate(model, "metrics", (inputs, targets, outputs), len(example))
         except KeyError as error:
             names = {"inputs": inputs, "targets": targets, "outputs": outputs}
             error.add_note("There are " + "; ".join(f"{kind} {', '.join(have)}" for kind, have in names.items()) + ".")
             raise
         for compute in (model.loss, model.metrics):
-            check_crossings(compute, inputs, targets, outputs)
+            check_accidental_broadcasting(compute, inputs, targets, outputs)
         _check_names(model, losses, metrics)
-        _check_finite(model, losses, example, watch)
+        _check_finite(model, losses, example, recorder)
         self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in losses}
         self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
-        self.non_finite = NonFinite(NON_FINITE)
+        self.non_finite = FirstNonFiniteStep(NON_FINITE)
         """Counts steps too: its `steps` says how far the epoch is, whatever made `fit` stop."""
-        self._is_untrained_told = False
+        self._has_warned_untrained = False
         self.built = True
 
-    def warn_of_untrained(self, gradients: Sequence[Any]) -> None:
+    def warn_untrained_weights(self, gradients: Sequence[Any]) -> None:
         """Warn, once, of weights that no loss depends on.
 
         Args:
@@ -100,26 +100,26 @@ class TrainingModel(keras.Model):
         if untrained and len(untrained) == len(weights):
             message = f"{type(self.model).__name__}.loss depends on no weight: there is nothing to train"
             raise CodeError(message, self.model.loss)
-        if untrained and not self._is_untrained_told:
-            names = ", ".join(self._outputs_without_loss)
+        if untrained and not self._has_warned_untrained:
+            names = ", ".join(self._unused_outputs)
             logger.warning(
                 "no loss depends on %d of %d weights, which keep their values: %s%s",
                 len(untrained),
                 len(weights),
-                some(untrained),
+                truncate_list(untrained),
                 f" (no loss uses output {names})" if names else "",
             )
-        self._is_untrained_told = True
+        self._has_warned_untrained = True
 
     def call(self, x: Mapping[str, Tensors], training: bool = False) -> Tensors:
         """The outputs of the network."""
-        with ranges.Watch() as self._ids:
-            return self._outputs(x["inputs"], x["targets"], training)
+        with range_checks.RangeRecorder() as self._range_watch:
+            return self._call_network(x["inputs"], x["targets"], training)
 
-    def _outputs(self, inputs: Tensors, targets: Tensors, training: bool) -> Tensors:
+    def _call_network(self, inputs: Tensors, targets: Tensors, training: bool) -> Tensors:
         # Of the targets only those that are fed: one may have the name of an input (an autoencoder's image).
         fed = {name: targets[name] for name in self.model.feed_targets}
-        outputs: Tensors = self.network(select({**inputs, **fed}, self.network), training=training)
+        outputs: Tensors = self.network(select_inputs({**inputs, **fed}, self.network), training=training)
         return outputs
 
     def compute_loss(
@@ -135,18 +135,18 @@ class TrainingModel(keras.Model):
         # What layers add may be of float16, or one number per sample.
         total = sum((ops.mean(ops.cast(loss, "float32")) for loss in self.losses), start=ops.zeros(()))
         for name, value in losses.items():
-            mean = ops.mean(self._weighted(name, ops.cast(value, "float32"), x))
+            mean = ops.mean(self._apply_class_weights(name, ops.cast(value, "float32"), x))
             self.loss_trackers[name].update_state(mean, sample_weight=batch_size(x))
             total = total + self.model.loss_weights.get(name, 1.0) * mean
-        total = self._ids.poison(total)
-        self.note_total(total, training)
+        total = self._range_watch.mask_invalid_samples(total)
+        self.track_total_loss(total, training)
         return total
 
-    def note_total(self, total: Any, training: bool) -> None:
+    def track_total_loss(self, total: Any, training: bool) -> None:
         """Takes the sum of a batch that is a step of its own."""
         self.non_finite.update_state(total)
 
-    def _weighted(self, name: str, value: Any, x: Mapping[str, Any]) -> Any:
+    def _apply_class_weights(self, name: str, value: Any, x: Mapping[str, Any]) -> Any:
         if "weights" not in x:
             return value
         if len(value.shape) == 0:
@@ -163,7 +163,7 @@ class TrainingModel(keras.Model):
         return {metric.name: metric.result() for metric in self.metrics}
 
 
-class _Read(dict[str, Any]):
+class _AccessRecorder(dict[str, Any]):
     """Named tensors that know which of them were asked for."""
 
     def __init__(self, tensors: Tensors):
@@ -187,13 +187,13 @@ class _Read(dict[str, Any]):
         return super().items()
 
 
-def as_fed(batch: Batch) -> dict[str, Any]:
+def to_model_inputs(batch: Batch) -> dict[str, Any]:
     """A batch as the training model takes it."""
     fed: dict[str, Any] = {"inputs": dict(batch.inputs), "targets": dict(batch.targets)}
     return fed if batch.weights is None else {**fed, "weights": batch.weights}
 
 
-def _tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
+def _to_tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
 
 
@@ -214,7 +214,7 @@ def _check_rows(model: Model, outputs: Tensors, batch_size: int) -> None:
             )
 
 
-def _checked(
+def _compute_and_validate(
     model: Model, method: Literal["loss", "metrics"], tensors: tuple[Tensors, Tensors, Tensors], batch_size: int
 ) -> Mapping[str, Any]:
     """The named losses or metrics of a batch.
@@ -223,24 +223,24 @@ def _checked(
     loss of each sample.
     """
     compute = getattr(model, method)
-    values = _checked_for(compute, compute(*tensors), batch_size)
+    values = _validate_named_values(compute, compute(*tensors), batch_size)
     try:
         doubled = [
             {name: ops.concatenate([tensor, tensor]) for name, tensor in dict(named).items()} for named in tensors
         ]
-        again = compute(*doubled)
+        doubled_values = compute(*doubled)
     except Exception as error:  # it may take batches of one size only
         logger.debug("%s of a batch of %d: %s", method, 2 * batch_size, error)
         return values
-    _checked_for(compute, again, 2 * batch_size)
+    _validate_named_values(compute, doubled_values, 2 * batch_size)
     return values
 
 
-def _checked_for(compute: Callable[..., Any], values: object, batch_size: int) -> Mapping[str, Any]:
+def _validate_named_values(compute: Callable[..., Any], values: object, batch_size: int) -> Mapping[str, Any]:
     """Return what `loss` or `metrics` computed, if it is what they must return."""
-    where, method = method_name(compute), compute.__name__
+    where, method = qualified_method_name(compute), compute.__name__
     if not isinstance(values, Mapping):
-        got = article(type(values).__name__)
+        got = with_article(type(values).__name__)
         raise CodeError(f"{where} returned {got}; it must return {{'name': tensor, ...}}", compute)
     if method == "loss" and not values:
         raise CodeError(f"{where} returned no loss: there is nothing to minimise", compute)
@@ -248,8 +248,8 @@ def _checked_for(compute: Callable[..., Any], values: object, batch_size: int) -
         if not isinstance(name, str) or not name:
             raise CodeError(f"{where}: {name!r} is no name; it must return {{'name': tensor, ...}}", compute)
         if isinstance(value, keras.metrics.Metric) or not hasattr(value, "shape"):
-            got = article(type(value).__name__)
-            raise CodeError(f"{where}: {name!r} is {got}, not a tensor; {_USE_A_FUNCTION[method]}", compute)
+            got = with_article(type(value).__name__)
+            raise CodeError(f"{where}: {name!r} is {got}, not a tensor; {_FUNCTION_HINTS[method]}", compute)
         shape = tuple(ops.shape(value))
         if shape not in ((), (batch_size,)):
             raise CodeError(
@@ -260,13 +260,15 @@ def _checked_for(compute: Callable[..., Any], values: object, batch_size: int) -
     return values
 
 
-_USE_A_FUNCTION = {
+_FUNCTION_HINTS = {
     "loss": "use a function such as keras.losses.sparse_categorical_crossentropy(targets[...], outputs[...])",
     "metrics": "use a function such as keras.metrics.sparse_categorical_accuracy(targets[...], outputs[...])",
 }
 
 
-def _check_finite(model: Model, losses: Mapping[str, Any], example: Batch, watch: ranges.Watch) -> None:
+def _check_finite(
+    model: Model, losses: Mapping[str, Any], example: Batch, recorder: range_checks.RangeRecorder
+) -> None:
     """Check that a loss is finite for at least one sample of the first batch, if all of its data are."""
     arrays = (*example.inputs.values(), *example.targets.values())
     if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
@@ -274,7 +276,7 @@ def _check_finite(model: Model, losses: Mapping[str, Any], example: Batch, watch
     for name, value in losses.items():
         values = ops.convert_to_numpy(ops.cast(value, "float32"))
         if not np.isfinite(values).any():
-            out_of_range = watch.found("id") or watch.found("label")
+            out_of_range = recorder.first_out_of_range("id") or recorder.first_out_of_range("label")
             reason = f": {out_of_range}" if out_of_range else _UNKNOWN_REASON
             raise CodeError(
                 f"{type(model).__name__}.loss: {name!r} is {values.flat[0]} for each sample of the first batch{reason}",
@@ -288,7 +290,7 @@ _UNKNOWN_REASON = ", though its data are finite: does it divide by 0, or take th
 def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     cls = type(model).__name__
     for name in (*losses, *metrics):
-        if name in RESERVED or name.startswith(("val_", "lav_", "compare_")):
+        if name in RESERVED_NAMES or name.startswith(("val_", "lav_", "compare_")):
             method = model.loss if name in losses else model.metrics
             raise CodeError(
                 f"{cls}: {name!r} cannot be the name of a loss or metric, it is used by the trainer", method

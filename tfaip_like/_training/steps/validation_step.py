@@ -12,11 +12,13 @@ from tfaip_like._training.steps.training_model import TrainingModel, batch_size
 from tfaip_like.data._sample import Spec
 from tfaip_like.modeling._model import Tensors
 
-Step: TypeAlias = Callable[[Mapping[str, Any]], Tensors]
+ValidationStep: TypeAlias = Callable[[Mapping[str, Any]], Tensors]
 """Takes a batch as it is fed, and returns what the training network answers in inference."""
 
 
-def make_validation_step(model: TrainingModel, inputs: Mapping[str, Spec], targets: Mapping[str, Spec]) -> Step:
+def make_validation_step(
+    model: TrainingModel, inputs: Mapping[str, Spec], targets: Mapping[str, Spec]
+) -> ValidationStep:
     """Return the step of a backend, compiled as the training steps are.
 
     Args:
@@ -32,13 +34,15 @@ def make_validation_step(model: TrainingModel, inputs: Mapping[str, Spec], targe
 
     backend = keras.backend.backend()
     if backend == "torch":
-        return _on_torch(step)
+        return _make_torch_step(step)
     if model.run_eagerly:
-        return lambda fed: step(_tensors(fed))
-    return _on_jax(model, step) if backend == "jax" else _on_tensorflow(model, step, inputs, targets)
+        return lambda fed: step(_to_tensors(fed))
+    return _make_jax_step(model, step) if backend == "jax" else _make_tensorflow_step(model, step, inputs, targets)
 
 
-def _on_tensorflow(model: TrainingModel, step: Step, inputs: Mapping[str, Spec], targets: Mapping[str, Spec]) -> Step:
+def _make_tensorflow_step(
+    model: TrainingModel, step: ValidationStep, inputs: Mapping[str, Spec], targets: Mapping[str, Spec]
+) -> ValidationStep:
     import tensorflow as tf
 
     def signature(specs: Mapping[str, Spec]) -> dict[str, Any]:
@@ -56,7 +60,7 @@ def _on_tensorflow(model: TrainingModel, step: Step, inputs: Mapping[str, Spec],
     return lambda batch: compiled["weights" in batch](batch)
 
 
-def _on_jax(model: TrainingModel, step: Step) -> Step:
+def _make_jax_step(model: TrainingModel, step: ValidationStep) -> ValidationStep:
     import jax
 
     variables = [*model.variables, *model.metrics_variables, global_seed_generator().state]
@@ -77,16 +81,16 @@ def _on_jax(model: TrainingModel, step: Step) -> Step:
     return run
 
 
-def _on_torch(step: Step) -> Step:
+def _make_torch_step(step: ValidationStep) -> ValidationStep:
     import torch  # type: ignore[import-not-found]
 
     def run(fed: Mapping[str, Any]) -> Tensors:
         with torch.no_grad():
-            return step(_tensors(fed))
+            return step(_to_tensors(fed))
 
     return run
 
 
-def _tensors(fed: Mapping[str, Any]) -> dict[str, Any]:
+def _to_tensors(fed: Mapping[str, Any]) -> dict[str, Any]:
     tensors: dict[str, Any] = keras.tree.map_structure(keras.ops.convert_to_tensor, dict(fed))
     return tensors

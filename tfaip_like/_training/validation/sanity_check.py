@@ -13,46 +13,46 @@ import numpy as np
 
 from tfaip_like._training import state
 from tfaip_like._training.checkpointing.checkpoints import VARIABLES, read_arrays, write_arrays
-from tfaip_like._training.components import Parts
+from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.steps.training_model import TrainingModel
-from tfaip_like._training.validation.lav import Lav
+from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.temporary import temporary_directory
+from tfaip_like._utils.temp_dirs import temporary_directory
 
 logger = logging.getLogger(__name__)
 
 
-def check_before_training(parts: Parts) -> None:
+def run_sanity_check(components: TrainingComponents) -> None:
     """Validate, show, export and save once, on the first batch of each; the training starts as if it had not happened.
 
     Raises:
         UsageError: when a value cannot be saved and restored.
         Exception: whatever the user's code raises, with a note that says when.
     """
-    epoch_end = parts.epoch_end
-    validations: list[Validation | Lav] = [*epoch_end.lavs.values()]
-    if epoch_end.validate is not None:
-        validations.insert(0, epoch_end.validate)
+    epoch_finalizer = components.epoch_finalizer
+    validations: list[Validation | LavValidation] = [*epoch_finalizer.lavs.values()]
+    if epoch_finalizer.validation is not None:
+        validations.insert(0, epoch_finalizer.validation)
     try:
-        with epoch_end.as_exported():
+        with epoch_finalizer.use_exported_weights():
             validated: dict[str, float] = {}
             for validation in validations:
                 validated |= validation(num_batches=1).numbers
-            epoch_end.check_monitor(validated)
-            if parts.folder is not None:
-                epoch_end.exports.check()
-        check_checkpoint(parts.model)
+            epoch_finalizer.check_monitor(validated)
+            if components.folder is not None:
+                epoch_finalizer.exports.verify_current()
+        check_checkpoint_roundtrip(components.model)
     except Exception as error:
         error.add_note(
             "Found before the first step, on the first batch; --trainer.sanity_check false skips this check."
         )
         raise
     finally:
-        epoch_end.exports.forget()
+        epoch_finalizer.exports.discard_current()
 
 
-def check_checkpoint(model: TrainingModel) -> None:
+def check_checkpoint_roundtrip(model: TrainingModel) -> None:
     """Write the state, read it back and restore it; the model keeps its state, bit for bit.
 
     Raises:
@@ -65,7 +65,7 @@ def check_checkpoint(model: TrainingModel) -> None:
     missing = state.restore_network(model.network, read) + (state.restore_optimizer(model.optimizer, read) or [])
     state.restore_random(model, read)
     back = state.capture(model)
-    changed = [name for name in arrays if not _same(arrays[name], back[name])]
+    changed = [name for name in arrays if not _is_identical(arrays[name], back[name])]
     if missing or changed:
         raise UsageError(
             f"{(missing or changed)[0]}: this variable cannot be saved in a checkpoint and restored, so the training "
@@ -73,5 +73,5 @@ def check_checkpoint(model: TrainingModel) -> None:
         )
 
 
-def _same(one: np.ndarray, other: np.ndarray) -> bool:
+def _is_identical(one: np.ndarray, other: np.ndarray) -> bool:
     return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()

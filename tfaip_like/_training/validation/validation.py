@@ -11,28 +11,28 @@ from typing import Any, TypeAlias
 
 import keras
 
-from tfaip_like._keras_ext.ranges import check_width
-from tfaip_like._training.callbacks import logged_values
-from tfaip_like._training.steps.training_model import TrainingModel, as_fed
-from tfaip_like._training.steps.validation_step import Step, make_validation_step
-from tfaip_like._training.validation.examples import Examples
+from tfaip_like._keras_ext.range_checks import check_int32_overflow
+from tfaip_like._training.callbacks import select_logged_metrics
+from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
+from tfaip_like._training.steps.validation_step import ValidationStep, make_validation_step
+from tfaip_like._training.validation.examples import ExamplePrinter
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.interruption import InterruptFlag
-from tfaip_like.data._loader.bad_samples import BadSamples
+from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.loader import Batches
-from tfaip_like.data._loader.sample_reader import post_processed
+from tfaip_like.data._loader.loader import DataLoader
+from tfaip_like.data._loader.sample_reader import apply_postprocessors
 from tfaip_like.data._sample import Arrays, Sample
 from tfaip_like.evaluation._bad_values import find_bad_value, first_non_finite_row
-from tfaip_like.evaluation._evaluation import Judged, judge, show, shows_something
+from tfaip_like.evaluation._evaluation import EvaluationResult, collect_summaries, overrides_summaries, run_evaluator
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.modeling._model import Tensors
-from tfaip_like.modeling._network import predict_with
+from tfaip_like.modeling._network import make_predict_fn
 from tfaip_like.summaries import Summary
 
 logger = logging.getLogger(__name__)
 
-Stepped: TypeAlias = tuple[Batch, Tensors]
+ValidatedBatch: TypeAlias = tuple[Batch, Tensors]
 """A batch that was validated, and the outputs of the training network."""
 
 
@@ -46,19 +46,19 @@ class Validation:
     model: TrainingModel
     network: keras.Model
     """That predicts; often it is that of `model`."""
-    batches: Batches
-    bad_samples: BadSamples
+    batches: DataLoader
+    bad_samples: BadSampleLog
     evaluator: Evaluator | None
-    examples: Examples
+    examples: ExamplePrinter
     interrupt: InterruptFlag
     skips_bad_data: bool = False
     """Warn of samples without a finite loss even where their data are the reason (`--trainer.on_nan skip`)."""
     prefix: str = "val_"
     _warned: set[str] = field(default_factory=set)
-    _steps: dict[bool | str, Step] = field(default_factory=dict)
+    _steps: dict[bool | str, ValidationStep] = field(default_factory=dict)
     """By how they are compiled, which may change when XLA cannot compile the model."""
 
-    def __call__(self, num_batches: int | None = None) -> Judged:
+    def __call__(self, num_batches: int | None = None) -> EvaluationResult:
         """Return named numbers, each with the prefix in front, and summaries.
 
         Args:
@@ -66,71 +66,75 @@ class Validation:
         """
         self.model.reset_metrics()
         first: list[tuple[Batch, Arrays]] = []
-        stepped = self._stepped(num_batches, first)
-        samples = self.examples.of(self._finished(stepped), is_trial=num_batches is not None)
-        known = ["loss", *self.model.loss_trackers, *self.model.metric_trackers]
-        judged = Judged({})
+        validated_batches = self._iter_validated_batches(num_batches, first)
+        samples = self.examples.print_while_iterating(
+            self._iter_predicted_samples(validated_batches), is_dry_run=num_batches is not None
+        )
+        reserved_names = ["loss", *self.model.loss_trackers, *self.model.metric_trackers]
+        judged = EvaluationResult({})
         if self.evaluator is not None:
-            judged = judge(self.evaluator, samples, known)
-        for _ in itertools.islice(samples, self.examples.left()):
+            judged = run_evaluator(self.evaluator, samples, reserved_names)
+        for _ in itertools.islice(samples, self.examples.count_remaining()):
             pass
-        for _ in stepped:  # what nobody has asked for
+        for _ in validated_batches:  # what nobody has asked for
             pass
-        values = self._values(is_empty=not first)
+        values = self._metric_results(is_empty=not first)
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            self._explain(f"{self.prefix}{bad[0]}")
+            self._diagnose_non_finite(f"{self.prefix}{bad[0]}")
         summaries: dict[str, Summary] = dict(judged.summaries)
         values |= judged.numbers
-        if shows_something(self.model.model):
-            summaries |= show(self.model.model, *first[0], known=[*values, *summaries])
-        return Judged({f"{self.prefix}{name}": value for name, value in values.items()}, summaries)
+        if overrides_summaries(self.model.model):
+            summaries |= collect_summaries(self.model.model, *first[0], reserved_names=[*values, *summaries])
+        return EvaluationResult({f"{self.prefix}{name}": value for name, value in values.items()}, summaries)
 
-    def _stepped(self, num_batches: int | None, first: list[tuple[Batch, Arrays]]) -> Iterator[Stepped]:
+    def _iter_validated_batches(
+        self, num_batches: int | None, first: list[tuple[Batch, Arrays]]
+    ) -> Iterator[ValidatedBatch]:
         """Validate batch by batch.
 
         Args:
             first: gets the first batch with its prediction.
         """
-        step = self._step()
-        for batch in itertools.islice(self.batches.once(), num_batches):
-            self.bad_samples.note(batch.bad)
+        step = self._get_step()
+        for batch in itertools.islice(self.batches.iter_pass(), num_batches):
+            self.bad_samples.record(batch.bad)
             if len(batch):
-                check_width("input", batch.inputs)
-                check_width("target", batch.targets)
-                outputs = step(as_fed(batch))
+                check_int32_overflow("input", batch.inputs)
+                check_int32_overflow("target", batch.targets)
+                outputs = step(to_model_inputs(batch))
                 if not first:
-                    first.append((batch, self._predicted(batch, outputs)))
+                    first.append((batch, self._predict(batch, outputs)))
                 yield batch, outputs
-            self.interrupt.reach("validation")
+            self.interrupt.report_phase("validation")
             self.interrupt.check()
 
-    def _finished(self, stepped: Iterator[Stepped]) -> Iterator[Sample]:
+    def _iter_predicted_samples(self, validated_batches: Iterator[ValidatedBatch]) -> Iterator[Sample]:
         """Yield predicted samples after the post-processors."""
         indexed = (
             pair
-            for batch, outputs in stepped
-            for pair in zip(batch.indices, batch.samples(self._predicted(batch, outputs)), strict=True)
+            for batch, outputs in validated_batches
+            for pair in zip(batch.indices, batch.samples(self._predict(batch, outputs)), strict=True)
         )
-        return post_processed(self.batches.samples, indexed, self.batches.dropped)
+        return apply_postprocessors(self.batches.samples, indexed, self.batches.dropped)
 
-    def _predicted(self, batch: Batch, outputs: Tensors) -> Arrays:
+    def _predict(self, batch: Batch, outputs: Tensors) -> Arrays:
         if self.network is self.model.network:
             return {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}
-        return predict_with(self.network)(batch.inputs)
+        return make_predict_fn(self.network)(batch.inputs)
 
-    def _step(self) -> Step:
+    def _get_step(self) -> ValidationStep:
         key = self.model.jit_compile
         if key not in self._steps:
             samples = self.batches.samples
             self._steps[key] = make_validation_step(self.model, samples.inputs, samples.targets)
         return self._steps[key]
 
-    def _values(self, is_empty: bool) -> dict[str, float]:
+    def _metric_results(self, is_empty: bool) -> dict[str, float]:
         if is_empty:
             raise UsageError("no sample is left to validate on: all of them were dropped or bad")
-        return logged_values({metric.name: metric.result() for metric in self.model.metrics})
+        return select_logged_metrics({metric.name: metric.result() for metric in self.model.metrics})
 
-    def _explain(self, name: str) -> None:
+    def _diagnose_non_finite(self, name: str) -> None:
         """Name the first sample whose losses or metrics are not finite; once, as it costs another pass.
 
         Raises:
@@ -139,13 +143,13 @@ class Validation:
         if name in self._warned:
             return
         self._warned.add(name)
-        for batch in self.batches.once():
+        for batch in self.batches.iter_pass():
             self.interrupt.check()
-            row = first_non_finite_row(batch, self._values_of) if len(batch) else None
+            row = first_non_finite_row(batch, self._compute_losses_and_metrics) if len(batch) else None
             if row is None:
                 continue
-            place = self.batches.samples.place(batch.indices[row])
-            bad = find_bad_value(batch.rows(row, row + 1), self._values_of)
+            place = self.batches.samples.describe_sample(batch.indices[row])
+            bad = find_bad_value(batch.rows(row, row + 1), self._compute_losses_and_metrics)
             if bad is None:
                 logger.warning("%s is not a finite number; the first such sample is %s", name, place)
             elif self.skips_bad_data:
@@ -155,8 +159,8 @@ class Validation:
             return
         logger.warning("%s is not a finite number, though it is for each sample alone", name)
 
-    def _values_of(self, batch: Batch) -> Mapping[str, Any]:
-        fed = as_fed(batch)
+    def _compute_losses_and_metrics(self, batch: Batch) -> Mapping[str, Any]:
+        fed = to_model_inputs(batch)
         outputs = self.model(fed, training=False)
         arguments = fed["inputs"], fed["targets"], outputs
         return {**self.model.model.loss(*arguments), **self.model.model.metrics(*arguments)}

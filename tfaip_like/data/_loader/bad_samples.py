@@ -8,27 +8,27 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfaip_like._utils.errors import UsageError, counted
-from tfaip_like._utils.escaping import csv_cell, csv_text
-from tfaip_like._utils.files import write_text
+from tfaip_like._utils.errors import UsageError, pluralize
+from tfaip_like._utils.escaping import escape_csv_cell, unescape_csv_cell
+from tfaip_like._utils.files import atomic_write_text
 from tfaip_like.data._loader.batching import BadSample
 
 logger = logging.getLogger(__name__)
 
-MOST_WARNINGS = 3
+MAX_WARNINGS = 3
 COLUMNS = ["sample", "reason"]
 
 
-class BadSamples:
+class BadSampleLog:
     """Counts and lists them, and stops the run when they are too many; goes on with the list that is there."""
 
     def __init__(self, file: Path | None, limit: int):
         self.file = file
         self.limit = limit
-        self.found = {bad.place: bad for bad in self._listed()}
+        self.found = {bad.place: bad for bad in self._read_list()}
         self._is_written = True
 
-    def note(self, found: Sequence[BadSample]) -> None:
+    def record(self, found: Sequence[BadSample]) -> None:
         """Take the bad samples of a batch.
 
         Raises:
@@ -39,26 +39,26 @@ class BadSamples:
             return
         for bad in new:
             self.found[bad.place] = bad
-            if len(self.found) <= MOST_WARNINGS:
+            if len(self.found) <= MAX_WARNINGS:
                 logger.warning("left out %s: %s", bad.place, bad.reason)
         self._write(logging.WARNING if self._is_written else logging.DEBUG)
         if len(self.found) > self.limit:
             first = next(iter(self.found.values()))
             where = f"; all are listed in {self.file}" if self.file else ""
             raise UsageError(
-                f"{counted(len(self.found), 'bad sample')}, more than --data.max_bad_samples {self.limit}{where}.\n"
+                f"{pluralize(len(self.found), 'bad sample')}, more than --data.max_bad_samples {self.limit}{where}.\n"
                 f"The first is {first.place}: {first.reason}"
             )
 
-    def tell(self) -> None:
+    def log_summary(self) -> None:
         """Says how many there were."""
         if not self._is_written:
             self._write(logging.WARNING)
         if self.found:
             where = f", listed in {self.file}" if self.file else ""
-            logger.warning("%s left out%s", counted(len(self.found), "bad sample"), where)
+            logger.warning("%s left out%s", pluralize(len(self.found), "bad sample"), where)
 
-    def _listed(self) -> list[BadSample]:
+    def _read_list(self) -> list[BadSample]:
         if self.file is None or not self.file.exists():
             return []
         try:
@@ -74,7 +74,7 @@ class BadSamples:
                     raise UsageError(
                         f"{self.file}, line {reader.line_num}: expected {expected}; fix or delete the line"
                     )
-                found.append(BadSample(-1, csv_text(cells[0]), csv_text(cells[1])))
+                found.append(BadSample(-1, unescape_csv_cell(cells[0]), unescape_csv_cell(cells[1])))
         except csv.Error as error:
             raise UsageError(f"{self.file}, line {reader.line_num}: not valid CSV: {error}") from error
         return found[1:]
@@ -86,9 +86,9 @@ class BadSamples:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows((csv_cell(bad.place), csv_cell(bad.reason)) for bad in self.found.values())
+        writer.writerows((escape_csv_cell(bad.place), escape_csv_cell(bad.reason)) for bad in self.found.values())
         try:
-            write_text(self.file, text.getvalue())
+            atomic_write_text(self.file, text.getvalue())
         except OSError as error:
             self._is_written = False
             logger.log(level, "%s: %s; it is written again later", self.file, error.strerror)

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like.data._loader.dropped import Dropped
-from tfaip_like.data._sample import Arrays, Sample, Spec, plain_array
+from tfaip_like.data._loader.dropped_samples import DroppedSample
+from tfaip_like.data._sample import Arrays, Sample, Spec, to_unmasked_array
 
 Specs = Mapping[str, Spec]
 
-NAMED = "This was"
+SAMPLE_NOTE_PREFIX = "This was"
 """Prefix of the note that names the sample of an exception."""
 
 
@@ -43,7 +43,7 @@ class Batch:
     """Of its samples in the source."""
     bad: Sequence[BadSample] = ()
     """Samples that were left out because they could not be made."""
-    dropped: Sequence[Dropped] = ()
+    dropped: Sequence[DroppedSample] = ()
     """Samples that processors dropped."""
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class Batch:
             indices=self.indices[begin:end],
         )
 
-    def cut(self, size: int) -> Batch:
+    def split_into_steps(self, size: int) -> Batch:
         """Its samples as batches of `size`: arrays with one more axis in front."""
 
         def cut(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -86,7 +86,7 @@ class Batch:
             weights=None if self.weights is None else cut(self.weights),
         )
 
-    def parts(self) -> Iterator[Batch]:
+    def unstack(self) -> Iterator[Batch]:
         """The batches that `cut` put together."""
         for i in range(len(self)):
             yield Batch(
@@ -95,7 +95,7 @@ class Batch:
                 None if self.weights is None else self.weights[i],
             )
 
-    def filled_up(self, length: int) -> Batch:
+    def zero_pad_to(self, length: int) -> Batch:
         """Its arrays with as many zeros behind them as make their first axis so long."""
 
         def fill(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -125,10 +125,11 @@ def collate(samples: Sequence[Sample], inputs: Specs, targets: Specs) -> Batch:
     """
     return Batch(
         inputs={
-            name: _join("input", name, spec, [sample.inputs for sample in samples]) for name, spec in inputs.items()
+            name: _collate_arrays("input", name, spec, [sample.inputs for sample in samples])
+            for name, spec in inputs.items()
         },
         targets={
-            name: _join("target", name, spec, [_with_meta(sample) for sample in samples])
+            name: _collate_arrays("target", name, spec, [_with_meta(sample) for sample in samples])
             for name, spec in targets.items()
         },
         meta=[sample.meta for sample in samples],
@@ -140,15 +141,15 @@ def _with_meta(sample: Sample) -> Mapping[str, Any]:
     return ChainMap(dict(sample.targets), dict(sample.meta)) if sample.meta else sample.targets
 
 
-def _join(kind: str, name: str, spec: Spec, named: Sequence[Mapping[str, Any]]) -> npt.NDArray[Any]:
+def _collate_arrays(kind: str, name: str, spec: Spec, named: Sequence[Mapping[str, Any]]) -> npt.NDArray[Any]:
     arrays = []
     for values in named:
         if name not in values:
             have = ", ".join(values) or "none"
             raise UsageError(f"{kind} {name!r} is missing (the sample has {have})")
-        if problem := spec.problem_with(values[name]):
+        if problem := spec.validation_error(values[name]):
             raise UsageError(f"{kind} {name!r} {problem}")
-        arrays.append(plain_array(values[name]))
+        arrays.append(to_unmasked_array(values[name]))
     if spec.is_static:
         return np.stack(arrays).astype(spec.dtype, copy=False)
     shape = np.max([array.shape for array in arrays], axis=0)
@@ -158,7 +159,7 @@ def _join(kind: str, name: str, spec: Spec, named: Sequence[Mapping[str, Any]]) 
     return joined
 
 
-def check_sample(sample: Sample, where: str, inputs: Specs, targets: Specs) -> None:
+def validate_sample(sample: Sample, where: str, inputs: Specs, targets: Specs) -> None:
     """Raises `UsageError` when a sample does not fit its specification, with its place and what is wrong."""
     try:
         collate([sample], inputs, targets)
@@ -166,8 +167,8 @@ def check_sample(sample: Sample, where: str, inputs: Specs, targets: Specs) -> N
         raise UsageError(f"{where}: {problem}") from problem
 
 
-def name_sample(error: Exception, place: str) -> None:
+def add_sample_note(error: Exception, place: str) -> None:
     """Note which sample an exception is about, unless it says so itself or somebody nearer to the sample has."""
-    is_named = any(note.startswith(NAMED) for note in getattr(error, "__notes__", ()))
+    is_named = any(note.startswith(SAMPLE_NOTE_PREFIX) for note in getattr(error, "__notes__", ()))
     if not is_named and place not in str(error):
-        error.add_note(f"{NAMED} {place}.")
+        error.add_note(f"{SAMPLE_NOTE_PREFIX} {place}.")

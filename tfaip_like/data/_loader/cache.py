@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from tfaip_like.data._loader.batching import BadSample
-from tfaip_like.data._loader.dropped import Dropped
+from tfaip_like.data._loader.dropped_samples import DroppedSample
 from tfaip_like.data._sample import Sample
 from tfaip_like.data._workers.shared_memory import SharedFile
 
 
-class Cache:
+class SampleCache:
     """Samples after their first processors, by their index, in a file that all processes map.
 
     Attributes:
@@ -27,15 +27,15 @@ class Cache:
         self.sizes = np.zeros(length, np.int64)
         self.bad: list[BadSample] = []
         """Those that could not be made."""
-        self.dropped: list[Dropped] = []
+        self.dropped: list[DroppedSample] = []
         """Those that processors dropped."""
         self._end = 0
 
-    def add(self, index: int, data: bytes | BadSample | Dropped) -> None:
+    def add(self, index: int, data: bytes | BadSample | DroppedSample) -> None:
         """Keep a pickled sample, or why it is bad or dropped."""
         if isinstance(data, BadSample):
             self.bad.append(data)
-        elif isinstance(data, Dropped):
+        elif isinstance(data, DroppedSample):
             self.dropped.append(data)
         else:
             self.begins[index], self.sizes[index] = self._end, len(data)

@@ -11,62 +11,63 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._utils.errors import UsageError, counted
-from tfaip_like.data._loader.batching import BadSample, name_sample
-from tfaip_like.data._loader.cache import Cache
-from tfaip_like.data._loader.dropped import Dropped
-from tfaip_like.data._loader.randomness import WatchedRandomness
-from tfaip_like.data._loader.sample_reader import Samples
-from tfaip_like.data._settings import DataSettings
+from tfaip_like._utils.errors import UsageError, pluralize
+from tfaip_like.data._loader.batching import BadSample, add_sample_note
+from tfaip_like.data._loader.cache import SampleCache
+from tfaip_like.data._loader.dropped_samples import DroppedSample
+from tfaip_like.data._loader.randomness import RngUsageDetector
+from tfaip_like.data._loader.sample_reader import SampleReader
+from tfaip_like.data._settings import LoaderSettings
 from tfaip_like.data._workers.background import call_in_thread
-from tfaip_like.data._workers.parallel_map import in_parts
+from tfaip_like.data._workers.parallel_map import map_in_chunks
 
 logger = logging.getLogger(__name__)
 
-SAMPLES_TRIED = 100
+MAX_PROBED_SAMPLES = 100
 
 
-class FillCache:
+class CacheBuilder:
     """The work of filling a cache: pickled samples for their indices."""
 
-    def __init__(self, samples: Samples, stages: int):
+    def __init__(self, samples: SampleReader, stages: int):
         self.samples = copy.copy(samples)
-        self.samples.random = self.random = WatchedRandomness()
+        self.samples.random = self.random = RngUsageDetector()
         self.samples.dropped = []
         self.stages = stages
-        self.at = samples.at
+        self.progress = samples.progress
         self.seconds = samples.seconds
 
-    def __call__(self, indices: npt.NDArray[np.int64]) -> list[bytes | BadSample | Dropped]:
+    def __call__(self, indices: npt.NDArray[np.int64]) -> list[bytes | BadSample | DroppedSample]:
         """Return for each index its sample, or why it is bad or dropped."""
-        self.samples.at, self.samples.seconds = self.at, self.seconds
-        return [self._made(index) for index in indices.tolist()]
+        self.samples.progress, self.samples.seconds = self.progress, self.seconds
+        return [self._make(index) for index in indices.tolist()]
 
-    def what_is_made(self, at: npt.NDArray[np.int64]) -> str:
+    def describe_progress(self, progress: npt.NDArray[np.int64]) -> str:
         """The sample that is being made."""
-        return self.samples.what_is_made(at)
+        return self.samples.describe_progress(progress)
 
-    def _made(self, index: int) -> bytes | BadSample | Dropped:
-        self.at[:] = (0, index, 0, 0, self.at[4] + 1)
-        self.random.forget()
+    def _make(self, index: int) -> bytes | BadSample | DroppedSample:
+        self.progress[:] = (0, index, 0, 0, self.progress[4] + 1)
+        self.random.reset()
         try:
-            sample = self.samples.processed(self.samples.raw(index), (0, index, 0), end=self.stages)
+            sample = self.samples.apply_processors(self.samples.read_source(index), (0, index, 0), end=self.stages)
         except Exception as error:
             if self.samples.data.on_bad_sample == "skip":
-                return BadSample(index, self.samples.place(index), f"{type(error).__name__}: {error}")
-            name_sample(error, self.samples.place(index))
+                return BadSample(index, self.samples.describe_sample(index), f"{type(error).__name__}: {error}")
+            add_sample_note(error, self.samples.describe_sample(index))
             raise
-        if (stage := self.random.first_user()) is not None:
+        if (stage := self.random.first_stage_using_rng()) is not None:
             raise UsageError(
-                f"cache: {self.samples.stages[stage]} used its random generator for {self.samples.place(index)}, "
+                f"cache: {self.samples.stages[stage]} used its random generator for "
+                f"{self.samples.describe_sample(index)}, "
                 "though not for the first samples; what it makes cannot be kept, so turn the cache off"
             )
-        return self.samples.take_dropped()[-1] if sample is None else pickle.dumps(sample, protocol=5)
+        return self.samples.pop_dropped()[-1] if sample is None else pickle.dumps(sample, protocol=5)
 
 
 def fill_cache(
-    samples: Samples, settings: DataSettings, group: str, check: Callable[[], None], stages: int | None = None
-) -> Cache:
+    samples: SampleReader, settings: LoaderSettings, group: str, check: Callable[[], None], stages: int | None = None
+) -> SampleCache:
     """Make the samples that are used, as far as their processing is not random.
 
     Args:
@@ -76,17 +77,17 @@ def fill_cache(
     """
     place: Literal["memory", "disk"] = "memory" if settings.cache == "memory" else "disk"
     if stages is None:
-        stages = call_in_thread(lambda: stages_without_randomness(samples), check)
-    cache = Cache(place, len(samples.source), stages)
+        stages = call_in_thread(lambda: count_deterministic_stages(samples), check)
+    cache = SampleCache(place, len(samples.source), stages)
     title = f"caching --{group} samples"
-    for indices, made in in_parts(FillCache(samples, stages), samples.indices, settings, title, check):
+    for indices, made in map_in_chunks(CacheBuilder(samples, stages), samples.indices, settings, title, check):
         for index, item in zip(indices.tolist(), made, strict=True):
             cache.add(index, item)
     logger.info(
         "--%s.cache %s: %s, %.3g MB, after %d of %d processors",
         group,
         place,
-        counted(len(samples.indices), "sample"),
+        pluralize(len(samples.indices), "sample"),
         cache.nbytes() / 1e6,
         stages,
         len(samples.processors),
@@ -94,21 +95,21 @@ def fill_cache(
     return cache
 
 
-def stages_without_randomness(samples: Samples) -> int:
+def count_deterministic_stages(samples: SampleReader) -> int:
     """How many of the first processors do not use their random generator, as seen on the first good sample."""
     watched = copy.copy(samples)
-    watched.random = random = WatchedRandomness()
+    watched.random = random = RngUsageDetector()
     watched.dropped = []
-    for index in samples.indices[:SAMPLES_TRIED].tolist():
-        random.forget()
+    for index in samples.indices[:MAX_PROBED_SAMPLES].tolist():
+        random.reset()
         try:
-            made = watched.processed(watched.raw(index), (0, index, 0))
+            made = watched.apply_processors(watched.read_source(index), (0, index, 0))
         except Exception as error:
             if samples.data.on_bad_sample == "raise":
-                name_sample(error, samples.place(index))
+                add_sample_note(error, samples.describe_sample(index))
                 raise
             continue
-        if (stage := random.first_user()) is not None:
+        if (stage := random.first_stage_using_rng()) is not None:
             return stage - 1
         if made is not None:
             return len(samples.processors)

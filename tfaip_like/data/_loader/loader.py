@@ -14,80 +14,80 @@ from typing import Any, TypeVar
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._data import Data, Source
-from tfaip_like.data._loader.batch_tasks import MakeBatches
+from tfaip_like.data._loader.batch_builder import BatchBuilder
 from tfaip_like.data._loader.batching import Batch
-from tfaip_like.data._loader.counting import Counted
-from tfaip_like.data._loader.dropped import DropReport
+from tfaip_like.data._loader.counting import PassCounts
+from tfaip_like.data._loader.dropped_samples import DropReport
 from tfaip_like.data._loader.preparation import Preparation
-from tfaip_like.data._loader.producer import Makers
-from tfaip_like.data._loader.sample_reader import Samples
-from tfaip_like.data._loader.sampler import BucketBatches, EqualBatches
-from tfaip_like.data._loader.streams import Bookmark, Marked
+from tfaip_like.data._loader.producer import BatchProducer
+from tfaip_like.data._loader.sample_reader import SampleReader
+from tfaip_like.data._loader.sampler import BucketBatchSampler, FixedSizeBatchSampler
+from tfaip_like.data._loader.streams import Bookmark, BookmarkedBatch
 from tfaip_like.data._sample import Mode
-from tfaip_like.data._settings import DataSettings
+from tfaip_like.data._settings import LoaderSettings
 from tfaip_like.data._workers.background import call_in_thread
-from tfaip_like.data._workers.process import Work
+from tfaip_like.data._workers.process import WorkerFunction
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PLAIN_STEPS = 64
+STEPS_PER_ARRAY_SLICE = 64
 """Batches that are cut out of arrays at once."""
-SECONDS_OF_A_TASK = 0.05
-BYTES_OF_A_TASK = 2**20
+TARGET_TASK_S = 0.05
+MAX_TASK_BYTES = 2**20
 
 
 def no_check() -> None:
     """Asks nobody whether to stop."""
 
 
-class ClosedError(Exception):
+class LoaderClosedError(Exception):
     """Raised where a batch is awaited that nobody needs any more."""
 
 
-class Batches:
+class DataLoader:
     """The batches of one mode.
 
     Args:
         group: of the flags: `train`, `val`, `lav`.
         check: called while waiting for samples; raises to stop.
         accumulate: batches that make one training step.
-        counted: what a pass is known to have, where samples are made in groups; by default it is counted.
+        pass_counts: what a pass is known to have, where samples are made in groups; by default it is counted.
     """
 
     def __init__(
         self,
         data: Data,
         source: Source,
-        settings: DataSettings,
+        settings: LoaderSettings,
         mode: Mode,
         seed: int,
         group: str,
         samples_per_epoch: int | None = None,
         check: Callable[[], None] = no_check,
         accumulate: int = 1,
-        counted: Counted | None = None,
+        pass_counts: PassCounts | None = None,
     ):
         self.settings = settings
         self.group = group
         self.accumulate = accumulate
         self._check_stop = check
         self._is_closed = False
-        self.makers = Makers(settings, group, self._check)
+        self.producer = BatchProducer(settings, group, self._check)
         self.batch_size = settings.batch_size
-        samples = Samples(data, source, mode, seed)
+        samples = SampleReader(data, source, mode, seed)
         self.dropped = DropReport(f"--{group}")
         counts = mode is Mode.TRAIN and samples_per_epoch is None
-        prepared = Preparation(samples, settings, group, self.dropped, self._check, counts, counted)
+        prepared = Preparation(samples, settings, group, self.dropped, self._check, counts, pass_counts)
         self.samples = prepared.samples
         self.order = prepared.order
-        self.batching = prepared.batching
+        self.batch_sampler = prepared.batch_sampler
         self.stream = prepared.stream
-        self.counted = prepared.counted
+        self.pass_counts = prepared.pass_counts
         self.bad = prepared.bad
         """Samples that were found to be bad before any batch was made."""
-        self._steps_of_a_task = 0
+        self._steps_per_task = 0
         self._example: tuple[Batch, float] | None = None
         if samples_per_epoch is not None and samples_per_epoch < self.batch_size * accumulate:
             times = f" times --trainer.accumulate_steps {accumulate}" if accumulate > 1 else ""
@@ -101,10 +101,10 @@ class Batches:
         if samples_per_epoch is None and self.order is None:
             name = type(self.samples.data).__name__
             raise UsageError(f"--trainer.samples_per_epoch is required: the source of {name} has no length")
-        if self.batching is not None:
-            batches = self.batching.steps_of(samples_per_epoch or len(self))
-        elif self.counted is not None:
-            batches = round((samples_per_epoch or len(self)) * self.counted.batches / len(self))
+        if self.batch_sampler is not None:
+            batches = self.batch_sampler.num_batches(samples_per_epoch or len(self))
+        elif self.pass_counts is not None:
+            batches = round((samples_per_epoch or len(self)) * self.pass_counts.batches / len(self))
         else:
             assert samples_per_epoch is not None
             batches = samples_per_epoch // self.batch_size
@@ -113,30 +113,30 @@ class Batches:
     def __len__(self) -> int:
         """Return the number of samples of a pass; 0 if it is not known."""
         if self.stream is not None:
-            return self.counted.samples if self.counted is not None else 0
+            return self.pass_counts.samples if self.pass_counts is not None else 0
         return len(self.order) if self.order is not None else 0
 
     @property
-    def steps(self) -> int | None:
+    def num_batches(self) -> int | None:
         """Number of batches of one pass, if no sample is dropped; None if it is not known."""
-        if self.batching is not None:
-            return sum(1 for _ in self.batching.once())
-        return None if self.counted is None else self.counted.batches
+        if self.batch_sampler is not None:
+            return sum(1 for _ in self.batch_sampler.iter_pass())
+        return None if self.pass_counts is None else self.pass_counts.batches
 
     @property
     def samples_per_epoch(self) -> int:
         """Number of training samples in an epoch; about so many, where batches differ in size."""
         batches = self.steps_per_epoch * self.accumulate
-        if isinstance(self.batching, BucketBatches):
-            return round(batches * len(self) / self.batching.batches_per_pass)
-        if self.counted is not None and self.settings.has_buckets:
-            return round(batches * self.counted.samples / self.counted.batches)
+        if isinstance(self.batch_sampler, BucketBatchSampler):
+            return round(batches * len(self) / self.batch_sampler.batches_per_pass)
+        if self.pass_counts is not None and self.settings.has_buckets:
+            return round(batches * self.pass_counts.samples / self.pass_counts.batches)
         return batches * self.batch_size
 
     @property
-    def is_stacked(self) -> bool:
+    def yields_stacked_steps(self) -> bool:
         """Return whether `training` gives several batches at once, as arrays with one more axis in front."""
-        is_equal = isinstance(self.batching, EqualBatches)
+        is_equal = isinstance(self.batch_sampler, FixedSizeBatchSampler)
         return is_equal and self.samples.is_static and self.samples.mode is Mode.TRAIN
 
     # Where it continues.
@@ -146,10 +146,10 @@ class Batches:
         if self.stream is None:
             return None
         number, bookmark = self.stream.bookmark(step * self.accumulate)
-        counted = self.counted and [self.counted.raw, self.counted.samples, self.counted.batches]
-        return {"counted": counted, "batch": number, "bookmark": bookmark.to_json()}
+        pass_counts = self.pass_counts and [self.pass_counts.raw, self.pass_counts.samples, self.pass_counts.batches]
+        return {"counted": pass_counts, "batch": number, "bookmark": bookmark.to_json()}
 
-    def continue_at(self, step: int, kept: Mapping[str, Any] | None, is_same: bool) -> None:
+    def seek(self, step: int, kept: Mapping[str, Any] | None, is_same: bool) -> None:
         """Begin at a training step without making the samples before it.
 
         Args:
@@ -169,111 +169,121 @@ class Batches:
 
     def batch(self, number: int) -> Batch:
         """A batch of the endless stream of training, made in this process."""
-        if self.batching is not None:
-            draw = self.batching.draw(number)
-            return self._call(lambda: self.samples.batch(draw))
+        if self.batch_sampler is not None:
+            draw = self.batch_sampler.draw(number)
+            return self._call_interruptible(lambda: self.samples.batch(draw))
         if number == 0:
-            return self._first_of_stream()
-        return self._call(lambda: next(self._marked(number, number + 1, in_this_process=True)))
+            return self._first_stream_batch()
+        return self._call_interruptible(lambda: next(self._iter_bookmarked(number, number + 1, in_this_process=True)))
 
-    def first_epoch(self) -> Iterator[Batch]:
+    def iter_first_epoch(self) -> Iterator[Batch]:
         """Yield the batches of the first epoch of training one by one, each with its indices and meta."""
         end = self.steps_per_epoch * self.accumulate
-        if self.batching is None:
-            return self._marked(0, end)
-        batching = self.batching
-        return self._run(MakeBatches(self.samples, stacked=False), ([batching.draw(number)] for number in range(end)))
+        if self.batch_sampler is None:
+            return self._iter_bookmarked(0, end)
+        batching = self.batch_sampler
+        return self._run(BatchBuilder(self.samples, stacked=False), ([batching.draw(number)] for number in range(end)))
 
-    def batches_of_step(self, step: int) -> list[Batch]:
+    def make_step_batches(self, step: int) -> list[Batch]:
         """The batches of a training step, made in this process."""
         return [self.batch(step * self.accumulate + part) for part in range(self.accumulate)]
 
-    def training(self, first: int, end: int, at_once: int | None = None, stop_every: int = 0) -> Iterator[Batch]:
-        """The training batches from step `first` up to `end`, stacked as `executions` says if `is_stacked`.
+    def iter_training(
+        self, first: int, end: int, steps_per_execution: int | None = None, boundary_every: int = 0
+    ) -> Iterator[Batch]:
+        """The training batches from step `first` up to `end`, stacked as `executions` says if `yields_stacked_steps`.
 
         Args:
-            at_once: most steps in a stack; by default as many as are quickly made.
-            stop_every: see `executions`.
+            steps_per_execution: most steps in a stack; by default as many as are quickly made.
+            boundary_every: see `executions`.
         """
-        made = self._training(first, end, at_once, stop_every)
-        left = self._batches_to_report
+        made = self._iter_training(first, end, steps_per_execution, boundary_every)
+        left = self._report_after_batches
         for batch in made:
-            self.dropped.note(batch.dropped, self.samples.place)
+            self.dropped.record(batch.dropped, self.samples.describe_sample)
             yield batch
-            before, left = left, left - (len(batch) if self.is_stacked else 1)
+            before, left = left, left - (len(batch) if self.yields_stacked_steps else 1)
             if before > 0 >= left:
-                self.dropped.log(self._num_raw)
+                self.dropped.log(self._num_source_samples)
 
-    def _training(self, first: int, end: int, at_once: int | None, stop_every: int) -> Iterator[Batch]:
-        if self.batching is None:
-            yield from self._marked(first * self.accumulate, end * self.accumulate)
+    def _iter_training(
+        self, first: int, end: int, steps_per_execution: int | None, boundary_every: int
+    ) -> Iterator[Batch]:
+        if self.batch_sampler is None:
+            yield from self._iter_bookmarked(first * self.accumulate, end * self.accumulate)
             return
-        batching = self.batching
-        at_once = (at_once or self.steps_of_a_task(end - first)) if self.is_stacked else 1
+        batching = self.batch_sampler
+        steps_per_execution = (
+            (steps_per_execution or self.steps_per_task(end - first)) if self.yields_stacked_steps else 1
+        )
         draws = (
             [batching.draw(number) for number in range(steps.start * self.accumulate, steps.stop * self.accumulate)]
-            for steps in self.executions(first, end, at_once, stop_every)
+            for steps in self.group_steps(first, end, steps_per_execution, boundary_every)
         )
-        tasks = draws if self.is_stacked else ([draw] for step in draws for draw in step)
-        yield from self._run(MakeBatches(self.samples, self.is_stacked), tasks, at_once * self.accumulate)
+        tasks = draws if self.yields_stacked_steps else ([draw] for step in draws for draw in step)
+        yield from self._run(
+            BatchBuilder(self.samples, self.yields_stacked_steps), tasks, steps_per_execution * self.accumulate
+        )
 
-    def executions(self, first: int, end: int, at_once: int, stop_every: int = 0) -> Iterator[range]:
-        """The steps from `first` up to `end` in ranges of at most `at_once` that go over no end of an epoch
-        and no multiple of `stop_every`."""
+    def group_steps(self, first: int, end: int, steps_per_execution: int, boundary_every: int = 0) -> Iterator[range]:
+        """The steps from `first` up to `end` in ranges of at most `steps_per_execution` that go over no end of an epoch
+        and no multiple of `boundary_every`."""
         begin = first
         while begin < end:
-            stops = [begin + at_once, (begin // self.steps_per_epoch + 1) * self.steps_per_epoch, end]
-            if stop_every:
-                stops.append((begin // stop_every + 1) * stop_every)
+            stops = [begin + steps_per_execution, (begin // self.steps_per_epoch + 1) * self.steps_per_epoch, end]
+            if boundary_every:
+                stops.append((begin // boundary_every + 1) * boundary_every)
             yield range(begin, min(stops))
             begin = min(stops)
 
-    def first_of_pass(self) -> Batch | None:
+    def first_batch(self) -> Batch | None:
         """Return the first batch of a pass, made in this process; None if there is none."""
-        if self.batching is not None:
-            draw = next(self.batching.once())
-            return self._call(lambda: self.samples.batch(draw))
-        return self._call(lambda: next(self._pass_of_stream(in_this_process=True), None))
+        if self.batch_sampler is not None:
+            draw = next(self.batch_sampler.iter_pass())
+            return self._call_interruptible(lambda: self.samples.batch(draw))
+        return self._call_interruptible(lambda: next(self._iter_stream_pass(in_this_process=True), None))
 
-    def once(self) -> Iterator[Batch]:
+    def iter_pass(self) -> Iterator[Batch]:
         """Yield all batches of one pass; the last one may be smaller, and so may those with dropped samples."""
-        if self.batching is None:
-            made = self._pass_of_stream()
+        if self.batch_sampler is None:
+            made = self._iter_stream_pass()
         else:
-            tasks = ([draw] for draw in self.batching.once())
-            made = self._run(MakeBatches(self.samples, stacked=False), tasks)
+            tasks = ([draw] for draw in self.batch_sampler.iter_pass())
+            made = self._run(BatchBuilder(self.samples, stacked=False), tasks)
         for batch in made:
-            self.dropped.note(batch.dropped, self.samples.place)
+            self.dropped.record(batch.dropped, self.samples.describe_sample)
             yield batch
-        self.dropped.log(self._num_raw)
+        self.dropped.log(self._num_source_samples)
 
     @property
-    def _num_raw(self) -> int | None:
+    def _num_source_samples(self) -> int | None:
         """Number of samples of the source that are used; None if it is not known."""
         return len(self.order) if self.order is not None else None
 
     @property
-    def _batches_to_report(self) -> int:
+    def _report_after_batches(self) -> int:
         """Number of batches after which it is reported what was dropped: an epoch, or a pass if that is as long."""
-        of_epoch, of_pass = self.steps_per_epoch * self.accumulate, self.steps
-        return of_pass if of_pass is not None and 0 <= of_pass - of_epoch <= self.accumulate else of_epoch
+        of_epoch, rows_of_pass = self.steps_per_epoch * self.accumulate, self.num_batches
+        return (
+            rows_of_pass if rows_of_pass is not None and 0 <= rows_of_pass - of_epoch <= self.accumulate else of_epoch
+        )
 
-    def _first_of_stream(self) -> Batch:
+    def _first_stream_batch(self) -> Batch:
         """Return the first batch of a training, and note how long a batch takes; made once."""
         if self._example is None:
             begin = time.perf_counter()
-            batch = self._call(lambda: next(self._marked(0, 1, in_this_process=True)))
+            batch = self._call_interruptible(lambda: next(self._iter_bookmarked(0, 1, in_this_process=True)))
             # A whole block was made for it.
             assert self.stream is not None
             part = min(1.0, len(batch) / max(1, self.stream.block_size))
             self._example = batch, part * (time.perf_counter() - begin)
         return self._example[0]
 
-    def _marked(self, first: int, end: int, in_this_process: bool = False) -> Iterator[Batch]:
+    def _iter_bookmarked(self, first: int, end: int, in_this_process: bool = False) -> Iterator[Batch]:
         """Yield batches of the endless stream, from the nearest place on of which it is known where it begins."""
         assert self.stream is not None
         number, begin = self.stream.bookmark(first)
-        for batch, next_begin in self._of_stream(begin, is_endless=True, in_this_process=in_this_process):
+        for batch, next_begin in self._iter_stream(begin, is_endless=True, in_this_process=in_this_process):
             number += 1
             self.stream.keep(number, next_begin)
             if number > first:
@@ -281,57 +291,57 @@ class Batches:
             if number == end:
                 return
 
-    def _pass_of_stream(self, in_this_process: bool = False) -> Iterator[Batch]:
-        return (batch for batch, _ in self._of_stream(Bookmark(), False, in_this_process))
+    def _iter_stream_pass(self, in_this_process: bool = False) -> Iterator[Batch]:
+        return (batch for batch, _ in self._iter_stream(Bookmark(), False, in_this_process))
 
-    def _of_stream(self, begin: Bookmark, is_endless: bool, in_this_process: bool) -> Iterator[Marked]:
+    def _iter_stream(self, begin: Bookmark, is_endless: bool, in_this_process: bool) -> Iterator[BookmarkedBatch]:
         assert self.stream is not None
         chain, work = self.stream.chain(begin, is_endless), self.stream.work()
         if in_this_process:
             return self.stream.batches(chain.results(work), begin)
-        results = map(chain.take, self.makers.run(work, chain.tasks()))
+        results = map(chain.add_result, self.producer.run(work, chain.tasks()))
         return self.stream.batches((made for made in results if made is not None), begin)
 
-    def _run(self, work: Work, tasks: Iterable[Any], at_once: int = 1) -> Iterator[Any]:
+    def _run(self, work: WorkerFunction, tasks: Iterable[Any], steps_per_execution: int = 1) -> Iterator[Any]:
         # Handing plain rows from process to process would take longer than cutting them.
-        return map(work, tasks) if self.samples.is_plain else self.makers.run(work, tasks, at_once)
+        return map(work, tasks) if self.samples.is_array_backed else self.producer.run(work, tasks, steps_per_execution)
 
-    def _call(self, make: Callable[[], T]) -> T:
+    def _call_interruptible(self, make: Callable[[], T]) -> T:
         """Return what `make` returns; can be stopped where user code is called."""
-        return make() if self.samples.is_plain else call_in_thread(make, self._check)
+        return make() if self.samples.is_array_backed else call_in_thread(make, self._check)
 
     def _check(self) -> None:
         self._check_stop()
         if self._is_closed:
-            raise ClosedError
+            raise LoaderClosedError
 
-    def steps_of_a_task(self, steps: int) -> int:
+    def steps_per_task(self, steps: int) -> int:
         """Steps whose batches are made at once: enough of them that handing them over costs nothing."""
-        if self.samples.is_plain:
-            return max(1, min(PLAIN_STEPS, steps))
-        if self._steps_of_a_task == 0:
+        if self.samples.is_array_backed:
+            return max(1, min(STEPS_PER_ARRAY_SLICE, steps))
+        if self._steps_per_task == 0:
             begin = time.perf_counter()
             size = self.batch(0).nbytes()
             seconds = time.perf_counter() - begin
-            fit = min(SECONDS_OF_A_TASK / seconds, BYTES_OF_A_TASK / max(size, 1), self.makers.most_at_once)
-            self._steps_of_a_task = max(1, int(fit / self.accumulate))
-        return max(1, min(self._steps_of_a_task, steps))
+            fit = min(TARGET_TASK_S / seconds, MAX_TASK_BYTES / max(size, 1), self.producer.max_batches_per_task)
+            self._steps_per_task = max(1, int(fit / self.accumulate))
+        return max(1, min(self._steps_per_task, steps))
 
-    def decide_processes(self, steps: int) -> None:
+    def auto_select_num_workers(self, steps: int) -> None:
         """Choose the number of data processes for a number of batches, unless the user has."""
-        if self.settings.num_processes is None and not self.samples.is_plain:
+        if self.settings.num_processes is None and not self.samples.is_array_backed:
             begin = time.perf_counter()
-            if self.batching is None and self.samples.mode is Mode.TRAIN:
-                self._first_of_stream()
+            if self.batch_sampler is None and self.samples.mode is Mode.TRAIN:
+                self._first_stream_batch()
                 assert self._example is not None
                 seconds = self._example[1]
             else:
-                self.first_of_pass()
+                self.first_batch()
                 seconds = time.perf_counter() - begin
-            self.makers.decide(seconds * steps)
+            self.producer.auto_select_num_workers(seconds * steps)
 
     def close(self) -> None:
         """End the data processes, and the wait of other threads for a batch; report what was dropped lately."""
-        self.dropped.log(self._num_raw)
+        self.dropped.log(self._num_source_samples)
         self._is_closed = True
-        self.makers.close()
+        self.producer.close()

@@ -10,15 +10,21 @@ from typing import Literal
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._loader.batching import BadSample
 from tfaip_like.data._loader.cache_building import fill_cache
-from tfaip_like.data._loader.counting import Counted, count_pass
-from tfaip_like.data._loader.dropped import Dropped, DropReport
-from tfaip_like.data._loader.sample_reader import Samples
-from tfaip_like.data._loader.sampler import Batching, BucketBatches, EqualBatches, Order, equal_boundaries
-from tfaip_like.data._loader.selection import Selection, select
-from tfaip_like.data._loader.stream_cache import can_be_made_once, make_once, stages_without_randomness
+from tfaip_like.data._loader.counting import PassCounts, count_pass
+from tfaip_like.data._loader.dropped_samples import DroppedSample, DropReport
+from tfaip_like.data._loader.sample_reader import SampleReader
+from tfaip_like.data._loader.sampler import (
+    BatchSampler,
+    BucketBatchSampler,
+    FixedSizeBatchSampler,
+    Sampler,
+    quantile_boundaries,
+)
+from tfaip_like.data._loader.selection import Selection, select_samples
+from tfaip_like.data._loader.stream_cache import cache_stream, count_deterministic_stages, has_stream_processor
 from tfaip_like.data._loader.streams import Stream
-from tfaip_like.data._resampling import weights_of_classes
-from tfaip_like.data._settings import BUCKETS, DataSettings
+from tfaip_like.data._resampling import class_weights_from_counts
+from tfaip_like.data._settings import DEFAULT_NUM_BUCKETS, LoaderSettings
 from tfaip_like.data._workers.background import call_in_thread
 
 logger = logging.getLogger(__name__)
@@ -32,7 +38,7 @@ class Preparation:
         dropped: takes what processors drop.
         check: called while waiting; raises to stop.
         counts: whether the samples of a pass must be known, where they are made in groups.
-        counted: what a pass is known to have already.
+        pass_counts: what a pass is known to have already.
 
     Attributes:
         samples: as batches are made of them; not those that were given, if they were made and cached.
@@ -44,27 +50,27 @@ class Preparation:
 
     def __init__(
         self,
-        samples: Samples,
-        settings: DataSettings,
+        samples: SampleReader,
+        settings: LoaderSettings,
         group: str,
         dropped: DropReport,
         check: Callable[[], None],
         counts: bool,
-        counted: Counted | None,
+        pass_counts: PassCounts | None,
     ):
         self.samples = samples
         self.settings = settings
         self.group = group
         self.dropped = dropped
-        self.counted = counted
+        self.pass_counts = pass_counts
         self.bad: list[BadSample] = []
-        self.order: Order | None = None
-        self.batching: Batching | None = None
+        self.order: Sampler | None = None
+        self.batch_sampler: BatchSampler | None = None
         self.stream: Stream | None = None
         self._check = check
         has_index = hasattr(samples.source, "__len__") and hasattr(samples.source, "__getitem__")
         if not has_index:
-            self._refuse("has no length and index, it can only be read from its beginning on")
+            self._reject_unsupported_settings("has no length and index, it can only be read from its beginning on")
         if samples.is_stream and settings.cache != "none":
             settings = self._cache_stream()
         if self.samples.is_stream or not has_index:
@@ -78,78 +84,78 @@ class Preparation:
                     group,
                 )
 
-    def _select(self, settings: DataSettings) -> None:
-        chosen = self._choose(settings)
+    def _select(self, settings: LoaderSettings) -> None:
+        chosen = self._select_samples(settings)
         first = int(chosen.indices[0])
-        if self.samples.is_plain:
-            self.samples.check_first(first)
+        if self.samples.is_array_backed:
+            self.samples.validate_first_sample(first)
         else:
-            call_in_thread(lambda: self.samples.check_first(first), self._check)
+            call_in_thread(lambda: self.samples.validate_first_sample(first), self._check)
         if chosen.lengths is not None:
-            self._refuse_needless_buckets()
-        if settings.cache != "none" and not self.samples.is_plain:
+            self._reject_needless_buckets()
+        if settings.cache != "none" and not self.samples.is_array_backed:
             self._fill_cache(settings)
-        self.batching = self._batching(chosen)
+        self.batch_sampler = self._batching(chosen)
 
-    def _fill_cache(self, settings: DataSettings, stages: int | None = None) -> None:
+    def _fill_cache(self, settings: LoaderSettings, stages: int | None = None) -> None:
         cache = fill_cache(self.samples, settings, self.group, self._check, stages)
         self.samples.cache = cache
-        self._note_cached(cache.bad, cache.dropped)
+        self._record_cached(cache.bad, cache.dropped)
 
-    def _note_cached(self, bad: Sequence[BadSample], dropped: Sequence[Dropped]) -> None:
+    def _record_cached(self, bad: Sequence[BadSample], dropped: Sequence[DroppedSample]) -> None:
         self.bad += bad
-        self.dropped.note(dropped, self.samples.place)
+        self.dropped.record(dropped, self.samples.describe_sample)
         self.dropped.log(len(self.samples.indices))
 
-    def _cache_stream(self) -> DataSettings:
+    def _cache_stream(self) -> LoaderSettings:
         """Keep what is made without randomness; return the settings for what is still to be done."""
         # Filters, and what says how often a sample is drawn, are about the samples of the source.
-        chosen = self._choose(_of_raw(self.settings))
-        stream = Stream(self.samples, _of_raw(self.settings), self.order, self.group)
-        stages = stages_without_randomness(stream, self._check)
-        if not can_be_made_once(self.samples, stages):
+        chosen = self._select_samples(_source_settings(self.settings))
+        stream = Stream(self.samples, _source_settings(self.settings), self.order, self.group)
+        stages = count_deterministic_stages(stream, self._check)
+        if not has_stream_processor(self.samples, stages):
             self._fill_cache(self.settings, stages)
             return replace(self.settings, cache="none")
-        made = make_once(stream, chosen.draw_weights, stages, self.settings, self._check)
-        self._note_cached(made.bad, made.dropped)
+        made = cache_stream(stream, chosen.sampling_weights, stages, self.settings, self._check)
+        self._record_cached(made.bad, made.dropped)
         self.samples, self.order = made.samples, None
         balance: Literal["none", "loss"] = "loss" if self.settings.balance == "loss" else "none"
         return replace(self.settings, cache="none", filter=[], resample=None, limit=None, balance=balance)
 
-    def _open_stream(self, settings: DataSettings, has_index: bool, counts: bool) -> None:
+    def _open_stream(self, settings: LoaderSettings, has_index: bool, counts: bool) -> None:
         if settings.has_buckets:
-            self._refuse_needless_buckets()
+            self._reject_needless_buckets()
         if has_index and self.order is None:
-            self._choose(_of_raw(settings))
+            self._select_samples(_source_settings(settings))
         self.stream = Stream(self.samples, settings, self.order, self.group)
-        if self.counted is not None and self.counted.raw != len(self.order or ()):
-            self.counted = None
-        if settings.balance == "loss" or (counts and self.counted is None):
-            self.counted = count_pass(self.stream, self._check)
+        if self.pass_counts is not None and self.pass_counts.raw != len(self.order or ()):
+            self.pass_counts = None
+        if settings.balance == "loss" or (counts and self.pass_counts is None):
+            self.pass_counts = count_pass(self.stream, self._check)
         if settings.balance == "loss":
-            assert self.counted is not None
-            self.samples.class_weights = weights_of_classes(self.counted.classes)
+            assert self.pass_counts is not None
+            self.samples.class_weights = class_weights_from_counts(self.pass_counts.classes)
 
-    def _choose(self, settings: DataSettings) -> Selection:
-        chosen = select(self.samples, settings, self.group, self._check)
+    def _select_samples(self, settings: LoaderSettings) -> Selection:
+        chosen = select_samples(self.samples, settings, self.group, self._check)
         self.bad += chosen.bad
         self.samples.indices = chosen.indices
         self.samples.loss_weights = chosen.loss_weights
-        self.order = Order(chosen.indices, self.samples.seed, settings.shuffle, chosen.draw_weights)
+        self.order = Sampler(chosen.indices, self.samples.seed, settings.shuffle, chosen.sampling_weights)
         return chosen
 
-    def _batching(self, chosen: Selection) -> Batching:
+    def _batching(self, chosen: Selection) -> BatchSampler:
         assert self.order is not None
         if chosen.lengths is None:
-            return EqualBatches(self.order, self.settings.batch_size)
+            return FixedSizeBatchSampler(self.order, self.settings.batch_size)
         settings = self.settings
-        buckets = settings.buckets or BUCKETS
-        boundaries = settings.bucket_boundaries or equal_boundaries(chosen.lengths, buckets)
-        return BucketBatches(
+        buckets = settings.buckets or DEFAULT_NUM_BUCKETS
+        boundaries = settings.bucket_boundaries or quantile_boundaries(chosen.lengths, buckets)
+        return BucketBatchSampler(
             self.order, self.settings.batch_size, chosen.lengths, boundaries, settings.max_batch_length
         )
 
-    def _refuse(self, why: str) -> None:
+    def _reject_unsupported_settings(self, why: str) -> None:
         """Refuse settings that need to know all samples of the source beforehand."""
         settings, name = self.settings, type(self.samples.data).__name__
         asked = {
@@ -162,7 +168,7 @@ class Preparation:
             if is_asked:
                 raise UsageError(f"--{self.group}.{field} is not supported: the source of {name} {why}")
 
-    def _refuse_needless_buckets(self) -> None:
+    def _reject_needless_buckets(self) -> None:
         if self.samples.is_static:
             names = ("buckets", "bucket_boundaries", "max_batch_length")
             field = next(name for name in names if getattr(self.settings, name))
@@ -171,7 +177,7 @@ class Preparation:
             )
 
 
-def _of_raw(settings: DataSettings) -> DataSettings:
+def _source_settings(settings: LoaderSettings) -> LoaderSettings:
     """Return the settings for the samples of the source, where groups of them are processed.
 
     Lengths, and classes that weigh losses, are those of finished samples.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-class RandomOfRow:
+class PerSampleRng:
     """Generators that depend on the seed, the row of a sample in a draw, and the stage that asks, alone.
 
     Philox (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011) is a function of a key
@@ -21,7 +21,7 @@ class RandomOfRow:
         self._state: dict[str, Any] = dict(self._bits.state)
         self._seed = seed
 
-    def at(self, row: tuple[int, int, int], stage: int) -> np.random.Generator:
+    def generator_for(self, row: tuple[int, int, int], stage: int) -> np.random.Generator:
         """The generator for a row (pass, index, repeat) and a stage; the next call sets it anew."""
         data_pass, index, repeat = row
         self._state["state"] = {
@@ -34,33 +34,37 @@ class RandomOfRow:
         return self._generator
 
 
-class WatchedRandomness(RandomOfRow):
+class RngUsageDetector(PerSampleRng):
     """Generators of which it is known whether they were used."""
 
     def __init__(self) -> None:
         super().__init__(0)
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begins to watch anew."""
-        self._first_user: int | None = None
+        self._first_stage_using_rng: int | None = None
         self._stage: int | None = None
-        self._before = b""
+        self._position_before = b""
 
-    def at(self, row: tuple[int, int, int], stage: int) -> np.random.Generator:
-        self._look()
-        generator = super().at(row, stage)
-        self._stage, self._before = stage, self._position()
+    def generator_for(self, row: tuple[int, int, int], stage: int) -> np.random.Generator:
+        self._detect_use()
+        generator = super().generator_for(row, stage)
+        self._stage, self._position_before = stage, self._position()
         return generator
 
-    def first_user(self) -> int | None:
+    def first_stage_using_rng(self) -> int | None:
         """The first stage that used its generator, None if none did."""
-        self._look()
-        return self._first_user
+        self._detect_use()
+        return self._first_stage_using_rng
 
-    def _look(self) -> None:
-        if self._first_user is None and self._stage is not None and self._position() != self._before:
-            self._first_user = self._stage
+    def _detect_use(self) -> None:
+        if (
+            self._first_stage_using_rng is None
+            and self._stage is not None
+            and self._position() != self._position_before
+        ):
+            self._first_stage_using_rng = self._stage
 
     def _position(self) -> bytes:
         state = self._bits.state

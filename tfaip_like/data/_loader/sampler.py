@@ -13,25 +13,25 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Draw: TypeAlias = npt.NDArray[np.int64]
+SampleRows: TypeAlias = npt.NDArray[np.int64]
 
 PASS, INDEX, REPEAT = range(3)
 
 
-class Batching(Protocol):
+class BatchSampler(Protocol):
     """Draws by the number of their batch."""
 
-    def draw(self, step: int) -> Draw:
+    def draw(self, step: int) -> SampleRows:
         """The samples of a batch of the endless stream of training."""
 
-    def once(self) -> Iterator[Draw]:
+    def iter_pass(self) -> Iterator[SampleRows]:
         """All batches of one pass, each sample once."""
 
-    def steps_of(self, samples: int) -> int:
+    def num_batches(self, samples: int) -> int:
         """How many batches hold about so many samples."""
 
 
-class Order:
+class Sampler:
     """The order of the samples in each pass.
 
     Args:
@@ -44,39 +44,39 @@ class Order:
         self.seed = seed
         self.shuffle = shuffle
         self.weights = None if weights is None else np.asarray(weights, dtype=np.float64)
-        self._passes: dict[int, Draw] = {}
+        self._passes: dict[int, SampleRows] = {}
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def of_pass(self, data_pass: int) -> Draw:
+    def rows_of_pass(self, data_pass: int) -> SampleRows:
         """The draw of one pass; the last two are kept, since a batch may lie in both."""
         rows = self._passes.get(data_pass)
         if rows is None:
-            rows = self._drawn(data_pass)
+            rows = self._draw_pass(data_pass)
             # A new dict, since several threads may ask.
             self._passes = {**dict(list(self._passes.items())[-1:]), data_pass: rows}
         return rows
 
-    def at(self, position: int, count: int) -> Draw:
+    def rows_at(self, position: int, count: int) -> SampleRows:
         """`count` rows from a position of the endless sequence of passes on."""
         rows = []
         while count > 0:
             data_pass, place = divmod(position, len(self))
-            rows.append(self.of_pass(data_pass)[place : place + count])
+            rows.append(self.rows_of_pass(data_pass)[place : place + count])
             position, count = position + len(rows[-1]), count - len(rows[-1])
         return np.concatenate(rows)
 
-    def _drawn(self, data_pass: int) -> Draw:
+    def _draw_pass(self, data_pass: int) -> SampleRows:
         random = np.random.default_rng((self.seed, data_pass))
         if self.weights is not None:
-            places = self._weighted(random)
+            places = self._sample_by_weight(random)
         else:
             places = random.permutation(len(self)) if self.shuffle else np.arange(len(self))
-        repeats = _repeats(places) if self.weights is not None else np.zeros(len(self), np.int64)
+        repeats = _count_repeats(places) if self.weights is not None else np.zeros(len(self), np.int64)
         return np.stack([np.full(len(self), data_pass), self.indices[places], repeats], axis=1)
 
-    def _weighted(self, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    def _sample_by_weight(self, random: np.random.Generator) -> npt.NDArray[np.int64]:
         """Systematic sampling (Kish, Survey Sampling, 1965): each sample is drawn as often as its weight
         says, rounded up or down, so a pass is as near to the distribution as whole numbers allow."""
         assert self.weights is not None
@@ -88,7 +88,7 @@ class Order:
         return random.permutation(drawn) if self.shuffle else np.sort(drawn)
 
 
-def _repeats(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _count_repeats(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """For each entry, how many equal ones come before it."""
     order = np.argsort(places, kind="stable")
     ordered = places[order]
@@ -99,25 +99,25 @@ def _repeats(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return repeats
 
 
-class EqualBatches:
+class FixedSizeBatchSampler:
     """Batches of one size, pass after pass without a gap: those left over begin the next pass."""
 
-    def __init__(self, order: Order, batch_size: int):
+    def __init__(self, order: Sampler, batch_size: int):
         self.order = order
         self.batch_size = batch_size
 
-    def draw(self, step: int) -> Draw:
-        return self.order.at(step * self.batch_size, self.batch_size)
+    def draw(self, step: int) -> SampleRows:
+        return self.order.rows_at(step * self.batch_size, self.batch_size)
 
-    def once(self) -> Iterator[Draw]:
-        rows = self.order.of_pass(0)
+    def iter_pass(self) -> Iterator[SampleRows]:
+        rows = self.order.rows_of_pass(0)
         return (rows[begin : begin + self.batch_size] for begin in range(0, len(rows), self.batch_size))
 
-    def steps_of(self, samples: int) -> int:
+    def num_batches(self, samples: int) -> int:
         return max(1, samples // self.batch_size)
 
 
-class BucketBatches:
+class BucketBatchSampler:
     """Batches of samples of about one length. Each pass has the same number of batches, and every sample once.
 
     Samples that do not fill a batch of their bucket go into the next longer one; so at most one batch
@@ -131,7 +131,7 @@ class BucketBatches:
 
     def __init__(
         self,
-        order: Order,
+        order: Sampler,
         batch_size: int,
         lengths: npt.NDArray[np.int64],
         boundaries: Sequence[int],
@@ -142,30 +142,30 @@ class BucketBatches:
         self.lengths = lengths
         self.boundaries = boundaries
         self.max_batch_length = max_batch_length
-        self._cuts: dict[int, list[Draw]] = {}
-        self.batches_per_pass = len(self._cut(0))
+        self._cached_batches: dict[int, list[SampleRows]] = {}
+        self.batches_per_pass = len(self._batches_of_pass(0))
 
-    def draw(self, step: int) -> Draw:
+    def draw(self, step: int) -> SampleRows:
         data_pass, number = divmod(step, self.batches_per_pass)
-        return self._cut(data_pass)[number]
+        return self._batches_of_pass(data_pass)[number]
 
-    def once(self) -> Iterator[Draw]:
-        return iter(self._cut(0))
+    def iter_pass(self) -> Iterator[SampleRows]:
+        return iter(self._batches_of_pass(0))
 
-    def steps_of(self, samples: int) -> int:
+    def num_batches(self, samples: int) -> int:
         return max(1, round(samples * self.batches_per_pass / len(self.order)))
 
-    def _cut(self, data_pass: int) -> list[Draw]:
-        cut = self._cuts.get(data_pass)
+    def _batches_of_pass(self, data_pass: int) -> list[SampleRows]:
+        cut = self._cached_batches.get(data_pass)
         if cut is None:
-            cut = self._batches(data_pass)
-            self._cuts = {data_pass: cut}
+            cut = self._make_batches(data_pass)
+            self._cached_batches = {data_pass: cut}
         return cut
 
-    def _batches(self, data_pass: int) -> list[Draw]:
-        rows = self.order.of_pass(data_pass)
+    def _make_batches(self, data_pass: int) -> list[SampleRows]:
+        rows = self.order.rows_of_pass(data_pass)
         lengths = self.lengths[np.searchsorted(self.order.indices, rows[:, INDEX])]
-        cut = cut_by_length(lengths, self.boundaries, self.batch_size, self.max_batch_length)
+        cut = bucket_by_length(lengths, self.boundaries, self.batch_size, self.max_batch_length)
         batches = [rows[places] for places in cut]
         if not self.order.shuffle:
             return batches
@@ -173,7 +173,7 @@ class BucketBatches:
         return [batches[place] for place in places]
 
 
-def cut_by_length(
+def bucket_by_length(
     lengths: npt.NDArray[np.int64], boundaries: Sequence[int], batch_size: int, max_batch_length: int | None
 ) -> list[npt.NDArray[np.int64]]:
     """Return the places of the samples of each batch, in buckets of about one length.
@@ -183,7 +183,7 @@ def cut_by_length(
 
     Args:
         lengths: of all samples.
-        boundaries: see `BucketBatches`, as is the rest.
+        boundaries: see `BucketBatchSampler`, as is the rest.
     """
     bucket = np.searchsorted(np.asarray(boundaries), lengths, side="right")
     batches: list[npt.NDArray[np.int64]] = []
@@ -198,7 +198,7 @@ def cut_by_length(
     return [*batches, left] if len(left) else batches
 
 
-def equal_boundaries(lengths: npt.NDArray[np.int64], buckets: int) -> list[int]:
+def quantile_boundaries(lengths: npt.NDArray[np.int64], buckets: int) -> list[int]:
     """Boundaries for so many buckets (or fewer, where many samples have one length) with equally many samples."""
     quantiles = np.quantile(lengths, np.linspace(0, 1, buckets + 1)[1:-1])
     boundaries = sorted({int(np.ceil(q)) for q in quantiles})

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._user_code.code_errors import CodeError
-from tfaip_like._utils.errors import article
-from tfaip_like.data._sample import Arrays, Sample, plain_array
+from tfaip_like._utils.errors import with_article
+from tfaip_like.data._sample import Arrays, Sample, to_unmasked_array
 
 
 class ArraySource(Sequence[Sample]):
@@ -23,8 +23,8 @@ class ArraySource(Sequence[Sample]):
     """
 
     def __init__(self, inputs: Mapping[str, npt.ArrayLike], targets: Mapping[str, npt.ArrayLike] | None = None):
-        self.inputs: Arrays = _arrays("inputs", inputs)
-        self.targets: Arrays = _arrays("targets", {} if targets is None else targets)
+        self.inputs: Arrays = _to_arrays("inputs", inputs)
+        self.targets: Arrays = _to_arrays("targets", {} if targets is None else targets)
         lengths = {name: len(array) for name, array in (*self.inputs.items(), *self.targets.items())}
         if len(set(lengths.values())) != 1:
             counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
@@ -41,9 +41,9 @@ class ArraySource(Sequence[Sample]):
     def __getitem__(self, index: slice | npt.NDArray[Any]) -> ArraySource: ...
 
     def __getitem__(self, index: int | slice | npt.NDArray[Any]) -> Sample | ArraySource:
-        return self.part(index) if isinstance(index, (slice, np.ndarray)) else Sample(*self.rows(index))
+        return self.subset(index) if isinstance(index, (slice, np.ndarray)) else Sample(*self.rows(index))
 
-    def part(self, indices: Any) -> ArraySource:
+    def subset(self, indices: Any) -> ArraySource:
         """Return some rows as a source, by anything that numpy can index with."""
         return ArraySource(*self.rows(indices))
 
@@ -55,16 +55,16 @@ class ArraySource(Sequence[Sample]):
         )
 
 
-def _arrays(kind: str, values: Mapping[str, npt.ArrayLike]) -> Arrays:
+def _to_arrays(kind: str, values: Mapping[str, npt.ArrayLike]) -> Arrays:
     if not isinstance(values, Mapping):
-        got = article(type(values).__name__)
+        got = with_article(type(values).__name__)
         raise CodeError(f"ArraySource({kind}=...): expected named arrays, {{'name': array}}, got {got}")
-    return {name: _array(name, array) for name, array in values.items()}
+    return {name: _to_array(name, array) for name, array in values.items()}
 
 
-def _array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+def _to_array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
-        array = plain_array(value)
+        array = to_unmasked_array(value)
     except ValueError as error:
         raise CodeError(f"the array {name!r} {error}") from error
     if array.ndim == 0:

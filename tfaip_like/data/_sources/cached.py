@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like.data._resampling import Floats
+from tfaip_like.data._resampling import FloatArray
 from tfaip_like.data._sample import Sample
-from tfaip_like.data._sources.indexed import ByIndex
+from tfaip_like.data._sources.indexed import IndexedSequence
 from tfaip_like.data._workers.shared_memory import SharedFile
 
 
-class MadeSource(ByIndex[Sample]):
+class CachedStreamSource(IndexedSequence[Sample]):
     """What StreamProcessors made of the samples of a source, by its index.
 
     Args:
@@ -22,7 +22,7 @@ class MadeSource(ByIndex[Sample]):
         file: the pickled samples, one after another.
         sizes: of each in bytes.
         origins: index in the source of what each was made of.
-        draw_weights: how often each is drawn, relative to the others; None for equally often.
+        sampling_weights: how often each is drawn, relative to the others; None for equally often.
     """
 
     def __init__(
@@ -31,14 +31,14 @@ class MadeSource(ByIndex[Sample]):
         file: SharedFile,
         sizes: npt.NDArray[np.int64],
         origins: npt.NDArray[np.int64],
-        draw_weights: Floats | None,
+        sampling_weights: FloatArray | None,
     ):
         self.source = source
         self.file = file
         self.ends = np.cumsum(sizes)
         self.sizes = sizes
         self.origins = origins
-        self.draw_weights = draw_weights
+        self.sampling_weights = sampling_weights
 
     def __len__(self) -> int:
         return len(self.sizes)

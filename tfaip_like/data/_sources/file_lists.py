@@ -13,15 +13,15 @@ import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import read_lines
-from tfaip_like.data._sources.indexed import ByIndex
+from tfaip_like.data._sources.indexed import IndexedSequence
 
 
 def find_files(patterns: Iterable[str], what: str, at_most: int | None = None) -> list[Path]:
-    """The files that paths and patterns mean, as `find_names`; at most so many of them."""
-    return [Path(name) for name in find_names(patterns, what)[:at_most]]
+    """The files that paths and patterns mean, as `find_paths`; at most so many of them."""
+    return [Path(name) for name in find_paths(patterns, what)[:at_most]]
 
 
-def find_names(patterns: Iterable[str], what: str) -> list[str]:
+def find_paths(patterns: Iterable[str], what: str) -> list[str]:
     """The files that paths and patterns (`*`, `?`, `[a-z]`, `**`) mean, in their order; those of a pattern by name.
 
     Args:
@@ -33,7 +33,7 @@ def find_names(patterns: Iterable[str], what: str) -> list[str]:
     found: dict[str, None] = {}
     for pattern in patterns:
         if glob.has_magic(pattern) and not Path(pattern).exists():
-            names = sorted(glob.glob(_with_literal_folders(os.path.expanduser(pattern)), recursive=True))
+            names = sorted(glob.glob(_escape_existing_folders(os.path.expanduser(pattern)), recursive=True))
             if not names:
                 raise UsageError(f"{what} {pattern!r}: no file matches")
         else:
@@ -44,7 +44,7 @@ def find_names(patterns: Iterable[str], what: str) -> list[str]:
     return list(found)
 
 
-def _with_literal_folders(pattern: str) -> str:
+def _escape_existing_folders(pattern: str) -> str:
     """Return a pattern whose leading directories mean what they are called, where they exist: `a[1]/*.png`."""
     folder = Path(pattern).parent
     while not folder.is_dir():
@@ -54,23 +54,23 @@ def _with_literal_folders(pattern: str) -> str:
     return os.path.join(glob.escape(str(folder)), os.path.relpath(pattern, folder))
 
 
-LEFT_BY_SYSTEMS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN"))
+SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN"))
 """Folders with copies and thumbnails that nobody has put there."""
 
 
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder is hidden, or left by the operating system: `._a.png`, `.git`, `__MACOSX`."""
-    return name.startswith(".") or name in LEFT_BY_SYSTEMS
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
-def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+def iter_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """Yield the files with one of some endings in a folder, at any depth and in order; without hidden ones."""
     for file in sorted(folder.rglob("*")):
         if file.name.lower().endswith(suffixes) and not any(map(is_hidden, file.relative_to(folder).parts)):
             yield file
 
 
-class Texts(ByIndex[str]):
+class PackedStrings(IndexedSequence[str]):
     """Many texts in little memory: one piece of bytes, and where each text ends in it."""
 
     def __init__(self, texts: Iterable[str]):
@@ -91,7 +91,7 @@ class Texts(ByIndex[str]):
         return self._data[self._ends[index] : self._ends[index + 1]].tobytes().decode("utf-8", "surrogateescape")
 
 
-def lines_of(file: Path) -> Iterator[tuple[int, str]]:
+def iter_list_file(file: Path) -> Iterator[tuple[int, str]]:
     """The lines of a list file with their numbers, from 1; without empty ones and those that begin with `#`.
 
     Raises:

@@ -9,25 +9,25 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like.data._resampling import Floats
+from tfaip_like.data._resampling import FloatArray
 from tfaip_like.data._sample import Sample
 from tfaip_like.data._sources.arrays import ArraySource
-from tfaip_like.data._sources.indexed import ByIndex
+from tfaip_like.data._sources.indexed import IndexedSequence
 
 
-class Part(ByIndex[Sample]):
+class Subset(IndexedSequence[Sample]):
     """Some samples of a source.
 
     Args:
         indices: theirs in the source.
-        is_drawn: by the weights that the source draws with, if it has any.
+        keep_weights: by the weights that the source draws with, if it has any.
     """
 
-    def __init__(self, source: Sequence[Sample], indices: npt.NDArray[np.int64], is_drawn: bool):
+    def __init__(self, source: Sequence[Sample], indices: npt.NDArray[np.int64], keep_weights: bool):
         self.source = source
         self.indices = indices
-        weights: Floats | None = getattr(source, "draw_weights", None) if is_drawn else None
-        self.draw_weights = None if weights is None else weights[indices]
+        weights: FloatArray | None = getattr(source, "sampling_weights", None) if keep_weights else None
+        self.sampling_weights = None if weights is None else weights[indices]
         """How often each sample is drawn, relative to the others."""
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class Part(ByIndex[Sample]):
         return str(described(place)) if described else f"number {place} of all"
 
 
-def fold_of(source: object, folds: int, fold: int, held_out: bool) -> Sequence[Sample]:
+def cross_validation_split(source: object, folds: int, fold: int, held_out: bool) -> Sequence[Sample]:
     """The samples of one of `folds` parts, or all others.
 
     The parts are of one size and drawn at random, always the same ones, whatever the seed of a training.
@@ -63,4 +63,4 @@ def fold_of(source: object, folds: int, fold: int, held_out: bool) -> Sequence[S
         raise UsageError(f"--train.folds {folds}: there are only {len(samples)} samples")
     part = np.random.default_rng(0).permutation(len(samples)) % folds
     indices = np.flatnonzero((part == fold - 1) == held_out)
-    return samples[indices] if isinstance(samples, ArraySource) else Part(samples, indices, is_drawn=not held_out)
+    return samples[indices] if isinstance(samples, ArraySource) else Subset(samples, indices, keep_weights=not held_out)

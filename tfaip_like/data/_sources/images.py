@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._utils.errors import UsageError, counted, some
+from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
 from tfaip_like.data._sample import Sample
-from tfaip_like.data._sources.file_lists import Texts, files_below, is_hidden
-from tfaip_like.data._sources.indexed import ByIndex
+from tfaip_like.data._sources.file_lists import PackedStrings, is_hidden, iter_files
+from tfaip_like.data._sources.indexed import IndexedSequence
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,8 +49,8 @@ def read_image(file: str | Path, color: Color = "L", size: tuple[int, int] | Non
         UsageError: when there is no such file, it is no image, or its values have no known black and white (floats,
             32-bit integers); it names the file.
     """
-    with _opened(file) as image:
-        picture = _with_color(_upright(image), color)
+    with _open_image(file) as image:
+        picture = _convert_color(_apply_orientation(image), color)
         if size is not None:
             from PIL.Image import Resampling
 
@@ -64,14 +64,14 @@ def image_size(file: str | Path) -> tuple[int, int]:
     Raises:
         UsageError: when there is no such file, or it is no image; it names the file.
     """
-    with _opened(file) as image:
+    with _open_image(file) as image:
         is_on_its_side = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)  # Pillow turns TIFF
         width, height = image.size
         return (height, width) if is_on_its_side else (width, height)
 
 
 @contextmanager
-def _opened(file: str | Path) -> Iterator[Image]:
+def _open_image(file: str | Path) -> Iterator[Image]:
     """Open an image; all that goes wrong with it in the block is a `UsageError` with its name."""
     try:
         from PIL import Image
@@ -86,7 +86,7 @@ def _opened(file: str | Path) -> Iterator[Image]:
         raise UsageError(f"{file}: cannot be read as an image: {error}") from error
 
 
-def _upright(image: Image) -> Image:
+def _apply_orientation(image: Image) -> Image:
     from PIL import ImageOps
 
     if image.format == "PNG":
@@ -106,7 +106,7 @@ def _scale_transparent_color(image: Image) -> None:
         image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
-def _with_color(image: Image, color: Color) -> Image:
+def _convert_color(image: Image, color: Color) -> Image:
     """Return an image of 8 bits for each channel."""
     from PIL import Image as Images
 
@@ -116,7 +116,7 @@ def _with_color(image: Image, color: Color) -> Image:
             "it holds signed integers, of which black and white are not known; convert it to unsigned ones"
         )
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        image, transparent = _with_8_bits(image, transparent)
+        image, transparent = _convert_to_8_bits(image, transparent)
     elif image.mode in ("I", "F"):
         what = "32-bit integers" if image.mode == "I" else "floats"
         raise ValueError(f"it holds {what}, of which black and white are not known; convert it to 8 or 16 bits")
@@ -133,7 +133,7 @@ def _with_color(image: Image, color: Color) -> Image:
     return Images.alpha_composite(white, image).convert("RGB").convert(color)
 
 
-def _with_8_bits(image: Image, transparent: Any) -> tuple[Image, Any]:
+def _convert_to_8_bits(image: Image, transparent: Any) -> tuple[Image, Any]:
     """Return a grey image of 16 bits (or of 12, in a TIFF) with 8 bits, and an alpha channel if it has one.
 
     Pillow scales the values of a PGM file to 16 bits, whatever its largest value is.
@@ -167,11 +167,11 @@ def _images_by_class(folder: Path) -> dict[str, list[str]]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
     folders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
-    images = {entry.name: [str(file) for file in files_below(entry, IMAGE_SUFFIXES)] for entry in folders}
+    images = {entry.name: [str(file) for file in iter_files(entry, IMAGE_SUFFIXES)] for entry in folders}
     return {name: files for name, files in images.items() if files}
 
 
-class ImageFiles(ByIndex[Sample]):
+class ImageFiles(IndexedSequence[Sample]):
     """Images of any files: input `image`, meta `file`.
 
     Args:
@@ -182,13 +182,13 @@ class ImageFiles(ByIndex[Sample]):
 
     def __init__(self, files: Iterable[str | Path], color: Color = "RGB", size: tuple[int, int] | None = None):
         if color not in CHANNELS:
-            raise UsageError(f"images have no color {color!r}; it must be one of {some(list(CHANNELS))}")
-        self.files = Texts(map(str, files))
+            raise UsageError(f"images have no color {color!r}; it must be one of {truncate_list(list(CHANNELS))}")
+        self.files = PackedStrings(map(str, files))
         self.color: Color = color
         self.size = size
 
     @classmethod
-    def below(cls, folder: Path, color: Color = "RGB", size: tuple[int, int] | None = None) -> ImageFiles:
+    def from_folder(cls, folder: Path, color: Color = "RGB", size: tuple[int, int] | None = None) -> ImageFiles:
         """Return the images at any depth of a folder, without hidden ones.
 
         Raises:
@@ -196,7 +196,7 @@ class ImageFiles(ByIndex[Sample]):
         """
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder")
-        found = ImageFiles(files_below(folder, IMAGE_SUFFIXES), color, size)
+        found = ImageFiles(iter_files(folder, IMAGE_SUFFIXES), color, size)
         if not len(found):
             raise UsageError(f"{folder}: has no images in it")
         return found
@@ -245,11 +245,11 @@ class ImageFolder(ImageFiles):
         """Names of the classes."""
         if unknown := [name for name in found if name not in self.classes]:
             raise UsageError(
-                f"{folder}: {some(unknown)} {'is' if len(unknown) == 1 else 'are'} none of the classes "
-                f"{some(self.classes)}; name all classes, or remove the folder"
+                f"{folder}: {truncate_list(unknown)} {'is' if len(unknown) == 1 else 'are'} none of the classes "
+                f"{truncate_list(self.classes)}; name all classes, or remove the folder"
             )
-        if outside := sum(1 for _ in _images_in(folder)):
-            logger.warning("%s: %s in no folder of a class; not used", folder, counted(outside, "image"))
+        if outside := sum(1 for _ in _iter_images(folder)):
+            logger.warning("%s: %s in no folder of a class; not used", folder, pluralize(outside, "image"))
         super().__init__((file for files in found.values() for file in files), color, size)
         labels = [self.classes.index(name) for name in found]
         self.labels = np.repeat(labels, [len(files) for files in found.values()]).astype(np.int32)
@@ -269,12 +269,13 @@ def check_same_classes(train: object, other: object, group: str) -> None:
     """
     if isinstance(train, ImageFolder) and isinstance(other, ImageFolder) and train.classes != other.classes:
         raise UsageError(
-            f"--{group}: {other.folder} numbers its classes as {some(other.classes)}, but {train.folder} as "
-            f"{some(train.classes)}; write ImageFolder({str(other.folder)!r}, classes=...) with those of the training"
+            f"--{group}: {other.folder} numbers its classes as {truncate_list(other.classes)}, but {train.folder} as "
+            f"{truncate_list(train.classes)}; write ImageFolder({str(other.folder)!r}, classes=...) with "
+            "those of the training"
         )
 
 
-def _images_in(folder: Path) -> Iterator[Path]:
+def _iter_images(folder: Path) -> Iterator[Path]:
     """Yield the images directly in a folder."""
     for entry in folder.iterdir():
         if entry.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(entry.name) and entry.is_file():

@@ -9,7 +9,7 @@ from typing import TypeVar, overload
 T = TypeVar("T")
 
 
-class ByIndex(Sequence[T]):
+class IndexedSequence(Sequence[T]):
     """A sequence of which only `at` and the length are to be written."""
 
     @abc.abstractmethod

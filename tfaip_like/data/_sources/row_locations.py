@@ -13,7 +13,7 @@ from tfaip_like.data._sample import Arrays
 from tfaip_like.data._sources.arrays import ArraySource
 
 
-class Places:
+class RowLocations:
     """The file and line of each row; a function of the index of a row.
 
     Args:
@@ -43,27 +43,27 @@ class Places:
             return f"{self._files[number]}, row {row - self._begins[number] + 1}"
         return f"{self._files[number]}, line {self._lines[row]}"
 
-    def of(self, rows: Any, count: int) -> Places:
-        """Return the places of some of `count` rows, by anything that NumPy can index with."""
+    def select(self, rows: Any, count: int) -> RowLocations:
+        """Return the locations of some of `count` rows, by anything that NumPy can index with."""
         known = np.arange(count) if self._rows is None else self._rows
-        return Places(self._files, self._begins, self._lines, known[rows])
+        return RowLocations(self._files, self._begins, self._lines, known[rows])
 
 
-class PlacedSource(ArraySource):
+class LocatedArraySource(ArraySource):
     """Rows of arrays of which it is known where they come from; so are its parts.
 
     Args:
-        places: of the rows.
+        locations: of the rows.
     """
 
-    def __init__(self, inputs: Arrays, targets: Arrays, places: Places):
+    def __init__(self, inputs: Arrays, targets: Arrays, locations: RowLocations):
         super().__init__(inputs, targets)
-        self._places = places
+        self._locations = locations
 
     def describe(self, index: int) -> str:
         """Return where a row comes from."""
-        return self._places(index)
+        return self._locations(index)
 
-    def part(self, indices: Any) -> ArraySource:
+    def subset(self, indices: Any) -> ArraySource:
         """Return some rows as a source, by anything that numpy can index with."""
-        return PlacedSource(*self.rows(indices), self._places.of(indices, len(self)))
+        return LocatedArraySource(*self.rows(indices), self._locations.select(indices, len(self)))

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-SECONDS_BETWEEN_CHECKS = 0.2
+POLL_INTERVAL_S = 0.2
 
-_busy: set[threading.Thread] = set()
+_busy_threads: set[threading.Thread] = set()
 
 
 def is_user_code_running() -> bool:
     """Return whether a thread that nobody waits for is still inside user code."""
-    return bool(_busy)
+    return bool(_busy_threads)
 
 
 def call_in_thread(function: Callable[[], T], check: Callable[[], None]) -> T:
@@ -34,14 +34,16 @@ def iterate_in_thread(items: Iterator[T], check: Callable[[], None]) -> Iterator
     requests: SimpleQueue[bool] = SimpleQueue()
     results: SimpleQueue[tuple[Any, bool, BaseException | None]] = SimpleQueue()
     context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(_serve, items, requests, results), name="data", daemon=True)
+    thread = threading.Thread(
+        target=context.run, args=(_run_requests, items, requests, results), name="data", daemon=True
+    )
     thread.start()
     del items  # the thread alone holds it, and lets go of it when it ends
     try:
         while True:
             check()
             requests.put(True)
-            item, is_end, error = _received(results, check)
+            item, is_end, error = _wait_for_result(results, check)
             if error is not None:
                 raise error
             if is_end:
@@ -53,18 +55,18 @@ def iterate_in_thread(items: Iterator[T], check: Callable[[], None]) -> Iterator
         requests.put(False)
 
 
-def _received(results: SimpleQueue[T], check: Callable[[], None]) -> T:
+def _wait_for_result(results: SimpleQueue[T], check: Callable[[], None]) -> T:
     while True:
         try:
-            return results.get(timeout=SECONDS_BETWEEN_CHECKS)
+            return results.get(timeout=POLL_INTERVAL_S)
         except Empty:
             check()
 
 
-def _serve(items: Iterator[Any], requests: SimpleQueue[bool], results: SimpleQueue[Any]) -> None:
+def _run_requests(items: Iterator[Any], requests: SimpleQueue[bool], results: SimpleQueue[Any]) -> None:
     thread = threading.current_thread()
     while requests.get():
-        _busy.add(thread)
+        _busy_threads.add(thread)
         result: tuple[Any, bool, BaseException | None]
         try:
             result = (next(items), False, None)
@@ -73,6 +75,6 @@ def _serve(items: Iterator[Any], requests: SimpleQueue[bool], results: SimpleQue
         except BaseException as error:
             result = (None, False, error)
         finally:
-            _busy.discard(thread)
+            _busy_threads.discard(thread)
         results.put(result)
         del result

@@ -13,23 +13,23 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from tfaip_like.data._workers.background import call_in_thread, iterate_in_thread
-from tfaip_like.data._workers.pool import CannotBeSentError, Workers
-from tfaip_like.data._workers.process import Work
+from tfaip_like.data._workers.pool import NotPicklableError, WorkerPool
+from tfaip_like.data._workers.process import WorkerFunction
 
 if TYPE_CHECKING:
-    from tfaip_like.data._settings import DataSettings
+    from tfaip_like.data._settings import LoaderSettings
 
-SECONDS_THAT_PAY = 10.0
+MIN_SECONDS_FOR_WORKERS = 10.0
 """Work that takes longer in one process is divided."""
-MOST_PROCESSES = 4
+MAX_AUTO_WORKERS = 4
 """More are used only when they are asked for."""
-PART = 256
+CHUNK_SIZE = 256
 
 Indices = npt.NDArray[np.int64]
 
 
-def in_parts(
-    work: Work, indices: Indices, settings: DataSettings, title: str, check: Callable[[], None]
+def map_in_chunks(
+    work: WorkerFunction, indices: Indices, settings: LoaderSettings, title: str, check: Callable[[], None]
 ) -> Iterator[tuple[Indices, Any]]:
     """Parts of the indices and what `work` makes of each, in their order.
 
@@ -37,9 +37,9 @@ def in_parts(
         title: of the progress bar.
         check: called while waiting; raises to stop.
     """
-    parts = [indices[begin : begin + PART] for begin in range(0, len(indices), PART)]
+    parts = [indices[begin : begin + CHUNK_SIZE] for begin in range(0, len(indices), CHUNK_SIZE)]
     with progress_bar(len(indices), title) as bar:
-        for part, made in zip(parts, results_of(work, iter(parts), len(parts), settings, check), strict=True):
+        for part, made in zip(parts, map_tasks(work, iter(parts), len(parts), settings, check), strict=True):
             yield part, made
             bar.update(len(part))
 
@@ -49,8 +49,8 @@ def progress_bar(total: int | None, title: str) -> tqdm[Any]:
     return tqdm(total=total, desc=title, unit="sample", delay=1, leave=False, disable=not sys.stderr.isatty())
 
 
-def results_of(
-    work: Work, tasks: Iterator[Any], count: int, settings: DataSettings, check: Callable[[], None]
+def map_tasks(
+    work: WorkerFunction, tasks: Iterator[Any], count: int, settings: LoaderSettings, check: Callable[[], None]
 ) -> Iterator[Any]:
     """Yield what `work` makes of tasks, in their order.
 
@@ -64,11 +64,11 @@ def results_of(
         return
     yield call_in_thread(lambda: work(first), check)
     seconds = (time.perf_counter() - begin) * (count - 1)
-    processes = settings.num_processes if settings.num_processes is not None else processes_that_pay(seconds)
+    processes = settings.num_processes if settings.num_processes is not None else choose_num_workers(seconds)
     if processes and seconds > 1:
         try:
-            workers = Workers(work, processes, 2 * processes, settings.timeout_seconds, check)
-        except CannotBeSentError:
+            workers = WorkerPool(work, processes, 2 * processes, settings.timeout_seconds, check)
+        except NotPicklableError:
             if settings.num_processes is not None:
                 raise
         else:
@@ -78,6 +78,6 @@ def results_of(
     yield from iterate_in_thread((work(task) for task in tasks if task is not None), check)
 
 
-def processes_that_pay(seconds: float) -> int:
+def choose_num_workers(seconds: float) -> int:
     """How many processes to start for work that takes so long in one."""
-    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES) if seconds > SECONDS_THAT_PAY else 0
+    return min(len(os.sched_getaffinity(0)), MAX_AUTO_WORKERS) if seconds > MIN_SECONDS_FOR_WORKERS else 0

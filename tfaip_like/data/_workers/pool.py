@@ -22,27 +22,27 @@ import numpy as np
 
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import TrainingError, UsageError
-from tfaip_like._utils.processes import Lifeline
-from tfaip_like.data._workers.handle import DataProcess, Taken, raised
-from tfaip_like.data._workers.process import IS_DATA_PROCESS, Result, Start, Work
-from tfaip_like.data._workers.shared_memory import SharedFile, mentions, pack
-from tfaip_like.data._workers.unpicklable import find_unsendable
+from tfaip_like._utils.processes import ParentPipe
+from tfaip_like.data._workers.handle import TaskResult, WorkerProcess, to_exception
+from tfaip_like.data._workers.process import WORKER_ENV_VAR, ResultMessage, StartMessage, WorkerFunction
+from tfaip_like.data._workers.shared_memory import SharedFile, pack, pickle_contains
+from tfaip_like.data._workers.unpicklable import find_unpicklable
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 0.2
-MOST_RESTARTS = 5
+POLL_INTERVAL_S = 0.2
+MAX_RESTARTS = 5
 
 
-class DataProcessError(TrainingError):
+class WorkerError(TrainingError):
     """A data process died or hangs, though nothing was raised in it."""
 
 
-class CannotBeSentError(CodeError):
+class NotPicklableError(CodeError):
     """The work holds what another process cannot have."""
 
 
-class Workers:
+class WorkerPool:
     """Some processes that do the same work.
 
     Args:
@@ -54,45 +54,47 @@ class Workers:
 
     Attributes:
         seconds: time that each stage of the work has taken in all processes.
-        handing_over: time that packing and unpacking took, in all processes and in this one.
+        transfer_seconds: time that packing and unpacking took, in all processes and in this one.
         cpu: time of a processor that the tasks took.
     """
 
     def __init__(
         self,
-        work: Work,
+        work: WorkerFunction,
         count: int,
-        ahead: int,
+        max_outstanding: int,
         timeout_seconds: float = 0,
         check: Callable[[], None] = lambda: None,
     ):
-        _refuse_in_a_data_process()
+        _reject_nested_workers()
         self.work = work
-        self.count = count
-        self.ahead = max(ahead, count)
+        self.num_workers = count
+        self.max_outstanding = max(max_outstanding, count)
         self.timeout_seconds = timeout_seconds
         self.check = check
         self.seconds = np.zeros(len(work.seconds))
-        self.handing_over = self.cpu = 0.0
+        self.transfer_seconds = self.cpu = 0.0
         self._files: list[SharedFile] = []
         self._packed = SharedFile.in_memory()
         _pack_work(work, self._packed, self._files)
         self._main_file = _main_file(self._packed)
-        self._lifeline = Lifeline()
-        self._numbers = itertools.count()
-        self._results: dict[int, Taken] = {}
+        self._lifeline = ParentPipe()
+        self._task_ids = itertools.count()
+        self._results: dict[int, TaskResult] = {}
         self._run = 0
-        self._first_of_run = 0
+        self._first_task_of_run = 0
         self._restarts = 0
-        self._killers: set[tuple[int, ...]] = set()
+        self._crashing_samples: set[tuple[int, ...]] = set()
         self._lock = threading.RLock()
         """Held by whoever hands out tasks or takes results: `run` may be in one thread, `close` in another."""
         self._closed = False
-        self._processes: list[DataProcess] = []
-        slots = math.ceil(self.ahead / count) + 1
+        self._processes: list[WorkerProcess] = []
+        slots = math.ceil(self.max_outstanding / count) + 1
         try:
             for _ in range(count):
-                self._processes.append(DataProcess(self._start, self._lifeline.descriptor, len(work.at), slots))
+                self._processes.append(
+                    WorkerProcess(self._make_start_message, self._lifeline.descriptor, len(work.progress), slots)
+                )
         except BaseException:
             self.close()
             raise
@@ -105,18 +107,18 @@ class Workers:
 
         Raises:
             Exception: what was raised in a process, when the results before it were taken.
-            DataProcessError: when a process died or hangs; it names what was worked on.
+            WorkerError: when a process died or hangs; it names what was worked on.
         """
         with self._lock:
             self._run += 1
             run = self._run
             self._results.clear()
-            self._first_of_run = next(self._numbers)
+            self._first_task_of_run = next(self._task_ids)
         expected: deque[int] = deque()
         rest = iter(tasks)
         has_more = True
-        while self._goes_on(run):
-            while has_more and len(expected) < self.ahead and self._has_room():
+        while self._is_current_run(run):
+            while has_more and len(expected) < self.max_outstanding and self._has_free_slot():
                 try:
                     task = next(rest)
                 except StopIteration:
@@ -125,31 +127,31 @@ class Workers:
                 if task is None:
                     break
                 with self._lock:
-                    if not self._goes_on(run):
+                    if not self._is_current_run(run):
                         return
-                    expected.append(next(self._numbers))
-                    self._least_loaded().begin(expected[-1], task)
+                    expected.append(next(self._task_ids))
+                    self._least_loaded().submit(expected[-1], task)
             if not expected and not has_more:
                 return
             if expected and expected[0] in self._results:
                 taken = self._results.pop(expected.popleft())
                 if taken.fault is not None:
-                    raise raised(taken.fault)
+                    raise to_exception(taken.fault)
                 yield taken.value
                 continue
             with self._lock:
-                if self._goes_on(run):
-                    self._receive(SECONDS_BETWEEN_LOOKS)
+                if self._is_current_run(run):
+                    self._receive(POLL_INTERVAL_S)
                     self.check()
                     if expected:
-                        self._check_time(expected[0])
+                        self._check_timeout(expected[0])
 
     @property
     def pids(self) -> list[int]:
         """The numbers of the processes."""
         return [process.pid for process in self._processes]
 
-    def ready(self) -> int:
+    def num_ready(self) -> int:
         """How many results could be had without waiting."""
         with self._lock:
             self._receive(0)
@@ -165,30 +167,32 @@ class Workers:
             if self._closed:
                 return
             self._closed = True
-            self._lifeline.cut()
+            self._lifeline.close()
         for process in self._processes:
-            process.end()
+            process.stop()
         self._results.clear()
         self._packed.close()
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self, at: SharedFile, slots: list[SharedFile]) -> tuple[Start, list[SharedFile]]:
-        files = [self._packed, at, *self._files, *slots]
+    def _make_start_message(
+        self, progress: SharedFile, slots: list[SharedFile]
+    ) -> tuple[StartMessage, list[SharedFile]]:
+        files = [self._packed, progress, *self._files, *slots]
         level = logging.getLogger().getEffectiveLevel()
-        return Start([file.descriptor for file in files], len(self._files), self._main_file, level), files
+        return StartMessage([file.descriptor for file in files], len(self._files), self._main_file, level), files
 
-    def _goes_on(self, run: int) -> bool:
+    def _is_current_run(self, run: int) -> bool:
         return run == self._run and not self._closed
 
-    def _least_loaded(self) -> DataProcess:
+    def _least_loaded(self) -> WorkerProcess:
         return min((process for process in self._processes if process.free), key=lambda process: len(process.tasks))
 
-    def _has_room(self) -> bool:
+    def _has_free_slot(self) -> bool:
         return any(process.free for process in self._processes)
 
     def _receive(self, seconds: float) -> None:
@@ -198,58 +202,58 @@ class Workers:
             if process.connection not in ready:
                 continue
             try:
-                result: Result | None = process.connection.recv()
+                result: ResultMessage | None = process.connection.recv()
             except (EOFError, OSError):
-                self._died(process)
+                self._handle_crash(process)
                 continue
-            if (taken := process.take(result)) is None:
+            if (taken := process.handle_message(result)) is None:
                 continue
-            if taken.number >= self._first_of_run:
+            if taken.number >= self._first_task_of_run:
                 self._results[taken.number] = taken
             if taken.seconds:
                 self.seconds += taken.seconds
-            self.handing_over += taken.handing_over
+            self.transfer_seconds += taken.transfer_seconds
             self.cpu += taken.cpu
 
-    def _check_time(self, awaited: int) -> None:
+    def _check_timeout(self, awaited: int) -> None:
         holder = next((process for process in self._processes if awaited in process.tasks), None)
-        if not self.timeout_seconds or holder is None or holder.seconds_without_change() <= self.timeout_seconds:
+        if not self.timeout_seconds or holder is None or holder.seconds_since_progress() <= self.timeout_seconds:
             return
-        what = f"on {self.work.what_is_made(holder.at)}" if holder.is_ready else "to start"
-        raise DataProcessError(
+        what = f"on {self.work.describe_progress(holder.progress)}" if holder.is_ready else "to start"
+        raise WorkerError(
             f"a data process has worked for more than {self.timeout_seconds:g} s {what}.\n"
             "If that is no mistake, allow it more time with timeout_seconds (0: for ever)."
         )
 
-    def _died(self, process: DataProcess) -> None:
+    def _handle_crash(self, process: WorkerProcess) -> None:
         """Starts a process that died again, unless it would die again."""
-        code = process.exit_code()
+        code = process.wait_exit_code()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         memory = " Was there too little memory?" if code == -9 else ""
         if not process.is_ready:
-            raise DataProcessError(f"a data process {how} while it started.{memory}")
+            raise WorkerError(f"a data process {how} while it started.{memory}")
         self._restarts += 1
         place = "while it had nothing to do"
         is_known = False
         if process.has_begun():
-            place = f"while it worked on {self.work.what_is_made(process.at)}"
-            key = tuple(process.at[:3].tolist())
-            is_known = key in self._killers
-            self._killers.add(key)
-        if is_known or self._restarts > MOST_RESTARTS:
+            place = f"while it worked on {self.work.describe_progress(process.progress)}"
+            key = tuple(process.progress[:3].tolist())
+            is_known = key in self._crashing_samples
+            self._crashing_samples.add(key)
+        if is_known or self._restarts > MAX_RESTARTS:
             which = "a second time " if is_known else f"(the {self._restarts}th to die) "
-            raise DataProcessError(f"a data process {how}, {which}{place}.{memory}")
+            raise WorkerError(f"a data process {how}, {which}{place}.{memory}")
         logger.warning("a data process %s %s; it is started again.%s", how, place, memory)
-        process.start_again()
+        process.restart()
 
 
-def _pack_work(work: Work, memory: SharedFile, files: list[SharedFile]) -> None:
+def _pack_work(work: WorkerFunction, memory: SharedFile, files: list[SharedFile]) -> None:
     try:
         pack(work, memory, files)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        part = find_unsendable(getattr(work, "samples", work))
+        part = find_unpicklable(getattr(work, "samples", work))
         which = f"{part.owner.__name__}.{part.name}: " if part is not None else ""
-        raise CannotBeSentError(
+        raise NotPicklableError(
             f"{which}{type(error).__name__}: {error}.\n"
             "What data processes use must be importable (a class at the top of a module) and hold nothing that belongs "
             "to one process; or set num_processes to 0",
@@ -259,19 +263,19 @@ def _pack_work(work: Work, memory: SharedFile, files: list[SharedFile]) -> None:
 
 def _main_file(packed: SharedFile) -> str | None:
     """The user's script, if classes of it are in the work."""
-    if not mentions(packed, b"__main__"):
+    if not pickle_contains(packed, b"__main__"):
         return None
     file: str | None = getattr(sys.modules["__main__"], "__file__", None)
     if file is None:
-        raise CannotBeSentError(
+        raise NotPicklableError(
             "data processes cannot find classes that were defined in a notebook or at a prompt; write them "
             "into a file, or set num_processes to 0"
         )
     return os.path.abspath(file)
 
 
-def _refuse_in_a_data_process() -> None:
-    if os.environ.get(IS_DATA_PROCESS):
+def _reject_nested_workers() -> None:
+    if os.environ.get(WORKER_ENV_VAR):
         raise UsageError(
             "a data process imported your script, and that started a training: put what is to run once "
             'below `if __name__ == "__main__":`'

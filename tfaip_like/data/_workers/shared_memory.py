@@ -89,35 +89,35 @@ def pack(value: Any, memory: SharedFile, files: list[SharedFile] | None = None) 
     pickler.dump(value)
     parts = [stream.getbuffer(), *arrays]
     sizes = np.array([len(parts), *(part.nbytes for part in parts)], np.int64)
-    view = memory.view(sum(_aligned(part.nbytes) for part in (sizes.data, *parts)))
+    view = memory.view(sum(_align(part.nbytes) for part in (sizes.data, *parts)))
     begin = 0
     for part in (sizes.data.cast("B"), *parts):
         view[begin : begin + part.nbytes] = part
-        begin += _aligned(part.nbytes)
+        begin += _align(part.nbytes)
 
 
 def unpack(memory: SharedFile, files: Sequence[SharedFile] = (), copy: bool = True) -> Any:
     """The object that was packed; without `copy` its arrays stay where they are, and cannot be written to."""
-    parts = [bytearray(part) if copy else part.toreadonly() for part in _parts(memory)]
+    parts = [bytearray(part) if copy else part.toreadonly() for part in _read_buffers(memory)]
     unpickler = _Unpickler(BytesIO(parts[0]), buffers=parts[1:])
     unpickler.files = files
     return unpickler.load()
 
 
-def mentions(memory: SharedFile, word: bytes) -> bool:
+def pickle_contains(memory: SharedFile, word: bytes) -> bool:
     """Return whether a word occurs in the pickle of what was packed."""
-    return word in bytes(_parts(memory)[0])
+    return word in bytes(_read_buffers(memory)[0])
 
 
-def _parts(memory: SharedFile) -> list[memoryview]:
+def _read_buffers(memory: SharedFile) -> list[memoryview]:
     count = int(np.frombuffer(memory.view(8), np.int64)[0])
     sizes = np.frombuffer(memory.view(8 * (count + 1))[8:], np.int64).tolist()
-    begin = _aligned(8 * (count + 1))
-    view = memory.view(begin + sum(map(_aligned, sizes)))
+    begin = _align(8 * (count + 1))
+    view = memory.view(begin + sum(map(_align, sizes)))
     parts = []
     for size in sizes:
         parts.append(view[begin : begin + size])
-        begin += _aligned(size)
+        begin += _align(size)
     return parts
 
 
@@ -132,9 +132,9 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         # An array that is mapped from a file is mapped again, not copied: it may be larger than memory.
-        if self.files is not None and isinstance(value, np.ndarray) and (mapped := _mapped_from(value)) is not None:
+        if self.files is not None and isinstance(value, np.ndarray) and (mapped := _find_memmap(value)) is not None:
             offset = mapped.offset + value.ctypes.data - mapped.ctypes.data
-            return _map_again, (str(mapped.filename), value.dtype, value.shape, offset, value.strides)
+            return _reopen_memmap, (str(mapped.filename), value.dtype, value.shape, offset, value.strides)
         return NotImplemented
 
 
@@ -145,7 +145,7 @@ class _Unpickler(pickle.Unpickler):
         return self.files[number]
 
 
-def _mapped_from(array: Any) -> np.memmap[Any, Any] | None:
+def _find_memmap(array: Any) -> np.memmap[Any, Any] | None:
     """The memory map that an array is a view of."""
     while array is not None:
         if isinstance(array, np.memmap) and not isinstance(array.base, np.memmap):
@@ -154,10 +154,12 @@ def _mapped_from(array: Any) -> np.memmap[Any, Any] | None:
     return None
 
 
-def _map_again(file: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, strides: tuple[int, ...]) -> Any:
+def _reopen_memmap(
+    file: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, strides: tuple[int, ...]
+) -> Any:
     whole = np.memmap(file, dtype=np.uint8, mode="r")
     return np.ndarray(shape, dtype, buffer=whole, offset=offset, strides=strides)
 
 
-def _aligned(size: int) -> int:
+def _align(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT

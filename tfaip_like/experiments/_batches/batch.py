@@ -25,17 +25,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from tfaip_like._runs.batch_layout import BATCH_INDEX, CODE, RUNS, code_of_run
+from tfaip_like._runs.batch_layout import BATCH_INDEX, CODE_DIR, RUNS_DIR, run_code_dir
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._user_code.trust import code_below
-from tfaip_like._utils.errors import UsageError, some
+from tfaip_like._user_code.trust import find_code_files
+from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.escaping import is_printable
-from tfaip_like._utils.files import is_locked, locked
+from tfaip_like._utils.files import file_lock, is_locked
 from tfaip_like._utils.json_files import write_json
-from tfaip_like._utils.records import AtLeast, Count, read_record
-from tfaip_like.params._formatting import flag_words
+from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
+from tfaip_like.params._formatting import format_flag_words
 
-SEED = "trainer.random_seed"
+RANDOM_SEED_FLAG = "trainer.random_seed"
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,20 @@ class BatchRun:
 
     def __post_init__(self) -> None:
         for name in (self.name, self.expert):
-            if name is not None and not _is_file_name(name):
+            if name is not None and not _is_valid_file_name(name):
                 raise ValueError(f"{name!r} cannot be the name of a folder")
 
     @property
     def command_line(self) -> str:
         """Return the flags that repeat it, to be pasted after `train-scenario SCENARIO`."""
-        counted = {} if self.random_seed is None else {SEED: (str(self.random_seed),)}
+        counted = {} if self.random_seed is None else {RANDOM_SEED_FLAG: (str(self.random_seed),)}
         flags = {**self.flags, **counted, "trainer.output_dir": (str(self.output_dir),)}
-        return " ".join(flag_words(f"--{flag}", words) for flag, words in flags.items())
+        return " ".join(format_flag_words(f"--{flag}", words) for flag, words in flags.items())
 
     @property
     def output_dir(self) -> Path:
         """Return its output folder, below that of the batch."""
-        return Path(RUNS, self.name)
+        return Path(RUNS_DIR, self.name)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class BatchIndex:
     """Flags of the command line that generated it, with their words."""
     compare_to: str | None = None
     names: str | None = None
-    """Template of the names of its runs, see `names.name_from_parameters`."""
+    """Template of the names of its runs, see `names.format_name_template`."""
     debug: bool = False
     jobs: Annotated[int, AtLeast(1)] | None = None
     """Runs at a time, where submit is not given another number."""
@@ -120,11 +120,11 @@ class Batch:
     @property
     def code(self) -> Path:
         """The scenario's code as it was."""
-        return self.path / CODE
+        return self.path / CODE_DIR
 
-    def code_of(self, name: str) -> Path:
+    def run_code_dir(self, name: str) -> Path:
         """Return the folder with the code of a run."""
-        return code_of_run(self.path, name)
+        return run_code_dir(self.path, name)
 
     @property
     def git_diff(self) -> Path:
@@ -138,7 +138,10 @@ class Batch:
 
     def code_files(self) -> list[Path]:
         """Return all that a run of it would execute."""
-        return [self.script, *(file for folder in sorted(self.path.glob(f"{CODE}*")) for file in code_below(folder))]
+        return [
+            self.script,
+            *(file for folder in sorted(self.path.glob(f"{CODE_DIR}*")) for file in find_code_files(folder)),
+        ]
 
     @property
     def jobs(self) -> Path:
@@ -156,20 +159,20 @@ class Batch:
 
     def run(self, name: str) -> OutputDir:
         """What a run leaves."""
-        return OutputDir(self.path / RUNS / name)
+        return OutputDir(self.path / RUNS_DIR / name)
 
     def log(self, name: str) -> Path:
         """What a run prints."""
         return self.path / "logs" / f"{name}.log"
 
     @contextmanager
-    def changing(self) -> Iterator[int]:
+    def lock(self) -> Iterator[int]:
         """Keep others from changing the list of runs or the queue for the length of the block; yield the lock."""
         self.queue.mkdir(exist_ok=True)
-        with locked(self.queue / ".lock") as lock:
+        with file_lock(self.queue / ".lock") as lock:
             yield lock
 
-    def is_changing(self) -> bool:
+    def is_locked(self) -> bool:
         """Return whether somebody changes the list of runs or the queue just now."""
         return is_locked(self.queue / ".lock")
 
@@ -182,7 +185,7 @@ class Batch:
         if not self.index_file.exists() and not self.index_file.is_symlink():
             what = "is no batch of experiments (no batch.json)" if self.path.exists() else "there is no such folder"
             raise UsageError(f"{self.path}: {what}; `experiments generate PLAN` makes one")
-        index = read_record(BatchIndex, self.index_file)
+        index = read_typed_json(BatchIndex, self.index_file)
         names = Counter(run.name for run in index.runs)
         for name, number in names.items():
             if number > 1:
@@ -194,28 +197,28 @@ class Batch:
         write_json(self.index_file, dataclasses.asdict(index), indent=1)
 
 
-def _is_file_name(name: str) -> bool:
+def _is_valid_file_name(name: str) -> bool:
     return is_printable(name) and "/" not in name and name not in ("", ".", "..")
 
 
-def chosen_runs(index: BatchIndex, patterns: Collection[str]) -> list[BatchRun]:
+def select_runs(index: BatchIndex, patterns: Collection[str]) -> list[BatchRun]:
     """The runs with one of these names or of one of these configurations; * and ? stand for anything.
 
     Raises:
         UsageError: for a pattern that fits none.
     """
     for pattern in patterns:
-        if not any(_fits(run, pattern) for run in index.runs):
-            names = some([run.name for run in index.runs], shown=8)
+        if not any(_matches_pattern(run, pattern) for run in index.runs):
+            names = truncate_list([run.name for run in index.runs], limit=8)
             raise UsageError(f"{pattern}: no run or configuration has this name; there are {names or 'none'}")
     known = {run.name for run in index.runs}
-    return [run for run in index.runs if not patterns or any(_is_meant(run, pattern, known) for pattern in patterns)]
+    return [run for run in index.runs if not patterns or any(_is_selected(run, pattern, known) for pattern in patterns)]
 
 
-def _is_meant(run: BatchRun, pattern: str, names: Collection[str]) -> bool:
+def _is_selected(run: BatchRun, pattern: str, names: Collection[str]) -> bool:
     # The name of a run may be that of its configuration as well, which has more runs by now.
-    return run.name == pattern if pattern in names else _fits(run, pattern)
+    return run.name == pattern if pattern in names else _matches_pattern(run, pattern)
 
 
-def _fits(run: BatchRun, pattern: str) -> bool:
+def _matches_pattern(run: BatchRun, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in (run.name, run.configuration))

@@ -11,33 +11,33 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tfaip_like._runs.batch_layout import RUNS
+from tfaip_like._runs.batch_layout import RUNS_DIR
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._runs.reader import run_folders
-from tfaip_like._scenario_lookup import scenario_of_file
-from tfaip_like._user_code.trust import record_code
-from tfaip_like._utils.errors import UsageError, counted, some
-from tfaip_like._utils.escaping import is_printable, printable
-from tfaip_like._utils.files import encoded, locked, new_folder, write_text
-from tfaip_like._utils.json_files import json_text
+from tfaip_like._runs.reader import find_run_dirs
+from tfaip_like._scenario_lookup import import_scenario_class
+from tfaip_like._user_code.trust import record_trusted_code
+from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
+from tfaip_like._utils.escaping import escape_text, is_printable
+from tfaip_like._utils.files import atomic_directory, atomic_write_text, encode_text, file_lock
+from tfaip_like._utils.json_files import format_json
 from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun
-from tfaip_like.experiments._batches.job_script import job_script
+from tfaip_like.experiments._batches.job_script import make_job_script
 from tfaip_like.experiments._batches.snapshot import copy_code
-from tfaip_like.experiments._plans.models import with_models
-from tfaip_like.experiments._plans.names import stem_of, unique_names
+from tfaip_like.experiments._plans.flag_values import Flags, flatten_flags
+from tfaip_like.experiments._plans.named_models import expand_models
 from tfaip_like.experiments._plans.plan import Plan, PlannedRun
-from tfaip_like.experiments._plans.plan_writing import plan_text
-from tfaip_like.experiments._plans.resolution import ResolvedRun, Resolver, scenario_of
-from tfaip_like.experiments._plans.values import Flags, flags_of
-from tfaip_like.experiments._update import current_scenario, use_code_of
-from tfaip_like.params._base import class_tag
+from tfaip_like.experiments._plans.plan_writer import plan_to_yaml
+from tfaip_like.experiments._plans.resolution import ResolvedRun, Resolver, load_plan_scenario
+from tfaip_like.experiments._plans.run_names import make_base_name, make_unique_names
+from tfaip_like.experiments._update import add_code_snapshot, load_current_scenario
+from tfaip_like.params._base import qualified_name
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """A run of a plan with its name and its parameters."""
 
     run: BatchRun
@@ -45,7 +45,7 @@ class Prepared:
 
     def text(self) -> str:
         """Return the contents of its file of parameters."""
-        return json_text(self.params.to_dict(), indent=1) + "\n"
+        return format_json(self.params.to_dict(), indent=1) + "\n"
 
 
 def generate(
@@ -72,17 +72,17 @@ def generate(
         UsageError: for every mistake in the plan, and where the folder cannot be written.
     """
     if not is_printable(folder.name):
-        raise UsageError(f"--name {printable(folder.name)}: must not hold line breaks or other control characters")
-    scenario = scenario_of(plan)
-    _check_earlier_run(plan)
-    prepared = prepare(planned(plan, scenario, debug, array) if runs is None else runs, plan, scenario, ())
+        raise UsageError(f"--name {escape_text(folder.name)}: must not hold line breaks or other control characters")
+    scenario = load_plan_scenario(plan)
+    _check_compare_to(plan)
+    prepared = prepare_runs(expand_plan(plan, scenario, debug, array) if runs is None else runs, plan, scenario, ())
     index = BatchIndex(
-        scenario=class_tag(scenario),
+        scenario=qualified_name(scenario),
         description=plan.description,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         folder=str(Path.cwd()),
         runs=tuple(one.run for one in prepared),
-        overrides={flag: words.words for flag, words in flags_of(plan.overrides, "").items()},
+        overrides={flag: words.words for flag, words in flatten_flags(plan.overrides, "").items()},
         compare_to=plan.compare_to,
         names=plan.names,
         debug=debug,
@@ -92,14 +92,16 @@ def generate(
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".lock"):
-            path = next_version(folder)
-            with new_folder(path) as aside:
-                _fill(Batch(aside), scenario, index, prepared, plan_text(plan) if text is None else text)
+        with file_lock(folder / ".lock"):
+            path = next_version_dir(folder)
+            with atomic_directory(path) as staging_dir:
+                _write_batch_files(
+                    Batch(staging_dir), scenario, index, prepared, plan_to_yaml(plan) if text is None else text
+                )
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
     batch = Batch(path)
-    record_code(batch.code_files())
+    record_trusted_code(batch.code_files())
     return batch
 
 
@@ -109,15 +111,15 @@ def preview(plan: Plan, debug: bool = False, array: int | None = None) -> list[B
     Raises:
         UsageError: for every mistake in the plan.
     """
-    scenario = scenario_of(plan)
-    _check_earlier_run(plan)
-    return [one.run for one in prepare(planned(plan, scenario, debug, array), plan, scenario, ())]
+    scenario = load_plan_scenario(plan)
+    _check_compare_to(plan)
+    return [one.run for one in prepare_runs(expand_plan(plan, scenario, debug, array), plan, scenario, ())]
 
 
-def _check_earlier_run(plan: Plan) -> None:
+def _check_compare_to(plan: Plan) -> None:
     if plan.compare_to is not None:
         try:
-            run_folders(Path(plan.compare_to))
+            find_run_dirs(Path(plan.compare_to))
         except UsageError as error:
             raise UsageError(f"{plan.where('compare_to')}: compare_to: {error}") from error
 
@@ -146,48 +148,48 @@ def add(
         UsageError: for every mistake in the plan, and for one of another scenario.
     """
     tag = batch.index().scenario
-    if not _may_be_called(plan.scenario, tag):
+    if not _is_name_of_scenario(plan.scenario, tag):
         raise UsageError(
             f"{plan.where('scenario')}: {plan.scenario} is not the scenario of this batch ({tag}); "
             "`experiments generate` makes a batch of it"
         )
-    scenario = current_scenario(batch) if new_code else scenario_of_batch(batch)
-    with batch.changing():
+    scenario = load_current_scenario(batch) if new_code else load_batch_scenario(batch)
+    with batch.lock():
         index = batch.index()
         plan = dataclasses.replace(plan, names=plan.names or index.names)
         if runs is None:
             first_task = 1 + max((run.task or 0 for run in index.runs), default=0)
-            runs = planned(plan, scenario, index.debug, array or index.array, first_task)
-        prepared = prepare(runs, plan, scenario, index.runs)
+            runs = expand_plan(plan, scenario, index.debug, array or index.array, first_task)
+        prepared = prepare_runs(runs, plan, scenario, index.runs)
         if dry_run:
             return [one.run for one in prepared]
         for one in prepared:
-            write_text(batch.params(one.run.name), one.text())
+            atomic_write_text(batch.params(one.run.name), one.text())
         if new_code:
-            use_code_of(scenario, batch, [one.run.name for one in prepared])
+            add_code_snapshot(scenario, batch, [one.run.name for one in prepared])
         if text is not None:
             number = 2
             while (path := batch.path / f"plan_{number}.yaml").exists():
                 number += 1
-            write_text(path, text)
+            atomic_write_text(path, text)
         # Last: whoever reads the list finds the files.
         batch.write_index(dataclasses.replace(index, runs=(*index.runs, *(one.run for one in prepared))))
     return [one.run for one in prepared]
 
 
-def scenario_of_batch(batch: Batch) -> type[Scenario]:
+def load_batch_scenario(batch: Batch) -> type[Scenario]:
     """Return the scenario of a batch, from the code that its runs have."""
     sys.path.insert(0, str(batch.code.resolve()))  # before that of the current folder
-    return scenario_of_file(batch.index().scenario, OutputDir(batch.path))
+    return import_scenario_class(batch.index().scenario, OutputDir(batch.path))
 
 
-def planned(
+def expand_plan(
     plan: Plan, scenario: type[Scenario], debug: bool = False, array: int | None = None, first_task: int = 1
 ) -> list[PlannedRun]:
     """Return the runs of a plan, once for each array task."""
-    runs = with_models(plan, scenario).runs()
+    runs = expand_models(plan, scenario).runs()
     if debug:
-        return list(_first_of_each(runs))
+        return list(_select_debug_runs(runs))
     if array is None:
         return runs
     return [
@@ -199,31 +201,31 @@ def planned(
     ]
 
 
-def prepare(
+def prepare_runs(
     runs: Sequence[PlannedRun], plan: Plan, scenario: type[Scenario], existing: Sequence[BatchRun]
-) -> list[Prepared]:
+) -> list[PreparedRun]:
     """Return planned runs with their names and checked parameters, to be added to those that exist.
 
     Raises:
         UsageError: for a mistake in the plan, and for a flag of the command line without effect in all runs.
     """
     resolver = Resolver(scenario)
-    repeated = Counter(_kind(run.configuration, run.expert, run.flags) for run in existing)
+    repeated = Counter(_repeat_key(run.configuration, run.expert, run.flags) for run in existing)
     resolved = []
     for run in runs:
         once = resolver(run)
-        repeat = run.repeat + repeated[_kind(run.configuration, run.expert, _words(once.flags))]
+        repeat = run.repeat + repeated[_repeat_key(run.configuration, run.expert, _words_by_flag(once.flags))]
         resolved.append((repeat, once if repeat == run.repeat else resolver(run, repeat)))
     prepared = []
-    stems = [stem_of(plan, run, found.params) for run, (_, found) in zip(runs, resolved, strict=True)]
-    names = unique_names(stems, [run.name for run in existing])
+    stems = [make_base_name(plan, run, found.params) for run, (_, found) in zip(runs, resolved, strict=True)]
+    names = make_unique_names(stems, [run.name for run in existing])
     for name, run, (repeat, found) in zip(names, runs, resolved, strict=True):
         tree = found.params
         best, _ = type(tree.model).best
         batch_run = BatchRun(
             name=name,
             configuration=run.configuration,
-            flags=_words(found.flags),
+            flags=_words_by_flag(found.flags),
             epochs=tree.trainer.epochs,
             monitor=tree.early_stopping.monitor or best,
             expert=run.expert,
@@ -232,16 +234,16 @@ def prepare(
             task=run.task,
             random_seed=found.random_seed,
         )
-        prepared.append(Prepared(batch_run, _in_batch(tree, batch_run, plan.description)))
-    _report_ignored({one.run.name: found for one, (_, found) in zip(prepared, resolved, strict=True)})
+        prepared.append(PreparedRun(batch_run, _with_batch_settings(tree, batch_run, plan.description)))
+    _report_ignored_flags({one.run.name: found for one, (_, found) in zip(prepared, resolved, strict=True)})
     return prepared
 
 
-def _words(flags: Flags) -> dict[str, tuple[str, ...]]:
+def _words_by_flag(flags: Flags) -> dict[str, tuple[str, ...]]:
     return {flag: value.words for flag, value in flags.items()}
 
 
-def _report_ignored(runs: Mapping[str, ResolvedRun]) -> None:
+def _report_ignored_flags(runs: Mapping[str, ResolvedRun]) -> None:
     """Warn of flags without effect; refuse one of the command line that has none in any run."""
     names: dict[tuple[str, str, str], list[str]] = {}
     for name, run in runs.items():
@@ -251,30 +253,32 @@ def _report_ignored(runs: Mapping[str, ResolvedRun]) -> None:
         if not where and len(of) == len(runs):
             raise UsageError(f"--{flag}: has no effect: {reason}")
         prefix = f"{where}: " if where else ""
-        which = of[0] if len(of) == 1 else f"{counted(len(of), 'run')} ({some(of)})"
+        which = of[0] if len(of) == 1 else f"{pluralize(len(of), 'run')} ({truncate_list(of)})"
         logger.warning("%s--%s has no effect in %s: %s", prefix, flag, which, reason)
 
 
-def next_version(folder: Path) -> Path:
+def next_version_dir(folder: Path) -> Path:
     """Return the folder of the next version of a batch."""
     numbers = [int(path.name.removeprefix("version_")) for path in folder.glob("version_*") if path.name[8:].isdigit()]
     return folder / f"version_{max(numbers, default=0) + 1}"
 
 
-def _fill(batch: Batch, scenario: type[Scenario], index: BatchIndex, prepared: Iterable[Prepared], text: str) -> None:
-    for folder in (batch.jobs, batch.path / RUNS, batch.path / "logs", batch.queue):
+def _write_batch_files(
+    batch: Batch, scenario: type[Scenario], index: BatchIndex, prepared: Iterable[PreparedRun], text: str
+) -> None:
+    for folder in (batch.jobs, batch.path / RUNS_DIR, batch.path / "logs", batch.queue):
         folder.mkdir()
     for one in prepared:
-        batch.params(one.run.name).write_bytes(encoded(one.text()))
+        batch.params(one.run.name).write_bytes(encode_text(one.text()))
     git = copy_code(scenario, batch.code)
     if git.diff:
-        batch.git_diff.write_bytes(encoded(git.diff))
-    batch.plan.write_bytes(encoded(text))
-    batch.script.write_bytes(encoded(job_script(Path(index.folder))))
+        batch.git_diff.write_bytes(encode_text(git.diff))
+    batch.plan.write_bytes(encode_text(text))
+    batch.script.write_bytes(encode_text(make_job_script(Path(index.folder))))
     batch.write_index(dataclasses.replace(index, git_commit=git.commit))
 
 
-def _in_batch(tree: Scenario, run: BatchRun, description: str) -> Scenario:
+def _with_batch_settings(tree: Scenario, run: BatchRun, description: str) -> Scenario:
     """Return the parameters of a run with its output folder and its description."""
     description = tree.trainer.description or description
     if run.version is not None:
@@ -283,7 +287,7 @@ def _in_batch(tree: Scenario, run: BatchRun, description: str) -> Scenario:
     return dataclasses.replace(tree, trainer=trainer)
 
 
-def _first_of_each(planned: Iterable[PlannedRun]) -> Iterable[PlannedRun]:
+def _select_debug_runs(planned: Iterable[PlannedRun]) -> Iterable[PlannedRun]:
     """For a debug batch: one expert and one repetition."""
     first: dict[str, str | None] = {}
     for run in planned:
@@ -291,11 +295,11 @@ def _first_of_each(planned: Iterable[PlannedRun]) -> Iterable[PlannedRun]:
             yield run
 
 
-def _kind(configuration: str, expert: str | None, flags: Mapping[str, Sequence[str]]) -> str:
-    return json_text([configuration, expert, sorted(flags.items())])
+def _repeat_key(configuration: str, expert: str | None, flags: Mapping[str, Sequence[str]]) -> str:
+    return format_json([configuration, expert, sorted(flags.items())])
 
 
-def _may_be_called(name: str, tag: str) -> bool:
+def _is_name_of_scenario(name: str, tag: str) -> bool:
     """Return whether what a plan calls its scenario can be the class `tag`: a module, a class in it or a path."""
     module, _, cls = name.partition(":")
     known, _, known_class = tag.partition(":")

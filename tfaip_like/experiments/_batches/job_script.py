@@ -32,6 +32,6 @@ fi
 """
 
 
-def job_script(folder: Path) -> str:
+def make_job_script(folder: Path) -> str:
     """The script of a batch that is generated in a folder."""
     return _SCRIPT.format(programs=shlex.quote(sysconfig.get_path("scripts")), folder=shlex.quote(str(folder)))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
-from tfaip_like.experiments._launchers.slurm import largest_array, submit_script
-from tfaip_like.experiments._launchers.slurm_script import Request, array_script
+from tfaip_like.experiments._launchers.slurm import read_max_array_size, submit_job_script
+from tfaip_like.experiments._launchers.slurm_script import ResourceRequest, make_array_script
 from tfaip_like.experiments._launchers.submissions import record_submission
 
 Task = tuple[BatchRun, ...]
@@ -17,7 +17,7 @@ Task = tuple[BatchRun, ...]
 
 
 @dataclass(frozen=True)
-class Limits:
+class ResourceLimits:
     """Time and memory of a task, as SLURM writes them."""
 
     time: str
@@ -29,7 +29,7 @@ class ArrayJob:
     """Tasks that ask for the same."""
 
     tasks: tuple[Task, ...]
-    request: Request
+    request: ResourceRequest
 
     def only(self, names: Sequence[str]) -> ArrayJob:
         """Return it with these runs only."""
@@ -46,7 +46,7 @@ class ArrayJob:
             yield dataclasses.replace(self, tasks=self.tasks[first : first + size])
 
 
-def tasks_of(runs: Iterable[BatchRun], runs_per_task: int = 1) -> list[Task]:
+def group_into_tasks(runs: Iterable[BatchRun], runs_per_task: int = 1) -> list[Task]:
     """Return the tasks for some runs: those that their plan puts together, the others by number.
 
     Runs of different configurations, which may take very different time, share a task only if the plan says so.
@@ -63,13 +63,15 @@ def tasks_of(runs: Iterable[BatchRun], runs_per_task: int = 1) -> list[Task]:
     return [tuple(task) for task in tasks]
 
 
-def array_jobs(tasks: Iterable[Task], limits: Callable[[Task], Limits], request: Request) -> list[ArrayJob]:
+def group_into_array_jobs(
+    tasks: Iterable[Task], limits: Callable[[Task], ResourceLimits], request: ResourceRequest
+) -> list[ArrayJob]:
     """Return an array job for all tasks with the same limits, so that each asks for what it needs.
 
     Args:
         request: what all of them ask for.
     """
-    groups: dict[Limits, list[Task]] = {}
+    groups: dict[ResourceLimits, list[Task]] = {}
     for task in tasks:
         groups.setdefault(limits(task), []).append(task)
     return [
@@ -78,10 +80,10 @@ def array_jobs(tasks: Iterable[Task], limits: Callable[[Task], Limits], request:
     ]
 
 
-def submit_arrays(
+def submit_array_jobs(
     batch: Batch, jobs: Iterable[ArrayJob], earlier: Sequence[str], num_earlier: int, lock: int
 ) -> list[str]:
-    """Hand array jobs to the cluster; to be called while `batch.changing()`.
+    """Hand array jobs to the cluster; to be called while `batch.lock()`.
 
     A limit of the tasks at work holds for the whole batch: an array with which there may be more tasks follows those
     before it.
@@ -89,7 +91,7 @@ def submit_arrays(
     Args:
         earlier: array jobs of the batch that have not ended.
         num_earlier: runs of theirs that have not ended.
-        lock: see `submit_script`.
+        lock: see `submit_job_script`.
 
     Returns:
         The numbers of the array jobs.
@@ -97,14 +99,14 @@ def submit_arrays(
     Raises:
         UsageError: when the cluster does not take one; those before it are submitted.
     """
-    size = largest_array()
+    size = read_max_array_size()
     arrays = list(earlier)
     for job in (part for whole in jobs for part in whole.split(size)):
         num_earlier += len(job.tasks)
-        limit = job.request.at_once
+        limit = job.request.max_running_tasks
         after = arrays if limit is not None and num_earlier > limit else ()
         try:
-            arrays.append(_submit(batch, job, dataclasses.replace(job.request, after=after), lock))
+            arrays.append(_submit_array_job(batch, job, dataclasses.replace(job.request, after=after), lock))
         except UsageError as error:
             if new := arrays[len(earlier) :]:
                 raise UsageError(f"{error}\n(before that, job {', '.join(new)} was submitted)") from error
@@ -112,7 +114,7 @@ def submit_arrays(
     return arrays[len(earlier) :]
 
 
-def _submit(batch: Batch, job: ArrayJob, request: Request, lock: int) -> str:
+def _submit_array_job(batch: Batch, job: ArrayJob, request: ResourceRequest, lock: int) -> str:
     names = job.names()
-    submission = record_submission(batch, names, lambda here: array_script(batch, here, names, request))
-    return submit_script(submission, lock)
+    submission = record_submission(batch, names, lambda here: make_array_script(batch, here, names, request))
+    return submit_job_script(submission, lock)

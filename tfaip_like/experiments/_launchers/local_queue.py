@@ -23,20 +23,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from tfaip_like._utils.files import is_full_disk, is_locked
+from tfaip_like._utils.files import is_disk_full_error, is_locked
 from tfaip_like._utils.json_files import write_json
-from tfaip_like._utils.processes import Patience, is_suspended
-from tfaip_like._utils.records import AtLeast, Count, read_record
+from tfaip_like._utils.processes import ActiveTimer, is_suspended
+from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.tickets import Ticket, local_tickets, write_ticket
+from tfaip_like.experiments._launchers.tickets import Ticket, read_local_tickets, write_ticket
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 0.2
-TRIES, SECONDS_BETWEEN_TRIES = 10, 0.02
-BYTES_TO_START = 2**20
+POLL_INTERVAL_S = 0.2
+MAX_LOCK_ATTEMPTS, LOCK_RETRY_INTERVAL_S = 10, 0.02
+MIN_FREE_BYTES = 2**20
 """Room without which no run is started."""
-SECONDS_TO_SAVE = 60.0
+TERMINATION_GRACE_S = 60.0
 """What a run has after it was told to stop, before it is killed."""
 
 
@@ -51,7 +51,7 @@ class QueueSettings:
 
     def write(self, batch: Batch) -> None:
         """Makes these the settings of a batch; a queue that works notices."""
-        write_json(_settings_file(batch), dataclasses.asdict(self), indent=None)
+        write_json(_settings_path(batch), dataclasses.asdict(self), indent=None)
 
 
 def start_scheduler(batch: Batch) -> None:
@@ -67,19 +67,19 @@ def start_scheduler(batch: Batch) -> None:
         )
 
 
-def is_at_work(batch: Batch) -> bool:
+def is_scheduler_running(batch: Batch) -> bool:
     """Return whether the queue of a batch works."""
-    return is_locked(_scheduler_lock(batch))
+    return is_locked(_scheduler_lock_path(batch))
 
 
 def is_disk_full(batch: Batch) -> bool:
     """Return whether the disk of a batch has no room for a run to start."""
-    return shutil.disk_usage(batch.path).free < BYTES_TO_START
+    return shutil.disk_usage(batch.path).free < MIN_FREE_BYTES
 
 
-def lives(batch: Batch, name: str) -> bool:
+def is_run_alive(batch: Batch, name: str) -> bool:
     """Return whether a run is at work on this machine."""
-    return is_locked(_run_lock(batch, name))
+    return is_locked(_run_lock_path(batch, name))
 
 
 @dataclass
@@ -88,113 +88,113 @@ class Scheduler:
 
     batch: Batch
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    stopping: dict[str, Patience] = field(default_factory=dict)
+    stopping: dict[str, ActiveTimer] = field(default_factory=dict)
     """Runs that were told to stop, and how long ago."""
-    seen: int = -1
+    queue_mtime_ns: int = -1
     """When the queue was last changed, as far as it is known here."""
     unwritten: dict[str, Ticket] = field(default_factory=dict)
     """Tickets that are out of date on disk, because it is full."""
 
     def work(self) -> None:
         """Start and watch runs until none is left; return where another scheduler does."""
-        with self.batch.changing():
-            lock = _try_lock(_scheduler_lock(self.batch))
+        with self.batch.lock():
+            lock = _try_lock(_scheduler_lock_path(self.batch))
         if lock is None:
             return
         while True:
-            with self.batch.changing():
-                if not self._is_work_left():
+            with self.batch.lock():
+                if not self._poll_queue():
                     # Still while nobody can submit: whoever does next starts another one.
                     os.close(lock)
                     return
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_INTERVAL_S)
 
-    def _is_work_left(self) -> bool:
+    def _poll_queue(self) -> bool:
         """Look at the queue; a full disk stops nothing but the start of more runs."""
         was_full = bool(self.unwritten)
         try:
-            left = self._look()
+            left = self._process_queue()
         except OSError as error:
-            if not is_full_disk(error):
+            if not is_disk_full_error(error):
                 raise
             left = True
         if self.unwritten and not was_full:
             logger.warning("the disk is full: no run is started until there is room")
         return left or bool(self.unwritten)
 
-    def _look(self) -> bool:
+    def _process_queue(self) -> bool:
         """Note which runs have ended, stop and start some; return whether there is more to do."""
-        self._write_again()
+        self._flush_unwritten_tickets()
         ended = any(child.poll() is not None for child in self.children.values())
         changed = os.stat(self.batch.queue).st_mtime_ns
-        if not ended and changed == self.seen and self.children and not self.stopping:
+        if not ended and changed == self.queue_mtime_ns and self.children and not self.stopping:
             return True  # nothing new, and 1,000 tickets are not read five times a second
-        tickets = {**local_tickets(self.batch), **self.unwritten}
-        running = self._still_running({name: ticket for name, ticket in tickets.items() if ticket.state == "running"})
+        tickets = {**read_local_tickets(self.batch), **self.unwritten}
+        running = self._update_running({name: ticket for name, ticket in tickets.items() if ticket.state == "running"})
         for name, ticket in running.items():
             if ticket.cancelled:
-                self._stop(name, ticket)
+                self._stop_run(name, ticket)
         order = [run.name for run in self.batch.index().runs]
         queued = [name for name in order if name in tickets and tickets[name].is_queued]
-        settings = _settings(self.batch)
+        settings = _read_settings(self.batch)
         while queued and len(running) < settings.jobs and not self.unwritten and not is_disk_full(self.batch):
             name = queued.pop(0)
-            running[name] = self._start(name, tickets[name], _free_gpu(settings, running.values()))
-        self.seen = os.stat(self.batch.queue).st_mtime_ns
+            running[name] = self._start_run(name, tickets[name], _least_used_gpu(settings, running.values()))
+        self.queue_mtime_ns = os.stat(self.batch.queue).st_mtime_ns
         return bool(running or queued)
 
-    def _still_running(self, running: dict[str, Ticket]) -> dict[str, Ticket]:
+    def _update_running(self, running: dict[str, Ticket]) -> dict[str, Ticket]:
         """Those that are alive; the others get their end noted."""
         alive = {}
         for name, ticket in running.items():
             child = self.children.get(name)
             if child is not None and child.poll() is not None:
                 del self.children[name]
-            elif child is not None or lives(self.batch, name):
+            elif child is not None or is_run_alive(self.batch, name):
                 alive[name] = ticket
                 continue
             # The code of a run that another scheduler had started is not known.
             code = child.returncode if child is not None else None
             self.stopping.pop(name, None)
             if code and not ticket.cancelled and is_disk_full(self.batch):
-                self._note(name, ticket.but(state="waiting", started=None, host=None, pid=None, gpu=None))
+                self._save_ticket(name, ticket.replace(state="waiting", started=None, host=None, pid=None, gpu=None))
                 logger.info("%s ended with code %d while the disk was full: it waits for room", name, code)
                 continue
-            self._note(name, ticket.but(state="ended", ended=time.time(), code=code))
+            self._save_ticket(name, ticket.replace(state="ended", ended=time.time(), code=code))
             logger.info("%s ended%s", name, "" if code is None else f" with code {code}")
         return alive
 
-    def _start(self, name: str, ticket: Ticket, gpu: int | None) -> Ticket:
-        ticket = ticket.but(state="running", started=time.time(), host=socket.gethostname(), gpu=gpu)
-        lock = _try_lock(_run_lock(self.batch, name))
+    def _start_run(self, name: str, ticket: Ticket, gpu: int | None) -> Ticket:
+        ticket = ticket.replace(state="running", started=time.time(), host=socket.gethostname(), gpu=gpu)
+        lock = _try_lock(_run_lock_path(self.batch, name))
         if lock is not None:  # or it runs: a scheduler was killed between the start and its note
-            self.children[name] = self._process(name, gpu, lock)
+            self.children[name] = self._spawn(name, gpu, lock)
             os.close(lock)
-            ticket = ticket.but(pid=self.children[name].pid)
+            ticket = ticket.replace(pid=self.children[name].pid)
             logger.info("%s started%s", name, "" if gpu is None else f" on GPU {gpu}")
-        self._note(name, ticket)
+        self._save_ticket(name, ticket)
         return ticket
 
-    def _note(self, name: str, ticket: Ticket) -> None:
+    def _save_ticket(self, name: str, ticket: Ticket) -> None:
         """Write a ticket; on a full disk it is kept, and written as soon as there is room."""
         self.unwritten.pop(name, None)
         try:
             write_ticket(self.batch, name, ticket)
         except OSError as error:
-            if not is_full_disk(error):
+            if not is_disk_full_error(error):
                 raise
             self.unwritten[name] = ticket
 
-    def _write_again(self) -> None:
+    def _flush_unwritten_tickets(self) -> None:
         """Write the tickets that there was no room for; those of runs that were submitted again are out of date."""
-        on_disk = local_tickets(self.batch) if self.unwritten else {}
+        on_disk = read_local_tickets(self.batch) if self.unwritten else {}
         for name, ticket in list(self.unwritten.items()):
             if name in on_disk and on_disk[name].submitted == ticket.submitted:
-                self._note(name, ticket.but(cancelled=on_disk[name].cancelled))
+                self._save_ticket(name, ticket.replace(cancelled=on_disk[name].cancelled))
             else:
                 del self.unwritten[name]
 
-    def _process(self, name: str, gpu: int | None, lock: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, gpu: int | None, lock: int) -> subprocess.Popen[bytes]:
         environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})}
         with self.batch.log(name).open("ab") as log:
             return subprocess.Popen(
@@ -207,24 +207,24 @@ class Scheduler:
                 start_new_session=True,
             )
 
-    def _stop(self, name: str, ticket: Ticket) -> None:
-        pid = ticket.pid or self.batch.run(name).record().get("pid")
+    def _stop_run(self, name: str, ticket: Ticket) -> None:
+        pid = ticket.pid or self.batch.run(name).read_info().get("pid")
         if pid is None or ticket.host not in (None, socket.gethostname()):  # there it is the number of another
             return
         if name not in self.stopping:
-            self.stopping[name] = Patience()
-            _signal(pid, signal.SIGTERM)
-        elif self.stopping[name].look(counts=not is_suspended(pid)) > SECONDS_TO_SAVE:
-            _signal(pid, signal.SIGKILL)
+            self.stopping[name] = ActiveTimer()
+            _signal_process_group(pid, signal.SIGTERM)
+        elif self.stopping[name].update(counts=not is_suspended(pid)) > TERMINATION_GRACE_S:
+            _signal_process_group(pid, signal.SIGKILL)
 
 
-def _free_gpu(settings: QueueSettings, running: Iterable[Ticket]) -> int | None:
+def _least_used_gpu(settings: QueueSettings, running: Iterable[Ticket]) -> int | None:
     """The GPU with the fewest runs."""
     uses = Counter(ticket.gpu for ticket in running)
     return min(settings.gpus, key=lambda gpu: uses[gpu]) if settings.gpus else None
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def _signal_process_group(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)  # a session of its own: its processes have this group
 
@@ -232,32 +232,32 @@ def _signal(pid: int, number: signal.Signals) -> None:
 def _try_lock(path: Path) -> int | None:
     """A descriptor with a lock on a file, None if another process has it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    for _ in range(TRIES):  # whoever only asks whether it is locked has it for a moment
+    for _ in range(MAX_LOCK_ATTEMPTS):  # whoever only asks whether it is locked has it for a moment
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return descriptor
         except BlockingIOError:
-            time.sleep(SECONDS_BETWEEN_TRIES)
+            time.sleep(LOCK_RETRY_INTERVAL_S)
         except OSError:  # a file system without locks
             return descriptor
     os.close(descriptor)
     return None
 
 
-def _settings(batch: Batch) -> QueueSettings:
-    file = _settings_file(batch)
-    return read_record(QueueSettings, file) if file.exists() or file.is_symlink() else QueueSettings()
+def _read_settings(batch: Batch) -> QueueSettings:
+    file = _settings_path(batch)
+    return read_typed_json(QueueSettings, file) if file.exists() or file.is_symlink() else QueueSettings()
 
 
-def _settings_file(batch: Batch) -> Path:
+def _settings_path(batch: Batch) -> Path:
     return batch.queue / ".settings"
 
 
-def _scheduler_lock(batch: Batch) -> Path:
+def _scheduler_lock_path(batch: Batch) -> Path:
     return batch.queue / ".scheduler.lock"
 
 
-def _run_lock(batch: Batch, name: str) -> Path:
+def _run_lock_path(batch: Batch, name: str) -> Path:
     return batch.queue / f"{name}.lock"
 
 

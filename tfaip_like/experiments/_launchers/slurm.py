@@ -9,35 +9,44 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import read_text, shown
-from tfaip_like._utils.processes import run_within
+from tfaip_like._utils.json_files import read_text, short_json
+from tfaip_like._utils.processes import run_with_timeout
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.submissions import VOID, Submission, read_submissions, submissions_dir
+from tfaip_like.experiments._launchers.submissions import NO_ARRAY_JOB, Submission, read_submissions, submissions_dir
 from tfaip_like.experiments._launchers.tickets import Ticket
 
-USUAL_ARRAY = 1000
+DEFAULT_MAX_ARRAY_SIZE = 1000
 """Runs in one array job, where the cluster does not say how many it allows."""
 
-SECONDS_TO_ANSWER = 30
+QUERY_TIMEOUT_S = 30
 
-USUAL_REASONS = ("", "None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning")
+NORMAL_PENDING_REASONS = (
+    "",
+    "None",
+    "Priority",
+    "Resources",
+    "JobArrayTaskLimit",
+    "BeginTime",
+    "Dependency",
+    "Cleaning",
+)
 """Why jobs wait on every cluster."""
 
 
-def check_that_slurm_is_there() -> None:
+def require_slurm() -> None:
     """Raises `UsageError` if jobs cannot be handed in from here."""
     if shutil.which("sbatch") is None:
         raise UsageError("--slurm: there is no sbatch on this machine; log in to a cluster, or leave --slurm out")
 
 
-def largest_array() -> int:
+def read_max_array_size() -> int:
     """Return how many tasks an array may have."""
     done = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False)
     match = re.search(r"^MaxArraySize\s*=\s*(\d+)", done.stdout, re.MULTILINE)
-    return max(1, min(USUAL_ARRAY, int(match[1]))) if match else USUAL_ARRAY
+    return max(1, min(DEFAULT_MAX_ARRAY_SIZE, int(match[1]))) if match else DEFAULT_MAX_ARRAY_SIZE
 
 
-def submit_script(submission: Submission, lock: int) -> str:
+def submit_job_script(submission: Submission, lock: int) -> str:
     """Hand the job script of a submission to the cluster.
 
     Args:
@@ -54,19 +63,19 @@ def submit_script(submission: Submission, lock: int) -> str:
     done = subprocess.run(words, capture_output=True, text=True, check=False, pass_fds=[lock])
     array = done.stdout.strip().split(";")[0]
     if done.returncode:  # it may have lost only the answer
-        array = (arrays_by_script() or {}).get(submission.record.script, VOID)
+        array = (query_arrays_by_script() or {}).get(submission.record.script, NO_ARRAY_JOB)
     owner = submission.claim(array)
-    if owner == VOID:
+    if owner == NO_ARRAY_JOB:
         raise UsageError(f"sbatch: {done.stderr.strip() or 'failed'}\n(the script is {submission.script})")
     if owner != array:  # without locks somebody else has decided meanwhile
         cancel_jobs([array])
     return owner
 
 
-def arrays_by_script() -> dict[str, str] | None:
+def query_arrays_by_script() -> dict[str, str] | None:
     """Return the array jobs that the cluster knows by the paths of their scripts; None if it cannot be asked."""
     try:
-        done = run_within(SECONDS_TO_ANSWER, "squeue", "--noheader", "--states=all", "--format=%F|%o")
+        done = run_with_timeout(QUERY_TIMEOUT_S, "squeue", "--noheader", "--states=all", "--format=%F|%o")
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode:
@@ -75,8 +84,8 @@ def arrays_by_script() -> dict[str, str] | None:
     return {script: job for job, _, script in (line.strip().partition("|") for line in lines)}
 
 
-def settle(batch: Batch) -> None:
-    """Find out what became of submissions whose process was killed; to be called while `batch.changing()`.
+def resolve_interrupted_submissions(batch: Batch) -> None:
+    """Find out what became of submissions whose process was killed; to be called while `batch.lock()`.
 
     Raises:
         UsageError: when there are any, and the cluster cannot be asked.
@@ -84,14 +93,14 @@ def settle(batch: Batch) -> None:
     interrupted = [one for one in read_submissions(batch) if one.array is None]
     if not interrupted:
         return
-    arrays = arrays_by_script()
+    arrays = query_arrays_by_script()
     if arrays is None:
         raise UsageError(
             f"{interrupted[0].folder}: this submission was interrupted, and the cluster, which may have got it, cannot "
             "be asked from here; try again where squeue answers"
         )
     for submission in interrupted:
-        submission.claim(arrays.get(submission.record.script, VOID))
+        submission.claim(arrays.get(submission.record.script, NO_ARRAY_JOB))
 
 
 @dataclass(frozen=True)
@@ -105,9 +114,9 @@ class ClusterJob:
     name: str | None = None
 
     @property
-    def waits_for(self) -> str:
+    def unusual_pending_reason(self) -> str:
         """Why it waits, if that is not only for its turn."""
-        return "" if self.pending in USUAL_REASONS else f"the cluster says: {self.pending}"
+        return "" if self.pending in NORMAL_PENDING_REASONS else f"the cluster says: {self.pending}"
 
     @property
     def waits(self) -> bool:
@@ -115,7 +124,7 @@ class ClusterJob:
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "PREEMPTED", "SPECIAL_EXIT")
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Return whether it will not be at work again."""
         return not self.waits and self.state not in (
             "RUNNING",
@@ -140,7 +149,7 @@ class ClusterJob:
         }.get(self.state, "")
 
 
-def cluster_jobs(wanted: Iterable[str]) -> dict[str, ClusterJob] | None:
+def query_cluster_jobs(wanted: Iterable[str]) -> dict[str, ClusterJob] | None:
     """The jobs that the cluster still knows, by ARRAY_TASK; None if it cannot be asked.
 
     Finished ones are forgotten after some minutes, and accounting is not everywhere: what became of a run is
@@ -153,7 +162,7 @@ def cluster_jobs(wanted: Iterable[str]) -> dict[str, ClusterJob] | None:
     which = f"--jobs={','.join(arrays)}"
     words = ["squeue", "--noheader", which, "--array", "--states=all", "--format=%F_%K|%T|%N|%r|%j"]
     try:
-        done = run_within(SECONDS_TO_ANSWER, *words)
+        done = run_with_timeout(QUERY_TIMEOUT_S, *words)
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode:
@@ -165,7 +174,7 @@ def cluster_jobs(wanted: Iterable[str]) -> dict[str, ClusterJob] | None:
     return jobs
 
 
-def last_error(batch: Batch, job: str) -> str:
+def read_last_slurm_error(batch: Batch, job: str) -> str:
     """What the cluster itself has last said of a job, in the file of its output; of its memory rather."""
     try:
         text = (batch.path / "logs" / f"slurm-{job}.log").read_text(encoding="utf-8", errors="replace")
@@ -176,7 +185,7 @@ def last_error(batch: Batch, job: str) -> str:
     return (of_memory or said or [""])[-1]
 
 
-def exit_code(batch: Batch, ticket: Ticket, name: str) -> int | None:
+def read_exit_code(batch: Batch, ticket: Ticket, name: str) -> int | None:
     """Return the code that a run ended with on the cluster, None if it did not get so far.
 
     Raises:
@@ -187,7 +196,7 @@ def exit_code(batch: Batch, ticket: Ticket, name: str) -> int | None:
         return None
     text = read_text(file).strip()
     if text and not re.fullmatch(r"\d{1,3}", text):
-        raise UsageError(f"{file}, line 1: expected an exit code, got {shown(text)}")
+        raise UsageError(f"{file}, line 1: expected an exit code, got {short_json(text)}")
     return int(text) if text else None  # it is being written, or the disk was full
 
 

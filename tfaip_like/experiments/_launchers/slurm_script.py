@@ -9,10 +9,10 @@ from itertools import accumulate
 from pathlib import Path
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.escaping import is_printable, printable
+from tfaip_like._utils.escaping import escape_text, is_printable
 from tfaip_like.experiments._batches.batch import Batch
 
-OPTIONS = {
+MANAGED_OPTIONS = {
     "job-name": "",
     "array": "jobs",
     "time": "time",
@@ -28,7 +28,7 @@ OPTIONS = {
 }
 """The options of sbatch that a batch sets itself, and the flags that say them."""
 
-DEPENDENCY = "dependency"
+DEPENDENCY_OPTION = "dependency"
 
 _SCRIPT = """\
 #!/bin/bash
@@ -107,7 +107,7 @@ exit $worst
 
 
 @dataclass(frozen=True)
-class Request:
+class ResourceRequest:
     """What is asked of the cluster for each task of an array."""
 
     time: str
@@ -118,7 +118,7 @@ class Request:
     account: str | None = None
     gpus: int | None = None
     cpus: int | None = None
-    at_once: int | None = None
+    max_running_tasks: int | None = None
     """Tasks that are at work at the same time."""
     save_seconds: int = 120
     """Seconds before its time limit at which a run is signalled to save."""
@@ -133,7 +133,7 @@ class Request:
         Raises:
             UsageError: for an option that cannot stand in a script.
         """
-        limit = f"%{self.at_once}" if self.at_once else ""
+        limit = f"%{self.max_running_tasks}" if self.max_running_tasks else ""
         options = {
             "job-name": "/".join(batch.path.resolve().parts[-2:]),
             "array": f"0-{num_tasks - 1}{limit}",
@@ -149,24 +149,24 @@ class Request:
             "open-mode": "append",
         }
         named = [f"{name}={value}" for name, value in options.items() if value is not None]
-        lines = [*named, "requeue", *self._extra()]
+        lines = [*named, "requeue", *self._extra_options()]
         for line in lines:
             if not is_printable(line):  # what follows a line break would be a command of the script
-                raise UsageError(f"--{printable(line)}: must not hold control characters")
-        return [f"#SBATCH --{_quoted(line)}" for line in lines]
+                raise UsageError(f"--{escape_text(line)}: must not hold control characters")
+        return [f"#SBATCH --{_quote_option(line)}" for line in lines]
 
-    def _extra(self) -> list[str]:
+    def _extra_options(self) -> list[str]:
         """Return the further options; a dependency of theirs and ours are one option."""
         extra = [option.lstrip("-") for option in self.extra]
         if not self.after:
             return extra
         ours = f"afterany:{':'.join(self.after)}"
-        theirs = [option for option in extra if option.partition("=")[0] == DEPENDENCY]
+        theirs = [option for option in extra if option.partition("=")[0] == DEPENDENCY_OPTION]
         conditions = ",".join([*(option.partition("=")[2] for option in theirs), ours])
-        return [*(option for option in extra if option not in theirs), f"{DEPENDENCY}={conditions}"]
+        return [*(option for option in extra if option not in theirs), f"{DEPENDENCY_OPTION}={conditions}"]
 
 
-def _quoted(option: str) -> str:
+def _quote_option(option: str) -> str:
     """Return an option for a line of a script, which sbatch itself takes apart: a backslash escapes everywhere."""
     name, equals, value = option.partition("=")
     if shlex.quote(value) == value or not equals:
@@ -175,7 +175,7 @@ def _quoted(option: str) -> str:
     return f'{name}="{escaped}"'
 
 
-def array_script(batch: Batch, here: Path, tasks: Sequence[Sequence[str]], request: Request) -> str:
+def make_array_script(batch: Batch, here: Path, tasks: Sequence[Sequence[str]], request: ResourceRequest) -> str:
     """Return the job script of an array.
 
     Args:
@@ -191,7 +191,7 @@ def array_script(batch: Batch, here: Path, tasks: Sequence[Sequence[str]], reque
     )
 
 
-def seconds_of(limit: str) -> int:
+def parse_time_limit(limit: str) -> int:
     """Seconds of a time limit as SLURM writes it: minutes, minutes:seconds, hours:minutes:seconds, or days-hours..."""
     days, dash, rest = limit.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
@@ -202,11 +202,15 @@ def seconds_of(limit: str) -> int:
     return (int(days or 0) * 24 + hours) * 3600 + minutes * 60 + seconds
 
 
-def option_name(option: str) -> str:
+def parse_option_name(option: str) -> str:
     """Return the name of an option of sbatch as it may be given: `--qos=long`."""
     return option.lstrip("-").partition("=")[0]
 
 
-def refused_options(options: Iterable[str]) -> dict[str, str]:
+def find_managed_options(options: Iterable[str]) -> dict[str, str]:
     """Return the options that a batch sets itself, and the flags that say them."""
-    return {option: OPTIONS[option_name(option)] for option in options if option_name(option) in OPTIONS}
+    return {
+        option: MANAGED_OPTIONS[parse_option_name(option)]
+        for option in options
+        if parse_option_name(option) in MANAGED_OPTIONS
+    }

@@ -26,15 +26,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.files import sync_folder, write_text
-from tfaip_like._utils.json_files import read_text, shown, write_json
-from tfaip_like._utils.records import Seconds, read_record
+from tfaip_like._utils.files import atomic_write_text, fsync_directory
+from tfaip_like._utils.json_files import read_text, short_json, write_json
+from tfaip_like._utils.typed_json import Seconds, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
 
-VOID = "none"
+NO_ARRAY_JOB = "none"
 """Instead of the number of an array job: the cluster does not have it."""
 
-RECORD, SCRIPT = "submission.json", "array.sh"
+RECORD_FILENAME, SCRIPT_FILENAME = "submission.json", "array.sh"
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Submission:
     @property
     def script(self) -> Path:
         """The job script."""
-        return self.folder / SCRIPT
+        return self.folder / SCRIPT_FILENAME
 
     @property
     def array(self) -> str | None:
-        """Number of the array job; `VOID` if the cluster does not have it, None if that is not known.
+        """Number of the array job; `NO_ARRAY_JOB` if the cluster does not have it, None if that is not known.
 
         Raises:
             UsageError: if the file that holds it is damaged.
@@ -72,28 +72,28 @@ class Submission:
         if not file.exists():
             return None
         text = read_text(file).strip()
-        if text != VOID and not re.fullmatch(r"\d+", text):
-            raise UsageError(f"{file}, line 1: expected the number of a job, got {shown(text)}")
+        if text != NO_ARRAY_JOB and not re.fullmatch(r"\d+", text):
+            raise UsageError(f"{file}, line 1: expected the number of a job, got {short_json(text)}")
         return text
 
     def claim(self, array: str) -> str:
         """Make an array job the owner of these runs unless another one is; return which one is.
 
         Args:
-            array: its number, or `VOID` so that none can be from now on.
+            array: its number, or `NO_ARRAY_JOB` so that none can be from now on.
         """
-        aside = self.folder / f".job.{os.getpid()}"
-        write_text(aside, f"{array}\n")
+        temporary_path = self.folder / f".job.{os.getpid()}"
+        atomic_write_text(temporary_path, f"{array}\n")
         try:
-            os.link(aside, self.folder / "job")  # whole or not at all, and never in the place of another one
+            os.link(temporary_path, self.folder / "job")  # whole or not at all, and never in the place of another one
         except FileExistsError:
             pass
         except OSError:  # a file system without links
             if self.array is None:
-                write_text(self.folder / "job", f"{array}\n")
+                atomic_write_text(self.folder / "job", f"{array}\n")
         finally:
-            aside.unlink()
-        sync_folder(self.folder)
+            temporary_path.unlink()
+        fsync_directory(self.folder)
         return self.array or array
 
     def jobs(self, array: str) -> dict[str, str]:
@@ -106,14 +106,14 @@ class Submission:
 
     def cancelled(self) -> set[str]:
         """Return the runs that are to stop."""
-        return _names_in(self.folder / "cancelled")
+        return _list_names(self.folder / "cancelled")
 
     def ended(self) -> set[str]:
         """Return the runs that have left an exit code."""
-        return _names_in(self.folder / "codes")
+        return _list_names(self.folder / "codes")
 
 
-def _names_in(folder: Path) -> set[str]:
+def _list_names(folder: Path) -> set[str]:
     try:
         return set(os.listdir(folder))
     except FileNotFoundError:
@@ -126,34 +126,34 @@ def submissions_dir(batch: Batch) -> Path:
 
 
 def record_submission(batch: Batch, tasks: Sequence[Sequence[str]], make_script: Callable[[Path], str]) -> Submission:
-    """Write the record of an array job that the cluster is asked for next; called while `batch.changing()`.
+    """Write the record of an array job that the cluster is asked for next; called while `batch.lock()`.
 
     Args:
         make_script: given the folder of the submission, returns its job script.
     """
-    folder = submissions_dir(batch) / f"{_next_number(batch)}-{secrets.token_hex(4)}"
+    folder = submissions_dir(batch) / f"{_next_submission_number(batch)}-{secrets.token_hex(4)}"
     for part in (folder, folder / "codes", folder / "cancelled"):
         part.mkdir(parents=True)
-    script = folder.resolve() / SCRIPT
-    write_text(script, make_script(folder.resolve()))
-    record = SubmissionRecord(time.time(), str(script), tuple(tuple(runs) for runs in tasks), _user())
-    write_json(folder / RECORD, dataclasses.asdict(record))
+    script = folder.resolve() / SCRIPT_FILENAME
+    atomic_write_text(script, make_script(folder.resolve()))
+    record = SubmissionRecord(time.time(), str(script), tuple(tuple(runs) for runs in tasks), _user_name())
+    write_json(folder / RECORD_FILENAME, dataclasses.asdict(record))
     for parent in (folder.parent, batch.queue):
-        sync_folder(parent)
+        fsync_directory(parent)
     return Submission(folder, record)
 
 
-def _next_number(batch: Batch) -> int:
-    numbers = [_number(folder) for folder in submissions_dir(batch).glob("*-*")]
+def _next_submission_number(batch: Batch) -> int:
+    numbers = [_submission_number(folder) for folder in submissions_dir(batch).glob("*-*")]
     return 1 + max(numbers, default=0)
 
 
-def _number(folder: Path) -> int:
+def _submission_number(folder: Path) -> int:
     word = folder.name.partition("-")[0]
     return int(word) if word.isdecimal() else 0
 
 
-def _user() -> str | None:
+def _user_name() -> str | None:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, in a container
@@ -167,11 +167,13 @@ def read_submissions(batch: Batch) -> list[Submission]:
         UsageError: if a record is damaged; it names the file and the key or line.
     """
     found = []
-    for folder in sorted(submissions_dir(batch).glob("*-*"), key=_number):
-        if not (folder / RECORD).exists() and not (folder / RECORD).is_symlink():  # its process was killed before
+    for folder in sorted(submissions_dir(batch).glob("*-*"), key=_submission_number):
+        if (
+            not (folder / RECORD_FILENAME).exists() and not (folder / RECORD_FILENAME).is_symlink()
+        ):  # its process was killed before
             continue
         try:
-            found.append(Submission(folder, read_record(SubmissionRecord, folder / RECORD)))
+            found.append(Submission(folder, read_typed_json(SubmissionRecord, folder / RECORD_FILENAME)))
         except UsageError as error:
             raise UsageError(
                 f"{error}\nWithout the folder {folder} its runs count as not submitted: delete it."

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import write_json
-from tfaip_like._utils.records import Count, Seconds, read_record
+from tfaip_like._utils.typed_json import Count, Seconds, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.submissions import VOID, Submission, read_submissions
+from tfaip_like.experiments._launchers.submissions import NO_ARRAY_JOB, Submission, read_submissions
 
-Where = Literal["local", "slurm"]
+LauncherName = Literal["local", "slurm"]
 
-CANCEL = ".cancel"
+CANCEL_SUFFIX = ".cancel"
 """How the empty file is named that cancels a run of the local queue: there is room for it on a full disk too."""
 
 
@@ -28,7 +28,7 @@ class Ticket:
     state: Literal["waiting", "running", "ended", "reset"]
     """Of the local queue; on a cluster it waits until it has ended, and the cluster knows more. A run that was reset
     is a new one, wherever it was before."""
-    where: Where = "local"
+    where: LauncherName = "local"
     submitted: Seconds = 0.0
     started: Seconds | None = None
     ended: Seconds | None = None
@@ -54,17 +54,17 @@ class Ticket:
         """Return whether its run is to be started."""
         return self.state == "waiting" and not self.cancelled
 
-    def but(self, **changes: Any) -> Ticket:
+    def replace(self, **changes: Any) -> Ticket:
         """Return the ticket with changes."""
         return dataclasses.replace(self, **changes)
 
 
-def waiting(where: Where = "local", job: str | None = None) -> Ticket:
+def make_ticket(where: LauncherName = "local", job: str | None = None) -> Ticket:
     """Return a new ticket."""
     return Ticket("waiting", where, submitted=time.time(), job=job)
 
 
-def reset_ticket() -> Ticket:
+def make_reset_ticket() -> Ticket:
     """Return the ticket of a run that was reset."""
     return Ticket("reset", submitted=time.time())
 
@@ -75,26 +75,26 @@ def read_tickets(batch: Batch) -> dict[str, Ticket]:
     Raises:
         UsageError: if one is damaged; it names the file and the key or line.
     """
-    tickets = local_tickets(batch)
+    tickets = read_local_tickets(batch)
     for submission in read_submissions(batch):
-        for name, ticket in cluster_tickets(submission):
+        for name, ticket in iter_cluster_tickets(submission):
             if name not in tickets or tickets[name].submitted <= ticket.submitted:
                 tickets[name] = ticket
     return tickets
 
 
-def local_tickets(batch: Batch) -> dict[str, Ticket]:
+def read_local_tickets(batch: Batch) -> dict[str, Ticket]:
     """Return the tickets of the local queue by the names of its runs.
 
     Raises:
         UsageError: if one is damaged; it names the file and the key or line.
     """
-    cancelled = {path.name.removesuffix(CANCEL) for path in batch.queue.glob(f"*{CANCEL}")}
+    cancelled = {path.name.removesuffix(CANCEL_SUFFIX) for path in batch.queue.glob(f"*{CANCEL_SUFFIX}")}
     tickets = {}
     for path in batch.queue.glob("*.json"):
         try:
-            ticket = read_record(Ticket, path)
-            tickets[path.stem] = ticket.but(cancelled=ticket.cancelled or path.stem in cancelled)
+            ticket = read_typed_json(Ticket, path)
+            tickets[path.stem] = ticket.replace(cancelled=ticket.cancelled or path.stem in cancelled)
         except UsageError as error:
             if not path.exists() and not path.is_symlink():  # taken away just now
                 continue
@@ -102,22 +102,22 @@ def local_tickets(batch: Batch) -> dict[str, Ticket]:
     return tickets
 
 
-def cluster_tickets(submission: Submission) -> Iterator[tuple[str, Ticket]]:
+def iter_cluster_tickets(submission: Submission) -> Iterator[tuple[str, Ticket]]:
     """Yield the runs of a submission with their tickets; none if the cluster does not have it."""
     array = submission.array
-    if array == VOID:
+    if array == NO_ARRAY_JOB:
         return
     cancelled = submission.cancelled()
     ticket = Ticket("waiting", "slurm", submission.record.submitted, submission=submission.folder.name)
     for name, job in submission.jobs(array or "").items():
-        yield name, ticket.but(cancelled=name in cancelled, job=job if array else None)
+        yield name, ticket.replace(cancelled=name in cancelled, job=job if array else None)
 
 
 def write_ticket(batch: Batch, name: str, ticket: Ticket) -> None:
-    """Replace the ticket of a run of the local queue; to be called while `batch.changing()`."""
+    """Replace the ticket of a run of the local queue; to be called while `batch.lock()`."""
     write_json(batch.queue / f"{name}.json", dataclasses.asdict(ticket), indent=None)
 
 
-def cancel_file(batch: Batch, name: str) -> Path:
+def cancel_marker_path(batch: Batch, name: str) -> Path:
     """Return the file that cancels a run of the local queue while it is there."""
-    return batch.queue / f"{name}{CANCEL}"
+    return batch.queue / f"{name}{CANCEL_SUFFIX}"

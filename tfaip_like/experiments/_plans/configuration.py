@@ -9,9 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like.experiments._plans.values import Flags, Given, Value, alternatives, flags_of, given
+from tfaip_like.experiments._plans.flag_values import (
+    Flags,
+    FlagValue,
+    Value,
+    flatten_flags,
+    to_flag_value,
+    to_flag_values,
+)
 
-EXPERT_FLAG = "data.expert"
+DEFAULT_EXPERT_FLAG = "data.expert"
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,11 @@ class Distribution:
     KINDS = ("uniform", "log_uniform", "integer", "choice")
 
     def __post_init__(self) -> None:
-        problem = self._problem()
+        problem = self._validation_error()
         if problem:
             raise UsageError(f"{self.where or 'a distribution'}: {self.kind}: {problem}")
 
-    def _problem(self) -> str:
+    def _validation_error(self) -> str:
         if self.kind not in self.KINDS:
             return f"expected one of {', '.join(self.KINDS)}"
         if self.kind == "choice":
@@ -37,31 +44,31 @@ class Distribution:
         try:
             low, high = self._bounds()
         except ValueError:
-            return f"expected two numbers [LOW, HIGH], got {given(self.values, '')}"
+            return f"expected two numbers [LOW, HIGH], got {to_flag_value(self.values, '')}"
         if self.kind == "integer" and not (low.is_integer() and high.is_integer()):
-            return f"expected two whole numbers, got {given(self.values, '')}"
+            return f"expected two whole numbers, got {to_flag_value(self.values, '')}"
         if low >= high:
-            return f"the lower bound must come first, got {given(self.values, '')}"
+            return f"the lower bound must come first, got {to_flag_value(self.values, '')}"
         return "the bounds must be above 0" if self.kind == "log_uniform" and low <= 0 else ""
 
     def _bounds(self) -> tuple[float, float]:
-        low, high = (float(word) for word in given(self.values, "").words)
+        low, high = (float(word) for word in to_flag_value(self.values, "").words)
         return low, high
 
-    def draw(self, source: random.Random) -> Given:
+    def draw(self, source: random.Random) -> FlagValue:
         """One value."""
         if self.kind == "choice":
-            return given(source.choice(self.values), self.where)
+            return to_flag_value(source.choice(self.values), self.where)
         low, high = self._bounds()
         if self.kind == "integer":
-            return given(source.randint(int(low), int(high)), self.where)
+            return to_flag_value(source.randint(int(low), int(high)), self.where)
         if self.kind == "log_uniform":
-            return given(f"{math.exp(source.uniform(math.log(low), math.log(high))):.6g}", self.where)
-        return given(f"{source.uniform(low, high):.6g}", self.where)
+            return to_flag_value(f"{math.exp(source.uniform(math.log(low), math.log(high))):.6g}", self.where)
+        return to_flag_value(f"{source.uniform(low, high):.6g}", self.where)
 
 
 @dataclass(frozen=True)
-class Draws:
+class RandomSearchSpace:
     """Random values of some flags, drawn several times."""
 
     draws: int
@@ -89,7 +96,7 @@ class Configuration:
     """Flags with several values: every combination is a run."""
     list: Sequence[Mapping[str, Value]] = ()
     """Settings that are taken one after the other: each is a run."""
-    random: Draws | None = None
+    random: RandomSearchSpace | None = None
     """Flags whose values are drawn: each draw is a run."""
     repeat: int | None = None
     """How often each run is repeated, with other random seeds; once by default."""
@@ -110,44 +117,44 @@ class Configuration:
 
 
 @dataclass(frozen=True)
-class Whole:
+class ResolvedConfiguration:
     """A configuration with all that it has from others."""
 
     layers: tuple[Flags, ...] = ()
     """Flags of the configurations in their order: the later ones win."""
-    grid: Mapping[str, tuple[Given, ...]] = field(default_factory=dict)
+    grid: Mapping[str, tuple[FlagValue, ...]] = field(default_factory=dict)
     list: tuple[Flags, ...] = ()
-    random: Draws | None = None
+    random: RandomSearchSpace | None = None
     repeat: int = 1
     experts: tuple[str, ...] = ()
-    expert_flag: str = EXPERT_FLAG
+    expert_flag: str = DEFAULT_EXPERT_FLAG
     for_expert: Mapping[str, Flags] = field(default_factory=dict)
     version: str | None = None
 
-    def extended(self, own: Configuration) -> Whole:
+    def extended(self, child: Configuration) -> ResolvedConfiguration:
         """This with what one more configuration says; a plain value ends the variation of its flag."""
-        values = flags_of(own.values, own.where)
-        base = self._without(values)
-        expert_flag = own.expert_flag or base.expert_flag
-        if own.experts and expert_flag in values:
+        values = flatten_flags(child.values, child.where)
+        base = self._without_flags(values)
+        expert_flag = child.expert_flag or base.expert_flag
+        if child.experts and expert_flag in values:
             raise UsageError(f"{values[expert_flag].where}: --{expert_flag} is given by `experts` already")
-        for_expert = {expert: flags_of(flags, own.where) for expert, flags in own.for_expert.items()}
-        return Whole(
+        for_expert = {expert: flatten_flags(flags, child.where) for expert, flags in child.for_expert.items()}
+        return ResolvedConfiguration(
             layers=(*base.layers, values),
-            grid={**base.grid, **{flag: alternatives(choices, own.where) for flag, choices in own.grid.items()}},
-            list=tuple(flags_of(flags, own.where) for flags in own.list) or base.list,
-            random=own.random or base.random,
-            repeat=own.repeat or base.repeat,
-            experts=tuple(own.experts) or base.experts,
+            grid={**base.grid, **{flag: to_flag_values(choices, child.where) for flag, choices in child.grid.items()}},
+            list=tuple(flatten_flags(flags, child.where) for flags in child.list) or base.list,
+            random=child.random or base.random,
+            repeat=child.repeat or base.repeat,
+            experts=tuple(child.experts) or base.experts,
             expert_flag=expert_flag,
-            version=own.version or base.version,
+            version=child.version or base.version,
             for_expert={
                 expert: {**base.for_expert.get(expert, {}), **for_expert.get(expert, {})}
                 for expert in {**base.for_expert, **for_expert}
             },
         )
 
-    def _without(self, values: Flags) -> Whole:
+    def _without_flags(self, values: Flags) -> ResolvedConfiguration:
         drawn = self.random and replace(
             self.random, values={flag: value for flag, value in self.random.values.items() if flag not in values}
         )
@@ -167,8 +174,10 @@ class Whole:
                 raise UsageError(f"{where}: for_expert: there is no expert {expert!r} (experts: {known})")
         listed = {flag: value for point in self.list for flag, value in point.items()}
         overrides = {flag: value for flags in self.for_expert.values() for flag, value in flags.items()}
-        asked = {self.expert_flag: Given((), where)} if self.experts else {}
-        drawn = {flag: Given((), value.where) for flag, value in (self.random.values if self.random else {}).items()}
+        asked = {self.expert_flag: FlagValue((), where)} if self.experts else {}
+        drawn = {
+            flag: FlagValue((), value.where) for flag, value in (self.random.values if self.random else {}).items()
+        }
         grid = {flag: choices[0] for flag, choices in self.grid.items()}
         parts = {"grid": grid, "list": listed, "random": drawn, "experts": asked, "for_expert": overrides}
         for (one, varied), (other, others) in itertools.combinations(parts.items(), 2):

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like.experiments._plans.configuration import Configuration, Draws, Whole
-from tfaip_like.experiments._plans.values import Flags, Value, flags_of, given
+from tfaip_like.experiments._plans.configuration import Configuration, RandomSearchSpace, ResolvedConfiguration
+from tfaip_like.experiments._plans.flag_values import Flags, Value, flatten_flags, to_flag_value
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class Plan:
     overrides: Mapping[str, Value] = field(default_factory=dict)
     """Flags that win over what any configuration says: those of the command line."""
     models: Mapping[str, Value] = field(default_factory=dict)
-    """How many runs of each `class.architecture`; see `models.with_models`."""
+    """How many runs of each `class.architecture`; see `models.expand_models`."""
     run: Sequence[str] | None = None
     """Which configurations are run; by default all that are not abstract."""
-    places: Mapping[str, str] = field(default_factory=dict)
+    locations: Mapping[str, str] = field(default_factory=dict)
     """Where its parts are written, for messages."""
 
     def where(self, part: str) -> str:
         """Where a part of the plan is written."""
-        return self.places.get(part, part)
+        return self.locations.get(part, part)
 
     def chosen(self) -> list[str]:
         """The names of the configurations that are run.
@@ -74,7 +74,7 @@ class Plan:
                 raise UsageError(f"{self.where('configurations')}: nothing to run: all configurations are abstract")
             return chosen
         for name in self.run:
-            if self._known(name, self.where("run")).abstract:
+            if self._get_configuration(name, self.where("run")).abstract:
                 raise UsageError(f"{self.where('run')}: {name!r} is abstract: it can only be extended")
         return list(dict.fromkeys(self.run))
 
@@ -84,9 +84,9 @@ class Plan:
         Raises:
             UsageError: for configurations that contradict themselves or each other.
         """
-        return [run for name in self.chosen() for run in self._runs_of(name)]
+        return [run for name in self.chosen() for run in self._expand_configuration(name)]
 
-    def search_space(self, name: str | None) -> tuple[str, Draws]:
+    def search_space(self, name: str | None) -> tuple[str, RandomSearchSpace]:
         """The configuration whose random values are searched, and these.
 
         Args:
@@ -96,15 +96,15 @@ class Plan:
             UsageError: when there is none, or more than one, or it varies something else too.
         """
         if name is None:
-            drawing = [known for known in self.chosen() if self._whole(known).random is not None]
+            drawing = [known for known in self.chosen() if self._resolve(known).random is not None]
             if len(drawing) != 1:
                 found = f"{', '.join(drawing)} do; say which with --configuration" if drawing else "none does"
                 raise UsageError(
                     f"{self.where('configurations')}: one configuration must have `random` values: {found}"
                 )
             (name,) = drawing
-        self._known(name, "--configuration")
-        whole = self._whole(name)
+        self._get_configuration(name, "--configuration")
+        whole = self._resolve(name)
         where = self.configurations[name].where or name
         if whole.random is None:
             raise UsageError(f"{where}: {name!r} has no `random` values to search")
@@ -117,32 +117,34 @@ class Plan:
 
     def trial(self, name: str, values: Flags) -> PlannedRun:
         """A run of a configuration with these in place of its random values."""
-        whole = replace(self._whole(name), random=None)
-        layers = (*self._lowest_layers(name), *whole.layers, values, flags_of(self.overrides, ""))
+        whole = replace(self._resolve(name), random=None)
+        layers = (*self._base_layers(name), *whole.layers, values, flatten_flags(self.overrides, ""))
         flags = tuple(layer for layer in layers if layer)
         return PlannedRun(name, flags, where=self.configurations[name].where or name, version=whole.version)
 
-    def _lowest_layers(self, name: str) -> tuple[Flags, ...]:
+    def _base_layers(self, name: str) -> tuple[Flags, ...]:
         """Return the flags that those of a configuration win over."""
-        brought = flags_of(self.configurations[name].defaults, self.configurations[name].where)
-        return brought, flags_of(self.defaults, ""), flags_of(self.common, self.where("common"))
+        class_defaults = flatten_flags(self.configurations[name].defaults, self.configurations[name].where)
+        return class_defaults, flatten_flags(self.defaults, ""), flatten_flags(self.common, self.where("common"))
 
-    def _whole(self, name: str) -> Whole:
+    def _resolve(self, name: str) -> ResolvedConfiguration:
         """A configuration with all that it extends."""
-        whole = Whole()
-        for ancestor in self._lineage(name):
+        whole = ResolvedConfiguration()
+        for ancestor in self._inheritance_order(name):
             whole = whole.extended(self.configurations[ancestor])
-        whole.check(self._place(name, "for_expert"))
+        whole.check(self._location(name, "for_expert"))
         return whole
 
-    def _runs_of(self, name: str) -> list[PlannedRun]:
+    def _expand_configuration(self, name: str) -> list[PlannedRun]:
         where = self.configurations[name].where or name
-        whole = self._whole(name)
-        overrides = flags_of(self.overrides, "")
-        layers = (*self._lowest_layers(name), *whole.layers)
+        whole = self._resolve(name)
+        overrides = flatten_flags(self.overrides, "")
+        layers = (*self._base_layers(name), *whole.layers)
         runs = []
         for expert in whole.experts or (None,):
-            is_for = {} if expert is None else {whole.expert_flag: given(expert, self._place(name, "experts"))}
+            is_for = (
+                {} if expert is None else {whole.expert_flag: to_flag_value(expert, self._location(name, "experts"))}
+            )
             own = {**is_for, **whole.for_expert.get(expert or "", {})}
             for varied in whole.points():
                 flags = tuple(layer for layer in (*layers, varied, own, overrides) if layer)
@@ -152,23 +154,23 @@ class Plan:
                 ]
         return runs
 
-    def _lineage(self, name: str, below: tuple[str, ...] = ()) -> list[str]:
+    def _inheritance_order(self, name: str, below: tuple[str, ...] = ()) -> list[str]:
         """A configuration after all that it extends, each once."""
         if name in below:
             circle = " -> ".join([*below[below.index(name) :], name])
-            raise UsageError(f"{self._place(below[-1], 'extends')}: {below[-1]!r} extends itself: {circle}")
+            raise UsageError(f"{self._location(below[-1], 'extends')}: {below[-1]!r} extends itself: {circle}")
         order: list[str] = []
         configuration = self.configurations[name]
         for base in configuration.extends:
-            self._known(base, self._place(name, "extends"))
-            order += [known for known in self._lineage(base, (*below, name)) if known not in order]
+            self._get_configuration(base, self._location(name, "extends"))
+            order += [known for known in self._inheritance_order(base, (*below, name)) if known not in order]
         return [*order, name]
 
-    def _place(self, name: str, part: str) -> str:
+    def _location(self, name: str, part: str) -> str:
         """Where a part of a configuration is written."""
-        return self.places.get(f"configurations.{name}.{part}") or self.configurations[name].where or name
+        return self.locations.get(f"configurations.{name}.{part}") or self.configurations[name].where or name
 
-    def _known(self, name: str, where: str) -> Configuration:
+    def _get_configuration(self, name: str, where: str) -> Configuration:
         if name not in self.configurations:
             near = difflib.get_close_matches(name, self.configurations, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.configurations) or 'none'}"

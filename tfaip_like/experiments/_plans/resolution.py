@@ -9,20 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfaip_like._runs.batch_layout import RUNS
+from tfaip_like._runs.batch_layout import RUNS_DIR
 from tfaip_like._scenario_lookup import find_scenario
 from tfaip_like._user_code.trust import guarded_imports
 from tfaip_like._utils.errors import UsageError
+from tfaip_like.experiments._plans.flag_values import Flags
 from tfaip_like.experiments._plans.plan import Plan, PlannedRun
-from tfaip_like.experiments._plans.plan_file import OF_CONFIGURATION
-from tfaip_like.experiments._plans.values import Flags
-from tfaip_like.params._apply import Node, Resolved, Setting, apply
-from tfaip_like.params._base import field_types, with_defaults
-from tfaip_like.params._given import without_effect
-from tfaip_like.params._tree import check_tree
+from tfaip_like.experiments._plans.plan_reader import CONFIGURATION_KEYS
+from tfaip_like.params._apply import ResolvedParams, Setting, SettingsNode, apply_settings
+from tfaip_like.params._base import default_instance, field_types
+from tfaip_like.params._ignored_flags import iter_ignored_params
+from tfaip_like.params._tree import validate_params
 from tfaip_like.scenario import Scenario
 
-_FLAG = re.compile(r"--(\S+)")
+_LEADING_FLAG = re.compile(r"--(\S+)")
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Resolver:
 
     def __init__(self, scenario: type[Scenario]):
         self.scenario = scenario
-        defaults = with_defaults(scenario)
+        defaults = default_instance(scenario)
         # Some flags need an output folder, which each run of a batch has.
-        trainer = dataclasses.replace(defaults.trainer, output_dir=Path(RUNS))
-        self._defaults = Resolved(dataclasses.replace(defaults, trainer=trainer))
+        trainer = dataclasses.replace(defaults.trainer, output_dir=Path(RUNS_DIR))
+        self._defaults = ResolvedParams(dataclasses.replace(defaults, trainer=trainer))
         self._runs: dict[tuple[int, ...], ResolvedRun] = {}
-        self._known: dict[tuple[int, ...], Resolved] = {(): self._defaults}
-        self._kept: list[Flags] = []
+        self._resolved_layers: dict[tuple[int, ...], ResolvedParams] = {(): self._defaults}
+        self._layer_references: list[Flags] = []
 
     def __call__(self, run: PlannedRun, repeat: int | None = None) -> ResolvedRun:
         """Return the parameters of a run and its flags in effect.
@@ -62,62 +62,62 @@ class Resolver:
         """
         key = tuple(id(layer) for layer in run.layers)
         if key not in self._runs:
-            self._runs[key] = self._first_of(run)
+            self._runs[key] = self._resolve_first_repeat(run)
         found = self._runs[key]
-        seed = _counted_seed(found.params, repeat or run.repeat, run.repeats)
+        seed = _seed_of_repeat(found.params, repeat or run.repeat, run.repeats)
         if seed is None:
             return found
         trainer = dataclasses.replace(found.params.trainer, random_seed=seed)
         return dataclasses.replace(found, params=dataclasses.replace(found.params, trainer=trainer), random_seed=seed)
 
-    def _first_of(self, run: PlannedRun) -> ResolvedRun:
+    def _resolve_first_repeat(self, run: PlannedRun) -> ResolvedRun:
         """Return the first repetition of a run."""
-        in_effect = self._in_effect(run)
+        in_effect = self._effective_flags(run)
         try:
             # As one command line: what is listed of a run gives its parameters.
-            tree = check_tree(apply(self._defaults, self._settings(in_effect)).tree)
+            tree = validate_params(apply_settings(self._defaults, self._to_settings(in_effect)).tree)
         except UsageError as problem:
-            raise UsageError(f"{_origin(str(problem), run)}{problem}") from problem
+            raise UsageError(f"{_message_location(str(problem), run)}{problem}") from problem
         if not isinstance(tree, Scenario):
             raise TypeError(tree)
-        ignored = _ignored(tree, in_effect)
+        ignored = _find_ignored_flags(tree, in_effect)
         flags = {flag: value for flag, value in in_effect.items() if flag not in ignored}
         return ResolvedRun(tree, flags, None, ignored)
 
-    def _in_effect(self, run: PlannedRun) -> Flags:
+    def _effective_flags(self, run: PlannedRun) -> Flags:
         """Return the flags whose parameters are there in the end.
 
         A later layer that chooses another class, or another list, leaves nothing of the parts of the first.
         """
-        origins = self._resolved(run.layers).origins
+        origins = self._resolve_layers(run.layers).origins
         given = {flag: value for layer in run.layers for flag, value in layer.items()}
         return {flag: value for flag, value in given.items() if tuple(flag.split(".")) in origins}
 
-    def _resolved(self, layers: tuple[Flags, ...]) -> Resolved:
+    def _resolve_layers(self, layers: tuple[Flags, ...]) -> ResolvedParams:
         key = tuple(id(layer) for layer in layers)
-        if key not in self._known:
-            before = self._resolved(layers[:-1])
-            self._known[key] = apply(before, self._settings(layers[-1]))
-            self._kept.append(layers[-1])  # so that its id stays its own
-        return self._known[key]
+        if key not in self._resolved_layers:
+            before = self._resolve_layers(layers[:-1])
+            self._resolved_layers[key] = apply_settings(before, self._to_settings(layers[-1]))
+            self._layer_references.append(layers[-1])  # so that its id stays its own
+        return self._resolved_layers[key]
 
-    def _settings(self, flags: Flags) -> Node:
-        settings = Node()
+    def _to_settings(self, flags: Flags) -> SettingsNode:
+        settings = SettingsNode()
         for flag, value in flags.items():
-            if hint := self._meant_for_the_plan(flag):
-                raise UsageError(f"{_prefix(value.where)}there is no {flag!r} here; {hint}")
-            where = f"{_prefix(value.where)}--{flag}"
+            if hint := self._plan_key_hint(flag):
+                raise UsageError(f"{_location_prefix(value.where)}there is no {flag!r} here; {hint}")
+            where = f"{_location_prefix(value.where)}--{flag}"
             settings.at(flag.split(".")).setting = Setting(origin="plan", where=where, words=value.words)
         return settings
 
-    def _meant_for_the_plan(self, flag: str) -> str:
+    def _plan_key_hint(self, flag: str) -> str:
         if flag.split(".")[0] in field_types(self.scenario):
             return ""
-        near = difflib.get_close_matches(flag.split(".")[0], OF_CONFIGURATION, n=1, cutoff=0.75)
+        near = difflib.get_close_matches(flag.split(".")[0], CONFIGURATION_KEYS, n=1, cutoff=0.75)
         return f"did you mean {near[0]!r}?" if near else ""
 
 
-def scenario_of(plan: Plan) -> type[Scenario]:
+def load_plan_scenario(plan: Plan) -> type[Scenario]:
     """The scenario that a plan names."""
     try:
         with guarded_imports():
@@ -126,16 +126,16 @@ def scenario_of(plan: Plan) -> type[Scenario]:
         raise type(problem)(f"{plan.where('scenario')}: {problem}") from problem
 
 
-def resolve_all(scenario: type[Scenario], runs: Iterable[PlannedRun]) -> Iterator[tuple[PlannedRun, Scenario]]:
+def iter_resolved(scenario: type[Scenario], runs: Iterable[PlannedRun]) -> Iterator[tuple[PlannedRun, Scenario]]:
     """Yield each run with its parameters."""
     resolver = Resolver(scenario)
     for run in runs:
         yield run, resolver(run).params
 
 
-def _ignored(tree: Scenario, flags: Flags) -> dict[str, tuple[str, str]]:
+def _find_ignored_flags(tree: Scenario, flags: Flags) -> dict[str, tuple[str, str]]:
     """Return the flags whose values change nothing, with their places in the plan and the reasons."""
-    reasons = dict(without_effect(tree))
+    reasons = dict(iter_ignored_params(tree))
     ignored = {}
     for flag, value in flags.items():
         place = tuple(flag.split("."))
@@ -145,24 +145,24 @@ def _ignored(tree: Scenario, flags: Flags) -> dict[str, tuple[str, str]]:
     return ignored
 
 
-def _origin(problem: str, run: PlannedRun) -> str:
+def _message_location(problem: str, run: PlannedRun) -> str:
     """How a message begins that names a flag: where that was given, or else the run's configuration."""
-    match = _FLAG.match(problem)
+    match = _LEADING_FLAG.match(problem)
     parts = match[1].rstrip(":").split(".") if match else []
     for end in range(len(parts), 0, -1):
         name = ".".join(parts[:end])
         for layer in reversed(run.layers):
             if name in layer:
-                return _prefix(layer[name].where)
+                return _location_prefix(layer[name].where)
     return f"{run.where}: {run.configuration}: "
 
 
-def _prefix(where: str) -> str:
+def _location_prefix(where: str) -> str:
     """How a message begins; what was typed on the command line needs no place."""
     return f"{where}: " if where else ""
 
 
-def _counted_seed(scenario: Scenario, repeat: int, repeats: int) -> int | None:
+def _seed_of_repeat(scenario: Scenario, repeat: int, repeats: int) -> int | None:
     """Return the seed of a repetition, counted up from the given one, or from 1; None for a run without others."""
     if repeats == repeat == 1:
         return None

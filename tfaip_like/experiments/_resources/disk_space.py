@@ -9,109 +9,109 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._utils.errors import UsageError, counted, readable_bytes
+from tfaip_like._utils.errors import UsageError, format_bytes, pluralize
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
 from tfaip_like.experiments._resources.calibration import (
     Calibration,
-    configuration_of,
-    folder_bytes,
-    parameter_of,
-    setup_of,
-    text_of,
+    configuration_from_setup_key,
+    get_int_parameter,
+    get_text_parameter,
+    make_setup_key,
+    measure_dir_bytes,
 )
-from tfaip_like.experiments._resources.estimate import calibrate_missing, kept_calibrations
+from tfaip_like.experiments._resources.estimate import calibrate_missing, read_calibrations
 from tfaip_like.experiments._status import BatchStatus
 
-MANY = 10
+MIN_RUNS_TO_CALIBRATE = 10
 """Runs from which one is measured, where nothing is known of what they leave; fewer look for themselves."""
 
 
-def check_room(batch: Batch, runs: Sequence[BatchRun], status: BatchStatus, may_measure: bool) -> None:
+def check_disk_space(batch: Batch, runs: Sequence[BatchRun], status: BatchStatus, allow_calibration: bool) -> None:
     """Refuse runs for which there is no room on the disk.
 
     What a run leaves is known from finished ones of its configuration, or from a calibration.
 
     Args:
-        may_measure: calibrate a run if nothing is known and there are many.
+        allow_calibration: calibrate a run if nothing is known and there are many.
 
     Raises:
         UsageError: if not all of them fit; it says how much is missing.
     """
-    finished = _left_by_finished(batch, status, runs)
-    calibrations = kept_calibrations(batch)
-    if may_measure and len(runs) > MANY and not finished and not calibrations:
-        calibrations = _measured(batch, runs)
+    finished = _usage_of_finished_runs(batch, status, runs)
+    calibrations = read_calibrations(batch)
+    if allow_calibration and len(runs) > MIN_RUNS_TO_CALIBRATE and not finished and not calibrations:
+        calibrations = _calibrate_one(batch, runs)
     needed: dict[Path, float] = {}
     for run in runs:
-        for place, nbytes in _bytes_needed(batch, run, finished, calibrations).items():
-            needed[place] = needed.get(place, 0) + nbytes
-    for place, nbytes in needed.items():
-        free = shutil.disk_usage(place).free
+        for folder, nbytes in _bytes_needed(batch, run, finished, calibrations).items():
+            needed[folder] = needed.get(folder, 0) + nbytes
+    for folder, nbytes in needed.items():
+        free = shutil.disk_usage(folder).free
         if nbytes > free:
             raise UsageError(
-                f"{place}: {counted(len(runs), 'run')} will leave about {readable_bytes(nbytes)} there, but only "
-                f"{readable_bytes(free)} are free on this disk;\nmake room, keep fewer checkpoints "
+                f"{folder}: {pluralize(len(runs), 'run')} will leave about {format_bytes(nbytes)} there, but only "
+                f"{format_bytes(free)} are free on this disk;\nmake room, keep fewer checkpoints "
                 "(--trainer.keep_checkpoints), or add --check_space false"
             )
 
 
 @dataclass(frozen=True)
-class _Left:
+class _DiskUsage:
     """Bytes that a run leaves."""
 
     checkpoints: float
     rest: float
 
 
-def _left_by_finished(batch: Batch, status: BatchStatus, runs: Sequence[BatchRun]) -> dict[str, _Left]:
+def _usage_of_finished_runs(batch: Batch, status: BatchStatus, runs: Sequence[BatchRun]) -> dict[str, _DiskUsage]:
     """Return what a finished run of each configuration has left."""
     configurations = {run.name: run.configuration for run in batch.index().runs}
     wanted = {run.configuration for run in runs}
-    found: dict[str, _Left] = {}
+    found: dict[str, _DiskUsage] = {}
     for run in status.runs:
         configuration = configurations[run.name]
         if run.state == "done" and configuration in wanted and configuration not in found:
-            found[configuration] = _left_by(batch.run(run.name))
+            found[configuration] = _measure_usage(batch.run(run.name))
     return found
 
 
-def _left_by(folder: OutputDir) -> _Left:
-    checkpoints = folder_bytes(folder.checkpoints.resolve())
+def _measure_usage(folder: OutputDir) -> _DiskUsage:
+    checkpoints = measure_dir_bytes(folder.checkpoints.resolve())
     is_elsewhere = folder.checkpoints.is_symlink()
-    return _Left(checkpoints, folder_bytes(folder.path) - (0 if is_elsewhere else checkpoints))
+    return _DiskUsage(checkpoints, measure_dir_bytes(folder.path) - (0 if is_elsewhere else checkpoints))
 
 
-def _measured(batch: Batch, runs: Sequence[BatchRun]) -> list[Calibration]:
+def _calibrate_one(batch: Batch, runs: Sequence[BatchRun]) -> list[Calibration]:
     try:
-        return calibrate_missing(batch, runs, most=1)
+        return calibrate_missing(batch, runs, max_count=1)
     except UsageError as error:
         print(f"cannot check the disk space that the runs need: {error}", file=sys.stderr)
         return []
 
 
 def _bytes_needed(
-    batch: Batch, run: BatchRun, finished: Mapping[str, _Left], calibrations: Sequence[Calibration]
+    batch: Batch, run: BatchRun, finished: Mapping[str, _DiskUsage], calibrations: Sequence[Calibration]
 ) -> dict[Path, float]:
     """Return what a run will leave more than it has left already, by the folder of it; nothing if that is not known."""
     of_run = batch.run(run.name)
     home = of_run.path.parent
-    scratch = text_of(batch, run, "trainer", "checkpoint_dir")
+    scratch = get_text_parameter(batch, run, "trainer", "checkpoint_dir")
     elsewhere = Path(batch.index().folder, scratch) if scratch else home
-    whole = finished.get(run.configuration) or _left_by_calibrations(batch, run, calibrations)
+    whole = finished.get(run.configuration) or _estimate_usage(batch, run, calibrations)
     if whole is None:
         return {}
-    now = _left_by(of_run)
+    now = _measure_usage(of_run)
     needed = {home: max(0, whole.rest - now.rest)}
     needed[elsewhere] = needed.get(elsewhere, 0) + max(0, whole.checkpoints - now.checkpoints)
-    return {place: nbytes for place, nbytes in needed.items() if place.is_dir()}
+    return {folder: nbytes for folder, nbytes in needed.items() if folder.is_dir()}
 
 
-def _left_by_calibrations(batch: Batch, run: BatchRun, calibrations: Sequence[Calibration]) -> _Left | None:
-    alike = [one for one in calibrations if one.setup == setup_of(run)]
-    alike = alike or [one for one in calibrations if configuration_of(one.setup) == run.configuration]
+def _estimate_usage(batch: Batch, run: BatchRun, calibrations: Sequence[Calibration]) -> _DiskUsage | None:
+    alike = [one for one in calibrations if one.setup == make_setup_key(run)]
+    alike = alike or [one for one in calibrations if configuration_from_setup_key(one.setup) == run.configuration]
     if not (alike := alike or list(calibrations)):
         return None
-    every = parameter_of(batch, run, "trainer", "keep_every_n")
+    every = get_int_parameter(batch, run, "trainer", "keep_every_n")
     kept = run.epochs // every if every else 0
-    most = 1 + (parameter_of(batch, run, "trainer", "keep_checkpoints") or 0) + kept
-    return _Left(1e6 * most * max(one.checkpoint for one in alike), 1e6 * max(one.disk for one in alike))
+    max_count = 1 + (get_int_parameter(batch, run, "trainer", "keep_checkpoints") or 0) + kept
+    return _DiskUsage(1e6 * max_count * max(one.checkpoint for one in alike), 1e6 * max(one.disk for one in alike))

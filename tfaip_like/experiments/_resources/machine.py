@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfaip_like._training.devices import usable_processors
-from tfaip_like._utils.errors import UsageError, counted
+from tfaip_like._utils.errors import UsageError, pluralize
 
 OTHER_GPUS = ("/dev/kfd", "/dev/dxg")
 """Devices of GPUs (AMD, Windows Subsystem for Linux) that are not counted without a library."""
@@ -25,7 +25,7 @@ def check_gpus(numbers: Sequence[int]) -> None:
         return
     flag = f"--gpus {' '.join(map(str, numbers))}"
     if missing := [number for number in numbers if number >= present]:
-        has = f"{counted(present, 'GPU')} ({'0' if present == 1 else f'0 to {present - 1}'})" if present else "none"
+        has = f"{pluralize(present, 'GPU')} ({'0' if present == 1 else f'0 to {present - 1}'})" if present else "none"
         raise UsageError(f"{flag}: there is no GPU {missing[0]}; this machine has {has}")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     is_numbered = visible is not None and all(word.strip().isdecimal() for word in visible.split(","))
@@ -44,9 +44,9 @@ def count_gpus() -> int | None:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
-def remark_on_jobs(jobs: int) -> str | None:
+def make_jobs_warning(jobs: int) -> str | None:
     """Return a line for more runs at a time than this machine has processors; None for fewer."""
     processors = usable_processors()
     if jobs <= processors:
         return None
-    return f"({jobs} runs at a time will share the {counted(processors, 'processor')} of this machine)"
+    return f"({jobs} runs at a time will share the {pluralize(processors, 'processor')} of this machine)"

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
-from tfaip_like._utils.errors import UsageError, first_line
+from tfaip_like._utils.errors import UsageError, short_error_message
 from tfaip_like._utils.json_files import Json
-from tfaip_like._utils.records import Count, decode
+from tfaip_like._utils.typed_json import Count, decode
 
 
 class _JournalEntry(TypedDict, total=False):
@@ -65,7 +65,9 @@ def open_journal(file: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # whatever Optuna makes of it
         line = journal.num_read + journal.is_reading
-        raise UsageError(f"{file}, line {line}: cannot be read: {type(error).__name__}: {first_line(error)}") from error
+        raise UsageError(
+            f"{file}, line {line}: cannot be read: {type(error).__name__}: {short_error_message(error)}"
+        ) from error
 
 
 def remove_leftovers(journal: Path) -> None:

@@ -1,6 +1,6 @@
 """Search for hyper-parameters: the values of each run are chosen by what earlier runs have reached.
 
-Optuna chooses (TPE: Bergstra et al. 2011, https://papers.nips.cc/paper/4443), and tells which runs are hopeless: those
+Optuna chooses (TPE: Bergstra et al. 2011, https://papers.nips.cc/paper/4443), and tells which runs are pruned: those
 whose value is worse than the median of earlier runs at the same epoch. The runs are those of a normal batch.
 
 BATCH/search/
@@ -23,45 +23,45 @@ from typing import Any
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.run_files import read_history
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.files import locked
-from tfaip_like._utils.json_files import json_text
+from tfaip_like._utils.files import file_lock
+from tfaip_like._utils.json_files import format_json
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
-from tfaip_like.experiments._batches.generation import add, generate, scenario_of_batch
+from tfaip_like.experiments._batches.generation import add, generate, load_batch_scenario
 from tfaip_like.experiments._cancel import cancel
 from tfaip_like.experiments._launchers.local_queue import start_scheduler
 from tfaip_like.experiments._plans.configuration import Distribution
+from tfaip_like.experiments._plans.flag_values import FlagValue, to_flag_value
 from tfaip_like.experiments._plans.plan import Plan, PlannedRun
-from tfaip_like.experiments._plans.resolution import Resolver, scenario_of
-from tfaip_like.experiments._plans.values import Given, given
+from tfaip_like.experiments._plans.resolution import Resolver, load_plan_scenario
 from tfaip_like.experiments._search.journal import open_journal, remove_leftovers
-from tfaip_like.experiments._search.settings import LOCK, SearchSettings, folder, settings_of
-from tfaip_like.experiments._status import AT_WORK, status_of
-from tfaip_like.experiments._submit import SECONDS_BETWEEN_QUESTIONS, Submit, submit
-from tfaip_like.params._formatting import flag_words
+from tfaip_like.experiments._search.settings import LOCK_FILENAME, SearchSettings, read_search_settings, search_dir
+from tfaip_like.experiments._status import ACTIVE_STATES, read_status
+from tfaip_like.experiments._submit import CLUSTER_POLL_INTERVAL_S, SubmitOptions, submit
+from tfaip_like.params._formatting import format_flag_words
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 1.0
-JOURNAL = "study.journal"
-RUN = "run"
+POLL_INTERVAL_S = 1.0
+JOURNAL_FILENAME = "study.journal"
+RUN_ATTRIBUTE = "run"
 """What a trial notes: the name of its run."""
-STARTUP_TRIALS = 5
-"""So many trials must be known before one is hopeless."""
+NUM_STARTUP_TRIALS = 5
+"""So many trials must be known before one is pruned."""
 
 
-def begin(
+def create_search(
     plan: Plan,
-    place: Path,
+    folder: Path,
     text: str | None,
     configuration: str | None,
     trials: int | None,
     prune: bool,
-    submission: Submit,
+    submission: SubmitOptions,
 ) -> Batch:
     """Makes the batch of a search, without any runs yet.
 
     Args:
-        place, text: see `generate`.
+        folder, text: see `generate`.
         configuration: see `Plan.search_space`.
         trials: how many runs; by default the draws of the configuration.
         submission: how runs are submitted, also when the search goes on.
@@ -70,12 +70,12 @@ def begin(
         UsageError: for every mistake in the plan.
     """
     name, draws = plan.search_space(configuration)
-    scenario = scenario_of(plan)
+    scenario = load_plan_scenario(plan)
     source = random.Random(draws.seed)  # noqa: S311  (no secret)
     trial = plan.trial(name, {flag: values.draw(source) for flag, values in draws.values.items()})
     tree = Resolver(scenario)(trial).params
     mode = tree.early_stopping.mode or type(tree.model).best[1]
-    batch = generate(plan, place, text, runs=())
+    batch = generate(plan, folder, text, runs=())
     SearchSettings(name, trials or draws.draws, draws.seed, prune, mode, submission.given()).write(batch)
     return batch
 
@@ -89,23 +89,23 @@ class Searcher:
         tell: is given a line for each run that has ended.
     """
 
-    def __init__(self, batch: Batch, plan: Plan, options: Submit, tell: Callable[[str], None]):
+    def __init__(self, batch: Batch, plan: Plan, options: SubmitOptions, tell: Callable[[str], None]):
         self.batch = batch
         self.plan = plan
         self.options = options
         self.tell = tell
-        self.settings = settings_of(batch)
+        self.settings = read_search_settings(batch)
         self.name, draws = plan.search_space(self.settings.configuration)
-        self.space = {flag: _optuna_distribution(values) for flag, values in draws.values.items()}
-        self.study = self._study()
+        self.space = {flag: _to_optuna_distribution(values) for flag, values in draws.values.items()}
+        self.study = self._open_study()
         self.running: dict[str, Any] = {}
         """The trials that are not decided, by the names of their runs."""
         self.reported: dict[str, int] = {}
         """Epochs of a run that its trial knows."""
-        self.hopeless: set[str] = set()
+        self.pruned: set[str] = set()
 
     @property
-    def at_once(self) -> int:
+    def num_parallel_runs(self) -> int:
         """Runs at a time."""
         return self.options.jobs or (1 if self.options.slurm else max(1, len(self.options.gpus)))
 
@@ -115,11 +115,11 @@ class Searcher:
         Raises:
             UsageError: when somebody else searches in this batch.
         """
-        with _alone(self.batch):
-            remove_leftovers(folder(self.batch) / JOURNAL)
-            self._take_over()
-            while self._step():
-                time.sleep(SECONDS_BETWEEN_QUESTIONS if self.options.slurm else SECONDS_BETWEEN_LOOKS)
+        with _exclusive_search(self.batch):
+            remove_leftovers(search_dir(self.batch) / JOURNAL_FILENAME)
+            self._recover_trials()
+            while self._poll_runs():
+                time.sleep(CLUSTER_POLL_INTERVAL_S if self.options.slurm else POLL_INTERVAL_S)
 
     def best(self) -> tuple[str, float] | None:
         """Name and value of the best run, if one is done."""
@@ -127,44 +127,44 @@ class Searcher:
         if not done:
             return None
         best = self.study.best_trial
-        return str(best.user_attrs[RUN]), float(best.value)
+        return str(best.user_attrs[RUN_ATTRIBUTE]), float(best.value)
 
-    def _step(self) -> bool:
+    def _poll_runs(self) -> bool:
         """Looks at the runs, and begins others; False when all is decided."""
-        of_batch = status_of(self.batch)
+        of_batch = read_status(self.batch)
         if of_batch.needs_scheduler:  # it was killed
             start_scheduler(self.batch)
         status = {run.name: run for run in of_batch.runs}
         runs = {run.name: run for run in self.batch.index().runs}
         for name, trial in list(self.running.items()):
-            values = _values(self.batch.run(name), runs[name].monitor)
+            values = _read_monitor_values(self.batch.run(name), runs[name].monitor)
             self._report(name, trial, values)
             state = status[name].state
-            if state not in AT_WORK:
-                self._decide(runs[name], trial, state, values, status[name].reason)
-            elif self.settings.prune and name not in self.hopeless and trial.should_prune():
-                self.hopeless.add(name)
+            if state not in ACTIVE_STATES:
+                self._finish_trial(runs[name], trial, state, values, status[name].reason)
+            elif self.settings.prune and name not in self.pruned and trial.should_prune():
+                self.pruned.add(name)
                 cancel(self.batch, [name])
-        begun = len(self._trials_of_runs())
-        while len(self.running) < self.at_once and begun < self.settings.trials:
-            self._begin()
+        begun = len(self._trials_by_run())
+        while len(self.running) < self.num_parallel_runs and begun < self.settings.trials:
+            self._start_trial()
             begun += 1
         return bool(self.running)
 
-    def _begin(self) -> None:
+    def _start_trial(self) -> None:
         trial = self.study.ask(self.space)
-        (made,) = add(self.batch, self.plan, runs=[self._planned(trial.params)])
-        trial.set_user_attr(RUN, made.name)
+        (made,) = add(self.batch, self.plan, runs=[self._plan_trial(trial.params)])
+        trial.set_user_attr(RUN_ATTRIBUTE, made.name)
         self.running[made.name] = trial
         submit(self.batch, [made.name], self.options)
 
-    def _planned(self, params: Mapping[str, object]) -> PlannedRun:
-        return self.plan.trial(self.name, {flag: _given(value) for flag, value in params.items()})
+    def _plan_trial(self, params: Mapping[str, object]) -> PlannedRun:
+        return self.plan.trial(self.name, {flag: _to_flag_value(value) for flag, value in params.items()})
 
-    def _trials_of_runs(self) -> dict[str, Any]:
+    def _trials_by_run(self) -> dict[str, Any]:
         """All trials, by the names of their runs; without those that were killed before they had one."""
         trials = self.study.get_trials(deepcopy=False)
-        return {trial.user_attrs[RUN]: trial for trial in trials if RUN in trial.user_attrs}
+        return {trial.user_attrs[RUN_ATTRIBUTE]: trial for trial in trials if RUN_ATTRIBUTE in trial.user_attrs}
 
     def _report(self, name: str, trial: Any, values: Mapping[int, float]) -> None:
         for epoch, value in values.items():
@@ -172,14 +172,16 @@ class Searcher:
                 self.reported[name] = epoch
                 trial.report(value, epoch)
 
-    def _decide(self, run: BatchRun, trial: Any, state: str, values: Mapping[int, float], reason: str) -> None:
+    def _finish_trial(self, run: BatchRun, trial: Any, state: str, values: Mapping[int, float], reason: str) -> None:
         from optuna.trial import TrialState
 
         del self.running[run.name]
         better = max if self.settings.mode == "max" else min
-        flags = " ".join(flag_words(f"--{flag}", _given(value).words) for flag, value in trial.params.items())
+        flags = " ".join(
+            format_flag_words(f"--{flag}", _to_flag_value(value).words) for flag, value in trial.params.items()
+        )
         known = [value for value in values.values() if math.isfinite(value)]
-        if run.name in self.hopeless and state != "done":  # it may have been too quick
+        if run.name in self.pruned and state != "done":  # it may have been too quick
             self.study.tell(trial, state=TrialState.PRUNED)
             self.tell(f"{run.name}: ended after epoch {max(values, default=0)}, worse than most: {flags}")
         elif state != "done" or not known:
@@ -192,40 +194,40 @@ class Searcher:
             self.study.tell(trial, value)
             self.tell(f"{run.name}: {run.monitor} {value:.6g}{' (best so far)' if is_best else ''}: {flags}")
 
-    def _take_over(self) -> None:
+    def _recover_trials(self) -> None:
         """Takes the trials over that an earlier search has left undecided."""
         import optuna
 
         unfinished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
         if not unfinished:
             return
-        owned = self._trials_of_runs()
-        resolver = Resolver(scenario_of_batch(self.batch))
-        orphans = {_key(run.flags): run.name for run in self.batch.index().runs if run.name not in owned}
+        owned = self._trials_by_run()
+        resolver = Resolver(load_batch_scenario(self.batch))
+        orphans = {_flags_key(run.flags): run.name for run in self.batch.index().runs if run.name not in owned}
         for frozen in unfinished:
             trial = optuna.trial.Trial(self.study, frozen._trial_id)
-            name = frozen.user_attrs.get(RUN) or orphans.get(self._key_of(resolver, frozen.params))
+            name = frozen.user_attrs.get(RUN_ATTRIBUTE) or orphans.get(self._params_key(resolver, frozen.params))
             if name is None:  # it was killed before there was a run
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
-            trial.set_user_attr(RUN, name)
+            trial.set_user_attr(RUN_ATTRIBUTE, name)
             self.running[name] = trial
             self.reported[name] = max(frozen.intermediate_values, default=0)
             submit(self.batch, [name], self.options)
 
-    def _key_of(self, resolver: Resolver, params: Mapping[str, object]) -> str:
-        flags = resolver(self._planned(params)).flags
-        return _key({flag: value.words for flag, value in flags.items()})
+    def _params_key(self, resolver: Resolver, params: Mapping[str, object]) -> str:
+        flags = resolver(self._plan_trial(params)).flags
+        return _flags_key({flag: value.words for flag, value in flags.items()})
 
-    def _study(self) -> Any:
-        optuna = _optuna()
+    def _open_study(self) -> Any:
+        optuna = _import_optuna()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with open_journal(folder(self.batch) / JOURNAL) as backend:
+        with open_journal(search_dir(self.batch) / JOURNAL_FILENAME) as backend:
             study = optuna.create_study(
                 study_name=self.name,
                 storage=optuna.storages.JournalStorage(backend),
                 direction="maximize" if self.settings.mode == "max" else "minimize",
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=1),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=NUM_STARTUP_TRIALS, n_warmup_steps=1),
                 load_if_exists=True,
             )
         # Another seed when a search goes on, or its first runs are drawn again. The liar spreads runs that are at work
@@ -235,12 +237,12 @@ class Searcher:
         return study
 
 
-def check_that_optuna_is_there() -> None:
+def require_optuna() -> None:
     """Raises `UsageError` if it is not."""
-    _optuna()
+    _import_optuna()
 
 
-def _optuna() -> Any:
+def _import_optuna() -> Any:
     try:
         import optuna
         import optuna.storages.journal
@@ -249,31 +251,31 @@ def _optuna() -> Any:
     return optuna
 
 
-def _optuna_distribution(values: Distribution) -> Any:
+def _to_optuna_distribution(values: Distribution) -> Any:
     from optuna import distributions
 
     if values.kind == "choice":
         # Optuna chooses among texts: the words of each value, as a list in JSON.
-        choices = [json_text(list(given(value, "").words)) for value in values.values]
+        choices = [format_json(list(to_flag_value(value, "").words)) for value in values.values]
         return distributions.CategoricalDistribution(list(dict.fromkeys(choices)))
-    low, high = (float(word) for word in given(values.values, "").words)
+    low, high = (float(word) for word in to_flag_value(values.values, "").words)
     if values.kind == "integer":
         return distributions.IntDistribution(int(low), int(high))
     return distributions.FloatDistribution(low, high, log=values.kind == "log_uniform")
 
 
-def _given(value: object) -> Given:
+def _to_flag_value(value: object) -> FlagValue:
     """Return the words of a value that Optuna has chosen."""
     if isinstance(value, str):
-        return Given(tuple(json.loads(value)))
-    return Given((f"{value:.6g}" if isinstance(value, float) else str(value),))
+        return FlagValue(tuple(json.loads(value)))
+    return FlagValue((f"{value:.6g}" if isinstance(value, float) else str(value),))
 
 
-def _key(flags: Mapping[str, Sequence[str]]) -> str:
-    return json_text(sorted((flag, list(words)) for flag, words in flags.items()))
+def _flags_key(flags: Mapping[str, Sequence[str]]) -> str:
+    return format_json(sorted((flag, list(words)) for flag, words in flags.items()))
 
 
-def _values(run: OutputDir, monitor: str) -> dict[int, float]:
+def _read_monitor_values(run: OutputDir, monitor: str) -> dict[int, float]:
     """Return the monitored value of each epoch so far."""
     rows = read_history(run.history)
     # Without validation the value of training decides, in all epochs.
@@ -282,9 +284,9 @@ def _values(run: OutputDir, monitor: str) -> dict[int, float]:
 
 
 @contextmanager
-def _alone(batch: Batch) -> Iterator[None]:
+def _exclusive_search(batch: Batch) -> Iterator[None]:
     try:
-        with locked(folder(batch) / LOCK, wait=False):
+        with file_lock(search_dir(batch) / LOCK_FILENAME, wait=False):
             yield
     except BlockingIOError as error:
         raise UsageError(f"{batch.path}: another process is running this search") from error

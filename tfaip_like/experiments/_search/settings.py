@@ -12,14 +12,14 @@ from typing import Annotated, Literal, cast
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import is_locked
 from tfaip_like._utils.json_files import Json, write_json
-from tfaip_like._utils.records import AtLeast, Count, read_record
+from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._submit import Submit
-from tfaip_like.params._apply import Resolved, apply, file_settings
-from tfaip_like.params._tree import check_tree
+from tfaip_like.experiments._submit import SubmitOptions
+from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file
+from tfaip_like.params._tree import validate_params
 
-SETTINGS = "search.json"
-LOCK = ".lock"
+SETTINGS_FILENAME = "search.json"
+LOCK_FILENAME = ".lock"
 
 
 @dataclass(frozen=True)
@@ -37,32 +37,32 @@ class SearchSettings:
 
     def write(self, batch: Batch) -> None:
         """Keeps them with the batch."""
-        folder(batch).mkdir(exist_ok=True)
-        write_json(folder(batch) / SETTINGS, dataclasses.asdict(self))
+        search_dir(batch).mkdir(exist_ok=True)
+        write_json(search_dir(batch) / SETTINGS_FILENAME, dataclasses.asdict(self))
 
 
-def folder(batch: Batch) -> Path:
+def search_dir(batch: Batch) -> Path:
     """Where a batch keeps its search."""
     return batch.path / "search"
 
 
 def is_search(batch: Batch) -> bool:
     """Return whether the runs of a batch are chosen by a search."""
-    file = folder(batch) / SETTINGS
+    file = search_dir(batch) / SETTINGS_FILENAME
     return file.exists() or file.is_symlink()
 
 
-def is_searching(batch: Batch) -> bool:
+def is_search_running(batch: Batch) -> bool:
     """Return whether a process is searching in a batch."""
-    return is_locked(folder(batch) / LOCK)
+    return is_locked(search_dir(batch) / LOCK_FILENAME)
 
 
-def continuing_command(batch: Batch) -> str:
+def resume_command(batch: Batch) -> str:
     """Return the command that continues the runs of a batch."""
     return f"experiments {'search' if is_search(batch) else 'submit'} {shlex.quote(str(batch.path))}"
 
 
-def settings_of(batch: Batch) -> SearchSettings:
+def read_search_settings(batch: Batch) -> SearchSettings:
     """Return how a batch is searched.
 
     Raises:
@@ -70,19 +70,21 @@ def settings_of(batch: Batch) -> SearchSettings:
     """
     if not is_search(batch):
         raise UsageError(f"{batch.path}: is not a search; `experiments search PLAN` starts one")
-    return read_record(SearchSettings, folder(batch) / SETTINGS)
+    return read_typed_json(SearchSettings, search_dir(batch) / SETTINGS_FILENAME)
 
 
-def submission_of(batch: Batch, settings: SearchSettings) -> Submit:
+def read_submit_options(batch: Batch, settings: SearchSettings) -> SubmitOptions:
     """Return how the runs of a search are submitted.
 
     Raises:
         UsageError: if a value does not fit; it names the file and the key.
     """
-    file = folder(batch) / SETTINGS
+    file = search_dir(batch) / SETTINGS_FILENAME
     try:
-        tree = apply(Resolved(Submit()), file_settings(dict(settings.submit), f"{file}: submit")).tree
-        return cast(Submit, check_tree(tree))
+        tree = apply_settings(
+            ResolvedParams(SubmitOptions()), settings_from_file(dict(settings.submit), f"{file}: submit")
+        ).tree
+        return cast(SubmitOptions, validate_params(tree))
     except UsageError as error:
         problem = str(error)
         raise UsageError(problem if problem.startswith(str(file)) else f"{file}: submit: {problem}") from error

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tfaip_like.data._sources.tables.cells import Array, Cells, ColumnError, texts
+from tfaip_like.data._sources.tables.cells import Array, Cells, ColumnError, to_object_array
 
 
-def cells_of(array: Any) -> Cells:
+def arrow_to_cells(array: Any) -> Cells:
     """Return the values of an Arrow array of any type.
 
     Dictionaries are decoded, because two files may number their categories differently. Dates and times are
@@ -23,51 +23,51 @@ def cells_of(array: Any) -> Cells:
 
     kind = array.type
     if isinstance(kind, _extension_types()):
-        return _extension(array)
+        return _convert_extension(array)
     if types.is_dictionary(kind):
-        return cells_of(array.dictionary_decode())
+        return arrow_to_cells(array.dictionary_decode())
     if types.is_run_end_encoded(kind):
-        return cells_of(pyarrow.compute.run_end_decode(array))
+        return arrow_to_cells(pyarrow.compute.run_end_decode(array))
     if types.is_null(kind):
         return Cells(np.full(len(array), np.nan), np.ones(len(array), bool))
     if types.is_boolean(kind) or types.is_integer(kind):
-        return _cells(array, array.fill_null(False if types.is_boolean(kind) else 0))
+        return _to_cells(array, array.fill_null(False if types.is_boolean(kind) else 0))
     if types.is_floating(kind) or types.is_date(kind) or types.is_timestamp(kind) or types.is_duration(kind):
-        return _cells(array, array)
+        return _to_cells(array, array)
     if types.is_time(kind):
         numbers = array.view("int32" if types.is_time32(kind) else "int64")
-        return Cells(numbers.fill_null(0).to_numpy(zero_copy_only=False).astype(f"m8[{kind.unit}]"), _missing(array))
+        return Cells(numbers.fill_null(0).to_numpy(zero_copy_only=False).astype(f"m8[{kind.unit}]"), _null_mask(array))
     if types.is_decimal(kind):
-        return Cells(_decimals(array), _missing(array))
+        return Cells(_convert_decimals(array), _null_mask(array))
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return Cells(_texts(array), _missing(array))
+        return Cells(_convert_texts(array), _null_mask(array))
     if _is_list(kind):
-        return _vectors(array)
-    raise _unsupported(kind)
+        return _convert_vectors(array)
+    raise _unsupported_type_error(kind)
 
 
-def _unsupported(kind: Any) -> ColumnError:
+def _unsupported_type_error(kind: Any) -> ColumnError:
     hint = "; make columns of its fields" if str(kind).startswith("struct") else ""
     return ColumnError(f"is of type {kind}, which is not a number, text, date or vector{hint}")
 
 
-def _cells(array: Any, filled: Any) -> Cells:
-    return Cells(filled.to_numpy(zero_copy_only=False), _missing(array))
+def _to_cells(array: Any, filled: Any) -> Cells:
+    return Cells(filled.to_numpy(zero_copy_only=False), _null_mask(array))
 
 
-def _missing(array: Any) -> Any:
+def _null_mask(array: Any) -> Any:
     return array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
 
 
-def _decimals(array: Any) -> Array:
+def _convert_decimals(array: Any) -> Array:
     """Return whole numbers if there are no digits behind the point, else floats (correctly rounded by Python)."""
     values = array.to_pylist()
     if array.type.scale > 0:
         return np.array([np.nan if value is None else float(value) for value in values], np.float64)
-    return whole_numbers([int(value or 0) for value in values])
+    return to_integer_array([int(value or 0) for value in values])
 
 
-def whole_numbers(values: list[int]) -> Array:
+def to_integer_array(values: list[int]) -> Array:
     """Return whole numbers as int64, or uint64 where they need it.
 
     Raises:
@@ -81,11 +81,11 @@ def whole_numbers(values: list[int]) -> Array:
     raise ColumnError(f"holds {largest}, which no dtype of NumPy can hold exactly")
 
 
-def _texts(array: Any) -> Array:
+def _convert_texts(array: Any) -> Array:
     values = [text or "" for text in array.to_pylist()]
     if any(text.endswith("\0") for text in values):
         raise ColumnError("has texts that end with a NUL character, which NumPy would drop")
-    return texts(values)
+    return to_object_array(values)
 
 
 def _is_list(kind: Any) -> bool:
@@ -101,7 +101,7 @@ def _is_list(kind: Any) -> bool:
     return any(test(kind) for test in tests) and not types.is_map(kind)
 
 
-def _vectors(array: Any) -> Cells:
+def _convert_vectors(array: Any) -> Cells:
     """Return lists of one length as rows of an array with one more axis."""
     import pyarrow.compute
 
@@ -112,12 +112,12 @@ def _vectors(array: Any) -> Cells:
     fixed = getattr(array.type, "list_size", None)
     if not lengths and fixed is None and len(array):
         raise ColumnError("has nulls in place of all vectors of some rows, so their length is not known")
-    return _in_rows(cells_of(present.flatten()), array, (lengths[0] if lengths else fixed or 0,))
+    return _restore_null_rows(arrow_to_cells(present.flatten()), array, (lengths[0] if lengths else fixed or 0,))
 
 
-def _in_rows(flat: Cells, array: Any, shape: tuple[int, ...]) -> Cells:
+def _restore_null_rows(flat: Cells, array: Any, shape: tuple[int, ...]) -> Cells:
     """Return the values of all vectors of an array, one after another, as rows of a shape; nulls have none."""
-    is_null = _missing(array)
+    is_null = _null_mask(array)
     count = len(array) - array.null_count
     shape = (*shape, *flat.values.shape[1:])
     values = flat.values.reshape(count, *shape)
@@ -138,21 +138,21 @@ def _extension_types() -> tuple[type, ...]:
     return (pyarrow.BaseExtensionType,)
 
 
-def _extension(array: Any) -> Cells:
+def _convert_extension(array: Any) -> Cells:
     """Return the values of an extension type that we know."""
     name = array.type.extension_name
     if name == "arrow.fixed_shape_tensor":
-        return _tensors(array)
+        return _convert_tensors(array)
     if name == "arrow.bool8":
-        stored = cells_of(array.storage)
+        stored = arrow_to_cells(array.storage)
         return Cells(stored.values != 0, stored.missing)
     if name == "arrow.json":
-        return cells_of(array.storage)
+        return arrow_to_cells(array.storage)
     raise ColumnError(f"is of the extension type {name}, which is not a number, text, date or vector")
 
 
-def _tensors(array: Any) -> Cells:
-    flat = cells_of(array.storage)
+def _convert_tensors(array: Any) -> Cells:
+    flat = arrow_to_cells(array.storage)
     shape = tuple(array.type.shape)
     axes = array.type.permutation or range(len(shape))
 

@@ -8,25 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from tfaip_like._utils.errors import UsageError, some
-from tfaip_like.data._sources.tables.cells import CellError, Cells, ColumnError, kind_of
+from tfaip_like._utils.errors import UsageError, truncate_list
+from tfaip_like.data._sources.tables.cells import CellError, Cells, ColumnError, describe_dtype
 from tfaip_like.data._sources.tables.csv_cells import NA_VALUES
-from tfaip_like.data._sources.tables.files import check_columns, is_text, opened_table
+from tfaip_like.data._sources.tables.files import check_columns, is_text_table, open_table
 from tfaip_like.data._sources.tables.table_format import TableFormat
 
 
-def coded(cells: Cells, categories: Sequence[str]) -> Cells:
+def encode_categories(cells: Cells, categories: Sequence[str]) -> Cells:
     """Return texts as the numbers of their categories.
 
     Raises:
         ColumnError: when they are no texts.
         CellError: for a text that is no category.
     """
-    missing = cells.is_missing()
+    missing = cells.missing_mask()
     if missing.all():
         return Cells(np.zeros(cells.values.shape, np.int64), missing)
     if cells.values.dtype.kind not in "UO":
-        raise ColumnError(f"holds {kind_of(cells.values.dtype)}; only texts have categories")
+        raise ColumnError(f"holds {describe_dtype(cells.values.dtype)}; only texts have categories")
     codes = {text: code for code, text in enumerate(categories)}
     found = [codes.get(text, -1) for text in cells.values.ravel().tolist()]
     numbers = np.array(found, np.int64).reshape(cells.values.shape)
@@ -34,7 +34,7 @@ def coded(cells: Cells, categories: Sequence[str]) -> Cells:
     if unknown.any():
         row = int(np.argwhere(unknown)[0][0])
         text = str(cells.values[unknown][0])
-        raise CellError(row, f"{text[:40]!r} is none of its categories ({some(categories)})")
+        raise CellError(row, f"{text[:40]!r} is none of its categories ({truncate_list(categories)})")
     return Cells(numbers, missing if missing.any() else None)
 
 
@@ -56,17 +56,19 @@ def find_categories(
     missing = NA_VALUES.union(table_format.na_values)
     found: dict[str, set[str]] = {name: set() for name in columns}
     for file in files:
-        with opened_table(file, as_texts) as table:
+        with open_table(file, as_texts) as table:
             check_columns(file, table, columns)
             for rows in table.batches(columns):
                 for name in columns:
-                    texts = _texts(rows.cells[name], file, name)
-                    found[name] |= {text.strip() for text in texts} - missing if is_text(file) else texts
+                    texts = _present_texts(rows.cells[name], file, name)
+                    found[name] |= {text.strip() for text in texts} - missing if is_text_table(file) else texts
     return {name: sorted(texts) for name, texts in found.items()}
 
 
-def _texts(cells: Cells, file: Path, column: str) -> set[str]:
-    present = cells.values[~cells.is_missing()]
+def _present_texts(cells: Cells, file: Path, column: str) -> set[str]:
+    present = cells.values[~cells.missing_mask()]
     if len(present) and present.dtype.kind not in "UO":
-        raise UsageError(f"{file}, column {column!r}: holds {kind_of(present.dtype)}; only texts have categories")
+        raise UsageError(
+            f"{file}, column {column!r}: holds {describe_dtype(present.dtype)}; only texts have categories"
+        )
     return set(present.tolist())

@@ -13,10 +13,10 @@ from tfaip_like._utils.errors import UsageError
 
 Array = npt.NDArray[Any]
 
-EXACT_IN_FLOAT64 = 2**53
+MAX_EXACT_FLOAT64_INT = 2**53
 """Up to here float64 holds every whole number."""
 
-NUMBERS = "biufc"
+NUMERIC_KINDS = "biufc"
 """Kinds of dtypes that hold numbers."""
 
 
@@ -39,15 +39,15 @@ class CellError(UsageError):
         index: of its row among the values that were given.
         reason: what is wrong with it, to follow its place in a message.
         column: its name, where several columns make one array.
-        is_stored: whether the index counts from the first row of all files.
+        is_global_index: whether the index counts from the first row of all files.
     """
 
-    def __init__(self, index: int, reason: str, column: str | None = None, is_stored: bool = False):
+    def __init__(self, index: int, reason: str, column: str | None = None, is_global_index: bool = False):
         super().__init__(reason)
         self.index = index
         self.reason = reason
         self.column = column
-        self.is_stored = is_stored
+        self.is_global_index = is_global_index
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Cells:
     values: Array
     missing: npt.NDArray[np.bool_] | None = None
 
-    def is_missing(self) -> npt.NDArray[np.bool_]:
+    def missing_mask(self) -> npt.NDArray[np.bool_]:
         """Return which values are missing, NaN included."""
         missing = np.zeros(self.values.shape, bool) if self.missing is None else self.missing
         return missing | np.isnan(self.values) if self.values.dtype.kind in "fc" else missing
 
-    def filled(self, default: bool | int | float | str | None) -> Array:
+    def fill_missing(self, default: bool | int | float | str | None) -> Array:
         """Return the values with `default` in place of the missing ones.
 
         Without a default these are NaN, for which booleans and whole numbers become floats, or NaT for dates.
@@ -80,23 +80,23 @@ class Cells:
         if default is not None:
             if isinstance(default, int) and self.values.dtype.kind in "fc":
                 default = float(default)
-            return self._with(np.asarray(default), self.is_missing())
+            return self._replace_missing(np.asarray(default), self.missing_mask())
         if self.missing is None or not self.missing.any() or self.values.dtype.kind in "fc":
             return self.values
         if self.values.dtype.kind in "Mm":
-            return self._with(np.array("NaT", self.values.dtype), self.missing)
+            return self._replace_missing(np.array("NaT", self.values.dtype), self.missing)
         if self.values.dtype.kind in "biu":
-            return self._with(np.array(np.nan), self.missing)
-        self.check_present()
+            return self._replace_missing(np.array(np.nan), self.missing)
+        self.require_no_missing()
         return self.values
 
-    def check_present(self) -> None:
+    def require_no_missing(self) -> None:
         """Raise `CellError` for the first value that is missing."""
-        missing = self.is_missing()
+        missing = self.missing_mask()
         if missing.any():
             raise CellError(_first_row(missing), "is missing; say in `missing` what stands for it")
 
-    def _with(self, default: Array, missing: npt.NDArray[np.bool_]) -> Array:
+    def _replace_missing(self, default: Array, missing: npt.NDArray[np.bool_]) -> Array:
         if not missing.any():
             return self.values
         if missing.all():
@@ -108,14 +108,14 @@ class Cells:
         if dtype is None:
             raise CellError(
                 _first_row(missing),
-                f"is missing; {default.item()!r} cannot stand for it among {kind_of(self.values.dtype)}",
+                f"is missing; {default.item()!r} cannot stand for it among {describe_dtype(self.values.dtype)}",
             )
-        values = converted(np.where(missing, np.zeros((), self.values.dtype), self.values), dtype)
+        values = cast_exactly(np.where(missing, np.zeros((), self.values.dtype), self.values), dtype)
         return np.where(missing, default.astype(dtype), values)
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowBatch:
     """Some rows of a table: the cells of its columns by their names.
 
     Args:
@@ -127,11 +127,11 @@ class Rows:
 
 
 def common_dtype(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any] | None:
-    """Return the dtype that holds the values of two, or None; `converted` refuses values that it would change."""
+    """Return the dtype that holds the values of two, or None; `cast_exactly` refuses values that it would change."""
     one, two = one.newbyteorder("="), two.newbyteorder("=")
     if one == two:
         return one
-    if one.kind in NUMBERS and two.kind in NUMBERS:
+    if one.kind in NUMERIC_KINDS and two.kind in NUMERIC_KINDS:
         common = np.promote_types(one, two)
         both_whole = one.kind in "biu" and two.kind in "biu"
         return np.dtype(np.int64) if both_whole and common.kind == "f" else common
@@ -140,7 +140,7 @@ def common_dtype(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any] | None
     return np.promote_types(one, two) if one.kind == two.kind and one.kind in "USMm" else None
 
 
-def converted(values: Array, dtype: np.dtype[Any]) -> Array:
+def cast_exactly(values: Array, dtype: np.dtype[Any]) -> Array:
     """Return values in another dtype, each of them unchanged.
 
     Raises:
@@ -151,18 +151,18 @@ def converted(values: Array, dtype: np.dtype[Any]) -> Array:
     with np.errstate(all="ignore"):
         result = values.astype(dtype)
     if values.dtype.kind in "iu" and dtype.kind in "iufc":
-        changed = _changed_whole(values, result)
+        changed = _find_changed_integers(values, result)
     elif values.dtype.kind in "Mm":
         changed = (result.astype(values.dtype) != values) & ~np.isnat(values)
     else:
         return result  # a wider float or text, or a boolean
     if changed.any():
         row = _first_row(changed)
-        raise CellError(row, _does_not_fit(values[changed][0], dtype))
+        raise CellError(row, _format_cast_error(values[changed][0], dtype))
     return result
 
 
-def _changed_whole(values: Array, result: Array) -> npt.NDArray[np.bool_]:
+def _find_changed_integers(values: Array, result: Array) -> npt.NDArray[np.bool_]:
     """Return which whole numbers another dtype holds as a different number."""
     if result.dtype.kind == "u" or (result.dtype.kind == "i" and values.dtype.kind == "i"):
         return np.asarray((result.astype(values.dtype) != values) | ((values < 0) & (result.dtype.kind == "u")))
@@ -176,7 +176,7 @@ def _changed_whole(values: Array, result: Array) -> npt.NDArray[np.bool_]:
     return changed
 
 
-def _does_not_fit(value: Any, dtype: np.dtype[Any]) -> str:
+def _format_cast_error(value: Any, dtype: np.dtype[Any]) -> str:
     if dtype.kind in "fc":
         return (
             f"is {value}, a whole number that {dtype} would change, which its fractions or missing values need; give "
@@ -190,7 +190,7 @@ def _first_row(found: npt.NDArray[np.bool_]) -> int:
     return int(np.argwhere(found)[0][0]) if found.ndim else 0
 
 
-def kind_of(dtype: np.dtype[Any]) -> str:
+def describe_dtype(dtype: np.dtype[Any]) -> str:
     """Return what a dtype holds, as a noun for messages."""
     words = {"U": "texts", "O": "texts", "S": "bytes", "b": "booleans", "M": "dates", "m": "durations"}
     return words.get(dtype.kind, str(dtype))
@@ -198,13 +198,13 @@ def kind_of(dtype: np.dtype[Any]) -> str:
 
 def check_storable(values: Array) -> None:
     """Raise `ColumnError` for values that are neither numbers, texts nor dates."""
-    if values.dtype.kind not in NUMBERS + "USMmO":
-        raise ColumnError(f"holds {kind_of(values.dtype)}, which is no column of numbers or texts")
+    if values.dtype.kind not in NUMERIC_KINDS + "USMmO":
+        raise ColumnError(f"holds {describe_dtype(values.dtype)}, which is no column of numbers or texts")
     if values.ndim == 0:
         raise ColumnError("is a single value, not a column")
 
 
-def texts(values: Sequence[str]) -> Array:
+def to_object_array(values: Sequence[str]) -> Array:
     """Return texts as an array of objects."""
     array = np.empty(len(values), object)
     array[:] = values

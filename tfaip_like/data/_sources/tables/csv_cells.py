@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from tfaip_like.data._sources.tables.arrow import whole_numbers
-from tfaip_like.data._sources.tables.cells import EXACT_IN_FLOAT64, CellError, Cells, ColumnError
+from tfaip_like.data._sources.tables.arrow import to_integer_array
+from tfaip_like.data._sources.tables.cells import MAX_EXACT_FLOAT64_INT, CellError, Cells, ColumnError
 
 _NOT_AVAILABLE = ("", "NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "#N/A N/A", "NULL", "null", "None")
 _NOT_A_NUMBER = ("NaN", "nan", "NAN", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")
@@ -28,7 +28,7 @@ _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,'\N{RIGHT SINGLE QUOTATION MARK}\s]\d{3})+([.,]\d*)?")
 
 
-class Decimals:
+class DecimalSeparator:
     """What is known of the decimal separator of a file.
 
     Args:
@@ -39,12 +39,12 @@ class Decimals:
     def __init__(self, given: Literal[".", ","] | None, clear: Collection[str]):
         self.given = given
         self._clear = clear
-        self._proof: tuple[str, str] | None = None
+        self._confirmed: tuple[str, str] | None = None
         """A separator, and the cell that proves it."""
-        self._doubt: tuple[str, str] | None = None
+        self._ambiguous: tuple[str, str] | None = None
         """Likewise one that may be of thousands."""
 
-    def note(self, cell: str, separator: str, place: Callable[[], str]) -> None:
+    def observe(self, cell: str, separator: str, place: Callable[[], str]) -> None:
         """Take a number with a separator into account.
 
         Raises:
@@ -54,31 +54,31 @@ class Decimals:
             if separator != self.given:
                 raise ValueError(f"is not a number with the decimal separator {self.given!r}")
             return
-        if self._proof is not None and self._proof[0] != separator:
-            raise ValueError(f"has another decimal separator than {self._proof[1]}")
-        if self._doubt is not None and self._doubt[0] != separator:
-            raise ValueError(f"has another decimal separator than {self._doubt[1]}")
-        if self._proof is None and (separator in self._clear or not _GROUPED.fullmatch(cell)):
-            self._proof = separator, f"{cell!r} ({place()})"
-        elif self._proof is None and self._doubt is None:
-            self._doubt = separator, f"{cell!r} ({place()})"
+        if self._confirmed is not None and self._confirmed[0] != separator:
+            raise ValueError(f"has another decimal separator than {self._confirmed[1]}")
+        if self._ambiguous is not None and self._ambiguous[0] != separator:
+            raise ValueError(f"has another decimal separator than {self._ambiguous[1]}")
+        if self._confirmed is None and (separator in self._clear or not _GROUPED.fullmatch(cell)):
+            self._confirmed = separator, f"{cell!r} ({place()})"
+        elif self._confirmed is None and self._ambiguous is None:
+            self._ambiguous = separator, f"{cell!r} ({place()})"
 
     @property
     def is_point(self) -> bool:
         """Return whether the decimal separator is known to be a point."""
-        return (self.given or (self._proof[0] if self._proof else None)) == "."
+        return (self.given or (self._confirmed[0] if self._confirmed else None)) == "."
 
     def check(self) -> None:
         """Raise `ColumnError` if it is still not clear at the end of the file."""
-        if self._proof is None and self._doubt is not None and self.given is None:
-            separator, cell = self._doubt
+        if self._confirmed is None and self._ambiguous is not None and self.given is None:
+            separator, cell = self._ambiguous
             raise ColumnError(
                 f"{cell} may have a decimal separator or one of thousands; say `decimal`: {separator!r}, or write all "
                 "numbers without separators of thousands"
             )
 
 
-class CsvColumn:
+class CsvColumnParser:
     """The cells of one column of a file, block by block.
 
     Args:
@@ -87,7 +87,7 @@ class CsvColumn:
         na_values: cells that stand for missing values, besides `NA_VALUES`.
     """
 
-    def __init__(self, name: str, decimals: Decimals, na_values: Collection[str]):
+    def __init__(self, name: str, decimals: DecimalSeparator, na_values: Collection[str]):
         self.name = name
         self._decimals = decimals
         self._na_values = NA_VALUES.union(na_values)
@@ -109,35 +109,35 @@ class CsvColumn:
             rows = [row for row, cell in enumerate(cells) if cell not in self._na_values]
             present = [cells[row] for row in rows]
         try:
-            read = self._present(present, lambda row: place(rows[row] if rows else row))
+            read = self._parse_present(present, lambda row: place(rows[row] if rows else row))
         except CellError as error:
             raise CellError(rows[error.index] if rows else error.index, error.reason) from None
-        return read if present is cells else _scattered(read, rows, len(cells))
+        return read if present is cells else _scatter(read, rows, len(cells))
 
-    def _present(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
+    def _parse_present(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
         """Return cells of which none is empty or NA."""
         if not cells:
             return Cells(np.zeros(0))
         joined = "\n".join(cells)
         if "." in joined and "," not in joined and not self._decimals.is_point:
-            self._note_point(cells, place)
-        if self._is_boolean is not True and _is_plain(joined, self._decimals.is_point):
+            self._observe_point(cells, place)
+        if self._is_boolean is not True and _is_python_number_text(joined, self._decimals.is_point):
             with suppress(ValueError):
-                read = _floats(cells) if _has_fraction(joined) else _whole(cells)
+                read = _parse_floats(cells) if _has_fraction(joined) else _parse_integers(cells)
                 self._is_boolean = False
                 return read
-        return self._slowly(cells, place)
+        return self._parse_one_by_one(cells, place)
 
-    def _note_point(self, cells: Sequence[str], place: Callable[[int], str]) -> None:
+    def _observe_point(self, cells: Sequence[str], place: Callable[[int], str]) -> None:
         """Take the first number with a point into account, so that the others can be read fast."""
         row = next(row for row, cell in enumerate(cells) if "." in cell)
         if _NUMBER.fullmatch(cells[row]):
             try:
-                self._decimals.note(cells[row], ".", partial(place, row))
+                self._decimals.observe(cells[row], ".", partial(place, row))
             except ValueError as error:
-                raise CellError(row, f"{_short(cells[row])} {error}") from None
+                raise CellError(row, f"{_truncate(cells[row])} {error}") from None
 
-    def _slowly(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
+    def _parse_one_by_one(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
         """Return cells that are looked at one by one."""
         rows: list[int] = []
         clean: list[str] = []
@@ -146,33 +146,33 @@ class CsvColumn:
             if text in self._na_values:
                 continue
             try:
-                clean.append(self._one(text, partial(place, row)))
+                clean.append(self._normalize_cell(text, partial(place, row)))
             except ValueError as error:
-                raise CellError(row, f"{_short(cell)} {error}") from None
+                raise CellError(row, f"{_truncate(cell)} {error}") from None
             rows.append(row)
         try:
-            found = self._converted(clean)
+            found = self._to_cells(clean)
         except CellError as error:
             raise CellError(rows[error.index], error.reason) from None
-        return found if len(rows) == len(cells) else _scattered(found, rows, len(cells))
+        return found if len(rows) == len(cells) else _scatter(found, rows, len(cells))
 
-    def _converted(self, clean: Sequence[str]) -> Cells:
+    def _to_cells(self, clean: Sequence[str]) -> Cells:
         if self._is_boolean:
             return Cells(np.array([BOOLEANS[text] for text in clean], bool))
-        return _floats(clean) if _has_fraction("".join(clean)) else _whole(clean)
+        return _parse_floats(clean) if _has_fraction("".join(clean)) else _parse_integers(clean)
 
-    def _one(self, text: str, place: Callable[[], str]) -> str:
+    def _normalize_cell(self, text: str, place: Callable[[], str]) -> str:
         """Return a number as Python writes it, or one of `BOOLEANS`."""
         if text in BOOLEANS:
             self._set_boolean(True)
             return text
         match = _NUMBER.fullmatch(text)
         if match is None and not _INFINITY.fullmatch(text):
-            raise ValueError(_why_no_number(text))
+            raise ValueError(_format_number_error(text))
         self._set_boolean(False)
         separator = match and (match["separator"] or match["first"])
         if separator:
-            self._decimals.note(text, separator, place)
+            self._decimals.observe(text, separator, place)
         return text.replace(",", ".")
 
     def _set_boolean(self, is_boolean: bool) -> None:
@@ -181,22 +181,22 @@ class CsvColumn:
         self._is_boolean = is_boolean
 
 
-def _scattered(read: Cells, rows: Sequence[int], count: int) -> Cells:
+def _scatter(read: Cells, rows: Sequence[int], count: int) -> Cells:
     """Return the cells of some of `count` rows; all others are missing."""
     values = np.full(count, np.nan if read.values.dtype.kind == "f" else 0, read.values.dtype)
     missing = np.ones(count, bool)
     values[rows] = read.values
-    missing[rows] = read.is_missing()
+    missing[rows] = read.missing_mask()
     return Cells(values, missing)
 
 
-def _is_plain(joined: str, is_point: bool) -> bool:
+def _is_python_number_text(joined: str, is_point: bool) -> bool:
     """Return whether cells are numbers for Python as well, if it reads them at all."""
     separators = "," in joined or ("." in joined and not is_point)
-    return not separators and joined.isascii() and "_" not in joined and _no_word(joined)
+    return not separators and joined.isascii() and "_" not in joined and _has_no_nan_or_blank(joined)
 
 
-def _no_word(joined: str) -> bool:
+def _has_no_nan_or_blank(joined: str) -> bool:
     return "n" not in joined and "N" not in joined and " " not in joined and "\t" not in joined
 
 
@@ -204,35 +204,35 @@ def _has_fraction(joined: str) -> bool:
     return any(character in joined for character in ".eEnN")
 
 
-def _whole(cells: Sequence[str]) -> Cells:
+def _parse_integers(cells: Sequence[str]) -> Cells:
     numbers = list(map(int, cells))
     try:
         return Cells(np.array(numbers, np.int64))
     except OverflowError:
         pass
     try:
-        return Cells(whole_numbers(numbers))
+        return Cells(to_integer_array(numbers))
     except ColumnError:
         row = max(range(len(numbers)), key=lambda row: abs(numbers[row]))
-        raise CellError(row, f"{_short(cells[row])} is too large a whole number") from None
+        raise CellError(row, f"{_truncate(cells[row])} is too large a whole number") from None
 
 
-def _floats(cells: Sequence[str]) -> Cells:
+def _parse_floats(cells: Sequence[str]) -> Cells:
     values = np.fromiter(map(float, cells), np.float64, len(cells))
-    for row in np.flatnonzero(np.abs(values) >= EXACT_IN_FLOAT64).tolist():
+    for row in np.flatnonzero(np.abs(values) >= MAX_EXACT_FLOAT64_INT).tolist():
         cell = cells[row].strip()
         if np.isinf(values[row]) and not _INFINITY.fullmatch(cell):
-            raise CellError(row, f"{_short(cell)} is too large a number")
+            raise CellError(row, f"{_truncate(cell)} is too large a number")
         whole = _WHOLE.fullmatch(cell)
         if whole and int(whole[1]) != int(values[row]):
             raise CellError(
                 row,
-                f"{_short(cell)} is a whole number that float64 would change, among fractions",
+                f"{_truncate(cell)} is a whole number that float64 would change, among fractions",
             )
     return Cells(values)
 
 
-def _why_no_number(text: str) -> str:
+def _format_number_error(text: str) -> str:
     if _THOUSANDS.fullmatch(text):
         return "has separators of thousands; write numbers without them"
     if text.endswith("%"):
@@ -243,5 +243,5 @@ def _why_no_number(text: str) -> str:
     )
 
 
-def _short(text: str) -> str:
+def _truncate(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -17,18 +17,18 @@ from typing import Any, TextIO
 import numpy as np
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like.data._sources.tables.cells import CellError, Cells, ColumnError, Rows, texts
-from tfaip_like.data._sources.tables.csv_cells import NA_VALUES, CsvColumn, Decimals
+from tfaip_like.data._sources.tables.cells import CellError, Cells, ColumnError, RowBatch, to_object_array
+from tfaip_like.data._sources.tables.csv_cells import NA_VALUES, CsvColumnParser, DecimalSeparator
 from tfaip_like.data._sources.tables.table_format import TableFormat
 
 logger = logging.getLogger(__name__)
 
 DELIMITERS = ("\t", ";", "|", ",", " ")
 """In the order in which they are preferred where several fit."""
-CELLS_AT_ONCE = 2**18
-MIN_ROWS = 64
+CELLS_PER_BATCH = 2**18
+MIN_ROWS_PER_BATCH = 64
 """Rows that are read together even if they have more cells than that."""
-HEAD = 2**16
+SNIFFED_CHARACTERS = 2**16
 """Characters that are looked at to find out the delimiter."""
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # after UTF-32, which begins alike
@@ -64,43 +64,43 @@ class CsvTable:
     def __init__(self, path: Path, table_format: TableFormat):
         self.path = path
         self._format = table_format
-        self._odd_line = 0
+        self._non_utf8_line = 0
         """The first line that is not UTF-8, so that the encoding is a guess."""
         if table_format.encoding:
-            self._encoding = _with_mark(table_format.encoding)
+            self._encoding = _with_bom(table_format.encoding)
         else:
-            self._encoding, self._odd_line = _find_encoding(path)
-        with self._reading() as lines:
-            head = lines.read(HEAD)
+            self._encoding, self._non_utf8_line = _find_encoding(path)
+        with self._open_text() as lines:
+            head = lines.read(SNIFFED_CHARACTERS)
             is_whole = not lines.read(1)
         self._layout = _find_layout(head, is_whole, path, table_format.delimiter)
         self.names: Sequence[str] = self._layout.names
 
-    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
+    def batches(self, columns: Iterable[str]) -> Iterator[RowBatch]:
         """Yield the cells of columns, for a batch of rows at a time."""
         numbers = {name: number for number, name in enumerate(self.names, self._layout.has_row_names)}
         places = {name: numbers[name] for name in columns}
-        self._warn_of_guess(places)
-        decimals = Decimals(self._format.decimal, self._clear_separators())
-        readers = {name: CsvColumn(name, decimals, self._format.na_values) for name in places}
+        self._warn_guessed_encoding(places)
+        decimals = DecimalSeparator(self._format.decimal, self._unambiguous_separators())
+        readers = {name: CsvColumnParser(name, decimals, self._format.na_values) for name in places}
         for lines, rows in self._blocks():
             read = {
                 name: self._read(readers[name], [row[place] for row in rows], lines) for name, place in places.items()
             }
-            yield Rows(read, np.array(lines, np.int64))
+            yield RowBatch(read, np.array(lines, np.int64))
         try:
             decimals.check()
         except ColumnError as error:
             raise UsageError(f"{self.path}: {error}") from None
 
-    def _warn_of_guess(self, columns: Iterable[str]) -> None:
+    def _warn_guessed_encoding(self, columns: Iterable[str]) -> None:
         """Say which encoding is guessed, where it matters: not for numbers."""
         texts = {*self._format.categories, *self._format.texts}
-        if self._odd_line and any(name in texts or not name.isascii() for name in columns):
-            line, encoding = self._odd_line, self._encoding
+        if self._non_utf8_line and any(name in texts or not name.isascii() for name in columns):
+            line, encoding = self._non_utf8_line, self._encoding
             logger.warning("%s: line %d is not UTF-8; read as %s, `encoding` says another", self.path, line, encoding)
 
-    def _clear_separators(self) -> str:
+    def _unambiguous_separators(self) -> str:
         """Return the decimal separators that are clear without proof.
 
         A semicolon is the delimiter where the comma is decimal. Excel writes UTF-16 with tabs in all countries.
@@ -109,7 +109,7 @@ class CsvTable:
             return ","
         return "" if self._encoding == "utf-16" else "."
 
-    def _read(self, reader: CsvColumn, cells: Sequence[str], lines: Sequence[int]) -> Cells:
+    def _read(self, reader: CsvColumnParser, cells: Sequence[str], lines: Sequence[int]) -> Cells:
         name = reader.name
 
         def place(row: int) -> str:
@@ -119,7 +119,7 @@ class CsvTable:
             if name in self._format.categories:
                 return self._categories(name, cells)
             if name in self._format.texts:
-                return _texts(cells, self._format.na_values)
+                return _to_text_cells(cells, self._format.na_values)
             return reader.read(cells, place)
         except CellError as error:
             raise UsageError(f"{self.path}, {place(error.index)}: {error.reason}") from None
@@ -127,20 +127,20 @@ class CsvTable:
     def _categories(self, name: str, cells: Sequence[str]) -> Cells:
         """Return texts without blanks around them; those that are no category may be missing values."""
         stripped = [cell.strip() for cell in cells]
-        return _texts(stripped, NA_VALUES.union(self._format.na_values) - set(self._format.categories[name]))
+        return _to_text_cells(stripped, NA_VALUES.union(self._format.na_values) - set(self._format.categories[name]))
 
     def _blocks(self) -> Iterator[tuple[Sequence[int], Sequence[Sequence[str]]]]:
         """Yield the cells of some rows at a time, and on which line each of them begins."""
         width, skips = self._layout.width, self._layout.skips
-        with self._reading() as lines:
+        with self._open_text() as lines:
             for _ in range(skips):
                 lines.readline()
-            reader = _reader(lines, self._layout.delimiter)
+            reader = _make_reader(lines, self._layout.delimiter)
             blank_lines: list[int] = []
             try:
                 next(cells for cells in reader if not _is_blank(cells))  # the header
                 line = skips + reader.line_num + 1
-                while block := list(itertools.islice(reader, max(MIN_ROWS, CELLS_AT_ONCE // width))):
+                while block := list(itertools.islice(reader, max(MIN_ROWS_PER_BATCH, CELLS_PER_BATCH // width))):
                     end = skips + reader.line_num + 1
                     if end - line == len(block) and set(map(len, block)) == {width}:
                         yield range(line, end), block
@@ -148,7 +148,7 @@ class CsvTable:
                         yield self._rows(block, line, blank_lines)
                     line = end
             except csv.Error as error:
-                raise UsageError(f"{self.path}, line {skips + reader.line_num}: {_explain(error)}") from None
+                raise UsageError(f"{self.path}, line {skips + reader.line_num}: {_explain_csv_error(error)}") from None
 
     def _rows(
         self, block: Sequence[list[str]], line: int, blank_lines: list[int]
@@ -172,11 +172,11 @@ class CsvTable:
                     rows += [[""]] * len(blank_lines)
                 blank_lines.clear()
                 lines.append(line)
-                rows.append(self._complete(cells, line))
+                rows.append(self._fit_width(cells, line))
             line += 1 + sum(len(_LINE_BREAK.findall(cell)) for cell in cells)
         return lines, rows
 
-    def _complete(self, cells: list[str], line: int) -> list[str]:
+    def _fit_width(self, cells: list[str], line: int) -> list[str]:
         """Return the cells of a row that has an empty one too many or only empty ones.
 
         Raises:
@@ -189,11 +189,11 @@ class CsvTable:
             return cells[:width]
         raise UsageError(
             f"{self.path}, line {line}: has {len(cells)} cells, but there are {width} columns "
-            f"({_shown(self.names)}); a cell that contains {self._layout.delimiter!r} must be in quotes"
+            f"({_format_names(self.names)}); a cell that contains {self._layout.delimiter!r} must be in quotes"
         )
 
     @contextmanager
-    def _reading(self) -> Iterator[TextIO]:
+    def _open_text(self) -> Iterator[TextIO]:
         csv.field_size_limit(2**31 - 1)
         try:
             with open(self.path, newline="", encoding=self._encoding) as lines:
@@ -204,7 +204,7 @@ class CsvTable:
             raise UsageError(f"{self.path}: {error.strerror}") from error
 
 
-def _reader(lines: Iterable[str], delimiter: str) -> Any:
+def _make_reader(lines: Iterable[str], delimiter: str) -> Any:
     return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter != " ")
 
 
@@ -212,10 +212,10 @@ def _is_blank(cells: Sequence[str]) -> bool:
     return len(cells) < 2 and not any(map(str.strip, cells))
 
 
-def _texts(cells: Sequence[str], na_values: Iterable[str]) -> Cells:
+def _to_text_cells(cells: Sequence[str], na_values: Iterable[str]) -> Cells:
     na_values = frozenset(na_values)
     missing = np.array([cell in na_values for cell in cells], bool)
-    return Cells(texts(cells), missing if missing.any() else None)
+    return Cells(to_object_array(cells), missing if missing.any() else None)
 
 
 def _find_encoding(path: Path) -> tuple[str, int]:
@@ -227,18 +227,18 @@ def _find_encoding(path: Path) -> tuple[str, int]:
                 if head.startswith(mark):
                     return encoding, 0
             file.seek(0)
-            line = _first_odd_line(path, iter(lambda: file.read(2**20), b""))
+            line = _find_non_utf8_line(path, iter(lambda: file.read(2**20), b""))
             return ("cp1252" if line else "utf-8"), line
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
 
 
-def _with_mark(encoding: str) -> str:
+def _with_bom(encoding: str) -> str:
     """Return an encoding that takes a byte order mark as such."""
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
-def _first_odd_line(path: Path, parts: Iterable[bytes]) -> int:
+def _find_non_utf8_line(path: Path, parts: Iterable[bytes]) -> int:
     """Return the first line that is not UTF-8, or 0."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     line, odd = 1, 0
@@ -261,16 +261,16 @@ def _find_layout(head: str, is_whole: bool, path: Path, delimiter: str | None) -
         delimiter, head, skips = match[1], head[match.end() :], 1
     lines = [line for line in head.splitlines() if line.strip()]
     has_quoted_rows = len(lines) > 1 and lines[1].startswith('"')
-    candidates = [delimiter] if delimiter is not None else _candidates(lines[0] if lines else "")
+    candidates = [delimiter] if delimiter is not None else _candidate_delimiters(lines[0] if lines else "")
     layouts = []
     for candidate in candidates:
-        records = _records(head, candidate, is_whole)
-        if records and (layout := _layout(candidate, records, has_quoted_rows, skips)):
+        records = _read_records(head, candidate, is_whole)
+        if records and (layout := _match_layout(candidate, records, has_quoted_rows, skips)):
             layouts.append(layout)
     if layouts:
         return layouts[0]
     # None fits all rows: the one with most columns, whose odd rows will be named.
-    by_delimiter = {candidate: _records(head, candidate, is_whole) for candidate in candidates}
+    by_delimiter = {candidate: _read_records(head, candidate, is_whole) for candidate in candidates}
     best = max(candidates, key=lambda candidate: len(by_delimiter[candidate][0]) if by_delimiter[candidate] else 0)
     if not by_delimiter[best]:
         raise UsageError(f"{path}: is empty; the first line must have the names of the columns")
@@ -278,16 +278,16 @@ def _find_layout(head: str, is_whole: bool, path: Path, delimiter: str | None) -
     return Layout(best, names, len(names), skips=skips)
 
 
-def _candidates(header: str) -> list[str]:
+def _candidate_delimiters(header: str) -> list[str]:
     """Return the delimiters that are in the header; a space only between quotes, as R writes them."""
     found = [d for d in DELIMITERS if d in header and (d != " " or header.startswith('"'))]
     return found or [","]
 
 
-def _records(head: str, delimiter: str, is_whole: bool) -> list[list[str]]:
+def _read_records(head: str, delimiter: str, is_whole: bool) -> list[list[str]]:
     """Return the header and the first rows that are complete in `head`, without blank lines."""
     records: list[list[str]] = []
-    reader = _reader(io.StringIO(head, newline=""), delimiter)
+    reader = _make_reader(io.StringIO(head, newline=""), delimiter)
     try:
         records.extend(cells for cells in reader if not _is_blank(cells))
     except csv.Error:
@@ -296,7 +296,7 @@ def _records(head: str, delimiter: str, is_whole: bool) -> list[list[str]]:
     return records if is_whole or len(records) < 2 else records[:-1]
 
 
-def _layout(delimiter: str, records: Sequence[Sequence[str]], has_quoted_rows: bool, skips: int) -> Layout | None:
+def _match_layout(delimiter: str, records: Sequence[Sequence[str]], has_quoted_rows: bool, skips: int) -> Layout | None:
     """Return the layout of a file with a header and some rows; None if they do not fit together.
 
     A cell too many at the begin of all rows is their name, if it is in quotes, as R writes it; without quotes it may
@@ -312,7 +312,7 @@ def _layout(delimiter: str, records: Sequence[Sequence[str]], has_quoted_rows: b
     return None
 
 
-def _explain(error: csv.Error) -> str:
+def _explain_csv_error(error: csv.Error) -> str:
     text = str(error)
     if "unexpected end of data" in text:
         return "a quote is opened here or before, but never closed"
@@ -321,5 +321,5 @@ def _explain(error: csv.Error) -> str:
     return text
 
 
-def _shown(names: Sequence[str]) -> str:
+def _format_names(names: Sequence[str]) -> str:
     return ", ".join(name or "(no name)" for name in names[:8]) + (", ..." if len(names) > 8 else "")

@@ -10,16 +10,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfaip_like._utils.errors import UsageError, first_line, some
+from tfaip_like._utils.errors import UsageError, short_error_message, truncate_list
 from tfaip_like._utils.numpy_files import load_numpy, reason_of_numpy
-from tfaip_like.data._sources.tables.arrow import cells_of
-from tfaip_like.data._sources.tables.cells import Cells, ColumnError, Rows, check_storable
+from tfaip_like.data._sources.tables.arrow import arrow_to_cells
+from tfaip_like.data._sources.tables.cells import Cells, ColumnError, RowBatch, check_storable
 from tfaip_like.data._sources.tables.csv_files import CsvTable
 from tfaip_like.data._sources.tables.table_format import TableFormat
 
-TEXT = (".csv", ".tsv")
+TEXT_SUFFIXES = (".csv", ".tsv")
 """Endings of tables in text files."""
-BYTES_AT_ONCE = 2**26
+CHUNK_BYTES = 2**26
 
 
 class Table(Protocol):
@@ -28,7 +28,7 @@ class Table(Protocol):
     names: Sequence[str]
     """Of its columns."""
 
-    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
+    def batches(self, columns: Iterable[str]) -> Iterator[RowBatch]:
         """Yield the cells of columns, for a batch of rows at a time."""
 
 
@@ -40,14 +40,14 @@ class _NumPyTable:
         self.names = names
         self._load = load
 
-    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
+    def batches(self, columns: Iterable[str]) -> Iterator[RowBatch]:
         """Yield all rows as one batch."""
         cells = {name: Cells(self._column(name)) for name in columns}
         lengths = {name: len(column.values) for name, column in cells.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
             raise UsageError(f"{self.path}: its columns differ in their number of rows ({counts})")
-        yield Rows(cells)
+        yield RowBatch(cells)
 
     def _column(self, name: str) -> Any:
         try:
@@ -65,7 +65,7 @@ class _NumPyTable:
 
 
 @contextmanager
-def _npz(path: Path, table_format: TableFormat) -> Iterator[Table]:
+def _open_npz(path: Path, table_format: TableFormat) -> Iterator[Table]:
     archive = load_numpy(path)
     if isinstance(archive, np.ndarray):
         raise UsageError(f"{path}: is no .npz file but a single array; rename it to .npy")
@@ -74,14 +74,14 @@ def _npz(path: Path, table_format: TableFormat) -> Iterator[Table]:
 
 
 @contextmanager
-def _npy(path: Path, table_format: TableFormat) -> Iterator[Table]:
+def _open_npy(path: Path, table_format: TableFormat) -> Iterator[Table]:
     array = load_numpy(path, mmap_mode="r")
     names = array.dtype.names
     yield _NumPyTable(path, names or ["data"], array.__getitem__ if names else lambda name: array)
 
 
 @contextmanager
-def _csv(path: Path, table_format: TableFormat) -> Iterator[Table]:
+def _open_csv(path: Path, table_format: TableFormat) -> Iterator[Table]:
     yield CsvTable(path, table_format)
 
 
@@ -93,24 +93,24 @@ class ParquetTable:
         self._file = file
         self.names: Sequence[str] = file.schema_arrow.names
 
-    def batches(self, columns: Iterable[str]) -> Iterator[Rows]:
+    def batches(self, columns: Iterable[str]) -> Iterator[RowBatch]:
         """Yield the cells of columns, for a batch of rows at a time."""
         columns = list(columns)
         metadata = self._file.metadata
         num_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-        size = BYTES_AT_ONCE * max(1, metadata.num_rows) // max(1, num_bytes)
+        size = CHUNK_BYTES * max(1, metadata.num_rows) // max(1, num_bytes)
         for batch in self._file.iter_batches(min(max(size, 1), 2**16), columns=columns):
-            yield Rows({name: self._cells(name, batch) for name in columns})
+            yield RowBatch({name: self._cells(name, batch) for name in columns})
 
     def _cells(self, name: str, batch: Any) -> Cells:
         try:
-            return cells_of(batch.column(batch.schema.get_field_index(name)))
+            return arrow_to_cells(batch.column(batch.schema.get_field_index(name)))
         except ColumnError as error:
             raise UsageError(f"{self.path}, column {name!r}: {error}") from None
 
 
 @contextmanager
-def _parquet(path: Path, table_format: TableFormat) -> Iterator[Table]:
+def _open_parquet(path: Path, table_format: TableFormat) -> Iterator[Table]:
     try:
         import pyarrow.parquet
     except ModuleNotFoundError:
@@ -119,33 +119,33 @@ def _parquet(path: Path, table_format: TableFormat) -> Iterator[Table]:
         yield ParquetTable(path, file)
 
 
-_KINDS = {".npz": _npz, ".npy": _npy, **dict.fromkeys(TEXT, _csv), ".parquet": _parquet}
+_READERS = {".npz": _open_npz, ".npy": _open_npy, **dict.fromkeys(TEXT_SUFFIXES, _open_csv), ".parquet": _open_parquet}
 
 
 @contextmanager
-def opened_table(path: Path, table_format: TableFormat) -> Iterator[Table]:
+def open_table(path: Path, table_format: TableFormat) -> Iterator[Table]:
     """Open a table.
 
     Raises:
         UsageError: when it cannot be read; also for errors while it is read.
     """
     kind = path.suffix.lower()
-    if kind not in _KINDS:
-        raise UsageError(f"{path}: a table is one of {', '.join(_KINDS)}")
+    if kind not in _READERS:
+        raise UsageError(f"{path}: a table is one of {', '.join(_READERS)}")
     try:
-        with _KINDS[kind](path, table_format) as table:
+        with _READERS[kind](path, table_format) as table:
             yield table
     except (UsageError, GeneratorExit):
         raise
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # whatever the reader of the format raises
-        raise UsageError(f"{path}: cannot be read as {kind}: {first_line(error)}") from error
+        raise UsageError(f"{path}: cannot be read as {kind}: {short_error_message(error)}") from error
 
 
-def is_text(path: Path) -> bool:
+def is_text_table(path: Path) -> bool:
     """Return whether a table is a text file."""
-    return path.suffix.lower() in TEXT
+    return path.suffix.lower() in TEXT_SUFFIXES
 
 
 def column_names(path: Path, table_format: TableFormat | None = None) -> Sequence[str]:
@@ -154,7 +154,7 @@ def column_names(path: Path, table_format: TableFormat | None = None) -> Sequenc
     Raises:
         UsageError: when it cannot be read.
     """
-    with opened_table(path, table_format or TableFormat()) as table:
+    with open_table(path, table_format or TableFormat()) as table:
         return list(table.names)
 
 
@@ -163,7 +163,7 @@ def check_columns(path: Path, table: Table, columns: Collection[str]) -> None:
     counts = Counter(table.names)
     for name in columns:
         if not counts[name]:
-            raise UsageError(f"{path}: has no column {name!r}; it has {some(table.names, 20) or 'none'}")
+            raise UsageError(f"{path}: has no column {name!r}; it has {truncate_list(table.names, 20) or 'none'}")
         if counts[name] > 1:
             places = [number for number, other in enumerate(table.names, 1) if other == name]
             raise UsageError(f"{path}: has {len(places)} columns {name!r} (columns {', '.join(map(str, places))})")

@@ -12,17 +12,17 @@ import numpy as np
 
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data._sources.tables.cells import (
-    EXACT_IN_FLOAT64,
+    MAX_EXACT_FLOAT64_INT,
     Array,
     CellError,
     ColumnError,
+    cast_exactly,
     check_storable,
     common_dtype,
-    converted,
-    kind_of,
+    describe_dtype,
 )
 
-BYTES_AT_ONCE = 2**24
+CHUNK_BYTES = 2**24
 
 
 class StoredColumn:
@@ -40,7 +40,7 @@ class StoredColumn:
         self._path = path
         self._dtype: np.dtype[Any] | None = None
         self._shape: tuple[int, ...] = ()
-        with self._naming_folder():
+        with self._report_disk_errors():
             self._stream = open(path, "wb")  # noqa: SIM115
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class StoredColumn:
         """
         check_storable(values)
         if values.dtype.kind == "O":
-            for part in _fixed_width(values):
+            for part in _iter_fixed_width(values):
                 self.append(part)
             return
         dtype = _stored_dtype(values.dtype)
@@ -69,25 +69,25 @@ class StoredColumn:
             raise ColumnError(f"has rows of shape {values.shape[1:]}, but those before have {self._shape}")
         common = common_dtype(self._dtype, dtype)
         if common is None:
-            raise ColumnError(f"holds {kind_of(dtype)}, but {kind_of(self._dtype)} before")
+            raise ColumnError(f"holds {describe_dtype(dtype)}, but {describe_dtype(self._dtype)} before")
         if common != self._dtype:
             self._rewrite(common)
         try:
-            rows = converted(values, common)
+            rows = cast_exactly(values, common)
         except CellError as error:
-            raise CellError(self.count + error.index, error.reason, is_stored=True) from None
-        with self._naming_folder():
-            self._stream.write(_bytes_of(rows))
+            raise CellError(self.count + error.index, error.reason, is_global_index=True) from None
+        with self._report_disk_errors():
+            self._stream.write(_to_bytes(rows))
         self.count += len(values)
 
-    def make_whole(self) -> None:
+    def narrow_to_integers(self) -> None:
         """Make floats whole numbers, if all of them are."""
-        if self._dtype == np.float64 and self.count and all(_are_whole(part) for part in self._parts()):
+        if self._dtype == np.float64 and self.count and all(_are_integers(part) for part in self._parts()):
             self._rewrite(np.dtype(np.int64))
 
     def array(self) -> Array:
         """Return all rows, mapped from the file."""
-        with self._naming_folder():
+        with self._report_disk_errors():
             self._stream.flush()
         dtype = self._dtype or np.dtype(np.float64)
         if self.count == 0 or 0 in self._shape:  # an empty file cannot be mapped
@@ -98,12 +98,14 @@ class StoredColumn:
         """Rewrite the file with another dtype."""
         aside = self._path.with_suffix(".new")
         begin = 0
-        with self._naming_folder(), open(aside, "wb") as stream:
+        with self._report_disk_errors(), open(aside, "wb") as stream:
             for part in self._parts():
                 try:
-                    stream.write(_bytes_of(part.astype(dtype) if _are_floats(part, dtype) else converted(part, dtype)))
+                    stream.write(
+                        _to_bytes(part.astype(dtype) if _is_float_to_int(part, dtype) else cast_exactly(part, dtype))
+                    )
                 except CellError as error:
-                    raise CellError(begin + error.index, error.reason, is_stored=True) from None
+                    raise CellError(begin + error.index, error.reason, is_global_index=True) from None
                 begin += len(part)
         self._stream.close()
         os.replace(aside, self._path)
@@ -111,7 +113,7 @@ class StoredColumn:
         self._dtype = dtype
 
     @contextmanager
-    def _naming_folder(self) -> Iterator[None]:
+    def _report_disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -119,11 +121,11 @@ class StoredColumn:
 
     def _parts(self) -> Iterator[Array]:
         array = self.array()
-        step = max(1, BYTES_AT_ONCE // max(1, array.itemsize * int(np.prod(self._shape))))
+        step = max(1, CHUNK_BYTES // max(1, array.itemsize * int(np.prod(self._shape))))
         return (np.ascontiguousarray(array[begin : begin + step]) for begin in range(0, self.count, step))
 
 
-def _bytes_of(values: Array) -> memoryview:
+def _to_bytes(values: Array) -> memoryview:
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
@@ -136,17 +138,17 @@ def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(f"{dtype.kind}{1 << (width - 1).bit_length()}")
 
 
-def _fixed_width(values: Array) -> Iterator[Array]:
+def _iter_fixed_width(values: Array) -> Iterator[Array]:
     """Yield texts as arrays of texts of one width, so many at a time that a long one does not fill the memory."""
     longest = max(map(len, values.ravel()), default=0)
-    step = max(1, BYTES_AT_ONCE // (4 * max(1, longest) * max(1, values[:1].size)))
+    step = max(1, CHUNK_BYTES // (4 * max(1, longest) * max(1, values[:1].size)))
     for begin in range(0, max(1, len(values)), step):
         yield values[begin : begin + step].astype(np.str_)
 
 
-def _are_floats(part: Array, dtype: np.dtype[Any]) -> bool:
+def _is_float_to_int(part: Array, dtype: np.dtype[Any]) -> bool:
     return part.dtype.kind == "f" and dtype.kind == "i"
 
 
-def _are_whole(part: Array) -> bool:
-    return bool(((part == np.rint(part)) & (np.abs(part) <= EXACT_IN_FLOAT64)).all())
+def _are_integers(part: Array) -> bool:
+    return bool(((part == np.rint(part)) & (np.abs(part) <= MAX_EXACT_FLOAT64_INT)).all())

@@ -44,11 +44,11 @@ class TableFormat(Params):
     encoding: str | None = None
     """Encoding of CSV files; by default UTF-8, UTF-16 with a byte order mark, or else cp1252."""
 
-    def columns_named(self) -> set[str]:
+    def described_columns(self) -> set[str]:
         """Return the names of all columns whose values it says something of."""
         return {*self.categories, *self.missing, *self.texts}
 
-    def of(self, columns: Collection[str]) -> Self:
+    def for_columns(self, columns: Collection[str]) -> Self:
         """Return it without what it says of other columns."""
         return replace(
             self,

@@ -1,0 +1,94 @@
+"""The exports that the words of a command line name: exports, runs, and checkpoints, which are exported first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfaip_like._cli.runtime import initialize_runtime
+from tfaip_like._export.layout import resolve_export_dir
+from tfaip_like._export.scenario_loading import load_scenario
+from tfaip_like._training.checkpointing.checkpoint_scenario import load_checkpoint_scenario
+from tfaip_like._training.checkpointing.checkpoints import list_checkpoints, open_checkpoint
+from tfaip_like._utils.errors import UsageError, truncate_list
+from tfaip_like._utils.temp_dirs import temporary_directory
+from tfaip_like.scenario import Scenario
+from tfaip_like.settings import Device
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ResolvedExport:
+    """An export that a command line names."""
+
+    name: Path
+    """The folder that a person knows: of an export, or of a checkpoint."""
+    path: Path
+    """The folder of the export."""
+
+
+def load_named_scenario(word: str) -> Scenario:
+    """Return the scenario of the export, run or checkpoint that a word of a command line names.
+
+    Raises:
+        UsageError: when there is none, or its code cannot be imported here.
+    """
+    checkpoint = open_checkpoint(Path(word))
+    if checkpoint is None:
+        return load_scenario(_export_dir(Path(word)))
+    return load_checkpoint_scenario(checkpoint)
+
+
+def contains_checkpoint(words: Sequence[str]) -> bool:
+    """Return whether any word names a checkpoint: Keras is needed to export it."""
+    return any(open_checkpoint(Path(word)) is not None for word in words)
+
+
+@contextmanager
+def open_exports(words: Sequence[str], device: Device) -> Iterator[list[ResolvedExport]]:
+    """Yield the exports that the words of a command line name; those of checkpoints last as long as the block.
+
+    Args:
+        device: what exports the checkpoints.
+
+    Raises:
+        UsageError: for a word that names none.
+    """
+    with temporary_directory() as folder:
+        if contains_checkpoint(words):
+            initialize_runtime(device)
+        exports = [_resolve_export(Path(word), folder / str(number)) for number, word in enumerate(words)]
+        try:
+            yield exports
+        except UsageError as error:
+            text = str(error)
+            for export in exports:
+                text = text.replace(str(export.path), str(export.name))
+            error.args = (text,)
+            raise
+
+
+def _resolve_export(path: Path, new_export: Path) -> ResolvedExport:
+    checkpoint = open_checkpoint(path)
+    if checkpoint is None:
+        export = _export_dir(path)
+        return ResolvedExport(export, export)
+    from tfaip_like._training.checkpoint_export import export_checkpoint
+
+    export_checkpoint(checkpoint, new_export)
+    logger.info("%s: the model at %s", path, checkpoint.position)
+    return ResolvedExport(path, new_export)
+
+
+def _export_dir(path: Path) -> Path:
+    """Return the export that a folder means; of checkpoints, one must be chosen."""
+    kept = [checkpoint.path.name for checkpoint in list_checkpoints(path if path.is_dir() else path.parent)]
+    if kept and not path.is_dir():
+        raise UsageError(f"{path}: there is no such checkpoint; kept are {truncate_list(kept)}")
+    if kept:
+        raise UsageError(f"{path}: holds {len(kept)} checkpoints; name one: {path / kept[-1]}")
+    return resolve_export_dir(path)

@@ -1,0 +1,30 @@
+"""Starting what computes, without what it prints while it starts."""
+
+from __future__ import annotations
+
+import importlib
+
+from tfaip_like._cli.command import suppress_native_stderr
+from tfaip_like._training.devices import configure_devices
+from tfaip_like._utils.interruption import graceful_shutdown_signals
+from tfaip_like._utils.lazy_keras import initialize_backend, set_backend
+from tfaip_like.settings import Device
+
+
+def initialize_runtime(device: Device, needs_keras: bool = True) -> None:
+    """Chooses backend and devices, and imports the libraries.
+
+    Raises:
+        UsageError: when they are not there.
+        Interrupted: after Ctrl-C.
+    """
+    if needs_keras:
+        set_backend(device.backend)
+    # Noted, not raised: libraries swallow a KeyboardInterrupt that hits them while they are imported.
+    with graceful_shutdown_signals() as interrupt, suppress_native_stderr():
+        configure_devices(device)
+        if needs_keras:
+            initialize_backend()
+        else:
+            importlib.import_module("tensorflow").constant(0)
+    interrupt.check()

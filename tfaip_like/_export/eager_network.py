@@ -1,0 +1,57 @@
+"""The network of an export, built by the code of its scenario, to be looked into line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfaip_like._export.layout import WEIGHTS, require_file
+from tfaip_like._export.logits import LOGITS
+from tfaip_like._keras_ext.paths import weight_paths
+from tfaip_like._utils.errors import UsageError
+from tfaip_like.modeling._network import build_networks, reset_keras, select_inputs
+from tfaip_like.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class EagerNetwork:
+    """A network in memory that answers as an export does; Python runs each of its layers for each batch."""
+
+    network: keras.Model
+
+    def predict_with_logits(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+        """Return the outputs for a batch, and their logits; see `Exported.predict_with_logits`."""
+        outputs = self.network(select_inputs(inputs, self.network), training=False)
+        logits = {
+            f"{LOGITS}:{name}": out._keras_logits for name, out in outputs.items() if hasattr(out, "_keras_logits")
+        }
+        return {name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()}, logits
+
+
+def build_eager_network(export: Path, scenario: Scenario) -> EagerNetwork:
+    """Build the network of a scenario with the weights of an export.
+
+    Raises:
+        UsageError: when the export has other weights: the code has changed.
+    """
+    policy = keras.config.dtype_policy()
+    reset_keras(scenario.trainer.precision)
+    try:
+        networks = build_networks(scenario.model, scenario.data)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    with np.load(require_file(export, WEIGHTS), allow_pickle=False) as saved:
+        for path, weight in weight_paths(networks.training).items():
+            if path not in saved or saved[path].shape != tuple(weight.shape):
+                have = "absent" if path not in saved else saved[path].shape
+                raise UsageError(
+                    f"{export / WEIGHTS}: {path} is {have}, but {tuple(weight.shape)} in the network that the code of "
+                    "the scenario builds now; without --run_eagerly the network of the export is used"
+                )
+            weight.assign(saved[path])
+    return EagerNetwork(networks.exported)

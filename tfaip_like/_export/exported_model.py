@@ -1,0 +1,310 @@
+"""An export, loaded for prediction.
+
+Only TensorFlow and numpy are needed, whatever backend trained it; neither Keras nor the user's code is.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfaip_like._export.graph_inspection import asset_filenames, find_forbidden_operation
+from tfaip_like._export.layout import (
+    METRICS,
+    PARAMS,
+    SERVE,
+    SIGNATURE,
+    WITH_LOGITS,
+    argument_names,
+    read_metrics,
+    read_versions,
+    require_file,
+)
+from tfaip_like._export.logits import is_output, select_outputs
+from tfaip_like._export.safe_paths import tensorflow_safe_path
+from tfaip_like._user_code.trust import TRUST_FLAG, allows_untrusted_code
+from tfaip_like._utils.errors import UsageError, short_error_message
+from tfaip_like._utils.json_files import Json
+from tfaip_like.data._sample import Arrays, Spec
+from tfaip_like.evaluation._evaluation import SampleError
+from tfaip_like.params._files import read_param_file
+from tfaip_like.params._resources import RESOURCES_DIR
+
+logger = logging.getLogger(__name__)
+
+SAVED_MODEL = "saved_model.pb"
+VARIABLES = "variables"
+ASSETS = "assets"
+
+
+_OUT_OF_RANGE_PATTERN = re.compile(r"id out of range for (?P<layer>\w+ \\'.+?\\' \(0\.\.\d+\)):\] \[(?P<id>[^\]\s]+)")
+"""What `keras_additions.ranges` lets the network say; that module cannot be imported here, it needs Keras."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and type of an input or output of a network."""
+
+    shape: tuple[int | None, ...] | None
+    """The batch axis comes first; None for an axis of any length, or for all if not even their number is known."""
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """An export; calling it predicts a batch.
+
+    Args:
+        path: its folder.
+        inputs, outputs: of the network, by their names in the scenario.
+        metrics: `epoch` and the values that the network had reached.
+        scenario_params: the values of `scenario_params.json`; no class of the scenario is needed.
+        versions: of the packages that wrote it, by name.
+        saved_model: as TensorFlow has loaded it.
+        finite_inputs: names of inputs in which NaN and infinity are refused.
+    """
+
+    path: Path
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    metrics: Mapping[str, Any]
+    scenario_params: Mapping[str, Json]
+    versions: Mapping[str, str]
+    saved_model: Any
+    finite_inputs: frozenset[str] = frozenset()
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """The outputs for a batch of named arrays of any size; inputs that the network does not have are ignored.
+
+        Raises:
+            UsageError: when an input is missing, or has another shape or type.
+        """
+        return self._call(SIGNATURE, inputs)
+
+    predict_on_batch = __call__
+
+    def predict_with_logits(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+        """The outputs for a batch, and the logits that `logits.attach_logits` takes; see there."""
+        if WITH_LOGITS not in self.saved_model.signatures:
+            return self(inputs), {}
+        values = self._call(WITH_LOGITS, inputs)
+        outputs = select_outputs(values)
+        return outputs, {name: value for name, value in values.items() if not is_output(name)}
+
+    def _call(self, function: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        import tensorflow as tf
+
+        arguments = argument_names(self.inputs)
+        arrays = {arguments[name]: self._convert_input(name, inputs) for name in self.inputs}
+
+        def call(begin: int, end: int | None) -> Any:
+            return self.saved_model.signatures[function](
+                **{name: tf.constant(array[begin:end]) for name, array in arrays.items()}
+            )
+
+        try:
+            outputs = call(0, None)
+        except tf.errors.InvalidArgumentError as error:
+            if not _OUT_OF_RANGE_PATTERN.search(str(error)):
+                raise
+            raise self._make_out_of_range_error(call, len(next(iter(arrays.values())))) from None
+        answers = {name: tensor.numpy() for name, tensor in outputs.items()}
+        self._check_finite(arrays, select_outputs(answers) if function == WITH_LOGITS else answers)
+        return answers
+
+    def _check_finite(self, inputs: Arrays, outputs: Arrays) -> None:
+        """Raise for a sample with NaN or infinity in an input that must be finite, or also in an output.
+
+        A network may cope with them in inputs (missing values), and may answer with them to sound inputs (a mask).
+        """
+        bad_inputs = _non_finite_rows(inputs)
+        bad_outputs = _non_finite_rows(outputs) if bad_inputs else {}
+        names = {argument: name for name, argument in argument_names(self.inputs).items()}
+        for argument, rows in bad_inputs.items():
+            affected = {output: rows & others for output, others in bad_outputs.items() if rows & others}
+            is_refused = names[argument] in self.finite_inputs
+            if is_refused or affected:
+                row = min(rows if is_refused else set().union(*affected.values()))
+                values = np.asarray(inputs[argument][row], "float32")
+                index = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
+                at = f" at {list(index)}" if index else ""
+                reason = f"input {names[argument]!r} is {values[index]}{at}, with which the network cannot compute"
+                raise SampleError(self.path, reason, row)
+
+    def _make_out_of_range_error(self, call: Callable[[int, int], Any], size: int) -> SampleError:
+        """The error for a batch of that size that holds an id out of range."""
+        import tensorflow as tf
+
+        def problem(begin: int, end: int) -> re.Match[str] | None:
+            try:
+                call(begin, end)
+            except tf.errors.InvalidArgumentError as error:
+                return _OUT_OF_RANGE_PATTERN.search(str(error))
+            return None
+
+        begin, end = 0, size
+        while end - begin > 1:
+            middle = (begin + end) // 2
+            begin, end = (begin, middle) if problem(begin, middle) else (middle, end)
+        found = problem(begin, end)
+        assert found is not None
+        layer = found["layer"].replace("\\'", "'")  # TensorFlow escapes texts
+        return SampleError(self.path, f"id {found['id']} is out of range for {layer}", begin)
+
+    @property
+    def weight_mb(self) -> float:
+        """Size of its weights, in millions of bytes."""
+        variables = [v for v in getattr(self.saved_model, "variables", ()) if v.dtype.is_floating]
+        return float(sum(np.prod(variable.shape) * variable.dtype.size for variable in variables)) / 1e6
+
+    @property
+    def resources(self) -> Path:
+        """The folder of the files that the pipeline needs; there is none if it needs none."""
+        return self.path / RESOURCES_DIR
+
+    def resource(self, name: str) -> Path:
+        """The path of a file that the parameters name (`resources/codec.txt`).
+
+        Raises:
+            UsageError: when it is not there, or lies outside of the export.
+        """
+        return require_file(self.path, name)
+
+    def _convert_input(self, name: str, inputs: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+        where = f"{self.path}: input {name!r}"
+        if name not in inputs:
+            raise UsageError(f"{where} is missing; there are {', '.join(inputs) or 'none'}")
+        array, spec = np.asarray(inputs[name]), self.inputs[name]
+        assert spec.shape is not None
+        if problem := Spec(spec.shape, spec.dtype).validation_error(array):
+            raise UsageError(f"{where} {problem}")
+        return array.astype(spec.dtype, copy=False)
+
+
+def _non_finite_rows(arrays: Arrays) -> dict[str, set[int]]:
+    """Return the rows of each array in which there is NaN or infinity, where there are any."""
+    found = {}
+    for name, array in arrays.items():
+        if array.ndim and "float" in array.dtype.name:
+            finite = np.isfinite(array.astype("float32") if array.dtype.name == "bfloat16" else array)
+            if not finite.all():
+                found[name] = set(np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1)).tolist())
+    return found
+
+
+def load_export(path: Path, trust_code: bool = False) -> ExportedModel:
+    """Load an export for prediction; nothing in it is run but the graph of its network.
+
+    Args:
+        trust_code: accept a graph with any operations; it can then do whatever the person who made it wants.
+
+    Raises:
+        UsageError: when it is none, or a file of it is missing or broken: one line that names it.
+    """
+    if not path.is_dir():
+        raise UsageError(f"{path}: there is no such folder")
+    if not any((path / name).exists() for name in (SERVE, PARAMS)):
+        raise UsageError(f"{path}: is no export: it has neither {SERVE}/ nor {PARAMS}")
+    params = read_param_file(require_file(path, PARAMS))
+    require_file(path, METRICS)
+    metrics = read_metrics(path)
+    versions = read_versions(path)
+    for name, size in versions.resources.items():
+        file = require_file(path, f"{RESOURCES_DIR}/{name}")
+        if file.stat().st_size != size:
+            raise UsageError(
+                f"{file}: has {file.stat().st_size} bytes, not the {size} that were exported; copy it again"
+            )
+    saved_model = _load_saved_model(path, trust_code or allows_untrusted_code())
+    inputs, outputs = _read_signature(saved_model)
+    return ExportedModel(path, inputs, outputs, metrics, params, versions.packages, saved_model, versions.finite_inputs)
+
+
+def _load_saved_model(path: Path, trust_code: bool) -> Any:
+    import tensorflow as tf
+
+    for name in (SAVED_MODEL, f"{VARIABLES}/{VARIABLES}.index"):
+        require_file(path, f"{SERVE}/{name}")
+    for file in (path / SERVE).rglob("*"):
+        if file.is_symlink() or file.is_file():
+            require_file(path, file.relative_to(path))
+    _inspect_graph(path, trust_code)
+    try:
+        with tensorflow_safe_path(path / SERVE) as serve, _suppress_gradient_warnings():
+            loaded = tf.saved_model.load(str(serve))
+    except Exception as error:  # TensorFlow raises anything here
+        raise UsageError(
+            f"{path / SERVE / VARIABLES}: is not complete, or broken: {short_error_message(error)}"
+        ) from error
+    if SIGNATURE not in loaded.signatures:
+        raise UsageError(f"{path / SERVE}: has no signature {SIGNATURE!r}, so nothing can be predicted")
+    return loaded
+
+
+@contextmanager
+def _suppress_gradient_warnings() -> Iterator[None]:
+    """Silence a warning for each function of an export from JAX: gradients of custom operations are not needed."""
+    absl = logging.getLogger("absl")
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return "unsaved custom gradients" not in record.getMessage()
+
+    absl.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        absl.removeFilter(is_wanted)
+
+
+def _inspect_graph(path: Path, trust_code: bool) -> None:
+    """Raise `UsageError` for a SavedModel that cannot be read, or that could do more than predict."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    file = path / SERVE / SAVED_MODEL
+    try:
+        meta_graphs = SavedModel.FromString(file.read_bytes()).meta_graphs
+    except Exception as error:  # of the protobuf library; its class depends on the implementation
+        raise UsageError(f"{file}: is not complete, or broken: {short_error_message(error)}") from error
+    if len(meta_graphs) != 1 or not meta_graphs[0].object_graph_def.nodes:
+        raise UsageError(f"{file}: is not complete, or broken: it is no SavedModel of TensorFlow 2")
+    for asset in asset_filenames(meta_graphs[0]):
+        require_file(path / SERVE / ASSETS, asset)
+    operation = find_forbidden_operation(meta_graphs[0])
+    if operation and not trust_code:
+        raise UsageError(
+            f"{path / SERVE}: holds the operation {operation}, which a network does not need to predict and which "
+            "may use files or run code; it is not used.\n"
+            f"If you trust whoever made it, add {TRUST_FLAG} (in Python: trust_code=True)."
+        )
+    if operation:
+        _warn_about_operation(operation)
+
+
+@cache  # a training loads an export in each epoch
+def _warn_about_operation(operation: str) -> None:
+    logger.warning("The export holds the operation %s; predictions run it only with %s.", operation, TRUST_FLAG)
+
+
+def _read_signature(saved_model: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Inputs and outputs of a SavedModel, by their names in the scenario."""
+    signature = saved_model.signatures[SIGNATURE]
+    arguments = signature.structured_input_signature[1]
+    inputs = {argument: _to_tensor_spec(spec) for argument, spec in arguments.items()}
+    if hasattr(saved_model, SERVE):  # it takes the inputs under their own names
+        ((named, *_), _) = saved_model.serve.concrete_functions[0].structured_input_signature
+        names = argument_names(named)
+        inputs = {name: inputs[names[name]] for name in sorted(names)}
+    outputs = {name: _to_tensor_spec(spec) for name, spec in sorted(signature.structured_outputs.items())}
+    return inputs, outputs
+
+
+def _to_tensor_spec(spec: Any) -> TensorSpec:
+    return TensorSpec(None if spec.shape.rank is None else tuple(spec.shape.as_list()), spec.dtype.name)

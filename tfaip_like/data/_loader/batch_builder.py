@@ -1,0 +1,53 @@
+"""The work of data processes: batches of draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.data._loader.sample_reader import SampleReader
+from tfaip_like.data._loader.sampler import SampleRows
+
+
+class BatchBuilder:
+    """The work of a data process: the batches of some draws."""
+
+    def __init__(self, samples: SampleReader, stacked: bool):
+        self.samples = samples
+        self.stacked = stacked
+        self.progress = samples.progress
+        self.seconds = samples.seconds
+
+    def __call__(self, draws: list[SampleRows]) -> Batch:
+        """One batch, or several stacked."""
+        self.samples.progress, self.samples.seconds = self.progress, self.seconds
+        if not self.stacked:
+            (draw,) = draws
+            return self.samples.batch(draw)
+        if self.samples.is_array_backed:
+            return self.samples.batch(np.concatenate(draws)).split_into_steps(len(draws[0]))
+        return stack_batches([self.samples.batch(draw) for draw in draws])
+
+    def describe_progress(self, progress: npt.NDArray[np.int64]) -> str:
+        """The sample that is being made."""
+        return self.samples.describe_progress(progress)
+
+
+def stack_batches(batches: Sequence[Batch]) -> Batch:
+    """Batches of one shape as arrays with one more axis in front."""
+
+    def stack(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        return np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
+
+    weights = [batch.weights for batch in batches if batch.weights is not None]
+    return Batch(
+        {name: stack([batch.inputs[name] for batch in batches]) for name in batches[0].inputs},
+        {name: stack([batch.targets[name] for batch in batches]) for name in batches[0].targets},
+        stack(weights) if weights else None,
+        bad=[bad for batch in batches for bad in batch.bad],
+        dropped=[dropped for batch in batches for dropped in batch.dropped],
+    )

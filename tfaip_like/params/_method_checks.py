@@ -1,0 +1,184 @@
+"""Methods and constants of an author's class that would never be used, or not as they are written.
+
+A misspelt hook, or one of another framework, would be ignored without a word.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from types import FunctionType
+from typing import Any, get_args, get_origin, get_type_hints
+from weakref import WeakSet
+
+from tfaip_like._user_code.code_errors import CodeError, attribute_frame, class_attribute_frame, function_frame
+from tfaip_like._utils.code_origin import is_author_file
+from tfaip_like._utils.errors import UsageError, with_article
+from tfaip_like.params._base import ParamsBase
+from tfaip_like.params._values import decode_value, encode_value
+
+PACKAGE = __name__.partition(".")[0]
+MIN_SIMILARITY = 0.85
+"""Of two names, from which on one may be a misspelt other one."""
+
+
+_checked_classes: WeakSet[type] = WeakSet()
+
+
+def check_methods(cls: type[ParamsBase]) -> None:
+    """Check what a class defines against the classes of this package that it extends.
+
+    Raises:
+        CodeError: for a method that takes other arguments than it is called with, for a constant of another type,
+            and for a public method or parameter that nothing uses and whose name is near that of one that is used.
+    """
+    if cls in _checked_classes:
+        return
+    own = [base for base in cls.__mro__ if issubclass(base, ParamsBase) and not _is_framework_class(base)]
+    inherited = _framework_members(cls)
+    for base in own:
+        for name, value in vars(base).items():
+            if name.startswith("_"):
+                continue
+            if name in inherited:
+                _check_override(base, name, value, inherited[name])
+            elif isinstance(value, (FunctionType, staticmethod, classmethod, property)):
+                _check_unused(cls, base, name, inherited)
+        for name in inspect.get_annotations(base):
+            if not name.startswith("_") and name not in inherited:
+                _check_unused(cls, base, name, inherited)
+    _checked_classes.add(cls)
+
+
+def _is_framework_class(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == PACKAGE
+
+
+def _framework_members(cls: type) -> dict[str, Any]:
+    """Return the public methods, constants and parameters that a class has from classes of this package."""
+    found: dict[str, Any] = {}
+    for base in reversed([base for base in cls.__mro__ if _is_framework_class(base)]):
+        found |= dict.fromkeys(inspect.get_annotations(base))
+        found |= vars(base)
+    return {name: value for name, value in found.items() if not name.startswith("_")}
+
+
+def _check_override(cls: type, name: str, value: Any, inherited: Any) -> None:
+    where = f"{cls.__qualname__}.{name}"
+    if isinstance(inherited, property):
+        if isinstance(value, FunctionType):
+            raise CodeError(f"{where} is a value, not a method: write @property above it", value)
+    elif isinstance(inherited, FunctionType):
+        if isinstance(value, property) or not callable(inspect.unwrap(getattr(value, "__func__", value))):
+            raise CodeError(
+                f"{where} is a method: write def {name}{_format_parameters(inherited)}", attribute_frame(cls, name)
+            )
+        function = inspect.unwrap(getattr(value, "__func__", value))
+        # Of this package in the class of a module of this package: it is run as `python -m`, and is `__main__`.
+        is_own = isinstance(function, FunctionType) and function.__module__ == cls.__module__
+        if isinstance(function, FunctionType) and not is_own and not is_author_file(function.__code__.co_filename):
+            message = (
+                f"{where} is {function.__module__}.{function.__name__}: write def {name}{_format_parameters(inherited)}"
+            )
+            raise CodeError(message, class_attribute_frame(cls, name))
+        _check_signature(where, value, inherited)
+    else:
+        _check_constant(cls, name, value)
+
+
+def _check_signature(where: str, value: Any, inherited: FunctionType) -> None:
+    function = getattr(value, "__func__", value)
+    called = list(inspect.signature(inherited).parameters.values())
+    if isinstance(value, staticmethod):
+        called = called[1:]
+    named = {parameter.name: None for parameter in called if parameter.kind is parameter.KEYWORD_ONLY}
+    try:
+        inspect.signature(function).bind(*called[: len(called) - len(named)], **named)
+    except TypeError:
+        message = f"{where} is called with {_format_parameters(inherited)}; it takes {_format_parameters(function)}"
+        raise CodeError(message, function_frame(function)) from None
+
+
+def _format_parameters(function: Any) -> str:
+    return f"({', '.join(inspect.signature(function).parameters)})"
+
+
+def _check_constant(cls: type, name: str, value: Any) -> None:
+    """Check a class variable of this package that an author's class gives a value."""
+    hint = get_type_hints(
+        next(base for base in cls.__mro__ if _is_framework_class(base) and name in inspect.get_annotations(base))
+    )
+    tp = hint[name]
+    if "ClassVar" not in str(tp) or not get_args(tp):
+        return
+    (expected,) = get_args(tp)
+    try:
+        if Any not in get_args(expected):
+            decode_value(expected, encode_value(expected, value))
+        elif not isinstance(value, kind := get_origin(expected)):
+            raise TypeError(f"expected {with_article(kind.__name__)}, got {with_article(type(value).__name__)}")
+    except (ValueError, TypeError, AttributeError, UsageError) as problem:
+        raise CodeError(f"{cls.__qualname__}.{name}: {problem}", attribute_frame(cls, name)) from problem
+
+
+def _check_unused(cls: type[ParamsBase], base: type, name: str, inherited: Mapping[str, Any]) -> None:
+    """Check a name that no class of this package knows."""
+    advice = _suggest_name(cls, name, inherited)
+    if advice is None or name in _referenced_names(base.__module__.partition(".")[0]):
+        return
+    raise CodeError(
+        f"{base.__qualname__}.{name}: nothing uses it; {advice} (a name that begins with _ is your own)",
+        attribute_frame(base, name),
+    )
+
+
+def _suggest_name(cls: type[ParamsBase], name: str, inherited: Mapping[str, Any]) -> str | None:
+    """Return what may be meant by a name that nothing uses."""
+    if name in cls.foreign_name_hints:
+        return cls.foreign_name_hints[name]
+    owner = next((owner.__name__ for owner, hook in _iter_abstract_methods() if hook == name), None)
+    if owner is not None and isinstance(vars(cls).get(name), FunctionType):
+        return f"it is a method of a {owner}"
+    near = difflib.get_close_matches(name, inherited, n=1, cutoff=MIN_SIMILARITY)
+    return f"did you mean {near[0]}?" if near else None
+
+
+def _iter_abstract_methods() -> Iterator[tuple[type, str]]:
+    """Yield the methods that subclasses of this package's classes must have."""
+    waiting: list[type] = [ParamsBase]
+    while waiting:
+        cls = waiting.pop()
+        waiting += filter(_is_framework_class, cls.__subclasses__())
+        for name, value in vars(cls).items():
+            if getattr(value, "__isabstractmethod__", False):
+                yield cls, name
+
+
+@functools.cache
+def _referenced_names(package: str) -> frozenset[str]:
+    """Return the names that imported modules of a package ask for, in texts too; all names if one has no source."""
+    names: set[str] = set()
+    for module_name, module in list(sys.modules.items()):
+        if module_name.partition(".")[0] != package or not getattr(module, "__file__", None):
+            continue
+        try:
+            tree = ast.parse(inspect.getsource(module))
+        except (OSError, TypeError, SyntaxError):
+            return _AllNames()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                names.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                names.add(node.id)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names.add(node.value)
+    return frozenset(names) if names else _AllNames()
+
+
+class _AllNames(frozenset[str]):
+    def __contains__(self, name: object) -> bool:
+        return True
