@@ -71,7 +71,7 @@ def make_fake_batch(folder: Path, configurations: str, tenths: int = 2) -> Batch
     with contextlib.chdir(folder):
         main(["generate", "plan.yaml"])  # in this process, which knows the scenario already
     batch = Batch(folder / "batches" / "plan" / "version_1")
-    batch.script.write_text(JOB)
+    batch.job_script_path.write_text(JOB)
     (batch.path / "tenths").write_text(str(tenths))
     return batch
 

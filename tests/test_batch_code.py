@@ -75,7 +75,7 @@ def found(cwd: Path, *runs: Path, path: Path | None = None, configuration: Path 
 
 
 def test_a_run_of_a_batch_has_its_code_before_any_other(batch: Batch, tmp_path: Path) -> None:
-    run = batch.run("one").path
+    run = batch.run_dir("one").path
     for path in (None, tmp_path):  # as with `python -m`, or PYTHONPATH=.
         assert found(tmp_path, run, path=path) == ("5\n", "")
     moved = tmp_path / "elsewhere" / "moved"
@@ -93,7 +93,7 @@ print(load_pipeline(Path(sys.argv[1])).processors[0].factor)
 
 
 def test_a_predictor_has_the_processors_of_the_batch(batch: Batch, tmp_path: Path) -> None:
-    export = batch.run("one").best
+    export = batch.run_dir("one").best
     export.mkdir(parents=True)
     pipeline = {"class": "tfaip_like._export.pipeline:Pipeline", "processors": [{"class": "mine:Times"}]}
     write_json(export / "pipeline.json", pipeline)
@@ -104,12 +104,12 @@ def test_a_predictor_has_the_processors_of_the_batch(batch: Batch, tmp_path: Pat
 
 
 def test_other_code_than_that_of_the_batch_is_reported(batch: Batch, tmp_path: Path) -> None:
-    run = batch.run("one").path
+    run = batch.run_dir("one").path
     stranger = tmp_path / "stranger"
     units, warning = found(tmp_path, run, configuration=stranger)
     assert units == "6\n"
     assert warning == (
-        f"{run}: its code has changed: {tmp_path}/helper.py is used instead of the copy in {batch.code}, which "
+        f"{run}: its code has changed: {tmp_path}/helper.py is used instead of the copy in {batch.code_dir}, which "
         "somebody else made (--trust_code uses it)\n"
     )
     (tmp_path / "helper.py").write_text("WIDTH = 5\n")
@@ -118,21 +118,21 @@ def test_other_code_than_that_of_the_batch_is_reported(batch: Batch, tmp_path: P
     elsewhere.mkdir()
     message, _ = found(elsewhere, run, configuration=stranger)
     assert message.startswith("no module named 'mine'")
-    assert f"It was trained with {batch.code}, which is not recorded as yours" in message
+    assert f"It was trained with {batch.code_dir}, which is not recorded as yours" in message
 
 
 def test_one_process_cannot_have_the_code_of_two_batches(batch: Batch, tmp_path: Path) -> None:
     assert experiments(tmp_path, "generate", "plan.yaml").returncode == 0
     other = Batch(batch.path.with_name("version_2"))
-    units, warning = found(tmp_path, batch.run("one").path, other.run("one").path)
+    units, warning = found(tmp_path, batch.run_dir("one").path, other.run_dir("one").path)
     assert units == "5\n5\n"
-    used = f"{batch.code}/helper.py is used instead of the copy in {other.code}"
-    assert warning == f"{other.run('one').path}: its code has changed: {used}\n"
+    used = f"{batch.code_dir}/helper.py is used instead of the copy in {other.code_dir}"
+    assert warning == f"{other.run_dir('one').path}: its code has changed: {used}\n"
 
 
 def units(batch: Batch, name: str) -> str:
     """What a run would train with, as its job script says."""
-    words = ["bash", batch.script, name, "--show"]
+    words = ["bash", batch.job_script_path, name, "--show"]
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     [shown] = [line for line in done.stdout.splitlines() if line.startswith("--model.units")]
@@ -145,9 +145,9 @@ def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> 
     done = experiments(tmp_path, "update", batch.path, "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{batch.path}/code_2: the code as it is now, for 1 run: two\n"
-    assert (batch.run_code_dir("one"), batch.run_code_dir("two")) == (batch.code, batch.path / "code_2")
-    assert found(tmp_path, batch.run("one").path, batch.run("two").path)[0] == "5\n5\n"  # one process, one code
-    assert found(tmp_path, batch.run("two").path) == ("6\n", "")
+    assert (batch.run_code_dir("one"), batch.run_code_dir("two")) == (batch.code_dir, batch.path / "code_2")
+    assert found(tmp_path, batch.run_dir("one").path, batch.run_dir("two").path)[0] == "5\n5\n"  # one process, one code
+    assert found(tmp_path, batch.run_dir("two").path) == ("6\n", "")
     again = experiments(tmp_path, "update", batch.path, "one")  # nothing has changed since
     assert again.stdout == f"{batch.path}/code_2: the code as it is now, for 1 run: one\n"
     run_code_name_path(batch.path, "one").unlink()
@@ -161,7 +161,7 @@ def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> 
     assert [units(batch, name) for name in ("one", "two", "deep")] == ["5", "5", "7"]
     assert batch.run_code_dir("deep") == batch.path / "code_3"
     (batch.path / "jobs" / "deep.code").write_text("code_9\n")
-    done = subprocess.run(["bash", batch.script, "deep"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["bash", batch.job_script_path, "deep"], capture_output=True, text=True, check=False)
     assert done.stderr == f"job.sh: {batch.path}/jobs/deep.code: there is no such folder in the batch\n"
 
 
@@ -169,7 +169,7 @@ def test_code_that_does_not_fit_chosen_runs_is_refused(batch: Batch, tmp_path: P
     (tmp_path / "mine.py").write_text(SCENARIO.replace("units: int", "width: int"))
     done = experiments(tmp_path, "update", batch.path, "one")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"experiments: {batch.params('one')}: model.units: there is no such")
+    assert done.stderr.startswith(f"experiments: {batch.params_path('one')}: model.units: there is no such")
     (tmp_path / "mine.py").write_text(SCENARIO)
     with batch.lock():
         write_ticket(batch, "one", make_ticket())

@@ -105,8 +105,8 @@ def test_what_fails_or_is_killed_stops_no_other_and_is_submitted_again(tmp_path:
         ("dead", "failed", "killed by signal 9"),
         ("good", "done", ""),
     ]
-    script = batch.script.read_text().replace("bad*)", "worse*)").replace("dead*)", "deader*)")
-    batch.script.write_text(script)
+    script = batch.job_script_path.read_text().replace("bad*)", "worse*)").replace("dead*)", "deader*)")
+    batch.job_script_path.write_text(script)
     assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
     assert [event for event in events(batch) if event.startswith("begin")].count("begin good") == 1
 
@@ -155,7 +155,7 @@ def test_the_queue_of_a_batch_that_is_moved_ends_with_one_line(tmp_path: Path) -
     moved = Batch(batch.path.rename(tmp_path / "moved"))
     wait_until(lambda: not Path(f"/proc/{queue}").exists())
     (moved.path / "hold").unlink()
-    log = (moved.queue / "scheduler.log").read_text()
+    log = (moved.queue_dir / "scheduler.log").read_text()
     assert f"{batch.path} is no longer there: it was moved or deleted, and this queue ends." in log
     assert "Traceback" not in log
 
@@ -204,7 +204,7 @@ def test_the_log_of_a_run_is_shown(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  bad: {}\n")
     experiments(tmp_path, "submit", batch.path, "--wait")
     shown = experiments(tmp_path, "show", "--log", "bad").stdout
-    assert shown == f"{batch.log('bad').relative_to(tmp_path)}:\ntrain-scenario: this one is bad\n"
+    assert shown == f"{batch.log_path('bad').relative_to(tmp_path)}:\ntrain-scenario: this one is bad\n"
     wrong = experiments(tmp_path, "show", "--log", "worse")
     assert wrong.stderr == "experiments: --log worse: no run has this name\n"
 

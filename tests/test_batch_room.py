@@ -19,13 +19,13 @@ from tfaip_like.experiments._status import read_status
 
 def calibrated(batch: Batch, disk: float, checkpoint: float) -> None:
     """Leave a calibration of its first run, as a submission does."""
-    run = batch.index().runs[0]
+    run = batch.read_index().runs[0]
     measured = Calibration(run.name, make_setup_key(run), 1, 100, 100, 1.0, 1.0, 1.0, 500.0, disk, checkpoint)
     (batch.path / "calibrations.json").write_text(json.dumps({"calibrations": [dataclasses.asdict(measured)]}))
 
 
 def check(batch: Batch) -> None:
-    check_disk_space(batch, batch.index().runs, read_status(batch), allow_calibration=False)
+    check_disk_space(batch, batch.read_index().runs, read_status(batch), allow_calibration=False)
 
 
 def test_runs_without_room_are_refused_before_the_first_one(small_disk: Path, quick_run: Run) -> None:
@@ -43,7 +43,7 @@ def test_runs_without_room_are_refused_before_the_first_one(small_disk: Path, qu
 def test_what_a_finished_run_has_left_counts_more_than_a_calibration(small_disk: Path) -> None:
     batch = make_fake_batch(small_disk, "  wide: {repeat: 4}\n")
     calibrated(batch, disk=0.001, checkpoint=0.001)
-    run = batch.run("wide.01")
+    run = batch.run_dir("wide.01")
     (run.checkpoints / "epoch_0001").mkdir(parents=True)
     (run.checkpoints / "epoch_0001" / "variables.npz").write_bytes(bytes(3_000_000))
     check(batch)

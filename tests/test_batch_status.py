@@ -67,7 +67,7 @@ def test_what_became_of_a_run_on_a_cluster(
     batch = Batch(tmp_path)
     run = BatchRun("wide", "wide", {}, epochs=3, monitor="val_loss")
     ticket = make_ticket("slurm", job="7_0")
-    folder = batch.run("wide")
+    folder = batch.run_dir("wide")
     folder.path.mkdir(parents=True)
     folder.run.write_text("{}")
     (tmp_path / "logs").mkdir()
@@ -80,7 +80,7 @@ def test_what_became_of_a_run_on_a_cluster(
 
 def test_progress_is_read_from_history_and_the_best_export(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 10}\n  other: {}\n")
-    run = batch.run("wide")
+    run = batch.run_dir("wide")
     run.best.mkdir(parents=True)
     run.run.write_text(json.dumps({"status": "stopped", "host": "n1"}))
     run.history.write_text("epoch,loss,val_loss,seconds\n1,0.5,0.4,9\n2,0.3,0.25,2\n3,0.2,,2\n")

@@ -32,9 +32,9 @@ def test_a_batch_trains_and_is_shown_and_compared(tmp_path: Path) -> None:
     bad, good, better = shown["runs"]
     assert (bad["state"], bad["reason"]) == ("failed", "ValueError: these points are bad")
     assert (good["state"], good["epoch"], good["epochs"], good["monitor"]) == ("done", 2, 2, "val_loss")
-    summary = json.loads((batch.run("better").summary).read_text())
+    summary = json.loads((batch.run_dir("better").summary).read_text())
     assert better["best"] == summary["best"]["value"]
-    assert batch.run("good").read_info()["git_commit"] == batch.index().git_commit
+    assert batch.run_dir("good").read_info()["git_commit"] == batch.read_index().git_commit
     compared = experiments(tmp_path, "compare", batch.path, "--html", "page.html")
     assert compared.returncode == 0, compared.stderr
     assert "model.dropout" in compared.stdout
@@ -47,12 +47,12 @@ def test_runs_that_were_killed_go_on_and_end_with_the_same_bits(tmp_path: Path) 
     settings = "{data.processors: Pause, trainer.random_seed: 7, trainer.epochs: 8}"
     batch = generated(tmp_path, f"  cut: {settings}\n  whole: {settings}\n")
     experiments(tmp_path, "submit", batch.path, "cut")
-    wait_until(lambda: list(batch.run("cut").checkpoints.glob("epoch_0003")))
-    os.killpg(int(batch.run("cut").read_info()["pid"]), signal.SIGKILL)
+    wait_until(lambda: list(batch.run_dir("cut").checkpoints.glob("epoch_0003")))
+    os.killpg(int(batch.run_dir("cut").read_info()["pid"]), signal.SIGKILL)
     wait_until(lambda: states(batch)["cut"] == "failed")
     assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
-    assert batch.run("cut").read_info()["resumed"]
-    assert differences(batch.run("cut").path, batch.run("whole").path) == []
+    assert batch.run_dir("cut").read_info()["resumed"]
+    assert differences(batch.run_dir("cut").path, batch.run_dir("whole").path) == []
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_calibration_measures_a_run(tmp_path: Path) -> None:
     assert "calibrating wide with 3 epochs of 400 samples" in done.stderr
     assert " + 50 epochs x 100 samples x " in done.stdout
     assert "#SBATCH --time=0:0" in done.stdout
-    assert not batch.run("wide").path.exists()
+    assert not batch.run_dir("wide").path.exists()
 
 
 @pytest.mark.slow

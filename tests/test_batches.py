@@ -45,30 +45,35 @@ def made(folder: Path, text: str, *flags: str) -> Batch:
 
 
 def names(batch: Batch) -> list[str]:
-    return [run.name for run in batch.index().runs]
+    return [run.name for run in batch.read_index().runs]
 
 
 def params(batch: Batch, name: str) -> dict:  # type: ignore[type-arg]
-    return json.loads(batch.params(name).read_text())
+    return json.loads(batch.params_path(name).read_text())
 
 
 def job(batch: Batch, *words: str) -> subprocess.CompletedProcess[str]:
     """What the job script says to some words."""
     return subprocess.run(
-        ["bash", batch.script, *words], env=environment(), capture_output=True, text=True, timeout=240, check=False
+        ["bash", batch.job_script_path, *words],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
 
 
 def test_a_batch_holds_all_that_its_runs_need(tmp_path: Path) -> None:
     batch = made(tmp_path, TWO)
     assert names(batch) == ["wide.01", "wide.02", "other"]
-    assert sorted(path.name for path in batch.jobs.iterdir()) == ["other.json", "wide.01.json", "wide.02.json"]
+    assert sorted(path.name for path in batch.jobs_dir.iterdir()) == ["other.json", "wide.01.json", "wide.02.json"]
     assert params(batch, "wide.02")["model"]["dropout"] == 0.2
     assert params(batch, "wide.02")["trainer"]["output_dir"] == "runs/wide.02"
     assert params(batch, "wide.02")["trainer"]["description"] == "jobs that take no time"
-    assert batch.plan.read_text() == PLAN + TWO
-    assert (batch.code / "experts.py").read_text() == (REPOSITORY / "tests" / "experts.py").read_text()
-    index = batch.index()
+    assert batch.plan_path.read_text() == PLAN + TWO
+    assert (batch.code_dir / "experts.py").read_text() == (REPOSITORY / "tests" / "experts.py").read_text()
+    index = batch.read_index()
     assert index.git_commit == subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, text=True).strip()
     assert index.scenario == "experts:Experts"
     assert [run.flags["model.dropout"] for run in index.runs[:2]] == [("0.0",), ("0.2",)]
@@ -89,7 +94,7 @@ def test_versions_count_up_and_a_wrong_plan_leaves_nothing(tmp_path: Path) -> No
 def test_flags_of_the_command_line_win_in_all_runs(tmp_path: Path) -> None:
     batch = made(tmp_path, TWO, "--trainer.epochs", "9", "--description", "here")
     assert {params(batch, name)["trainer"]["epochs"] for name in names(batch)} == {9}
-    assert batch.index().description == "here"
+    assert batch.read_index().description == "here"
     wrong = experiments(tmp_path, "generate", "plan.yaml", "--trainer.epochs", "0")
     assert wrong.stderr == "experiments: --trainer.epochs 0: must be at least 1\n"
 
@@ -120,9 +125,9 @@ def test_models_without_a_file(tmp_path: Path) -> None:
     assert names(batch) == [f"Classifier.{name}" for name in ("CNN.01", "CNN.02", "MLP.01", "MLP.02", "MLP.03")]
     assert params(batch, "Classifier.CNN.02")["model"]["graph"]["class"] == "scenarios.tutorial:CNN"
     assert params(batch, "Classifier.MLP.03")["trainer"]["random_seed"] == 3
-    assert (batch.index().jobs, batch.index().array, batch.index().runs[0].task) == (20, None, None)
-    assert [run.name for run in select_runs(batch.index(), ["Classifier.CNN"])] == names(batch)[:2]
-    assert [run.name for run in select_runs(batch.index(), ["*.01"])] == ["Classifier.CNN.01", "Classifier.MLP.01"]
+    assert (batch.read_index().jobs, batch.read_index().array, batch.read_index().runs[0].task) == (20, None, None)
+    assert [run.name for run in select_runs(batch.read_index(), ["Classifier.CNN"])] == names(batch)[:2]
+    assert [run.name for run in select_runs(batch.read_index(), ["*.01"])] == ["Classifier.CNN.01", "Classifier.MLP.01"]
     assert experiments(tmp_path, "add", batch.path).returncode == 0
     assert len(names(batch)) == 10
     assert params(batch, "Classifier.MLP.06")["trainer"] | {"output_dir": ""} == {
@@ -164,7 +169,7 @@ def test_each_array_task_trains_all_models_with_other_seeds(tmp_path: Path) -> N
 
     def tasks() -> dict[int | None, list[tuple[str, int]]]:
         found: dict[int | None, list[tuple[str, int]]] = {}
-        for run in batch.index().runs:
+        for run in batch.read_index().runs:
             seed = params(batch, run.name)["trainer"]["random_seed"]
             assert seed == run.random_seed
             found.setdefault(run.task, []).append((run.configuration, seed))
@@ -202,7 +207,7 @@ def test_runs_that_are_added_have_the_flags_of_the_batch_until_their_plan_says_o
     batch = made(tmp_path, TWO, *flags)
     (tmp_path / "new.yaml").write_text(PLAN + "  same: {}\n  other_optimizer: {optimizer: Adam, trainer.epochs: 2}\n")
     assert experiments(tmp_path, "add", batch.path, "new.yaml", "--train.batch_size", "5").returncode == 0
-    assert {run.name: run.flags for run in batch.index().runs[3:]} == {
+    assert {run.name: run.flags for run in batch.read_index().runs[3:]} == {
         "same": {
             "trainer.epochs": ("7",),
             "optimizer": ("SGD",),
@@ -242,14 +247,14 @@ def test_a_class_brings_its_data_along(tmp_path: Path) -> None:
     brought = params(batch, "Brings")
     assert (brought["data"]["class"], brought["data"]["noise"], brought["trainer"]["epochs"]) == ("mine:Alone", 0.5, 9)
     assert experiments(tmp_path, "generate", *words, "--data", "Part", "--trainer.epochs", "3").returncode == 0
-    assert batch.index().runs[1].flags == {
+    assert batch.read_index().runs[1].flags == {
         "data": ("Alone",),
         "data.noise": ("0.5",),
         "trainer.epochs": ("9",),
         "model": ("Brings",),
     }
     batch = Batch(tmp_path / "batches" / "mine" / "version_2")
-    assert batch.index().runs[1].flags == {"data": ("Part",), "trainer.epochs": ("3",), "model": ("Brings",)}
+    assert batch.read_index().runs[1].flags == {"data": ("Part",), "trainer.epochs": ("3",), "model": ("Brings",)}
     (tmp_path / "mine.py").write_text(MODELS.replace('"noise"', '"nois"'))
     done = experiments(tmp_path, "generate", *words)
     assert done.stderr == (
@@ -285,7 +290,7 @@ def test_values_without_effect_are_reported_where_they_were_given(tmp_path: Path
 
 def test_add_puts_more_runs_beside_those_that_are_there(tmp_path: Path) -> None:
     batch = made(tmp_path, TWO)
-    before = {path: path.read_bytes() for path in batch.jobs.iterdir()}
+    before = {path: path.read_bytes() for path in batch.jobs_dir.iterdir()}
     again = experiments(tmp_path, "add", batch.path)
     assert again.stdout == f"{batch.path}: 3 runs added: wide.03, wide.04, other.02\n"
     assert params(batch, "other.02")["trainer"]["random_seed"] == 8
@@ -311,7 +316,7 @@ def test_runs_have_the_code_that_was_there_when_the_batch_was_made(tmp_path: Pat
     done = experiments(tmp_path, "generate", "plan.yaml")
     assert done.returncode == 0, done.stderr
     batch = Batch(tmp_path / "batches" / "plan" / "version_1")
-    assert sorted(path.name for path in batch.code.glob("*")) == [".git_state.json", "helper.py", "mine.py"]
+    assert sorted(path.name for path in batch.code_dir.glob("*")) == [".git_state.json", "helper.py", "mine.py"]
     (tmp_path / "mine.py").write_text("broken")
     (tmp_path / "helper.py").unlink()
     assert experiments(tmp_path, "add", batch.path).returncode == 0
@@ -468,7 +473,7 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[1] == (
         "  wide.03   --trainer.epochs 3 --model.dropout 0.0 --trainer.random_seed 2 --trainer.output_dir runs/wide.03"
     )
-    assert len(batch.index().runs) == 3
+    assert len(batch.read_index().runs) == 3
 
 
 REPLACED = """

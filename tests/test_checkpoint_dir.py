@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delete", [True, False])
 def test_a_run_of_a_batch_that_is_reset_takes_its_checkpoints_along(tmp_path: Path, delete: bool) -> None:
     batch = make_fake_batch(tmp_path, "  one: {}\n")
-    run, scratch = batch.run("one"), tmp_path / "scratch"
+    run, scratch = batch.run_dir("one"), tmp_path / "scratch"
     run.path.mkdir()
     run.link_checkpoints_to(scratch)
     (run.checkpoints / "epoch_1").mkdir()

@@ -87,7 +87,7 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Subject]
 
 def train_into(batch: Batch, folder: Path) -> Path:
     """Train as a run of a batch."""
-    run = batch.run("wide").path
+    run = batch.run_dir("wide").path
     train(small(run, trainer={"epochs": 2}))
     write_ticket(batch, "wide", make_ticket().replace(state="ended", code=0))
     QueueSettings(2, (0, 1)).write(batch)
@@ -99,18 +99,20 @@ def of_batch(batch: Batch) -> Iterator[Subject]:
     def shown() -> str:
         return format_table(collect_statuses([str(batch.path)]))
 
-    run = batch.run("wide")
+    run = batch.run_dir("wide")
     yield Subject(batch.index_file, batch.index, defaults=True)
-    yield Subject(batch.queue / "wide.json", lambda: read_tickets(batch), may_be_missing=True, defaults=True)
-    yield Subject(batch.queue / ".settings", lambda: _read_settings(batch), may_be_missing=True, defaults=True)
+    yield Subject(batch.queue_dir / "wide.json", lambda: read_tickets(batch), may_be_missing=True, defaults=True)
+    yield Subject(batch.queue_dir / ".settings", lambda: _read_settings(batch), may_be_missing=True, defaults=True)
     for file in (run.run, run.summary, run.history, run.best / "metrics.json"):
         yield Subject(file, shown, may_be_missing=True, defaults=True)
     code = run_code_name_path(batch.path, "wide")
     code.write_text("code\n")
     yield Subject(code, lambda: batch.run_code_dir("wide").name, may_be_missing=True)
-    yield Subject(batch.code / ".git_state.json", lambda: read_git_state(batch.code / "x.py"), True, True)
-    yield Subject(batch.plan, lambda: runs_of(batch.plan), defaults=True)
-    yield Subject(batch.params("wide"), lambda: TRAIN.scenario(["--params", str(batch.params("wide"))]), defaults=True)
+    yield Subject(batch.code_dir / ".git_state.json", lambda: read_git_state(batch.code_dir / "x.py"), True, True)
+    yield Subject(batch.plan_path, lambda: runs_of(batch.plan_path), defaults=True)
+    yield Subject(
+        batch.params_path("wide"), lambda: TRAIN.scenario(["--params", str(batch.params_path("wide"))]), defaults=True
+    )
     yaml_file = batch.path / "params.yaml"
     yaml_file.write_text(
         "trainer:\n  epochs: 2\nmodel: {dropout: 0.5}\ndata:\n  processors:\n  - class: Noise\n    scale: 0.5\n"

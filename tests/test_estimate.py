@@ -48,14 +48,14 @@ def calibration_of(run: BatchRun, size: int = 1, memory: float = 850.0, of_sampl
 def test_time_is_that_of_start_samples_and_validations() -> None:
     calibration = calibration_of(run_of("wide"))
     work = RemainingWork(epochs=30, samples=None, val_every_n=2)
-    assert calibration.seconds(work) == pytest.approx(10 + 30 * 49_000 * 0.0001 + 15 * 2)
-    assert format_duration(calibration.seconds(work)) == "0:03:07"
+    assert calibration.estimate_seconds(work) == pytest.approx(10 + 30 * 49_000 * 0.0001 + 15 * 2)
+    assert format_duration(calibration.estimate_seconds(work)) == "0:03:07"
     assert calibration.text(work).splitlines() == [
         "wide: measured 10.0 s to start and end, 0.1 ms a sample (4000 samples in 0.40 s), 2.00 s to validate and "
         "save, 850 MB",
         "  10.0 s + 30 epochs x 49000 samples x 0.1 ms + 15 x 2.00 s = 0:03:07",
     ]
-    assert calibration.seconds(RemainingWork(1, samples=1000, val_every_n=1)) == pytest.approx(10 + 0.1 + 2)
+    assert calibration.estimate_seconds(RemainingWork(1, samples=1000, val_every_n=1)) == pytest.approx(10 + 0.1 + 2)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_each_set_up_asks_for_what_it_needs(tmp_path: Path) -> None:
     batch = make_fake_batch(
         tmp_path, "  short: {trainer.epochs: 10, repeat: 3}\n  long: {trainer.epochs: 1000}\n  large: {}\n"
     )
-    runs = batch.index().runs
+    runs = batch.read_index().runs
     short, long, large = runs[0], runs[3], runs[4]
     kept = [calibration_of(short), calibration_of(long), calibration_of(large, memory=9000)]
     estimates = Estimates(batch, kept, save_seconds=120)
@@ -90,7 +90,7 @@ def test_each_set_up_asks_for_what_it_needs(tmp_path: Path) -> None:
 
 def test_epochs_that_are_done_are_not_asked_for_again(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  long: {trainer.epochs: 1000}\n")
-    (run,) = batch.index().runs
+    (run,) = batch.read_index().runs
     assert Estimates(batch, [calibration_of(run)], 120, {"long": 990}).limits((run,)) == ResourceLimits(
         "0:05:00", "1400M"
     )
@@ -98,7 +98,7 @@ def test_epochs_that_are_done_are_not_asked_for_again(tmp_path: Path) -> None:
 
 def test_runs_of_a_task_take_their_time_one_after_another(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  a: {trainer.epochs: 100}\n  b: {trainer.epochs: 100}\n")
-    a, b = batch.index().runs
+    a, b = batch.read_index().runs
     estimates = Estimates(batch, [calibration_of(a), calibration_of(b, memory=2000)], 120)
     assert estimates.limits((a,)) == ResourceLimits("0:19:00", "1400M")
     assert estimates.limits((a, b)) == ResourceLimits("0:34:00", "2800M")
@@ -148,7 +148,7 @@ def test_calibrations_are_kept_in_the_batch(tmp_path: Path, monkeypatch: pytest.
         return dataclasses.replace(calibration_of(run), host="n1", when="2026-01-01 12:00")
 
     monkeypatch.setattr("tfaip_like.experiments._resources.estimate.calibrate", calibrate)
-    runs = batch.index().runs
+    runs = batch.read_index().runs
     first = estimate(batch, runs, 120, {})
     assert estimate(batch, runs[1:], 120, {}) == first
     assert measured == ["wide.01"]

@@ -24,7 +24,7 @@ PLAN = """\
 
 def pretend(batch: Batch, name: str, value: float, mode: str = "min") -> None:
     """As if a run had found its best epoch."""
-    folder = batch.run(name)
+    folder = batch.run_dir(name)
     folder.best.mkdir(parents=True)
     (folder.best / "name").write_text(name)
     folder.run.write_text(json.dumps({"status": "done", "best_by": {"monitor": "val_loss", "mode": mode}}))

@@ -20,7 +20,7 @@ from tfaip_like.experiments._status import read_status
 
 def epochs_done(batch: Batch, name: str, count: int, status: str = "done", checkpoints: tuple[int, ...] = ()) -> None:
     """Leave what a run leaves that was trained for some epochs."""
-    run = batch.run(name)
+    run = batch.run_dir(name)
     run.path.mkdir(parents=True)
     run.run.write_text(json.dumps({"status": status}))
     run.history.write_text("epoch,loss,seconds\n" + "".join(f"{epoch},0.5,1\n" for epoch in range(1, count + 1)))
@@ -29,7 +29,7 @@ def epochs_done(batch: Batch, name: str, count: int, status: str = "done", check
 
 
 def flags_of(batch: Batch, name: str) -> list[str]:
-    files = (batch.jobs / f"{name}.flags", batch.jobs / f"{name}.once")
+    files = (batch.jobs_dir / f"{name}.flags", batch.jobs_dir / f"{name}.once")
     return [word for file in files if file.exists() for word in file.read_text().split()]
 
 
@@ -39,12 +39,12 @@ def test_epochs_are_added_to_those_that_are_done_and_once_only(tmp_path: Path, q
     epochs_done(batch, "cut", 12, "stopped", checkpoints=(5, 12))
     dry = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10", "--dry_run")
     assert dry.stdout == f"2 runs of {batch.path} would be submitted\n"
-    assert (flags_of(batch, "wide"), batch.index().runs[0].epochs) == ([], 20)
+    assert (flags_of(batch, "wide"), batch.read_index().runs[0].epochs) == ([], 20)
     for _ in range(2):  # a person who does not know whether the first one was killed
         status = read_status(batch)
         more = plan_extensions(batch, status, ["wide", "cut"], 10, None)
         more.write(batch)
-    assert [run.epochs for run in batch.index().runs] == [30, 22]
+    assert [run.epochs for run in batch.read_index().runs] == [30, 22]
     assert flags_of(batch, "wide") == ["--trainer.epochs", "30"]
     assert quick_run("experiments", "submit", batch.path, "wide", "--additional_epochs", "10", "--wait").returncode == 0
     assert events(batch) == ["begin wide", "end wide"]
@@ -79,7 +79,7 @@ def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_
     refused = quick_run("experiments", "reset", batch.path, "wide")
     assert refused.returncode == 1
     assert refused.stderr.endswith("\nMake room, then run the same command again.\n")
-    assert batch.run("wide").history.exists()
+    assert batch.run_dir("wide").history.exists()
     filler.unlink()
     assert quick_run("experiments", "reset", batch.path, "wide").returncode == 0
     assert states(batch) == {"wide": "new"}
@@ -91,14 +91,14 @@ def test_an_earlier_epoch_is_returned_to_where_its_checkpoint_was_kept(tmp_path:
     with pytest.raises(UsageError, match="--previous_epochs 7: no checkpoint of this epoch in wide"):
         plan_extensions(batch, read_status(batch), ["wide"], 10, 7)
     plan_extensions(batch, read_status(batch), ["wide"], 10, 5).write(batch)
-    assert batch.index().runs[0].epochs == 15
+    assert batch.read_index().runs[0].epochs == 15
     assert flags_of(batch, "wide") == ["--trainer.epochs", "15", "--resume.epoch", "5"]
 
 
 def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run) -> None:
     batch = make_fake_batch(tmp_path, "  new: {}\n  early: {}\n")
     epochs_done(batch, "early", 2)
-    batch.run("early").summary.write_text(json.dumps({"stopped_early": "no improvement"}))
+    batch.run_dir("early").summary.write_text(json.dumps({"stopped_early": "no improvement"}))
     refused = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10")
     assert refused.returncode == 2
     assert refused.stderr == (
@@ -117,7 +117,7 @@ def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_r
     batch = make_fake_batch(tmp_path, "  wide: {repeat: 2, trainer.epochs: 20}\n", tenths=0)
     assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
     plan_extensions(batch, read_status(batch), [], 10, None)
-    (batch.jobs / "wide.01.flags").write_text("--trainer.epochs\n30\n")
+    (batch.jobs_dir / "wide.01.flags").write_text("--trainer.epochs\n30\n")
     for number in (1, 2):
         done = quick_run("experiments", "reset", batch.path, "wide.01")
         assert done.stdout == (
@@ -130,7 +130,7 @@ def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_r
         assert quick_run("experiments", "submit", batch.path, "--wait").returncode == 0
         assert events(batch).count("begin wide.01") == number + 1
     assert [run.name for run in reset(batch, ["wide.01"], delete=True)] == ["wide.01"]
-    assert not batch.run("wide.01").path.exists()
+    assert not batch.run_dir("wide.01").path.exists()
     assert not (batch.path / "reset" / "3").exists()
     with pytest.raises(UsageError, match="expected the runs to reset"):
         reset(batch, [])
@@ -150,7 +150,7 @@ def test_a_trained_run_is_trained_further_and_from_an_earlier_epoch(tmp_path: Pa
     from test_batch_training import generated
 
     batch = generated(tmp_path, "  wide: {trainer.epochs: 2, trainer.keep_every_n: 1}\n")
-    run = batch.run("wide")
+    run = batch.run_dir("wide")
     assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
     assert experiments(tmp_path, "submit", batch.path, "--additional_epochs", "1", "--wait").returncode == 0
     [shown] = json.loads(experiments(tmp_path, "show", "--json").stdout)

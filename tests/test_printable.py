@@ -179,4 +179,4 @@ def test_a_batch_with_runs_outside_of_itself_is_refused(tmp_path: Path, name: st
     index["runs"][0]["name"] = name
     batch.index_file.write_text(json.dumps(index))
     with pytest.raises(UsageError, match=r"batch.json: runs.0: .* cannot be the name of a folder"):
-        batch.index()
+        batch.read_index()

@@ -70,7 +70,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02
     batch = create_search(
         read_plan(Path("plan.yaml")), tmp_path / "batches" / "steps", PLAN, None, None, True, SubmitOptions(jobs=jobs)
     )
-    batch.script.write_text(JOB.replace("SECONDS", str(seconds)))
+    batch.job_script_path.write_text(JOB.replace("SECONDS", str(seconds)))
     return batch
 
 
@@ -86,16 +86,16 @@ def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
 ) -> None:
     batch = begun(tmp_path, monkeypatch)
     lines: list[str] = []
-    search = Searcher(batch, read_plan(batch.plan), SubmitOptions(jobs=2), lines.append)
-    search.work()
+    search = Searcher(batch, read_plan(batch.plan_path), SubmitOptions(jobs=2), lines.append)
+    search.run()
     outcomes = decided(batch)
-    assert len(outcomes) == len(lines) == len(batch.index().runs) == 8
+    assert len(outcomes) == len(lines) == len(batch.read_index().runs) == 8
     assert set(outcomes.values()) <= {"COMPLETE", "PRUNED", "FAIL"}
     for name, state in states(batch).items():
         assert state == {"COMPLETE": "done", "PRUNED": "cancelled", "FAIL": "failed"}[outcomes[name]]
     best = search.best()
     assert best is not None
-    rate = json.loads(batch.params(best[0]).read_text())["learning_rate"]["lr"]
+    rate = json.loads(batch.params_path(best[0]).read_text())["learning_rate"]["lr"]
     assert 0.0005 < rate < 0.2
     assert any(line.startswith(f"{best[0]}: val_loss") and "(best so far)" in line for line in lines)
     assert "to resume" not in format_table(collect_statuses([str(batch.path)]))
@@ -109,9 +109,9 @@ def test_what_has_stopped_in_a_search_is_shown_with_the_command_that_continues_i
     assert f"the search stopped after 0 of 8 runs; to resume: {command}" in format_table(
         collect_statuses([str(batch.path)])
     )
-    plan = read_plan(batch.plan)
+    plan = read_plan(batch.plan_path)
     name, _ = plan.search_space(None)
-    [run] = add(batch, plan, runs=[plan.trial(name, {"learning_rate.lr": FlagValue(("0.1",))})])
+    [run] = add(batch, plan, runs=[plan.make_trial_run(name, {"learning_rate.lr": FlagValue(("0.1",))})])
     write_ticket(batch, run.name, make_ticket())
     assert f"the process of its queue was killed; to resume: {command}" in format_table(
         collect_statuses([str(batch.path)])
@@ -127,15 +127,15 @@ def test_a_search_that_was_killed_goes_on_with_its_runs(tmp_path: Path, monkeypa
     batch = begun(tmp_path, monkeypatch, seconds=0.2)
     words = command("search", batch.path, "--jobs", 2)
     process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
-    wait_until(lambda: len(batch.index().runs) >= 3)
+    wait_until(lambda: len(batch.read_index().runs) >= 3)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    before = [run.name for run in batch.index().runs]
+    before = [run.name for run in batch.read_index().runs]
     done = experiments(tmp_path, "search", batch.path, "--jobs", 2)
     assert done.returncode == 0, done.stderr
     outcomes = decided(batch)
     assert list(outcomes)[: len(before)] == before
-    assert list(outcomes) == [run.name for run in batch.index().runs]
+    assert list(outcomes) == [run.name for run in batch.read_index().runs]
     assert len(outcomes) == 8
     assert "RUNNING" not in outcomes.values()
     assert "best: " in done.stdout
@@ -171,7 +171,7 @@ def test_a_search_that_goes_on_draws_other_values_and_works_as_it_was_begun(
     for more in ([], ["--trials", "6"]):
         main(["search", str(batch.path), *more])
         assert "of steps, 2 at a time here" in capsys.readouterr().out
-    rates = [run.flags["learning_rate.lr"] for run in batch.index().runs]
+    rates = [run.flags["learning_rate.lr"] for run in batch.read_index().runs]
     assert len(set(rates)) == len(rates) == 6
 
 
@@ -183,7 +183,7 @@ def test_texts_with_spaces_are_searched_as_they_are(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("test_search.PLAN", plan)
     batch = begun(tmp_path, monkeypatch)
     dataclasses.replace(read_search_settings(batch), trials=1).write(batch)
-    Searcher(batch, read_plan(batch.plan), SubmitOptions(), lambda line: None).work()
-    [run] = batch.index().runs
-    params = json.loads(batch.params(run.name).read_text())
+    Searcher(batch, read_plan(batch.plan_path), SubmitOptions(), lambda line: None).run()
+    [run] = batch.read_index().runs
+    params = json.loads(batch.params_path(run.name).read_text())
     assert (params["trainer"]["description"], params["warmstart"]["include"]) == ("one two", ["a b", "c"])

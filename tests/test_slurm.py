@@ -104,7 +104,7 @@ def test_values_of_options_arrive_as_they_were_given(tmp_path: Path, cluster: Cl
     [("PENDING", True, False), ("RUNNING", False, False), ("COMPLETING", False, False), ("TIMEOUT", False, True)],
 )
 def test_what_the_states_of_a_cluster_mean(state: str, waits: bool, is_finished: bool) -> None:
-    assert (ClusterJob(state).waits, ClusterJob(state).is_finished) == (waits, is_finished)
+    assert (ClusterJob(state).is_pending, ClusterJob(state).is_finished) == (waits, is_finished)
 
 
 def test_a_dry_run_shows_the_script_without_a_cluster(tmp_path: Path) -> None:
@@ -205,18 +205,20 @@ def test_a_run_that_meets_its_time_limit_ends_with_the_same_bits(tmp_path: Path,
     if states(batch)["cut"] != "done":  # on a busy machine nothing new was saved in its second start
         assert experiments(tmp_path, "submit", batch.path, "cut", "--slurm", "--time", "30", "--mem", "2G", "--wait")
     assert experiments(tmp_path, "submit", batch.path, "whole", "--wait").returncode == 0
-    record = batch.run("cut").read_info()
+    record = batch.run_dir("cut").read_info()
     assert record["slurm"] == record["resumed"][-1]["slurm"]
     assert record["slurm"]["name"] == "cut"
     assert record["slurm"]["job"] == job_of(batch, "cut")
-    assert differences(batch.run("cut").path, batch.run("whole").path) == []
+    assert differences(batch.run_dir("cut").path, batch.run_dir("whole").path) == []
 
 
 @needs_slurm
 @pytest.mark.slow
 def test_a_limit_too_short_to_save_anything_ends_with_a_hint(tmp_path: Path, cluster: Cluster) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {}\n", tenths=600)
-    batch.script.write_text(batch.script.read_text().replace('mkdir -p "$out/checkpoints/$RANDOM$RANDOM"; ', ""))
+    batch.job_script_path.write_text(
+        batch.job_script_path.read_text().replace('mkdir -p "$out/checkpoints/$RANDOM$RANDOM"; ', "")
+    )
     experiments(tmp_path, "submit", batch.path, "--slurm", "--time", "1", "--mem", "100M", "--save_seconds", "55")
     wait_until(lambda: states(batch)["wide"] not in ("waiting", "running"), seconds=120)
     shown = experiments(tmp_path, "show", "--log", "wide").stdout

@@ -52,7 +52,7 @@ def submitted_runs(batch: Batch, tasks: dict[str, str]) -> Counter[str]:
     """The runs that tasks of the cluster will train."""
     runs = Counter[str]()
     for submission in read_submissions(batch):
-        for name, job in submission.jobs(submission.array or "").items():
+        for name, job in submission.task_ids(submission.array_job or "").items():
             runs[name] += job in tasks
     return runs
 
@@ -77,7 +77,7 @@ def empty(batch: Batch, cluster: Cluster) -> None:
     """Make a batch as it was before it was submitted."""
     cluster.says("scancel", "--me")
     wait_until(lambda: not cluster.says("squeue", "--noheader"))
-    for folder in (batch.queue, batch.path / "runs", batch.path / "logs"):
+    for folder in (batch.queue_dir, batch.path / "runs", batch.path / "logs"):
         shutil.rmtree(folder)
         folder.mkdir()
     (batch.path / "events").unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def test_a_killed_submission_leaves_no_unknown_job_and_none_twice(tmp_path: Path
         again = experiments(tmp_path, "submit", batch.path, *ASK)
         assert again.returncode == 0, again.stderr
         tasks = tasks_on_cluster(batch, cluster)
-        assert submitted_runs(batch, tasks) == Counter({run.name: 1 for run in batch.index().runs})
+        assert submitted_runs(batch, tasks) == Counter({run.name: 1 for run in batch.read_index().runs})
         print(
             f"killed {moment_s:.2f} s after {'its record' if is_after_record else 'its start'}: {len(before)} tasks on "
             f"the cluster, all known; then: {again.stdout.strip()}; {len(tasks)} tasks on the cluster"
@@ -190,13 +190,13 @@ def test_two_users_of_a_group_work_on_a_batch(
     (shared_disk / "plan.yaml").write_text(f"{PLAN}  wide: {{repeat: {NUM_RUNS // 2}}}\n")
     says(one, shared_disk, "generate", "plan.yaml")
     batch = Batch(shared_disk / "batches" / "plan" / "version_1")
-    batch.script.write_text(JOB)
+    batch.job_script_path.write_text(JOB)
     (batch.path / "tenths").write_text("600")
     refused = other.experiments(shared_disk, "add", batch.path)
     assert refused.returncode == 2
     assert "trust_code" in refused.stderr
     says(other, shared_disk, "add", batch.path, "--trust_code", "true")
-    assert len(batch.index().runs) == NUM_RUNS
+    assert len(batch.read_index().runs) == NUM_RUNS
     half = "wide.???"
     says(one, shared_disk, "submit", batch.path, half, *ASK, "--trust_code", "true")
     says(other, shared_disk, "submit", batch.path, *ASK)
@@ -206,7 +206,7 @@ def test_two_users_of_a_group_work_on_a_batch(
             f"{batch.path}: {NUM_RUNS} runs: 2 r"
         )
     tasks = tasks_on_cluster(batch, cluster)
-    assert submitted_runs(batch, tasks) == Counter({run.name: 1 for run in batch.index().runs})
+    assert submitted_runs(batch, tasks) == Counter({run.name: 1 for run in batch.read_index().runs})
 
     filler = fill(shared_disk)
     full = one.experiments(shared_disk, "submit", batch.path, *ASK)

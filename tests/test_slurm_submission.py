@@ -164,10 +164,10 @@ def test_an_array_with_which_a_limit_is_kept_waits_for_no_other(user: User) -> N
 def test_a_number_that_was_noted_stays(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
     submission = record_submission(batch, [("wide",)], lambda here: f"# {here}\n")
-    assert submission.array is None
+    assert submission.array_job is None
     assert submission.claim("7") == "7"
     assert submission.claim(VOID) == "7"
     assert read_submissions(batch) == [submission]
     (submission.folder / "job").write_text("7;cluster\n")
     with pytest.raises(UsageError, match='job, line 1: expected the number of a job, got "7;cluster"'):
-        _ = submission.array
+        _ = submission.array_job

@@ -88,7 +88,7 @@ class PlannedRunsOptions(SubmitOptions):
     def check(self) -> None:
         super().check()
         self.require(self.array is None or self.array >= 1, "array", "must be at least 1")
-        for name in self.given():
+        for name in self.non_default_values():
             is_useful = self.run or name in self.allowed_without_run
             self.require(is_useful, name, "is for submitting: add --run, or give it to submit")
 
@@ -165,7 +165,7 @@ def _generate(words: list[str], options: GenerateOptions, flags: list[Flag]) -> 
         folder = Path(tempfile.gettempdir()) / f"batches_{os.getuid()}" if options.debug else options.folder
         name = options.name or (Path(words[0]).stem if words else default_batch_name(plan.scenario))
         batch = generate(plan, folder / name, text, options.debug, options.array, options.jobs)
-    index = batch.index()
+    index = batch.read_index()
     configurations = truncate_list(list(dict.fromkeys(run.configuration for run in index.runs)), limit=8)
     echo(f"{batch.path}: {pluralize(len(index.runs), 'run')} of {configurations}")
     if options.run:
@@ -183,7 +183,7 @@ def _add(words: list[str], options: AddOptions, flags: list[Flag]) -> None:
     if options.run:
         options.check_machine()  # before there are more runs
     with suppress_native_stderr():
-        index = batch.index()
+        index = batch.read_index()
         if words[1:] or options.models:
             plan, text = load_plan(words[1:], None if words[1:] else index.scenario, options.models, flags)
             plan = dataclasses.replace(
@@ -273,8 +273,8 @@ def _gather(words: list[str], options: NoOptions, flags: list[Flag]) -> None:
 
 def _compare(words: list[str], options: CompareOptions, flags: list[Flag]) -> None:
     batch = open_batch(words, "compare BATCH [RUN ...]")
-    index = batch.index()
-    runs = [batch.run(run.name) for run in select_runs(index, words[1:])]
+    index = batch.read_index()
+    runs = [batch.run_dir(run.name) for run in select_runs(index, words[1:])]
     # Without parameters, as a run is whose data could not be opened, it would differ in all of them.
     begun = [run.path for run in runs if run.trainer_params.exists()]
     if not begun:

@@ -64,7 +64,7 @@ def update_runs(words: list[str], options: TrustOptions, flags: list[Flag]) -> N
         f"{folder}: the code as it is now, for {pluralize(len(runs), 'run')}: "
         f"{truncate_list([run.name for run in runs])}"
     )
-    if begun := [run.name for run in runs if batch.run(run.name).has_run()]:
+    if begun := [run.name for run in runs if batch.run_dir(run.name).has_run()]:
         echo(
             f"already started, so they resume with the new code: {truncate_list(begun)}; {PROGRAM} reset lets "
             "them start again"

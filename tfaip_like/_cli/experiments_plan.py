@@ -92,7 +92,7 @@ def open_batch(words: Sequence[str], usage: str) -> Batch:
     if not words:
         raise UsageError(f"expected the folder of a batch: {PROGRAM} {usage}")
     batch = Batch(Path(words[0]))
-    batch.index()
+    batch.read_index()
     return batch
 
 
@@ -103,7 +103,7 @@ def quote_path(batch: Batch) -> str:
 
 def load_original_plan(batch: Batch) -> Plan:
     """Return the plan of a batch, with the flags that it was generated with."""
-    return dataclasses.replace(read_plan(batch.plan), overrides=read_batch_flags(batch))
+    return dataclasses.replace(read_plan(batch.plan_path), overrides=read_batch_flags(batch))
 
 
 def read_batch_flags(batch: Batch, with_common: bool = False) -> dict[str, Value]:
@@ -112,8 +112,8 @@ def read_batch_flags(batch: Batch, with_common: bool = False) -> dict[str, Value
     Args:
         with_common: those that its plan gives all configurations too.
     """
-    common: Mapping[str, Value] = read_plan(batch.plan).common if with_common else {}
+    common: Mapping[str, Value] = read_plan(batch.plan_path).common if with_common else {}
     where = str(batch.index_file)
     return merge_flags(
-        common, {flag: FlagValue(tuple(words), where) for flag, words in batch.index().overrides.items()}
+        common, {flag: FlagValue(tuple(words), where) for flag, words in batch.read_index().overrides.items()}
     )

@@ -59,13 +59,13 @@ def search(words: list[str], options: SearchOptions, flags: list[Flag]) -> None:
     options.check_machine()  # before there is a batch
     batch, plan = _resume_search(words, options, flags) or _start_search(words, options, flags)
     settings = read_search_settings(batch)
-    if not options.given():  # as it was begun
-        options = dataclasses.replace(options, **read_submit_options(batch, settings).given())
-    searcher = Searcher(batch, plan, options, tell=echo)
+    if not options.non_default_values():  # as it was begun
+        options = dataclasses.replace(options, **read_submit_options(batch, settings).non_default_values())
+    searcher = Searcher(batch, plan, options, log=echo)
     where = "on the cluster" if options.slurm else "here"
     echo(f"{batch.path}: {settings.trials} runs of {searcher.name}, {searcher.num_parallel_runs} at a time {where}")
     try:
-        searcher.work()
+        searcher.run()
     except KeyboardInterrupt:
         echo(f"search stopped; its runs continue. To resume it: {PROGRAM} search {quote_path(batch)}")
         raise

@@ -34,7 +34,7 @@ def cancel(batch: Batch, patterns: Sequence[str], trust_code: bool = False) -> C
     """
     require_trusted_batch(batch, trust_code)  # its files say which processes and jobs are stopped
     with batch.lock():
-        index = batch.index()
+        index = batch.read_index()
         states = {run.name: run.state for run in read_status(batch, index).runs}
         tickets = resolve_tickets(batch)
         active = [run for run in select_runs(index, patterns) if states[run.name] in ACTIVE_STATES]
@@ -54,7 +54,7 @@ def _mark_cancelled(batch: Batch, name: str, ticket: Ticket, submissions: Mappin
     if ticket.submission is None:
         cancel_marker_path(batch, name).touch()
     else:
-        submissions[ticket.submission].cancel(name)
+        submissions[ticket.submission].mark_cancelled(name)
 
 
 def _jobs_to_cancel(
@@ -63,7 +63,7 @@ def _jobs_to_cancel(
     """Yield the tasks of the cluster in which nothing is left to do, or the whole array."""
     for submission in submissions.values():
         asked = {name for name in names if tickets[name].submission == submission.folder.name}
-        over = {*asked, *submission.cancelled(), *submission.ended()}
+        over = {*asked, *submission.cancelled_runs(), *submission.ended_runs()}
         tasks = [runs for runs in submission.record.tasks if asked.intersection(runs) and over.issuperset(runs)]
         jobs = [job for runs in tasks if (job := tickets[runs[0]].job) is not None]
         if over.issuperset(name for runs in submission.record.tasks for name in runs):

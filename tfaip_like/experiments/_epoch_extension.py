@@ -24,7 +24,7 @@ class EpochExtension:
     """More epochs for a run."""
 
     name: str
-    after: int
+    start_epoch: int
     """The epoch that it continues from."""
     epochs: int
     """Of the whole run."""
@@ -42,7 +42,7 @@ class EpochExtensions:
     active: Sequence[str] = ()
     """Runs that wait or run, to which nothing was added."""
 
-    def index(self, index: BatchIndex) -> BatchIndex:
+    def apply_to_index(self, index: BatchIndex) -> BatchIndex:
         """Return the list of runs with their new epochs."""
         runs = (
             dataclasses.replace(run, epochs=self.runs[run.name].epochs) if run.name in self.runs else run
@@ -50,10 +50,12 @@ class EpochExtensions:
         )
         return dataclasses.replace(index, runs=tuple(runs))
 
-    def status(self, status: BatchStatus) -> BatchStatus:
+    def apply_to_status(self, status: BatchStatus) -> BatchStatus:
         """Return how far a batch is with them: their runs are new ones that have done some epochs."""
         runs = [
-            dataclasses.replace(run, state="new", epoch=self.runs[run.name].after) if run.name in self.runs else run
+            dataclasses.replace(run, state="new", epoch=self.runs[run.name].start_epoch)
+            if run.name in self.runs
+            else run
             for run in status.runs
             if run.name not in self.stopped_early
         ]
@@ -67,8 +69,8 @@ class EpochExtensions:
             always, once = _extension_paths(batch, run.name)
             atomic_write_text(always, f"--trainer.epochs\n{run.epochs}\n")
             if run.is_rewind:
-                atomic_write_text(once, f"--resume.epoch\n{run.after}\n")
-        batch.write_index(self.index(batch.index()))
+                atomic_write_text(once, f"--resume.epoch\n{run.start_epoch}\n")
+        batch.write_index(self.apply_to_index(batch.read_index()))
 
 
 def plan_extensions(
@@ -112,13 +114,13 @@ def remove_extension(batch: Batch, name: str) -> None:
 
 
 def _extension_paths(batch: Batch, name: str) -> tuple[Path, Path]:
-    return batch.jobs / f"{name}.flags", batch.jobs / f"{name}.once"
+    return batch.jobs_dir / f"{name}.flags", batch.jobs_dir / f"{name}.once"
 
 
 def _is_stopped_early(batch: Batch, name: str) -> bool:
-    return bool(read_run_file(RunSummary, batch.run(name).summary, []).get("stopped_early"))
+    return bool(read_run_file(RunSummary, batch.run_dir(name).summary, []).get("stopped_early"))
 
 
 def _has_checkpoint(batch: Batch, name: str, epoch: int) -> bool:
-    found = list_checkpoints(batch.run(name).checkpoints)
+    found = list_checkpoints(batch.run_dir(name).checkpoints)
     return any(checkpoint.position == Position(epoch, 0) for checkpoint in found)

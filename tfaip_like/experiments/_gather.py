@@ -23,7 +23,7 @@ def gather(batch: Batch, patterns: Sequence[str], place: Path) -> dict[str, str]
     Raises:
         UsageError: when no chosen run is for an expert, or an expert has no run with an export yet.
     """
-    chosen = select_runs(batch.index(), patterns)
+    chosen = select_runs(batch.read_index(), patterns)
     runs = [run for run in chosen if run.expert is not None]
     if not runs:
         raise UsageError(
@@ -41,7 +41,7 @@ def gather(batch: Batch, patterns: Sequence[str], place: Path) -> dict[str, str]
     if missing:
         raise UsageError(f"{batch.path}: no run of the expert {truncate_list(missing)} has an export yet")
     names = {expert: run.name for expert, run in best.items() if run is not None}
-    gather_experts({expert: batch.run(name).best for expert, name in names.items()}, place)
+    gather_experts({expert: batch.run_dir(name).best for expert, name in names.items()}, place)
     return names
 
 
@@ -53,7 +53,7 @@ def _best_run(batch: Batch, runs: Sequence[BatchRun]) -> BatchRun | None:
     """The run with the best value; the first of those that have none."""
     rated: list[tuple[float, int]] = []
     for place, run in enumerate(runs):
-        folder = batch.run(run.name)
+        folder = batch.run_dir(run.name)
         if folder.best.exists():
             best = read_run(folder.path).best
             value = best.value if best is not None and best.value is not None else None

@@ -31,10 +31,12 @@ def reset(batch: Batch, patterns: Sequence[str], delete: bool = False) -> list[B
         raise UsageError("expected the runs to reset: experiments reset BATCH RUN ... ('*' for all)")
     with batch.lock():
         resolve_interrupted_submissions(batch)
-        index = batch.index()
+        index = batch.read_index()
         states = {run.name: run.state for run in read_status(batch, index).runs}
         runs = [run for run in select_runs(index, patterns) if states[run.name] != "new"]
-        if busy := [run.name for run in runs if states[run.name] in ACTIVE_STATES or batch.run(run.name).is_locked()]:
+        if busy := [
+            run.name for run in runs if states[run.name] in ACTIVE_STATES or batch.run_dir(run.name).is_locked()
+        ]:
             raise UsageError(
                 f"{batch.path}: {truncate_list(busy)} must not be waiting or running; to stop them: experiments cancel"
             )
@@ -44,7 +46,7 @@ def reset(batch: Batch, patterns: Sequence[str], delete: bool = False) -> list[B
             write_ticket(batch, run.name, make_reset_ticket())
         batch.write_index(dataclasses.replace(index, runs=all_runs))
         for run in runs:
-            for path in (batch.run(run.name).path, batch.log(run.name)):
+            for path in (batch.run_dir(run.name).path, batch.log_path(run.name)):
                 _archive_or_delete(batch, path, delete)
             remove_extension(batch, run.name)
             cancel_marker_path(batch, run.name).unlink(missing_ok=True)

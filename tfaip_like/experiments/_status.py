@@ -81,7 +81,7 @@ class BatchStatus:
 def read_status(batch: Batch, index: BatchIndex | None = None) -> BatchStatus:
     """Return how far a batch is."""
     tickets = resolve_tickets(batch)
-    return make_status(batch, index or batch.index(), tickets, query_cluster_jobs(cluster_job_ids(tickets)))
+    return make_status(batch, index or batch.read_index(), tickets, query_cluster_jobs(cluster_job_ids(tickets)))
 
 
 def resolve_tickets(batch: Batch) -> dict[str, Ticket]:
@@ -92,8 +92,8 @@ def resolve_tickets(batch: Batch) -> dict[str, Ticket]:
     arrays = query_arrays_by_script() or {}
     for submission in read_submissions(batch):
         array = arrays.get(submission.record.script)
-        if submission.array is None and array is not None:
-            for name, job in submission.jobs(array).items():
+        if submission.array_job is None and array is not None:
+            for name, job in submission.task_ids(array).items():
                 if tickets[name].submission == submission.folder.name:
                     tickets[name] = tickets[name].replace(job=job)
     return tickets
@@ -125,7 +125,7 @@ def make_status(
 def _make_run_status(
     batch: Batch, run: BatchRun, ticket: Ticket | None, jobs: Mapping[str, ClusterJob] | None
 ) -> RunStatus:
-    folder = batch.run(run.name)
+    folder = batch.run_dir(run.name)
     problems = list[str]()
     record: RunInfo = {}
     if ticket is not None or folder.path.exists():
@@ -140,11 +140,11 @@ def _make_run_status(
         state = "failed"
     reason = problems[0] if problems else reason
     if state == "failed" and not reason:
-        reason = last_error_message(batch.log(run.name)) or "it left no message"
-    if state == "stopped" and (said := last_error_message(batch.log(run.name))).startswith(JOB_LOG_PREFIX):
+        reason = last_error_message(batch.log_path(run.name)) or "it left no message"
+    if state == "stopped" and (said := last_error_message(batch.log_path(run.name))).startswith(JOB_LOG_PREFIX):
         reason = said.removeprefix(JOB_LOG_PREFIX)
     left = seconds * max(0, run.epochs - epoch) if seconds is not None and state in ACTIVE_STATES else None
-    log = os.path.relpath(batch.log(run.name))
+    log = os.path.relpath(batch.log_path(run.name))
     job, name = _cluster_job(ticket, record, jobs)
     return RunStatus(run.name, state, reason, epoch, run.epochs, monitor, best, left, node, job, name, log)
 
@@ -178,7 +178,7 @@ def _determine_state(
             return "cancelled" if ticket.cancelled else "waiting", "", None
         if ticket.state == "running" and is_run_alive(batch, run.name):
             return "running", "", ticket.host if ticket.gpu is None else f"{ticket.host}:gpu{ticket.gpu}"
-        if ticket.code is None and not _has_run_since(batch.run(run.name), ticket.submitted):
+        if ticket.code is None and not _has_run_since(batch.run_dir(run.name), ticket.submitted):
             return "failed", "killed before it began", node  # with its queue; the record is that of an earlier training
         return (*_final_state(ticket.code, ticket, record), node)
     return _determine_cluster_state(batch, run, ticket, record, jobs)
@@ -187,7 +187,7 @@ def _determine_state(
 def _determine_cluster_state(
     batch: Batch, run: BatchRun, ticket: Ticket, record: RunInfo, jobs: Mapping[str, ClusterJob] | None
 ) -> tuple[str, str, str | None]:
-    code, was_begun = read_exit_code(batch, ticket, run.name), _has_run_since(batch.run(run.name), ticket.submitted)
+    code, was_begun = read_exit_code(batch, ticket, run.name), _has_run_since(batch.run_dir(run.name), ticket.submitted)
     record = record if was_begun else {}  # or it is that of an earlier try
     node = _last_node(record)
     if jobs is None and code is None and not ticket.cancelled:
@@ -195,9 +195,9 @@ def _determine_cluster_state(
     job = jobs.get(ticket.job or "") if jobs else None
     if ticket.job is None:
         return ("waiting", SUBMISSION_PENDING, None) if batch.is_locked() else ("new", SUBMISSION_INTERRUPTED, None)
-    if job is not None and job.waits and ticket.cancelled:  # of somebody else: it ends when its turn comes
+    if job is not None and job.is_pending and ticket.cancelled:  # of somebody else: it ends when its turn comes
         return "cancelled", "", None
-    if job is not None and job.waits:
+    if job is not None and job.is_pending:
         return "preempted" if was_begun else "waiting", job.unusual_pending_reason, None
     if job is not None and not job.is_finished:
         return "running", "", job.node
@@ -218,7 +218,7 @@ def _state_from_record(batch: Batch, run: BatchRun, record: RunInfo) -> tuple[st
     """State of a run that was never submitted, but perhaps started by hand."""
     if not record:
         return "new", ""
-    if record.get("status") == "running" and batch.run(run.name).is_locked():
+    if record.get("status") == "running" and batch.run_dir(run.name).is_locked():
         return "running", ""
     return _final_state(None, None, record)
 

@@ -61,7 +61,7 @@ def collect_statuses(folders: Sequence[str]) -> list[BatchStatus]:
     read: list[tuple[BatchIndex, Mapping[str, Ticket]] | UsageError] = []
     for batch in found:
         try:
-            read.append((batch.index(), resolve_tickets(batch)))
+            read.append((batch.read_index(), resolve_tickets(batch)))
         except UsageError as error:
             if str(batch.path) in folders:
                 raise
@@ -96,7 +96,7 @@ def only_runs(batches: Sequence[BatchStatus], patterns: Sequence[str]) -> list[B
     Raises:
         UsageError: for a pattern that fits none.
     """
-    readable = [(status, Batch(Path(status.path)).index()) for status in batches if status.runs]
+    readable = [(status, Batch(Path(status.path)).read_index()) for status in batches if status.runs]
     if not readable:
         raise UsageError(f"{patterns[0]}: none of these batches has a run")
     all_runs = tuple(run for _, index in readable for run in index.runs)
@@ -129,7 +129,7 @@ def format_log_tail(batches: Sequence[BatchStatus], run: str, lines: int) -> str
         )
         raise UsageError(f"--log {run}: {where}")
     batch, status = found[0]
-    text = read_last_lines(Batch(Path(batch.path)).log(run), lines)
+    text = read_last_lines(Batch(Path(batch.path)).log_path(run), lines)
     return "\n".join([f"{status.log}:", *(text or ["(nothing yet)"])])
 
 
@@ -162,7 +162,7 @@ def _resume_hint(status: BatchStatus) -> str:
     command = resume_command(batch)
     if status.needs_scheduler:
         return f"the process of its queue was killed; to resume: {command}"
-    if is_search(batch) and (made := len(batch.index().runs)) < (trials := read_search_settings(batch).trials):
+    if is_search(batch) and (made := len(batch.read_index().runs)) < (trials := read_search_settings(batch).trials):
         return f"the search stopped after {made} of {trials} runs; to resume: {command}"
     return ""
 

@@ -152,7 +152,7 @@ class SubmitOptions(Params):
         if not self.slurm:
             check_gpus(self.gpus)
 
-    def given(self) -> dict[str, Any]:
+    def non_default_values(self) -> dict[str, Any]:
         """How runs are submitted, where that is not the default; without what a subclass adds."""
         default = SubmitOptions()
         values = {name: getattr(self, name) for name in field_types(SubmitOptions) if name != "trust_code"}
@@ -164,7 +164,7 @@ class SubmitOptions(Params):
         memory = self.mem or self.mem_per_cpu
         return ResourceLimits(self.time, memory) if self.time and memory else None
 
-    def request(self, index: BatchIndex) -> ResourceRequest:
+    def make_request(self, index: BatchIndex) -> ResourceRequest:
         """Return what is asked of the cluster for all runs alike."""
         return ResourceRequest(
             time=self.time or "",
@@ -229,7 +229,7 @@ def require_trusted_batch(batch: Batch, trust_code: bool = False) -> None:
     """
     if trust_code:
         record_trusted_code(batch.code_files())
-    check_script_trusted(batch.script)
+    check_script_trusted(batch.job_script_path)
 
 
 @dataclass(frozen=True)
@@ -277,13 +277,13 @@ class _PendingWork:
 
 
 def _collect_work(batch: Batch, patterns: Sequence[str], options: SubmitOptions) -> _PendingWork:
-    index = batch.index()
+    index = batch.read_index()
     status = read_status(batch, index)
     chosen = [run.name for run in select_runs(index, patterns)]
     if options.additional_epochs is None:
         return _PendingWork(index, status, chosen, select_unfinished(status, chosen), EpochExtensions({}))
     more = plan_extensions(batch, status, chosen, options.additional_epochs, options.previous_epochs)
-    return _PendingWork(more.index(index), more.status(status), chosen, list(more.runs), more)
+    return _PendingWork(more.apply_to_index(index), more.apply_to_status(status), chosen, list(more.runs), more)
 
 
 def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: SubmitOptions) -> SubmitResult:
@@ -297,25 +297,25 @@ def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: SubmitOpt
         check_disk_space(batch, work.runs, work.status, allow_calibration=False)
     if options.dry_run:
         here = submissions_dir(batch).resolve() / "ID"
-        scripts = [make_array_script(batch, here, job.names(), job.request) for job in jobs]
+        scripts = [make_array_script(batch, here, job.run_names(), job.request) for job in jobs]
         return SubmitResult(work.chosen, "\n".join([*said, *scripts, work.text("would be submitted")]))
     with batch.lock() as lock:
         resolve_interrupted_submissions(batch)
         work = _collect_work(batch, patterns, options)  # somebody may have submitted while this was calibrated
         work.extensions.write(batch)
-        remaining = [part for job in jobs if (part := job.only(work.names)).tasks]
+        remaining = [part for job in jobs if (part := job.with_runs(work.names)).tasks]
         active = _active_jobs(work.status)
         earlier = list(dict.fromkeys(job.partition("_")[0] for job in active))
         arrays = submit_array_jobs(batch, remaining, earlier, len(active), lock)
     where = f"submitted as SLURM job {', '.join(arrays)}" if arrays else "submitted"
-    names = [name for job in remaining for runs in job.names() for name in runs]
+    names = [name for job in remaining for runs in job.run_names() for name in runs]
     return SubmitResult(work.chosen, "\n".join([*said, work.text(where, names)]))
 
 
 def _make_array_jobs(batch: Batch, work: _PendingWork, options: SubmitOptions) -> tuple[list[ArrayJob], list[str]]:
     """Return the array jobs for the runs that need work, and how their limits were calculated."""
     tasks = group_into_tasks(work.runs, options.runs_per_task)
-    request = options.request(work.index)
+    request = options.make_request(work.index)
     given = options.explicit_limits
     if given is not None:
         return group_into_array_jobs(tasks, lambda task: given, request), []

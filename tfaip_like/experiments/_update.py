@@ -38,15 +38,17 @@ def update(batch: Batch, patterns: Sequence[str]) -> tuple[list[BatchRun], Path]
     scenario = load_current_scenario(batch)
     with batch.lock():
         resolve_interrupted_submissions(batch)
-        index = batch.index()
+        index = batch.read_index()
         runs = select_runs(index, patterns)
         states = {run.name: run.state for run in read_status(batch, index).runs}
-        if busy := [run.name for run in runs if states[run.name] in ACTIVE_STATES or batch.run(run.name).is_locked()]:
+        if busy := [
+            run.name for run in runs if states[run.name] in ACTIVE_STATES or batch.run_dir(run.name).is_locked()
+        ]:
             raise UsageError(
                 f"{batch.path}: {truncate_list(busy)} must not be waiting or running; to stop them: experiments cancel"
             )
         for run in runs:
-            file = batch.params(run.name)
+            file = batch.params_path(run.name)
             validate_resolved(
                 apply_settings(
                     ResolvedParams(default_instance(scenario)), settings_from_file(read_param_file(file), str(file))
@@ -62,10 +64,10 @@ def load_current_scenario(batch: Batch) -> type[Scenario]:
     Raises:
         UsageError: if it is not found, or not the same class.
     """
-    plan, tag = read_plan(batch.plan), batch.index().scenario
+    plan, tag = read_plan(batch.plan_path), batch.read_index().scenario
     scenario = load_plan_scenario(plan)
     if qualified_name(scenario) != tag:
-        raise UsageError(f"{plan.where('scenario')}: {plan.scenario} is {qualified_name(scenario)}, not {tag}")
+        raise UsageError(f"{plan.location_of('scenario')}: {plan.scenario} is {qualified_name(scenario)}, not {tag}")
     return scenario
 
 
@@ -78,7 +80,7 @@ def add_code_snapshot(scenario: type[Scenario], batch: Batch, names: Iterable[st
     number = 2
     while (folder := batch.path / f"{CODE_DIR}_{number}").exists():
         number += 1
-    copies = [batch.code, *(batch.path / f"{CODE_DIR}_{earlier}" for earlier in range(2, number))]
+    copies = [batch.code_dir, *(batch.path / f"{CODE_DIR}_{earlier}" for earlier in range(2, number))]
     with temporary_directory() as staging_dir:
         copy_code(scenario, staging_dir / CODE_DIR)
         same = [copy for copy in copies if _is_same(copy, staging_dir / CODE_DIR)]
@@ -88,7 +90,7 @@ def add_code_snapshot(scenario: type[Scenario], batch: Batch, names: Iterable[st
             record_trusted_code(batch.code_files())
     folder = same[0] if same else folder
     for name in names:
-        if folder == batch.code:
+        if folder == batch.code_dir:
             run_code_name_path(batch.path, name).unlink(missing_ok=True)
         else:
             atomic_write_text(run_code_name_path(batch.path, name), f"{folder.name}\n")

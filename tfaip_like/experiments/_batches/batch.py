@@ -113,12 +113,12 @@ class Batch:
         return self.path / BATCH_INDEX
 
     @property
-    def plan(self) -> Path:
+    def plan_path(self) -> Path:
         """The plan that it was made from."""
         return self.path / "plan.yaml"
 
     @property
-    def code(self) -> Path:
+    def code_dir(self) -> Path:
         """The scenario's code as it was."""
         return self.path / CODE_DIR
 
@@ -132,51 +132,51 @@ class Batch:
         return self.path / "git.diff"
 
     @property
-    def script(self) -> Path:
+    def job_script_path(self) -> Path:
         """Runs one of its runs."""
         return self.path / "job.sh"
 
     def code_files(self) -> list[Path]:
         """Return all that a run of it would execute."""
         return [
-            self.script,
+            self.job_script_path,
             *(file for folder in sorted(self.path.glob(f"{CODE_DIR}*")) for file in find_code_files(folder)),
         ]
 
     @property
-    def jobs(self) -> Path:
+    def jobs_dir(self) -> Path:
         """Parameters of each run."""
         return self.path / "jobs"
 
     @property
-    def queue(self) -> Path:
+    def queue_dir(self) -> Path:
         """Who waits, runs and has ended."""
         return self.path / "queue"
 
-    def params(self, name: str) -> Path:
+    def params_path(self, name: str) -> Path:
         """The parameters that a run begins with."""
-        return self.jobs / f"{name}.json"
+        return self.jobs_dir / f"{name}.json"
 
-    def run(self, name: str) -> OutputDir:
+    def run_dir(self, name: str) -> OutputDir:
         """What a run leaves."""
         return OutputDir(self.path / RUNS_DIR / name)
 
-    def log(self, name: str) -> Path:
+    def log_path(self, name: str) -> Path:
         """What a run prints."""
         return self.path / "logs" / f"{name}.log"
 
     @contextmanager
     def lock(self) -> Iterator[int]:
         """Keep others from changing the list of runs or the queue for the length of the block; yield the lock."""
-        self.queue.mkdir(exist_ok=True)
-        with file_lock(self.queue / ".lock") as lock:
+        self.queue_dir.mkdir(exist_ok=True)
+        with file_lock(self.queue_dir / ".lock") as lock:
             yield lock
 
     def is_locked(self) -> bool:
         """Return whether somebody changes the list of runs or the queue just now."""
-        return is_locked(self.queue / ".lock")
+        return is_locked(self.queue_dir / ".lock")
 
-    def index(self) -> BatchIndex:
+    def read_index(self) -> BatchIndex:
         """What it is, and its runs.
 
         Raises:

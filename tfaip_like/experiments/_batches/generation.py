@@ -121,7 +121,7 @@ def _check_compare_to(plan: Plan) -> None:
         try:
             find_run_dirs(Path(plan.compare_to))
         except UsageError as error:
-            raise UsageError(f"{plan.where('compare_to')}: compare_to: {error}") from error
+            raise UsageError(f"{plan.location_of('compare_to')}: compare_to: {error}") from error
 
 
 def add(
@@ -147,15 +147,15 @@ def add(
     Raises:
         UsageError: for every mistake in the plan, and for one of another scenario.
     """
-    tag = batch.index().scenario
+    tag = batch.read_index().scenario
     if not _is_name_of_scenario(plan.scenario, tag):
         raise UsageError(
-            f"{plan.where('scenario')}: {plan.scenario} is not the scenario of this batch ({tag}); "
+            f"{plan.location_of('scenario')}: {plan.scenario} is not the scenario of this batch ({tag}); "
             "`experiments generate` makes a batch of it"
         )
     scenario = load_current_scenario(batch) if new_code else load_batch_scenario(batch)
     with batch.lock():
-        index = batch.index()
+        index = batch.read_index()
         plan = dataclasses.replace(plan, names=plan.names or index.names)
         if runs is None:
             first_task = 1 + max((run.task or 0 for run in index.runs), default=0)
@@ -164,7 +164,7 @@ def add(
         if dry_run:
             return [one.run for one in prepared]
         for one in prepared:
-            atomic_write_text(batch.params(one.run.name), one.text())
+            atomic_write_text(batch.params_path(one.run.name), one.text())
         if new_code:
             add_code_snapshot(scenario, batch, [one.run.name for one in prepared])
         if text is not None:
@@ -179,8 +179,8 @@ def add(
 
 def load_batch_scenario(batch: Batch) -> type[Scenario]:
     """Return the scenario of a batch, from the code that its runs have."""
-    sys.path.insert(0, str(batch.code.resolve()))  # before that of the current folder
-    return import_scenario_class(batch.index().scenario, OutputDir(batch.path))
+    sys.path.insert(0, str(batch.code_dir.resolve()))  # before that of the current folder
+    return import_scenario_class(batch.read_index().scenario, OutputDir(batch.path))
 
 
 def expand_plan(
@@ -266,15 +266,15 @@ def next_version_dir(folder: Path) -> Path:
 def _write_batch_files(
     batch: Batch, scenario: type[Scenario], index: BatchIndex, prepared: Iterable[PreparedRun], text: str
 ) -> None:
-    for folder in (batch.jobs, batch.path / RUNS_DIR, batch.path / "logs", batch.queue):
+    for folder in (batch.jobs_dir, batch.path / RUNS_DIR, batch.path / "logs", batch.queue_dir):
         folder.mkdir()
     for one in prepared:
-        batch.params(one.run.name).write_bytes(encode_text(one.text()))
-    git = copy_code(scenario, batch.code)
+        batch.params_path(one.run.name).write_bytes(encode_text(one.text()))
+    git = copy_code(scenario, batch.code_dir)
     if git.diff:
         batch.git_diff.write_bytes(encode_text(git.diff))
-    batch.plan.write_bytes(encode_text(text))
-    batch.script.write_bytes(encode_text(make_job_script(Path(index.folder))))
+    batch.plan_path.write_bytes(encode_text(text))
+    batch.job_script_path.write_bytes(encode_text(make_job_script(Path(index.folder))))
     batch.write_index(dataclasses.replace(index, git_commit=git.commit))
 
 

@@ -31,12 +31,12 @@ class ArrayJob:
     tasks: tuple[Task, ...]
     request: ResourceRequest
 
-    def only(self, names: Sequence[str]) -> ArrayJob:
+    def with_runs(self, names: Sequence[str]) -> ArrayJob:
         """Return it with these runs only."""
         tasks = (tuple(run for run in task if run.name in names) for task in self.tasks)
         return dataclasses.replace(self, tasks=tuple(task for task in tasks if task))
 
-    def names(self) -> list[tuple[str, ...]]:
+    def run_names(self) -> list[tuple[str, ...]]:
         """Return the names of the runs of each task."""
         return [tuple(run.name for run in task) for task in self.tasks]
 
@@ -115,6 +115,6 @@ def submit_array_jobs(
 
 
 def _submit_array_job(batch: Batch, job: ArrayJob, request: ResourceRequest, lock: int) -> str:
-    names = job.names()
+    names = job.run_names()
     submission = record_submission(batch, names, lambda here: make_array_script(batch, here, names, request))
     return submit_job_script(submission, lock)

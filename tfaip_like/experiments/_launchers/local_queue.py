@@ -56,7 +56,7 @@ class QueueSettings:
 
 def start_scheduler(batch: Batch) -> None:
     """Starts the queue of a batch, detached from this process and its terminal; if one works already, that goes on."""
-    with (batch.queue / "scheduler.log").open("a", encoding="utf-8") as log:
+    with (batch.queue_dir / "scheduler.log").open("a", encoding="utf-8") as log:
         subprocess.Popen(
             # -P: a file of the user called random.py is no module of Python. Not -m: the package imports this module.
             [sys.executable, "-P", "-c", f"from {__name__} import main; main()", str(batch.path.resolve())],
@@ -95,7 +95,7 @@ class Scheduler:
     unwritten: dict[str, Ticket] = field(default_factory=dict)
     """Tickets that are out of date on disk, because it is full."""
 
-    def work(self) -> None:
+    def run(self) -> None:
         """Start and watch runs until none is left; return where another scheduler does."""
         with self.batch.lock():
             lock = _try_lock(_scheduler_lock_path(self.batch))
@@ -126,7 +126,7 @@ class Scheduler:
         """Note which runs have ended, stop and start some; return whether there is more to do."""
         self._flush_unwritten_tickets()
         ended = any(child.poll() is not None for child in self.children.values())
-        changed = os.stat(self.batch.queue).st_mtime_ns
+        changed = os.stat(self.batch.queue_dir).st_mtime_ns
         if not ended and changed == self.queue_mtime_ns and self.children and not self.stopping:
             return True  # nothing new, and 1,000 tickets are not read five times a second
         tickets = {**read_local_tickets(self.batch), **self.unwritten}
@@ -134,13 +134,13 @@ class Scheduler:
         for name, ticket in running.items():
             if ticket.cancelled:
                 self._stop_run(name, ticket)
-        order = [run.name for run in self.batch.index().runs]
+        order = [run.name for run in self.batch.read_index().runs]
         queued = [name for name in order if name in tickets and tickets[name].is_queued]
         settings = _read_settings(self.batch)
         while queued and len(running) < settings.jobs and not self.unwritten and not is_disk_full(self.batch):
             name = queued.pop(0)
             running[name] = self._start_run(name, tickets[name], _least_used_gpu(settings, running.values()))
-        self.queue_mtime_ns = os.stat(self.batch.queue).st_mtime_ns
+        self.queue_mtime_ns = os.stat(self.batch.queue_dir).st_mtime_ns
         return bool(running or queued)
 
     def _update_running(self, running: dict[str, Ticket]) -> dict[str, Ticket]:
@@ -196,9 +196,9 @@ class Scheduler:
 
     def _spawn(self, name: str, gpu: int | None, lock: int) -> subprocess.Popen[bytes]:
         environment = {**os.environ, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})}
-        with self.batch.log(name).open("ab") as log:
+        with self.batch.log_path(name).open("ab") as log:
             return subprocess.Popen(
-                ["bash", self.batch.script, name],
+                ["bash", self.batch.job_script_path, name],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -208,7 +208,7 @@ class Scheduler:
             )
 
     def _stop_run(self, name: str, ticket: Ticket) -> None:
-        pid = ticket.pid or self.batch.run(name).read_info().get("pid")
+        pid = ticket.pid or self.batch.run_dir(name).read_info().get("pid")
         if pid is None or ticket.host not in (None, socket.gethostname()):  # there it is the number of another
             return
         if name not in self.stopping:
@@ -250,15 +250,15 @@ def _read_settings(batch: Batch) -> QueueSettings:
 
 
 def _settings_path(batch: Batch) -> Path:
-    return batch.queue / ".settings"
+    return batch.queue_dir / ".settings"
 
 
 def _scheduler_lock_path(batch: Batch) -> Path:
-    return batch.queue / ".scheduler.lock"
+    return batch.queue_dir / ".scheduler.lock"
 
 
 def _run_lock_path(batch: Batch, name: str) -> Path:
-    return batch.queue / f"{name}.lock"
+    return batch.queue_dir / f"{name}.lock"
 
 
 def main() -> None:
@@ -266,7 +266,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     batch = Batch(Path(sys.argv[1]))
     try:
-        Scheduler(batch).work()
+        Scheduler(batch).run()
     except FileNotFoundError:
         if batch.index_file.exists():
             raise

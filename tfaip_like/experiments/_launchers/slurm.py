@@ -90,7 +90,7 @@ def resolve_interrupted_submissions(batch: Batch) -> None:
     Raises:
         UsageError: when there are any, and the cluster cannot be asked.
     """
-    interrupted = [one for one in read_submissions(batch) if one.array is None]
+    interrupted = [one for one in read_submissions(batch) if one.array_job is None]
     if not interrupted:
         return
     arrays = query_arrays_by_script()
@@ -109,24 +109,24 @@ class ClusterJob:
 
     state: str
     node: str | None = None
-    pending: str = ""
+    pending_reason: str = ""
     """Why it waits, as the cluster calls it."""
     name: str | None = None
 
     @property
     def unusual_pending_reason(self) -> str:
         """Why it waits, if that is not only for its turn."""
-        return "" if self.pending in NORMAL_PENDING_REASONS else f"the cluster says: {self.pending}"
+        return "" if self.pending_reason in NORMAL_PENDING_REASONS else f"the cluster says: {self.pending_reason}"
 
     @property
-    def waits(self) -> bool:
+    def is_pending(self) -> bool:
         """Return whether it is to be started, maybe again."""
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "PREEMPTED", "SPECIAL_EXIT")
 
     @property
     def is_finished(self) -> bool:
         """Return whether it will not be at work again."""
-        return not self.waits and self.state not in (
+        return not self.is_pending and self.state not in (
             "RUNNING",
             "CONFIGURING",
             "COMPLETING",

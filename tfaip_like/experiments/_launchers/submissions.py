@@ -62,7 +62,7 @@ class Submission:
         return self.folder / SCRIPT_FILENAME
 
     @property
-    def array(self) -> str | None:
+    def array_job(self) -> str | None:
         """Number of the array job; `NO_ARRAY_JOB` if the cluster does not have it, None if that is not known.
 
         Raises:
@@ -89,26 +89,26 @@ class Submission:
         except FileExistsError:
             pass
         except OSError:  # a file system without links
-            if self.array is None:
+            if self.array_job is None:
                 atomic_write_text(self.folder / "job", f"{array}\n")
         finally:
             temporary_path.unlink()
         fsync_directory(self.folder)
-        return self.array or array
+        return self.array_job or array
 
-    def jobs(self, array: str) -> dict[str, str]:
+    def task_ids(self, array: str) -> dict[str, str]:
         """Return what the cluster calls the task of each run, ARRAY_TASK."""
         return {name: f"{array}_{number}" for number, runs in enumerate(self.record.tasks) for name in runs}
 
-    def cancel(self, name: str) -> None:
+    def mark_cancelled(self, name: str) -> None:
         """Mark a run as cancelled. An empty file: there is room for it on a full disk too."""
         (self.folder / "cancelled" / name).touch()
 
-    def cancelled(self) -> set[str]:
+    def cancelled_runs(self) -> set[str]:
         """Return the runs that are to stop."""
         return _list_names(self.folder / "cancelled")
 
-    def ended(self) -> set[str]:
+    def ended_runs(self) -> set[str]:
         """Return the runs that have left an exit code."""
         return _list_names(self.folder / "codes")
 
@@ -122,7 +122,7 @@ def _list_names(folder: Path) -> set[str]:
 
 def submissions_dir(batch: Batch) -> Path:
     """Return the folder of the submissions of a batch."""
-    return batch.queue / "slurm"
+    return batch.queue_dir / "slurm"
 
 
 def record_submission(batch: Batch, tasks: Sequence[Sequence[str]], make_script: Callable[[Path], str]) -> Submission:
@@ -138,7 +138,7 @@ def record_submission(batch: Batch, tasks: Sequence[Sequence[str]], make_script:
     atomic_write_text(script, make_script(folder.resolve()))
     record = SubmissionRecord(time.time(), str(script), tuple(tuple(runs) for runs in tasks), _user_name())
     write_json(folder / RECORD_FILENAME, dataclasses.asdict(record))
-    for parent in (folder.parent, batch.queue):
+    for parent in (folder.parent, batch.queue_dir):
         fsync_directory(parent)
     return Submission(folder, record)
 

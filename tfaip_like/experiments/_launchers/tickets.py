@@ -89,9 +89,9 @@ def read_local_tickets(batch: Batch) -> dict[str, Ticket]:
     Raises:
         UsageError: if one is damaged; it names the file and the key or line.
     """
-    cancelled = {path.name.removesuffix(CANCEL_SUFFIX) for path in batch.queue.glob(f"*{CANCEL_SUFFIX}")}
+    cancelled = {path.name.removesuffix(CANCEL_SUFFIX) for path in batch.queue_dir.glob(f"*{CANCEL_SUFFIX}")}
     tickets = {}
-    for path in batch.queue.glob("*.json"):
+    for path in batch.queue_dir.glob("*.json"):
         try:
             ticket = read_typed_json(Ticket, path)
             tickets[path.stem] = ticket.replace(cancelled=ticket.cancelled or path.stem in cancelled)
@@ -104,20 +104,20 @@ def read_local_tickets(batch: Batch) -> dict[str, Ticket]:
 
 def iter_cluster_tickets(submission: Submission) -> Iterator[tuple[str, Ticket]]:
     """Yield the runs of a submission with their tickets; none if the cluster does not have it."""
-    array = submission.array
+    array = submission.array_job
     if array == NO_ARRAY_JOB:
         return
-    cancelled = submission.cancelled()
+    cancelled = submission.cancelled_runs()
     ticket = Ticket("waiting", "slurm", submission.record.submitted, submission=submission.folder.name)
-    for name, job in submission.jobs(array or "").items():
+    for name, job in submission.task_ids(array or "").items():
         yield name, ticket.replace(cancelled=name in cancelled, job=job if array else None)
 
 
 def write_ticket(batch: Batch, name: str, ticket: Ticket) -> None:
     """Replace the ticket of a run of the local queue; to be called while `batch.lock()`."""
-    write_json(batch.queue / f"{name}.json", dataclasses.asdict(ticket), indent=None)
+    write_json(batch.queue_dir / f"{name}.json", dataclasses.asdict(ticket), indent=None)
 
 
 def cancel_marker_path(batch: Batch, name: str) -> Path:
     """Return the file that cancels a run of the local queue while it is there."""
-    return batch.queue / f"{name}{CANCEL_SUFFIX}"
+    return batch.queue_dir / f"{name}{CANCEL_SUFFIX}"

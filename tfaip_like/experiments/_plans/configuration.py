@@ -131,7 +131,7 @@ class ResolvedConfiguration:
     for_expert: Mapping[str, Flags] = field(default_factory=dict)
     version: str | None = None
 
-    def extended(self, child: Configuration) -> ResolvedConfiguration:
+    def extend_with(self, child: Configuration) -> ResolvedConfiguration:
         """This with what one more configuration says; a plain value ends the variation of its flag."""
         values = flatten_flags(child.values, child.where)
         base = self._without_flags(values)

@@ -28,7 +28,7 @@ def expand_models(plan: Plan, scenario: type[Scenario]) -> Plan:
     made: dict[str, Configuration] = {}
     words: Sequence[str] = ()
     for written, count in plan.models.items():
-        where = plan.where(f"models.{written}")
+        where = plan.location_of(f"models.{written}")
         words = namer.words(written, words, where)
         name = ".".join(words)
         if name in made:

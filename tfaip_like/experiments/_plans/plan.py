@@ -58,11 +58,11 @@ class Plan:
     locations: Mapping[str, str] = field(default_factory=dict)
     """Where its parts are written, for messages."""
 
-    def where(self, part: str) -> str:
+    def location_of(self, part: str) -> str:
         """Where a part of the plan is written."""
         return self.locations.get(part, part)
 
-    def chosen(self) -> list[str]:
+    def select_configurations(self) -> list[str]:
         """The names of the configurations that are run.
 
         Raises:
@@ -71,11 +71,13 @@ class Plan:
         if self.run is None:
             chosen = [name for name, configuration in self.configurations.items() if not configuration.abstract]
             if not chosen:
-                raise UsageError(f"{self.where('configurations')}: nothing to run: all configurations are abstract")
+                raise UsageError(
+                    f"{self.location_of('configurations')}: nothing to run: all configurations are abstract"
+                )
             return chosen
         for name in self.run:
-            if self._get_configuration(name, self.where("run")).abstract:
-                raise UsageError(f"{self.where('run')}: {name!r} is abstract: it can only be extended")
+            if self._get_configuration(name, self.location_of("run")).abstract:
+                raise UsageError(f"{self.location_of('run')}: {name!r} is abstract: it can only be extended")
         return list(dict.fromkeys(self.run))
 
     def runs(self) -> list[PlannedRun]:
@@ -84,7 +86,7 @@ class Plan:
         Raises:
             UsageError: for configurations that contradict themselves or each other.
         """
-        return [run for name in self.chosen() for run in self._expand_configuration(name)]
+        return [run for name in self.select_configurations() for run in self._expand_configuration(name)]
 
     def search_space(self, name: str | None) -> tuple[str, RandomSearchSpace]:
         """The configuration whose random values are searched, and these.
@@ -96,11 +98,11 @@ class Plan:
             UsageError: when there is none, or more than one, or it varies something else too.
         """
         if name is None:
-            drawing = [known for known in self.chosen() if self._resolve(known).random is not None]
+            drawing = [known for known in self.select_configurations() if self._resolve(known).random is not None]
             if len(drawing) != 1:
                 found = f"{', '.join(drawing)} do; say which with --configuration" if drawing else "none does"
                 raise UsageError(
-                    f"{self.where('configurations')}: one configuration must have `random` values: {found}"
+                    f"{self.location_of('configurations')}: one configuration must have `random` values: {found}"
                 )
             (name,) = drawing
         self._get_configuration(name, "--configuration")
@@ -115,7 +117,7 @@ class Plan:
                 )
         return name, whole.random
 
-    def trial(self, name: str, values: Flags) -> PlannedRun:
+    def make_trial_run(self, name: str, values: Flags) -> PlannedRun:
         """A run of a configuration with these in place of its random values."""
         whole = replace(self._resolve(name), random=None)
         layers = (*self._base_layers(name), *whole.layers, values, flatten_flags(self.overrides, ""))
@@ -125,13 +127,13 @@ class Plan:
     def _base_layers(self, name: str) -> tuple[Flags, ...]:
         """Return the flags that those of a configuration win over."""
         class_defaults = flatten_flags(self.configurations[name].defaults, self.configurations[name].where)
-        return class_defaults, flatten_flags(self.defaults, ""), flatten_flags(self.common, self.where("common"))
+        return class_defaults, flatten_flags(self.defaults, ""), flatten_flags(self.common, self.location_of("common"))
 
     def _resolve(self, name: str) -> ResolvedConfiguration:
         """A configuration with all that it extends."""
         whole = ResolvedConfiguration()
         for ancestor in self._inheritance_order(name):
-            whole = whole.extended(self.configurations[ancestor])
+            whole = whole.extend_with(self.configurations[ancestor])
         whole.check(self._location(name, "for_expert"))
         return whole
 

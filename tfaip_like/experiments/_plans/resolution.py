@@ -123,7 +123,7 @@ def load_plan_scenario(plan: Plan) -> type[Scenario]:
         with guarded_imports():
             return find_scenario(plan.scenario)
     except UsageError as problem:
-        raise type(problem)(f"{plan.where('scenario')}: {problem}") from problem
+        raise type(problem)(f"{plan.location_of('scenario')}: {problem}") from problem
 
 
 def iter_resolved(scenario: type[Scenario], runs: Iterable[PlannedRun]) -> Iterator[tuple[PlannedRun, Scenario]]:

@@ -26,7 +26,7 @@ def make_base_name(plan: Plan, run: PlannedRun, params: Scenario) -> str:
     It comes from the template of the plan, or is that of the configuration: `wide`, `barrel.expert_1`.
     """
     if plan.names is not None:
-        return format_name_template(plan.names, run, params, plan.where("names"))
+        return format_name_template(plan.names, run, params, plan.location_of("names"))
     return run.configuration if run.expert is None else f"{run.configuration}.expert_{run.expert}"
 
 

@@ -79,7 +79,7 @@ class Calibration:
     when: str = ""
     host: str = ""
 
-    def seconds(self, work: RemainingWork) -> float:
+    def estimate_seconds(self, work: RemainingWork) -> float:
         """Return what a run of this set-up will take."""
         samples = work.epochs * (work.samples or self.samples)
         return self.start + samples * self.of_samples / self.measured + work.num_validations * self.after_epoch
@@ -88,12 +88,13 @@ class Calibration:
         """Return the calculation."""
         each = 1000 * self.of_samples / self.measured
         kept = f" ({self.when}, on {self.host})" if self.when else ""
+        total = format_duration(self.estimate_seconds(work))
         return (
             f"{self.name}: measured{kept} {self.start:.1f} s to start and end, {each:.3g} ms a sample "
             f"({pluralize(self.measured, 'sample')} in {self.of_samples:.2f} s), {self.after_epoch:.2f} s to validate "
             f"and save, {self.memory:.0f} MB\n"
             f"  {self.start:.1f} s + {pluralize(work.epochs, 'epoch')} x {work.samples or self.samples} samples x "
-            f"{each:.3g} ms + {work.num_validations} x {self.after_epoch:.2f} s = {format_duration(self.seconds(work))}"
+            f"{each:.3g} ms + {work.num_validations} x {self.after_epoch:.2f} s = {total}"
         )
 
 
@@ -167,7 +168,7 @@ def calibrate(batch: Batch, run: BatchRun, check: Callable[[], None] = lambda: N
     """
     batch_size = get_int_parameter(batch, run, "train", "batch_size") or 1
     found = _measure(batch, run, batch_size * BATCHES_PER_EPOCH, check)
-    seconds = found.seconds(compute_remaining_work(batch, run))
+    seconds = found.estimate_seconds(compute_remaining_work(batch, run))
     if found.of_samples < SHORT_EPOCH_S and seconds > LONG_RUN_S and found.measured < found.samples:
         wanted = round(found.measured * TARGET_EPOCH_S / max(found.of_samples, 0.01))
         found = _measure(batch, run, min(found.samples, wanted), check)
@@ -189,7 +190,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
     """Runs the short training; its memory in MB."""
     program = Path(sysconfig.get_path("scripts")) / "train-scenario"
     flags = {
-        "params": batch.params(run.name).resolve(),
+        "params": batch.params_path(run.name).resolve(),
         "trainer.output_dir": out.path,
         "trainer.checkpoint_dir": "none",
         "trainer.epochs": NUM_EPOCHS,
@@ -204,7 +205,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
     with log.open("wb") as file:
         process = subprocess.Popen(
             words,
-            cwd=batch.index().folder,
+            cwd=batch.read_index().folder,
             env={**environment, **parent_pipe.environment},
             pass_fds=[parent_pipe.descriptor],
             stdout=file,
@@ -279,7 +280,7 @@ def get_text_parameter(batch: Batch, run: BatchRun, group: str, name: str) -> st
 
 
 def _get_parameter(batch: Batch, run: BatchRun, group: str, name: str) -> Json:
-    values = _read_parameters(batch.params(run.name))[group]
+    values = _read_parameters(batch.params_path(run.name))[group]
     return values.get(name) if isinstance(values, dict) else None
 
 

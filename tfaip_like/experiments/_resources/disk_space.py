@@ -65,13 +65,13 @@ class _DiskUsage:
 
 def _usage_of_finished_runs(batch: Batch, status: BatchStatus, runs: Sequence[BatchRun]) -> dict[str, _DiskUsage]:
     """Return what a finished run of each configuration has left."""
-    configurations = {run.name: run.configuration for run in batch.index().runs}
+    configurations = {run.name: run.configuration for run in batch.read_index().runs}
     wanted = {run.configuration for run in runs}
     found: dict[str, _DiskUsage] = {}
     for run in status.runs:
         configuration = configurations[run.name]
         if run.state == "done" and configuration in wanted and configuration not in found:
-            found[configuration] = _measure_usage(batch.run(run.name))
+            found[configuration] = _measure_usage(batch.run_dir(run.name))
     return found
 
 
@@ -93,10 +93,10 @@ def _bytes_needed(
     batch: Batch, run: BatchRun, finished: Mapping[str, _DiskUsage], calibrations: Sequence[Calibration]
 ) -> dict[Path, float]:
     """Return what a run will leave more than it has left already, by the folder of it; nothing if that is not known."""
-    of_run = batch.run(run.name)
+    of_run = batch.run_dir(run.name)
     home = of_run.path.parent
     scratch = get_text_parameter(batch, run, "trainer", "checkpoint_dir")
-    elsewhere = Path(batch.index().folder, scratch) if scratch else home
+    elsewhere = Path(batch.read_index().folder, scratch) if scratch else home
     whole = finished.get(run.configuration) or _estimate_usage(batch, run, calibrations)
     if whole is None:
         return {}

@@ -43,11 +43,11 @@ class Estimates:
 
     def limits(self, task: Task) -> ResourceLimits:
         """Return the limits of a task, whose runs are trained one after another."""
-        each = [(self.of(run), self.work(run)) for run in task]
-        seconds = sum(calibration.seconds(work) for calibration, work in each)
+        each = [(self.calibration_for(run), self.work(run)) for run in task]
+        seconds = sum(calibration.estimate_seconds(work) for calibration, work in each)
         return ResourceLimits(time_limit(seconds, self.save_seconds), memory_limit(max(one.memory for one, _ in each)))
 
-    def of(self, run: BatchRun) -> Calibration:
+    def calibration_for(self, run: BatchRun) -> Calibration:
         """Return the calibration of the set-up of a run, or the largest one of its configuration."""
         own = next((one for one in self.calibrations if one.setup == make_setup_key(run)), None)
         return own or max(
@@ -60,7 +60,10 @@ class Estimates:
 
     def text(self, runs: Sequence[BatchRun], jobs: Sequence[ArrayJob]) -> str:
         """Return the calculation, for the person who submits."""
-        lines = [self._describe_longest(one, [run for run in runs if self.of(run) is one]) for one in self.calibrations]
+        lines = [
+            self._describe_longest(one, [run for run in runs if self.calibration_for(run) is one])
+            for one in self.calibrations
+        ]
         setups = {make_setup_key(run): run.name for run in runs}
         measured = {one.setup for one in self.calibrations}
         if others := [name for setup, name in setups.items() if setup not in measured]:
@@ -78,7 +81,7 @@ class Estimates:
 
     def _describe_longest(self, calibration: Calibration, runs: Sequence[BatchRun]) -> str:
         works = [self.work(run) for run in runs]
-        return calibration.text(max(works, key=calibration.seconds)) if works else ""
+        return calibration.text(max(works, key=calibration.estimate_seconds)) if works else ""
 
 
 def time_limit(seconds: float, save_seconds: int) -> str:

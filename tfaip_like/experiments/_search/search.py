@@ -72,11 +72,11 @@ def create_search(
     name, draws = plan.search_space(configuration)
     scenario = load_plan_scenario(plan)
     source = random.Random(draws.seed)  # noqa: S311  (no secret)
-    trial = plan.trial(name, {flag: values.draw(source) for flag, values in draws.values.items()})
+    trial = plan.make_trial_run(name, {flag: values.draw(source) for flag, values in draws.values.items()})
     tree = Resolver(scenario)(trial).params
     mode = tree.early_stopping.mode or type(tree.model).best[1]
     batch = generate(plan, folder, text, runs=())
-    SearchSettings(name, trials or draws.draws, draws.seed, prune, mode, submission.given()).write(batch)
+    SearchSettings(name, trials or draws.draws, draws.seed, prune, mode, submission.non_default_values()).write(batch)
     return batch
 
 
@@ -89,11 +89,11 @@ class Searcher:
         tell: is given a line for each run that has ended.
     """
 
-    def __init__(self, batch: Batch, plan: Plan, options: SubmitOptions, tell: Callable[[str], None]):
+    def __init__(self, batch: Batch, plan: Plan, options: SubmitOptions, log: Callable[[str], None]):
         self.batch = batch
         self.plan = plan
         self.options = options
-        self.tell = tell
+        self.log = log
         self.settings = read_search_settings(batch)
         self.name, draws = plan.search_space(self.settings.configuration)
         self.space = {flag: _to_optuna_distribution(values) for flag, values in draws.values.items()}
@@ -109,7 +109,7 @@ class Searcher:
         """Runs at a time."""
         return self.options.jobs or (1 if self.options.slurm else max(1, len(self.options.gpus)))
 
-    def work(self) -> None:
+    def run(self) -> None:
         """Searches until all trials are decided.
 
         Raises:
@@ -135,9 +135,9 @@ class Searcher:
         if of_batch.needs_scheduler:  # it was killed
             start_scheduler(self.batch)
         status = {run.name: run for run in of_batch.runs}
-        runs = {run.name: run for run in self.batch.index().runs}
+        runs = {run.name: run for run in self.batch.read_index().runs}
         for name, trial in list(self.running.items()):
-            values = _read_monitor_values(self.batch.run(name), runs[name].monitor)
+            values = _read_monitor_values(self.batch.run_dir(name), runs[name].monitor)
             self._report(name, trial, values)
             state = status[name].state
             if state not in ACTIVE_STATES:
@@ -159,7 +159,7 @@ class Searcher:
         submit(self.batch, [made.name], self.options)
 
     def _plan_trial(self, params: Mapping[str, object]) -> PlannedRun:
-        return self.plan.trial(self.name, {flag: _to_flag_value(value) for flag, value in params.items()})
+        return self.plan.make_trial_run(self.name, {flag: _to_flag_value(value) for flag, value in params.items()})
 
     def _trials_by_run(self) -> dict[str, Any]:
         """All trials, by the names of their runs; without those that were killed before they had one."""
@@ -183,16 +183,16 @@ class Searcher:
         known = [value for value in values.values() if math.isfinite(value)]
         if run.name in self.pruned and state != "done":  # it may have been too quick
             self.study.tell(trial, state=TrialState.PRUNED)
-            self.tell(f"{run.name}: ended after epoch {max(values, default=0)}, worse than most: {flags}")
+            self.log(f"{run.name}: ended after epoch {max(values, default=0)}, worse than most: {flags}")
         elif state != "done" or not known:
             self.study.tell(trial, state=TrialState.FAIL)
-            self.tell(f"{run.name}: {state}{f', {reason}' if reason else ''}: {flags}")
+            self.log(f"{run.name}: {state}{f', {reason}' if reason else ''}: {flags}")
         else:
             value = better(known)
             before = self.best()
             is_best = before is None or better(value, before[1]) != before[1]
             self.study.tell(trial, value)
-            self.tell(f"{run.name}: {run.monitor} {value:.6g}{' (best so far)' if is_best else ''}: {flags}")
+            self.log(f"{run.name}: {run.monitor} {value:.6g}{' (best so far)' if is_best else ''}: {flags}")
 
     def _recover_trials(self) -> None:
         """Takes the trials over that an earlier search has left undecided."""
@@ -203,7 +203,7 @@ class Searcher:
             return
         owned = self._trials_by_run()
         resolver = Resolver(load_batch_scenario(self.batch))
-        orphans = {_flags_key(run.flags): run.name for run in self.batch.index().runs if run.name not in owned}
+        orphans = {_flags_key(run.flags): run.name for run in self.batch.read_index().runs if run.name not in owned}
         for frozen in unfinished:
             trial = optuna.trial.Trial(self.study, frozen._trial_id)
             name = frozen.user_attrs.get(RUN_ATTRIBUTE) or orphans.get(self._params_key(resolver, frozen.params))
