@@ -42,7 +42,7 @@ def name(template: str) -> str:
         ("{learning_rate}{optimizer}_{trainer.jit_compile}_{trainer.random_seed}", "ConstantAdam_none_none"),
         ("{data.processors}", "Shift"),
         ("a b/{trainer.epochs}..", "a-b-3"),
-        ("{evaluator}_{expert}", "PerClass_none"),
+        ("{evaluator}_{expert}", "PerClassEvaluator_none"),
     ],
 )
 def test_a_template_names_a_run_by_its_parameters(template: str, expected: str) -> None:

@@ -12,7 +12,7 @@ from stand_in_slurm import FakeSlurm
 
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch
-from tfaip_like.experiments._launchers.submissions import VOID, read_submissions, record_submission
+from tfaip_like.experiments._launchers.submissions import NO_ARRAY_JOB, read_submissions, record_submission
 
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
 
@@ -166,7 +166,7 @@ def test_a_number_that_was_noted_stays(tmp_path: Path) -> None:
     submission = record_submission(batch, [("wide",)], lambda here: f"# {here}\n")
     assert submission.array_job is None
     assert submission.claim("7") == "7"
-    assert submission.claim(VOID) == "7"
+    assert submission.claim(NO_ARRAY_JOB) == "7"
     assert read_submissions(batch) == [submission]
     (submission.folder / "job").write_text("7;cluster\n")
     with pytest.raises(UsageError, match='job, line 1: expected the number of a job, got "7;cluster"'):
