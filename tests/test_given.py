@@ -24,13 +24,13 @@ PARAMETERS = {
     "--early_stopping.frequency 2": TESTED,
     "--early_stopping.upper_threshold 3": TESTED,
     "--early_stopping.lower_threshold 0.5 --early_stopping.mode max": TESTED,
-    "--optimizer.exclude_from_weight_decay bias": "there is no weight_decay to exclude from",
+    "--optimizer.exclude_from_weight_decay bias": "no weight decay (set --optimizer.weight_decay)",
     "--optimizer AdamW --optimizer.weight_decay 0 --optimizer.exclude_from_weight_decay bias": (
-        "there is no weight_decay to exclude from"
+        "no weight decay (set --optimizer.weight_decay)"
     ),
-    "--optimizer SGD --optimizer.nesterov true": "there is no momentum (--optimizer.momentum)",
+    "--optimizer SGD --optimizer.nesterov true": "momentum is 0 (--optimizer.momentum)",
     "--optimizer AdaBelief --optimizer.rectify false --optimizer.sma_threshold 4": "--optimizer.rectify is false",
-    "--learning_rate.warmup_factor 0.1": "there is no warm-up: set --learning_rate.warmup_epochs",
+    "--learning_rate.warmup_factor 0.1": "no warm-up (set --learning_rate.warmup_epochs)",
     "--learning_rate PiecewiseConstant --learning_rate.boundaries 30 60 90": (
         "the training ends after 3 epochs (--trainer.epochs)"
     ),

@@ -304,11 +304,11 @@ MISTAKES = {
     "out of range": Mistake(flags="--trainer.epochs 0", says="--trainer.epochs 0: must be at least 1"),
     "two clippings": Mistake(
         flags="--optimizer.clip_norm 1 --optimizer.clip_value 1",
-        says="--optimizer.clip_norm 1.0: Keras clips in one way at a time; leave out all but one of clip_value, clip_norm",
+        says="--optimizer.clip_norm 1.0: only one kind of gradient clipping can be used; keep one of clip_value, clip_norm",
     ),
     "exclusion without decay": Mistake(
         flags="--optimizer.exclude_from_weight_decay bias",
-        says="--optimizer.exclude_from_weight_decay bias: has no effect: there is no weight_decay to exclude from",
+        says="--optimizer.exclude_from_weight_decay bias: has no effect: no weight decay (set --optimizer.weight_decay)",
     ),
     "broken regular expression": Mistake(
         flags="--optimizer AdamW --optimizer.exclude_from_weight_decay (",
@@ -322,7 +322,7 @@ MISTAKES = {
     ),
     "unequal lists": Mistake(
         flags="--learning_rate PiecewiseConstant --learning_rate.factors 0.1",
-        says="--learning_rate.factors 0.1: there are 1 for 3 boundaries; give one for each",
+        says="--learning_rate.factors 0.1: 1 factors for 3 boundaries; give one per boundary",
     ),
     "contradiction": Mistake(
         flags="--trainer.force_eager true --trainer.jit_compile true",
@@ -348,7 +348,7 @@ MISTAKES = {
     "infinite learning rate": Mistake(
         flags="--learning_rate.lr inf", says="--learning_rate.lr inf: must be a finite number"
     ),
-    "share above 1": Mistake(flags="--optimizer.beta_1 1.5", says="--optimizer.beta_1 1.5: must be from 0 to below 1"),
+    "share above 1": Mistake(flags="--optimizer.beta_1 1.5", says="--optimizer.beta_1 1.5: must be in [0, 1)"),
     # Early stopping.
     "monitor without a mode": Mistake(
         flags="--early_stopping.monitor val_loss",
@@ -741,7 +741,7 @@ MISTAKES = {
     "exclusion that matches nothing": Mistake(
         needs_keras=True,
         flags="--optimizer AdamW --optimizer.exclude_from_weight_decay norm",
-        says="--optimizer.exclude_from_weight_decay norm: no weight has such a path; they are add/kernel, add/bias",
+        says="--optimizer.exclude_from_weight_decay norm: no weight path matches; available: add/kernel, add/bias",
     ),
     # Warm start and freezing.
     "warm start without a model": Mistake(

@@ -1,6 +1,6 @@
-"""Optimizers: those of Keras, and AdaBelief, with the same settings for decay and clipping on each.
+"""Optimizer settings: all Keras optimizers and AdaBelief, with common weight decay and gradient clipping.
 
-A value given is never ignored: what an optimizer cannot do is an error.
+No value is silently ignored: an unsupported setting is an error.
 """
 
 from tfaip_like.optimizers._base import Optimizer

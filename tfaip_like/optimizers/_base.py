@@ -1,4 +1,4 @@
-"""What all optimizers have: weight decay, clipping, and how they become Keras objects."""
+"""Base class of optimizer settings: weight decay, gradient clipping and the Keras optimizer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.lazy_keras import keras
+from tfaip_like.optimizers._ranges import NonNegative, check_ranges
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_default, field_types
 
@@ -17,64 +18,51 @@ if TYPE_CHECKING:
 
 KERAS_NAMES = {"clip_value": "clipvalue", "clip_norm": "clipnorm", "clip_global_norm": "global_clipnorm"}
 
-UNIT_INTERVAL_FIELDS = {"beta_1", "beta_2", "adam_beta_1", "adam_beta_2", "rho", "momentum"}
-"""Fields that say which part of a running mean stays."""
-
-POSITIVE_FIELDS = {"epsilon", "epsilon_1", "epsilon_2", "clip_threshold", "rms_rate", "adam_lr_ratio", "ns_steps"}
-NON_NEGATIVE_FIELDS = {
-    "weight_decay",
-    "adam_weight_decay",
-    "initial_accumulator_value",
-    "l1_regularization_strength",
-    "l2_regularization_strength",
-    "l2_shrinkage_regularization_strength",
-    "beta",
-    "warmup_steps",
-}
-NON_POSITIVE_FIELDS = {"learning_rate_power", "beta_2_decay"}
-"""Fields of the optimizers that have them, by what their values must be."""
-
 
 class Optimizer(Params, abc.ABC):
-    """How gradients change the weights."""
+    """Base class of optimizer settings.
 
-    weight_decay: float | None = None
-    """Weight decay; by default decoupled (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101):
-    at each step every weight shrinks by this times the learning rate."""
+    A subclass names a class of `keras.optimizers` and declares its arguments as fields; another Keras class is
+    returned by `keras_class`.
+
+    Example:
+        >>> from tfaip_like.optimizers import SGD
+        >>> SGD(momentum=0.9, clip_global_norm=1.0)
+        SGD(clip_global_norm=1.0, momentum=0.9)
+    """
+
+    weight_decay: NonNegative | None = None
+    """Weight decay; none disables it. Decoupled by default (Loshchilov and Hutter 2019,
+    https://arxiv.org/abs/1711.05101): each step multiplies the weights by 1 - learning rate * weight_decay."""
 
     weight_decay_mode: Literal["decoupled", "l2", "relative"] = "decoupled"
-    """How weights decay: decoupled as above; l2 adds weight_decay times the weight to its gradient, as
-    PyTorch's Adam and SGD do; relative shrinks weights by weight_decay times the learning rate as a part of its
-    highest value, as tfaip and TensorFlow Addons do."""
+    """Kind of weight decay: decoupled as above; l2 adds weight_decay * weight to the gradient, as PyTorch's Adam
+    and SGD do; relative uses learning rate / peak learning rate as the factor of weight_decay, as tfaip and
+    TensorFlow Addons do."""
 
     exclude_from_weight_decay: list[str] = []
-    """Regular expressions; a weight whose path matches one (`dense/bias`, say) does not decay."""
+    """Regular expressions; weights whose path matches one (such as `dense/bias`) do not decay."""
 
     clip_value: float | None = None
-    """Limit each element of each gradient to this size."""
+    """Maximum absolute value of each gradient element; none disables clipping by value."""
 
     clip_norm: float | None = None
-    """Scale each gradient down to at most this norm."""
+    """Maximum L2 norm of each gradient; none disables clipping by norm."""
 
     clip_global_norm: float | None = None
-    """Scale all gradients down together to at most this norm."""
+    """Maximum L2 norm of all gradients together; none disables clipping by global norm."""
 
     def check(self) -> None:
         self.require_finite()
         clip_fields = [name for name in KERAS_NAMES if getattr(self, name) is not None]
         for name in clip_fields:
-            self.require(getattr(self, name) > 0, name, "must be above 0; leave it out for no clipping")
+            self.require(getattr(self, name) > 0, name, "must be above 0; omit it to disable clipping")
         self.require(
             len(clip_fields) < 2,
             clip_fields[-1] if clip_fields else "clip_value",
-            f"Keras clips in one way at a time; leave out all but one of {', '.join(clip_fields)}",
+            f"only one kind of gradient clipping can be used; keep one of {', '.join(clip_fields)}",
         )
-        fields = {name: value for name in field_types(type(self)) if (value := getattr(self, name)) is not None}
-        for name, value in fields.items():
-            self.require(name not in UNIT_INTERVAL_FIELDS or 0 <= value < 1, name, "must be from 0 to below 1")
-            self.require(name not in POSITIVE_FIELDS or value > 0, name, "must be above 0")
-            self.require(name not in NON_NEGATIVE_FIELDS or value >= 0, name, "must not be negative")
-            self.require(name not in NON_POSITIVE_FIELDS or value <= 0, name, "must be 0 or negative")
+        check_ranges(self)
         is_decoupled = field_default(type(self), "weight_decay") is not None
         self.require(
             self.weight_decay_mode != "l2" or not is_decoupled,
@@ -88,15 +76,15 @@ class Optimizer(Params, abc.ABC):
         if self.weight_decay:
             return {}
         return {
-            "exclude_from_weight_decay": "there is no weight_decay to exclude from",
-            "weight_decay_mode": "there is no weight_decay",
+            "exclude_from_weight_decay": "no weight decay (set --optimizer.weight_decay)",
+            "weight_decay_mode": "no weight decay (set --optimizer.weight_decay)",
         }
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:
-        """The Keras class it is built as: the one of its name."""
-        found: type[keras.optimizers.Optimizer] = getattr(keras.optimizers, type(self).__name__)
-        return found
+        """Keras class to build; by default the one of the same name."""
+        keras_class: type[keras.optimizers.Optimizer] = getattr(keras.optimizers, type(self).__name__)
+        return keras_class
 
     def build(
         self,
@@ -110,13 +98,15 @@ class Optimizer(Params, abc.ABC):
         """Return the Keras optimizer for these trainable variables.
 
         Args:
-            has_rate_factor: the learning rate is multiplied by its variable `rate_factor`, which starts at 1.
-            ema_momentum: it keeps moving averages of the weights, of which this part stays at each step.
-            paths: the weights by the paths that `exclude_from_weight_decay` matches; by default their own.
-            peak_lr: of the learning rate, for `weight_decay_mode` relative.
+            learning_rate: Learning rate by optimizer step.
+            variables: Trainable variables.
+            has_rate_factor: Multiply the learning rate by the optimizer's variable `rate_factor`, initially 1.
+            ema_momentum: Momentum of the moving averages of the weights, in [0, 1); 0 keeps none.
+            paths: Variables by the paths that `exclude_from_weight_decay` matches; by default `variable.path`.
+            peak_lr: Highest learning rate, for `weight_decay_mode` relative.
 
         Raises:
-            UsageError: when a pattern of `exclude_from_weight_decay` matches no variable.
+            UsageError: If a pattern of `exclude_from_weight_decay` matches no variable.
         """
         from tfaip_like._keras_ext.extended_optimizer import with_extensions
 
@@ -138,7 +128,7 @@ class Optimizer(Params, abc.ABC):
     def _variables_without_decay(
         self, variables: Sequence[keras.Variable], paths: Mapping[str, keras.Variable] | None
     ) -> list[keras.Variable]:
-        # By path and by ourselves: Keras matches its `var_names` against other names on each backend.
+        # Matched here: Keras compares its `var_names` with other names on each backend.
         path_of = {id(variable): path for path, variable in (paths or {}).items()}
         named = [(path_of.get(id(variable), variable.path), variable) for variable in variables]
         excluded = []
@@ -146,7 +136,7 @@ class Optimizer(Params, abc.ABC):
             matching = [variable for path, variable in named if re.search(pattern, path)]
             if not matching:
                 raise UsageError(
-                    f"--optimizer.exclude_from_weight_decay {pattern}: no weight has such a path; they are "
+                    f"--optimizer.exclude_from_weight_decay {pattern}: no weight path matches; available: "
                     f"{truncate_list([path for path, _ in named], limit=8)}"
                 )
             excluded += matching

@@ -1,6 +1,6 @@
-"""Every optimizer of Keras, and AdaBelief.
+"""Settings of all Keras optimizers and of AdaBelief.
 
-Fields are Keras' own, under Keras' names and with Keras' defaults.
+The fields are the arguments of the Keras class, with the same names and defaults.
 """
 
 from __future__ import annotations
@@ -9,93 +9,111 @@ from collections.abc import Mapping
 
 from tfaip_like._utils.lazy_keras import keras
 from tfaip_like.optimizers._base import Optimizer
+from tfaip_like.optimizers._ranges import (
+    NonNegative,
+    NonNegativeInt,
+    NonPositive,
+    Positive,
+    PositiveInt,
+    UnitInterval,
+)
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum if wanted."""
+    """Stochastic gradient descent with optional momentum.
 
-    momentum: float = 0.0
-    """Share of the last step that is added to the next; 0 is plain descent."""
+    Example:
+        >>> SGD(momentum=0.9, nesterov=True)
+        SGD(momentum=0.9, nesterov=True)
+    """
+
+    momentum: UnitInterval = 0.0
+    """Momentum, in [0, 1): fraction of the previous update added to the next; 0 disables it."""
 
     nesterov: bool = False
-    """Nesterov momentum: the gradient is taken where the momentum leads."""
+    """Nesterov momentum: evaluate the gradient after the momentum step."""
 
     def ignored_params(self) -> Mapping[str, str]:
-        none = {} if self.momentum else {"nesterov": "there is no momentum (--optimizer.momentum)"}
-        return {**super().ignored_params(), **none}
+        ignored = {} if self.momentum else {"nesterov": "momentum is 0 (--optimizer.momentum)"}
+        return {**super().ignored_params(), **ignored}
 
 
 class Adam(Optimizer):
-    """Step sizes from running means of gradient and squared gradient (https://arxiv.org/abs/1412.6980)."""
+    """Adam: adaptive step sizes from moving averages of gradients and their squares (https://arxiv.org/abs/1412.6980).
 
-    beta_1: float = 0.9
-    """Decay of the running mean of gradients."""
+    Example:
+        >>> Adam(beta_2=0.98, weight_decay=0.01)
+        Adam(weight_decay=0.01, beta_2=0.98)
+    """
 
-    beta_2: float = 0.999
-    """Decay of the running mean of squared gradients."""
+    beta_1: UnitInterval = 0.9
+    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
 
-    epsilon: float = 1e-7
-    """Added to the denominator, against division by 0."""
+    beta_2: UnitInterval = 0.999
+    """Decay rate of the moving average of squared gradients (second moment), in [0, 1)."""
+
+    epsilon: Positive = 1e-7
+    """Constant added to the denominator for numerical stability."""
 
     amsgrad: bool = False
-    """Never let the denominator shrink (https://openreview.net/forum?id=ryQu7f-RZ)."""
+    """AMSGrad: use the maximum of all second moments so far (https://openreview.net/forum?id=ryQu7f-RZ)."""
 
 
 class AdamW(Optimizer):
-    """Adam with weight decay by default (https://arxiv.org/abs/1711.05101)."""
+    """Adam with decoupled weight decay (https://arxiv.org/abs/1711.05101)."""
 
     weight_decay = 0.004
 
-    beta_1: float = 0.9
-    """Decay of the running mean of gradients."""
+    beta_1: UnitInterval = 0.9
+    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
 
-    beta_2: float = 0.999
-    """Decay of the running mean of squared gradients."""
+    beta_2: UnitInterval = 0.999
+    """Decay rate of the moving average of squared gradients (second moment), in [0, 1)."""
 
-    epsilon: float = 1e-7
-    """Added to the denominator, against division by 0."""
+    epsilon: Positive = 1e-7
+    """Constant added to the denominator for numerical stability."""
 
     amsgrad: bool = False
-    """Never let the denominator shrink."""
+    """AMSGrad: use the maximum of all second moments so far."""
 
 
 class Adamax(Optimizer):
-    """Adam with the largest instead of the mean squared gradient (https://arxiv.org/abs/1412.6980)."""
+    """Adamax: Adam with the infinity norm instead of the second moment (https://arxiv.org/abs/1412.6980)."""
 
-    beta_1: float = 0.9
-    """Decay of the running mean of gradients."""
+    beta_1: UnitInterval = 0.9
+    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
 
-    beta_2: float = 0.999
-    """Decay of the running maximum."""
+    beta_2: UnitInterval = 0.999
+    """Decay rate of the running infinity norm, in [0, 1)."""
 
-    epsilon: float = 1e-7
-    """Added to the denominator, against division by 0."""
+    epsilon: Positive = 1e-7
+    """Constant added to the denominator for numerical stability."""
 
 
 class AdaBelief(Optimizer):
-    """Adam that trusts a gradient more the less it surprises (https://arxiv.org/abs/2010.07468)."""
+    """AdaBelief: Adam that scales steps by the variance of the gradients (https://arxiv.org/abs/2010.07468)."""
 
-    beta_1: float = 0.9
-    """Decay of the running mean of gradients."""
+    beta_1: UnitInterval = 0.9
+    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
 
-    beta_2: float = 0.999
-    """Decay of the running mean of squared surprise (gradient minus its mean)."""
+    beta_2: UnitInterval = 0.999
+    """Decay rate of the moving average of (gradient - first moment) squared, in [0, 1)."""
 
-    epsilon: float = 1e-14
-    """Added to the squared surprise and to the denominator."""
+    epsilon: Positive = 1e-14
+    """Constant added to the second moment and to the denominator for numerical stability."""
 
     amsgrad: bool = False
-    """Never let the denominator shrink."""
+    """AMSGrad: use the maximum of all second moments so far."""
 
     rectify: bool = True
-    """Begin without adaptive steps, until their variance is small (https://arxiv.org/abs/1908.03265)."""
+    """Rectification: no adaptive step sizes until their variance is small (https://arxiv.org/abs/1908.03265)."""
 
     sma_threshold: float = 5.0
-    """With `rectify`: length of the running mean from which steps are adaptive."""
+    """Length of the simple moving average from which steps are adaptive; used with rectify."""
 
     def ignored_params(self) -> Mapping[str, str]:
-        none = {} if self.rectify else {"sma_threshold": "--optimizer.rectify is false"}
-        return {**super().ignored_params(), **none}
+        ignored = {} if self.rectify else {"sma_threshold": "--optimizer.rectify is false"}
+        return {**super().ignored_params(), **ignored}
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:
@@ -105,83 +123,83 @@ class AdaBelief(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """Gradients divided by the root of their running mean square (Hinton 2012)."""
+    """RMSprop: gradients divided by the root of their moving mean square (Hinton 2012)."""
 
-    rho: float = 0.9
-    """Decay of the running mean square."""
+    rho: UnitInterval = 0.9
+    """Decay rate of the moving mean square of gradients, in [0, 1)."""
 
-    momentum: float = 0.0
-    """Share of the last step that is added to the next."""
+    momentum: UnitInterval = 0.0
+    """Momentum, in [0, 1): fraction of the previous update added to the next; 0 disables it."""
 
-    epsilon: float = 1e-7
-    """Added to the denominator, against division by 0."""
+    epsilon: Positive = 1e-7
+    """Constant added to the denominator for numerical stability."""
 
     centered: bool = False
-    """Divide by the running variance instead of the mean square."""
+    """Normalize by the variance of gradients instead of their mean square."""
 
 
 class Nadam(Optimizer):
-    """Adam with Nesterov momentum (Dozat 2015)."""
+    """Nadam: Adam with Nesterov momentum (Dozat 2015)."""
 
-    beta_1: float = 0.9
-    """Decay of the running mean of gradients."""
+    beta_1: UnitInterval = 0.9
+    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
 
-    beta_2: float = 0.999
-    """Decay of the running mean of squared gradients."""
+    beta_2: UnitInterval = 0.999
+    """Decay rate of the moving average of squared gradients (second moment), in [0, 1)."""
 
-    epsilon: float = 1e-7
-    """Added to the denominator, against division by 0."""
+    epsilon: Positive = 1e-7
+    """Constant added to the denominator for numerical stability."""
 
 
 class Lion(Optimizer):
-    """The sign of a momentum; wants a 3 to 10 times smaller rate than Adam (https://arxiv.org/abs/2302.06675)."""
+    """Lion: sign of the momentum; use a learning rate 3 to 10 times below Adam's (https://arxiv.org/abs/2302.06675)."""
 
-    beta_1: float = 0.9
-    """Share of the momentum in a step."""
+    beta_1: UnitInterval = 0.9
+    """Interpolation factor between momentum and gradient in an update, in (0, 1)."""
 
-    beta_2: float = 0.99
-    """Decay of the momentum."""
+    beta_2: UnitInterval = 0.99
+    """Decay rate of the momentum, in [0, 1)."""
 
     def check(self) -> None:
         super().check()
-        self.require(self.beta_1 > 0, "beta_1", "must be above 0: without momentum nothing is left of Lion")
+        self.require(self.beta_1 > 0, "beta_1", "must be above 0: Lion requires momentum")
 
 
 class Lamb(Optimizer):
-    """Adam with steps in proportion to each layer's weights, for large batches (https://arxiv.org/abs/1904.00962)."""
+    """LAMB: Adam with layer-wise step sizes, for large batches (https://arxiv.org/abs/1904.00962)."""
 
-    beta_1: float = 0.9
-    """Decay of the running mean of gradients."""
+    beta_1: UnitInterval = 0.9
+    """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
 
-    beta_2: float = 0.999
-    """Decay of the running mean of squared gradients."""
+    beta_2: UnitInterval = 0.999
+    """Decay rate of the moving average of squared gradients (second moment), in [0, 1)."""
 
-    epsilon: float = 1e-7
-    """Added to the denominator, against division by 0."""
+    epsilon: Positive = 1e-7
+    """Constant added to the denominator for numerical stability."""
 
 
 class Muon(Optimizer):
-    """Orthogonal steps for matrices, AdamW for all other weights (https://kellerjordan.github.io/posts/muon/)."""
+    """Muon: orthogonalized momentum for matrices, AdamW elsewhere (https://kellerjordan.github.io/posts/muon/)."""
 
     weight_decay = 0.004
 
-    adam_beta_1: float = 0.9
-    """AdamW: decay of the running mean of gradients."""
+    adam_beta_1: UnitInterval = 0.9
+    """Decay rate of the first moment in AdamW, in [0, 1)."""
 
-    adam_beta_2: float = 0.999
-    """AdamW: decay of the running mean of squared gradients."""
+    adam_beta_2: UnitInterval = 0.999
+    """Decay rate of the second moment in AdamW, in [0, 1)."""
 
-    adam_weight_decay: float | None = 0.004
-    """AdamW: weight decay."""
+    adam_weight_decay: NonNegative | None = 0.004
+    """Weight decay in AdamW; none disables it."""
 
-    epsilon: float = 1e-7
-    """Added to denominators, against division by 0."""
+    epsilon: Positive = 1e-7
+    """Constant added to denominators for numerical stability."""
 
     exclude_layers: list[str] = []
-    """Regular expressions; weights whose path matches one are left to AdamW."""
+    """Regular expressions; weights whose path matches one are trained with AdamW."""
 
     exclude_embeddings: bool = True
-    """Leave embeddings to AdamW."""
+    """Train embeddings with AdamW."""
 
     muon_a: float = 3.4445
     """First coefficient of the Newton-Schulz iteration."""
@@ -192,109 +210,111 @@ class Muon(Optimizer):
     muon_c: float = 2.0315
     """Third coefficient of the Newton-Schulz iteration."""
 
-    adam_lr_ratio: float = 1.0
-    """Learning rate of AdamW, as a multiple of the learning rate."""
+    adam_lr_ratio: Positive = 1.0
+    """Ratio of AdamW's learning rate to the learning rate."""
 
-    momentum: float = 0.95
-    """Decay of the momentum."""
+    momentum: UnitInterval = 0.95
+    """Momentum, in [0, 1)."""
 
-    ns_steps: int = 5
-    """Steps of the Newton-Schulz iteration."""
+    ns_steps: PositiveInt = 5
+    """Number of Newton-Schulz iterations."""
 
     nesterov: bool = True
-    """Nesterov momentum."""
+    """Use Nesterov momentum."""
 
-    rms_rate: float | None = 0.2
-    """Scale steps to this root mean square, so that the rates of AdamW fit; none scales by shape."""
+    rms_rate: Positive | None = 0.2
+    """Root mean square that updates are scaled to, which matches AdamW's learning rates; none scales by shape."""
 
 
 class Adagrad(Optimizer):
-    """Rates that shrink with the sum of squared gradients (Duchi et al. 2011)."""
+    """Adagrad: step sizes from the accumulated squared gradients (Duchi et al. 2011)."""
 
-    initial_accumulator_value: float = 0.1
-    """Where the sum begins."""
+    initial_accumulator_value: NonNegative = 0.1
+    """Initial value of the accumulated squared gradients."""
 
-    epsilon: float = 1e-7
-    """Added to the denominator, against division by 0."""
+    epsilon: Positive = 1e-7
+    """Constant added to the denominator for numerical stability."""
 
 
 class Adadelta(Optimizer):
-    """Steps in proportion to the running size of earlier steps (https://arxiv.org/abs/1212.5701)."""
+    """Adadelta: step sizes from moving averages of squared gradients and updates (https://arxiv.org/abs/1212.5701)."""
 
-    rho: float = 0.95
-    """Decay of both running means."""
+    rho: UnitInterval = 0.95
+    """Decay rate of both moving averages, in [0, 1)."""
 
-    epsilon: float = 1e-7
-    """Added to both running means."""
+    epsilon: Positive = 1e-7
+    """Constant added to both moving averages for numerical stability."""
 
 
 class Adafactor(Optimizer):
-    """Adam with little memory: squared gradients by row and column (https://arxiv.org/abs/1804.04235)."""
+    """Adafactor: factored second moments, with little memory (https://arxiv.org/abs/1804.04235)."""
 
-    beta_2_decay: float = -0.8
-    """Exponent of the decay of the running mean."""
+    beta_2_decay: NonPositive = -0.8
+    """Exponent of the step in the decay rate of the second moment; at most 0."""
 
-    epsilon_1: float = 1e-30
-    """Added to squared gradients."""
+    epsilon_1: Positive = 1e-30
+    """Constant added to squared gradients for numerical stability."""
 
-    epsilon_2: float = 0.001
-    """Least size of a weight in relative steps."""
+    epsilon_2: Positive = 0.001
+    """Lower bound of the root mean square of a weight, by which updates are scaled."""
 
-    clip_threshold: float = 1.0
-    """Limit of the root mean square of a step."""
+    clip_threshold: Positive = 1.0
+    """Threshold of the root mean square of an update, above which it is clipped."""
 
     relative_step: bool = True
-    """Limit the rate by the inverse root of the step."""
+    """Cap the learning rate at 1 / sqrt(step)."""
 
 
 class Ftrl(Optimizer):
-    """Follow the regularised leader, for sparse linear models (McMahan et al. 2013)."""
+    """FTRL (follow the regularized leader), for sparse linear models (McMahan et al. 2013)."""
 
-    learning_rate_power: float = -0.5
-    """How the rate shrinks with the sum of squared gradients; at most 0."""
+    learning_rate_power: NonPositive = -0.5
+    """Exponent of the accumulated squared gradients in the learning rate; at most 0."""
 
-    initial_accumulator_value: float = 0.1
-    """Where the sum of squared gradients begins."""
+    initial_accumulator_value: NonNegative = 0.1
+    """Initial value of the accumulated squared gradients."""
 
-    l1_regularization_strength: float = 0.0
-    """Pulls weights to exactly 0."""
+    l1_regularization_strength: NonNegative = 0.0
+    """L1 penalty, which sets small weights to 0; 0 disables it."""
 
-    l2_regularization_strength: float = 0.0
-    """Shrinks weights."""
+    l2_regularization_strength: NonNegative = 0.0
+    """L2 penalty; 0 disables it."""
 
-    l2_shrinkage_regularization_strength: float = 0.0
-    """Shrinks weights by a penalty on their size, not on the accumulated gradients."""
+    l2_shrinkage_regularization_strength: NonNegative = 0.0
+    """L2 penalty on the size of the weights instead of the accumulated gradients; 0 disables it."""
 
-    beta: float = 0.0
-    """Added to the denominator."""
+    beta: NonNegative = 0.0
+    """Constant added to the denominator."""
 
     def check(self) -> None:
         super().check()
-        # Measured: Keras decays the weights, then Ftrl computes them anew from its sums.
+        # Measured: Keras decays the weights, then Ftrl overwrites them with values from its accumulators.
         self.require(
             not self.weight_decay, "weight_decay", "has no effect in Ftrl; use l2_regularization_strength instead"
         )
 
 
 class ScheduleFreeAdamW(Optimizer):
-    """AdamW that needs no schedule: it averages its own weights (https://arxiv.org/abs/2405.15682). As in the paper,
-    the average is validated and exported (unless `--trainer.calc_ema` averages in its own way)."""
+    """Schedule-free AdamW: averages weights instead of decaying the learning rate (https://arxiv.org/abs/2405.15682).
 
-    beta_1: float = 0.9
-    """Share of the average in the point where gradients are taken."""
+    As in the paper, the averaged weights are validated and exported; with `--trainer.calc_ema`, the EMA is.
+    """
 
-    beta_2: float = 0.999
-    """Decay of the running mean of squared gradients."""
+    beta_1: UnitInterval = 0.9
+    """Weight of the average in the point at which gradients are evaluated, in (0, 1)."""
 
-    epsilon: float = 1e-8
-    """Added to the denominator, against division by 0."""
+    beta_2: UnitInterval = 0.999
+    """Decay rate of the moving average of squared gradients (second moment), in [0, 1)."""
 
-    warmup_steps: int = 0
-    """Steps in which the rate rises to its full size."""
+    epsilon: Positive = 1e-8
+    """Constant added to the denominator for numerical stability."""
+
+    warmup_steps: NonNegativeInt = 0
+    """Number of steps of linear warm-up; 0 disables it."""
 
     def check(self) -> None:
         super().check()
-        self.require(self.beta_1 > 0, "beta_1", "must be above 0: the average is found by dividing by it")
+        self.require(self.beta_1 > 0, "beta_1", "must be above 0: the average is computed by dividing by it")
         self.require(
             self.weight_decay_mode != "l2",
             "weight_decay_mode",

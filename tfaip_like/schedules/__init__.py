@@ -1,4 +1,4 @@
-"""Learning-rate schedules."""
+"""Learning-rate schedules, in epochs instead of steps and with a warm-up."""
 
 from tfaip_like.schedules._schedules import (
     Constant,

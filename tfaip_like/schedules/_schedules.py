@@ -1,4 +1,4 @@
-"""Learning-rate schedules: Keras' own where it has them, in epochs instead of steps, with a warm-up."""
+"""Settings of learning-rate schedules, in epochs instead of steps and with a warm-up; built on those of Keras."""
 
 from __future__ import annotations
 
@@ -20,27 +20,34 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """What a schedule must know of a training."""
+    """Length of a training run, from which a schedule derives its steps."""
 
     steps_per_epoch: int
     epochs: float
 
     def steps(self, epochs: float) -> int:
-        """The number of steps in so many epochs."""
+        """Return the number of steps in a number of epochs."""
         return round(epochs * self.steps_per_epoch)
 
 
 class Schedule(Params, abc.ABC):
-    """How large the steps are, over the course of the training."""
+    """Learning-rate schedule with an optional linear warm-up.
+
+    Example:
+        >>> from tfaip_like.schedules import CosineDecay
+        >>> schedule = CosineDecay(lr=0.01, warmup_epochs=2).build(TrainingLength(steps_per_epoch=100, epochs=10))
+        >>> round(float(schedule(99)), 6)  # after half of the warm-up
+        0.005
+    """
 
     lr: float = 0.001
-    """The learning rate: its highest value."""
+    """Peak learning rate."""
 
     warmup_epochs: float = 0.0
-    """Epochs (or a part of one) in which the rate first rises in a straight line to `lr`."""
+    """Number of epochs (may be fractional) of linear warm-up to lr; 0 disables it."""
 
     warmup_factor: float = 0.0
-    """Where the warm-up begins, as a part of `lr`."""
+    """Initial learning rate of the warm-up as a fraction of lr, in [0, 1]."""
 
     def check(self) -> None:
         self.require_finite()
@@ -49,15 +56,16 @@ class Schedule(Params, abc.ABC):
         self.require(0 <= self.warmup_factor <= 1, "warmup_factor", "must be from 0 to 1")
 
     def ignored_params(self) -> Mapping[str, str]:
-        return {} if self.warmup_epochs else {"warmup_factor": "there is no warm-up: set --learning_rate.warmup_epochs"}
+        return {} if self.warmup_epochs else {"warmup_factor": "no warm-up (set --learning_rate.warmup_epochs)"}
 
     def build(self, training_length: TrainingLength) -> LearningRateSchedule:
-        """The Keras schedule of a training, by its step."""
+        """Return the Keras schedule, which maps a step to a learning rate."""
         from tfaip_like._keras_ext.schedules import WarmupThenDecay
 
         if self.epochs_before_decay >= training_length.epochs and self.epochs_before_decay > 0:
             logger.warning(
-                "the learning rate is still in its warm-up or constant phase at the end: %g epochs of %g",
+                "learning rate: warm-up and constant phase (%g epochs) fill the whole training (%g epochs); "
+                "the decay never starts",
                 self.epochs_before_decay,
                 training_length.epochs,
             )
@@ -71,29 +79,34 @@ class Schedule(Params, abc.ABC):
 
     @property
     def epochs_before_decay(self) -> float:
-        """Epochs after which `decay_schedule` begins."""
+        """Number of epochs before `decay_schedule` starts."""
         return self.warmup_epochs
 
     @abc.abstractmethod
     def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule | None:
-        """The Keras schedule that begins after the warm-up; None stays at `lr`."""
+        """Return the Keras schedule that starts after the warm-up, or None for a constant rate `lr`."""
 
 
 class Constant(Schedule):
-    """The same rate from beginning to end."""
+    """Constant learning rate.
+
+    Example:
+        >>> Constant(lr=0.01, warmup_epochs=1)
+        Constant(lr=0.01, warmup_epochs=1)
+    """
 
     def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule | None:
         return None
 
 
 class Decay(Schedule, abc.ABC):
-    """A rate that falls."""
+    """Base class of schedules that decay after a constant phase."""
 
     constant_epochs: float = 0.0
-    """Epochs at the full rate after the warm-up, before the decay begins."""
+    """Number of epochs at lr between warm-up and decay."""
 
     decay_epochs: float | None = None
-    """Epochs that the decay takes; by default all that are left."""
+    """Number of epochs of the decay; by default all remaining epochs."""
 
     def check(self) -> None:
         super().check()
@@ -105,7 +118,7 @@ class Decay(Schedule, abc.ABC):
         return self.warmup_epochs + self.constant_epochs
 
     def decay_steps(self, training_length: TrainingLength) -> int:
-        """How many steps the decay takes."""
+        """Return the number of steps of the decay, at least 1."""
         epochs = (
             self.decay_epochs if self.decay_epochs is not None else training_length.epochs - self.epochs_before_decay
         )
@@ -113,21 +126,21 @@ class Decay(Schedule, abc.ABC):
 
 
 class ExponentialDecay(Decay):
-    """A rate that is multiplied by `decay` every `decay_epochs`."""
+    """Exponential decay: the learning rate is multiplied by `decay` every `decay_epochs`."""
 
     decay: float = 0.99
-    """The factor."""
+    """Decay factor, in (0, 1]."""
 
     decay_epochs: float | None = 1.0
-    """Epochs between two multiplications (in between the rate falls smoothly, unless `staircase`)."""
+    """Number of epochs per multiplication by decay; between them the rate decays smoothly unless staircase is set."""
 
     staircase: bool = False
-    """Fall in steps."""
+    """Decay in discrete steps instead of smoothly."""
 
     def check(self) -> None:
         super().check()
         self.require(0 < self.decay <= 1, "decay", "must be above 0 and at most 1")
-        self.require(self.decay_epochs is not None, "decay_epochs", "must be given for this schedule")
+        self.require(self.decay_epochs is not None, "decay_epochs", "is required by ExponentialDecay")
 
     def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
         return keras.optimizers.schedules.ExponentialDecay(
@@ -136,10 +149,10 @@ class ExponentialDecay(Decay):
 
 
 class CosineDecay(Decay):
-    """A rate that falls along half a cosine (https://arxiv.org/abs/1608.03983)."""
+    """Cosine decay (https://arxiv.org/abs/1608.03983)."""
 
     alpha: float = 0.0
-    """Where it ends, as a part of `lr`."""
+    """Final learning rate as a fraction of lr, in [0, 1]."""
 
     def check(self) -> None:
         super().check()
@@ -150,16 +163,16 @@ class CosineDecay(Decay):
 
 
 class PolynomialDecay(Decay):
-    """A rate that falls to `end_lr` along a power of the time left: a straight line by default."""
+    """Polynomial decay to `end_lr`; linear by default."""
 
     end_lr: float = 0.0001
-    """Where it ends."""
+    """Final learning rate, in [0, lr]."""
 
     power: float = 1.0
-    """The power; 2 falls fast first."""
+    """Power of the remaining fraction of the decay; 1 is linear, above 1 decays faster at first."""
 
     cycle: bool = False
-    """Begin again, lower and longer, when the end is reached."""
+    """Restart with a lower peak and a longer period when the end is reached."""
 
     def check(self) -> None:
         super().check()
@@ -177,50 +190,52 @@ class PolynomialDecay(Decay):
 
 
 class PiecewiseConstant(Schedule):
-    """A rate that changes at given epochs."""
+    """Piecewise constant (multi-step) schedule."""
 
     boundaries: list[float] = [30.0, 60.0, 90.0]
-    """Epochs after which the rate changes, counted from the end of the warm-up."""
+    """Epochs after which the rate changes, counted from the end of the warm-up; strictly increasing."""
 
     factors: list[float] = [0.1, 0.01, 0.001]
-    """The rate after each boundary, as a part of `lr`."""
+    """Learning rate after each boundary as a fraction of lr; one per boundary."""
 
     def check(self) -> None:
         super().check()
         self.require(
             len(self.factors) == len(self.boundaries),
             "factors",
-            f"there are {len(self.factors)} for {len(self.boundaries)} boundaries; give one for each",
+            f"{len(self.factors)} factors for {len(self.boundaries)} boundaries; give one per boundary",
         )
         ascending = self.boundaries == sorted(set(self.boundaries)) and all(b > 0 for b in self.boundaries)
-        self.require(ascending, "boundaries", "must be above 0 and rise")
+        self.require(ascending, "boundaries", "must be above 0 and strictly increasing")
         self.require(all(factor >= 0 for factor in self.factors), "factors", "must not be negative")
 
     def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
-        # Keras keeps the old value at the boundary step itself; the first step of an epoch gets the new one.
+        # Keras keeps the old value at the boundary step itself, but the first step of an epoch should have the new one.
         boundaries = [training_length.steps(boundary) - 1 for boundary in self.boundaries]
         values = [self.lr * factor for factor in (1.0, *self.factors)]
         return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
 
 class OneCycle(Schedule):
-    """A rise to `lr` and a longer fall far below the start (https://arxiv.org/abs/1708.07120)."""
+    """One-cycle schedule: warm-up to `lr`, then cosine annealing (https://arxiv.org/abs/1708.07120)."""
 
     rise: float = 0.3
-    """Part of the training in which the rate rises."""
+    """Fraction of the training spent on the warm-up (PyTorch's pct_start), in (0, 1)."""
 
     start_factor: float = 0.04
-    """Where it starts, as a part of `lr`."""
+    """Initial learning rate as a fraction of lr, in [0, 1]."""
 
     end_factor: float = 4e-6
-    """Where it ends, as a part of `lr`."""
+    """Final learning rate as a fraction of lr, in [0, 1]."""
 
     def check(self) -> None:
         super().check()
         self.require(0 < self.rise < 1, "rise", "must be between 0 and 1")
         self.require(0 <= self.start_factor <= 1, "start_factor", "must be from 0 to 1")
         self.require(0 <= self.end_factor <= 1, "end_factor", "must be from 0 to 1")
-        self.require(self.warmup_epochs == 0, "warmup_epochs", "OneCycle has a warm-up of its own: rise, start_factor")
+        self.require(
+            self.warmup_epochs == 0, "warmup_epochs", "OneCycle includes a warm-up: use rise and start_factor instead"
+        )
 
     def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule:
         from tfaip_like._keras_ext.schedules import OneCycle as KerasOneCycle
@@ -235,10 +250,10 @@ class OneCycle(Schedule):
 
 
 class InverseSqrt(Schedule):
-    """A rate that falls with the root of the step (https://arxiv.org/abs/1706.03762)."""
+    """Inverse square-root decay, as in Transformers (https://arxiv.org/abs/1706.03762)."""
 
     timescale_epochs: float | None = None
-    """Epochs after which the rate has fallen to `lr` / sqrt(2); by default the warm-up, or 1."""
+    """Number of epochs after which the rate has decayed to lr / sqrt(2); by default warmup_epochs, or 1 without."""
 
     def check(self) -> None:
         super().check()
@@ -252,22 +267,22 @@ class InverseSqrt(Schedule):
 
 
 class ReduceOnPlateau(Schedule):
-    """A rate that is lowered when validation no longer improves."""
+    """Schedule that reduces the learning rate when the monitored metric stops improving."""
 
     factor: float = 0.1
-    """What the rate is multiplied by."""
+    """Factor of each reduction, in (0, 1)."""
 
     patience: int = 10
-    """Validations without an improvement before the rate is lowered."""
+    """Number of validations without improvement before a reduction."""
 
     min_delta: float = 1e-4
-    """The least change of the value that counts as an improvement."""
+    """Minimum change of the monitored metric that counts as an improvement."""
 
     cooldown: int = 0
-    """Validations after a change during which none is counted."""
+    """Number of validations after a reduction that do not count toward patience."""
 
     min_lr: float = 0.0
-    """The rate never falls below this."""
+    """Lower bound of the learning rate."""
 
     def check(self) -> None:
         super().check()
@@ -275,7 +290,7 @@ class ReduceOnPlateau(Schedule):
         self.require(self.patience >= 1, "patience", "must be at least 1")
         self.require(self.cooldown >= 0, "cooldown", "must not be negative")
         self.require(self.min_delta >= 0, "min_delta", "must not be negative")
-        self.require(0 <= self.min_lr < self.lr, "min_lr", "must be from 0 to below lr")
+        self.require(0 <= self.min_lr < self.lr, "min_lr", "must be in [0, lr)")
 
     def decay_schedule(self, training_length: TrainingLength) -> LearningRateSchedule | None:
         return None
