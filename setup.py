@@ -1,8 +1,12 @@
-"""Metadata of the package; tools are set up in pyproject.toml."""
+"""Metadata of the distribution; the tools are configured in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+URL = "https://github.com/tfaip-like/tfaip_like"
 
 EXTRAS = {
     "scenarios": ["scikit-learn", "pillow>=9.4"],
@@ -15,24 +19,76 @@ EXTRAS = {
     "torch": ["torch"],
 }
 
+
+def read_version() -> str:
+    """Return `tfaip_like.__version__` without importing the package, whose dependencies may not be installed yet."""
+    source = (ROOT / "tfaip_like/__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
+    assert match is not None
+    return match[1]
+
+
+def read_long_description() -> str:
+    """Return the README with absolute links, which also work outside of the repository."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!https?:|#)([^)]+)\)", rf"]({URL}/blob/main/\1)", text)
+
+
+# The folder `scenarios` of the repository is installed under another name: it must not shadow a user's own `scenarios`.
+SCENARIO_PACKAGES = [f"tfaip_like_{name}" for name in find_packages(include=["scenarios", "scenarios.*"])]
+
 setup(
     name="tfaip_like",
-    version="0.1.0",
+    version=read_version(),
     description="Declare an experiment as a scenario, get everything else: a training framework on Keras 3",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=read_long_description(),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    author="The tfaip_like authors",
+    url=URL,
+    project_urls={
+        "Documentation": f"{URL}/tree/main/docs",
+        "Changelog": f"{URL}/blob/main/CHANGELOG.md",
+        "Source": URL,
+        "Issues": f"{URL}/issues",
+    },
+    license_expression="Apache-2.0",
+    license_files=["LICENSE", "tfaip_like/_report/assets/ECHARTS_*"],
+    keywords=[
+        "deep learning",
+        "machine learning",
+        "keras",
+        "tensorflow",
+        "jax",
+        "pytorch",
+        "training",
+        "experiments",
+        "hyperparameters",
+        "slurm",
+        "reproducibility",
+    ],
     classifiers=[
         "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
-        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],
     python_requires=">=3.11",
-    packages=find_packages(include=["tfaip_like", "tfaip_like.*"]),
-    package_data={"tfaip_like": ["py.typed"], "tfaip_like._report": ["assets/*"]},
+    packages=[*find_packages(include=["tfaip_like", "tfaip_like.*"]), *SCENARIO_PACKAGES],
+    package_dir={"tfaip_like_scenarios": "scenarios"},
+    package_data={
+        "tfaip_like": ["py.typed"],
+        "tfaip_like._report": ["assets/*"],
+        "tfaip_like_scenarios": ["py.typed", "plans/*.yaml"],
+    },
     install_requires=[
         "tensorflow>=2.18",
         "keras>=3.14",
@@ -59,8 +115,10 @@ setup(
             "pytest-timeout",
             "pytest-xdist",
             "ruff",
+            "setuptools>=77",
             "types-PyYAML",
             "types-tqdm",
+            "wheel",
         ],
     },
     entry_points={

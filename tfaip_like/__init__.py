@@ -13,6 +13,8 @@ from tfaip_like.modeling import Graph, Model, Tensors, Voter
 from tfaip_like.params import Params
 from tfaip_like.scenario import Scenario
 
+__version__ = "0.1.0"
+
 __all__ = [
     "ArraySource",
     "Data",

@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from scenarios.jets.draw import CLASSES, FEATURES, MISSING, draw_files
 from tfaip_like import ArraySource, Data, Mode, Spec, UsageError
 from tfaip_like.data import TableFormat, TableSource, find_files
+
+from .draw import CLASSES, FEATURES, MISSING, draw_files
 
 
 class Jets(Data):

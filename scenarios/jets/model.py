@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from scenarios.jets.data import Jets
 from tfaip_like import ArraySource, Model, Params, Tensors, keras, ops
+
+from .data import Jets
 
 
 class Scaling(Params):

@@ -17,15 +17,16 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from scenarios.jets.curves import COLOURS, area_under_curve, background_rejection, plot_curves, roc_curve
-from scenarios.jets.data import Jets
-from scenarios.jets.draw import CLASSES
-from scenarios.jets.model import Tagger, fit_scaling
 from tfaip_like import ArraySource, Data, Evaluator, Model, Sample, Scenario
 from tfaip_like.data import Source, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
 from tfaip_like.summaries import ConfusionMatrix, Summary, Text
+
+from .curves import COLOURS, area_under_curve, background_rejection, plot_curves, roc_curve
+from .data import Jets
+from .draw import CLASSES
+from .model import Tagger, fit_scaling
 
 
 class TaggingEvaluator(Evaluator):

@@ -15,13 +15,14 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 
-from scenarios.network_zoo.architectures import AUTOENCODERS, CLASSIFIERS
-from scenarios.network_zoo.draw import SHAPES, draw_shapes
 from tfaip_like import ArraySource, Data, Mode, Model, Scenario, Spec, Tensors, UsageError, keras, ops
 from tfaip_like.data import Arrays, Source, TableSource, TrainLoaderSettings, ValLoaderSettings, find_files
 from tfaip_like.schedules import CosineDecay, Schedule
 from tfaip_like.settings import Trainer
 from tfaip_like.summaries import Image, Summary
+
+from .architectures import AUTOENCODERS, CLASSIFIERS
+from .draw import SHAPES, draw_shapes
 
 
 class ShapeImages(Data):

@@ -14,8 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from scenarios.text_lines.model import LineRecognition
-from scenarios.text_lines.processors import (
+from tfaip_like import Evaluator, Mode, Model, Processor, Sample, Spec, UsageError
+from tfaip_like.data import Source, image_size
+from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainLoaderSettings
+from tfaip_like.optimizers import Adam, Optimizer
+from tfaip_like.schedules import CosineDecay, Schedule
+from tfaip_like.settings import Trainer
+
+from .model import LineRecognition
+from .processors import (
     Augment,
     Decode,
     Encode,
@@ -24,12 +31,6 @@ from scenarios.text_lines.processors import (
     read_codec,
     scaled_width,
 )
-from tfaip_like import Evaluator, Mode, Model, Processor, Sample, Spec, UsageError
-from tfaip_like.data import Source, image_size
-from tfaip_like.list_files import ListFileData, ListFileScenario, ListTrainLoaderSettings
-from tfaip_like.optimizers import Adam, Optimizer
-from tfaip_like.schedules import CosineDecay, Schedule
-from tfaip_like.settings import Trainer
 
 logger = logging.getLogger(__name__)
 

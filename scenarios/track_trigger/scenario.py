@@ -17,8 +17,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from scenarios.track_trigger.activation import ACTIVATION_NAMES, parse_activation
-from scenarios.track_trigger.draw import (
+from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
+from tfaip_like.data import Filter, TableSource, TrainLoaderSettings, ValLoaderSettings, column_names, find_files
+from tfaip_like.schedules import CosineDecay, Schedule
+from tfaip_like.settings import Trainer
+from tfaip_like.summaries import Histogram, Image, Summary, Text
+
+from .activation import ACTIVATION_NAMES, parse_activation
+from .draw import (
     EXPERTS,
     MAX_Z_CM,
     NUM_INPUTS,
@@ -27,11 +33,6 @@ from scenarios.track_trigger.draw import (
     find_hit_layers,
     select_expert,
 )
-from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
-from tfaip_like.data import Filter, TableSource, TrainLoaderSettings, ValLoaderSettings, column_names, find_files
-from tfaip_like.schedules import CosineDecay, Schedule
-from tfaip_like.settings import Trainer
-from tfaip_like.summaries import Histogram, Image, Summary, Text
 
 Floats = npt.NDArray[np.floating[Any]]
 

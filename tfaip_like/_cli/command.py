@@ -13,10 +13,10 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
+import tfaip_like
 from tfaip_like._user_code.code_errors import format_user_error, innermost_user_frame
 from tfaip_like._user_code.error_hints import describe_error
 from tfaip_like._utils.console import echo, log_to_console, read_log_level
@@ -90,8 +90,8 @@ def _is_debugger_active() -> bool:
 
 
 def print_version(program: str) -> None:
-    """Prints the version of the package."""
-    echo(f"{program} {version('tfaip_like')}")
+    """Print the version of the package."""
+    echo(f"{program} {tfaip_like.__version__}")
 
 
 def _print_error(program: str, text: str, code: int) -> int:
