@@ -1,27 +1,66 @@
-"""What new-scenario writes is a scenario that trains, and its test passes."""
+"""`new-scenario` writes scenarios that train, with tests that pass."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from command_server import REPOSITORY
 from conftest import Run, slow
 
 from tfaip_like._cli.command import EXIT_USAGE, run_command
 from tfaip_like._cli.new_scenario import new_scenario
+from tfaip_like._cli.scenario_blueprints import class_name, shipped_scenarios
 
 TEMPLATES = ("general", "listfile")
+USAGE = "expected one argument NAME: new-scenario NAME [--template listfile | --from SCENARIO]"
+SHIPPED = ["jets", "minimal", "network_zoo", "sequences", "text_lines", "track_trigger", "tutorial"]
 
 
-@pytest.mark.parametrize("template", ["general", slow("listfile")])
-def test_the_test_of_a_new_scenario_passes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run, template: str
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--template general", "--from text_lines"],
+        slow([*(f"--template {template}" for template in TEMPLATES), *(f"--from {source}" for source in SHIPPED)]),
+    ],
+)
+def test_the_tests_of_new_scenarios_pass_in_an_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run, flags: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    new_scenario(["my_thing", "--template", template])
-    done = run("pytest", "-q", "my_thing", cwd=tmp_path)
+    names = [f"my_thing_{number}" for number in range(len(flags))]
+    for name, words in zip(names, flags, strict=True):
+        new_scenario([name, *words.split()])
+    done = run("pytest", "-q", *names, cwd=tmp_path, environment={"PYTHONPATH": str(REPOSITORY)}, timeout=900)
     assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
+    assert " passed" in done.stdout
+
+
+def test_every_shipped_scenario_can_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shipped_scenarios() == SHIPPED
+    monkeypatch.chdir(tmp_path)
+    for source in SHIPPED:
+        new_scenario([f"my_{source}", "--from", source])
+        texts = {file.name: file.read_text() for file in (tmp_path / f"my_{source}").iterdir()}
+        assert {"__init__.py", "scenario.py", "test_scenario.py"} <= texts.keys()
+        assert f"train-scenario my_{source} " in texts["scenario.py"] or source == "minimal"
+        assert "scenarios." not in "".join(texts.values())
+        assert f"class {class_name(f'my_{source}')}(" in texts["scenario.py"]
+    assert "scenario: my_jets\n" in (tmp_path / "my_jets" / "plan.yaml").read_text()
+
+
+def test_a_copy_lists_packages_that_are_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    new_scenario(["my_lines", "--from", "text_lines"])
+    assert "Not installed: pillow. Run: pip install 'tfaip_like[scenarios]'" in capsys.readouterr().out
+
+
+def test_help_and_completion_know_the_flag_from(quick_run: Run) -> None:
+    assert f"copy a shipped scenario: {', '.join(SHIPPED)}" in quick_run("new-scenario", "--help").stdout
+    assert quick_run("new-scenario", "--complete", "my_thing", "--fr").stdout == "--from\n"
 
 
 @pytest.mark.slow
@@ -47,16 +86,21 @@ def test_each_word_of_the_template_gets_the_name(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("", "which name? new-scenario NAME [--template listfile], one word: my_scenario"),
-        ("two names", "which name? new-scenario NAME [--template listfile], one word: my_scenario"),
-        ("json", "json: a module of that name is installed; choose another name"),
-        ("a-b", "a-b: must be a name for a Python package: small letters, digits and _, no digit first"),
-        ("there", "there: is there already; choose another name, or remove it first"),
-        ("model", "model: its class would be called Model, as one of ours; choose another name"),
+        ("", USAGE),
+        ("two names", USAGE),
+        ("json", "json: an installed module has this name; choose another name"),
+        ("a-b", "a-b: not a valid package name; use lower-case letters, digits and _, and no digit at the start"),
+        ("there", "there: already exists; choose another name, or remove it first"),
+        ("model", "model: the name of its class, Model, is already in use; choose another name"),
+        ("tagger --from jets", "tagger: the name of its class, Tagger, is already in use; choose another name"),
         ("mine --template list", "--template: expected one of general, listfile, got 'list'"),
+        ("mine --template general --from jets", "--from and --template are mutually exclusive"),
+        ("mine --from", f"--from: expected one of {', '.join(SHIPPED)}, got nothing"),
+        ("mine --from jest", f"--from: expected one of {', '.join(SHIPPED)}, got jest; did you mean jets?"),
+        ("mine --from jets tracks", f"--from: expected one of {', '.join(SHIPPED)}, got jets tracks"),
     ],
 )
-def test_names_that_cannot_be_are_told(
+def test_invalid_arguments_are_reported(
     words: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

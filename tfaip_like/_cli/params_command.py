@@ -84,6 +84,7 @@ class ParamsCommand:
         tree: the parameters, with their defaults for these words; for none of them too.
         is_forwarded: whether a flag, by its name, is for something else.
         runs_code: whether code in directories that are named may have to run, which `--trust_code` allows.
+        extra_flags: returns further flags -> their line in the help; they are passed on like forwarded ones.
     """
 
     program: str
@@ -92,6 +93,7 @@ class ParamsCommand:
     tree: Callable[[Sequence[str]], Params]
     is_forwarded: Callable[[str], bool] = lambda name: False
     runs_code: bool = False
+    extra_flags: Callable[[], Mapping[str, str]] = dict
 
     def read(self, argv: Sequence[str]) -> ParsedCommandLine | None:
         """What was asked for; None if only text was wanted, which is printed.
@@ -138,9 +140,11 @@ class ParamsCommand:
 
     @property
     def _common_flags(self) -> dict[str, str]:
-        return {**COMMON_FLAGS, **self._switches}
+        return {**COMMON_FLAGS, **self._switches, **self.extra_flags()}
 
     def _is_forwarded_flag(self, flag: Flag) -> bool:
+        if flag.name in self.extra_flags():
+            return True
         return flag.name not in self._common_flags and self.is_forwarded(flag.name)
 
     def _settings(self, flags: Sequence[Flag]) -> SettingsNode:
