@@ -567,7 +567,7 @@ def test_a_full_disk_is_left_to_whoever_waits_for_room(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(OSError, match="No space left"):
-        best_effort(OutputDir(tmp_path), write, waits=True)
+        best_effort(OutputDir(tmp_path), write, raise_disk_full=True)
     best_effort(OutputDir(tmp_path), write)
 
 

@@ -58,9 +58,9 @@ class TrainingComponents:
     """What a training works with."""
 
     scenario: Scenario
-    folder: OutputDir | None
+    output_dir: OutputDir | None
     interrupt: InterruptFlag
-    batches: DataLoader
+    loader: DataLoader
     networks: Networks
     model: TrainingModel
     optimizer: keras.optimizers.Optimizer
@@ -79,10 +79,10 @@ class TrainingComponents:
 def build_components(
     scenario: Scenario,
     source: Source | None,
-    folder: OutputDir | None,
+    output_dir: OutputDir | None,
     interrupt: InterruptFlag,
     devices: Devices,
-    resumed: ResumeState | None = None,
+    resume_state: ResumeState | None = None,
     given: ExplicitFlags = NO_EXPLICIT_FLAGS,
 ) -> Iterator[TrainingComponents]:
     """The components of a training for the length of the block; with the state of `resumed`, if it goes on.
@@ -92,12 +92,12 @@ def build_components(
         devices: what computes; several share each batch.
         given: by flag.
     """
-    builder = _ComponentBuilder(scenario, source, folder, interrupt, devices, given)
+    builder = _ComponentBuilder(scenario, source, output_dir, interrupt, devices, given)
     try:
-        components = builder.build(resumed)
-        if resumed is not None:
-            resumed.restore(
-                scenario, components.model, components.optimizer, components.epoch_finalizer, components.batches
+        components = builder.build(resume_state)
+        if resume_state is not None:
+            resume_state.restore(
+                scenario, components.model, components.optimizer, components.epoch_finalizer, components.loader
             )
         yield components
     finally:
@@ -109,7 +109,7 @@ class _ComponentBuilder:
         self,
         scenario: Scenario,
         source: Source | None,
-        folder: OutputDir | None,
+        output_dir: OutputDir | None,
         interrupt: InterruptFlag,
         devices: Devices,
         given: ExplicitFlags,
@@ -118,7 +118,7 @@ class _ComponentBuilder:
         self.scenario = scenario
         self.seed = scenario.trainer.random_seed
         self.source = source
-        self.folder = folder
+        self.output_dir = output_dir
         self.interrupt = interrupt
         self.devices = devices
         self.given = given
@@ -126,7 +126,7 @@ class _ComponentBuilder:
         self.loaders: list[DataLoader] = []
         self.exports: ExportWriter | None = None
         self.epoch_finalizer: EpochFinalizer | None = None
-        self.bad_samples = BadSampleLog(folder.bad_samples if folder else None, scenario.data.max_bad_samples)
+        self.bad_samples = BadSampleLog(output_dir.bad_samples if output_dir else None, scenario.data.max_bad_samples)
 
     def close(self) -> None:
         if self.exports is not None:
@@ -136,81 +136,83 @@ class _ComponentBuilder:
             self.epoch_finalizer.reporter.close()
         if self.feed is not None:
             self.feed.release()
-        for batches in self.loaders:
-            batches.close()
+        for loader in self.loaders:
+            loader.close()
         self.bad_samples.log_summary()
 
-    def build(self, resumed: ResumeState | None) -> TrainingComponents:
+    def build(self, resume_state: ResumeState | None) -> TrainingComponents:
         scenario, trainer = self.scenario, self.scenario.trainer
         _initialize_keras(trainer, self.seed)
-        batches = self._open_training_loader(resumed)
+        loader = self._open_training_loader(resume_state)
         networks = build_networks(scenario.model, scenario.data)
         if trainer.no_train_scope is not None:
             freeze(networks.training, trainer.no_train_scope)
-        if scenario.warmstart.model is not None and resumed is None:
+        if scenario.warmstart.model is not None and resume_state is None:
             warm_start(networks.training, scenario.warmstart)
-        example = batches.batch(0)
+        example = loader.batch(0)
         with preserve_network_state(networks.training):
             model = self._build_training_model(networks, example)
-        self.exports = exports = ExportWriter(self.folder, networks, scenario, example)
-        optimizer, rate = self._build_optimizer(model, batches, resumed)
-        batches.auto_select_num_workers(batches.steps_per_epoch * batches.accumulate * trainer.epochs)
+        self.exports = exports = ExportWriter(self.output_dir, networks, scenario, example)
+        optimizer, rate = self._build_optimizer(model, loader, resume_state)
+        loader.auto_select_num_workers(loader.steps_per_epoch * loader.accumulate * trainer.epochs)
         # Resumed with as many steps at once as before: that the bits do not depend on it is measured, not promised.
         steps_per_execution = (
-            resumed.steps_per_execution(batches) if resumed is not None and not trainer.steps_per_execution else None
+            resume_state.steps_per_execution(loader)
+            if resume_state is not None and not trainer.steps_per_execution
+            else None
         )
         with preserve_network_state(networks.training):
-            steps_per_execution = steps_per_execution or choose_steps_per_execution(model, trainer, batches)
+            steps_per_execution = steps_per_execution or choose_steps_per_execution(model, trainer, loader)
         every = parse_interval(trainer.checkpoint_every)
         self.feed = feed = TrainingFeed(
-            batches,
+            loader,
             trainer.epochs,
             steps_per_execution,
-            every.steps if self.folder else 0,
+            every.steps if self.output_dir else 0,
             self.bad_samples,
             self.interrupt,
         )
-        compile_model(model, optimizer, trainer, batches)
+        compile_model(model, optimizer, trainer, loader)
         if keras.backend.backend() == "jax":
             from tfaip_like._training.steps.jax_gradients import trace_nonzero_gradients
 
             model.warn_untrained_weights(trace_nonzero_gradients(model, to_model_inputs(example)))
         if keras.backend.backend() == "tensorflow":
             model.configure_steps(
-                batches.yields_stacked_steps,
-                batches.accumulate,
+                loader.yields_stacked_steps,
+                loader.accumulate,
                 trainer.on_nan,
                 feed.next_execution_size,
                 self.devices.names,
             )
         validation, lavs = self._build_validation(model, networks), self._build_lavs(exports)
-        position = resumed.position(batches) if resumed is not None else Position(0, 0)
+        position = resume_state.position(loader) if resume_state is not None else Position(0, 0)
         progress = Progress(
-            batches.steps_per_epoch,
+            loader.steps_per_epoch,
             trainer.epochs,
-            position.epoch * batches.steps_per_epoch + position.step,
+            position.epoch * loader.steps_per_epoch + position.step,
             lambda epoch: [one.prefix for one in scheduled_validations(epoch, trainer, validation, lavs)],
         )
         self.interrupt.checks.append(progress.refresh)
         self.epoch_finalizer = epoch_finalizer = EpochFinalizer(
             scenario=scenario,
-            folder=self.folder,
+            output_dir=self.output_dir,
             exports=exports,
             model=model,
             optimizer=optimizer,
             validation=validation,
             lavs=lavs,
-            samples_per_epoch=batches.samples_per_epoch,
+            samples_per_epoch=loader.samples_per_epoch,
             lr_schedule=rate,
             check=self.interrupt.check,
             progress=progress,
-            epochs_done=resumed.checkpoint.position.epoch if resumed is not None else 0,
+            epochs_done=resume_state.checkpoint.position.epoch if resume_state is not None else 0,
         )
         return TrainingComponents(
             scenario,
-            self.folder,
+            self.output_dir,
             self.interrupt,
-            batches,
+            loader,
             networks,
             model,
             optimizer,
@@ -219,9 +221,9 @@ class _ComponentBuilder:
             epoch_finalizer,
         )
 
-    def _open_training_loader(self, resumed: ResumeState | None) -> DataLoader:
+    def _open_training_loader(self, resume_state: ResumeState | None) -> DataLoader:
         trainer = self.scenario.trainer
-        batches = open_training(
+        loader = open_training(
             self.scenario.data,
             self.source,
             self.scenario.train,
@@ -229,18 +231,18 @@ class _ComponentBuilder:
             self.seed,
             self.interrupt.check,
             trainer.accumulate_steps,
-            resumed.stream_length(self.scenario, self.folder) if resumed is not None else None,
+            resume_state.stream_length(self.scenario, self.output_dir) if resume_state is not None else None,
         )
-        self.loaders.append(batches)
-        if resumed is not None:
-            resumed.restore_data_position(self.scenario, self.folder, batches)
-        self._register_loader(batches, "train")
-        return batches
+        self.loaders.append(loader)
+        if resume_state is not None:
+            resume_state.restore_data_position(self.scenario, self.output_dir, loader)
+        self._register_loader(loader, "train")
+        return loader
 
-    def _register_loader(self, batches: DataLoader, group: str) -> None:
-        self.bad_samples.record(batches.bad)
-        processes = batches.settings.num_processes
-        if batches.samples.is_array_backed:
+    def _register_loader(self, loader: DataLoader, group: str) -> None:
+        self.bad_samples.record(loader.bad)
+        processes = loader.settings.num_processes
+        if loader.samples.is_array_backed:
             plain = "the rows of an ArraySource without processors are cut in this process"
             self.given.reject((group, "cache"), plain)
             for name in ("prefetch", "timeout_seconds", *(["num_processes"] if processes else [])):
@@ -256,15 +258,15 @@ class _ComponentBuilder:
         return TensorFlowTrainingModel(networks.training, self.scenario.model, example)
 
     def _build_optimizer(
-        self, model: TrainingModel, batches: DataLoader, resumed: ResumeState | None
+        self, model: TrainingModel, loader: DataLoader, resume_state: ResumeState | None
     ) -> tuple[keras.optimizers.Optimizer, OffsetSchedule]:
         trainer = self.scenario.trainer
-        begin = resumed.schedule_begin() if resumed is not None else 0.0
+        begin = resume_state.schedule_begin() if resume_state is not None else 0.0
         rate = OffsetSchedule(
-            self.scenario.learning_rate.build(TrainingLength(batches.steps_per_epoch, trainer.epochs - begin))
+            self.scenario.learning_rate.build(TrainingLength(loader.steps_per_epoch, trainer.epochs - begin))
         )
         has_rate_factor = isinstance(self.scenario.learning_rate, ReduceOnPlateau)
-        ema_momentum = default_ema_momentum(batches.steps_per_epoch) if trainer.calc_ema == -1 else trainer.calc_ema
+        ema_momentum = default_ema_momentum(loader.steps_per_epoch) if trainer.calc_ema == -1 else trainer.calc_ema
         if trainer.calc_ema == -1:
             logger.info("of the averaged weights %.6g stays at each step", ema_momentum)
         paths = weight_paths(model.network)
@@ -281,8 +283,8 @@ class _ComponentBuilder:
     def _build_validation(self, model: TrainingModel, networks: Networks) -> Validation | None:
         scenario, every = self.scenario, self.scenario.trainer.val_every_n
         source = scenario.select_source(Mode.EVALUATE) if every else None
-        batches = self._open_validation_loader(source, scenario.val, every, "val")
-        if batches is None:
+        loader = self._open_validation_loader(source, scenario.val, every, "val")
+        if loader is None:
             for place in (("val",), ("trainer", "val_every_n"), ("trainer", "print_eval_limit")) if every else ():
                 self.given.reject(place, f"{type(scenario).__name__} has no validation data")
             logger.info("no validation")
@@ -290,7 +292,7 @@ class _ComponentBuilder:
         return Validation(
             model=model,
             network=networks.prediction,
-            batches=batches,
+            loader=loader,
             bad_samples=self.bad_samples,
             evaluator=select_validation_evaluator(scenario),
             examples=ExamplePrinter(
@@ -305,14 +307,14 @@ class _ComponentBuilder:
         lavs = {}
         averages = MetricAverager(scenario.model)
         for name, source in (scenario.validate_lav_sources() if every else {}).items():
-            batches = self._open_validation_loader(source, scenario.lav, every, "lav")
-            if batches is not None:
+            loader = self._open_validation_loader(source, scenario.lav, every, "lav")
+            if loader is not None:
                 lavs[name] = LavValidation(
                     name=name,
                     load_export=lambda: retry_while_disk_full(
                         self._export_location(), exports.current_export, self.interrupt.check
                     ),
-                    batches=batches,
+                    loader=loader,
                     model=scenario.model,
                     averages=averages,
                     evaluator=scenario.evaluator,
@@ -324,19 +326,19 @@ class _ComponentBuilder:
         return lavs
 
     def _export_location(self) -> Path:
-        return self.folder.path if self.folder else Path(tempfile.gettempdir())
+        return self.output_dir.path if self.output_dir else Path(tempfile.gettempdir())
 
     def _open_validation_loader(
         self, source: Source | None, settings: LoaderSettings, every: int, group: str
     ) -> DataLoader | None:
         """The batches of a source; None if it has no samples."""
         check_same_classes(self.source, source, group)
-        batches = open_validation(self.scenario.data, source, settings, self.seed, self.interrupt.check, group)
-        if batches is not None:
-            self.loaders.append(batches)
-            self._register_loader(batches, group)
-            batches.auto_select_num_workers((batches.num_batches or 0) * self.scenario.trainer.epochs // every)
-        return batches
+        loader = open_validation(self.scenario.data, source, settings, self.seed, self.interrupt.check, group)
+        if loader is not None:
+            self.loaders.append(loader)
+            self._register_loader(loader, group)
+            loader.auto_select_num_workers((loader.num_batches or 0) * self.scenario.trainer.epochs // every)
+        return loader
 
 
 def select_validation_evaluator(scenario: Scenario) -> Evaluator | None:

@@ -89,7 +89,7 @@ class EpochFinalizer:
     def __init__(
         self,
         scenario: Scenario,
-        folder: OutputDir | None,
+        output_dir: OutputDir | None,
         exports: ExportWriter,
         model: TrainingModel,
         optimizer: keras.optimizers.Optimizer,
@@ -102,7 +102,7 @@ class EpochFinalizer:
         epochs_done: int = 0,
     ):
         self.scenario = scenario
-        self.folder = folder
+        self.output_dir = output_dir
         self.exports = exports
         self.model = model
         self.optimizer = optimizer
@@ -112,7 +112,7 @@ class EpochFinalizer:
         self.lr_schedule = lr_schedule
         self.check = check
         self.progress = progress
-        self.history = History(folder)
+        self.history = History(output_dir)
         self.summaries: dict[str, Mapping[str, Summary]] = {}
         """What the latest validations have to show, by their prefix and its name."""
         self.prefixes = [validation.prefix for validation in (validation, *lavs.values()) if validation is not None]
@@ -120,13 +120,13 @@ class EpochFinalizer:
         compare_to = scenario.trainer.compare_to
         self.comparison = RunComparison(compare_to, self.best) if compare_to is not None else None
         self.tensorboard = TensorBoardLogger(
-            folder.tensorboard if folder else None,
+            output_dir.tensorboard if output_dir else None,
             scenario,
             [*self.prefixes, *([COMPARE] if self.comparison else [])],
             epochs_done + 1 if epochs_done else None,
-            folder.read_start_time() if folder else None,
+            output_dir.read_start_time() if output_dir else None,
         )
-        self.reporter = Reporter(folder)
+        self.reporter = Reporter(output_dir)
         self.early_stop = EarlyStopper(scenario.early_stopping, self.best.monitor, self.best.mode)
         self.stop_reason: str | None = None
         """Why the training ends after the epoch that was last, before its time."""
@@ -156,7 +156,7 @@ class EpochFinalizer:
                 row |= self.comparison.values(row)
             value = self.best.get_value(row)
             best = self.best if value is None else self.best.updated(result.epoch, value)
-            if best is not self.best and self.folder is not None:
+            if best is not self.best and self.output_dir is not None:
                 self._write_with_retry(lambda: self.exports.save_best(row))
             self.exports.discard_current()
         improved = best is not self.best
@@ -222,7 +222,7 @@ class EpochFinalizer:
 
     def _best_on_disk(self, epochs_done: int) -> BestTracker:
         """Return the best epoch so far, also of those after the checkpoint: a worse model never replaces best/."""
-        later = read_metrics(self.folder.best) if self.folder is not None else {}
+        later = read_metrics(self.output_dir.best) if self.output_dir is not None else {}
         if self.best.monitor in later and later.get("epoch", 0) > epochs_done:
             return self.best.updated(int(later["epoch"]), later[self.best.monitor])
         return self.best
@@ -245,7 +245,7 @@ class EpochFinalizer:
 
     def export_last(self) -> None:
         """Writes the last model."""
-        if self.folder is not None:
+        if self.output_dir is not None:
             with self.use_exported_weights():
                 row = self.history.rows[-1]
                 self._write_with_retry(lambda: self.exports.save_last(row, is_best=self.best.epoch == row["epoch"]))
@@ -318,7 +318,7 @@ class EpochFinalizer:
         return list(dict.fromkeys([self.best.monitor, *losses]))
 
     def _write_with_retry(self, write: Callable[[], None]) -> None:
-        retry_while_disk_full(self.folder.path if self.folder is not None else Path(), write, self.check)
+        retry_while_disk_full(self.output_dir.path if self.output_dir is not None else Path(), write, self.check)
 
     def _last_learning_rate(self) -> float:
         rate = float(keras.ops.convert_to_numpy(self.lr_schedule(int(self.optimizer.iterations) - 1)))

@@ -36,8 +36,8 @@ class ExportWriter:
         UsageError: when a file that belongs to exports cannot be copied.
     """
 
-    def __init__(self, folder: OutputDir | None, networks: Networks, scenario: Scenario, example: Batch):
-        self.folder = folder
+    def __init__(self, output_dir: OutputDir | None, networks: Networks, scenario: Scenario, example: Batch):
+        self.output_dir = output_dir
         self.networks = networks
         self.scenario = scenario
         self.example = example
@@ -83,14 +83,14 @@ class ExportWriter:
         Raises:
             TrainingError: when it differs from the network; the best one stays as it was.
         """
-        assert self.folder is not None
+        assert self.output_dir is not None
         staging_dir = self._write_current()
         if has_saved_models(
             staging_dir
         ):  # those that another process must write come at the end: it takes seconds to start
             self.current_export()
         add_metrics(staging_dir, metrics)
-        replace_directory(self.folder.best, staging_dir)
+        replace_directory(self.output_dir.best, staging_dir)
         self._best_difference = self._difference
         self._staging_dir = self._current_export = self._difference = None
 
@@ -110,18 +110,18 @@ class ExportWriter:
         Raises:
             TrainingError: when it differs from the network; the last one stays as it was.
         """
-        assert self.folder is not None
-        with atomic_directory(self.folder.export) as staging_dir:
+        assert self.output_dir is not None
+        with atomic_directory(self.output_dir.export) as staging_dir:
             difference = self._best_difference if is_best else None
             # The same weights: half a second of a small network, minutes of a large one.
-            if difference is not None and self.folder.best.exists():
-                shutil.copytree(self.folder.best, staging_dir, dirs_exist_ok=True)
+            if difference is not None and self.output_dir.best.exists():
+                shutil.copytree(self.output_dir.best, staging_dir, dirs_exist_ok=True)
             else:
                 fill_export(staging_dir, self.networks, self.scenario, self._warn_once, self._finite_inputs)
-                add_saved_models([self.folder.best, staging_dir], self.scenario)
+                add_saved_models([self.output_dir.best, staging_dir], self.scenario)
                 difference = check_export(staging_dir, self.networks.exported, self.example, log=self._info_once)
             add_metrics(staging_dir, {**metrics, DIFFERENCE_COLUMN: difference})
-        for export in (self.folder.best, self.folder.export):
+        for export in (self.output_dir.best, self.output_dir.export):
             if export.exists():
                 add_formats(export, self.scenario.trainer.export_formats, self.example)
 
@@ -141,7 +141,11 @@ class ExportWriter:
         return self._staging_dir
 
     def _make_staging_dir(self) -> Path:
-        return make_staging_dir(self.folder.best) if self.folder else make_locked_dir(process_temp_dir(), "export-")
+        return (
+            make_staging_dir(self.output_dir.best)
+            if self.output_dir
+            else make_locked_dir(process_temp_dir(), "export-")
+        )
 
     def _warn_once(self, message: str) -> None:
         self._log_once(logging.WARNING, message)

@@ -37,7 +37,7 @@ class TrainingFeed:
 
     def __init__(
         self,
-        batches: DataLoader,
+        loader: DataLoader,
         epochs: int,
         steps_per_execution: int,
         stop_every: int,
@@ -45,11 +45,11 @@ class TrainingFeed:
         interrupt: InterruptFlag,
     ):
         self._interrupt = interrupt
-        self._loader: DataLoader | None = batches
-        self._is_stacked = batches.yields_stacked_steps
-        self._accumulate = batches.accumulate
-        self._steps_per_epoch = batches.steps_per_epoch
-        self._end_step = epochs * batches.steps_per_epoch
+        self._loader: DataLoader | None = loader
+        self._is_stacked = loader.yields_stacked_steps
+        self._accumulate = loader.accumulate
+        self._steps_per_epoch = loader.steps_per_epoch
+        self._end_step = epochs * loader.steps_per_epoch
         self._steps_per_execution = steps_per_execution
         self._stop_every = stop_every
         self.bad_samples = bad_samples
@@ -66,9 +66,9 @@ class TrainingFeed:
         """Most batches in an element, for steps that take many at once; 0 for one by one."""
         self._tf_dataset: Any = None
         if keras.backend.backend() == "tensorflow":
-            if batches.yields_stacked_steps:
-                self._stack_size = max(steps_per_execution, MIN_STEPS_PER_STACK) * batches.accumulate
-            self._tf_dataset = self._make_tf_dataset(batches)
+            if loader.yields_stacked_steps:
+                self._stack_size = max(steps_per_execution, MIN_STEPS_PER_STACK) * loader.accumulate
+            self._tf_dataset = self._make_tf_dataset(loader)
 
     def open(self, first: int) -> tuple[Any, Sequence[range]]:
         """Return what `fit` takes for the steps of the run from `first` to the end of its epoch, and its executions."""
@@ -170,11 +170,11 @@ class TrainingFeed:
             else:
                 yield from map(to_model_inputs, batch.unstack() if self._is_stacked else [batch])
 
-    def _make_tf_dataset(self, batches: DataLoader) -> Any:
+    def _make_tf_dataset(self, loader: DataLoader) -> Any:
         import tensorflow as tf
 
-        samples = batches.samples
-        leading = (self._stack_size, batches.batch_size) if self._stack_size else (None,)
+        samples = loader.samples
+        leading = (self._stack_size, loader.batch_size) if self._stack_size else (None,)
 
         def signature(specs: Mapping[str, Spec]) -> dict[str, tf.TensorSpec]:
             return {name: tf.TensorSpec((*leading, *spec.shape), spec.dtype) for name, spec in specs.items()}

@@ -35,20 +35,20 @@ class TrainingLoop:
         resumed: what the components were restored from, if the run goes on.
     """
 
-    def __init__(self, components: TrainingComponents, resumed: ResumeState | None = None):
+    def __init__(self, components: TrainingComponents, resume_state: ResumeState | None = None):
         self.components = components
-        self.resumed = resumed
-        self.steps_per_epoch = components.batches.steps_per_epoch
-        position = resumed.position(components.batches) if resumed else Position(0, 0)
+        self.resume_state = resume_state
+        self.steps_per_epoch = components.loader.steps_per_epoch
+        position = resume_state.position(components.loader) if resume_state else Position(0, 0)
         self.epoch, self._first_step = position.epoch, position.step
-        self.epoch_result = resumed.epoch_result if resumed else None
-        self.seconds, self.waited = resumed.seconds if resumed else (0.0, 0.0)
+        self.epoch_result = resume_state.epoch_result if resume_state else None
+        self.seconds, self.waited = resume_state.seconds if resume_state else (0.0, 0.0)
         self._start_position = position
-        self.schedule_begin = resumed.schedule_begin() if resumed else 0.0
+        self.schedule_begin = resume_state.schedule_begin() if resume_state else 0.0
         self.checkpoint_manager: CheckpointManager | None = None
-        if components.folder is not None:
+        if components.output_dir is not None:
             self.checkpoint_manager = CheckpointManager(
-                components.folder.checkpoints, components.trainer, components.interrupt.check
+                components.output_dir.checkpoints, components.trainer, components.interrupt.check
             )
             weights = sum(4 * math.prod(weight.shape) for weight in components.networks.training.weights)
             self.checkpoint_manager.check_disk_space(state.nbytes(components.model), weights)
@@ -60,8 +60,8 @@ class TrainingLoop:
             self._on_metrics_reset,
             self._on_metrics,
             self._on_execution_end,
-            StepProfiler(components.folder.tensorboard)
-            if components.folder is not None and components.trainer.profile
+            StepProfiler(components.output_dir.tensorboard)
+            if components.output_dir is not None and components.trainer.profile
             else None,
         )
 
@@ -186,13 +186,13 @@ class TrainingLoop:
             "XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this"
         )
         trainer = dataclasses.replace(components.trainer, jit_compile=False)
-        compile_model(components.model, components.model.optimizer, trainer, components.batches)
+        compile_model(components.model, components.model.optimizer, trainer, components.loader)
         return True
 
     def _on_metrics_reset(self) -> None:
         """Keras has just set the sums of the epoch to 0."""
-        if self.resumed is not None and self._first_step:
-            self.resumed.restore_epoch_metrics(self.components.model)
+        if self.resume_state is not None and self._first_step:
+            self.resume_state.restore_epoch_metrics(self.components.model)
         self.components.model.non_finite.steps.assign(self._first_step)
         self.components.feed.pop_wait_seconds()
 
@@ -223,7 +223,7 @@ class TrainingLoop:
     def _save_checkpoint(self) -> None:
         assert self.checkpoint_manager is not None
         components = self.components
-        assert components.folder is not None
+        assert components.output_dir is not None
         if self._is_fitting and self.epoch_result is None and self._completed_steps == self.steps_per_epoch:
             self.epoch_result = self._collect_epoch_result()  # stopped behind the last step, before `fit` returned
         if self._is_fitting and self.epoch_result is None:
@@ -234,8 +234,8 @@ class TrainingLoop:
         else:  # the sums of a validation, whose number of steps depends on how many ran at once
             components.model.reset_metrics()
         values = {
-            "batching": batching_signature(components.batches),
-            "stream": components.batches.stream_state(self.epoch * self.steps_per_epoch + self.position.step),
+            "batching": batching_signature(components.loader),
+            "stream": components.loader.stream_state(self.epoch * self.steps_per_epoch + self.position.step),
             "at_once": components.steps_per_execution,
             "schedule_begin": self.schedule_begin,
             "schedule_offset": components.epoch_finalizer.lr_schedule.offset,
@@ -247,7 +247,7 @@ class TrainingLoop:
         content = CheckpointData(
             arrays=state.capture(components.model),
             state=values,
-            params=make_paths_relative(components.scenario, components.folder.path).to_dict(),
+            params=make_paths_relative(components.scenario, components.output_dir.path).to_dict(),
         )
         self.checkpoint_manager.save(self.position, content)
 
@@ -261,7 +261,7 @@ class TrainingLoop:
             isinstance(error, Interrupted) or self.epoch_result is not None or self.components.feed.has_failed
         )
         is_forced = isinstance(error, Interrupted) and error.forced
-        if self.checkpoint_manager is None or self.components.folder is None or is_forced or not is_between_steps:
+        if self.checkpoint_manager is None or self.components.output_dir is None or is_forced or not is_between_steps:
             return
         if isinstance(error, OutputDirLostError):
             return
@@ -278,4 +278,4 @@ class TrainingLoop:
             where = self.position
             begin = "starts from the beginning: no step was trained"
             how = begin if where == Position(0, 0) else f"continues after {where}"
-            error.add_note(f"resume-training {self.components.folder.path} {how}.")
+            error.add_note(f"resume-training {self.components.output_dir.path} {how}.")

@@ -45,7 +45,7 @@ class NonFiniteGuard:
         Raises:
             TrainingError, UsageError: to stop; says whose mistake it probably is.
         """
-        step = (epoch - 1) * self.components.batches.steps_per_epoch + first
+        step = (epoch - 1) * self.components.loader.steps_per_epoch + first
         if first and step not in self._reported_steps:
             self._reported_steps.add(step)
             self._report(step, f"first at step {first} of epoch {epoch} (step {step} of the run).")
@@ -58,7 +58,7 @@ class NonFiniteGuard:
         """
         if not is_invalid_argument_error(error):
             return
-        batches, counted = self.components.batches, state.completed_steps(self.components.model)
+        batches, counted = self.components.loader, state.completed_steps(self.components.model)
         # Whether the step that failed has been counted depends on which operation ran first.
         for number in range(max(1, counted), min(counted + 1, batches.steps_per_epoch) + 1):
             step = (epoch - 1) * batches.steps_per_epoch + number
@@ -77,14 +77,14 @@ class NonFiniteGuard:
         state.synchronise(self.components.model)
         count = int(ops.convert_to_numpy(self.components.model.non_finite.count.value))
         if count > 1:
-            steps = self.components.batches.steps_per_epoch
+            steps = self.components.loader.steps_per_epoch
             logger.warning("%d of %d steps of epoch %d were left out: no finite number", count, steps, epoch)
         return count
 
     def _report(self, step: int, when: str) -> None:
         trainer = self.components.trainer
         state.synchronise(self.components.model)
-        loader = self.components.batches
+        loader = self.components.loader
         batches = loader.make_step_batches(step - 1)
         found = [_diagnose_batch(self.components.model, batch, loader.samples) for batch in batches]
         losses = [name for one in found for name in one.non_finite_losses]
@@ -109,10 +109,10 @@ class NonFiniteGuard:
 
     def _write_dump(self, step: int, batches: Sequence[Batch], found: Sequence[_BatchDiagnostics]) -> Path | None:
         """Writes the batches of the step and what was found in them."""
-        folder = self.components.folder
-        if folder is None or len(self._reported_steps) > MAX_DUMPS:
+        output_dir = self.components.output_dir
+        if output_dir is None or len(self._reported_steps) > MAX_DUMPS:
             return None
-        path = folder.non_finite / f"step_{step:06d}"
+        path = output_dir.non_finite / f"step_{step:06d}"
 
         def write() -> None:
             with atomic_directory(path) as staging_dir:
@@ -120,7 +120,7 @@ class NonFiniteGuard:
                     arrays = {f"inputs.{name}": array for name, array in batch.inputs.items()}
                     arrays |= {f"targets.{name}": array for name, array in batch.targets.items()}
                     np.savez(staging_dir / f"batch_{number}.npz", **arrays)  # type: ignore[arg-type]
-                    places = [self.components.batches.samples.describe_sample(index) for index in batch.indices]
+                    places = [self.components.loader.samples.describe_sample(index) for index in batch.indices]
                     report = {"samples": places, "losses": one.losses, "gradient_norms": one.norms}
                     text = format_json(report, indent=1) + "\n"
                     (staging_dir / f"batch_{number}.json").write_text(text, encoding="utf-8")

@@ -39,8 +39,8 @@ class StepProfiler:
         UsageError: when the backend has no profiler that TensorBoard understands.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, profile_dir: Path):
+        self.profile_dir = profile_dir
         self.profiler = _make_profiler_backend()
         self._is_compiled = False
         self._first_step = self._last_step = 0
@@ -53,7 +53,7 @@ class StepProfiler:
             return
         if not self._is_running:
             try:
-                self.profiler.start(str(self.folder))
+                self.profiler.start(str(self.profile_dir))
             except Exception as error:  # another one runs in this process
                 logger.warning("no profile was written: %s", error)
                 self._is_done = True
@@ -99,7 +99,7 @@ class StepProfiler:
         except Exception as error:  # a full disk
             logger.warning("no profile was written: %s", error)
         else:
-            logger.info("a profile of steps %d to %d is in %s", self._first_step, self._last_step, self.folder)
+            logger.info("a profile of steps %d to %d is in %s", self._first_step, self._last_step, self.profile_dir)
 
 
 def _make_profiler_backend() -> ProfilerBackend:

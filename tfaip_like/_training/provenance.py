@@ -30,13 +30,13 @@ PACKAGES = ("tfaip_like", "keras", "tensorflow", "jax", "torch", "numpy")
 class RunMetadata:
     """Writes `run.json`: status running at first, then done, stopped or failed."""
 
-    def __init__(self, folder: OutputDir, scenario: Scenario):
-        self.folder = folder
+    def __init__(self, output_dir: OutputDir, scenario: Scenario):
+        self.output_dir = output_dir
         self.start_time = time.time()
         source = class_source_path(type(scenario))
         git = read_git_state(source) if source else GitState()
         if git.diff:
-            atomic_write_text(folder.git_diff, git.diff)
+            atomic_write_text(output_dir.git_diff, git.diff)
         self.values: dict[str, Any] = {
             "status": "running",
             "description": scenario.trainer.description,
@@ -65,7 +65,7 @@ class RunMetadata:
 
     def mark_resumed(self, position: str, changes: Sequence[str]) -> None:
         """Notes that this is a run that was begun before, and what was changed."""
-        before: dict[str, Any] = {**self.folder.read_info()}
+        before: dict[str, Any] = {**self.output_dir.read_info()}
         self._completed_record = before if before.get("status") == "done" else None
         first = {name: before[name] for name in before if name not in ("status", "error", "ended", "seconds")}
         current = {
@@ -96,10 +96,10 @@ class RunMetadata:
         try:
             self._write()
         except OSError as error:  # a full disk must not hide why the run ended
-            logger.warning("%s: %s", self.folder.run, error.strerror)
+            logger.warning("%s: %s", self.output_dir.run, error.strerror)
 
     def _write(self) -> None:
-        write_json(self.folder.run, self.values)
+        write_json(self.output_dir.run, self.values)
 
 
 def _format_difference(value: Any, other: Any) -> str:

@@ -23,8 +23,8 @@ MAX_UPDATE_INTERVAL_S = 1800.0
 class Reporter:
     """Writes `summaries/` and `report.html`; a fault in doing so is told once and never ends a training."""
 
-    def __init__(self, folder: OutputDir | None):
-        self.folder = folder
+    def __init__(self, output_dir: OutputDir | None):
+        self.output_dir = output_dir
         self._pending_summaries: dict[str, Mapping[str, Summary]] = {}
         self._next_update_time = 0.0
 
@@ -36,44 +36,44 @@ class Reporter:
         """
         self._pending_summaries |= {prefix.removesuffix("_"): shown for prefix, shown in summaries.items()}
         begin = time.monotonic()
-        if self.folder is not None and begin >= self._next_update_time:
-            self._update(self.folder)
+        if self.output_dir is not None and begin >= self._next_update_time:
+            self._update(self.output_dir)
             end = time.monotonic()
             # At most: if the process was suspended while it wrote, that would take days.
             self._next_update_time = end + min((end - begin) / MAX_TIME_FRACTION, MAX_UPDATE_INTERVAL_S)
 
     def close(self) -> None:
         """Writes what validations showed and is not on disk yet; the last report is written by `write_final_report`."""
-        if self.folder is not None and self._pending_summaries:
+        if self.output_dir is not None and self._pending_summaries:
             with suppress(OutputDirLostError):  # which is why the training ends
-                best_effort(self.folder, self._write_summaries)
+                best_effort(self.output_dir, self._write_summaries)
 
-    def _update(self, folder: OutputDir) -> None:
-        best_effort(folder, self._write_summaries, raise_disk_full=True)
-        best_effort(folder, write_report, raise_disk_full=True)
+    def _update(self, output_dir: OutputDir) -> None:
+        best_effort(output_dir, self._write_summaries, raise_disk_full=True)
+        best_effort(output_dir, write_report, raise_disk_full=True)
 
-    def _write_summaries(self, folder: OutputDir) -> None:
+    def _write_summaries(self, output_dir: OutputDir) -> None:
         for kind, shown in list(self._pending_summaries.items()):
-            store_summaries(folder.summaries / kind, shown)
+            store_summaries(output_dir.summaries / kind, shown)
             del self._pending_summaries[kind]
 
 
-def write_final_report(folder: OutputDir) -> None:
+def write_final_report(output_dir: OutputDir) -> None:
     """Writes the report of a run that has ended in whatever way."""
-    best_effort(folder, write_report)
+    best_effort(output_dir, write_report)
 
 
 _logged_messages: set[str] = set()
 
 
-def best_effort(folder: OutputDir, write: Callable[[OutputDir], None], raise_disk_full: bool = False) -> None:
+def best_effort(output_dir: OutputDir, write: Callable[[OutputDir], None], raise_disk_full: bool = False) -> None:
     """Writes something for the report; a fault in that is told once, not raised.
 
     Args:
         raise_disk_full: whether a caller raise_disk_full for room on a full disk, which is raised then.
     """
     try:
-        write(folder)
+        write(output_dir)
     except OutputDirLostError:
         raise
     except Exception as error:
@@ -81,7 +81,7 @@ def best_effort(folder: OutputDir, write: Callable[[OutputDir], None], raise_dis
             raise
         # Without the path of an OSError, which is that of a file aside and another one each time.
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        message = f"{folder.report} is not complete: {reason}"
+        message = f"{output_dir.report} is not complete: {reason}"
         if message not in _logged_messages:
             _logged_messages.add(message)
             logger.warning("%s", message)

@@ -71,9 +71,9 @@ class ResumeState:
         """What the running epoch has taken so far, and how much of it was waiting for data."""
         return self.state["seconds"], self.state["waited"]
 
-    def position(self, batches: DataLoader) -> Position:
+    def position(self, loader: DataLoader) -> Position:
         """Where in these batches it goes on: exactly, or at the same part of the epoch if they are others."""
-        saved, steps = self.checkpoint.position, batches.steps_per_epoch
+        saved, steps = self.checkpoint.position, loader.steps_per_epoch
         if self.epoch_result is not None:
             return Position(saved.epoch, steps)
         return Position(saved.epoch, saved.step * steps // self._batching["steps_per_epoch"])
@@ -85,30 +85,32 @@ class ResumeState:
             return position.epoch + position.step / float(self._batching["steps_per_epoch"])
         return float(self.state["schedule_begin"])
 
-    def steps_per_execution(self, batches: DataLoader) -> int | None:
+    def steps_per_execution(self, loader: DataLoader) -> int | None:
         """Steps in an execution, as before; None if the batches are others."""
-        return int(self.state["at_once"]) if self._batching == batching_signature(batches) else None
+        return int(self.state["at_once"]) if self._batching == batching_signature(loader) else None
 
-    def stream_length(self, scenario: Scenario, folder: OutputDir | None) -> PassCounts | None:
+    def stream_length(self, scenario: Scenario, output_dir: OutputDir | None) -> PassCounts | None:
         """Return what a pass over the training samples is known to have; None if it must be counted again."""
         kept = self.state.get("stream")
-        if kept is None or kept["counted"] is None or not self._has_same_data(scenario, folder):
+        if kept is None or kept["counted"] is None or not self._has_same_data(scenario, output_dir):
             return None
         return PassCounts(*kept["counted"])
 
-    def restore_data_position(self, scenario: Scenario, folder: OutputDir | None, batches: DataLoader) -> None:
+    def restore_data_position(self, scenario: Scenario, output_dir: OutputDir | None, loader: DataLoader) -> None:
         """Let the training batches begin where the run continues."""
-        position = self.position(batches)
-        now = batching_signature(batches)
+        position = self.position(loader)
+        now = batching_signature(loader)
         is_same = all(self._batching[name] == now[name] for name in ("steps_per_epoch", "batch_size", "accumulate"))
-        is_same = is_same and self._has_same_data(scenario, folder)
-        step = position.epoch * batches.steps_per_epoch + position.step
-        batches.seek(step, self.state.get("stream"), is_same)
+        is_same = is_same and self._has_same_data(scenario, output_dir)
+        step = position.epoch * loader.steps_per_epoch + position.step
+        loader.seek(step, self.state.get("stream"), is_same)
 
-    def _has_same_data(self, scenario: Scenario, folder: OutputDir | None) -> bool:
+    def _has_same_data(self, scenario: Scenario, output_dir: OutputDir | None) -> bool:
         """Return whether the training samples are made as before, as far as parameters tell."""
         try:
-            changed = [flag for flag, _, _ in self.changed_params(scenario, folder)] if folder is not None else []
+            changed = (
+                [flag for flag, _, _ in self.changed_params(scenario, output_dir)] if output_dir is not None else []
+            )
         except UsageError:
             return False
         return not any(
@@ -122,7 +124,7 @@ class ResumeState:
         model: TrainingModel,
         optimizer: keras.optimizers.Optimizer,
         epoch_finalizer: EpochFinalizer,
-        batches: DataLoader,
+        loader: DataLoader,
     ) -> None:
         """Put the state of the checkpoint into the parts of a training.
 
@@ -142,7 +144,7 @@ class ResumeState:
         else:
             is_kept = False
             logger.warning("the checkpoint is of another optimizer, or of other weights to train: it begins anew")
-        if missing and not self._has_changed_params(scenario, epoch_finalizer.folder):
+        if missing and not self._has_changed_params(scenario, epoch_finalizer.output_dir):
             raise UsageError(
                 f"{self.checkpoint.path}: has no value for {truncate_list(missing)}, so the run cannot be resumed"
             )
@@ -150,12 +152,12 @@ class ResumeState:
             logger.warning(
                 "not in the checkpoint, so from its start value on: %s", truncate_list([*missing, *new_layers])
             )
-        if is_kept and self._batching == batching_signature(batches) and self.settings.learning_rate != "fresh":
+        if is_kept and self._batching == batching_signature(loader) and self.settings.learning_rate != "fresh":
             epoch_finalizer.lr_schedule.offset = int(self.state["schedule_offset"])
         else:
-            position = self.position(batches)
-            done = position.epoch + position.step / batches.steps_per_epoch - self.schedule_begin()
-            epoch_finalizer.lr_schedule.offset = round(done * batches.steps_per_epoch) - int(optimizer.iterations)
+            position = self.position(loader)
+            done = position.epoch + position.step / loader.steps_per_epoch - self.schedule_begin()
+            epoch_finalizer.lr_schedule.offset = round(done * loader.steps_per_epoch) - int(optimizer.iterations)
         state.restore_random(model, arrays)
         epoch_finalizer.restore(
             self.state,
@@ -164,15 +166,15 @@ class ResumeState:
             has_abandoned_epochs=self.settings.epoch is not None,
         )
 
-    def supersede_later_checkpoints(self, folder: OutputDir) -> None:
+    def supersede_later_checkpoints(self, output_dir: OutputDir) -> None:
         """Move what comes after this checkpoint out of the way: checkpoints, and exports of abandoned epochs.
 
         Later checkpoints are those after the chosen epoch, or damaged ones, which must not count among the latest.
         """
-        superseded_dir, moved = supersede_later_checkpoints(folder.checkpoints, self.checkpoint.position)
+        superseded_dir, moved = supersede_later_checkpoints(output_dir.checkpoints, self.checkpoint.position)
         if moved:
             logger.warning("%s moved to %s", pluralize(moved, "later checkpoint"), superseded_dir)
-        for export in (folder.best, folder.export):
+        for export in (output_dir.best, output_dir.export):
             if self.settings.epoch is not None and read_metrics(export).get("epoch", 0) > self.settings.epoch:
                 superseded_dir.mkdir(exist_ok=True)
                 move_directory(export, superseded_dir / export.name)
@@ -182,10 +184,12 @@ class ResumeState:
 
         That is so after `--resume.epoch`, where an abandoned epoch was better, and where best/ was deleted.
         """
-        folder, epoch = epoch_finalizer.folder, epoch_finalizer.best.epoch
-        if folder is None or epoch is None or read_metrics(folder.best).get("epoch") == epoch:
+        output_dir, epoch = epoch_finalizer.output_dir, epoch_finalizer.best.epoch
+        if output_dir is None or epoch is None or read_metrics(output_dir.best).get("epoch") == epoch:
             return
-        saved = next((one for one in list_checkpoints(folder.checkpoints) if one.position == Position(epoch, 0)), None)
+        saved = next(
+            (one for one in list_checkpoints(output_dir.checkpoints) if one.position == Position(epoch, 0)), None
+        )
         if saved is None:
             logger.warning(
                 "best/ has no model of epoch %d, the best so far, and there is no checkpoint of it: the best of the "
@@ -208,7 +212,7 @@ class ResumeState:
         if missing := state.restore_metrics(model, self.content.arrays):
             logger.warning("not in the checkpoint, so measured from here on in this epoch: %s", truncate_list(missing))
 
-    def changed_params(self, scenario: Scenario, folder: OutputDir) -> list[tuple[str, str, str]]:
+    def changed_params(self, scenario: Scenario, output_dir: OutputDir) -> list[tuple[str, str, str]]:
         """Return flag, old and new value of each parameter that differs from the checkpoint's.
 
         Raises:
@@ -218,13 +222,13 @@ class ResumeState:
             params = type(scenario).from_dict(dict(self.content.params))
         except UsageError as error:
             raise UsageError(f"{self.checkpoint.path / PARAMS}: {error}") from error
-        before = resolve_resource_paths(params, folder.path)
+        before = resolve_resource_paths(params, output_dir.path)
         # The folder may have been moved.
         return [change for change in diff_params(before, scenario) if change[0] != "--trainer.output_dir"]
 
-    def _has_changed_params(self, scenario: Scenario, folder: OutputDir | None) -> bool:
+    def _has_changed_params(self, scenario: Scenario, output_dir: OutputDir | None) -> bool:
         try:
-            return folder is None or bool(self.changed_params(scenario, folder))
+            return output_dir is None or bool(self.changed_params(scenario, output_dir))
         except UsageError:
             return True
 
@@ -234,32 +238,32 @@ class ResumeState:
         return batching
 
 
-def batching_signature(batches: DataLoader) -> dict[str, Any]:
+def batching_signature(loader: DataLoader) -> dict[str, Any]:
     """What decides which samples a step has, and how many steps are run at once."""
     return {
-        "steps_per_epoch": batches.steps_per_epoch,
-        "batch_size": batches.batch_size,
-        "accumulate": batches.accumulate,
-        "stacked": batches.yields_stacked_steps,
+        "steps_per_epoch": loader.steps_per_epoch,
+        "batch_size": loader.batch_size,
+        "accumulate": loader.accumulate,
+        "stacked": loader.yields_stacked_steps,
         "backend": keras.backend.backend(),  # each runs another number of steps at once
     }
 
 
-def load_resume_state(folder: OutputDir, settings: Resume) -> ResumeState | None:
+def load_resume_state(output_dir: OutputDir, settings: Resume) -> ResumeState | None:
     """The state that a run goes on from; None if it was killed before it saved one.
 
     Raises:
         UsageError: when there is none that was asked for, or all are damaged.
     """
     if settings.epoch is None:
-        found = load_latest_valid(folder.checkpoints)
+        found = load_latest_valid(output_dir.checkpoints)
         return _make_resume_state(*found, settings) if found else None
     wanted = Position(settings.epoch, 0)
-    known = {checkpoint.position: checkpoint for checkpoint in list_checkpoints(folder.checkpoints)}
+    known = {checkpoint.position: checkpoint for checkpoint in list_checkpoints(output_dir.checkpoints)}
     if wanted not in known:
         epochs = ", ".join(str(position.epoch) for position in known if not position.step)
         raise UsageError(
-            f"--resume.epoch {settings.epoch}: there is no checkpoint of this epoch in {folder.checkpoints} (there are "
+            f"--resume.epoch {settings.epoch}: there is no checkpoint of this epoch in {output_dir.checkpoints} (there are "
             f"{epochs or 'none'});\n--trainer.keep_every_n 1 keeps all of a run"
         )
     return _make_resume_state(known[wanted], known[wanted].read(), settings)
@@ -270,10 +274,10 @@ def _make_resume_state(checkpoint: Checkpoint, content: CheckpointData, settings
     return ResumeState(checkpoint, content, state, settings)
 
 
-def log_param_changes(folder: OutputDir, resumed: ResumeState, scenario: Scenario) -> list[str]:
+def log_param_changes(output_dir: OutputDir, resume_state: ResumeState, scenario: Scenario) -> list[str]:
     """Logs what is other than in the checkpoint, and returns it: `--trainer.epochs: 10 -> 20`."""
     try:
-        differences = resumed.changed_params(scenario, folder)
+        differences = resume_state.changed_params(scenario, output_dir)
     except UsageError as problem:
         logger.warning("what has changed since cannot be told: the scenario has other parameters now: %s", problem)
         return []

@@ -21,19 +21,19 @@ logger = logging.getLogger(__name__)
 
 def log_training_summary(components: TrainingComponents) -> None:
     """Logs how much there is to train, and on what."""
-    batches, trainer = components.batches, components.trainer
-    samples, batch_size = len(batches), batches.batch_size
+    loader, trainer = components.loader, components.trainer
+    samples, batch_size = len(loader), loader.batch_size
     logger.info(
         "%s, %s; %s of %s of %s%s%s",
         pluralize(samples, "sample") if samples else "a stream of samples",
         pluralize(_count_trainable_weights(components), "weight"),
         pluralize(trainer.epochs, "epoch"),
-        pluralize(batches.steps_per_epoch, "step"),
-        f"{batches.accumulate} times " if batches.accumulate > 1 else "",
+        pluralize(loader.steps_per_epoch, "step"),
+        f"{loader.accumulate} times " if loader.accumulate > 1 else "",
         pluralize(batch_size, "sample"),
         f", {components.steps_per_execution} steps at once" if components.steps_per_execution > 1 else "",
     )
-    if 0 < samples < batch_size and batches.yields_stacked_steps:
+    if 0 < samples < batch_size and loader.yields_stacked_steps:
         logger.warning(
             "a batch has more samples (%d) than there are (%d): some are in it more than once", batch_size, samples
         )
@@ -42,19 +42,20 @@ def log_training_summary(components: TrainingComponents) -> None:
 def record_training_info(components: TrainingComponents, record: RunMetadata) -> None:
     """Keeps what a report needs to know and only a training can say."""
     epoch_finalizer = components.epoch_finalizer
-    batches = {"train": components.batches}
+    loader = {"train": components.loader}
     if epoch_finalizer.validation is not None:
-        batches["val"] = epoch_finalizer.validation.batches
-    batches |= {lav.prefix.removesuffix("_"): lav.batches for lav in epoch_finalizer.lavs.values()}
+        loader["val"] = epoch_finalizer.validation.loader
+    loader |= {lav.prefix.removesuffix("_"): lav.loader for lav in epoch_finalizer.lavs.values()}
     best = epoch_finalizer.best
     record.update(
-        data={kind: len(of_kind) or None for kind, of_kind in batches.items()},  # None: a stream
+        data={kind: len(of_kind) or None for kind, of_kind in loader.items()},  # None: a stream
         weights=_count_trainable_weights(components),
         best_by={"monitor": best.monitor, "mode": best.mode},
         parameters=non_default_flags(components.scenario),
     )
     best_effort(
-        record.folder, lambda folder: atomic_write_text(folder.model, _format_model_summary(components.networks))
+        record.output_dir,
+        lambda output_dir: atomic_write_text(output_dir.model, _format_model_summary(components.networks)),
     )
 
 

@@ -63,25 +63,25 @@ def run_training(
     check_resources(scenario)
     check_formats(scenario.trainer.export_formats, "--trainer.export_formats")
     _validate_referenced_runs(scenario, is_new=resume is None)
-    folder = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
+    output_dir = OutputDir(scenario.trainer.output_dir) if scenario.trainer.output_dir else None
     with ExitStack() as stack:
-        resumed, record, hold = None, None, None
-        if folder is not None:
-            hold = stack.enter_context(folder.acquire(resume=resume is not None))
-            stack.enter_context(log_to_file(folder.train_log))
+        resume_state, metadata, lock = None, None, None
+        if output_dir is not None:
+            lock = stack.enter_context(output_dir.acquire(resume=resume is not None))
+            stack.enter_context(log_to_file(output_dir.train_log))
             if scenario.trainer.checkpoint_dir is not None:
-                _set_checkpoint_dir(folder, scenario.trainer.checkpoint_dir, given)
+                _set_checkpoint_dir(output_dir, scenario.trainer.checkpoint_dir, given)
             record_trusted_code(imported_user_files())
-            resumed = _load_resume_state(folder, scenario, resume) if resume is not None else None
-            record = stack.enter_context(_track_run_status(folder, hold, scenario, resumed))
+            resume_state = _load_resume_state(output_dir, scenario, resume) if resume is not None else None
+            metadata = stack.enter_context(_track_run_status(output_dir, lock, scenario, resume_state))
         else:
             logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
         devices.log_summary()
-        resources = folder.resources if folder else stack.enter_context(temporary_directory())
+        resources = output_dir.resources if output_dir else stack.enter_context(temporary_directory())
         interrupt = stack.enter_context(graceful_shutdown_signals(INTERRUPT_MESSAGE, phase_hook))
-        if hold is not None:
-            interrupt.checks.append(hold.check_periodically)
-        if resumed is None:
+        if lock is not None:
+            interrupt.checks.append(lock.check_periodically)
+        if resume_state is None:
             resources.mkdir(exist_ok=True)
             prepared, source = scenario.prepare_for_training(resources)
             given.reject_overridden(scenario, prepared, "what is learnt from the data (`adapt`)")
@@ -90,22 +90,26 @@ def run_training(
                 resources.rmdir()
         else:  # what was learnt from the data is in its parameters
             source = scenario.select_source(Mode.TRAIN)
-        params = make_paths_relative(scenario, folder.path) if folder is not None else scenario
-        if folder is not None and resumed is None:
-            write_params(params, folder.trainer_params)
-        components = stack.enter_context(build_components(scenario, source, folder, interrupt, devices, resumed, given))
-        if folder is not None and resumed is not None:  # only now: parameters that do not fit must not stay
-            resumed.supersede_later_checkpoints(folder)
-            write_params(params, folder.trainer_params)  # after that: who reads them need not ask for the epoch again
-            resumed.restore_best(components.model, components.epoch_finalizer)
-        if record is not None:
-            record_training_info(components, record)
-        return _train(components, resumed)
+        params = make_paths_relative(scenario, output_dir.path) if output_dir is not None else scenario
+        if output_dir is not None and resume_state is None:
+            write_params(params, output_dir.trainer_params)
+        components = stack.enter_context(
+            build_components(scenario, source, output_dir, interrupt, devices, resume_state, given)
+        )
+        if output_dir is not None and resume_state is not None:  # only now: parameters that do not fit must not stay
+            resume_state.supersede_later_checkpoints(output_dir)
+            write_params(
+                params, output_dir.trainer_params
+            )  # after that: who reads them need not ask for the epoch again
+            resume_state.restore_best(components.model, components.epoch_finalizer)
+        if metadata is not None:
+            record_training_info(components, metadata)
+        return _train(components, resume_state)
 
 
-def _set_checkpoint_dir(folder: OutputDir, place: Path, given: ExplicitFlags) -> None:
-    folder.link_checkpoints_to(place)
-    found = folder.checkpoints.resolve()
+def _set_checkpoint_dir(output_dir: OutputDir, place: Path, given: ExplicitFlags) -> None:
+    output_dir.link_checkpoints_to(place)
+    found = output_dir.checkpoints.resolve()
     if not found.is_relative_to(place.resolve()):
         given.warn(("trainer", "checkpoint_dir"), f"this run has its checkpoints in {found}")
 
@@ -127,39 +131,39 @@ def _validate_referenced_runs(scenario: Scenario, is_new: bool) -> None:
         find_weights_file(scenario.warmstart.model)
 
 
-def _load_resume_state(folder: OutputDir, scenario: Scenario, resume: Resume) -> ResumeState | None:
+def _load_resume_state(output_dir: OutputDir, scenario: Scenario, resume: Resume) -> ResumeState | None:
     """The state that the run goes on from; None where it was killed before the first."""
-    resumed = load_resume_state(folder, resume)
-    if resumed is None:
-        ended = folder.read_info()
+    resume_state = load_resume_state(output_dir, resume)
+    if resume_state is None:
+        ended = output_dir.read_info()
         had_one = ended.get("status") == "done" or (ended.get("status") == "stopped" and ended.get("checkpoint"))
-        if had_one and folder.history.exists():
+        if had_one and output_dir.history.exists():
             raise UsageError(
-                f"{folder.checkpoints}: there is no checkpoint any more to go on from;\n"
-                f"--warmstart.model {folder.path} begins another run, in another folder, with its weights"
+                f"{output_dir.checkpoints}: there is no checkpoint any more to go on from;\n"
+                f"--warmstart.model {output_dir.path} begins another run, in another folder, with its weights"
             )
         logger.warning("the run was stopped before its first checkpoint: it begins anew")
         return None
-    if (done := resumed.checkpoint.position.epoch) > scenario.trainer.epochs:
+    if (done := resume_state.checkpoint.position.epoch) > scenario.trainer.epochs:
         raise UsageError(f"--trainer.epochs {scenario.trainer.epochs}: {done} epochs are done already")
-    logger.info("going on after %s", resumed.checkpoint.position)
-    return resumed
+    logger.info("going on after %s", resume_state.checkpoint.position)
+    return resume_state
 
 
-def _train(components: TrainingComponents, resumed: ResumeState | None) -> TrainResult:
+def _train(components: TrainingComponents, resume_state: ResumeState | None) -> TrainResult:
     """Trains what is left to train; leaves the last model and the outcome."""
-    if resumed is not None and (done := resumed.checkpoint.position.epoch) >= components.trainer.epochs:
+    if resume_state is not None and (done := resume_state.checkpoint.position.epoch) >= components.trainer.epochs:
         logger.info("all %s are done already; --trainer.epochs trains more", pluralize(done, "epoch"))
     if components.epoch_finalizer.stop_reason:
         logger.info(
             "stopped early already: %s; other --early_stopping.* train more", components.epoch_finalizer.stop_reason
         )
     log_training_summary(components)
-    if components.trainer.keep_data and components.folder is not None and resumed is None:
-        _write_used_data(components, components.folder)
+    if components.trainer.keep_data and components.output_dir is not None and resume_state is None:
+        _write_used_data(components, components.output_dir)
     try:
         with components.epoch_finalizer.tensorboard:
-            TrainingLoop(components, resumed).run()
+            TrainingLoop(components, resume_state).run()
     except Interrupted:
         if rows := components.epoch_finalizer.history.rows:
             logger.info("stopped after %s", pluralize(len(rows), "epoch"))
@@ -169,32 +173,38 @@ def _train(components: TrainingComponents, resumed: ResumeState | None) -> Train
     components.epoch_finalizer.export_last()
     if components.epoch_finalizer.best.epoch is None:
         _warn_no_best_epoch(components)
-    elif components.folder is not None and not components.folder.best.exists():
-        logger.warning("%s was deleted while the training ran", components.folder.best)
+    elif components.output_dir is not None and not components.output_dir.best.exists():
+        logger.warning("%s was deleted while the training ran", components.output_dir.best)
     finalize_averaged_weights(components.optimizer)  # in the network that is returned, as in the exports
     _write_summary(components)
     return _make_result(components)
 
 
-def _write_used_data(components: TrainingComponents, folder: OutputDir) -> None:
+def _write_used_data(components: TrainingComponents, output_dir: OutputDir) -> None:
     check = components.interrupt.check
     retry_while_disk_full(
-        folder.path,
+        output_dir.path,
         lambda: write_used_data(
-            folder, "train", components.batches.samples, components.batches.iter_first_epoch(), check
+            output_dir, "train", components.loader.samples, components.loader.iter_first_epoch(), check
         ),
         check,
     )
     if (validation := components.epoch_finalizer.validation) is not None:
-        batches = validation.batches
+        loader = validation.loader
         retry_while_disk_full(
-            folder.path, lambda: write_used_data(folder, "val", batches.samples, batches.iter_pass(), check), check
+            output_dir.path,
+            lambda: write_used_data(output_dir, "val", loader.samples, loader.iter_pass(), check),
+            check,
         )
 
 
 def _warn_no_best_epoch(components: TrainingComponents) -> None:
     monitor = components.epoch_finalizer.best.monitor
-    where = f"; the model of the last epoch is in {components.folder.export}" if components.folder is not None else ""
+    where = (
+        f"; the model of the last epoch is in {components.output_dir.export}"
+        if components.output_dir is not None
+        else ""
+    )
     logger.warning(
         "No epoch is the best, so there is no best/: %s was NaN in every epoch%s. Check what computes it, or choose "
         "another --early_stopping.monitor.",
@@ -217,8 +227,8 @@ def _write_summary(components: TrainingComponents) -> None:
     best = components.epoch_finalizer.best
     if best.epoch is not None:
         logger.info("best epoch %d: %s %.4g", best.epoch, best.monitor, best.value)
-    folder = components.folder
-    if folder is None:
+    output_dir = components.output_dir
+    if output_dir is None:
         logger.warning("nothing of this run was kept: no --trainer.output_dir was given")
         return
     summary = {
@@ -228,11 +238,11 @@ def _write_summary(components: TrainingComponents) -> None:
         "parameters": non_default_flags(components.scenario),
     }
     retry_while_disk_full(
-        folder.path,
-        lambda: write_json(folder.summary, summary),
+        output_dir.path,
+        lambda: write_json(output_dir.summary, summary),
         components.interrupt.check,
     )
-    logger.info("results are in %s", folder.path)
+    logger.info("results are in %s", output_dir.path)
 
 
 def _with_random_seed(scenario: Scenario) -> Scenario:
@@ -245,21 +255,23 @@ def _with_random_seed(scenario: Scenario) -> Scenario:
 
 @contextmanager
 def _track_run_status(
-    folder: OutputDir, hold: OutputDirLock, scenario: Scenario, resumed: ResumeState | None
+    output_dir: OutputDir, lock: OutputDirLock, scenario: Scenario, resume_state: ResumeState | None
 ) -> Iterator[RunMetadata]:
     """Keeps `run.json`, the log and the report true, however the training ends.
 
     Raises:
         OutputDirLostError: instead of any other exception when the folder is no longer there; nothing is written then.
     """
-    record = RunMetadata(folder, scenario)
-    if resumed is None:
-        record.mark_started()
+    metadata = RunMetadata(output_dir, scenario)
+    if resume_state is None:
+        metadata.mark_started()
     else:
-        record.mark_resumed(str(resumed.checkpoint.position), log_param_changes(folder, resumed, scenario))
+        metadata.mark_resumed(
+            str(resume_state.checkpoint.position), log_param_changes(output_dir, resume_state, scenario)
+        )
     try:
-        with _raise_if_output_dir_lost(hold):
-            yield record
+        with _raise_if_output_dir_lost(lock):
+            yield metadata
     except OutputDirLostError as error:
         logger.error("%s", error, extra={"file_only": True})
         raise
@@ -267,30 +279,30 @@ def _track_run_status(
         logger.warning(
             "%s", "; ".join([str(interrupt), *getattr(interrupt, "__notes__", [])]), extra={"file_only": True}
         )
-        latest = max((checkpoint.position for checkpoint in list_checkpoints(folder.checkpoints)), default=None)
-        record.mark_finished("stopped", error=str(interrupt) or "Ctrl-C", checkpoint=latest and str(latest))
+        latest = max((checkpoint.position for checkpoint in list_checkpoints(output_dir.checkpoints)), default=None)
+        metadata.mark_finished("stopped", error=str(interrupt) or "Ctrl-C", checkpoint=latest and str(latest))
         raise
     except (UsageError, TrainingError) as error:
-        record.mark_finished("failed", error=str(error))
+        metadata.mark_finished("failed", error=str(error))
         logger.error("%s", error, extra={"file_only": True})
         raise
     except BaseException as error:
         logger.error("the training failed", exc_info=True, extra={"file_only": True})
-        record.mark_finished("failed", error=f"{type(error).__name__}: {error}")
-        error.add_note(f"The whole traceback is in {folder.train_log}.")
+        metadata.mark_finished("failed", error=f"{type(error).__name__}: {error}")
+        error.add_note(f"The whole traceback is in {output_dir.train_log}.")
         raise
     else:
-        record.mark_finished("done")
+        metadata.mark_finished("done")
     finally:
-        if not hold.is_lost():
-            write_final_report(folder)
+        if not lock.is_lost():
+            write_final_report(output_dir)
 
 
 @contextmanager
-def _raise_if_output_dir_lost(hold: OutputDirLock) -> Iterator[None]:
+def _raise_if_output_dir_lost(lock: OutputDirLock) -> Iterator[None]:
     """Raise what has become of the output folder in place of what followed from it: files that are not found, say."""
     try:
         yield
     except BaseException:  # also of a signal
-        hold.check()
+        lock.check()
         raise

@@ -30,7 +30,7 @@ MAX_VALUES = 100_000
 
 
 def write_used_data(
-    folder: OutputDir, group: str, samples: SampleReader, batches: Iterable[Batch], check: Callable[[], None]
+    output_dir: OutputDir, group: str, samples: SampleReader, batches: Iterable[Batch], check: Callable[[], None]
 ) -> None:
     """Write samples to `used_data/`, and the distribution of their inputs and targets to `summaries/`.
 
@@ -45,7 +45,7 @@ def write_used_data(
     # Arrays hold samples of one shape only.
     suffix, writer = (".npz", Npz(inputs=True)) if samples.is_static else (".jsonl", JsonLines(inputs=True))
     with (
-        atomic_directory(folder.used_data / group) as staging_dir,
+        atomic_directory(output_dir.used_data / group) as staging_dir,
         writer.open(staging_dir / f"samples{suffix}") as write,
     ):
         for batch in batches:
@@ -54,8 +54,8 @@ def write_used_data(
                 distributions.add(batch)
                 count += len(batch)
                 _write_batch(batch, write)
-    store_summaries(folder.summaries / f"data_{group}", distributions.histograms())
-    logger.info("%s as the network sees them are in %s", pluralize(count, "sample"), folder.used_data / group)
+    store_summaries(output_dir.summaries / f"data_{group}", distributions.histograms())
+    logger.info("%s as the network sees them are in %s", pluralize(count, "sample"), output_dir.used_data / group)
 
 
 def _write_batch(batch: Batch, write: WriteSample) -> None:

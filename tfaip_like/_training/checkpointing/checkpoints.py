@@ -114,40 +114,42 @@ def open_checkpoint(path: Path) -> Checkpoint | None:
     return Checkpoint(path) if _NAME_PATTERN.fullmatch(path.name) and (path / CHECKSUMS).is_file() else None
 
 
-def list_checkpoints(folder: Path) -> list[Checkpoint]:
+def list_checkpoints(checkpoint_dir: Path) -> list[Checkpoint]:
     """Return the checkpoints in a folder, oldest first.
 
     Raises:
         UsageError: if the folder is a link to nowhere; names its target.
     """
-    check_links(folder)
-    found = [Checkpoint(path) for path in folder.glob("epoch_*") if _NAME_PATTERN.fullmatch(path.name)]
+    check_links(checkpoint_dir)
+    found = [Checkpoint(path) for path in checkpoint_dir.glob("epoch_*") if _NAME_PATTERN.fullmatch(path.name)]
     return sorted(found, key=lambda checkpoint: checkpoint.position)
 
 
-def load_latest_valid(folder: Path) -> tuple[Checkpoint, CheckpointData] | None:
+def load_latest_valid(checkpoint_dir: Path) -> tuple[Checkpoint, CheckpointData] | None:
     """The newest checkpoint that is whole, with a warning for each that is not; None if there is none at all.
 
     Raises:
         UsageError: when all of them are damaged.
     """
-    for removal_dir in folder.glob(f".epoch_*{REMOVAL_SUFFIX}"):
+    for removal_dir in checkpoint_dir.glob(f".epoch_*{REMOVAL_SUFFIX}"):
         shutil.rmtree(removal_dir, ignore_errors=True)
-    recover_interrupted_writes(folder)
-    checkpoints = list_checkpoints(folder)
+    recover_interrupted_writes(checkpoint_dir)
+    checkpoints = list_checkpoints(checkpoint_dir)
     for checkpoint in reversed(checkpoints):
         try:
             return checkpoint, checkpoint.read()
         except UsageError as problem:
             logger.warning("%s; the one before is used", problem)
     if checkpoints:
-        raise UsageError(f"{folder}: all checkpoints are damaged ({', '.join(c.path.name for c in checkpoints)})")
+        raise UsageError(
+            f"{checkpoint_dir}: all checkpoints are damaged ({', '.join(c.path.name for c in checkpoints)})"
+        )
     return None
 
 
-def write_checkpoint(folder: Path, position: Position, content: CheckpointData) -> Checkpoint:
+def write_checkpoint(checkpoint_dir: Path, position: Position, content: CheckpointData) -> Checkpoint:
     """Writes a checkpoint; it appears when it is complete and on disk."""
-    checkpoint = Checkpoint(folder / position.folder_name)
+    checkpoint = Checkpoint(checkpoint_dir / position.folder_name)
     with atomic_directory(checkpoint.path) as aside:
         write_arrays(aside / VARIABLES, content.arrays)
         for name, values in ((STATE, content.state), (PARAMS, content.params)):
@@ -156,26 +158,26 @@ def write_checkpoint(folder: Path, position: Position, content: CheckpointData) 
     return checkpoint
 
 
-def prune_checkpoints(folder: Path, num_latest: int, kept_epochs: set[int]) -> None:
+def prune_checkpoints(checkpoint_dir: Path, num_latest: int, kept_epochs: set[int]) -> None:
     """Removes all checkpoints but the latest ones and those after the epochs that are kept for good."""
-    for checkpoint in list_checkpoints(folder)[:-num_latest]:
+    for checkpoint in list_checkpoints(checkpoint_dir)[:-num_latest]:
         position = checkpoint.position
         if position.step or position.epoch not in kept_epochs:
             # Renamed first: a folder that is only partly removed must not look like a checkpoint.
-            removal_dir = folder / f".{checkpoint.path.name}{REMOVAL_SUFFIX}"
+            removal_dir = checkpoint_dir / f".{checkpoint.path.name}{REMOVAL_SUFFIX}"
             shutil.rmtree(removal_dir, ignore_errors=True)  # what a kill has left of an earlier one
             os.rename(checkpoint.path, removal_dir)
             shutil.rmtree(removal_dir, ignore_errors=True)
 
 
-def supersede_later_checkpoints(folder: Path, position: Position) -> tuple[Path, int]:
+def supersede_later_checkpoints(checkpoint_dir: Path, position: Position) -> tuple[Path, int]:
     """Moves checkpoints that come after a position into `superseded/`, or `superseded_2/` and so on where there is
     one; where to, and how many there were."""
-    later = [checkpoint for checkpoint in list_checkpoints(folder) if checkpoint.position > position]
-    aside, number = folder / SUPERSEDED, 1
+    later = [checkpoint for checkpoint in list_checkpoints(checkpoint_dir) if checkpoint.position > position]
+    aside, number = checkpoint_dir / SUPERSEDED, 1
     while aside.exists():
         number += 1
-        aside = folder / f"{SUPERSEDED}_{number}"
+        aside = checkpoint_dir / f"{SUPERSEDED}_{number}"
     if later:
         aside.mkdir()
     for checkpoint in later:

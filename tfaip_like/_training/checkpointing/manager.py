@@ -29,8 +29,8 @@ class CheckpointManager:
         check_interrupt: called while waiting for room on the disk; raises to stop.
     """
 
-    def __init__(self, folder: Path, trainer: Trainer, check_interrupt: Callable[[], None]):
-        self.folder = folder
+    def __init__(self, checkpoint_dir: Path, trainer: Trainer, check_interrupt: Callable[[], None]):
+        self.checkpoint_dir = checkpoint_dir
         self.interval = parse_interval(trainer.checkpoint_every)
         self.trainer = trainer
         self.check_interrupt = check_interrupt
@@ -64,9 +64,9 @@ class CheckpointManager:
         self.last_position = position
 
         def write() -> None:
-            write_checkpoint(self.folder, position, content)
+            write_checkpoint(self.checkpoint_dir, position, content)
             kept = {epoch for epoch in range(1, position.epoch + 1) if self.is_kept_permanently(epoch)}
-            prune_checkpoints(self.folder, self.trainer.keep_checkpoints, kept)
+            prune_checkpoints(self.checkpoint_dir, self.trainer.keep_checkpoints, kept)
 
         # A daemon, because nobody waits for it after a stop at once. All other exits wait.
         self._thread = threading.Thread(target=self._run_guarded, args=(write,), name="checkpoint", daemon=True)
@@ -96,7 +96,7 @@ class CheckpointManager:
         (error, write), self._pending_failure = self._pending_failure, None
         if not is_disk_full_error(error):
             raise error
-        retry_while_disk_full(self.folder, write, self.check_interrupt)
+        retry_while_disk_full(self.checkpoint_dir, write, self.check_interrupt)
 
     def check_disk_space(self, state_bytes: int, weight_bytes: int) -> None:
         """Check that the disk will hold what the run leaves, before it is begun, or the two disks.
@@ -107,18 +107,18 @@ class CheckpointManager:
         kept = sum(self.is_kept_permanently(epoch) for epoch in range(1, self.trainer.epochs + 1))
         exports = NUM_WEIGHT_COPIES * weight_bytes
         checkpoints = (self.trainer.keep_checkpoints + 1 + kept) * state_bytes
-        output_dir = self.folder.parent
+        output_dir = self.checkpoint_dir.parent
         flag = f"--trainer.output_dir {output_dir}"
-        if self.folder.exists() and self.folder.stat().st_dev != output_dir.stat().st_dev:
-            other = f"--trainer.checkpoint_dir {self.folder.resolve()}"
-            self._check_disk(self.folder, other, "one checkpoint", state_bytes, checkpoints)
+        if self.checkpoint_dir.exists() and self.checkpoint_dir.stat().st_dev != output_dir.stat().st_dev:
+            other = f"--trainer.checkpoint_dir {self.checkpoint_dir.resolve()}"
+            self._check_disk(self.checkpoint_dir, other, "one checkpoint", state_bytes, checkpoints)
             self._check_disk(output_dir, flag, "the exports", exports, exports)
         else:
             what = "one checkpoint and the exports"
             self._check_disk(output_dir, flag, what, state_bytes + exports, checkpoints + exports)
 
-    def _check_disk(self, folder: Path, flag: str, least_of: str, least: int, whole: int) -> None:
-        free = shutil.disk_usage(folder).free
+    def _check_disk(self, checkpoint_dir: Path, flag: str, least_of: str, least: int, whole: int) -> None:
+        free = shutil.disk_usage(checkpoint_dir).free
         if free < least:
             raise UsageError(
                 f"{flag}: only {format_bytes(free)} are free on this disk; {least_of} need about {format_bytes(least)}"
@@ -127,7 +127,7 @@ class CheckpointManager:
             logger.warning(
                 "%s: %s are free on this disk, the checkpoints and exports of this run need about %s "
                 "(--trainer.keep_checkpoints %d)",
-                folder,
+                checkpoint_dir,
                 format_bytes(free),
                 format_bytes(whole),
                 self.trainer.keep_checkpoints,

@@ -23,7 +23,7 @@ TRAIN_TO_PREDICT_COST_RATIO = 3
 
 
 def compile_model(
-    model: TrainingModel, optimizer: keras.optimizers.Optimizer, trainer: Trainer, batches: DataLoader
+    model: TrainingModel, optimizer: keras.optimizers.Optimizer, trainer: Trainer, loader: DataLoader
 ) -> None:
     """Compiles the training model as the trainer's parameters say.
 
@@ -34,7 +34,7 @@ def compile_model(
         warnings.simplefilter("ignore")  # Keras warns and goes on without XLA; we tell below
         model.compile(
             optimizer=optimizer,
-            jit_compile=_choose_jit_compile(model, trainer, batches),
+            jit_compile=_choose_jit_compile(model, trainer, loader),
             run_eagerly=trainer.force_eager,
         )
     if not model.optimizer.built:  # Keras wraps it for float16; the loss scale belongs to the state from the start
@@ -62,7 +62,7 @@ def is_invalid_argument_error(error: Exception) -> bool:
     return isinstance(error, tf.errors.InvalidArgumentError)
 
 
-def _choose_jit_compile(model: TrainingModel, trainer: Trainer, batches: DataLoader) -> bool | str:
+def _choose_jit_compile(model: TrainingModel, trainer: Trainer, loader: DataLoader) -> bool | str:
     backend = keras.backend.backend()
     if backend == "torch":
         if trainer.jit_compile:
@@ -75,7 +75,7 @@ def _choose_jit_compile(model: TrainingModel, trainer: Trainer, batches: DataLoa
     if backend == "jax":
         return True
     # XLA compiles anew for each shape: with samples of many lengths that is all it would ever do.
-    return batches.yields_stacked_steps and not _has_conv_layers_on_cpu(model)
+    return loader.yields_stacked_steps and not _has_conv_layers_on_cpu(model)
 
 
 def _has_conv_layers_on_cpu(model: TrainingModel) -> bool:
@@ -91,7 +91,7 @@ def _has_conv_layers_on_cpu(model: TrainingModel) -> bool:
     return convolves and not tf.config.list_logical_devices("GPU")
 
 
-def choose_steps_per_execution(model: TrainingModel, trainer: Trainer, batches: DataLoader) -> int:
+def choose_steps_per_execution(model: TrainingModel, trainer: Trainer, loader: DataLoader) -> int:
     """The most steps in an execution.
 
     Raises:
@@ -100,18 +100,18 @@ def choose_steps_per_execution(model: TrainingModel, trainer: Trainer, batches: 
     if trainer.steps_per_execution is not None:
         if trainer.steps_per_execution > 1 and keras.backend.backend() != "tensorflow":
             raise UsageError("--trainer.steps_per_execution: only the tensorflow backend runs several steps at once")
-        return min(trainer.steps_per_execution, batches.steps_per_epoch)
+        return min(trainer.steps_per_execution, loader.steps_per_epoch)
     if trainer.force_eager or keras.backend.backend() != "tensorflow":
         return 1
-    step_seconds = TRAIN_TO_PREDICT_COST_RATIO * batches.accumulate * _measure_prediction_seconds(model, batches)
-    most = min(MAX_STEPS_PER_EXECUTION, batches.steps_per_epoch, int(TARGET_EXECUTION_S / step_seconds))
+    step_seconds = TRAIN_TO_PREDICT_COST_RATIO * loader.accumulate * _measure_prediction_seconds(model, loader)
+    most = min(MAX_STEPS_PER_EXECUTION, loader.steps_per_epoch, int(TARGET_EXECUTION_S / step_seconds))
     # A stack is made by one data process: many small ones keep all of them busy.
-    return max(1, min(most, batches.steps_per_task(most)) if batches.yields_stacked_steps else most)
+    return max(1, min(most, loader.steps_per_task(most)) if loader.yields_stacked_steps else most)
 
 
-def _measure_prediction_seconds(model: TrainingModel, batches: DataLoader) -> float:
+def _measure_prediction_seconds(model: TrainingModel, loader: DataLoader) -> float:
     """The time of one prediction on a training batch, without compiling anything."""
-    fed = to_model_inputs(batches.batch(0))
+    fed = to_model_inputs(loader.batch(0))
     model(fed)  # the first one also sets things up
     begin = time.perf_counter()
     for output in model(fed).values():

@@ -26,7 +26,7 @@ class LavValidation:
     """Of the source; may be empty."""
     load_export: Callable[[], ExportedModel]
     """Gives the export of this moment."""
-    batches: DataLoader
+    loader: DataLoader
     model: Model
     averages: MetricAverager
     """Of this model; all sources share them."""
@@ -48,7 +48,7 @@ class LavValidation:
         """
         judged = load_and_validate(
             self.load_export(),
-            self.batches,
+            self.loader,
             self.model,
             self.evaluator,
             on_batch=self._record_batch,

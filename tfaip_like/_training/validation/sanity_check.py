@@ -40,7 +40,7 @@ def run_sanity_check(components: TrainingComponents) -> None:
             for validation in validations:
                 validated |= validation(num_batches=1).numbers
             epoch_finalizer.check_monitor(validated)
-            if components.folder is not None:
+            if components.output_dir is not None:
                 epoch_finalizer.exports.verify_current()
         check_checkpoint_roundtrip(components.model)
     except Exception as error:
@@ -59,9 +59,9 @@ def check_checkpoint_roundtrip(model: TrainingModel) -> None:
         UsageError: for a variable that comes back with other bits, or not at all.
     """
     arrays = state.capture(model)
-    with temporary_directory() as folder:
-        write_arrays(Path(folder, VARIABLES), arrays)
-        read = read_arrays(Path(folder, VARIABLES))
+    with temporary_directory() as output_dir:
+        write_arrays(Path(output_dir, VARIABLES), arrays)
+        read = read_arrays(Path(output_dir, VARIABLES))
     missing = state.restore_network(model.network, read) + (state.restore_optimizer(model.optimizer, read) or [])
     state.restore_random(model, read)
     back = state.capture(model)

@@ -46,7 +46,7 @@ class Validation:
     model: TrainingModel
     network: keras.Model
     """That predicts; often it is that of `model`."""
-    batches: DataLoader
+    loader: DataLoader
     bad_samples: BadSampleLog
     evaluator: Evaluator | None
     examples: ExamplePrinter
@@ -96,7 +96,7 @@ class Validation:
             first: gets the first batch with its prediction.
         """
         step = self._get_step()
-        for batch in itertools.islice(self.batches.iter_pass(), num_batches):
+        for batch in itertools.islice(self.loader.iter_pass(), num_batches):
             self.bad_samples.record(batch.bad)
             if len(batch):
                 check_int32_overflow("input", batch.inputs)
@@ -115,7 +115,7 @@ class Validation:
             for batch, outputs in validated_batches
             for pair in zip(batch.indices, batch.samples(self._predict(batch, outputs)), strict=True)
         )
-        return apply_postprocessors(self.batches.samples, indexed, self.batches.dropped)
+        return apply_postprocessors(self.loader.samples, indexed, self.loader.dropped)
 
     def _predict(self, batch: Batch, outputs: Tensors) -> Arrays:
         if self.network is self.model.network:
@@ -125,7 +125,7 @@ class Validation:
     def _get_step(self) -> ValidationStep:
         key = self.model.jit_compile
         if key not in self._steps:
-            samples = self.batches.samples
+            samples = self.loader.samples
             self._steps[key] = make_validation_step(self.model, samples.inputs, samples.targets)
         return self._steps[key]
 
@@ -143,12 +143,12 @@ class Validation:
         if name in self._warned:
             return
         self._warned.add(name)
-        for batch in self.batches.iter_pass():
+        for batch in self.loader.iter_pass():
             self.interrupt.check()
             row = first_non_finite_row(batch, self._compute_losses_and_metrics) if len(batch) else None
             if row is None:
                 continue
-            place = self.batches.samples.describe_sample(batch.indices[row])
+            place = self.loader.samples.describe_sample(batch.indices[row])
             bad = find_bad_value(batch.rows(row, row + 1), self._compute_losses_and_metrics)
             if bad is None:
                 logger.warning("%s is not a finite number; the first such sample is %s", name, place)
