@@ -1685,7 +1685,7 @@ EVALUATOR = {
     "best of a value that is never measured": Mistake(
         {'    """A network."""': '    best = "val_acc", "max"'},
         'best = "val_acc", "max"',
-        "the model finds its best epoch by 'val_acc', but only loss, ce, accuracy, val_loss, val_ce, val_accuracy, val_errors are",
+        "Model.best refers to the unknown metric 'val_acc'; available: loss, ce, accuracy, val_loss, val_ce, val_accuracy, val_errors",
     ),
     "embedding of negative ids": Mistake(
         {

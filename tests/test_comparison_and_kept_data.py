@@ -85,7 +85,7 @@ def test_a_run_with_other_values_is_warned_of_once(tmp_path: Path, caplog: pytes
     write_run(tmp_path / "run", history({"val_f1": 0.5}))
     comparison = RunComparison(tmp_path / "run", BestTracker("val_accuracy", "max"))
     assert [comparison.values({"epoch": epoch, "val_accuracy": 1}) for epoch in (1, 2)] == [{}, {}]
-    assert caplog.text.count("has none of the values of this run") == 1
+    assert caplog.text.count("no metrics in common with this run") == 1
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_run_with_other_values_is_warned_of_once(tmp_path: Path, caplog: pytes
         "nowhere": "there is no such folder",
         "file": "is a file; name the folder of a run",
         "empty": "there is no run in this folder or below it",
-        "runs": "not a run itself, but a folder with runs; name one of them, such as .*runs/a$",
-        "runs/a": r"this run has not finished an epoch yet \(it has no history.csv\)",
+        "runs": "contains several runs; choose one of them, such as .*runs/a$",
+        "runs/a": r"the run has not completed an epoch yet \(no history.csv\)",
         "runs/b": ".*history.csv, line 2: is missing",
     }.items(),
 )
@@ -113,7 +113,7 @@ def test_another_folder_than_that_of_a_run_is_refused_before_one_is_made(
 
 
 def test_weights_that_are_not_there_are_refused_before_a_folder_is_made(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"^--warmstart.model {tmp_path}/nowhere: no such file or folder"):
+    with pytest.raises(UsageError, match=f"^--warmstart.model {tmp_path}/nowhere: no such file or directory"):
         train(small(tmp_path / "run", warmstart={"model": tmp_path / "nowhere"}))
     assert not (tmp_path / "run").exists()
 

@@ -143,17 +143,17 @@ def test_min_is_the_mirror_image_of_max(
 @pytest.mark.parametrize(
     ("mode", "fields", "values", "reason"),
     [
-        ("min", {"n_to_go": 2}, [3.0, 2.0, 4.0, 2.0], "no improvement of val_x in 2 tests, best was epoch 2"),
-        ("min", {"n_to_go": 1}, [2.0, 4.0], "no improvement of val_x in 1 test, best was epoch 1"),
+        ("min", {"n_to_go": 2}, [3.0, 2.0, 4.0, 2.0], "val_x did not improve in 2 checks (best: epoch 2)"),
+        ("min", {"n_to_go": 1}, [2.0, 4.0], "val_x did not improve in 1 check (best: epoch 1)"),
         (
             "min",
             {"n_to_go": 2, "min_delta": 0.5},
             [2.0, 1.75, 1.625],
-            "no improvement of val_x by more than 0.5 in 2 tests, best was epoch 3",
+            "val_x did not improve by more than 0.5 in 2 checks (best: epoch 3)",
         ),
-        ("min", {"n_to_go": 1}, [NAN], "no improvement of val_x in 1 test, it was never a number"),
-        ("max", {"upper_threshold": 0.9}, [0.93751], "val_x 0.9375 has reached 0.9"),
-        ("min", {"lower_threshold": 0.01}, [0.00123], "val_x 0.00123 has reached 0.01"),
+        ("min", {"n_to_go": 1}, [NAN], "val_x did not improve in 1 check (it was always NaN)"),
+        ("max", {"upper_threshold": 0.9}, [0.93751], "val_x 0.9375 reached the stop threshold 0.9"),
+        ("min", {"lower_threshold": 0.01}, [0.00123], "val_x 0.00123 reached the stop threshold 0.01"),
     ],
 )
 def test_the_reason_says_what_happened(mode: Mode, fields: dict[str, Any], values: list[float], reason: str) -> None:
@@ -253,7 +253,7 @@ def test_a_training_ends_like_any_other(tmp_path: Path, caplog: pytest.LogCaptur
         result = train(
             small(tmp_path / "run", trainer={"epochs": 9}, early_stopping=EarlyStopping(n_to_go=2), **STANDS_STILL)
         )
-    reason = "no improvement of val_loss in 2 tests, best was epoch 1"
+    reason = "val_loss did not improve in 2 checks (best: epoch 1)"
     assert [row["epoch"] for row in result.history] == [1, 2, 3]
     assert result.best_epoch == 1
     assert result.stopped_early == reason
@@ -292,7 +292,7 @@ def test_only_validated_epochs_are_tested() -> None:
 def test_a_threshold_stops_a_training() -> None:
     result = train(small(trainer={"epochs": 9}, early_stopping=EarlyStopping(lower_threshold=100.0)))
     assert len(result.history) == 1
-    assert "has reached 100" in str(result.stopped_early)
+    assert "reached the stop threshold 100" in str(result.stopped_early)
 
 
 def test_the_last_epoch_has_a_lav_when_there_are_any() -> None:
@@ -369,14 +369,18 @@ def test_the_last_export_is_that_of_the_best_epoch_where_they_are_the_same(tmp_p
         (
             {},
             {"monitor": "val_lss", "mode": "min"},
-            "--early_stopping.monitor val_lss: only loss, square, error, val_loss",
+            "--early_stopping.monitor val_lss: unknown metric; available: loss, square, error, val_loss",
         ),
-        ({}, {"monitor": "lr", "mode": "min"}, "--early_stopping.monitor lr: only loss"),
-        ({}, {"monitor": "lav_loss", "mode": "min"}, "--early_stopping.monitor lav_loss: only loss"),
+        ({}, {"monitor": "lr", "mode": "min"}, "--early_stopping.monitor lr: unknown metric; available: loss"),
+        (
+            {},
+            {"monitor": "lav_loss", "mode": "min"},
+            "--early_stopping.monitor lav_loss: unknown metric; available: loss",
+        ),
         (
             {"data": Points(validation=False)},
             {"monitor": "val_loss", "mode": "min"},
-            "--early_stopping.monitor val_loss: only loss, square, error are measured",
+            "--early_stopping.monitor val_loss: unknown metric; available: loss, square, error",
         ),
     ],
 )
@@ -388,7 +392,9 @@ def test_a_monitor_that_is_never_logged_is_an_error_at_the_start(
 
 
 def test_a_monitor_of_the_evaluator_that_is_not_there_is_an_error_after_the_first_validation() -> None:
-    with pytest.raises(UsageError, match=r"--early_stopping.monitor val_f1: only loss, .*val_largest_error"):
+    with pytest.raises(
+        UsageError, match=r"--early_stopping.monitor val_f1: unknown metric; available: loss, .*val_largest_error"
+    ):
         train(small(early_stopping=EarlyStopping(monitor="val_f1", mode="max")))
 
 
@@ -440,5 +446,5 @@ class Judged(Line):
 def test_a_threshold_is_not_compared_with_a_loss_that_stands_in_for_something_else() -> None:
     scenario = small(data=Points(validation=False), model=Judged(), evaluator=None)
     train(dataclasses.replace(scenario, early_stopping=EarlyStopping(n_to_go=5)))
-    with pytest.raises(UsageError, match=r"--early_stopping.lower_threshold: is for val_largest_error"):
+    with pytest.raises(UsageError, match=r"--early_stopping.lower_threshold: val_largest_error is not measured"):
         train(dataclasses.replace(scenario, early_stopping=EarlyStopping(lower_threshold=0.1)))

@@ -104,7 +104,7 @@ def test_frozen_weights_and_statistics_stay_bit_identical_while_the_others_move(
     frozen = ("encoder/", "stack/norm/", "both/forward_rnn/", "attention/", "scaled/norm/")
     same = {path for path, value in values(result.network).items() if np.array_equal(value, before[path])}
     assert same == {path for path in before if path.startswith(frozen)}
-    said = "frozen: encoder, stack/norm, both/forward_rnn, attention, scaled/norm (96 of 227 weights)"
+    said = "frozen: encoder, stack/norm, both/forward_rnn, attention, scaled/norm (96 of 227 parameters)"
     assert said in caplog.messages
 
 
@@ -120,10 +120,10 @@ def test_a_frozen_layer_of_a_plain_network_needs_no_warm_start() -> None:
 
 @pytest.mark.parametrize("pattern", ["encodr", "encoder/drop.*", "network/encoder", "enc"])
 def test_a_pattern_without_a_match_is_told_with_the_nearest_layers(network: keras.Model, pattern: str) -> None:
-    with pytest.raises(UsageError, match=r"no layer with weights has such a path; nearest are encoder"):
+    with pytest.raises(UsageError, match=r"no layer with weights matches; closest: encoder"):
         freeze(network, pattern)
 
 
 def test_nothing_left_to_train_is_an_error() -> None:
-    with pytest.raises(UsageError, match=r"no_train_scope \.\*: nothing is left to train; it matches hidden, add"):
+    with pytest.raises(UsageError, match=r"no_train_scope \.\* freezes all trainable weights \(matched: hidden, add"):
         freeze(build_networks(Line(), Points()).training, ".*")

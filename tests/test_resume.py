@@ -339,14 +339,14 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_is_used(
     assert found[0].path.name == "epoch_0001"
     assert found[1].arrays["network:00000:w"][0] == 1
     assert "epoch_0002" in caplog.text
-    assert "the one before is used" in caplog.text
+    assert "falling back to the previous checkpoint" in caplog.text
 
 
 def test_all_checkpoints_damaged_is_a_clear_error(tmp_path: Path) -> None:
     for epoch in (1, 2):
         write_checkpoint(tmp_path, Position(epoch, 0), content(epoch))
         (tmp_path / f"epoch_000{epoch}" / "state.json").write_text("{")
-    with pytest.raises(UsageError, match=r"all checkpoints are damaged \(epoch_0001, epoch_0002\)"):
+    with pytest.raises(UsageError, match=r"all checkpoints are corrupt \(epoch_0001, epoch_0002\)"):
         load_latest_valid(tmp_path)
 
 

@@ -357,7 +357,7 @@ MISTAKES = {
     "monitor that is never measured": Mistake(
         needs_keras=True,
         flags="--early_stopping.monitor val_acc --early_stopping.mode max",
-        says="--early_stopping.monitor val_acc: only loss, square, error, val_loss, val_square, val_error are measured",
+        says="--early_stopping.monitor val_acc: unknown metric; available: loss, square, error, val_loss, val_square, val_error",
     ),
     "thresholds the wrong way round": Mistake(
         flags="--early_stopping.lower_threshold 0.9 --early_stopping.upper_threshold 0.1",
@@ -633,7 +633,7 @@ MISTAKES = {
         needs_keras=True,
         change=('"val_loss", "min"', '"val_f1", "max"'),
         says='FOLDER/MODULE.py, line 27, in Linear\n    best = "val_f1", "max"\n'
-        "the model finds its best epoch by 'val_f1', but only loss, square, error, val_loss, val_square, val_error are measured",
+        "Model.best refers to the unknown metric 'val_f1'; available: loss, square, error, val_loss, val_square, val_error",
     ),
     "targets fed without a prediction network": Mistake(
         needs_keras=True,
@@ -759,15 +759,15 @@ MISTAKES = {
         ),
     ),
     "warm start from nowhere": Mistake(
-        needs_keras=True, flags="--warmstart.model runs/a", says="--warmstart.model runs/a: no such file or folder"
+        needs_keras=True, flags="--warmstart.model runs/a", says="--warmstart.model runs/a: no such file or directory"
     ),
     "warm start from a folder without weights": Mistake(
         needs_keras=True,
         flags="--warmstart.model run",
         files={"run/train.log": ""},
         says=(
-            "--warmstart.model run: no weights are in there; give the folder of a run, an export (weights.npz or "
-            "model.keras in it), a checkpoint (variables.npz), or a .keras, .h5, .npz or .json file"
+            "--warmstart.model run: contains no weights; expected a run directory, an export (weights.npz or "
+            "model.keras), a checkpoint (variables.npz), or a .keras, .h5, .npz or .json file"
         ),
     ),
     "warm start from a broken file": Mistake(
@@ -781,23 +781,23 @@ MISTAKES = {
         flags="--warmstart.model other.npz",
         before=_other_weights,
         says=(
-            "--warmstart.model other.npz: 1 of 2 weight tensors cannot be loaded from other.npz:\n"
-            "add/kernel (2, 1) is not there (did you mean sum/kernel (2, 1)?).\n"
-            "Where names differ, say --warmstart.rename FROM->TO; to begin with what fits, --warmstart.exclude WHAT or "
-            "--warmstart.allow_partial true."
+            "--warmstart.model other.npz: 1 of 2 weights cannot be loaded from other.npz:\n"
+            "add/kernel (2, 1) is missing (did you mean sum/kernel (2, 1)?).\n"
+            "If names differ, use --warmstart.rename FROM->TO; to load matching weights only, use "
+            "--warmstart.exclude PATTERN or --warmstart.allow_partial true."
         ),
     ),
     "renaming of nothing": Mistake(
         needs_keras=True,
         flags="--warmstart.model other.npz --warmstart.rename body/->",
         before=_other_weights,
-        says="--warmstart.rename body/->: no weight in other.npz has such a path; they are sum/kernel, add/bias",
+        says="--warmstart.rename body/->: matches no weight in other.npz; its weights: sum/kernel, add/bias",
     ),
     "exclusion of nothing from a warm start": Mistake(
         needs_keras=True,
         flags="--warmstart.model other.npz --warmstart.exclude head",
         before=_other_weights,
-        says=("--warmstart.exclude head: no weight of this network has such a path; they are add/kernel, add/bias"),
+        says=("--warmstart.exclude head: matches no weight of the network; its weights: add/kernel, add/bias"),
     ),
     "freezing by no regular expression": Mistake(
         flags="--trainer.no_train_scope (add",
@@ -808,12 +808,12 @@ MISTAKES = {
     "freezing of nothing": Mistake(
         needs_keras=True,
         flags="--trainer.no_train_scope encoder",
-        says="--trainer.no_train_scope encoder: no layer with weights has such a path; nearest are add",
+        says="--trainer.no_train_scope encoder: no layer with weights matches; closest: add",
     ),
     "freezing of everything": Mistake(
         needs_keras=True,
         flags="--trainer.no_train_scope .*",
-        says="--trainer.no_train_scope .*: nothing is left to train; it matches add",
+        says="--trainer.no_train_scope .* freezes all trainable weights (matched: add)",
     ),
 }
 

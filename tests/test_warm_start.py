@@ -131,7 +131,7 @@ def test_a_training_begins_with_them_and_says_so(run: OutputDir, tmp_path: Path)
     assert moved == ["add/kernel", "add/bias"]
     assert np.abs(before["add/kernel"] - after["add/kernel"]).max() < 0.05, "it goes on from there"
     log = (tmp_path / "next" / "train.log").read_text()
-    assert f"warm start: 4 of 4 weight tensors from {run.best / 'weights.npz'}\n" in log
+    assert f"warm start: loaded 4 of 4 weights from {run.best / 'weights.npz'}\n" in log
 
 
 def test_layers_in_layers_and_statistics_come_back_from_each_kind_of_file(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_an_export_has_what_was_trained_though_prediction_has_less_under_other_n
     another = network_of(Copied())
     warm_start(another, WarmStart(model=tmp_path / "export"))
     assert same(values(another), values(networks.training))
-    with pytest.raises(UsageError, match=r"hidden/kernel \(2, 8\) is not there \(did you mean around/hidden/0"):
+    with pytest.raises(UsageError, match=r"hidden/kernel \(2, 8\) is missing \(did you mean around/hidden/0"):
         warm_start(another, WarmStart(model=tmp_path / "export" / "model.keras"))
     rules = WarmStart(model=tmp_path / "export" / "model.keras", rename=["around/->"], exclude=["only_in_training"])
     assert len(warm_start(network_of(Copied()), rules).loaded) == 4
@@ -259,14 +259,18 @@ def test_what_does_not_fit_stays_where_that_is_allowed_and_the_log_says_what(
     assert report.loaded == ("sum/bias",)
     assert report.missing == {"sum/kernel": (4, 1)}
     assert report.shape_mismatch == {"hidden/kernel": ((2, 4), (2, 8)), "hidden/bias": ((4,), (8,))}
-    assert report.unused == {"hidden/kernel": "other shape", "hidden/bias": "other shape", "add/kernel": "not here"}
+    assert report.unused == {
+        "hidden/kernel": "shape mismatch",
+        "hidden/bias": "shape mismatch",
+        "add/kernel": "unexpected",
+    }
     expected = {**before, "sum/bias": saved(run.best / "weights.npz")["add/bias"]}
     assert same(values(network), expected)
     assert caplog.messages == [
-        f"warm start: 1 of 4 weight tensors from {run.best / 'weights.npz'}",
-        "stay as they were initialised: sum/kernel (not there); hidden/kernel ((2, 4) here, (2, 8) there); "
-        "hidden/bias ((4,) here, (8,) there)",
-        "unused there, since nothing here is called so: add/kernel",
+        f"warm start: loaded 1 of 4 weights from {run.best / 'weights.npz'}",
+        "not loaded (keep initial values): sum/kernel (missing in the file); hidden/kernel (shape (2, 4) in "
+        "the network, (2, 8) in the file); hidden/bias (shape (4,) in the network, (8,) in the file)",
+        "unexpected weights in the file: add/kernel",
     ]
 
 
@@ -279,41 +283,41 @@ def test_what_does_not_fit_stays_where_that_is_allowed_and_the_log_says_what(
         (
             Named(names=["hidden_2", "add"], width=4),
             {},
-            "--warmstart.model RUN: 3 of 4 weight tensors cannot be loaded from RUN/best/weights.npz:\n"
-            "hidden_2/kernel (2, 4) is not there (did you mean hidden/kernel (2, 8)?); hidden_2/bias (4,) is not there "
-            "(did you mean hidden/bias (8,)?); add/kernel is (4, 1) here and (8, 1) there.\n"
-            "Where names differ, say --warmstart.rename FROM->TO; to begin with what fits, --warmstart.exclude WHAT or "
-            "--warmstart.allow_partial true.",
+            "--warmstart.model RUN: 3 of 4 weights cannot be loaded from RUN/best/weights.npz:\n"
+            "hidden_2/kernel (2, 4) is missing (did you mean hidden/kernel (2, 8)?); hidden_2/bias (4,) is missing "
+            "(did you mean hidden/bias (8,)?); add/kernel has shape (8, 1) in the file but (4, 1) in the network.\n"
+            "If names differ, use --warmstart.rename FROM->TO; to load matching weights only, use "
+            "--warmstart.exclude PATTERN or --warmstart.allow_partial true.",
         ),
         (
             Named(names=["a", "b"]),
             {"allow_partial": True},
-            "--warmstart.model RUN: none of the 4 weight tensors can be loaded from RUN/best/weights.npz:\n"
-            "a/kernel (2, 8) is not there (did you mean hidden/kernel (2, 8)?); a/bias (8,) is not there (did you mean "
-            "hidden/bias (8,)?); b/kernel (8, 1) is not there (did you mean add/kernel (8, 1)?); and 1 more.\n"
-            "Where names differ, say --warmstart.rename FROM->TO.",
+            "--warmstart.model RUN: none of the 4 weights can be loaded from RUN/best/weights.npz:\n"
+            "a/kernel (2, 8) is missing (did you mean hidden/kernel (2, 8)?); a/bias (8,) is missing (did you mean "
+            "hidden/bias (8,)?); b/kernel (8, 1) is missing (did you mean add/kernel (8, 1)?); and 1 more.\n"
+            "If names differ, use --warmstart.rename FROM->TO.",
         ),
         (
             Line(),
             {"rename": ["hiden/->add/"]},
-            "--warmstart.rename hiden/->add/: no weight in RUN/best/weights.npz has such a path; they are "
+            "--warmstart.rename hiden/->add/: matches no weight in RUN/best/weights.npz; its weights: "
             "hidden/kernel, hidden/bias, add/kernel, add/bias",
         ),
         (
             Line(),
             {"rename": ["hidden->add"]},
-            "--warmstart.rename: hidden/kernel and add/kernel both become add/kernel",
+            "--warmstart.rename: renames both hidden/kernel and add/kernel to add/kernel",
         ),
         (
             Line(),
             {"include": ["hidden", "hiden"]},
-            "--warmstart.include hiden: no weight of this network has such a path; they are hidden/kernel, "
+            "--warmstart.include hiden: matches no weight of the network; its weights: hidden/kernel, "
             "hidden/bias, add/kernel, add/bias",
         ),
         (
             Line(),
             {"exclude": ["/"]},
-            "--warmstart.exclude leaves no weight of this network to load",
+            "--warmstart.exclude: excludes all weights of the network",
         ),
     ],
 )
@@ -352,7 +356,7 @@ def broken_files(folder: Path, run: OutputDir) -> Iterator[tuple[Path, str]]:
     yield folder / "model.keras", "File is not a zip file"
     with zipfile.ZipFile(folder / "empty.keras", "w"):
         pass
-    yield folder / "empty.keras", "it holds no model.weights.h5"
+    yield folder / "empty.keras", "the archive contains no model.weights.h5"
     (folder / "weights.h5").write_text("nothing")
     yield folder / "weights.h5", "Unable to synchronously open file"
 
@@ -361,7 +365,7 @@ def test_broken_files_are_told_in_one_line_and_nothing_in_them_is_executed(run: 
     for file, why in broken_files(tmp_path, run):
         with pytest.raises(UsageError) as error:
             warm_start(network_of(Line()), WarmStart(model=file))
-        cannot = "is not a readable .npz file" if file.suffix == ".npz" else f"{file} cannot be read"
+        cannot = "is not a readable .npz file" if file.suffix == ".npz" else f"cannot read {file}"
         assert str(error.value).startswith(f"--warmstart.model {file}: {cannot}: {why}")
         assert "\n" not in str(error.value)
     assert not (tmp_path / "harm").exists()
@@ -430,14 +434,14 @@ def test_lists_of_numbers_in_json_are_weights_by_the_names_that_lead_to_them(tmp
     ("content", "message"),
     [
         ('{"a": [1, }', "weights.json, line 1"),
-        ("[]", "weights.json: holds no lists of numbers with names"),
-        ('{"a": "b", "c": []}', "weights.json: holds no lists of numbers with names"),
+        ("[]", "weights.json: contains no named lists of numbers"),
+        ('{"a": "b", "c": []}', "weights.json: contains no named lists of numbers"),
         (
             '{"hidden/kernel": [[1, 2], [3]]}',
-            r"\(2, 8\) is not there as one array: hidden/kernel is a list of arrays of shapes \(2,\), \(1,\)",
+            r"\(2, 8\) is missing as a single array: hidden/kernel is a list of arrays of shapes \(2,\), \(1,\)",
         ),
-        ("{}", "holds no lists of numbers with names"),
-        ('{"a": ["x"], "b": [[1], [1, 2]]}', "none of the 4 weight tensors"),
+        ("{}", "contains no named lists of numbers"),
+        ('{"a": ["x"], "b": [[1], [1, 2]]}', "none of the 4 weights"),
     ],
 )
 def test_json_without_fitting_weights_is_refused(content: str, message: str, tmp_path: Path) -> None:

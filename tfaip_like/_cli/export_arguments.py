@@ -11,7 +11,6 @@ from pathlib import Path
 from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._export.layout import resolve_export_dir
 from tfaip_like._export.scenario_loading import load_scenario
-from tfaip_like._training.checkpointing.checkpoint_scenario import load_checkpoint_scenario
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints, open_checkpoint
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.temp_dirs import temporary_directory
@@ -40,7 +39,7 @@ def load_named_scenario(word: str) -> Scenario:
     checkpoint = open_checkpoint(Path(word))
     if checkpoint is None:
         return load_scenario(_export_dir(Path(word)))
-    return load_checkpoint_scenario(checkpoint)
+    return checkpoint.load_scenario()
 
 
 def contains_checkpoint(words: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Exports of checkpoints: the model of any epoch whose checkpoint was kept."""
+"""Export of the model of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum, final
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training import state
-from tfaip_like._training.checkpointing.checkpoint_scenario import find_run_dir, load_checkpoint_scenario
 from tfaip_like._training.checkpointing.checkpoints import STATE, Checkpoint, CheckpointData
 from tfaip_like._training.checkpointing.saved_state import SavedState
 from tfaip_like._training.initialization.freezing import freeze
@@ -28,16 +27,20 @@ logger = logging.getLogger(__name__)
 
 
 def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
-    """Write the model of a checkpoint as an export, with averaged weights if the training exported them.
+    """Export the model of a checkpoint, with averaged weights if the run exports those.
 
-    A checkpoint in the middle of an epoch has no metrics: its export has those of the epoch before.
+    A checkpoint within an epoch has no metrics; its export gets those of the previous epoch.
+
+    Args:
+        checkpoint: checkpoint to export.
+        export: export directory to write.
 
     Raises:
-        UsageError: when the checkpoint is damaged, or the code of its scenario is not here or has changed.
+        UsageError: if the checkpoint is corrupt, or the code of its scenario is missing or has changed.
     """
     content = checkpoint.read()
     saved = decode(SavedState, dict(content.state), str(checkpoint.path / STATE))
-    scenario = load_checkpoint_scenario(checkpoint)
+    scenario = checkpoint.load_scenario()
     policy = keras.config.dtype_policy()
     reset_keras(scenario.trainer.precision)
     try:
@@ -48,9 +51,8 @@ def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
             raise UsageError(f"{checkpoint.path}: {error}") from error
         _apply_ema_weights(networks.training, scenario, content, saved, checkpoint.path)
         with atomic_directory(export) as staging_dir:
-            fill_export(
-                staging_dir, networks, scenario, finite_inputs=sorted(_read_finite_inputs(find_run_dir(checkpoint)))
-            )
+            finite_inputs = sorted(_read_finite_inputs(checkpoint.run_dir))
+            fill_export(staging_dir, networks, scenario, finite_inputs=finite_inputs)
             add_saved_models([staging_dir], scenario)
             history = saved["history"]
             add_metrics(staging_dir, {**(history[-1] if history else {}), "epoch": checkpoint.position.epoch})
@@ -61,13 +63,17 @@ def export_checkpoint(checkpoint: Checkpoint, export: Path) -> None:
 def _apply_ema_weights(
     network: keras.Model, scenario: Scenario, content: CheckpointData, saved: SavedState, path: Path
 ) -> None:
-    """Give a network the averages of its weights, if the training exported them."""
+    """Replace the weights of a network with their averages, if the run exports those.
+
+    Raises:
+        UsageError: if the checkpoint lacks an average.
+    """
     if scenario.trainer.no_train_scope is not None:
         freeze(network, scenario.trainer.no_train_scope)
     steps = saved["batching"]["steps_per_epoch"]
     rate = default_ema_momentum(steps) if scenario.trainer.calc_ema == -1 else scenario.trainer.calc_ema
     optimizer = scenario.optimizer.build(
-        Constant().build(TrainingLength(steps, epochs=1)),  # no step is made with it
+        Constant().build(TrainingLength(steps, epochs=1)),  # unused: the optimizer makes no step
         network.trainable_variables,
         has_rate_factor=isinstance(scenario.learning_rate, ReduceOnPlateau),
         ema_momentum=rate,
@@ -76,11 +82,11 @@ def _apply_ema_weights(
     if not hasattr(optimizer, "averages"):
         return
     if missing := state.restore_optimizer(optimizer, content.arrays):
-        raise UsageError(f"{path}: has no value for {missing[0]}, so the averages of its weights are not known")
+        raise UsageError(f"{path}: cannot export averaged weights; {missing[0]} is missing in the checkpoint")
     finalize_averaged_weights(optimizer)
 
 
 def _read_finite_inputs(run: OutputDir) -> frozenset[str]:
-    """Return the inputs in which NaN is refused, as they were found while the run trained the same network."""
+    """Return the inputs that reject NaN, as found during training."""
     exports = [export for export in (run.best, run.export) if (export / VERSIONS).exists()]
     return read_versions(exports[0]).finite_inputs if exports else frozenset()

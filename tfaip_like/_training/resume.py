@@ -263,8 +263,8 @@ def load_resume_state(output_dir: OutputDir, settings: Resume) -> ResumeState | 
     if wanted not in known:
         epochs = ", ".join(str(position.epoch) for position in known if not position.step)
         raise UsageError(
-            f"--resume.epoch {settings.epoch}: there is no checkpoint of this epoch in {output_dir.checkpoints} (there are "
-            f"{epochs or 'none'});\n--trainer.keep_every_n 1 keeps all of a run"
+            f"--resume.epoch {settings.epoch}: no checkpoint of this epoch in {output_dir.checkpoints} (available: "
+            f"{epochs or 'none'});\nuse --trainer.keep_every_n 1 to keep all checkpoints of a run"
         )
     return _make_resume_state(known[wanted], known[wanted].read(), settings)
 

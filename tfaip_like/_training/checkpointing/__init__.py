@@ -1,1 +1,1 @@
-"""Checkpoints: what they hold, when they are written, and how they are read."""
+"""Checkpoints: contents, schedule, reading and writing."""

@@ -1,15 +1,16 @@
-"""Checkpoints on disk: folders with everything that a training needs to go on, whole or absent.
+"""Checkpoints on disk: directories with the full training state, complete or absent.
 
 checkpoints/epoch_0012/            after 12 epochs
-checkpoints/epoch_0012_step_00345/ after 345 steps more
+checkpoints/epoch_0012_step_00345/ 345 steps later
     variables.npz   arrays of all variables, named GROUP:NUMBER:PATH
-    state.json      everything else: position, history, best, early stopping
-    params.json     the parameters that it was trained with
-    checksums.json  SHA-256 of each of them
+    state.json      everything else: position, history, best epoch, early stopping
+    params.json     parameters of the run
+    checksums.json  SHA-256 of the other files
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -27,10 +28,14 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from tfaip_like._export.scenario_loading import load_scenario_file
+from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import atomic_directory, check_links, recover_interrupted_writes
 from tfaip_like._utils.json_files import Json, read_json, read_json_object, write_json
 from tfaip_like._utils.typed_json import decode
+from tfaip_like.params._resources import resolve_resource_paths
+from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +44,12 @@ STATE: Literal["state.json"] = "state.json"
 PARAMS: Literal["params.json"] = "params.json"
 CHECKSUMS = "checksums.json"
 DTYPES = "dtypes"
-"""Array in `variables.npz` with the dtypes that numpy does not have, as JSON by the name of their array."""
+"""Array in `variables.npz` with the dtypes that NumPy lacks: a JSON object from array name to dtype."""
 SUPERSEDED = "superseded"
 REMOVAL_SUFFIX = ".old"
-"""How the name of a checkpoint ends that is being removed."""
+"""Suffix of a checkpoint that is being removed."""
 NETWORK = "network"
-"""How the names of the network's variables begin: network:00003:encoder/dense/kernel."""
+"""Group of the network's variables: network:00003:encoder/dense/kernel."""
 
 CHECKSUMMED_FILES: tuple[Literal["variables.npz", "state.json", "params.json"], ...] = (VARIABLES, STATE, PARAMS)
 Checksums = TypedDict("Checksums", {"variables.npz": str, "state.json": str, "params.json": str})
@@ -55,29 +60,37 @@ _NAME_PATTERN = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """How far a training is."""
+    """Progress of a training run.
+
+    Example:
+        >>> str(Position(epoch=2, step=40)), Position(epoch=2, step=40).dir_name
+        ('step 40 of epoch 3', 'epoch_0002_step_00040')
+    """
 
     epoch: int
-    """Epochs that are done."""
+    """Completed epochs."""
     step: int
-    """Steps that are done of the next one."""
+    """Completed steps of the next epoch."""
 
     def __str__(self) -> str:
         return f"step {self.step} of epoch {self.epoch + 1}" if self.step else f"the end of epoch {self.epoch}"
 
     @property
-    def folder_name(self) -> str:
+    def dir_name(self) -> str:
+        """Name of a checkpoint at this position."""
         return f"epoch_{self.epoch:04d}" + (f"_step_{self.step:05d}" if self.step else "")
 
 
 @dataclass(frozen=True)
 class CheckpointData:
-    """What a checkpoint holds."""
+    """Contents of a checkpoint."""
 
     arrays: Arrays
+    """Variables by name (GROUP:NUMBER:PATH)."""
     state: Mapping[str, Any]
     """JSON values; see `SavedState`."""
     params: Mapping[str, Json]
+    """Parameters of the scenario."""
 
 
 @dataclass(frozen=True)
@@ -88,48 +101,68 @@ class Checkpoint:
 
     @property
     def position(self) -> Position:
-        """Where the training was."""
+        """Progress of the run when it was saved."""
         match = _NAME_PATTERN.fullmatch(self.path.name)
         assert match
         return Position(int(match[1]), int(match[2] or 0))
 
     def read(self) -> CheckpointData:
-        """What it holds.
+        """Return its contents.
 
         Raises:
-            UsageError: when it is damaged.
+            UsageError: if it is incomplete or corrupt.
         """
         expected = decode(Checksums, read_json(self.path / CHECKSUMS), str(self.path / CHECKSUMS))
-        # Read first: a file that is not valid says in which line.
+        # Read before the checksums are compared: a syntax error names its line.
         state, params = read_json_object(self.path / STATE), read_json_object(self.path / PARAMS)
         for name in CHECKSUMMED_FILES:
             if _compute_checksum(self.path / name) != expected[name]:
-                raise UsageError(f"{self.path / CHECKSUMS}: {name}: its checksum differs: it is damaged, or was edited")
+                raise UsageError(f"{self.path / name}: checksum mismatch; the file is corrupt or was edited")
         return CheckpointData(read_arrays(self.path / VARIABLES), state, params)
+
+    @property
+    def run_dir(self) -> OutputDir:
+        """Run directory; the checkpoint may have been moved to checkpoints/superseded."""
+        parents = list(self.path.absolute().parents)[:3]
+        run_dirs = [parent for parent in parents if OutputDir(parent).trainer_params.exists()]
+        return OutputDir(run_dirs[0] if run_dirs else parents[1])
+
+    def load_scenario(self) -> Scenario:
+        """Return the scenario with the parameters of this checkpoint; does not import Keras.
+
+        Raises:
+            UsageError: if the code of the scenario cannot be imported or does not match its parameters.
+        """
+        run = self.run_dir
+        scenario = resolve_resource_paths(load_scenario_file(self.path / PARAMS, run), run.path)
+        # The results of `adapt` are in the run directory, which may have been moved.
+        return dataclasses.replace(scenario, trainer=dataclasses.replace(scenario.trainer, output_dir=run.path))
 
 
 def open_checkpoint(path: Path) -> Checkpoint | None:
-    """Return the checkpoint that a folder is; None if it is none."""
+    """Return the checkpoint at `path`; None if there is none."""
     path = path.absolute()
     return Checkpoint(path) if _NAME_PATTERN.fullmatch(path.name) and (path / CHECKSUMS).is_file() else None
 
 
 def list_checkpoints(checkpoint_dir: Path) -> list[Checkpoint]:
-    """Return the checkpoints in a folder, oldest first.
+    """Return the checkpoints in a directory, oldest first.
 
     Raises:
-        UsageError: if the folder is a link to nowhere; names its target.
+        UsageError: if the directory is a broken link; names its target.
     """
     check_links(checkpoint_dir)
-    found = [Checkpoint(path) for path in checkpoint_dir.glob("epoch_*") if _NAME_PATTERN.fullmatch(path.name)]
-    return sorted(found, key=lambda checkpoint: checkpoint.position)
+    checkpoints = [Checkpoint(path) for path in checkpoint_dir.glob("epoch_*") if _NAME_PATTERN.fullmatch(path.name)]
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.position)
 
 
 def load_latest_valid(checkpoint_dir: Path) -> tuple[Checkpoint, CheckpointData] | None:
-    """The newest checkpoint that is whole, with a warning for each that is not; None if there is none at all.
+    """Return the latest valid checkpoint and its contents; None if there are no checkpoints.
+
+    Corrupt checkpoints are skipped with a warning.
 
     Raises:
-        UsageError: when all of them are damaged.
+        UsageError: if all of them are corrupt.
     """
     for removal_dir in checkpoint_dir.glob(f".epoch_*{REMOVAL_SUFFIX}"):
         shutil.rmtree(removal_dir, ignore_errors=True)
@@ -139,57 +172,73 @@ def load_latest_valid(checkpoint_dir: Path) -> tuple[Checkpoint, CheckpointData]
         try:
             return checkpoint, checkpoint.read()
         except UsageError as problem:
-            logger.warning("%s; the one before is used", problem)
+            logger.warning("%s; falling back to the previous checkpoint", problem)
     if checkpoints:
         raise UsageError(
-            f"{checkpoint_dir}: all checkpoints are damaged ({', '.join(c.path.name for c in checkpoints)})"
+            f"{checkpoint_dir}: all checkpoints are corrupt ({', '.join(c.path.name for c in checkpoints)})"
         )
     return None
 
 
 def write_checkpoint(checkpoint_dir: Path, position: Position, content: CheckpointData) -> Checkpoint:
-    """Writes a checkpoint; it appears when it is complete and on disk."""
-    checkpoint = Checkpoint(checkpoint_dir / position.folder_name)
-    with atomic_directory(checkpoint.path) as aside:
-        write_arrays(aside / VARIABLES, content.arrays)
+    """Write a checkpoint atomically: it appears once it is complete and on disk.
+
+    Args:
+        checkpoint_dir: directory of all checkpoints of the run.
+        position: progress of the run, which names the checkpoint.
+        content: state to save.
+    """
+    checkpoint = Checkpoint(checkpoint_dir / position.dir_name)
+    with atomic_directory(checkpoint.path) as staging_dir:
+        write_arrays(staging_dir / VARIABLES, content.arrays)
         for name, values in ((STATE, content.state), (PARAMS, content.params)):
-            write_json(aside / name, values, indent=1)
-        write_json(aside / CHECKSUMS, {name: _compute_checksum(aside / name) for name in CHECKSUMMED_FILES}, indent=1)
+            write_json(staging_dir / name, values, indent=1)
+        checksums = {name: _compute_checksum(staging_dir / name) for name in CHECKSUMMED_FILES}
+        write_json(staging_dir / CHECKSUMS, checksums, indent=1)
     return checkpoint
 
 
 def prune_checkpoints(checkpoint_dir: Path, num_latest: int, kept_epochs: set[int]) -> None:
-    """Removes all checkpoints but the latest ones and those after the epochs that are kept for good."""
+    """Remove all checkpoints except the latest ones and those of `kept_epochs`.
+
+    Args:
+        checkpoint_dir: directory of all checkpoints of the run.
+        num_latest: number of latest checkpoints to keep, at least 1.
+        kept_epochs: epochs whose checkpoints are kept permanently.
+    """
     for checkpoint in list_checkpoints(checkpoint_dir)[:-num_latest]:
         position = checkpoint.position
         if position.step or position.epoch not in kept_epochs:
-            # Renamed first: a folder that is only partly removed must not look like a checkpoint.
+            # Renamed first: a partly removed directory must not look like a checkpoint.
             removal_dir = checkpoint_dir / f".{checkpoint.path.name}{REMOVAL_SUFFIX}"
-            shutil.rmtree(removal_dir, ignore_errors=True)  # what a kill has left of an earlier one
+            shutil.rmtree(removal_dir, ignore_errors=True)  # left by a process that was killed
             os.rename(checkpoint.path, removal_dir)
             shutil.rmtree(removal_dir, ignore_errors=True)
 
 
 def supersede_later_checkpoints(checkpoint_dir: Path, position: Position) -> tuple[Path, int]:
-    """Moves checkpoints that come after a position into `superseded/`, or `superseded_2/` and so on where there is
-    one; where to, and how many there were."""
+    """Move the checkpoints after `position` to `superseded/`, or the first free `superseded_N/`.
+
+    Returns:
+        That directory, and the number of checkpoints moved.
+    """
     later = [checkpoint for checkpoint in list_checkpoints(checkpoint_dir) if checkpoint.position > position]
-    aside, number = checkpoint_dir / SUPERSEDED, 1
-    while aside.exists():
+    superseded_dir, number = checkpoint_dir / SUPERSEDED, 1
+    while superseded_dir.exists():
         number += 1
-        aside = checkpoint_dir / f"{SUPERSEDED}_{number}"
+        superseded_dir = checkpoint_dir / f"{SUPERSEDED}_{number}"
     if later:
-        aside.mkdir()
+        superseded_dir.mkdir()
     for checkpoint in later:
-        os.rename(checkpoint.path, aside / checkpoint.path.name)
-    return aside, len(later)
+        os.rename(checkpoint.path, superseded_dir / checkpoint.path.name)
+    return superseded_dir, len(later)
 
 
 def write_arrays(file: Path, arrays: Arrays) -> None:
-    """Write named arrays of any dtype that Keras has.
+    """Write named arrays of any Keras dtype to an .npz file.
 
-    numpy's files know nothing of bfloat16 and the other dtypes of ml_dtypes: their bits are written as integers, and
-    their names in one more array.
+    NumPy cannot store bfloat16 and the other dtypes of ml_dtypes: their bits are written as integers, and the names of
+    their dtypes in an extra array.
     """
     plain: dict[str, npt.NDArray[Any]] = {}
     dtypes: dict[str, str] = {}
@@ -205,13 +254,17 @@ def write_arrays(file: Path, arrays: Arrays) -> None:
 
 
 def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the named arrays of a checkpoint, with the dtypes that they had."""
+    """Return the arrays that `write_arrays` wrote, with their original dtypes.
+
+    Raises:
+        UsageError: if the file is truncated or corrupt.
+    """
     try:
         with np.load(file, allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UsageError(f"{file}: is not complete, or broken: {reason}") from error
+        raise UsageError(f"{file}: truncated or corrupt: {reason}") from error
     dtypes = json.loads(str(arrays.pop(DTYPES))) if DTYPES in arrays else {}
     for name, dtype in dtypes.items():
         arrays[name] = arrays[name].view(getattr(ml_dtypes, dtype))
@@ -223,4 +276,4 @@ def _compute_checksum(file: Path) -> str:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+        raise UsageError(f"{file}: cannot read: {error.strerror}") from error

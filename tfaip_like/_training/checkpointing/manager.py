@@ -1,4 +1,4 @@
-"""When checkpoints are written, and by whom: a thread, so that the training waits for a copy only."""
+"""Asynchronous checkpoint manager."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from tfaip_like.settings._trainer import parse_interval
 logger = logging.getLogger(__name__)
 
 NUM_WEIGHT_COPIES = 6
-"""The best and the last export hold the weights twice each, and each is written aside before it replaces another."""
+"""best/ and export/ hold the weights twice each, and a third time while they are replaced."""
 
 
 class CheckpointManager:
-    """Writes the state of a training when it is time.
+    """Schedules checkpoints and writes them in a thread; training waits only for a copy of the state.
 
     Args:
-        folder: of the checkpoints.
-        check_interrupt: called while waiting for room on the disk; raises to stop.
+        checkpoint_dir: directory of all checkpoints of the run.
+        trainer: when to save and how many checkpoints to keep.
+        check_interrupt: called while waiting for disk space; raises to stop.
     """
 
     def __init__(self, checkpoint_dir: Path, trainer: Trainer, check_interrupt: Callable[[], None]):
@@ -35,30 +36,35 @@ class CheckpointManager:
         self.trainer = trainer
         self.check_interrupt = check_interrupt
         self.last_position: Position | None = None
-        """The last position that was handed over."""
+        """Position of the last call of `save`."""
         self._next_save_time = time.monotonic() + self.interval.seconds
         self._thread: threading.Thread | None = None
         self._pending_failure: tuple[Exception, Callable[[], None]] | None = None
 
     def is_kept_permanently(self, epoch: int) -> bool:
-        """Return whether the checkpoint after this epoch stays for good."""
+        """Return whether the checkpoint after this epoch is never removed."""
         interval = self.trainer.keep_every_n
         return epoch in self.trainer.keep_epochs or (interval > 0 and epoch % interval == 0)
 
     def should_save_after_epoch(self, epoch: int, step: int) -> bool:
-        """Return whether the state is saved after so many epochs, which are so many steps."""
-        is_its_turn = bool(self.interval.epochs and epoch % self.interval.epochs == 0)
-        return is_its_turn or self.is_kept_permanently(epoch) or self.should_save_after_step(step)
+        """Return whether a checkpoint is due after an epoch.
+
+        Args:
+            epoch: completed epochs.
+            step: completed steps of the run.
+        """
+        is_due = bool(self.interval.epochs and epoch % self.interval.epochs == 0)
+        return is_due or self.is_kept_permanently(epoch) or self.should_save_after_step(step)
 
     def should_save_after_step(self, step: int) -> bool:
-        """Return whether the state is saved after so many steps of the run, in the middle of an epoch."""
+        """Return whether a checkpoint is due within an epoch, after this many steps of the run."""
         return self._is_interval_over() or bool(self.interval.steps and step % self.interval.steps == 0)
 
     def _is_interval_over(self) -> bool:
         return self.interval.seconds > 0 and time.monotonic() >= self._next_save_time
 
     def save(self, position: Position, content: CheckpointData) -> None:
-        """Writes a checkpoint while the training goes on; waits for the one before, if that still is being written."""
+        """Write a checkpoint in the background, once the previous one is complete."""
         self.wait_until_finished()
         self._next_save_time = time.monotonic() + self.interval.seconds
         self.last_position = position
@@ -68,7 +74,7 @@ class CheckpointManager:
             kept = {epoch for epoch in range(1, position.epoch + 1) if self.is_kept_permanently(epoch)}
             prune_checkpoints(self.checkpoint_dir, self.trainer.keep_checkpoints, kept)
 
-        # A daemon, because nobody waits for it after a stop at once. All other exits wait.
+        # A daemon, because an immediate stop does not wait for it. All other exits do.
         self._thread = threading.Thread(target=self._run_guarded, args=(write,), name="checkpoint", daemon=True)
         self._thread.start()
 
@@ -79,10 +85,10 @@ class CheckpointManager:
             self._pending_failure = (error, write)
 
     def wait_until_finished(self) -> None:
-        """Waits until everything is on disk; for room on the disk too.
+        """Wait until the last checkpoint is on disk, including for disk space.
 
         Raises:
-            OSError: when it cannot be written for another reason.
+            OSError: if writing failed for any reason other than a full disk.
         """
         if self._thread is not None:
             self._thread.join()
@@ -90,7 +96,11 @@ class CheckpointManager:
         self.raise_pending_error()
 
     def raise_pending_error(self) -> None:
-        """Does what must be done if writing has failed: waits for room, or raises."""
+        """Raise the error of a failed write; after a full disk, retry until there is space instead.
+
+        Raises:
+            OSError: if writing failed for any reason other than a full disk.
+        """
         if self._pending_failure is None or (self._thread is not None and self._thread.is_alive()):
             return
         (error, write), self._pending_failure = self._pending_failure, None
@@ -99,10 +109,14 @@ class CheckpointManager:
         retry_while_disk_full(self.checkpoint_dir, write, self.check_interrupt)
 
     def check_disk_space(self, state_bytes: int, weight_bytes: int) -> None:
-        """Check that the disk will hold what the run leaves, before it is begun, or the two disks.
+        """Check before training that the checkpoints and exports will fit on their disks.
+
+        Args:
+            state_bytes: size of a checkpoint.
+            weight_bytes: size of the weights.
 
         Raises:
-            UsageError: when not even one checkpoint and the exports fit.
+            UsageError: if not even one checkpoint and the exports fit.
         """
         kept = sum(self.is_kept_permanently(epoch) for epoch in range(1, self.trainer.epochs + 1))
         exports = NUM_WEIGHT_COPIES * weight_bytes
@@ -114,21 +128,22 @@ class CheckpointManager:
             self._check_disk(self.checkpoint_dir, other, "one checkpoint", state_bytes, checkpoints)
             self._check_disk(output_dir, flag, "the exports", exports, exports)
         else:
-            what = "one checkpoint and the exports"
-            self._check_disk(output_dir, flag, what, state_bytes + exports, checkpoints + exports)
+            content = "one checkpoint and the exports"
+            self._check_disk(output_dir, flag, content, state_bytes + exports, checkpoints + exports)
 
-    def _check_disk(self, checkpoint_dir: Path, flag: str, least_of: str, least: int, whole: int) -> None:
-        free = shutil.disk_usage(checkpoint_dir).free
-        if free < least:
+    def _check_disk(self, path: Path, flag: str, min_content: str, min_bytes: int, total_bytes: int) -> None:
+        free = shutil.disk_usage(path).free
+        if free < min_bytes:
             raise UsageError(
-                f"{flag}: only {format_bytes(free)} are free on this disk; {least_of} need about {format_bytes(least)}"
+                f"{flag}: not enough disk space: {format_bytes(free)} free, at least {format_bytes(min_bytes)} needed "
+                f"for {min_content}"
             )
-        if free < whole:
+        if free < total_bytes:
             logger.warning(
-                "%s: %s are free on this disk, the checkpoints and exports of this run need about %s "
+                "%s: disk space may run out: %s free, about %s needed for the checkpoints and exports of this run "
                 "(--trainer.keep_checkpoints %d)",
-                checkpoint_dir,
+                path,
                 format_bytes(free),
-                format_bytes(whole),
+                format_bytes(total_bytes),
                 self.trainer.keep_checkpoints,
             )

@@ -1,4 +1,4 @@
-"""What `state.json` of a checkpoint holds: all that is not an array."""
+"""Schema of a checkpoint's `state.json`: the training state that is not an array."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfaip_like._utils.typed_json import Count, Seconds
 
 
 class SavedBatching(TypedDict):
-    """What decides which samples a step has, and how many steps are run at once."""
+    """Settings that determine the samples of each step and the steps per execution."""
 
     steps_per_epoch: Count
     batch_size: Count
@@ -19,7 +19,7 @@ class SavedBatching(TypedDict):
 
 
 class SavedStream(TypedDict):
-    """Where the samples of a stream, which have no index, are read on."""
+    """Position in an iterable-only source."""
 
     counted: list[Any] | None
     batch: Count
@@ -27,7 +27,7 @@ class SavedStream(TypedDict):
 
 
 class SavedEpochResult(TypedDict):
-    """What the steps of an epoch gave, if all of them were done."""
+    """Training metrics of an epoch whose steps are complete."""
 
     epoch: Count
     values: dict[str, float]
@@ -36,21 +36,21 @@ class SavedEpochResult(TypedDict):
 
 
 class SavedBestValue(TypedDict):
-    """The best value so far, and its epoch."""
+    """Best value so far, and its epoch."""
 
     value: float | None
     epoch: Count | None
 
 
 class SavedBest(SavedBestValue):
-    """The best epoch so far, and how it is found."""
+    """Best epoch so far, and the monitored metric."""
 
     monitor: str
     mode: Literal["min", "max"]
 
 
 class SavedEarlyStop(TypedDict):
-    """The state of early stopping."""
+    """State of early stopping."""
 
     best: SavedBestValue
     last_improvement: SavedBestValue
@@ -59,14 +59,14 @@ class SavedEarlyStop(TypedDict):
 
 
 class SavedStop(TypedDict):
-    """Why the training ended early, and the settings under which it did."""
+    """Reason for early stopping, and the settings that led to it."""
 
     reason: str | None
     settings: dict[str, Json]
 
 
 class SavedPlateau(TypedDict):
-    """The state of a learning rate that is lowered on a plateau."""
+    """State of the learning-rate reduction on a plateau."""
 
     best: float
     waited: float
@@ -75,7 +75,7 @@ class SavedPlateau(TypedDict):
 
 
 class SavedState(TypedDict):
-    """The whole state."""
+    """Contents of `state.json`."""
 
     batching: SavedBatching
     stream: NotRequired[SavedStream | None]

@@ -1,1 +1,1 @@
-"""Weights to start from, and layers that keep theirs."""
+"""Initial weights (warm start) and frozen layers."""

@@ -1,4 +1,4 @@
-"""Freezing: layers that keep their weights while the others are trained."""
+"""Freezing of layers (`--trainer.no_train_scope`)."""
 
 from __future__ import annotations
 
@@ -19,43 +19,46 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FreezeReport:
-    """What is not trained."""
+    """Frozen layers of a network."""
 
     layers: tuple[str, ...]
-    """Paths of the layers that were asked for; those within them are frozen, too."""
+    """Paths of the matched layers; their sublayers are frozen as well."""
 
     frozen: int
-    """Numbers in their weights."""
+    """Number of frozen parameters."""
 
     total: int
-    """Numbers in all weights of the network."""
+    """Number of parameters of the network."""
 
     def __str__(self) -> str:
-        return f"frozen: {truncate_list(self.layers)} ({self.frozen:,} of {self.total:,} weights)"
+        return f"frozen: {truncate_list(self.layers)} ({self.frozen:,} of {self.total:,} parameters)"
 
 
 def freeze(network: keras.Model, pattern: str) -> FreezeReport:
-    """Takes layers, with all layers in them, out of the training of a network.
+    """Freeze layers of a network, with all their sublayers.
 
-    Their statistics stay as well: a frozen BatchNormalization computes with those that it has. Dropout in them
-    goes on, since it learns nothing.
+    Frozen BatchNormalization layers use their stored statistics and do not update them. Dropout stays active.
 
     Args:
-        pattern: a regular expression that matches the whole path of each layer to freeze (`encoder/dense_1`).
+        network: network to change.
+        pattern: regular expression for the full path of each layer to freeze (`encoder/dense_1`).
+
+    Returns:
+        The frozen layers.
 
     Raises:
-        UsageError: when it matches no layer with weights, or nothing is left to train.
+        UsageError: if no layer with weights matches, or no trainable weight remains.
     """
     flag = f"--trainer.no_train_scope {pattern}"
     layers = {path: layer for path, layer in layer_paths(network).items() if layer.weights}
     matched = [path for path in layers if re.fullmatch(pattern, path)]
     if not matched:
-        near = difflib.get_close_matches(pattern, layers, n=5, cutoff=0.0)
-        raise UsageError(f"{flag}: no layer with weights has such a path; nearest are {truncate_list(near)}")
+        closest = difflib.get_close_matches(pattern, layers, n=5, cutoff=0.0)
+        raise UsageError(f"{flag}: no layer with weights matches; closest: {truncate_list(closest)}")
     for path in matched:
         layers[path].trainable = False
     if not network.trainable_weights:
-        raise UsageError(f"{flag}: nothing is left to train; it matches {truncate_list(matched)}")
+        raise UsageError(f"{flag} freezes all trainable weights (matched: {truncate_list(matched)})")
     report = FreezeReport(
         layers=tuple(matched),
         frozen=_count_parameters(weight for path in matched for weight in layers[path].weights),

@@ -1,4 +1,4 @@
-"""Weights in Keras' own files, which number the weights of a layer instead of naming them."""
+"""Readers of Keras' weight files, which number the weights of a layer instead of naming them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ from tfaip_like._keras_ext.paths import join_path, layer_paths, weight_paths
 
 
 def read_model_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Numbered paths (`encoder/dense/0`) and values of the weights in a `.keras` file."""
+    """Yield the numbered paths (`encoder/dense/0`) and values of the weights in a `.keras` file.
+
+    Raises:
+        ValueError: if the archive contains no weights.
+    """
     with zipfile.ZipFile(file) as archive:
         if "model.weights.h5" not in archive.namelist():
-            raise ValueError("it holds no model.weights.h5")
+            raise ValueError("the archive contains no model.weights.h5")
         with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as h5:
             yield from _iter_weights(h5)
 
 
 def read_weights_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Numbered paths and values of the weights in a `.weights.h5` file."""
+    """Yield the numbered paths and values of the weights in a `.weights.h5` file."""
     with h5py.File(file, "r") as h5:
         yield from _iter_weights(h5)
 
 
 def numbered_paths(network: keras.Model) -> dict[str, str]:
-    """What Keras' files call the weights of a network, by their paths: `encoder/dense/0` for `encoder/dense/kernel`."""
+    """Return the name of each weight in Keras' files by its path, `encoder/dense/0` for `encoder/dense/kernel`."""
     paths = {id(weight): path for path, weight in weight_paths(network).items()}
     numbered: dict[str, str] = {}
     for layer_path, layer in {"": network, **layer_paths(network)}.items():
@@ -45,24 +49,24 @@ def numbered_paths(network: keras.Model) -> dict[str, str]:
 
 
 def _iter_weights(h5: h5py.File) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    # Layers lie in groups called after attributes and classes (layers/functional/layers/dense_1); the name of the
-    # layer stands at the group `vars` in it, which holds its weights (vars/0).
+    # Groups of layers are named after attributes and classes (layers/functional/layers/dense_1). The name of a layer
+    # is an attribute of its group `vars`, which contains its weights (vars/0).
     layers: dict[str, str] = {}
     weights: dict[str, h5py.Dataset] = {}
 
-    def visit(place: str, item: h5py.Group | h5py.Dataset) -> None:
-        holder, _, last = place.rpartition("/")
+    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
+        parent, _, name = path.rpartition("/")
         if isinstance(item, h5py.Dataset):
-            weights[place] = item
-        elif last == "vars" and holder:
-            layers[holder] = str(item.attrs.get("name", holder.rpartition("/")[2]))
+            weights[path] = item
+        elif name == "vars" and parent:
+            layers[parent] = str(item.attrs.get("name", parent.rpartition("/")[2]))
 
-    h5.visititems(visit)  # which follows no links into other files
-    for place, dataset in weights.items():
-        *groups, _, number = place.split("/")
-        around = ("/".join(groups[:depth]) for depth in range(1, len(groups) + 1))
+    h5.visititems(visit)  # does not follow links to other files
+    for path, dataset in weights.items():
+        *groups, _, number = path.split("/")
+        parents = ("/".join(groups[:depth]) for depth in range(1, len(groups) + 1))
         if groups[:1] != ["optimizer"] and _is_numeric(dataset):
-            yield "/".join([*(layers[group] for group in around if group in layers), number]), np.asarray(dataset[()])
+            yield "/".join([*(layers[group] for group in parents if group in layers), number]), np.asarray(dataset[()])
 
 
 def _is_numeric(dataset: h5py.Dataset) -> bool:

@@ -1,6 +1,6 @@
-"""Weights on disk by their paths, in whatever a training leaves behind.
+"""Readers of saved weights: run directories, exports, checkpoints, Keras files, .npz and JSON.
 
-They are read without the code of the scenario that trained them, on any backend, and nothing in a file is executed.
+They work on any backend, need no code of the scenario, and execute nothing from a file.
 """
 
 from __future__ import annotations
@@ -29,72 +29,72 @@ from tfaip_like._utils.numpy_files import UNREADABLE, read_npz
 Array = npt.NDArray[Any]
 
 FRACTION_BITS = "fraction_bits"
-"""Key of a JSON file: integers at the same level are divided by 2 to this power."""
+"""JSON key: integers at the same level are fixed-point numbers with this many fraction bits."""
 
 
 @dataclass(frozen=True)
 class SavedWeights:
-    """The weights in a file."""
+    """Weights of a file."""
 
     file: Path
 
     arrays: Mapping[str, Array]
-    """Values by paths; a path that two weights have is left out, since it says not which."""
+    """Values by path, without ambiguous paths (several weights with the same path)."""
 
     def names_in_file(self, network: keras.Model) -> dict[str, str]:
-        """What the weights of a network are called in such a file, by their paths."""
-        named = {path: path for path in weight_paths(network)}
-        return named if self.file.suffix in (".npz", ".json") else named | numbered_paths(network)
+        """Return the name of each weight of a network in this kind of file, by its path."""
+        names = {path: path for path in weight_paths(network)}
+        return names if self.file.suffix in (".npz", ".json") else names | numbered_paths(network)
 
 
-def read_weights(place: Path) -> SavedWeights:
-    """Return the weights of a run (its best epoch), of an export, a checkpoint, a Keras file or a JSON file.
+def read_weights(path: Path) -> SavedWeights:
+    """Read the weights of a run (its best epoch), an export, a checkpoint, a Keras file or a JSON file.
 
     Raises:
-        UsageError: when there are none, or the file that should hold them cannot be read.
+        UsageError: if there are no weights, or their file cannot be read.
     """
-    file = find_weights_file(place)
+    file = find_weights_file(path)
     try:
         named = list(_READERS[file.suffix](file))
     except UsageError as error:
         raise UsageError(f"--warmstart.model {error}") from error
     except UNREADABLE as error:
         reason = str(error) or type(error).__name__
-        raise UsageError(f"--warmstart.model {place}: {file} cannot be read: {reason}") from error
-    times = Counter(path for path, _ in named)
-    return SavedWeights(file, {path: array for path, array in named if times[path] == 1})
+        raise UsageError(f"--warmstart.model {path}: cannot read {file}: {reason}") from error
+    counts = Counter(name for name, _ in named)
+    return SavedWeights(file, {name: array for name, array in named if counts[name] == 1})
 
 
-def find_weights_file(place: Path) -> Path:
-    """Return the file with the weights of a run, an export or a checkpoint, or the file that is named itself.
+def find_weights_file(path: Path) -> Path:
+    """Return the weights file of a run, an export or a checkpoint; a weights file is returned as is.
 
     Raises:
         UsageError: if there is none.
     """
-    if not place.exists():
-        check_links(place)
-        raise UsageError(f"--warmstart.model {place}: no such file or folder")
-    file = _find_weights_file_in(place)
+    if not path.exists():
+        check_links(path)
+        raise UsageError(f"--warmstart.model {path}: no such file or directory")
+    file = _find_weights_file_in(path)
     if file is not None:
         return file
     raise UsageError(
-        f"--warmstart.model {place}: no weights are in there; give the folder of a run, an export ({WEIGHTS} or "
-        f"{MODEL} in it), a checkpoint ({VARIABLES}), or a .keras, .h5, .npz or .json file"
+        f"--warmstart.model {path}: contains no weights; expected a run directory, an export ({WEIGHTS} or {MODEL}), "
+        f"a checkpoint ({VARIABLES}), or a .keras, .h5, .npz or .json file"
     )
 
 
-def _find_weights_file_in(place: Path) -> Path | None:
-    if place.is_file():
-        return place if place.suffix in _READERS else None
+def _find_weights_file_in(path: Path) -> Path | None:
+    if path.is_file():
+        return path if path.suffix in _READERS else None
     for name in (WEIGHTS, MODEL, VARIABLES):
-        if (place / name).is_file():
-            return place / name
-    run = OutputDir(place)
-    exports = (_find_weights_file_in(folder) for folder in (run.best, run.export) if folder.is_dir())
+        if (path / name).is_file():
+            return path / name
+    run = OutputDir(path)
+    exports = (_find_weights_file_in(export) for export in (run.best, run.export) if export.is_dir())
     if (file := next(filter(None, exports), None)) is not None:
         return file
-    newest = list_checkpoints(run.checkpoints)[-1:]
-    return _find_weights_file_in(newest[0].path) if newest else None
+    latest = list_checkpoints(run.checkpoints)[-1:]
+    return _find_weights_file_in(latest[0].path) if latest else None
 
 
 def _read_arrays(file: Path) -> Iterator[tuple[str, Array]]:
@@ -107,16 +107,14 @@ def _read_arrays(file: Path) -> Iterator[tuple[str, Array]]:
 
 
 def _read_json(file: Path) -> Iterator[tuple[str, Array]]:
-    """Yield the lists of numbers in a JSON file by the names and places that lead to them: `layers/0/weights`.
+    """Yield the numeric arrays in a JSON file by their path of keys and indices: `layers/0/weights`.
 
-    Integers next to `fraction_bits` are fixed-point numbers. A matrix called `weight` is one of PyTorch, whose rows are
-    the outputs: it is transposed.
+    Integers next to `fraction_bits` are fixed-point numbers. A matrix named `weight` comes from PyTorch, which stores
+    (outputs, inputs), and is transposed.
     """
     named = [(path, array) for path, array in _iter_arrays(read_json(file), "") if path and array.size]
     if not named:
-        raise UsageError(
-            f'{file}: holds no lists of numbers with names, such as {{"hidden/kernel": [[0.5, 1], [2, 3]]}}'
-        )
+        raise UsageError(f'{file}: contains no named lists of numbers, such as {{"hidden/kernel": [[0.5, 1], [2, 3]]}}')
     yield from named
 
 
@@ -132,12 +130,12 @@ def _iter_arrays(value: Json, path: str) -> Iterator[tuple[str, Array]]:
             for number, part in enumerate(value):
                 yield from _iter_arrays(part, join_path(path, str(number)))
         else:
-            is_of_pytorch = re.search(r"(^|[/.])weight$", path) and numbers.ndim == 2
-            yield path, numbers.T if is_of_pytorch else numbers
+            is_from_pytorch = re.search(r"(^|[/.])weight$", path) and numbers.ndim == 2
+            yield path, numbers.T if is_from_pytorch else numbers
 
 
 def _to_numeric_array(value: list[Json]) -> Array | None:
-    """Return nested lists of numbers as an array; None where they hold anything else."""
+    """Return nested lists of numbers as an array; None if they contain anything else."""
     try:
         array = np.array(value)
     except ValueError:  # lists of different lengths

@@ -1,4 +1,4 @@
-"""Warm start: a network begins with weights of an earlier training."""
+"""Warm start: initial weights from another run (`--warmstart`)."""
 
 from __future__ import annotations
 
@@ -21,59 +21,64 @@ logger = logging.getLogger(__name__)
 Shape = tuple[int, ...]
 
 MAX_LISTED_WEIGHTS = 3
-"""Weights that do not fit in a message; there may be hundreds."""
+"""Mismatched weights listed in an error; there may be hundreds."""
 
-UNEXPECTED = "not here"
-"""Why a weight there is unused: no weight of the network is called so."""
+UNEXPECTED = "unexpected"
+"""Reason for an unused weight: no weight of the network has its name."""
 
 
 @dataclass(frozen=True)
 class WarmStartReport:
-    """What a warm start has loaded and what not; weights by their paths."""
+    """Outcome of a warm start; weights by path."""
 
     file: Path
-    """Where the weights were."""
+    """Source of the weights."""
 
     loaded: tuple[str, ...]
-    """Weights of the network that have their values from there."""
+    """Weights of the network that were loaded."""
 
     missing: Mapping[str, Shape]
-    """Weights of the network that are not there, with their shapes."""
+    """Weights of the network that are missing in the file, and their shapes."""
 
     shape_mismatch: Mapping[str, tuple[Shape, Shape]]
-    """Weights of the network that have another shape there: here and there."""
+    """Weights of the network with a different shape in the file: shape in the network, shape in the file."""
 
     excluded: tuple[str, ...]
-    """Weights of the network that were not to be loaded."""
+    """Weights of the network that the settings exclude."""
 
     unused: Mapping[str, str]
-    """Weights there that were not loaded, and why: excluded, other shape, not here."""
+    """Weights of the file that were not loaded, and the reason: excluded, shape mismatch, unexpected."""
 
     def lines(self) -> list[str]:
-        """What a person wants to know, in one to three lines."""
+        """Return the log message, one to three lines."""
         kept = [(path, "excluded") for path in self.excluded]
-        kept += [(path, "not there") for path in self.missing]
-        kept += [(path, f"{here} here, {there} there") for path, (here, there) in self.shape_mismatch.items()]
-        lines = [f"warm start: {len(self.loaded)} of {len(self.loaded) + len(kept)} weight tensors from {self.file}"]
+        kept += [(path, "missing in the file") for path in self.missing]
+        kept += [
+            (path, f"shape {shape} in the network, {file_shape} in the file")
+            for path, (shape, file_shape) in self.shape_mismatch.items()
+        ]
+        lines = [f"warm start: loaded {len(self.loaded)} of {len(self.loaded) + len(kept)} weights from {self.file}"]
         if kept:
-            lines.append(f"stay as they were initialised: {_group_by_reason(kept)}")
-        # The others have been named: they are not loaded because of their counterparts here.
-        unused = [path for path, why in self.unused.items() if why == UNEXPECTED]
-        if unused:
-            lines.append(f"unused there, since nothing here is called so: {truncate_list(unused)}")
+            lines.append(f"not loaded (keep initial values): {_group_by_reason(kept)}")
+        # Other unused weights are the counterparts of those above.
+        unexpected = [path for path, reason in self.unused.items() if reason == UNEXPECTED]
+        if unexpected:
+            lines.append(f"unexpected weights in the file: {truncate_list(unexpected)}")
         return lines
 
 
 def warm_start(network: keras.Model, settings: WarmStart) -> WarmStartReport:
-    """Gives the weights of a network their values in an earlier training; the log says which.
-
-    Nothing is changed if anything is wrong.
+    """Load weights of another run into a network, and log which.
 
     Args:
-        settings: with a `model`.
+        network: network to initialize; unchanged if an error is raised.
+        settings: source (`model` must be set), rename rules and filters.
+
+    Returns:
+        The weights that were loaded, and those that were not.
 
     Raises:
-        UsageError: when the weights cannot be read or do not fit, or a setting has no effect.
+        UsageError: if the weights cannot be read or do not match, or a setting has no effect.
     """
     assert settings.model is not None
     saved = read_weights(settings.model)
@@ -91,31 +96,31 @@ def warm_start(network: keras.Model, settings: WarmStart) -> WarmStartReport:
 
 
 def _apply_rename_rules(saved: SavedWeights, settings: WarmStart) -> dict[str, Array]:
-    """The values there, by the paths that the rules make of theirs."""
+    """Return the saved values by their renamed paths."""
     names = {path: path for path in saved.arrays}
     for rule in settings.rename:
         pattern, _, replacement = rule.partition("->")
         if not any(re.search(pattern, name) for name in names.values()):
             raise UsageError(
-                f"--warmstart.rename {rule}: no weight in {saved.file} has such a path; they are "
+                f"--warmstart.rename {rule}: matches no weight in {saved.file}; its weights: "
                 f"{truncate_list(names.values())}"
             )
         names = {path: re.sub(pattern, replacement, name) for path, name in names.items()}
     origins: dict[str, str] = {}
     for path, name in names.items():
         if name in origins:
-            raise UsageError(f"--warmstart.rename: {origins[name]} and {path} both become {name}")
+            raise UsageError(f"--warmstart.rename: renames both {origins[name]} and {path} to {name}")
         origins[name] = path
     return {name: saved.arrays[path] for name, path in origins.items()}
 
 
 def _select_weights(weights: Collection[str], settings: WarmStart) -> set[str]:
-    """The paths of the weights here that are to be loaded."""
+    """Return the paths of the weights to load."""
     for flag in ("include", "exclude"):
         for pattern in getattr(settings, flag):
             if not any(re.search(pattern, path) for path in weights):
                 raise UsageError(
-                    f"--warmstart.{flag} {pattern}: no weight of this network has such a path; they are "
+                    f"--warmstart.{flag} {pattern}: matches no weight of the network; its weights: "
                     f"{truncate_list(weights)}"
                 )
     chosen = {
@@ -125,7 +130,7 @@ def _select_weights(weights: Collection[str], settings: WarmStart) -> set[str]:
         and not any(re.search(pattern, path) for pattern in settings.exclude)
     }
     if not chosen:
-        raise UsageError("--warmstart.exclude leaves no weight of this network to load")
+        raise UsageError("--warmstart.exclude: excludes all weights of the network")
     return chosen
 
 
@@ -136,17 +141,25 @@ def _match_weights(
     names: Mapping[str, str],
     chosen: Collection[str],
 ) -> WarmStartReport:
-    """What will be loaded, and what not; `names` are those of the weights here in the file."""
+    """Compare the weights of the network with those of the file.
+
+    Args:
+        file: source of the weights.
+        source: values in the file, by name.
+        weights: weights of the network, by path.
+        names: names in the file of the weights of the network, by path.
+        chosen: paths of the weights to load.
+    """
     shapes = {path: tuple(weight.shape) for path, weight in weights.items()}
-    found = [path for path in weights if path in chosen and names[path] in source]
-    loaded = [path for path in found if source[names[path]].shape == shapes[path]]
+    available = [path for path in weights if path in chosen and names[path] in source]
+    loaded = [path for path in available if source[names[path]].shape == shapes[path]]
     used = {names[path] for path in loaded}
-    reasons = {names[path]: "other shape" if path in chosen else "excluded" for path in weights}
+    reasons = {names[path]: "shape mismatch" if path in chosen else "excluded" for path in weights}
     return WarmStartReport(
         file=file,
         loaded=tuple(loaded),
         missing={path: shapes[path] for path in weights if path in chosen and names[path] not in source},
-        shape_mismatch={path: (shapes[path], source[names[path]].shape) for path in found if path not in loaded},
+        shape_mismatch={path: (shapes[path], source[names[path]].shape) for path in available if path not in loaded},
         excluded=tuple(path for path in weights if path not in chosen),
         unused={name: reasons.get(name, UNEXPECTED) for name in source if name not in used},
     )
@@ -156,39 +169,45 @@ def _format_error(
     report: WarmStartReport, source: Mapping[str, Array], names: Mapping[str, str], settings: WarmStart
 ) -> str:
     failed = len(report.missing) + len(report.shape_mismatch)
-    number = f"{failed} of {failed + len(report.loaded)}" if report.loaded else f"none of the {failed}"
+    failure = (
+        f"{failed} of {failed + len(report.loaded)} weights cannot be loaded"
+        if report.loaded
+        else f"none of the {failed} weights can be loaded"
+    )
     problems = [
-        f"{path} {shape} is not there{_suggest_nearest(names[path], shape, report, source)}"
+        f"{path} {shape} is missing{_suggest_nearest(names[path], shape, report, source)}"
         for path, shape in list(report.missing.items())[:MAX_LISTED_WEIGHTS]
     ]
-    problems += [f"{path} is {here} here and {other} there" for path, (here, other) in report.shape_mismatch.items()]
+    problems += [
+        f"{path} has shape {file_shape} in the file but {shape} in the network"
+        for path, (shape, file_shape) in report.shape_mismatch.items()
+    ]
     more = f"; and {failed - MAX_LISTED_WEIGHTS} more" if failed > MAX_LISTED_WEIGHTS else ""
-    cannot = "can" if not report.loaded else "cannot"
-    advice = "Where names differ, say --warmstart.rename FROM->TO"
+    advice = "If names differ, use --warmstart.rename FROM->TO"
     if report.loaded:
-        advice += "; to begin with what fits, --warmstart.exclude WHAT or --warmstart.allow_partial true"
+        advice += "; to load matching weights only, use --warmstart.exclude PATTERN or --warmstart.allow_partial true"
     return (
-        f"--warmstart.model {settings.model}: {number} weight tensors {cannot} be loaded from {report.file}:\n"
+        f"--warmstart.model {settings.model}: {failure} from {report.file}:\n"
         f"{'; '.join(problems[:MAX_LISTED_WEIGHTS])}{more}.\n{advice}."
     )
 
 
 def _suggest_nearest(name: str, shape: Shape, report: WarmStartReport, source: Mapping[str, Array]) -> str:
-    """Return a question whether a weight of a similar name is meant; one of the same shape if there is any."""
+    """Return a suggestion of a weight with a similar name, preferably of the same shape; empty if there is none."""
     rows = [array.shape for other, array in source.items() if re.fullmatch(rf"{re.escape(name)}/\d+", other)]
     if rows:
         return (
-            f" as one array: {name} is a list of arrays of shapes "
+            f" as a single array: {name} is a list of arrays of shapes "
             f"{truncate_list([str(row) for row in rows], MAX_LISTED_WEIGHTS)}"
         )
-    free = [other for other, why in report.unused.items() if why == UNEXPECTED]
-    fitting = [other for other in free if source[other].shape == shape]
-    near = difflib.get_close_matches(name, fitting, 1, 0.5) or difflib.get_close_matches(name, free, 1, 0.6)
-    return f" (did you mean {near[0]} {source[near[0]].shape}?)" if near else ""
+    unexpected = [other for other, reason in report.unused.items() if reason == UNEXPECTED]
+    same_shape = [other for other in unexpected if source[other].shape == shape]
+    closest = difflib.get_close_matches(name, same_shape, 1, 0.5) or difflib.get_close_matches(name, unexpected, 1, 0.6)
+    return f" (did you mean {closest[0]} {source[closest[0]].shape}?)" if closest else ""
 
 
 def _group_by_reason(reasons: Iterable[tuple[str, str]]) -> str:
-    """`a, b (excluded); c (not there)`."""
+    """Format as `a, b (excluded); c (missing in the file)`."""
     grouped: dict[str, list[str]] = {}
     for name, reason in reasons:
         grouped.setdefault(reason, []).append(name)

@@ -1,4 +1,4 @@
-"""Which epoch is the best."""
+"""Best epoch so far, by the monitored metric."""
 
 from __future__ import annotations
 
@@ -19,27 +19,33 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BestTracker:
-    """The best value so far of the monitored number; immutable, `after` gives the next state."""
+    """Best value so far of the monitored metric, and its epoch.
+
+    Example:
+        >>> best = BestTracker("val_accuracy", "max").updated(1, 0.5).updated(2, 0.75).updated(3, 0.25)
+        >>> best.epoch, best.value
+        (2, 0.75)
+    """
 
     monitor: str
-    """The number that is compared, by the name under which it is logged."""
+    """Logged name of the metric."""
     mode: Literal["min", "max"]
     value: float | None = None
     epoch: int | None = None
     is_from_flag: bool = False
-    """Whether the monitor is that of --early_stopping.monitor, not the model's choice."""
+    """Whether `monitor` was set by --early_stopping.monitor rather than by the model."""
     source_frame: Frame | None = field(default=None, compare=False)
-    """Where an author wrote the model's choice."""
+    """Source line of the model's `best`, for errors."""
 
     def updated(self, epoch: int, value: float, min_delta: float = 0.0) -> BestTracker:
-        """The state after an epoch with this value; itself if that was no improvement by more than `min_delta`."""
+        """Return the state after an epoch; `self` unless `value` improves by more than `min_delta`."""
         better = self.value is None or (
             value < self.value - min_delta if self.mode == "min" else value > self.value + min_delta
         )
         return replace(self, value=value, epoch=epoch) if better and not math.isnan(value) else self
 
     def state(self) -> dict[str, Any]:
-        """What changes, as JSON values; `dataclasses.replace` puts it back."""
+        """Return the fields that change as JSON values; `dataclasses.replace` restores them."""
         return {"value": self.value, "epoch": self.epoch}
 
     def check_monitor_exists(
@@ -50,9 +56,19 @@ class BestTracker:
         lavs: Iterable[str],
         has_lav_evaluator: bool,
     ) -> None:
-        """Raises `UsageError` at the start of a training if the monitored number will never be there.
+        """Check before training that the monitored metric can be logged.
 
-        What an evaluator returns is known only after the first validation; see `get_value`.
+        The names of evaluator metrics are known only after the first validation; see `get_value`.
+
+        Args:
+            measured: losses and metrics of training.
+            has_validation: whether there is validation data.
+            has_evaluator: whether validation runs an evaluator.
+            lavs: names of the load-and-validate sources.
+            has_lav_evaluator: whether load-and-validate runs an evaluator.
+
+        Raises:
+            UsageError: if no metric of this name will be logged.
         """
         logged = [*measured, *(f"val_{name}" for name in measured if has_validation)]
         prefixes = [f"lav_{lav}_" if lav else "lav_" for lav in lavs]
@@ -62,10 +78,10 @@ class BestTracker:
             raise self._unknown_monitor_error(logged)
 
     def get_value(self, row: Mapping[str, float]) -> float | None:
-        """The monitored number of an epoch; None if it was not validated.
+        """Return the monitored value of an epoch; None if the epoch was not validated.
 
         Raises:
-            UsageError: when nothing of this name is ever logged.
+            UsageError: if no metric of this name is logged.
         """
         if self.monitor in row:
             return row[self.monitor]
@@ -76,40 +92,40 @@ class BestTracker:
         raise self._unknown_monitor_error(row)
 
     def _unknown_monitor_error(self, logged: Iterable[str]) -> UsageError:
-        only = f"only {', '.join(name for name in logged if name not in BOOKKEEPING_COLUMNS)} are measured"
+        available = f"available: {', '.join(name for name in logged if name not in BOOKKEEPING_COLUMNS)}"
         if self.is_from_flag:
-            return UsageError(f"--early_stopping.monitor {self.monitor}: {only}")
-        return CodeError(f"the model finds its best epoch by {self.monitor!r}, but {only}", self.source_frame)
+            return UsageError(f"--early_stopping.monitor {self.monitor}: unknown metric; {available}")
+        return CodeError(f"Model.best refers to the unknown metric {self.monitor!r}; {available}", self.source_frame)
 
 
 def make_best_tracker(
     settings: EarlyStopping, model: type[Model], measured: Iterable[str], has_validation: bool
 ) -> BestTracker:
-    """What the best epoch is found by: the flags' choice, else that of the model.
+    """Return the tracker of the best epoch, with no epoch recorded yet.
 
-    Without validation the same number of training stands in for the model's choice, or else the loss.
+    Without validation the training value of the same metric replaces a `val_` metric, or else the loss.
 
     Args:
-        settings: `monitor` and `mode`, where given, replace those of the model.
-        model: the class whose `best` is the model's choice, such as ("val_accuracy", "max").
-        measured: names of the losses and metrics of training.
-        has_validation: whether anything is validated.
+        settings: its `monitor` and `mode` take precedence over those of the model.
+        model: class whose `best` is the default, such as ("val_accuracy", "max").
+        measured: losses and metrics of training.
+        has_validation: whether there is validation data.
 
     Raises:
-        UsageError: when thresholds were given for a number that the loss stands in for.
+        UsageError: if mode or thresholds are set for a metric that the loss replaces.
     """
     (monitor, mode), source_frame = model.best, attribute_frame(model, "best")
     if settings.monitor is not None:
         return BestTracker(settings.monitor, settings.mode or mode, is_from_flag=True)
     if has_validation or not monitor.startswith("val_"):
         return BestTracker(monitor, settings.mode or mode, source_frame=source_frame)
-    if (of_training := monitor.removeprefix("val_")) in measured:
-        return BestTracker(of_training, settings.mode or mode)
+    if (training_metric := monitor.removeprefix("val_")) in measured:
+        return BestTracker(training_metric, settings.mode or mode)
     for name in ("mode", "lower_threshold", "upper_threshold"):
         if getattr(settings, name) is not None:
             raise UsageError(
-                f"--early_stopping.{name}: is for {monitor}, which is not measured without validation; "
-                "name another --early_stopping.monitor"
+                f"--early_stopping.{name}: {monitor} is not measured without validation; "
+                "choose another metric with --early_stopping.monitor"
             )
-    logger.info("without validation the best epoch is the one with the smallest loss")
+    logger.info("no validation data: the best epoch is the one with the lowest training loss")
     return BestTracker("loss", "min")

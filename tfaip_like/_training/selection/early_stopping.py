@@ -1,4 +1,4 @@
-"""When a training ends before its last epoch."""
+"""Early stopping."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from tfaip_like.settings import EarlyStopping
 
 
 class EarlyStopper:
-    """Takes the monitored value of every epoch and says when the training is to end.
+    """Early stopping on a monitored value.
 
-    Every `frequency` epochs a test asks whether one of them was an improvement: better, by more than
-    `min_delta`, than the last improvement. `n_to_go` tests in a row without one end the training. A test
-    without any value (nothing was validated) asks nothing.
+    Every `frequency` epochs it checks whether one of them improved on the last improvement by more than `min_delta`.
+    `n_to_go` consecutive checks without improvement stop the training. Checks without a value (no validation) are
+    skipped.
 
     Args:
-        settings: what ends it.
-        monitor: the name of the value, for the reason.
-        mode: whether small or large values are good.
+        settings: patience and thresholds.
+        monitor: name of the value, for messages.
+        mode: whether lower or higher values are better.
+
+    Example:
+        >>> from tfaip_like.settings import EarlyStopping
+        >>> stopper = EarlyStopper(EarlyStopping(n_to_go=2), "val_loss", "min")
+        >>> [stopper.update(epoch, value) for epoch, value in enumerate([1.0, 2.0, 2.0], 1)]
+        [None, None, 'val_loss did not improve in 2 checks (best: epoch 1)']
     """
 
     def __init__(self, settings: EarlyStopping, monitor: str, mode: Literal["min", "max"]):
@@ -30,28 +36,28 @@ class EarlyStopper:
         self.last_improvement = BestTracker(monitor, mode)
         self.failed_tests = 0
         self.improved: bool | None = None
-        """Whether an epoch since the last test was an improvement; None if none of them had a value."""
+        """Whether an epoch since the last check was an improvement; None if none of them had a value."""
 
     def update(self, epoch: int, value: float | None) -> str | None:
-        """Why the training ends after this epoch; None if it goes on.
+        """Record an epoch; return the reason to stop after it, or None to continue.
 
         Args:
-            epoch: counted from 1; each is told once, in order.
-            value: the monitored value; None if it was not measured in this epoch.
+            epoch: from 1; call once per epoch, in order.
+            value: monitored value; None if it was not measured in this epoch.
         """
         if value is not None:
             self._update_best(epoch, value)
-        tested = epoch % self.settings.frequency == 0 and self.improved is not None
-        if tested:
+        is_check_due = epoch % self.settings.frequency == 0 and self.improved is not None
+        if is_check_due:
             self._check_improvement()
         if value is not None and _has_reached(value, self._stop_threshold, self.best.mode):
-            return f"{self.best.monitor} {value:.4g} has reached {self._stop_threshold:g}"
-        if tested and 0 < self.settings.n_to_go <= self.failed_tests:
+            return f"{self.best.monitor} {value:.4g} reached the stop threshold {self._stop_threshold:g}"
+        if is_check_due and 0 < self.settings.n_to_go <= self.failed_tests:
             return self._format_no_improvement()
         return None
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on from here, as JSON values."""
+        """Return the state for `restore`, as JSON values."""
         return {
             "best": self.best.state(),
             "last_improvement": self.last_improvement.state(),
@@ -60,7 +66,7 @@ class EarlyStopper:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on where another one was when it gave its `state`."""
+        """Restore a state that `state` returned."""
         self.best = replace(self.best, **state["best"])
         self.last_improvement = replace(self.last_improvement, **state["last_improvement"])
         self.failed_tests = state["failed_tests"]
@@ -83,18 +89,18 @@ class EarlyStopper:
 
     @property
     def _start_threshold(self) -> float | None:
-        """The value from which on failed tests count."""
+        """Value from which on failed checks count."""
         return self.settings.lower_threshold if self.best.mode == "max" else self.settings.upper_threshold
 
     @property
     def _stop_threshold(self) -> float | None:
-        """The value that is good enough to stop at once."""
+        """Value that stops the training as soon as it is reached."""
         return self.settings.upper_threshold if self.best.mode == "max" else self.settings.lower_threshold
 
     def _format_no_improvement(self) -> str:
         by = f" by more than {self.settings.min_delta:g}" if self.settings.min_delta else ""
-        best = f"best was epoch {self.best.epoch}" if self.best.epoch else "it was never a number"
-        return f"no improvement of {self.best.monitor}{by} in {pluralize(self.failed_tests, 'test')}, {best}"
+        best = f"best: epoch {self.best.epoch}" if self.best.epoch else "it was always NaN"
+        return f"{self.best.monitor} did not improve{by} in {pluralize(self.failed_tests, 'check')} ({best})"
 
 
 def _has_reached(value: float, threshold: float | None, mode: Literal["min", "max"]) -> bool:

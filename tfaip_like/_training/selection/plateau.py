@@ -1,4 +1,4 @@
-"""Lowering the learning rate when validation no longer improves."""
+"""Learning-rate reduction on a plateau of the monitored value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ logger = logging.getLogger(__name__)
 
 
 class PlateauController:
-    """Counts validations without an improvement and lowers the optimizer's `rate_factor`."""
+    """Reduction of the learning rate after `patience` validations without improvement.
+
+    Args:
+        schedule: factor, patience, cooldown and lower limit.
+        mode: whether lower or higher values are better.
+        optimizer: its variable `rate_factor` multiplies the learning rate.
+    """
 
     def __init__(self, schedule: ReduceOnPlateau, mode: Literal["min", "max"], optimizer: Any):
         self.schedule = schedule
@@ -23,7 +29,7 @@ class PlateauController:
         self.cooling = 0
 
     def update(self, value: float) -> None:
-        """Takes the monitored value of a validation."""
+        """Record the monitored value of a validation, and reduce the learning rate if it is time."""
         value *= self.sign
         if value < self.best - self.schedule.min_delta:
             self.best, self.waited = value, 0
@@ -41,18 +47,19 @@ class PlateauController:
         self.waited, self.cooling = 0, self.schedule.cooldown
         if factor < before:
             self.optimizer.rate_factor.assign(factor)
-            logger.info("no improvement: the learning rate is now %.4g", factor * self.schedule.lr)
+            logger.info("plateau: reduced the learning rate to %.4g", factor * self.schedule.lr)
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint must keep; the factor too, which an optimizer that begins anew forgets."""
+        """Return the state for `restore`, as JSON values; with the factor, which a fresh optimizer loses."""
         factor = float(self.optimizer.rate_factor)
         return {"best": self.best, "waited": self.waited, "cooling": self.cooling, "factor": factor}
 
     def restore(self, state: Mapping[str, float], reset_best: bool) -> None:
-        """Goes on from such a state.
+        """Restore a state that `state` returned.
 
         Args:
-            reset_best: the values to come cannot be compared with those before.
+            state: JSON values.
+            reset_best: drop the best value, because another metric is monitored now.
         """
         self.optimizer.rate_factor.assign(state["factor"])
         self.cooling = int(state["cooling"])
@@ -60,5 +67,5 @@ class PlateauController:
             self.best, self.waited = state["best"], int(state["waited"])
 
     def reset(self) -> None:
-        """Goes back to the full rate."""
+        """Restore the full learning rate."""
         self.optimizer.rate_factor.assign(1.0)
