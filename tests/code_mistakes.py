@@ -653,7 +653,7 @@ DATA = {
     "inputs method": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'def inputs(self):\n        return {"image": Spec((4, 4, 1))}'},
         'return {"image": Spec((4, 4, 1))}',
-        "Images.inputs is a value, not a method: write @property above it",
+        "Images.inputs must be a property: add @property",
     ),
     "inputs property typo": Mistake(
         {
@@ -1056,7 +1056,7 @@ DATA = {
     "processor class in list": Mistake(
         {"[Scale()]": "[Scale]"},
         "processors: list[Processor] = [Scale]",
-        "--data.processors: is the class Scale; write Scale()",
+        "--data.processors: expected an instance, got class Scale; did you mean Scale()?",
     ),
     "processor function in list": Mistake(
         {"[Scale()]": "[lambda sample: sample]"},
@@ -1485,7 +1485,7 @@ LOSS = {
     "metric misspelt": Mistake(
         {"def metrics(self": "def metric(self"},
         'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}',
-        "Net.metric: nothing uses it; did you mean metrics? (a name that begins with _ is your own)",
+        "Net.metric is never used; did you mean metrics? (start the names of helpers with _)",
     ),
     "metric keyerror": Mistake(
         {
@@ -1679,7 +1679,7 @@ EVALUATOR = {
     "ev class": Mistake(
         {"evaluator: Evaluator | None = Count()": "evaluator: Evaluator | None = Count"},
         "evaluator: Evaluator | None = Count",
-        "--evaluator: is the class Count; write Count()",
+        "--evaluator: expected an instance, got class Count; did you mean Count()?",
         flags="--trainer.force_eager true",
     ),
     "best of a value that is never measured": Mistake(
@@ -1818,7 +1818,7 @@ PACKAGING = {
     "source wrong base": Mistake(
         {"class Images(Data)": "class Images(Processor)"},
         "class Images(Processor):",
-        "TypeError: Images.inputs has a value but no type, so it would not be a parameter: write `inputs: dict =",
+        "TypeError: Images.inputs has no type annotation, so it would not be a parameter: write `inputs: dict =",
     ),
     "dataclass on top": Mistake(
         {"class Net(Model)": "@dataclasses.dataclass\nclass Net(Model)"},
@@ -1833,12 +1833,12 @@ PACKAGING = {
     "no annotation": Mistake(
         {"units: int = 4": "units = 4"},
         "class Net(Model):",
-        "TypeError: Net.units has a value but no type, so it would not be a parameter: write `units: int = 4`, or",
+        "TypeError: Net.units has no type annotation, so it would not be a parameter: write `units: int = 4`, or",
     ),
     "no annotation list": Mistake(
         {"units: int = 4": "units: int = 4\n    sizes = [1, 2]"},
         "class Net(Model):",
-        "TypeError: Net.sizes has a value but no type, so it would not be a parameter: write `sizes: list = [1, 2]`,",
+        "TypeError: Net.sizes has no type annotation, so it would not be a parameter: write `sizes: list = [1, 2]`,",
     ),
     "annotation array": Mistake(
         {"units: int = 4": "units: int = 4\n    arr: np.ndarray = np.zeros(3)"},
@@ -1868,12 +1868,12 @@ PACKAGING = {
     "annotation undefined": Mistake(
         {"units: int = 4": "units: Int = 4"},
         "model: Model = Net()",
-        "--model: Net in my: a parameter's type names 'Int', which the module does not have at run time (imported",
+        "--model: Net in my: the type of a parameter refers to 'Int', which is undefined at run time (imported under",
     ),
     "annotation string value": Mistake(
         {"units: int = 4": 'units: "number of units" = 4'},
         "model: Model = Net()",
-        "--model: Net in my: a parameter's type cannot be read: SyntaxError: Forward reference must be an expression",
+        "--model: Net in my: cannot resolve the type of a parameter: SyntaxError: Forward reference must be an expression",
     ),
     "annotation value": Mistake(
         {"units: int = 4": "units: 4"},
@@ -1918,14 +1918,14 @@ PACKAGING = {
     "init": Mistake(
         {"units: int = 4": "units: int = 4\n    def __init__(self):\n        self.a = 3"},
         "def __init__(self):",
-        "Net.__init__: a class of parameters has none; declare each parameter in the class (units: int = 3), and make",
+        "Net.__init__: Params classes must not define __init__; declare parameters in the class body (units:",
     ),
     "init super": Mistake(
         {
             "units: int = 4": "units: int = 4\n    def __init__(self, **k):\n        super().__init__(**k)\n        self.layer = 3"
         },
         "def __init__(self, **k):",
-        "Net.__init__: a class of parameters has none; declare each parameter in the class (units: int = 3), and make",
+        "Net.__init__: Params classes must not define __init__; declare parameters in the class body (units:",
     ),
     "post_init": Mistake(
         {"units: int = 4": "units: int = 4\n    def __post_init__(self):\n        self.a = 3"},
@@ -1948,7 +1948,7 @@ PACKAGING = {
     "data not instance": Mistake(
         {"data: Data = Images()": "data: Data = Images"},
         "data: Data = Images",
-        "--data: is the class Images; write Images()",
+        "--data: expected an instance, got class Images; did you mean Images()?",
     ),
     "model is data": Mistake(
         {"model: Model = Net()": "model: Model = Images()"},
@@ -1958,7 +1958,7 @@ PACKAGING = {
     "field misspelt": Mistake(
         {"evaluator: Evaluator | None = Count()": "evalutor: Evaluator | None = Count()"},
         "evalutor: Evaluator | None = Count()",
-        "Mine.evalutor: nothing uses it; did you mean evaluator? (a name that begins with _ is your own)",
+        "Mine.evalutor is never used; did you mean evaluator? (start the names of helpers with _)",
     ),
     "trainer dict": Mistake(
         {
@@ -2036,40 +2036,40 @@ PACKAGING = {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def train_step(self, batch):\n        pass'
         },
         "def train_step(self, batch):",
-        "Net.train_step: nothing uses it; --trainer, --optimizer and --learning_rate say how it trains, and `loss`",
+        "Net.train_step is never used; --trainer, --optimizer and --learning_rate say how it trains, and `loss`",
     ),
     "call": Mistake(
         {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def call(self, x):\n        pass'
         },
         "def call(self, x):",
-        "Net.call: nothing uses it; the network is made in `build` (a name that begins with _ is your own)",
+        "Net.call is never used; the network is made in `build` (start the names of helpers with _)",
     ),
     "forward": Mistake(
         {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def forward(self, x):\n        pass'
         },
         "def forward(self, x):",
-        "Net.forward: nothing uses it; the network is made in `build` (a name that begins with _ is your own)",
+        "Net.forward is never used; the network is made in `build` (start the names of helpers with _)",
     ),
     "compile": Mistake(
         {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def compile(self, x):\n        pass'
         },
         "def compile(self, x):",
-        "Net.compile: nothing uses it; --trainer, --optimizer and --learning_rate say how it trains, and `loss` what",
+        "Net.compile is never used; --trainer, --optimizer and --learning_rate say how it trains, and `loss` what",
     ),
     "misspelt hook": Mistake(
         {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def build_predictions(self, x, trained):\n        pass'
         },
         "def build_predictions(self, x, trained):",
-        "Net.build_predictions: nothing uses it; did you mean build_prediction? (a name that begins with _ is your own)",
+        "Net.build_predictions is never used; did you mean build_prediction? (start the names of helpers with _)",
     ),
     "data typo hook": Mistake(
         {"return Files(40)": "return Files(40)\n    def pipelines(self, mode):\n        return []"},
         "return []",
-        "Images.pipelines: nothing uses it; did you mean pipeline? (a name that begins with _ is your own)",
+        "Images.pipelines is never used; did you mean pipeline? (start the names of helpers with _)",
     ),
     "check wrong": Mistake(
         {
@@ -2118,7 +2118,7 @@ PACKAGING = {
             'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()': 'class Mine(Scenario):\n    """Mine."""\n    data: Data = Images()\n    def adapts(self, train, folder):\n        return self'
         },
         "return self",
-        "Mine.adapts: nothing uses it; did you mean adapt? (a name that begins with _ is your own)",
+        "Mine.adapts is never used; did you mean adapt? (start the names of helpers with _)",
     ),
     "lav_sources none": Mistake(
         {
@@ -2191,12 +2191,12 @@ PACKAGING = {
     "optional none": Mistake(
         {"units: int = 4": "units: int = 4\n    opt: int | str | Model = 3"},
         "opt: int | str | Model = 3",
-        "--model.opt: int | str | tfaip_like.modeling._model.Model cannot be the type of a parameter: it mixes parameters with",
+        "--model.opt: int | str | tfaip_like.modeling._model.Model cannot be the type of a parameter: it mixes Params with plain",
     ),
     "dict int keys": Mistake(
         {"units: int = 4": "units: int = 4\n    s: dict[int, int] = {1: 2}"},
         "s: dict[int, int] = {1: 2}",
-        "--model.s: dict[int, int] cannot be the type of a parameter: the keys of a dict are str",
+        "--model.s: dict[int, int] cannot be the type of a parameter: dict keys must be str",
     ),
     "type var": Mistake(
         {"units: int = 4": "units: int = 4\n    s: type = int"},
@@ -2403,14 +2403,14 @@ DOCUMENTED = {
             '    def loss(self, inputs, targets, outputs):\n        loss = keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["p"])\n        return {"ce": loss}': '    loss = "mse"'
         },
         'loss = "mse"',
-        "Net.loss is a method: write def loss(self, inputs, targets, outputs)",
+        "Net.loss must be a method: def loss(self, inputs, targets, outputs)",
     ),
     "metrics list": Mistake(
         {
             '    def metrics(self, inputs, targets, outputs):\n        return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': '    metrics = ["accuracy"]'
         },
         'metrics = ["accuracy"]',
-        "Net.metrics is a method: write def metrics(self, inputs, targets, outputs)",
+        "Net.metrics must be a method: def metrics(self, inputs, targets, outputs)",
     ),
     "evaluator function": Mistake(
         {
@@ -2514,7 +2514,7 @@ DOCUMENTED = {
             '    def loss(self, inputs, targets, outputs):\n        loss = keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["p"])\n        return {"ce": loss}': "    loss = keras.losses.sparse_categorical_crossentropy"
         },
         "loss = keras.losses.sparse_categorical_crossentropy",
-        "Net.loss is keras.src.losses.losses.sparse_categorical_crossentropy: write def loss(self, inputs, targets, outputs)",
+        "Net.loss is keras.src.losses.losses.sparse_categorical_crossentropy; expected def loss(self, inputs, targets, outputs)",
     ),
 }
 

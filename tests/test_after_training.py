@@ -189,7 +189,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_told(run_folder: Pa
     assert done.returncode == EXIT_USAGE
     assert done.stderr.splitlines() == [
         "predict-scenario: no module named 'small' in / or on the Python path",
-        f"It was trained with {REPOSITORY / 'tests' / 'small.py'}, which is not recorded as yours: start in its directory, "
+        f"It was trained with {REPOSITORY / 'tests' / 'small.py'}, which is not recorded as trusted: run the command in its directory, "
         "or add --trust_code.",
         f"{run_folder}/best needs the code of its scenario small:Small: start where that can be imported, or name its "
         "directory in PYTHONPATH.",
@@ -227,7 +227,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "an unknown ending": (predict_scenario, "RUN --predict.files x.jsonl --output y.txt", "--output y.txt: must end with one of .jsonl, .npz"),
     "a writer without a file": (predict_scenario, "RUN --predict.files x.jsonl --writer Npz", "--writer Npz needs a file: --output FILE"),
     "an unknown flag": (predict_scenario, "RUN --predict.batchsize 3", "--predict.batchsize: there is no such flag; did you mean --predict.batch_size?"),
-    "an unknown voter": (predict_scenario, "RUN --voter Median", "--voter: there is no Voter called 'Median'; did you mean Mean? (choices: Mean, Majority)"),
+    "an unknown voter": (predict_scenario, "RUN --voter Median", "--voter: unknown Voter 'Median'; did you mean Mean? (choices: Mean, Majority)"),
     "a negative number of worst samples": (lav_scenario, "RUN --worst -1", "--worst -1: must be 0 (none) or more"),
     "predictions of several exports": (lav_scenario, "RUN RUN --dump x.npz", "--dump x.npz: takes the predictions of one export, there are 2"),
 }  # fmt: skip

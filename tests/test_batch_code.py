@@ -109,8 +109,8 @@ def test_other_code_than_that_of_the_batch_is_reported(batch: Batch, tmp_path: P
     units, warning = found(tmp_path, run, configuration=stranger)
     assert units == "6\n"
     assert warning == (
-        f"{run}: its code has changed: {tmp_path}/helper.py is used instead of the copy in {batch.code_dir}, which "
-        "somebody else made (--trust_code uses it)\n"
+        f"{run}: code has changed since the batch was generated: using {tmp_path}/helper.py instead of the copy in "
+        f"{batch.code_dir}, which is not trusted (--trust_code uses it)\n"
     )
     (tmp_path / "helper.py").write_text("WIDTH = 5\n")
     assert found(tmp_path, run, configuration=stranger) == ("5\n", "")
@@ -118,7 +118,7 @@ def test_other_code_than_that_of_the_batch_is_reported(batch: Batch, tmp_path: P
     elsewhere.mkdir()
     message, _ = found(elsewhere, run, configuration=stranger)
     assert message.startswith("no module named 'mine'")
-    assert f"It was trained with {batch.code_dir}, which is not recorded as yours" in message
+    assert f"It was trained with {batch.code_dir}, which is not recorded as trusted" in message
 
 
 def test_one_process_cannot_have_the_code_of_two_batches(batch: Batch, tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_one_process_cannot_have_the_code_of_two_batches(batch: Batch, tmp_path:
     other = Batch(batch.path.with_name("version_2"))
     units, warning = found(tmp_path, batch.run_dir("one").path, other.run_dir("one").path)
     assert units == "5\n5\n"
-    used = f"{batch.code_dir}/helper.py is used instead of the copy in {other.code_dir}"
-    assert warning == f"{other.run_dir('one').path}: its code has changed: {used}\n"
+    used = f"using {batch.code_dir}/helper.py instead of the copy in {other.code_dir}"
+    assert warning == f"{other.run('one').path}: code has changed since the batch was generated: {used}\n"
 
 
 def units(batch: Batch, name: str) -> str:

@@ -126,7 +126,7 @@ def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.Monk
         "not valid JSON: Expecting property name enclosed in double quotes",
         "expected an object, got []",
         "scenario: is missing",
-        "runs.0.name: expected a text, got 1",
+        "runs.0.name: expected a string, got 1",
         "more: there is no such key",
     ]
     assert good.counts == {"new": 1}

@@ -281,11 +281,11 @@ def test_values_without_effect_are_reported_where_they_were_given(tmp_path: Path
         "  seen   --val.batch_size 5 --trainer.output_dir runs/seen",
         "  blind  --trainer.val_every_n 0 --trainer.output_dir runs/blind",
     ]
-    why = "has no effect in blind: nothing is validated: --trainer.val_every_n 0"
+    why = "has no effect in blind: validation is disabled (--trainer.val_every_n 0)"
     assert f"plan.yaml, line 3: --val.batch_size {why}" in done.stderr
     done = experiments(tmp_path, "generate", "plan.yaml", "--trainer.val_every_n", "0", "--val.limit", "3")
     assert done.returncode == 2
-    assert "\nexperiments: --val.limit: has no effect: nothing is validated" in done.stderr
+    assert "\nexperiments: --val.limit has no effect: validation is disabled" in done.stderr
 
 
 def test_add_puts_more_runs_beside_those_that_are_there(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ MISTAKES = {
     "generate --scenario s --models a.b": "--models a.b: write class.architecture=number",
     "generate --scenario s --models a=1,a=2": "--models a=2: is given twice",
     "generate --scenario scenarios.tutorial --models Clasifier=1 --description d": (
-        "--models: --model: there is no Model called 'Clasifier'; did you mean Classifier?"
+        "--models: --model: unknown Model 'Clasifier'; did you mean Classifier?"
     ),
     "add": "expected the folder of a batch: experiments add BATCH [PLAN]",
     "submit nowhere": "nowhere: there is no such folder; `experiments generate PLAN` makes one",
@@ -396,7 +396,7 @@ MISTAKES = {
     "generate a.yaml --array 0": "--array 0: must be at least 1",
     "generate a.yaml --array 2 --debug": "--array 2: has no effect with --debug, which has one of each",
     "generate --scenario scenarios.tutorial --models Classifier.CNN=1,MPL=2 --description d": (
-        "--models: --model.graph: there is no Graph called 'MPL'; did you mean MLP?"
+        "--models: --model.graph: unknown Graph 'MPL'; did you mean MLP?"
     ),
     "generate --scenario scenarios.tutorial --models Classifier.CNN=1,CNN=2 --description d": (
         "--models: Classifier.CNN is given twice"

@@ -189,5 +189,5 @@ def test_resuming_keeps_the_data_of_the_first_epoch(tmp_path: Path, quick_run: R
 
 
 def test_data_can_only_be_kept_in_a_folder() -> None:
-    with pytest.raises(UsageError, match="--trainer.keep_data.* needs a folder"):
+    with pytest.raises(UsageError, match="--trainer.keep_data.* requires --trainer.output_dir"):
         validate_params(small(trainer={"keep_data": True}))

@@ -160,5 +160,5 @@ def test_calibrations_are_kept_in_the_batch(tmp_path: Path, monkeypatch: pytest.
     remove_calibrations(batch, {"wide"})
     assert read_calibrations(batch) == []
     (batch.path / "calibrations.json").write_text('{"calibrations": [{"name": 3}]}')
-    with pytest.raises(UsageError, match=r"calibrations.0.name: expected a text, got 3\nDelete this file"):
+    with pytest.raises(UsageError, match=r"calibrations.0.name: expected a string, got 3\nDelete this file"):
         read_calibrations(batch)

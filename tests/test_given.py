@@ -15,15 +15,15 @@ from tfaip_like._cli.train_scenario import COMMAND
 from tfaip_like.params._ignored_flags import warn_ignored_params
 from tfaip_like.settings import EarlyStopping
 
-TESTED = "nothing is tested without --early_stopping.n_to_go"
-KEPT = "nothing is kept without --trainer.output_dir"
-LAV = "there is no load-and-validate while training; give --trainer.lav_every_n, or --lav.* to lav-scenario"
+NEEDS_N_TO_GO = "requires --early_stopping.n_to_go"
+NEEDS_OUTPUT_DIR = "requires --trainer.output_dir"
+LAV = "LAV during training is disabled; set --trainer.lav_every_n, or pass --lav.* to lav-scenario"
 PARAMETERS = {
     "--train.fold 2": "there are no folds (--train.folds)",
-    "--early_stopping.min_delta 0.1": TESTED,
-    "--early_stopping.frequency 2": TESTED,
-    "--early_stopping.upper_threshold 3": TESTED,
-    "--early_stopping.lower_threshold 0.5 --early_stopping.mode max": TESTED,
+    "--early_stopping.min_delta 0.1": NEEDS_N_TO_GO,
+    "--early_stopping.frequency 2": NEEDS_N_TO_GO,
+    "--early_stopping.upper_threshold 3": NEEDS_N_TO_GO,
+    "--early_stopping.lower_threshold 0.5 --early_stopping.mode max": NEEDS_N_TO_GO,
     "--optimizer.exclude_from_weight_decay bias": "no weight decay (set --optimizer.weight_decay)",
     "--optimizer AdamW --optimizer.weight_decay 0 --optimizer.exclude_from_weight_decay bias": (
         "no weight decay (set --optimizer.weight_decay)"
@@ -32,22 +32,22 @@ PARAMETERS = {
     "--optimizer AdaBelief --optimizer.rectify false --optimizer.sma_threshold 4": "--optimizer.rectify is false",
     "--learning_rate.warmup_factor 0.1": "no warm-up (set --learning_rate.warmup_epochs)",
     "--learning_rate PiecewiseConstant --learning_rate.boundaries 30 60 90": (
-        "the training ends after 3 epochs (--trainer.epochs)"
+        "training ends after 3 epochs (--trainer.epochs)"
     ),
-    "--warmstart.include dense": "there is no --warmstart.model to load",
-    "--warmstart.allow_partial true": "there is no --warmstart.model to load",
-    "--trainer.val_every_n 0 --val.batch_size 8": "nothing is validated: --trainer.val_every_n 0",
-    "--trainer.val_every_n 0 --trainer.print_eval_limit 5": "nothing is validated: --trainer.val_every_n 0",
+    "--warmstart.include dense": "requires --warmstart.model",
+    "--warmstart.allow_partial true": "requires --warmstart.model",
+    "--trainer.val_every_n 0 --val.batch_size 8": "validation is disabled (--trainer.val_every_n 0)",
+    "--trainer.val_every_n 0 --trainer.print_eval_limit 5": "validation is disabled (--trainer.val_every_n 0)",
     "--lav.batch_size 8": LAV,
     "--lav.limit 8": LAV,
     "--data.max_bad_samples 3": "bad samples are not skipped (--data.on_bad_sample skip)",
-    "--trainer.keep_checkpoints 5": KEPT,
-    "--trainer.keep_epochs 1 2": KEPT,
-    "--trainer.checkpoint_every 10steps": KEPT,
-    "--trainer.description text": KEPT,
-    "--trainer.export_formats onnx": KEPT,
-    "--trainer.output_dir run --trainer.keep_epochs 7 8": "the training has 3 epochs (--trainer.epochs)",
-    "--trainer.output_dir run --trainer.keep_every_n 5": "the training has 3 epochs (--trainer.epochs)",
+    "--trainer.keep_checkpoints 5": NEEDS_OUTPUT_DIR,
+    "--trainer.keep_epochs 1 2": NEEDS_OUTPUT_DIR,
+    "--trainer.checkpoint_every 10steps": NEEDS_OUTPUT_DIR,
+    "--trainer.description text": NEEDS_OUTPUT_DIR,
+    "--trainer.export_formats onnx": NEEDS_OUTPUT_DIR,
+    "--trainer.output_dir run --trainer.keep_epochs 7 8": "training ends after 3 epochs (--trainer.epochs)",
+    "--trainer.output_dir run --trainer.keep_every_n 5": "training ends after 3 epochs (--trainer.epochs)",
 }
 
 
@@ -56,9 +56,9 @@ def test_a_flag_without_an_effect_is_refused(flags: str) -> None:
     words = flags.split()
     with pytest.raises(UsageError) as refusal:
         COMMAND.scenario(["small", *words])
-    told = str(refusal.value)
-    assert told.endswith(f": has no effect: {PARAMETERS[flags]}")
-    assert any(told.startswith(word) for word in words)
+    message = str(refusal.value)
+    assert message.endswith(f" has no effect: {PARAMETERS[flags]}")
+    assert any(message.startswith(word) for word in words)
 
 
 def test_a_setting_of_another_backend_is_refused(run: Run) -> None:
@@ -66,7 +66,7 @@ def test_a_setting_of_another_backend_is_refused(run: Run) -> None:
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
     done = run("train-scenario", "small", *flags, environment=environment)
     assert done.returncode == 2
-    assert "has no effect: it is for tensorflow, and the backend is jax" in done.stderr
+    assert "has no effect: requires the tensorflow backend, not jax" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_a_value_without_an_effect_in_a_file_is_warned_of(tmp_path: Path, caplog
     file.write_text(json.dumps({"early_stopping": {"min_delta": 0.1, "frequency": 1}}))
     with caplog.at_level(logging.WARNING):
         assert COMMAND.scenario(["small", "--params", str(file)]) is not None
-    assert caplog.messages == [f"early_stopping.min_delta=0.1 has no effect: {TESTED}"]
+    assert caplog.messages == [f"early_stopping.min_delta=0.1 has no effect: {NEEDS_N_TO_GO}"]
 
 
 def test_a_value_without_an_effect_in_code_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         warn_ignored_params(small(early_stopping=EarlyStopping(min_delta=0.1)))
         warn_ignored_params(small())
-    assert caplog.messages == [f"early_stopping.min_delta=0.1 has no effect: {TESTED}"]
+    assert caplog.messages == [f"early_stopping.min_delta=0.1 has no effect: {NEEDS_N_TO_GO}"]
 
 
 LEARNT = '''
@@ -135,18 +135,18 @@ PLAIN = "the rows of an ArraySource without processors are cut in this process"
     [
         (
             "--model.classes 5",
-            "--model.classes 5: has no effect: what is learnt from the data (`adapt`) makes it 7; leave it out",
+            "--model.classes 5 has no effect: `adapt` sets it to 7; omit it",
         ),
-        ("--data.validation false --val.limit 8", "--val.limit 8: has no effect: Mine has no validation data"),
+        ("--data.validation false --val.limit 8", "--val.limit 8 has no effect: Mine has no validation data"),
         (
             "--data.validation false --trainer.val_every_n 2",
-            "--trainer.val_every_n 2: has no effect: Mine has no validation data",
+            "--trainer.val_every_n 2 has no effect: Mine has no validation data",
         ),
         (
             "--data.validation false --trainer.lav_every_n 2",
-            "--trainer.lav_every_n 2: has no effect: Mine has no data for load-and-validate",
+            "--trainer.lav_every_n 2 has no effect: Mine has no data for load-and-validate",
         ),
-        ("--train.cache memory", f"--train.cache memory: has no effect: {PLAIN}"),
+        ("--train.cache memory", f"--train.cache memory has no effect: {PLAIN}"),
     ],
 )
 def test_what_turns_out_to_have_no_effect_is_refused_before_the_first_step(
@@ -163,8 +163,8 @@ def test_a_setting_of_the_machine_that_has_no_effect_is_warned_of(quick_run: Run
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
     flags = ["--train.num_processes", 2, "--val.num_processes", 0, "--val.timeout_seconds", 5, "--trainer.epochs", 1]
     done = quick_run("train-scenario", "small", *flags, cwd=tmp_path, environment=environment)
-    assert f"warning: --train.num_processes 2: has no effect: {PLAIN}" in done.stderr
-    assert "warning: --val.timeout_seconds 5.0: has no effect" in done.stderr
+    assert f"warning: --train.num_processes 2 has no effect: {PLAIN}" in done.stderr
+    assert "warning: --val.timeout_seconds 5.0 has no effect" in done.stderr
     assert "--val.num_processes" not in done.stderr
     assert done.returncode == 0
 

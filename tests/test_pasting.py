@@ -126,7 +126,7 @@ def typed(*words: str) -> Everything:
 
 
 def test_the_advice_for_a_value_that_begins_with_a_dash_can_be_pasted() -> None:
-    with pytest.raises(UsageError, match=re.escape("as a value write '--text=-- x'")):
+    with pytest.raises(UsageError, match=re.escape("to pass it as a value, write '--text=-- x'")):
         tokenize(["--text", "-- x"])
 
 

@@ -304,7 +304,7 @@ WRONG = [
         "configurations: [\n", "line 2: not valid YAML: expected the node content, but found '<stream end>'", whole=True
     ),
     Wrong("- a\n- b\n", "line 1: expected a plan: scenario, configurations, ..., got a list", whole=True),
-    Wrong("scenario: experts\nscenario: small\n", "line 2: 'scenario' is given twice (first in line 1)", whole=True),
+    Wrong("scenario: experts\nscenario: small\n", "line 2: duplicate key 'scenario' (first in line 1)", whole=True),
     Wrong(
         "scenario: experts\nconfiguration:\n  base: {}\n",
         "line 2: there is no 'configuration' here; did you mean 'configurations'?",
@@ -325,7 +325,7 @@ WRONG = [
     Wrong("  base:\n    : 3\n", "line 4: not valid YAML: expected <block end>, but found ':'"),
     Wrong(
         "  base:\n    trainer.epochs: 3\n    trainer.epochs: 4\n",
-        "line 5: 'trainer.epochs' is given twice (first in line 4)",
+        "line 5: duplicate key 'trainer.epochs' (first in line 4)",
     ),
     Wrong("  base:\n    trainer: {epochs: 3}\n    trainer.epochs: 4\n", "line 5: --trainer.epochs is given twice"),
     Wrong(
@@ -344,7 +344,7 @@ WRONG = [
     Wrong("  base:\n    trainer.epochs: 0\n", "line 4: --trainer.epochs 0: must be at least 1"),
     Wrong(
         "  base:\n    optimizer: Adamx\n",
-        "line 4: --optimizer: there is no Optimizer called 'Adamx'; did you mean Adamax?",
+        "line 4: --optimizer: unknown Optimizer 'Adamx'; did you mean Adamax?",
     ),
     Wrong(
         "  base:\n    optimizer.momentum: 0.9\n",
@@ -473,7 +473,7 @@ WRONG = [
     ),
     Wrong(
         "scenario: experts\nmodels: {Lime: 2}\n",
-        "line 2: --model: there is no Model called 'Lime'; did you mean Line?",
+        "line 2: --model: unknown Model 'Lime'; did you mean Line?",
         whole=True,
     ),
     Wrong(

@@ -301,7 +301,7 @@ def copied(export: Path, folder: Path) -> Path:
     [
         ("pipeline.json", {"processors": [{"class": "best.evil:Evil"}]}, "evil.py: lies in a run, export or batch"),
         ("scenario_params.json", {"class": "best.evil:EvilScenario"}, "evil.py: lies in a run, export or batch"),
-        ("scenario_params.json", {"class": "best/evil.py:EvilScenario"}, "write module:Class"),
+        ("scenario_params.json", {"class": "best/evil.py:EvilScenario"}, "expected module:Class"),
     ],
 )
 def test_code_in_an_export_is_never_run(

@@ -230,7 +230,7 @@ def test_lists_may_be_images_patterns_and_folders(tmp_path: Path) -> None:
     [
         ("missing.lst", r"--train\.lists .*missing\.lst: no such file"),
         ("*.nothing", r"--train\.lists .*: no file matches"),
-        ("empty.lst", r"--train\.lists .*empty\.lst: names no file that ends with \.png"),
+        ("empty.lst", r"--train\.lists .*empty\.lst: no file with suffix \.png found"),
     ],
 )
 def test_a_list_that_names_nothing_is_an_error(entry: str, message: str, tmp_path: Path) -> None:

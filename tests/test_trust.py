@@ -174,7 +174,7 @@ def test_a_scenario_file_that_a_received_run_names_is_not_run(received: Received
     for words in (("resume-training", "received"), ("lav-scenario", "received")):
         done = received.run(*words)
         assert done.returncode == 2
-        assert f"{outside}, which is not recorded as yours" in done.stderr
+        assert f"{outside}, which is not recorded as trusted" in done.stderr
         assert "--trust_code" in done.stderr
         assert not received.has_run()
     assert received.run("lav-scenario", "received", "--trust_code").returncode == 0
@@ -293,7 +293,7 @@ def test_a_module_is_imported_only_if_its_source_has_the_class(
     if is_class:
         check_class_in_source("this_module:X")
     else:
-        with pytest.raises(UsageError, match="there is no class 'X' of parameters in this_module, so it is not import"):
+        with pytest.raises(UsageError, match="this_module has no Params class 'X'; module not imported"):
             check_class_in_source("this_module:X")
     assert not {"this_module", "other_module"} & set(sys.modules)
 
@@ -303,7 +303,7 @@ def test_packages_around_a_module_are_not_imported_either(tmp_path: Path, monkey
     (tmp_path / "outer_package" / "names" / "inner").mkdir(parents=True)
     (tmp_path / "outer_package" / "__init__.py").write_text("raise SystemExit('it was imported')")
     (tmp_path / "outer_package" / "names" / "inner" / "here.py").write_text("class X: pass")
-    with pytest.raises(UsageError, match="no class 'X' of parameters"):
+    with pytest.raises(UsageError, match="has no Params class 'X'"):
         check_class_in_source("outer_package.names.inner.here:X")
 
 

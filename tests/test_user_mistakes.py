@@ -101,18 +101,18 @@ MISTAKES = {
         scenario="scenarios.tutoral",
         says="no module named 'scenarios.tutoral' in FOLDER or on the Python path; did you mean scenarios.tutorial?",
     ),
-    "missing file": Mistake(scenario="nowhere/file.py", says="nowhere/file.py: there is no such file or folder"),
+    "missing file": Mistake(scenario="nowhere/file.py", says="nowhere/file.py: no such file or directory"),
     "folder without a scenario": Mistake(
-        scenario="./empty", files={"empty/readme.txt": ""}, says="./empty: a folder without scenario.py"
+        scenario="./empty", files={"empty/readme.txt": ""}, says="./empty: no scenario.py in this directory"
     ),
-    "unknown class": Mistake(scenario="MODULE:Sum", says="MODULE has no scenario called 'Sum' (it has: Sums)"),
+    "unknown class": Mistake(scenario="MODULE:Sum", says="MODULE has no scenario 'Sum' (available: Sums)"),
     "class that is no scenario": Mistake(scenario="MODULE:Points", says="MODULE:Points is not a Scenario"),
     "module without a scenario": Mistake(
-        scenario="math", says="math has no scenario in it: a class that extends tfaip_like.Scenario"
+        scenario="math", says="math defines no scenario (a class that extends tfaip_like.Scenario)"
     ),
     "two scenarios in a module": Mistake(
         change=("class Sums(", "class Other(Scenario):\n    pass\n\nclass Sums("),
-        says="MODULE has 2 scenarios; say which: MODULE:Other or MODULE:Sums",
+        says="MODULE defines 2 scenarios; choose one: MODULE:Other or MODULE:Sums",
     ),
     "syntax error": Mistake(
         change=("class Sums(Scenario):", "class Sums(Scenario)"),
@@ -135,7 +135,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 5, in <module>\n"
             "    class Points(Data):\n"
-            "TypeError: Points.path has a value but no type, so it would not be a parameter: write `path: str = 'somewhere'`, or `path: ClassVar[str] = ...` for a constant"
+            "TypeError: Points.path has no type annotation, so it would not be a parameter: write `path: str = 'somewhere'`, or `path: ClassVar[str] = ...` for a constant"
         ),
     ),
     "parameter of an impossible type": Mistake(
@@ -190,13 +190,13 @@ MISTAKES = {
     "class in place of an instance": Mistake(
         change=("data: Data = Points()", "data: Data = Points"),
         says=(
-            "FOLDER/MODULE.py, line 36, in Sums\n    data: Data = Points\n--data: is the class Points; write Points()"
+            "FOLDER/MODULE.py, line 36, in Sums\n    data: Data = Points\n--data: expected an instance, got class Points; did you mean Points()?"
         ),
     ),
     "file called like a module of Python": Mistake(
         scenario="statistics.py",
         files={"statistics.py": GOOD},
-        says="FOLDER/statistics.py: another module is called 'statistics' (PYTHON/statistics.py); rename your file",
+        says="FOLDER/statistics.py: module name 'statistics' is already used by PYTHON/statistics.py; rename your file",
     ),
     # Flags.
     "misspelt flag": Mistake(
@@ -216,11 +216,12 @@ MISTAKES = {
         flags="-epochs 3", says="-epochs: flags begin with two dashes; did you mean --epochs?"
     ),
     "value with one dash": Mistake(
-        flags="--data.path -x", says="-x: flags begin with two dashes (--x); as a value write --data.path=-x"
+        flags="--data.path -x",
+        says="-x: flags begin with two dashes (--x); to pass it as a value, write --data.path=-x",
     ),
     "flag given twice": Mistake(
         flags="--trainer.epochs 3 --trainer.epochs 4",
-        says="--trainer.epochs is given twice; give it once (a list takes several words)",
+        says="--trainer.epochs: duplicate flag (list flags take several values)",
     ),
     "no value": Mistake(flags="--trainer.epochs", says="--trainer.epochs: expected an integer, got nothing"),
     "two values": Mistake(
@@ -228,7 +229,7 @@ MISTAKES = {
     ),
     "words after an equals sign": Mistake(
         flags="--trainer.epochs=3 4",
-        says="'4' follows --trainer.epochs=..., which takes no more words; write --trainer.epochs A B",
+        says="'4' follows --trainer.epochs=..., which takes a single value; write --trainer.epochs A B",
     ),
     "text for an integer": Mistake(
         flags="--trainer.epochs many", says="--trainer.epochs: expected an integer, got 'many'"
@@ -257,7 +258,7 @@ MISTAKES = {
         says="--model.units: expected an integer, got '[3,'",
     ),
     "index out of range": Mistake(
-        flags="--model.units.7 3", says="--model.units.7: --model.units has no item '7' (items: 0 to 1)"
+        flags="--model.units.7 3", says="--model.units.7: --model.units has no item '7' (valid: 0 to 1)"
     ),
     "part of a plain value": Mistake(
         flags="--trainer.epochs.first 3", says="--trainer.epochs.first: --trainer.epochs is INT and has no parts"
@@ -267,11 +268,11 @@ MISTAKES = {
     ),
     "unknown variant": Mistake(
         flags="--optimizer Adamm",
-        says="--optimizer: there is no Optimizer called 'Adamm'; did you mean Adam? (choices: SGD, Adam, AdamW, Adamax, AdaBelief, RMSprop, Nadam, Lion, Lamb, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW)",
+        says="--optimizer: unknown Optimizer 'Adamm'; did you mean Adam? (choices: SGD, Adam, AdamW, Adamax, AdaBelief, RMSprop, Nadam, Lion, Lamb, Muon, Adagrad, Adadelta, Adafactor, Ftrl, ScheduleFreeAdamW)",
     ),
     "unknown variant, nothing near": Mistake(
         flags="--model.graph Transformer",
-        says="--model.graph: there is no Graph called 'Transformer'; choose one of Part, Wide",
+        says="--model.graph: unknown Graph 'Transformer'; choose one of Part, Wide",
     ),
     "variant of another kind": Mistake(
         flags="--optimizer tfaip_like.schedules:Constant",
@@ -286,7 +287,7 @@ MISTAKES = {
         says="--model.graph: nothing.here:Graph: no module named 'nothing.here'",
     ),
     "class that is no parameter": Mistake(
-        flags="--model.graph os:system", says="--model.graph: os:system: there is no class 'system' of parameters in os"
+        flags="--model.graph os:system", says="--model.graph: os:system: os has no Params class 'system'"
     ),
     "flag of another variant": Mistake(
         flags="--model.graph.width 3",
@@ -298,7 +299,7 @@ MISTAKES = {
     ),
     "part of none": Mistake(
         flags="--evaluator.limit 3",
-        says="--evaluator.limit: first choose which with --evaluator: ClassificationEvaluator",
+        says="--evaluator.limit: requires --evaluator; choose one of ClassificationEvaluator",
     ),
     "required flag": Mistake(change=('path: str = "somewhere"', "path: str"), says="--data.path is required (TEXT)"),
     "out of range": Mistake(flags="--trainer.epochs 0", says="--trainer.epochs 0: must be at least 1"),
@@ -308,12 +309,12 @@ MISTAKES = {
     ),
     "exclusion without decay": Mistake(
         flags="--optimizer.exclude_from_weight_decay bias",
-        says="--optimizer.exclude_from_weight_decay bias: has no effect: no weight decay (set --optimizer.weight_decay)",
+        says="--optimizer.exclude_from_weight_decay bias has no effect: no weight decay (set --optimizer.weight_decay)",
     ),
     "broken regular expression": Mistake(
         flags="--optimizer AdamW --optimizer.exclude_from_weight_decay (",
         says=(
-            "--optimizer.exclude_from_weight_decay '(': '(' is no regular expression: missing ), unterminated subpattern at position 0"
+            "--optimizer.exclude_from_weight_decay '(': '(' is not a regular expression: missing ), unterminated subpattern at position 0"
         ),
     ),
     "decay where it has no effect": Mistake(
@@ -326,11 +327,11 @@ MISTAKES = {
     ),
     "contradiction": Mistake(
         flags="--trainer.force_eager true --trainer.jit_compile true",
-        says="--trainer.force_eager true: contradicts --trainer.jit_compile and --trainer.steps_per_execution",
+        says="--trainer.force_eager true: cannot be combined with --trainer.jit_compile or --trainer.steps_per_execution",
     ),
     "a profile without a folder": Mistake(
         flags="--trainer.profile true",
-        says="--trainer.profile true: needs a folder: give --trainer.output_dir",
+        says="--trainer.profile true: requires --trainer.output_dir",
     ),
     "completion of an unknown shell": Mistake(
         flags="--completion tcsh", says="--completion: name your shell, one of bash, zsh, fish"
@@ -352,7 +353,7 @@ MISTAKES = {
     # Early stopping.
     "monitor without a mode": Mistake(
         flags="--early_stopping.monitor val_loss",
-        says="--early_stopping.monitor val_loss: needs --early_stopping.mode: is small or large good?",
+        says="--early_stopping.monitor val_loss: requires --early_stopping.mode min or max",
     ),
     "monitor that is never measured": Mistake(
         needs_keras=True,
@@ -365,7 +366,7 @@ MISTAKES = {
     ),
     "tests every 0 epochs": Mistake(
         flags="--early_stopping.frequency 0",
-        says="--early_stopping.frequency 0: there must be at least 1 epoch between two tests",
+        says="--early_stopping.frequency 0: must be at least 1 epoch",
     ),
     # Devices.
     "GPU that is not there": Mistake(
@@ -376,9 +377,9 @@ MISTAKES = {
             "If there is one, TensorFlow may be without CUDA: pip install 'tensorflow[and-cuda]'"
         ),
     ),
-    "GPU named twice": Mistake(flags="--device.gpus 0 1 0", says="--device.gpus 0 1 0: names a GPU twice"),
+    "GPU named twice": Mistake(flags="--device.gpus 0 1 0", says="--device.gpus 0 1 0: lists a GPU twice"),
     "GPU and no GPU": Mistake(
-        flags="--device.gpus 0 -1", says="--device.gpus 0 -1: GPUs are numbered from 0; -1 alone is none"
+        flags="--device.gpus 0 -1", says="--device.gpus 0 -1: indices must be 0 or larger; -1 alone uses the CPU"
     ),
     # Files.
     "missing parameter file": Mistake(
@@ -398,7 +399,7 @@ MISTAKES = {
     "name twice in JSON": Mistake(
         flags="--params p.json",
         files={"p.json": '{"a": 1, "a": 2}'},
-        says=("p.json, line 1: 'a' is given twice (first in line 1)"),
+        says=("p.json, line 1: duplicate key 'a' (first in line 1)"),
     ),
     "unreadable YAML": Mistake(
         flags="--params p.yaml",
@@ -408,7 +409,7 @@ MISTAKES = {
     "name twice in YAML": Mistake(
         flags="--params p.yaml",
         files={"p.yaml": "trainer:\n  epochs: 3\n  epochs: 4\n"},
-        says=("p.yaml, line 3: 'epochs' is given twice (first in line 2)"),
+        says=("p.yaml, line 3: duplicate key 'epochs' (first in line 2)"),
     ),
     "unknown name in a file": Mistake(
         flags="--params p.json",
@@ -746,16 +747,16 @@ MISTAKES = {
     # Warm start and freezing.
     "warm start without a model": Mistake(
         flags="--warmstart.exclude add",
-        says="--warmstart.exclude add: has no effect: there is no --warmstart.model to load",
+        says="--warmstart.exclude add has no effect: requires --warmstart.model",
     ),
     "renaming without an arrow": Mistake(
         flags="--warmstart.model run --warmstart.rename add/",
-        says="--warmstart.rename add/: 'add/': write FROM->TO",
+        says="--warmstart.rename add/: 'add/': expected FROM->TO",
     ),
     "renaming to a group that is not there": Mistake(
         flags="--warmstart.model run --warmstart.rename add->\\1",
         says=(
-            "--warmstart.rename 'add->\\1': '\\\\1' cannot replace anything: invalid group reference 1 at position 1"
+            "--warmstart.rename 'add->\\1': '\\\\1' is not a valid replacement: invalid group reference 1 at position 1"
         ),
     ),
     "warm start from nowhere": Mistake(
@@ -802,7 +803,7 @@ MISTAKES = {
     "freezing by no regular expression": Mistake(
         flags="--trainer.no_train_scope (add",
         says=(
-            "--trainer.no_train_scope '(add': '(add' is no regular expression: missing ), unterminated subpattern at position 0"
+            "--trainer.no_train_scope '(add': '(add' is not a regular expression: missing ), unterminated subpattern at position 0"
         ),
     ),
     "freezing of nothing": Mistake(

@@ -1,4 +1,4 @@
-"""Finding a scenario by what a person types: a module, a class in it, or a path."""
+"""Lookup of a scenario class by module, class name or path."""
 
 from __future__ import annotations
 
@@ -36,13 +36,16 @@ SCENARIO_FILE = "scenario.py"
 
 
 def find_scenario(name: str) -> type[Scenario]:
-    """Return the scenario that somebody calls `name`: it is imported from wherever they say.
+    """Import the scenario class that `name` refers to.
 
-    `pkg.module:Class`, `pkg.module` with one scenario in it, `pkg` for its module `scenario`, or the
-    path of a file or folder. The current folder is importable.
+    Makes the current directory importable.
+
+    Args:
+        name: `pkg.module:Class`, `pkg.module` if it defines one scenario, `pkg` for its module `scenario`, or the path
+            of a file or directory.
 
     Raises:
-        UsageError: when there is none or more than one, or its code cannot be imported.
+        UsageError: if there is no such scenario or more than one, or its code cannot be imported.
     """
     make_importable(Path.cwd())
     module_name, _, class_name = name.partition(":")
@@ -52,16 +55,16 @@ def find_scenario(name: str) -> type[Scenario]:
 
 
 def import_scenario_class(tag: str, run: OutputDir) -> type[Scenario]:
-    """Return the scenario whose class a file names as `module:Class`.
+    """Import the scenario class that a file of a run names as `module:Class`.
 
-    Its code, and that of the file which the run was trained with, is imported under the rule of
-    `tfaip_like._user_code.trust`.
+    Its code is imported under the rule of `tfaip_like._user_code.trust`.
 
     Args:
-        run: what the file belongs to.
+        tag: `module:Class`.
+        run: run directory that the file belongs to; the code it was trained with is made importable.
 
     Raises:
-        UsageError: when its code is not there, cannot be imported, or must not be.
+        UsageError: if the code is missing, cannot be imported, or is not trusted.
     """
     untrusted = make_run_code_importable(run)
     make_importable(Path.cwd())
@@ -74,8 +77,8 @@ def import_scenario_class(tag: str, run: OutputDir) -> type[Scenario]:
         missing = NoSuchModuleError(f"{error} in {Path.cwd()} or on the Python path")
         if untrusted is not None:
             missing.add_note(
-                f"It was trained with {untrusted}, which is not recorded as yours: start in its directory, or add "
-                f"{TRUST_FLAG}."
+                f"It was trained with {untrusted}, which is not recorded as trusted: run the command in its directory, "
+                f"or add {TRUST_FLAG}."
             )
         raise missing from error
     warn_code_mismatch(run)
@@ -83,26 +86,30 @@ def import_scenario_class(tag: str, run: OutputDir) -> type[Scenario]:
 
 
 def read_scenario_tag(values: Mapping[str, Json], file: str | Path) -> str:
-    """Return the class that the parameters in a file are of.
+    """Return the scenario class that the parameters in a file name, as `module:Class`.
+
+    Args:
+        values: content of the file.
+        file: its path, for messages.
 
     Raises:
-        UsageError: if they do not say it as `module:Class`.
+        UsageError: if the class is missing or not of the form `module:Class`.
     """
     tag = values.get(CLASS_KEY)
     if not isinstance(tag, str) or not tag.partition(":")[2]:
-        found = "it is missing" if CLASS_KEY not in values else f"got {short_json(tag)}"
-        raise UsageError(f"{file}: {CLASS_KEY}: expected the scenario as module:Class; {found}")
+        actual = "nothing" if CLASS_KEY not in values else short_json(tag)
+        raise UsageError(f"{file}: {CLASS_KEY}: expected the scenario as module:Class, got {actual}")
     return tag
 
 
 def make_run_code_importable(run: OutputDir) -> Path | None:
-    """Make the code that a run was trained with importable, if this user trained with it or generated it.
+    """Make the code that a run was trained with importable, if it is trusted.
 
-    That is the copy which its batch keeps, which comes before other code of the same name, or what lies beside its
-    scenario file.
+    This is the copy in its batch, which takes precedence over other code of the same name, or else the directory of
+    its scenario file.
 
     Returns:
-        The code if it must not be imported.
+        The path of the code if it is not trusted, else None.
     """
     if (code := run.batch_code_dir()) is not None:
         if not is_directory_trusted(code):
@@ -121,7 +128,7 @@ def make_run_code_importable(run: OutputDir) -> Path | None:
 
 
 def warn_code_mismatch(run: OutputDir) -> None:
-    """Warn of imported modules that differ from the copies which the batch of a run keeps of them."""
+    """Warn about imported modules that differ from their copies in the batch of a run."""
     code = run.batch_code_dir()
     if code is None:
         return
@@ -131,10 +138,10 @@ def warn_code_mismatch(run: OutputDir) -> None:
         if copy.is_file() and copy.resolve() != file and copy.read_bytes() != file.read_bytes():
             different.append(str(file))
     if different:
-        reason = "" if is_directory_trusted(code) else f", which somebody else made ({TRUST_FLAG} uses it)"
+        reason = "" if is_directory_trusted(code) else f", which is not trusted ({TRUST_FLAG} uses it)"
         _warn(
-            f"{run.path}: its code has changed: {truncate_list(different)} is used instead of the copy in "
-            f"{code}{reason}"
+            f"{run.path}: code has changed since the batch was generated: using {truncate_list(different)} instead of "
+            f"the copy in {code}{reason}"
         )
 
 
@@ -144,16 +151,20 @@ def _warn(message: str) -> None:
 
 
 def make_importable(folder: Path) -> None:
-    """Adds a folder to the places that modules are imported from.
+    """Append a folder to `sys.path`.
 
-    At their end: a file of the user called `random.py` must not replace Python's own.
+    At the end, because a user's file `random.py` must not shadow Python's module.
     """
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
 def _resolve_path(name: str) -> Path | None:
-    """The file that `name` means, if it is a path and not a module."""
+    """Return the file that `name` refers to; None if it is a module name.
+
+    Raises:
+        UsageError: if it is a path without a scenario.
+    """
     path = Path(name)
     if path.is_dir() and (path / SCENARIO_FILE).is_file():
         return path / SCENARIO_FILE
@@ -164,22 +175,22 @@ def _resolve_path(name: str) -> Path | None:
     if os.sep in name or name.endswith(".py"):
         if path.with_suffix(".py").is_file():
             return path.with_suffix(".py")
-        what = f"a folder without {SCENARIO_FILE}" if path.is_dir() else "there is no such file or folder"
-        raise UsageError(f"{name}: {what}")
+        reason = f"no {SCENARIO_FILE} in this directory" if path.is_dir() else "no such file or directory"
+        raise UsageError(f"{name}: {reason}")
     return None
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Imports a file under the name it has in its package, so that it is found again by that name."""
+    """Import a file under its qualified module name, by which other processes import it again."""
     path = path.resolve()
     root = package_root(path)
     parts = path.relative_to(root).with_suffix("").parts
     module_name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     make_importable(root)
     module = _import_module(module_name)
-    found = Path(getattr(module, "__file__", None) or "").resolve()
-    if found != path:
-        raise UsageError(f"{path}: another module is called {module_name!r} ({found}); rename your file")
+    imported = Path(getattr(module, "__file__", None) or "").resolve()
+    if imported != path:
+        raise UsageError(f"{path}: module name {module_name!r} is already used by {imported}; rename your file")
     return module
 
 
@@ -208,7 +219,7 @@ def _suggest_module(name: str) -> str:
 
 
 def _find_scenarios(module: ModuleType) -> dict[str, type[Scenario]]:
-    """The scenarios that a module defines itself."""
+    """Return the concrete scenarios that a module defines, not those it imports."""
     return {
         name: value
         for name, value in vars(module).items()
@@ -220,25 +231,25 @@ def _find_scenarios(module: ModuleType) -> dict[str, type[Scenario]]:
 
 
 def _find_single_scenario(module: ModuleType) -> type[Scenario]:
-    found = _find_scenarios(module)
-    if len(found) == 1:
-        return next(iter(found.values()))
-    if not found:
-        own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
-        classes = [value for value in own if isinstance(value, type)][-1:]
-        has = f"; its last class, {classes[0].__name__}, extends {classes[0].__mro__[1].__name__}" if classes else ""
+    scenarios = _find_scenarios(module)
+    if len(scenarios) == 1:
+        return next(iter(scenarios.values()))
+    if not scenarios:
+        defined = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+        classes = [value for value in defined if isinstance(value, type)][-1:]
+        hint = f"; its last class, {classes[0].__name__}, extends {classes[0].__mro__[1].__name__}" if classes else ""
         raise CodeError(
-            f"{module.__name__} has no scenario in it: a class that extends tfaip_like.Scenario{has}", *classes
+            f"{module.__name__} defines no scenario (a class that extends tfaip_like.Scenario){hint}", *classes
         )
-    names = " or ".join(f"{module.__name__}:{name}" for name in found)
-    raise UsageError(f"{module.__name__} has {len(found)} scenarios; say which: {names}")
+    names = " or ".join(f"{module.__name__}:{name}" for name in scenarios)
+    raise UsageError(f"{module.__name__} defines {len(scenarios)} scenarios; choose one: {names}")
 
 
 def _find_scenario_class(module: ModuleType, name: str) -> type[Scenario]:
-    found = getattr(module, name, None)
-    if isinstance(found, type) and issubclass(found, Scenario):
-        return found
-    if found is not None:
+    member = getattr(module, name, None)
+    if isinstance(member, type) and issubclass(member, Scenario):
+        return member
+    if member is not None:
         raise UsageError(f"{module.__name__}:{name} is not a Scenario")
-    has = ", ".join(_find_scenarios(module)) or "none"
-    raise UsageError(f"{module.__name__} has no scenario called {name!r} (it has: {has})")
+    available = ", ".join(_find_scenarios(module)) or "none"
+    raise UsageError(f"{module.__name__} has no scenario {name!r} (available: {available})")

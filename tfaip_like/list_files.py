@@ -1,4 +1,4 @@
-"""Scenarios whose samples are named in list files: `--train.lists`, `--val.lists`, `--lav.lists`."""
+"""Scenarios whose samples are files named in list files: `--train.lists`, `--val.lists`, `--lav.lists`."""
 
 from __future__ import annotations
 
@@ -33,56 +33,97 @@ __all__ = [
 
 
 class ListTrainLoaderSettings(TrainLoaderSettings):
-    """Batches for training, of the samples in list files."""
+    """Data loading for training on list files.
+
+    Example:
+        >>> ListTrainLoaderSettings(lists=["clean.lst", "noisy.lst"], list_ratios=[3.0, 1.0]).list_ratios
+        [3.0, 1.0]
+    """
 
     lists: list[str] = []
-    """List files with a path on each line, relative to the list; or the files themselves, or folders of
-    them. Patterns in quotes ('lines/*.png') are expanded here, however many files they mean."""
+    """List files (one path per line, relative to the list file), sample files, directories, or quoted glob patterns
+    ('lines/*.png')."""
 
     list_ratios: list[float] = []
-    """How often each list is drawn from in all, whatever its length; by default each sample equally often."""
+    """Relative sampling rate of each list, independent of its length; by default every sample is equally likely."""
 
     def check(self) -> None:
         super().check()
-        self.require(bool(self.lists), "lists", "is required: list files, files, folders or patterns")
-        matches = not self.list_ratios or len(self.list_ratios) == len(self.lists)
-        self.require(matches, "list_ratios", f"there must be as many as lists ({len(self.lists)})")
-        positive = not self.list_ratios or (min(self.list_ratios) >= 0 and sum(self.list_ratios) > 0)
-        self.require(positive, "list_ratios", "must be 0 or more, and not all 0")
+        self.require(bool(self.lists), "lists", "is required: list files, files, directories or glob patterns")
+        is_complete = not self.list_ratios or len(self.list_ratios) == len(self.lists)
+        self.require(is_complete, "list_ratios", f"must have one value per list ({len(self.lists)})")
+        is_positive = not self.list_ratios or (min(self.list_ratios) >= 0 and sum(self.list_ratios) > 0)
+        self.require(is_positive, "list_ratios", "must be at least 0, and at least one above 0")
 
 
 class ListValLoaderSettings(ValLoaderSettings):
-    """Batches for validation, of the samples in list files."""
+    """Data loading for validation on list files.
+
+    Example:
+        >>> ListValLoaderSettings(lists=["val.lst"]).lists
+        ['val.lst']
+    """
 
     lists: list[str] = []
-    """List files, or files, folders and patterns as for training; none for no validation."""
+    """List files, sample files, directories or glob patterns, as for training; by default no validation."""
 
 
 class ListLavLoaderSettings(LavLoaderSettings):
-    """Batches for load-and-validate, of the samples in list files."""
+    """Data loading for load-and-validate on list files.
+
+    Example:
+        >>> ListLavLoaderSettings(lists=["clean.lst", "noisy.lst"]).lists
+        ['clean.lst', 'noisy.lst']
+    """
 
     lists: list[str] = []
-    """List files, or files, folders and patterns as for training, each with a result of its own; by
-    default those of validation."""
+    """List files, sample files, directories or glob patterns, as for training, each evaluated separately; by default
+    --val.lists."""
 
 
 class ListFileData(Data):
-    """Samples that are files, named in list files."""
+    """Dataset whose samples are files named in list files.
+
+    Example:
+        ::
+
+            class Pages(ListFileData):
+                def sample(self, file: Path) -> Sample:
+                    return Sample({"image": str(file)}, {"text": file.with_suffix(".txt").read_text()})
+    """
 
     suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES
-    """Of the files that are samples, such as (".png", ".jpg"); all other files are list files."""
+    """Suffixes of sample files, such as (".png", ".jpg"); all other files are list files."""
 
     @abc.abstractmethod
     def sample(self, file: Path) -> Sample:
-        """The sample of a file; best without reading more than is quick, and the rest in a processor."""
+        """Return the sample of a file; leave slow work, such as decoding an image, to a processor.
+
+        Args:
+            file: path of the sample file.
+        """
 
     def source(self, mode: Mode) -> Source | None:
-        """Is asked of the scenario, which knows the lists."""
+        """Return None: the scenario makes the sources, because it has the lists."""
         return None
 
 
 class ListSource(IndexedSequence[Sample]):
-    """The samples of one entry of `lists`."""
+    """Random-access source of the samples of one entry of `lists`.
+
+    Args:
+        data: dataset that makes the samples.
+        entry: list file, sample file, directory or glob pattern.
+        flag: flag that named the entry, for messages.
+
+    Raises:
+        UsageError: if the entry does not exist or names no sample file.
+
+    Example:
+        >>> source = ListSource(pages, "train.lst", "--train.lists")  # doctest: +SKIP
+        >>> source.describe(0)  # doctest: +SKIP
+        'scans/1.png, line 1 of train.lst'
+    """
 
     def __init__(self, data: ListFileData, entry: str, flag: str):
         self.data = data
@@ -90,7 +131,7 @@ class ListSource(IndexedSequence[Sample]):
         self._list_starts: list[int] = []
         """Index of the first sample of each list."""
         lines = array("i")
-        """Line of the list that a sample is on, 0 without a list."""
+        """Line number of each sample in its list file; 0 if it is not from a list file."""
 
         def files() -> Iterator[str]:
             entries: Iterable[tuple[str, int]]
@@ -110,7 +151,7 @@ class ListSource(IndexedSequence[Sample]):
         self.files = PackedStrings(files())
         self.line_numbers = np.frombuffer(lines, np.int32)
         if not self.files:
-            raise UsageError(f"{flag} {entry}: names no file that ends with {', '.join(data.suffixes)}")
+            raise UsageError(f"{flag} {entry}: no file with suffix {', '.join(data.suffixes)} found")
 
     def _is_sample(self, name: str) -> bool:
         return name.lower().endswith(self.data.suffixes)
@@ -119,11 +160,11 @@ class ListSource(IndexedSequence[Sample]):
         return len(self.files)
 
     def at(self, index: int) -> Sample:
-        """The sample of a file."""
+        """Return the sample at an index."""
         return self.data.sample(Path(self.files[index]))
 
     def describe(self, index: int) -> str:
-        """The file, and where it is listed."""
+        """Return the path of the file at an index, with the line and list file that name it."""
         line = int(self.line_numbers[index])
         if not line:
             return self.files[index]
@@ -132,19 +173,27 @@ class ListSource(IndexedSequence[Sample]):
 
 
 class ListFileScenario(Scenario):
-    """A scenario whose samples are named in list files; its data extend `ListFileData`."""
+    """Scenario whose samples are files named in list files; its `data` extends `ListFileData`.
+
+    Example:
+        ::
+
+            class PageScenario(ListFileScenario):
+                data: Pages = Pages()
+                model: Model = Reader()
+    """
 
     data: ListFileData
-    """The samples."""
+    """Dataset: sources and processors."""
 
     train: ListTrainLoaderSettings = ListTrainLoaderSettings()
-    """Batches for training."""
+    """Data loading for training."""
 
     val: ListValLoaderSettings = ListValLoaderSettings()
-    """Batches for validation."""
+    """Data loading for validation."""
 
     lav: ListLavLoaderSettings = ListLavLoaderSettings()
-    """Batches for load-and-validate."""
+    """Data loading for load-and-validate (LAV)."""
 
     def source(self, mode: Mode) -> Source | None:
         if mode is Mode.TRAIN:
@@ -163,10 +212,15 @@ class ListFileScenario(Scenario):
 
 
 def make_list_source(data: ListFileData, lists: Sequence[str], flag: str) -> Source:
-    """The samples of lists, one list after another.
+    """Return a source that concatenates the samples of lists.
 
     Args:
-        flag: that named the lists, to begin a message with.
+        data: dataset that makes the samples.
+        lists: list files, sample files, directories or glob patterns.
+        flag: flag that named the lists, for messages.
+
+    Raises:
+        UsageError: if an entry does not exist or names no sample file.
     """
     return Mixture(_make_sources(data, lists, flag))
 

@@ -1,4 +1,4 @@
-"""`Scenario`: the root of the parameter tree, the whole declared experiment."""
+"""`Scenario`: the root of the parameter tree, which declares a whole experiment."""
 
 from __future__ import annotations
 
@@ -27,19 +27,22 @@ P = TypeVar("P", bound="Data | Scenario")
 
 _COMMON_COMMAND_FLAGS = ("help", "show", "params", "version", "completion", "trust_code")
 RESERVED_FLAGS = (*_COMMON_COMMAND_FLAGS, "benchmark", "doctor", "inspect", "resume", "verify")
-"""Flags that belong to the commands and so cannot be parameters of a scenario."""
+"""Flags of the commands, which cannot be parameters of a scenario."""
 
 __all__ = ["Scenario"]
 
 
 class Scenario(Params):
-    """An experiment: data, a model and an evaluator, and how they are trained.
+    """Declaration of an experiment: data, model, evaluator and training settings.
 
-    A subclass gives defaults for what it needs; each field is a group of flags::
+    Subclasses set defaults; each field is a group of command-line flags.
 
-        class Tutorial(Scenario):
-            data: Data = Digits()
-            model: Model = Classifier()
+    Example:
+        ::
+
+            class Tutorial(Scenario):
+                data: Data = Digits()
+                model: Model = Classifier()
     """
 
     def __init_subclass__(cls, is_command_subclass: bool = False, **kwargs: Any):
@@ -50,76 +53,80 @@ class Scenario(Params):
 
     foreign_name_hints = {
         **dict.fromkeys(
-            ("fit", "run", "main", "train_model"), "train-scenario or tfaip_like.train(scenario) trains it"
+            ("fit", "run", "main", "train_model"), "use train-scenario or tfaip_like.train(scenario) to train it"
         ),
-        **dict.fromkeys(("setup", "configure"), "what must be learnt from the data first is done in `adapt`"),
+        **dict.fromkeys(("setup", "configure"), "override `adapt` to derive parameters from the training data"),
     }
 
     batch_flags: ClassVar[tuple[str, ...]] = ("model", "model.graph")
-    """The flags that the words of a model's name stand for where batches of many models are generated:
-    `experiments generate --models Classifier.CNN=10` runs `--model Classifier --model.graph CNN` ten times."""
+    """Flags that the parts of a model name set in `experiments generate --models`: `--models Classifier.CNN=10` runs
+    `--model Classifier --model.graph CNN` ten times."""
 
     data: Data
-    """The samples."""
+    """Dataset: sources and processors."""
 
     model: Model
-    """The network, its losses and metrics."""
+    """Model: network, losses and metrics."""
 
     evaluator: Evaluator | None = None
-    """Judges the predictions of each validation, in plain Python."""
+    """Evaluator of the predictions of each validation, in plain Python; none by default."""
 
     trainer: Trainer = Trainer()
-    """How the training runs and where its results go."""
+    """Training loop and run directory."""
 
     optimizer: Optimizer = Adam()
-    """How gradients change the weights."""
+    """Optimizer, weight decay and gradient clipping."""
 
     learning_rate: Schedule = Constant()
-    """How large the steps are, over the course of the training."""
+    """Learning-rate schedule."""
 
     early_stopping: EarlyStopping = EarlyStopping()
-    """When the training ends before its last epoch, and which epoch is the best."""
+    """Early stopping, and the monitored value that selects the best epoch."""
 
     warmstart: WarmStart = WarmStart()
-    """Weights to begin with, from an earlier training."""
+    """Initial weights from an earlier training run."""
 
     train: TrainLoaderSettings = TrainLoaderSettings()
-    """Batches for training."""
+    """Data loading for training."""
 
     val: ValLoaderSettings = ValLoaderSettings()
-    """Batches for validation."""
+    """Data loading for validation."""
 
     lav: LavLoaderSettings = LavLoaderSettings()
-    """Batches for load-and-validate."""
+    """Data loading for load-and-validate (LAV)."""
 
     device: Device = Device()
-    """What computes."""
+    """Compute devices and the Keras backend."""
 
     def source(self, mode: Mode) -> Source | None:
-        """The samples of a mode; those of `data`, if a scenario does not say otherwise."""
+        """Return the samples of a mode, by default `data.source(mode)`; None if the mode has no samples.
+
+        Args:
+            mode: training, evaluation or prediction.
+        """
         return self.data.source(mode)
 
     def adapt(self, train: Source | None, folder: Path) -> Self:
-        """The scenario with what must be learnt from the training samples first: a codec, a vocabulary.
+        """Return the scenario with parameters derived from the training data, such as a codec or a vocabulary.
 
-        Called once, before a training; what it returns is trained, saved and exported.
+        Called once before training; the returned scenario is trained, saved and exported.
 
         Args:
-            train: the source of the training samples.
-            folder: where files can be written that belong to the run; see `resources`.
+            train: source of the training samples.
+            folder: directory for files that belong to the run; see `resources`.
         """
         return self
 
     def lav_sources(self) -> Mapping[str, Source]:
-        """The samples of load-and-validate by the names of its results; by default those of validation, unnamed."""
+        """Return the samples of load-and-validate by result name; by default those of validation, named ""."""
         source = self.select_source(Mode.EVALUATE)
         return {} if source is None else {"": source}
 
     def validate_lav_sources(self) -> Mapping[str, Source]:
-        """Return what `lav_sources` returns.
+        """Return `lav_sources()` after checking its type.
 
         Raises:
-            CodeError: when that is not sources by their names.
+            CodeError: if it is not a mapping.
         """
         sources = self.lav_sources()
         if not isinstance(sources, Mapping):
@@ -129,7 +136,11 @@ class Scenario(Params):
         return sources
 
     def select_source(self, mode: Mode) -> Source | None:
-        """The source of a mode, or its part of the training samples in a cross-validation."""
+        """Return the source of a mode; with `--train.folds`, the training or held-out folds of the training samples.
+
+        Args:
+            mode: training, evaluation or prediction; folds do not apply to prediction.
+        """
         if not self.train.folds or mode is Mode.PREDICT:
             return self.source(mode)
         return cross_validation_split(
@@ -137,33 +148,37 @@ class Scenario(Params):
         )
 
     def example_text(self, sample: Sample) -> str | None:
-        """Return what is printed of a predicted sample in each validation; None for nothing.
+        """Return the text to print for a predicted sample during validation; None prints nothing.
 
-        By default all targets and outputs, shortened; see `--trainer.print_eval_limit`.
+        By default all targets and outputs, abbreviated; see `--trainer.print_eval_limit`.
 
         Args:
-            sample: with targets and outputs, after the post-processors.
+            sample: sample with targets and outputs, after the post-processors.
         """
         return format_example(sample)
 
     def voter(self) -> Voter | None:
-        """Makes one prediction of those of several networks, where `--voter` names no other; None: their mean."""
+        """Return the voter for the predictions of several models, unless `--voter` is given; None averages them."""
         return None
 
     def writer(self) -> Writer | None:
-        """Writes predictions into files that end with neither .jsonl nor .npz, where `--writer` names no other."""
+        """Return the writer for prediction files other than .jsonl and .npz, unless `--writer` is given."""
         return None
 
     def prepare_for_training(self, folder: Path) -> tuple[Self, Source | None]:
-        """The prepared scenario, and the source of its training samples.
+        """Call `adapt` of the data and the scenario; return the adapted scenario and its training source.
 
         Args:
-            folder: see `adapt`.
+            folder: directory for files that belong to the run, passed to `adapt`.
+
+        Raises:
+            CodeError: if `adapt` returned an object of another class.
+            UsageError: if a derived parameter is invalid.
         """
-        learnt = dataclasses.replace(self, data=_require_same_class(self.data, self.data.adapt()))
-        source = learnt.select_source(Mode.TRAIN)
-        prepared = validate_params(_require_same_class(self, learnt.adapt(source, folder)))
-        return prepared, source if prepared.data is learnt.data else prepared.select_source(Mode.TRAIN)
+        with_data = dataclasses.replace(self, data=_require_same_class(self.data, self.data.adapt()))
+        source = with_data.select_source(Mode.TRAIN)
+        adapted = validate_params(_require_same_class(self, with_data.adapt(source, folder)))
+        return adapted, source if adapted.data is with_data.data else adapted.select_source(Mode.TRAIN)
 
     def ignored_params(self) -> Mapping[str, str]:
         reasons: dict[str, str] = {}
@@ -171,37 +186,35 @@ class Scenario(Params):
         if not trainer.val_every_n:
             names = [name for name in field_types(type(self.val)) if name != "lists" or not trainer.lav_every_n]
             names = ["trainer.print_eval_limit", *(f"val.{name}" for name in names)]
-            reasons |= dict.fromkeys(names, "nothing is validated: --trainer.val_every_n 0")
+            reasons |= dict.fromkeys(names, "validation is disabled (--trainer.val_every_n 0)")
         if not trainer.lav_every_n:
-            never = (
-                "there is no load-and-validate while training; give --trainer.lav_every_n, or --lav.* to lav-scenario"
-            )
-            reasons |= dict.fromkeys((f"lav.{name}" for name in field_types(type(self.lav))), never)
+            disabled = "LAV during training is disabled; set --trainer.lav_every_n, or pass --lav.* to lav-scenario"
+            reasons |= dict.fromkeys((f"lav.{name}" for name in field_types(type(self.lav))), disabled)
         if self.train.folds:
-            reasons["val.lists"] = "a part of the training samples is validated on (--train.folds)"
+            reasons["val.lists"] = "with --train.folds, validation uses held-out training samples"
         if not stopping.n_to_go:
             begin = "lower" if (stopping.mode or type(self.model).best[1]) == "max" else "upper"
-            reasons[f"early_stopping.{begin}_threshold"] = "nothing is tested without --early_stopping.n_to_go"
+            reasons[f"early_stopping.{begin}_threshold"] = "requires --early_stopping.n_to_go"
         if isinstance(self.learning_rate, PiecewiseConstant):
             rate = self.learning_rate
             if rate.boundaries and rate.warmup_epochs + rate.boundaries[0] >= trainer.epochs:
-                ends = f"the training ends after {pluralize(trainer.epochs, 'epoch')} (--trainer.epochs)"
+                ends = f"training ends after {pluralize(trainer.epochs, 'epoch')} (--trainer.epochs)"
                 reasons |= dict.fromkeys(("learning_rate.boundaries", "learning_rate.factors"), ends)
         return reasons
 
     def check(self) -> None:
         for group in ("train", "val", "lav"):
             expected = type(field_default(type(self), group))
-            same = type(getattr(self, group)) is expected
-            self.require(same, group, f"must be {expected.__name__} in this scenario")
+            is_expected = type(getattr(self, group)) is expected
+            self.require(is_expected, group, f"must be {with_article(expected.__name__)} in this scenario")
 
 
-def _require_same_class(before: P, prepared: P) -> P:
-    """Return what a method `adapt` returned, if it is of the class that it was asked of."""
-    if not isinstance(prepared, type(before)):
-        returned = with_article(type(prepared).__name__)
+def _require_same_class(before: P, adapted: P) -> P:
+    """Return the result of `adapt`, which must be of the class that `adapt` was called on."""
+    if not isinstance(adapted, type(before)):
+        returned = with_article(type(adapted).__name__)
         raise CodeError(
             f"{type(before).__name__}.adapt returned {returned}; it must return dataclasses.replace(self, ...)",
             type(before).adapt,
         )
-    return prepared
+    return adapted

@@ -84,7 +84,7 @@ def run_training(
         if resume_state is None:
             resources.mkdir(exist_ok=True)
             prepared, source = scenario.prepare_for_training(resources)
-            given.reject_overridden(scenario, prepared, "what is learnt from the data (`adapt`)")
+            given.reject_overridden(scenario, prepared, "`adapt`")
             scenario = prepared
             if not any(resources.iterdir()):
                 resources.rmdir()

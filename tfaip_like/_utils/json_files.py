@@ -153,7 +153,7 @@ def _parse(text: str) -> Json:
         raise _JsonSyntaxError(error.lineno, f"not valid JSON: {error.msg}") from error
     except _DuplicateKeyError as error:
         first, second = _duplicate_key_lines(text, error.key)
-        raise _JsonSyntaxError(second, f"{error.key!r} is given twice (first in line {first})") from error
+        raise _JsonSyntaxError(second, f"duplicate key {error.key!r} (first in line {first})") from error
     except _LargeNumberError as error:
         line = text.count("\n", 0, text.index(error.digits)) + 1
         raise _JsonSyntaxError(line, f"the number {_truncate(error.digits)} is too large") from error

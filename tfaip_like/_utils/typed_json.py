@@ -240,5 +240,5 @@ def _describe_type(tp: Any) -> str:
         return " or ".join(short_json(choice) for choice in arguments)
     if origin in (list, Sequence, tuple):
         return f"a list of {_describe_type(arguments[0]).split(' ', 1)[-1]}s"
-    names = {str: "a text", int: "an integer", float: "a number", bool: "true or false", type(None): "null"}
+    names = {str: "a string", int: "an integer", float: "a number", bool: "true or false", type(None): "null"}
     return names.get(tp, "an object") if tp is not Any else with_article("value")

@@ -142,7 +142,7 @@ class _YamlReader:
                 raise UsageError(f"{self.where(key)}: a name is missing before the colon")
             if key.value in own:
                 first = own[key.value][0].start_mark.line + 1
-                raise UsageError(f"{self.where(key)}: {key.value!r} is given twice (first in line {first})")
+                raise UsageError(f"{self.where(key)}: duplicate key {key.value!r} (first in line {first})")
             own[key.value] = key, value
         return iter({**merged, **own}.values())
 

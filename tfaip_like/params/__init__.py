@@ -1,4 +1,4 @@
-"""Typed parameter trees: dataclasses that are flags, files and help at once."""
+"""Typed parameter trees: dataclasses that define flags, parameter files and help texts."""
 
 from tfaip_like.params._base import REQUIRED, FieldError
 from tfaip_like.params._params import Params

@@ -1,8 +1,7 @@
-"""Settings for a tree of parameters: where each came from, and how they make a new tree.
+"""Application of settings from flags and files to a parameter tree, with the origin of each value.
 
-A *setting* gives words (from a flag) or a JSON value (from a file) to one path of the tree. All
-settings of one source form a `SettingsNode` tree, which `apply_settings` turns into new parameters, parents first;
-so the order in which they were given never matters.
+A *setting* assigns words (from a flag) or a JSON value (from a file) to one path of the tree. The settings of one
+source form a `SettingsNode` tree, which `apply_settings` applies parents first, so their order does not matter.
 """
 
 from __future__ import annotations
@@ -36,32 +35,32 @@ from tfaip_like.params._variants import available_variants, find_variant, is_abs
 
 @dataclass(frozen=True)
 class Setting:
-    """A given value: `words` of a flag, or else `json` of a file."""
+    """Value from a flag (`words`) or a file (`json`)."""
 
     origin: str
-    """Where it came from, for `--show`: `flag`, `file base.yaml`."""
+    """Origin shown by `--show`: `flag`, `file base.yaml`."""
     where: str
-    """How the user wrote it, to begin a message with: `--trainer.epochs`, `base.yaml: trainer.epochs`."""
+    """Location for error messages: `--trainer.epochs`, `base.yaml: trainer.epochs`."""
     words: Sequence[str] | None = None
     json: Json = None
 
 
 @dataclass
 class SettingsNode:
-    """The settings of one path and of the paths below it."""
+    """Settings of one path and of the paths below it."""
 
     setting: Setting | None = None
     children: dict[str, SettingsNode] = field(default_factory=dict)
 
     def at(self, path: Sequence[str]) -> SettingsNode:
-        """The node at `path`, made if it is new."""
+        """Return the node at `path`, creating it if necessary."""
         node = self
         for part in path:
             node = node.children.setdefault(part, SettingsNode())
         return node
 
     def first_setting(self) -> Setting:
-        """The setting of this node or of one below it."""
+        """Return the setting of this node, or the first one below it."""
         if self.setting is not None:
             return self.setting
         return next(iter(self.children.values())).first_setting()
@@ -69,19 +68,23 @@ class SettingsNode:
 
 @dataclass(frozen=True)
 class ResolvedParams:
-    """A tree and, for each of its paths that was set, where the value came from."""
+    """Parameter tree with the origin of each value that is not a default."""
 
     tree: ParamsBase
     origins: Mapping[ParamPath, str] = field(default_factory=dict)
 
 
 def apply_settings(resolved: ResolvedParams, settings: SettingsNode) -> ResolvedParams:
-    """A tree in which `settings` replace what was there.
+    """Return a tree with settings applied.
 
-    A setting that chooses another variant starts from that variant's own defaults.
+    A setting that selects another variant resets the variant's parameters to its defaults.
+
+    Args:
+        resolved: tree to start from, with the origins of its values.
+        settings: new values.
 
     Raises:
-        UsageError: for a name or a value that does not fit; it names the flag or the file.
+        UsageError: for an unknown parameter or an invalid value; names the flag or the file.
     """
     applier = _SettingsApplier(root=resolved.tree, origins=dict(resolved.origins))
     tree = applier.apply_params(resolved.tree, settings, ())
@@ -89,10 +92,10 @@ def apply_settings(resolved: ResolvedParams, settings: SettingsNode) -> Resolved
 
 
 def validate_resolved(resolved: ResolvedParams) -> ParamsBase:
-    """Return the tree once every value is checked.
+    """Return the tree after validating every value.
 
     Raises:
-        UsageError: for the first value that is missing or refused, by its flag and the file that gave it.
+        UsageError: for the first missing or invalid value; names its flag, and the file if it came from one.
     """
     try:
         return validate_params(resolved.tree)
@@ -104,7 +107,7 @@ def validate_resolved(resolved: ResolvedParams) -> ParamsBase:
 
 
 def _find_origin_file(problem: str, origins: Mapping[ParamPath, str]) -> str | None:
-    """Return the file that gave the value which a message is about; None if no file did."""
+    """Return the file that set the parameter which a message starts with, or None."""
     match = re.match(r"--([\w.]+)", problem)
     path = tuple(match[1].split(".")) if match else ()
     origin = next((origins[path[:end]] for end in range(len(path), 0, -1) if path[:end] in origins), "")
@@ -117,7 +120,7 @@ class _SettingsApplier:
         self.origins = origins
 
     def apply_params(self, current: ParamsBase, node: SettingsNode, path: ParamPath) -> ParamsBase:
-        """`current` with the settings of its fields."""
+        """Return `current` with the settings of its fields applied."""
         types = field_types(type(current))
         changes = {}
         for name, child in node.children.items():
@@ -133,7 +136,7 @@ class _SettingsApplier:
         return dataclasses.replace(current, **changes) if changes else current
 
     def apply_value(self, tp: Any, current: Any, node: SettingsNode, path: ParamPath) -> Any:
-        """The value of one field after its settings."""
+        """Return the value of one field after its settings."""
         if is_optional(tp) and node.setting is not None and not node.children and _is_none_setting(node.setting):
             self._clear_origins_below(path)
             self._set_origin(path, node.setting)
@@ -171,7 +174,7 @@ class _SettingsApplier:
             if len(bases) > 1 or is_abstract(bases[0]):
                 where = node.first_setting().where
                 choices = ", ".join(available_variants(*bases)) or "module:Class"
-                raise UsageError(f"{where}: first choose which with {path_to_flag(path)}: {choices}")
+                raise UsageError(f"{where}: requires {path_to_flag(path)}; choose one of {choices}")
             current = default_instance(bases[0])
         return self.apply_params(current, node, path)
 
@@ -217,11 +220,11 @@ class _SettingsApplier:
         elif isinstance(setting.json, dict):
             nodes = {key: _json_node(setting, key, value) for key, value in setting.json.items()}
         else:
-            raise UsageError(f"{setting.where}: expected NAME=VARIANT for each, got {setting.json!r}")
+            raise UsageError(f"{setting.where}: expected a mapping of names to variants, got {setting.json!r}")
         return {key: self.apply_value(value_type, REQUIRED, node, (*path, key)) for key, node in nodes.items()}
 
     def apply_items(self, tp: Any, item_type: Any, current: Any, node: SettingsNode, path: ParamPath) -> Any:
-        """A list of plain values of which some are given by their index."""
+        """Return a list of plain values with the items set by index replaced."""
         if item_type is None or not isinstance(current, (list, tuple)):
             raise self._unknown_flag_error(node, (*path, next(iter(node.children))))
         items = list(current)
@@ -234,15 +237,15 @@ class _SettingsApplier:
     ) -> Iterator[tuple[int, SettingsNode]]:
         for key, child in node.children.items():
             if not key.isdigit() or int(key) >= length:
-                given = child.first_setting().where
-                valid = f"0 to {length - 1}" if length else "none, the list is empty"
-                raise UsageError(f"{given}: {path_to_flag(path)} has no item {key!r} (items: {valid})")
+                where = child.first_setting().where
+                valid = f"valid: 0 to {length - 1}" if length else "the list is empty"
+                raise UsageError(f"{where}: {path_to_flag(path)} has no item {key!r} ({valid})")
             yield int(key), child
 
     def _select_variant_class(
         self, tp: Any, bases: tuple[type[ParamsBase], ...], setting: Setting
     ) -> type[ParamsBase] | None:
-        """The class that a setting of a variant names, or None."""
+        """Return the class that a setting of a variant selects; None for `none`."""
         words = setting.words
         if words is None:
             words = [setting.json if isinstance(setting.json, str) else short_json(setting.json)]
@@ -280,7 +283,7 @@ class _SettingsApplier:
 
 
 def _replace_at(root: Any, path: ParamPath, value: Any) -> Any:
-    """`root` with another value at a path (as far as that exists), for suggestions."""
+    """Return `root` with the value at a path replaced, as far as the path exists, for suggestions."""
     if not path:
         return value
     name, rest = path[0], path[1:]
@@ -298,17 +301,17 @@ def _is_none_setting(setting: Setting) -> bool:
 
 
 def _expand_object(node: SettingsNode) -> SettingsNode:
-    """A JSON object for a variant as settings of the variant and its fields."""
+    """Expand a JSON object for a variant into settings of the variant and its fields."""
     setting = node.setting
     if setting is None or setting.words is not None or not isinstance(setting.json, dict):
         return node
-    spread = SettingsNode(children={key: _json_node(setting, key, value) for key, value in setting.json.items()})
-    if CLASS_KEY in spread.children:
-        named = spread.children.pop(CLASS_KEY).first_setting()
-        if not isinstance(named.json, str):
-            raise UsageError(f"{named.where}: expected the name of a class, got {short_json(named.json)}")
-        spread.setting = dataclasses.replace(named, words=[str(named.json)])
-    return spread
+    expanded = SettingsNode(children={key: _json_node(setting, key, value) for key, value in setting.json.items()})
+    if CLASS_KEY in expanded.children:
+        tag = expanded.children.pop(CLASS_KEY).first_setting()
+        if not isinstance(tag.json, str):
+            raise UsageError(f"{tag.where}: expected a class name, got {short_json(tag.json)}")
+        expanded.setting = dataclasses.replace(tag, words=[str(tag.json)])
+    return expanded
 
 
 def _words_node(setting: Setting, words: Sequence[str]) -> SettingsNode:
@@ -322,5 +325,10 @@ def _json_node(setting: Setting, key: object, value: Json) -> SettingsNode:
 
 
 def settings_from_file(values: Json, file: str) -> SettingsNode:
-    """The settings of a parameter file, whose root may name the scenario it was written for."""
+    """Return the settings of a parameter file, whose root may name its scenario class.
+
+    Args:
+        values: content of the file.
+        file: its name, for messages and `--show`.
+    """
     return _expand_object(SettingsNode(Setting(origin=f"file {file}", where=f"{file}:", json=values)))

@@ -1,4 +1,4 @@
-"""What all parameters have in common: their fields, defaults and places in a tree."""
+"""Fields, defaults and tree paths common to all parameter classes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,35 @@ from tfaip_like._utils.json_files import Json
 P = TypeVar("P", bound="ParamsBase")
 
 ParamPath: TypeAlias = tuple[str, ...]
-"""Names and indices from the root of a tree to a parameter: the parts of its flag."""
+"""Field names and indices from the root of a tree to a parameter: the components of its flag."""
 
 CLASS_KEY = "class"
-"""The key of a JSON object that names its class."""
+"""Key of the class name in a JSON object."""
 
 
 class _Required:
-    """Stands in a tree for a parameter that has no default and no value yet."""
+    """Placeholder for a parameter that has neither a default nor a value."""
 
     def __repr__(self) -> str:
         return "REQUIRED"
 
 
 REQUIRED: Any = _Required()
+"""Value of a parameter that has no default and was not given; replaced before a tree is validated."""
 
 
 class FieldError(ValueError):
-    """A value that its class does not accept: `field` is its name in that class."""
+    """Invalid value of a parameter.
+
+    Args:
+        field: name of the parameter in its class.
+        message: what is wrong with the value.
+
+    Example:
+        >>> raise FieldError("rate", "must be positive")
+        Traceback (most recent call last):
+        tfaip_like.params._base.FieldError: rate: must be positive
+    """
 
     def __init__(self, field: str, message: str):
         super().__init__(f"{field}: {message}")
@@ -43,33 +54,48 @@ class FieldError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ParamsBase:
-    """What the functions of this package need of a `Params`; users extend `Params` itself."""
+    """Interface that this package needs of a `Params`; users extend `Params`."""
 
     foreign_name_hints: ClassVar[Mapping[str, str]] = {}
-    """Methods that authors know from other frameworks, and where here is what they would do."""
+    """Method names of other frameworks, each with the equivalent here."""
 
     def check(self) -> None:
-        """Raises `FieldError` when values are out of range or contradict each other.
+        """Raise `FieldError` if a value is out of range or values contradict each other.
 
-        Called once the whole tree is known (after file and flags), so values may be given in any
-        order. See `require`.
+        Called on the complete tree, after files and flags. See `require`.
+
+        Raises:
+            FieldError: names the parameter and what is wrong.
         """
 
     def ignored_params(self) -> Mapping[str, str]:
-        """Return the parameters that change nothing as the others are, each with the reason.
+        """Return the parameters without effect, given the values of the others, each with the reason.
 
-        A flag for one of them is refused; its default stays. A name may lead into a part: `val.shuffle`. See
+        Flags for them are errors. A name may refer to a nested parameter: `val.shuffle`. See
         `tfaip_like.params._ignored_flags`.
         """
         return {}
 
-    def require(self, holds: bool, field: str, message: str) -> None:
-        """Raises `FieldError(field, message)` unless `holds`."""
-        if not holds:
+    def require(self, condition: bool, field: str, message: str) -> None:
+        """Raise `FieldError` unless a condition holds.
+
+        Args:
+            condition: the condition.
+            field: name of the parameter in this class.
+            message: what is wrong, as it follows the flag and value: "must be at least 1".
+
+        Raises:
+            FieldError: if `condition` is false.
+        """
+        if not condition:
             raise FieldError(field, message)
 
     def require_finite(self) -> None:
-        """Raises `FieldError` for the first value that is, or holds, NaN or infinity."""
+        """Raise `FieldError` for the first field that is or contains NaN or infinity.
+
+        Raises:
+            FieldError: names the field.
+        """
         for name in field_types(type(self)):
             value = getattr(self, name)
             numbers = value if isinstance(value, (list, tuple)) else [value]
@@ -77,19 +103,27 @@ class ParamsBase:
             self.require(is_finite, name, "must be a finite number")
 
     def require_regex(self, field: str, pattern: str) -> None:
-        """Raises `FieldError` unless `pattern` is a regular expression."""
+        """Raise `FieldError` unless `pattern` is a regular expression.
+
+        Args:
+            field: name of the parameter in this class.
+            pattern: its value.
+
+        Raises:
+            FieldError: says where the pattern is invalid.
+        """
         try:
             re.compile(pattern)
         except re.error as problem:
-            raise FieldError(field, f"{pattern!r} is no regular expression: {problem}") from problem
+            raise FieldError(field, f"{pattern!r} is not a regular expression: {problem}") from problem
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Json]:
-        """The tree as JSON values; the class of the root is in the key `class`."""
+        """Return the tree as JSON values; the key `class` holds the class of the root."""
         raise NotImplementedError
 
     @classmethod
     def fields_from_dict(cls, values: Mapping[str, Json]) -> Self:
-        """An instance of exactly this class from the JSON values of all its fields."""
+        """Make an instance of exactly this class from the JSON values of all its fields."""
         raise NotImplementedError
 
     def __hash__(self) -> int:
@@ -97,18 +131,18 @@ class ParamsBase:
         return hash(type(self))
 
     def __repr__(self) -> str:
-        given = (f"{name}={value!r}" for name, value in non_default_fields(self).items())
-        return f"{type(self).__name__}({', '.join(given)})"
+        arguments = (f"{name}={value!r}" for name, value in non_default_fields(self).items())
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
 
 _FIELD_TYPES: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()
 
 
 def field_types(cls: type) -> dict[str, Any]:
-    """Name -> resolved type of each parameter of `cls`, in the order of their definition.
+    """Return the resolved types of the parameters of `cls` by name, in definition order.
 
     Raises:
-        TypeError: when a type names something its module does not have.
+        TypeError: if a type cannot be resolved in its module.
     """
     if cls not in _FIELD_TYPES:
         _FIELD_TYPES[cls] = _resolve_types(cls)
@@ -120,12 +154,14 @@ def _resolve_types(cls: type) -> dict[str, Any]:
         hints = get_type_hints(cls)
     except NameError as error:
         raise TypeError(
-            f"{cls.__qualname__} in {cls.__module__}: a parameter's type names {error.name!r}, "
-            "which the module does not have at run time (imported under TYPE_CHECKING only?)"
+            f"{cls.__qualname__} in {cls.__module__}: the type of a parameter refers to {error.name!r}, "
+            "which is undefined at run time (imported under TYPE_CHECKING only?)"
         ) from error
     except (SyntaxError, TypeError, AttributeError) as error:
-        said = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        raise TypeError(f"{cls.__qualname__} in {cls.__module__}: a parameter's type cannot be read: {said}") from error
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise TypeError(
+            f"{cls.__qualname__} in {cls.__module__}: cannot resolve the type of a parameter: {reason}"
+        ) from error
     fields = cast(dict[str, Any], getattr(cls, "__dataclass_fields__", {}))
     return {name: hints[name] for name in fields if name in hints and not _is_class_var(fields[name])}
 
@@ -135,24 +171,24 @@ def _is_class_var(field: dataclasses.Field[Any]) -> bool:
 
 
 def field_default(cls: type[ParamsBase], name: str) -> Any:
-    """The default of a parameter, `REQUIRED` if it has none."""
+    """Return the default of a parameter, `REQUIRED` if it has none."""
     field = cls.__dataclass_fields__[name]
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def default_instance(cls: type[P]) -> P:
-    """An instance with every default; parameters without one are `REQUIRED`."""
+    """Make an instance with all defaults; parameters without one are `REQUIRED`."""
     return cls(**{name: field_default(cls, name) for name in field_types(cls)})
 
 
 def non_default_fields(params: ParamsBase) -> dict[str, Any]:
-    """The fields whose value is not their default."""
+    """Return the fields whose value differs from their default."""
     values = {name: getattr(params, name) for name in field_types(type(params))}
     return {name: value for name, value in values.items() if value != field_default(type(params), name)}
 
 
 def iter_params(params: ParamsBase, path: ParamPath = ()) -> Iterator[tuple[ParamPath, ParamsBase]]:
-    """Every `Params` of a tree with its path, parents first."""
+    """Yield every `Params` of a tree with its path, parents first."""
     yield path, params
     for name in field_types(type(params)):
         yield from _iter_params_in(getattr(params, name), (*path, name))
@@ -170,14 +206,14 @@ def _iter_params_in(value: Any, path: ParamPath) -> Iterator[tuple[ParamPath, Pa
 
 
 def qualified_name(cls: type) -> str:
-    """Return `module:Class`, by which a class is found again.
+    """Return `module:Class`, the name under which a class can be imported.
 
-    A public class of ours is named by the package that exports it, so that files stay valid when its private module
-    moves.
+    A public class of this package is named by the subpackage that exports it, so files stay valid if its private
+    module moves.
     """
     module = _public_module(cls)
     if module == "__main__":
-        # `python -m pkg.module` knows its name; a file that was started is imported by its own later on.
+        # `python -m pkg.module` knows its module name; a script is later imported by its file name.
         main = sys.modules["__main__"]
         spec = getattr(main, "__spec__", None)
         file = getattr(main, "__file__", None)
@@ -186,7 +222,7 @@ def qualified_name(cls: type) -> str:
 
 
 def _public_module(cls: type) -> str:
-    """Return the package of ours that exports a class, or the module that defines it."""
+    """Return the subpackage that exports a class of this package, else the module that defines the class."""
     package, _, private = cls.__module__.partition("._")
     if private and package.startswith("tfaip_like.") and getattr(sys.modules.get(package), cls.__name__, None) is cls:
         return package

@@ -1,7 +1,7 @@
-"""Find out from its source alone whether a module holds a class of parameters.
+"""Static check, without importing it, that a module defines a `Params` class.
 
-A file can name any module as that of a class. Importing a module runs it, so it is imported only when its source
-shows that the class is there and extends one of ours.
+Parameter files may name any module, and importing a module runs it. So a module is imported only if its source shows
+that it defines the class and that the class extends one of this package.
 """
 
 from __future__ import annotations
@@ -24,52 +24,57 @@ _TAG = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def check_class_in_source(tag: str) -> None:
-    """Raise `UsageError` unless the source of a module shows that `module:Class` is a class of parameters.
+    """Raise `UsageError` unless the source of a module shows that `module:Class` may be a `Params` class.
 
-    Nothing is imported.
+    Raises:
+        NoSuchModuleError: if the module does not exist.
+        UsageError: if `tag` is not `module:Class`, or the class is not a `Params` class.
     """
     if not _TAG.fullmatch(tag):
-        raise UsageError("write module:Class")
+        raise UsageError("expected module:Class")
     module, _, name = tag.partition(":")
-    if module in sys.modules:  # nothing runs when it is imported
+    if module in sys.modules:  # importing it again runs no code
         return
     if find_module(module) is None:
         raise NoSuchModuleError(f"no module named {module!r}")
     if not _may_be_params(module, name, set()):
-        raise UsageError(f"there is no class {name!r} of parameters in {module}, so it is not imported")
+        raise UsageError(f"{module} has no Params class {name!r}; module not imported")
 
 
 def _may_be_params(module: str, name: str, seen: set[tuple[str, str]]) -> bool:
-    """Return whether a name in a module can be a class of parameters."""
+    """Return whether a name in a module may be a `Params` class."""
     if module.partition(".")[0] == _PACKAGE:
         return True
     if module in sys.modules:
-        found = getattr(sys.modules[module], name, None)
-        return isinstance(found, type) and issubclass(found, ParamsBase)
+        member = getattr(sys.modules[module], name, None)
+        return isinstance(member, type) and issubclass(member, ParamsBase)
     spec = find_module(module)
     if spec is None or is_part_of_python(spec.origin) or (module, name) in seen:
         return False
     seen.add((module, name))
     is_user_module = not is_installed(spec.origin)
     source = _parse_source(spec)
-    if source is None:  # compiled, or with an error that its import will show
+    if source is None:  # compiled, or with a syntax error that importing it reports
         return is_user_module
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
     return _ModuleNames(source, package, is_user_module, seen).may_be_params(name)
 
 
 class _ModuleNames:
-    """The names that a module binds.
+    """Names bound at the top level of a module.
 
     Args:
-        is_user_module: whether it is not an installed one; then what cannot be judged is taken for granted.
+        source: syntax tree of the module.
+        package: package of the module, to resolve relative imports.
+        is_user_module: whether the module is not an installed one; undecidable expressions are then accepted.
+        seen: (module, name) pairs already visited, to end cycles.
     """
 
     def __init__(self, source: ast.Module, package: str, is_user_module: bool, seen: set[tuple[str, str]]):
         self.is_user_module = is_user_module
         self.seen = seen
         self.bound: dict[str, ast.expr | ast.ClassDef | tuple[str, str]] = {}
-        """What a name stands for: an expression, a class, or a name in another module ("" for the module itself)."""
+        """Binding of each name: expression, class, or (module, name in it), with "" for the module itself."""
         self.star_imports: list[str] = []
         for statement in _iter_statements(source.body):
             self._bind(statement, package)
@@ -98,15 +103,15 @@ class _ModuleNames:
             self.bound |= {target.id: statement.value for target in targets if isinstance(target, ast.Name)}
 
     def may_be_params(self, name: str) -> bool:
-        """Return whether a name, `Class` or `Outer.Inner`, can be a class of parameters."""
+        """Return whether a name, `Class` or `Outer.Inner`, may be a `Params` class."""
         outer, _, inner = name.partition(".")
         binding = self.bound.get(outer)
         if isinstance(binding, ast.ClassDef):
             if not inner:
                 return any(self._is_params(base) for base in binding.bases)
-            inside = _ModuleNames(ast.Module(binding.body, []), "", self.is_user_module, self.seen)
-            inside.bound = self.bound | inside.bound
-            return inside.may_be_params(inner)
+            body = _ModuleNames(ast.Module(binding.body, []), "", self.is_user_module, self.seen)
+            body.bound = self.bound | body.bound
+            return body.may_be_params(inner)
         if isinstance(binding, tuple):
             module, imported = binding
             return bool(imported) and _may_be_params(module, imported, self.seen)
@@ -115,7 +120,7 @@ class _ModuleNames:
         return any(_may_be_params(module, name, self.seen) for module in self.star_imports)
 
     def _is_params(self, expression: ast.expr) -> bool:
-        """Return whether an expression can be a class of parameters."""
+        """Return whether an expression may be a `Params` class."""
         if isinstance(expression, ast.Subscript):  # Base[int]
             return self._is_params(expression.value)
         if isinstance(expression, ast.Name):
@@ -128,17 +133,17 @@ class _ModuleNames:
 
 
 def _dotted_names(expression: ast.expr) -> list[str]:
-    """Return the names of `a.b.c`; nothing for other expressions."""
+    """Return the names of `a.b.c`; an empty list for other expressions."""
     if isinstance(expression, ast.Name):
         return [expression.id]
     if isinstance(expression, ast.Attribute):
-        before = _dotted_names(expression.value)
-        return [*before, expression.attr] if before else []
+        prefix = _dotted_names(expression.value)
+        return [*prefix, expression.attr] if prefix else []
     return []
 
 
 def _iter_statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """Return the statements of a module, also those below `if`, `try` and `with`."""
+    """Yield the statements of a module, including those nested in `if`, `try` and `with`."""
     for statement in body:
         yield statement
         if isinstance(statement, (ast.If, ast.Try, ast.With)):
@@ -149,7 +154,7 @@ def _iter_statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def find_module(module: str) -> ModuleSpec | None:
-    """Find a module as an import does, but without importing the packages around it."""
+    """Find the spec of a module as an import does, but without importing its parent packages."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -169,7 +174,7 @@ def _find_in(folders: Sequence[str], name: str) -> ModuleSpec | None:
         spec = finder.find_spec(name) if finder is not None else None
         if spec is not None and spec.loader is not None:
             return spec
-        if spec is not None:  # a folder without __init__.py
+        if spec is not None:  # namespace package
             portions += spec.submodule_search_locations or []
     if not portions:
         return None

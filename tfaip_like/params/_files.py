@@ -1,4 +1,4 @@
-"""Parameter trees as files: JSON written so that it can be read by a person, JSON or YAML read."""
+"""Parameter files: writing of JSON, reading of JSON or YAML."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tfaip_like.params._base import ParamsBase
 
 
 def write_params(params: ParamsBase, path: Path) -> None:
-    """Write a whole tree as JSON; a file of that name is replaced as a whole or stays as it was."""
+    """Write a parameter tree as JSON, atomically."""
     write_json(path, params.to_dict())
 
 
 def read_param_file(path: Path) -> dict[str, Json]:
-    """Return the object in a JSON or YAML file (by its ending: .yaml, .yml).
+    """Read the object in a YAML file (suffix .yaml or .yml) or a JSON file.
 
     Raises:
-        UsageError: if it cannot be read; it names the file and the line.
+        UsageError: if the file cannot be read or holds no object; names the file and line.
     """
     if path.suffix in (".yaml", ".yml"):
         return read_yaml(path).to_dict()

@@ -1,4 +1,4 @@
-"""The words of a command line as settings of a parameter tree."""
+"""Parsing of command-line flags into settings of a parameter tree."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FLAG = re.compile(r"--[A-Za-z_]")
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag with the words that followed it."""
+    """Flag of a command line with the words that follow it."""
 
     name: str
-    """Without its dashes."""
+    """Name without dashes."""
     words: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -27,13 +27,13 @@ class Flag:
 
 
 def tokenize(argv: Sequence[str]) -> tuple[list[str], list[Flag]]:
-    """The words before the first flag, and the flags.
+    """Split a command line into the words before the first flag, and the flags.
 
-    A word that starts with two dashes and a letter is a flag; negative numbers are values. In
-    `--name=value` the value may be anything.
+    A word that starts with two dashes and a letter is a flag; negative numbers are values. In `--name=value` the value
+    is arbitrary.
 
     Raises:
-        UsageError: for a flag given twice, and for a word with one dash that is no number.
+        UsageError: for a duplicate flag, and for a word that starts with a single dash and is not a number.
     """
     before: list[str] = []
     flags: dict[str, list[str]] = {}
@@ -43,7 +43,7 @@ def tokenize(argv: Sequence[str]) -> tuple[list[str], list[Flag]]:
         if _FLAG.match(word):
             name, equals, value = word[2:].partition("=")
             if name in flags:
-                raise UsageError(f"--{name} is given twice; give it once (a list takes several words)")
+                raise UsageError(f"--{name}: duplicate flag (list flags take several values)")
             words = flags[name] = [value] if equals else []
             if equals:
                 words = _ClosedTokenList(name)
@@ -55,25 +55,26 @@ def tokenize(argv: Sequence[str]) -> tuple[list[str], list[Flag]]:
 
 
 class _ClosedTokenList(list[str]):
-    """Refuses words after `--name=value`."""
+    """List that rejects further words after `--name=value`."""
 
     def __init__(self, name: str):
         super().__init__()
         self.name = name
 
     def append(self, word: str) -> None:
-        raise UsageError(f"{word!r} follows --{self.name}=..., which takes no more words; write --{self.name} A B")
+        raise UsageError(f"{word!r} follows --{self.name}=..., which takes a single value; write --{self.name} A B")
 
 
 def _single_dash_message(word: str, flags: list[str]) -> str:
     meant = f"--{word.lstrip('-')}"
     if not flags:
         return f"{word}: flags begin with two dashes; did you mean {meant}?"
-    return f"{word}: flags begin with two dashes ({meant}); as a value write {shell_join([f'--{flags[-1]}={word}'])}"
+    as_value = shell_join([f"--{flags[-1]}={word}"])
+    return f"{word}: flags begin with two dashes ({meant}); to pass it as a value, write {as_value}"
 
 
 def settings_from_flags(flags: Sequence[Flag], reserved: Collection[str] = ()) -> SettingsNode:
-    """The settings that flags make, without those of the command itself."""
+    """Return the settings of flags, except `reserved` flags, which belong to the command."""
     settings = SettingsNode()
     for flag in flags:
         if flag.name not in reserved:

@@ -1,4 +1,4 @@
-"""Values as they are typed behind their flags: what is shown can be pasted, and gives the same value."""
+"""Formatting of parameter values as command-line words that parse back to the same value."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from tfaip_like.params._values import NEGATIVE_NUMBER, encode_value, parse_value
 
 
 def value_to_words(tp: Any, value: Any) -> list[str]:
-    """Return the words that `parse_value` reads as a value that is no `Params`.
+    """Return the words that `parse_value` parses into a value, which must not be a `Params`.
 
-    Simple values are words as a person types them (`true`, `none`, `40 20`, `a=1`). All else, such as lists in lists,
-    empty lists and texts that would be taken for something else, is a single word in JSON.
+    Simple values are plain words (`true`, `none`, `40 20`, `a=1`). Other values, such as nested lists, empty lists and
+    strings that would be parsed as something else, are a single JSON word.
+
+    Args:
+        tp: resolved type of the parameter.
+        value: its value.
     """
     words = _simple_words(value)
     if words == []:
@@ -26,24 +30,24 @@ def value_to_words(tp: Any, value: Any) -> list[str]:
     if words is not None and not any(_looks_like_flag(word) for word in words) and _round_trips(tp, words, value):
         return words
     if not is_multi_valued(tp) and words is not None and _round_trips(tp, words, value):
-        return words  # behind `=`, see `format_flag`
+        return words  # after `=`, see `format_flag`
     return [format_json(encode_value(tp, value))]
 
 
 def json_to_words(value: Json) -> list[str]:
-    """Return the words of a JSON value whose type is not known, as `value_to_words` does."""
+    """Return the words of a JSON value of unknown type, as `value_to_words` does."""
     words = _simple_words(value)
     is_simple = not isinstance(value, (list, dict)) or not _is_ambiguous(words)
     return words if words is not None and is_simple else [format_json(value)]
 
 
 def _is_ambiguous(words: Sequence[str] | None) -> bool:
-    """Return whether the words of a list would be read as something else, or are none."""
+    """Return whether the words of a list are empty or would be parsed as something else."""
     return not words or (len(words) == 1 and words[0][:1] in ("[", "{")) or any(map(_looks_like_flag, words))
 
 
 def format_value(tp: Any, value: Any) -> str:
-    """Return a value as it is typed behind its flag, quoted for a shell where that is necessary."""
+    """Return a value as typed after its flag, quoted for a shell if necessary."""
     if isinstance(value, ParamsBase):
         return type(value).__name__
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, ParamsBase) for item in value):
@@ -56,7 +60,12 @@ def format_value(tp: Any, value: Any) -> str:
 
 
 def format_flag(flag: str, tp: Any, value: Any) -> str:
-    """Return a flag with its value, which can be pasted behind a command.
+    """Return a flag with its value, quoted for a shell.
+
+    Args:
+        flag: flag with its dashes.
+        tp: resolved type of the parameter.
+        value: its value.
 
     Example:
         >>> format_flag("--model.name", str, "-a b")
@@ -73,7 +82,7 @@ def _holds_params(value: Any) -> bool:
 
 
 def format_flag_words(flag: str, words: Sequence[str]) -> str:
-    """Return a flag with the words behind it, which can be pasted behind a command."""
+    """Return a flag followed by words, quoted for a shell."""
     if len(words) == 1 and _looks_like_flag(words[0]):
         return shell_join([f"{flag}={words[0]}"])
     if any(_looks_like_flag(word) for word in words):
@@ -82,7 +91,7 @@ def format_flag_words(flag: str, words: Sequence[str]) -> str:
 
 
 def _simple_words(value: Any) -> list[str] | None:
-    """Return the words of a plain value, or of a list or mapping of such; None for anything deeper."""
+    """Return the words of a plain value, or of a list or mapping of plain values; None for nested values."""
     if isinstance(value, (set, frozenset)):
         value = sorted(value, key=str)
     if isinstance(value, (list, tuple)):
@@ -105,14 +114,14 @@ def _to_word(value: Any) -> str | None:
 
 
 def _round_trips(tp: Any, words: Sequence[str], value: Any) -> bool:
-    """Return whether `parse_value` makes of words a value that cannot be told from this one."""
+    """Return whether `parse_value` parses words into an identical value."""
     try:
-        found = parse_value(tp, words)
+        parsed = parse_value(tp, words)
     except ValueError:
         return False
-    return type(found) is type(value) and encode_value(tp, found) == encode_value(tp, value)
+    return type(parsed) is type(value) and encode_value(tp, parsed) == encode_value(tp, value)
 
 
 def _looks_like_flag(word: str) -> bool:
-    """Return whether a word behind a flag would be taken for another flag, or refused as one."""
+    """Return whether a word after a flag would be parsed as another flag, or rejected as one."""
     return word.startswith("-") and word != "-" and NEGATIVE_NUMBER.match(word) is None

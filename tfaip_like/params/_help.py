@@ -1,4 +1,4 @@
-"""Help: the flags of a tree with their values and texts, searched, completed, and with origins."""
+"""Help output: flags with values and help texts, flag search, `--show` and shell completion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ INDENT = "      "
 
 
 def format_help(tree: ParamsBase, exclude: Container[str] = ()) -> str:
-    """All flags of a tree in groups: its own plain ones first, then one group per part."""
+    """Format all flags of a tree in groups: plain flags of the root first, then one group per root field.
+
+    Args:
+        tree: parameter tree.
+        exclude: names of root fields to omit.
+    """
     groups: dict[str, list[Leaf]] = {}
     for leaf in iter_leaves(tree):
         if leaf.path[0] in exclude:
@@ -39,7 +44,7 @@ def _format_group(name: str, group: list[Leaf]) -> str:
 
 
 def _has_single_choice(leaf: Leaf) -> bool:
-    """A part of the tree that only ever has one class needs no flag of its own."""
+    """Return whether only one class can be chosen for a field, which then needs no flag."""
     one_class = leaf.is_variant and len(_choices(leaf)) == 1 and isinstance(leaf.value, ParamsBase)
     return one_class and not is_optional(leaf.type)
 
@@ -56,9 +61,9 @@ def _format_flag_help(leaf: Leaf) -> list[str]:
     lines = [head] if len(head) <= _line_width() else textwrap.wrap(head, _line_width(), subsequent_indent=INDENT)
     text = _field_doc(leaf)
     if leaf.is_variant and len(leaf.path) == 1:
-        text = ""  # it stands in the title of the group
+        text = ""  # shown as the title of the group
     if isinstance(leaf.value, ParamsBase) and len(_choices(leaf)) > 1:
-        text = f"{text} {leaf.flag} NAME --help shows the flags of another choice.".strip()
+        text = f"{text} Run {leaf.flag} NAME --help to list the flags of another choice.".strip()
         chosen = class_summary(type(leaf.value))
         text = f"{text} {type(leaf.value).__name__}: {chosen}" if chosen else text
     return lines + _wrap(text)
@@ -77,17 +82,22 @@ def _line_width() -> int:
 
 @dataclass
 class FlagMatch:
-    """A flag that was searched for."""
+    """Result of a flag search."""
 
     leaf: Leaf
     choice: str = ""
-    """The flag that chooses the variant it belongs to, unless that is chosen already."""
+    """Flag that selects the variant it belongs to; empty if that variant is already selected."""
     variants: list[str] = field(default_factory=list)
-    """The variants that have it."""
+    """Names of the variants that have the flag."""
 
 
 def search_flags(tree: ParamsBase, word: str) -> list[FlagMatch]:
-    """The flags whose name, choices or text contain `word`; first those in effect, then those of other variants."""
+    """Find the flags whose name, choices or help text contain `word`: those of the tree, then those of other variants.
+
+    Args:
+        tree: parameter tree.
+        word: text to search for, case-insensitive; leading dashes are ignored.
+    """
     wanted = word.lower().lstrip("-")
     found: dict[tuple[str, str], FlagMatch] = {}
     for leaf in iter_leaves(tree):
@@ -105,7 +115,7 @@ def search_flags(tree: ParamsBase, word: str) -> list[FlagMatch]:
 
 
 def _unselected_variants(tree: ParamsBase) -> Iterator[tuple[str, ParamPath, type[ParamsBase]]]:
-    """Variants that do not stand in a tree: the flag that chooses each, where it would stand, its class."""
+    """Yield the variants not selected in a tree: flag that selects it, its path in the tree, and its class."""
     for path, cls, _ in iter_other_variants(tree):
         yield path_to_flag(path), path, cls
     for leaf in iter_leaves(tree):
@@ -116,10 +126,10 @@ def _unselected_variants(tree: ParamsBase) -> Iterator[tuple[str, ParamPath, typ
 
 
 def format_search_results(tree: ParamsBase, word: str) -> str:
-    """What `--help WORD` prints."""
+    """Format the output of `--help WORD`."""
     matches = search_flags(tree, word)
     if not matches:
-        return f"No flag has {word!r} in its name or its text. --help lists them all."
+        return f"no flags match {word!r}; run --help to list all"
     lines: list[str] = []
     for match in matches:
         lines += _format_flag_help(match.leaf)
@@ -136,7 +146,7 @@ def _field_doc(leaf: Leaf) -> str:
 
 
 def format_resolved_params(resolved: ResolvedParams) -> str:
-    """Every value as a flag, and its origin: what `--show` prints."""
+    """Format every value as a flag with its origin: the output of `--show`."""
     rows = [
         (
             format_flag(leaf.flag, leaf.type, leaf.value),
@@ -152,16 +162,21 @@ def format_resolved_params(resolved: ResolvedParams) -> str:
 def _find_origin(origins: Mapping[ParamPath, str], path: ParamPath, is_variant: bool) -> str:
     if path in origins:
         return origins[path]
-    # A list or dict of plain values of which a part was given.
-    of_parts = [origin for known, origin in origins.items() if known[: len(path)] == path]
-    return of_parts[0] if of_parts and not is_variant else "default"
+    # A list or dict of plain values, some of which were set by index or key.
+    item_origins = [origin for known, origin in origins.items() if known[: len(path)] == path]
+    return item_origins[0] if item_origins and not is_variant else "default"
 
 
 # Completion.
 
 
 def complete_words(tree: ParamsBase, words: list[str]) -> list[str]:
-    """Return the candidates for the last of `words`: flags, or the choices of the flag before it."""
+    """Return the completions of the last of `words`: flags, or the choices of the flag before it.
+
+    Args:
+        tree: parameter tree.
+        words: words of the command line; the last may be incomplete or empty.
+    """
     last = words[-1] if words else ""
     flag = next((word for word in reversed(words[:-1]) if word.startswith("--")), None)
     by_flag = {leaf.flag: leaf for leaf in iter_leaves(tree)}

@@ -1,7 +1,7 @@
-"""Values that a person gave by flag and that would change nothing.
+"""Detection of explicitly given parameter values that have no effect.
 
-`ParamsBase.ignored_params` says which parameters change nothing as the others are. Only what was given is refused:
-defaults, and values of a file that holds all of them, are not.
+`ParamsBase.ignored_params` names the parameters without effect. Flags for them are errors; defaults and values from
+files are not.
 """
 
 from __future__ import annotations
@@ -21,44 +21,47 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExplicitFlags:
-    """The values that flags gave, as words by their places."""
+    """Parameter values that were given by flag."""
 
     words: Mapping[ParamPath, str]
+    """Values as typed, by parameter path."""
 
     @classmethod
     def from_resolved(cls, resolved: ResolvedParams) -> ExplicitFlags:
-        """Return what flags gave; not what files did."""
+        """Collect the values whose origin is a flag, not a file or default."""
         values = {leaf.path: format_value(leaf.type, leaf.value) for leaf in iter_leaves(resolved.tree)}
         return cls({path: values.get(path, "") for path, origin in resolved.origins.items() if origin == "flag"})
 
     def reject(self, path: ParamPath, reason: str) -> None:
-        """Refuse the value of a path, or the first one below it, if it was given.
+        """Raise `UsageError` if a flag set the parameter at `path` or one below it.
 
         Args:
-            path: that has no effect.
-            reason: why, and what to do.
+            path: parameter without effect.
+            reason: why it has no effect, and what to do.
 
         Raises:
-            UsageError: names the flag.
+            UsageError: names the flag, its value and the reason.
         """
-        for given in self._flags_below(path):
-            raise UsageError(f"{given}: has no effect: {reason}")
+        for flag in self._flags_below(path):
+            raise UsageError(f"{flag} has no effect: {reason}")
 
     def warn(self, path: ParamPath, reason: str) -> None:
-        """Warn of the value of a path that has no effect, if it was given and changes no number of a run."""
-        for given in self._flags_below(path):
-            logger.warning("%s: has no effect: %s", given, reason)
+        """Log a warning if a flag set the parameter at `path` or one below it; for values that affect no result."""
+        for flag in self._flags_below(path):
+            logger.warning("%s has no effect: %s", flag, reason)
 
     def _flags_below(self, path: ParamPath) -> Iterator[str]:
-        for given, words in self.words.items():
-            if given[: len(path)] == path:
-                yield " ".join(filter(None, [path_to_flag(given), words]))
+        for flag_path, words in self.words.items():
+            if flag_path[: len(path)] == path:
+                yield " ".join(filter(None, [path_to_flag(flag_path), words]))
 
     def reject_overridden(self, before: ParamsBase, after: ParamsBase, by: str) -> None:
-        """Refuse a given value that a scenario has replaced by another.
+        """Raise `UsageError` if the scenario replaced a value that a flag set.
 
         Args:
-            by: what has replaced it.
+            before: parameters as given.
+            after: parameters after the scenario adapted them.
+            by: what replaced the value, for the message.
 
         Raises:
             UsageError: names the flag and the new value.
@@ -68,32 +71,33 @@ class ExplicitFlags:
         )
         for path in self.words:
             if path in old and old[path] != new.get(path):
-                instead = new.get(path, "something without it")
-                self.reject(path, f"{by} makes it {instead}; leave it out")
+                change = f"sets it to {new[path]}" if path in new else "removes this parameter"
+                self.reject(path, f"{by} {change}; omit it")
 
 
 NO_EXPLICIT_FLAGS = ExplicitFlags({})
 
 
 def reject_ignored_flags(tree: ParamsBase, given: ExplicitFlags) -> None:
-    """Refuse the first value that was given and has no effect.
+    """Raise `UsageError` for the first flag that has no effect.
 
     Raises:
-        UsageError: names the flag and the reason.
+        UsageError: names the flag, its value and the reason.
     """
     for path, reason in iter_ignored_params(tree):
         given.reject(path, reason)
 
 
 def warn_ignored_params(tree: ParamsBase, of: Callable[[ParamPath], bool] = lambda path: True) -> None:
-    """Warn of values that have no effect and are no defaults of their class: from Python code, or from files.
+    """Warn about non-default values without effect, which come from Python code or from files.
 
     Args:
-        of: whether a path is of interest.
+        tree: parameter tree.
+        of: predicate that selects the paths to check.
     """
-    by_place = dict(iter_params(tree))
+    by_path = dict(iter_params(tree))
     for path, reason in iter_ignored_params(tree):
-        owner = by_place.get(path[:-1])
+        owner = by_path.get(path[:-1])
         if owner is None or path[-1] not in field_types(type(owner)) or not of(path):
             continue
         if (value := getattr(owner, path[-1])) != field_default(type(owner), path[-1]):
@@ -101,7 +105,7 @@ def warn_ignored_params(tree: ParamsBase, of: Callable[[ParamPath], bool] = lamb
 
 
 def iter_ignored_params(tree: ParamsBase) -> Iterator[tuple[ParamPath, str]]:
-    """Yield the places whose values change nothing as the others are, each with the reason."""
+    """Yield the path of each parameter without effect, with the reason."""
     for path, params in iter_params(tree):
         for name, reason in params.ignored_params().items():
             yield (*path, *name.split(".")), reason

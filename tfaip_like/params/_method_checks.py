@@ -1,6 +1,6 @@
-"""Methods and constants of an author's class that would never be used, or not as they are written.
+"""Checks of the methods and constants that a user's class overrides.
 
-A misspelt hook, or one of another framework, would be ignored without a word.
+Without them, a misspelt hook, or a hook of another framework, would be ignored silently.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from tfaip_like.params._values import decode_value, encode_value
 
 PACKAGE = __name__.partition(".")[0]
 MIN_SIMILARITY = 0.85
-"""Of two names, from which on one may be a misspelt other one."""
+"""Minimum similarity (0 to 1) of two names at which one is taken for a misspelling of the other."""
 
 
 _checked_classes: WeakSet[type] = WeakSet()
 
 
 def check_methods(cls: type[ParamsBase]) -> None:
-    """Check what a class defines against the classes of this package that it extends.
+    """Check the members of a class against the classes of this package that it extends.
 
     Raises:
-        CodeError: for a method that takes other arguments than it is called with, for a constant of another type,
-            and for a public method or parameter that nothing uses and whose name is near that of one that is used.
+        CodeError: for a method with an incompatible signature, a constant of the wrong type, and a public method or
+            parameter that is never used and resembles an existing one.
     """
     if cls in _checked_classes:
         return
-    own = [base for base in cls.__mro__ if issubclass(base, ParamsBase) and not _is_framework_class(base)]
+    user_classes = [base for base in cls.__mro__ if issubclass(base, ParamsBase) and not _is_framework_class(base)]
     inherited = _framework_members(cls)
-    for base in own:
+    for base in user_classes:
         for name, value in vars(base).items():
             if name.startswith("_"):
                 continue
@@ -59,30 +59,31 @@ def _is_framework_class(cls: type) -> bool:
 
 
 def _framework_members(cls: type) -> dict[str, Any]:
-    """Return the public methods, constants and parameters that a class has from classes of this package."""
-    found: dict[str, Any] = {}
+    """Return the public methods, constants and parameters that a class inherits from classes of this package."""
+    members: dict[str, Any] = {}
     for base in reversed([base for base in cls.__mro__ if _is_framework_class(base)]):
-        found |= dict.fromkeys(inspect.get_annotations(base))
-        found |= vars(base)
-    return {name: value for name, value in found.items() if not name.startswith("_")}
+        members |= dict.fromkeys(inspect.get_annotations(base))
+        members |= vars(base)
+    return {name: value for name, value in members.items() if not name.startswith("_")}
 
 
 def _check_override(cls: type, name: str, value: Any, inherited: Any) -> None:
     where = f"{cls.__qualname__}.{name}"
     if isinstance(inherited, property):
         if isinstance(value, FunctionType):
-            raise CodeError(f"{where} is a value, not a method: write @property above it", value)
+            raise CodeError(f"{where} must be a property: add @property", value)
     elif isinstance(inherited, FunctionType):
         if isinstance(value, property) or not callable(inspect.unwrap(getattr(value, "__func__", value))):
             raise CodeError(
-                f"{where} is a method: write def {name}{_format_parameters(inherited)}", attribute_frame(cls, name)
+                f"{where} must be a method: def {name}{_format_parameters(inherited)}", attribute_frame(cls, name)
             )
         function = inspect.unwrap(getattr(value, "__func__", value))
-        # Of this package in the class of a module of this package: it is run as `python -m`, and is `__main__`.
+        # A module of this package that is run as `python -m` is `__main__` and defines its own methods.
         is_own = isinstance(function, FunctionType) and function.__module__ == cls.__module__
         if isinstance(function, FunctionType) and not is_own and not is_author_file(function.__code__.co_filename):
             message = (
-                f"{where} is {function.__module__}.{function.__name__}: write def {name}{_format_parameters(inherited)}"
+                f"{where} is {function.__module__}.{function.__name__}; "
+                f"expected def {name}{_format_parameters(inherited)}"
             )
             raise CodeError(message, class_attribute_frame(cls, name))
         _check_signature(where, value, inherited)
@@ -108,7 +109,7 @@ def _format_parameters(function: Any) -> str:
 
 
 def _check_constant(cls: type, name: str, value: Any) -> None:
-    """Check a class variable of this package that an author's class gives a value."""
+    """Check the type of a class variable of this package that a user's class overrides."""
     hint = get_type_hints(
         next(base for base in cls.__mro__ if _is_framework_class(base) and name in inspect.get_annotations(base))
     )
@@ -126,18 +127,18 @@ def _check_constant(cls: type, name: str, value: Any) -> None:
 
 
 def _check_unused(cls: type[ParamsBase], base: type, name: str, inherited: Mapping[str, Any]) -> None:
-    """Check a name that no class of this package knows."""
+    """Check a member that no class of this package defines."""
     advice = _suggest_name(cls, name, inherited)
     if advice is None or name in _referenced_names(base.__module__.partition(".")[0]):
         return
     raise CodeError(
-        f"{base.__qualname__}.{name}: nothing uses it; {advice} (a name that begins with _ is your own)",
+        f"{base.__qualname__}.{name} is never used; {advice} (start the names of helpers with _)",
         attribute_frame(base, name),
     )
 
 
 def _suggest_name(cls: type[ParamsBase], name: str, inherited: Mapping[str, Any]) -> str | None:
-    """Return what may be meant by a name that nothing uses."""
+    """Return a suggestion for the name of an unused member, None if nothing resembles it."""
     if name in cls.foreign_name_hints:
         return cls.foreign_name_hints[name]
     owner = next((owner.__name__ for owner, hook in _iter_abstract_methods() if hook == name), None)
@@ -148,7 +149,7 @@ def _suggest_name(cls: type[ParamsBase], name: str, inherited: Mapping[str, Any]
 
 
 def _iter_abstract_methods() -> Iterator[tuple[type, str]]:
-    """Yield the methods that subclasses of this package's classes must have."""
+    """Yield the abstract methods of this package's classes, with their class."""
     waiting: list[type] = [ParamsBase]
     while waiting:
         cls = waiting.pop()
@@ -160,7 +161,7 @@ def _iter_abstract_methods() -> Iterator[tuple[type, str]]:
 
 @functools.cache
 def _referenced_names(package: str) -> frozenset[str]:
-    """Return the names that imported modules of a package ask for, in texts too; all names if one has no source."""
+    """Return the names that imported modules of a package refer to, also in strings; all names if one has no source."""
     names: set[str] = set()
     for module_name, module in list(sys.modules.items()):
         if module_name.partition(".")[0] != package or not getattr(module, "__file__", None):

@@ -1,4 +1,4 @@
-"""`Params`: every noun of a scenario is a frozen dataclass whose fields are parameters."""
+"""`Params`: base class of configuration objects, frozen dataclasses whose fields are parameters."""
 
 from __future__ import annotations
 
@@ -25,23 +25,26 @@ from tfaip_like.params._values import decode_params, decode_value, encode_value
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Params(ParamsBase, DataClassJsonMixin):
-    """Base of everything that has parameters.
+    """Base class of configuration objects.
 
-    A subclass is a frozen, keyword-only dataclass without a decorator. Each annotated attribute is
-    a parameter, the string below it is its help. Defaults may be lists, dicts or other `Params`;
-    a subclass may give an inherited parameter another default without repeating its type::
-
-        class CNN(Graph):
-            filters: list[int] = [40, 20]
-            \"\"\"Number of filters of each convolution.\"\"\"
+    A subclass is a frozen, keyword-only dataclass without a decorator. Each annotated attribute is a parameter; the
+    string below it is its help text. Defaults may be lists, dicts or other `Params`. A subclass may override an
+    inherited default without repeating the type.
 
     Raises:
-        TypeError: when the class is made, for a public attribute that has a value but no type. A
-            plain dataclass would silently not make it a parameter.
+        TypeError: at class creation, for a public attribute with a value but no type, which a plain dataclass would
+            silently not make a field.
+
+    Example:
+        >>> class CNN(Params):
+        ...     filters: list[int] = [40, 20]
+        ...     '''Number of filters of each convolution.'''
+        >>> CNN(filters=[8])
+        CNN(filters=[8])
     """
 
     resources: ClassVar[tuple[str, ...]] = ()
-    """Names of parameters that are paths of files which belong to the whole: they travel with an export."""
+    """Names of path parameters whose files are copied into exports."""
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -54,39 +57,52 @@ class Params(ParamsBase, DataClassJsonMixin):
             if field := cls.__dataclass_fields__.get(name):
                 _register_json_codec(cls, field)
 
-    # dataclasses-json does the work; these two add the class tag and messages that name the field.
+    # dataclasses-json encodes and decodes; these two add the class tag and messages that name the field.
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Json]:
-        """The tree as JSON values; the class of the root is in the key `class`."""
+        """Return the tree as JSON values; the key `class` holds the class of the root.
+
+        Args:
+            encode_json: passed to dataclasses-json.
+        """
         return {CLASS_KEY: qualified_name(type(self)), **DataClassJsonMixin.to_dict(self, encode_json=encode_json)}
 
     @classmethod
     def from_dict(cls, kvs: Json, *, infer_missing: bool = False) -> Self:
-        """The tree that `to_dict` wrote.
+        """Decode a tree that `to_dict` encoded.
+
+        Args:
+            kvs: JSON object; the key `class` may name a subclass.
+            infer_missing: ignored; missing parameters have their defaults.
 
         Raises:
-            UsageError: for an unknown class, an unknown or missing name, a value of a wrong type.
+            UsageError: for an unknown class, an unknown or missing parameter, or a value of the wrong type.
         """
         return cast(Self, decode_params((cls,), kvs))
 
     @classmethod
     def fields_from_dict(cls, values: Mapping[str, Json]) -> Self:
-        """What dataclasses-json makes of the fields of exactly this class."""
+        """Make an instance of exactly this class from the JSON values of all its fields."""
         return super(ParamsBase, cls).from_dict(dict(values))
 
 
 def _normalize_class_attributes(cls: type[Params]) -> None:
-    """Makes assignments of a class body what their writer meant, before `dataclass` sees them."""
+    """Convert the assignments of a class body into dataclass fields, before `dataclass` processes the class.
+
+    Raises:
+        TypeError: for an attribute that clashes with a base class, or has a value but no type.
+        CodeError: for a class that defines `__init__`.
+    """
     annotations = dict(inspect.get_annotations(cls))
     inherited = {field.name: field for field in dataclasses.fields(cls)}
     for name in annotations:
         if not _is_class_var_annotation(annotations[name]) and name not in vars(cls) and name not in inherited:
-            # A scenario may leave it open for its users to give by flag or file; `validate_params` insists.
+            # A scenario may leave it to a flag or file; `validate_params` requires a value.
             setattr(cls, name, REQUIRED)
     if "__init__" in vars(cls):
         raise CodeError(
-            f"{cls.__qualname__}.__init__: a class of parameters has none; declare each parameter in the class "
-            "(units: int = 3), and make layers in `build`",
+            f"{cls.__qualname__}.__init__: Params classes must not define __init__; declare parameters in the class "
+            "body (units: int = 3) and create layers in `build`",
             function_frame(vars(cls)["__init__"]),
         )
     for name in annotations:
@@ -103,7 +119,7 @@ def _normalize_class_attributes(cls: type[Params]) -> None:
                 )
     for name, value in list(vars(cls).items()):
         if name in inherited and name not in annotations and (callable(value) or isinstance(value, property)):
-            raise TypeError(f"{cls.__qualname__}.{name} is a parameter of a base class; it cannot become a method")
+            raise TypeError(f"{cls.__qualname__}.{name} overrides a parameter of a base class with a method")
         if name in annotations:
             if isinstance(value, (list, dict, set)) and not _is_class_var_annotation(annotations[name]):
                 setattr(cls, name, _mutable_default(value))
@@ -113,7 +129,7 @@ def _normalize_class_attributes(cls: type[Params]) -> None:
                 setattr(cls, name, _mutable_default(value))
         elif _is_missing_annotation(cls, name, value):
             raise TypeError(
-                f"{cls.__qualname__}.{name} has a value but no type, so it would not be a parameter: "
+                f"{cls.__qualname__}.{name} has no type annotation, so it would not be a parameter: "
                 f"write `{name}: {type(value).__name__} = {value!r}`, "
                 f"or `{name}: ClassVar[{type(value).__name__}] = ...` for a constant"
             )
@@ -131,7 +147,7 @@ def _mutable_default(default: Any) -> Any:
 
 
 def _inherited_annotation(cls: type, name: str) -> Any:
-    """The type of an inherited field, resolved where it was written (names differ per module)."""
+    """Return the type of an inherited field, resolved in the module that defines it."""
     for base in cls.__mro__[1:]:
         if name in inspect.get_annotations(base):
             return field_types(base)[name]
@@ -146,7 +162,7 @@ def _is_missing_annotation(cls: type, name: str, value: Any) -> bool:
 
 
 def _register_json_codec(cls: type[Params], field: dataclasses.Field[Any]) -> None:
-    """Gives dataclasses-json the same conversions that flags use (its own guess, and do not check)."""
+    """Register the conversions that flags use with dataclasses-json, whose own do not check types."""
 
     def encoder(value: Any) -> Json:
         return encode_value(field_types(cls)[field.name], value)

@@ -1,8 +1,8 @@
-"""Files that belong to a tree of parameters: they are copied with it, and found again next to it.
+"""Resource files referenced by parameters, which are copied into exports.
 
-A class names parameters that hold their paths in `iter_resources`. What the pipeline of an export uses belongs to it
-in any case, see `_export.bundled_files`. In a file of parameters, a path that lies below the folder of that file is
-written relative to it, so that the folder can be moved.
+A class lists the parameters with resource paths in `Params.resources`. Files used by the pipeline of an export are
+always copied, see `_export.bundled_files`. Paths below the directory of a parameter file are written relative to it,
+so the directory can be moved.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from tfaip_like.params._tree import path_to_flag
 P = TypeVar("P", bound=ParamsBase)
 
 RESOURCES_DIR = "resources"
-"""The folder of a run or an export in which such files lie."""
+"""Directory of resource files in a run directory or export."""
 
 
 @dataclass(frozen=True)
 class PathValue:
-    """A path somewhere in a tree: in a parameter, or in a list or dictionary that is one."""
+    """File path in a parameter tree: the value of a parameter, or an item of a list or dictionary."""
 
     param_path: ParamPath
-    """Of the parameter."""
+    """Tree path of the parameter."""
     owner: type[ParamsBase]
-    """The class that has it."""
+    """Class of the parameter."""
     path: Path
 
     @property
     def is_resource(self) -> bool:
-        """Return whether the class says that the file belongs to it."""
+        """Return whether the class lists the parameter as a resource."""
         return self.param_path[-1] in getattr(self.owner, "resources", ())
 
 
 def iter_paths(tree: ParamsBase, param_path: ParamPath = ()) -> Iterator[PathValue]:
-    """Yield every path of a tree."""
+    """Yield every file path of a tree."""
 
-    def collect(found: PathValue) -> Path:
-        values.append(found)
-        return found.path
+    def collect(value: PathValue) -> Path:
+        values.append(value)
+        return value.path
 
     values: list[PathValue] = []
     map_paths(tree, collect)
@@ -52,26 +52,26 @@ def iter_paths(tree: ParamsBase, param_path: ParamPath = ()) -> Iterator[PathVal
 
 
 def map_paths(tree: P, change: Callable[[PathValue], Path]) -> P:
-    """Return the tree with other paths."""
+    """Return the tree with every file path replaced by the result of `change`."""
     return _map_params_paths(tree, (), change)  # type: ignore[no-any-return]
 
 
 def iter_resources(tree: ParamsBase) -> Iterator[tuple[ParamPath, Path]]:
-    """Yield the parameter and the path of each file that a class of the tree names as its resource."""
+    """Yield the tree path and file path of each resource of the tree."""
     for value in iter_paths(tree):
         if value.is_resource:
             yield value.param_path, value.path
 
 
 def check_resources(tree: ParamsBase) -> None:
-    """Raise `UsageError` for the first resource that is not there."""
+    """Raise `UsageError` for the first resource file that does not exist."""
     for param_path, path in iter_resources(tree):
         if not path.exists():
-            raise UsageError(f"{path_to_flag(param_path)} {path}: no such file")
+            raise UsageError(f"{path_to_flag(param_path)} {path}: no such file or directory")
 
 
 def resolve_resource_paths(tree: P, folder: Path) -> P:
-    """Return the tree with its relative paths below a folder, where they belong there and lie there."""
+    """Return the tree with relative resource paths resolved against a folder, for files that exist there."""
 
     def below(value: PathValue) -> Path:
         belongs = value.is_resource or value.path.parts[:1] == (RESOURCES_DIR,)
@@ -81,23 +81,23 @@ def resolve_resource_paths(tree: P, folder: Path) -> P:
 
 
 def make_paths_relative(tree: P, folder: Path) -> P:
-    """Return the tree with the paths of files that belong to a folder relative to it.
+    """Return the tree with paths made relative to a folder: resources below it and all paths in its `resources/`.
 
-    These are resources below it, and all paths below its `resources/`. Other resources become absolute.
+    Other resource paths become absolute.
     """
-    whole = folder.absolute()
+    root = folder.absolute()
 
     def relative(value: PathValue) -> Path:
         absolute = value.path.absolute()
-        if absolute.is_relative_to(whole / RESOURCES_DIR) or (value.is_resource and whole in absolute.parents):
-            return absolute.relative_to(whole)
+        if absolute.is_relative_to(root / RESOURCES_DIR) or (value.is_resource and root in absolute.parents):
+            return absolute.relative_to(root)
         return absolute if value.is_resource else value.path
 
     return map_paths(tree, relative)
 
 
 def _map_params_paths(value: Any, param_path: ParamPath, change: Callable[[PathValue], Path]) -> Any:
-    """Return a tree with other paths; itself, where there is none."""
+    """Return a tree with its file paths replaced; the same object if nothing changes."""
     changes = {
         name: after
         for name in field_types(type(value))
@@ -110,11 +110,14 @@ def _map_params_paths(value: Any, param_path: ParamPath, change: Callable[[PathV
 def _map_value_paths(
     value: Any, owner: type[ParamsBase], param_path: ParamPath, part: ParamPath, change: Callable[[PathValue], Path]
 ) -> Any:
-    """Return a value with other paths.
+    """Return a value with its file paths replaced; the same object if nothing changes.
 
     Args:
-        param_path: of the parameter.
-        part: where the value lies within that of the parameter.
+        value: value of a parameter, or an item of it.
+        owner: class of the parameter.
+        param_path: tree path of the parameter.
+        part: keys and indices from the parameter's value to `value`.
+        change: returns the new path.
     """
     if isinstance(value, ParamsBase):
         return _map_params_paths(value, (*param_path, *part), change)
@@ -129,5 +132,5 @@ def _map_value_paths(
         new = [
             _map_value_paths(item, owner, param_path, (*part, str(index)), change) for index, item in enumerate(value)
         ]
-        return type(value)(new) if any(one is not two for one, two in zip(new, value, strict=True)) else value
+        return type(value)(new) if any(after is not before for after, before in zip(new, value, strict=True)) else value
     return value

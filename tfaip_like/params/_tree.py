@@ -1,4 +1,4 @@
-"""A whole tree of parameters: its values by their flags, its check, its difference to another."""
+"""Operations on whole parameter trees: validation, iteration and comparison."""
 
 from __future__ import annotations
 
@@ -34,14 +34,13 @@ from tfaip_like.params._values import decode_value, encode_value
 
 
 def validate_params(tree: P) -> P:
-    """Checks every value of a finished tree: required, of its type, and accepted by its class.
+    """Check that every value of a complete tree is present, of its type, and accepted by its class.
 
     Returns:
-        The tree, in which values that Python code gave as something near their type (a text for a
-        path, 2.0 for an integer) have it.
+        The tree with values of compatible types converted (a string for a path, 2.0 for an integer).
 
     Raises:
-        UsageError: for the first value that is missing or refused, by its flag.
+        UsageError: for the first missing or invalid value; names its flag.
     """
     normal = _convert_fields(tree, (), None)
     for path, params in iter_params(normal):
@@ -54,10 +53,12 @@ def validate_params(tree: P) -> P:
 
 
 def _convert_fields(params: P, path: ParamPath, declared_in: tuple[type, str] | None) -> P:
-    """Return parameters whose values are as their types say.
+    """Return parameters with values converted to the types of their fields.
 
     Args:
-        declared_in: the class and attribute whose value they are.
+        params: parameters to convert.
+        path: their path in the tree.
+        declared_in: class and attribute whose value they are; None for the root.
     """
     changes = {}
     for name, tp in field_types(type(params)).items():
@@ -68,7 +69,7 @@ def _convert_fields(params: P, path: ParamPath, declared_in: tuple[type, str] | 
             if value is REQUIRED:
                 raise UsageError(f"{path_to_flag(here)} is required ({type_metavar(tp)})")
             converted = _convert_value(tp, value, here, declared)
-        except (ValueError, TypeError) as problem:  # flags and files are checked before: code has given it
+        except (ValueError, TypeError) as problem:  # flags and files were checked before, so code set it
             is_default = declared_in is None or repr(value) == repr(field_default(*declared))
             line = attribute_frame(*declared) if is_default or declared_in is None else attribute_frame(*declared_in)
             raise CodeError(f"{path_to_flag(here)}: {problem}", line) from problem
@@ -78,11 +79,11 @@ def _convert_fields(params: P, path: ParamPath, declared_in: tuple[type, str] | 
 
 
 def _convert_value(tp: Any, value: Any, path: ParamPath, declared_in: tuple[type, str]) -> Any:
-    """`value` as its type says, itself where it is so already."""
+    """Return `value` converted to a type; the same object if it already has it."""
     if value is REQUIRED:
         raise UsageError(f"{path_to_flag(path)} is required ({type_metavar(tp)})")
     if isinstance(value, type):
-        raise ValueError(f"is the class {value.__name__}; write {value.__name__}()")
+        raise ValueError(f"expected an instance, got class {value.__name__}; did you mean {value.__name__}()?")
     if params_classes(tp) and not isinstance(value, (*params_classes(tp), type(None))):
         bases = " or ".join(base.__name__ for base in params_classes(tp))
         raise ValueError(f"expected {with_article(bases)}, got {with_article(type(value).__name__)}")
@@ -110,7 +111,7 @@ def _convert_value(tp: Any, value: Any, path: ParamPath, declared_in: tuple[type
 
 
 def _field_error_message(params: ParamsBase, path: ParamPath, problem: FieldError) -> str:
-    """The message for a value that its class refuses; `problem.field` may lead to a part of a part."""
+    """Return the message for a value that its class rejects; `problem.field` may refer to a nested parameter."""
     parts = tuple(problem.field.split("."))
     owner: Any = params
     for part in parts[:-1]:
@@ -124,7 +125,7 @@ def _field_error_message(params: ParamsBase, path: ParamPath, problem: FieldErro
 
 @dataclass(frozen=True)
 class Leaf:
-    """One parameter of a tree."""
+    """Parameter of a tree with its current value."""
 
     path: ParamPath
     type: Any
@@ -137,12 +138,12 @@ class Leaf:
 
     @property
     def is_variant(self) -> bool:
-        """Return whether its value is itself a tree of parameters."""
+        """Return whether the value is itself a parameter tree."""
         return isinstance(self.value, ParamsBase) or bool(params_classes(self.type))
 
 
 def iter_leaves(tree: ParamsBase, path: ParamPath = ()) -> Iterator[Leaf]:
-    """Every parameter of a tree with its current value; a variant comes before its parts."""
+    """Yield every parameter of a tree with its current value; a variant precedes its parameters."""
     for name, tp in field_types(type(tree)).items():
         value = getattr(tree, name)
         here = (*path, name)
@@ -162,7 +163,7 @@ def _iter_items(value: Any) -> Iterator[tuple[ParamPath, Any]]:
 
 
 def diff_params(old: ParamsBase, new: ParamsBase) -> list[tuple[str, str, str]]:
-    """The flags whose values differ, with the old and the new value as words (`-` where it has none)."""
+    """Return (flag, old value, new value) for the flags whose values differ; values are words, `-` if absent."""
     before, after = (
         {leaf.flag: format_value(leaf.type, leaf.value) for leaf in iter_leaves(tree)} for tree in (old, new)
     )
@@ -172,10 +173,10 @@ def diff_params(old: ParamsBase, new: ParamsBase) -> list[tuple[str, str, str]]:
 
 
 def non_default_flags(tree: ParamsBase) -> dict[str, str]:
-    """The flags whose values are not the defaults of the root's class, with those values as words."""
+    """Return the flags whose values differ from the defaults of the root's class, with their values as words."""
     return {flag: new for flag, _, new in diff_params(default_instance(type(tree)), tree)}
 
 
 def path_to_flag(path: ParamPath) -> str:
-    """The flag for a path of the tree."""
+    """Return the flag of a path of the tree."""
     return "--" + ".".join(path)

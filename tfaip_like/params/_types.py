@@ -1,4 +1,4 @@
-"""What the type of a parameter is, and how it is told to a person."""
+"""Inspection and description of parameter types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NONE_TYPE = type(None)
 
 
 def union_members(tp: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the type alone."""
+    """Return the members of a union, or the type itself as the only member."""
     return get_args(tp) if get_origin(tp) in (Union, types.UnionType) else (tp,)
 
 
@@ -26,12 +26,12 @@ def is_optional(tp: Any) -> bool:
 
 
 def params_classes(tp: Any) -> tuple[type[ParamsBase], ...]:
-    """The `Params` classes among the alternatives of a type: a field that holds variants."""
+    """Return the `Params` classes among the members of a type; not empty for a field that holds variants."""
     return tuple(member for member in union_members(tp) if is_subclass(member, ParamsBase))
 
 
 def sequence_item_type(tp: Any) -> Any | None:
-    """The type of the items of a list, set or tuple of any length, else None."""
+    """Return the item type of a list, set or variable-length tuple, else None."""
     for member in union_members(tp):
         args = get_args(member)
         if get_origin(member) in SEQUENCE_TYPES and args and not is_fixed_tuple(member):
@@ -40,14 +40,14 @@ def sequence_item_type(tp: Any) -> Any | None:
 
 
 def make_sequence(tp: Any, items: list[Any]) -> Any:
-    """`items` as the list, tuple or set that a type says."""
+    """Convert `items` to the list, tuple or set type of a parameter."""
     return next(
         SEQUENCE_TYPES[get_origin(member)] for member in union_members(tp) if get_origin(member) in SEQUENCE_TYPES
     )(items)
 
 
 def dict_value_type(tp: Any) -> Any | None:
-    """The type of the values of a dict, else None."""
+    """Return the value type of a dict, else None."""
     for member in union_members(tp):
         if get_origin(member) is dict:
             return get_args(member)[1]
@@ -59,7 +59,7 @@ def is_multi_valued(tp: Any) -> bool:
 
 
 def type_metavar(tp: Any) -> str:
-    """How a value is written on the command line: `INT`, `a | b`, `FLOAT ...`."""
+    """Return the placeholder of a value in help texts: `INT`, `a | b`, `FLOAT ...`."""
     return " | ".join(_member_metavar(member) for member in sorted(union_members(tp), key=lambda m: m is NONE_TYPE))
 
 
@@ -90,7 +90,7 @@ def _item_metavar(tp: Any) -> str:
 
 
 def type_choices(tp: Any) -> list[str]:
-    """The words that can stand for a value, where there are only so many."""
+    """Return the words allowed for a type with a finite set of values, else an empty list."""
     words: list[str] = []
     for member in union_members(tp):
         if is_subclass(member, ParamsBase):
@@ -103,9 +103,9 @@ def type_choices(tp: Any) -> list[str]:
 
 
 def check_type_supported(tp: Any) -> None:
-    """Raises `TypeError` for a type that no value can be read into."""
+    """Raise `TypeError` for a type that a parameter cannot have."""
     if params_classes(tp) and any(not is_subclass(member, (ParamsBase, NONE_TYPE)) for member in union_members(tp)):
-        raise TypeError(f"{tp} cannot be the type of a parameter: it mixes parameters with plain values")
+        raise TypeError(f"{tp} cannot be the type of a parameter: it mixes Params with plain types")
     for member in union_members(tp):
         if (
             is_subclass(member, (bool, int, float, str, Path, NONE_TYPE, Enum, ParamsBase))
@@ -114,7 +114,7 @@ def check_type_supported(tp: Any) -> None:
             continue
         args = tuple(arg for arg in get_args(member) if arg is not Ellipsis)
         if get_origin(member) is dict and args and args[0] is not str:
-            raise TypeError(f"{member} cannot be the type of a parameter: the keys of a dict are str")
+            raise TypeError(f"{member} cannot be the type of a parameter: dict keys must be str")
         if get_origin(member) in (*SEQUENCE_TYPES, dict) and args:
             for arg in args:
                 check_type_supported(arg)
@@ -126,7 +126,7 @@ def check_type_supported(tp: Any) -> None:
 
 
 def describe_type(tp: Any) -> str:
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "a text", Path: "a path"}
+    names = {bool: "true or false", int: "an integer", float: "a number", str: "a string", Path: "a path"}
     if tp in names:
         return names[tp]
     if is_subclass(tp, Enum) or get_origin(tp) is Literal:

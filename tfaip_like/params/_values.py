@@ -1,7 +1,7 @@
-"""Typed values: from the words of a command line, from JSON, and to JSON. See `formatting` for the way back to words.
+"""Conversion of typed values from command-line words and JSON, and to JSON. See `_formatting` for values to words.
 
-All functions take the resolved type of a parameter. A value that does not fit raises `ValueError`
-with a text that can follow the name of a flag: ``expected an integer, got 'x'``.
+All functions take the resolved type of a parameter. An invalid value raises `ValueError` with a text that can follow
+the name of a flag: ``expected an integer, got 'x'``.
 """
 
 from __future__ import annotations
@@ -37,14 +37,22 @@ from tfaip_like.params._variants import available_variants, find_variant, is_abs
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
 NEGATIVE_NUMBER = re.compile(r"-(\d|\.\d|inf$|nan$)")
-"""How a word begins that starts with one dash and is a value."""
+"""Start of a word that has a leading dash and is a value."""
 
 
-# Words of the command line.
+# Command-line words.
 
 
 def parse_value(tp: Any, words: Sequence[str]) -> Any:
-    """The value that `words` stand for."""
+    """Parse command-line words into a value of a type.
+
+    Args:
+        tp: resolved type of the parameter.
+        words: words after the flag.
+
+    Raises:
+        ValueError: if the words are not a value of the type.
+    """
     if len(words) == 1 and (value := _parse_json_word(tp, words[0])) is not None:
         return decode_value(tp, value)
     problems = []
@@ -72,7 +80,7 @@ def _parse_member(tp: Any, words: Sequence[str]) -> Any:
         pairs = [_split_pair(word) for word in words]
         repeated = [key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1]
         if repeated:
-            raise ValueError(f"{repeated[0]!r} is given twice")
+            raise ValueError(f"duplicate key {repeated[0]!r}")
         return {key: parse_value(value_type, [value]) for key, value in pairs}
     if is_fixed_tuple(tp):
         item_types = get_args(tp)
@@ -148,10 +156,10 @@ def _split_pair(word: str) -> tuple[str, str]:
 
 
 def _parse_json_word(tp: Any, word: str) -> Json:
-    """Return the value that a word is in JSON; None if it is something else, a regular expression for example.
+    """Parse a word as JSON; return None if it is not JSON, for example a regular expression.
 
-    Lists and mappings can be written so, however deep; and a text in quotes, where the type has alternatives of which
-    the bare word would mean another one: of `int | str`, `"3"` with its quotes is the text.
+    Accepts lists and mappings of any depth, and quoted strings if the type is a union in which the bare word would
+    mean another member: for `int | str`, `"3"` with its quotes is a string.
     """
     may_be_text = len(union_members(tp)) > 1 and any(is_subclass(member, (str, Path)) for member in union_members(tp))
     if word[:1] not in (*(("[", "{") if is_multi_valued(tp) else ()), *('"' if may_be_text else ())):
@@ -168,11 +176,11 @@ def _parse_path(word: str) -> Path:
         raise ValueError("expected a path, got nothing")
     if "\0" in word:
         raise ValueError(f"expected a path, got {word!r}")
-    return Path(word).expanduser() if word.startswith("~") else Path(word)  # ./~ is called so
+    return Path(word).expanduser() if word.startswith("~") else Path(word)  # a file may be called ./~
 
 
 def _strictness(tp: Any) -> int:
-    """The order in which the alternatives of a union are tried: the pickiest first."""
+    """Return the rank of a union member: members with smaller ranks are stricter and tried first."""
     order = [NONE_TYPE, Literal, Enum, int, float, bool, Path, str]
     if is_subclass(tp, Enum):
         tp = Enum
@@ -184,7 +192,15 @@ def _strictness(tp: Any) -> int:
 
 
 def decode_value(tp: Any, value: Json) -> Any:
-    """The value that a JSON value stands for."""
+    """Convert a JSON value into a value of a type.
+
+    Args:
+        tp: resolved type of the parameter.
+        value: JSON value.
+
+    Raises:
+        ValueError: if it is not a value of the type.
+    """
     if isinstance(value, dict) and (bases := params_classes(tp)):
         return decode_params(bases, value)
     if isinstance(value, PlainScalar):
@@ -236,10 +252,14 @@ def _decode_member(tp: Any, value: Json) -> Any:
 
 
 def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBase:
-    """The `Params` of a JSON object; its class is the only base or what the key `class` names.
+    """Decode the `Params` of a JSON object.
+
+    Args:
+        bases: allowed base classes; the key `class` may be omitted if there is one and it is not abstract.
+        value: JSON object.
 
     Raises:
-        UsageError: for an unknown class, an unknown or missing name, a value of a wrong type.
+        UsageError: for an unknown class, an unknown or missing parameter, or a value of the wrong type.
     """
     if not isinstance(value, dict):
         names = " or ".join(base.__name__ for base in bases)
@@ -247,35 +267,44 @@ def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBas
     values = dict(value)
     tag = values.pop(CLASS_KEY, None)
     if tag is not None and not isinstance(tag, str):
-        raise UsageError(f"{CLASS_KEY}: expected the name of a class, got {short_json(tag)}")
+        raise UsageError(f"{CLASS_KEY}: expected a class name, got {short_json(tag)}")
     try:
         cls = bases[0] if tag is None else find_variant(bases, tag)
     except UsageError as error:
         raise type(error)(f"{CLASS_KEY}: {error}") from error
     if is_abstract(cls) or (tag is None and len(bases) > 1):
-        raise UsageError(f'"{CLASS_KEY}" is missing; choose one of {", ".join(available_variants(*bases))}')
+        raise UsageError(f'missing "{CLASS_KEY}"; choose one of {", ".join(available_variants(*bases))}')
     for name in values:
         if name not in field_types(cls):
-            raise UsageError(f"{cls.__name__} has no parameter {name!r}; it has {', '.join(field_types(cls))}")
+            raise UsageError(f"{cls.__name__} has no parameter {name!r}; available: {', '.join(field_types(cls))}")
     for name, tp in field_types(cls).items():
         if name not in values:
             default = field_default(cls, name)
             if default is REQUIRED:
-                raise UsageError(f"{cls.__name__} needs {name!r}, which is missing")
+                raise UsageError(f"{cls.__name__} requires the parameter {name!r}")
             values[name] = encode_value(tp, default)
         elif values[name] is None and not is_optional(tp):
-            # dataclasses-json would only warn.
+            # dataclasses-json only warns.
             raise UsageError(f"{name}: expected {type_metavar(tp)}, got null")
     return cls.fields_from_dict(values)
 
 
 def encode_value(tp: Any, value: Any) -> Json:
-    """The JSON value from which `decode_value` makes an equal value."""
+    """Convert a value into the JSON value that `decode_value` converts back.
+
+    Args:
+        tp: resolved type of the parameter.
+        value: its value.
+
+    Raises:
+        UsageError: if a required parameter in it has no value.
+        ValueError: if a fixed-length tuple has the wrong length.
+    """
     if isinstance(value, ParamsBase):
         declared = params_classes(tp)
         encoded = value.to_dict()
         if declared == (type(value),):
-            del encoded[CLASS_KEY]  # nothing else can stand here without its class
+            del encoded[CLASS_KEY]  # the default class when decoding
         return encoded
     if isinstance(value, dict):
         value_type = dict_value_type(tp)
@@ -290,11 +319,11 @@ def encode_value(tp: Any, value: Any) -> Json:
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Path):
-        return f"./{value}" if str(value).startswith("~") else str(value)  # which is no home directory
+        return f"./{value}" if str(value).startswith("~") else str(value)  # not a home directory
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no infinity
     if value is REQUIRED:
-        raise UsageError("a required parameter has no value yet")
+        raise UsageError("a required parameter has no value")
     return value  # type: ignore[no-any-return]  # bool, int, float, str, None
 
 

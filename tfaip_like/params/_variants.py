@@ -1,4 +1,4 @@
-"""Variants: the classes that can stand where a parameter's type is a `Params` class."""
+"""Variants: the classes that can be selected for a parameter whose type is a `Params` class."""
 
 from __future__ import annotations
 
@@ -15,51 +15,53 @@ from tfaip_like.params._class_source import check_class_in_source
 
 
 def is_abstract(cls: type) -> bool:
-    """Return whether a class is only a base: it has abstract methods, extends `ABC` itself, or starts with `_`."""
+    """Return whether a class is only a base: it has abstract methods, extends `ABC` directly, or starts with `_`."""
     return inspect.isabstract(cls) or abc.ABC in cls.__bases__ or cls.__name__.startswith("_")
 
 
 def available_variants(*bases: type[ParamsBase], home: str = "") -> dict[str, type[ParamsBase]]:
-    """The choices for a field of these types, by the name that is typed.
+    """Return the variants for a field of these types, by the name to type.
 
-    That is the class name; where several choices share it, they are listed as `module:Class`, all but one that is at
-    home.
+    The name is the class name. If several variants share it, it is `module:Class`, except for the one local to `home`.
 
     Args:
-        home: the module of the scenario.
+        bases: `Params` classes of the field's type.
+        home: module of the scenario.
     """
-    found = {qualified_name(cls): cls for base in bases for cls in _iter_subclasses(base) if not is_abstract(cls)}
-    of_name: dict[str, list[type[ParamsBase]]] = {}
-    for cls in found.values():
-        of_name.setdefault(cls.__name__, []).append(cls)
-    plain = {name: _prefer_local(classes, home) for name, classes in of_name.items()}
-    return {(cls.__name__ if plain[cls.__name__] is cls else tag): cls for tag, cls in found.items()}
+    variants = {qualified_name(cls): cls for base in bases for cls in _iter_subclasses(base) if not is_abstract(cls)}
+    by_name: dict[str, list[type[ParamsBase]]] = {}
+    for cls in variants.values():
+        by_name.setdefault(cls.__name__, []).append(cls)
+    plain = {name: _prefer_local(classes, home) for name, classes in by_name.items()}
+    return {(cls.__name__ if plain[cls.__name__] is cls else tag): cls for tag, cls in variants.items()}
 
 
 def _prefer_local(classes: Sequence[type[ParamsBase]], home: str) -> type[ParamsBase] | None:
-    """The only class, or the only one in a module, or else in its package."""
+    """Return the only class, else the only one in module `home`, else the only one in its package, else None."""
     package = home.rpartition(".")[0]
-    for nearer in (
+    for candidates in (
         classes,
         [cls for cls in classes if cls.__module__ == home],
         [cls for cls in classes if package and f"{cls.__module__}.".startswith(f"{package}.")],
     ):
-        if len(nearer) == 1:
-            return nearer[0]
+        if len(candidates) == 1:
+            return candidates[0]
     return None
 
 
 def find_variant(bases: Sequence[type[ParamsBase]], name: str, home: str = "") -> type[ParamsBase]:
-    """The variant called `name`: a class name, in upper or lower case, or `module:Class`, which is imported.
+    """Return the variant called `name`.
 
     Args:
-        home: the module of the scenario, whose own classes come before others of the same name.
+        bases: `Params` classes of the field's type.
+        name: class name in any case, or `module:Class`, whose module is imported.
+        home: module of the scenario, whose classes take precedence over others of the same name.
 
     Raises:
-        UsageError: when there is none, or the class is none of `bases`.
+        UsageError: if no or more than one variant has this name, or the class extends none of `bases`.
     """
     if ":" in name:
-        # The first of a name: commands make classes with one more group under the name of the scenario.
+        # The first match: commands define subclasses with additional groups under the name of the scenario.
         known = (cls for base in bases for cls in _iter_subclasses(base) if qualified_name(cls) == name)
         cls = next(known, None) or _import_class(name)
         if not issubclass(cls, tuple(bases)):
@@ -70,13 +72,13 @@ def find_variant(bases: Sequence[type[ParamsBase]], name: str, home: str = "") -
     choices = available_variants(*bases, home=home)
     if name in choices:
         return choices[name]
-    same = [cls for choice, cls in choices.items() if choice.lower() == name.lower()]
-    if len(same) == 1:
-        return same[0]
+    matches = [cls for choice, cls in choices.items() if choice.lower() == name.lower()]
+    if len(matches) == 1:
+        return matches[0]
     tags = [tag for tag in choices if tag.endswith(f":{name}")]
     if tags:
-        raise UsageError(f"there are {len(tags)} variants called {name}: say which, {' or '.join(tags)}")
-    raise UsageError(f"there is no {_join_names(bases)} called {name!r}{_suggest_variant(name, choices)}")
+        raise UsageError(f"{len(tags)} variants are called {name}; choose one of {', '.join(tags)}")
+    raise UsageError(f"unknown {_join_names(bases)} {name!r}{_suggest_variant(name, choices)}")
 
 
 def _import_class(tag: str) -> type[ParamsBase]:
@@ -84,15 +86,15 @@ def _import_class(tag: str) -> type[ParamsBase]:
     try:
         check_class_in_source(tag)
         with guarded_imports():
-            found: object = import_user_module(module_name)
+            member: object = import_user_module(module_name)
     except UsageError as error:
         raise type(error)(f"{tag}: {error}") from error
     for part in class_name.split("."):
-        found = getattr(found, part, None)
-    # Only parameters are ever made from a name in a file: nothing else that a module holds.
-    if not (isinstance(found, type) and issubclass(found, ParamsBase)):
-        raise UsageError(f"{tag}: there is no class {class_name!r} of parameters in {module_name}")
-    return found
+        member = getattr(member, part, None)
+    # A name in a file may only select a Params class, no other object of a module.
+    if not (isinstance(member, type) and issubclass(member, ParamsBase)):
+        raise UsageError(f"{tag}: {module_name} has no Params class {class_name!r}")
+    return member
 
 
 def _iter_subclasses(cls: type[ParamsBase]) -> Iterator[type[ParamsBase]]:
@@ -110,4 +112,4 @@ def _suggest_variant(name: str, choices: dict[str, type[ParamsBase]]) -> str:
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {by_lower[near[0]]}? (choices: {', '.join(choices)})"
-    return f"; choose one of {', '.join(choices) or 'none: no variant is defined'}"
+    return f"; choose one of {', '.join(choices)}" if choices else "; no variants are defined"

@@ -1,4 +1,4 @@
-"""Settings of a training that every scenario has, and of going on with one."""
+"""Parameter groups that every scenario has: trainer, device, early stopping, warm start and resume."""
 
 from tfaip_like.settings._device import Device
 from tfaip_like.settings._early_stopping import EarlyStopping

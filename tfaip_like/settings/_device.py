@@ -1,4 +1,4 @@
-"""What computes."""
+"""Compute device settings."""
 
 from __future__ import annotations
 
@@ -15,33 +15,38 @@ def _default_backend() -> Any:
 
 
 class Device(Params):
-    """What computes."""
+    """Compute devices and the Keras backend.
+
+    Example:
+        >>> Device(gpus=[0, 1])
+        Device(gpus=[0, 1])
+    """
 
     backend: Literal["tensorflow", "jax", "torch"] = field(default_factory=_default_backend)
-    """The library under Keras; by default that of the environment variable KERAS_BACKEND, else
-    tensorflow. jax and torch must be installed: pip install 'tfaip_like[jax]'."""
+    """Keras backend; by default the environment variable KERAS_BACKEND, else tensorflow. jax and torch are extras:
+    pip install 'tfaip_like[jax]'."""
 
     gpus: list[int] | None = None
-    """Numbers of the GPUs to use, counted from 0 among those that CUDA_VISIBLE_DEVICES shows; none of
-    them: -1. By default the first one that is there."""
+    """Indices of the GPUs to use, from 0 among those visible in CUDA_VISIBLE_DEVICES; -1 uses the CPU. By default the
+    first visible GPU."""
 
     dist_strategy: Literal["default", "mirror"] = "default"
-    """With several GPUs, each trains on its part of each batch (tensorflow only; the batch size must be a
-    multiple of their number). mirror takes all GPUs where none are named; the default takes the first."""
+    """Use of several GPUs (tensorflow only): each batch is split among the GPUs, so the batch size must be divisible by
+    their number. Without --device.gpus, mirror uses all GPUs and default only the first."""
 
     soft_placement: bool = True
-    """Fall back to the CPU for operations that a GPU cannot compute."""
+    """Fall back to the CPU for operations without a GPU kernel."""
 
     def ignored_params(self) -> Mapping[str, str]:
         if self.backend == "tensorflow":
             return {}
         return dict.fromkeys(
-            ("dist_strategy", "soft_placement"), f"it is for tensorflow, and the backend is {self.backend}"
+            ("dist_strategy", "soft_placement"), f"requires the tensorflow backend, not {self.backend}"
         )
 
     def check(self) -> None:
         gpus = self.gpus or []
-        self.require(len(set(gpus)) == len(gpus), "gpus", "names a GPU twice")
+        self.require(len(set(gpus)) == len(gpus), "gpus", "lists a GPU twice")
         self.require(
-            gpus == [-1] or all(gpu >= 0 for gpu in gpus), "gpus", "GPUs are numbered from 0; -1 alone is none"
+            gpus == [-1] or all(gpu >= 0 for gpu in gpus), "gpus", "indices must be 0 or larger; -1 alone uses the CPU"
         )

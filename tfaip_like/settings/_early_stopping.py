@@ -1,4 +1,4 @@
-"""When a training ends before its last epoch."""
+"""Early-stopping settings."""
 
 from __future__ import annotations
 
@@ -9,48 +9,51 @@ from tfaip_like.params import Params
 
 
 class EarlyStopping(Params):
-    """When a training ends before its last epoch, and which value says how good an epoch is."""
+    """Early stopping, and the monitored value that defines the best epoch.
+
+    Example:
+        >>> EarlyStopping(n_to_go=5, monitor="val_loss", mode="min")
+        EarlyStopping(n_to_go=5, monitor='val_loss', mode='min')
+    """
 
     n_to_go: int = 0
-    """Stop after so many tests in a row without an improvement; 0 never does."""
+    """Number of consecutive checks without improvement before training stops (patience); 0 disables early stopping."""
 
     frequency: int = 1
-    """Epochs between two tests. A test asks whether any epoch since the one before has been an improvement."""
+    """Epochs between two checks. A check passes if any epoch since the previous check improved."""
 
     lower_threshold: float | None = None
-    """With mode max: tests count only once the value has reached this. With mode min: stop at once when
-    the value is this or less."""
+    """Lower bound of the monitored value. Mode max: count checks only after it is reached. Mode min: stop as soon as it
+    is reached."""
 
     upper_threshold: float | None = None
-    """With mode max: stop at once when the value is this or more. With mode min: tests count only once
-    the value has reached this or less."""
+    """Upper bound of the monitored value. Mode max: stop as soon as it is reached. Mode min: count checks only after it
+    is reached."""
 
     monitor: str | None = None
-    """The logged value that says how good an epoch is (val_loss, lav_accuracy), for the best epoch too; by
-    default the choice of the model."""
+    """Logged value to monitor (val_loss, lav_accuracy); also selects the best epoch. By default the model's choice."""
 
     mode: Literal["min", "max"] | None = None
-    """Whether small or large values are good; by default the choice of the model."""
+    """Direction of improvement of the monitored value; by default the model's choice."""
 
     min_delta: float = 0.0
-    """Only a change by more than this, since the last improvement, counts as an improvement. What the best
-    epoch is does not depend on it."""
+    """Minimum change of the monitored value since the last improvement that counts as an improvement. Does not affect
+    which epoch is best."""
 
     def ignored_params(self) -> Mapping[str, str]:
         if self.n_to_go:
             return {}
-        never = "nothing is tested without --early_stopping.n_to_go"
-        return dict.fromkeys(("frequency", "min_delta"), never)
+        return dict.fromkeys(("frequency", "min_delta"), "requires --early_stopping.n_to_go")
 
     def check(self) -> None:
         self.require_finite()
-        self.require(self.n_to_go >= 0, "n_to_go", "must be 0 (never) or more")
-        self.require(self.frequency >= 1, "frequency", "there must be at least 1 epoch between two tests")
-        self.require(self.min_delta >= 0, "min_delta", "must be 0 or more")
+        self.require(self.n_to_go >= 0, "n_to_go", "must be at least 0 (0 disables early stopping)")
+        self.require(self.frequency >= 1, "frequency", "must be at least 1 epoch")
+        self.require(self.min_delta >= 0, "min_delta", "must be at least 0")
         self.require(
             self.monitor is None or self.mode is not None,
             "monitor",
-            "needs --early_stopping.mode: is small or large good?",
+            "requires --early_stopping.mode min or max",
         )
         lower, upper = self.lower_threshold, self.upper_threshold
         self.require(

@@ -1,4 +1,4 @@
-"""What `resume-training` goes on with."""
+"""Settings of `resume-training`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from tfaip_like.params import Params
 
 
 class Resume(Params):
-    """From where a run goes on, and which parts of its state begin anew."""
+    """Checkpoint to resume from, and the parts of its state to reset.
+
+    Example:
+        >>> Resume(epoch=12, optimizer="fresh")
+        Resume(epoch=12, optimizer='fresh')
+    """
 
     epoch: int | None = None
-    """Go on from the end of this epoch, whose checkpoint must have been kept (--trainer.keep_epochs). By
-    default from the last complete checkpoint. Later checkpoints are moved to checkpoints/superseded
-    (superseded_2 and so on, where there is one)."""
+    """Epoch whose checkpoint to resume from; it must have been kept (--trainer.keep_epochs). By default the last
+    checkpoint. Later checkpoints move to checkpoints/superseded (superseded_2, ... if that exists)."""
 
     optimizer: Literal["keep", "fresh"] = "keep"
-    """Whether the optimizer keeps its state (momentum, averages) or begins anew with the weights as they are."""
+    """Restore the optimizer state (momentum, averages), or reset it; the weights are restored in both cases."""
 
     learning_rate: Literal["keep", "fresh"] = "keep"
-    """Whether the schedule goes on, or begins anew and spans the epochs that are left."""
+    """Continue the learning-rate schedule, or restart it over the remaining epochs."""
 
     early_stopping: Literal["keep", "fresh"] = "keep"
-    """Whether the best value and the tests without improvement are kept, or counted anew."""
+    """Restore the best value and the count of checks without improvement, or reset both."""
 
     def check(self) -> None:
-        self.require(self.epoch is None or self.epoch >= 1, "epoch", "epochs count from 1")
+        self.require(self.epoch is None or self.epoch >= 1, "epoch", "must be at least 1")

@@ -1,4 +1,4 @@
-"""Weights to begin with."""
+"""Warm-start settings."""
 
 from __future__ import annotations
 
@@ -10,24 +10,29 @@ from tfaip_like.params import Params
 
 
 class WarmStart(Params):
-    """Weights to begin with, from an earlier training."""
+    """Initial weights from an earlier training run.
+
+    Example:
+        >>> WarmStart(model="runs/a", rename=["encoder/->body/encoder/"], allow_partial=True)
+        WarmStart(model='runs/a', rename=['encoder/->body/encoder/'], allow_partial=True)
+    """
 
     model: Path | None = None
-    """A run's folder (its best model is taken), an export (runs/a/best), a checkpoint
-    (runs/a/checkpoints/epoch_0003), a .keras file or JSON with lists of numbers (weights.json)."""
+    """Source of the weights: a run directory (its best model), an export (runs/a/best), a checkpoint
+    (runs/a/checkpoints/epoch_0003), a .keras file, or JSON with nested lists of numbers (weights.json)."""
 
     rename: list[str] = []
-    """FROM->TO for paths of weights that are called otherwise there: encoder/->body/encoder/. FROM is a
-    regular expression, TO may name its groups (\\1)."""
+    """Rules FROM->TO that rename weight paths of the source: encoder/->body/encoder/. FROM is a regular expression; TO
+    may refer to its groups (\\1)."""
 
     include: list[str] = []
-    """Regular expressions: of the weights of this network, load only those whose path matches one."""
+    """Regular expressions; load only weights whose path in this model matches one. By default all."""
 
     exclude: list[str] = []
-    """Regular expressions: do not load weights of this network whose path matches one."""
+    """Regular expressions; do not load weights whose path in this model matches one."""
 
     allow_partial: bool = False
-    """Begin even where weights were not found there, or have another shape; these stay random."""
+    """Keep the initial values of weights that the source lacks or has in another shape, instead of failing."""
 
     def check(self) -> None:
         for name in ("include", "exclude"):
@@ -35,13 +40,13 @@ class WarmStart(Params):
                 self.require_regex(name, pattern)
         for rule in self.rename:
             pattern, arrow, replacement = rule.partition("->")
-            self.require(bool(arrow), "rename", f"{rule!r}: write FROM->TO")
+            self.require(bool(arrow), "rename", f"{rule!r}: expected FROM->TO")
             self.require_regex("rename", pattern)
             try:
                 re.sub(pattern, replacement, "")
             except (re.error, IndexError) as problem:
-                self.require(False, "rename", f"{replacement!r} cannot replace anything: {problem}")
+                self.require(False, "rename", f"{replacement!r} is not a valid replacement: {problem}")
 
     def ignored_params(self) -> Mapping[str, str]:
         names = ("rename", "include", "exclude", "allow_partial")
-        return {} if self.model is not None else dict.fromkeys(names, "there is no --warmstart.model to load")
+        return {} if self.model is not None else dict.fromkeys(names, "requires --warmstart.model")

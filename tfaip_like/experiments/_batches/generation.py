@@ -251,7 +251,7 @@ def _report_ignored_flags(runs: Mapping[str, ResolvedRun]) -> None:
             names.setdefault((flag, where, reason), []).append(name)
     for (flag, where, reason), of in names.items():
         if not where and len(of) == len(runs):
-            raise UsageError(f"--{flag}: has no effect: {reason}")
+            raise UsageError(f"--{flag} has no effect: {reason}")
         prefix = f"{where}: " if where else ""
         which = of[0] if len(of) == 1 else f"{pluralize(len(of), 'run')} ({truncate_list(of)})"
         logger.warning("%s--%s has no effect in %s: %s", prefix, flag, which, reason)
