@@ -127,7 +127,7 @@ def test_one_process_cannot_have_the_code_of_two_batches(batch: Batch, tmp_path:
     units, warning = found(tmp_path, batch.run_dir("one").path, other.run_dir("one").path)
     assert units == "5\n5\n"
     used = f"using {batch.code_dir}/helper.py instead of the copy in {other.code_dir}"
-    assert warning == f"{other.run('one').path}: code has changed since the batch was generated: {used}\n"
+    assert warning == f"{other.run_dir('one').path}: code has changed since the batch was generated: {used}\n"
 
 
 def units(batch: Batch, name: str) -> str:

@@ -85,11 +85,14 @@ class ListFileData(Data):
     """Dataset whose samples are files named in list files.
 
     Example:
-        ::
+        ```python
+        from tfaip_like import Sample
+        from tfaip_like.list_files import ListFileData
 
-            class Pages(ListFileData):
-                def sample(self, file: Path) -> Sample:
-                    return Sample({"image": str(file)}, {"text": file.with_suffix(".txt").read_text()})
+        class Pages(ListFileData):
+            def sample(self, file):
+                return Sample({"image": str(file)}, {"text": file.with_suffix(".txt").read_text()})
+        ```
     """
 
     suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES
@@ -176,11 +179,17 @@ class ListFileScenario(Scenario):
     """Scenario whose samples are files named in list files; its `data` extends `ListFileData`.
 
     Example:
-        ::
+        ```python
+        from tfaip_like import Sample
+        from tfaip_like.list_files import ListFileData, ListFileScenario
 
-            class PageScenario(ListFileScenario):
-                data: Pages = Pages()
-                model: Model = Reader()
+        class Pages(ListFileData):
+            def sample(self, file):
+                return Sample({"image": str(file)}, {"text": file.with_suffix(".txt").read_text()})
+
+        class PageScenario(ListFileScenario):
+            data: ListFileData = Pages()
+        ```
     """
 
     data: ListFileData

@@ -38,11 +38,28 @@ class Scenario(Params):
     Subclasses set defaults; each field is a group of command-line flags.
 
     Example:
-        ::
+        ```python
+        from tfaip_like import Data, Model, Sample, Scenario, Spec, ops
+        from keras import layers
 
-            class Tutorial(Scenario):
-                data: Data = Digits()
-                model: Model = Classifier()
+        class Points(Data):
+            inputs = {"x": Spec((1,))}
+            targets = {"y": Spec((1,))}
+
+            def source(self, mode):
+                return [Sample({"x": [x]}, {"y": [2 * x]}) for x in range(100)]
+
+        class Line(Model):
+            def build(self, inputs):
+                return {"y": layers.Dense(1)(inputs["x"])}
+
+            def loss(self, inputs, targets, outputs):
+                return {"square": ops.square(targets["y"] - outputs["y"])}
+
+        class Regression(Scenario):
+            data: Data = Points()
+            model: Model = Line()
+        ```
     """
 
     def __init_subclass__(cls, is_command_subclass: bool = False, **kwargs: Any):
