@@ -1,6 +1,7 @@
-"""Every command and listing of the README and of docs/ runs as it is printed.
+"""Commands and listings of the README and of docs/ run as they are printed.
 
-That takes minutes. By default only the README's are run; those of docs/ are read, which finds what does not exist.
+That takes minutes. By default only those of the README run; those of docs/ are parsed, which finds flags, scenarios and
+imports that do not exist.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Run, slow
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+from scripts import public_api
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INSTALLS = ("python3 -m venv", "bash scripts/check.sh")
-"""The two commands of the README that make an environment: one has a slow test, the other runs this one."""
+"""Commands of the README that create an environment: one has a slow test, the other one runs this test."""
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
-    """Language, file name and text of each block."""
+    """Yield language, file name and text of each block."""
     for match in BLOCK.finditer(page.read_text()):
         yield match[1], match[2] or "", match[3]
 
@@ -36,6 +39,7 @@ OURS = (
     "inspect-samples",
     "benchmark-input-pipeline",
     "lav-scenario",
+    "new-scenario",
     "compare-runs",
     "doctor",
     "evaluate-predictions",
@@ -44,19 +48,19 @@ PRINTS = ("--help", "--show", "--completion")
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each command of a block."""
+    """Yield the words of each command of a block."""
     for line in text.replace("\\\n", " ").splitlines():
         if words := shlex.split(line, comments=True):
             yield words
 
 
 def uses_the_shell(text: str) -> bool:
-    """Whether there is more in it than commands and their words."""
+    """Return whether a block needs a shell, not only commands and their words."""
     return bool(set("|&;<>$`\\#*") & set(text))
 
 
 class Shell:
-    """Runs the commands of a page in a folder."""
+    """Runner of the commands of a page in a folder."""
 
     def __init__(self, folder: Path, quick_run: Run):
         self.folder = folder
@@ -70,7 +74,7 @@ class Shell:
         }
 
     def block(self, text: str) -> None:
-        """Runs a block of commands as it is."""
+        """Run a block of commands unchanged."""
         if uses_the_shell(text) or any(words[0] not in OURS for words in commands(text)):
             self.program("bash", "-e", "-c", text)
         else:
@@ -78,7 +82,7 @@ class Shell:
                 self.ours(*words)
 
     def ours(self, *words: str) -> None:
-        """Runs a command of ours, quickly if its backend is the one that is imported already."""
+        """Run one of our commands, in a warm process if its backend is the imported one."""
         if "--device.backend" in words:
             self.program(*words)
         else:
@@ -86,7 +90,7 @@ class Shell:
             assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
 
     def program(self, *words: str) -> None:
-        """Runs any program."""
+        """Run any program."""
         done = subprocess.run(
             words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=280, check=False
         )
@@ -114,8 +118,7 @@ def test_commands_and_listings_run(page: Path, quick_run: Run, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
-def test_commands_and_listings_make_sense(page: Path, quick_run: Run, tmp_path: Path) -> None:
-    """Their flags and scenarios are read, and what they import is there; nothing is trained."""
+def test_flags_scenarios_and_imports_of_commands_and_listings_exist(page: Path, quick_run: Run, tmp_path: Path) -> None:
     shell = Shell(tmp_path, quick_run)
     runs: list[str] = []
     for language, name, text in blocks(page):
@@ -127,12 +130,13 @@ def test_commands_and_listings_make_sense(page: Path, quick_run: Run, tmp_path: 
             folder = words.index("--trainer.output_dir") + 1 if "--trainer.output_dir" in words else None
             needs_a_run = any(word.startswith(run) for word in words for run in runs)  # there is none
             if words[0] in OURS and not needs_a_run and not any(set("|&;<>$`") & set(word) for word in words):
-                shell.ours(*words, *([] if set(PRINTS) & set(words) else ["--show"]))
+                is_quick = words[0] == "new-scenario" or set(PRINTS) & set(words)
+                shell.ours(*words, *([] if is_quick else ["--show"]))
             runs += [words[folder]] if folder else []
 
 
 def assert_imports_exist(listing: str) -> None:
-    """That what it imports from us has these names."""
+    """Fail if a listing imports a name of ours that does not exist."""
     for node in ast.walk(ast.parse(listing)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tfaip_like"):
             module = importlib.import_module(node.module)
@@ -159,9 +163,26 @@ def test_the_readme_shows_the_minimal_scenario_as_it_is() -> None:
     assert listings == [(REPOSITORY / "scenarios" / "minimal.py").read_text()]
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", [*PAGES, REPOSITORY / "CONTRIBUTING.md"], ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    prose = BLOCK.sub("", page.read_text())
-    for target in re.findall(r"\]\(([^)#]+)\)", prose):
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", BLOCK.sub("", page.read_text())):
         if "://" not in target:
-            assert (page.parent / target).exists(), target
+            file, _, anchor = target.partition("#")
+            linked = page.parent / file if file else page
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked), target
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = re.findall(r"\]\(([^)#]+\.md)\)", (REPOSITORY / "README.md").read_text())
+    assert {str(page.relative_to(REPOSITORY)) for page in PAGES[1:]} <= set(linked)
+
+
+def test_the_page_about_the_public_api_is_that_of_the_docstrings() -> None:
+    assert public_api.PAGE.read_text() == public_api.page(), "run python scripts/public_api.py"

@@ -20,13 +20,13 @@ ROOT = Path(__file__).parent.parent
 CODE = sorted(path for name in ("tfaip_like", "scenarios", "scripts") for path in (ROOT / name).rglob("*.py"))
 TESTS = sorted(path for path in (ROOT / "tests").glob("*.py") if path != Path(__file__))
 DOCUMENTS = [
-    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "public-api.md"),  # from docstrings
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "scenarios").rglob("*.yaml")),
 ]
 SETTINGS = [ROOT / name for name in ("pyproject.toml", "setup.py", "scripts/check.sh", ".vscode/launch.json")]
 
-MAX_FINDINGS = {"openings": 693, "terms": 730, "terms of tests": 380, "args": 18, "examples": 93}
+MAX_FINDINGS = {"openings": 688, "terms": 626, "terms of tests": 380, "args": 18, "examples": 88}
 """Known findings of each check; lower these as texts are rewritten, never raise them."""
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
 
     class _Lazy(ModuleType):
-        """Stands for a module and imports it when an attribute is asked for."""
+        """Keras module that is imported on first use."""
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):  # what inspect, pickle and doctest ask of every module
