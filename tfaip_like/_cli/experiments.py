@@ -39,6 +39,7 @@ from tfaip_like._cli.subcommands import Subcommand, run_subcommand
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import TrainingError, UsageError, pluralize, truncate_list
+from tfaip_like._utils.operating_system import require_posix
 from tfaip_like.experiments._batches.batch import Batch, BatchRun, select_runs
 from tfaip_like.experiments._batches.generation import add, generate, preview
 from tfaip_like.experiments._plans.plan_writer import plan_to_yaml
@@ -148,6 +149,7 @@ class ShowOptions(Params):
 
 
 def _generate(words: list[str], options: GenerateOptions, flags: list[Flag]) -> None:
+    require_posix("experiments")
     if options.run:
         options.check_machine()  # before there is a batch
     with suppress_native_stderr(), allow_untrusted_code(options.trust_code):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from tfaip_like._inspection.opening import open_data_loader
 from tfaip_like._utils.errors import Interrupted, pluralize
 from tfaip_like._utils.interruption import InterruptFlag
+from tfaip_like._utils.operating_system import num_usable_cpus
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._sample import Mode
@@ -255,7 +255,7 @@ def diagnose_bottleneck(
         is_array_backed: whether batches are cut out of arrays.
         is_read_in_order: whether the source has no index.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = num_usable_cpus()
     flag = f"--{group}.num_processes"
     if is_array_backed:
         return "batches are cut out of arrays in memory, as fast as that can be; nothing to change"

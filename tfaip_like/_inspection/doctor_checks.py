@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfaip_like._utils.lazy_keras import keras
+from tfaip_like._utils.operating_system import lock_file, num_usable_cpus
 from tfaip_like._utils.processes import run_with_timeout
 from tfaip_like.data._workers.shared_memory import SharedFile
 
@@ -87,7 +86,7 @@ def version_of(package: str) -> str:
 
 def usable_cpus() -> float:
     """Return how many cores this process may use, by its affinity and the quota of its container."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = float(num_usable_cpus())
     with suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, float(quota) / float(period))
@@ -111,6 +110,10 @@ def get_memory_bytes() -> tuple[int | None, int | None]:
 
 def max_open_files() -> int:
     """Return how many files this process may open."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return sys.maxsize
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
@@ -161,7 +164,7 @@ def supports_locks(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock_file(descriptor, shared=True, wait=False)
     except BlockingIOError:  # somebody has locked it
         return True
     except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ from tfaip_like._runs.batch_layout import BATCH_INDEX, RUNS_DIR, run_code_dir
 from tfaip_like._runs.run_files import RunInfo, read_run_file
 from tfaip_like._utils.errors import TrainingError, UsageError
 from tfaip_like._utils.files import atomic_write_text, check_links, recover_interrupted_writes, write_guard
+from tfaip_like._utils.operating_system import lock_file
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class OutputDir:
         except OSError:
             return False
         try:
-            fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            lock_file(folder, shared=True, wait=False)
         except OSError:
             return True
         finally:
@@ -221,7 +221,7 @@ class OutputDir:
 
     def _lock(self, folder: int, where: str) -> None:
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(folder, wait=False)
         except BlockingIOError as error:
             raise UsageError(f"{where}: a training is running in this folder; choose another one") from error
         except OSError as error:  # a file system without locks

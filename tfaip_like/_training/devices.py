@@ -14,6 +14,7 @@ from typing import Any
 
 from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.lazy_keras import set_variable
+from tfaip_like._utils.operating_system import num_usable_cpus
 from tfaip_like.settings import Device
 
 logger = logging.getLogger(__name__)
@@ -128,11 +129,6 @@ def _has_unmasked_nvidia_gpu() -> bool:
     return Path("/dev/nvidia0").exists() and "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
-def usable_processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class _TensorFlowBackend:
     def __init__(self, kind: str = "GPU") -> None:
         self.tf: Any = importlib.import_module("tensorflow")
@@ -161,7 +157,7 @@ class _TensorFlowBackend:
                 self.tf.config.experimental.set_memory_growth(gpu, True)
 
     def threads(self) -> int:
-        return self.tf.config.threading.get_intra_op_parallelism_threads() or usable_processors()
+        return self.tf.config.threading.get_intra_op_parallelism_threads() or num_usable_cpus()
 
 
 class _JaxBackend:
@@ -189,7 +185,7 @@ class _JaxBackend:
             self.jax.config.update("jax_default_device", self.jax.devices("cpu")[0])
 
     def threads(self) -> int:
-        return usable_processors()
+        return num_usable_cpus()
 
 
 class _TorchBackend:

@@ -31,6 +31,7 @@ from tfaip_like._utils.errors import Interrupted, TrainingError, UsageError, plu
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.interruption import PhaseHook, graceful_shutdown_signals
 from tfaip_like._utils.json_files import write_json
+from tfaip_like._utils.operating_system import require_posix
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like.data._sample import Mode
 from tfaip_like.params._files import write_params
@@ -58,6 +59,7 @@ def run_training(
         given: by flag; what turns out to have no effect is refused.
         phase_hook: called with each phase that is reached.
     """
+    require_posix("training")
     _check_batch_size_divisible(scenario, devices)
     scenario = _with_random_seed(scenario)
     check_resources(scenario)

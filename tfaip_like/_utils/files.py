@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import functools
 import hashlib
 import logging
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.operating_system import IS_POSIX, lock_file
 from tfaip_like._utils.temp_dirs import make_locked_dir, remove_locked_dir, remove_stale_dirs, unlock_dir
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def _open_staging_file(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
         descriptor = None
         try:
             descriptor = os.open(staging, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_file(descriptor)
         except OSError as error:
             if descriptor is not None:
                 os.close(descriptor)
@@ -223,7 +223,7 @@ def file_lock(path: Path, wait: bool = True) -> Iterator[int]:
     """
     with path.open("a", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            lock_file(file.fileno(), wait=wait)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -235,7 +235,7 @@ def is_locked(path: Path) -> bool:
     """Return whether any process holds a lock on a file."""
     try:
         with path.open("r", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            lock_file(file.fileno(), shared=True, wait=False)
     except BlockingIOError:
         return True
     except OSError:  # it is not there, or the file system has no locks
@@ -301,6 +301,8 @@ def fsync_directory(path: Path) -> None:
 
 
 def _fsync(path: Path) -> None:
+    if not IS_POSIX and path.is_dir():  # Windows cannot open directories
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -19,10 +19,13 @@ from types import FrameType
 from typing import Literal, TypeAlias
 
 from tfaip_like._utils.errors import Interrupted
+from tfaip_like._utils.operating_system import IS_POSIX
 
 logger = logging.getLogger(__name__)
 
-HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+HANDLED_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
+)
 """SIGUSR1 is sent by clusters shortly before a time limit, SIGHUP when a terminal is closed."""
 Phase: TypeAlias = Literal["epoch", "data", "step", "validation"]
 """Moment of a training: the steps of an epoch begin, data are awaited, a step is done, a batch was validated."""
@@ -155,7 +158,7 @@ def graceful_shutdown_signals(
     after a second Ctrl-C it ends the process if the main thread does not get to it.
     """
     flag = InterruptFlag(phase_hook)
-    if threading.current_thread() is not threading.main_thread():
+    if not IS_POSIX or threading.current_thread() is not threading.main_thread():
         yield flag
         return
 

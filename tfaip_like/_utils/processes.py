@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -114,7 +113,8 @@ def _close_in_child() -> None:
         parent_pipe.close()
 
 
-os.register_at_fork(after_in_child=_close_in_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def exit_when_closed(parent_pipe: int) -> None:
@@ -124,7 +124,9 @@ def exit_when_closed(parent_pipe: int) -> None:
     PR_SET_PDEATHSIG would not do: it is sent when the *thread* ends that started this process.
     """
     threading.Thread(target=_exit_at_eof, args=(parent_pipe,), daemon=True).start()
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, ImportError, AttributeError):
+        import fcntl
+
         # Opened again: owner and signal belong to the open file, which other processes share.
         own = os.open(f"/proc/self/fd/{parent_pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())

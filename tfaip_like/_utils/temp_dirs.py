@@ -7,7 +7,6 @@ process, whatever kills it. Who makes another directory of the same kind removes
 from __future__ import annotations
 
 import atexit
-import fcntl
 import glob
 import os
 import shutil
@@ -18,6 +17,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+
+from tfaip_like._utils.operating_system import IS_POSIX, lock_file
 
 TEMP_DIR_PREFIX = "tfaip_like-"
 
@@ -32,12 +33,14 @@ def make_locked_dir(parent: Path, prefix: str) -> Path:
 
     `remove_locked_dir` removes it, `unlock_dir` only unlocks it.
     """
+    if not IS_POSIX:  # directories cannot be opened, so neither locked
+        return Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
     remove_stale_dirs(parent, prefix)
     while True:
         path = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
         descriptor = os.open(path, os.O_RDONLY)
         with suppress(OSError):  # of a file system without locks: there nothing is removed either
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_file(descriptor)
         # Between the two somebody may have taken it for a leftover.
         if path.exists():
             _locks[path] = descriptor
@@ -69,6 +72,8 @@ def remove_locked_dir(path: Path) -> None:
 
 def remove_stale_dirs(parent: Path, prefix: str) -> None:
     """Remove directories of a kind that belong to this user and to no living process."""
+    if not IS_POSIX:
+        return
     for path in parent.glob(f"{glob.escape(prefix)}*"):
         if path not in _locks:
             _remove_if_stale(path)
@@ -79,7 +84,7 @@ def _remove_if_stale(path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
         try:
             if os.fstat(descriptor).st_uid == os.geteuid():
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_file(descriptor, wait=False)
                 shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(descriptor)

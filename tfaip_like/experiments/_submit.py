@@ -11,6 +11,7 @@ from typing import Any
 
 from tfaip_like._user_code.trust import check_script_trusted, record_trusted_code
 from tfaip_like._utils.errors import pluralize, truncate_list
+from tfaip_like._utils.operating_system import require_posix
 from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun, select_runs
 from tfaip_like.experiments._epoch_extension import EpochExtensions, plan_extensions
 from tfaip_like.experiments._launchers.array_jobs import (
@@ -195,6 +196,7 @@ def submit(batch: Batch, patterns: Sequence[str], options: SubmitOptions) -> Sub
 
     What has failed or was stopped goes on from its last checkpoint.
     """
+    require_posix("experiments")
     require_trusted_batch(batch, options.trust_code)
     if options.slurm:
         return _submit_to_cluster(batch, patterns, options)

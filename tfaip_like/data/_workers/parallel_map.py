@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from tfaip_like._utils.operating_system import IS_POSIX, num_usable_cpus
 from tfaip_like.data._workers.background import call_in_thread, iterate_in_thread
 from tfaip_like.data._workers.pool import NotPicklableError, WorkerPool
 from tfaip_like.data._workers.process import WorkerFunction
@@ -80,4 +80,4 @@ def map_tasks(
 
 def choose_num_workers(seconds: float) -> int:
     """How many processes to start for work that takes so long in one."""
-    return min(len(os.sched_getaffinity(0)), MAX_AUTO_WORKERS) if seconds > MIN_SECONDS_FOR_WORKERS else 0
+    return min(num_usable_cpus(), MAX_AUTO_WORKERS) if IS_POSIX and seconds > MIN_SECONDS_FOR_WORKERS else 0

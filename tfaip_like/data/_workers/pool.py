@@ -22,6 +22,7 @@ import numpy as np
 
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import TrainingError, UsageError
+from tfaip_like._utils.operating_system import require_posix
 from tfaip_like._utils.processes import ParentPipe
 from tfaip_like.data._workers.handle import TaskResult, WorkerProcess, to_exception
 from tfaip_like.data._workers.process import WORKER_ENV_VAR, ResultMessage, StartMessage, WorkerFunction
@@ -66,6 +67,7 @@ class WorkerPool:
         timeout_seconds: float = 0,
         check: Callable[[], None] = lambda: None,
     ):
+        require_posix("num_processes > 0 (data workers)")
         _reject_nested_workers()
         self.work = work
         self.num_workers = count

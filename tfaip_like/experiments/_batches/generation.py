@@ -20,6 +20,7 @@ from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
 from tfaip_like._utils.escaping import escape_text, is_printable
 from tfaip_like._utils.files import atomic_directory, atomic_write_text, encode_text, file_lock
 from tfaip_like._utils.json_files import format_json
+from tfaip_like._utils.operating_system import require_posix
 from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun
 from tfaip_like.experiments._batches.job_script import make_job_script
 from tfaip_like.experiments._batches.snapshot import copy_code
@@ -71,6 +72,7 @@ def generate(
     Raises:
         UsageError: for every mistake in the plan, and where the folder cannot be written.
     """
+    require_posix("experiments")
     if not is_printable(folder.name):
         raise UsageError(f"--name {escape_text(folder.name)}: must not hold line breaks or other control characters")
     scenario = load_plan_scenario(plan)
@@ -147,6 +149,7 @@ def add(
     Raises:
         UsageError: for every mistake in the plan, and for one of another scenario.
     """
+    require_posix("experiments")
     tag = batch.read_index().scenario
     if not _is_name_of_scenario(plan.scenario, tag):
         raise UsageError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import logging
 import os
 import shutil
@@ -25,6 +24,7 @@ from typing import Annotated
 
 from tfaip_like._utils.files import is_disk_full_error, is_locked
 from tfaip_like._utils.json_files import write_json
+from tfaip_like._utils.operating_system import lock_file
 from tfaip_like._utils.processes import ActiveTimer, is_suspended
 from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
@@ -234,7 +234,7 @@ def _try_lock(path: Path) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     for _ in range(MAX_LOCK_ATTEMPTS):  # whoever only asks whether it is locked has it for a moment
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(descriptor, wait=False)
             return descriptor
         except BlockingIOError:
             time.sleep(LOCK_RETRY_INTERVAL_S)

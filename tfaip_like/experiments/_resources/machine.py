@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfaip_like._training.devices import usable_processors
 from tfaip_like._utils.errors import UsageError, pluralize
+from tfaip_like._utils.operating_system import num_usable_cpus
 
 OTHER_GPUS = ("/dev/kfd", "/dev/dxg")
 """Devices of GPUs (AMD, Windows Subsystem for Linux) that are not counted without a library."""
@@ -46,7 +46,7 @@ def count_gpus() -> int | None:
 
 def make_jobs_warning(jobs: int) -> str | None:
     """Return a line for more runs at a time than this machine has processors; None for fewer."""
-    processors = usable_processors()
+    processors = num_usable_cpus()
     if jobs <= processors:
         return None
     return f"({jobs} runs at a time will share the {pluralize(processors, 'processor')} of this machine)"

@@ -1,0 +1,136 @@
+"""Systems other than Linux: macOS lacks some functions of Linux, Windows whole modules."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_server import REPOSITORY
+
+import tfaip_like._utils.operating_system as operating_system
+from tfaip_like import train
+from tfaip_like._utils.operating_system import lock_file, num_usable_cpus
+from tfaip_like.settings import Trainer
+
+POSIX_MODULES = ("fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty")
+POSIX_FUNCTIONS = (
+    *("fchmod", "fork", "geteuid", "getuid", "getpgid", "killpg", "memfd_create", "mkfifo", "register_at_fork"),
+    *("sched_getaffinity", "setsid", "statvfs", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"),
+)
+POSIX_SIGNALS = ("SIGALRM", "SIGCONT", "SIGHUP", "SIGKILL", "SIGSTOP", "SIGTSTP", "SIGUSR1", "SIGUSR2")
+
+WITHOUT_POSIX = f"""
+import multiprocessing.util, os, select, shutil, signal, subprocess, sys, tempfile  # they choose by the system's name
+{{keras}}
+for module in {POSIX_MODULES}:
+    sys.modules[module] = None
+for function in {POSIX_FUNCTIONS}:
+    vars(os).pop(function, None)
+for name in {POSIX_SIGNALS}:
+    vars(signal).pop(name, None)
+for name in ("pthread_sigmask", "set_wakeup_fd"):
+    vars(signal).pop(name)
+vars(select).pop("poll")
+shutil._use_fd_functions = False
+opened = os.open
+def open_file(path, flags, *more, **options):
+    if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied", path)
+    return opened(path, flags, *more, **options)
+os.open = open_file
+"""
+
+
+def run_without_posix(code: str, folder: Path, keras: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run code in a process that lacks what Windows lacks; `keras` is imported first, it is not ours to check."""
+    prelude = WITHOUT_POSIX.format(keras="import keras" if keras else "")
+    return subprocess.run(
+        [sys.executable, "-c", prelude + code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from scenarios.minimal import Classifier, Minimal
+
+    folder = tmp_path_factory.mktemp("platforms")
+    trainer = Trainer(epochs=1, samples_per_epoch=64, jit_compile=False, output_dir=folder / "run")
+    train(Minimal(model=Classifier(units=4), trainer=trainer))
+    return folder / "run" / "best"
+
+
+def test_all_modules_are_imported_and_predictions_made_without_posix(export: Path) -> None:
+    done = run_without_posix(
+        """
+import importlib, pkgutil
+import numpy as np
+import tfaip_like
+for module in pkgutil.walk_packages(tfaip_like.__path__, "tfaip_like."):
+    if "._templates" not in module.name:
+        importlib.import_module(module.name)
+assert not tfaip_like._utils.operating_system.IS_POSIX
+[sample] = tfaip_like.load_predictor("best")([{"image": np.zeros((8, 8), "float32")}])
+print(sample.outputs["probabilities"].shape)
+tfaip_like._cli.predict_scenario.predict_scenario(["best", "--predict.limit", "2", "--output", "predicted.npz"])
+""",
+        export.parent,
+        keras=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(10,)")
+    assert (export.parent / "predicted.npz").is_file()
+
+
+def test_unsupported_features_are_refused_by_name(tmp_path: Path) -> None:
+    done = run_without_posix(
+        """
+from tfaip_like import UsageError
+from tfaip_like._cli.experiments import experiments
+from tfaip_like._cli.train_scenario import train_scenario
+from tfaip_like.data._workers.pool import WorkerPool
+for call in (
+    lambda: train_scenario(["scenarios.minimal", "--trainer.output_dir", "run"]),
+    lambda: experiments("generate --scenario scenarios.minimal --models Classifier=1 --description d".split()),
+    lambda: WorkerPool(None, 2, 4),
+):
+    try:
+        call()
+    except UsageError as error:
+        print(error)
+""",
+        tmp_path,
+    )
+    features = ("training", "experiments", "num_processes > 0 (data workers)")
+    requires = "requires Linux or macOS (POSIX signals and file locks). On Windows, use WSL."
+    assert done.stdout.splitlines() == [f"{feature} {requires}" for feature in features], done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_cpus_are_counted_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert num_usable_cpus() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert num_usable_cpus() == os.cpu_count()
+
+
+def test_only_one_function_counts_cpus_and_locks_files() -> None:
+    users = {
+        path.name
+        for path in (REPOSITORY / "tfaip_like").rglob("*.py")
+        if any(word in path.read_text() for word in ("sched_getaffinity", "flock("))
+    }
+    assert users == {Path(operating_system.__file__).name}
+
+
+def test_locks_are_refused_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operating_system, "IS_POSIX", False)
+    with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="no advisory file locks"):
+        lock_file(file.fileno())
