@@ -18,7 +18,7 @@ from tfaip_like.experiments._batches.batch import Batch
 
 JOB = """\
 #!/bin/bash
-# Stands for a training: says when it begins and ends, fails if it is called so, saves when it is told to stop.
+# Stands for a training: says when it begins and ends, fails if it is called so, saves when a signal stops it.
 batch=$(cd "$(dirname "$0")" && pwd); run=$1; out="$batch/runs/$run"
 mkdir -p "$out"
 note() { echo "$1 $run gpu=$CUDA_VISIBLE_DEVICES" >>"$batch/events"; }
@@ -66,7 +66,7 @@ class Mine(Scenario):
 
 
 def make_fake_batch(folder: Path, configurations: str, tenths: int = 2) -> Batch:
-    """A batch with these configurations, whose jobs take so many tenths of a second."""
+    """Return a batch with these configurations, whose jobs take this many tenths of a second."""
     (folder / "plan.yaml").write_text(PLAN + configurations)
     with contextlib.chdir(folder):
         main(["generate", "plan.yaml"])  # in this process, which knows the scenario already
@@ -77,37 +77,37 @@ def make_fake_batch(folder: Path, configurations: str, tenths: int = 2) -> Batch
 
 
 def experiments(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    """Runs the command in a folder."""
+    """Run the command in a folder."""
     return subprocess.run(
         command(*words), cwd=folder, env=environment(), capture_output=True, text=True, timeout=200, check=False
     )
 
 
 def command(*words: object) -> list[str]:
-    """The words that start the command, as its console script does (-P: the current folder is not its own)."""
+    """Return the words that start the command, as its console script does (-P: the current folder is not its own)."""
     return [sys.executable, "-P", "-m", "tfaip_like._cli.experiments", *map(str, words)]
 
 
 def environment() -> dict[str, str]:
-    """That of the tests, in which the scenarios of the tests are found."""
+    """Return the environment of the tests, in which the scenarios of the tests are found."""
     paths = [str(REPOSITORY), str(REPOSITORY / "tests")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "100"}
 
 
 def events(batch: Batch) -> list[str]:
-    """What the jobs have noted: `begin wide.01`."""
+    """Return the notes of the jobs: `begin wide.01`."""
     path = batch.path / "events"
     return [line.rpartition(" ")[0] for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def states(batch: Batch) -> dict[str, str]:
-    """The state of each run, as the command shows it."""
+    """Return the state of each run, as the command shows it."""
     [shown] = json.loads(experiments(batch.path, "show", batch.path, "--json").stdout)
     return {run["name"]: run["state"] for run in shown["runs"]}
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Waits until something holds."""
+    """Wait until something holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to this"

@@ -68,7 +68,7 @@ class Browser:
         os.close(self._answers)
 
     def open(self, page: Path, size: tuple[int, int] = DESKTOP, dark: bool = False) -> None:
-        """Loads a page into a window of some size."""
+        """Load a page into a window of some size."""
         width, height = size
         self._call(
             "Emulation.setDeviceMetricsOverride",
@@ -85,17 +85,17 @@ class Browser:
             pass
 
     def value(self, script: str) -> Any:
-        """The value of an expression in the page."""
+        """Return the value of an expression in the page."""
         answer = self._call("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def move_to(self, x: float, y: float) -> None:
-        """Moves the pointer."""
+        """Move the pointer."""
         self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def screenshot(self, file: Path, whole: bool = True, clip: Sequence[float] | None = None) -> None:
-        """Takes a picture of the page."""
+        """Take a picture of the page."""
         size = self._call("Page.getLayoutMetrics")["cssContentSize"]
         area: dict[str, Any] = {}
         if whole or clip:
@@ -105,7 +105,7 @@ class Browser:
         file.write_bytes(base64.b64decode(answer["data"]))
 
     def pdf(self, file: Path) -> None:
-        """Prints the page on A4."""
+        """Print the page on A4."""
         answer = self._call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, printBackground=True)
         file.write_bytes(base64.b64decode(answer["data"]))
 

@@ -1096,7 +1096,7 @@ DATA = {
         "image.rezise(3)",
         "AttributeError: 'numpy.ndarray' object has no attribute 'rezise'",
     ),
-    "error in data process": Mistake(
+    "error in data worker": Mistake(
         {'image = sample.inputs["image"].astype("float32") / 255': 'image = sample.inputs["image"] / [][0]'},
         'image = sample.inputs["image"] / [][0]',
         "IndexError: list index out of range",

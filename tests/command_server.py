@@ -1,4 +1,4 @@
-"""Runs our console scripts, each in a process of its own, forked from one that has TensorFlow imported already.
+"""Run our console scripts, each in a separate process, forked from one that has TensorFlow imported already.
 
 Importing takes longer than most trainings of tests do. For tests that are not about how a command starts.
 """
@@ -33,7 +33,7 @@ class CommandServer:
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # notes of TensorFlow; commands have files of their own
+            stderr=subprocess.DEVNULL,  # notes of TensorFlow; commands have separate files
             text=True,
         )
 
@@ -53,13 +53,13 @@ class CommandServer:
         return subprocess.CompletedProcess(command, code, out.read_text(), errors.read_text())
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._process.communicate(timeout=240)
         self._folder.cleanup()
 
 
 def serve() -> None:
-    """Runs the command of each line of JSON and answers with its exit code, until the input ends."""
+    """Run the command of each line of JSON and answer with its exit code, until the input ends."""
     scripts = {script.name: script.value.split(":") for script in entry_points(group="console_scripts")}
     for module in ("keras", "tensorflow", "sklearn.datasets", "tfaip_like._training.training"):
         importlib.import_module(module)
@@ -76,7 +76,7 @@ def serve() -> None:
 
 
 def become(task: Mapping[str, Any]) -> None:
-    """Makes this process what a shell would have started."""
+    """Make this process what a shell would have started."""
     signal.alarm(250)
     for number, name in ((0, os.devnull), (1, task["out"]), (2, task["errors"])):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
@@ -87,7 +87,7 @@ def become(task: Mapping[str, Any]) -> None:
 
 
 def end_like(main: Callable[[], None]) -> None:
-    """Ends this process as it would end after `main`, but without a second for taking TensorFlow down."""
+    """End this process as it would end after `main`, but without a second for taking TensorFlow down."""
     code = 0
     try:
         main()

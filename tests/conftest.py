@@ -19,7 +19,7 @@ from _pytest.mark import ParameterSet
 from command_server import REPOSITORY, CommandServer
 from slurm_cluster import Cluster
 
-# A busy machine is no failure.
+# A busy machine is not a failure.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
 
@@ -37,7 +37,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run_command(
     *words: object, cwd: Path = REPOSITORY, environment: Mapping[str, str] | None = None, timeout: float = 250
 ) -> subprocess.CompletedProcess[str]:
-    """Runs an installed console script (or any program) as a user would; nothing is asserted."""
+    """Run an installed console script (or any program) as a user would; nothing is asserted."""
     program, *arguments = [str(word) for word in words]
     script = Path(sys.executable).parent / program
     return subprocess.run(
@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Escapes names that are not UTF-8 in captured output: the channel between pytest's processes takes no other."""
+    """Escape names that are not UTF-8 in captured output: the channel between pytest's processes takes no other."""
     return _encodable((yield))
 
 
@@ -80,7 +80,7 @@ def _encodable(value: Any) -> Any:
 
 
 def slow(*values: object) -> ParameterSet:
-    """A case of a test that the others stand for by default."""
+    """Return a case of a test that the others stand for by default."""
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
@@ -99,7 +99,7 @@ def quick_run() -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A real SLURM cluster of one node, which the commands of this process find."""
+    """Provide a real SLURM cluster of one node, which the commands of this process find."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # a short path: it holds a socket
     cluster = Cluster(folder)
     with pytest.MonkeyPatch.context() as environment:
@@ -115,7 +115,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB."""
+    """Provide a file system of 8 MB."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a small file system")
     disk = tmp_path / "disk"

@@ -1,4 +1,4 @@
-"""Scenarios whose data take for ever at one sample; there they send a signal to their own process, or not."""
+"""Scenarios whose data never return one sample; there they send a signal to their own process, or not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfaip_like.settings import Trainer
 
 
 class Hang(Processor):
-    """Takes for ever at a sample."""
+    """Processor that never returns for one sample."""
 
     index: int = 40
     """The sample."""
@@ -32,7 +32,7 @@ class Hang(Processor):
 
 
 def hang(stop: bool) -> None:
-    """Takes for ever."""
+    """Processor that never returns."""
     if stop:
         os.kill(os.getppid() if os.environ.get(WORKER_ENV_VAR) else os.getpid(), signal.SIGUSR1)
     time.sleep(1000)
@@ -51,7 +51,7 @@ class HangInValidation(Hang):
 
 
 class HangInStream(StreamProcessor):
-    """Takes for ever in a group."""
+    """Stream processor that never returns for one group."""
 
     modes = (Mode.TRAIN,)
 
@@ -63,7 +63,7 @@ class HangInStream(StreamProcessor):
 
 
 class HangingSource(NumberedPoints):
-    """A source without an index takes for ever."""
+    """Iterable source that never returns a sample."""
 
     def source(self, mode: Mode) -> Sequence[Sample] | None:
         samples = super().source(mode)
@@ -111,6 +111,6 @@ class InSource(InStream):
 
 
 class Fails(InTraining):
-    """A loss that is no number ends the training while the data hang."""
+    """Non-finite loss that ends the training while the data hang."""
 
     data: Data = NumberedPoints(samples=400, nan_at=0, processors=[HangInTraining(index=300, stop=False)])

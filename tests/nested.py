@@ -12,7 +12,7 @@ layers = keras.layers
 
 
 class Scaled(layers.Layer):
-    """A layer of one's own: layers in a list, one in an attribute, and weights of one name."""
+    """Custom layer: layers in a list, one in an attribute, and weights of one name."""
 
     def __init__(self, **arguments: Any):
         super().__init__(**arguments)

@@ -22,7 +22,7 @@ PARAMETERS = {
 
 
 def rows(epochs: int, rate: float = 0.3, lav_every: int = 2) -> list[dict[str, float]]:
-    """A history that falls as those of trainings do."""
+    """Return a history that falls as those of trainings do."""
     history = []
     for epoch in range(1, epochs + 1):
         loss = math.exp(-rate * epoch / max(1, epochs / 10)) + 0.05 + 0.01 * math.sin(7 * epoch)
@@ -42,7 +42,7 @@ def write_run(
     summary: bool = True,
     **record: Any,
 ) -> Path:
-    """A run as a training leaves it.
+    """Return a run as a training leaves it.
 
     Args:
         parameters: instead of some of `PARAMETERS`, by their flags.

@@ -21,7 +21,7 @@ from tfaip_like.data._loader.opening import open_training
 
 
 def opened(scenario: Scenario, **settings: Any) -> DataLoader:
-    """The training batches of a scenario with these settings."""
+    """Return the training batches of a scenario with these settings."""
     source = scenario.data.source(Mode.TRAIN)
     return open_training(scenario.data, source, TrainLoaderSettings(num_processes=0, **settings), None, seed=7)
 
@@ -53,7 +53,7 @@ def assert_lav_and_predict_work(run: Path, result: TrainResult, folder: Path, *f
 
 @contextmanager
 def moved_export(run: Path, folder: Path) -> Iterator[Path]:
-    """A copy of the best export of a run in another folder; the run is not there meanwhile."""
+    """Yield a copy of the best export of a run in another folder; the run is not there meanwhile."""
     moved = shutil.copytree(run / "best", folder / "moved" / "export")
     hidden = run.rename(folder / "hidden")
     try:
@@ -63,6 +63,6 @@ def moved_export(run: Path, folder: Path) -> Iterator[Path]:
 
 
 def arrays_in(file: Path) -> dict[str, Any]:
-    """The arrays of an .npz file."""
+    """Return the arrays of an .npz file."""
     with np.load(file) as arrays:
         return dict(arrays)

@@ -56,7 +56,7 @@ PartitionName=urgent Nodes=localhost DefaultTime=10 PriorityTier=10 PreemptMode=
 
 
 def missing() -> str:
-    """Which programs a cluster needs that are not installed."""
+    """Return the programs of a cluster that are not installed."""
     path = os.pathsep.join([os.environ["PATH"], *SBIN])
     return ", ".join(name for name in PROGRAMS if shutil.which(name, path=path) is None)
 
@@ -75,7 +75,7 @@ class Cluster:
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self) -> None:
-        """Starts it and waits until its node is idle."""
+        """Start it and wait until its node is idle."""
         for name in ("state", "spool"):
             (self.folder / name).mkdir(parents=True)
         os.chmod(self.folder, 0o755)
@@ -104,22 +104,22 @@ class Cluster:
 
     @property
     def conf(self) -> Path:
-        """Its configuration."""
+        """Return its configuration."""
         return self.folder / "slurm.conf"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to talk to it."""
+        """Return the environment of a process that uses it."""
         path = os.pathsep.join([os.environ["PATH"], *SBIN])
         return {"SLURM_CONF": str(self.conf), "PATH": path}
 
     def says(self, *words: str) -> str:
-        """What one of its commands prints."""
+        """Return the output of one of its commands."""
         environment = {**os.environ, **self.environment}
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False).stdout
 
     def stop(self) -> None:
-        """Ends its jobs and itself."""
+        """End its jobs and itself."""
         self.says("scancel", "--me")
         with suppress(AssertionError):
             _until(lambda: not self.says("squeue", "--noheader"))

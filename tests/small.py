@@ -93,7 +93,7 @@ class Small(Scenario):
 
 
 def small(output_dir: Path | None = None, **changes: Any) -> Small:
-    """The scenario with changes; those of groups as dicts."""
+    """Return the scenario with changes; those of groups as dicts."""
     scenario = Small()
     groups = {
         name: dataclasses.replace(getattr(scenario, name), **value) if isinstance(value, dict) else value

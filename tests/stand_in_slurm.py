@@ -57,7 +57,7 @@ class FakeSlurm:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables of a process that is to find the programs."""
+        """Return the environment variables of a process that finds the programs."""
         return {"PATH": os.pathsep.join([str(self.folder), os.environ["PATH"]])}
 
     def set_behavior(self, what: str, text: str = "") -> None:

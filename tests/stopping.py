@@ -92,12 +92,12 @@ class RaggedPoints(Data):
 
 
 def read_last_state(run: Path) -> CheckpointData:
-    """The last checkpoint of a run."""
+    """Return the last checkpoint of a run."""
     return list_checkpoints(OutputDir(run).checkpoints)[-1].read()
 
 
 def copy_as_killed(run: Path, copy: Path, position: Position) -> Path:
-    """A copy of a run as a kill just after that checkpoint leaves it."""
+    """Return a copy of a run as a kill just after that checkpoint leaves it."""
     shutil.copytree(run, copy)
     for checkpoint in list_checkpoints(OutputDir(copy).checkpoints):
         if checkpoint.position > position:
@@ -108,7 +108,7 @@ def copy_as_killed(run: Path, copy: Path, position: Position) -> Path:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """What two finished runs do not have in common, bit for bit."""
+    """Return the differences of two finished runs, bit for bit."""
     a, b = read_last_state(one), read_last_state(other)
     found = [name for name in {**a.arrays, **b.arrays} if not _same(a.arrays.get(name), b.arrays.get(name))]
     rows = [

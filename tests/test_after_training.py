@@ -158,7 +158,7 @@ main()
 
 
 def alone(*words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """The command in a process that cannot import the scenario."""
+    """Return the command in a process that cannot import the scenario."""
     return subprocess.run(
         [sys.executable, "-c", CODE, *map(str, words)],
         cwd="/",
@@ -184,7 +184,7 @@ def test_a_plain_pipeline_predicts_without_the_code_of_the_scenario(
     assert "keras" not in done.stderr.lower()
 
 
-def test_what_is_missing_without_the_code_of_the_scenario_is_told(run_folder: Path, tmp_path: Path) -> None:
+def test_what_is_missing_without_the_code_of_the_scenario_is_reported(run_folder: Path, tmp_path: Path) -> None:
     done = alone(run_folder, "--predict.limit", 3)
     assert done.returncode == EXIT_USAGE
     assert done.stderr.splitlines() == [
@@ -234,7 +234,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_told_in_short(
+def test_a_mistake_is_reported_briefly(
     name: str, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command, flags, says = MISTAKES[name]
@@ -253,11 +253,11 @@ def test_a_mistake_is_told_in_short(
     program = command.__name__.replace("_", "-")
     words = [str(run_folder) if word == "RUN" else word for word in flags.split()]
     assert run_command(program, command, words) == EXIT_USAGE
-    said = capfd.readouterr().err.strip().splitlines()[-1]
-    assert said.replace(str(tmp_path), "FOLDER") == f"{program}: {says}"
+    printed = capfd.readouterr().err.strip().splitlines()[-1]
+    assert printed.replace(str(tmp_path), "FOLDER") == f"{program}: {says}"
 
 
-def test_a_stream_is_answered_at_once_and_ctrl_c_keeps_what_was_predicted(run_folder: Path, tmp_path: Path) -> None:
+def test_a_stream_is_answered_immediately_and_ctrl_c_keeps_what_was_predicted(run_folder: Path, tmp_path: Path) -> None:
     words = [run_folder, "--predict.files", "-", "--predict.batch_size", "1", "--output", tmp_path / "y.jsonl"]
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, *map(str, words)],
@@ -275,9 +275,9 @@ def test_a_stream_is_answered_at_once_and_ctrl_c_keeps_what_was_predicted(run_fo
         while not (part.exists() and len(part.read_text().splitlines()) > number):
             time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate('{"x": [1, 2]}\n' * 500)
+    _, printed = process.communicate('{"x": [1, 2]}\n' * 500)
     assert process.returncode == EXIT_INTERRUPTED
-    assert said.splitlines()[-2:] == [
+    assert printed.splitlines()[-2:] == [
         "predict-scenario: stopped by SIGINT",
         f"What was written until then is in {part}.",
     ]

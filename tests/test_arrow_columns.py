@@ -296,7 +296,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         (lambda file: np.savez(file, it=np.zeros(2, "V4")), r"a\.npz, column 'it': holds \|V4"),
     ],
 )
-def test_arrays_that_are_no_columns_are_refused(save: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+def test_arrays_that_are_not_columns_are_refused(save: Callable[[Path], None], message: str, tmp_path: Path) -> None:
     save(tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as archive:
         targets = {"y": "y"} if "y" in archive.files else None

@@ -1,4 +1,4 @@
-"""What the author of a scenario sees of their own code: the line of an error, and what they log."""
+"""What the author of a scenario sees of their code: the line of an error, and what they log."""
 
 from __future__ import annotations
 
@@ -78,18 +78,18 @@ def test_an_error_of_a_layer_shows_the_line_and_the_reason(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert run_command("train-scenario", train_scenario, [f"{module}.py", "--trainer.epochs", "1"]) == EXIT_ERROR
-    said = capfd.readouterr().err
-    lines = said[said.index("train-scenario: ") :].splitlines()
+    printed = capfd.readouterr().err
+    lines = printed[printed.index("train-scenario: ") :].splitlines()
     assert lines[0].startswith(f"train-scenario: {tmp_path / module}.py, line ")
     assert lines[1].strip() in f"x = {build}"
     assert reason in "\n".join(lines[2:])
     assert len(lines) <= 8
-    assert "Traceback" not in said
+    assert "Traceback" not in printed
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with scenarios as pip installs them."""
+    """Provide a folder with scenarios as pip installs them."""
     folder = tmp_path_factory.mktemp("lib") / "site-packages"
     for name, build in (("works", WORKS), ("typo", 'inputs["z"]')):
         (folder / name).mkdir(parents=True)
@@ -148,7 +148,7 @@ def speak(level):
 
 @pytest.fixture
 def library(tmp_path: Path) -> dict[str, object]:
-    """Names of a module in site-packages that belongs to no scenario."""
+    """Provide names of a module in site-packages that belongs to no scenario."""
     file = tmp_path / "site-packages" / "some" / "library.py"
     file.parent.mkdir(parents=True)
     file.write_text(LIBRARY)
@@ -159,7 +159,7 @@ def library(tmp_path: Path) -> dict[str, object]:
 
 @contextmanager
 def no_handlers() -> Iterator[None]:
-    """As in a program of its own, without pytest's handlers."""
+    """As in a separate program, without pytest's handlers."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     root.handlers.clear()
@@ -210,16 +210,16 @@ def test_of_noisy_libraries_only_warnings_are_heard(tmp_path: Path, capsys: pyte
     assert "retrying" in (tmp_path / "log").read_text()
 
 
-def test_a_warning_of_python_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_of_python_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with no_handlers(), default_console_logging(), log_to_file(tmp_path / "log"):
         for _ in range(3):
             with warnings.catch_warnings():  # which forgets what was warned of
                 warnings.simplefilter("always")
                 warnings.warn("deprecated", stacklevel=1)
-    said = capsys.readouterr().err
-    assert said.startswith(f"warning: {__file__}:")
-    assert said.endswith("UserWarning: deprecated\n")
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"warning: {__file__}:")
+    assert printed.endswith("UserWarning: deprecated\n")
+    assert printed.count("\n") == 1
     assert (tmp_path / "log").read_text().count("UserWarning: deprecated") == 1
 
 
@@ -259,14 +259,14 @@ class Speak(Processor):
         warnings.warn("a processor warns")
         return sample
 
-class Told(Largest):
+class Reported(Largest):
     def evaluate(self, samples):
         logging.getLogger("speaker").info("an evaluator speaks")
         return super().evaluate(samples)
 
 class Spoken(Small):
     data: Data = Points(processors=[Speak()], samples=16)
-    evaluator: Evaluator | None = Told()
+    evaluator: Evaluator | None = Reported()
 """
 
 
@@ -323,6 +323,6 @@ def test_a_log_file_that_cannot_be_written_is_reported_once(tmp_path: Path, caps
     os.close(handler.stream.fileno())
     for _ in range(2):
         handler.emit(logging.makeLogRecord({"msg": "a line", "levelno": logging.INFO}))
-    said = capsys.readouterr().err
-    assert said == f"warning: {tmp_path / 'train.log'}: Bad file descriptor; lines of the log are missing\n"
+    printed = capsys.readouterr().err
+    assert printed == f"warning: {tmp_path / 'train.log'}: Bad file descriptor; lines of the log are missing\n"
     handler.stream = None

@@ -1,4 +1,4 @@
-"""Runs of a batch keep the code that they were generated with, for every command that reads them later."""
+"""Runs of a batch keep the code that they were generated with, forevery command that reads them later."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ for run in sys.argv[1:]:
 
 @pytest.fixture
 def batch(tmp_path: Path) -> Batch:
-    """A batch of code whose WIDTH is 5; in the folder where it was generated that has become 6."""
+    """Provide a batch of code whose WIDTH is 5; in the folder where it was generated that has become 6."""
     (tmp_path / "mine.py").write_text(SCENARIO)
     (tmp_path / "helper.py").write_text("WIDTH = 5\n")
     (tmp_path / "plan.yaml").write_text("scenario: mine.py\ndescription: d\nconfigurations: {one: {}, two: {}}\n")
@@ -59,7 +59,7 @@ def batch(tmp_path: Path) -> Batch:
 
 
 def found(cwd: Path, *runs: Path, path: Path | None = None, configuration: Path | None = None) -> tuple[str, str]:
-    """The WIDTH of the scenario of each run, and what is warned of.
+    """Return the WIDTH of the scenario of each run, and what is warned of.
 
     Args:
         path: a folder in PYTHONPATH.
@@ -131,7 +131,7 @@ def test_one_process_cannot_have_the_code_of_two_batches(batch: Batch, tmp_path:
 
 
 def units(batch: Batch, name: str) -> str:
-    """What a run would train with, as its job script says."""
+    """Return what a run would train with, as its job script says."""
     words = ["bash", batch.job_script_path, name, "--show"]
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The local queue: so many at a time, none twice, none lost, whoever is killed."""
+"""The local queue: a limited number at a time, none twice, none lost after a kill."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIX = "  wide: {repeat: 6}\n"
 
 
 def scheduler_of(batch: Batch) -> int:
-    """The process that works on a queue."""
+    """Return the process that works on a queue."""
     for folder in Path("/proc").glob("[0-9]*"):
         words = (folder / "cmdline").read_bytes().split(b"\0") if (folder / "cmdline").exists() else []
         if any(b"experiments.scheduler" in word for word in words) and str(batch.path).encode() in words:
@@ -30,7 +30,7 @@ def scheduler_of(batch: Batch) -> int:
 
 
 def max_batches_per_task(batch: Batch) -> int:
-    """How many jobs were at work at the same time."""
+    """Return how many jobs were at work at the same time."""
     now = most = 0
     for event in events(batch):
         now += 1 if event.startswith("begin") else -1
@@ -38,7 +38,7 @@ def max_batches_per_task(batch: Batch) -> int:
     return most
 
 
-def test_two_submits_at_once_start_no_run_twice_and_keep_to_the_number_of_jobs(tmp_path: Path) -> None:
+def test_two_concurrent_submits_start_no_run_twice_and_keep_to_the_number_of_jobs(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, SIX)
     words = command("submit", batch.path, "--jobs", "2", "--wait")
     submits = [
@@ -57,7 +57,7 @@ def test_two_submits_at_once_start_no_run_twice_and_keep_to_the_number_of_jobs(t
 
 @pytest.fixture
 def six_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine whose nvidia-smi lists six GPUs."""
+    """Provide a machine whose nvidia-smi lists six GPUs."""
     tool = tmp_path / "bin" / "nvidia-smi"
     tool.parent.mkdir()
     tool.write_text('#!/bin/bash\nfor i in {0..5}; do echo "GPU $i: NVIDIA H200 (UUID: GPU-$i)"; done\n')
@@ -172,7 +172,7 @@ def test_add_and_submit_while_it_works_make_the_queue_longer(tmp_path: Path) -> 
     assert events(batch) == [f"{event} wide.0{number}" for number in (1, 2, 3, 4) for event in ("begin", "end")]
 
 
-def test_cancelled_runs_save_and_stop_and_go_on_when_submitted_again(tmp_path: Path) -> None:
+def test_cancelled_runs_save_and_stop_and_resume_when_submitted_again(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {repeat: 3}\n", tenths=600)
     experiments(tmp_path, "submit", batch.path)
     wait_until(lambda: "begin wide.01" in events(batch))

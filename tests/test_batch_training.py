@@ -43,7 +43,7 @@ def test_a_batch_trains_and_is_shown_and_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_runs_that_were_killed_go_on_and_end_with_the_same_bits(tmp_path: Path) -> None:
+def test_runs_that_were_killed_resume_and_end_with_the_same_bits(tmp_path: Path) -> None:
     settings = "{data.processors: Pause, trainer.random_seed: 7, trainer.epochs: 8}"
     batch = generated(tmp_path, f"  cut: {settings}\n  whole: {settings}\n")
     experiments(tmp_path, "submit", batch.path, "cut")
@@ -72,9 +72,9 @@ def test_a_calibration_that_is_stopped_leaves_nothing(number: signal.Signals, co
     )
     wait_until(lambda: list(temporary.rglob("log")))
     process.send_signal(number)
-    _, said = process.communicate(timeout=120)
+    _, printed = process.communicate(timeout=120)
     assert process.returncode == code
-    assert said.splitlines()[1:] == ["stopping the calibration ...", f"experiments: stopped by {number.name}"]
+    assert printed.splitlines()[1:] == ["stopping the calibration ...", f"experiments: stopped by {number.name}"]
     assert list(temporary.iterdir()) == []
 
 

@@ -37,7 +37,7 @@ from helper import WIDTH
 
 
 def made(folder: Path, text: str, *flags: str) -> Batch:
-    """The first batch of a plan."""
+    """Return the first batch of a plan."""
     (folder / "plan.yaml").write_text(PLAN + text)
     done = experiments(folder, "generate", "plan.yaml", *flags)
     assert done.returncode == 0, done.stderr
@@ -53,7 +53,7 @@ def params(batch: Batch, name: str) -> dict:  # type: ignore[type-arg]
 
 
 def job(batch: Batch, *words: str) -> subprocess.CompletedProcess[str]:
-    """What the job script says to some words."""
+    """Return the output of the job script for some words."""
     return subprocess.run(
         ["bash", batch.job_script_path, *words],
         env=environment(),
@@ -288,7 +288,7 @@ def test_values_without_effect_are_reported_where_they_were_given(tmp_path: Path
     assert "\nexperiments: --val.limit has no effect: validation is disabled" in done.stderr
 
 
-def test_add_puts_more_runs_beside_those_that_are_there(tmp_path: Path) -> None:
+def test_add_appends_runs_to_the_existing_ones(tmp_path: Path) -> None:
     batch = made(tmp_path, TWO)
     before = {path: path.read_bytes() for path in batch.jobs_dir.iterdir()}
     again = experiments(tmp_path, "add", batch.path)
@@ -311,7 +311,7 @@ def test_add_puts_more_runs_beside_those_that_are_there(tmp_path: Path) -> None:
 def test_runs_have_the_code_that_was_there_when_the_batch_was_made(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCENARIO)
     (tmp_path / "helper.py").write_text("WIDTH = 5\n")
-    (tmp_path / "random.py").write_text("raise SystemExit('a file of the user is no module of Python')\n")
+    (tmp_path / "random.py").write_text("raise SystemExit('a file of the user is not a Python module')\n")
     (tmp_path / "plan.yaml").write_text("scenario: mine.py\ndescription: d\nconfigurations: {one: {}, two: {}}\n")
     done = experiments(tmp_path, "generate", "plan.yaml")
     assert done.returncode == 0, done.stderr
@@ -392,7 +392,7 @@ MISTAKES = {
     "submit . --jobs 0": "--jobs 0: must be at least 1",
     "submit . --gpus 1 1": "--gpus 1 1: names a GPU twice",
     "submit . --gpus -1": "--gpus -1: GPUs are numbered from 0",
-    "submit . --slurm --sbatch array=0-3": "--sbatch array=0-3: array=0-3 is said with --jobs",
+    "submit . --slurm --sbatch array=0-3": "--sbatch array=0-3: array=0-3 is printed with --jobs",
     "generate a.yaml --array 0": "--array 0: must be at least 1",
     "generate a.yaml --array 2 --debug": "--array 2: has no effect with --debug, which has one of each",
     "generate --scenario scenarios.tutorial --models Classifier.CNN=1,MPL=2 --description d": (
@@ -404,7 +404,7 @@ MISTAKES = {
     "submit . --slurm --time 0:02:00": (
         "--time 0:02:00: must be longer than --save_seconds 120 and what a run takes to start"
     ),
-    "submit . --slurm --sbatch time=5": "--sbatch time=5: time=5 is said with --time",
+    "submit . --slurm --sbatch time=5": "--sbatch time=5: time=5 is printed with --time",
     "submit . --slurm --sbatch output=x": "--sbatch output=x: output=x is set here",
     "generate a.yaml --cpus 2 --slurm": "--slurm true: is for submitting: add --run, or give it to submit",
     "generate a.yaml --debug --folder here": "--folder here: is not for --debug, which has the temporary folder",
@@ -426,8 +426,8 @@ def test_a_mistake_gets_a_short_message(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_command(PROGRAM, main, words.split()) == EXIT_USAGE
-    said = capsys.readouterr().err.split(" (choices: ")[0].strip()  # tests beside this one have variants of their own
-    assert said == f"experiments: {MISTAKES[words]}"
+    printed = capsys.readouterr().err.split(" (choices: ")[0].strip()  # other tests define further variants
+    assert printed == f"experiments: {MISTAKES[words]}"
 
 
 def test_a_pattern_that_fits_nothing_names_the_runs(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_link_to_a_disk_that_is_missing_is_named_with_its_target(tmp_path: Pat
     assert not scratch.exists()
 
 
-def test_checkpoints_that_are_there_stay_where_they_are(tmp_path: Path) -> None:
+def test_existing_checkpoints_stay_where_they_are(tmp_path: Path) -> None:
     run = OutputDir(tmp_path / "run")
     (run.checkpoints / "epoch_1").mkdir(parents=True)
     run.link_checkpoints_to(tmp_path / "scratch")
@@ -94,7 +94,7 @@ def test_a_run_of_a_batch_that_is_reset_takes_its_checkpoints_along(tmp_path: Pa
     assert found == ([] if delete else [(batch.path / "reset" / "1" / "runs" / "one" / "checkpoints").resolve()])
 
 
-def test_a_training_goes_on_from_checkpoints_on_another_disk(quick_run: Run, small_disk: Path, tmp_path: Path) -> None:
+def test_a_training_resumes_from_checkpoints_on_another_disk(quick_run: Run, small_disk: Path, tmp_path: Path) -> None:
     words = ("--trainer.output_dir", "run", "--trainer.checkpoint_dir", small_disk, "--trainer.keep_every_n", 1)
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
     done = quick_run("train-scenario", "small", *words, cwd=tmp_path, environment=environment)

@@ -24,7 +24,7 @@ KEPT = {"keep_every_n": 1, "epochs": 3}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with averaged weights and frozen layers that kept all its checkpoints."""
+    """Provide a run with averaged weights and frozen layers that kept all its checkpoints."""
     run = tmp_path_factory.mktemp("kept") / "run"
     train(small(run, trainer={**KEPT, "calc_ema": 0.9, "no_train_scope": "hidden"}))
     return run
@@ -57,7 +57,7 @@ def test_the_last_checkpoint_predicts_as_the_last_export(trained: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_checkpoint_votes_beside_an_export(trained: Path, quick_run: Run) -> None:
+def test_a_checkpoint_votes_with_an_export(trained: Path, quick_run: Run) -> None:
     done = quick_run("predict-scenario", trained, trained / "checkpoints/epoch_0001", "--predict.limit", 1, cwd=TESTS)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1

@@ -13,7 +13,7 @@ from conftest import Run, slow
 MAX_LINES = 7
 """The place, the line, and a reason with a hint and the sample."""
 BY_DEFAULT = 4
-"""One of so many is tried without --slow."""
+"""One of this many runs without --slow."""
 
 
 def cases() -> Iterator[ParameterSet]:
@@ -39,14 +39,14 @@ def test_a_mistake_in_the_code_shows_its_line_and_the_reason(mistake: Mistake, q
     done = quick_run("train-scenario", "my.py", "--trainer.epochs", 1, *mistake.flags.split(), cwd=tmp_path)
     assert done.returncode in (1, 2)
     begin = done.stderr.index("train-scenario: ")
-    place, *told = done.stderr[begin:].removeprefix("train-scenario: ").rstrip("\n").splitlines()
+    place, *reported = done.stderr[begin:].removeprefix("train-scenario: ").rstrip("\n").splitlines()
     assert place.startswith(str(file))
     if mistake.line:
         number = int(place.split(", line ")[1].split(",")[0])
-        assert text.splitlines()[number - 1].strip() == told[0].strip() == mistake.line
-    reason = "\n".join(told[1 if mistake.line else 0 :])
+        assert text.splitlines()[number - 1].strip() == reported[0].strip() == mistake.line
+    reason = "\n".join(reported[1 if mistake.line else 0 :])
     assert reason.startswith(mistake.reason)
     assert "Traceback" not in done.stderr
     assert "report it" not in done.stderr
     assert "__autograph" not in done.stderr
-    assert len(told) < MAX_LINES
+    assert len(reported) < MAX_LINES

@@ -32,7 +32,7 @@ from tfaip_like._runs.reader import read_runs
 
 @pytest.fixture
 def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with three runs below it; the second is the best, the third has failed at once."""
+    """Provide a folder with three runs below it; the second is the best, the third failed immediately."""
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "runs" / "a" / "run_2", rows(4, rate=0.1), {"model.dropout": 0.5, "trainer.output_dir": "x"})
     write_run(tmp_path / "runs" / "a" / "run_10", rows(4, rate=0.5), {"learning_rate.lr": 0.01})
@@ -212,7 +212,7 @@ def test_parameters_are_ranked_by_how_the_outcome_goes_along_with_them(values: l
     assert association(Axis("p", values), outcome) == pytest.approx(expected, abs=0.01)
 
 
-def test_axes_are_named_by_the_shortest_end_that_tells_them_apart() -> None:
+def test_axes_are_named_by_the_shortest_end_that_distinguishes_them() -> None:
     axes = [Axis(name, []) for name in ("best", "model.units", "model.head.units", "train.batch_size")]
     assert short_names(axes) == ["best", "model.units", "head.units", "batch_size"]
 
@@ -261,8 +261,8 @@ def test_a_browser_shows_the_page_and_sorts_its_table(tmp_path: Path) -> None:
 
 def command(*words: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     code = run_command("compare-runs", compare_runs, [str(word) for word in words])
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
 
 
 def test_the_page_links_to_a_report_whose_name_is_not_utf8(
@@ -335,7 +335,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_told_in_one_line(three: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_reported_in_one_line(three: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     words, message = MISTAKES[name]
     Path("file").touch()
     Path("empty").mkdir()
@@ -345,6 +345,6 @@ def test_a_mistake_is_told_in_one_line(three: Path, name: str, capsys: pytest.Ca
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_told(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_may_not_be_written_is_reported(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("closed").mkdir(mode=0o500)
     assert command(three, "--csv", "closed/x", capsys=capsys)[0] == EXIT_USAGE

@@ -33,7 +33,7 @@ def history(*values: Mapping[str, float]) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 3 epochs that was compared to one of 2, and what the latter had measured."""
+    """Provide a run of 3 epochs that was compared to one of 2, and what the latter had measured."""
     folder = tmp_path_factory.mktemp("compared")
     earlier = history({"val_loss": 0.5, "val_error": 0.4, "val_other": 7}, {"val_loss": 0.25, "val_error": 0.2})
     write_run(folder / "earlier", earlier)
@@ -58,7 +58,7 @@ def test_the_gain_is_positive_where_this_run_is_better(compared: Path) -> None:
     assert "compare_gain" in (compared / "train.log").read_text()
 
 
-def test_tensorboard_and_the_report_draw_them_beside_those_of_validation(compared: Path) -> None:
+def test_tensorboard_and_the_report_draw_them_next_to_those_of_validation(compared: Path) -> None:
     events = EventAccumulator(str(compared / "tensorboard/compare"))
     events.Reload()
     assert {"loss", "error", "gain"} == {tag for kind in ("tensors", "scalars") for tag in events.Tags()[kind]}

@@ -31,7 +31,7 @@ def read(path: Path, content: bytes, column: str = "x", **table_format: Any) -> 
     return np.array(source.inputs["it"])
 
 
-# What wrote it: its bytes, what is said of it, and its column x.
+# What wrote it: its bytes, what is printed of it, and its column x.
 READ: dict[str, tuple[bytes, dict[str, Any], list[Any]]] = {
     "pandas, index and a text column": (b",name,x\n0,a,1\n1,b,2\n", {}, [1, 2]),
     "pandas, integers with a missing one": (b"x,y\n1.0,2\n,3\n4.0,5\n", {}, [1, NAN, 4]),
@@ -93,8 +93,8 @@ READ: dict[str, tuple[bytes, dict[str, Any], list[Any]]] = {
     "categories with a code as default": (
         b"y,x\n1,\n2,b\n", {"categories": {"x": ["a", "b"]}, "missing": {"x": -1}}, [-1, 1]),
     "points of which nothing is known, but said": (b"y;x\n1;1.234\n", {"decimal": "."}, [1.234]),
-    "cp1251, said": ("x;y\n1;Ж\n".encode("cp1251"), {"encoding": "cp1251"}, [1]),
-    "UTF-8 with a mark, said": (b"\xef\xbb\xbfx,y\n1,2\n", {"encoding": "UTF-8"}, [1]),
+    "cp1251, given": ("x;y\n1;Ж\n".encode("cp1251"), {"encoding": "cp1251"}, [1]),
+    "UTF-8 with a mark, given": (b"\xef\xbb\xbfx,y\n1,2\n", {"encoding": "UTF-8"}, [1]),
     "another delimiter": (b"y:x\n1:2\n", {"delimiter": ":"}, [2]),
 }  # fmt: skip
 
@@ -229,7 +229,7 @@ def test_a_file_that_is_not_utf_8_is_named_in_a_warning(tmp_path: Path, caplog: 
     assert "rows.csv: line 3 is not UTF-8; read as cp1252" in caplog.text
 
 
-def test_a_format_for_a_column_that_is_not_there_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_format_for_a_column_that_is_not_there_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read(tmp_path / "rows.csv", b"x,y\n1,2\n", missing={"x": 0, "wieght": 0})
     assert "rows.csv: has no column wieght, which table_format names" in caplog.text
 
@@ -280,7 +280,7 @@ def test_a_large_number_next_to_fractions_of_another_file_is_named(large_first: 
         TableSource([tmp_path / name for name in names], {"x": "x"})
 
 
-def test_a_large_number_beside_a_column_of_fractions_is_named(tmp_path: Path) -> None:
+def test_a_large_number_next_to_a_column_of_fractions_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"x,y\n0.5,1\n0.5,{BIG}\n")
     with pytest.raises(UsageError, match=r"a\.csv, line 3, column 'y': is 9007199254740993, a whole number that"):
         TableSource([tmp_path / "a.csv"], {"it": ["x", "y"]})
@@ -303,7 +303,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @hypothesis.given(rows=st.lists(st.tuples(NUMBERS, TEXTS)))
-def test_no_number_changes_silently(
+def test_numbers_never_change_silently(
     rows: list[tuple[float | None, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     text = io.StringIO()
@@ -374,7 +374,7 @@ def test_columns_to_predict_are_those_of_the_training(tmp_path: Path) -> None:
         assert {key: value.tolist() for key, value in sample.inputs.items()} == {"x": [1, 2], "w": 3, "no_w": False}
 
 
-def test_processors_get_columns_that_are_no_inputs(tmp_path: Path) -> None:
+def test_processors_get_columns_that_are_not_inputs(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,sentence\na,so be it\n")
     np.savez(tmp_path / "a.npz", sentence=["so be it"], id=["a"])
     table_format = TableFormat(texts=["sentence"])

@@ -174,7 +174,7 @@ def test_a_value_that_does_not_fit_its_spec_is_named(value: Any, spec: Spec, pro
         collate([Sample({"x": value})], {"x": spec}, {})
 
 
-def test_rows_of_arrays_are_checked_all_at_once() -> None:
+def test_rows_of_arrays_are_checked_in_one_call() -> None:
     class Wraps(Numbers):
         targets = {"y": Spec((), "uint8")}
 
@@ -223,7 +223,7 @@ def test_an_input_and_a_target_of_one_name_are_both_checked() -> None:
         opened(Same(), TrainLoaderSettings(), None, 1)
 
 
-def test_a_source_of_something_else_is_told_with_and_without_processors() -> None:
+def test_a_source_of_something_else_is_reported_with_and_without_processors() -> None:
     class Strange(Numbers):
         def source(self, mode: Mode) -> Any:
             return [1, 2, 3]

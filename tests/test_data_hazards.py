@@ -81,7 +81,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_nothing_is_left_open_when_data_processes_are_closed() -> None:
+def test_nothing_is_left_open_when_data_workers_are_closed() -> None:
     def once() -> None:
         batches = opened(Counted(processors=[Jitter()]), num_processes=2)
         next(batches.iter_training(0, 10))
@@ -237,7 +237,7 @@ def test_an_unreadable_sample_does_not_spoil_the_balance() -> None:
     assert len(batches) == 50
 
 
-def test_weights_that_leave_nothing_to_draw_are_told() -> None:
+def test_weights_that_leave_nothing_to_draw_are_reported() -> None:
     parts = [ArraySource({"x": np.zeros((9, 3))}, {"y": np.zeros(9, int)}) for _ in range(2)]
     mixture = Mixture(parts, weights=[0, 1])
     with pytest.raises(UsageError, match="have the weight 0"):
@@ -306,7 +306,7 @@ class Never(Processor):
 class Two"""
 
 
-def test_nothing_left_to_validate_on_is_told(quick_run: Run, tmp_path: Path) -> None:
+def test_nothing_left_to_validate_on_is_reported(quick_run: Run, tmp_path: Path) -> None:
     text = SCENARIO.replace("class Two", NEVER).replace("Two()]", "Never(), Two()]")
     (tmp_path / "mine.py").write_text(text)
     environment = {"PYTHONPATH": str(Path(__file__).parent)}

@@ -1,4 +1,4 @@
-"""Data processes: the same bytes for any number of them, faults that are named, nothing left behind."""
+"""Data workers: the same bytes for any number of them, faults that are named, nothing left behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def opened(data: Data, num_processes: int, samples_per_epoch: int | None = None,
 
 
 def batches_of(batches: DataLoader, first: int, end: int) -> list[bytes]:
-    """The bytes of each batch."""
+    """Return the bytes of each batch."""
     try:
         return [_bytes(one) for batch in batches.iter_training(first, end) for one in _single(batches, batch)]
     finally:
@@ -204,7 +204,7 @@ def test_no_process_is_left_when_the_main_one_is_killed(sleep_at: int) -> None:
     assert children_gone(pids)
 
 
-def test_data_processes_do_not_load_tensorflow() -> None:
+def test_data_workers_do_not_load_tensorflow() -> None:
     batches = opened(Counted(processors=[Jitter()]), 1)
     next(batches.iter_training(0, 5))
     assert batches.producer.workers is not None
@@ -290,7 +290,7 @@ def test_closing_while_another_thread_waits_ends_both() -> None:
     assert ended.wait(120)
 
 
-def test_classes_that_cannot_be_sent_are_told_or_worked_around(caplog: pytest.LogCaptureFixture) -> None:
+def test_classes_that_cannot_be_sent_are_reported_or_worked_around(caplog: pytest.LogCaptureFixture) -> None:
     class Local(Processor):
         def process(self, sample: Any, random: np.random.Generator) -> Any:
             time.sleep(0.01)
@@ -391,7 +391,7 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
         (Counted(processors=[Pieces()]), {"buckets": 2}, "buckets: all samples have one shape"),
     ],
 )
-def test_what_cannot_be_had_of_a_stream_is_refused(data: Data, settings: dict[str, Any], message: str) -> None:
+def test_what_a_stream_does_not_support_is_refused(data: Data, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"--train.{message}"):
         opened(data, 0, samples_per_epoch=16, **settings)
 

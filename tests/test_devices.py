@@ -78,7 +78,7 @@ def test_the_gpus_that_were_asked_for_are_chosen(
         ),
     ],
 )
-def test_a_gpu_that_cannot_be_had_is_an_error(
+def test_an_unavailable_gpu_is_an_error(
     asked: dict[str, Any], present: list[str], hidden: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if hidden is None:
@@ -114,7 +114,7 @@ def test_tensorflow_counts_the_gpus_that_it_sees() -> None:
     assert Devices({}, 4, 8).names == []
 
 
-def test_the_log_says_what_computes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_the_device(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "tfaip_like"):
         train(small(tmp_path / "run", trainer={"epochs": 1}, device=Device(gpus=[-1])))
     assert any(message.startswith("Using CPU (") for message in caplog.messages)

@@ -34,7 +34,7 @@ def early_stop(mode: Mode, **fields: Any) -> EarlyStopper:
 
 
 def stop_epoch(stop: EarlyStopper, values: Sequence[float | None]) -> int | None:
-    """The first epoch with a reason to stop."""
+    """Return the first epoch with a reason to stop."""
     return next((epoch for epoch, value in enumerate(values, 1) if stop.update(epoch, value)), None)
 
 
@@ -50,14 +50,14 @@ TABLE: list[tuple[str, Mode, dict[str, Any], list[float | None], int | None]] = 
     # Tests in a row.
     ("the first value is an improvement", "min", {"n_to_go": 1}, [5.0], None),
     ("one test", "min", {"n_to_go": 1}, [5.0, 5.0], 2),
-    ("an equal value is no improvement", "max", {"n_to_go": 2}, [5.0, 5.0, 5.0], 3),
-    ("a worse value is no improvement", "min", {"n_to_go": 2}, [5.0, 6.0, 7.0], 3),
+    ("an equal value is not an improvement", "max", {"n_to_go": 2}, [5.0, 5.0, 5.0], 3),
+    ("a worse value is not an improvement", "min", {"n_to_go": 2}, [5.0, 6.0, 7.0], 3),
     ("better than the one before is not better than the best", "min", {"n_to_go": 3}, [1.0, 4.0, 3.0, 2.0], 4),
-    ("min falls for ever", "min", {"n_to_go": 1}, FALLING, None),
-    ("max rises for ever", "max", {"n_to_go": 1}, RISING, None),
+    ("min falls forever", "min", {"n_to_go": 1}, FALLING, None),
+    ("max rises forever", "max", {"n_to_go": 1}, RISING, None),
     ("max that falls", "max", {"n_to_go": 3}, FALLING, 4),
     ("min that rises", "min", {"n_to_go": 3}, RISING, 4),
-    ("an improvement counts anew", "min", {"n_to_go": 2}, [5.0, 6.0, 4.0, 5.0, 4.0], 5),
+    ("an improvement counts again", "min", {"n_to_go": 2}, [5.0, 6.0, 4.0, 5.0, 4.0], 5),
     ("just in time, again and again", "min", {"n_to_go": 2}, [5.0, 5.0, 4.0, 4.0, 3.0, 3.0, 2.0, 2.0], None),
     ("negative values", "min", {"n_to_go": 2}, [-1.0, -2.0, -1.5, -1.9], 4),
     ("five after the last improvement", "min", {"n_to_go": 5}, [*FALLING, *[1.0] * 9], 14),
@@ -80,7 +80,7 @@ TABLE: list[tuple[str, Mode, dict[str, Any], list[float | None], int | None]] = 
     ("max: the best so far decides", "max", {"n_to_go": 2, "lower_threshold": 0.5}, [0.75, 0.25, 0.25], 3),
     ("max: upper_threshold is reached", "max", {"upper_threshold": 0.75}, [0.25, 0.5, 0.75], 3),
     ("max: upper_threshold is passed", "max", {"upper_threshold": 0.75}, [0.25, 0.875], 2),
-    ("max: at once, between two tests", "max", {"upper_threshold": 0.75, "frequency": 5}, [0.75], 1),
+    ("max: immediately, between two tests", "max", {"upper_threshold": 0.75, "frequency": 5}, [0.75], 1),
     ("max: before n_to_go", "max", {"n_to_go": 3, "upper_threshold": 0.75}, [0.25, 0.25, 1.0], 3),
     ("max: after n_to_go", "max", {"n_to_go": 2, "upper_threshold": 0.75}, [0.25, 0.25, 0.25, 1.0], 3),
     (
@@ -95,7 +95,7 @@ TABLE: list[tuple[str, Mode, dict[str, Any], list[float | None], int | None]] = 
     ("min: counted from it on", "min", {"n_to_go": 2, "upper_threshold": 0.5}, [0.75, 0.75, 0.5, 0.5, 0.5], 5),
     ("min: lower_threshold is reached", "min", {"lower_threshold": 0.25}, [0.75, 0.5, 0.25], 3),
     ("min: lower_threshold is passed", "min", {"lower_threshold": 0.25}, [0.5, 0.125], 2),
-    ("min: at once, between two tests", "min", {"lower_threshold": 0.25, "frequency": 5}, [1.0, 0.25], 2),
+    ("min: immediately, between two tests", "min", {"lower_threshold": 0.25, "frequency": 5}, [1.0, 0.25], 2),
     ("min: a threshold of 0", "min", {"lower_threshold": 0.0}, [0.5, 0.0], 2),
     # No numbers.
     ("NaN is never an improvement", "min", {"n_to_go": 2}, [5.0, NAN, NAN], 3),
@@ -108,11 +108,11 @@ TABLE: list[tuple[str, Mode, dict[str, Any], list[float | None], int | None]] = 
     # Epochs that were not validated.
     ("never validated", "min", {"n_to_go": 1}, [MISSING] * 20, None),
     ("every third epoch is validated", "min", {"n_to_go": 2}, [MISSING, MISSING, 1.0] * 5, 9),
-    ("missing values do not count anew", "min", {"n_to_go": 2}, [1.0, 1.0, MISSING, MISSING, 1.0], 5),
+    ("missing values do not count again", "min", {"n_to_go": 2}, [1.0, 1.0, MISSING, MISSING, 1.0], 5),
     ("a test of epochs without a value", "min", {"n_to_go": 1, "frequency": 2}, [1.0, 1.0, MISSING, MISSING], None),
     ("a test with one value", "min", {"n_to_go": 1, "frequency": 2}, [1.0, 1.0, 1.0, MISSING], 4),
     (
-        "an improvement beside a missing value",
+        "an improvement next to a missing value",
         "min",
         {"n_to_go": 1, "frequency": 2},
         [2.0, MISSING, 1.0, MISSING],
@@ -165,7 +165,7 @@ def test_the_reason_says_what_happened(mode: Mode, fields: dict[str, Any], value
 
 
 def reference(mode: Mode, settings: EarlyStopping, values: Sequence[float | None]) -> int | None:
-    """The same, looking at the whole past after each epoch."""
+    """Return the same, looking at the whole past after each epoch."""
     sign = 1.0 if mode == "max" else -1.0
     thresholds = [settings.lower_threshold, settings.upper_threshold][:: 1 if mode == "max" else -1]
     start, goal = (None if threshold is None else sign * threshold for threshold in thresholds)
@@ -215,7 +215,7 @@ def test_it_stops_where_the_reference_stops(mode: Mode, chosen: EarlyStopping, v
 
 
 @given(st.sampled_from(["min", "max"]), settings(), values_of_epochs)
-def test_a_restored_one_goes_on_at_every_epoch(mode: Mode, chosen: EarlyStopping, values: list[float | None]) -> None:
+def test_a_restored_one_resumes_at_every_epoch(mode: Mode, chosen: EarlyStopping, values: list[float | None]) -> None:
     straight = EarlyStopper(chosen, "val_x", mode)
     resumed = EarlyStopper(chosen, "val_x", mode)
     for epoch, value in enumerate(values, 1):
@@ -332,7 +332,7 @@ def test_a_value_of_lav_can_be_monitored() -> None:
 
 
 def test_best_is_never_replaced_by_a_worse_model(tmp_path: Path) -> None:
-    """A training that gets worse and worse, with a min_delta that calls nothing an improvement."""
+    """Stop a training that gets worse and worse, with a min_delta that calls nothing an improvement."""
     stopping = EarlyStopping(n_to_go=6, min_delta=1e6)
     result = train(small(tmp_path / "run", trainer={"epochs": 20}, early_stopping=stopping, **DIVERGES))
     losses = [row["val_loss"] for row in result.history]

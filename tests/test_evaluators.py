@@ -61,7 +61,7 @@ def test_a_sigmoid_that_is_right_has_a_recall_of_1(shape: tuple[int, ...]) -> No
         ([[0.1, 0.9]], 1, r"output 'probabilities' of sample 1 has shape \(1, 2\)"),
     ],
 )
-def test_what_is_no_class_is_refused_by_name(output: Any, target: Any, message: str) -> None:
+def test_what_is_not_a_class_is_refused_by_name(output: Any, target: Any, message: str) -> None:
     with pytest.raises(UsageError, match=f"^ClassificationEvaluator: {message}"):
         judged_from([[0.4, 0.6], output], [1, target])
 
@@ -108,7 +108,7 @@ def answering(value: Any) -> Evaluator:
 
 
 @pytest.mark.parametrize("value", [np.ones(1), np.ones((20, 30)), "0.5", None, 1j, 10**400], ids=repr)
-def test_what_is_no_number_is_refused_by_name(value: Any) -> None:
+def test_what_is_not_a_number_is_refused_by_name(value: Any) -> None:
     with pytest.raises(UsageError, match=r"^Answers.evaluate: 'f1' is .{1,50}, not a number \(or one of"):
         run_evaluator(answering(value), [], reserved_names=[])
 

@@ -84,7 +84,7 @@ def test_the_command_line_predicts_with_a_folder_of_experts(
     assert [line["meta"]["expert"] for line in lines] == ["small", "large"]
 
 
-def test_samples_for_nobody_are_told(experts: Path, tmp_path: Path) -> None:
+def test_samples_for_nobody_are_reported(experts: Path, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     gather_experts({"small": experts / "small"}, tmp_path / "one" / "all")
     with pytest.raises(UsageError, match="sample 1 of a batch is for the expert 'large'; there are small"):
@@ -117,6 +117,6 @@ def test_experts_with_other_outputs_are_refused(experts: Path, tmp_path: Path) -
         load_predictor(tmp_path / "all")
 
 
-def test_a_folder_that_is_there_is_not_written_over(experts: Path) -> None:
+def test_an_existing_folder_is_not_written_over(experts: Path) -> None:
     with pytest.raises(UsageError, match="all: is there already"):
         gather_experts({"small": experts / "small"}, experts / "all")

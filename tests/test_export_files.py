@@ -107,7 +107,7 @@ def scenario(output_dir: Path | None = None, letters: str = "", epochs: int = 1,
 
 
 def exported(place: Path, **data: Any) -> Path:
-    """An export that was never trained."""
+    """Return an export that was never trained."""
     made = scenario(**data)
     write_export(place / "export", build_networks(made.model, made.data), made, {"epoch": 1})
     return place / "export"

@@ -190,7 +190,7 @@ def empty(file: Path) -> None:
 
 
 def spoil(file: Path) -> None:
-    """Changes bytes in its middle."""
+    """Change bytes in its middle."""
     data = bytearray(file.read_bytes())
     middle = len(data) // 2
     data[middle : middle + 4] = b"\x80\xff\xff\x07"
@@ -236,14 +236,14 @@ def test_every_file_of_an_export_is_in_one_of_these_tables(odd: tuple[Path, kera
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "there is no such folder"), (True, "is no export")])
-def test_what_is_no_export_is_refused(tmp_path: Path, make: bool, message: str) -> None:
+def test_what_is_not_an_export_is_refused(tmp_path: Path, make: bool, message: str) -> None:
     if make:
         (tmp_path / "run").mkdir()
     with pytest.raises(UsageError, match=f"^{tmp_path}/run: {message}"):
         load_export(tmp_path / "run")
 
 
-# Operations that are no prediction's business.
+# Operations that prediction does not need.
 
 
 def writes_a_file(x: tf.Tensor) -> tf.Tensor:
@@ -371,7 +371,7 @@ class Noisy(keras.layers.Layer):
 
 
 def export_of(folder: Path, build: Callable[[Any], Mapping[str, Any]], units: int = 2) -> tuple[Path, keras.Model]:
-    """An export of a network with one input of two numbers."""
+    """Return an export of a network with one input of two numbers."""
     image = keras.Input((units,), name="x")
     network = keras.Model({"x": image}, dict(build(image)), name="network")
     write_export(folder / "export", Networks(network, network), Scenario(data=Points(), model=OddModel()), {"epoch": 1})
@@ -476,6 +476,6 @@ class Slash(Points):
         return ArraySource({"a/b": np.zeros((64, 2), "float32")}, {"y": np.zeros(64, "float32")})
 
 
-def test_a_name_that_no_network_can_have_is_refused_at_once() -> None:
+def test_a_name_that_no_network_can_have_is_refused_immediately() -> None:
     with pytest.raises(UsageError, match="^Slash.inputs: 'a/b' cannot be the name of an input"):
         train(small(data=Slash()))

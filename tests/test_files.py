@@ -1,4 +1,4 @@
-"""Files and checkpoints: whole or absent, whatever happens."""
+"""Files and checkpoints: whole or absent after any fault."""
 
 from __future__ import annotations
 
@@ -61,8 +61,10 @@ def test_all_that_a_killed_process_was_writing_is_put_back_or_removed(tmp_path: 
 
 
 def test_an_error_of_the_disk_in_tensorflow_names_the_file() -> None:
-    said = "{{function_node __wrapped__Merge}} /run/serve/variables.index; Input/output error [Op:MergeV2Checkpoints]"
-    error = tf.errors.UnknownError(None, None, said)
+    printed = (
+        "{{function_node __wrapped__Merge}} /run/serve/variables.index; Input/output error [Op:MergeV2Checkpoints]"
+    )
+    error = tf.errors.UnknownError(None, None, printed)
     assert format_unexpected_error(error) == "Input/output error: /run/serve/variables.index"
 
 

@@ -63,7 +63,7 @@ def test_the_exports_of_all_folds_vote(tmp_path: Path) -> None:
         ({"folds": 200}, "--train.folds 200: there are only 100 samples"),
     ],
 )
-def test_impossible_folds_are_told(group: dict[str, int], message: str) -> None:
+def test_impossible_folds_are_reported(group: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         train(small(train=group))
 

@@ -1,4 +1,4 @@
-"""Exports in other formats: they predict what the network does, or are told to be missing."""
+"""Exports in other formats: they predict what the network does, or are reported as missing."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def values(network: keras.Model) -> dict[str, np.ndarray[Any, Any]]:
 # Paths.
 
 
-def test_every_weight_of_a_network_has_a_path_of_its_own(network: keras.Model) -> None:
+def test_every_weight_of_a_network_has_a_unique_path(network: keras.Model) -> None:
     weights = weight_paths(network)
     assert {id(weight) for weight in weights.values()} == {id(weight) for weight in network.weights}
     assert {
@@ -104,8 +104,8 @@ def test_frozen_weights_and_statistics_stay_bit_identical_while_the_others_move(
     frozen = ("encoder/", "stack/norm/", "both/forward_rnn/", "attention/", "scaled/norm/")
     same = {path for path, value in values(result.network).items() if np.array_equal(value, before[path])}
     assert same == {path for path in before if path.startswith(frozen)}
-    said = "frozen: encoder, stack/norm, both/forward_rnn, attention, scaled/norm (96 of 227 parameters)"
-    assert said in caplog.messages
+    printed = "frozen: encoder, stack/norm, both/forward_rnn, attention, scaled/norm (96 of 227 parameters)"
+    assert printed in caplog.messages
 
 
 def test_a_frozen_layer_of_a_plain_network_needs_no_warm_start() -> None:
@@ -119,7 +119,7 @@ def test_a_frozen_layer_of_a_plain_network_needs_no_warm_start() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["encodr", "encoder/drop.*", "network/encoder", "enc"])
-def test_a_pattern_without_a_match_is_told_with_the_nearest_layers(network: keras.Model, pattern: str) -> None:
+def test_a_pattern_without_a_match_is_reported_with_the_nearest_layers(network: keras.Model, pattern: str) -> None:
     with pytest.raises(UsageError, match=r"no layer with weights matches; closest: encoder"):
         freeze(network, pattern)
 

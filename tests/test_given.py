@@ -74,7 +74,7 @@ def test_a_setting_of_another_backend_is_refused(run: Run) -> None:
     [
         "--train.folds 3 --train.fold 2",
         "--early_stopping.min_delta 0.1 --early_stopping.n_to_go 3",
-        "--early_stopping.lower_threshold 0.5",  # with mode min it stops at once
+        "--early_stopping.lower_threshold 0.5",  # with mode min it stops immediately
         "--early_stopping.upper_threshold 0.5 --early_stopping.mode max",
         "--optimizer.exclude_from_weight_decay bias --optimizer.weight_decay 0.1",
         "--learning_rate.warmup_factor 0.1 --learning_rate.warmup_epochs 1",

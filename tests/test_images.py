@@ -195,7 +195,7 @@ def transparent(mode: str, key: Any) -> Callable[[Path], Path]:
         (transparent("I;16", 40000), BLACK),
     ],
 )
-def test_a_transparent_colour_lies_on_white(
+def test_a_transparent_colour_is_composited_over_white(
     write: Callable[[Path], Path], second: tuple[int, ...], tmp_path: Path
 ) -> None:
     file = write(tmp_path)
@@ -204,7 +204,7 @@ def test_a_transparent_colour_lies_on_white(
     assert read_image(file, "RGBA")[0, :, 3].tolist() == [0, 255]
 
 
-def test_alpha_is_kept_or_lies_on_white(tmp_path: Path) -> None:
+def test_alpha_is_kept_or_is_composited_over_white(tmp_path: Path) -> None:
     file = saved(tmp_path, Image.new("RGBA", (1, 1), (255, 0, 0, 51)), "a.png")
     assert read_image(file, "RGBA").tolist() == [[[255, 0, 0, 51]]]
     assert read_image(file, "RGB").tolist() == [[[255, 204, 204]]]
@@ -333,7 +333,7 @@ def pictures(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_hidden_and_empty_folders_are_no_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_hidden_and_empty_folders_are_not_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pictures(tmp_path, "ant/1.png", "bee/deep/2.PNG", "bee/.thumbnails/2.png", "bee/._2.png", "bee/@eaDir/3.png")
     pictures(tmp_path, ".git/1.png", ".ipynb_checkpoints/1.png", "__MACOSX/ant/._1.png", "loose.png")
     (tmp_path / "aardvark").mkdir()

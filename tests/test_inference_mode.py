@@ -183,8 +183,8 @@ class Counted(Line):
 def test_an_output_that_cannot_be_compared_is_mentioned_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     train(small(tmp_path / "run", model=Counted(), trainer={"epochs": 2}))
-    said = [record.getMessage() for record in caplog.records if "not checked" in record.getMessage()]
-    assert said == ["output 'sum' changes from call to call (random numbers, or a state), so it is not checked"]
+    printed = [record.getMessage() for record in caplog.records if "not checked" in record.getMessage()]
+    assert printed == ["output 'sum' changes from call to call (random numbers, or a state), so it is not checked"]
 
 
 def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
@@ -232,9 +232,9 @@ def test_a_network_that_keras_cannot_save_is_exported_without_it(
 ) -> None:
     trainer = {"epochs": 3, "export_formats": ["onnx"], "lav_every_n": 1}
     train(small(tmp_path / "run", model=NotSaved(), trainer=trainer))
-    told = [record for record in caplog.records if "exports have no model.keras" in record.getMessage()]
-    assert [record.levelno for record in told] == [logging.WARNING]
-    assert "Opaque" in told[0].getMessage()
+    reported = [record for record in caplog.records if "exports have no model.keras" in record.getMessage()]
+    assert [record.levelno for record in reported] == [logging.WARNING]
+    assert "Opaque" in reported[0].getMessage()
     assert "no other formats can be written: Keras could not save model.keras" in caplog.text
     for name in ("best", "export"):
         assert not (tmp_path / "run" / name / "model.keras").exists()
@@ -352,7 +352,7 @@ def exported_model(folder: Path, model: Line) -> Path:
 def test_a_sample_with_a_value_that_is_not_finite_is_named(
     value: float, trained: Path, tmp_path: Path, quick_run: Run
 ) -> None:
-    """On a CPU relu makes 0 of NaN, so the output alone would not tell."""
+    """On a CPU relu makes 0 of NaN, so the output alone would not show it."""
     x = np.ones((7, 2), "float32")
     x[4, 1] = value
     reason = rf"input 'x' is {value} at \[1\], with which the network cannot compute"

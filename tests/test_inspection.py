@@ -120,7 +120,7 @@ def test_inspect_samples_shows_them_after_each_stream_processor(tmp_path: Path) 
     assert titles == ["as read", "after Cut", "after Noise"]
 
 
-def test_what_an_array_holds_is_told_in_words() -> None:
+def test_the_contents_of_an_array_are_described() -> None:
     assert describe_arrays([np.array([1.0, np.nan]), np.array([3.0])]) == (
         "float64 (2,) ... (1,), from 1 to 3, mean 2, std 1, 1 NaN or infinite"
     )

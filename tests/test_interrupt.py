@@ -1,4 +1,4 @@
-"""Signals: each delivery counts once, wherever the main thread is."""
+"""Signals: each delivery counts once, in any state of the main thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def first_and(*more: int, first: int = signal.SIGINT, acknowledged: bool = True)
     return flag
 
 
-def test_one_delivery_requests_a_stop_and_a_second_ctrl_c_a_stop_at_once() -> None:
+def test_one_delivery_requests_a_stop_and_a_second_ctrl_c_an_immediate_stop() -> None:
     assert not first_and().is_forced
     assert first_and(signal.SIGINT).is_forced
     assert first_and(signal.SIGINT, signal.SIGINT, first=signal.SIGTERM).is_forced
@@ -55,7 +55,7 @@ def test_signals_that_are_none_of_ours_count_for_nothing() -> None:
     flag.check()
 
 
-# In a process of its own: handlers run in the main thread, and the last resort ends the process.
+# In a separate process: handlers run in the main thread, and the last resort ends the process.
 DEAF = """
 import ctypes, os, signal, sys, threading, time
 from tfaip_like import Interrupted

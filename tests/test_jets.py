@@ -95,7 +95,7 @@ def test_the_three_ways_of_weighting_differ(data: Jets) -> None:
     np.testing.assert_allclose(np.bincount(sample.batch(0).targets["class"]), 300, atol=30)
 
 
-def test_a_run_uses_as_many_files_as_it_is_told(data: Jets) -> None:
+def test_a_run_uses_as_many_files_as_requested(data: Jets) -> None:
     for count in (1, 2, 9):
         source = dataclasses.replace(data, num_files=count).source(Mode.TRAIN)
         assert source is not None
@@ -177,7 +177,7 @@ def test_mistakes_name_their_flag(flag: str) -> None:
         validate_params(MISTAKES[flag])
 
 
-def test_labels_that_are_no_classes_are_told(data: Jets) -> None:
+def test_labels_that_are_not_classes_are_reported(data: Jets) -> None:
     wrong = dataclasses.replace(data, classes=["light", "charm", "bottom"])
     with pytest.raises(UsageError, match=r"^--data\.label flavour: .* from 0 to 2, .* it has 0 to 3"):
         wrong.source(Mode.TRAIN)

@@ -134,7 +134,7 @@ class Impatient(Largest):
 
 
 @pytest.mark.parametrize("evaluator", [None, Impatient()])
-def test_losses_see_all_samples_whatever_the_evaluator_looks_at(evaluator: Evaluator | None) -> None:
+def test_losses_see_all_samples_of_any_evaluator(evaluator: Evaluator | None) -> None:
     row = train(small(evaluator=evaluator, trainer=LAV)).history[-1]
     found = pairs(row)
     assert {"loss", "square", "error"} <= set(found)
@@ -171,7 +171,7 @@ class Lists(Small):
 READS = Read({"x": np.ones((10, 2), "float32")}, {"y": np.full(10, 2, "float32")})
 
 
-def test_several_sources_have_values_of_their_own_in_one_pass_each(tmp_path: Path) -> None:
+def test_several_sources_have_separate_values_in_one_pass_each(tmp_path: Path) -> None:
     lav = LavLoaderSettings(num_processes=0)
     base = small(tmp_path / "run", data=Points(processors=[Keep()]), trainer={**LAV, "sanity_check": False}, lav=lav)
     values = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}

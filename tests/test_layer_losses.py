@@ -66,7 +66,7 @@ def mixed() -> Iterator[None]:
 
 
 def added_loss(kind: str, x: np.ndarray[Any, Any]) -> Any:
-    """What is in the total beside the loss of the model."""
+    """Return the total without the loss of the model."""
     model = WithLosses(kind=kind)
     batch = Batch({"x": x}, {"y": np.zeros(len(x), "float32")})
     training = TrainingModel(build_networks(model, Points()).training, model, batch)

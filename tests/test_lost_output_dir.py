@@ -96,7 +96,7 @@ MOVED = "is now .*/moved; resume-training .*/moved continues it"
 
 
 @pytest.mark.parametrize(
-    ("meddle", "said"),
+    ("meddle", "printed"),
     [
         (shutil.rmtree, "was deleted or moved"),
         (lambda folder: folder.rename(folder.parent / "moved"), MOVED),
@@ -106,7 +106,7 @@ MOVED = "is now .*/moved; resume-training .*/moved continues it"
     ],
 )
 def test_a_training_whose_output_folder_is_lost_stops_and_writes_nothing(
-    meddle: Callable[[Path], None], said: str, tmp_path: Path
+    meddle: Callable[[Path], None], printed: str, tmp_path: Path
 ) -> None:
     left: list[tuple[bool, dict[Path, bytes]]] = []
 
@@ -114,13 +114,13 @@ def test_a_training_whose_output_folder_is_lost_stops_and_writes_nothing(
         meddle(folder)
         left.append((folder.exists(), files(folder)))
 
-    with pytest.raises(OutputDirLostError, match=rf"^--trainer.output_dir \S*/run: .* {said}$"):
+    with pytest.raises(OutputDirLostError, match=rf"^--trainer.output_dir \S*/run: .* {printed}$"):
         train_and_meddle(tmp_path, meddle_and_look)
     assert [((tmp_path / "run").exists(), files(tmp_path / "run"))] == left
 
 
 @pytest.mark.slow
-def test_a_lost_folder_is_the_reason_whatever_else_ends_the_training(tmp_path: Path) -> None:
+def test_a_lost_folder_is_the_reason_before_all_other_errors(tmp_path: Path) -> None:
     def meddle(folder: Path) -> None:
         shutil.rmtree(folder)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -139,7 +139,7 @@ def test_exports_hold_the_network_for_exports_and_validation_does_not(tmp_path: 
     assert "to export:" in (tmp_path / "run/model.txt").read_text()
 
 
-def test_the_network_for_exports_has_no_weights_of_its_own() -> None:
+def test_the_network_for_exports_shares_all_its_weights() -> None:
     with pytest.raises(UsageError, match=r"Answering.build_export uses weights that are never trained \(own/kernel"):
         build_networks(Answering(bad=True), Points())
 

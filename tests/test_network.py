@@ -47,7 +47,7 @@ class Series(Data):
 
 @keras.saving.register_keras_serializable("test_network")
 class Opaque(keras.layers.Layer):
-    """Tells no shape."""
+    """Function without a static shape."""
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return ops.mean(x, axis=0)
@@ -114,7 +114,7 @@ def test_an_output_without_a_batch_axis_is_refused_by_name(output: str, origin: 
         build_networks(WithOutput(output=output), Series())
 
 
-def test_an_output_that_tells_no_shape_is_checked_with_a_batch() -> None:
+def test_an_output_without_a_static_shape_is_checked_with_a_batch() -> None:
     model = WithOutput(output="opaque")
     with pytest.raises(UsageError, match=r"build: output 'more' has shape \(5, 4\) for a batch of 6"):
         TrainingModel(build_networks(model, Series()).training, model, batch_of(6))
@@ -143,8 +143,10 @@ class Traced(keras.layers.Layer):
 
 
 def test_batches_of_all_shapes_are_predicted_by_one_trace() -> None:
-    """An LSTM that was traced for one shape differs in the last bit from one for any shape, so a resumed run would log
-    other numbers than one that was never stopped."""
+    """Trace for any shape: an LSTM that was traced for one shape differs in the last bit.
+
+    A resumed run would log other numbers than one that was never stopped.
+    """
     x, layer = keras.Input((None, 4), name="x"), Traced()
     network = keras.Model({"x": x}, {"y": layer(x)})
     layer.count = 0

@@ -31,7 +31,7 @@ from tfaip_like._export.graph_inspection import find_forbidden_operation
 
 @cache
 def registered() -> dict[str, OpDef]:
-    """All operations of this TensorFlow, by their names."""
+    """Return all operations of this TensorFlow, by their names."""
     listed = pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList())
     return {operation.name: operation for operation in OpList.FromString(listed).op}
 
@@ -79,7 +79,7 @@ def test_each_allowed_operation_exists_and_stands_in_one_group() -> None:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SavedModel with a table, control flow, a custom gradient and random numbers."""
+    """Provide a SavedModel with a table, control flow, a custom gradient and random numbers."""
     path = tmp_path_factory.mktemp("saved") / "serve"
     vocabulary = path.parent / "words.txt"
     vocabulary.write_text("a\nb\n")
@@ -97,7 +97,7 @@ def meta_graph_of(path: Path) -> MetaGraphDef:
     return SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0]
 
 
-def test_every_operation_that_is_not_allowed_is_refused_wherever_it_stands(saved: Path) -> None:
+def test_every_operation_that_is_not_allowed_is_refused_at_any_place(saved: Path) -> None:
     whole = meta_graph_of(saved)
     assert find_forbidden_operation(whole) is None
     functions = {function.signature.name: function for function in whole.graph_def.library.function}

@@ -38,7 +38,7 @@ BY_THE_TRAINER = {
 
 
 def other_value(default: Any, tp: Any) -> Any:
-    """A legal value that is not the default."""
+    """Return a legal value that is not the default."""
     if isinstance(default, bool):
         return not default
     if isinstance(default, int):
@@ -220,7 +220,7 @@ def test_the_rate_factor_multiplies_any_schedule() -> None:
 
 
 def reference_adabelief(gradients: list[float], lr: float, rectify: bool, amsgrad: bool) -> float:
-    """The paper's algorithm with plain numbers."""
+    """Return the paper's algorithm with plain numbers."""
     beta_1, beta_2, epsilon = 0.9, 0.999, 1e-14
     weight = mean = variance = largest = 0.0
     limit = 2 / (1 - beta_2) - 1
@@ -272,7 +272,7 @@ def test_weights_are_left_out_of_the_decay_by_the_paths_that_all_else_uses() -> 
 
 
 def decayed(optimizer: Optimizer, gradients: list[float]) -> float:
-    """What becomes of a weight of 1 while the rate falls from 0.5."""
+    """Return the weight that was 1 while the rate falls from 0.5."""
     variable, other = keras.Variable(1.0, name="kernel"), keras.Variable(1.0, name="bias")
     schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
     paths = {"kernel": variable, "bias": other}
@@ -290,7 +290,7 @@ NO_BIAS = {"weight_decay": 0.02, "exclude_from_weight_decay": ["bias"]}
 
 
 def test_l2_decay_of_adam_is_that_of_pytorch() -> None:
-    """Its algorithm with plain numbers: the gradient grows by weight_decay times the weight."""
+    """Return its algorithm with plain numbers: the gradient grows by weight_decay times the weight."""
     weight, mean, square = 1.0, 0.0, 0.0
     for step, gradient in enumerate(GRADIENTS):
         gradient += 0.02 * weight

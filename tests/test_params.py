@@ -168,7 +168,7 @@ def test_a_new_value_without_a_type_is_an_error() -> None:
             width = 3
 
 
-def test_constants_functions_and_properties_are_no_parameters() -> None:
+def test_constants_functions_and_properties_are_not_parameters() -> None:
     class Fine(Params):
         LIMIT = 3
         _private = 4
@@ -501,7 +501,7 @@ def test_odd_values_in_files_are_refused(values: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("number", [math.inf, math.nan])
-def test_infinity_is_no_integer(number: float) -> None:
+def test_infinity_is_not_an_integer(number: float) -> None:
     with pytest.raises(UsageError, match="count: expected an integer"):
         Root.from_dict({"count": number})
 
@@ -568,7 +568,7 @@ def test_checking_converts_what_is_near_its_type() -> None:
     assert [type(value) for value in (tree.count, tree.rate, tree.pair, tree.parts)] == [int, float, tuple, list]
 
 
-def test_a_class_in_place_of_an_instance_is_told() -> None:
+def test_a_class_in_place_of_an_instance_is_reported() -> None:
     with pytest.raises(UsageError, match=r"--part: expected an instance, got class Small; did you mean Small\(\)\?"):
         validate_params(Root(part=Small))  # type: ignore[arg-type]
 

@@ -194,7 +194,7 @@ def test_a_shell_reads_what_is_shown() -> None:
     assert [part.decode("utf-8", "surrogateescape") for part in done.stdout.split(b"\0")[:-1]] == words
 
 
-def test_a_difference_between_runs_is_told_in_words_that_can_be_typed() -> None:
+def test_a_difference_between_runs_is_shown_as_flags_that_can_be_typed() -> None:
     changes = diff_params(Everything(), Everything(nested=[[1], [2, 3]], texts=["a b", "c"], text_or_none="none"))
     assert changes == [
         ("--text_or_none", "none", "'\"none\"'"),

@@ -1,4 +1,4 @@
-"""Plans of batches: which runs they make, and what each mistake is told."""
+"""Plans of batches: which runs they make, and the error of each mistake."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from tfaip_like.params._tree import diff_params
 
 
 def runs_of(text: str, folder: Path, scenario: str = "experts") -> list[Scenario]:
-    """The parameters of all runs of a plan."""
+    """Return the parameters of all runs of a plan."""
     return [tree for _, tree in planned(text, folder, scenario)]
 
 
 def planned(text: str, folder: Path, scenario: str = "experts") -> list[tuple[PlannedRun, Scenario]]:
-    """All runs of a plan with their parameters."""
+    """Return all runs of a plan with their parameters."""
     (folder / "plan.yaml").write_text(f"scenario: {scenario}\n{text}")
     return resolved(folder / "plan.yaml")
 
 
 def resolved(path: Path) -> list[tuple[PlannedRun, Scenario]]:
-    """All runs of a plan file with their parameters."""
+    """Return all runs of a plan file with their parameters."""
     plan = read_plan(path)
     cls = load_plan_scenario(plan)
     return list(iter_resolved(cls, expand_models(plan, cls).runs()))
@@ -486,16 +486,16 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.says[:60])
-def test_a_wrong_plan_is_told_with_its_line(wrong: Wrong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_plan_is_reported_with_its_line(wrong: Wrong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("plan.yaml").write_text(wrong.text if wrong.whole else f"scenario: experts\nconfigurations:\n{wrong.text}")
     with pytest.raises(UsageError) as problem:
         resolved(Path("plan.yaml"))
-    said = str(problem.value).replace(str(tmp_path), "FOLDER").split(" (choices: ")[0]
-    assert said == f"plan.yaml, {wrong.says}"
+    printed = str(problem.value).replace(str(tmp_path), "FOLDER").split(" (choices: ")[0]
+    assert printed == f"plan.yaml, {wrong.says}"
 
 
-def test_files_that_are_no_plans(tmp_path: Path) -> None:
+def test_files_that_are_not_plans(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"missing.yaml: cannot be read: No such file or directory"):
         read_plan(tmp_path / "missing.yaml")
     (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe")

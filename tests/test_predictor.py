@@ -1,4 +1,4 @@
-"""Prediction from Python: samples in, predicted samples out, whatever form they have."""
+"""Prediction from Python: samples in, predicted samples out, in any form."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class Class(Line):
         return {"probabilities": probabilities, "class": keras.ops.argmax(probabilities, axis=-1)}
 
 
-def test_what_cannot_vote_is_told(tmp_path: Path, line: tuple[Path, keras.Model]) -> None:
+def test_what_cannot_vote_is_reported(tmp_path: Path, line: tuple[Path, keras.Model]) -> None:
     three, _ = exported(tmp_path, "three", model=Class())
     four, _ = exported(tmp_path, "four", model=Class(classes=4))
     halved, _ = exported(tmp_path, "halved", data=Points(processors=[Halve()]))
@@ -249,7 +249,7 @@ PIPELINES = {
         '{"class": "os:system"}',
         "pipeline.json: class: is for .os:system., not for tfaip_like._export.pipeline",
     ),
-    "a processor that is no processor": ('{"processors": [{"class": "os:system"}]}', "os:system"),
+    "a processor of a wrong class": ('{"processors": [{"class": "os:system"}]}', "os:system"),
     "a processor that is other parameters": (
         '{"processors": [{"class": "tfaip_like.settings._device:Device"}]}',
         "is not a Processor",
@@ -345,7 +345,7 @@ def test_files_outside_of_an_export_are_never_read(line: tuple[Path, keras.Model
         load_pipeline(export)
 
 
-def test_an_input_that_the_pipeline_does_not_make_is_told(line: tuple[Path, keras.Model]) -> None:
+def test_an_input_that_the_pipeline_does_not_make_is_reported(line: tuple[Path, keras.Model]) -> None:
     predictor = load_predictor(line[0])
     with pytest.raises(UsageError, match="its network needs the input 'x'"):
         load_predictor(line[0], pipeline=dataclasses.replace(predictor.pipeline, specs={}))
@@ -394,7 +394,7 @@ def test_a_float32_is_read_again_as_the_same_number(values: np.ndarray[Any, Any]
 @pytest.mark.parametrize(
     ("second", "message"), [(np.zeros(3), r"shape \(2,\) in one sample and \(3,\)"), ("text", "holds <U4, not numbers")]
 )
-def test_what_arrays_cannot_hold_is_told(tmp_path: Path, second: Any, message: str) -> None:
+def test_what_arrays_cannot_hold_is_reported(tmp_path: Path, second: Any, message: str) -> None:
     samples = [
         Sample(outputs={"y": np.zeros(2)}),
         Sample(outputs={"y": second} if message[0] == "s" else {"z": second}),
@@ -411,7 +411,7 @@ def test_what_arrays_cannot_hold_is_told(tmp_path: Path, second: Any, message: s
         ([{"y": 1, "z": 2}, {"y": 1}], "output 'z' is missing in 1 of 2 samples"),
     ],
 )
-def test_columns_that_would_hold_other_numbers_are_told(tmp_path: Path, samples: Any, message: str) -> None:
+def test_columns_that_would_hold_other_numbers_are_reported(tmp_path: Path, samples: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         write([Sample(outputs=outputs) for outputs in samples], tmp_path / "found.npz")
 
@@ -452,7 +452,7 @@ def test_what_was_written_before_a_fault_is_kept_and_the_file_of_before_stays(tm
         ("file/found.npz", r"^--output .*/found.npz: cannot be written: (Not a directory|File exists)$"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_told_at_once(tmp_path: Path, name: str, message: str) -> None:
+def test_a_file_that_cannot_be_written_is_reported_immediately(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=message), open_writer(tmp_path / name, None, "--output"):
         pytest.fail("nothing must be predicted for it")

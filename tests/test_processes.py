@@ -1,4 +1,4 @@
-"""A process ends when it is asked to, whatever user code does, and its children with it; suspended ones do not hang."""
+"""A process ends when it is asked to, in any user code, and its children with it; suspended ones do not hang."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TESTS = Path(__file__).parent
 LONG = 120.0
 """Seconds after which something hangs, on the busiest machine."""
 
-# A sample that takes for ever.
+# A sample that takes forever.
 
 
 def saved_steps(run: Path) -> list[int]:
-    """Steps of the first epoch after which a state was saved."""
+    """Return steps of the first epoch after which a state was saved."""
     checkpoints = OutputDir(run).checkpoints
     return [checkpoint.position.step for checkpoint in list_checkpoints(checkpoints)] if checkpoints.exists() else []
 
@@ -44,7 +44,7 @@ def saved_steps(run: Path) -> list[int]:
         slow("InSource --train.num_processes 1", 8),
     ],
 )
-def test_a_sample_that_takes_for_ever_does_not_keep_a_stopped_training_alive(
+def test_a_sample_that_takes_forever_does_not_keep_a_stopped_training_alive(
     name: str, most: int, quick_run: Run, tmp_path: Path
 ) -> None:
     scenario, *flags = name.split()
@@ -56,14 +56,14 @@ def test_a_sample_that_takes_for_ever_does_not_keep_a_stopped_training_alive(
     assert all(0 < step <= most for step in steps)
 
 
-def test_a_sample_that_takes_for_ever_does_not_keep_a_failed_training_alive(quick_run: Run, tmp_path: Path) -> None:
+def test_a_sample_that_takes_forever_does_not_keep_a_failed_training_alive(quick_run: Run, tmp_path: Path) -> None:
     done = quick_run("train-scenario", "hanging:Fails", cwd=tmp_path, environment={"PYTHONPATH": str(TESTS)})
     assert done.returncode == 2
     assert "no longer a finite number" in done.stderr.splitlines()[-2]
 
 
 @pytest.mark.slow
-def test_a_sample_that_takes_for_ever_does_not_keep_a_benchmark_alive(quick_run: Run, tmp_path: Path) -> None:
+def test_a_sample_that_takes_forever_does_not_keep_a_benchmark_alive(quick_run: Run, tmp_path: Path) -> None:
     words = ["benchmark-input-pipeline", "hanging:InTraining"]
     done = quick_run(*words, cwd=tmp_path, environment={"PYTHONPATH": str(TESTS)})
     assert done.returncode == 143, done.stderr
@@ -71,7 +71,7 @@ def test_a_sample_that_takes_for_ever_does_not_keep_a_benchmark_alive(quick_run:
 
 @pytest.mark.parametrize("flags", [[], slow(["--device.backend", "jax"])])
 def test_a_process_ends_while_the_backend_waits_for_a_sample(flags: list[str], tmp_path: Path) -> None:
-    # A process of its own, which goes through the end of the interpreter.
+    # A separate process, which goes through the end of the interpreter.
     words = ["train-scenario", "hanging:InTraining", "--trainer.output_dir", "run", *flags]
     command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
     environment = {**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
@@ -103,7 +103,7 @@ def test_user_code_that_nobody_waits_for_is_known_until_it_ends() -> None:
         time.sleep(0.01)
 
 
-def test_an_end_of_iteration_in_user_code_is_no_end_of_the_data() -> None:
+def test_an_end_of_iteration_in_user_code_does_not_end_the_data() -> None:
     def ends() -> None:
         next(iter(()))
 
@@ -115,12 +115,12 @@ def test_an_end_of_iteration_in_user_code_is_no_end_of_the_data() -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The data processes of a process."""
+    """Return the data workers of a process."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def is_computing(pid: int) -> bool:
-    """Whether a process has computed for a second."""
+    """Return whether a process has computed for a second."""
     return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])) > 100
 
 
@@ -162,7 +162,7 @@ def gone(pids: list[int]) -> bool:
     return not any(map(lives, pids))
 
 
-@pytest.mark.parametrize("who", ["all", slow("data processes")])
+@pytest.mark.parametrize("who", ["all", slow("data workers")])
 def test_a_suspended_process_does_not_hang(who: str) -> None:
     with reading("slow", "workers.timeout_seconds = 3; print(sum(len(batch) for batch in stream))") as main:
         assert main.stdout is not None
@@ -176,7 +176,7 @@ def test_a_suspended_process_does_not_hang(who: str) -> None:
 
 
 @pytest.mark.parametrize("then", ["time.sleep(1000)", "os.kill(workers.pids[0], 9); list(stream)"])
-def test_a_data_process_in_c_code_ends_with_the_main_process(then: str) -> None:
+def test_a_data_worker_in_c_code_ends_with_the_main_process(then: str) -> None:
     with reading("compute", then) as main:
         assert main.stdout is not None
         pids = [int(pid) for pid in main.stdout.readline().split()]

@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-    """A clock that only moves when it is told to."""
+    """Clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0

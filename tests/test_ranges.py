@@ -1,4 +1,4 @@
-"""Ids and labels out of range: a named error at exactly that step, whatever layer takes them and however it runs."""
+"""Ids and labels out of range: a named error at exactly that step, in any layer and mode."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_a_label_out_of_range_stops_at_its_step_by_name(label: int, trainer: dic
     assert f"label {label} is out of range for 3 classes (0..2): target 'y' of training sample 10 of Ids." in message
 
 
-def test_a_bad_step_is_exact_with_accumulation_and_several_steps_at_once() -> None:
+def test_a_bad_step_is_exact_with_accumulation_and_several_steps_per_execution() -> None:
     message = error_of(Ids(bad_id=900), accumulate_steps=2, steps_per_execution=2)
     assert "first at step 2 of epoch 1" in message
     assert "training sample 10 of Ids" in message
@@ -323,7 +323,7 @@ class Answering(Network):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs of networks that would lose a NaN, by kind."""
+    """Provide runs of networks that would lose a NaN, by kind."""
     folder = tmp_path_factory.mktemp("runs")
     for kind in ("lost by a maximum", "cell"):
         train(small(folder / kind, data=Ids(), model=Answering(kind=kind), evaluator=None, trainer={"epochs": 1}))

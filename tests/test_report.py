@@ -1,4 +1,4 @@
-"""The page of a run: what it says, and that it can be read whatever a run left behind."""
+"""The page of a run: what it says, and that it can be read in any state of a run."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_an_element_is_read_back_as_it_was_meant(text: str, value: str) -> None:
 # Runs in every state.
 
 
-def test_a_running_run_is_told_from_a_killed_one_by_its_lock(tmp_path: Path) -> None:
+def test_a_running_run_is_distinguished_from_a_killed_one_by_its_lock(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", rows(3), summary=False, status="running")
     assert read_run(folder).status == "killed"
     with OutputDir(folder).acquire(resume=True):
@@ -220,7 +220,7 @@ def _cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "reported"),
     [
         (lambda folder: _cut(folder / "run.json"), "run.json, line 1: not valid JSON"),
         (lambda folder: _cut(folder / "trainer_params.json"), "trainer_params.json, line 1: not valid JSON"),
@@ -237,12 +237,12 @@ def _cut(path: Path) -> None:
         ),
     ],
 )
-def test_a_damaged_file_is_told_and_the_rest_is_shown(
-    tmp_path: Path, spoil: Callable[[Path], object], told: str
+def test_a_damaged_file_is_reported_and_the_rest_is_shown(
+    tmp_path: Path, spoil: Callable[[Path], object], reported: str
 ) -> None:
     folder = write_run(tmp_path / "run", rows(5))
     spoil(folder)
-    assert told in page_of(folder).text
+    assert reported in page_of(folder).text
 
 
 def test_a_page_of_many_epochs_stays_small(tmp_path: Path) -> None:
@@ -312,11 +312,11 @@ def test_short_numbers_are_near_the_number(number: float) -> None:
     [(0.84, "0.8 s"), (9.96, "10 s"), (59.6, "1 min"), (185, "3 min 5 s"), (7800, "2 h 10 min"),
      (302400, "3 d 12 h")],
 )  # fmt: skip
-def test_times_are_told_in_two_units(seconds: float, text: str) -> None:
+def test_times_are_formatted_in_two_units(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
-def test_values_of_parameters_are_told_in_the_words_of_their_flags() -> None:
+def test_values_of_parameters_are_shown_as_flag_values() -> None:
     assert [format_flag_value(value) for value in (None, True, [1, 2], [], {"a": 0.5}, 1e-4, "x")] == [
         "none", "true", "1 2", "'[]'", "a=0.5", "0.0001", "x"
     ]  # fmt: skip
@@ -436,7 +436,7 @@ def test_a_table_of_markdown_is_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.png", "a.md"])
-def test_what_cannot_be_shown_is_told_in_its_place(tmp_path: Path, name: str) -> None:
+def test_what_cannot_be_shown_is_reported_in_its_place(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b'\xff{"kind": ')
     assert f"a cannot be shown: {name} is damaged" in Page(render_summary(list_stored_summaries(tmp_path)[0])).text
 
@@ -546,7 +546,7 @@ def test_a_failed_training_says_so_in_its_report(tmp_path: Path, run: Command) -
     assert "NaN" in page.text
 
 
-def test_a_report_that_cannot_be_written_is_told_once_and_ends_nothing(
+def test_a_report_that_cannot_be_written_is_reported_once_and_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from tfaip_like._training.reporter import Reporter, write_final_report
@@ -560,7 +560,7 @@ def test_a_report_that_cannot_be_written_is_told_once_and_ends_nothing(
     assert (folder.summaries / "val" / "note.md").read_text() == "kept all the same"
 
 
-def test_a_full_disk_is_left_to_whoever_waits_for_room(tmp_path: Path) -> None:
+def test_a_full_disk_is_left_to_the_caller_that_waits_for_space(tmp_path: Path) -> None:
     from tfaip_like._training.reporter import best_effort
 
     def write(folder: OutputDir) -> None:

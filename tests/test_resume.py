@@ -1,4 +1,4 @@
-"""Going on with a run: from anywhere, exactly; and with other parameters, as it is told."""
+"""Resuming a run: exactly, at any step, and with changed parameters."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from tfaip_like.settings import EarlyStopping, Resume
 
 
 def everything(folder: Path, **changes: Any) -> Small:
-    """A training with all that has a state."""
+    """Return a training with all that has a state."""
     trainer = {"epochs": 3, "checkpoint_every": "5steps", "keep_checkpoints": 100, "calc_ema": 0.9, "jit_compile": None}
     settings: dict[str, Any] = {
         "data": Points(processors=[Noise()]),
@@ -67,7 +67,7 @@ def everything(folder: Path, **changes: Any) -> Small:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing has interrupted: 3 epochs of 12 steps."""
+    """Provide a run that nothing has interrupted: 3 epochs of 12 steps."""
     folder = tmp_path_factory.mktemp("straight") / "run"
     train(everything(folder))
     return folder
@@ -197,7 +197,7 @@ class Counting(Processor):
 
 
 def test_a_resumed_run_reads_no_sample_that_it_has_trained_on(tmp_path: Path) -> None:
-    """So that going on takes no longer late in an epoch than early."""
+    """Resuming takes the same time late in an epoch as early."""
 
     def scenario(folder: Path) -> Small:
         data = NumberedPoints(processors=[Counting(file=tmp_path / folder.name)])
@@ -244,7 +244,7 @@ def test_a_signal_before_the_first_step_says_that_nothing_was_trained(tmp_path: 
     assert raised.value.__notes__[-1] == note
 
 
-def test_a_run_without_a_checkpoint_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_without_a_checkpoint_starts_from_scratch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "run").mkdir()
     result = train(small(tmp_path / "run", trainer={"epochs": 1}), Resume())
     assert "stopped before its first checkpoint" in caplog.text
@@ -261,7 +261,7 @@ def test_averages_that_come_or_go_leave_the_optimizer_its_state(
     else:
         copy_as_killed(straight, run, Position(2, 0))
     weights = [name for name in read_last_state(run).arrays if name.endswith(("hidden/kernel", "hidden_kernel"))]
-    assert len(weights) == 1  # averages are beside them, not they again
+    assert len(weights) == 1  # averages are stored in addition
     train(everything(run, trainer={"calc_ema": rate}), Resume())
     assert "it begins anew" not in caplog.text
 
@@ -290,7 +290,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
     assert sorted((run / "checkpoints").iterdir()) == known
 
 
-def test_a_finished_run_without_checkpoints_does_not_begin_anew(straight: Path, tmp_path: Path) -> None:
+def test_a_finished_run_without_checkpoints_does_not_start_from_scratch(straight: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(straight, tmp_path / "run"))
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(UsageError, match="checkpoints: there is no checkpoint any more to go on from"):
@@ -385,13 +385,13 @@ def test_the_latest_are_kept_and_those_of_chosen_epochs(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of 2 epochs of 12 steps, each kept."""
+    """Provide a finished run of 2 epochs of 12 steps, each kept."""
     folder = tmp_path_factory.mktemp("two") / "run"
     train(small(folder, learning_rate=CosineDecay(lr=0.01), trainer={"epochs": 2, "keep_every_n": 1}))
     return folder
 
 
-def going_on(two_epochs: Path, tmp_path: Path, resume: Resume | None = None, **changes: Any) -> tuple[Any, Path]:
+def resume_run(two_epochs: Path, tmp_path: Path, resume: Resume | None = None, **changes: Any) -> tuple[Any, Path]:
     run = tmp_path / "run"
     shutil.copytree(two_epochs, run)
     trainer = {"epochs": 3, "keep_every_n": 1, **changes.pop("trainer", {})}
@@ -402,7 +402,7 @@ def going_on(two_epochs: Path, tmp_path: Path, resume: Resume | None = None, **c
 def test_more_epochs_are_trained_and_the_schedule_spans_them(
     two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result, _ = going_on(two_epochs, tmp_path)
+    result, _ = resume_run(two_epochs, tmp_path)
     assert [row["epoch"] for row in result.history] == [1, 2, 3]
     assert "changed --trainer.epochs: 2 -> 3" in caplog.text
     expected = float(keras.optimizers.schedules.CosineDecay(0.01, 36)(35))
@@ -412,7 +412,7 @@ def test_more_epochs_are_trained_and_the_schedule_spans_them(
 def test_another_optimizer_begins_with_a_fresh_state(
     two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result, run = going_on(two_epochs, tmp_path, optimizer=Adamax())
+    result, run = resume_run(two_epochs, tmp_path, optimizer=Adamax())
     assert "changed --optimizer: Adam -> Adamax" in caplog.text
     assert "another optimizer, or of other weights to train: it begins anew" in caplog.text
     assert any("adamax" in name for name in read_last_state(run).arrays)
@@ -425,7 +425,7 @@ def test_another_optimizer_begins_with_a_fresh_state(
 @pytest.mark.parametrize(
     "optimizer", [Adam(), slow(ScheduleFreeAdamW())], ids=lambda optimizer: type(optimizer).__name__
 )
-def test_an_optimizer_that_begins_anew_keeps_what_is_learnt(optimizer: Optimizer, tmp_path: Path) -> None:
+def test_an_optimizer_that_starts_from_scratch_keeps_what_is_learnt(optimizer: Optimizer, tmp_path: Path) -> None:
     same: dict[str, Any] = {"optimizer": optimizer, "learning_rate": Constant(lr=0.02), "model": Line(dropout=0.0)}
     first = train(small(tmp_path / "run", **same, trainer={"epochs": 20}))
     settings = Resume(optimizer="fresh")
@@ -433,10 +433,10 @@ def test_an_optimizer_that_begins_anew_keeps_what_is_learnt(optimizer: Optimizer
     assert after.history[-1]["val_loss"] < 2 * first.history[-1]["val_loss"] + 0.01
 
 
-def test_another_batch_size_goes_on_at_the_same_epoch(
+def test_another_batch_size_resumes_at_the_same_epoch(
     two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result, run = going_on(two_epochs, tmp_path, train={"batch_size": 16})
+    result, run = resume_run(two_epochs, tmp_path, train={"batch_size": 16})
     assert "changed --train.batch_size: 8 -> 16" in caplog.text
     arrays = read_last_state(run).arrays
     (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
@@ -446,7 +446,7 @@ def test_another_batch_size_goes_on_at_the_same_epoch(
 
 
 @pytest.mark.slow
-def test_a_lowered_rate_stays_lowered_until_it_is_to_begin_anew(tmp_path: Path) -> None:
+def test_a_lowered_rate_stays_lowered_until_it_is_reset(tmp_path: Path) -> None:
     def going(folder: str, epochs: int, resume: Resume | None = None, **changes: Any) -> list[float]:
         rate = ReduceOnPlateau(lr=0.01, patience=1, min_delta=10.0, factor=0.5)
         scenario = small(tmp_path / folder, learning_rate=rate, trainer={"epochs": epochs}, **changes)
@@ -470,7 +470,7 @@ class Wide(Line):
 
 
 def test_layers_without_weights_may_come_and_go(two_epochs: Path, tmp_path: Path) -> None:
-    result, run = going_on(two_epochs, tmp_path, model=Line(dropout=0.0))
+    result, run = resume_run(two_epochs, tmp_path, model=Line(dropout=0.0))
     assert len(result.history) == 3
     assert not any("seed_generator" in name for name in read_last_state(run).arrays if name.startswith("network:"))
     again = train(small(run, learning_rate=CosineDecay(lr=0.01), trainer={"epochs": 4}), Resume())
@@ -490,31 +490,31 @@ def test_values_of_training_are_not_compared_with_those_of_validation(
 
 def test_another_network_is_an_error_that_names_the_weight(two_epochs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"not the one that was trained: hidden/kernel is \(2, 8\) in the checkpoint"):
-        going_on(two_epochs, tmp_path, model=Wide())
+        resume_run(two_epochs, tmp_path, model=Wide())
 
 
-def test_a_run_that_cannot_go_on_keeps_its_parameters(two_epochs: Path, tmp_path: Path) -> None:
+def test_a_run_that_cannot_resume_keeps_its_parameters(two_epochs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not the one that was trained"):
-        going_on(two_epochs, tmp_path, model=Wide(), trainer={"epochs": 5})
+        resume_run(two_epochs, tmp_path, model=Wide(), trainer={"epochs": 5})
     kept = [(run / "trainer_params.json").read_bytes() for run in (two_epochs, tmp_path / "run")]
     assert kept[0] == kept[1]
 
 
-def test_going_on_from_a_chosen_epoch_sets_the_later_ones_aside(two_epochs: Path, tmp_path: Path) -> None:
-    result, run = going_on(two_epochs, tmp_path, Resume(epoch=1), trainer={"epochs": 2})
+def test_resuming_from_a_chosen_epoch_sets_the_later_ones_aside(two_epochs: Path, tmp_path: Path) -> None:
+    result, run = resume_run(two_epochs, tmp_path, Resume(epoch=1), trainer={"epochs": 2})
     assert (run / "checkpoints" / "superseded" / "epoch_0002").is_dir()
     assert [row["epoch"] for row in result.history] == [1, 2]
     assert differences(two_epochs, run) == []
 
 
-def test_an_epoch_that_was_not_kept_is_told(two_epochs: Path, tmp_path: Path) -> None:
+def test_an_epoch_that_was_not_kept_is_reported(two_epochs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--resume.epoch 7: there is no checkpoint .* \(there are 1, 2\)"):
-        going_on(two_epochs, tmp_path, Resume(epoch=7))
+        resume_run(two_epochs, tmp_path, Resume(epoch=7))
 
 
-def test_parts_of_the_state_can_begin_anew(two_epochs: Path, tmp_path: Path) -> None:
+def test_parts_of_the_state_can_start_from_scratch(two_epochs: Path, tmp_path: Path) -> None:
     settings = Resume(optimizer="fresh", learning_rate="fresh", early_stopping="fresh")
-    result, run = going_on(two_epochs, tmp_path, settings, trainer={"epochs": 4})
+    result, run = resume_run(two_epochs, tmp_path, settings, trainer={"epochs": 4})
     assert result.best_epoch in (3, 4)
     arrays = read_last_state(run).arrays
     (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
@@ -526,7 +526,7 @@ def test_parts_of_the_state_can_begin_anew(two_epochs: Path, tmp_path: Path) -> 
 def test_a_finished_run_says_so_and_trains_nothing(
     two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result, run = going_on(two_epochs, tmp_path, trainer={"epochs": 2})
+    result, run = resume_run(two_epochs, tmp_path, trainer={"epochs": 2})
     assert "all 2 epochs are done already" in caplog.text
     assert len(result.history) == 2
     assert differences(two_epochs, run) == []
@@ -534,14 +534,14 @@ def test_a_finished_run_says_so_and_trains_nothing(
 
 def test_fewer_epochs_than_are_done_is_an_error(two_epochs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--trainer.epochs 1: 2 epochs are done already"):
-        going_on(two_epochs, tmp_path, trainer={"epochs": 1})
+        resume_run(two_epochs, tmp_path, trainer={"epochs": 1})
 
 
 def test_what_has_no_effect_is_a_warning(two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scenario = small(two_epochs, trainer={"epochs": 2})
     warm = dataclasses.replace(scenario.warmstart, model=two_epochs)
     with caplog.at_level(logging.WARNING):
-        going_on(two_epochs, tmp_path, warmstart=warm, trainer={"epochs": 2})
+        resume_run(two_epochs, tmp_path, warmstart=warm, trainer={"epochs": 2})
     assert "has no effect: the weights come from the checkpoint" in caplog.text
 
 
@@ -553,7 +553,7 @@ def test_a_better_model_of_an_abandoned_epoch_is_not_the_best_of_the_run(
     best = json.loads((two_epochs / "best" / "metrics.json").read_text())
     first, second = read_last_state(two_epochs).state["history"]
     assert best["epoch"] == 2
-    result, run = going_on(two_epochs, tmp_path, Resume(epoch=1), learning_rate=CosineDecay(lr=3.0))
+    result, run = resume_run(two_epochs, tmp_path, Resume(epoch=1), learning_rate=CosineDecay(lr=3.0))
     assert (result.best_epoch, result.best_value) == (1, first["val_loss"])
     assert json.loads((run / "best" / "metrics.json").read_text())["val_loss"] == first["val_loss"]
     aside = run / "checkpoints" / "superseded" / "best"
@@ -657,7 +657,7 @@ def test_a_value_that_the_checkpoint_lacks_is_named(two_epochs: Path, tmp_path: 
 
 
 def lacking_averages(tmp_path: Path) -> None:
-    """Resumes a run from a checkpoint without the averages that its parameters ask for."""
+    """Resume a run from a checkpoint without the averages that its parameters ask for."""
     run = tmp_path / "averaging"
     scenario = small(run, trainer={"epochs": 1, "calc_ema": 0.9})
     train(scenario)

@@ -27,7 +27,7 @@ VALUES: dict[str, Value] = {
 
 
 def name(template: str) -> str:
-    """The name of a run with VALUES."""
+    """Return the name of a run with VALUES."""
     plan = Plan("scenarios.tutorial", {"wide": Configuration(VALUES, version="1.1")}, names=template)
     [run] = plan.runs()
     return make_base_name(plan, run, Resolver(load_plan_scenario(plan))(run).params)
@@ -71,7 +71,7 @@ def test_a_template_that_names_nothing_is_refused(template: str, says: str) -> N
 
 @settings(max_examples=100)
 @given(some.lists(some.lists(some.sampled_from(["a", "a.01", "a.02", "b", "b.1"]), max_size=8), max_size=3))
-def test_each_run_has_a_name_of_its_own_that_begins_with_its_stem(additions: list[list[str]]) -> None:
+def test_each_run_has_a_unique_name_that_begins_with_its_stem(additions: list[list[str]]) -> None:
     names: list[str] = []
     for stems in additions:
         new = make_unique_names(stems, names)

@@ -42,7 +42,7 @@ def test_a_moved_export_of_the_minimal_scenario_predicts(quick_run: Run, tmp_pat
 
 
 def assert_moved_export_predicts(run: Path, quick_run: Run, folder: Path) -> None:
-    """A copy of the best export answers as before when the run is gone, wherever it is started."""
+    """Move the best export: it answers as before when the run is gone, from any directory."""
     (folder / "image.jsonl").write_text(json.dumps({"image": [[5] * 8] * 8}))
     flags = ["--predict.files", folder / "image.jsonl"]
     expected = quick_run("predict-scenario", run, *flags)

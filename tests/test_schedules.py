@@ -53,7 +53,7 @@ OF_THE_TRAINER = {"factor", "patience", "min_delta", "cooldown", "min_lr"}
 
 
 def rates(schedule: Schedule, training_length: TrainingLength = COURSE) -> np.ndarray[Any, Any]:
-    """The learning rate of each step of a course."""
+    """Return the learning rate of each step of a course."""
     validate_params(schedule)
     built = schedule.build(training_length)
     return np.array([float(built(step)) for step in range(training_length.steps_per_epoch * training_length.epochs)])
@@ -171,7 +171,7 @@ def test_inverse_sqrt_after_its_warm_up_is_the_one_of_the_transformer() -> None:
         (Constant(lr=float("nan")), "lr"),
     ],
 )
-def test_a_value_that_is_no_finite_number_is_refused_by_name(schedule: Schedule, field: str) -> None:
+def test_a_value_that_is_not_finite_is_refused_by_name(schedule: Schedule, field: str) -> None:
     with pytest.raises(UsageError, match=f"{field}.*must be a finite number"):
         validate_params(schedule)
 
@@ -184,7 +184,7 @@ def test_schedules_are_restored_from_their_configuration() -> None:
 
 
 def test_all_arguments_of_the_keras_schedules_are_used() -> None:
-    """A new argument of Keras shows here."""
+    """Detect a new argument of Keras."""
     known = {
         "ExponentialDecay": {"initial_learning_rate", "decay_steps", "decay_rate", "staircase", "name"},
         "PolynomialDecay": {"initial_learning_rate", "decay_steps", "end_learning_rate", "power", "cycle", "name"},

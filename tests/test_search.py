@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Search: values are chosen by what earlier runs have reached; it can be killed and goes on."""
+"""Search: values are chosen by what earlier runs have reached; it can be killed and resumed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ exec python3 - "$batch/jobs/$1.json" "$batch/runs/$1" <<'END'
 import json, math, pathlib, sys, time
 params, out = json.load(open(sys.argv[1])), pathlib.Path(sys.argv[2])
 rate = params["learning_rate"]["lr"]
-assert rate < 0.5, "train-scenario: the loss is no number"
+assert rate < 0.5, "train-scenario: the loss is NaN"
 text = "epoch,loss,val_loss,seconds\\n"
 for epoch in range(1, params["trainer"]["epochs"] + 1):
     time.sleep(SECONDS)
@@ -64,7 +64,7 @@ END
 
 
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02, jobs: int = 1) -> Batch:
-    """A search whose jobs take no time."""
+    """Return a search whose jobs take no time."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.yaml").write_text(PLAN)
     batch = create_search(
@@ -75,7 +75,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02
 
 
 def decided(batch: Batch) -> dict[str, str]:
-    """What became of the trial of each run."""
+    """Return the state of the trial of each run."""
     backend = optuna.storages.journal.JournalFileBackend(str(search_dir(batch) / "study.journal"))
     study = optuna.load_study(study_name="steps", storage=optuna.storages.JournalStorage(backend))
     return {trial.user_attrs["run"]: trial.state.name for trial in study.trials if trial.user_attrs}
@@ -123,7 +123,7 @@ def test_what_has_stopped_in_a_search_is_shown_with_the_command_that_continues_i
 
 
 @pytest.mark.slow
-def test_a_search_that_was_killed_goes_on_with_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_was_killed_resumes_with_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = begun(tmp_path, monkeypatch, seconds=0.2)
     words = command("search", batch.path, "--jobs", 2)
     process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
@@ -156,14 +156,14 @@ def test_a_search_that_was_killed_goes_on_with_its_runs(tmp_path: Path, monkeypa
         (("", ""), "--trials 0", "--trials 0: must be at least 1"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_searched_is_told(tmp_path: Path, change: tuple[str, str], words: str, says: str) -> None:
+def test_what_cannot_be_searched_is_reported(tmp_path: Path, change: tuple[str, str], words: str, says: str) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN.replace(*change, 1) if change[0] else PLAN)
     done = experiments(tmp_path, "search", "plan.yaml", *words.split())
     assert (done.returncode, done.stderr) == (2, f"experiments: {says}\n")
     assert not (tmp_path / "batches").exists()
 
 
-def test_a_search_that_goes_on_draws_other_values_and_works_as_it_was_begun(
+def test_a_search_that_resumes_draws_other_values_and_works_as_it_was_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     batch = begun(tmp_path, monkeypatch, jobs=2)

@@ -58,13 +58,13 @@ def opened(data: Data, **train: Any) -> DataLoader:
 
 
 def drawn(batches: DataLoader, passes: int = 1) -> np.ndarray[Any, Any]:
-    """The indices of some passes."""
+    """Return the indices of some passes."""
     assert batches.order is not None
     return np.concatenate([batches.order.rows_of_pass(number)[:, INDEX] for number in range(passes)])
 
 
 def chi_square(counts: Any, probabilities: Any) -> float:
-    """The statistic of Pearson's test; its expectation is the number of its degrees of freedom."""
+    """Return the statistic of Pearson's test; its expectation is the number of its degrees of freedom."""
     expected = np.asarray(probabilities) * np.sum(counts)
     return float((((counts - expected) ** 2) / expected).sum())
 
@@ -97,7 +97,7 @@ def test_balanced_drawing_draws_all_classes_equally_often(as_list: bool) -> None
     one_pass = np.bincount(source.targets["class"][drawn(batches)], minlength=4)
     assert np.abs(one_pass - 250).max() <= 60  # systematic: each sample as often as its weight, rounded
     repeated = batches.order.rows_of_pass(0) if batches.order else np.zeros((0, 3))
-    assert len({tuple(row) for row in repeated.tolist()}) == len(repeated), "every draw has randomness of its own"
+    assert len({tuple(row) for row in repeated.tolist()}) == len(repeated), "every draw has different random numbers"
 
 
 @pytest.mark.parametrize("inf_bounds", [True, False])

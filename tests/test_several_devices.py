@@ -1,6 +1,6 @@
 """Several devices share each batch. Parts of the processor stand in for GPUs, which may not be here.
 
-TensorFlow divides the processor only before it computes anything, so the trainings run in a process of their own.
+TensorFlow divides the processor only before it computes anything, so the trainings run in a separate process.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def divide_the_processor() -> None:
 
 @pytest.fixture(scope="module")
 def call() -> Iterator[Call]:
-    """Calls a function where there are two devices."""
+    """Call a function where there are two devices."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=divide_the_processor) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result()
@@ -164,7 +164,7 @@ def test_each_device_normalises_its_part_and_the_statistics_are_the_means(call: 
 
 
 class Dropped(Line):
-    """Tells what is left of ones."""
+    """Report what dropout leaves of ones."""
 
     def build(self, inputs: Tensors) -> Tensors:
         ones = ops.tile(ops.ones_like(inputs["x"]), (1, 500))
@@ -185,7 +185,7 @@ def test_devices_drop_different_values_and_always_the_same_ones(call: Call) -> N
     assert all((a == b).all() for a, b in zip(once.weights, again.weights, strict=True))
 
 
-def test_a_run_on_two_devices_goes_on_exactly(call: Call, tmp_path: Path) -> None:
+def test_a_run_on_two_devices_resumes_exactly(call: Call, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "model": Normalised(),
         "trainer": {"epochs": 2, "checkpoint_every": "5steps", "keep_checkpoints": 100, "calc_ema": 0.9},

@@ -36,7 +36,7 @@ def test_a_plan_makes_its_runs(name: str) -> None:
     assert Counter(run.configuration for run in runs) == RUNS[name]
 
 
-def test_two_experts_of_the_trigger_have_settings_of_their_own() -> None:
+def test_two_experts_of_the_trigger_have_separate_settings() -> None:
     from tfaip_like.experiments._plans.resolution import iter_resolved, load_plan_scenario
 
     plan = plan_file.read_plan(REPOSITORY / "scenarios" / "plans" / "track_trigger.yaml")

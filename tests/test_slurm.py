@@ -26,7 +26,7 @@ ASK = ("--slurm", "--time", "5", "--mem", "100M")
 
 
 def job_of(batch: Batch, name: str) -> str:
-    """What the cluster calls a run."""
+    """Return the name of a run on the cluster."""
     [shown] = json.loads(experiments(batch.path, "show", batch.path, "--json").stdout)
     return str(next(run["job"] for run in shown["runs"] if run["name"] == name))
 
@@ -47,7 +47,7 @@ def test_paths_with_spaces_and_percents_stay_what_they_are(tmp_path: Path) -> No
     assert f'#SBATCH --output="{tmp_path}/50%% x/version_1/logs/slurm-%A_%a.log"' in script
 
 
-def test_what_a_batch_sets_itself_is_no_other_option(tmp_path: Path) -> None:
+def test_what_a_batch_sets_itself_is_not_another_option(tmp_path: Path) -> None:
     request = ResourceRequest("1", "1G", partition="p", account="a", gpus=1, cpus=1, max_running_tasks=1)
     per_cpu = dataclasses.replace(request, memory_is_per_cpu=True)
     lines = [line for one in (request, per_cpu) for line in one.lines(Batch(tmp_path / "zoo" / "version_1"), 2)]
@@ -117,7 +117,7 @@ def test_a_dry_run_shows_the_script_without_a_cluster(tmp_path: Path) -> None:
 
 
 @needs_slurm
-def test_an_array_runs_so_many_at_once_and_a_crash_stops_no_other(tmp_path: Path, cluster: Cluster) -> None:
+def test_an_array_limits_its_running_tasks_and_a_crash_stops_no_other(tmp_path: Path, cluster: Cluster) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {repeat: 5}\n  bad: {}\n", tenths=5)
     (batch.path / "hold").touch()
     assert experiments(tmp_path, "submit", batch.path, *ASK, "--jobs", "2").returncode == 0
@@ -135,7 +135,7 @@ def test_an_array_runs_so_many_at_once_and_a_crash_stops_no_other(tmp_path: Path
 
 @needs_slurm
 @pytest.mark.slow
-def test_requeued_and_cancelled_runs_save_and_go_on(tmp_path: Path, cluster: Cluster) -> None:
+def test_requeued_and_cancelled_runs_save_and_resume(tmp_path: Path, cluster: Cluster) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {}\n  other: {}\n", tenths=600)
     assert experiments(tmp_path, "submit", batch.path, *ASK).returncode == 0
     wait_until(lambda: len(events(batch)) == 2)
@@ -180,7 +180,7 @@ def test_cancel_takes_runs_from_the_cluster(tmp_path: Path, cluster: Cluster) ->
 
 @needs_slurm
 @pytest.mark.slow
-def test_a_preempted_run_goes_on(tmp_path: Path, cluster: Cluster) -> None:
+def test_a_preempted_run_resumes(tmp_path: Path, cluster: Cluster) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {}\n", tenths=600)
     experiments(tmp_path, "submit", batch.path, *ASK, "--cpus", "2")
     wait_until(lambda: events(batch))

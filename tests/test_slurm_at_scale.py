@@ -35,7 +35,7 @@ MEMBERS = ("games", "news")
 
 
 def tasks_on_cluster(batch: Batch, cluster: Cluster) -> dict[str, str]:
-    """The tasks of a batch that the cluster knows, with their scripts."""
+    """Return the tasks of a batch that the cluster knows, with their scripts."""
     lines = cluster.says("squeue", "--noheader", "--array", "--states=all", "--format=%F_%K|%o").splitlines()
     tasks = dict(line.strip().split("|", 1) for line in lines)
     scripts = {str(path) for path in submissions_dir(batch).glob("*/array.sh")}  # not those of earlier trials
@@ -43,13 +43,13 @@ def tasks_on_cluster(batch: Batch, cluster: Cluster) -> dict[str, str]:
 
 
 def known_jobs(batch: Batch) -> Counter[str]:
-    """The tasks that `show` knows."""
+    """Return the tasks that `show` knows."""
     [shown] = json.loads(experiments(batch.path, "show", batch.path, "--json").stdout)
     return Counter(run["job"] for run in shown["runs"] if run["job"] is not None)
 
 
 def submitted_runs(batch: Batch, tasks: dict[str, str]) -> Counter[str]:
-    """The runs that tasks of the cluster will train."""
+    """Return the runs that tasks of the cluster will train."""
     runs = Counter[str]()
     for submission in read_submissions(batch):
         for name, job in submission.task_ids(submission.array_job or "").items():
@@ -138,7 +138,7 @@ class Member:
 
 
 def says(member: Member, folder: Path, *words: object) -> str:
-    """What the command prints to a member, for whom it works."""
+    """Return the output of the command of a group member."""
     done = member.experiments(folder, *words)
     assert done.returncode == 0, f"{member.name}: {words}: {done.stdout}{done.stderr}"
     text = done.stdout + done.stderr
@@ -148,7 +148,7 @@ def says(member: Member, folder: Path, *words: object) -> str:
 
 @pytest.fixture
 def shared_disk(cluster: Cluster) -> Iterator[Path]:
-    """A disk of a group, whose folders get the setgid bit."""
+    """Provide a disk of a group, whose folders get the setgid bit."""
     if os.geteuid() != 0 or not os.path.realpath(sys.executable).startswith(("/usr", "/opt", "/tmp")):
         pytest.skip("only root can be several users, and they need to be allowed to run this Python")
     folder = Path(tempfile.mkdtemp(prefix="shared-"))

@@ -82,9 +82,9 @@ def test_while_the_cluster_cannot_be_asked_nothing_is_submitted_but_all_can_be_c
     user.submit()
     user.slurm.set_behavior("silent")
     for words in (ASK, ()):
-        said = user.says("submit", *words)
+        printed = user.says("submit", *words)
         assert user.code == 2
-        assert "this submission was interrupted, and the cluster, which may have got it, cannot be asked" in said
+        assert "this submission was interrupted, and the cluster, which may have got it, cannot be asked" in printed
     assert user.says("cancel").startswith(f"2 runs of {user.batch.path} cancelled")
     ((number, script),) = user.slurm.jobs()
     assert user.slurm.run_task(script, number, 0).returncode == 0
@@ -98,8 +98,8 @@ def test_a_job_whose_acceptance_was_lost_is_known(user: User) -> None:
 
 def test_of_a_job_that_is_refused_nothing_is_left_but_the_script(user: User) -> None:
     user.slurm.set_behavior("refuses", "invalid partition specified: gpu")
-    said = user.submit()
-    assert said.startswith("experiments: sbatch: sbatch: error: invalid partition specified: gpu\n(the script is ")
+    printed = user.submit()
+    assert printed.startswith("experiments: sbatch: sbatch: error: invalid partition specified: gpu\n(the script is ")
     assert user.states() == [("new", None), ("new", None)]
 
 
@@ -128,8 +128,8 @@ def test_a_task_trains_its_runs_one_after_another_and_none_again_after_a_requeue
 def test_runs_of_somebody_else_are_cancelled_although_the_cluster_forbids_it(user: User) -> None:
     user.submit()
     user.slurm.set_behavior("forbids")
-    said = user.says("cancel")
-    assert "(scancel: scancel: error: Access/permission denied; running jobs stop by themselves" in said
+    printed = user.says("cancel")
+    assert "(scancel: scancel: error: Access/permission denied; running jobs stop by themselves" in printed
     assert user.states() == [("cancelled", "100_0"), ("cancelled", "100_1")]
     # Submitted again they belong to the new job, although the old one still waits.
     assert user.submit().startswith(f"2 runs of {user.batch.path} submitted as SLURM job 101")

@@ -107,7 +107,7 @@ def test_the_copy_of_a_table_goes_away_with_it(tmp_path: Path) -> None:
         ("a.txt", "", "a.txt: a table is one of .npz, .npy, .csv, .tsv, .parquet"),
     ],
 )
-def test_a_file_that_is_no_table_is_named(name: str, text: str, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_named(name: str, text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UsageError) as raised:
         TableSource([tmp_path / name], {"x": "x"}, {"y": "y"})
@@ -153,7 +153,7 @@ def test_masked_floats_are_nan_and_other_masked_values_are_refused() -> None:
         ([[1], [2, 3]], Spec((2, 2)), r"input 'x' is no array \(setting an array element"),
     ],
 )
-def test_a_sample_that_is_no_array_of_numbers_is_refused(value: Any, spec: Spec, message: str) -> None:
+def test_a_sample_that_is_not_an_array_of_numbers_is_refused(value: Any, spec: Spec, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         collate([Sample({"x": value})], {"x": spec}, {})
 
@@ -239,13 +239,13 @@ def test_a_list_that_names_nothing_is_an_error(entry: str, message: str, tmp_pat
         ListSource(Pictures(), str(tmp_path / entry), "--train.lists")
 
 
-def test_a_list_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+def test_a_list_that_is_not_a_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.lst").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=r"a\.lst, line 1: is not text"):
         list(iter_list_file(tmp_path / "a.lst"))
 
 
-def test_each_list_is_a_source_of_its_own_in_load_and_validate(tmp_path: Path) -> None:
+def test_each_list_is_a_separate_source_in_load_and_validate(tmp_path: Path) -> None:
     for name in ("a", "b"):
         image(tmp_path / name / "1.png")
     scenario = PictureScenario(

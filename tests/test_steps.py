@@ -1,4 +1,4 @@
-"""Training steps: averages of weights, several batches in one, precision, steps that are no numbers."""
+"""Training steps: averages of weights, several batches in one, precision, non-finite steps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Affine(Line):
 
 
 def by_hand(steps: int, batch: int, lr: float, decay: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Weights and their averages after so many steps of gradient descent, in plain numpy."""
+    """Return weights and their averages after this many steps of gradient descent, in plain numpy."""
     x, y = arrays_of(Points().source(Mode.TRAIN))
     w, b = np.zeros(2), 0.0
     mean = np.zeros(3)
@@ -129,16 +129,18 @@ def test_mixed_precision_trains_with_averages_and_keeps_float32_weights(precisio
     assert keras.config.dtype_policy().name == "float32"
 
 
-# Steps that are no numbers.
+# Non-finite steps.
 
 
-@pytest.mark.parametrize("at_once", [slow(1), 12])
-def test_a_step_that_is_no_number_stops_before_it_spoils_the_weights(tmp_path: Path, at_once: int) -> None:
+@pytest.mark.parametrize("steps_per_execution", [slow(1), 12])
+def test_a_step_that_is_not_a_number_stops_before_it_spoils_the_weights(
+    tmp_path: Path, steps_per_execution: int
+) -> None:
     scenario = small(
         tmp_path / "run",
         data=Points(nan_at=42),
         train={"shuffle": False},
-        trainer={"steps_per_execution": at_once, "checkpoint_every": "2steps", "jit_compile": None},
+        trainer={"steps_per_execution": steps_per_execution, "checkpoint_every": "2steps", "jit_compile": None},
     )
     with pytest.raises(UsageError, match="first at step 6 of epoch 1"):
         train(scenario)
@@ -162,7 +164,7 @@ class Normalised(Line):
 
 
 class NanInput(Points):
-    """An input that is no number."""
+    """Scenario with a non-finite input."""
 
     def source(self, mode: Mode) -> list[Sample]:
         x, y = arrays_of(super().source(mode))
@@ -206,7 +208,7 @@ def test_steps_that_were_left_out_are_counted(caplog: pytest.LogCaptureFixture) 
 
 
 class NoGradient(Line):
-    """A loss whose gradient is no number, although itself is."""
+    """Finite loss with a non-finite gradient."""
 
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
         return {"root": ops.sqrt(outputs["sum"] * 0.0)}

@@ -48,7 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dumped(trained: Path, quick_run: Run) -> Path:
-    """What lav-scenario stored, as arrays and as lines, and what it found."""
+    """Provide what lav-scenario stored, as arrays and as lines, and what it found."""
     folder = trained.parent
     for name in ("dump.npz", "dump.jsonl"):
         done = quick_run(

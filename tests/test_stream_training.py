@@ -73,7 +73,7 @@ def test_an_epoch_is_all_samples_that_come_out(straight: Path) -> None:
         assert all(int(float(row["val_count"])) == TOTAL for row in csv.DictReader(file))
 
 
-def test_data_processes_change_no_bit(straight: Path, tmp_path: Path) -> None:
+def test_data_workers_change_no_bit(straight: Path, tmp_path: Path) -> None:
     train(scenario(tmp_path / "run", num_processes=2))
     assert differences(straight, tmp_path / "run") == []
 

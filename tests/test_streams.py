@@ -156,7 +156,7 @@ def test_batches_behind_a_stream_processor_are_mixed() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [(500, 64), (64, 500), (7, 7), (1, 30), (30, 1)])
-def test_each_stream_processor_sees_groups_of_its_own_size(first: int, second: int) -> None:
+def test_each_stream_processor_sees_groups_of_its_size(first: int, second: int) -> None:
     samples = Counted(count=1000).source(Mode.TRAIN)
     made = list(process_samples(iter(samples), [Join(group=first, key="a"), Join(group=second, key="b")]))
     assert [sample.meta["number"] for sample in made] == list(range(1000))
@@ -182,7 +182,7 @@ CHAINED: list[Processor] = [Jitter(), Pieces(group=4), Cut(group=9), Join(group=
 
 
 @pytest.mark.parametrize("iterable", [False, True])
-def test_chained_stream_processors_give_the_same_with_data_processes(iterable: bool) -> None:
+def test_chained_stream_processors_give_the_same_with_data_workers(iterable: bool) -> None:
     data = Counted(count=70, iterable=iterable, processors=CHAINED)
 
     def made(num_processes: int, first: int = 0) -> list[bytes]:
@@ -197,7 +197,7 @@ def test_chained_stream_processors_give_the_same_with_data_processes(iterable: b
     assert made(2, first=17) == straight[17:]
 
 
-def test_an_epoch_is_one_pass_and_counted_with_data_processes_alike() -> None:
+def test_an_epoch_is_one_pass_and_counted_with_data_workers_alike() -> None:
     data = Counted(count=500, processors=[AtSample(index=-1), Cut(group=20)])
     for num_processes in (0, 2):
         batches = opened(data, num_processes=num_processes)
@@ -406,7 +406,7 @@ def test_cached_streams_are_cut_by_length_and_balanced() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 3])
-def test_what_is_no_sample_is_refused(wrong: Any) -> None:
+def test_what_is_not_a_sample_is_refused(wrong: Any) -> None:
     class Wrong(Cut):
         def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
             for sample in samples:
@@ -431,7 +431,7 @@ def test_blocks_of_large_samples_are_smaller(monkeypatch: pytest.MonkeyPatch) ->
     assert reach(shuffle_buffer=100) > 40
 
 
-def test_a_buffer_that_has_no_effect_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_buffer_that_has_no_effect_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     opened(Counted(), shuffle_buffer=10)
     assert "--train.shuffle_buffer has no effect" in caplog.text
 

@@ -241,7 +241,7 @@ def wait_for_the_next_second() -> None:
 
 
 def served(folder: Path, run: str, tag: str, expected: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Steps and values as TensorBoard's server in Rust, its default, tells them; it reads one file after another."""
+    """Return steps and values as TensorBoard's default server in Rust reports them; it reads one file after another."""
     server = SubprocessServerDataIngester(
         get_server_binary(), str(folder), reload_interval=0, channel_creds_type=ChannelCredsType.LOCAL
     )
@@ -289,7 +289,7 @@ def test_without_new_events_old_ones_are_dropped_in_python(tmp_path: Path) -> No
 # Profiles.
 
 
-def test_a_profile_lies_where_its_page_looks_for_it(trained: Path) -> None:
+def test_a_profile_is_where_its_page_looks_for_it(trained: Path) -> None:
     (file,) = (trained / "tensorboard").glob("plugins/profile/*/*.xplane.pb")
     assert file.stat().st_size > 10_000
     content = file.read_bytes()
@@ -297,7 +297,7 @@ def test_a_profile_lies_where_its_page_looks_for_it(trained: Path) -> None:
     assert "a profile of steps 5 to 12 is in" in (trained / "train.log").read_text()
 
 
-def test_the_first_execution_is_not_profiled_and_says_so_if_there_is_no_other(tmp_path: Path) -> None:
+def test_the_first_execution_is_not_profiled_and_says_so_if_there_is_not_a_other(tmp_path: Path) -> None:
     train(small(tmp_path / "run", trainer={"profile": True, "epochs": 1, "steps_per_execution": 12}))
     assert "no profile was written: all steps were executed at once" in (tmp_path / "run" / "train.log").read_text()
 
@@ -363,7 +363,7 @@ def test_what_a_model_shows_is_checked(shown: Any, message: str) -> None:
         collect_summaries(Wrong(), batch, make_predict_fn(network)(batch.inputs), reserved_names=["largest_error"])
 
 
-def test_a_mistake_in_what_a_model_shows_is_told_with_its_line() -> None:
+def test_a_mistake_in_what_a_model_shows_is_reported_with_its_line() -> None:
     class Wrong(Line):
         def summaries(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Any:
             return {"weights": outputs["weights"]}

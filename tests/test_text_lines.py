@@ -44,7 +44,7 @@ def history(folder: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def trained(quick_run: Run, lines: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a run without data processes, and what it said."""
+    """Provide a run directory without data workers, and its output."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     flags = ["--train.num_processes", 0, "--trainer.lav_every_n", 2]
     done = quick_run("train-scenario", *words(lines, folder, *flags))
@@ -52,13 +52,13 @@ def trained(quick_run: Run, lines: Path, tmp_path_factory: pytest.TempPathFactor
     return folder, done.stderr
 
 
-def test_it_tells_its_errors_while_it_trains(trained: tuple[Path, str]) -> None:
+def test_it_reports_its_errors_while_it_trains(trained: tuple[Path, str]) -> None:
     for name in ("val_character_error_rate", "lav_val_character_error_rate", "input-bound"):
         assert name in trained[1]
 
 
 @pytest.mark.slow
-def test_it_trains_the_same_with_data_processes(
+def test_it_trains_the_same_with_data_workers(
     trained: tuple[Path, str], quick_run: Run, lines: Path, tmp_path: Path
 ) -> None:
     flags = ["--train.num_processes", 2, "--trainer.lav_every_n", 2]
@@ -196,10 +196,10 @@ def test_characters_that_the_codec_lacks_are_reported(tmp_path: Path, caplog: py
     codec = tmp_path / "codec.txt"
     codec.write_text("ab")
     warn_about_unknown_characters(["ab", "a§", "§§c"], codec)
-    said = (
+    printed = (
         "2 of 3 training lines have characters that it lacks, which are left out of their targets: '§' (3 times), 'c'"
     )
-    assert said in caplog.text
+    assert printed in caplog.text
     caplog.clear()
     warn_about_unknown_characters(["ab"], codec)
     assert not caplog.text

@@ -59,7 +59,7 @@ def result(folder: Path) -> TrainResult:
 
 
 def tracks_drawn(batches: DataLoader) -> np.ndarray[Any, Any]:
-    """The z of one pass."""
+    """Return the z of one pass."""
     assert batches.order is not None
     z: np.ndarray[Any, Any] = batches.samples.source.targets["track"][batches.order.rows_of_pass(0)[:, INDEX], 0]
     return z
@@ -186,7 +186,7 @@ def test_resolutions_are_those_of_each_expert() -> None:
 
 
 def answers(written: dict[str, Any], hits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What firmware computes from its file, but for its table of activations."""
+    """Return the result of the firmware for its file, without its table of activations."""
     activations = {"tanh": np.tanh, "relu": lambda values: np.maximum(values, 0)}
     values = hits.astype(float)
     for layer in written["layers"]:
@@ -305,7 +305,7 @@ def test_an_activation_means_what_is_written(text: str, value: float) -> None:
         ("(" * 300 + "x" + ")" * 300, "syntax error in"),
     ],
 )
-def test_what_is_no_activation_is_refused_by_its_flag(text: str, validation_error: str) -> None:
+def test_what_is_not_an_activation_is_refused_by_its_flag(text: str, validation_error: str) -> None:
     with pytest.raises(UsageError, match="^--model.activation") as found:
         validate_params(TrackTrigger(model=Perceptron(activation=text)))
     assert validation_error in str(found.value)

@@ -161,10 +161,10 @@ def test_a_fault_in_the_users_code_shows_their_line_first(quick_run: Run, tmp_pa
     (tmp_path / "mine.py").write_text(OWN_SCENARIO.replace("** 2}", "** undefined_name}"))
     done = quick_run(COMMAND, "mine", "--trainer.output_dir", "run", cwd=tmp_path)
     assert done.returncode == 1
-    said = done.stderr[done.stderr.index("train-scenario: ") :].splitlines()
-    assert said[0] == f"train-scenario: {tmp_path}/mine.py, line 17, in loss"
-    assert said[1].strip().startswith('return {"square"')
-    assert said[2] == "NameError: name 'undefined_name' is not defined"
+    printed = done.stderr[done.stderr.index("train-scenario: ") :].splitlines()
+    assert printed[0] == f"train-scenario: {tmp_path}/mine.py, line 17, in loss"
+    assert printed[1].strip().startswith('return {"square"')
+    assert printed[2] == "NameError: name 'undefined_name' is not defined"
     assert "Traceback" not in done.stderr
     assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
     loud = quick_run(COMMAND, "mine", cwd=tmp_path, environment={"TFAIP_LOG_LEVEL": "debug"})
@@ -212,7 +212,7 @@ def test_ctrl_c_while_starting_ends_cleanly(seconds: float) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode in (130, -signal.SIGINT), errors
-    # Python itself tells of a signal before our first line runs.
+    # Python itself reports a signal before our first line runs.
     assert "Traceback" not in errors or "import main" in errors, errors
 
 
@@ -256,7 +256,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_training(tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def killed(quick_run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a killed training; and what another one, which began in it before the kill, said."""
+    """Provide the folder of a killed training; and what another one, which began in it before the kill, printed."""
     folder = tmp_path_factory.mktemp("killed") / "run"
     process = start(*ENDLESS, "--trainer.output_dir", folder)
     wait_for_epoch(process, 4)
@@ -297,7 +297,7 @@ class Twice(real_keras.layers.Layer):
 
 
 @pytest.mark.slow
-def test_a_scenario_with_layers_of_its_own_trains_on_another_backend(run: Run, tmp_path: Path) -> None:
+def test_a_scenario_with_custom_layers_trains_on_another_backend(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     text = OWN_SCENARIO.replace("class Numbers", f"{LAYER}\nclass Numbers")
     (tmp_path / "mine.py").write_text(text.replace('(inputs["x"])', '(Twice()(inputs["x"]))'))
@@ -319,7 +319,7 @@ def test_the_parameters_of_a_run_find_its_scenario_from_any_folder(quick_run: Ru
     assert shown.returncode == 0, shown.stderr
 
 
-def test_a_method_without_self_is_told_in_short(quick_run: Run, tmp_path: Path) -> None:
+def test_a_method_without_self_is_reported_briefly(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCENARIO.replace("def source(self, mode)", "def source(mode)"))
     done = quick_run(COMMAND, "mine", cwd=tmp_path)
     assert done.returncode == 2
@@ -338,7 +338,7 @@ def test_a_debugger_sees_exceptions_where_they_happen(run: Run, tmp_path: Path) 
     assert "post mortem" in done.stdout
 
 
-def test_a_disk_that_is_too_small_is_told_at_the_start(quick_run: Run, small_disk: Path) -> None:
+def test_a_disk_that_is_too_small_is_reported_at_the_start(quick_run: Run, small_disk: Path) -> None:
     (small_disk / "filler").write_bytes(bytes(7_500_000))
     done = quick_run(COMMAND, "scenarios.minimal", "--model.units", 700, "--trainer.output_dir", small_disk / "run")
     assert done.returncode == 2

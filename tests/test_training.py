@@ -58,7 +58,7 @@ def same_bits(a: Any, b: Any) -> bool:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Small, TrainResult]:
-    """A run, for tests that only read its folder."""
+    """Provide a run, for tests that only read its folder."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     scenario = small(folder, learning_rate=CosineDecay(alpha=0.5), trainer={"description": "a test"})
     return scenario, train(scenario)
@@ -169,15 +169,15 @@ def test_a_run_without_a_seed_says_which_one_it_drew(tmp_path: Path) -> None:
 
 
 @functools.cache
-def seven_at_once(jit_compile: bool | None) -> TrainResult:
+def seven_steps_per_execution(jit_compile: bool | None) -> TrainResult:
     return train(small(trainer={"steps_per_execution": 7, "jit_compile": jit_compile}))
 
 
-@pytest.mark.parametrize(("at_once", "jit_compile"), [(1, None), slow(12, None), slow(5, False)])
-def test_steps_per_execution_change_nothing_but_speed(at_once: int, jit_compile: bool | None) -> None:
+@pytest.mark.parametrize(("steps_per_execution", "jit_compile"), [(1, None), slow(12, None), slow(5, False)])
+def test_steps_per_execution_change_nothing_but_speed(steps_per_execution: int, jit_compile: bool | None) -> None:
     """100 samples in batches of 8 are 12 steps: neither 5 nor 7 divides them."""
-    reference = seven_at_once(jit_compile)
-    result = train(small(trainer={"steps_per_execution": at_once, "jit_compile": jit_compile}))
+    reference = seven_steps_per_execution(jit_compile)
+    result = train(small(trainer={"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}))
     assert same_bits(reference, result)
     assert [row["loss"] for row in result.history] == [row["loss"] for row in reference.history]
 
@@ -185,19 +185,24 @@ def test_steps_per_execution_change_nothing_but_speed(at_once: int, jit_compile:
 def test_one_step_per_execution_gives_the_losses_of_several() -> None:
     """XLA added up the losses of this network in another order where an execution had one step."""
 
-    def losses(at_once: int) -> list[float]:
+    def losses(steps_per_execution: int) -> list[float]:
         scenario = Minimal()
         trainer = dataclasses.replace(
-            scenario.trainer, epochs=1, samples_per_epoch=128, random_seed=1, steps_per_execution=at_once, val_every_n=0
+            scenario.trainer,
+            epochs=1,
+            samples_per_epoch=128,
+            random_seed=1,
+            steps_per_execution=steps_per_execution,
+            val_every_n=0,
         )
         return [row["loss"] for row in train(dataclasses.replace(scenario, trainer=trainer)).history]
 
     assert losses(1) == losses(8)
 
 
-@pytest.mark.parametrize("at_once", [slow(1), 5])
-def test_exactly_the_planned_steps_are_run(tmp_path: Path, at_once: int) -> None:
-    train(small(tmp_path / "run", trainer={"steps_per_execution": at_once, "samples_per_epoch": 60}))
+@pytest.mark.parametrize("steps_per_execution", [slow(1), 5])
+def test_exactly_the_planned_steps_are_run(tmp_path: Path, steps_per_execution: int) -> None:
+    train(small(tmp_path / "run", trainer={"steps_per_execution": steps_per_execution, "samples_per_epoch": 60}))
     for epoch in (1, 2, 3):
         arrays = np.load(tmp_path / "run" / "checkpoints" / f"epoch_{epoch:04d}" / "variables.npz")
         iterations = [arrays[name] for name in arrays.files if name.endswith("iteration")]
@@ -205,7 +210,7 @@ def test_exactly_the_planned_steps_are_run(tmp_path: Path, at_once: int) -> None
 
 
 def test_training_equals_plain_keras() -> None:
-    """The same data, weights and optimizer in a loop written by hand end with the same weights."""
+    """Compare with a loop written by hand, on the same data, with the same weights and optimizer."""
     result = train(
         small(model=Line(dropout=0.0), train={"shuffle": False}, optimizer=SGD(), learning_rate=Constant(lr=0.1))
     )
@@ -290,13 +295,13 @@ def test_the_rate_falls_on_a_plateau() -> None:
 # Stops.
 
 
-@pytest.mark.parametrize("at_once", [1, 12])
-def test_nan_stops_and_names_the_step(tmp_path: Path, at_once: int) -> None:
+@pytest.mark.parametrize("steps_per_execution", [1, 12])
+def test_nan_stops_and_names_the_step(tmp_path: Path, steps_per_execution: int) -> None:
     scenario = small(
         tmp_path / "run",
         data=Points(nan_at=42),
         train={"shuffle": False},
-        trainer={"steps_per_execution": at_once},
+        trainer={"steps_per_execution": steps_per_execution},
     )
     message = (
         r"\(square\): first at step 6 of epoch 1 \(step 6 of the run\).\n"
@@ -432,7 +437,7 @@ def test_a_model_that_xla_cannot_compile_trains_without(caplog: pytest.LogCaptur
 
 
 class Convolving(Line):
-    """A convolution in a layer of its own."""
+    """Custom layer with a convolution."""
 
     def build(self, inputs: Tensors) -> Tensors:
         rows = keras.layers.Reshape((2, 1))(inputs["x"])
@@ -584,7 +589,7 @@ def test_a_metric_object_of_keras_is_refused_with_the_function_to_use() -> None:
         train(small(model=WithObject()))
 
 
-def test_a_wrong_name_in_a_loss_tells_the_right_ones() -> None:
+def test_a_wrong_name_in_a_loss_lists_the_right_ones() -> None:
     class WrongName(Line):
         def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
             return {"square": outputs["logits"]}

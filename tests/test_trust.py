@@ -56,7 +56,7 @@ pathlib.Path({ran!r}).touch()
 
 @pytest.fixture(scope="module")
 def trained(quick_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `project/my_scenario.py` and a run of it in `run`, trained from elsewhere."""
+    """Provide a folder with `project/my_scenario.py` and a run of it in `run`, trained from elsewhere."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "project").mkdir()
     (folder / "project" / "my_scenario.py").write_text(SCENARIO)
@@ -130,9 +130,9 @@ def test_no_command_runs_code_of_a_received_directory(received: Received, words:
     assert done.returncode == (0 if is_text_only or "--predict.files" in words else 2), done.stderr
     assert "Traceback" not in done.stderr
     if "--complete" not in words:
-        said = " ".join((done.stdout + done.stderr).split())
-        assert "received/evil.py: lies in a run, export or batch" in said
-        assert "--trust_code" in said
+        printed = " ".join((done.stdout + done.stderr).split())
+        assert "received/evil.py: lies in a run, export or batch" in printed
+        assert "--trust_code" in printed
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_received_directory_is_not_trusted_when_it_is_the_current_one(
     assert "evil.py: lies in a run, export or batch" in done.stdout + done.stderr
 
 
-def test_code_beside_an_export_without_its_run_is_not_run(received: Received) -> None:
+def test_code_next_to_an_export_without_its_run_is_not_run(received: Received) -> None:
     for name in ("trainer_params.json", "run.json"):
         (received.directory / name).unlink()
     received.names("received.evil:Trusting", *FILES[:2])
@@ -253,7 +253,7 @@ def test_changed_code_in_a_batch_is_refused(tmp_path: Path) -> None:
     assert "changed" not in done.stdout
 
 
-# Modules that are no scenarios.
+# Modules that are not scenarios.
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_code_that_is_linked_into_or_out_of_a_run_belongs_to_it(tmp_path: Path) 
             check_trusted(file)
 
 
-def test_a_recorded_file_is_not_trusted_beside_another_one_that_is_not(tmp_path: Path) -> None:
+def test_a_recorded_file_is_not_trusted_next_to_another_one_that_is_not(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("z = 1")
     record_trusted_code([tmp_path / "mine.py"])
     run = tmp_path / "run"
@@ -369,7 +369,7 @@ def test_a_recorded_file_is_not_trusted_beside_another_one_that_is_not(tmp_path:
         check_trusted(run / "mine.py")
 
 
-def test_many_processes_record_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_processes_record_concurrently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
     files = [tmp_path / f"{number}.py" for number in range(8)]
     for file in files:
@@ -383,9 +383,7 @@ def test_many_processes_record_at_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert all(map(is_recorded, files))
 
 
-def test_a_record_that_cannot_be_written_or_read_is_no_reason_to_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_that_cannot_be_written_or_read_does_not_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
     (tmp_path / "file").write_text("")
     (tmp_path / "code.py").write_text("")

@@ -106,7 +106,7 @@ MISTAKES = {
         scenario="./empty", files={"empty/readme.txt": ""}, says="./empty: no scenario.py in this directory"
     ),
     "unknown class": Mistake(scenario="MODULE:Sum", says="MODULE has no scenario 'Sum' (available: Sums)"),
-    "class that is no scenario": Mistake(scenario="MODULE:Points", says="MODULE:Points is not a Scenario"),
+    "class that is not a scenario": Mistake(scenario="MODULE:Points", says="MODULE:Points is not a Scenario"),
     "module without a scenario": Mistake(
         scenario="math", says="math defines no scenario (a class that extends tfaip_like.Scenario)"
     ),
@@ -147,7 +147,7 @@ MISTAKES = {
             "--data.path: <class 'complex'> cannot be the type of a parameter; use bool, int, float, str, Path, an Enum, Literal, another Params, or list[...], tuple[...], dict[str, ...] of them"
         ),
     ),
-    "shape that is no tuple": Mistake(
+    "shape that is not a tuple": Mistake(
         change=("Spec((2,))", "Spec(2)"),
         says=(
             "FOLDER/MODULE.py, line 8, in Points\n"
@@ -286,7 +286,7 @@ MISTAKES = {
         flags="--model.graph nothing.here:Graph",
         says="--model.graph: nothing.here:Graph: no module named 'nothing.here'",
     ),
-    "class that is no parameter": Mistake(
+    "class that is not a parameter": Mistake(
         flags="--model.graph os:system", says="--model.graph: os:system: os has no Params class 'system'"
     ),
     "flag of another variant": Mistake(
@@ -391,7 +391,7 @@ MISTAKES = {
         files={"p.json": '{"trainer":\n {"epochs": }}'},
         says="p.json, line 2: not valid JSON: Expecting value",
     ),
-    "JSON that is no object": Mistake(
+    "JSON that is not an object": Mistake(
         flags="--params p.json",
         files={"p.json": "[1]"},
         says=('p.json, line 1: expected an object with parameters, such as {"trainer": {"epochs": 3}}, got [1]'),
@@ -571,7 +571,7 @@ MISTAKES = {
         ),
     ),
     # The model.
-    "network that is no dict": Mistake(
+    "network that is not a dict": Mistake(
         needs_keras=True,
         change=('return {"sum": ', 'return [] and {"sum": '),
         says=(
@@ -580,7 +580,7 @@ MISTAKES = {
             "Linear.build returned a list; it must return named tensors: {'name': tensor, ...}"
         ),
     ),
-    "loss that is no dict": Mistake(
+    "loss that is not a dict": Mistake(
         needs_keras=True,
         change=('return {"square": ', 'return [] and {"square": '),
         says=(
@@ -673,11 +673,11 @@ MISTAKES = {
             "balance: which class does a sample of Points have? It has 0 single integers as targets; write class_label(self, sample)"
         ),
     ),
-    "balance and resampling at once": Mistake(
+    "balance and resampling together": Mistake(
         flags="--train.balance sample --train.resample Uniform --train.resample.target y",
         says="--train.balance sample: contradicts resample: both say how often a sample is drawn",
     ),
-    "buckets and balanced drawing at once": Mistake(
+    "buckets and balanced sampling together": Mistake(
         flags="--train.balance sample --train.buckets 3",
         says="--train.balance sample: cannot be combined with length buckets, whose batches hold each sample once",
     ),
@@ -689,7 +689,7 @@ MISTAKES = {
         flags="--train.bucket_boundaries 5 3",
         says="--train.bucket_boundaries 5 3: must rise",
     ),
-    "fewer than no data processes": Mistake(
+    "negative number of data workers": Mistake(
         flags="--train.num_processes -1",
         says="--train.num_processes -1: must be 0 (none) or more",
     ),
@@ -725,7 +725,7 @@ MISTAKES = {
             "Look.evaluate: 'picture' is an image of shape (5,); it must be (height, width), (height, width, 1) or (height, width, 3)"
         ),
     ),
-    "something to show that is no summary": Mistake(
+    "summary of a wrong type": Mistake(
         needs_keras=True,
         change=(
             "class Sums(Scenario):\n",
@@ -823,7 +823,7 @@ WITH_KERAS = [name for name, mistake in MISTAKES.items() if mistake.needs_keras]
 
 
 def write_scenario(mistake: Mistake, folder: Path, module: str) -> list[str]:
-    """Writes what the user wrote; returns the words that they typed."""
+    """Write what the user wrote, and return the words that they typed."""
     scenario = GOOD.replace(*mistake.change) if mistake.change[0] else GOOD
     assert (scenario != GOOD) == bool(mistake.change[0]), "the change does not fit the scenario"
     (folder / f"{module}.py").write_text(scenario)
@@ -836,8 +836,8 @@ def write_scenario(mistake: Mistake, folder: Path, module: str) -> list[str]:
 
 def message(stderr: str, folder: Path, module: str) -> str:
     python = str(Path(os.__file__).parent)
-    said = stderr.replace(str(folder), "FOLDER").replace(module, "MODULE").replace(python, "PYTHON")
-    return said[said.index("train-scenario: ") :].removeprefix("train-scenario: ").rstrip("\n")
+    printed = stderr.replace(str(folder), "FOLDER").replace(module, "MODULE").replace(python, "PYTHON")
+    return printed[printed.index("train-scenario: ") :].removeprefix("train-scenario: ").rstrip("\n")
 
 
 @pytest.mark.parametrize("name", BEFORE_KERAS)

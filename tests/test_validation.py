@@ -107,7 +107,7 @@ class Talks(Small):
         return f"answer {float(sample.outputs['sum']):.2f} for {float(sample.targets['y']):.2f}"
 
 
-def printed(caplog: pytest.LogCaptureFixture, scenario: Scenario) -> list[str]:
+def printed_lines(caplog: pytest.LogCaptureFixture, scenario: Scenario) -> list[str]:
     caplog.clear()
     caplog.set_level(logging.INFO)
     train(scenario)
@@ -122,16 +122,16 @@ def test_each_validation_prints_examples(
 ) -> None:
     scenario = small(evaluator=evaluator, trainer={"epochs": 2, "print_eval_limit": limit})
     scenario = Talks(**{field.name: getattr(scenario, field.name) for field in dataclasses.fields(scenario)})
-    said = printed(caplog, scenario)
-    assert len(said) == lines
-    assert all(line.split(": ")[1].startswith("answer ") for line in said)
+    printed = printed_lines(caplog, scenario)
+    assert len(printed) == lines
+    assert all(line.split(": ")[1].startswith("answer ") for line in printed)
 
 
 def test_examples_show_targets_and_outputs_by_default(caplog: pytest.LogCaptureFixture) -> None:
-    said = printed(caplog, small(trainer=ONCE))
-    assert len(said) == Trainer().print_eval_limit
-    assert said[0].startswith("example 1: target y ")
-    assert ", output sum " in said[0]
+    printed = printed_lines(caplog, small(trainer=ONCE))
+    assert len(printed) == Trainer().print_eval_limit
+    assert printed[0].startswith("example 1: target y ")
+    assert ", output sum " in printed[0]
 
 
 class TypoInText(Small):
@@ -237,11 +237,11 @@ def test_modes_of_a_processor_are_a_parameter(quick_run: Run, tmp_path: Path) ->
     assert "--val: Silent dropped" in done.stderr
     assert "--val: Narrow" not in done.stderr
     assert "--train: Silent" not in done.stderr
-    for words, said in ((["none"], "at least one of TRAIN, EVALUATE, PREDICT"), (["sometimes"], "sometimes")):
+    for words, printed in ((["none"], "at least one of TRAIN, EVALUATE, PREDICT"), (["sometimes"], "sometimes")):
         wrong = ["--data.processors.0.modes", *words]
         done = quick_run("train-scenario", "mine.py", *wrong, cwd=tmp_path, environment=environment)
         assert done.returncode == 2
-        assert said in done.stderr
+        assert printed in done.stderr
 
 
 MINE = """

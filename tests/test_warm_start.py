@@ -64,7 +64,7 @@ class Copied(Line):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> OutputDir:
-    """The folder of a run of two epochs; the first one is the best."""
+    """Provide the folder of a run of two epochs; the first one is the best."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     train(small(folder, model=Backwards(), trainer={"epochs": 2}))
     assert json.loads((folder / "summary.json").read_text())["best"]["epoch"] == 1
@@ -72,7 +72,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> OutputDir:
 
 
 def network_of(model: Line, data: Data | None = None) -> keras.Model:
-    """A network with weights of its own."""
+    """Layer with direct weights."""
     return build_networks(model, data or Points()).training
 
 
@@ -129,7 +129,7 @@ def test_a_training_begins_with_them_and_says_so(run: OutputDir, tmp_path: Path)
     before, after = saved(run.best / "weights.npz"), values(result.network)
     moved = [path for path in before if not np.array_equal(before[path], after[path])]
     assert moved == ["add/kernel", "add/bias"]
-    assert np.abs(before["add/kernel"] - after["add/kernel"]).max() < 0.05, "it goes on from there"
+    assert np.abs(before["add/kernel"] - after["add/kernel"]).max() < 0.05, "it continues from there"
     log = (tmp_path / "next" / "train.log").read_text()
     assert f"warm start: loaded 4 of 4 weights from {run.best / 'weights.npz'}\n" in log
 
@@ -191,7 +191,7 @@ class Elsewhere(Small):
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with layers of its own, on another backend, by another process."""
+    """Provide a run with custom layers, on another backend, by another process."""
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "elsewhere.py").write_text(ELSEWHERE)
     words = ("elsewhere.py", "--trainer.epochs", 1, "--trainer.output_dir", "run", "--device.backend", "jax")
@@ -321,7 +321,7 @@ def test_what_does_not_fit_stays_where_that_is_allowed_and_the_log_says_what(
         ),
     ],
 )
-def test_what_does_not_fit_is_told_with_the_nearest_right_name(
+def test_what_does_not_fit_is_reported_with_the_nearest_right_name(
     run: OutputDir, model: Line, settings: dict[str, Any], says: str
 ) -> None:
     network = network_of(model)
@@ -343,7 +343,7 @@ class Harmful:
 
 
 def broken_files(folder: Path, run: OutputDir) -> Iterator[tuple[Path, str]]:
-    """Files that cannot be read, and why."""
+    """Return files that cannot be read, with the reason."""
     content = (run.best / "weights.npz").read_bytes()
     (folder / "cut.npz").write_bytes(content[: len(content) // 2])
     yield folder / "cut.npz", "it is cut off or damaged"
@@ -361,7 +361,7 @@ def broken_files(folder: Path, run: OutputDir) -> Iterator[tuple[Path, str]]:
     yield folder / "weights.h5", "Unable to synchronously open file"
 
 
-def test_broken_files_are_told_in_one_line_and_nothing_in_them_is_executed(run: OutputDir, tmp_path: Path) -> None:
+def test_broken_files_are_reported_in_one_line_and_nothing_in_them_is_executed(run: OutputDir, tmp_path: Path) -> None:
     for file, why in broken_files(tmp_path, run):
         with pytest.raises(UsageError) as error:
             warm_start(network_of(Line()), WarmStart(model=file))

@@ -1,4 +1,4 @@
-"""Data that need Python work, for tests of data processes; importable by them."""
+"""Data that need Python work, for tests of data workers; importable by them."""
 
 from __future__ import annotations
 
