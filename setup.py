@@ -110,6 +110,7 @@ setup(
             *EXTRAS["parquet"],
             *EXTRAS["search"],
             "hypothesis",
+            "jsonschema",
             "mypy",
             "pytest",
             "pytest-timeout",

@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts.faults.outcome import Outcome
@@ -169,7 +171,8 @@ def record_case(folder: Path, server: ForkServer, case: Case) -> dict[str, str]:
 def hash_predictions(run: Path, folder: Path, server: ForkServer) -> str:
     """Return what the best model of a run says of its validation data."""
     run_to_completion(server, ["lav-scenario", run, "--dump", folder / "predictions.npz"], folder / "log")
-    return hash_bytes((folder / "predictions.npz").read_bytes())
+    with np.load(folder / "predictions.npz") as arrays:
+        return hash_bytes(b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays.files)))
 
 
 def run_to_completion(server: ForkServer, words: Sequence[object], log: Path) -> None:

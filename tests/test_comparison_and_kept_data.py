@@ -107,13 +107,13 @@ def test_another_folder_than_that_of_a_run_is_refused_before_one_is_made(
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "runs/a/run.json").write_text("{}")
     (tmp_path / "runs/b/history.csv").write_text("epoch,loss\n")
-    with pytest.raises(UsageError, match=f"^--trainer.compare_to {tmp_path / place}.*{problem}"):
+    with pytest.raises(UsageError, match=f"^Trainer.compare_to {tmp_path / place}.*{problem}"):
         train(small(tmp_path / "run", trainer={**QUICK, "compare_to": tmp_path / place}))
     assert not (tmp_path / "run").exists()
 
 
 def test_weights_that_are_not_there_are_refused_before_a_folder_is_made(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"^--warmstart.model {tmp_path}/nowhere: no such file or directory"):
+    with pytest.raises(UsageError, match=f"^WarmStart.model {tmp_path}/nowhere: no such file or directory"):
         train(small(tmp_path / "run", warmstart={"model": tmp_path / "nowhere"}))
     assert not (tmp_path / "run").exists()
 

@@ -369,18 +369,18 @@ def test_the_last_export_is_that_of_the_best_epoch_where_they_are_the_same(tmp_p
         (
             {},
             {"monitor": "val_lss", "mode": "min"},
-            "--early_stopping.monitor val_lss: unknown metric; available: loss, square, error, val_loss",
+            "EarlyStopping.monitor val_lss: unknown metric; available: loss, square, error, val_loss",
         ),
-        ({}, {"monitor": "lr", "mode": "min"}, "--early_stopping.monitor lr: unknown metric; available: loss"),
+        ({}, {"monitor": "lr", "mode": "min"}, "EarlyStopping.monitor lr: unknown metric; available: loss"),
         (
             {},
             {"monitor": "lav_loss", "mode": "min"},
-            "--early_stopping.monitor lav_loss: unknown metric; available: loss",
+            "EarlyStopping.monitor lav_loss: unknown metric; available: loss",
         ),
         (
             {"data": Points(validation=False)},
             {"monitor": "val_loss", "mode": "min"},
-            "--early_stopping.monitor val_loss: unknown metric; available: loss, square, error",
+            "EarlyStopping.monitor val_loss: unknown metric; available: loss, square, error",
         ),
     ],
 )
@@ -393,7 +393,7 @@ def test_a_monitor_that_is_never_logged_is_an_error_at_the_start(
 
 def test_a_monitor_of_the_evaluator_that_is_not_there_is_an_error_after_the_first_validation() -> None:
     with pytest.raises(
-        UsageError, match=r"--early_stopping.monitor val_f1: unknown metric; available: loss, .*val_largest_error"
+        UsageError, match=r"EarlyStopping.monitor val_f1: unknown metric; available: loss, .*val_largest_error"
     ):
         train(small(early_stopping=EarlyStopping(monitor="val_f1", mode="max")))
 
@@ -446,5 +446,5 @@ class Judged(Line):
 def test_a_threshold_is_not_compared_with_a_loss_that_stands_in_for_something_else() -> None:
     scenario = small(data=Points(validation=False), model=Judged(), evaluator=None)
     train(dataclasses.replace(scenario, early_stopping=EarlyStopping(n_to_go=5)))
-    with pytest.raises(UsageError, match=r"--early_stopping.lower_threshold: val_largest_error is not measured"):
+    with pytest.raises(UsageError, match=r"EarlyStopping.lower_threshold: val_largest_error is not measured"):
         train(dataclasses.replace(scenario, early_stopping=EarlyStopping(lower_threshold=0.1)))

@@ -114,7 +114,7 @@ def test_a_training_whose_output_folder_is_lost_stops_and_writes_nothing(
         meddle(folder)
         left.append((folder.exists(), files(folder)))
 
-    with pytest.raises(OutputDirLostError, match=rf"^--trainer.output_dir \S*/run: .* {printed}$"):
+    with pytest.raises(OutputDirLostError, match=rf"^Trainer.output_dir \S*/run: .* {printed}$"):
         train_and_meddle(tmp_path, meddle_and_look)
     assert [((tmp_path / "run").exists(), files(tmp_path / "run"))] == left
 

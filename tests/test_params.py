@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import math
+import re
 import shlex
 from enum import Enum
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfaip_like import Params, UsageError
+from tfaip_like import Params, Scenario, UsageError
 from tfaip_like.params import REQUIRED
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file
 from tfaip_like.params._base import default_instance
@@ -23,9 +24,11 @@ from tfaip_like.params._files import read_param_file, write_params
 from tfaip_like.params._flags import settings_from_flags, tokenize
 from tfaip_like.params._formatting import format_value
 from tfaip_like.params._help import complete_words, format_help, format_resolved_params, format_search_results
+from tfaip_like.params._python_names import errors_name_arguments, flags_to_arguments
 from tfaip_like.params._tree import diff_params, iter_leaves, non_default_flags, validate_params
 from tfaip_like.params._values import decode_value, encode_value, parse_value
 from tfaip_like.params._variants import available_variants, find_variant
+from tfaip_like.settings import Resume, Trainer
 
 
 class Color(Enum):
@@ -610,3 +613,37 @@ def test_of_several_variants_of_a_name_that_of_the_scenarios_own_module_is_meant
     assert set(available_variants(Base, home="pkg.one")) == {"Net", "pkg.two.scenario:Net", "other:Net"}
     with pytest.raises(UsageError, match="3 variants are called Net; choose one of"):
         find_variant([Base], "Net", home="elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("flag", "answer"),
+    [
+        ("--early_stopping.patience", "did you mean --early_stopping.n_to_go?"),
+        ("--optimizer.global_clip_norm", "did you mean --optimizer.clip_global_norm?"),
+        ("--train.num_workers", "did you mean --train.num_processes or --val.num_processes"),
+        ("--max_epochs", "did you mean --trainer.epochs?"),
+        ("--optimizer.learning_rate", "did you mean --learning_rate.lr?"),
+        ("--trainer.accumulate_grad_batches", "did you mean --trainer.accumulate_steps?"),
+        ("--trainer.gradient_clip_val", "did you mean --optimizer.clip_global_norm?"),
+    ],
+)
+def test_a_flag_of_another_framework_names_ours(flag: str, answer: str) -> None:
+    _, flags = tokenize([flag, "3"])
+    with pytest.raises(UsageError, match=re.escape(answer)):
+        apply_settings(ResolvedParams(Scenario()), settings_from_flags(flags))
+
+
+@pytest.mark.parametrize(
+    ("word", "flag"),
+    [("ema", "--trainer.calc_ema"), ("patience", "--early_stopping.n_to_go"), ("num_workers", "--val.num_processes")],
+)
+def test_help_finds_flags_by_their_names_in_other_frameworks(word: str, flag: str) -> None:
+    assert f"  {flag} " in format_search_results(Scenario(), word)
+
+
+def test_errors_in_python_name_arguments_and_are_value_errors() -> None:
+    trainer = Trainer(epochs=0)
+    with pytest.raises(ValueError, match=r"^Trainer\.epochs 0: must be at least 1$"), errors_name_arguments(trainer):
+        validate_params(trainer)
+    text = "--trainer.epochs 3 and --resume.epoch 1 (--help)"
+    assert flags_to_arguments(text, Scenario(), resume=Resume()) == "Trainer.epochs 3 and Resume.epoch 1 (--help)"

@@ -281,7 +281,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(small(run, trainer={"epochs": 2, "keep_every_n": 1}))
     params, known = (run / "trainer_params.json").read_text(), sorted((run / "checkpoints").iterdir())
-    with pytest.raises(UsageError, match="--trainer.epochs 1: 2 epochs are done already"):
+    with pytest.raises(UsageError, match="Trainer.epochs 1: 2 epochs are done already"):
         train(small(run, trainer={"epochs": 1}), Resume())
     with pytest.raises(UsageError, match="the network is not the one that was trained"):
         train(small(run, model=Wide()), Resume(epoch=1))
@@ -508,7 +508,7 @@ def test_resuming_from_a_chosen_epoch_sets_the_later_ones_aside(two_epochs: Path
 
 
 def test_an_epoch_that_was_not_kept_is_reported(two_epochs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--resume.epoch 7: there is no checkpoint .* \(there are 1, 2\)"):
+    with pytest.raises(UsageError, match=r"Resume.epoch 7: there is no checkpoint .* \(there are 1, 2\)"):
         resume_run(two_epochs, tmp_path, Resume(epoch=7))
 
 
@@ -533,7 +533,7 @@ def test_a_finished_run_says_so_and_trains_nothing(
 
 
 def test_fewer_epochs_than_are_done_is_an_error(two_epochs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--trainer.epochs 1: 2 epochs are done already"):
+    with pytest.raises(UsageError, match="Trainer.epochs 1: 2 epochs are done already"):
         resume_run(two_epochs, tmp_path, trainer={"epochs": 1})
 
 

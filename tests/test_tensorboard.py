@@ -312,7 +312,7 @@ def test_jax_writes_a_profile_too(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_profile_needs_a_folder() -> None:
-    with pytest.raises(UsageError, match="--trainer.profile true: requires --trainer.output_dir"):
+    with pytest.raises(UsageError, match="Trainer.profile true: requires Trainer.output_dir"):
         train(small(trainer={"profile": True}))
 
 

@@ -220,7 +220,7 @@ class Custom(Victim):
     def body(self, x: Any) -> Any:
         from scripts.faults.layers import StatefulNoise
 
-        return StatefulNoise()(ops.mean(keras.layers.Dense(6, activation="relu")(x), axis=1))
+        return StatefulNoise(name="drifting")(ops.mean(keras.layers.Dense(6, activation="relu")(x), axis=1))
 
 
 class Tiny(Victim):

@@ -12,7 +12,7 @@ from tfaip_like._cli.doctor import print_findings
 from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._cli.scenario_command import ScenarioCommand
 from tfaip_like._inspection.doctor import Doctor
-from tfaip_like._training import train
+from tfaip_like._training import train_with_flags
 from tfaip_like._utils.console import echo
 from tfaip_like.params._ignored_flags import ExplicitFlags
 from tfaip_like.scenario import Scenario
@@ -59,7 +59,7 @@ def train_from_command_line(scenario: Scenario, given: ExplicitFlags, resume: Re
         given: what flags gave.
     """
     initialize_runtime(scenario.device)
-    train(scenario, resume, given)
+    train_with_flags(scenario, resume, given)
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def render_summary(stored: StoredSummary) -> Markup:
                     "article", element("h3", stored.name), *_render_markdown(stored.path.read_text(encoding="utf-8"))
                 )
         return _render_json_summary(stored.name, _read_summary_json(stored.path))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, UsageError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         return element("p", f"{stored.name} cannot be shown: {stored.path.name} is damaged ({error})", class_="problem")
 
 

@@ -146,8 +146,9 @@ class OutputDir:
 
     def read_start_time(self) -> float | None:
         """Return when the run was started for the first time, in seconds since 1970; None if that is not known."""
+        started = self.read_info().get("started", "")
         try:
-            return datetime.fromisoformat(self.read_info().get("started", "")).timestamp()
+            return datetime.fromisoformat(started).timestamp()
         except ValueError:
             return None
 

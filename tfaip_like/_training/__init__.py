@@ -8,37 +8,62 @@ from tfaip_like._training.devices import configure_devices
 from tfaip_like._utils.console import default_console_logging
 from tfaip_like._utils.lazy_keras import set_backend
 from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags, warn_ignored_params
+from tfaip_like.params._python_names import errors_name_arguments
 from tfaip_like.params._tree import validate_params
+from tfaip_like.settings import Resume
 
 if TYPE_CHECKING:
     from tfaip_like._training.result import TrainResult
     from tfaip_like.scenario import Scenario
-    from tfaip_like.settings import Resume
+
+__all__ = ["train", "train_with_flags"]
 
 
-def train(scenario: Scenario, resume: Resume | None = None, given: ExplicitFlags | None = None) -> TrainResult:
-    """Trains a scenario and leaves everything about it in its output folder.
+def train(scenario: Scenario, resume: Resume | None = None) -> TrainResult:
+    """Train a scenario and write its results to `trainer.output_dir`.
 
     Args:
-        resume: go on with the run in that folder; a new one is begun without it.
-        given: the values that were given by flag: one that has no effect is an error. Without it, values that have none
-            are warned of.
+        scenario: the model, the data and all settings.
+        resume: how to continue the run in the output directory; None starts a new run.
+
+    Returns:
+        The history, the best epoch and the trained network.
 
     Raises:
         UsageError: for parameters, data or a model that do not fit together.
-        TrainingError: when the loss is no longer a finite number.
+        TrainingError: when the loss is not finite any more.
         Interrupted: after Ctrl-C.
+
+    Example:
+        >>> result = train(Digits(trainer=Trainer(epochs=3)))  # doctest: +SKIP
+        >>> result.history[-1]["val_accuracy"]  # doctest: +SKIP
+        0.97
     """
-    checked = validate_params(scenario)
-    set_backend(checked.device.backend)
-    devices = configure_devices(checked.device)
+    with default_console_logging(), errors_name_arguments(scenario, resume=resume or Resume()):
+        checked = validate_params(scenario)
+        warn_ignored_params(checked)
+        return _train(checked, resume, NO_EXPLICIT_FLAGS)
+
+
+def train_with_flags(scenario: Scenario, resume: Resume | None, explicit_flags: ExplicitFlags) -> TrainResult:
+    """Train a scenario from the command line: a flag without effect is an error, and errors name flags.
+
+    Args:
+        scenario: the model, the data and all settings.
+        resume: how to continue the run in the output directory; None starts a new run.
+        explicit_flags: the values given by flag.
+
+    Raises:
+        UsageError: as in `train`; also for a flag that has no effect.
+    """
+    with default_console_logging():
+        return _train(validate_params(scenario), resume, explicit_flags)
+
+
+def _train(scenario: Scenario, resume: Resume | None, explicit_flags: ExplicitFlags) -> TrainResult:
+    set_backend(scenario.device.backend)
+    devices = configure_devices(scenario.device)
     # Only now: the import of Keras fixes its backend.
     from tfaip_like._training.training import run_training
 
-    with default_console_logging():
-        if given is None:
-            warn_ignored_params(checked)
-        return run_training(checked, devices, resume, given or NO_EXPLICIT_FLAGS)
-
-
-__all__ = ["train"]
+    return run_training(scenario, devices, resume, explicit_flags)

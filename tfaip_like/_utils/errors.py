@@ -7,15 +7,16 @@ import signal
 from collections.abc import Collection
 
 
-class UsageError(Exception):
-    """A mistake of the user: one to three lines that say what is wrong and what to do.
+class UsageError(ValueError):
+    """Mistake of the user: one to three lines that say what is wrong and what to do.
 
-    The command line prints the text without a traceback and exits with code 2.
+    The command line prints the text without a traceback and exits with code 2. There it names flags
+    (`--trainer.epochs`); raised by a Python function, it names arguments (`Trainer.epochs`).
     """
 
 
-class TrainingError(Exception):
-    """A training that cannot go on, though nobody mistyped: the loss became NaN, say.
+class TrainingError(RuntimeError):
+    """Failure of a training without a mistake in its settings, such as a loss that became NaN.
 
     The command line prints the text without a traceback and exits with code 1.
     """

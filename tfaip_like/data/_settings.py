@@ -17,6 +17,14 @@ DEFAULT_NUM_BUCKETS = 10
 class BaseLoaderSettings(Params):
     """How samples are made into batches."""
 
+    search_words = {
+        "batch_size": "per_device_train_batch_size micro_batch_size",
+        "limit": "limit_val_batches max_samples",
+        "num_processes": "num_workers workers num_parallel_calls",
+        "prefetch": "prefetch_factor prefetch_buffer_size",
+        "timeout_seconds": "timeout",
+    }
+
     batch_size: int = 16
     """Samples in a batch."""
 
@@ -43,6 +51,14 @@ class BaseLoaderSettings(Params):
 
 class LoaderSettings(BaseLoaderSettings):
     """How the samples of one mode are chosen and made into batches."""
+
+    search_words = {
+        "shuffle_buffer": "buffer_size shuffle_buffer_size",
+        "balance": "class_weight class_weights weighted_sampler",
+        "resample": "sample_weight sampler",
+        "buckets": "num_buckets bucket_by_length group_by_length",
+        "max_batch_length": "max_tokens",
+    }
 
     shuffle: bool = False
     """Read the samples in an order drawn from the seed, another one in each pass over them."""
@@ -106,6 +122,10 @@ class LoaderSettings(BaseLoaderSettings):
 
 class TrainLoaderSettings(LoaderSettings):
     """Batches for training."""
+
+    search_words = {
+        "folds": "k_folds num_folds n_splits cross_validation",
+    }
 
     shuffle: bool = True
     """Draw the samples in another order in each pass over them."""

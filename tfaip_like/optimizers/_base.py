@@ -31,6 +31,14 @@ class Optimizer(Params, abc.ABC):
         SGD(clip_global_norm=1.0, momentum=0.9)
     """
 
+    search_words = {
+        "weight_decay": "decay l2 regularization",
+        "exclude_from_weight_decay": "no_decay",
+        "clip_value": "clipvalue gradient_clip_value",
+        "clip_norm": "clipnorm",
+        "clip_global_norm": "global_clipnorm global_clip_norm gradient_clip_val max_grad_norm clip_grad_norm grad_clip",
+    }
+
     weight_decay: NonNegative | None = None
     """Weight decay; none disables it. Decoupled by default (Loshchilov and Hutter 2019,
     https://arxiv.org/abs/1711.05101): each step multiplies the weights by 1 - learning rate * weight_decay."""

@@ -17,7 +17,15 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.escaping import shell_join
 from tfaip_like._utils.json_files import Json, short_json
 from tfaip_like._utils.yaml_files import PlainScalar
-from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamPath, ParamsBase, default_instance, field_types
+from tfaip_like.params._base import (
+    CLASS_KEY,
+    REQUIRED,
+    SCHEMA_KEY,
+    ParamPath,
+    ParamsBase,
+    default_instance,
+    field_types,
+)
 from tfaip_like.params._suggest import suggest_flag
 from tfaip_like.params._tree import path_to_flag, validate_params
 from tfaip_like.params._types import (
@@ -325,10 +333,12 @@ def _json_node(setting: Setting, key: object, value: Json) -> SettingsNode:
 
 
 def settings_from_file(values: Json, file: str) -> SettingsNode:
-    """Return the settings of a parameter file, whose root may name its scenario class.
+    """Return the settings of a parameter file, whose root may name its scenario class and its schema.
 
     Args:
         values: content of the file.
         file: its name, for messages and `--show`.
     """
+    if isinstance(values, dict):
+        values = {key: value for key, value in values.items() if key != SCHEMA_KEY}
     return _expand_object(SettingsNode(Setting(origin=f"file {file}", where=f"{file}:", json=values)))

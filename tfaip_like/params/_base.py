@@ -21,6 +21,9 @@ ParamPath: TypeAlias = tuple[str, ...]
 CLASS_KEY = "class"
 """Key of the class name in a JSON object."""
 
+SCHEMA_KEY = "$schema"
+"""The key of a parameter file that names its JSON Schema, for editors."""
+
 
 class _Required:
     """Placeholder for a parameter that has neither a default nor a value."""
@@ -55,6 +58,10 @@ class FieldError(ValueError):
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ParamsBase:
     """Interface that this package needs of a `Params`; users extend `Params`."""
+
+    search_words: ClassVar[Mapping[str, str]] = {}
+    """Names that parameters have in other frameworks, separated by blanks: `{"n_to_go": "patience"}`. A mistyped flag
+    is looked up among them, and `--help WORD` finds them."""
 
     foreign_name_hints: ClassVar[Mapping[str, str]] = {}
     """Method names of other frameworks, each with the equivalent here."""
@@ -168,6 +175,11 @@ def _resolve_types(cls: type) -> dict[str, Any]:
 
 def _is_class_var(field: dataclasses.Field[Any]) -> bool:
     return getattr(field, "_field_type", None) is getattr(dataclasses, "_FIELD_CLASSVAR", None)
+
+
+def get_search_words(cls: type[ParamsBase], field: str) -> list[str]:
+    """Return the names that a field of a class has in other frameworks."""
+    return [word for base in cls.__mro__ for word in vars(base).get("search_words", {}).get(field, "").split()]
 
 
 def field_default(cls: type[ParamsBase], name: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tfaip_like.params._apply import ResolvedParams
-from tfaip_like.params._base import REQUIRED, ParamPath, ParamsBase, default_instance
+from tfaip_like.params._base import REQUIRED, ParamPath, ParamsBase, default_instance, get_search_words
 from tfaip_like.params._docs import class_summary, field_docs
 from tfaip_like.params._formatting import format_flag, format_value
 from tfaip_like.params._suggest import iter_other_variants
@@ -109,8 +109,7 @@ def search_flags(tree: ParamsBase, word: str) -> list[FlagMatch]:
     return [
         match
         for match in found.values()
-        if not _has_single_choice(match.leaf)
-        and wanted in f"{match.leaf.flag} {type_metavar(match.leaf.type)} {_field_doc(match.leaf)}".lower()
+        if not _has_single_choice(match.leaf) and wanted in _searchable_text(match.leaf)
     ]
 
 
@@ -123,6 +122,12 @@ def _unselected_variants(tree: ParamsBase) -> Iterator[tuple[str, ParamPath, typ
         if item_type is not None and not leaf.value:  # an empty list
             for cls in available_variants(*params_classes(item_type)).values():
                 yield leaf.flag, (*leaf.path, "0"), cls
+
+
+def _searchable_text(leaf: Leaf) -> str:
+    """Return the name, the choices, the names in other frameworks and the text of a flag, in lower case."""
+    words = get_search_words(leaf.owner, leaf.path[-1])
+    return " ".join([leaf.flag, type_metavar(leaf.type), *words, _field_doc(leaf)]).lower()
 
 
 def format_search_results(tree: ParamsBase, word: str) -> str:

@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from tfaip_like._user_code.code_errors import CodeError, attribute_frame, class_attribute_frame, function_frame
 from tfaip_like._utils.code_origin import is_author_file
-from tfaip_like._utils.errors import UsageError, with_article
+from tfaip_like._utils.errors import with_article
 from tfaip_like.params._base import ParamsBase
 from tfaip_like.params._values import decode_value, encode_value
 
@@ -122,7 +122,7 @@ def _check_constant(cls: type, name: str, value: Any) -> None:
             decode_value(expected, encode_value(expected, value))
         elif not isinstance(value, kind := get_origin(expected)):
             raise TypeError(f"expected {with_article(kind.__name__)}, got {with_article(type(value).__name__)}")
-    except (ValueError, TypeError, AttributeError, UsageError) as problem:
+    except (ValueError, TypeError, AttributeError) as problem:
         raise CodeError(f"{cls.__qualname__}.{name}: {problem}", attribute_frame(cls, name)) from problem
 
 

@@ -170,7 +170,7 @@ def _register_json_codec(cls: type[Params], field: dataclasses.Field[Any]) -> No
     def decoder(value: Json) -> Any:
         try:
             return decode_value(field_types(cls)[field.name], value)
-        except (ValueError, UsageError) as problem:
+        except ValueError as problem:
             raise UsageError(f"{field.name}: {problem}") from problem
 
     field.metadata = MappingProxyType(config(metadata=dict(field.metadata), encoder=encoder, decoder=decoder))

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from tfaip_like.params._base import ParamPath, ParamsBase, default_instance, field_types
+from tfaip_like.params._base import ParamPath, ParamsBase, default_instance, field_types, get_search_words
 from tfaip_like.params._tree import iter_leaves
 from tfaip_like.params._types import params_classes, sequence_item_type, type_metavar
 from tfaip_like.params._variants import available_variants
@@ -23,6 +23,8 @@ def suggest_flag(root: ParamsBase, path: ParamPath) -> str:
     wrong = ".".join(path)
     if wrong.replace("-", "_") in known:
         return f"there is no such flag; did you mean --{wrong.replace('-', '_')}?"
+    if foreign := _find_by_search_word(root, path):
+        return f"there is no such flag; did you mean {' or '.join(foreign[:3])}?"
     same_end = [name for name in known if name.split(".")[-1] == path[-1]]
     near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.75)
     ends = {name.split(".")[-1]: name for name in reversed(known)}
@@ -35,6 +37,12 @@ def suggest_flag(root: ParamsBase, path: ParamPath) -> str:
             if leaf.path[-1] == path[-1]:
                 return f"there is no such flag; did you mean {leaf.flag} (of {cls.__name__})?"
     return "there is no such flag; --help lists them, --help WORD searches them"
+
+
+def _find_by_search_word(root: ParamsBase, path: ParamPath) -> list[str]:
+    """Return the flags that other frameworks call by the name in `path`, those of its own group first."""
+    found = [leaf for leaf in iter_leaves(root) if path[-1] in get_search_words(leaf.owner, leaf.path[-1])]
+    return [leaf.flag for leaf in sorted(found, key=lambda leaf: leaf.path[:-1] != path[:-1])]
 
 
 def iter_other_variants(root: ParamsBase) -> Iterator[tuple[ParamPath, type[ParamsBase], Any]]:

@@ -69,6 +69,8 @@ def _convert_fields(params: P, path: ParamPath, declared_in: tuple[type, str] | 
             if value is REQUIRED:
                 raise UsageError(f"{path_to_flag(here)} is required ({type_metavar(tp)})")
             converted = _convert_value(tp, value, here, declared)
+        except UsageError:
+            raise
         except (ValueError, TypeError) as problem:  # flags and files were checked before, so code set it
             is_default = declared_in is None or repr(value) == repr(field_default(*declared))
             line = attribute_frame(*declared) if is_default or declared_in is None else attribute_frame(*declared_in)

@@ -59,6 +59,8 @@ def parse_value(tp: Any, words: Sequence[str]) -> Any:
     for member in sorted(union_members(tp), key=_strictness):
         try:
             return _parse_member(member, words)
+        except UsageError:
+            raise
         except ValueError as problem:
             if member is not NONE_TYPE:
                 problems.append(problem)
@@ -209,6 +211,8 @@ def decode_value(tp: Any, value: Json) -> Any:
     for member in sorted(union_members(tp), key=_strictness):
         try:
             return _decode_member(member, value)
+        except UsageError:
+            raise
         except ValueError as problem:
             if member is not NONE_TYPE:
                 problems.append(problem)

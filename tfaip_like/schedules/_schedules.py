@@ -40,6 +40,11 @@ class Schedule(Params, abc.ABC):
         0.005
     """
 
+    search_words = {
+        "lr": "learning_rate initial_learning_rate base_lr max_lr",
+        "warmup_epochs": "warmup warmup_steps num_warmup_steps warmup_ratio",
+    }
+
     lr: float = 0.001
     """Peak learning rate."""
 
@@ -128,6 +133,10 @@ class Decay(Schedule, abc.ABC):
 class ExponentialDecay(Decay):
     """Exponential decay: the learning rate is multiplied by `decay` every `decay_epochs`."""
 
+    search_words = {
+        "decay": "decay_rate gamma",
+    }
+
     decay: float = 0.99
     """Decay factor, in (0, 1]."""
 
@@ -150,6 +159,10 @@ class ExponentialDecay(Decay):
 
 class CosineDecay(Decay):
     """Cosine decay (https://arxiv.org/abs/1608.03983)."""
+
+    search_words = {
+        "alpha": "eta_min",
+    }
 
     alpha: float = 0.0
     """Final learning rate as a fraction of lr, in [0, 1]."""
@@ -218,6 +231,10 @@ class PiecewiseConstant(Schedule):
 
 class OneCycle(Schedule):
     """One-cycle schedule: warm-up to `lr`, then cosine annealing (https://arxiv.org/abs/1708.07120)."""
+
+    search_words = {
+        "rise": "pct_start warmup_fraction",
+    }
 
     rise: float = 0.3
     """Fraction of the training spent on the warm-up (PyTorch's pct_start), in (0, 1)."""

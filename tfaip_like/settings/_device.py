@@ -22,6 +22,12 @@ class Device(Params):
         Device(gpus=[0, 1])
     """
 
+    search_words = {
+        "gpus": "devices accelerator cuda gpu",
+        "backend": "keras_backend framework",
+        "dist_strategy": "strategy distribute distribution data_parallel",
+    }
+
     backend: Literal["tensorflow", "jax", "torch"] = field(default_factory=_default_backend)
     """Keras backend; by default the environment variable KERAS_BACKEND, else tensorflow. jax and torch are extras:
     pip install 'tfaip_like[jax]'."""

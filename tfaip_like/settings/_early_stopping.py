@@ -16,6 +16,13 @@ class EarlyStopping(Params):
         EarlyStopping(n_to_go=5, monitor='val_loss', mode='min')
     """
 
+    search_words = {
+        "n_to_go": "patience",
+        "frequency": "check_every",
+        "lower_threshold": "baseline start_from_epoch divergence_threshold",
+        "upper_threshold": "stopping_threshold",
+    }
+
     n_to_go: int = 0
     """Number of consecutive checks without improvement before training stops (patience); 0 disables early stopping."""
 

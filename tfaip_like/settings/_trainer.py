@@ -21,6 +21,28 @@ class Trainer(Params):
         Trainer(epochs=10, checkpoint_every='10min')
     """
 
+    search_words = {
+        "epochs": "max_epochs num_epochs num_train_epochs n_epochs",
+        "output_dir": "default_root_dir log_dir logdir run_dir save_dir workdir",
+        "samples_per_epoch": "steps_per_epoch limit_train_batches",
+        "val_every_n": "validation_freq check_val_every_n_epoch val_check_interval eval_every eval_steps",
+        "random_seed": "seed",
+        "calc_ema": "use_ema ema_momentum ema_decay exponential_moving_average",
+        "accumulate_steps": "accumulate_grad_batches gradient_accumulation_steps grad_accum",
+        "precision": "dtype dtype_policy mixed_precision fp16 bf16 amp",
+        "no_train_scope": "freeze frozen_layers trainable",
+        "on_nan": "terminate_on_nan detect_anomaly",
+        "sanity_check": "num_sanity_val_steps fast_dev_run",
+        "checkpoint_every": "save_freq every_n_epochs every_n_train_steps save_steps",
+        "keep_checkpoints": "max_to_keep save_total_limit save_top_k",
+        "keep_every_n": "keep_period",
+        "export_formats": "to_onnx to_tflite",
+        "profile": "profiler profile_batch",
+        "force_eager": "run_eagerly eager debug",
+        "jit_compile": "xla compile",
+        "steps_per_execution": "log_every_n_steps scan_steps",
+    }
+
     epochs: int = 100
     """Number of training epochs."""
 

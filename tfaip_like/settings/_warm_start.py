@@ -17,6 +17,11 @@ class WarmStart(Params):
         WarmStart(model='runs/a', rename=['encoder/->body/encoder/'], allow_partial=True)
     """
 
+    search_words = {
+        "model": "pretrained init_from ckpt_path load_weights restore_from finetune",
+        "allow_partial": "strict skip_mismatch",
+    }
+
     model: Path | None = None
     """Source of the weights: a run directory (its best model), an export (runs/a/best), a checkpoint
     (runs/a/checkpoints/epoch_0003), a .keras file, or JSON with nested lists of numbers (weights.json)."""

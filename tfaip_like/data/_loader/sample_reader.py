@@ -96,6 +96,8 @@ class SampleReader:
             if isinstance(given, Sample):
                 return given
             return to_sample(given, self.inputs, self.data.validate_specs("targets"))
+        except UsageError:
+            raise
         except ValueError as problem:
             raise CodeError(f"{self.describe_sample(index)} {problem}", *self.get_reader_code()) from None
 

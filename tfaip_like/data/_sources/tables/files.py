@@ -57,10 +57,12 @@ class _NumPyTable:
             if values.dtype.kind == "O":
                 raise ColumnError("holds Python objects")
             check_storable(values)
-        except ValueError as error:  # objects, which could run code when they are unpickled
-            raise UsageError(f"{self.path}, column {name!r}: cannot be read: {reason_of_numpy(error)}") from error
         except ColumnError as error:
             raise UsageError(f"{self.path}, column {name!r}: {error}") from None
+        except UsageError:
+            raise
+        except ValueError as error:  # objects, which could run code when they are unpickled
+            raise UsageError(f"{self.path}, column {name!r}: cannot be read: {reason_of_numpy(error)}") from error
         return values
 
 
