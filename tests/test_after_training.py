@@ -257,6 +257,7 @@ def test_a_mistake_is_reported_briefly(
     assert printed.replace(str(tmp_path), "FOLDER") == f"{program}: {says}"
 
 
+@pytest.mark.slow
 def test_a_stream_is_answered_immediately_and_ctrl_c_keeps_what_was_predicted(run_folder: Path, tmp_path: Path) -> None:
     words = [run_folder, "--predict.files", "-", "--predict.batch_size", "1", "--output", tmp_path / "y.jsonl"]
     process = subprocess.Popen(

@@ -44,6 +44,7 @@ def test_training_keeps_the_ratios_of_lists_and_validation_takes_each_sample_onc
     assert part.describe(0) == mixture.describe(numbers(part)[0])  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_exports_of_all_folds_vote(tmp_path: Path) -> None:
     folders = [tmp_path / f"fold_{fold}" for fold in (1, 2, 3)]
     for fold, folder in enumerate(folders, 1):

@@ -227,6 +227,7 @@ class NotSaved(Line):
         return {"sum": keras.layers.Dense(1)(Opaque(lambda x: 2 * x)(inputs["x"]))[:, 0]}
 
 
+@pytest.mark.slow
 def test_a_network_that_keras_cannot_save_is_exported_without_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -54,6 +54,7 @@ def test_a_classifier_learns_and_its_export_predicts(classifier: TrainResult, fo
     assert predicted["probabilities"].shape == (80, 6)
 
 
+@pytest.mark.slow
 def test_an_autoencoder_learns_and_exports_its_encoder(autoencoder: TrainResult, folder: Path, tmp_path: Path) -> None:
     assert autoencoder.history[-1]["val_loss"] < 0.9 * autoencoder.history[0]["val_loss"]
     predicted = assert_lav_and_predict_work(folder / "autoencoder", autoencoder, tmp_path)

@@ -297,6 +297,7 @@ keras.Model(i, [p, q]).export("exported", verbose=False)
 """
 
 
+@pytest.mark.slow
 def test_a_network_on_jax_is_accepted(tmp_path: Path) -> None:
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     subprocess.run(

@@ -534,6 +534,7 @@ def test_a_training_records_what_only_it_knows(trained: Path) -> None:
     assert "Total params: 50,826" in (trained / "model.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_failed_training_says_so_in_its_report(tmp_path: Path, run: Command) -> None:
     (tmp_path / "nan.py").write_text(
         "import sys\nsys.path.insert(0, 'TESTS')\nfrom small import *\n".replace("TESTS", str(Path(__file__).parent))

@@ -422,6 +422,7 @@ def test_another_optimizer_begins_with_a_fresh_state(
     assert result.history[-1]["lr"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [Adam(), slow(ScheduleFreeAdamW())], ids=lambda optimizer: type(optimizer).__name__
 )

@@ -52,6 +52,7 @@ def test_its_moved_export_answers_without_the_run(result: TrainResult, folder: P
     np.testing.assert_array_equal(answers, expected)
 
 
+@pytest.mark.slow
 def test_its_export_decodes_and_shows_where_it_looked(result: TrainResult, tmp_path: Path) -> None:
     import tensorflow as tf
 

@@ -134,6 +134,7 @@ def test_output_is_plain_lines_without_a_terminal(run: Run) -> None:
     assert len(lines) == 8 + len(examples), done.stderr  # nothing of the libraries in between
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar_over_the_whole_run() -> None:
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))

@@ -2,7 +2,7 @@
 
     python scripts/faults [--signals] [--files] [--operations] [--scenarios] [--slice] [--parallel 2] [--folder FOLDER]
 
-Without a choice, all campaigns run. `--slice` runs a small part of them, which holds each value of each factor.
+Without a choice, all campaigns run. `--slice` runs a small part of them, with each signal, phase and pipeline.
 The exit code is 1 if anything is wrong; the runs and logs of what failed are kept in the folder.
 """
 

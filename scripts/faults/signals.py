@@ -154,15 +154,14 @@ def all_cells() -> list[Cell]:
 
 
 def slice_of_cells() -> list[Cell]:
-    """Return few cells that hold each value of each factor, with few references."""
+    """Return few cells with each signal, phase and pipeline, and few references."""
     chosen = [
         ("INT", "step", "Arrays", "Plain"),
         ("TERM", "waiting", "Processes", "Recurrent"),
         ("USR1", "validation", "Streams", "VAE"),
         ("twice", "checkpoint", "Lists", "BFloat16"),
-        ("STOP", "step", "Arrays", "Custom"),
+        ("STOP", "step", "Arrays", "Plain"),
         ("KILL", "export", "Lists", "BFloat16"),
-        ("USR1", "checkpoint", "Arrays", "BatchNorm"),
     ]
     return [Cell(number, *values) for number, values in enumerate(chosen)]
 
