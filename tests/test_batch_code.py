@@ -162,7 +162,7 @@ def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> 
     assert batch.run_code_dir("deep") == batch.path / "code_3"
     (batch.path / "jobs" / "deep.code").write_text("code_9\n")
     done = subprocess.run(["bash", batch.job_script_path, "deep"], capture_output=True, text=True, check=False)
-    assert done.stderr == f"job.sh: {batch.path}/jobs/deep.code: there is no such folder in the batch\n"
+    assert done.stderr == f"job.sh: {batch.path}/jobs/deep.code: no directory {batch.path}/code_9\n"
 
 
 def test_code_that_does_not_fit_chosen_runs_is_refused(batch: Batch, tmp_path: Path) -> None:

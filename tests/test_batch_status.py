@@ -142,7 +142,5 @@ def test_runs_and_configurations_can_be_shown_alone(tmp_path: Path, capsys: pyte
     capsys.readouterr()
     experiments(["show", str(batch.path), "wide.02", "--brief"])
     assert capsys.readouterr().out.startswith(f"{batch.path}: 1 run: 1 new")
-    with pytest.raises(
-        UsageError, match="^wild: no run or configuration has this name; there are wide.01, wide.02, deep$"
-    ):
+    with pytest.raises(UsageError, match="^wild: no run or configuration matches; available: wide.01, wide.02, deep$"):
         experiments(["show", str(batch.path), "wild"])

@@ -341,7 +341,7 @@ def test_large_files_and_runs_do_not_travel_with_the_code(tmp_path: Path) -> Non
     (tmp_path / "plan.yaml").write_text("scenario: mine\ndescription: d\nconfigurations: {one: {}}\n")
     done = experiments(tmp_path, "generate", "plan.yaml")
     assert done.returncode == 0, done.stderr
-    assert "not copied with the code, because it is large" in done.stderr
+    assert "large files not copied with the code" in done.stderr
     copied = tmp_path / "batches" / "plan" / "version_1" / "code" / "mine"
     assert sorted(path.name for path in copied.iterdir()) == ["__init__.py", "helper.py", "scenario.py", "words.txt"]
 
@@ -385,8 +385,8 @@ MISTAKES = {
         "--models: --model: unknown Model 'Clasifier'; did you mean Classifier?"
     ),
     "add": "expected the folder of a batch: experiments add BATCH [PLAN]",
-    "submit nowhere": "nowhere: there is no such folder; `experiments generate PLAN` makes one",
-    "submit .": ".: is no batch of experiments (no batch.json); `experiments generate PLAN` makes one",
+    "submit nowhere": "nowhere: no such directory; create a batch with `experiments generate PLAN`",
+    "submit .": ".: not a batch (missing batch.json); create a batch with `experiments generate PLAN`",
     "submit . --partition gpu": "--partition gpu: is for a cluster: add --slurm",
     "submit . --slurm --time soon": "--time soon: write it like 2:30:00",
     "submit . --jobs 0": "--jobs 0: must be at least 1",
@@ -399,7 +399,7 @@ MISTAKES = {
         "--models: --model.graph: unknown Graph 'MPL'; did you mean MLP?"
     ),
     "generate --scenario scenarios.tutorial --models Classifier.CNN=1,CNN=2 --description d": (
-        "--models: Classifier.CNN is given twice"
+        "--models: Classifier.CNN: duplicate model"
     ),
     "submit . --slurm --time 0:02:00": (
         "--time 0:02:00: must be longer than --save_seconds 120 and what a run takes to start"
@@ -413,8 +413,8 @@ MISTAKES = {
     "submit . --job 3": "--job: there is no such flag; did you mean --jobs?",
     "submit . --wait wide.01": "--wait: expected true, false or no value, got wide.01; other arguments go before flags",
     "submit . --wait a b": "--wait: expected true, false or no value, got a b; other arguments go before flags",
-    "show nowhere": "nowhere: there is no such folder; `experiments generate PLAN` makes one",
-    "show": ".: there is no batch in this folder or below it; `experiments generate PLAN` makes one",
+    "show nowhere": "nowhere: no such directory; create a batch with `experiments generate PLAN`",
+    "show": ".: no batch in this directory or below it; create a batch with `experiments generate PLAN`",
     "compare": "expected the folder of a batch: experiments compare BATCH [RUN ...]",
     "cancel": "expected the folder of a batch: experiments cancel BATCH [RUN ...]",
 }
@@ -433,9 +433,7 @@ def test_a_mistake_gets_a_short_message(
 def test_a_pattern_that_fits_nothing_names_the_runs(tmp_path: Path) -> None:
     batch = made(tmp_path, TWO)
     done = experiments(tmp_path, "submit", batch.path, "wild")
-    assert done.stderr == (
-        "experiments: wild: no run or configuration has this name; there are wide.01, wide.02, other\n"
-    )
+    assert done.stderr == ("experiments: wild: no run or configuration matches; available: wide.01, wide.02, other\n")
 
 
 @pytest.mark.parametrize("name", ["generate", "show", *map(slow, ("add", "submit", "compare", "cancel"))])

@@ -307,27 +307,27 @@ WRONG = [
     Wrong("scenario: experts\nscenario: small\n", "line 2: duplicate key 'scenario' (first in line 1)", whole=True),
     Wrong(
         "scenario: experts\nconfiguration:\n  base: {}\n",
-        "line 2: there is no 'configuration' here; did you mean 'configurations'?",
+        "line 2: unknown key 'configuration'; did you mean 'configurations'?",
         whole=True,
     ),
     Wrong(
         "configurations:\n  base: {}\n",
-        "line 1: `scenario` is missing: a module (scenarios.tutorial), a class in it or a file",
+        "line 1: missing key `scenario`: a module (scenarios.tutorial), a class in it or a file",
         whole=True,
     ),
-    Wrong("scenario: experts\n", "line 1: nothing to run: a plan needs `configurations` or `models`", whole=True),
+    Wrong("scenario: experts\n", "line 1: nothing to run: expected `configurations` or `models`", whole=True),
     Wrong("scenario: [a]\nconfigurations: {}\n", "line 1: expected a scenario, got a list", whole=True),
     Wrong(
         "scenario: experts\nconfigurations: [base]\n", "line 2: expected named configurations, got a list", whole=True
     ),
-    Wrong("  base: 3\n", "line 3: expected flags with their values, got '3'"),
-    Wrong("  a/b: {}\n", "line 3: 'a/b' cannot be the name of a configuration: use letters, digits, _ . + = -"),
+    Wrong("  base: 3\n", "line 3: expected flags and their values, got '3'"),
+    Wrong("  a/b: {}\n", "line 3: 'a/b' is not a valid configuration name: use letters, digits, _ . + = -"),
     Wrong("  base:\n    : 3\n", "line 4: not valid YAML: expected <block end>, but found ':'"),
     Wrong(
         "  base:\n    trainer.epochs: 3\n    trainer.epochs: 4\n",
         "line 5: duplicate key 'trainer.epochs' (first in line 4)",
     ),
-    Wrong("  base:\n    trainer: {epochs: 3}\n    trainer.epochs: 4\n", "line 5: --trainer.epochs is given twice"),
+    Wrong("  base:\n    trainer: {epochs: 3}\n    trainer.epochs: 4\n", "line 5: --trainer.epochs: duplicate flag"),
     Wrong(
         "  base:\n    trainer.epoch: 3\n",
         "line 4: --trainer.epoch: there is no such flag; did you mean --trainer.epochs?",
@@ -352,26 +352,26 @@ WRONG = [
     ),
     Wrong(
         "  base:\n    --trainer.epochs: 3\n",
-        "line 4: --trainer.epochs: write flags without their dashes: trainer.epochs",
+        "line 4: --trainer.epochs: write flags without dashes: trainer.epochs",
     ),
     Wrong(
         "  base:\n    trainer.output_dir: here\n",
-        "line 4: --trainer.output_dir: each run of a batch has a folder of its own there; leave this out",
+        "line 4: --trainer.output_dir is set by the batch for each run; remove it",
     ),
-    Wrong("  base:\n    extend: other\n", "line 4: there is no 'extend' here; did you mean 'extends'?"),
-    Wrong("  base:\n    extends: bse\n  basis: {}\n", "line 4: there is no configuration 'bse'; did you mean 'base'?"),
+    Wrong("  base:\n    extend: other\n", "line 4: unknown key 'extend'; did you mean 'extends'?"),
+    Wrong("  base:\n    extends: bse\n  basis: {}\n", "line 4: unknown configuration 'bse'; did you mean 'base'?"),
     Wrong(
         "  a:\n    extends: b\n  b:\n    extends: c\n  c: {extends: a}\n",
         "line 7: 'c' extends itself: a -> b -> c -> a",
     ),
     Wrong("  a:\n    extends: a\n", "line 4: 'a' extends itself: a -> a"),
-    Wrong("  a:\n    repeat: often\n", "line 4: repeat: expected a whole number, 1 or more, got 'often'"),
-    Wrong("  a:\n    repeat: 0\n", "line 4: repeat: expected a whole number, 1 or more, got '0'"),
+    Wrong("  a:\n    repeat: often\n", "line 4: repeat: expected an integer >= 1, got 'often'"),
+    Wrong("  a:\n    repeat: 0\n", "line 4: repeat: expected an integer >= 1, got '0'"),
     Wrong("  a:\n    abstract: perhaps\n", "line 4: abstract: expected true or false, got 'perhaps'"),
     Wrong("  a:\n    abstract: true\n", "line 2: nothing to run: all configurations are abstract"),
-    Wrong("  a: {}\nrun: [b]\n", "line 4: there is no configuration 'b'; there are a"),
-    Wrong("  a: {abstract: true}\n  b: {}\nrun: a\n", "line 5: 'a' is abstract: it can only be extended"),
-    Wrong("  a:\n    grid: [1, 2]\n", "line 4: expected flags, each with a list of values, got a list"),
+    Wrong("  a: {}\nrun: [b]\n", "line 4: unknown configuration 'b'; available: a"),
+    Wrong("  a: {abstract: true}\n  b: {}\nrun: a\n", "line 5: 'a' is abstract and cannot be run"),
+    Wrong("  a:\n    grid: [1, 2]\n", "line 4: expected flags and their lists of values, got a list"),
     Wrong(
         "  a:\n    grid:\n      trainer.epochs: 3\n", "line 5: expected a list of values of --trainer.epochs, got '3'"
     ),
@@ -389,22 +389,22 @@ WRONG = [
     ),
     Wrong(
         "  a:\n    grid:\n      trainer.epochs: [3]\n    list:\n      - {trainer.epochs: 4}\n",
-        "line 7: --trainer.epochs is varied by `grid` already, not by `list` too",
+        "line 7: --trainer.epochs is varied by both `grid` and `list`",
     ),
-    Wrong("  a:\n    list:\n      - 4\n", "line 5: expected flags with their values, got '4'"),
-    Wrong("  a:\n    random: {draws: 3}\n", "line 4: random: `values` is missing"),
-    Wrong("  a:\n    random: {draw: 3}\n", "line 4: there is no 'draw' here; did you mean 'draws'?"),
+    Wrong("  a:\n    list:\n      - 4\n", "line 5: expected flags and their values, got '4'"),
+    Wrong("  a:\n    random: {draws: 3}\n", "line 4: random: missing key `values`"),
+    Wrong("  a:\n    random: {draw: 3}\n", "line 4: unknown key 'draw'; did you mean 'draws'?"),
     Wrong(
         "  a:\n    random: {draws: 3, values: {model.dropout: 0.3}}\n",
-        "line 4: --model.dropout: expected one distribution, such as {uniform: [0, 1]} (there are uniform, log_uniform, integer, choice)",
+        "line 4: --model.dropout: expected one distribution (uniform, log_uniform, integer, choice), such as {uniform: [0, 1]}",
     ),
     Wrong(
         "  a:\n    random: {draws: 3, values: {model.dropout: {unifrom: [0, 1]}}}\n",
-        "line 4: there is no 'unifrom' here; did you mean 'uniform'?",
+        "line 4: unknown key 'unifrom'; did you mean 'uniform'?",
     ),
     Wrong(
         "  a:\n    random: {draws: 3, values: {model.dropout: {uniform: [1, 0]}}}\n",
-        "line 4: uniform: the lower bound must come first, got 1 0",
+        "line 4: uniform: expected LOW < HIGH, got 1 0",
     ),
     Wrong(
         "  a:\n    random: {draws: 3, values: {model.dropout: {uniform: [1, x]}}}\n",
@@ -412,25 +412,25 @@ WRONG = [
     ),
     Wrong(
         "  a:\n    random: {draws: 3, values: {model.dropout: {log_uniform: [0, 1]}}}\n",
-        "line 4: log_uniform: the bounds must be above 0",
+        "line 4: log_uniform: bounds must be positive",
     ),
     Wrong(
         "  a:\n    random: {draws: 3, values: {train.batch_size: {integer: [1.5, 3]}}}\n",
-        "line 4: integer: expected two whole numbers, got 1.5 3",
+        "line 4: integer: expected two integers, got 1.5 3",
     ),
     Wrong(
         "  a:\n    random: {draws: 3, seed: x, values: {train.batch_size: {integer: [1, 3]}}}\n",
-        "line 4: seed: expected a whole number, 0 or more, got 'x'",
+        "line 4: seed: expected an integer >= 0, got 'x'",
     ),
     Wrong(
         "  a:\n    random: {draws: 3, values: {train.batch_size: {choice: []}}}\n",
         "line 4: expected a list of values for choice, got an empty one",
     ),
-    Wrong("  a:\n    experts: [1, 1]\n", "line 4: experts: '1' is named twice"),
+    Wrong("  a:\n    experts: [1, 1]\n", "line 4: experts: duplicate expert '1'"),
     Wrong("  a:\n    experts: [1, 9]\n", "line 4: --data.expert: expected one of 1, 2, 3, 4, 5, got '9'"),
     Wrong(
         "  a:\n    experts: [1, a/b]\n",
-        "line 4: experts: 'a/b' cannot be in the name of a run: use letters, digits, _ . + = -",
+        "line 4: experts: 'a/b' is not a valid name: use letters, digits, _ . + = -",
     ),
     Wrong(
         "  a:\n    expert_flag: data.expret\n    experts: [1]\n",
@@ -438,21 +438,21 @@ WRONG = [
     ),
     Wrong(
         "  a:\n    for_expert: {2: {trainer.epochs: 3}}\n",
-        "line 4: for_expert: there is no expert '2' (experts: none are named by `experts`)",
+        "line 4: for_expert: unknown expert '2'; `experts` has none",
     ),
     Wrong(
         "  a:\n    experts: [1]\n    for_expert: {2: {trainer.epochs: 3}}\n",
-        "line 5: for_expert: there is no expert '2' (experts: 1)",
+        "line 5: for_expert: unknown expert '2'; `experts` has 1",
     ),
     Wrong(
         "  a:\n    experts: [1]\n    grid: {data.expert: [1]}\n",
-        "line 3: --data.expert is varied by `grid` already, not by `experts` too",
+        "line 3: --data.expert is varied by both `grid` and `experts`",
     ),
     Wrong(
         "  a:\n    experts: [1]\n    data.expert: 2\n",
-        "line 5: --data.expert is given by `experts` already",
+        "line 5: --data.expert is set by `experts` already",
     ),
-    Wrong("  a:\n    data.processors: [{pixels: 2}]\n", "line 4: --data.processors: an item needs its `class`"),
+    Wrong("  a:\n    data.processors: [{pixels: 2}]\n", "line 4: --data.processors: list item without `class`"),
     Wrong(
         "  a:\n    grid:\n      model.dropout: [[0.1], {b: 1}]\n",
         "line 5: expected a value or a list of values, got a mapping with b",
@@ -478,7 +478,7 @@ WRONG = [
     ),
     Wrong(
         "scenario: experts\nmodels: {Line: 2}\nconfigurations:\n  Line: {}\n",
-        "line 2: Line is a configuration too; give one of them another name",
+        "line 2: Line is also the name of a configuration; rename one of them",
         whole=True,
     ),
     Wrong("  a: &a\n    extends: b\n    list: [*a]\n", "line 3: an alias contains itself"),

@@ -178,5 +178,5 @@ def test_a_batch_with_runs_outside_of_itself_is_refused(tmp_path: Path, name: st
     index = json.loads(batch.index_file.read_text())
     index["runs"][0]["name"] = name
     batch.index_file.write_text(json.dumps(index))
-    with pytest.raises(UsageError, match=r"batch.json: runs.0: .* cannot be the name of a folder"):
+    with pytest.raises(UsageError, match=r"batch.json: runs.0: .* is not a valid directory name"):
         batch.read_index()

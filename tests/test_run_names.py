@@ -60,7 +60,7 @@ def test_a_template_names_a_run_by_its_parameters(template: str, expected: str) 
         ("{trainer.epochs:x3}", "names: {trainer.epochs:x3}: Invalid format specifier"),
         ("{trainer.epochs", "names: expected '}' before end of string"),
         ("{trainer.description}", "names: the name of a run of wide is empty"),
-        ("x" * 151, "names: the name of a run of wide has more than 150 characters"),
+        ("x" * 151, "names: the name of a run of wide exceeds 150 characters"),
     ],
 )
 def test_a_template_that_names_nothing_is_refused(template: str, says: str) -> None:

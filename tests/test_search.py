@@ -147,10 +147,10 @@ def test_a_search_that_was_killed_resumes_with_its_runs(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("change", "words", "says"),
     [
-        (("random:", "list:\n      - {model.dropout: 0.1}\n    random:"), "", "plan.yaml, line 6: 'steps' varies values by `list` too; a search chooses `random` ones only"),
-        (("  steps:", "  more: {random: {draws: 2, values: {learning_rate.lr: {uniform: [0.1, 1]}}}}\n  steps:"), "", "plan.yaml, line 3: one configuration must have `random` values: more, steps do; say which with --configuration"),
+        (("random:", "list:\n      - {model.dropout: 0.1}\n    random:"), "", "plan.yaml, line 6: 'steps' has `list`; a search supports `random` values only"),
+        (("  steps:", "  more: {random: {draws: 2, values: {learning_rate.lr: {uniform: [0.1, 1]}}}}\n  steps:"), "", "plan.yaml, line 3: expected one configuration with `random` values, got more, steps; choose one with --configuration"),
         (("", ""), "--configuration fixed", "plan.yaml, line 4: 'fixed' has no `random` values to search"),
-        (("", ""), "--configuration stesp", "--configuration: there is no configuration 'stesp'; did you mean 'steps'?"),
+        (("", ""), "--configuration stesp", "--configuration: unknown configuration 'stesp'; did you mean 'steps'?"),
         (("learning_rate.lr", "learning_rate.rate"), "", "plan.yaml, line 12: --learning_rate.rate: there is no such flag; did you mean --learning_rate.lr?"),
         (("", ""), "--dry_run true", "--dry_run true: cannot be used with search, which always waits for its runs"),
         (("", ""), "--trials 0", "--trials 0: must be at least 1"),

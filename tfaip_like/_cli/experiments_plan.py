@@ -71,7 +71,7 @@ def parse_overrides(flags: Sequence[Flag]) -> dict[str, Value]:
     """Flags for all runs of a batch."""
     for flag in flags:
         if flag.name == "trainer.output_dir":
-            raise UsageError("--trainer.output_dir: each run of a batch has a folder of its own there; leave this out")
+            raise UsageError("--trainer.output_dir is set by the batch for each run; remove it")
     return {flag.name: FlagValue(flag.words) for flag in flags}
 
 

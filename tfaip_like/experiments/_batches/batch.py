@@ -1,17 +1,17 @@
-"""A batch of experiments on disk: the names of what lies in its folder, and its list of runs.
+"""Layout of a batch directory and its index of runs.
 
 BATCH/
-  batch.json       what it is, and its runs
-  plan.yaml        the plan it was made from; plan_2.yaml and so on are those that were added
-  code/  git.diff  the scenario's code as it was, and what was not committed of it
-  code_2/          other code, for the runs that jobs/NAME.code names it for
-  job.sh           runs one of the runs, or goes on with it: bash job.sh NAME
-  jobs/NAME.json   the parameters of a run; NAME.flags and NAME.once: see `more_epochs`
-  runs/NAME/       what the run leaves, see `output_dir`
-  logs/NAME.log    what it prints
-  queue/           which runs wait, run and have ended; queue/slurm: see `submissions`
-  calibrations.json  what runs took that were measured
-  reset/           what runs had left that were reset
+  batch.json       settings of the batch and its runs
+  plan.yaml        plan it was generated from; plan_2.yaml, ...: plans that were added
+  code/  git.diff  snapshot of the scenario's code, and its uncommitted changes
+  code_2/          another snapshot, used by the runs whose jobs/NAME.code names it
+  job.sh           starts or resumes a run: bash job.sh NAME
+  jobs/NAME.json   parameters of a run; NAME.flags and NAME.once: see `_epoch_extension`
+  runs/NAME/       run directory, see `OutputDir`
+  logs/NAME.log    output of a run
+  queue/           tickets of the local queue; queue/slurm: see `submissions`
+  calibrations.json  measured time, memory and disk space
+  reset/           archived results of runs that were reset
 """
 
 from __future__ import annotations
@@ -40,104 +40,104 @@ RANDOM_SEED_FLAG = "trainer.random_seed"
 
 @dataclass(frozen=True)
 class BatchRun:
-    """A run of a batch."""
+    """Entry of a run in `batch.json`."""
 
     name: str
     configuration: str
     flags: Mapping[str, tuple[str, ...]]
-    """Flags in effect that its plan gives, and the words of each."""
+    """Flags in effect that the plan sets, with the words of each."""
     epochs: Count
     monitor: str
-    """The logged value that tells its best epoch."""
+    """Logged value that determines the best epoch."""
     expert: str | None = None
     version: str | None = None
     """Version of its configuration."""
     repeat: Count = 1
     task: Count | None = None
-    """Number of the array task, from 1, that trains it with others; None if it has its own."""
+    """Number, from 1, of the array task that trains it together with other runs; None for a separate task."""
     random_seed: Count | None = None
-    """Seed of this repetition, if it was counted up from that of its plan."""
+    """Seed of this repetition, if it was derived from that of the plan."""
 
     def __post_init__(self) -> None:
         for name in (self.name, self.expert):
             if name is not None and not _is_valid_file_name(name):
-                raise ValueError(f"{name!r} cannot be the name of a folder")
+                raise ValueError(f"{name!r} is not a valid directory name")
 
     @property
     def command_line(self) -> str:
-        """Return the flags that repeat it, to be pasted after `train-scenario SCENARIO`."""
-        counted = {} if self.random_seed is None else {RANDOM_SEED_FLAG: (str(self.random_seed),)}
-        flags = {**self.flags, **counted, "trainer.output_dir": (str(self.output_dir),)}
+        """Return the flags that reproduce the run, to be pasted after `train-scenario SCENARIO`."""
+        seed = {} if self.random_seed is None else {RANDOM_SEED_FLAG: (str(self.random_seed),)}
+        flags = {**self.flags, **seed, "trainer.output_dir": (str(self.output_dir),)}
         return " ".join(format_flag_words(f"--{flag}", words) for flag, words in flags.items())
 
     @property
     def output_dir(self) -> Path:
-        """Return its output folder, below that of the batch."""
+        """Return the run directory, relative to the batch directory."""
         return Path(RUNS_DIR, self.name)
 
 
 @dataclass(frozen=True)
 class BatchIndex:
-    """What `batch.json` holds."""
+    """Contents of `batch.json`."""
 
     scenario: str
-    """Its class: `module:Class`."""
+    """Scenario class as `module:Class`."""
     description: str
     created: str
     folder: str
-    """Where it was generated: relative paths in parameters start there."""
+    """Working directory of `generate`; relative paths in parameters refer to it."""
     runs: tuple[BatchRun, ...] = ()
     overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Flags of the command line that generated it, with their words."""
+    """Flags of the generating command line, with the words of each."""
     compare_to: str | None = None
     names: str | None = None
-    """Template of the names of its runs, see `names.format_name_template`."""
+    """Template of run names, see `format_name_template`."""
     debug: bool = False
     jobs: Annotated[int, AtLeast(1)] | None = None
-    """Runs at a time, where submit is not given another number."""
+    """Default number of parallel runs for `submit`."""
     array: Annotated[int, AtLeast(1)] | None = None
-    """Array tasks, each of which trains all runs of the plan with other seeds; None where each run is a task."""
+    """Number of array tasks, each of which trains all runs of the plan with different seeds; None: a task per run."""
     git_commit: str | None = None
     command: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The folder of a batch."""
+    """Directory of a batch."""
 
     path: Path
 
     @property
     def index_file(self) -> Path:
-        """What it is, and its runs."""
+        """Return the path of `batch.json`."""
         return self.path / BATCH_INDEX
 
     @property
     def plan_path(self) -> Path:
-        """The plan that it was made from."""
+        """Return the path of the plan that the batch was generated from."""
         return self.path / "plan.yaml"
 
     @property
     def code_dir(self) -> Path:
-        """The scenario's code as it was."""
+        """Return the code snapshot that was taken when the batch was generated."""
         return self.path / CODE_DIR
 
     def run_code_dir(self, name: str) -> Path:
-        """Return the folder with the code of a run."""
+        """Return the code snapshot that a run uses."""
         return run_code_dir(self.path, name)
 
     @property
     def git_diff(self) -> Path:
-        """What was not committed of it."""
+        """Return the path of the diff of uncommitted changes."""
         return self.path / "git.diff"
 
     @property
     def job_script_path(self) -> Path:
-        """Runs one of its runs."""
+        """Return the path of the script that starts or resumes a run."""
         return self.path / "job.sh"
 
     def code_files(self) -> list[Path]:
-        """Return all that a run of it would execute."""
+        """Return all files that a run of the batch may execute."""
         return [
             self.job_script_path,
             *(file for folder in sorted(self.path.glob(f"{CODE_DIR}*")) for file in find_code_files(folder)),
@@ -145,55 +145,55 @@ class Batch:
 
     @property
     def jobs_dir(self) -> Path:
-        """Parameters of each run."""
+        """Return the directory with the parameters of each run."""
         return self.path / "jobs"
 
     @property
     def queue_dir(self) -> Path:
-        """Who waits, runs and has ended."""
+        """Return the directory with the tickets of submitted runs."""
         return self.path / "queue"
 
     def params_path(self, name: str) -> Path:
-        """The parameters that a run begins with."""
+        """Return the path of the initial parameters of a run."""
         return self.jobs_dir / f"{name}.json"
 
     def run_dir(self, name: str) -> OutputDir:
-        """What a run leaves."""
+        """Return the directory of a run."""
         return OutputDir(self.path / RUNS_DIR / name)
 
     def log_path(self, name: str) -> Path:
-        """What a run prints."""
+        """Return the path of the output of a run."""
         return self.path / "logs" / f"{name}.log"
 
     @contextmanager
     def lock(self) -> Iterator[int]:
-        """Keep others from changing the list of runs or the queue for the length of the block; yield the lock."""
+        """Lock the index of runs and the queue for the length of the block; yield the descriptor of the lock."""
         self.queue_dir.mkdir(exist_ok=True)
         with file_lock(self.queue_dir / ".lock") as lock:
             yield lock
 
     def is_locked(self) -> bool:
-        """Return whether somebody changes the list of runs or the queue just now."""
+        """Return whether a process holds the lock of the index and the queue."""
         return is_locked(self.queue_dir / ".lock")
 
     def read_index(self) -> BatchIndex:
-        """What it is, and its runs.
+        """Return the contents of `batch.json`.
 
         Raises:
-            UsageError: when there is no batch in this folder, or its list cannot be read.
+            UsageError: if the directory is not a batch, or its index is damaged.
         """
         if not self.index_file.exists() and not self.index_file.is_symlink():
-            what = "is no batch of experiments (no batch.json)" if self.path.exists() else "there is no such folder"
-            raise UsageError(f"{self.path}: {what}; `experiments generate PLAN` makes one")
+            what = "not a batch (missing batch.json)" if self.path.exists() else "no such directory"
+            raise UsageError(f"{self.path}: {what}; create a batch with `experiments generate PLAN`")
         index = read_typed_json(BatchIndex, self.index_file)
         names = Counter(run.name for run in index.runs)
-        for name, number in names.items():
-            if number > 1:
-                raise UsageError(f"{self.index_file}: runs: {number} of them are called {name!r}")
+        for name, count in names.items():
+            if count > 1:
+                raise UsageError(f"{self.index_file}: runs: duplicate name {name!r} ({count} runs)")
         return index
 
     def write_index(self, index: BatchIndex) -> None:
-        """Replaces the list of runs."""
+        """Replace `batch.json`."""
         write_json(self.index_file, dataclasses.asdict(index), indent=1)
 
 
@@ -202,21 +202,24 @@ def _is_valid_file_name(name: str) -> bool:
 
 
 def select_runs(index: BatchIndex, patterns: Collection[str]) -> list[BatchRun]:
-    """The runs with one of these names or of one of these configurations; * and ? stand for anything.
+    """Return the runs whose name or configuration matches one of the patterns; all runs without patterns.
+
+    Args:
+        patterns: names, in which * and ? are wildcards.
 
     Raises:
-        UsageError: for a pattern that fits none.
+        UsageError: if a pattern matches no run.
     """
     for pattern in patterns:
         if not any(_matches_pattern(run, pattern) for run in index.runs):
             names = truncate_list([run.name for run in index.runs], limit=8)
-            raise UsageError(f"{pattern}: no run or configuration has this name; there are {names or 'none'}")
+            raise UsageError(f"{pattern}: no run or configuration matches; available: {names or 'none'}")
     known = {run.name for run in index.runs}
     return [run for run in index.runs if not patterns or any(_is_selected(run, pattern, known) for pattern in patterns)]
 
 
 def _is_selected(run: BatchRun, pattern: str, names: Collection[str]) -> bool:
-    # The name of a run may be that of its configuration as well, which has more runs by now.
+    # A run may have the name of its configuration, which may have further runs by now.
     return run.name == pattern if pattern in names else _matches_pattern(run, pattern)
 
 

@@ -1,4 +1,4 @@
-"""Generation of a batch from a plan, and addition of runs to one."""
+"""Generation of a batch from a plan, and addition of runs to an existing batch."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run of a plan with its name and its parameters."""
+    """Planned run with its name and resolved parameters."""
 
     run: BatchRun
     params: Scenario
 
     def text(self) -> str:
-        """Return the contents of its file of parameters."""
+        """Return the contents of its parameter file."""
         return format_json(self.params.to_dict(), indent=1) + "\n"
 
 
@@ -58,23 +58,30 @@ def generate(
     jobs: int | None = None,
     runs: Sequence[PlannedRun] | None = None,
 ) -> Batch:
-    """Generate a batch: its folder appears when it is complete.
+    """Generate a batch; its directory is created atomically.
 
     Args:
-        folder: a version of it, `version_1`, `version_2` and so on, is the batch.
-        text: the plan as it was written, which is kept in the batch, to be read again by `add`.
-        debug: only the first expert and the first repetition of each run.
-        array: number of array tasks, each of which trains all runs of the plan with other seeds; by default each run
-            is a task.
-        jobs: runs at a time, where `submit` is not given another number.
-        runs: those to begin with; by default all of the plan.
+        plan: configurations and their variations.
+        folder: parent directory; the batch is its next version: `version_1`, `version_2`, ...
+        text: text of the plan file, which is stored in the batch; by default the plan is written as YAML.
+        debug: generate only the first expert and the first repetition of each run.
+        array: number of array tasks (at least 1), each of which trains all runs of the plan with different seeds; by
+            default each run is a task.
+        jobs: default number of parallel runs (at least 1) for `submit`.
+        runs: initial runs; by default all runs of the plan.
 
     Raises:
-        UsageError: for every mistake in the plan, and where the folder cannot be written.
+        UsageError: if the plan is invalid or the directory cannot be written.
+
+    Example:
+        >>> from tfaip_like.experiments import Configuration, Plan
+        >>> plan = Plan("scenarios.tutorial", {"wide": Configuration({"model.units": 512})}, description="wider")
+        >>> generate(plan, Path("batches/wide"))  # doctest: +SKIP
+        Batch(path=PosixPath('batches/wide/version_1'))
     """
     require_posix("experiments")
     if not is_printable(folder.name):
-        raise UsageError(f"--name {escape_text(folder.name)}: must not hold line breaks or other control characters")
+        raise UsageError(f"--name {escape_text(folder.name)}: must not contain line breaks or control characters")
     scenario = load_plan_scenario(plan)
     _check_compare_to(plan)
     prepared = prepare_runs(expand_plan(plan, scenario, debug, array) if runs is None else runs, plan, scenario, ())
@@ -108,10 +115,13 @@ def generate(
 
 
 def preview(plan: Plan, debug: bool = False, array: int | None = None) -> list[BatchRun]:
-    """Return the runs of a batch of this plan; nothing is written.
+    """Return the runs that `generate` would create; write nothing.
+
+    Args:
+        plan, debug, array: see `generate`.
 
     Raises:
-        UsageError: for every mistake in the plan.
+        UsageError: if the plan is invalid.
     """
     scenario = load_plan_scenario(plan)
     _check_compare_to(plan)
@@ -135,26 +145,31 @@ def add(
     array: int | None = None,
     new_code: bool = False,
 ) -> list[BatchRun]:
-    """Add the runs of a plan to a batch, with the code that the batch has; what is there stays as it is.
+    """Add the runs of a plan to a batch, with its code snapshot; existing runs are not changed.
 
-    Runs that are there already are repeated, with other seeds and further numbers.
+    Runs that exist already are repeated, with different seeds and consecutive numbers.
 
     Args:
-        text: of a new plan, which is kept beside the first.
-        array: number of array tasks, see `generate`; by default as many as the batch was generated with.
-        new_code: give them the code of the scenario as it is now instead.
-        runs: those of the plan; by default all.
-        dry_run: writes nothing.
+        batch: batch of the scenario that the plan names.
+        plan: configurations and their variations.
+        text: text of a new plan file, which is stored next to the first one.
+        runs: runs to add; by default all runs of the plan.
+        dry_run: write nothing.
+        array: number of array tasks, see `generate`; by default that of the batch.
+        new_code: use the current code of the scenario instead of the snapshot.
+
+    Returns:
+        The added runs.
 
     Raises:
-        UsageError: for every mistake in the plan, and for one of another scenario.
+        UsageError: if the plan is invalid or names another scenario.
     """
     require_posix("experiments")
     tag = batch.read_index().scenario
     if not _is_name_of_scenario(plan.scenario, tag):
         raise UsageError(
             f"{plan.location_of('scenario')}: {plan.scenario} is not the scenario of this batch ({tag}); "
-            "`experiments generate` makes a batch of it"
+            "create a separate batch with `experiments generate`"
         )
     scenario = load_current_scenario(batch) if new_code else load_batch_scenario(batch)
     with batch.lock():
@@ -175,21 +190,27 @@ def add(
             while (path := batch.path / f"plan_{number}.yaml").exists():
                 number += 1
             atomic_write_text(path, text)
-        # Last: whoever reads the list finds the files.
+        # Last, so that the files of every listed run exist.
         batch.write_index(dataclasses.replace(index, runs=(*index.runs, *(one.run for one in prepared))))
     return [one.run for one in prepared]
 
 
 def load_batch_scenario(batch: Batch) -> type[Scenario]:
-    """Return the scenario of a batch, from the code that its runs have."""
-    sys.path.insert(0, str(batch.code_dir.resolve()))  # before that of the current folder
+    """Import the scenario class of a batch from its code snapshot."""
+    sys.path.insert(0, str(batch.code_dir.resolve()))  # before the current directory
     return import_scenario_class(batch.read_index().scenario, OutputDir(batch.path))
 
 
 def expand_plan(
     plan: Plan, scenario: type[Scenario], debug: bool = False, array: int | None = None, first_task: int = 1
 ) -> list[PlannedRun]:
-    """Return the runs of a plan, once for each array task."""
+    """Return the runs of a plan, once for each array task.
+
+    Args:
+        plan, debug, array: see `generate`.
+        scenario: class that the named models of the plan refer to.
+        first_task: number of the first array task.
+    """
     runs = expand_models(plan, scenario).runs()
     if debug:
         return list(_select_debug_runs(runs))
@@ -207,10 +228,16 @@ def expand_plan(
 def prepare_runs(
     runs: Sequence[PlannedRun], plan: Plan, scenario: type[Scenario], existing: Sequence[BatchRun]
 ) -> list[PreparedRun]:
-    """Return planned runs with their names and checked parameters, to be added to those that exist.
+    """Return planned runs with their names and validated parameters.
+
+    Args:
+        runs: runs to prepare.
+        plan: plan of the runs, for the name template and the description.
+        scenario: class whose parameters are resolved.
+        existing: runs that are in the batch already; their names and seeds are not used again.
 
     Raises:
-        UsageError: for a mistake in the plan, and for a flag of the command line without effect in all runs.
+        UsageError: if the plan is invalid, or a flag of the command line has no effect in any run.
     """
     resolver = Resolver(scenario)
     repeated = Counter(_repeat_key(run.configuration, run.expert, run.flags) for run in existing)
@@ -247,7 +274,7 @@ def _words_by_flag(flags: Flags) -> dict[str, tuple[str, ...]]:
 
 
 def _report_ignored_flags(runs: Mapping[str, ResolvedRun]) -> None:
-    """Warn of flags without effect; refuse one of the command line that has none in any run."""
+    """Warn about flags without effect; reject a command-line flag without effect in any run."""
     names: dict[tuple[str, str, str], list[str]] = {}
     for name, run in runs.items():
         for flag, (where, reason) in run.ignored.items():
@@ -261,7 +288,7 @@ def _report_ignored_flags(runs: Mapping[str, ResolvedRun]) -> None:
 
 
 def next_version_dir(folder: Path) -> Path:
-    """Return the folder of the next version of a batch."""
+    """Return the path of the next version of a batch."""
     numbers = [int(path.name.removeprefix("version_")) for path in folder.glob("version_*") if path.name[8:].isdigit()]
     return folder / f"version_{max(numbers, default=0) + 1}"
 
@@ -282,7 +309,7 @@ def _write_batch_files(
 
 
 def _with_batch_settings(tree: Scenario, run: BatchRun, description: str) -> Scenario:
-    """Return the parameters of a run with its output folder and its description."""
+    """Return the parameters of a run with its run directory and description."""
     description = tree.trainer.description or description
     if run.version is not None:
         description = f"{description} ({run.configuration}, version {run.version})".lstrip()
@@ -291,7 +318,7 @@ def _with_batch_settings(tree: Scenario, run: BatchRun, description: str) -> Sce
 
 
 def _select_debug_runs(planned: Iterable[PlannedRun]) -> Iterable[PlannedRun]:
-    """For a debug batch: one expert and one repetition."""
+    """Yield the first repetition of the first expert of each configuration."""
     first: dict[str, str | None] = {}
     for run in planned:
         if run.repeat == 1 and first.setdefault(run.configuration, run.expert) == run.expert:
@@ -303,7 +330,7 @@ def _repeat_key(configuration: str, expert: str | None, flags: Mapping[str, Sequ
 
 
 def _is_name_of_scenario(name: str, tag: str) -> bool:
-    """Return whether what a plan calls its scenario can be the class `tag`: a module, a class in it or a path."""
+    """Return whether the scenario of a plan (a module, a class in it or a path) can be the class `tag`."""
     module, _, cls = name.partition(":")
     known, _, known_class = tag.partition(":")
     names = {known, known.removesuffix(".scenario")}

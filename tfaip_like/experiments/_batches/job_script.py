@@ -1,4 +1,4 @@
-"""`job.sh`: how one run of a batch is started, by hand or by a queue."""
+"""Script `job.sh` that starts or resumes a run of a batch, by hand or from a queue."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 
 _SCRIPT = """\
 #!/bin/bash
-# Runs one run of this batch, or goes on with it where it stopped:  bash job.sh NAME
-# Further words are flags for this start only:  bash job.sh NAME --trainer.epochs 3
+# Starts a run of this batch, or resumes it:  bash job.sh NAME
+# Additional flags apply to this start only:  bash job.sh NAME --trainer.epochs 3
 set -eu
 batch=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
-run=${{1:?name a run: bash job.sh NAME}}; shift
+run=${{1:?missing argument NAME. usage: bash job.sh NAME}}; shift
 code=$(cat "$batch/jobs/$run.code" 2>/dev/null || echo code)
-[ -d "$batch/$code" ] || {{ echo "job.sh: $batch/jobs/$run.code: there is no such folder in the batch" >&2; exit 2; }}
+[ -d "$batch/$code" ] || {{ echo "job.sh: $batch/jobs/$run.code: no directory $batch/$code" >&2; exit 2; }}
 export PATH={programs}:"$PATH"
-export PYTHONPATH="$batch/$code${{PYTHONPATH:+:$PYTHONPATH}}"  # the scenario as it was, see `experiments update`
-# Relative paths in the parameters start here:
-cd {folder} || {{ echo "job.sh: this folder is gone; change it in $batch/job.sh" >&2; exit 2; }}
+export PYTHONPATH="$batch/$code${{PYTHONPATH:+:$PYTHONPATH}}"  # code snapshot, see `experiments update`
+# Relative paths in the parameters refer to this directory:
+cd {folder} || {{ echo "job.sh: this directory does not exist; correct it in $batch/job.sh" >&2; exit 2; }}
 
 params="$batch/runs/$run/trainer_params.json"
 more=()
 if [ -e "$params" ]; then
-    if [ -e "$batch/jobs/$run.flags" ]; then mapfile -t more <"$batch/jobs/$run.flags"; fi  # more epochs than planned
+    if [ -e "$batch/jobs/$run.flags" ]; then mapfile -t more <"$batch/jobs/$run.flags"; fi  # additional epochs
     if [ "$batch/jobs/$run.once" -nt "$params" ]; then mapfile -t -O ${{#more[@]}} more <"$batch/jobs/$run.once"; fi
     exec resume-training "$batch/runs/$run" ${{more[@]+"${{more[@]}}"}} "$@"
 else
@@ -33,5 +33,5 @@ fi
 
 
 def make_job_script(folder: Path) -> str:
-    """The script of a batch that is generated in a folder."""
+    """Return the job script of a batch; `folder` becomes the working directory of its runs."""
     return _SCRIPT.format(programs=shlex.quote(sysconfig.get_path("scripts")), folder=shlex.quote(str(folder)))

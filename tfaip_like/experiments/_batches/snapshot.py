@@ -1,4 +1,4 @@
-"""The scenario's code as it is now, copied, so that later changes do not reach runs that wait."""
+"""Snapshot of the scenario's code, which keeps later edits from affecting queued runs."""
 
 from __future__ import annotations
 
@@ -21,38 +21,41 @@ from tfaip_like.scenario import Scenario
 logger = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 1_000_000
-"""Bytes; larger files among the code are data, which stay where they are."""
+"""Size limit of a file; larger files are considered data and are not copied."""
 MAX_TOTAL_BYTES = 100_000_000
-"""Bytes of all that lies among the code."""
+"""Size limit of the whole snapshot."""
 OUTPUT_DIR_MARKERS = ("run.json", "batch.json")
-"""A folder with one of these is left out."""
+"""Files that mark a directory of results, which is not copied."""
 
 
 def copy_code(scenario: type[Scenario], target: Path) -> GitState:
-    """Copies the user's modules that are imported, with all that lies in their packages or beside them.
+    """Copy the user's imported modules, with the contents of their packages and the modules next to them.
+
+    Args:
+        scenario: class whose code is copied; it is imported already.
+        target: directory of the snapshot; created if it does not exist.
 
     Returns:
-        The state of the scenario's repository, which the copy knows too.
+        The git state of the scenario's repository, which is stored in the snapshot too.
 
     Raises:
-        UsageError: when so much lies among the code that it must be data.
+        UsageError: if the copied files exceed `MAX_TOTAL_BYTES`.
     """
     target.mkdir(exist_ok=True)
-    copy = _CodeCopier()
+    copier = _CodeCopier()
     for source in _find_user_code():
-        copy.add(source, target / source.name)
-    if copy.skipped:
-        logger.warning(
-            "not copied with the code, because it is large: %s", truncate_list([str(path) for path in copy.skipped])
-        )
-    source_of_scenario = class_source_path(scenario)
-    state = read_git_state(source_of_scenario) if source_of_scenario else GitState()
+        copier.add(source, target / source.name)
+    if copier.skipped:
+        paths = truncate_list([str(path) for path in copier.skipped])
+        logger.warning("large files not copied with the code: %s", paths)
+    scenario_file = class_source_path(scenario)
+    state = read_git_state(scenario_file) if scenario_file else GitState()
     write_json(target / GIT_STATE_FILENAME, dataclasses.asdict(state), indent=None)
     return state
 
 
 def _find_user_code() -> list[Path]:
-    """Files and folders of the user that can be imported by their names."""
+    """Return the top-level files and packages of the user's imported modules."""
     found: dict[Path, None] = {}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
@@ -68,11 +71,11 @@ def _iter_module_paths(module: ModuleType) -> Iterator[Path]:
     elif top.__file__:
         file = Path(top.__file__).resolve()
         yield file
-        yield from (beside for beside in sorted(file.parent.iterdir()) if _is_import_target(beside))
+        yield from (sibling for sibling in sorted(file.parent.iterdir()) if _is_import_target(sibling))
 
 
 def _is_import_target(path: Path) -> bool:
-    """Return whether `import NAME` would read just this file or package; others never take part."""
+    """Return whether `import NAME` resolves to this file or package."""
     if not (path.suffix == ".py" or (path / "__init__.py").is_file()) or not path.stem.isidentifier():
         return False
     try:
@@ -84,13 +87,14 @@ def _is_import_target(path: Path) -> bool:
 
 @dataclass
 class _CodeCopier:
-    """What was copied so far."""
+    """Copier of code that limits the total size."""
 
     size: int = 0
+    """Bytes copied so far."""
     skipped: list[Path] = field(default_factory=list)
 
     def add(self, source: Path, target: Path) -> None:
-        """Copies a file, or a folder without what is no code."""
+        """Copy a file, or a directory without results, caches and links."""
         if source.is_file():
             self._add_file(source, target)
         elif not any((source / name).exists() for name in OUTPUT_DIR_MARKERS):
@@ -107,14 +111,13 @@ class _CodeCopier:
         self.size += size
         if self.size > MAX_TOTAL_BYTES:
             raise UsageError(
-                f"{source.parent}: more than {MAX_TOTAL_BYTES // 1_000_000} MB lie among the code of the "
-                "scenario, which "
-                "is copied with the batch; move data to another folder"
+                f"{source.parent}: the code of the scenario, which is copied into the batch, exceeds "
+                f"{MAX_TOTAL_BYTES // 1_000_000} MB; move data to another directory"
             )
         shutil.copy2(source, target)
 
 
 def _is_code_candidate(path: Path) -> bool:
-    is_linked_folder = path.is_symlink() and path.is_dir()
-    hidden = path.name.startswith(".") or path.name == "__pycache__"
-    return not hidden and not is_linked_folder and (path.is_file() or path.is_dir())
+    is_linked_dir = path.is_symlink() and path.is_dir()
+    is_hidden = path.name.startswith(".") or path.name == "__pycache__"
+    return not is_hidden and not is_linked_dir and (path.is_file() or path.is_dir())

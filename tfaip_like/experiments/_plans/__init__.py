@@ -1,1 +1,1 @@
-"""Plans: configurations, their inheritance, grids and experts, as a list of runs."""
+"""Plans: named configurations with inheritance, grids and experts, expanded into a list of runs."""

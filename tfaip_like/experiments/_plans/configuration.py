@@ -1,4 +1,4 @@
-"""`Configuration`: named settings of a plan, and how one extends others."""
+"""Configurations: named settings of a plan, and their inheritance."""
 
 from __future__ import annotations
 
@@ -23,11 +23,20 @@ DEFAULT_EXPERT_FLAG = "data.expert"
 
 @dataclass(frozen=True)
 class Distribution:
-    """What a random value is drawn from: `uniform`, `log_uniform` or `integer` of two bounds, or a `choice`."""
+    """Distribution of a random value: `uniform`, `log_uniform` or `integer` with two bounds, or a `choice`.
+
+    Example:
+        >>> rates = Distribution("log_uniform", [1e-4, 1e-1])
+        >>> print(rates.draw(random.Random(1)))
+        0.000252984
+    """
 
     kind: str
+    """One of `KINDS`."""
     values: Sequence[Value]
+    """Lower and upper bound (both inclusive for `integer`), or the values of a `choice`."""
     where: str = ""
+    """Location in the plan file, for messages."""
 
     KINDS = ("uniform", "log_uniform", "integer", "choice")
 
@@ -46,17 +55,21 @@ class Distribution:
         except ValueError:
             return f"expected two numbers [LOW, HIGH], got {to_flag_value(self.values, '')}"
         if self.kind == "integer" and not (low.is_integer() and high.is_integer()):
-            return f"expected two whole numbers, got {to_flag_value(self.values, '')}"
+            return f"expected two integers, got {to_flag_value(self.values, '')}"
         if low >= high:
-            return f"the lower bound must come first, got {to_flag_value(self.values, '')}"
-        return "the bounds must be above 0" if self.kind == "log_uniform" and low <= 0 else ""
+            return f"expected LOW < HIGH, got {to_flag_value(self.values, '')}"
+        return "bounds must be positive" if self.kind == "log_uniform" and low <= 0 else ""
 
     def _bounds(self) -> tuple[float, float]:
         low, high = (float(word) for word in to_flag_value(self.values, "").words)
         return low, high
 
     def draw(self, source: random.Random) -> FlagValue:
-        """One value."""
+        """Return a random value.
+
+        Args:
+            source: random generator that the value is drawn from.
+        """
         if self.kind == "choice":
             return to_flag_value(source.choice(self.values), self.where)
         low, high = self._bounds()
@@ -69,59 +82,74 @@ class Distribution:
 
 @dataclass(frozen=True)
 class RandomSearchSpace:
-    """Random values of some flags, drawn several times."""
+    """Distributions of flags for a random search.
+
+    Example:
+        >>> space = RandomSearchSpace(2, {"model.units": Distribution("integer", [16, 64])}, seed=7)
+        >>> [str(point["model.units"]) for point in space.points()]
+        ['36', '25']
+    """
 
     draws: int
+    """Number of draws, each of which is a run."""
     values: Mapping[str, Distribution]
+    """Distribution of each flag."""
     seed: int = 1
+    """Seed of the draws."""
 
     def points(self) -> list[Flags]:
-        """The flags of each draw; the same for the same seed."""
+        """Return the flags of each draw; deterministic for a given seed."""
         source = random.Random(self.seed)  # noqa: S311  (no secret)
         return [{flag: values.draw(source) for flag, values in self.values.items()} for _ in range(self.draws)]
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Named settings. What it does not say, it has from the configurations that it extends.
+    """Named settings of a plan; everything that is not set is inherited from the configurations in `extends`.
 
-    Names in mappings are flags without dashes; nested mappings mean the same as dots.
+    Keys of mappings are flags without dashes; nested mappings are equivalent to dotted names.
+
+    Example:
+        >>> wide = Configuration({"model": {"units": 512}}, grid={"learning_rate.lr": [0.01, 0.001]}, repeat=3)
+        >>> plan = Plan("scenarios.tutorial", {"wide": wide})
+        >>> len(plan.runs())
+        6
     """
 
     values: Mapping[str, Value] = field(default_factory=dict)
-    """What is the same in all its runs."""
+    """Flags with the same value in all runs."""
     extends: Sequence[str] = ()
-    """Configurations to begin with; of several the later one wins."""
+    """Names of base configurations; later ones take precedence."""
     grid: Mapping[str, Sequence[Value]] = field(default_factory=dict)
-    """Flags with several values: every combination is a run."""
+    """Flags with several values: each combination is a run."""
     list: Sequence[Mapping[str, Value]] = ()
-    """Settings that are taken one after the other: each is a run."""
+    """Sets of flags: each set is a run."""
     random: RandomSearchSpace | None = None
-    """Flags whose values are drawn: each draw is a run."""
+    """Flags with random values: each draw is a run."""
     repeat: int | None = None
-    """How often each run is repeated, with other random seeds; once by default."""
+    """Number of repetitions of each run with different random seeds, at least 1; None inherits it (1 by default)."""
     experts: Sequence[str] = ()
-    """Values of the expert flag: each run is done for each of them."""
+    """Values of the expert flag: each run is trained once per expert."""
     expert_flag: str | None = None
-    """The flag that says which expert a network is for; data.expert by default."""
+    """Flag that takes the name of the expert; None inherits it (data.expert by default)."""
     for_expert: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
-    """Settings for one expert."""
+    """Flags for single experts."""
     abstract: bool = False
-    """Whether it is only there to be extended."""
+    """Whether the configuration has no runs, and only serves as a base."""
     version: str | None = None
-    """Which state of the configuration it is; kept with its runs."""
+    """Version of the configuration, which is recorded in its runs."""
     defaults: Mapping[str, Value] = field(default_factory=dict)
-    """Flags that those common to all configurations win over: what a class brings along."""
+    """Flags with lower precedence than `Plan.common`, such as the `experiment_defaults` of a class."""
     where: str = ""
-    """Where it is written, for messages."""
+    """Location in the plan file, for messages."""
 
 
 @dataclass(frozen=True)
 class ResolvedConfiguration:
-    """A configuration with all that it has from others."""
+    """Configuration with everything that it inherits."""
 
     layers: tuple[Flags, ...] = ()
-    """Flags of the configurations in their order: the later ones win."""
+    """Flags of the configurations from base to derived; later layers take precedence."""
     grid: Mapping[str, tuple[FlagValue, ...]] = field(default_factory=dict)
     list: tuple[Flags, ...] = ()
     random: RandomSearchSpace | None = None
@@ -132,12 +160,18 @@ class ResolvedConfiguration:
     version: str | None = None
 
     def extend_with(self, child: Configuration) -> ResolvedConfiguration:
-        """This with what one more configuration says; a plain value ends the variation of its flag."""
+        """Return the configuration extended with a derived one.
+
+        A plain value in `child` replaces the variation of its flag.
+
+        Raises:
+            UsageError: if `child` sets the expert flag as well as experts.
+        """
         values = flatten_flags(child.values, child.where)
         base = self._without_flags(values)
         expert_flag = child.expert_flag or base.expert_flag
         if child.experts and expert_flag in values:
-            raise UsageError(f"{values[expert_flag].where}: --{expert_flag} is given by `experts` already")
+            raise UsageError(f"{values[expert_flag].where}: --{expert_flag} is set by `experts` already")
         for_expert = {expert: flatten_flags(flags, child.where) for expert, flags in child.for_expert.items()}
         return ResolvedConfiguration(
             layers=(*base.layers, values),
@@ -167,28 +201,30 @@ class ResolvedConfiguration:
         )
 
     def check(self, where: str) -> None:
-        """Raises `UsageError` where two parts of it say something about the same flag or expert."""
+        """Raise `UsageError` for a flag that is varied twice or an unknown expert.
+
+        Args:
+            where: location of `for_expert` in the plan file, for messages.
+        """
         for expert in self.for_expert:
             if expert not in self.experts:
-                known = ", ".join(self.experts) or "none are named by `experts`"
-                raise UsageError(f"{where}: for_expert: there is no expert {expert!r} (experts: {known})")
+                known = ", ".join(self.experts) or "none"
+                raise UsageError(f"{where}: for_expert: unknown expert {expert!r}; `experts` has {known}")
         listed = {flag: value for point in self.list for flag, value in point.items()}
         overrides = {flag: value for flags in self.for_expert.values() for flag, value in flags.items()}
-        asked = {self.expert_flag: FlagValue((), where)} if self.experts else {}
+        experts = {self.expert_flag: FlagValue((), where)} if self.experts else {}
         drawn = {
             flag: FlagValue((), value.where) for flag, value in (self.random.values if self.random else {}).items()
         }
         grid = {flag: choices[0] for flag, choices in self.grid.items()}
-        parts = {"grid": grid, "list": listed, "random": drawn, "experts": asked, "for_expert": overrides}
-        for (one, varied), (other, others) in itertools.combinations(parts.items(), 2):
-            for flag in varied:
+        parts = {"grid": grid, "list": listed, "random": drawn, "experts": experts, "for_expert": overrides}
+        for (first, flags), (second, others) in itertools.combinations(parts.items(), 2):
+            for flag in flags:
                 if flag in others:
-                    raise UsageError(
-                        f"{others[flag].where}: --{flag} is varied by `{one}` already, not by `{other}` too"
-                    )
+                    raise UsageError(f"{others[flag].where}: --{flag} is varied by both `{first}` and `{second}`")
 
     def points(self) -> Iterator[Flags]:
-        """The varied flags of each run of one expert, repeats aside."""
+        """Yield the varied flags of each run of one expert, without repetitions."""
         combinations = itertools.product(*self.grid.values())
         grid = [dict(zip(self.grid, values, strict=True)) for values in combinations]
         draws = self.random.points() if self.random else [{}]

@@ -1,4 +1,4 @@
-"""Values of flags in a plan: the words that a command line would have, and where they stand."""
+"""Values of flags in a plan: the words of an equivalent command line, and their locations."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from tfaip_like.params._base import CLASS_KEY
 
 @dataclass(frozen=True)
 class FlagValue:
-    """The words of a flag, and where they were given: `plan.yaml, line 12`."""
+    """Words of a flag and their location."""
 
     words: tuple[str, ...]
     where: str = ""
+    """Location for messages, such as `plan.yaml, line 12`."""
 
     def __str__(self) -> str:
         return shell_join(self.words)
@@ -25,20 +26,20 @@ class FlagValue:
 
 Value: TypeAlias = "FlagValue | str | int | float | bool | Path | Sequence[Value] | Mapping[str, Value] | None"
 Flags: TypeAlias = Mapping[str, FlagValue]
-"""Flags without their dashes and what they are given."""
+"""Flags without dashes, and their values."""
 
 
 def to_flag_value(value: Value, where: str) -> FlagValue:
     """Return the words of a plain value, or of a list of plain values.
 
     Raises:
-        UsageError: for a mapping, which is not one value.
+        UsageError: for a mapping, which is not a single value.
     """
     if isinstance(value, FlagValue):
         return value
     if isinstance(value, Mapping):
-        place = next((part.where for part in value.values() if isinstance(part, FlagValue)), where)
-        raise UsageError(f"{place}: expected a value or a list of values, got a mapping with {', '.join(value)}")
+        location = next((part.where for part in value.values() if isinstance(part, FlagValue)), where)
+        raise UsageError(f"{location}: expected a value or a list of values, got a mapping with {', '.join(value)}")
     if isinstance(value, (list, tuple)):
         return FlagValue(tuple(word for item in value for word in to_flag_value(item, where).words), where)
     if isinstance(value, bool) or value is None:
@@ -47,18 +48,22 @@ def to_flag_value(value: Value, where: str) -> FlagValue:
 
 
 def flatten_flags(values: Mapping[str, Value], where: str) -> dict[str, FlagValue]:
-    """The flags that nested or dotted names stand for: `{"trainer": {"epochs": 3}}` is `trainer.epochs`.
+    """Return nested values as dotted flags: `{"trainer": {"epochs": 3}}` becomes `trainer.epochs`.
 
-    The key `class` chooses a variant, as in files of parameters; in a list, that of its item.
+    The key `class` selects a variant, as in parameter files; in a list, that of the item.
+
+    Args:
+        values: flags without dashes, nested or dotted.
+        where: location of values that have none themselves, for messages.
 
     Raises:
-        UsageError: for a flag that is given twice, and an item of a list without its class.
+        UsageError: for a duplicate flag, and a list item without its class.
     """
     flags: dict[str, FlagValue] = {}
     for name, value in values.items():
         for flag, words in _flatten_value(name, value, where):
             if flag in flags:
-                raise UsageError(f"{words.where}: --{flag} is given twice")
+                raise UsageError(f"{words.where}: --{flag}: duplicate flag")
             flags[flag] = words
     return flags
 
@@ -67,30 +72,30 @@ def _flatten_value(name: str, value: Value, where: str) -> list[tuple[str, FlagV
     if isinstance(value, Mapping) and not value:
         return [(name, FlagValue(("{}",), where))]
     if isinstance(value, Mapping):
-        own = [(name, to_flag_value(value[CLASS_KEY], where))] if CLASS_KEY in value else []
+        variant = [(name, to_flag_value(value[CLASS_KEY], where))] if CLASS_KEY in value else []
         parts = [_flatten_value(f"{name}.{key}", part, where) for key, part in value.items() if key != CLASS_KEY]
-        return [*own, *(flag for part in parts for flag in part)]
+        return [*variant, *(flag for part in parts for flag in part)]
     if isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
         return _flatten_items(name, value, where)
     return [(name, to_flag_value(value, where))]
 
 
 def _flatten_items(name: str, items: Sequence[Value], where: str) -> list[tuple[str, FlagValue]]:
-    """`[{class: Shift, pixels: 2}]` is `--NAME Shift --NAME.0.pixels 2`."""
+    """Return a list of variants as flags: `[{class: Shift, pixels: 2}]` is `--NAME Shift --NAME.0.pixels 2`."""
     names, parts = [], []
     for index, item in enumerate(items):
         if not isinstance(item, Mapping):
             names.append(to_flag_value(item, where))
             continue
-        below = _flatten_value(f"{name}.{index}", item, where)
+        flags = _flatten_value(f"{name}.{index}", item, where)
         if CLASS_KEY not in item:
-            raise UsageError(f"{below[0][1].where if below else where}: --{name}: an item needs its `class`")
-        names.append(below[0][1])
-        parts += below[1:]
+            raise UsageError(f"{flags[0][1].where if flags else where}: --{name}: list item without `class`")
+        names.append(flags[0][1])
+        parts += flags[1:]
     words = tuple(word for name_ in names for word in name_.words)
     return [(name, FlagValue(words, names[0].where)), *parts]
 
 
 def to_flag_values(values: Value, where: str) -> tuple[FlagValue, ...]:
-    """The values that a flag takes one after the other."""
+    """Return each of several alternative values of a flag."""
     return tuple(to_flag_value(value, where) for value in cast(Sequence[Value], values))

@@ -1,4 +1,4 @@
-"""Named models of a plan, `class.architecture: number`, as configurations of their names."""
+"""Named models of a plan, `class.architecture: number of runs`, as configurations."""
 
 from __future__ import annotations
 
@@ -16,55 +16,59 @@ from tfaip_like.scenario import Scenario
 
 
 def expand_models(plan: Plan, scenario: type[Scenario]) -> Plan:
-    """Return the plan in which each of its models is a configuration.
+    """Return the plan with its models turned into configurations.
 
-    The words of a name are given to the flags of `Scenario.batch_flags`. A name with fewer words, which is not a class
-    itself, is another architecture of the class before it: `Classifier.MLP: 10, CNN: 32`.
+    The words of a name become the values of `Scenario.batch_flags`. A name with fewer words that is not a class itself
+    is another architecture of the preceding class: `Classifier.MLP: 10, CNN: 32`.
+
+    Args:
+        plan: plan whose `models` are expanded.
+        scenario: class with the `batch_flags`.
 
     Raises:
-        UsageError: for a name with too many words, or one that a configuration has already.
+        UsageError: for a name with too many words, a duplicate, or the name of an existing configuration.
     """
-    namer = _ModelNameParser(scenario)
-    made: dict[str, Configuration] = {}
+    parser = _ModelNameParser(scenario)
+    models: dict[str, Configuration] = {}
     words: Sequence[str] = ()
-    for written, count in plan.models.items():
-        where = plan.location_of(f"models.{written}")
-        words = namer.words(written, words, where)
+    for key, count in plan.models.items():
+        where = plan.location_of(f"models.{key}")
+        words = parser.words(key, words, where)
         name = ".".join(words)
-        if name in made:
-            raise UsageError(f"{where}: {name} is given twice")
+        if name in models:
+            raise UsageError(f"{where}: {name}: duplicate model")
         if name in plan.configurations:
-            raise UsageError(f"{where}: {name} is a configuration too; give one of them another name")
+            raise UsageError(f"{where}: {name} is also the name of a configuration; rename one of them")
         values: dict[str, Value] = {
-            flag: to_flag_value(word, where) for flag, word in zip(namer.flags, words, strict=False)
+            flag: to_flag_value(word, where) for flag, word in zip(parser.flags, words, strict=False)
         }
-        repeat = _parse_count(count, f"{where}: {written}")
-        made[name] = Configuration(values, repeat=repeat, where=where, defaults=namer.class_defaults(words))
-    run = plan.run if plan.run is None else [*plan.run, *made]
-    return dataclasses.replace(plan, configurations={**plan.configurations, **made}, models={}, run=run)
+        repeat = _parse_count(count, f"{where}: {key}")
+        models[name] = Configuration(values, repeat=repeat, where=where, defaults=parser.class_defaults(words))
+    run = plan.run if plan.run is None else [*plan.run, *models]
+    return dataclasses.replace(plan, configurations={**plan.configurations, **models}, models={}, run=run)
 
 
 class _ModelNameParser:
-    """What the names of models stand for in a scenario."""
+    """Parser of model names, according to the `batch_flags` of a scenario."""
 
     def __init__(self, scenario: type[Scenario]):
         self.flags = scenario.batch_flags
         self._defaults = ResolvedParams(default_instance(scenario))
 
-    def words(self, name: str, before: Sequence[str], where: str) -> Sequence[str]:
-        """Return a word for each flag, the first of them from the name before it where that is meant."""
+    def words(self, name: str, previous: Sequence[str], where: str) -> Sequence[str]:
+        """Return the value of each flag; leading words that the name omits are those of the previous name."""
         words = name.split(".")
         if len(words) > len(self.flags) or not all(words):
             expected = ".".join(flag.rsplit(".", 1)[-1].upper() for flag in self.flags)
             flags = ", ".join(f"--{flag}" for flag in self.flags)
             raise UsageError(f"{where}: {name}: expected {expected} ({flags})")
         missing = len(self.flags) - len(words)
-        if missing and len(before) == len(self.flags) and self._apply_classes(words) is None:
-            return [*before[:missing], *words]
+        if missing and len(previous) == len(self.flags) and self._apply_classes(words) is None:
+            return [*previous[:missing], *words]
         return words
 
     def class_defaults(self, words: Sequence[str]) -> dict[str, Value]:
-        """Return the flags that the chosen classes bring along."""
+        """Return the `experiment_defaults` of the selected classes."""
         class_defaults: dict[str, Value] = {}
         tree = self._apply_classes(words)
         for flag in self.flags[: len(words)] if tree is not None else ():
@@ -74,7 +78,7 @@ class _ModelNameParser:
         return class_defaults
 
     def _apply_classes(self, words: Sequence[str]) -> ParamsBase | None:
-        """Return the parameters with these classes; None if there are no such classes."""
+        """Return the parameters with these classes; None if a class is unknown."""
         flags = [Flag(flag, (word,)) for flag, word in zip(self.flags, words, strict=False)]
         try:
             return apply_settings(self._defaults, settings_from_flags(flags)).tree

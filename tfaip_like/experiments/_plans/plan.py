@@ -1,4 +1,4 @@
-"""`Plan`: which runs a batch is made of. Nothing here knows a scenario's parameters or a disk."""
+"""Plans: the runs of a batch, independent of the scenario's parameters and of any files."""
 
 from __future__ import annotations
 
@@ -13,60 +13,76 @@ from tfaip_like.experiments._plans.flag_values import Flags, Value, flatten_flag
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a plan."""
+    """Run of a plan, before its parameters are resolved.
+
+    Example:
+        >>> plan = Plan("scenarios.tutorial", {"wide": Configuration({"model.units": 512}, repeat=2)})
+        >>> [(run.configuration, run.repeat) for run in plan.runs()]
+        [('wide', 1), ('wide', 2)]
+    """
 
     configuration: str
+    """Name of the configuration."""
     layers: tuple[Flags, ...]
-    """Its flags; the later layers win."""
+    """Flags; later layers take precedence."""
     expert: str | None = None
-    """The expert that its network is for."""
+    """Name of the expert that is trained."""
     repeat: int = 1
-    """Which of those with the same flags it is; its random seed depends on it."""
+    """Number of the repetition, from 1; the random seed depends on it."""
     repeats: int = 1
-    """How many of those there are."""
+    """Number of repetitions with the same flags."""
     where: str = ""
-    """Where its configuration is written, for messages."""
+    """Location of the configuration in the plan file, for messages."""
     version: str | None = None
-    """Version of its configuration."""
+    """Version of the configuration."""
     task: int | None = None
-    """Number of the array task that trains it, from 1; None where each run is a task."""
+    """Number of the array task that trains it, from 1; None: a task per run."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Named configurations of a scenario, and which of them are run."""
+    """Named configurations of a scenario, and the selection of those that are run.
+
+    Example:
+        >>> base = Configuration({"trainer.epochs": 5}, abstract=True)
+        >>> narrow = Configuration(extends=["base"], grid={"model.units": [32, 64]})
+        >>> plan = Plan("scenarios.tutorial", {"base": base, "narrow": narrow})
+        >>> [run.configuration for run in plan.runs()]
+        ['narrow', 'narrow']
+    """
 
     scenario: str
-    """What `train-scenario` takes: a module, a class in it, a path."""
+    """Scenario as `train-scenario` takes it: a module, a class in it, or a path."""
     configurations: Mapping[str, Configuration] = field(default_factory=dict)
+    """Configurations by name."""
     description: str = ""
-    """What the batch is for."""
+    """Purpose of the batch."""
     compare_to: str | None = None
-    """Folder of an earlier run to compare with."""
+    """Run or batch directory to compare with."""
     names: str | None = None
-    """Template of the names of runs, such as `{configuration}_{learning_rate.lr}`; by default their configurations."""
+    """Template of run names, such as `{configuration}_{learning_rate.lr}`; by default the name of the configuration."""
     common: Mapping[str, Value] = field(default_factory=dict)
-    """Flags of all configurations, which may say otherwise."""
+    """Flags of all configurations; those of a configuration itself take precedence."""
     defaults: Mapping[str, Value] = field(default_factory=dict)
-    """Flags that all others win over: those of the batch that the runs are added to."""
+    """Flags with the lowest precedence: those of the batch that the runs are added to."""
     overrides: Mapping[str, Value] = field(default_factory=dict)
-    """Flags that win over what any configuration says: those of the command line."""
+    """Flags with the highest precedence: those of the command line."""
     models: Mapping[str, Value] = field(default_factory=dict)
-    """How many runs of each `class.architecture`; see `models.expand_models`."""
+    """Number of runs of each `class.architecture`; see `expand_models`."""
     run: Sequence[str] | None = None
-    """Which configurations are run; by default all that are not abstract."""
+    """Configurations to run; by default all that are not abstract."""
     locations: Mapping[str, str] = field(default_factory=dict)
-    """Where its parts are written, for messages."""
+    """Locations of its parts in the plan file, for messages."""
 
     def location_of(self, part: str) -> str:
-        """Where a part of the plan is written."""
+        """Return the location of a part of the plan in its file, or the name of the part."""
         return self.locations.get(part, part)
 
     def select_configurations(self) -> list[str]:
-        """The names of the configurations that are run.
+        """Return the names of the configurations to run.
 
         Raises:
-            UsageError: when there is none, or one of them is unknown or abstract.
+            UsageError: if there are none, or one of them is unknown or abstract.
         """
         if self.run is None:
             chosen = [name for name, configuration in self.configurations.items() if not configuration.abstract]
@@ -77,104 +93,107 @@ class Plan:
             return chosen
         for name in self.run:
             if self._get_configuration(name, self.location_of("run")).abstract:
-                raise UsageError(f"{self.location_of('run')}: {name!r} is abstract: it can only be extended")
+                raise UsageError(f"{self.location_of('run')}: {name!r} is abstract and cannot be run")
         return list(dict.fromkeys(self.run))
 
     def runs(self) -> list[PlannedRun]:
-        """All runs, in the order of the configurations.
+        """Return all runs, in the order of the configurations.
 
         Raises:
-            UsageError: for configurations that contradict themselves or each other.
+            UsageError: if a configuration is inconsistent.
         """
         return [run for name in self.select_configurations() for run in self._expand_configuration(name)]
 
     def search_space(self, name: str | None) -> tuple[str, RandomSearchSpace]:
-        """The configuration whose random values are searched, and these.
+        """Return the name of the configuration to search, and its random values.
 
         Args:
-            name: of the configuration; it can be left out where only one draws values.
+            name: name of the configuration; None if only one has random values.
 
         Raises:
-            UsageError: when there is none, or more than one, or it varies something else too.
+            UsageError: if the configuration is not unique, has no random values, or varies other values too.
         """
         if name is None:
             drawing = [known for known in self.select_configurations() if self._resolve(known).random is not None]
             if len(drawing) != 1:
-                found = f"{', '.join(drawing)} do; say which with --configuration" if drawing else "none does"
+                found = f"got {', '.join(drawing)}; choose one with --configuration" if drawing else "got none"
                 raise UsageError(
-                    f"{self.location_of('configurations')}: one configuration must have `random` values: {found}"
+                    f"{self.location_of('configurations')}: expected one configuration with `random` values, {found}"
                 )
             (name,) = drawing
         self._get_configuration(name, "--configuration")
-        whole = self._resolve(name)
+        resolved = self._resolve(name)
         where = self.configurations[name].where or name
-        if whole.random is None:
+        if resolved.random is None:
             raise UsageError(f"{where}: {name!r} has no `random` values to search")
         for part in ("grid", "list", "experts"):
-            if getattr(whole, part):
-                raise UsageError(
-                    f"{where}: {name!r} varies values by `{part}` too; a search chooses `random` ones only"
-                )
-        return name, whole.random
+            if getattr(resolved, part):
+                raise UsageError(f"{where}: {name!r} has `{part}`; a search supports `random` values only")
+        return name, resolved.random
 
     def make_trial_run(self, name: str, values: Flags) -> PlannedRun:
-        """A run of a configuration with these in place of its random values."""
-        whole = replace(self._resolve(name), random=None)
-        layers = (*self._base_layers(name), *whole.layers, values, flatten_flags(self.overrides, ""))
+        """Return a run of a configuration with given values for its random flags.
+
+        Args:
+            name: name of the configuration.
+            values: values of the flags in `random`.
+        """
+        resolved = replace(self._resolve(name), random=None)
+        layers = (*self._base_layers(name), *resolved.layers, values, flatten_flags(self.overrides, ""))
         flags = tuple(layer for layer in layers if layer)
-        return PlannedRun(name, flags, where=self.configurations[name].where or name, version=whole.version)
+        return PlannedRun(name, flags, where=self.configurations[name].where or name, version=resolved.version)
 
     def _base_layers(self, name: str) -> tuple[Flags, ...]:
-        """Return the flags that those of a configuration win over."""
+        """Return the layers with lower precedence than those of a configuration."""
         class_defaults = flatten_flags(self.configurations[name].defaults, self.configurations[name].where)
         return class_defaults, flatten_flags(self.defaults, ""), flatten_flags(self.common, self.location_of("common"))
 
     def _resolve(self, name: str) -> ResolvedConfiguration:
-        """A configuration with all that it extends."""
-        whole = ResolvedConfiguration()
+        """Return a configuration with everything that it inherits."""
+        resolved = ResolvedConfiguration()
         for ancestor in self._inheritance_order(name):
-            whole = whole.extend_with(self.configurations[ancestor])
-        whole.check(self._location(name, "for_expert"))
-        return whole
+            resolved = resolved.extend_with(self.configurations[ancestor])
+        resolved.check(self._location(name, "for_expert"))
+        return resolved
 
     def _expand_configuration(self, name: str) -> list[PlannedRun]:
         where = self.configurations[name].where or name
-        whole = self._resolve(name)
+        resolved = self._resolve(name)
         overrides = flatten_flags(self.overrides, "")
-        layers = (*self._base_layers(name), *whole.layers)
+        layers = (*self._base_layers(name), *resolved.layers)
         runs = []
-        for expert in whole.experts or (None,):
-            is_for = (
-                {} if expert is None else {whole.expert_flag: to_flag_value(expert, self._location(name, "experts"))}
-            )
-            own = {**is_for, **whole.for_expert.get(expert or "", {})}
-            for varied in whole.points():
-                flags = tuple(layer for layer in (*layers, varied, own, overrides) if layer)
+        for expert in resolved.experts or (None,):
+            for_expert = dict(resolved.for_expert.get(expert or "", {}))
+            if expert is not None:
+                expert_value = to_flag_value(expert, self._location(name, "experts"))
+                for_expert = {resolved.expert_flag: expert_value, **for_expert}
+            for varied in resolved.points():
+                flags = tuple(layer for layer in (*layers, varied, for_expert, overrides) if layer)
                 runs += [
-                    PlannedRun(name, flags, expert, repeat, whole.repeat, where, version=whole.version)
-                    for repeat in range(1, whole.repeat + 1)
+                    PlannedRun(name, flags, expert, repeat, resolved.repeat, where, version=resolved.version)
+                    for repeat in range(1, resolved.repeat + 1)
                 ]
         return runs
 
-    def _inheritance_order(self, name: str, below: tuple[str, ...] = ()) -> list[str]:
-        """A configuration after all that it extends, each once."""
-        if name in below:
-            circle = " -> ".join([*below[below.index(name) :], name])
-            raise UsageError(f"{self._location(below[-1], 'extends')}: {below[-1]!r} extends itself: {circle}")
+    def _inheritance_order(self, name: str, derived: tuple[str, ...] = ()) -> list[str]:
+        """Return the names of the bases of a configuration, each once, followed by its own name."""
+        if name in derived:
+            cycle = " -> ".join([*derived[derived.index(name) :], name])
+            raise UsageError(f"{self._location(derived[-1], 'extends')}: {derived[-1]!r} extends itself: {cycle}")
         order: list[str] = []
         configuration = self.configurations[name]
         for base in configuration.extends:
             self._get_configuration(base, self._location(name, "extends"))
-            order += [known for known in self._inheritance_order(base, (*below, name)) if known not in order]
+            order += [known for known in self._inheritance_order(base, (*derived, name)) if known not in order]
         return [*order, name]
 
     def _location(self, name: str, part: str) -> str:
-        """Where a part of a configuration is written."""
+        """Return the location of a part of a configuration in the plan file."""
         return self.locations.get(f"configurations.{name}.{part}") or self.configurations[name].where or name
 
     def _get_configuration(self, name: str, where: str) -> Configuration:
         if name not in self.configurations:
             near = difflib.get_close_matches(name, self.configurations, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.configurations) or 'none'}"
-            raise UsageError(f"{where}: there is no configuration {name!r}; {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(self.configurations) or 'none'}"
+            raise UsageError(f"{where}: unknown configuration {name!r}; {hint}")
         return self.configurations[name]

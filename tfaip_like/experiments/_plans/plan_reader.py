@@ -1,4 +1,4 @@
-"""Plan files: YAML, read strictly, into a `Plan`."""
+"""Strict reader of plan files (YAML)."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ CONFIGURATION_KEYS = (
     "abstract",
     "version",
 )
-EXPECTED_NAME_TEMPLATE = 'a template in quotes, such as "{configuration}_{learning_rate.lr}"'
+EXPECTED_NAME_TEMPLATE = 'a quoted template, such as "{configuration}_{learning_rate.lr}"'
 RANDOM_KEYS = ("draws", "seed", "values")
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*")
-"""Names become names of folders."""
+"""Pattern of names that become directory names."""
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan in a file.
+    """Return the plan in a file.
 
     Raises:
-        UsageError: for every mistake that can be seen without the scenario; it names file and line.
+        UsageError: for every error that does not depend on the scenario; it names the file and the line.
     """
     root = read_yaml(path)
     parts = _require_mapping(root, "a plan: scenario, configurations, ...")
     _check_keys(parts, PLAN_KEYS)
     if "scenario" not in parts:
-        raise root.make_error("`scenario` is missing: a module (scenarios.tutorial), a class in it or a file")
+        raise root.make_error("missing key `scenario`: a module (scenarios.tutorial), a class in it or a file")
     if "configurations" not in parts and "models" not in parts:
-        raise root.make_error("nothing to run: a plan needs `configurations` or `models`")
+        raise root.make_error("nothing to run: expected `configurations` or `models`")
     configurations = (
         _require_mapping(parts["configurations"], "named configurations") if "configurations" in parts else {}
     )
-    models = _require_mapping(parts["models"], "how many runs of each class.architecture") if "models" in parts else {}
+    models = _require_mapping(parts["models"], "number of runs per class.architecture") if "models" in parts else {}
     return Plan(
         scenario=_parse_text(parts["scenario"], "a scenario"),
         description=_parse_text(parts["description"], "a text") if "description" in parts else "",
-        compare_to=_parse_text(parts["compare_to"], "the folder of a run") if "compare_to" in parts else None,
+        compare_to=_parse_text(parts["compare_to"], "a run directory") if "compare_to" in parts else None,
         names=_parse_text(parts["names"], EXPECTED_NAME_TEMPLATE) if "names" in parts else None,
         common=_parse_flags(parts["common"]) if "common" in parts else {},
         configurations={name: _parse_configuration(name, entry) for name, entry in configurations.items()},
@@ -74,14 +74,14 @@ def read_plan(path: Path) -> Plan:
 
 def _parse_configuration(name: str, entry: YamlNode) -> Configuration:
     if not _NAME_PATTERN.fullmatch(name):
-        raise entry.make_error(f"{name!r} cannot be the name of a configuration: use letters, digits, _ . + = -")
-    parts = _require_mapping(entry, "flags with their values") if entry.content is not None else {}
+        raise entry.make_error(f"{name!r} is not a valid configuration name: use letters, digits, _ . + = -")
+    parts = _require_mapping(entry, "flags and their values") if entry.content is not None else {}
     own = {key: parts[key] for key in CONFIGURATION_KEYS if key in parts}
     return Configuration(
         values=_parse_flags(YamlNode({key: value for key, value in parts.items() if key not in own}, entry.where)),
         extends=[_parse_text(item, "a configuration") for item in _as_list(own["extends"])] if "extends" in own else (),
         grid=_parse_grid(own["grid"]) if "grid" in own else {},
-        list=[_parse_flags(item) for item in _require_list(own["list"], "settings, each a run")]
+        list=[_parse_flags(item) for item in _require_list(own["list"], "settings, one per run")]
         if "list" in own
         else (),
         random=_parse_random(own["random"]) if "random" in own else None,
@@ -97,13 +97,13 @@ def _parse_configuration(name: str, entry: YamlNode) -> Configuration:
 
 def _parse_grid(entry: YamlNode) -> Mapping[str, list[Value]]:
     grid = {}
-    for flag, choices in _flatten_entries(entry, "flags, each with a list of values"):
+    for flag, choices in _flatten_entries(entry, "flags and their lists of values"):
         grid[flag] = [_parse_value(item) for item in _require_list(choices, f"values of --{flag}")]
     return grid
 
 
 def _flatten_entries(entry: YamlNode, what: str) -> list[tuple[str, YamlNode]]:
-    """Flags of a mapping, which may be nested, and what is written behind each."""
+    """Return the dotted flags of a mapping, which may be nested, and their entries."""
     found: list[tuple[str, YamlNode]] = []
     for name, value in _require_mapping(entry, what).items():
         _check_flag_name(name, value)
@@ -123,10 +123,10 @@ def _parse_random(entry: YamlNode) -> RandomSearchSpace:
     _check_keys(parts, RANDOM_KEYS)
     for name in ("draws", "values"):
         if name not in parts:
-            raise entry.make_error(f"random: `{name}` is missing")
+            raise entry.make_error(f"random: missing key `{name}`")
     values = {
         flag: _parse_distribution(flag, of)
-        for flag, of in _flatten_entries(parts["values"], "flags with a distribution")
+        for flag, of in _flatten_entries(parts["values"], "flags and their distributions")
     }
     seed = _parse_count(parts["seed"], "seed", at_least=0) if "seed" in parts else 1
     return RandomSearchSpace(_parse_count(parts["draws"], "draws"), values, seed)
@@ -136,7 +136,7 @@ def _parse_distribution(flag: str, entry: YamlNode) -> Distribution:
     kinds = ", ".join(Distribution.KINDS)
     parts = entry.content
     if not isinstance(parts, dict) or len(parts) != 1:
-        raise entry.make_error(f"--{flag}: expected one distribution, such as {{uniform: [0, 1]}} (there are {kinds})")
+        raise entry.make_error(f"--{flag}: expected one distribution ({kinds}), such as {{uniform: [0, 1]}}")
     _check_keys(parts, Distribution.KINDS)
     kind, values = next(iter(parts.items()))
     return Distribution(
@@ -148,23 +148,19 @@ def _parse_experts(entry: YamlNode) -> list[str]:
     experts = [_parse_text(item, "an expert") for item in _require_list(entry, "experts")]
     for expert in experts:
         if experts.count(expert) > 1:
-            raise entry.make_error(f"experts: {expert!r} is named twice")
+            raise entry.make_error(f"experts: duplicate expert {expert!r}")
         if not _NAME_PATTERN.fullmatch(expert):
-            raise entry.make_error(
-                f"experts: {expert!r} cannot be in the name of a run: use letters, digits, _ . + = -"
-            )
+            raise entry.make_error(f"experts: {expert!r} is not a valid name: use letters, digits, _ . + = -")
     return experts
 
 
 def _parse_for_expert(entry: YamlNode) -> Mapping[str, Mapping[str, Value]]:
-    return {
-        expert: _parse_flags(flags) for expert, flags in _require_mapping(entry, "experts with their flags").items()
-    }
+    return {expert: _parse_flags(flags) for expert, flags in _require_mapping(entry, "experts and their flags").items()}
 
 
 def _parse_flags(entry: YamlNode) -> Mapping[str, Value]:
-    """Flags with their values; both may be nested."""
-    flags = _require_mapping(entry, "flags with their values")
+    """Return flags and their values, both of which may be nested."""
+    flags = _require_mapping(entry, "flags and their values")
     for name, value in flags.items():
         _check_flag_name(name, value)
     return {name: _parse_value(value) for name, value in flags.items()}
@@ -172,11 +168,9 @@ def _parse_flags(entry: YamlNode) -> Mapping[str, Value]:
 
 def _check_flag_name(name: str, value: YamlNode) -> None:
     if name.startswith("-"):
-        raise value.make_error(f"{name}: write flags without their dashes: {name.lstrip('-')}")
+        raise value.make_error(f"{name}: write flags without dashes: {name.lstrip('-')}")
     if name == "trainer.output_dir":
-        raise value.make_error(
-            "--trainer.output_dir: each run of a batch has a folder of its own there; leave this out"
-        )
+        raise value.make_error("--trainer.output_dir is set by the batch for each run; remove it")
 
 
 def _parse_value(entry: YamlNode) -> Value:
@@ -211,7 +205,7 @@ def _require_list(entry: YamlNode, what: str) -> list[YamlNode]:
 
 
 def _as_list(entry: YamlNode) -> list[YamlNode]:
-    """One name or a list of them."""
+    """Return the items of a list, or a single entry as a list."""
     return entry.content if isinstance(entry.content, list) else [entry]
 
 
@@ -224,7 +218,7 @@ def _parse_text(entry: YamlNode, what: str) -> str:
 def _parse_count(entry: YamlNode, name: str, at_least: int = 1) -> int:
     word = entry.content
     if not isinstance(word, str) or not word.isdecimal() or int(word) < at_least:
-        raise entry.make_error(f"{name}: expected a whole number, {at_least} or more, got {_describe_entry(entry)}")
+        raise entry.make_error(f"{name}: expected an integer >= {at_least}, got {_describe_entry(entry)}")
     return int(word)
 
 
@@ -249,4 +243,4 @@ def _check_keys(parts: Mapping[str, YamlNode], known: Collection[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-            raise UsageError(f"{entry.where}: there is no {name!r} here; {hint}")
+            raise UsageError(f"{entry.where}: unknown key {name!r}; {hint}")

@@ -1,4 +1,4 @@
-"""Plans that were made in Python, or from flags, as the file that `read_plan` reads."""
+"""Writer of plan files, for plans that were built in Python or from flags."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tfaip_like.experiments._plans.plan import Plan
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes words of a file that was read as the texts that they are."""
+    """YAML dumper that writes subclasses of `str` as plain strings."""
 
 
 _Dumper.add_multi_representer(str, yaml.SafeDumper.represent_str)
 
 
 def plan_to_yaml(plan: Plan) -> str:
-    """The plan in YAML; flags of the command line are among those of all configurations."""
+    """Return a plan as YAML; its defaults and overrides become part of `common`."""
     configurations = {
         name: _configuration_to_dict(configuration) for name, configuration in plan.configurations.items()
     }
@@ -38,11 +38,14 @@ def plan_to_yaml(plan: Plan) -> str:
 
 
 def merge_flags(*layers: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the flags of several layers, of which later ones win, without the parts of what a later one replaces."""
+    """Return the flags of several layers; later layers take precedence.
+
+    A later layer that selects another class drops the flags of the former class.
+    """
     merged: dict[str, Value] = {}
     for layer in (flatten_flags(layer, "") for layer in layers):
-        chosen = {flag for flag, value in layer.items() if flag in merged and merged[flag] != value}
-        kept = {flag: value for flag, value in merged.items() if not any(flag.startswith(f"{of}.") for of in chosen)}
+        changed = {flag for flag, value in layer.items() if flag in merged and merged[flag] != value}
+        kept = {flag: value for flag, value in merged.items() if not any(flag.startswith(f"{of}.") for of in changed)}
         merged = {**kept, **layer}
     return merged
 
@@ -73,7 +76,7 @@ def _flags_to_dict(values: Mapping[str, Value]) -> dict[str, Any]:
 
 
 def _to_plain(value: Value) -> Any:
-    """A value as texts, lists and mappings."""
+    """Return a value as strings, lists and mappings."""
     if isinstance(value, Mapping):
         return _flags_to_dict(value)
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Parameters of planned runs: their flags applied to the tree of the scenario, checked."""
+"""Resolution of planned runs: flags applied to the parameters of the scenario, and validated."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ _LEADING_FLAG = re.compile(r"--(\S+)")
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """A planned run with its parameters."""
+    """Planned run with its parameters."""
 
     params: Scenario
     flags: Flags
-    """Flags in effect: typed after `train-scenario SCENARIO` they give these parameters, but for a counted seed."""
+    """Flags in effect; after `train-scenario SCENARIO` they give these parameters, except for a derived seed."""
     random_seed: int | None
-    """Seed of this repetition, if it was counted up from that of its plan."""
+    """Seed of this repetition, if it was derived from that of the plan."""
     ignored: Mapping[str, tuple[str, str]]
-    """Flags whose values change nothing: where each was given, and the reason."""
+    """Flags without effect, with their locations and the reasons."""
 
 
 class Resolver:
-    """Resolves the parameters of runs of one scenario; layers that runs have in common are resolved once."""
+    """Resolver of the parameters of runs of a scenario; layers that runs share are resolved once."""
 
     def __init__(self, scenario: type[Scenario]):
         self.scenario = scenario
         defaults = default_instance(scenario)
-        # Some flags need an output folder, which each run of a batch has.
+        # Some flags require a run directory, which each run of a batch has.
         trainer = dataclasses.replace(defaults.trainer, output_dir=Path(RUNS_DIR))
         self._defaults = ResolvedParams(dataclasses.replace(defaults, trainer=trainer))
         self._runs: dict[tuple[int, ...], ResolvedRun] = {}
@@ -52,13 +52,14 @@ class Resolver:
         self._layer_references: list[Flags] = []
 
     def __call__(self, run: PlannedRun, repeat: int | None = None) -> ResolvedRun:
-        """Return the parameters of a run and its flags in effect.
+        """Return a run with its parameters and its flags in effect.
 
         Args:
-            repeat: which repetition it is, if others came before those of its plan.
+            run: run to resolve.
+            repeat: number of the repetition; by default that of the plan.
 
         Raises:
-            UsageError: for a flag or a value that the scenario does not take; it says where it was given.
+            UsageError: for an unknown flag or an invalid value; it names the location in the plan.
         """
         key = tuple(id(layer) for layer in run.layers)
         if key not in self._runs:
@@ -71,10 +72,10 @@ class Resolver:
         return dataclasses.replace(found, params=dataclasses.replace(found.params, trainer=trainer), random_seed=seed)
 
     def _resolve_first_repeat(self, run: PlannedRun) -> ResolvedRun:
-        """Return the first repetition of a run."""
+        """Return a run with the seed of its first repetition."""
         in_effect = self._effective_flags(run)
         try:
-            # As one command line: what is listed of a run gives its parameters.
+            # Apply them as one command line, so that the listed flags reproduce the parameters.
             tree = validate_params(apply_settings(self._defaults, self._to_settings(in_effect)).tree)
         except UsageError as problem:
             raise UsageError(f"{_message_location(str(problem), run)}{problem}") from problem
@@ -85,27 +86,27 @@ class Resolver:
         return ResolvedRun(tree, flags, None, ignored)
 
     def _effective_flags(self, run: PlannedRun) -> Flags:
-        """Return the flags whose parameters are there in the end.
+        """Return the flags whose parameters exist in the result.
 
-        A later layer that chooses another class, or another list, leaves nothing of the parts of the first.
+        A later layer that selects another class, or another list, drops the parameters of the former one.
         """
         origins = self._resolve_layers(run.layers).origins
-        given = {flag: value for layer in run.layers for flag, value in layer.items()}
-        return {flag: value for flag, value in given.items() if tuple(flag.split(".")) in origins}
+        flags = {flag: value for layer in run.layers for flag, value in layer.items()}
+        return {flag: value for flag, value in flags.items() if tuple(flag.split(".")) in origins}
 
     def _resolve_layers(self, layers: tuple[Flags, ...]) -> ResolvedParams:
         key = tuple(id(layer) for layer in layers)
         if key not in self._resolved_layers:
-            before = self._resolve_layers(layers[:-1])
-            self._resolved_layers[key] = apply_settings(before, self._to_settings(layers[-1]))
-            self._layer_references.append(layers[-1])  # so that its id stays its own
+            base = self._resolve_layers(layers[:-1])
+            self._resolved_layers[key] = apply_settings(base, self._to_settings(layers[-1]))
+            self._layer_references.append(layers[-1])  # keeps its id from being reused
         return self._resolved_layers[key]
 
     def _to_settings(self, flags: Flags) -> SettingsNode:
         settings = SettingsNode()
         for flag, value in flags.items():
             if hint := self._plan_key_hint(flag):
-                raise UsageError(f"{_location_prefix(value.where)}there is no {flag!r} here; {hint}")
+                raise UsageError(f"{_location_prefix(value.where)}unknown key {flag!r}; {hint}")
             where = f"{_location_prefix(value.where)}--{flag}"
             settings.at(flag.split(".")).setting = Setting(origin="plan", where=where, words=value.words)
         return settings
@@ -118,7 +119,11 @@ class Resolver:
 
 
 def load_plan_scenario(plan: Plan) -> type[Scenario]:
-    """The scenario that a plan names."""
+    """Return the scenario class that a plan names.
+
+    Raises:
+        UsageError: if it is not found; it names the location in the plan.
+    """
     try:
         with guarded_imports():
             return find_scenario(plan.scenario)
@@ -134,19 +139,19 @@ def iter_resolved(scenario: type[Scenario], runs: Iterable[PlannedRun]) -> Itera
 
 
 def _find_ignored_flags(tree: Scenario, flags: Flags) -> dict[str, tuple[str, str]]:
-    """Return the flags whose values change nothing, with their places in the plan and the reasons."""
+    """Return the flags without effect, with their locations in the plan and the reasons."""
     reasons = dict(iter_ignored_params(tree))
     ignored = {}
     for flag, value in flags.items():
-        place = tuple(flag.split("."))
-        reason = next((reasons[place[:end]] for end in range(len(place), 0, -1) if place[:end] in reasons), None)
+        keys = tuple(flag.split("."))
+        reason = next((reasons[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in reasons), None)
         if reason is not None:
             ignored[flag] = (value.where, reason)
     return ignored
 
 
 def _message_location(problem: str, run: PlannedRun) -> str:
-    """How a message begins that names a flag: where that was given, or else the run's configuration."""
+    """Return the prefix of a message: the location of the flag that it names, or else the configuration."""
     match = _LEADING_FLAG.match(problem)
     parts = match[1].rstrip(":").split(".") if match else []
     for end in range(len(parts), 0, -1):
@@ -158,12 +163,12 @@ def _message_location(problem: str, run: PlannedRun) -> str:
 
 
 def _location_prefix(where: str) -> str:
-    """How a message begins; what was typed on the command line needs no place."""
+    """Return the prefix of a message; flags of the command line have no location."""
     return f"{where}: " if where else ""
 
 
 def _seed_of_repeat(scenario: Scenario, repeat: int, repeats: int) -> int | None:
-    """Return the seed of a repetition, counted up from the given one, or from 1; None for a run without others."""
+    """Return the seed of a repetition, counted from that of the plan, or from 1; None for a single run."""
     if repeats == repeat == 1:
         return None
     given = scenario.trainer.random_seed

@@ -1,4 +1,4 @@
-"""Names of the runs of a batch, which are those of their folders and jobs too."""
+"""Names of the runs of a batch, which are also the names of their directories and jobs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ _INVALID_NAME_CHARACTERS = re.compile(r"[^A-Za-z0-9_.+=-]+")
 
 
 def make_base_name(plan: Plan, run: PlannedRun, params: Scenario) -> str:
-    """Return the name of a run, which others may have too.
+    """Return the name of a run before it is made unique.
 
-    It comes from the template of the plan, or is that of the configuration: `wide`, `barrel.expert_1`.
+    It is made from the name template of the plan, or from the configuration: `wide`, `barrel.expert_1`.
+
+    Raises:
+        UsageError: see `format_name_template`.
     """
     if plan.names is not None:
         return format_name_template(plan.names, run, params, plan.location_of("names"))
@@ -31,15 +34,17 @@ def make_base_name(plan: Plan, run: PlannedRun, params: Scenario) -> str:
 
 
 def format_name_template(template: str, run: PlannedRun, params: Scenario, where: str) -> str:
-    """Return the name that a template makes of a run's parameters.
+    """Return the name of a run according to a template.
 
     Args:
-        template: such as `{configuration}_{train.balance}_{learning_rate.lr:.0e}`: names of flags, and `configuration`,
-            `version`, `expert`, `repeat` and `task` of the run.
-        where: where the template is written, for messages.
+        template: format string such as `{configuration}_{train.balance}_{learning_rate.lr:.0e}`; its fields are flags,
+            and `configuration`, `version`, `expert`, `repeat` and `task` of the run.
+        run: run to name.
+        params: parameters of the run.
+        where: location of the template in the plan file, for messages.
 
     Raises:
-        UsageError: for an unknown flag, a format that does not fit its value, and a name that is empty or too long.
+        UsageError: for an unknown flag, an invalid format, and a name that is empty or too long.
     """
     known = {
         "configuration": run.configuration,
@@ -60,8 +65,8 @@ def format_name_template(template: str, run: PlannedRun, params: Scenario, where
             text += _format_value(value, form or "", field, where)
     name = _INVALID_NAME_CHARACTERS.sub("-", text).strip("-.")
     if not name or len(name) > MAX_NAME_LENGTH:
-        what = f"has more than {MAX_NAME_LENGTH} characters" if name else "is empty"
-        raise UsageError(f"{where}: the name of a run of {run.configuration} {what}")
+        reason = f"exceeds {MAX_NAME_LENGTH} characters" if name else "is empty"
+        raise UsageError(f"{where}: the name of a run of {run.configuration} {reason}")
     return name
 
 
@@ -81,7 +86,7 @@ def _get_parameter(params: Scenario, flag: str, where: str) -> Any:
 
 
 def _format_value(value: Any, form: str, field: str, where: str) -> str:
-    """Return a value as a part of a name: classes by their names, files without their folders."""
+    """Return a value as part of a name: classes by name, files without directory and suffix."""
     if isinstance(value, (list, tuple)):
         return "-".join(_format_value(item, form, field, where) for item in value)
     if isinstance(value, ParamsBase):
@@ -99,7 +104,12 @@ def _format_value(value: Any, form: str, field: str, where: str) -> str:
 
 
 def make_unique_names(stems: Sequence[str], existing: Iterable[str]) -> list[str]:
-    """Return a name for each stem: the stem itself if it stands alone, else with a number (`wide.01`)."""
+    """Return a unique name for each stem: the stem itself if it is unique, else with a number (`wide.01`).
+
+    Args:
+        stems: base names.
+        existing: names that are in use already.
+    """
     used_names = set(existing)
     num_used = Counter([*used_names, *(match[1] for name in used_names if (match := re.fullmatch(r"(.+)\.\d+", name)))])
     new = Counter(stems)
