@@ -174,9 +174,6 @@ def test_code_that_does_not_fit_chosen_runs_is_refused(batch: Batch, tmp_path: P
     with batch.lock():
         write_ticket(batch, "one", make_ticket())
     done = experiments(tmp_path, "update", batch.path, "*")
-    assert (
-        done.stderr
-        == f"experiments: {batch.path}: one must not be waiting or running; to stop them: experiments cancel\n"
-    )
+    assert done.stderr == f"experiments: {batch.path}: active runs: one; stop them with `experiments cancel`\n"
     assert not (batch.path / "code_2").exists()
     assert experiments(tmp_path, "update", batch.path).stderr.startswith("experiments: expected the runs to update: ")

@@ -70,7 +70,7 @@ def six_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gpu_that_this_machine_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count_gpus() == 6
     check_gpus([5, 0])
-    with pytest.raises(UsageError, match=r"--gpus 0 7: there is no GPU 7; this machine has 6 GPUs \(0 to 5\)"):
+    with pytest.raises(UsageError, match=r"--gpus 0 7: GPU 7 not found; this machine has 6 GPUs \(0 to 5\)"):
         check_gpus([0, 7])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     with pytest.raises(UsageError, match="--gpus 3 5: CUDA_VISIBLE_DEVICES is '2,3' and hides GPU 5"):
@@ -136,7 +136,7 @@ def test_a_killed_scheduler_loses_nothing_and_starts_nothing_twice(tmp_path: Pat
     wait_until(lambda: not is_scheduler_running(batch))
     shown = experiments(tmp_path, "show", batch.path).stdout
     assert "2 running, 4 waiting" in shown
-    assert f"the process of its queue was killed; to resume: experiments submit {batch.path}" in shown
+    assert f"scheduler is not running; run `experiments submit {batch.path}` to restart it" in shown
     (batch.path / "hold").unlink()
     done = experiments(tmp_path, "submit", batch.path, "--jobs", "3", "--wait")
     assert done.stdout.startswith(f"0 runs of {batch.path} submitted (")
@@ -156,7 +156,7 @@ def test_the_queue_of_a_batch_that_is_moved_ends_with_one_line(tmp_path: Path) -
     wait_until(lambda: not Path(f"/proc/{queue}").exists())
     (moved.path / "hold").unlink()
     log = (moved.queue_dir / "scheduler.log").read_text()
-    assert f"{batch.path} is no longer there: it was moved or deleted, and this queue ends." in log
+    assert f"{batch.path}: directory not found; the scheduler stops." in log
     assert "Traceback" not in log
 
 
@@ -225,7 +225,7 @@ def test_a_full_disk_neither_ends_the_queue_nor_blocks_cancel(small_disk: Path) 
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"experiments: No space left on device: {batch.path}")
     assert refused.stderr.endswith("\nMake room, then run the same command again.\n")
-    assert "the disk is full: runs wait for room" in experiments(small_disk, "show", batch.path).stdout
+    assert "disk full: runs wait until space is available" in experiments(small_disk, "show", batch.path).stdout
     assert scheduler_of(batch) == scheduler
     filler.unlink()
     wait_until(lambda: not is_scheduler_running(batch))

@@ -14,7 +14,7 @@ from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._resources.calibration import Calibration, make_setup_key
 from tfaip_like.experiments._resources.disk_space import check_disk_space
-from tfaip_like.experiments._status import read_status
+from tfaip_like.experiments._status.batch_status import read_status
 
 
 def calibrated(batch: Batch, disk: float, checkpoint: float) -> None:
@@ -35,7 +35,9 @@ def test_runs_without_room_are_refused_before_the_first_one(small_disk: Path, qu
     calibrated(batch, disk=0.5, checkpoint=0.5)
     refused = quick_run("experiments", "submit", batch.path)
     assert refused.returncode == 2
-    assert refused.stderr.startswith(f"experiments: {batch.path}/runs: 4 runs will leave about 10 MB there, but only ")
+    assert refused.stderr.startswith(
+        f"experiments: {batch.path}/runs: not enough disk space: 4 runs will need about 10 MB, "
+    )
     assert set(states(batch).values()) == {"new"}
     assert quick_run("experiments", "submit", batch.path, "--check_space", "false", "--wait").returncode == 0
 
@@ -48,7 +50,7 @@ def test_what_a_finished_run_has_left_counts_more_than_a_calibration(small_disk:
     (run.checkpoints / "epoch_0001" / "variables.npz").write_bytes(bytes(3_000_000))
     check(batch)
     run.run.write_text(json.dumps({"status": "done"}))
-    with pytest.raises(UsageError, match="4 runs will leave about 9 MB there"):
+    with pytest.raises(UsageError, match="4 runs will need about 9 MB, "):
         check(batch)
 
 
@@ -58,12 +60,12 @@ def test_each_disk_is_looked_at(small_disk: Path, tmp_path: Path) -> None:
     calibrated(batch, disk=3.0, checkpoint=0.1)
     check(batch)
     calibrated(batch, disk=0.1, checkpoint=3.0)
-    with pytest.raises(UsageError, match=f"{small_disk}: 4 runs will leave about 48 MB there"):
+    with pytest.raises(UsageError, match=f"{small_disk}: not enough disk space: 4 runs will need about 48 MB, "):
         check(batch)
 
 
 def test_kept_checkpoints_count(small_disk: Path) -> None:
     batch = make_fake_batch(small_disk, "  wide: {trainer.epochs: 100, trainer.keep_every_n: 1}\n")
     calibrated(batch, disk=0.1, checkpoint=0.1)
-    with pytest.raises(UsageError, match="1 run will leave about 10.5 MB there"):
+    with pytest.raises(UsageError, match="1 run will need about 10.5 MB, "):
         check(batch)

@@ -11,10 +11,11 @@ from batches import make_fake_batch
 
 from tfaip_like import UsageError
 from tfaip_like._cli.experiments import experiments
-from tfaip_like.experiments._batches.batch import Batch, BatchRun
+from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._launchers.slurm import ClusterJob
 from tfaip_like.experiments._launchers.tickets import Ticket, make_ticket, write_ticket
-from tfaip_like.experiments._status import _determine_cluster_state, _final_state, read_status
+from tfaip_like.experiments._status.batch_status import read_status
+from tfaip_like.experiments._status.run_state import determine_cluster_state, final_state
 from tfaip_like.experiments._status_table import collect_statuses, find_batches, format_table, only_runs
 
 KILLED = ("failed", "killed by signal 9")
@@ -41,7 +42,7 @@ KILLED = ("failed", "killed by signal 9")
 def test_how_a_run_has_ended(
     code: int | None, cancelled: bool, record: dict[str, Any], expected: tuple[str, str]
 ) -> None:
-    assert _final_state(code, Ticket("ended", cancelled=cancelled), record) == expected
+    assert final_state(code, Ticket("ended", cancelled=cancelled), record) == (*expected, None)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +54,9 @@ def test_how_a_run_has_ended(
         (ClusterJob("RUNNING", "n1"), True, {"status": "running"}, ("running", "", "n1")),
         (ClusterJob("COMPLETED", "n1"), True, {"status": "done", "host": "n1"}, ("done", "", "n1")),
         (ClusterJob("CANCELLED"), True, {"status": "stopped", "host": "n1"}, ("cancelled", "", "n1")),
-        (ClusterJob("TIMEOUT"), True, {"status": "running"}, ("failed", "killed at its time limit", None)),
+        (ClusterJob("TIMEOUT"), True, {"status": "running"}, ("failed", "time limit exceeded (--time)", None)),
         (ClusterJob("PENDING", pending_reason="Priority"), False, {}, ("waiting", "", None)),
-        (ClusterJob("PENDING", pending_reason="Nodes"), False, {}, ("waiting", "the cluster says: Nodes", None)),
+        (ClusterJob("PENDING", pending_reason="Nodes"), False, {}, ("waiting", "pending: Nodes", None)),
         (ClusterJob("FAILED"), False, {"status": "stopped"}, ("failed", "exceeded memory limit", None)),
         (None, False, {}, ("failed", "exceeded memory limit", None)),
         (None, True, {"status": "done"}, ("done", "", None)),
@@ -65,7 +66,6 @@ def test_what_became_of_a_run_on_a_cluster(
     job: ClusterJob | None, begun: bool, record: dict[str, Any], expected: tuple[str, str, str | None], tmp_path: Path
 ) -> None:
     batch = Batch(tmp_path)
-    run = BatchRun("wide", "wide", {}, epochs=3, monitor="val_loss")
     ticket = make_ticket("slurm", job="7_0")
     folder = batch.run_dir("wide")
     folder.path.mkdir(parents=True)
@@ -74,7 +74,8 @@ def test_what_became_of_a_run_on_a_cluster(
     (tmp_path / "logs" / "slurm-7_0.log").write_text("slurmstepd: error: exceeded memory limit\nerror: cancelled\n")
     jobs = {} if job is None else {"7_0": job}
     assert (
-        _determine_cluster_state(batch, run, ticket.replace(submitted=0.0 if begun else 1e12), record, jobs) == expected
+        determine_cluster_state(batch, "wide", ticket.replace(submitted=0.0 if begun else 1e12), record, jobs)
+        == expected
     )
 
 
@@ -107,11 +108,10 @@ def test_batches_are_found_below_a_folder_in_the_order_of_their_numbers(tmp_path
 
 def test_where_the_cluster_cannot_be_asked_a_cancelled_run_stays_cancelled(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
-    run = BatchRun("wide", "wide", {}, epochs=3, monitor="val_loss")
     ticket = make_ticket("slurm", job="7_0")
-    assert _determine_cluster_state(batch, run, ticket, {}, None) == ("waiting", "", None)
+    assert determine_cluster_state(batch, "wide", ticket, {}, None) == ("waiting", "", None)
     cancelled = ticket.replace(cancelled=True, state="ended")
-    assert _determine_cluster_state(batch, run, cancelled, {}, None) == ("cancelled", "", None)
+    assert determine_cluster_state(batch, "wide", cancelled, {}, None) == ("cancelled", "", None)
 
 
 def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_a_calibration_that_is_stopped_leaves_nothing(number: signal.Signals, co
     process.send_signal(number)
     _, printed = process.communicate(timeout=120)
     assert process.returncode == code
-    assert printed.splitlines()[1:] == ["stopping the calibration ...", f"experiments: stopped by {number.name}"]
+    assert printed.splitlines()[1:] == ["Stopping the calibration ...", f"experiments: stopped by {number.name}"]
     assert list(temporary.iterdir()) == []
 
 
@@ -83,7 +83,7 @@ def test_a_calibration_measures_a_run(tmp_path: Path) -> None:
     batch = generated(tmp_path, "  wide: {trainer.epochs: 50}\n  other: {trainer.epochs: 40}\n")
     done = experiments(tmp_path, "submit", batch.path, "wide", "--slurm", "--dry_run")
     assert done.returncode == 0, done.stderr
-    assert "calibrating wide with 3 epochs of 400 samples" in done.stderr
+    assert "Calibrating wide: 3 epochs of 400 samples" in done.stderr
     assert " + 50 epochs x 100 samples x " in done.stdout
     assert "#SBATCH --time=0:0" in done.stdout
     assert not batch.run_dir("wide").path.exists()
@@ -94,7 +94,5 @@ def test_a_calibration_that_fails_says_why(tmp_path: Path) -> None:
     batch = generated(tmp_path, "  bad: {data.fails: true}\n")
     done = experiments(tmp_path, "submit", batch.path, "--slurm", "--dry_run")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[1] == (
-        "experiments: the calibration of bad failed: ValueError: these points are bad"
-    )
+    assert done.stderr.splitlines()[1] == ("experiments: calibration of bad failed: ValueError: these points are bad")
     assert done.stderr.endswith("fix the error, or give --time and --mem\n")

@@ -387,12 +387,12 @@ MISTAKES = {
     "add": "expected the folder of a batch: experiments add BATCH [PLAN]",
     "submit nowhere": "nowhere: no such directory; create a batch with `experiments generate PLAN`",
     "submit .": ".: not a batch (missing batch.json); create a batch with `experiments generate PLAN`",
-    "submit . --partition gpu": "--partition gpu: is for a cluster: add --slurm",
-    "submit . --slurm --time soon": "--time soon: write it like 2:30:00",
+    "submit . --partition gpu": "--partition gpu: requires --slurm",
+    "submit . --slurm --time soon": "--time soon: invalid format; expected a value such as 2:30:00",
     "submit . --jobs 0": "--jobs 0: must be at least 1",
-    "submit . --gpus 1 1": "--gpus 1 1: names a GPU twice",
-    "submit . --gpus -1": "--gpus -1: GPUs are numbered from 0",
-    "submit . --slurm --sbatch array=0-3": "--sbatch array=0-3: array=0-3 is printed with --jobs",
+    "submit . --gpus 1 1": "--gpus 1 1: duplicate GPU",
+    "submit . --gpus -1": "--gpus -1: GPU indices start at 0",
+    "submit . --slurm --sbatch array=0-3": "--sbatch array=0-3: array=0-3: use --jobs instead",
     "generate a.yaml --array 0": "--array 0: must be at least 1",
     "generate a.yaml --array 2 --debug": "--array 2: has no effect with --debug, which has one of each",
     "generate --scenario scenarios.tutorial --models Classifier.CNN=1,MPL=2 --description d": (
@@ -401,11 +401,9 @@ MISTAKES = {
     "generate --scenario scenarios.tutorial --models Classifier.CNN=1,CNN=2 --description d": (
         "--models: Classifier.CNN: duplicate model"
     ),
-    "submit . --slurm --time 0:02:00": (
-        "--time 0:02:00: must be longer than --save_seconds 120 and what a run takes to start"
-    ),
-    "submit . --slurm --sbatch time=5": "--sbatch time=5: time=5 is printed with --time",
-    "submit . --slurm --sbatch output=x": "--sbatch output=x: output=x is set here",
+    "submit . --slurm --time 0:02:00": ("--time 0:02:00: must exceed --save_seconds 120 and the startup time of a run"),
+    "submit . --slurm --sbatch time=5": "--sbatch time=5: time=5: use --time instead",
+    "submit . --slurm --sbatch output=x": "--sbatch output=x: output=x is set by the batch",
     "generate a.yaml --cpus 2 --slurm": "--slurm true: is for submitting: add --run, or give it to submit",
     "generate a.yaml --debug --folder here": "--folder here: is not for --debug, which has the temporary folder",
     "generate --models a=1": "--models needs --scenario: there is no scenario.py in the current folder",

@@ -51,7 +51,7 @@ def test_time_is_that_of_start_samples_and_validations() -> None:
     assert calibration.estimate_seconds(work) == pytest.approx(10 + 30 * 49_000 * 0.0001 + 15 * 2)
     assert format_duration(calibration.estimate_seconds(work)) == "0:03:07"
     assert calibration.text(work).splitlines() == [
-        "wide: measured 10.0 s to start and end, 0.1 ms a sample (4000 samples in 0.40 s), 2.00 s to validate and "
+        "wide: measured 10.0 s to start and end, 0.1 ms per sample (4000 samples in 0.40 s), 2.00 s to validate and "
         "save, 850 MB",
         "  10.0 s + 30 epochs x 49000 samples x 0.1 ms + 15 x 2.00 s = 0:03:07",
     ]

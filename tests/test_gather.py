@@ -44,9 +44,9 @@ def test_the_best_run_of_each_expert_is_taken(tmp_path: Path, mode: str, of_firs
 def test_what_cannot_be_gathered_is_reported(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, PLAN)
     pretend(batch, "parts.expert_1.01", 0.5)
-    with pytest.raises(UsageError, match="version_1: these runs have no expert: alone; gather needs"):
+    with pytest.raises(UsageError, match="version_1: runs without an expert: alone; gather requires"):
         gather(batch, ["alone"], tmp_path / "all")
-    with pytest.raises(UsageError, match="version_1: no run of the expert 2 has an export yet"):
+    with pytest.raises(UsageError, match="version_1: no export found for expert 2"):
         gather(batch, [], tmp_path / "all")
     done = experiments(tmp_path, "gather", batch.path)
     assert (done.returncode, done.stderr) == (

@@ -15,7 +15,7 @@ from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._epoch_extension import plan_extensions
 from tfaip_like.experiments._launchers.tickets import Ticket, make_ticket, write_ticket
 from tfaip_like.experiments._reset import reset
-from tfaip_like.experiments._status import read_status
+from tfaip_like.experiments._status.batch_status import read_status
 
 
 def epochs_done(batch: Batch, name: str, count: int, status: str = "done", checkpoints: tuple[int, ...] = ()) -> None:
@@ -57,7 +57,7 @@ def test_a_further_training_whose_machine_went_down_as_it_began_is_not_done(tmp_
     now = time.time()
     write_ticket(batch, "wide", Ticket("running", submitted=now + 1, started=now + 1))
     (run,) = read_status(batch).runs
-    assert (run.state, run.reason) == ("failed", "killed before it began")
+    assert (run.state, run.reason) == ("failed", "killed before the training started")
     assert quick_run("experiments", "submit", batch.path, "--wait").returncode == 0
     assert events(batch) == ["begin wide", "end wide"]
 
@@ -67,9 +67,7 @@ def test_runs_at_work_get_no_more_epochs_and_are_named(tmp_path: Path, quick_run
     epochs_done(batch, "wide", 20)
     write_ticket(batch, "cut", make_ticket())
     done = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10", "--dry_run")
-    assert (
-        "(no more epochs for cut: still waiting or running; repeat --additional_epochs after they end)" in done.stdout
-    )
+    assert "(no additional epochs for active runs: cut; repeat --additional_epochs after they end)" in done.stdout
 
 
 def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_run: Run) -> None:
@@ -102,15 +100,14 @@ def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run
     refused = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10")
     assert refused.returncode == 2
     assert refused.stderr == (
-        "experiments: --additional_epochs: new must finish an epoch first; submit without this flag, "
-        "or choose other runs\n"
+        "experiments: --additional_epochs: no completed epoch in new; omit this flag, or select other runs\n"
     )
     done = quick_run("experiments", "submit", batch.path, "early", "--additional_epochs", "10")
     assert done.stdout.splitlines()[1].startswith(
-        "(left out, because they stopped early: early; use resume-training with other"
+        "(skipped, because they stopped early: early; use resume-training with other"
     )
     needs = quick_run("experiments", "submit", batch.path, "--previous_epochs", "10")
-    assert "previous_epochs 10: needs --additional_epochs" in needs.stderr
+    assert "previous_epochs 10: requires --additional_epochs" in needs.stderr
 
 
 def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_run: Run) -> None:
@@ -132,7 +129,7 @@ def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_r
     assert [run.name for run in reset(batch, ["wide.01"], delete=True)] == ["wide.01"]
     assert not batch.run_dir("wide.01").path.exists()
     assert not (batch.path / "reset" / "3").exists()
-    with pytest.raises(UsageError, match="expected the runs to reset"):
+    with pytest.raises(UsageError, match="missing argument RUN"):
         reset(batch, [])
 
 
@@ -140,7 +137,7 @@ def test_a_run_at_work_is_not_reset(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {}\n", tenths=0)
     (batch.path / "hold").touch()
     experiments(tmp_path, "submit", batch.path)
-    with pytest.raises(UsageError, match="wide must not be waiting or running; to stop them: experiments cancel"):
+    with pytest.raises(UsageError, match="active runs: wide; stop them with `experiments cancel`"):
         reset(batch, ["wide"])
     (batch.path / "hold").unlink()
 

@@ -168,7 +168,7 @@ def test_no_line_of_a_script_for_the_cluster_comes_from_a_name(tmp_path: Path) -
             batch, tmp_path, [["one"]], ResourceRequest(time="1:00", memory="1G", extra=["qos=long\ntouch ran"])
         ),
     ):
-        with pytest.raises(UsageError, match="must not hold control characters"):
+        with pytest.raises(UsageError, match="must not contain control characters"):
             hostile()
 
 

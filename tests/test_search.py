@@ -106,14 +106,14 @@ def test_what_has_stopped_in_a_search_is_shown_with_the_command_that_continues_i
 ) -> None:
     batch = begun(tmp_path, monkeypatch)
     command = f"experiments search {batch.path}"
-    assert f"the search stopped after 0 of 8 runs; to resume: {command}" in format_table(
+    assert f"search stopped after 0 of 8 runs; run `{command}` to resume it" in format_table(
         collect_statuses([str(batch.path)])
     )
     plan = read_plan(batch.plan_path)
     name, _ = plan.search_space(None)
     [run] = add(batch, plan, runs=[plan.make_trial_run(name, {"learning_rate.lr": FlagValue(("0.1",))})])
     write_ticket(batch, run.name, make_ticket())
-    assert f"the process of its queue was killed; to resume: {command}" in format_table(
+    assert f"scheduler is not running; run `{command}` to restart it" in format_table(
         collect_statuses([str(batch.path)])
     )
     with file_lock(search_dir(batch) / LOCK_FILENAME):  # as a search does, which restarts its queue

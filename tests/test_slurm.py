@@ -20,7 +20,7 @@ from tfaip_like.experiments._launchers.slurm_script import (
     make_array_script,
     parse_time_limit,
 )
-from tfaip_like.experiments._status import ACTIVE_STATES
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES
 
 ASK = ("--slurm", "--time", "5", "--mem", "100M")
 
@@ -222,4 +222,4 @@ def test_a_limit_too_short_to_save_anything_ends_with_a_hint(tmp_path: Path, clu
     experiments(tmp_path, "submit", batch.path, "--slurm", "--time", "1", "--mem", "100M", "--save_seconds", "55")
     wait_until(lambda: states(batch)["wide"] not in ("waiting", "running"), seconds=120)
     shown = experiments(tmp_path, "show", "--log", "wide").stdout
-    assert "nothing new was saved within the time limit; submit it with more --time" in shown
+    assert "no progress within the time limit; resubmit with a larger --time" in shown

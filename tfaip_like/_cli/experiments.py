@@ -43,7 +43,7 @@ from tfaip_like._utils.operating_system import require_posix
 from tfaip_like.experiments._batches.batch import Batch, BatchRun, select_runs
 from tfaip_like.experiments._batches.generation import add, generate, preview
 from tfaip_like.experiments._plans.plan_writer import plan_to_yaml
-from tfaip_like.experiments._status import ACTIVE_STATES
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES
 from tfaip_like.experiments._status_table import (
     collect_statuses,
     format_log_tail,
@@ -228,7 +228,7 @@ def _submit_runs(batch: Batch, patterns: Sequence[str], options: SubmitOptions) 
     echo(submitted.text)
     if options.wait and not options.dry_run:
         try:
-            failed = wait_until_finished(batch, submitted.chosen)
+            failed = wait_until_finished(batch, submitted.selected)
         except KeyboardInterrupt:
             echo(f"stopped waiting; the runs continue. To follow them: {PROGRAM} show {quote_path(batch)}")
             raise

@@ -80,8 +80,11 @@ class RunInfo(TypedDict, total=False):
     resumed: list[ResumeInfo]
     data: dict[str, Count | None]
     weights: Count
+    samples_per_epoch: Count
     best_by: MonitorInfo
     parameters: dict[str, str]
+    epoch_ends: list[Seconds]
+    """Unix time at the end of each epoch of the last start that completed the training."""
 
 
 class BestEpoch(TypedDict, total=False):

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,6 +129,8 @@ class EpochFinalizer:
         )
         self.reporter = Reporter(output_dir)
         self.early_stop = EarlyStopper(scenario.early_stopping, self.best.monitor, self.best.mode)
+        self.epoch_ends: list[float] = []
+        """Unix time at the end of each epoch that this process has trained."""
         self.stop_reason: str | None = None
         """Why the training ends after the epoch that was last, before its time."""
         schedule = scenario.learning_rate
@@ -165,6 +168,7 @@ class EpochFinalizer:
         self._write_with_retry(lambda: self._record_epoch(row, summaries, is_best))
         self.best = best
         self.early_stop, self.stop_reason = early_stop, reason
+        self.epoch_ends.append(round(time.time(), 3))
         logger.info("%s%s", self._format_log_line(row), "  (best so far)" if improved else "")
         if value is not None and math.isnan(value):
             kept = f"best/ stays that of epoch {best.epoch}" if best.epoch is not None else "there is no best/ yet"

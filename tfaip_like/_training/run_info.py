@@ -50,6 +50,7 @@ def record_training_info(components: TrainingComponents, record: RunMetadata) ->
     record.update(
         data={kind: len(of_kind) or None for kind, of_kind in loader.items()},  # None: a stream
         weights=_count_trainable_weights(components),
+        samples_per_epoch=components.loader.samples_per_epoch,
         best_by={"monitor": best.monitor, "mode": best.mode},
         parameters=non_default_flags(components.scenario),
     )

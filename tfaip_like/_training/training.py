@@ -106,7 +106,10 @@ def run_training(
             resume_state.restore_best(components.model, components.epoch_finalizer)
         if metadata is not None:
             record_training_info(components, metadata)
-        return _train(components, resume_state)
+        result = _train(components, resume_state)
+        if metadata is not None:
+            metadata.update(epoch_ends=components.epoch_finalizer.epoch_ends)
+        return result
 
 
 def _set_checkpoint_dir(output_dir: OutputDir, place: Path, given: ExplicitFlags) -> None:

@@ -1,4 +1,4 @@
-"""Batches of experiments: a plan becomes a folder of runs, which a local queue or SLURM works on."""
+"""Batches of experiments: a plan is expanded into a directory of runs for a local queue or SLURM."""
 
 from tfaip_like.experiments._batches.generation import add, generate
 from tfaip_like.experiments._plans.configuration import Configuration, Distribution, RandomSearchSpace

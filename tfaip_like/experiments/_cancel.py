@@ -1,4 +1,4 @@
-"""Taking runs of a batch out of their queues."""
+"""Cancellation of queued and running runs."""
 
 from __future__ import annotations
 
@@ -10,40 +10,48 @@ from tfaip_like.experiments._launchers.local_queue import start_scheduler
 from tfaip_like.experiments._launchers.slurm import cancel_jobs
 from tfaip_like.experiments._launchers.submissions import Submission, read_submissions
 from tfaip_like.experiments._launchers.tickets import Ticket, cancel_marker_path
-from tfaip_like.experiments._status import ACTIVE_STATES, read_status, resolve_tickets
+from tfaip_like.experiments._status.batch_status import read_status, resolve_tickets
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES
 from tfaip_like.experiments._submit import require_trusted_batch
 
 
 @dataclass(frozen=True)
 class CancelResult:
-    """What was cancelled."""
+    """Result of a cancellation."""
 
     runs: list[BatchRun]
+    """Cancelled runs."""
     problem: str = ""
-    """Why the cluster refused the request; its runs then detect the cancellation themselves."""
+    """Error message of the cluster, if it rejected the request; its runs then detect the cancellation themselves."""
 
 
 def cancel(batch: Batch, patterns: Sequence[str], trust_code: bool = False) -> CancelResult:
-    """Take runs out of their queues; those at work save their state and stop.
+    """Cancel queued and running runs; running ones save their state and exit.
 
-    Each gets an empty file that says so: it needs no room on the disk, and stops runs on the cluster that belong to
-    another user, whose jobs cannot be cancelled.
+    Each run is marked with an empty file, which needs no disk space, and also stops jobs of other users, who alone may
+    cancel them with scancel.
 
     Args:
+        batch: batch of the runs.
+        patterns: names of runs or configurations; all runs if empty.
         trust_code: see `require_trusted_batch`.
+
+    Raises:
+        UsageError: if a pattern matches no run, or the batch is damaged.
+        UntrustedCodeError: for a batch of another user.
     """
-    require_trusted_batch(batch, trust_code)  # its files say which processes and jobs are stopped
+    require_trusted_batch(batch, trust_code)  # its files determine which processes and jobs are stopped
     with batch.lock():
         index = batch.read_index()
         states = {run.name: run.state for run in read_status(batch, index).runs}
         tickets = resolve_tickets(batch)
         active = [run for run in select_runs(index, patterns) if states[run.name] in ACTIVE_STATES]
         runs = [run for run in active if run.name in tickets]  # others were started by hand
-        submissions = {one.folder.name: one for one in read_submissions(batch)}
+        submissions = {submission.folder.name: submission for submission in read_submissions(batch)}
         try:
             for run in runs:
                 _mark_cancelled(batch, run.name, tickets[run.name], submissions)
-        finally:  # whatever could not be written
+        finally:  # even if a marker could not be written
             problem = cancel_jobs(_jobs_to_cancel([run.name for run in runs], tickets, submissions))
     if any(states[run.name] == "running" and tickets[run.name].where == "local" for run in runs):
         start_scheduler(batch)  # for runs whose scheduler was killed
@@ -60,12 +68,12 @@ def _mark_cancelled(batch: Batch, name: str, ticket: Ticket, submissions: Mappin
 def _jobs_to_cancel(
     names: Sequence[str], tickets: Mapping[str, Ticket], submissions: Mapping[str, Submission]
 ) -> Iterator[str]:
-    """Yield the tasks of the cluster in which nothing is left to do, or the whole array."""
+    """Yield the jobs of tasks whose runs are all cancelled or ended; the array if this holds for all of its tasks."""
     for submission in submissions.values():
-        asked = {name for name in names if tickets[name].submission == submission.folder.name}
-        over = {*asked, *submission.cancelled_runs(), *submission.ended_runs()}
-        tasks = [runs for runs in submission.record.tasks if asked.intersection(runs) and over.issuperset(runs)]
+        requested = {name for name in names if tickets[name].submission == submission.folder.name}
+        ended = {*requested, *submission.cancelled_runs(), *submission.ended_runs()}
+        tasks = [runs for runs in submission.record.tasks if requested.intersection(runs) and ended.issuperset(runs)]
         jobs = [job for runs in tasks if (job := tickets[runs[0]].job) is not None]
-        if over.issuperset(name for runs in submission.record.tasks for name in runs):
+        if ended.issuperset(name for runs in submission.record.tasks for name in runs):
             jobs = list(dict.fromkeys(job.partition("_")[0] for job in jobs))
         yield from jobs

@@ -1,7 +1,7 @@
-"""Training runs of a batch for more epochs than were planned.
+"""Additional epochs for runs of a batch.
 
-jobs/NAME.flags  flags that `job.sh` gives to each resumption of a run
-jobs/NAME.once   flags for the next resumption only
+jobs/NAME.flags  flags that `job.sh` passes whenever it resumes a run
+jobs/NAME.once   flags for the next time only
 """
 
 from __future__ import annotations
@@ -16,34 +16,36 @@ from tfaip_like._training.checkpointing.checkpoints import Position, list_checkp
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.files import atomic_write_text
 from tfaip_like.experiments._batches.batch import Batch, BatchIndex
-from tfaip_like.experiments._status import ACTIVE_STATES, BatchStatus
+from tfaip_like.experiments._status.batch_status import BatchStatus
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES
 
 
 @dataclass(frozen=True)
 class EpochExtension:
-    """More epochs for a run."""
+    """Additional epochs for a run."""
 
     name: str
     start_epoch: int
-    """The epoch that it continues from."""
+    """Number of the epoch after which it resumes."""
     epochs: int
-    """Of the whole run."""
+    """New total number of epochs."""
     is_rewind: bool
-    """Whether later epochs are abandoned."""
+    """Whether epochs after `start_epoch` are discarded."""
 
 
 @dataclass(frozen=True)
 class EpochExtensions:
-    """More epochs for runs."""
+    """Additional epochs for several runs."""
 
     runs: Mapping[str, EpochExtension]
+    """Extension of each run."""
     stopped_early: Sequence[str] = ()
-    """Runs for which there is nothing to do: they would stop early again."""
+    """Runs without an extension, because they would stop early again."""
     active: Sequence[str] = ()
-    """Runs that wait or run, to which nothing was added."""
+    """Runs without an extension, because they are active."""
 
     def apply_to_index(self, index: BatchIndex) -> BatchIndex:
-        """Return the list of runs with their new epochs."""
+        """Return the index with the new number of epochs of each run."""
         runs = (
             dataclasses.replace(run, epochs=self.runs[run.name].epochs) if run.name in self.runs else run
             for run in index.runs
@@ -51,7 +53,7 @@ class EpochExtensions:
         return dataclasses.replace(index, runs=tuple(runs))
 
     def apply_to_status(self, status: BatchStatus) -> BatchStatus:
-        """Return how far a batch is with them: their runs are new ones that have done some epochs."""
+        """Return the status in which extended runs are new runs with some completed epochs."""
         runs = [
             dataclasses.replace(run, state="new", epoch=self.runs[run.name].start_epoch)
             if run.name in self.runs
@@ -62,7 +64,7 @@ class EpochExtensions:
         return dataclasses.replace(status, runs=runs)
 
     def write(self, batch: Batch) -> None:
-        """Write them down; to be called while `batch.lock()`. Done twice, it changes nothing more."""
+        """Write the flags of extended runs and the index; idempotent; the caller holds `batch.lock()`."""
         if not self.runs:
             return
         for run in self.runs.values():
@@ -76,39 +78,43 @@ class EpochExtensions:
 def plan_extensions(
     batch: Batch, status: BatchStatus, names: Sequence[str], additional: int, previous: int | None
 ) -> EpochExtensions:
-    """Return the extensions of those of some runs that nobody has in hand.
+    """Return extensions for those of the named runs that are not active.
 
     Args:
-        additional: epochs to train more.
-        previous: the epoch to continue from; by default the last one that is done.
+        batch: batch of the runs.
+        status: status of the batch.
+        names: names of the runs.
+        additional: number of additional epochs, at least 1.
+        previous: epoch to resume from, at least 1; by default the last completed one.
 
     Raises:
-        UsageError: for runs that have not got so far.
+        UsageError: if a run has no completed epoch, or no checkpoint of `previous`.
     """
     runs = [run for run in status.runs if run.name in names and run.state not in ACTIVE_STATES]
     early = [run.name for run in runs if previous is None and _is_stopped_early(batch, run.name)]
     runs = [run for run in runs if run.name not in early]
     if new := [run.name for run in runs if not run.epoch]:
         raise UsageError(
-            f"--additional_epochs: {truncate_list(new)} must finish an epoch first; submit without this flag, or "
-            "choose other runs"
+            f"--additional_epochs: no completed epoch in {truncate_list(new)}; omit this flag, or select other runs"
         )
-    wanted = {run.name: run.epoch if previous is None else previous for run in runs}
-    if previous is not None and (missing := [name for name in wanted if not _has_checkpoint(batch, name, previous)]):
+    start_epochs = {run.name: run.epoch if previous is None else previous for run in runs}
+    is_rewind = previous is not None
+    if previous is not None and (
+        missing := [name for name in start_epochs if not _has_checkpoint(batch, name, previous)]
+    ):
         raise UsageError(
-            f"--previous_epochs {previous}: no checkpoint of this epoch in {truncate_list(missing)}; a plan with "
-            "--trainer.keep_every_n 1 keeps all of them"
+            f"--previous_epochs {previous}: no checkpoint of this epoch in {truncate_list(missing)}; set "
+            "--trainer.keep_every_n 1 in the plan to keep all checkpoints"
         )
     extended = {
-        run.name: EpochExtension(run.name, wanted[run.name], wanted[run.name] + additional, previous is not None)
-        for run in runs
+        name: EpochExtension(name, start, start + additional, is_rewind) for name, start in start_epochs.items()
     }
     active = [run.name for run in status.runs if run.name in names and run.state in ACTIVE_STATES]
     return EpochExtensions(extended, early, active)
 
 
 def remove_extension(batch: Batch, name: str) -> None:
-    """Let a run be trained as it was planned."""
+    """Remove the extension of a run, so that it is trained as planned."""
     for file in _extension_paths(batch, name):
         file.unlink(missing_ok=True)
 
@@ -122,5 +128,5 @@ def _is_stopped_early(batch: Batch, name: str) -> bool:
 
 
 def _has_checkpoint(batch: Batch, name: str, epoch: int) -> bool:
-    found = list_checkpoints(batch.run_dir(name).checkpoints)
-    return any(checkpoint.position == Position(epoch, 0) for checkpoint in found)
+    checkpoints = list_checkpoints(batch.run_dir(name).checkpoints)
+    return any(checkpoint.position == Position(epoch, 0) for checkpoint in checkpoints)

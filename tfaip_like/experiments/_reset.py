@@ -1,4 +1,4 @@
-"""Making runs of a batch new again, to train them from their beginning."""
+"""Reset of runs, to train them from scratch."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from tfaip_like.experiments._epoch_extension import remove_extension
 from tfaip_like.experiments._launchers.slurm import resolve_interrupted_submissions
 from tfaip_like.experiments._launchers.tickets import cancel_marker_path, make_reset_ticket, write_ticket
 from tfaip_like.experiments._resources.calibration import get_int_parameter
-from tfaip_like.experiments._status import ACTIVE_STATES, read_status
+from tfaip_like.experiments._status.batch_status import read_status
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES
 
 
 def reset(batch: Batch, patterns: Sequence[str], delete: bool = False) -> list[BatchRun]:
-    """Make runs new again; what they have left is moved to `reset/` of the batch.
+    """Reset runs to the state `new`; their results are moved to `reset/` of the batch.
 
     Args:
-        patterns: names of runs or configurations; there must be one.
-        delete: what they have left, instead of moving it.
+        batch: batch of the runs.
+        patterns: names of runs or configurations, at least one.
+        delete: delete the results instead of moving them.
+
+    Returns:
+        The runs that were reset.
 
     Raises:
-        UsageError: for runs that wait or run.
+        UsageError: if a run is active, or a pattern matches no run.
     """
     if not patterns:
-        raise UsageError("expected the runs to reset: experiments reset BATCH RUN ... ('*' for all)")
+        raise UsageError("missing argument RUN. usage: experiments reset BATCH RUN ... ('*' for all)")
     with batch.lock():
         resolve_interrupted_submissions(batch)
         index = batch.read_index()
@@ -37,12 +42,10 @@ def reset(batch: Batch, patterns: Sequence[str], delete: bool = False) -> list[B
         if busy := [
             run.name for run in runs if states[run.name] in ACTIVE_STATES or batch.run_dir(run.name).is_locked()
         ]:
-            raise UsageError(
-                f"{batch.path}: {truncate_list(busy)} must not be waiting or running; to stop them: experiments cancel"
-            )
+            raise UsageError(f"{batch.path}: active runs: {truncate_list(busy)}; stop them with `experiments cancel`")
         planned = {run.name: dataclasses.replace(run, epochs=_planned_epochs(batch, run)) for run in runs}
         all_runs = tuple(planned.get(run.name, run) for run in index.runs)
-        for run in runs:  # what needs room first: on a full disk nothing is moved
+        for run in runs:  # write first, so that nothing is moved on a full disk
             write_ticket(batch, run.name, make_reset_ticket())
         batch.write_index(dataclasses.replace(index, runs=all_runs))
         for run in runs:
@@ -62,7 +65,7 @@ def _archive_or_delete(batch: Batch, path: Path, delete: bool) -> None:
         return
     if delete:
         checkpoints = OutputDir(path).checkpoints
-        if checkpoints.is_symlink():  # to another disk
+        if checkpoints.is_symlink():  # --trainer.checkpoint_dir
             shutil.rmtree(checkpoints.resolve(), ignore_errors=True)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         return

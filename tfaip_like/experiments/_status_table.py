@@ -1,4 +1,4 @@
-"""The table of batches and their runs."""
+"""Table of batches and their runs."""
 
 from __future__ import annotations
 
@@ -16,47 +16,53 @@ from tfaip_like.experiments._launchers.slurm import ClusterJob, query_cluster_jo
 from tfaip_like.experiments._launchers.tickets import Ticket
 from tfaip_like.experiments._resources.calibration import format_duration
 from tfaip_like.experiments._search.settings import is_search, is_search_running, read_search_settings, resume_command
-from tfaip_like.experiments._status import (
-    ACTIVE_STATES,
-    STATES,
+from tfaip_like.experiments._status.batch_status import (
     BatchStatus,
     RunStatus,
     cluster_job_ids,
     make_status,
-    read_last_lines,
     resolve_tickets,
 )
+from tfaip_like.experiments._status.run_log import read_last_lines
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES, STATES
 
 MAX_DEPTH = 4
-"""How deep below a folder batches are looked for."""
+"""Depth of the search for batches below a directory."""
 COLUMN_TITLES = ("run", "state", "epoch", "best", "left", "node")
 JOB_COLUMN_TITLES = ("job", "job name")
-"""Shown where a run is on a cluster."""
+"""Additional columns for runs on a cluster."""
 
 
 def find_batches(folder: Path, depth: int = MAX_DEPTH) -> Iterator[Batch]:
-    """The batches in a folder and below it."""
-    if os.path.exists(folder / "batch.json"):  # where nothing may be read, there is none
+    """Yield the batches in a directory and below it.
+
+    Args:
+        folder: directory to search.
+        depth: maximum number of levels below it.
+    """
+    if os.path.exists(folder / "batch.json"):  # False in an unreadable directory
         yield Batch(folder)
         return
     if depth:
-        for below in sorted(_subdirectories(folder), key=_version_sort_key):
-            yield from find_batches(below, depth - 1)
+        for child in sorted(_subdirectories(folder), key=_version_sort_key):
+            yield from find_batches(child, depth - 1)
 
 
 def collect_statuses(folders: Sequence[str]) -> list[BatchStatus]:
-    """How far the batches in and below some folders are, below the current one if none is named.
+    """Return the status of all batches in and below some directories.
+
+    Args:
+        folders: directories to search; by default the current directory.
 
     Raises:
-        UsageError: for a folder in which there is none.
+        UsageError: if a directory contains no batch, or is a damaged batch itself.
     """
     found: list[Batch] = []
     for folder in folders or ["."]:
         batches = list(find_batches(Path(folder)))
         if not batches:
-            is_there = Path(folder).is_dir()
-            what = "there is no batch in this folder or below it" if is_there else "there is no such folder"
-            raise UsageError(f"{folder}: {what}; `experiments generate PLAN` makes one")
+            problem = "no batch in this directory or below it" if Path(folder).is_dir() else "no such directory"
+            raise UsageError(f"{folder}: {problem}; create a batch with `experiments generate PLAN`")
         found += batches
     read: list[tuple[BatchIndex, Mapping[str, Ticket]] | UsageError] = []
     for batch in found:
@@ -65,8 +71,8 @@ def collect_statuses(folders: Sequence[str]) -> list[BatchStatus]:
         except UsageError as error:
             if str(batch.path) in folders:
                 raise
-            read.append(error)  # one that cannot be read keeps nobody from seeing the others
-    # Asked once.
+            read.append(error)  # a damaged batch must not hide the others
+    # A single query for all batches.
     jobs = query_cluster_jobs(job for one in read if not isinstance(one, UsageError) for job in cluster_job_ids(one[1]))
     return [_make_status(batch, one, jobs) for batch, one in zip(found, read, strict=True)]
 
@@ -81,20 +87,29 @@ def _make_status(
 
 
 def format_table(batches: Iterable[BatchStatus], brief: bool = False) -> str:
-    """The batches for a person."""
+    """Return the status of batches as a table.
+
+    Args:
+        batches: batches in their order.
+        brief: only the headline of each batch, without its runs.
+    """
     return ("\n" if brief else "\n\n").join(_format_batch(batch, brief) for batch in batches)
 
 
 def statuses_to_json(batches: Iterable[BatchStatus]) -> str:
-    """The batches for a program."""
+    """Return the status of batches as JSON."""
     return format_json([dataclasses.asdict(batch) for batch in batches], indent=1)
 
 
 def only_runs(batches: Sequence[BatchStatus], patterns: Sequence[str]) -> list[BatchStatus]:
-    """Return the batches that have runs with one of these names or of one of these configurations, with those only.
+    """Return the batches restricted to the runs that match a pattern; batches without any are omitted.
+
+    Args:
+        batches: batches to filter.
+        patterns: names of runs or configurations, see `select_runs`.
 
     Raises:
-        UsageError: for a pattern that fits none.
+        UsageError: if a pattern matches no run.
     """
     readable = [(status, Batch(Path(status.path)).read_index()) for status in batches if status.runs]
     if not readable:
@@ -110,27 +125,29 @@ def only_runs(batches: Sequence[BatchStatus], patterns: Sequence[str]) -> list[B
 
 
 def is_idle(batches: Iterable[BatchStatus]) -> bool:
-    """Return whether nothing of them waits or runs."""
+    """Return whether no run of the batches is active."""
     return not any(run.state in ACTIVE_STATES for batch in batches for run in batch.runs)
 
 
 def format_log_tail(batches: Sequence[BatchStatus], run: str, lines: int) -> str:
-    """The last lines of a run's log.
+    """Return the last lines of the output of a run.
+
+    Args:
+        batches: batches that are searched for the run.
+        run: name of the run.
+        lines: maximum number of lines.
 
     Raises:
-        UsageError: when no run is called so, or several are.
+        UsageError: if no run or several runs have this name.
     """
-    found = [(batch, status) for batch in batches for status in batch.runs if status.name == run]
-    if len(found) != 1:
-        where = (
-            "no run has this name"
-            if not found
-            else f"{len(found)} batches have a run of this name; name the batch, too"
-        )
-        raise UsageError(f"--log {run}: {where}")
-    batch, status = found[0]
+    matches = [(batch, status) for batch in batches for status in batch.runs if status.name == run]
+    if not matches:
+        raise UsageError(f"--log {run}: no run has this name")
+    if len(matches) > 1:
+        raise UsageError(f"--log {run}: ambiguous name ({len(matches)} batches); specify the batch")
+    batch, status = matches[0]
     text = read_last_lines(Batch(Path(batch.path)).log_path(run), lines)
-    return "\n".join([f"{status.log}:", *(text or ["(nothing yet)"])])
+    return "\n".join([f"{status.log}:", *(text or ["(empty)"])])
 
 
 def _format_batch(batch: BatchStatus, brief: bool) -> str:
@@ -155,15 +172,15 @@ def _format_batch(batch: BatchStatus, brief: bool) -> str:
 
 
 def _resume_hint(status: BatchStatus) -> str:
-    """Return what has stopped in a batch, and the command that continues it; nothing if all is well."""
+    """Return how to resume a batch whose scheduler or search has stopped; an empty string otherwise."""
     batch = Batch(Path(status.path))
-    if status.problem or is_search_running(batch):  # a search restarts its queue
+    if status.problem or is_search_running(batch):  # a search restarts its scheduler
         return ""
     command = resume_command(batch)
     if status.needs_scheduler:
-        return f"the process of its queue was killed; to resume: {command}"
-    if is_search(batch) and (made := len(batch.read_index().runs)) < (trials := read_search_settings(batch).trials):
-        return f"the search stopped after {made} of {trials} runs; to resume: {command}"
+        return f"scheduler is not running; run `{command}` to restart it"
+    if is_search(batch) and (count := len(batch.read_index().runs)) < (trials := read_search_settings(batch).trials):
+        return f"search stopped after {count} of {trials} runs; run `{command}` to resume it"
     return ""
 
 
@@ -178,11 +195,11 @@ def _subdirectories(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             yield from (folder / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError:  # not ours to read
+    except OSError:  # no permission
         return
 
 
 def _version_sort_key(path: Path) -> tuple[str, int]:
-    """Version 10 comes after version 9."""
+    """Return a sort key that orders `version_10` after `version_9`."""
     stem = path.name.rstrip("0123456789")
     return stem, int(path.name[len(stem) :] or 0)

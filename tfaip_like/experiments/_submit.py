@@ -1,4 +1,4 @@
-"""Submitting the runs of a batch, to the local queue or to a cluster, and cancelling them."""
+"""Submission of runs to the local queue or to a cluster."""
 
 from __future__ import annotations
 
@@ -35,81 +35,81 @@ from tfaip_like.experiments._launchers.tickets import cancel_marker_path, make_t
 from tfaip_like.experiments._resources.disk_space import check_disk_space
 from tfaip_like.experiments._resources.estimate import estimate
 from tfaip_like.experiments._resources.machine import check_gpus, make_jobs_warning
-from tfaip_like.experiments._status import ACTIVE_STATES, BatchStatus, read_status, select_unfinished
+from tfaip_like.experiments._status.batch_status import BatchStatus, read_status, select_unfinished
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_types
 
 CLUSTER_POLL_INTERVAL_S = 10.0
-"""Asked of a cluster."""
+"""Interval between queries of a cluster."""
 _TIME_PATTERN = re.compile(r"\d+|(\d+-)?\d+(:\d\d){0,2}")
 _MEMORY_PATTERN = re.compile(r"\d+[KMGT]?")
 
 
 class SubmitOptions(Params):
-    """How runs are submitted."""
+    """Options for submitting runs."""
 
     jobs: int | None = None
-    """Runs at a time, of the whole batch; by default what generate was given, or else one on this machine (one for each
-    of --gpus) and all on a cluster."""
+    """Maximum number of parallel runs of the batch. Default: --jobs of generate; otherwise one, or one per GPU of
+    --gpus, on this machine, and no limit on a cluster."""
 
     gpus: list[int] = []
-    """On this machine: numbers of the GPUs that are given out, one to each run (0 1). On a cluster: how many
-    GPUs each run gets."""
+    """Local queue: indices of GPUs to assign, one to each run (0 1). Cluster: number of GPUs per run."""
 
     additional_epochs: int | None = None
-    """Train the chosen runs this many epochs more than they have done, also those that are done; by default those that
-    are not done are trained to their end."""
+    """Number of epochs to train in addition to the completed ones, including finished runs. By default unfinished runs
+    are trained to their end."""
 
     previous_epochs: int | None = None
-    """With --additional_epochs: continue from the end of this epoch, whose checkpoint must have been kept, instead of
-    the last one; later epochs are abandoned."""
+    """Epoch to resume from with --additional_epochs; its checkpoint must exist, and later epochs are discarded. By
+    default the last completed epoch."""
 
     wait: bool = False
     """Wait until the runs have ended. Ctrl-C ends the waiting, not the runs."""
 
     slurm: bool = False
-    """Submit an array job to a SLURM cluster instead of this machine's queue."""
+    """Submit an array job to a SLURM cluster instead of the local queue."""
 
     partition: str | None = None
     """Partition of the cluster."""
 
     account: str | None = None
-    """Account of the cluster that is charged."""
+    """Account to charge on the cluster."""
 
     cpus: int | None = None
-    """Processors for each run on the cluster."""
+    """Number of CPUs per run on the cluster."""
 
     time: str | None = None
-    """Time limit of a run on the cluster, as SLURM writes it (2:30:00). By default estimated from a calibration."""
+    """Time limit of a run on the cluster, in the format of sbatch (2:30:00). By default estimated by a calibration."""
 
     mem: str | None = None
-    """Memory of a run on the cluster (4G). By default estimated from a calibration."""
+    """Memory of a run on the cluster (4G). By default estimated by a calibration."""
 
     mem_per_cpu: str | None = None
-    """Memory for each of --cpus instead, where a cluster wants it so (2G)."""
+    """Memory per CPU (2G), for clusters that require it instead of --mem."""
 
     recalibrate: bool = False
-    """Measure runs again, instead of using the calibrations that the batch has kept."""
+    """Calibrate runs again instead of using stored calibrations."""
 
     runs_per_task: int = 1
-    """Runs of a configuration that one task of the cluster trains one after another: short ones wait in the
-    cluster's queue only once. Its time limit is that of all of them."""
+    """Number of runs of a configuration that an array task trains sequentially, so that short runs are queued once. The
+    time limit covers all of them."""
 
     save_seconds: int = 120
-    """How long before its time limit a run is told to save its state, and put back into the queue."""
+    """Seconds before the time limit at which a run receives the signal to save its state and is requeued."""
 
     sbatch: list[str] = []
-    """Further options of sbatch, without their dashes: --sbatch qos=long constraint=v100."""
+    """Additional options of sbatch, without dashes: --sbatch qos=long constraint=v100."""
 
     check_space: bool = True
-    """Check first that the disk has room for what all runs will leave, where that is known from a finished run or a
-    calibration; if more than ten are submitted on this machine and nothing is known, one is calibrated."""
+    """Check that the disk has enough free space for all runs, if their size is known from a finished run or a
+    calibration. One run is calibrated if more than ten are submitted to the local queue and no size is known."""
 
     dry_run: bool = False
-    """Show what would be submitted, and do not."""
+    """Show what would be submitted, without submitting it."""
 
     trust_code: bool = False
-    """Run the code of a batch that somebody else made; it is recorded as trusted."""
+    """Run the code of another user's batch, and record it as trusted."""
 
     def check(self) -> None:
         self.require(self.jobs is None or self.jobs >= 1, "jobs", "must be at least 1")
@@ -118,55 +118,62 @@ class SubmitOptions(Params):
             self.require(value is None or value >= 1, name, "must be at least 1")
         is_rewind = self.previous_epochs is not None
         self.require(
-            not is_rewind or self.additional_epochs is not None, "previous_epochs", "needs --additional_epochs"
+            not is_rewind or self.additional_epochs is not None, "previous_epochs", "requires --additional_epochs"
         )
         self.require(self.save_seconds >= 1, "save_seconds", "must be at least 1")
-        self.require(len(set(self.gpus)) == len(self.gpus), "gpus", "names a GPU twice")
-        self.require(all(gpu >= 0 for gpu in self.gpus), "gpus", "GPUs are numbered from 0")
+        self.require(len(set(self.gpus)) == len(self.gpus), "gpus", "duplicate GPU")
+        self.require(all(gpu >= 0 for gpu in self.gpus), "gpus", "GPU indices start at 0")
         self.require(
-            not self.slurm or len(self.gpus) <= 1, "gpus", "on a cluster say how many GPUs each run gets, one number"
+            not self.slurm or len(self.gpus) <= 1, "gpus", "with --slurm, expected a single number of GPUs per run"
         )
-        for name, pattern, like in (
+        for name, pattern, example in (
             ("time", _TIME_PATTERN, "2:30:00"),
             ("mem", _MEMORY_PATTERN, "4G"),
             ("mem_per_cpu", _MEMORY_PATTERN, "2G"),
         ):
             value = getattr(self, name)
-            self.require(value is None or pattern.fullmatch(value) is not None, name, f"write it like {like}")
+            is_valid = value is None or pattern.fullmatch(value) is not None
+            self.require(is_valid, name, f"invalid format; expected a value such as {example}")
         self.require(
             self.time is None or parse_time_limit(self.time) > self.save_seconds,
             "time",
-            f"must be longer than --save_seconds {self.save_seconds} and what a run takes to start",
+            f"must exceed --save_seconds {self.save_seconds} and the startup time of a run",
         )
         is_one = not (self.mem and self.mem_per_cpu)
-        self.require(is_one, "mem_per_cpu", "takes the place of --mem; give one or the other")
+        self.require(is_one, "mem_per_cpu", "cannot be combined with --mem")
         self.require(self.runs_per_task >= 1, "runs_per_task", "must be at least 1")
         for option, flag in find_managed_options(self.sbatch).items():
-            self.require(False, "sbatch", f"{option} is said with --{flag}" if flag else f"{option} is set here")
+            self.require(
+                False, "sbatch", f"{option}: use --{flag} instead" if flag else f"{option} is set by the batch"
+            )
         if not self.slurm:
             for name in ("partition", "account", "cpus", "time", "mem", "mem_per_cpu", "recalibrate", "sbatch"):
-                self.require(not getattr(self, name), name, "is for a cluster: add --slurm")
-            self.require(self.runs_per_task == 1, "runs_per_task", "is for a cluster: add --slurm")
+                self.require(not getattr(self, name), name, "requires --slurm")
+            self.require(self.runs_per_task == 1, "runs_per_task", "requires --slurm")
 
     def check_machine(self) -> None:
-        """Raise `UsageError` if the local queue is to give out what this machine does not have."""
+        """Raise `UsageError` if the local queue would assign a GPU that this machine does not have."""
         if not self.slurm:
             check_gpus(self.gpus)
 
     def non_default_values(self) -> dict[str, Any]:
-        """How runs are submitted, where that is not the default; without what a subclass adds."""
+        """Return the options that differ from their defaults, without those of subclasses."""
         default = SubmitOptions()
         values = {name: getattr(self, name) for name in field_types(SubmitOptions) if name != "trust_code"}
         return {name: value for name, value in values.items() if value != getattr(default, name)}
 
     @property
     def explicit_limits(self) -> ResourceLimits | None:
-        """Return the limits that need no calibration; None if one of them is missing."""
+        """Return the limits that were set explicitly; None if one of them is missing."""
         memory = self.mem or self.mem_per_cpu
         return ResourceLimits(self.time, memory) if self.time and memory else None
 
     def make_request(self, index: BatchIndex) -> ResourceRequest:
-        """Return what is asked of the cluster for all runs alike."""
+        """Return the resources that all runs of a batch request from the cluster.
+
+        Args:
+            index: index of the batch, with the default number of parallel runs.
+        """
         return ResourceRequest(
             time=self.time or "",
             memory=self.mem or self.mem_per_cpu or "",
@@ -183,18 +190,28 @@ class SubmitOptions(Params):
 
 @dataclass(frozen=True)
 class SubmitResult:
-    """What was submitted."""
+    """Result of a submission."""
 
-    chosen: list[str]
-    """The runs that were asked for, also those that are done or in hand already."""
+    selected: list[str]
+    """Names of the selected runs, including those that are done or active already."""
     text: str
-    """For the person who submitted."""
+    """Message to print."""
 
 
 def submit(batch: Batch, patterns: Sequence[str], options: SubmitOptions) -> SubmitResult:
-    """Submits the chosen runs, all but those that are done or in hand already.
+    """Submit the selected runs, except those that are done or active already.
 
-    What has failed or was stopped goes on from its last checkpoint.
+    Failed and stopped runs resume from their last checkpoint.
+
+    Args:
+        batch: batch of the runs.
+        patterns: names of runs or configurations; all runs if empty.
+        options: where and how to submit them.
+
+    Raises:
+        UsageError: if a pattern matches no run, the machine or the cluster lacks a resource, or the disk has too little
+            free space.
+        UntrustedCodeError: for a batch of another user.
     """
     require_posix("experiments")
     require_trusted_batch(batch, options.trust_code)
@@ -219,15 +236,16 @@ def submit(batch: Batch, patterns: Sequence[str], options: SubmitOptions) -> Sub
     if not options.dry_run and (work.names or work.status.needs_scheduler):
         start_scheduler(batch)
     verb = "would be submitted" if options.dry_run else "submitted"
-    remark = make_jobs_warning(min(jobs, len(work.names)))
-    return SubmitResult(work.chosen, "\n".join([work.text(verb), *([remark] if remark else [])]))
+    warning = make_jobs_warning(min(jobs, len(work.names)))
+    return SubmitResult(work.selected, "\n".join([work.text(verb), *([warning] if warning else [])]))
 
 
 def require_trusted_batch(batch: Batch, trust_code: bool = False) -> None:
-    """Raise `UntrustedCodeError` for a batch that somebody else made.
+    """Raise `UntrustedCodeError` for a batch of another user that is not trusted.
 
     Args:
-        trust_code: record it as trusted instead, so that its runs may import its code.
+        batch: batch whose code would be executed.
+        trust_code: record its code as trusted instead.
     """
     if trust_code:
         record_trusted_code(batch.code_files())
@@ -236,26 +254,27 @@ def require_trusted_batch(batch: Batch, trust_code: bool = False) -> None:
 
 @dataclass(frozen=True)
 class _PendingWork:
-    """What is submitted of a batch."""
+    """Runs to submit."""
 
     index: BatchIndex
     status: BatchStatus
-    chosen: list[str]
-    """The runs that were asked for."""
+    selected: list[str]
+    """Names of the selected runs."""
     names: list[str]
-    """Those of them that need work."""
+    """Names of those that are neither done nor active."""
     extensions: EpochExtensions
 
     @property
     def runs(self) -> list[BatchRun]:
-        """Return the runs that need work."""
+        """Return the runs to submit."""
         return [run for run in self.index.runs if run.name in self.names]
 
     def text(self, verb: str, names: Sequence[str] | None = None) -> str:
-        """Return a line for the person who submits.
+        """Return a message about the submission.
 
         Args:
-            names: the runs that were submitted; by default all that need work.
+            verb: what happened to the runs.
+            names: names of the submitted runs; by default all in `names`.
         """
         names = self.names if names is None else names
         others = (run for run in self.status.runs if run.name not in names and run.state in (*ACTIVE_STATES, "done"))
@@ -267,13 +286,13 @@ class _PendingWork:
         lines = [head]
         if busy := list(self.extensions.active):
             lines.append(
-                f"(no more epochs for {truncate_list(busy)}: still waiting or running; "
+                f"(no additional epochs for active runs: {truncate_list(busy)}; "
                 "repeat --additional_epochs after they end)"
             )
         if early := list(self.extensions.stopped_early):
             lines.append(
-                f"(left out, because they stopped early: {truncate_list(early)}; "
-                "use resume-training with other --early_stopping.*)"
+                f"(skipped, because they stopped early: {truncate_list(early)}; "
+                "use resume-training with other --early_stopping.* flags)"
             )
         return "\n".join(lines)
 
@@ -281,11 +300,12 @@ class _PendingWork:
 def _collect_work(batch: Batch, patterns: Sequence[str], options: SubmitOptions) -> _PendingWork:
     index = batch.read_index()
     status = read_status(batch, index)
-    chosen = [run.name for run in select_runs(index, patterns)]
+    selected = [run.name for run in select_runs(index, patterns)]
     if options.additional_epochs is None:
-        return _PendingWork(index, status, chosen, select_unfinished(status, chosen), EpochExtensions({}))
-    more = plan_extensions(batch, status, chosen, options.additional_epochs, options.previous_epochs)
-    return _PendingWork(more.apply_to_index(index), more.apply_to_status(status), chosen, list(more.runs), more)
+        return _PendingWork(index, status, selected, select_unfinished(status, selected), EpochExtensions({}))
+    extensions = plan_extensions(batch, status, selected, options.additional_epochs, options.previous_epochs)
+    extended_index, extended_status = extensions.apply_to_index(index), extensions.apply_to_status(status)
+    return _PendingWork(extended_index, extended_status, selected, list(extensions.runs), extensions)
 
 
 def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: SubmitOptions) -> SubmitResult:
@@ -294,16 +314,16 @@ def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: SubmitOpt
         with batch.lock():
             resolve_interrupted_submissions(batch)
     work = _collect_work(batch, patterns, options)
-    jobs, said = _make_array_jobs(batch, work, options)
+    jobs, calculation = _make_array_jobs(batch, work, options)
     if options.check_space:
         check_disk_space(batch, work.runs, work.status, allow_calibration=False)
     if options.dry_run:
-        here = submissions_dir(batch).resolve() / "ID"
-        scripts = [make_array_script(batch, here, job.run_names(), job.request) for job in jobs]
-        return SubmitResult(work.chosen, "\n".join([*said, *scripts, work.text("would be submitted")]))
+        submission_dir = submissions_dir(batch).resolve() / "ID"
+        scripts = [make_array_script(batch, submission_dir, job.run_names(), job.request) for job in jobs]
+        return SubmitResult(work.selected, "\n".join([*calculation, *scripts, work.text("would be submitted")]))
     with batch.lock() as lock:
         resolve_interrupted_submissions(batch)
-        work = _collect_work(batch, patterns, options)  # somebody may have submitted while this was calibrated
+        work = _collect_work(batch, patterns, options)  # another process may have submitted during the calibration
         work.extensions.write(batch)
         remaining = [part for job in jobs if (part := job.with_runs(work.names)).tasks]
         active = _active_jobs(work.status)
@@ -311,16 +331,16 @@ def _submit_to_cluster(batch: Batch, patterns: Sequence[str], options: SubmitOpt
         arrays = submit_array_jobs(batch, remaining, earlier, len(active), lock)
     where = f"submitted as SLURM job {', '.join(arrays)}" if arrays else "submitted"
     names = [name for job in remaining for runs in job.run_names() for name in runs]
-    return SubmitResult(work.chosen, "\n".join([*said, work.text(where, names)]))
+    return SubmitResult(work.selected, "\n".join([*calculation, work.text(where, names)]))
 
 
 def _make_array_jobs(batch: Batch, work: _PendingWork, options: SubmitOptions) -> tuple[list[ArrayJob], list[str]]:
-    """Return the array jobs for the runs that need work, and how their limits were calculated."""
+    """Return the array jobs for the runs to submit, and the calculation of their limits."""
     tasks = group_into_tasks(work.runs, options.runs_per_task)
     request = options.make_request(work.index)
-    given = options.explicit_limits
-    if given is not None:
-        return group_into_array_jobs(tasks, lambda task: given, request), []
+    explicit_limits = options.explicit_limits
+    if explicit_limits is not None:
+        return group_into_array_jobs(tasks, lambda task: explicit_limits, request), []
     if not tasks:
         return [], []
     done = {run.name: run.epoch for run in work.status.runs}
@@ -335,13 +355,19 @@ def _make_array_jobs(batch: Batch, work: _PendingWork, options: SubmitOptions) -
 
 
 def _active_jobs(status: BatchStatus) -> list[str]:
-    """Return the tasks of the cluster that have not ended."""
+    """Return the IDs of array tasks that have not ended."""
     jobs = (run.job for run in status.runs if run.job is not None and run.state in ACTIVE_STATES)
     return list(dict.fromkeys(jobs))
 
 
 def wait_until_finished(batch: Batch, names: Sequence[str], poll_interval_s: float = 0.5) -> list[str]:
-    """Waits until runs have ended; those that are not done."""
+    """Wait until runs have ended; return the names of those that are not done.
+
+    Args:
+        batch: batch of the runs.
+        names: names of the runs.
+        poll_interval_s: seconds between checks of the local queue.
+    """
     while True:
         status = read_status(batch)
         states = {run.name: run.state for run in status.runs if run.name in names}
@@ -349,6 +375,6 @@ def wait_until_finished(batch: Batch, names: Sequence[str], poll_interval_s: flo
             return [name for name, state in states.items() if state != "done"]
         if status.needs_scheduler:  # it was killed
             start_scheduler(batch)
-        # Who asks a cluster more often is not liked there.
+        # Frequent queries put load on the controller of the cluster.
         is_on_cluster = any(ticket.where == "slurm" for ticket in read_tickets(batch).values())
         time.sleep(CLUSTER_POLL_INTERVAL_S if is_on_cluster else poll_interval_s)

@@ -1,4 +1,4 @@
-"""Other code for chosen runs of a batch: a further copy of what the scenario is now."""
+"""Update of the code that selected runs of a batch use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tfaip_like.experiments._launchers.slurm import resolve_interrupted_submissi
 from tfaip_like.experiments._plans.plan_reader import read_plan
 from tfaip_like.experiments._plans.resolution import load_plan_scenario
 from tfaip_like.experiments._resources.estimate import remove_calibrations
-from tfaip_like.experiments._status import ACTIVE_STATES, read_status
+from tfaip_like.experiments._status.batch_status import read_status
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved
 from tfaip_like.params._base import default_instance, qualified_name
 from tfaip_like.params._files import read_param_file
@@ -27,13 +28,17 @@ from tfaip_like.scenario import Scenario
 
 
 def update(batch: Batch, patterns: Sequence[str]) -> tuple[list[BatchRun], Path]:
-    """Give chosen runs the code of their scenario as it is now; the others keep theirs.
+    """Make selected runs use a snapshot of the current code of their scenario.
+
+    Args:
+        batch: batch of the runs.
+        patterns: names of runs or configurations; all runs if empty.
 
     Returns:
-        The runs, and the folder with their code.
+        The selected runs, and the directory of the snapshot.
 
     Raises:
-        UsageError: when one of them waits or runs, or its parameters do not fit the code.
+        UsageError: if a run is active, or its parameters are not valid with the current code.
     """
     scenario = load_current_scenario(batch)
     with batch.lock():
@@ -44,9 +49,7 @@ def update(batch: Batch, patterns: Sequence[str]) -> tuple[list[BatchRun], Path]
         if busy := [
             run.name for run in runs if states[run.name] in ACTIVE_STATES or batch.run_dir(run.name).is_locked()
         ]:
-            raise UsageError(
-                f"{batch.path}: {truncate_list(busy)} must not be waiting or running; to stop them: experiments cancel"
-            )
+            raise UsageError(f"{batch.path}: active runs: {truncate_list(busy)}; stop them with `experiments cancel`")
         for run in runs:
             file = batch.params_path(run.name)
             validate_resolved(
@@ -59,10 +62,10 @@ def update(batch: Batch, patterns: Sequence[str]) -> tuple[list[BatchRun], Path]
 
 
 def load_current_scenario(batch: Batch) -> type[Scenario]:
-    """Return the scenario of a batch as it is now, from where the current folder finds it.
+    """Import the scenario of a batch from its current code instead of the snapshot.
 
     Raises:
-        UsageError: if it is not found, or not the same class.
+        UsageError: if it is not found, or is another class.
     """
     plan, tag = read_plan(batch.plan_path), batch.read_index().scenario
     scenario = load_plan_scenario(plan)
@@ -72,10 +75,15 @@ def load_current_scenario(batch: Batch) -> type[Scenario]:
 
 
 def add_code_snapshot(scenario: type[Scenario], batch: Batch, names: Iterable[str]) -> Path:
-    """Give runs of a batch the code of a scenario as it is now; to be called while `batch.lock()`.
+    """Make runs of a batch use a snapshot of the current code; the caller holds `batch.lock()`.
+
+    Args:
+        scenario: scenario class, imported from its current code.
+        batch: batch of the runs.
+        names: names of the runs.
 
     Returns:
-        The folder with it: a new copy, or one that is there already and holds the same.
+        The directory of the snapshot: a new one, or an existing one with the same contents.
     """
     number = 2
     while (folder := batch.path / f"{CODE_DIR}_{number}").exists():
@@ -83,12 +91,12 @@ def add_code_snapshot(scenario: type[Scenario], batch: Batch, names: Iterable[st
     copies = [batch.code_dir, *(batch.path / f"{CODE_DIR}_{earlier}" for earlier in range(2, number))]
     with temporary_directory() as staging_dir:
         copy_code(scenario, staging_dir / CODE_DIR)
-        same = [copy for copy in copies if _is_same(copy, staging_dir / CODE_DIR)]
-        if not same:
+        identical = [copy for copy in copies if _is_same(copy, staging_dir / CODE_DIR)]
+        if not identical:
             with atomic_directory(folder) as new:
                 shutil.copytree(staging_dir / CODE_DIR, new, dirs_exist_ok=True)
             record_trusted_code(batch.code_files())
-    folder = same[0] if same else folder
+    folder = identical[0] if identical else folder
     for name in names:
         if folder == batch.code_dir:
             run_code_name_path(batch.path, name).unlink(missing_ok=True)
@@ -98,11 +106,11 @@ def add_code_snapshot(scenario: type[Scenario], batch: Batch, names: Iterable[st
 
 
 def _is_same(copy: Path, other: Path) -> bool:
-    """Return whether two copies hold the same code, whatever was committed of it."""
+    """Return whether two snapshots contain the same code, regardless of their git states."""
     files = _code_files(copy)
     return files == _code_files(other) and all(filecmp.cmp(copy / file, other / file, shallow=False) for file in files)
 
 
 def _code_files(folder: Path) -> set[Path]:
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {file for file in found if "__pycache__" not in file.parts and file != Path(GIT_STATE_FILENAME)}
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {file for file in files if "__pycache__" not in file.parts and file != Path(GIT_STATE_FILENAME)}

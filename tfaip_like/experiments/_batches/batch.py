@@ -205,6 +205,7 @@ def select_runs(index: BatchIndex, patterns: Collection[str]) -> list[BatchRun]:
     """Return the runs whose name or configuration matches one of the patterns; all runs without patterns.
 
     Args:
+        index: index of the batch.
         patterns: names, in which * and ? are wildcards.
 
     Raises:

@@ -118,7 +118,9 @@ def preview(plan: Plan, debug: bool = False, array: int | None = None) -> list[B
     """Return the runs that `generate` would create; write nothing.
 
     Args:
-        plan, debug, array: see `generate`.
+        plan: configurations and their variations.
+        debug: see `generate`.
+        array: see `generate`.
 
     Raises:
         UsageError: if the plan is invalid.
@@ -207,8 +209,10 @@ def expand_plan(
     """Return the runs of a plan, once for each array task.
 
     Args:
-        plan, debug, array: see `generate`.
+        plan: configurations and their variations.
         scenario: class that the named models of the plan refer to.
+        debug: see `generate`.
+        array: see `generate`.
         first_task: number of the first array task.
     """
     runs = expand_models(plan, scenario).runs()

@@ -1,1 +1,1 @@
-"""Launchers: the local queue and SLURM."""
+"""Launchers of runs: the local queue and SLURM."""

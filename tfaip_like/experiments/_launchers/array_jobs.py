@@ -1,4 +1,4 @@
-"""Array jobs for runs of a batch: which runs share a task, and what each array asks for."""
+"""Array jobs: grouping of runs into tasks, and of tasks into arrays with equal resource limits."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from tfaip_like.experiments._launchers.slurm_script import ResourceRequest, make
 from tfaip_like.experiments._launchers.submissions import record_submission
 
 Task = tuple[BatchRun, ...]
-"""Runs that are trained one after another by a task of an array."""
+"""Runs that an array task trains sequentially."""
 
 
 @dataclass(frozen=True)
 class ResourceLimits:
-    """Time and memory of a task, as SLURM writes them."""
+    """Time and memory limit of a task."""
 
     time: str
+    """In the format of sbatch --time (2:30:00)."""
     memory: str
+    """In the format of sbatch --mem (4G)."""
 
 
 @dataclass(frozen=True)
 class ArrayJob:
-    """Tasks that ask for the same."""
+    """Array of tasks with the same resource request."""
 
     tasks: tuple[Task, ...]
     request: ResourceRequest
 
     def with_runs(self, names: Sequence[str]) -> ArrayJob:
-        """Return it with these runs only."""
+        """Return the array job restricted to these runs."""
         tasks = (tuple(run for run in task if run.name in names) for task in self.tasks)
         return dataclasses.replace(self, tasks=tuple(task for task in tasks if task))
 
@@ -41,15 +43,20 @@ class ArrayJob:
         return [tuple(run.name for run in task) for task in self.tasks]
 
     def split(self, size: int) -> Iterator[ArrayJob]:
-        """Yield array jobs with a limited number of tasks."""
+        """Yield array jobs with at most `size` tasks each."""
         for first in range(0, len(self.tasks), size):
             yield dataclasses.replace(self, tasks=self.tasks[first : first + size])
 
 
 def group_into_tasks(runs: Iterable[BatchRun], runs_per_task: int = 1) -> list[Task]:
-    """Return the tasks for some runs: those that their plan puts together, the others by number.
+    """Return the tasks for some runs.
 
-    Runs of different configurations, which may take very different time, share a task only if the plan says so.
+    Runs with a task number in the plan are grouped by it. Other runs share a task only with runs of the same
+    configuration, because run times of different configurations may differ widely.
+
+    Args:
+        runs: runs in their order.
+        runs_per_task: maximum number of runs of a configuration in a task, at least 1.
     """
     together: dict[tuple[str, object], list[BatchRun]] = {}
     tasks: list[list[BatchRun]] = []
@@ -66,10 +73,12 @@ def group_into_tasks(runs: Iterable[BatchRun], runs_per_task: int = 1) -> list[T
 def group_into_array_jobs(
     tasks: Iterable[Task], limits: Callable[[Task], ResourceLimits], request: ResourceRequest
 ) -> list[ArrayJob]:
-    """Return an array job for all tasks with the same limits, so that each asks for what it needs.
+    """Return an array job for each group of tasks with the same limits.
 
     Args:
-        request: what all of them ask for.
+        tasks: tasks to group.
+        limits: function that returns the limits of a task.
+        request: resources that all tasks have in common.
     """
     groups: dict[ResourceLimits, list[Task]] = {}
     for task in tasks:
@@ -83,25 +92,27 @@ def group_into_array_jobs(
 def submit_array_jobs(
     batch: Batch, jobs: Iterable[ArrayJob], earlier: Sequence[str], num_earlier: int, lock: int
 ) -> list[str]:
-    """Hand array jobs to the cluster; to be called while `batch.lock()`.
+    """Submit array jobs to the cluster; the caller holds `batch.lock()`.
 
-    A limit of the tasks at work holds for the whole batch: an array with which there may be more tasks follows those
-    before it.
+    The limit of running tasks applies to the whole batch: an array that could exceed it depends on the arrays before
+    it.
 
     Args:
-        earlier: array jobs of the batch that have not ended.
-        num_earlier: runs of theirs that have not ended.
-        lock: see `submit_job_script`.
+        batch: batch of the runs.
+        jobs: array jobs; large ones are split according to the limit of the cluster.
+        earlier: numbers of array jobs of the batch that have not ended.
+        num_earlier: number of their tasks that have not ended.
+        lock: descriptor of the lock, see `submit_job_script`.
 
     Returns:
         The numbers of the array jobs.
 
     Raises:
-        UsageError: when the cluster does not take one; those before it are submitted.
+        UsageError: if the cluster rejects an array job; those before it are submitted.
     """
     size = read_max_array_size()
     arrays = list(earlier)
-    for job in (part for whole in jobs for part in whole.split(size)):
+    for job in (part for array_job in jobs for part in array_job.split(size)):
         num_earlier += len(job.tasks)
         limit = job.request.max_running_tasks
         after = arrays if limit is not None and num_earlier > limit else ()
@@ -109,12 +120,12 @@ def submit_array_jobs(
             arrays.append(_submit_array_job(batch, job, dataclasses.replace(job.request, after=after), lock))
         except UsageError as error:
             if new := arrays[len(earlier) :]:
-                raise UsageError(f"{error}\n(before that, job {', '.join(new)} was submitted)") from error
+                raise UsageError(f"{error}\n(submitted before the error: job {', '.join(new)})") from error
             raise
     return arrays[len(earlier) :]
 
 
 def _submit_array_job(batch: Batch, job: ArrayJob, request: ResourceRequest, lock: int) -> str:
     names = job.run_names()
-    submission = record_submission(batch, names, lambda here: make_array_script(batch, here, names, request))
+    submission = record_submission(batch, names, lambda folder: make_array_script(batch, folder, names, request))
     return submit_job_script(submission, lock)

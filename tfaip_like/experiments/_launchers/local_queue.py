@@ -1,7 +1,7 @@
-"""The local queue of a batch: a process of its own that starts so many runs at a time.
+"""Local queue of a batch: a detached scheduler process that runs a limited number of trainings in parallel.
 
-What it knows is in files, so that it can be killed at any moment. A run is alive as long as its lock file is
-locked: the lock is handed to the run's own process and goes with it, whoever else dies.
+All of its state is in files, so it can be killed at any time. A run is alive while its lock file is locked: the process
+of the run inherits the lock, which the system releases when that process ends.
 """
 
 from __future__ import annotations
@@ -35,68 +35,69 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.2
 MAX_LOCK_ATTEMPTS, LOCK_RETRY_INTERVAL_S = 10, 0.02
 MIN_FREE_BYTES = 2**20
-"""Room without which no run is started."""
+"""Free disk space required to start a run."""
 TERMINATION_GRACE_S = 60.0
-"""What a run has after it was told to stop, before it is killed."""
+"""Time between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True)
 class QueueSettings:
-    """How a local queue works."""
+    """Settings of a local queue."""
 
     jobs: Annotated[int, AtLeast(1)] = 1
-    """Runs at a time."""
+    """Number of parallel runs."""
     gpus: tuple[Count, ...] = ()
-    """GPUs that are given out, one to a run."""
+    """GPUs to assign, one to each run."""
 
     def write(self, batch: Batch) -> None:
-        """Makes these the settings of a batch; a queue that works notices."""
+        """Write the settings of a batch; a running scheduler picks them up."""
         write_json(_settings_path(batch), dataclasses.asdict(self), indent=None)
 
 
 def start_scheduler(batch: Batch) -> None:
-    """Starts the queue of a batch, detached from this process and its terminal; if one works already, that goes on."""
+    """Start the scheduler of a batch, detached from this process and its terminal; no effect if one is running."""
     with (batch.queue_dir / "scheduler.log").open("a", encoding="utf-8") as log:
         subprocess.Popen(
-            # -P: a file of the user called random.py is no module of Python. Not -m: the package imports this module.
+            # -P: a random.py of the user must not shadow a standard module. Not -m: the package imports this module.
             [sys.executable, "-P", "-c", f"from {__name__} import main; main()", str(batch.path.resolve())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # neither Ctrl-C nor the end of the shell reaches it
+            start_new_session=True,  # not affected by Ctrl-C or the end of the shell
         )
 
 
 def is_scheduler_running(batch: Batch) -> bool:
-    """Return whether the queue of a batch works."""
+    """Return whether a scheduler of a batch is running."""
     return is_locked(_scheduler_lock_path(batch))
 
 
 def is_disk_full(batch: Batch) -> bool:
-    """Return whether the disk of a batch has no room for a run to start."""
+    """Return whether the free disk space is too small to start a run."""
     return shutil.disk_usage(batch.path).free < MIN_FREE_BYTES
 
 
 def is_run_alive(batch: Batch, name: str) -> bool:
-    """Return whether a run is at work on this machine."""
+    """Return whether the local queue is running a run."""
     return is_locked(_run_lock_path(batch, name))
 
 
 @dataclass
 class Scheduler:
-    """Works on the queue of a batch until nothing is left."""
+    """Scheduler that processes the queue of a batch until it is empty."""
 
     batch: Batch
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    """Processes of runs that this scheduler started, by the names of the runs."""
     stopping: dict[str, ActiveTimer] = field(default_factory=dict)
-    """Runs that were told to stop, and how long ago."""
+    """Time since SIGTERM was sent to a run."""
     queue_mtime_ns: int = -1
-    """When the queue was last changed, as far as it is known here."""
+    """Modification time of the queue when it was last processed."""
     unwritten: dict[str, Ticket] = field(default_factory=dict)
-    """Tickets that are out of date on disk, because it is full."""
+    """Tickets that could not be written because the disk is full."""
 
     def run(self) -> None:
-        """Start and watch runs until none is left; return where another scheduler does."""
+        """Start and monitor runs until the queue is empty; return immediately if another scheduler is running."""
         with self.batch.lock():
             lock = _try_lock(_scheduler_lock_path(self.batch))
         if lock is None:
@@ -104,13 +105,13 @@ class Scheduler:
         while True:
             with self.batch.lock():
                 if not self._poll_queue():
-                    # Still while nobody can submit: whoever does next starts another one.
+                    # While the batch is locked: the next submission finds no scheduler and starts one.
                     os.close(lock)
                     return
             time.sleep(POLL_INTERVAL_S)
 
     def _poll_queue(self) -> bool:
-        """Look at the queue; a full disk stops nothing but the start of more runs."""
+        """Process the queue, return whether there is more to do; a full disk only defers the start of runs."""
         was_full = bool(self.unwritten)
         try:
             left = self._process_queue()
@@ -119,16 +120,16 @@ class Scheduler:
                 raise
             left = True
         if self.unwritten and not was_full:
-            logger.warning("the disk is full: no run is started until there is room")
+            logger.warning("Disk full: no runs are started until space is available.")
         return left or bool(self.unwritten)
 
     def _process_queue(self) -> bool:
-        """Note which runs have ended, stop and start some; return whether there is more to do."""
+        """Record ended runs, stop cancelled and start queued ones; return whether there is more to do."""
         self._flush_unwritten_tickets()
         ended = any(child.poll() is not None for child in self.children.values())
         changed = os.stat(self.batch.queue_dir).st_mtime_ns
         if not ended and changed == self.queue_mtime_ns and self.children and not self.stopping:
-            return True  # nothing new, and 1,000 tickets are not read five times a second
+            return True  # avoids reading 1,000 tickets five times a second
         tickets = {**read_local_tickets(self.batch), **self.unwritten}
         running = self._update_running({name: ticket for name, ticket in tickets.items() if ticket.state == "running"})
         for name, ticket in running.items():
@@ -144,7 +145,7 @@ class Scheduler:
         return bool(running or queued)
 
     def _update_running(self, running: dict[str, Ticket]) -> dict[str, Ticket]:
-        """Those that are alive; the others get their end noted."""
+        """Return the runs that are alive; record the end of the others."""
         alive = {}
         for name, ticket in running.items():
             child = self.children.get(name)
@@ -153,21 +154,21 @@ class Scheduler:
             elif child is not None or is_run_alive(self.batch, name):
                 alive[name] = ticket
                 continue
-            # The code of a run that another scheduler had started is not known.
+            # The exit code of a run that another scheduler started is unknown.
             code = child.returncode if child is not None else None
             self.stopping.pop(name, None)
             if code and not ticket.cancelled and is_disk_full(self.batch):
                 self._save_ticket(name, ticket.replace(state="waiting", started=None, host=None, pid=None, gpu=None))
-                logger.info("%s ended with code %d while the disk was full: it waits for room", name, code)
+                logger.info("%s exited with code %d on a full disk; queued until space is available", name, code)
                 continue
             self._save_ticket(name, ticket.replace(state="ended", ended=time.time(), code=code))
-            logger.info("%s ended%s", name, "" if code is None else f" with code {code}")
+            logger.info("%s ended%s", name, "" if code is None else f" with exit code {code}")
         return alive
 
     def _start_run(self, name: str, ticket: Ticket, gpu: int | None) -> Ticket:
         ticket = ticket.replace(state="running", started=time.time(), host=socket.gethostname(), gpu=gpu)
         lock = _try_lock(_run_lock_path(self.batch, name))
-        if lock is not None:  # or it runs: a scheduler was killed between the start and its note
+        if lock is not None:  # otherwise it is running: a scheduler was killed before it wrote the ticket
             self.children[name] = self._spawn(name, gpu, lock)
             os.close(lock)
             ticket = ticket.replace(pid=self.children[name].pid)
@@ -176,7 +177,7 @@ class Scheduler:
         return ticket
 
     def _save_ticket(self, name: str, ticket: Ticket) -> None:
-        """Write a ticket; on a full disk it is kept, and written as soon as there is room."""
+        """Write a ticket; on a full disk keep it in memory until space is available."""
         self.unwritten.pop(name, None)
         try:
             write_ticket(self.batch, name, ticket)
@@ -186,7 +187,7 @@ class Scheduler:
             self.unwritten[name] = ticket
 
     def _flush_unwritten_tickets(self) -> None:
-        """Write the tickets that there was no room for; those of runs that were submitted again are out of date."""
+        """Write the tickets that are kept in memory; drop those of runs that were submitted again."""
         on_disk = read_local_tickets(self.batch) if self.unwritten else {}
         for name, ticket in list(self.unwritten.items()):
             if name in on_disk and on_disk[name].submitted == ticket.submitted:
@@ -209,7 +210,7 @@ class Scheduler:
 
     def _stop_run(self, name: str, ticket: Ticket) -> None:
         pid = ticket.pid or self.batch.run_dir(name).read_info().get("pid")
-        if pid is None or ticket.host not in (None, socket.gethostname()):  # there it is the number of another
+        if pid is None or ticket.host not in (None, socket.gethostname()):  # a PID is valid on its host only
             return
         if name not in self.stopping:
             self.stopping[name] = ActiveTimer()
@@ -219,20 +220,20 @@ class Scheduler:
 
 
 def _least_used_gpu(settings: QueueSettings, running: Iterable[Ticket]) -> int | None:
-    """The GPU with the fewest runs."""
+    """Return the GPU with the fewest runs; None if no GPUs are assigned."""
     uses = Counter(ticket.gpu for ticket in running)
     return min(settings.gpus, key=lambda gpu: uses[gpu]) if settings.gpus else None
 
 
 def _signal_process_group(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)  # a session of its own: its processes have this group
+        os.killpg(pid, number)  # the run is the leader of its session, hence of its process group
 
 
 def _try_lock(path: Path) -> int | None:
-    """A descriptor with a lock on a file, None if another process has it."""
+    """Return a descriptor that holds the lock on a file; None if another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    for _ in range(MAX_LOCK_ATTEMPTS):  # whoever only asks whether it is locked has it for a moment
+    for _ in range(MAX_LOCK_ATTEMPTS):  # `is_locked` of another process holds it for a moment
         try:
             lock_file(descriptor, wait=False)
             return descriptor
@@ -262,7 +263,7 @@ def _run_lock_path(batch: Batch, name: str) -> Path:
 
 
 def main() -> None:
-    """What `start_scheduler` starts."""
+    """Run the scheduler; entry point of the process that `start_scheduler` starts."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     batch = Batch(Path(sys.argv[1]))
     try:
@@ -271,7 +272,7 @@ def main() -> None:
         if batch.index_file.exists():
             raise
         logger.error(
-            "%s is no longer there: it was moved or deleted, and this queue ends. Submit the batch where it is now.",
+            "%s: directory not found; the scheduler stops. If the batch was moved, submit it from its new location.",
             batch.path,
         )
 

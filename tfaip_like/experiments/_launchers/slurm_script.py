@@ -1,4 +1,4 @@
-"""The job script of an array job: all there is on the cluster's side. It is kept in the batch, to be read."""
+"""Job script of an array job, which is stored in the batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MANAGED_OPTIONS = {
     "output": "",
     "open-mode": "",
 }
-"""The options of sbatch that a batch sets itself, and the flags that say them."""
+"""Options of sbatch that the job script sets, and the flags that control them; empty if there is none."""
 
 DEPENDENCY_OPTION = "dependency"
 
@@ -37,38 +37,38 @@ _SCRIPT = """\
 batch={batch}
 here={here}
 runs=({runs})
-first=({first})  # of each task, and the end of the last one
+first=({first})  # index of the first run of each task, and the total number
 
-# These runs belong to one array job: the first one that comes here, or the one that submit has noted.
+# These runs belong to one array job: the first one that starts, or the one that submit recorded.
 mine=$SLURM_ARRAY_JOB_ID
 echo "$mine" >"$here/.job.$SLURM_JOB_ID" && ln "$here/.job.$SLURM_JOB_ID" "$here/job" 2>/dev/null
 rm -f "$here/.job.$SLURM_JOB_ID"
 owner=$(cat "$here/job" 2>/dev/null)
 if [ "${{owner:-$mine}}" != "$mine" ]; then
-    echo "job $mine trains nothing: its runs belong to job $owner, see $here/job; to train them: experiments submit"
+    echo "job $mine: nothing to do: its runs belong to job $owner ($here/job); submit them with experiments submit"
     exit 0
 fi
 
 checkpoints() {{ ls "$batch/runs/$run/checkpoints" 2>/dev/null; }}
 is_cancelled() {{ [ -e "$here/cancelled/$run" ]; }}
 pass_on() {{ [ "$job" ] && kill "-$1" "$job" 2>/dev/null; }}
-stop_if_cancelled() {{  # also by somebody to whom the cluster does not allow it
+stop_if_cancelled() {{  # for users who may not cancel the job itself
     exec {{never}}<> <(:)
     until is_cancelled; do read -r -t 5 -u $never; done
     kill -TERM "$1"
 }}
 
 job=; limit=; end=; worst=0; has_progress=
-trap 'limit=near; pass_on USR1' USR1  # the run saves its state and ends; so it does
-trap 'end=near; pass_on TERM' TERM    # when it is cancelled or preempted
+trap 'limit=near; pass_on USR1' USR1  # near the time limit: the run saves its state and exits
+trap 'end=near; pass_on TERM' TERM    # cancelled or preempted: likewise
 
 task=$SLURM_ARRAY_TASK_ID
 of_task=("${{runs[@]:${{first[$task]}}:${{first[$task + 1]}} - ${{first[$task]}}}}")
 for run in "${{of_task[@]}}"; do
-    if [ -e "$here/codes/$run" ] || is_cancelled; then continue; fi  # the first: it ended before a requeue
+    if [ -e "$here/codes/$run" ] || is_cancelled; then continue; fi  # exit code exists: ended before a requeue
     before=$(checkpoints)
     export SLURM_JOB_NAME="$run"
-    scontrol update JobId="${{mine}}_$task" JobName="$run" >/dev/null 2>&1  # as squeue and mails call it
+    scontrol update JobId="${{mine}}_$task" JobName="$run" >/dev/null 2>&1  # name in squeue and mails
     bash "$batch/job.sh" "$run" >>"$batch/logs/$run.log" 2>&1 &
     job=$!
     stop_if_cancelled $job >/dev/null 2>&1 &
@@ -94,11 +94,11 @@ is_unfinished() {{
     return 1
 }}
 if [ "$end" ] && is_unfinished; then
-    exec sleep 10m  # until SLURM takes the job away, and perhaps into its queue again
+    exec sleep 10m  # until SLURM ends the job, and possibly requeues it
 fi
 if [ "$limit" ] && is_unfinished; then
     [ "$has_progress" ] && scontrol requeue "${{mine}}_$task" && exec sleep 10m
-    echo "job: nothing new was saved within the time limit; submit it with more --time" >>"$batch/logs/$run.log"
+    echo "job: no progress within the time limit; resubmit with a larger --time" >>"$batch/logs/$run.log"
     echo $code >"$here/codes/$run"
     worst=$code
 fi
@@ -108,24 +108,25 @@ exit $worst
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """What is asked of the cluster for each task of an array."""
+    """Resources that each task of an array requests from the cluster."""
 
     time: str
-    """A time limit as SLURM writes it."""
+    """Time limit in the format of sbatch --time."""
     memory: str
+    """Memory limit in the format of sbatch --mem."""
     memory_is_per_cpu: bool = False
     partition: str | None = None
     account: str | None = None
     gpus: int | None = None
     cpus: int | None = None
     max_running_tasks: int | None = None
-    """Tasks that are at work at the same time."""
+    """Maximum number of tasks that run in parallel; None for no limit."""
     save_seconds: int = 120
-    """Seconds before its time limit at which a run is signalled to save."""
+    """Seconds before the time limit at which a run receives the signal to save and exit."""
     extra: Sequence[str] = ()
-    """Further options of sbatch."""
+    """Additional options of sbatch."""
     after: Sequence[str] = ()
-    """Array jobs that must have ended before this one begins."""
+    """Numbers of array jobs that must end before this one starts."""
 
     def lines(self, batch: Batch, num_tasks: int) -> list[str]:
         """Return the options for an array.
@@ -144,30 +145,30 @@ class ResourceRequest:
             "gpus": self.gpus,
             "cpus-per-task": self.cpus,
             "signal": f"B:USR1@{self.save_seconds}",
-            # Of a % in a path, SLURM would make something else.
+            # SLURM expands % in a path.
             "output": str(batch.path.resolve() / "logs").replace("%", "%%") + "/slurm-%A_%a.log",
             "open-mode": "append",
         }
         named = [f"{name}={value}" for name, value in options.items() if value is not None]
         lines = [*named, "requeue", *self._extra_options()]
         for line in lines:
-            if not is_printable(line):  # what follows a line break would be a command of the script
-                raise UsageError(f"--{escape_text(line)}: must not hold control characters")
+            if not is_printable(line):  # text after a line break would be a command of the script
+                raise UsageError(f"--{escape_text(line)}: must not contain control characters")
         return [f"#SBATCH --{_quote_option(line)}" for line in lines]
 
     def _extra_options(self) -> list[str]:
-        """Return the further options; a dependency of theirs and ours are one option."""
+        """Return the additional options, with our dependency merged into a given one."""
         extra = [option.lstrip("-") for option in self.extra]
         if not self.after:
             return extra
-        ours = f"afterany:{':'.join(self.after)}"
-        theirs = [option for option in extra if option.partition("=")[0] == DEPENDENCY_OPTION]
-        conditions = ",".join([*(option.partition("=")[2] for option in theirs), ours])
-        return [*(option for option in extra if option not in theirs), f"{DEPENDENCY_OPTION}={conditions}"]
+        dependencies = [option for option in extra if option.partition("=")[0] == DEPENDENCY_OPTION]
+        conditions = [*(option.partition("=")[2] for option in dependencies), f"afterany:{':'.join(self.after)}"]
+        others = [option for option in extra if option not in dependencies]
+        return [*others, f"{DEPENDENCY_OPTION}={','.join(conditions)}"]
 
 
 def _quote_option(option: str) -> str:
-    """Return an option for a line of a script, which sbatch itself takes apart: a backslash escapes everywhere."""
+    """Return an option quoted for a line of a script, according to sbatch's parser."""
     name, equals, value = option.partition("=")
     if shlex.quote(value) == value or not equals:
         return option
@@ -175,24 +176,31 @@ def _quote_option(option: str) -> str:
     return f'{name}="{escaped}"'
 
 
-def make_array_script(batch: Batch, here: Path, tasks: Sequence[Sequence[str]], request: ResourceRequest) -> str:
+def make_array_script(
+    batch: Batch, submission_dir: Path, tasks: Sequence[Sequence[str]], request: ResourceRequest
+) -> str:
     """Return the job script of an array.
 
     Args:
-        here: the folder of the submission.
-        tasks: the runs that each task trains, one after another.
+        batch: batch of the runs.
+        submission_dir: directory of the submission.
+        tasks: names of the runs that each task trains sequentially.
+        request: resources of each task.
+
+    Raises:
+        UsageError: if an option of sbatch contains control characters.
     """
     return _SCRIPT.format(
         lines="\n".join(request.lines(batch, len(tasks))),
         batch=shlex.quote(str(batch.path.resolve())),
-        here=shlex.quote(str(here)),
+        here=shlex.quote(str(submission_dir)),
         runs=" ".join(shlex.quote(name) for runs in tasks for name in runs),
         first=" ".join(map(str, accumulate((len(runs) for runs in tasks), initial=0))),
     )
 
 
 def parse_time_limit(limit: str) -> int:
-    """Seconds of a time limit as SLURM writes it: minutes, minutes:seconds, hours:minutes:seconds, or days-hours..."""
+    """Return the seconds of a time limit of sbatch: minutes, minutes:seconds, hours:minutes:seconds, days-hours, ..."""
     days, dash, rest = limit.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
     if dash or len(parts) == 3:
@@ -203,12 +211,12 @@ def parse_time_limit(limit: str) -> int:
 
 
 def parse_option_name(option: str) -> str:
-    """Return the name of an option of sbatch as it may be given: `--qos=long`."""
+    """Return the name of an option of sbatch: `qos` for `--qos=long`."""
     return option.lstrip("-").partition("=")[0]
 
 
 def find_managed_options(options: Iterable[str]) -> dict[str, str]:
-    """Return the options that a batch sets itself, and the flags that say them."""
+    """Return those options that the job script sets itself, and the flags that control them."""
     return {
         option: MANAGED_OPTIONS[parse_option_name(option)]
         for option in options

@@ -1,16 +1,15 @@
-"""Array jobs that a cluster was given: a durable record of each, written before the cluster is asked.
+"""Durable records of array jobs, written before the jobs are submitted.
 
 BATCH/queue/slurm/ID/
-  array.sh         the job script; the cluster's jobs are recognised by its path
-  submission.json  the runs of each task
+  array.sh         job script; its path identifies the job on the cluster
+  submission.json  runs of each task
   job              number of the array job that owns these runs; written once, by the first process that knows it
   codes/RUN        exit code of a run
-  cancelled/RUN    empty: this run is to stop
+  cancelled/RUN    empty; marks a run as cancelled
 
-The submitting process can be killed at any moment. Without `submission.json` nothing was submitted. With it, the
-cluster may have the job or not: it is looked up by the path of its script, and `job` is written. If the cluster does
-not have it, `job` says so, and nobody owns the runs: should the job still arrive, its tasks see that they do not own
-their runs, and end.
+The submitting process can be killed at any time. Without `submission.json` nothing was submitted. With it, the cluster
+may or may not have the job: it is looked up by the path of its script, and `job` is written. If the cluster does not
+have it, `job` contains `NO_ARRAY_JOB`: a job that starts later finds that it does not own its runs, and exits.
 """
 
 from __future__ import annotations
@@ -32,63 +31,64 @@ from tfaip_like._utils.typed_json import Seconds, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
 
 NO_ARRAY_JOB = "none"
-"""Instead of the number of an array job: the cluster does not have it."""
+"""Value in place of the number of an array job that the cluster does not have."""
 
 RECORD_FILENAME, SCRIPT_FILENAME = "submission.json", "array.sh"
 
 
 @dataclass(frozen=True)
 class SubmissionRecord:
-    """What `submission.json` holds."""
+    """Contents of `submission.json`."""
 
     submitted: Seconds
+    """Time of the submission (Unix time)."""
     script: str
-    """Path of the job script, as the cluster was given it."""
+    """Path of the job script, as it was passed to sbatch."""
     tasks: tuple[tuple[str, ...], ...]
-    """The runs of each task of the array, which are trained one after another."""
+    """Names of the runs that each task trains sequentially."""
     user: str | None = None
 
 
 @dataclass(frozen=True)
 class Submission:
-    """An array job of a batch, from before the cluster is asked for it."""
+    """Submission of an array job, which the cluster may not have yet."""
 
     folder: Path
     record: SubmissionRecord
 
     @property
     def script(self) -> Path:
-        """The job script."""
+        """Return the path of the job script."""
         return self.folder / SCRIPT_FILENAME
 
     @property
     def array_job(self) -> str | None:
-        """Number of the array job; `NO_ARRAY_JOB` if the cluster does not have it, None if that is not known.
+        """Return the number of the array job; `NO_ARRAY_JOB` if the cluster does not have it, None if unknown.
 
         Raises:
-            UsageError: if the file that holds it is damaged.
+            UsageError: if the file with the number is damaged.
         """
         file = self.folder / "job"
         if not file.exists():
             return None
         text = read_text(file).strip()
         if text != NO_ARRAY_JOB and not re.fullmatch(r"\d+", text):
-            raise UsageError(f"{file}, line 1: expected the number of a job, got {short_json(text)}")
+            raise UsageError(f"{file}, line 1: expected a job number, got {short_json(text)}")
         return text
 
     def claim(self, array: str) -> str:
-        """Make an array job the owner of these runs unless another one is; return which one is.
+        """Make an array job the owner of these runs, unless there is one already; return the owner.
 
         Args:
-            array: its number, or `NO_ARRAY_JOB` so that none can be from now on.
+            array: number of the array job, or `NO_ARRAY_JOB` to prevent any job from becoming the owner.
         """
         temporary_path = self.folder / f".job.{os.getpid()}"
         atomic_write_text(temporary_path, f"{array}\n")
         try:
-            os.link(temporary_path, self.folder / "job")  # whole or not at all, and never in the place of another one
+            os.link(temporary_path, self.folder / "job")  # atomic, and never replaces an existing file
         except FileExistsError:
             pass
-        except OSError:  # a file system without links
+        except OSError:  # a file system without hard links
             if self.array_job is None:
                 atomic_write_text(self.folder / "job", f"{array}\n")
         finally:
@@ -97,19 +97,19 @@ class Submission:
         return self.array_job or array
 
     def task_ids(self, array: str) -> dict[str, str]:
-        """Return what the cluster calls the task of each run, ARRAY_TASK."""
+        """Return the job ID of each run, ARRAY_TASK."""
         return {name: f"{array}_{number}" for number, runs in enumerate(self.record.tasks) for name in runs}
 
     def mark_cancelled(self, name: str) -> None:
-        """Mark a run as cancelled. An empty file: there is room for it on a full disk too."""
+        """Mark a run as cancelled, with an empty file, which a full disk allows too."""
         (self.folder / "cancelled" / name).touch()
 
     def cancelled_runs(self) -> set[str]:
-        """Return the runs that are to stop."""
+        """Return the runs that are marked as cancelled."""
         return _list_names(self.folder / "cancelled")
 
     def ended_runs(self) -> set[str]:
-        """Return the runs that have left an exit code."""
+        """Return the runs with an exit code."""
         return _list_names(self.folder / "codes")
 
 
@@ -121,15 +121,17 @@ def _list_names(folder: Path) -> set[str]:
 
 
 def submissions_dir(batch: Batch) -> Path:
-    """Return the folder of the submissions of a batch."""
+    """Return the directory of the submissions of a batch."""
     return batch.queue_dir / "slurm"
 
 
 def record_submission(batch: Batch, tasks: Sequence[Sequence[str]], make_script: Callable[[Path], str]) -> Submission:
-    """Write the record of an array job that the cluster is asked for next; called while `batch.lock()`.
+    """Write the record of an array job, before it is submitted; the caller holds `batch.lock()`.
 
     Args:
-        make_script: given the folder of the submission, returns its job script.
+        batch: batch of the runs.
+        tasks: names of the runs that each task trains sequentially.
+        make_script: function that returns the job script for the directory of a submission.
     """
     folder = submissions_dir(batch) / f"{_next_submission_number(batch)}-{secrets.token_hex(4)}"
     for part in (folder, folder / "codes", folder / "cancelled"):
@@ -156,26 +158,23 @@ def _submission_number(folder: Path) -> int:
 def _user_name() -> str | None:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, in a container
+    except (KeyError, OSError):  # a user ID without a name, in a container
         return None
 
 
 def read_submissions(batch: Batch) -> list[Submission]:
-    """Return the submissions of a batch, the first one first.
+    """Return the submissions of a batch, oldest first.
 
     Raises:
         UsageError: if a record is damaged; it names the file and the key or line.
     """
-    found = []
+    submissions = []
     for folder in sorted(submissions_dir(batch).glob("*-*"), key=_submission_number):
-        if (
-            not (folder / RECORD_FILENAME).exists() and not (folder / RECORD_FILENAME).is_symlink()
-        ):  # its process was killed before
+        record = folder / RECORD_FILENAME
+        if not record.exists() and not record.is_symlink():  # the submitting process was killed
             continue
         try:
-            found.append(Submission(folder, read_typed_json(SubmissionRecord, folder / RECORD_FILENAME)))
+            submissions.append(Submission(folder, read_typed_json(SubmissionRecord, record)))
         except UsageError as error:
-            raise UsageError(
-                f"{error}\nWithout the folder {folder} its runs count as not submitted: delete it."
-            ) from error
-    return found
+            raise UsageError(f"{error}\nDelete {folder} to mark its runs as not submitted.") from error
+    return submissions

@@ -1,4 +1,4 @@
-"""Which runs of a batch were submitted, and where: to the local queue, a small file for each, or to a cluster."""
+"""Queue state: a ticket for each submitted run, as a JSON file (local queue) or from a submission (cluster)."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from tfaip_like.experiments._launchers.submissions import NO_ARRAY_JOB, Submissi
 LauncherName = Literal["local", "slurm"]
 
 CANCEL_SUFFIX = ".cancel"
-"""How the empty file is named that cancels a run of the local queue: there is room for it on a full disk too."""
+"""Suffix of the empty file that cancels a run of the local queue; it can be created on a full disk too."""
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """A run that was submitted."""
+    """State of a submitted run."""
 
     state: Literal["waiting", "running", "ended", "reset"]
-    """Of the local queue; on a cluster it waits until it has ended, and the cluster knows more. A run that was reset
-    is a new one, wherever it was before."""
+    """State in the local queue. On a cluster always `waiting`: squeue and the files of the run give its state. `reset`:
+    a new run, whose earlier tickets do not count."""
     where: LauncherName = "local"
     submitted: Seconds = 0.0
     started: Seconds | None = None
     ended: Seconds | None = None
     code: int | None = None
-    """Its exit code, where that is known."""
+    """Exit code, if known."""
     cancelled: bool = False
-    """Whether it was to stop."""
+    """Whether the run was cancelled."""
     host: str | None = None
     pid: Count | None = None
     gpu: Count | None = None
     job: str | None = None
-    """What a cluster calls it, ARRAY_TASK; None until that is known."""
+    """Job ID on a cluster, ARRAY_TASK; None until it is known."""
     submission: str | None = None
-    """Name of the submission to a cluster."""
+    """Directory name of the submission to a cluster."""
 
     @property
     def is_in_local_queue(self) -> bool:
-        """Return whether the local queue has work with it."""
+        """Return whether the run is queued or running in the local queue."""
         return self.where == "local" and (self.state == "running" or self.is_queued)
 
     @property
     def is_queued(self) -> bool:
-        """Return whether its run is to be started."""
+        """Return whether the run waits to be started."""
         return self.state == "waiting" and not self.cancelled
 
     def replace(self, **changes: Any) -> Ticket:
@@ -60,17 +60,17 @@ class Ticket:
 
 
 def make_ticket(where: LauncherName = "local", job: str | None = None) -> Ticket:
-    """Return a new ticket."""
+    """Return the ticket of a run that is submitted now."""
     return Ticket("waiting", where, submitted=time.time(), job=job)
 
 
 def make_reset_ticket() -> Ticket:
-    """Return the ticket of a run that was reset."""
+    """Return the ticket of a run that is reset now."""
     return Ticket("reset", submitted=time.time())
 
 
 def read_tickets(batch: Batch) -> dict[str, Ticket]:
-    """Return the tickets of a batch by the names of its runs, the latest of each.
+    """Return the latest ticket of each run of a batch, by the name of the run.
 
     Raises:
         UsageError: if one is damaged; it names the file and the key or line.
@@ -84,7 +84,7 @@ def read_tickets(batch: Batch) -> dict[str, Ticket]:
 
 
 def read_local_tickets(batch: Batch) -> dict[str, Ticket]:
-    """Return the tickets of the local queue by the names of its runs.
+    """Return the tickets of the local queue, by the name of the run.
 
     Raises:
         UsageError: if one is damaged; it names the file and the key or line.
@@ -96,14 +96,14 @@ def read_local_tickets(batch: Batch) -> dict[str, Ticket]:
             ticket = read_typed_json(Ticket, path)
             tickets[path.stem] = ticket.replace(cancelled=ticket.cancelled or path.stem in cancelled)
         except UsageError as error:
-            if not path.exists() and not path.is_symlink():  # taken away just now
+            if not path.exists() and not path.is_symlink():  # removed in the meantime
                 continue
-            raise UsageError(f"{error}\nWithout this file its run counts as not submitted: delete it.") from error
+            raise UsageError(f"{error}\nDelete this file to mark its run as not submitted.") from error
     return tickets
 
 
 def iter_cluster_tickets(submission: Submission) -> Iterator[tuple[str, Ticket]]:
-    """Yield the runs of a submission with their tickets; none if the cluster does not have it."""
+    """Yield the runs of a submission and their tickets; nothing if the cluster does not have the job."""
     array = submission.array_job
     if array == NO_ARRAY_JOB:
         return
@@ -114,10 +114,10 @@ def iter_cluster_tickets(submission: Submission) -> Iterator[tuple[str, Ticket]]
 
 
 def write_ticket(batch: Batch, name: str, ticket: Ticket) -> None:
-    """Replace the ticket of a run of the local queue; to be called while `batch.lock()`."""
+    """Write the ticket of a run of the local queue; the caller holds `batch.lock()`."""
     write_json(batch.queue_dir / f"{name}.json", dataclasses.asdict(ticket), indent=None)
 
 
 def cancel_marker_path(batch: Batch, name: str) -> Path:
-    """Return the file that cancels a run of the local queue while it is there."""
+    """Return the path of the file that cancels a run of the local queue while it exists."""
     return batch.queue_dir / f"{name}{CANCEL_SUFFIX}"

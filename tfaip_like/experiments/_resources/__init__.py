@@ -1,1 +1,1 @@
-"""Time, memory and disk space that runs need."""
+"""Estimates of the time, memory and disk space of runs."""

@@ -1,7 +1,7 @@
-"""Calibration: what a run takes, measured in a few short epochs of it.
+"""Calibration: measurement of the time, memory and disk space of a run in a few short epochs.
 
-A run takes time to start, then time for each sample, then time after each epoch (validation, saving). All three
-are measured in a few short epochs with all its data opened, so that only the second has to be scaled.
+The time of a run is the sum of its start, its samples, and its epoch ends (validation, saving). All three are measured
+with the full dataset open, so only the time of the samples is scaled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import functools
 import json
 import math
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -32,65 +31,61 @@ from tfaip_like._utils.processes import ParentPipe
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like._utils.typed_json import AtLeast, Count, Seconds
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
-from tfaip_like.experiments._status import last_error_message
+from tfaip_like.experiments._status.run_log import last_error_message
 from tfaip_like.params._files import read_param_file
 
 NUM_EPOCHS = 3
 BATCHES_PER_EPOCH = 50
-"""In an epoch of the first calibration."""
+"""Batches per epoch of the first calibration."""
 TARGET_EPOCH_S = 2.0
-"""A second calibration has epochs of about so long, where the first one's were too short to be measured well."""
+"""Length of the epochs of a second calibration, if those of the first one were too short to measure."""
 SHORT_EPOCH_S, LONG_RUN_S = 1.0, 120.0
-"""Seconds of an epoch that is too short, and of a run for which that matters."""
+"""Length of an epoch that is too short to measure, and of a run for which this matters."""
 POLL_INTERVAL_S = 0.2
 SCALED_FLAGS = ("trainer.random_seed", "trainer.epochs", "trainer.samples_per_epoch", "trainer.val_every_n")
-"""Flags that a calibration need not have in common with a run."""
-
-_TRAINING_SUMMARY_PATTERN = re.compile(
-    r"(?:(\d+) samples?|a stream of samples), .* epochs? of (\d+) steps? of (?:(\d+) times )?(\d+) samples?"
-)
+"""Flags that may differ between a calibration and a run."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a short run of a run took; kept in the batch."""
+    """Measurements of a calibrated run, which are stored in the batch."""
 
     name: str
     setup: str
-    """What of the run decides how long a sample takes, see `make_setup_key`."""
+    """Flags that determine the time per sample, see `make_setup_key`."""
     size: Count
-    """How large the numbers are that the run was given, see `compute_size_score`."""
+    """Size of the model and the data, see `compute_size_score`."""
     samples: Count
-    """In an epoch of the whole run."""
+    """Samples per epoch of the full run."""
     measured: Count
-    """Samples in an epoch of the calibration."""
+    """Samples per epoch of the calibration."""
     start: Seconds
-    """Before the first sample and after the last epoch."""
+    """Time before the first sample and after the last epoch."""
     of_samples: Seconds
-    """For the samples of an epoch."""
+    """Time for the samples of an epoch of the calibration."""
     after_epoch: Seconds
-    """For validation and saving."""
+    """Time for validation and saving after an epoch."""
     memory: Annotated[float, AtLeast(0)]
-    """Megabytes at the peak, of all its processes."""
+    """Peak memory of all processes of the run, in megabytes."""
     disk: Annotated[float, AtLeast(0)] = 0.0
-    """Megabytes of its output folder without checkpoints."""
+    """Size of the run directory without checkpoints, in megabytes."""
     checkpoint: Annotated[float, AtLeast(0)] = 0.0
-    """Megabytes of a checkpoint."""
+    """Size of a checkpoint, in megabytes."""
     when: str = ""
     host: str = ""
 
     def estimate_seconds(self, work: RemainingWork) -> float:
-        """Return what a run of this set-up will take."""
+        """Return the estimated time of a run with this setup."""
         samples = work.epochs * (work.samples or self.samples)
         return self.start + samples * self.of_samples / self.measured + work.num_validations * self.after_epoch
 
     def text(self, work: RemainingWork) -> str:
-        """Return the calculation."""
+        """Return the measurements and the estimated time as text."""
         each = 1000 * self.of_samples / self.measured
-        kept = f" ({self.when}, on {self.host})" if self.when else ""
+        origin = f" ({self.when}, on {self.host})" if self.when else ""
         total = format_duration(self.estimate_seconds(work))
         return (
-            f"{self.name}: measured{kept} {self.start:.1f} s to start and end, {each:.3g} ms a sample "
+            f"{self.name}: measured{origin} {self.start:.1f} s to start and end, {each:.3g} ms per sample "
             f"({pluralize(self.measured, 'sample')} in {self.of_samples:.2f} s), {self.after_epoch:.2f} s to validate "
             f"and save, {self.memory:.0f} MB\n"
             f"  {self.start:.1f} s + {pluralize(work.epochs, 'epoch')} x {work.samples or self.samples} samples x "
@@ -100,24 +95,27 @@ class Calibration:
 
 @dataclass(frozen=True)
 class RemainingWork:
-    """What is left to do of a run."""
+    """Remaining work of a run."""
 
     epochs: int
+    """Remaining epochs."""
     samples: int | None
-    """In an epoch; None for all that there are."""
+    """Samples per epoch; None for all training samples."""
     val_every_n: int
 
     @property
     def num_validations(self) -> int:
-        """Epochs that end with a validation, or at least with saving."""
+        """Return the number of epoch ends with a validation or, without validations, with saving."""
         return math.ceil(self.epochs / max(1, self.val_every_n))
 
 
 def compute_remaining_work(batch: Batch, run: BatchRun, done: int = 0) -> RemainingWork:
-    """Return what is left to do of a run.
+    """Return the remaining work of a run.
 
     Args:
-        done: epochs that it has done already.
+        batch: batch of the run.
+        run: entry of the run.
+        done: number of completed epochs.
     """
     return RemainingWork(
         epochs=max(1, run.epochs - done),
@@ -127,9 +125,9 @@ def compute_remaining_work(batch: Batch, run: BatchRun, done: int = 0) -> Remain
 
 
 def make_setup_key(run: BatchRun) -> str:
-    """Return what of a run decides how long a sample takes: its flags without what is scaled, and without fractions.
+    """Return the flags that determine the time per sample: all but scaled flags and fractional numbers.
 
-    (A learning rate or a dropout of another value changes nothing.)
+    A fractional number, such as a learning rate or a dropout rate, does not change the time.
     """
     flags = {
         flag: list(words)
@@ -140,7 +138,7 @@ def make_setup_key(run: BatchRun) -> str:
 
 
 def configuration_from_setup_key(setup: str) -> str:
-    """Return the configuration of a set-up."""
+    """Return the name of the configuration in a setup key."""
     return str(json.loads(setup)[0])
 
 
@@ -155,28 +153,34 @@ def _is_fraction(word: str) -> bool:
 
 
 def compute_size_score(run: BatchRun) -> int:
-    """Return the product of the whole numbers that a run was given: units, layers, files."""
-    words = [word for flag, given in run.flags.items() if flag not in SCALED_FLAGS for word in given]
-    return math.prod(int(word) for word in words if word.isdecimal() and int(word))
+    """Return the product of the integers among the flags of a run: units, layers, files."""
+    values = [word for flag, words in run.flags.items() if flag not in SCALED_FLAGS for word in words]
+    return math.prod(int(word) for word in values if word.isdecimal() and int(word))
 
 
 def calibrate(batch: Batch, run: BatchRun, check: Callable[[], None] = lambda: None) -> Calibration:
-    """Trains a run for a few short epochs, in a temporary folder.
+    """Train a run for a few short epochs in a temporary directory.
 
     Args:
-        check: called while it trains; may raise to stop.
+        batch: batch of the run.
+        run: entry of the run.
+        check: called while it trains; may raise an exception to stop the calibration.
+
+    Raises:
+        UsageError: if the training fails, or the number of samples is unknown.
     """
     batch_size = get_int_parameter(batch, run, "train", "batch_size") or 1
-    found = _measure(batch, run, batch_size * BATCHES_PER_EPOCH, check)
-    seconds = found.estimate_seconds(compute_remaining_work(batch, run))
-    if found.of_samples < SHORT_EPOCH_S and seconds > LONG_RUN_S and found.measured < found.samples:
-        wanted = round(found.measured * TARGET_EPOCH_S / max(found.of_samples, 0.01))
-        found = _measure(batch, run, min(found.samples, wanted), check)
-    return found
+    calibration = _measure(batch, run, batch_size * BATCHES_PER_EPOCH, check)
+    seconds = calibration.estimate_seconds(compute_remaining_work(batch, run))
+    is_short = calibration.of_samples < SHORT_EPOCH_S and calibration.measured < calibration.samples
+    if is_short and seconds > LONG_RUN_S:
+        wanted = round(calibration.measured * TARGET_EPOCH_S / max(calibration.of_samples, 0.01))
+        calibration = _measure(batch, run, min(calibration.samples, wanted), check)
+    return calibration
 
 
 def _measure(batch: Batch, run: BatchRun, samples: int, check: Callable[[], None]) -> Calibration:
-    print(f"calibrating {run.name} with {NUM_EPOCHS} epochs of {samples} samples ...", file=sys.stderr, flush=True)
+    print(f"Calibrating {run.name}: {NUM_EPOCHS} epochs of {samples} samples ...", file=sys.stderr, flush=True)
     with temporary_directory() as folder:
         out = OutputDir(Path(folder, "run"))
         log = Path(folder, "log")
@@ -187,7 +191,7 @@ def _measure(batch: Batch, run: BatchRun, samples: int, check: Callable[[], None
 
 
 def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path, check: Callable[[], None]) -> float:
-    """Runs the short training; its memory in MB."""
+    """Run the short training; return its peak memory in megabytes."""
     program = Path(sysconfig.get_path("scripts")) / "train-scenario"
     flags = {
         "params": batch.params_path(run.name).resolve(),
@@ -220,42 +224,40 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
                 time.sleep(POLL_INTERVAL_S)
         finally:
             if process.poll() is None:
-                print("stopping the calibration ...", file=sys.stderr, flush=True)
+                print("Stopping the calibration ...", file=sys.stderr, flush=True)
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
             parent_pipe.close()
     if process.returncode:
-        said = out.read_info().get("error") or last_error_message(log)
-        raise UsageError(f"the calibration of {run.name} failed: {said}\nfix the error, or give --time and --mem")
+        error = out.read_info().get("error") or last_error_message(log)
+        raise UsageError(
+            f"calibration of {run.name} failed: {error}\nfix the error, or pass --time and --mem explicitly"
+        )
     return peak_mb
 
 
 def _make_calibration(
     batch: Batch, run: BatchRun, out: OutputDir, begin: datetime, end: datetime, memory: float
 ) -> Calibration:
-    log = out.train_log.read_text(encoding="utf-8")
-    plan = _TRAINING_SUMMARY_PATTERN.search(log)
-    if plan is None:
-        raise UsageError(f"the calibration of {run.name} left no plan in its log; give --time and --mem")
-    measured = int(plan[2]) * int(plan[3] or 1) * int(plan[4])
-    in_epoch = get_int_parameter(batch, run, "trainer", "samples_per_epoch") or int(plan[1] or 0)
-    if not in_epoch:
+    info = out.read_info()
+    samples = get_int_parameter(batch, run, "trainer", "samples_per_epoch") or info["data"]["train"]
+    if samples is None:
         raise UsageError(
-            f"{run.name} trains on a stream of unknown length: give --trainer.samples_per_epoch in its plan, or "
-            "--time and --mem by hand"
+            f"{run.name}: the length of its data stream is unknown: set --trainer.samples_per_epoch in the plan, or "
+            "pass --time and --mem explicitly"
         )
     rows = read_history(out.history)
     of_samples = [row["seconds"] for row in rows]
-    ends = [_parse_timestamp(line) for line in log.splitlines() if re.search(r" INFO +epoch \d+/\d+: ", line)]
-    # The first epoch compiles; that belongs to the start. (It may be the only one, if a threshold is reached at once.)
+    ends = info["epoch_ends"]
+    # The first epoch compiles the model, which belongs to the start. It is the only one after an early stop.
     usual = sum(of_samples[1:]) / (len(rows) - 1) if len(rows) > 1 else of_samples[0]
-    whole = (ends[-1] - ends[0]).total_seconds() / (len(rows) - 1) if len(rows) > 1 else usual
+    whole = (ends[-1] - ends[0]) / (len(rows) - 1) if len(rows) > 1 else usual
     return Calibration(
         name=run.name,
         setup=make_setup_key(run),
         size=compute_size_score(run),
-        samples=in_epoch,
-        measured=measured,
+        samples=samples,
+        measured=info["samples_per_epoch"],
         start=max(0.0, (end - begin).total_seconds() - len(rows) * whole),
         of_samples=usual,
         after_epoch=max(0.0, whole - usual),
@@ -268,13 +270,13 @@ def _make_calibration(
 
 
 def get_int_parameter(batch: Batch, run: BatchRun, group: str, name: str) -> int | None:
-    """Return a whole number among the parameters of a run."""
+    """Return the parameter `group.name` of a run; None if it is not an integer."""
     value = _get_parameter(batch, run, group, name)
     return value if isinstance(value, int) else None
 
 
 def get_text_parameter(batch: Batch, run: BatchRun, group: str, name: str) -> str | None:
-    """Return a text among the parameters of a run."""
+    """Return the parameter `group.name` of a run; None if it is not a string."""
     value = _get_parameter(batch, run, group, name)
     return value if isinstance(value, str) else None
 
@@ -284,26 +286,26 @@ def _get_parameter(batch: Batch, run: BatchRun, group: str, name: str) -> Json:
     return values.get(name) if isinstance(values, dict) else None
 
 
-@functools.lru_cache(maxsize=4096)  # they never change
+@functools.lru_cache(maxsize=4096)  # the files never change
 def _read_parameters(file: Path) -> dict[str, Json]:
     return read_param_file(file)
 
 
 def _session_memory_mb(session: int) -> float:
-    """Megabytes of all processes of a session; 0 where the system does not report it."""
+    """Return the memory of all processes of a session, in megabytes; 0 where the system does not report it."""
     pages = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             # pid (name) state parent group session ...
             if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
                 pages += int((folder / "statm").read_text().split()[1])
-        except (OSError, ValueError, IndexError):  # it has ended just now
+        except (OSError, ValueError, IndexError):  # the process has ended
             continue
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def measure_dir_bytes(folder: Path) -> int:
-    """Return how much the files in a folder hold; those that go away meanwhile do not count."""
+    """Return the total size of the files below a directory; files that disappear meanwhile do not count."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -312,12 +314,8 @@ def measure_dir_bytes(folder: Path) -> int:
     return total
 
 
-def _parse_timestamp(line: str) -> datetime:
-    return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f")
-
-
 def format_duration(seconds: float) -> str:
-    """Hours, minutes and seconds: 1:02:03."""
+    """Return a duration as hours, minutes and seconds: 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,4 +1,4 @@
-"""Whether a disk has room for what the runs of a batch leave, before they are submitted."""
+"""Check of the disk space that runs will need, before they are submitted."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ from tfaip_like.experiments._resources.calibration import (
     measure_dir_bytes,
 )
 from tfaip_like.experiments._resources.estimate import calibrate_missing, read_calibrations
-from tfaip_like.experiments._status import BatchStatus
+from tfaip_like.experiments._status.batch_status import BatchStatus
 
 MIN_RUNS_TO_CALIBRATE = 10
-"""Runs from which one is measured, where nothing is known of what they leave; fewer look for themselves."""
+"""One run is calibrated if more runs than this are submitted and no measurement exists."""
 
 
 def check_disk_space(batch: Batch, runs: Sequence[BatchRun], status: BatchStatus, allow_calibration: bool) -> None:
-    """Refuse runs for which there is no room on the disk.
+    """Raise an error if the disk has too little free space for the results of runs.
 
-    What a run leaves is known from finished ones of its configuration, or from a calibration.
+    The size of the results is measured on finished runs of the same configuration, or taken from a calibration.
 
     Args:
-        allow_calibration: calibrate a run if nothing is known and there are many.
+        batch: batch of the runs.
+        runs: runs to submit.
+        status: status of the batch.
+        allow_calibration: calibrate a run if there are more than `MIN_RUNS_TO_CALIBRATE` and no measurement exists.
 
     Raises:
-        UsageError: if not all of them fit; it says how much is missing.
+        UsageError: if the space is too small; it names the required and the free space.
     """
     finished = _usage_of_finished_runs(batch, status, runs)
     calibrations = read_calibrations(batch)
@@ -49,22 +52,22 @@ def check_disk_space(batch: Batch, runs: Sequence[BatchRun], status: BatchStatus
         free = shutil.disk_usage(folder).free
         if nbytes > free:
             raise UsageError(
-                f"{folder}: {pluralize(len(runs), 'run')} will leave about {format_bytes(nbytes)} there, but only "
-                f"{format_bytes(free)} are free on this disk;\nmake room, keep fewer checkpoints "
-                "(--trainer.keep_checkpoints), or add --check_space false"
+                f"{folder}: not enough disk space: {pluralize(len(runs), 'run')} will need about "
+                f"{format_bytes(nbytes)}, {format_bytes(free)} free;\nfree up space, keep fewer checkpoints "
+                "(--trainer.keep_checkpoints), or pass --check_space false"
             )
 
 
 @dataclass(frozen=True)
 class _DiskUsage:
-    """Bytes that a run leaves."""
+    """Disk usage of a run, in bytes."""
 
     checkpoints: float
     rest: float
 
 
 def _usage_of_finished_runs(batch: Batch, status: BatchStatus, runs: Sequence[BatchRun]) -> dict[str, _DiskUsage]:
-    """Return what a finished run of each configuration has left."""
+    """Return the disk usage of a finished run of each configuration."""
     configurations = {run.name: run.configuration for run in batch.read_index().runs}
     wanted = {run.configuration for run in runs}
     found: dict[str, _DiskUsage] = {}
@@ -85,33 +88,33 @@ def _calibrate_one(batch: Batch, runs: Sequence[BatchRun]) -> list[Calibration]:
     try:
         return calibrate_missing(batch, runs, max_count=1)
     except UsageError as error:
-        print(f"cannot check the disk space that the runs need: {error}", file=sys.stderr)
+        print(f"Cannot check the required disk space: {error}", file=sys.stderr)
         return []
 
 
 def _bytes_needed(
     batch: Batch, run: BatchRun, finished: Mapping[str, _DiskUsage], calibrations: Sequence[Calibration]
 ) -> dict[Path, float]:
-    """Return what a run will leave more than it has left already, by the folder of it; nothing if that is not known."""
-    of_run = batch.run_dir(run.name)
-    home = of_run.path.parent
+    """Return the additional bytes that a run will need, by directory; empty if they are unknown."""
+    run_dir = batch.run_dir(run.name)
+    runs_dir = run_dir.path.parent
     scratch = get_text_parameter(batch, run, "trainer", "checkpoint_dir")
-    elsewhere = Path(batch.read_index().folder, scratch) if scratch else home
-    whole = finished.get(run.configuration) or _estimate_usage(batch, run, calibrations)
-    if whole is None:
+    checkpoint_dir = Path(batch.read_index().folder, scratch) if scratch else runs_dir
+    expected = finished.get(run.configuration) or _estimate_usage(batch, run, calibrations)
+    if expected is None:
         return {}
-    now = _measure_usage(of_run)
-    needed = {home: max(0, whole.rest - now.rest)}
-    needed[elsewhere] = needed.get(elsewhere, 0) + max(0, whole.checkpoints - now.checkpoints)
+    current = _measure_usage(run_dir)
+    needed = {runs_dir: max(0, expected.rest - current.rest)}
+    needed[checkpoint_dir] = needed.get(checkpoint_dir, 0) + max(0, expected.checkpoints - current.checkpoints)
     return {folder: nbytes for folder, nbytes in needed.items() if folder.is_dir()}
 
 
 def _estimate_usage(batch: Batch, run: BatchRun, calibrations: Sequence[Calibration]) -> _DiskUsage | None:
-    alike = [one for one in calibrations if one.setup == make_setup_key(run)]
-    alike = alike or [one for one in calibrations if configuration_from_setup_key(one.setup) == run.configuration]
-    if not (alike := alike or list(calibrations)):
+    similar = [one for one in calibrations if one.setup == make_setup_key(run)]
+    similar = similar or [one for one in calibrations if configuration_from_setup_key(one.setup) == run.configuration]
+    if not (similar := similar or list(calibrations)):
         return None
-    every = get_int_parameter(batch, run, "trainer", "keep_every_n")
-    kept = run.epochs // every if every else 0
-    max_count = 1 + (get_int_parameter(batch, run, "trainer", "keep_checkpoints") or 0) + kept
-    return _DiskUsage(1e6 * max_count * max(one.checkpoint for one in alike), 1e6 * max(one.disk for one in alike))
+    interval = get_int_parameter(batch, run, "trainer", "keep_every_n")
+    num_permanent = run.epochs // interval if interval else 0
+    max_count = 1 + (get_int_parameter(batch, run, "trainer", "keep_checkpoints") or 0) + num_permanent
+    return _DiskUsage(1e6 * max_count * max(one.checkpoint for one in similar), 1e6 * max(one.disk for one in similar))

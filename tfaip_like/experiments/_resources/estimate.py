@@ -1,4 +1,4 @@
-"""What the runs of a batch will take, calculated from calibrations, which are kept in the batch."""
+"""Estimates of the time and memory of runs, from calibrations that are stored in the batch."""
 
 from __future__ import annotations
 
@@ -26,40 +26,47 @@ from tfaip_like.experiments._resources.calibration import (
 )
 
 SAFETY_MARGIN = 1.3
+"""Factor of the requested to the estimated time and memory."""
 MEMORY_MARGIN_MB = 200
 MAX_CALIBRATIONS = 3
-"""Runs that are calibrated by one submission, each of another set-up."""
+"""Maximum number of runs, each with a different setup, that a submission calibrates."""
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """What the runs of a batch will take, by the calibrations of some of them."""
+    """Estimates for the runs of a batch, based on calibrations."""
 
     batch: Batch
     calibrations: Sequence[Calibration]
     save_seconds: int
+    """Time reserved for saving before the time limit, in seconds."""
     done: Mapping[str, int] = field(default_factory=dict)
-    """Epochs that runs have done already."""
+    """Number of completed epochs of each run."""
 
     def limits(self, task: Task) -> ResourceLimits:
-        """Return the limits of a task, whose runs are trained one after another."""
+        """Return the limits of a task, which trains its runs sequentially."""
         each = [(self.calibration_for(run), self.work(run)) for run in task]
         seconds = sum(calibration.estimate_seconds(work) for calibration, work in each)
         return ResourceLimits(time_limit(seconds, self.save_seconds), memory_limit(max(one.memory for one, _ in each)))
 
     def calibration_for(self, run: BatchRun) -> Calibration:
-        """Return the calibration of the set-up of a run, or the largest one of its configuration."""
-        own = next((one for one in self.calibrations if one.setup == make_setup_key(run)), None)
-        return own or max(
+        """Return the calibration of the setup of a run, or the largest one of its configuration."""
+        exact = next((one for one in self.calibrations if one.setup == make_setup_key(run)), None)
+        return exact or max(
             self.calibrations, key=lambda one: (configuration_from_setup_key(one.setup) == run.configuration, one.size)
         )
 
     def work(self, run: BatchRun) -> RemainingWork:
-        """Return what is left to do of a run."""
+        """Return the remaining work of a run."""
         return compute_remaining_work(self.batch, run, self.done.get(run.name, 0))
 
     def text(self, runs: Sequence[BatchRun], jobs: Sequence[ArrayJob]) -> str:
-        """Return the calculation, for the person who submits."""
+        """Return the calculation of the limits.
+
+        Args:
+            runs: submitted runs.
+            jobs: array jobs with the limits of these runs.
+        """
         lines = [
             self._describe_longest(one, [run for run in runs if self.calibration_for(run) is one])
             for one in self.calibrations
@@ -67,14 +74,14 @@ class Estimates:
         setups = {make_setup_key(run): run.name for run in runs}
         measured = {one.setup for one in self.calibrations}
         if others := [name for setup, name in setups.items() if setup not in measured]:
-            lines.append(f"not measured: {truncate_list(others)}; where they take more, give --time and --mem")
+            lines.append(f"not measured: {truncate_list(others)}; if they need more, pass --time and --mem")
         for job in jobs:
             count = pluralize(len(job.tasks), "task")
             names = truncate_list([run.name for task in job.tasks for run in task])
             lines.append(f"--time {job.request.time} --mem {job.request.memory}  for {count}: {names}")
         margin = f"{round(100 * (SAFETY_MARGIN - 1))} %"
         lines.append(
-            f"(the time and {margin}, {self.save_seconds} s to save and a minute; the memory and {margin} and "
+            f"(limits: time + {margin} + {self.save_seconds} s to save + 60 s; memory + {margin} + "
             f"{MEMORY_MARGIN_MB} MB; rounded up)"
         )
         return "\n".join(line for line in lines if line)
@@ -85,30 +92,37 @@ class Estimates:
 
 
 def time_limit(seconds: float, save_seconds: int) -> str:
-    """Return the time limit for what takes some seconds, as SLURM writes it; of two digits, so that few differ."""
-    # A cluster looks at time limits once a minute, and may send its signal so much earlier.
+    """Return the time limit for an estimated time, in the format of sbatch --time.
+
+    It is rounded up to two significant digits, so that runs of similar length share an array job.
+
+    Args:
+        seconds: estimated time.
+        save_seconds: time reserved for saving before the limit.
+    """
+    # SLURM checks time limits once a minute, and may send its signal up to a minute earlier.
     minutes = math.ceil((SAFETY_MARGIN * seconds + save_seconds + 60) / 60)
     step = 10 ** max(0, len(str(minutes)) - 2)
     return format_duration(60 * step * math.ceil(minutes / step))
 
 
 def memory_limit(megabytes: float) -> str:
-    """Return the memory for what takes some megabytes, as SLURM writes it."""
+    """Return the memory limit for an estimated usage, in the format of sbatch --mem."""
     return f"{100 * math.ceil((SAFETY_MARGIN * megabytes + MEMORY_MARGIN_MB) / 100)}M"
 
 
 @dataclass(frozen=True)
 class _StoredCalibrations:
-    """What `calibrations.json` holds."""
+    """Contents of `calibrations.json`."""
 
     calibrations: tuple[Calibration, ...] = ()
 
 
 def read_calibrations(batch: Batch) -> list[Calibration]:
-    """Return the calibrations that earlier submissions have left.
+    """Return the calibrations that are stored in a batch.
 
     Raises:
-        UsageError: if the file is damaged; it names the key or line.
+        UsageError: if the file is damaged; it names the key or the line.
     """
     file = _calibrations_path(batch)
     if not file.exists() and not file.is_symlink():
@@ -116,11 +130,11 @@ def read_calibrations(batch: Batch) -> list[Calibration]:
     try:
         return list(read_typed_json(_StoredCalibrations, file).calibrations)
     except UsageError as error:
-        raise UsageError(f"{error}\nDelete this file to measure the runs again.") from error
+        raise UsageError(f"{error}\nDelete this file to calibrate the runs again.") from error
 
 
 def remove_calibrations(batch: Batch, configurations: Collection[str]) -> None:
-    """Let runs of some configurations be measured again: their code has changed."""
+    """Remove the calibrations of some configurations, because their code has changed."""
     kept = read_calibrations(batch)
     left = tuple(one for one in kept if configuration_from_setup_key(one.setup) not in configurations)
     if len(left) < len(kept):
@@ -134,15 +148,18 @@ def _calibrations_path(batch: Batch) -> Path:
 def estimate(
     batch: Batch, runs: Sequence[BatchRun], save_seconds: int, done: Mapping[str, int], again: bool = False
 ) -> Estimates:
-    """Return what runs will take, by the calibrations that are kept and those that are missing.
+    """Return estimates for runs; setups without a calibration are calibrated first.
 
     Args:
-        done: epochs that runs have done already.
-        again: measure what was measured before, too.
+        batch: batch of the runs.
+        runs: runs to estimate.
+        save_seconds: time reserved for saving before the time limit.
+        done: number of completed epochs of each run.
+        again: ignore stored calibrations.
 
     Raises:
-        UsageError: when a run fails even so far, or has no end that could be calculated.
-        Interrupted: after a signal; of the interrupted calibration nothing is left.
+        UsageError: if a calibration fails, or the length of a run is unknown.
+        Interrupted: after a signal; the interrupted calibration is not stored.
     """
     return Estimates(batch, calibrate_missing(batch, runs, again=again), save_seconds, done)
 
@@ -150,11 +167,13 @@ def estimate(
 def calibrate_missing(
     batch: Batch, runs: Sequence[BatchRun], max_count: int = MAX_CALIBRATIONS, again: bool = False
 ) -> list[Calibration]:
-    """Calibrate runs of set-ups that were not measured before; return what is known then, which is kept.
+    """Calibrate runs with setups that have no calibration; store and return all calibrations.
 
     Args:
-        max_count: runs that are measured.
-        again: forget what was measured before.
+        batch: batch of the runs.
+        runs: runs to calibrate.
+        max_count: maximum number of runs to calibrate.
+        again: ignore stored calibrations.
 
     Raises:
         UsageError, Interrupted: see `estimate`.
@@ -168,10 +187,13 @@ def calibrate_missing(
 
 
 def choose_runs_to_calibrate(runs: Iterable[BatchRun], kept: Sequence[Calibration] = ()) -> list[BatchRun]:
-    """Return the runs to measure: the largest of each configuration, then other set-ups, the largest first.
+    """Return the runs to calibrate: the largest of each configuration, then other setups by decreasing size.
 
-    Large is what was given large whole numbers: units, layers, files. A configuration is not measured again, unless
-    it has a larger run now.
+    A configuration is not calibrated again, unless it has a larger run now; see `compute_size_score`.
+
+    Args:
+        runs: candidates.
+        kept: existing calibrations.
     """
     by_size = sorted(runs, key=lambda run: (compute_size_score(run), run.epochs), reverse=True)
     known = {configuration_from_setup_key(one.setup): one.size for one in sorted(kept, key=lambda one: one.size)}

@@ -1,4 +1,4 @@
-"""What this machine has for the runs of its local queue; no machine learning library is imported to find out."""
+"""CPUs and GPUs of this machine, counted without importing a machine learning library."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.operating_system import num_usable_cpus
 
 OTHER_GPUS = ("/dev/kfd", "/dev/dxg")
-"""Devices of GPUs (AMD, Windows Subsystem for Linux) that are not counted without a library."""
+"""Device files of GPUs (AMD, Windows Subsystem for Linux) that cannot be counted without a library."""
 
 
 def check_gpus(numbers: Sequence[int]) -> None:
-    """Raise if runs would be given a GPU that this machine does not have, or that is hidden from this shell.
+    """Raise an error for a GPU that this machine does not have, or that CUDA_VISIBLE_DEVICES hides.
+
+    Args:
+        numbers: GPU indices, from 0.
 
     Raises:
-        UsageError: names the GPU and what there is.
+        UsageError: names the GPU and the available ones.
     """
-    present = count_gpus() if numbers else None
-    if present is None:
+    count = count_gpus() if numbers else None
+    if count is None:
         return
     flag = f"--gpus {' '.join(map(str, numbers))}"
-    if missing := [number for number in numbers if number >= present]:
-        has = f"{pluralize(present, 'GPU')} ({'0' if present == 1 else f'0 to {present - 1}'})" if present else "none"
-        raise UsageError(f"{flag}: there is no GPU {missing[0]}; this machine has {has}")
+    if missing := [number for number in numbers if number >= count]:
+        available = f"{pluralize(count, 'GPU')} ({'0' if count == 1 else f'0 to {count - 1}'})" if count else "none"
+        raise UsageError(f"{flag}: GPU {missing[0]} not found; this machine has {available}")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     is_numbered = visible is not None and all(word.strip().isdecimal() for word in visible.split(","))
     if visible is not None and is_numbered and (hidden := set(numbers) - set(map(int, visible.split(",")))):
@@ -34,7 +37,7 @@ def check_gpus(numbers: Sequence[int]) -> None:
 
 
 def count_gpus() -> int | None:
-    """Return the number of GPUs of this machine; None where that is not known."""
+    """Return the number of GPUs of this machine; None if it cannot be determined."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -45,8 +48,6 @@ def count_gpus() -> int | None:
 
 
 def make_jobs_warning(jobs: int) -> str | None:
-    """Return a line for more runs at a time than this machine has processors; None for fewer."""
-    processors = num_usable_cpus()
-    if jobs <= processors:
-        return None
-    return f"({jobs} runs at a time will share the {pluralize(processors, 'processor')} of this machine)"
+    """Return a warning if there are more parallel runs than CPUs; None otherwise."""
+    cpus = num_usable_cpus()
+    return f"({jobs} parallel runs will share {pluralize(cpus, 'CPU')})" if jobs > cpus else None

@@ -1,4 +1,4 @@
-"""The journal in which Optuna keeps what a search has tried."""
+"""Journal file in which Optuna stores the trials of a search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfaip_like._utils.typed_json import Count, decode
 
 
 class _JournalEntry(TypedDict, total=False):
-    """A line of Optuna's journal, as far as we know it."""
+    """Line of Optuna's journal; the known keys."""
 
     op_code: Required[Count]
     worker_id: Required[str]
@@ -36,10 +36,10 @@ class _JournalEntry(TypedDict, total=False):
 
 @contextmanager
 def open_journal(file: Path) -> Iterator[Any]:
-    """Open Optuna's journal; in the block, name the line that it cannot read.
+    """Open Optuna's journal for the length of the block.
 
     Raises:
-        UsageError: if a line is damaged.
+        UsageError: if a line is damaged; it names the file and the line.
     """
     from optuna.storages.journal import JournalFileBackend
 
@@ -63,7 +63,7 @@ def open_journal(file: Path) -> Iterator[Any]:
         yield (journal := Journal(str(file)))
     except UsageError:
         raise
-    except Exception as error:  # whatever Optuna makes of it
+    except Exception as error:  # Optuna raises various exceptions for a damaged journal
         line = journal.num_read + journal.is_reading
         raise UsageError(
             f"{file}, line {line}: cannot be read: {type(error).__name__}: {short_error_message(error)}"
@@ -71,7 +71,7 @@ def open_journal(file: Path) -> Iterator[Any]:
 
 
 def remove_leftovers(journal: Path) -> None:
-    """Remove what a killed search has left: its lock, and a last line that is not complete."""
+    """Remove the leftovers of a killed search: its lock and an incomplete last line."""
     for lock in journal.parent.glob(f"{journal.name}.lock*"):
         lock.unlink(missing_ok=True)
     content = journal.read_bytes()

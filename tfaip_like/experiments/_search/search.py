@@ -1,11 +1,11 @@
-"""Search for hyper-parameters: the values of each run are chosen by what earlier runs have reached.
+"""Hyperparameter search with Optuna in a normal batch.
 
-Optuna chooses (TPE: Bergstra et al. 2011, https://papers.nips.cc/paper/4443), and tells which runs are pruned: those
-whose value is worse than the median of earlier runs at the same epoch. The runs are those of a normal batch.
+Values are sampled by TPE (Bergstra et al. 2011, https://papers.nips.cc/paper/4443). A run is pruned if its value is
+worse than the median of earlier runs at the same epoch.
 
 BATCH/search/
-  search.json    what is searched, and how
-  study.journal  what was tried, and what came of it
+  search.json    settings of the search
+  study.journal  trials and their results
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from tfaip_like.experiments._plans.plan import Plan, PlannedRun
 from tfaip_like.experiments._plans.resolution import Resolver, load_plan_scenario
 from tfaip_like.experiments._search.journal import open_journal, remove_leftovers
 from tfaip_like.experiments._search.settings import LOCK_FILENAME, SearchSettings, read_search_settings, search_dir
-from tfaip_like.experiments._status import ACTIVE_STATES, read_status
+from tfaip_like.experiments._status.batch_status import read_status
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES
 from tfaip_like.experiments._submit import CLUSTER_POLL_INTERVAL_S, SubmitOptions, submit
 from tfaip_like.params._formatting import format_flag_words
 
@@ -44,9 +45,9 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 1.0
 JOURNAL_FILENAME = "study.journal"
 RUN_ATTRIBUTE = "run"
-"""What a trial notes: the name of its run."""
+"""User attribute of a trial with the name of its run."""
 NUM_STARTUP_TRIALS = 5
-"""So many trials must be known before one is pruned."""
+"""Number of finished trials before the first one is pruned."""
 
 
 def create_search(
@@ -58,16 +59,19 @@ def create_search(
     prune: bool,
     submission: SubmitOptions,
 ) -> Batch:
-    """Makes the batch of a search, without any runs yet.
+    """Create the batch of a search, without runs.
 
     Args:
-        folder, text: see `generate`.
-        configuration: see `Plan.search_space`.
-        trials: how many runs; by default the draws of the configuration.
-        submission: how runs are submitted, also when the search goes on.
+        plan: plan with the configuration to search.
+        folder: see `generate`.
+        text: see `generate`.
+        configuration: name of the configuration, see `Plan.search_space`.
+        trials: number of runs; by default the draws of the configuration.
+        prune: whether unpromising runs are stopped early.
+        submission: options for submitting the runs, which are stored for resuming the search.
 
     Raises:
-        UsageError: for every mistake in the plan.
+        UsageError: if the plan is invalid.
     """
     name, draws = plan.search_space(configuration)
     scenario = load_plan_scenario(plan)
@@ -81,12 +85,13 @@ def create_search(
 
 
 class Searcher:
-    """A search in a batch; goes on with what is there.
+    """Hyperparameter search in a batch; resumes an interrupted search.
 
     Args:
-        plan: that of the batch.
-        options: how runs are submitted.
-        tell: is given a line for each run that has ended.
+        batch: batch that `create_search` made.
+        plan: plan of the batch.
+        options: options for submitting the runs.
+        log: called with a line of text for each run that has ended.
     """
 
     def __init__(self, batch: Batch, plan: Plan, options: SubmitOptions, log: Callable[[str], None]):
@@ -99,21 +104,21 @@ class Searcher:
         self.space = {flag: _to_optuna_distribution(values) for flag, values in draws.values.items()}
         self.study = self._open_study()
         self.running: dict[str, Any] = {}
-        """The trials that are not decided, by the names of their runs."""
+        """Unfinished trials, by the names of their runs."""
         self.reported: dict[str, int] = {}
-        """Epochs of a run that its trial knows."""
+        """Last epoch of each run that was reported to its trial."""
         self.pruned: set[str] = set()
 
     @property
     def num_parallel_runs(self) -> int:
-        """Runs at a time."""
+        """Return the number of parallel runs."""
         return self.options.jobs or (1 if self.options.slurm else max(1, len(self.options.gpus)))
 
     def run(self) -> None:
-        """Searches until all trials are decided.
+        """Run the search until all trials are finished.
 
         Raises:
-            UsageError: when somebody else searches in this batch.
+            UsageError: if another process is running the search.
         """
         with _exclusive_search(self.batch):
             remove_leftovers(search_dir(self.batch) / JOURNAL_FILENAME)
@@ -122,19 +127,18 @@ class Searcher:
                 time.sleep(CLUSTER_POLL_INTERVAL_S if self.options.slurm else POLL_INTERVAL_S)
 
     def best(self) -> tuple[str, float] | None:
-        """Name and value of the best run, if one is done."""
-        done = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-        if not done:
+        """Return the name and the value of the best run; None if no run is done."""
+        if not any(trial.state.name == "COMPLETE" for trial in self.study.get_trials(deepcopy=False)):
             return None
         best = self.study.best_trial
         return str(best.user_attrs[RUN_ATTRIBUTE]), float(best.value)
 
     def _poll_runs(self) -> bool:
-        """Looks at the runs, and begins others; False when all is decided."""
-        of_batch = read_status(self.batch)
-        if of_batch.needs_scheduler:  # it was killed
+        """Finish trials whose runs have ended, and start new ones; return whether any are unfinished."""
+        batch_status = read_status(self.batch)
+        if batch_status.needs_scheduler:  # it was killed
             start_scheduler(self.batch)
-        status = {run.name: run for run in of_batch.runs}
+        status = {run.name: run for run in batch_status.runs}
         runs = {run.name: run for run in self.batch.read_index().runs}
         for name, trial in list(self.running.items()):
             values = _read_monitor_values(self.batch.run_dir(name), runs[name].monitor)
@@ -145,24 +149,24 @@ class Searcher:
             elif self.settings.prune and name not in self.pruned and trial.should_prune():
                 self.pruned.add(name)
                 cancel(self.batch, [name])
-        begun = len(self._trials_by_run())
-        while len(self.running) < self.num_parallel_runs and begun < self.settings.trials:
+        num_started = len(self._trials_by_run())
+        while len(self.running) < self.num_parallel_runs and num_started < self.settings.trials:
             self._start_trial()
-            begun += 1
+            num_started += 1
         return bool(self.running)
 
     def _start_trial(self) -> None:
         trial = self.study.ask(self.space)
-        (made,) = add(self.batch, self.plan, runs=[self._plan_trial(trial.params)])
-        trial.set_user_attr(RUN_ATTRIBUTE, made.name)
-        self.running[made.name] = trial
-        submit(self.batch, [made.name], self.options)
+        (run,) = add(self.batch, self.plan, runs=[self._plan_trial(trial.params)])
+        trial.set_user_attr(RUN_ATTRIBUTE, run.name)
+        self.running[run.name] = trial
+        submit(self.batch, [run.name], self.options)
 
     def _plan_trial(self, params: Mapping[str, object]) -> PlannedRun:
         return self.plan.make_trial_run(self.name, {flag: _to_flag_value(value) for flag, value in params.items()})
 
     def _trials_by_run(self) -> dict[str, Any]:
-        """All trials, by the names of their runs; without those that were killed before they had one."""
+        """Return all trials that have a run, by the name of the run."""
         trials = self.study.get_trials(deepcopy=False)
         return {trial.user_attrs[RUN_ATTRIBUTE]: trial for trial in trials if RUN_ATTRIBUTE in trial.user_attrs}
 
@@ -180,22 +184,22 @@ class Searcher:
         flags = " ".join(
             format_flag_words(f"--{flag}", _to_flag_value(value).words) for flag, value in trial.params.items()
         )
-        known = [value for value in values.values() if math.isfinite(value)]
-        if run.name in self.pruned and state != "done":  # it may have been too quick
+        finite = [value for value in values.values() if math.isfinite(value)]
+        if run.name in self.pruned and state != "done":  # it may have finished before the cancellation
             self.study.tell(trial, state=TrialState.PRUNED)
-            self.log(f"{run.name}: ended after epoch {max(values, default=0)}, worse than most: {flags}")
-        elif state != "done" or not known:
+            self.log(f"{run.name}: pruned after epoch {max(values, default=0)}: {flags}")
+        elif state != "done" or not finite:
             self.study.tell(trial, state=TrialState.FAIL)
             self.log(f"{run.name}: {state}{f', {reason}' if reason else ''}: {flags}")
         else:
-            value = better(known)
-            before = self.best()
-            is_best = before is None or better(value, before[1]) != before[1]
+            value = better(finite)
+            best = self.best()
+            is_best = best is None or better(value, best[1]) != best[1]
             self.study.tell(trial, value)
             self.log(f"{run.name}: {run.monitor} {value:.6g}{' (best so far)' if is_best else ''}: {flags}")
 
     def _recover_trials(self) -> None:
-        """Takes the trials over that an earlier search has left undecided."""
+        """Recover the unfinished trials of an interrupted search."""
         import optuna
 
         unfinished = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
@@ -207,7 +211,7 @@ class Searcher:
         for frozen in unfinished:
             trial = optuna.trial.Trial(self.study, frozen._trial_id)
             name = frozen.user_attrs.get(RUN_ATTRIBUTE) or orphans.get(self._params_key(resolver, frozen.params))
-            if name is None:  # it was killed before there was a run
+            if name is None:  # the search was killed before the run was added
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
             trial.set_user_attr(RUN_ATTRIBUTE, name)
@@ -230,15 +234,15 @@ class Searcher:
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=NUM_STARTUP_TRIALS, n_warmup_steps=1),
                 load_if_exists=True,
             )
-        # Another seed when a search goes on, or its first runs are drawn again. The liar spreads runs that are at work
-        # at the same time.
+        # A resumed search needs another seed, or it samples the same values again. The constant liar keeps parallel
+        # trials apart.
         seed = self.settings.seed + len(study.get_trials(deepcopy=False))
         study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         return study
 
 
 def require_optuna() -> None:
-    """Raises `UsageError` if it is not."""
+    """Raise `UsageError` if Optuna is not installed."""
     _import_optuna()
 
 
@@ -247,7 +251,7 @@ def _import_optuna() -> Any:
         import optuna
         import optuna.storages.journal
     except ModuleNotFoundError as error:
-        raise UsageError("a search needs optuna; pip install 'tfaip_like[search]'") from error
+        raise UsageError("optuna is not installed; pip install 'tfaip_like[search]'") from error
     return optuna
 
 
@@ -255,7 +259,7 @@ def _to_optuna_distribution(values: Distribution) -> Any:
     from optuna import distributions
 
     if values.kind == "choice":
-        # Optuna chooses among texts: the words of each value, as a list in JSON.
+        # Optuna supports strings as choices: the words of each value, as a list in JSON.
         choices = [format_json(list(to_flag_value(value, "").words)) for value in values.values]
         return distributions.CategoricalDistribution(list(dict.fromkeys(choices)))
     low, high = (float(word) for word in to_flag_value(values.values, "").words)
@@ -265,7 +269,7 @@ def _to_optuna_distribution(values: Distribution) -> Any:
 
 
 def _to_flag_value(value: object) -> FlagValue:
-    """Return the words of a value that Optuna has chosen."""
+    """Return the words of a value that Optuna sampled."""
     if isinstance(value, str):
         return FlagValue(tuple(json.loads(value)))
     return FlagValue((f"{value:.6g}" if isinstance(value, float) else str(value),))
@@ -276,9 +280,9 @@ def _flags_key(flags: Mapping[str, Sequence[str]]) -> str:
 
 
 def _read_monitor_values(run: OutputDir, monitor: str) -> dict[int, float]:
-    """Return the monitored value of each epoch so far."""
+    """Return the value of the monitor for each epoch so far."""
     rows = read_history(run.history)
-    # Without validation the value of training decides, in all epochs.
+    # Without validation data, the training value is used in all epochs.
     name = monitor if any(monitor in row for row in rows) else monitor.removeprefix("val_")
     return {int(row["epoch"]): row[name] for row in rows if name in row}
 

@@ -1,4 +1,4 @@
-"""How a batch is searched, kept with it in `search/search.json`."""
+"""Settings of a search, stored in `search/search.json` of its batch."""
 
 from __future__ import annotations
 
@@ -24,60 +24,64 @@ LOCK_FILENAME = ".lock"
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How a batch is searched; kept with it."""
+    """Settings of a search."""
 
     configuration: str
+    """Name of the configuration whose random values are searched."""
     trials: Annotated[int, AtLeast(1)]
+    """Number of runs."""
     seed: Count
+    """Seed of the sampler."""
     prune: bool
+    """Whether unpromising runs are stopped early."""
     mode: Literal["min", "max"]
-    """Whether small or large values are good."""
+    """Whether the monitor is minimized or maximized."""
     submit: Mapping[str, Json] = field(default_factory=dict)
-    """How its runs are submitted, where that is not the default."""
+    """Non-default options for submitting the runs."""
 
     def write(self, batch: Batch) -> None:
-        """Keeps them with the batch."""
+        """Store the settings in a batch."""
         search_dir(batch).mkdir(exist_ok=True)
         write_json(search_dir(batch) / SETTINGS_FILENAME, dataclasses.asdict(self))
 
 
 def search_dir(batch: Batch) -> Path:
-    """Where a batch keeps its search."""
+    """Return the directory of the search of a batch."""
     return batch.path / "search"
 
 
 def is_search(batch: Batch) -> bool:
-    """Return whether the runs of a batch are chosen by a search."""
+    """Return whether a batch is a search."""
     file = search_dir(batch) / SETTINGS_FILENAME
     return file.exists() or file.is_symlink()
 
 
 def is_search_running(batch: Batch) -> bool:
-    """Return whether a process is searching in a batch."""
+    """Return whether a process is running the search of a batch."""
     return is_locked(search_dir(batch) / LOCK_FILENAME)
 
 
 def resume_command(batch: Batch) -> str:
-    """Return the command that continues the runs of a batch."""
+    """Return the command that resumes the runs of a batch."""
     return f"experiments {'search' if is_search(batch) else 'submit'} {shlex.quote(str(batch.path))}"
 
 
 def read_search_settings(batch: Batch) -> SearchSettings:
-    """Return how a batch is searched.
+    """Return the settings of a search.
 
     Raises:
-        UsageError: if it is not, or its settings are damaged.
+        UsageError: if the batch is not a search, or its settings are damaged.
     """
     if not is_search(batch):
-        raise UsageError(f"{batch.path}: is not a search; `experiments search PLAN` starts one")
+        raise UsageError(f"{batch.path}: not a search; start one with `experiments search PLAN`")
     return read_typed_json(SearchSettings, search_dir(batch) / SETTINGS_FILENAME)
 
 
 def read_submit_options(batch: Batch, settings: SearchSettings) -> SubmitOptions:
-    """Return how the runs of a search are submitted.
+    """Return the options for submitting the runs of a search.
 
     Raises:
-        UsageError: if a value does not fit; it names the file and the key.
+        UsageError: if a value is invalid; it names the file and the key.
     """
     file = search_dir(batch) / SETTINGS_FILENAME
     try:

@@ -1,0 +1,1 @@
+"""Status of runs and batches, determined from their files and the cluster."""

@@ -1,0 +1,216 @@
+"""Status of a batch and progress of its runs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tfaip_like._export.layout import read_metrics
+from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.run_files import RunInfo, RunSummary, parse_history, read_run_file
+from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.json_files import read_text
+from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun
+from tfaip_like.experiments._launchers.local_queue import is_disk_full, is_scheduler_running
+from tfaip_like.experiments._launchers.slurm import ClusterJob, query_arrays_by_script, query_cluster_jobs
+from tfaip_like.experiments._launchers.submissions import read_submissions
+from tfaip_like.experiments._launchers.tickets import Ticket, read_tickets
+from tfaip_like.experiments._status.run_log import JOB_LOG_PREFIX, last_error_message
+from tfaip_like.experiments._status.run_state import ACTIVE_STATES, RunState, determine_state
+
+CLUSTER_UNREACHABLE = "squeue failed: states are based on the files of the runs only"
+DISK_FULL = "disk full: runs wait until space is available"
+RECENT_EPOCHS = 5
+"""Number of last epochs that the time per epoch is averaged over."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """State and progress of a run."""
+
+    name: str
+    state: str
+    """One of `STATES`; `preempted` means stopped by the cluster and waiting to be resumed."""
+    reason: str = ""
+    """Why the run failed, or what it waits for."""
+    epoch: int = 0
+    """Number of completed epochs."""
+    epochs: int = 0
+    monitor: str = ""
+    best: float | None = None
+    """Best value of the monitor so far."""
+    seconds_left: float | None = None
+    node: str | None = None
+    job: str | None = None
+    """Job ID on the cluster, ARRAY_TASK."""
+    job_name: str | None = None
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class BatchStatus:
+    """Status of the runs of a batch."""
+
+    path: str
+    description: str
+    runs: list[RunStatus] = field(default_factory=list)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Number of runs in each state."""
+    needs_scheduler: bool = False
+    """Whether runs are in the local queue, but no scheduler is running."""
+    problem: str = ""
+    """Why the status is incomplete."""
+
+
+def read_status(batch: Batch, index: BatchIndex | None = None) -> BatchStatus:
+    """Return the status of a batch.
+
+    Args:
+        batch: batch to read.
+        index: its index, if it has been read already.
+
+    Raises:
+        UsageError: if the index or a ticket is damaged.
+    """
+    tickets = resolve_tickets(batch)
+    return make_status(batch, index or batch.read_index(), tickets, query_cluster_jobs(cluster_job_ids(tickets)))
+
+
+def resolve_tickets(batch: Batch) -> dict[str, Ticket]:
+    """Return the tickets of a batch, with the jobs of interrupted submissions as the cluster reports them.
+
+    Raises:
+        UsageError: if a ticket is damaged.
+    """
+    tickets = read_tickets(batch)
+    if all(ticket.job for ticket in tickets.values() if ticket.where == "slurm"):
+        return tickets
+    arrays = query_arrays_by_script() or {}
+    for submission in read_submissions(batch):
+        array = arrays.get(submission.record.script)
+        if submission.array_job is None and array is not None:
+            for name, job in submission.task_ids(array).items():
+                if tickets[name].submission == submission.folder.name:
+                    tickets[name] = tickets[name].replace(job=job)
+    return tickets
+
+
+def cluster_job_ids(tickets: Mapping[str, Ticket]) -> list[str]:
+    """Return the job IDs of the runs that were submitted to the cluster."""
+    return [ticket.job for ticket in tickets.values() if ticket.where == "slurm" and ticket.job]
+
+
+def make_status(
+    batch: Batch, index: BatchIndex, tickets: Mapping[str, Ticket], jobs: Mapping[str, ClusterJob] | None
+) -> BatchStatus:
+    """Return the status of a batch.
+
+    Args:
+        batch: batch to read.
+        index: its index.
+        tickets: latest ticket of each submitted run.
+        jobs: jobs on the cluster; None if it could not be queried.
+    """
+    runs = [_make_run_status(batch, run, tickets.get(run.name), jobs) for run in index.runs]
+    has_work = any(ticket.is_in_local_queue for ticket in tickets.values())
+    is_queued = any(ticket.where == "local" and ticket.is_queued for ticket in tickets.values())
+    problems = [CLUSTER_UNREACHABLE] * (jobs is None) + [DISK_FULL] * (is_queued and is_disk_full(batch))
+    return BatchStatus(
+        path=str(batch.path),
+        description=index.description,
+        runs=runs,
+        counts=dict(Counter(run.state for run in runs)),
+        needs_scheduler=has_work and not is_scheduler_running(batch),
+        problem="; ".join(problems),
+    )
+
+
+def _make_run_status(
+    batch: Batch, run: BatchRun, ticket: Ticket | None, jobs: Mapping[str, ClusterJob] | None
+) -> RunStatus:
+    folder = batch.run_dir(run.name)
+    problems = list[str]()
+    info: RunInfo = {}
+    if ticket is not None or folder.path.exists():
+        info = read_run_file(RunInfo, folder.run, problems)
+    epoch, seconds = _read_progress(folder, problems) if info else (0, None)
+    try:
+        state, reason, node = determine_state(batch, run.name, ticket, info, jobs)
+    except UsageError as error:
+        state, reason, node = RunState("failed", str(error))
+    monitor, best = _read_best(folder, run.monitor, problems) if epoch else (run.monitor, None)
+    if problems and state == "new":
+        state = "failed"
+    reason = problems[0] if problems else reason
+    if state == "failed" and not reason:
+        reason = last_error_message(batch.log_path(run.name)) or "no error message found"
+    if state == "stopped" and (error_message := last_error_message(batch.log_path(run.name))).startswith(
+        JOB_LOG_PREFIX
+    ):
+        reason = error_message.removeprefix(JOB_LOG_PREFIX)
+    job, job_name = _cluster_job(ticket, info, jobs)
+    return RunStatus(
+        name=run.name,
+        state=state,
+        reason=reason,
+        epoch=epoch,
+        epochs=run.epochs,
+        monitor=monitor,
+        best=best,
+        seconds_left=seconds * max(0, run.epochs - epoch) if seconds is not None and state in ACTIVE_STATES else None,
+        node=node,
+        job=job,
+        job_name=job_name,
+        log=os.path.relpath(batch.log_path(run.name)),
+    )
+
+
+def _cluster_job(
+    ticket: Ticket | None, info: RunInfo, jobs: Mapping[str, ClusterJob] | None
+) -> tuple[str | None, str | None]:
+    """Return the ID and the name of the job of a run on the cluster, including jobs that were submitted by hand."""
+    resumed = info.get("resumed")
+    latest = (resumed[-1] if resumed else info).get("slurm") or {}
+    job = ticket.job if ticket is not None else latest.get("job")
+    known = (jobs or {}).get(job or "")
+    if latest.get("job") == job:  # the cluster reports the name of the last run of a task
+        return job, latest.get("name")
+    return job, known.name if known is not None else None
+
+
+def _read_progress(folder: OutputDir, problems: list[str]) -> tuple[int, float | None]:
+    """Return the number of completed epochs, and the seconds per epoch."""
+    if not folder.history.exists() and not folder.history.is_symlink():
+        return 0, None
+    try:
+        recent = parse_history(read_text(folder.history), str(folder.history), problems, last=RECENT_EPOCHS)
+    except UsageError as error:
+        problems.append(str(error))
+        return 0, None
+    seconds = [row["seconds"] for row in recent if "seconds" in row]
+    epoch = int(recent[-1]["epoch"]) if recent else 0
+    return epoch, sum(seconds) / len(seconds) if seconds else None
+
+
+def _read_best(folder: OutputDir, monitor: str, problems: list[str]) -> tuple[str, float | None]:
+    """Return the monitor and its best value, from the summary of a finished run or from the best export."""
+    best = read_run_file(RunSummary, folder.summary, problems).get("best") or {}
+    if "monitor" in best:
+        return best["monitor"], best.get("value")
+    try:
+        metrics = read_metrics(folder.best)
+    except UsageError as error:
+        problems.append(str(error))
+        return monitor, None
+    for name in (monitor, monitor.removeprefix("val_"), "loss"):
+        if name in metrics:
+            return name, metrics[name]
+    return monitor, None
+
+
+def select_unfinished(status: BatchStatus, names: Iterable[str]) -> list[str]:
+    """Return those of the named runs that are neither done nor active."""
+    states = {run.name: run.state for run in status.runs}
+    return [name for name in names if states[name] not in (*ACTIVE_STATES, "done")]
