@@ -21,16 +21,16 @@ SIX = "  wide: {repeat: 6}\n"
 
 
 def scheduler_of(batch: Batch) -> int:
-    """Return the process that works on a queue."""
+    """Return the process ID of the scheduler of a batch."""
     for folder in Path("/proc").glob("[0-9]*"):
         words = (folder / "cmdline").read_bytes().split(b"\0") if (folder / "cmdline").exists() else []
-        if any(b"experiments.scheduler" in word for word in words) and str(batch.path).encode() in words:
+        if any(b"experiments._launchers.local_queue" in word for word in words) and str(batch.path).encode() in words:
             return int(folder.name)
-    raise AssertionError("nobody works on this queue")
+    raise AssertionError("no scheduler found")
 
 
-def max_batches_per_task(batch: Batch) -> int:
-    """Return how many jobs were at work at the same time."""
+def max_parallel_runs(batch: Batch) -> int:
+    """Return the maximum number of runs that were active at the same time."""
     now = most = 0
     for event in events(batch):
         now += 1 if event.startswith("begin") else -1
@@ -49,7 +49,7 @@ def test_two_concurrent_submits_start_no_run_twice_and_keep_to_the_number_of_job
     assert sorted(event for event in events(batch) if event.startswith("begin")) == [
         f"begin wide.{number:02}" for number in range(1, 7)
     ]
-    assert max_batches_per_task(batch) == 2
+    assert max_parallel_runs(batch) == 2
     assert set(states(batch).values()) == {"done"}
     again = experiments(tmp_path, "submit", batch.path)
     assert again.stdout == f"0 runs of {batch.path} submitted (6 done already)\n"
@@ -91,7 +91,7 @@ def test_gpus_are_given_out_one_by_one(tmp_path: Path) -> None:
             held[run] = gpu
         else:
             assert held.pop(run) == gpu
-    assert max_batches_per_task(batch) == 2
+    assert max_parallel_runs(batch) == 2
 
 
 def test_what_fails_or_is_killed_stops_no_other_and_is_submitted_again(tmp_path: Path) -> None:

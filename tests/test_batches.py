@@ -304,7 +304,7 @@ def test_add_appends_runs_to_the_existing_ones(tmp_path: Path) -> None:
     other = experiments(tmp_path, "add", batch.path, "new.yaml")
     assert other.stderr == (
         "experiments: new.yaml, line 1: scenarios.minimal is not the scenario of this batch (experts:Experts); "
-        "`experiments generate` makes a batch of it\n"
+        "create a separate batch with `experiments generate`\n"
     )
 
 
