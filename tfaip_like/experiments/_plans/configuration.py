@@ -110,6 +110,7 @@ class Configuration:
     Keys of mappings are flags without dashes; nested mappings are equivalent to dotted names.
 
     Example:
+        >>> from tfaip_like.experiments import Plan
         >>> wide = Configuration({"model": {"units": 512}}, grid={"learning_rate.lr": [0.01, 0.001]}, repeat=3)
         >>> plan = Plan("scenarios.tutorial", {"wide": wide})
         >>> len(plan.runs())
