@@ -1,1 +1,1 @@
-"""Scenarios to use and to learn from."""
+"""Shipped scenarios: ready to train, and examples to start from."""

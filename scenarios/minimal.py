@@ -1,4 +1,4 @@
-"""The smallest useful scenario: digits of 8x8 pixels, one hidden layer."""
+"""Smallest useful scenario: 8x8-pixel digits, one hidden layer."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, T
 
 
 class Digits(Data):
-    """Handwritten digits that ship with scikit-learn; every fifth is kept for validation."""
+    """Handwritten digits from scikit-learn; every fifth is held out for validation."""
 
     inputs = {"image": Spec((8, 8))}
     targets = {"label": Spec((), "int32")}
@@ -20,10 +20,10 @@ class Digits(Data):
 
 
 class Classifier(Model):
-    """One hidden layer."""
+    """Classifier with one hidden layer."""
 
     units: int = 128
-    """Width of the hidden layer."""
+    """Units of the hidden layer."""
 
     best = "val_accuracy", "max"
 
@@ -42,7 +42,7 @@ class Classifier(Model):
 
 
 class Minimal(Scenario):
-    """Tells handwritten digits apart."""
+    """Classification of handwritten digits."""
 
     data: Data = Digits()
     model: Model = Classifier()

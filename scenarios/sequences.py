@@ -1,8 +1,8 @@
-"""The scenario that needs two networks: an encoder-decoder with attention, which translates dates.
+"""Encoder-decoder with attention and separate training and prediction networks, which normalizes dates.
 
-People write dates in many ways ("3 march 1998", "sat 03/07/98"); the answer is 1998-03-03. While training, the decoder
-sees the right answer so far (teacher forcing); in prediction only its own, character by character. So what it is worth
-shows in the evaluator alone, which judges the prediction network.
+The input is a date in one of many formats ("3 march 1998", "sat 03/07/98"), the output its ISO form (1998-03-03). In
+training, the decoder gets the correct previous characters (teacher forcing); in prediction it gets its own ones, one
+by one. Only the evaluator measures the prediction network.
 
 train-scenario scenarios.sequences --trainer.output_dir runs/sequences --trainer.lav_every_n 1
 train-scenario scenarios.sequences --model.cell LSTM --data.formats '{d} {month} {yyyy}' '{m}/{d}/{yy}'
@@ -25,25 +25,25 @@ from tfaip_like.settings import Trainer
 from tfaip_like.summaries import Image, Summary
 
 FIRST_DAY, LAST_DAY = date(1950, 1, 1), date(2049, 12, 31)
-"""The days that occur; two digits tell each of their years."""
+"""Range of the dates; two digits identify each of its years."""
 
 NUM_DAYS = (LAST_DAY - FIRST_DAY).days + 1
 
 LONGEST_DAYS = date(2025, 9, 24), date(2025, 12, 24)
-"""No other day is longer than both of these Wednesdays, whatever the format."""
+"""Dates (Wednesdays) of which one has the longest text, in every format."""
 
 MONTHS = "january february march april may june july august september october november december"
 WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday"
 
 ANSWER_LENGTH = 10
-"""Characters of an answer: 1998-03-03."""
+"""Number of characters of an answer: 1998-03-03."""
 
 NUM_CODES = 128
-"""Number of codes. Code 0 is no character: it pads texts, and stands before the first one of an answer."""
+"""Number of codes. Code 0 is padding, and the start symbol of answers."""
 
 
 def date_fields(day: date) -> dict[str, str]:
-    """What formats are made of: the parts of a day, in each way of writing them."""
+    """Return the values of all placeholders that formats may use."""
     ending = "th" if day.day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
     month, weekday = MONTHS.split()[day.month - 1], WEEKDAYS.split()[day.weekday()]
     return {
@@ -62,17 +62,17 @@ def date_fields(day: date) -> dict[str, str]:
 
 
 def encode(texts: list[str], length: int) -> npt.NDArray[np.int32]:
-    """Texts as codes, (texts, length)."""
+    """Return texts as ASCII codes of shape (texts, length), padded with 0."""
     return np.array(texts, f"S{length}").view(np.uint8).reshape(-1, length).astype(np.int32)
 
 
 def decode(codes: npt.NDArray[np.integer[Any]]) -> str:
-    """Codes as a text."""
+    """Return the text of ASCII codes, without padding."""
     return bytes(codes[codes != 0].tolist()).decode("ascii")
 
 
 def is_valid_format(pattern: str) -> bool:
-    """Return whether a day can be written so."""
+    """Return whether a format has known placeholders only and yields ASCII."""
     try:
         return pattern.format(**date_fields(FIRST_DAY)).isascii()
     except (AttributeError, LookupError, ValueError):
@@ -80,7 +80,7 @@ def is_valid_format(pattern: str) -> bool:
 
 
 class Dates(Data):
-    """Days of a century as people write them, and in ISO form. Those to validate on are none of those to train on."""
+    """Dates of a century in various formats, and their ISO form; training and validation dates are disjoint."""
 
     formats: list[str] = [
         "{d} {month} {yyyy}",
@@ -92,16 +92,16 @@ class Dates(Data):
         "{day} {d}.{m}.{yy}",
         "{dd}.{mm}.{yyyy}",
     ]
-    """The ways of writing a day; each sample has one of them."""
+    """Formats of the input text; one is drawn for each sample."""
 
     samples: int = 10000
-    """How many to train on."""
+    """Number of training samples."""
 
     val_samples: int = 1000
-    """How many to validate on, each another day."""
+    """Number of validation samples, each with a different date."""
 
     seed: int = 1
-    """Draws days and formats; it does not depend on the trainer's seed, so all runs see the same samples."""
+    """Seed of dates and formats; independent of --trainer.random_seed, so that all runs get the same samples."""
 
     targets = {"answer": Spec((ANSWER_LENGTH,), "int32")}
 
@@ -111,7 +111,7 @@ class Dates(Data):
 
     @property
     def longest(self) -> int:
-        """Characters of the longest text."""
+        """Return the length of the longest text."""
         return max(len(pattern.format(**date_fields(day))) for pattern in self.formats for day in LONGEST_DAYS)
 
     def source(self, mode: Mode) -> ArraySource:
@@ -129,29 +129,53 @@ class Dates(Data):
 
     def check(self) -> None:
         super().check()
-        self.require(len(self.formats) > 0, "formats", "there must be at least one")
+        self.require(len(self.formats) > 0, "formats", "must not be empty")
         for pattern in self.formats:
-            self.require(is_valid_format(pattern), "formats", f"write {{NAME}} for {', '.join(date_fields(FIRST_DAY))}")
-        self.require(self.samples >= 1, "samples", "there must be at least 1")
+            self.require(
+                is_valid_format(pattern),
+                "formats",
+                f"must use placeholders {{NAME}} of {', '.join(date_fields(FIRST_DAY))}",
+            )
+        self.require(self.samples >= 1, "samples", "must be at least 1")
         self.require(
-            0 <= self.val_samples < NUM_DAYS, "val_samples", f"must be from 0 to {NUM_DAYS - 1}, to leave some days"
+            0 <= self.val_samples < NUM_DAYS,
+            "val_samples",
+            f"must be from 0 to {NUM_DAYS - 1}, which leaves dates for training",
         )
-        self.require(self.seed >= 0, "seed", "must be 0 or more")
+        self.require(self.seed >= 0, "seed", "must not be negative")
 
 
 GetLayer = Callable[[str], Any]
-"""Gives the layer of a name: both networks are made of the same ones."""
+"""Returns a layer by its name; both networks share their layers."""
 
 
 def encode_inputs(text: Any, layer: GetLayer) -> tuple[Any, list[Any]]:
-    """The encoder: a code for each character, (batch, characters, units), and the state in which the decoder begins."""
+    """Return the encoded characters and the initial states of the decoder.
+
+    Args:
+        text: codes of shape (batch, characters).
+        layer: returns a layer by its name.
+
+    Returns:
+        A tensor of shape (batch, characters, units), and the states of the decoder of shape (batch, units).
+    """
     encoded, *states = layer("encode")(layer("embed")(text), mask=text != 0)
     forward, backward = states[: len(states) // 2], states[len(states) // 2 :]
     return encoded, [ops.concatenate(both, axis=-1) for both in zip(forward, backward, strict=True)]
 
 
 def predict_characters(decoded: Any, encoded: Any, text: Any, layer: GetLayer) -> tuple[Any, Any]:
-    """Logits of the characters of the answer, (batch, n, ASCII), and their attention, (batch, n, those of the text)."""
+    """Return the logits of answer characters, and their attention to the text.
+
+    Args:
+        decoded: outputs of the decoder of shape (batch, n, units).
+        encoded: outputs of the encoder of shape (batch, characters, units).
+        text: codes of shape (batch, characters); 0 is masked.
+        layer: returns a layer by its name.
+
+    Returns:
+        Logits of shape (batch, n, NUM_CODES) and attention weights of shape (batch, n, characters).
+    """
     inside = (text != 0)[:, None]
     seen, attention = layer("attend")(decoded, encoded, attention_mask=inside, return_attention_scores=True)
     combined = layer("combine")(ops.concatenate([decoded, seen], axis=-1))
@@ -159,16 +183,16 @@ def predict_characters(decoded: Any, encoded: Any, text: Any, layer: GetLayer) -
 
 
 class Translator(Model):
-    """A recurrent encoder and decoder, and attention of the one to the other (https://arxiv.org/abs/1508.04025)."""
+    """Recurrent encoder-decoder with attention (https://arxiv.org/abs/1508.04025)."""
 
     cell: Literal["GRU", "LSTM"] = "GRU"
     """Kind of recurrent cell."""
 
     units: int = 96
-    """Width of all layers."""
+    """Units of all layers; must be even and a multiple of `heads`."""
 
     heads: int = 4
-    """Heads of the attention, which share the width."""
+    """Number of attention heads, of units / heads units each."""
 
     feed_targets = ("answer",)
     best = "val_exact", "max"
@@ -176,7 +200,7 @@ class Translator(Model):
     def build(self, inputs: Tensors) -> Tensors:
         recurrent = getattr(keras.layers, self.cell)
         half = recurrent(self.units // 2, return_sequences=True, return_state=True)
-        # Keras' own start, within 0.05 of 0, may cost hundreds of steps before the text is read.
+        # With Keras' default (uniform within 0.05) it may take hundreds of steps until the text has any influence.
         start = keras.initializers.RandomNormal(stddev=1.0)
         layers = {
             "embed": keras.layers.Embedding(NUM_CODES, self.units, start, name="embed"),
@@ -219,13 +243,13 @@ class Translator(Model):
 
     def check(self) -> None:
         super().check()
-        self.require(self.heads >= 1, "heads", "there must be at least 1")
-        self.require(self.units >= 2 and self.units % 2 == 0, "units", "must be even: half of them read backwards")
-        self.require(self.units % self.heads == 0, "heads", f"must divide the {self.units} units")
+        self.require(self.heads >= 1, "heads", "must be at least 1")
+        self.require(self.units >= 2 and self.units % 2 == 0, "units", "must be even: half of the units read backwards")
+        self.require(self.units % self.heads == 0, "heads", f"must divide --model.units ({self.units})")
 
 
 class AnswerEvaluator(Evaluator):
-    """Which part of the answers is exact, and which part of their characters is right."""
+    """Fraction of exact answers, and of correct characters."""
 
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
         right = np.array([sample.outputs["answer"] == sample.targets["answer"] for sample in samples])
@@ -233,7 +257,7 @@ class AnswerEvaluator(Evaluator):
 
 
 class Sequences(Scenario):
-    """Translates dates as people write them into ISO form."""
+    """Conversion of written dates into ISO format."""
 
     data: Data = Dates()
     model: Model = Translator()

@@ -1,4 +1,4 @@
-"""The tutorial: everything a scenario can have, on images of handwritten digits or of clothes.
+"""Tutorial: most features of a scenario, on images of handwritten digits or clothes.
 
 train-scenario scenarios.tutorial --trainer.output_dir runs/tutorial --trainer.epochs 10
 train-scenario scenarios.tutorial --model.graph CNN --model.graph.filters 16 32 --data.name mnist
@@ -31,10 +31,10 @@ from tfaip_like.summaries import ConfusionMatrix, Image, PRCurve, Summary
 
 
 class Shift(Processor):
-    """Augmentation: moves an image a little, in training only."""
+    """Augmentation that shifts images at random, in training only."""
 
     pixels: int = 1
-    """The furthest way in each direction."""
+    """Maximum shift in each direction, in pixels."""
 
     modes = (Mode.TRAIN,)
 
@@ -47,13 +47,13 @@ class Shift(Processor):
 
 
 class Images(Data):
-    """Grey images of ten classes."""
+    """Grayscale images of ten classes."""
 
     name: Literal["digits", "mnist", "fashion_mnist"] = "digits"
-    """digits (8x8) ships with scikit-learn; mnist and fashion_mnist (28x28) are downloaded by Keras."""
+    """Dataset. digits (8x8) is part of scikit-learn; Keras downloads mnist and fashion_mnist (28x28)."""
 
     processors: list[Processor] = []
-    """What is done to each sample, in this order: Shift moves images a little while training."""
+    """Processors of each sample, in this order; Shift augments training images."""
 
     targets = {"label": Spec((), "int32")}
 
@@ -77,16 +77,16 @@ class Images(Data):
         try:
             train, test = getattr(keras.datasets, self.name).load_data()
         except Exception as error:
-            raise UsageError(f"--data.name {self.name}: Keras could not download it: {error}") from error
+            raise UsageError(f"--data.name {self.name}: download failed: {error}") from error
         images, labels = train if mode is Mode.TRAIN else test
         return images / 255, labels
 
 
 class MLP(Graph):
-    """Dense layers one after another."""
+    """Sequence of dense layers."""
 
     units: list[int] = [256, 128]
-    """Width of each layer."""
+    """Units of each layer."""
 
     def build(self, inputs: Any) -> Any:
         hidden = keras.layers.Flatten()(inputs)
@@ -96,13 +96,13 @@ class MLP(Graph):
 
 
 class CNN(Graph):
-    """Convolutions, each followed by pooling, then a dense layer."""
+    """Convolutions with max pooling, followed by a dense layer."""
 
     filters: list[int] = [32, 64]
-    """Number of filters of each convolution."""
+    """Filters of each convolution."""
 
     units: int = 128
-    """Width of the dense layer."""
+    """Units of the dense layer."""
 
     def build(self, inputs: Any) -> Any:
         hidden = keras.layers.Reshape((*inputs.shape[1:], 1))(inputs)
@@ -113,13 +113,13 @@ class CNN(Graph):
 
 
 class Classifier(Model):
-    """A graph, dropout, and a probability for each class."""
+    """Classifier: a graph, dropout and a softmax over ten classes."""
 
     graph: Graph = MLP()
-    """The network between the image and the classes."""
+    """Network between the image and the classification layer."""
 
     dropout: float = 0.2
-    """Part of the last hidden values that is dropped while training."""
+    """Dropout rate before the classification layer, in [0, 1)."""
 
     best = "val_accuracy", "max"
 
@@ -137,11 +137,11 @@ class Classifier(Model):
         return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["probabilities"])}
 
     def check(self) -> None:
-        self.require(0 <= self.dropout < 1, "dropout", "must be from 0 to below 1")
+        self.require(0 <= self.dropout < 1, "dropout", "must be in [0, 1)")
 
 
 class PerClassEvaluator(Evaluator):
-    """How well the class does that does worst; to look at, what was taken for what."""
+    """Recall of the worst class, a confusion matrix, a PR curve and the worst mistakes."""
 
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
         labels, classes, mistakes, probability_of_eight = [], [], [], []
@@ -163,7 +163,7 @@ class PerClassEvaluator(Evaluator):
 
 
 class Tutorial(Scenario):
-    """Tells ten classes of small images apart."""
+    """Classification of small images."""
 
     data: Data = Images()
     model: Model = Classifier()

@@ -187,7 +187,7 @@ def test_a_line_that_is_too_narrow_for_its_text_is_dropped_with_its_reason(tmp_p
     codec = tmp_path / "codec.txt"
     codec.write_text("abc")
     line = Sample({"width": np.int32(9)}, meta={"text": "abca"})
-    with pytest.raises(DropSample, match="too narrow for its text: 2 steps of the network, 4 are needed"):
+    with pytest.raises(DropSample, match="too narrow for its text: 4 steps needed, 2 available"):
         Encode(codec=codec, drop_narrow=True).process(line, np.random.default_rng(0))
     assert Encode(codec=codec).process(line, np.random.default_rng(0)).targets["codes"].tolist() == [1, 2, 3, 1]
 
@@ -197,7 +197,8 @@ def test_characters_that_the_codec_lacks_are_reported(tmp_path: Path, caplog: py
     codec.write_text("ab")
     warn_about_unknown_characters(["ab", "a§", "§§c"], codec)
     printed = (
-        "2 of 3 training lines have characters that it lacks, which are left out of their targets: '§' (3 times), 'c'"
+        "2 of 3 training lines contain characters missing in the codec; these are removed from the targets: "
+        "'§' (3 times), 'c'"
     )
     assert printed in caplog.text
     caplog.clear()

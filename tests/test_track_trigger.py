@@ -251,7 +251,7 @@ def test_the_command_for_firmware_starts_without_tensorflow(result: TrainResult,
     words[3] = str(tmp_path)
     done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2
-    assert "is no run or export of scenarios.track_trigger" in done.stderr
+    assert "not a run or export of scenarios.track_trigger" in done.stderr
     assert "Traceback" not in done.stderr
 
 

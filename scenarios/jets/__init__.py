@@ -1,1 +1,1 @@
-"""Jet tagging: tables in many files, classes of different sizes, missing values, ROC curves."""
+"""Jet tagging: tables in many files, imbalanced classes, missing values, ROC curves."""

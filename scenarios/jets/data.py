@@ -1,4 +1,4 @@
-"""Jets as rows of tables in many files."""
+"""Jets from tables in many files."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from .draw import CLASSES, FEATURES, MISSING, draw_files
 
 
 class Jets(Data):
-    """Rows of tables in many files, read one after another; memory holds one file at a time."""
+    """Rows of tables in many files, which are read one by one."""
 
     files: list[str] = []
-    """Tables of jets to train on (.npz, .csv, .tsv, .parquet), patterns in quotes; without any, jets are drawn."""
+    """Training tables (.npz, .csv, .tsv, .parquet); quote globs. By default, synthetic jets are generated."""
 
     val_files: list[str] = []
-    """Tables to validate on; without any there is no validation, but for drawn jets."""
+    """Validation tables; without any there is no validation, except for synthetic jets."""
 
     num_files: int | None = None
-    """Train on the first so many files only."""
+    """Number of training files to use, from the first one; all by default."""
 
     folder: Path = Path("drawn_jets")
-    """Where jets are drawn; those that are there already are taken."""
+    """Directory of the synthetic jets; existing files are reused."""
 
     features: list[str] = FEATURES
-    """The columns that the network sees."""
+    """Columns of the network inputs."""
 
     label: str = "flavour"
-    """The column with the number of the class."""
+    """Column of the class index."""
 
     classes: list[str] = CLASSES
     """Names of the classes 0, 1, 2 ..."""
 
     default: float = MISSING
-    """What stands in the files for a value that is missing, besides empty cells, NA and nulls."""
+    """Value that marks missing values, in addition to empty cells, NA and nulls."""
 
     default_shift: float = 1.0
-    """A missing value becomes the least of its feature in training, less this, in units of `default_shift_unit`."""
+    """Missing values are replaced by the minimum of their feature minus this, in units of default_shift_unit."""
 
     default_shift_unit: Literal["deviation", "feature"] = "deviation"
-    """Unit of `default_shift`: the standard deviation of each feature, or the feature's own (GeV, mm)."""
+    """Unit of default_shift: the standard deviation of each feature, or its own unit (GeV, mm)."""
 
     @property
     def inputs(self) -> Mapping[str, Spec]:
@@ -67,8 +67,8 @@ class Jets(Data):
         classes = source.targets["class"]
         if not (np.issubdtype(classes.dtype, np.integer) and np.isin(classes, range(len(self.classes))).all()):
             raise UsageError(
-                f"--data.label {self.label}: must hold whole numbers from 0 to {len(self.classes) - 1}, one for each "
-                f"of --data.classes; it has {classes.min():g} to {classes.max():g}"
+                f"--data.label {self.label}: expected integers from 0 to {len(self.classes) - 1} (indices of "
+                f"--data.classes), got {classes.min():g} to {classes.max():g}"
             )
         return source
 
@@ -82,7 +82,7 @@ class Jets(Data):
 
     def check(self) -> None:
         super().check()
-        self.require(bool(self.files) or not self.val_files, "val_files", "needs --data.files to train on, too")
+        self.require(bool(self.files) or not self.val_files, "val_files", "requires --data.files")
         self.require(self.num_files is None or self.num_files >= 1, "num_files", "must be at least 1")
-        self.require(len(self.features) >= 1, "features", "there must be at least one")
-        self.require(len(self.classes) >= 2, "classes", "there must be at least two")
+        self.require(len(self.features) >= 1, "features", "must not be empty")
+        self.require(len(self.classes) >= 2, "classes", "must have at least two entries")

@@ -1,8 +1,8 @@
-"""Draws jets into many files, to train a tagger on: python -m scenarios.jets.draw FOLDER --format csv.
+"""Generator of synthetic jets: python -m scenarios.jets.draw FOLDER --format csv.
 
-Writes FOLDER/train_00.npz and so on, and FOLDER/val_00.npz. Four kinds of jets, of which the last is rare, differ in
-how long the particle lives that began them: tracks miss the collision, and may meet in a second vertex. A jet without
-a second vertex, a lepton or enough tracks has `MISSING` in these columns. A seed always gives the same jets.
+Writes FOLDER/train_00.csv, ..., FOLDER/val_00.csv, ... The four classes, of which the last one is rare, differ in the
+lifetime of the initial particle: tracks miss the collision, and may form a secondary vertex. Without a secondary
+vertex, a lepton or enough tracks, the respective columns are `MISSING`. The same seed generates the same jets.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Columns = Mapping[str, npt.NDArray[Any]]
 CLASSES = ["light", "charm", "bottom", "tau"]
 CLASS_PROBABILITIES = [0.6, 0.2, 0.15, 0.05]
 MISSING = -999.0
-"""Stands in a file for what a jet does not have."""
+"""Value of features that a jet does not have."""
 
 TRACKS = np.array([4.0, 5.0, 6.5, 1.5])
-"""Of each class, on average; likewise below."""
+"""Mean of each class; likewise below."""
 LIFETIME = np.array([0.05, 0.9, 1.6, 0.5])
 VERTEX = np.array([0.12, 0.5, 0.7, 0.4])
 VERTEX_MASS = np.array([1.5, 1.5, 2.6, 1.1])
@@ -38,7 +38,7 @@ WIDTH = np.array([1.0, 1.05, 1.15, 0.6])
 
 
 def draw_jets(count: int, random: np.random.Generator) -> Columns:
-    """A column for each feature of so many jets, and their class, `flavour`."""
+    """Return `count` jets: column name -> values of the features, and `flavour`, the class index."""
     flavour = random.choice(len(CLASSES), count, p=CLASS_PROBABILITIES)
     pt = 20 + random.exponential(40, count)
     tracks = 1 + random.poisson(TRACKS[flavour] * (pt / 60) ** 0.3)
@@ -46,7 +46,7 @@ def draw_jets(count: int, random: np.random.Generator) -> Columns:
     lifetime = LIFETIME[flavour] * random.exponential(1, count)
     missed = np.abs(random.normal(0, 1, (3, count)) + 5 * lifetime / resolution * random.random((3, count)))
     missed = np.sort(np.where(random.random((3, count)) < 0.05, 3 * missed, missed), axis=0)[::-1]
-    missed *= random.choice([-1, 1], (3, count))  # on which side says nothing
+    missed *= random.choice([-1, 1], (3, count))  # the sign carries no information
     has_vertex = random.random(count) < VERTEX[flavour] * (1 - np.exp(-3 * (lifetime + 0.1)))
     has_lepton = random.random(count) < LEPTON[flavour]
     columns = {
@@ -75,11 +75,15 @@ FEATURES = list(draw_jets(1, np.random.default_rng(0)))[:-1]
 def draw_files(
     folder: Path, files: int = 20, val_files: int = 4, jets: int = 2000, seed: int = 1, kind: str = "npz"
 ) -> tuple[list[Path], list[Path]]:
-    """The files to train and to validate on; those that are not there yet are drawn, also by several runs at once.
+    """Generate missing files and return the training and validation files; safe to call from parallel runs.
 
     Args:
-        jets: in each file.
-        kind: of table, one of `WRITERS`.
+        folder: directory of the files, made if needed.
+        files: number of training files.
+        val_files: number of validation files.
+        jets: number of jets per file.
+        seed: seed of all files, 0 or more.
+        kind: file format, one of `WRITERS`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     named: dict[str, list[Path]] = {"train": [], "val": []}
@@ -93,16 +97,16 @@ def draw_files(
 
 
 def _write(file: Path, columns: Columns) -> None:
-    """Writes a table beside its place and moves it there, so that it is there whole or not at all."""
-    logger.info("drawing %s", file)
+    """Write a table atomically."""
+    logger.info("Generating %s.", file)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        aside = Path(folder) / file.name
-        WRITERS[file.suffix[1:]](aside, columns)
-        aside.replace(file)
+        staging = Path(folder) / file.name
+        WRITERS[file.suffix[1:]](staging, columns)
+        staging.replace(file)
 
 
 def _write_npz(file: Path, columns: Columns) -> None:
-    np.savez(file, **dict(columns))  # type: ignore[arg-type]  # its stub takes them for its flag allow_pickle
+    np.savez(file, **dict(columns))  # type: ignore[arg-type]  # the stub of savez matches them with allow_pickle
 
 
 def _write_csv(file: Path, columns: Columns) -> None:
@@ -125,23 +129,23 @@ WRITERS: Mapping[str, Callable[[Path, Columns], None]] = {
 
 
 def main() -> None:
-    """Draws the files that the command line asks for."""
-    parser = argparse.ArgumentParser(description="Draws jets of four classes, to train a tagger on.")
-    parser.add_argument("folder", type=Path, help="gets the files")
-    parser.add_argument("--files", type=int, default=20, help="files to train on (default: 20)")
-    parser.add_argument("--val_files", type=int, default=4, help="files to validate on (default: 4)")
-    parser.add_argument("--jets", type=int, default=2000, help="jets in each file (default: 2000)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed draws the same jets (default: 1)")
-    parser.add_argument("--format", choices=list(WRITERS), default="npz", help="kind of file (default: npz)")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Generate synthetic jets of four classes.")
+    parser.add_argument("folder", type=Path, help="output directory")
+    parser.add_argument("--files", type=int, default=20, help="number of training files (default: 20)")
+    parser.add_argument("--val_files", type=int, default=4, help="number of validation files (default: 4)")
+    parser.add_argument("--jets", type=int, default=2000, help="jets per file (default: 2000)")
+    parser.add_argument("--seed", type=int, default=1, help="random seed (default: 1)")
+    parser.add_argument("--format", choices=list(WRITERS), default="npz", help="file format (default: npz)")
     args = parser.parse_args()
     if min(args.files, args.val_files, args.seed) < 0 or args.jets < 1:
-        parser.exit(2, "draw.py: --files, --val_files and --seed must be 0 or more, --jets at least 1\n")
+        parser.exit(2, "draw.py: --files, --val_files and --seed must not be negative, --jets must be at least 1\n")
     try:
         draw_files(args.folder, args.files, args.val_files, args.jets, args.seed, args.format)
     except OSError as error:
         parser.exit(2, f"draw.py: {error}\n")
     except ModuleNotFoundError:
-        parser.exit(2, "draw.py: --format parquet needs pyarrow; pip install 'tfaip_like[parquet]'\n")
+        parser.exit(2, "draw.py: --format parquet requires pyarrow: pip install 'tfaip_like[parquet]'\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The network: dense layers, on features that it scales itself."""
+"""Network of dense layers with built-in feature scaling."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from .data import Jets
 
 
 class Scaling(Params):
-    """What the features become before the first layer, one number for each."""
+    """Feature scaling before the first layer; lists have one value per feature."""
 
     missing: float
-    """Stands for a value that is missing."""
+    """Value that marks missing values."""
 
     replacements: list[float]
-    """What it becomes."""
+    """Replacements of missing values."""
 
     means: list[float]
-    """What is subtracted then."""
+    """Means, subtracted after the replacement."""
 
     deviations: list[float]
-    """What is divided by."""
+    """Standard deviations, the divisors."""
 
     def apply(self, features: Any) -> Any:
-        """Scaled features, of tensors or arrays."""
+        """Return scaled features of shape (batch, features)."""
         known = ops.where(ops.equal(features, self.missing), np.array(self.replacements, np.float32), features)
         return (known - np.array(self.means, np.float32)) / np.array(self.deviations, np.float32)
 
 
 def fit_scaling(source: ArraySource, data: Jets) -> Scaling:
-    """The scaling of some samples, from one feature after another."""
+    """Return the scaling of training samples, computed feature by feature."""
     moments = []
     for column in source.inputs["features"].T:
         known = column[column != data.default].astype(np.float64)
@@ -50,19 +50,19 @@ def fit_scaling(source: ArraySource, data: Jets) -> Scaling:
 
 
 class Tagger(Model):
-    """Dense layers on scaled features. The scaling is part of the network: its export takes what files hold."""
+    """Dense layers on scaled features; the scaling is part of the network, so exports take unscaled values."""
 
     units: list[int] = [64, 64, 32]
-    """Width of each layer."""
+    """Units of each layer."""
 
     dropout: float = 0.1
-    """Part of hidden values that is dropped while training."""
+    """Dropout rate after each layer, in [0, 1)."""
 
     classes: int | None = None
-    """Number of classes; follows from the data."""
+    """Number of classes; set from --data.classes."""
 
     scaling: Scaling | None = None
-    """Follows from the training samples."""
+    """Feature scaling; computed from the training samples."""
 
     best = "val_mean_auc", "max"
 
@@ -84,4 +84,4 @@ class Tagger(Model):
         return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["class"], outputs["probabilities"])}
 
     def check(self) -> None:
-        self.require(0 <= self.dropout < 1, "dropout", "must be from 0 to below 1")
+        self.require(0 <= self.dropout < 1, "dropout", "must be in [0, 1)")

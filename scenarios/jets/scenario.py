@@ -1,6 +1,6 @@
-"""Tags jets: which of four particles began them. Tables in many files, unbalanced classes, missing values.
+"""Jet tagging: classification of the initial particle. Tables in many files, imbalanced classes, missing values.
 
-Without files of your own, some are drawn (by scenarios.jets.draw) on first use, into --data.folder:
+Without --data.files, synthetic jets are generated on first use in --data.folder (by scenarios.jets.draw):
 
 train-scenario scenarios.jets --trainer.output_dir runs/jets --train.balance sample
 train-scenario scenarios.jets --data.files 'mine/*.parquet' --data.features pt eta --data.classes light charm bottom tau
@@ -30,16 +30,16 @@ from .model import Tagger, fit_scaling
 
 
 class TaggingEvaluator(Evaluator):
-    """How well each class is found: its accuracy, its ROC curve against all others, and rejections of one signal."""
+    """Accuracy and one-vs-rest ROC curve of each class, and background rejections of the signal class."""
 
     signal: str = "bottom"
-    """The class whose rejections of the others are given: jets of another class for each that passes as it."""
+    """Signal class of the background rejections (1 / background efficiency)."""
 
     efficiency: float = 0.7
-    """The part of the signal that passes."""
+    """Signal efficiency of the background rejections, in (0, 1]."""
 
     classes: list[str] = CLASSES
-    """Their names; follow from the data."""
+    """Class names; set from --data.classes."""
 
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
         pairs = [(sample.targets["class"], sample.outputs["probabilities"]) for sample in samples]
@@ -60,29 +60,29 @@ class TaggingEvaluator(Evaluator):
             **numbers,
             **self._rejections(labels, probabilities),
             "roc": plot_curves(curves),
-            "curves": Text.table(["class", "curve", "area below it"], rows),
+            "curves": Text.table(["class", "curve", "AUC"], rows),
             "confusion": ConfusionMatrix(labels, answers, self.classes),
         }
 
     def _rejections(self, labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]) -> dict[str, float]:
-        """Of each other class, by the likelihood ratio of signal and that class."""
+        """Return the rejection of each other class, by the likelihood ratio of the signal and that class."""
         signal = self.classes.index(self.signal)
-        found = {}
+        rejections = {}
         for other, name in enumerate(self.classes):
             chosen = np.isin(labels, (signal, other))
             is_signal = labels[chosen] == signal
             if is_signal.any() and not is_signal.all():
                 of_signal, of_other = (probabilities[chosen, number] for number in (signal, other))
                 curve = roc_curve(is_signal, of_signal / np.maximum(of_signal + of_other, 1e-30))
-                found[f"rejection_{name}"] = background_rejection(curve, self.efficiency)
-        return found
+                rejections[f"rejection_{name}"] = background_rejection(curve, self.efficiency)
+        return rejections
 
     def check(self) -> None:
-        self.require(0 < self.efficiency <= 1, "efficiency", "must be above 0, at most 1")
+        self.require(0 < self.efficiency <= 1, "efficiency", "must be in (0, 1]")
 
 
 class JetTagging(Scenario):
-    """Tells which particle began a jet."""
+    """Classification of jets by their initial particle."""
 
     data: Data = Jets()
     model: Model = Tagger()
@@ -108,4 +108,4 @@ class JetTagging(Scenario):
         if isinstance(self.evaluator, TaggingEvaluator) and isinstance(self.data, Jets):
             classes = self.data.classes
             known = self.evaluator.signal in classes
-            self.require(known, "evaluator.signal", f"is none of --data.classes ({', '.join(classes)})")
+            self.require(known, "evaluator.signal", f"must be one of --data.classes ({', '.join(classes)})")

@@ -1,1 +1,1 @@
-"""A zoo of networks: classifiers and autoencoders, each in several architectures."""
+"""Classifiers and autoencoders, each in several architectures."""

@@ -1,4 +1,4 @@
-"""The architectures, by the names that are typed."""
+"""Architectures by name."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from tfaip_like import keras, ops
 
 Encoder = Callable[[Any, int], Any]
-"""From pictures (batch, height, width), and how wide layers are, to hidden values."""
+"""From images (batch, height, width) and the number of units to hidden values."""
 
 Decoder = Callable[[Any, int, tuple[int, int]], Any]
-"""From codes, how wide layers are, and height and width, to pictures."""
+"""From codes (batch, code), the number of units and (height, width) to images (batch, height, width)."""
 
 
 def classical(picture: Any, units: int) -> Any:
-    """One dense layer."""
+    """Build one dense layer."""
     return keras.layers.Dense(units, activation="relu")(keras.layers.Flatten()(picture))
 
 
 def deep(picture: Any, units: int) -> Any:
-    """Four dense layers, each half as wide as the one before."""
+    """Build four dense layers, each with half the units of the previous one."""
     hidden = keras.layers.Flatten()(picture)
     for halvings in range(4):
         hidden = keras.layers.Dense(max(8, units >> halvings), activation="relu")(hidden)
@@ -29,7 +29,7 @@ def deep(picture: Any, units: int) -> Any:
 
 
 def convolutional(picture: Any, units: int) -> Any:
-    """Two convolutions, each followed by pooling, and a dense layer."""
+    """Build two convolutions with pooling, and a dense layer."""
     hidden = _with_channel(picture)
     for filters in (units // 8, units // 4):
         hidden = keras.layers.Conv2D(max(1, filters), 3, padding="same", activation="relu")(hidden)
@@ -38,19 +38,19 @@ def convolutional(picture: Any, units: int) -> Any:
 
 
 def clu_one(picture: Any, units: int) -> Any:
-    """One layer of clusters: to which of them a picture belongs, softly."""
+    """Build one layer of soft cluster assignments."""
     return keras.layers.Dense(units, activation="softmax")(keras.layers.Flatten()(picture))
 
 
 def chransynth(picture: Any, units: int) -> Any:
-    """Channels of random filters that are never trained, put together by a dense layer that is."""
+    """Build fixed random convolution filters and a trainable dense layer."""
     start = keras.initializers.HeNormal(seed=1)
     filters = keras.layers.Conv2D(max(1, units // 4), 5, activation="relu", kernel_initializer=start, trainable=False)
     return classical(keras.layers.MaxPooling2D(3, padding="same")(filters(_with_channel(picture))), units)
 
 
 CLASSIFIERS: Mapping[str, Encoder] = {
-    made.__name__: made for made in (classical, deep, convolutional, clu_one, chransynth)
+    build.__name__: build for build in (classical, deep, convolutional, clu_one, chransynth)
 }
 
 
@@ -85,9 +85,9 @@ def _from_convolutional(code: Any, units: int, shape: tuple[int, int]) -> Any:
     hidden = keras.layers.Dense(units, activation="relu")(code)
     hidden = keras.layers.Dense(height * width * channels, activation="relu")(hidden)
     hidden = keras.layers.Reshape((height, width, channels))(hidden)
-    fours = keras.layers.Conv2D(4, 3, padding="same", activation="sigmoid")(hidden)
-    # Four channels are two by two pixels: much cheaper than a convolution of the whole picture.
-    squares = ops.transpose(ops.reshape(fours, (-1, height, width, 2, 2)), (0, 1, 3, 2, 4))
+    pixels = keras.layers.Conv2D(4, 3, padding="same", activation="sigmoid")(hidden)
+    # Four channels are 2x2 pixels: much cheaper than a convolution at full resolution.
+    squares = ops.transpose(ops.reshape(pixels, (-1, height, width, 2, 2)), (0, 1, 3, 2, 4))
     return ops.reshape(squares, (-1, 2 * height, 2 * width))[:, : shape[0], : shape[1]]
 
 

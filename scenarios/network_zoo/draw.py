@@ -1,4 +1,4 @@
-"""Draws small pictures of shapes: somewhere, of some size, turned somehow, with noise."""
+"""Generator of small images of shapes with random position, size and rotation, and noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ SHAPES = ["disc", "ring", "square", "triangle", "cross", "bar"]
 
 
 def draw_shapes(count: int, size: int, noise: float, random: np.random.Generator) -> tuple[Array, Array]:
-    """Grey pictures (count, size, size), from 0 to 1, and the number of the shape on each."""
+    """Return images of shape (count, size, size) with values in [0, 1], and their labels of shape (count,).
+
+    Args:
+        count: number of images.
+        size: width and height in pixels.
+        noise: standard deviation of the noise of each pixel.
+        random: source of randomness.
+    """
     labels = random.integers(0, len(SHAPES), count)
     middles = random.uniform(-0.25, 0.25, (2, count, 1, 1))
     turns = random.uniform(0, 2 * np.pi, (count, 1, 1))
@@ -28,7 +35,7 @@ def draw_shapes(count: int, size: int, noise: float, random: np.random.Generator
 
 
 def _signed_distances(x: Array, y: Array) -> list[Array]:
-    """How far each point lies outside of each of the shapes, about; below 0 inside."""
+    """Return the approximate signed distance of each point to each shape, negative inside."""
     radius = np.hypot(x, y)
     triangle = np.maximum.reduce([np.cos(a) * x + np.sin(a) * y for a in 2 * np.pi / 3 * np.arange(3)]) - 0.5
     wide, high = (np.maximum(np.abs(a) - 1, np.abs(b) - 0.25) for a, b in ((x, y), (y, x)))

@@ -1,4 +1,4 @@
-"""A zoo of networks on pictures of shapes: classifiers and autoencoders, each in several architectures.
+"""Classifiers and autoencoders for small images, each in several architectures.
 
 train-scenario scenarios.network_zoo --model Classifier --model.architecture chransynth --trainer.output_dir runs/zoo
 train-scenario scenarios.network_zoo --model Autoencoder --model.architecture classical --model.code 8
@@ -26,32 +26,32 @@ from .draw import SHAPES, draw_shapes
 
 
 class ShapeImages(Data):
-    """Small grey pictures, and what is on them."""
+    """Small grayscale images with labels."""
 
     files: list[str] = []
-    """Files .npz to train on, patterns in quotes, with `image` (n, size, size), from 0 to 1 or of uint8, and `label`
-    (n); without any, shapes are drawn."""
+    """Training files (.npz; quote globs) with arrays image (n, size, size), in [0, 1] or uint8, and label (n,). By
+    default, images of shapes are generated."""
 
     val_files: list[str] = []
-    """Files to validate on; without any there is no validation, but for drawn shapes."""
+    """Validation files; without any there is no validation, except for generated images."""
 
     size: int = 16
-    """Width and height of a picture."""
+    """Width and height of the images, in pixels."""
 
     classes: int = len(SHAPES)
-    """How many labels there are, from 0 on."""
+    """Number of classes; labels are 0 to classes - 1."""
 
     noise: float = 0.1
-    """Of drawn pictures: standard deviation of each pixel."""
+    """Standard deviation of the pixel noise of generated images."""
 
     samples: int = 8000
-    """How many are drawn to train on."""
+    """Number of generated training images."""
 
     val_samples: int = 2000
-    """How many are drawn to validate on."""
+    """Number of generated validation images."""
 
     seed: int = 1
-    """Draws the pictures; it does not depend on the trainer's seed, so all runs see the same."""
+    """Seed of generated images; independent of --trainer.random_seed, so that all runs get the same images."""
 
     targets = {"label": Spec((), "int32")}
 
@@ -75,42 +75,42 @@ class ShapeImages(Data):
         table = TableSource(files, {"image": "image"}, {"label": "label"})
         images, labels = table.inputs["image"], table.targets["label"]
         if not np.isin(labels, range(self.classes)).all():
-            raise UsageError(f"--data.{group}: labels must be from 0 to {self.classes - 1}; give --data.classes")
+            raise UsageError(f"--data.{group}: labels must be from 0 to {self.classes - 1}; set --data.classes")
         if images.dtype != np.uint8:
             return table
         return ArraySource({"image": images / np.float32(255)}, {"label": np.array(labels)})
 
     def check(self) -> None:
         super().check()
-        self.require(bool(self.files) or not self.val_files, "val_files", "needs --data.files to train on, too")
+        self.require(bool(self.files) or not self.val_files, "val_files", "requires --data.files")
         self.require(self.size >= 8, "size", "must be at least 8")
-        self.require(self.classes >= 2, "classes", "there must be at least 2")
+        self.require(self.classes >= 2, "classes", "must be at least 2")
         enough = bool(self.files) or self.classes >= len(SHAPES)
-        self.require(enough, "classes", f"must be at least {len(SHAPES)}, as many shapes are drawn")
-        self.require(self.noise >= 0, "noise", "must be 0 or more")
+        self.require(enough, "classes", f"must be at least {len(SHAPES)}, the number of generated shapes")
+        self.require(self.noise >= 0, "noise", "must not be negative")
         self.require(min(self.samples, self.val_samples) >= 1, "samples", "and val_samples must be at least 1")
-        self.require(self.seed >= 0, "seed", "must be 0 or more")
+        self.require(self.seed >= 0, "seed", "must not be negative")
 
 
 class ZooModel(Model, abc.ABC):
-    """A network of the zoo."""
+    """Base class of the networks."""
 
     units: int = 128
-    """How wide its layers are; each architecture makes its own of it."""
+    """Base number of units, from which each architecture derives the units of its layers."""
 
     def check(self) -> None:
         self.require(self.units >= 1, "units", "must be at least 1")
 
 
 class Classifier(ZooModel):
-    """Tells what is on a picture."""
+    """Image classifier."""
 
     architecture: Literal["classical", "deep", "convolutional", "clu_one", "chransynth"] = "convolutional"
-    """classical: one dense layer; deep: four; convolutional: two convolutions and a dense layer; clu_one: one layer of
-    soft clusters; chransynth: random channels, put together by a dense layer."""
+    """classical: one dense layer; deep: four; convolutional: two convolutions and a dense layer; clu_one: soft cluster
+    assignments; chransynth: fixed random filters and a dense layer."""
 
     classes: int | None = None
-    """Number of classes; follows from the data."""
+    """Number of classes; set from --data.classes."""
 
     best = "val_accuracy", "max"
 
@@ -133,17 +133,17 @@ class Classifier(ZooModel):
 
 
 class Autoencoder(ZooModel):
-    """Makes a code of a few numbers of a picture, and the picture of the code."""
+    """Autoencoder of images."""
 
     architecture: Literal["linear", "classical", "deep", "convolutional"] = "classical"
-    """What lies on both sides of the code. linear: nothing, as in a principal component analysis; classical: one dense
-    layer; deep: several; convolutional: convolutions."""
+    """Layers of encoder and decoder. linear: none, as in a principal component analysis; classical: one dense layer;
+    deep: several; convolutional: convolutions."""
 
     code: int = 8
-    """Numbers in a code."""
+    """Size of the code."""
 
     input_noise: float = 0.0
-    """Noise that is added while training, for it to be taken away (denoising)."""
+    """Standard deviation of noise added to inputs in training (denoising); 0 adds none."""
 
     def build(self, inputs: Tensors) -> Tensors:
         image = inputs["image"]
@@ -165,11 +165,11 @@ class Autoencoder(ZooModel):
     def check(self) -> None:
         super().check()
         self.require(self.code >= 1, "code", "must be at least 1")
-        self.require(self.input_noise >= 0, "input_noise", "must be 0 or more")
+        self.require(self.input_noise >= 0, "input_noise", "must not be negative")
 
 
 class NetworkZoo(Scenario):
-    """Trains one of many networks on pictures."""
+    """Classifiers and autoencoders of images."""
 
     batch_flags: ClassVar[tuple[str, ...]] = ("model", "model.architecture")
 
@@ -177,7 +177,7 @@ class NetworkZoo(Scenario):
     model: Model = Classifier()
     train: TrainLoaderSettings = TrainLoaderSettings(batch_size=64)
     val: ValLoaderSettings = ValLoaderSettings(batch_size=500)
-    # XLA makes convolutions twenty times slower on a processor.
+    # XLA makes convolutions twenty times slower on a CPU.
     trainer: Trainer = Trainer(epochs=15, jit_compile=False)
     learning_rate: Schedule = CosineDecay(lr=3e-3)
 

@@ -1,1 +1,1 @@
-"""Line recognition: what tfaip's largest user, Calamari OCR, does. See scenario.py."""
+"""Recognition of text lines (OCR) with CTC; see scenario.py."""

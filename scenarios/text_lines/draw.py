@@ -1,7 +1,7 @@
-"""Draws lines of text from fonts, to train a line recognition on: python draw.py OUTPUT_DIR --lines 1000.
+"""Generator of synthetic text lines: python draw.py OUTPUT_DIR --lines 1000.
 
-Writes OUTPUT_DIR/lines/00001.png and its transcription 00001.gt.txt and so on, and the lists of images train.lst
-and val.lst. All texts differ from each other; a seed and a set of fonts always give the same lines.
+Writes the images OUTPUT_DIR/lines/00001.png, ..., their transcriptions 00001.gt.txt, ..., and the list files train.lst
+and val.lst. All texts are distinct; the same seed and fonts generate the same lines.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ NON_LATIN_FONT_NAMES = ("symbol", "math", "emoji", "icon", "dingbat", "bats", "a
 
 
 def draw_pseudo_word(random: np.random.Generator) -> str:
-    """Syllables at random, so that rare letters occur and nothing can be learned by heart."""
+    """Return a word of random syllables, which has rare letters and cannot be memorized."""
     syllables = [random.choice(list(CONSONANTS)) + random.choice(list(VOWELS)) for _ in range(random.integers(1, 4))]
     return "".join(syllables) + (random.choice(list(CONSONANTS)) if random.random() < 0.5 else "")
 
 
 def draw_word(random: np.random.Generator) -> str:
-    """A word or a number, sometimes capitalised, followed by punctuation or in brackets."""
+    """Return a word or a number, sometimes capitalized, with punctuation or in brackets."""
     kind, style, ending = random.random(3)
     text = str(random.choice(WORDS.split())) if kind < 0.45 else draw_pseudo_word(random)
     text = text.upper() if style < 0.06 else text.capitalize() if style < 0.25 else text
@@ -47,7 +47,7 @@ def draw_word(random: np.random.Generator) -> str:
 
 
 def draw_phrase(random: np.random.Generator) -> str:
-    """Words up to a random length."""
+    """Return a phrase of MIN_CHARACTERS to MAX_CHARACTERS characters."""
     longest = int(random.integers(MIN_CHARACTERS + 4, MAX_CHARACTERS + 1))
     text = draw_word(random)
     while len(text) < MIN_CHARACTERS or len(text) + 4 < longest:
@@ -56,22 +56,22 @@ def draw_phrase(random: np.random.Generator) -> str:
 
 
 def draw_unique_phrases(count: int, random: np.random.Generator) -> list[str]:
-    """Different texts."""
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[draw_phrase(random)] = None
-    return list(found)
+    """Return distinct phrases."""
+    phrases: dict[str, None] = {}
+    while len(phrases) < count:
+        phrases[draw_phrase(random)] = None
+    return list(phrases)
 
 
 def has_all_glyphs(font: ImageFont.FreeTypeFont) -> bool:
-    """Return whether the font has all characters: a missing one looks like a code point that no font has."""
+    """Return whether a font has all characters; a missing one looks like a code point that no font has."""
     missing = bytes(font.getmask("\U0010fffe"))
     masks = {bytes(font.getmask(character)) for character in CHARACTERS}
     return missing not in masks and len(masks) > len(CHARACTERS) // 2
 
 
 def load_fonts(paths: list[str], limit: int) -> list[ImageFont.FreeTypeFont]:
-    """The fonts that can draw the texts, `limit` at most."""
+    """Return the fonts with all characters, at most `limit`."""
     fonts: list[ImageFont.FreeTypeFont] = []
     for path in paths:
         with contextlib.suppress(OSError):
@@ -82,19 +82,19 @@ def load_fonts(paths: list[str], limit: int) -> list[ImageFont.FreeTypeFont]:
 
 
 def find_fonts(patterns: list[str] | None, random: np.random.Generator) -> list[ImageFont.FreeTypeFont]:
-    """The fonts named by the user, or that of Pillow and some of the system's."""
+    """Return the fonts that match glob patterns, or by default that of Pillow and some of the system's."""
     if patterns is not None:
         paths = sorted({path for pattern in patterns for path in glob.glob(pattern, recursive=True)})
         return load_fonts(paths, len(paths))
     system = sorted(str(path) for path in Path("/usr/share/fonts").rglob("*.[to]tf"))
     latin = [path for path in system if not any(name in Path(path).name.lower() for name in NON_LATIN_FONT_NAMES)]
     default = ImageFont.load_default(26)
-    own = [default] if isinstance(default, ImageFont.FreeTypeFont) else []
-    return own + load_fonts(list(random.permutation(latin)), MAX_SYSTEM_FONTS)
+    built_in = [default] if isinstance(default, ImageFont.FreeTypeFont) else []
+    return built_in + load_fonts(list(random.permutation(latin)), MAX_SYSTEM_FONTS)
 
 
 def render_line(text: str, font: ImageFont.FreeTypeFont, random: np.random.Generator) -> Image.Image:
-    """Dark text on light ground, of varying size, place, slant and contrast, with noise."""
+    """Return an image of dark text on light background, with random size, margins, slant, contrast and noise."""
     font = font.font_variant(size=int(random.integers(23, 31)))
     _, top, _, bottom = font.getbbox("(dgjy)", anchor="ls")
     left, _, right, _ = font.getbbox(text, anchor="ls")
@@ -114,7 +114,15 @@ def render_line(text: str, font: ImageFont.FreeTypeFont, random: np.random.Gener
 def write_dataset(
     output_dir: Path, lines: int, val_lines: int, fonts: list[ImageFont.FreeTypeFont], random: np.random.Generator
 ) -> None:
-    """Draws all lines into a directory."""
+    """Write images, transcriptions and list files.
+
+    Args:
+        output_dir: directory to write to, made if needed.
+        lines: number of training lines.
+        val_lines: number of validation lines.
+        fonts: fonts to choose from, at least one.
+        random: source of randomness.
+    """
     (output_dir / "lines").mkdir(parents=True, exist_ok=True)
     names = [f"lines/{number:05}.png" for number in range(1, lines + val_lines + 1)]
     for name, text in zip(names, draw_unique_phrases(len(names), random), strict=True):
@@ -125,20 +133,20 @@ def write_dataset(
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Draws lines of text from fonts, to train a line recognition on.")
-    parser.add_argument("output_dir", type=Path, help="gets the images, transcriptions, train.lst and val.lst")
-    parser.add_argument("--lines", type=int, default=1000, help="number of lines to train on (default: 1000)")
-    parser.add_argument("--val_lines", type=int, default=200, help="number of lines to validate on (default: 200)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed and fonts draw the same lines (default: 1)")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Generate images of text lines and their transcriptions.")
+    parser.add_argument("output_dir", type=Path, help="directory for images, transcriptions, train.lst and val.lst")
+    parser.add_argument("--lines", type=int, default=1000, help="number of training lines (default: 1000)")
+    parser.add_argument("--val_lines", type=int, default=200, help="number of validation lines (default: 200)")
+    parser.add_argument("--seed", type=int, default=1, help="random seed (default: 1)")
     parser.add_argument("--fonts", nargs="+", metavar="GLOB", help="font files (default: Pillow's and the system's)")
     args = parser.parse_args()
     if min(args.lines, args.val_lines, args.seed) < 0:
-        parser.exit(2, "draw.py: --lines, --val_lines and --seed must be 0 or more\n")
+        parser.exit(2, "draw.py: --lines, --val_lines and --seed must not be negative\n")
     random = np.random.default_rng(args.seed)
     fonts = find_fonts(args.fonts, random)
     if not fonts:
-        parser.exit(2, f"draw.py: no font that can draw the texts{' fits --fonts' if args.fonts else ''}\n")
+        parser.exit(2, f"draw.py: {'--fonts: ' if args.fonts else ''}no font found that has all characters\n")
     try:
         write_dataset(args.output_dir, args.lines, args.val_lines, fonts, random)
     except OSError as error:

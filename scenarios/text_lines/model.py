@@ -1,7 +1,7 @@
-"""The network: convolutions, a bidirectional LSTM, and connectionist temporal classification.
+"""Network of convolutions and a bidirectional LSTM, trained with the CTC loss.
 
-Graves et al., Connectionist Temporal Classification, 2006. Code 0 is its blank, and pads the targets; the
-characters of a codec have the codes from 1 on.
+Graves et al., Connectionist Temporal Classification, 2006. Code 0 is the blank and the padding of targets; the
+characters of the codec have the codes 1, 2, ...
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ SORT_TO_END = 1 << 24
 
 
 def clear_padding(hidden: Any, length: Any) -> Any:
-    """Sets to 0 what lies behind the length of a line, in (batch, width, height, channels).
+    """Return `hidden` of shape (batch, width, height, channels) with zeros in the padding of each line.
 
-    A convolution writes its bias into the padding, and the next one would carry that back into the line.
+    A convolution writes its bias into the padding, from where the next one would carry it into the line.
     """
     inside = make_mask(hidden[:, :, 0, 0], length)
     return hidden * ops.cast(inside[:, :, None, None], hidden.dtype)
 
 
 def make_mask(sequence: Any, length: Any) -> Any:
-    """Which steps of (batch, time) belong to a line of the given length (batch,) and are no padding."""
+    """Return a mask of shape (batch, time): whether a step is within the length (batch,) of its line."""
     return make_positions(sequence) <= ops.expand_dims(length, -1)
 
 
 def make_positions(sequence: Any) -> Any:
-    """1, 2, 3 ... for each line of (batch, time); not `arange`, since a symbolic length is not known."""
+    """Return positions 1, 2, 3, ... of shape (batch, time); not by `arange`, since a symbolic length is unknown."""
     return ops.cumsum(ops.ones_like(sequence, dtype="int32"), axis=1)
 
 
 def greedy_decode(logits: Any, length: Any) -> Any:
-    """The likeliest class of each step, without repetitions and blanks: codes, padded with -1."""
+    """Return the most likely codes (batch, time) without repetitions and blanks, padded with -1."""
     likeliest = ops.cast(ops.argmax(logits, axis=-1), "int32")
     before = ops.pad(likeliest[:, :-1], ((0, 0), (1, 0)), constant_values=BLANK)
     kept = make_mask(likeliest, length) & (likeliest != BLANK) & (likeliest != before)
@@ -43,19 +43,19 @@ def greedy_decode(logits: Any, length: Any) -> Any:
 
 
 class LineRecognition(Model):
-    """Convolutions with pooling, a bidirectional LSTM, and a character or blank for each step."""
+    """Convolutions with pooling and a bidirectional LSTM; predicts a character or blank for each step."""
 
     filters: list[int] = [40, 60]
-    """Filters of each convolution; each is followed by a pooling that halves both axes."""
+    """Filters of each convolution, which is followed by 2x2 max pooling."""
 
     units: int = 200
     """Units of the LSTM in each direction."""
 
     dropout: float = 0.5
-    """Part of the outputs of the LSTM that is dropped while training."""
+    """Dropout rate after the LSTM, in [0, 1)."""
 
     classes: int | None = None
-    """Characters of the codec and the blank; follows from the codec."""
+    """Number of characters of the codec plus the blank; set from the codec."""
 
     best = "val_character_error_rate", "min"
 

@@ -1,4 +1,4 @@
-"""From an image of a line to what the network sees, and from its answer to text."""
+"""Processors from line images to network inputs, and from network outputs to text."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from tfaip_like import Mode, Processor, Sample
 from tfaip_like.data import DropSample, read_image
 
 GrayImage = npt.NDArray[np.uint8]
-"""Grey, (height, width), dark on light."""
+"""Grayscale image (height, width), dark on light."""
 
 
 @cache
 def read_codec(file: Path) -> str:
-    """The characters of a codec; the first one has the code 1."""
+    """Return the characters of a codec; the first one has the code 1."""
     return file.read_text(encoding="utf-8")
 
 
 class ReadImage(Processor):
-    """Reads the image whose file the sample names."""
+    """Reader of the image file of a sample."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         return dataclasses.replace(sample, inputs={"image": read_image(sample.meta["file"])})
 
 
 class Augment(Processor):
-    """Makes a slightly different image of the same line: width, place, sharpness, contrast and noise change."""
+    """Augmentation with random width, position, sharpness, contrast and noise."""
 
     stretch: float = 0.1
-    """Most by which the width changes."""
+    """Maximum relative change of the width."""
 
     noise: float = 8.0
-    """Most noise, in grey values of 255."""
+    """Maximum standard deviation of the noise, in gray values (0 to 255)."""
 
     modes = (Mode.TRAIN,)
 
@@ -60,10 +60,10 @@ class Augment(Processor):
 
 
 class ScaleHeight(Processor):
-    """Scales an image to one height and turns it into ink: 0 is the ground, 255 the darkest. Time comes first."""
+    """Scaling to a fixed height and normalization: 0 is the background, 255 the darkest ink; time is the first axis."""
 
     height: int = 32
-    """Pixels."""
+    """Height in pixels."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         from PIL import Image
@@ -78,21 +78,21 @@ class ScaleHeight(Processor):
 
 
 def scaled_width(width: int, height: int, new_height: int) -> int:
-    """The width of an image of another height."""
+    """Return the width of an image after scaling to another height."""
     return max(1, round(width * new_height / height))
 
 
 class Encode(Processor):
-    """Turns the transcription into codes."""
+    """Conversion of the transcription into codes."""
 
     codec: Path
-    """File with the characters."""
+    """File with the characters of the codec."""
 
     shrink: int = 4
-    """Columns of the image for one step of the network."""
+    """Image columns per step of the network."""
 
     drop_narrow: bool = False
-    """Whether a line that is too narrow for its text is dropped: it teaches nothing."""
+    """Drop lines that are too narrow for their text, which CTC cannot align."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         text = sample.meta["text"]
@@ -101,15 +101,15 @@ class Encode(Processor):
         steps = int(sample.inputs["width"]) // self.shrink
         needed = len(codes) + int((codes[1:] == codes[:-1]).sum())
         if self.drop_narrow and needed > steps:
-            raise DropSample(f"too narrow for its text: {steps} steps of the network, {needed} are needed")
+            raise DropSample(f"too narrow for its text: {needed} steps needed, {steps} available")
         return dataclasses.replace(sample, targets={"codes": codes, "length": np.int32(len(codes))})
 
 
 class Decode(Processor):
-    """Turns the codes that the network answers into text."""
+    """Conversion of predicted codes into text."""
 
     codec: Path
-    """File with the characters."""
+    """File with the characters of the codec."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         characters = read_codec(self.codec)
@@ -121,5 +121,4 @@ class Decode(Processor):
 
 @cache
 def _read_character_codes(file: Path) -> dict[str, int]:
-    """The codes of a codec."""
     return {character: code for code, character in enumerate(read_codec(file), 1)}

@@ -1,6 +1,6 @@
-"""Recognises lines of text on images, which list files name, with transcriptions beside them.
+"""Recognition of text lines (OCR) in images that list files name; a.gt.txt is the transcription of a.png.
 
-Lines to try it on are drawn in seconds (python -m scenarios.text_lines.draw lines), then:
+To generate synthetic lines, run `python -m scenarios.text_lines.draw lines`. Then:
 
 train-scenario scenarios.text_lines --train.lists lines/train.lst --val.lists lines/val.lst
 """
@@ -36,16 +36,16 @@ logger = logging.getLogger(__name__)
 
 
 class Lines(ListFileData):
-    """Images of lines; the transcription of a.png is in a.gt.txt."""
+    """Line images; the transcription of a.png is in a.gt.txt."""
 
     height: int = 32
-    """Every line is scaled to this height, in pixels."""
+    """Height in pixels to which lines are scaled."""
 
     codec: Path | None = None
-    """File with all characters that can be recognised; by default those of the training lines."""
+    """File with all characters that can be recognized; by default, those of the training lines."""
 
     processors: list[Processor] = [Augment()]
-    """What is done to each image before it is scaled."""
+    """Processors of images before scaling, in this order."""
 
     resources = ("codec",)
 
@@ -60,7 +60,7 @@ class Lines(ListFileData):
         try:
             text = transcription.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{transcription}: the transcription of {file} cannot be read: {error}") from error
+            raise UsageError(f"{transcription}: failed to read the transcription of {file}: {error}") from error
         return Sample(meta={"file": str(file), "text": text})
 
     def pipeline(self, mode: Mode) -> Sequence[Processor]:
@@ -77,7 +77,7 @@ class Lines(ListFileData):
 
 
 class CharacterErrorRate(Evaluator):
-    """Wrong, missing and superfluous characters, as part of all characters; and the part of lines with any."""
+    """Character error rate, and the fraction of lines with errors."""
 
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:
         errors = characters = lines = wrong_lines = 0
@@ -91,7 +91,7 @@ class CharacterErrorRate(Evaluator):
 
 
 def edit_distance(a: str, b: str) -> int:
-    """The fewest insertions, deletions and replacements that make b of a (Levenshtein, 1966)."""
+    """Return the minimum number of insertions, deletions and replacements from `a` to `b` (Levenshtein, 1966)."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         before, row[0] = row[0], i
@@ -101,7 +101,7 @@ def edit_distance(a: str, b: str) -> int:
 
 
 class TextLines(ListFileScenario):
-    """Recognises lines of text."""
+    """Recognition of text lines."""
 
     data: ListFileData = Lines()
     model: Model = LineRecognition()
@@ -132,7 +132,7 @@ class TextLines(ListFileScenario):
 
 
 def _iter_transcriptions(train: Source | None, must_be_read: bool) -> Iterator[str]:
-    """Yield the transcriptions; one that cannot be read raises, or is left for the training to report."""
+    """Yield the transcriptions; unreadable ones raise, or are skipped here and reported in training."""
     assert isinstance(train, Sequence)
     for index in range(len(train)):
         try:
@@ -143,15 +143,15 @@ def _iter_transcriptions(train: Source | None, must_be_read: bool) -> Iterator[s
 
 
 def warn_about_unknown_characters(texts: Sequence[str], codec: Path) -> None:
-    """Warn of characters that a codec lacks: which, and how often."""
+    """Log a warning with the characters of training texts that are missing in the codec, and their counts."""
     unknown = Counter("".join(texts))
     for character in read_codec(codec):
         del unknown[character]
     if unknown:
         lines = sum(not unknown.keys().isdisjoint(text) for text in texts)
         logger.warning(
-            "--data.codec %s: %d of %d training lines have characters that it lacks, which are left out of their "
-            "targets: %s",
+            "--data.codec %s: %d of %d training lines contain characters missing in the codec; these are removed "
+            "from the targets: %s",
             codec,
             lines,
             len(texts),

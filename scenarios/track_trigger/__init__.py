@@ -1,1 +1,1 @@
-"""Track trigger: experts on parts of the data, filters, resampling, weights for firmware."""
+"""Track trigger: experts, filters, resampling, fixed-point weights for firmware."""

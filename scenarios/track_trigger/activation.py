@@ -19,11 +19,11 @@ ACTIVATION_NAMES = (
     "softsign",
     "softplus",
 )
-"""Functions of `keras.activations` that an expression may use."""
+"""Functions of `keras.activations` allowed in expressions."""
 
 Functions: TypeAlias = Mapping[str, Callable[[Any], Any]]
 Expression: TypeAlias = Callable[[Any, Functions], Any]
-"""Takes x, and the functions by their names."""
+"""Function of x and of the activations by name."""
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -36,12 +36,12 @@ _ALLOWED = "expected numbers, x, functions of one argument, + - * / and parenthe
 
 
 def parse_activation(text: str) -> Expression:
-    """Return the function that an expression of numbers, functions, `x` and + - * / ( ) means.
+    """Return the function of an expression of numbers, functions, `x` and + - * / ( ).
 
-    The name of a function alone is its value at x: `tanh/2` halves tanh(x), `tanh(x/2)` halves x.
+    A function name without argument means its value at x: `tanh/2` halves tanh(x), `tanh(x/2)` halves x.
 
     Raises:
-        ValueError: when it is none; the text says what is wrong with it.
+        ValueError: if the expression is invalid, with the reason.
 
     Example:
         >>> import math

@@ -1,10 +1,10 @@
-"""Draws tracks through a drift chamber: what a trigger sees of them, and where they come from.
+"""Generator of tracks in a drift chamber, as seen by a trigger.
 
-Nine layers of wires, every second one at a small angle to the others, so that the place at which a track crosses it
-tells how far along the beam it is. Each layer gives three numbers: which wire was hit, relative to where the track
-would cross if it began in the middle; the drift time, which says how far from the wire it passed, not on which side;
-and the angle of crossing. Each expert has tracks of its own: the first those with hits in all layers, the others those
-that miss one of the stereo layers, whose three numbers are 0 then.
+The chamber has nine layers of wires. Every second one is a stereo layer, rotated by a small angle, so that the crossing
+point depends on the position along the beam. Each layer yields three values: the hit wire, relative to the expected
+crossing of a track from the center; the drift time, i.e. the distance to the wire without its sign; and the crossing
+angle. The first expert has tracks with hits in all layers, each other expert has tracks without hits in one of the
+stereo layers, whose values are 0.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 RADII = np.array([20.0, 28.0, 38.0, 48.0, 59.0, 70.0, 81.0, 92.0, 103.0])
-"""Of the layers, in cm."""
+"""Radii of the layers, in cm."""
 STEREO = np.array([0.0, 0.06, 0.0, -0.06, 0.0, 0.07, 0.0, -0.07, 0.0])
-"""Angles of their wires to the beam."""
+"""Angles between wires and beam, in radians."""
 CELL = 1.6
-"""Distance of two wires, in cm."""
+"""Distance between wires, in cm."""
 BEND = 220.0
-"""Radius of the circle of a track of 1 GeV, in cm."""
+"""Radius of curvature of a track of 1 GeV, in cm."""
 
 MAX_Z_CM = 100.0
-"""Most that tracks are away from the middle along the beam, in cm: their z."""
+"""Maximum distance z of tracks from the center along the beam, in cm."""
 MIN_THETA, MAX_THETA = np.radians(30), np.radians(150)
-"""Angles to the beam: their theta."""
+"""Range of the polar angle theta of tracks, in radians."""
 
 EXPERTS = (1, 2, 3, 4, 5)
 EXPERT_PROBABILITIES = (0.4, 0.15, 0.15, 0.15, 0.15)
@@ -36,7 +36,7 @@ NUM_INPUTS = 3 * len(RADII)
 
 
 def draw_tracks(count: int, random: np.random.Generator) -> tuple[Array, Array, Array]:
-    """Hits (count, 27), tracks (count, 2) as z and theta from -1 to 1, and the expert of each."""
+    """Return hits (count, 27), tracks (count, 2) with z and theta scaled to [-1, 1], and experts (count,)."""
     from_collision = random.random(count) < 0.6
     z = np.where(from_collision, random.normal(0, 4, count), random.uniform(-MAX_Z_CM, MAX_Z_CM, count))
     theta = np.arccos(random.uniform(np.cos(MAX_THETA), np.cos(MIN_THETA), count))
@@ -63,12 +63,12 @@ def draw_tracks(count: int, random: np.random.Generator) -> tuple[Array, Array, 
 
 
 def find_hit_layers(hits: Array) -> Array:
-    """Return whether a track, or each of many, has hit each layer."""
+    """Return whether tracks have hit each layer, from hits (..., 27) to (..., 9)."""
     is_seen: Array = np.any(np.reshape(hits, (*np.shape(hits)[:-1], len(RADII), 3)), axis=-1)
     return is_seen
 
 
 def select_expert(hits: Array) -> int:
-    """The expert for a track: the first, unless a stereo layer is missing."""
+    """Return the expert of a track with hits (27,): the first one unless a stereo layer is missing."""
     missing = np.flatnonzero(~find_hit_layers(hits)[np.flatnonzero(STEREO)])
     return EXPERTS[1 + missing[0]] if len(missing) else EXPERTS[0]

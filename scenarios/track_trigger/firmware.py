@@ -1,8 +1,7 @@
-"""Weights for firmware: python -m scenarios.track_trigger.firmware RUN weights.json --bits 18.
+"""Fixed-point weights for firmware: python -m scenarios.track_trigger.firmware RUN weights.json --bits 18.
 
-Writes the best weights of a run (or an export) as fixed-point numbers: integers of so many bits with sign, to be
-divided by 2 to the power of `fraction_bits`. Each layer has as many of these as let its largest weight fit. Needs no
-TensorFlow.
+Writes the best weights of a run, or those of an export, as signed integers of `--bits` bits, to be divided by
+2 ** fraction_bits. Each layer has the most fraction bits for which its largest weight fits. Does not need TensorFlow.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ MIN_BITS, MAX_BITS = 2, 32
 
 
 def fraction_bits(weights: npt.NDArray[np.floating[Any]], bits: int) -> int:
-    """The most bits behind the point with which all weights fit into so many bits."""
+    """Return the most fraction bits for which all weights fit into `bits` bits, sign included."""
     largest = float(np.abs(weights).max(initial=0))
     if largest == 0:
         return bits - 1
@@ -33,16 +32,20 @@ def fraction_bits(weights: npt.NDArray[np.floating[Any]], bits: int) -> int:
 
 
 def to_fixed_point(weights: npt.NDArray[np.floating[Any]], fraction: int) -> list[Any]:
-    """Weights as the nearest integers, in units of 2 to the power of -`fraction`."""
+    """Return weights as the nearest integers, in units of 2 ** -fraction."""
     integers: list[Any] = np.rint(np.ldexp(weights.astype(np.float64), fraction)).astype(np.int64).tolist()
     return integers
 
 
 def convert_to_fixed_point(export: Path, bits: int) -> Mapping[str, Any]:
-    """What firmware needs of an export, as JSON values; `weights[i][j]` leads from input i to neuron j.
+    """Return the network of an export as JSON values; `weights[i][j]` connects input i with neuron j.
+
+    Args:
+        export: directory of the export.
+        bits: bits of a weight, sign included.
 
     Raises:
-        UsageError: when it holds no network of this scenario.
+        UsageError: if it is not an export of this scenario.
     """
     params: dict[str, Any] = {}
     try:
@@ -54,10 +57,10 @@ def convert_to_fixed_point(export: Path, bits: int) -> Mapping[str, Any]:
         expert = params["data"]["expert"]
     except KeyError as error:
         raise UsageError(
-            f"{export}: is no run or export of scenarios.track_trigger but of {params.get('class')}: it has no {error}"
+            f"{export}: not an export of scenarios.track_trigger but of {params.get('class')} (missing {error})"
         ) from error
     except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{export}: is no run or export of scenarios.track_trigger: {error}") from error
+        raise UsageError(f"{export}: not a run or export of scenarios.track_trigger: {error}") from error
     layers = []
     for activation, (kernel, bias) in zip(activations, arrays, strict=True):
         fraction = fraction_bits(np.append(kernel, bias), bits)
@@ -67,11 +70,11 @@ def convert_to_fixed_point(export: Path, bits: int) -> Mapping[str, Any]:
 
 
 def main() -> None:
-    """Writes the file that the command line asks for."""
-    parser = argparse.ArgumentParser(description="Writes the weights of a network as fixed-point numbers, in JSON.")
-    parser.add_argument("run", type=Path, help="folder of a run (for its best weights) or of an export")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Write the weights of a network as fixed-point numbers, in JSON.")
+    parser.add_argument("run", type=Path, help="run directory (best weights) or export directory")
     parser.add_argument("file", type=Path, help="JSON file to write")
-    parser.add_argument("--bits", type=int, default=18, help="bits of a weight, with its sign (default: 18)")
+    parser.add_argument("--bits", type=int, default=18, help="bits of a weight, sign included (default: 18)")
     args = parser.parse_args()
     if not MIN_BITS <= args.bits <= MAX_BITS:
         parser.exit(2, f"firmware.py: --bits must be from {MIN_BITS} to {MAX_BITS}\n")

@@ -1,1 +1,1 @@
-"""What `new-scenario` writes: each folder is a whole small scenario in which `Template` and `template` are its name."""
+"""Templates of `new-scenario`: small scenarios in which `Template` and `template` stand for the name."""

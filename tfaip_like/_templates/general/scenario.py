@@ -1,4 +1,4 @@
-"""Template: tells which of three spirals a point in the plane lies on.
+"""Template: classification of points in the plane by their spiral.
 
 train-scenario template --trainer.output_dir runs/template
 """
@@ -13,17 +13,17 @@ from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, T
 
 
 class TemplateData(Data):
-    """Points on three spirals, drawn from a seed: replace them by your own samples."""
+    """Points on three spirals, generated from a seed; replace them with your own samples."""
 
     noise: float = 0.1
-    """How far points lie beside their spiral."""
+    """Noise of the points; 0 puts them exactly on their spirals."""
 
-    # What the network sees and what it should answer: the shape of one sample, and its type.
+    # Shape and dtype of the network inputs and targets of one sample.
     inputs = {"point": Spec((2,))}
     targets = {"spiral": Spec((), "int32")}
 
     def source(self, mode: Mode) -> Sequence[Sample]:
-        # 2,000 points to train on, and 500 others to validate.
+        # 2,000 points for training and 500 others for validation.
         count = 2000 if mode is Mode.TRAIN else 500
         random = np.random.default_rng(1 if mode is Mode.TRAIN else 2)
         spiral = random.integers(0, 3, count)
@@ -35,12 +35,12 @@ class TemplateData(Data):
 
 
 class TemplateModel(Model):
-    """Hidden layers one after another, and a probability for each class."""
+    """Dense layers and a softmax over the classes."""
 
     units: list[int] = [64, 64]
-    """Width of each hidden layer."""
+    """Units of each hidden layer."""
 
-    # The logged value that tells which epoch is best.
+    # Logged value that selects the best epoch.
     best = "val_accuracy", "max"
 
     def build(self, inputs: Tensors) -> Tensors:
@@ -50,7 +50,7 @@ class TemplateModel(Model):
         return {"probabilities": keras.layers.Dense(3, activation="softmax")(hidden)}
 
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
-        # One number for each sample of the batch; the mean is minimised.
+        # One value for each sample of the batch; training minimizes the mean.
         return {
             "cross_entropy": keras.losses.sparse_categorical_crossentropy(targets["spiral"], outputs["probabilities"])
         }
@@ -60,7 +60,7 @@ class TemplateModel(Model):
 
 
 class Template(Scenario):
-    """Tells three spirals apart."""
+    """Classification of three spirals."""
 
     data: Data = TemplateData()
     model: Model = TemplateModel()

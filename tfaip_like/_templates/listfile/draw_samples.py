@@ -1,6 +1,6 @@
-"""Draws samples to begin with: files of a curve each, and the lists that name them. Replace them by your own.
+"""Generator of example data: files with one curve each, and list files. Replace them with your own.
 
-A list names a file on each line, relative to the list. Here the label stands in the folder's name.
+Each line of a list file is a path relative to that list file. The label is the name of the directory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ LABELS = ("calm", "wild")
 
 
 def draw_samples(folder: Path) -> None:
-    """Writes 120 curves of 20 to 40 numbers, `train.txt` with 90 of them and `val.txt` with the others."""
+    """Write 120 curves of 20 to 40 values, `train.txt` with 90 of them and `val.txt` with the others."""
     random = np.random.default_rng(1)
     names = []
     for number in range(120):

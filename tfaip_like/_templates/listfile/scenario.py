@@ -1,4 +1,4 @@
-"""Template: tells calm curves from wild ones; each is a file that a list names.
+"""Template: classification of curves, whose files are named in list files.
 
 train-scenario template --trainer.output_dir runs/template
 train-scenario template --train.lists my_train.txt --val.lists my_val.txt
@@ -20,7 +20,7 @@ SAMPLES = Path(__file__).parent / "samples"
 
 
 class ReadCurve(Processor):
-    """Reads the file of a sample; this runs in data processes where that pays."""
+    """Reader of the file of a sample; runs in data workers."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         curve = np.load(sample.meta["file"])
@@ -28,7 +28,7 @@ class ReadCurve(Processor):
 
 
 class Flip(Processor):
-    """Augmentation: turns every second curve upside down, in training only."""
+    """Augmentation that flips the sign of curves at random, in training only."""
 
     modes = (Mode.TRAIN,)
 
@@ -38,29 +38,29 @@ class Flip(Processor):
 
 
 class TemplateData(ListFileData):
-    """Curves in files; the name of its folder says what a curve is."""
+    """Curves in files; the label is the name of the directory."""
 
     processors: list[Processor] = [ReadCurve(), Flip()]
-    """What is done to each sample: read it, then augment it."""
+    """Processors of each sample, in this order: read, then augment."""
 
-    # Files with these endings are samples, all others are lists.
+    # Files with these suffixes are samples, all others are list files.
     suffixes = (".npy",)
 
-    # An axis of any length is None; shorter curves of a batch are padded at their end.
+    # None is an axis of variable length; within a batch, shorter curves are padded at the end.
     inputs = {"curve": Spec((None, 1))}
     targets = {"label": Spec((), "int32")}
 
     def sample(self, file: Path) -> Sample:
-        # Quick: the file is read by a processor. In prediction its folder may mean nothing.
+        # Keep this fast: a processor reads the file. In prediction, the directory may not be a label.
         label = LABELS.index(file.parent.name) if file.parent.name in LABELS else 0
         return Sample(targets={"label": label}, meta={"file": str(file)})
 
 
 class TemplateModel(Model):
-    """A recurrent network over the steps of a curve."""
+    """Recurrent network over the increments of a curve."""
 
     units: int = 16
-    """Width of the recurrent layer."""
+    """Units of the recurrent layer."""
 
     best = "val_accuracy", "max"
 
@@ -79,7 +79,7 @@ class TemplateModel(Model):
 
 
 class Template(ListFileScenario):
-    """Tells calm curves from wild ones."""
+    """Classification of calm and wild curves."""
 
     data: ListFileData = TemplateData()
     model: Model = TemplateModel()

@@ -1,4 +1,4 @@
-"""Trains the scenario for a moment: pytest template"""
+"""Short training of the scenario: `pytest template`."""
 
 from __future__ import annotations
 
