@@ -179,7 +179,7 @@ def test_mistakes_name_their_flag(flag: str) -> None:
 
 def test_labels_that_are_not_classes_are_reported(data: Jets) -> None:
     wrong = dataclasses.replace(data, classes=["light", "charm", "bottom"])
-    with pytest.raises(UsageError, match=r"^--data\.label flavour: .* from 0 to 2, .* it has 0 to 3"):
+    with pytest.raises(UsageError, match=r"^--data\.label flavour: .* from 0 to 2 .* got 0 to 3"):
         wrong.source(Mode.TRAIN)
     with pytest.raises(UsageError, match="has no column 'pT'"):
         dataclasses.replace(data, features=["pT"]).source(Mode.TRAIN)

@@ -131,7 +131,7 @@ def test_no_text_is_longer_than_the_longest() -> None:
 
 @pytest.mark.parametrize("pattern", ["{year}", "{d", "{}", "{d.real.x}", "{d}é"])
 def test_a_wrong_format_is_reported(pattern: str) -> None:
-    with pytest.raises(UsageError, match=r"^--data\.formats .*: write {NAME} for d, dd, nth"):
+    with pytest.raises(UsageError, match=r"^--data\.formats .*: must use placeholders {NAME} of d, dd, nth"):
         validate_params(Sequences(data=Dates(formats=[pattern])))
 
 
