@@ -106,7 +106,7 @@ def test_a_training_resumes_from_checkpoints_on_another_disk(quick_run: Run, sma
     done = quick_run("resume-training", "run", *words, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     place = small_disk / tmp_path.relative_to("/") / "run"
-    assert f"--trainer.checkpoint_dir other has no effect: this run has its checkpoints in {place}" in done.stderr
+    assert f"--trainer.checkpoint_dir other has no effect: the checkpoints of this run are in {place}" in done.stderr
     # The exports of abandoned epochs were moved to the other disk.
     assert (run.checkpoints / "superseded" / "export" / "serve").is_dir()
     assert run.export.is_dir()

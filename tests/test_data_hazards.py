@@ -312,4 +312,4 @@ def test_nothing_left_to_validate_on_is_reported(quick_run: Run, tmp_path: Path)
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
     done = quick_run("train-scenario", "mine.py", cwd=tmp_path, environment=environment)
     assert done.returncode == 2
-    assert "no sample is left to validate on: all of them were dropped or bad" in done.stderr
+    assert "validation set is empty: every sample was dropped or failed" in done.stderr

@@ -127,7 +127,7 @@ class Mine(Small):
     def adapt(self, train, folder):
         return dataclasses.replace(self, model=dataclasses.replace(self.model, classes=7))
 '''
-PLAIN = "the rows of an ArraySource without processors are cut in this process"
+PLAIN = "an ArraySource without processors is sliced in the main process"
 
 
 @pytest.mark.parametrize(

@@ -321,5 +321,5 @@ def test_without_a_sample_it_says_so() -> None:
         def process(self, sample: Sample, random: np.random.Generator) -> None:  # type: ignore[override]
             return None
 
-    with pytest.raises(UsageError, match="no sample is left to validate on: all of them were dropped or bad"):
+    with pytest.raises(UsageError, match="validation set is empty: every sample was dropped or failed"):
         train(small(data=Points(processors=[DropAll()]), trainer={**LAV, "val_every_n": 0}))

@@ -136,7 +136,7 @@ def test_exports_hold_the_network_for_exports_and_validation_does_not(tmp_path: 
         assert set(keras_model({"x": x})) == {"rounded", "sum"}
     assert set(result.network({"x": x})) == {"sum"}
     assert result.history[-1]["lav_largest_error"] == pytest.approx(result.history[-1]["val_largest_error"], rel=1e-5)
-    assert "to export:" in (tmp_path / "run/model.txt").read_text()
+    assert "exported network:" in (tmp_path / "run/model.txt").read_text()
 
 
 def test_the_network_for_exports_shares_all_its_weights() -> None:

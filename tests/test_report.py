@@ -557,7 +557,7 @@ def test_a_report_that_cannot_be_written_is_reported_once_and_ends_nothing(
     caplog.set_level("WARNING", "tfaip_like")
     Reporter(folder).on_epoch_end({"val_": {"note": Text("kept all the same")}})
     write_final_report(folder)
-    assert [record.message for record in caplog.records] == [f"{folder.report} is not complete: Is a directory"]
+    assert [record.message for record in caplog.records] == [f"failed to write {folder.report}: Is a directory"]
     assert (folder.summaries / "val" / "note.md").read_text() == "kept all the same"
 
 

@@ -117,7 +117,7 @@ def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path:
     assert raised.value.exit_code == 143
     position = list_checkpoints(OutputDir(run).checkpoints)[-1].position
     assert position.step > 0
-    assert raised.value.__notes__ == [f"resume-training {run} continues after {position}."]
+    assert raised.value.__notes__ == [f"Run `resume-training {run}` to continue after {position}."]
     assert json.loads((run / "run.json").read_text())["status"] == "stopped"
     train(stopped_by_itself(run, tmp_path, 0), Resume())
     assert differences(reference, run) == []
@@ -153,7 +153,7 @@ def test_a_signal_while_the_scenario_is_prepared_promises_no_state(tmp_path: Pat
     with pytest.raises(Interrupted) as raised:
         train(StoppedWhilePrepared(trainer=trainer))
     assert raised.value.exit_code == 143
-    note = f"resume-training {tmp_path / 'run'} starts from the beginning: no step was trained."
+    note = f"Run `resume-training {tmp_path / 'run'}` to start from the beginning; no step was trained."
     assert raised.value.__notes__ == [note]
 
 
@@ -240,7 +240,7 @@ def test_a_signal_before_the_first_step_says_that_nothing_was_trained(tmp_path: 
     judge = StopsInValidation(marker=tmp_path / "marks", times=0)  # in the sanity check
     with pytest.raises(Interrupted) as raised:
         train(everything(tmp_path / "run", evaluator=judge, trainer={"jit_compile": False}))
-    note = f"resume-training {tmp_path / 'run'} starts from the beginning: no step was trained."
+    note = f"Run `resume-training {tmp_path / 'run'}` to start from the beginning; no step was trained."
     assert raised.value.__notes__[-1] == note
 
 
@@ -263,7 +263,7 @@ def test_averages_that_come_or_go_leave_the_optimizer_its_state(
     weights = [name for name in read_last_state(run).arrays if name.endswith(("hidden/kernel", "hidden_kernel"))]
     assert len(weights) == 1  # averages are stored in addition
     train(everything(run, trainer={"calc_ema": rate}), Resume())
-    assert "it begins anew" not in caplog.text
+    assert "no checkpoint found" not in caplog.text
 
 
 @pytest.mark.slow
@@ -271,7 +271,7 @@ def test_another_precision_leaves_the_optimizer_its_state(tmp_path: Path, caplog
     for epochs, precision in enumerate(("float32", "mixed_float16", "float32"), start=1):
         scenario = small(tmp_path / "run", trainer={"epochs": epochs, "precision": precision})
         train(scenario, Resume() if epochs > 1 else None)
-    assert "it begins anew" not in caplog.text
+    assert "no checkpoint found" not in caplog.text
     arrays = read_last_state(tmp_path / "run").arrays
     (iterations,) = [value for name, value in arrays.items() if name.endswith("iteration")]
     assert iterations > 2 * 12  # less what overflowed
@@ -281,7 +281,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(small(run, trainer={"epochs": 2, "keep_every_n": 1}))
     params, known = (run / "trainer_params.json").read_text(), sorted((run / "checkpoints").iterdir())
-    with pytest.raises(UsageError, match="Trainer.epochs 1: 2 epochs are done already"):
+    with pytest.raises(UsageError, match="Trainer.epochs 1: the run has already completed 2 epochs"):
         train(small(run, trainer={"epochs": 1}), Resume())
     with pytest.raises(UsageError, match="the network is not the one that was trained"):
         train(small(run, model=Wide()), Resume(epoch=1))
@@ -293,7 +293,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
 def test_a_finished_run_without_checkpoints_does_not_start_from_scratch(straight: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(straight, tmp_path / "run"))
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(UsageError, match="checkpoints: there is no checkpoint any more to go on from"):
+    with pytest.raises(UsageError, match="checkpoints: no checkpoint left to resume from"):
         train(everything(run), Resume())
 
 
@@ -485,7 +485,7 @@ def test_values_of_training_are_not_compared_with_those_of_validation(
     first = train(small(run, trainer={"epochs": 2, "val_every_n": 0}))
     assert first.best_epoch == 2
     result = train(small(run, trainer={"epochs": 3}, data=Points(samples=101)), Resume())
-    assert "what is best is now judged by val_loss, in the epochs from here on" in caplog.text
+    assert "monitor changed to val_loss; the best epoch is reset" in caplog.text
     assert (result.best_epoch, result.best_value) == (3, result.history[-1]["val_loss"])
 
 
@@ -528,13 +528,13 @@ def test_a_finished_run_says_so_and_trains_nothing(
     two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     result, run = resume_run(two_epochs, tmp_path, trainer={"epochs": 2})
-    assert "all 2 epochs are done already" in caplog.text
+    assert "training already finished (2 epochs)" in caplog.text
     assert len(result.history) == 2
     assert differences(two_epochs, run) == []
 
 
 def test_fewer_epochs_than_are_done_is_an_error(two_epochs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Trainer.epochs 1: 2 epochs are done already"):
+    with pytest.raises(UsageError, match="Trainer.epochs 1: the run has already completed 2 epochs"):
         resume_run(two_epochs, tmp_path, trainer={"epochs": 1})
 
 
@@ -705,7 +705,9 @@ def test_an_exception_behind_the_steps_of_an_epoch_does_not_lose_it(tmp_path: Pa
     with pytest.raises(ZeroDivisionError) as raised:
         train(with_mistake(tmp_path / "run", mistake, sanity_check=False))
     assert list_checkpoints(OutputDir(tmp_path / "run").checkpoints)[-1].position == Position(0, 12)
-    assert raised.value.__notes__[0] == f"resume-training {tmp_path / 'run'} continues after step 12 of epoch 1."
+    assert (
+        raised.value.__notes__[0] == f"Run `resume-training {tmp_path / 'run'}` to continue after step 12 of epoch 1."
+    )
     mistake.unlink()
     train(with_mistake(tmp_path / "run", mistake), Resume())
     assert differences(tmp_path / "reference", tmp_path / "run") == []

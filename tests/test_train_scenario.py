@@ -198,7 +198,7 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors.splitlines()[-2] == "train-scenario: stopped by SIGINT"
-    assert errors.splitlines()[-1].startswith(f"resume-training {tmp_path / 'run'} continues after ")
+    assert errors.splitlines()[-1].startswith(f"Run `resume-training {tmp_path / 'run'}` to continue after ")
     assert "Traceback" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
     epochs = len((tmp_path / "run" / "history.csv").read_text().splitlines()) - 1
@@ -226,7 +226,7 @@ def test_a_signal_is_noted_with_its_exit_code(name: str, code: int, tmp_path: Pa
     _, errors = process.communicate(timeout=120)
     assert process.returncode == code
     assert re.search(
-        rf"stopped after \d+ epochs?\n(.*\n)*train-scenario: stopped by {name}\nresume-training .*\n$", errors
+        rf"stopped after \d+ epochs?\n(.*\n)*train-scenario: stopped by {name}\nRun `resume-training .*\n$", errors
     )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["best"]["epoch"] >= 1

@@ -89,7 +89,7 @@ def test_an_evaluator_can_be_for_load_and_validate_only(tmp_path: Path, caplog: 
     assert "val_count" not in row
     assert row["lav_count"] == 100
     train(small(evaluator=Judge(lav_only=True), trainer=ONCE))
-    assert "--evaluator.lav_only: Judge is not used in this training" in caplog.text
+    assert "--evaluator.lav_only: Judge is not used" in caplog.text
 
 
 def test_what_an_evaluator_for_load_and_validate_returns_is_not_monitored_in_validation() -> None:

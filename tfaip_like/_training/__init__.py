@@ -1,4 +1,4 @@
-"""Training: `train(scenario)`."""
+"""Training of a scenario: `train(scenario)`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfaip_like.params._tree import validate_params
 from tfaip_like.settings import Resume
 
 if TYPE_CHECKING:
-    from tfaip_like._training.result import TrainResult
+    from tfaip_like._training.training import TrainResult
     from tfaip_like.scenario import Scenario
 
 __all__ = ["train", "train_with_flags"]
@@ -30,9 +30,9 @@ def train(scenario: Scenario, resume: Resume | None = None) -> TrainResult:
         The history, the best epoch and the trained network.
 
     Raises:
-        UsageError: for parameters, data or a model that do not fit together.
-        TrainingError: when the loss is not finite any more.
-        Interrupted: after Ctrl-C.
+        UsageError: if parameters, data or the model are invalid or do not fit together.
+        TrainingError: if the loss or a gradient becomes non-finite.
+        Interrupted: after Ctrl-C or SIGTERM; the state is saved.
 
     Example:
         >>> result = train(Digits(trainer=Trainer(epochs=3)))  # doctest: +SKIP
@@ -63,7 +63,7 @@ def train_with_flags(scenario: Scenario, resume: Resume | None, explicit_flags: 
 def _train(scenario: Scenario, resume: Resume | None, explicit_flags: ExplicitFlags) -> TrainResult:
     set_backend(scenario.device.backend)
     devices = configure_devices(scenario.device)
-    # Only now: the import of Keras fixes its backend.
+    # Imported late, because importing Keras fixes its backend.
     from tfaip_like._training.training import run_training
 
     return run_training(scenario, devices, resume, explicit_flags)

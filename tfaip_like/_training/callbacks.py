@@ -1,4 +1,4 @@
-"""What happens between executions of steps, while `fit` runs."""
+"""Keras callback of the training loop."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.interruption import InterruptFlag
 
 HOST_SYNC_EVERY_STEPS = 32
-"""Steps between two looks at values that make the host wait for the device."""
+"""Minimum number of steps between two reads of metrics, which make the host wait for the device."""
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Between executions: progress, a loss that is no number, a checkpoint when it is due, Ctrl-C.
+    """Keras callback that reports progress, metrics and steps between executions, and checks for interrupts.
 
-    Keras counts executions, so steps are counted here.
+    Keras counts executions (of several steps); this class converts them to steps.
 
     Args:
-        on_metrics_reset: called when `fit` has reset the sums of the epoch.
-        on_metrics: gets the values of the epoch so far, now and then.
-        on_execution_end: gets the steps of the run that are done.
+        steps_per_epoch: optimizer steps per epoch.
+        progress: progress display.
+        interrupt: checked after each execution; raises to stop.
+        on_metrics_reset: called after `fit` has reset the metrics of the epoch.
+        on_metrics: called with the metrics of the epoch so far, every `HOST_SYNC_EVERY_STEPS` steps.
+        on_execution_end: called with the completed steps of the run.
+        profile: profiler of some steps; None profiles nothing.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class StepCallback(keras.callbacks.Callback):
         self.on_execution_end = on_execution_end
         self.profile = profile
         self.executions: Sequence[range] = ()
-        """The steps of the run that each execution of the epoch is made of."""
+        """Steps of the run in each execution of the epoch."""
         self._last_sync_step = 0
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -60,18 +64,18 @@ class StepCallback(keras.callbacks.Callback):
             self.profile.on_execution_begin(self.executions[batch].start + 1)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        done = self.executions[batch].stop
+        step = self.executions[batch].stop
         if self.profile is not None:
-            self.profile.on_execution_end(done)
-        if logs and (done - self._last_sync_step >= HOST_SYNC_EVERY_STEPS or done == self.executions[-1].stop):
-            self._last_sync_step = done
+            self.profile.on_execution_end(step)
+        if logs and (step - self._last_sync_step >= HOST_SYNC_EVERY_STEPS or step == self.executions[-1].stop):
+            self._last_sync_step = step
             self.on_metrics(logs)
-            self.progress.update(done, (done - 1) // self.steps_per_epoch + 1, float(logs["loss"]))
-        self.on_execution_end(done)
+            self.progress.update(step, (step - 1) // self.steps_per_epoch + 1, float(logs["loss"]))
+        self.on_execution_end(step)
         self.interrupt.report_phase("step")
-        # Behind the last step only the values of the epoch are missing, which no checkpoint could give back: they are
-        # taken first, and what follows looks for signals again.
-        if done < self.executions[-1].stop:
+        # Not after the last step: the metrics of the epoch are collected first, since no checkpoint could restore
+        # them; signals are checked again after that.
+        if step < self.executions[-1].stop:
             self.interrupt.check()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -79,19 +83,19 @@ class StepCallback(keras.callbacks.Callback):
             self.profile.on_epoch_end()
 
     def close(self) -> None:
-        """Ends the bar and the profile."""
+        """Close the progress bar and the profile."""
         self.progress.close()
         if self.profile is not None:
             self.profile.close()
 
 
 def select_logged_metrics(logs: Mapping[str, Any]) -> dict[str, float]:
-    """The values of `fit` or `evaluate` that are meant for people, the loss first.
+    """Return the metrics of `fit` or `evaluate` to log, the loss first.
 
     Raises:
-        UsageError: when there was nothing to compute them from.
+        UsageError: if there are none, because there was no sample.
     """
     if "loss" not in logs:
-        raise UsageError("no sample is left to validate on: all of them were dropped or bad")
+        raise UsageError("validation set is empty: every sample was dropped or failed")
     hidden = ("loss", NON_FINITE, GRADIENT_NORM)
     return {"loss": float(logs["loss"]), **{name: float(value) for name, value in logs.items() if name not in hidden}}

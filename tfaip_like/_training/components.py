@@ -1,4 +1,4 @@
-"""The components of a training, made from a scenario: data, networks, optimizer, what happens after an epoch."""
+"""Components of a training run, built from a scenario: data loaders, networks, optimizer, validation, exports."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TrainingComponents:
-    """What a training works with."""
+    """All components of a training run."""
 
     scenario: Scenario
     output_dir: OutputDir | None
@@ -65,13 +65,13 @@ class TrainingComponents:
     model: TrainingModel
     optimizer: keras.optimizers.Optimizer
     steps_per_execution: int
-    """Most steps in an execution."""
+    """Maximum number of steps per execution."""
     feed: TrainingFeed
     epoch_finalizer: EpochFinalizer
 
     @property
     def trainer(self) -> Trainer:
-        """How the training runs."""
+        """Trainer settings of the scenario."""
         return self.scenario.trainer
 
 
@@ -83,16 +83,23 @@ def build_components(
     interrupt: InterruptFlag,
     devices: Devices,
     resume_state: ResumeState | None = None,
-    given: ExplicitFlags = NO_EXPLICIT_FLAGS,
+    explicit_flags: ExplicitFlags = NO_EXPLICIT_FLAGS,
 ) -> Iterator[TrainingComponents]:
-    """The components of a training for the length of the block; with the state of `resumed`, if it goes on.
+    """Build the components of a training run, and close them on exit.
 
     Args:
-        source: of the training samples.
-        devices: what computes; several share each batch.
-        given: by flag.
+        scenario: scenario with a random seed.
+        source: training samples.
+        output_dir: run directory; None saves nothing.
+        interrupt: interrupt flag that long operations check.
+        devices: compute devices; each batch is split between several.
+        resume_state: state to restore; None for a new run.
+        explicit_flags: parameters set on the command line, for which having no effect is an error.
+
+    Raises:
+        UsageError: if the parameters do not fit the data, the model or the backend.
     """
-    builder = _ComponentBuilder(scenario, source, output_dir, interrupt, devices, given)
+    builder = _ComponentBuilder(scenario, source, output_dir, interrupt, devices, explicit_flags)
     try:
         components = builder.build(resume_state)
         if resume_state is not None:
@@ -112,7 +119,7 @@ class _ComponentBuilder:
         output_dir: OutputDir | None,
         interrupt: InterruptFlag,
         devices: Devices,
-        given: ExplicitFlags,
+        explicit_flags: ExplicitFlags,
     ):
         assert scenario.trainer.random_seed is not None
         self.scenario = scenario
@@ -121,7 +128,7 @@ class _ComponentBuilder:
         self.output_dir = output_dir
         self.interrupt = interrupt
         self.devices = devices
-        self.given = given
+        self.explicit_flags = explicit_flags
         self.feed: TrainingFeed | None = None
         self.loaders: list[DataLoader] = []
         self.exports: ExportWriter | None = None
@@ -153,9 +160,9 @@ class _ComponentBuilder:
         with preserve_network_state(networks.training):
             model = self._build_training_model(networks, example)
         self.exports = exports = ExportWriter(self.output_dir, networks, scenario, example)
-        optimizer, rate = self._build_optimizer(model, loader, resume_state)
+        optimizer, lr_schedule = self._build_optimizer(model, loader, resume_state)
         loader.auto_select_num_workers(loader.steps_per_epoch * loader.accumulate * trainer.epochs)
-        # Resumed with as many steps at once as before: that the bits do not depend on it is measured, not promised.
+        # As many as before on resume: that the result does not depend on it was measured, but is not guaranteed.
         steps_per_execution = (
             resume_state.steps_per_execution(loader)
             if resume_state is not None and not trainer.steps_per_execution
@@ -191,7 +198,7 @@ class _ComponentBuilder:
             loader.steps_per_epoch,
             trainer.epochs,
             position.epoch * loader.steps_per_epoch + position.step,
-            lambda epoch: [one.prefix for one in scheduled_validations(epoch, trainer, validation, lavs)],
+            lambda epoch: [each.prefix for each in scheduled_validations(epoch, trainer, validation, lavs)],
         )
         self.interrupt.checks.append(progress.refresh)
         self.epoch_finalizer = epoch_finalizer = EpochFinalizer(
@@ -203,7 +210,7 @@ class _ComponentBuilder:
             validation=validation,
             lavs=lavs,
             samples_per_epoch=loader.samples_per_epoch,
-            lr_schedule=rate,
+            lr_schedule=lr_schedule,
             check=self.interrupt.check,
             progress=progress,
             epochs_done=resume_state.checkpoint.position.epoch if resume_state is not None else 0,
@@ -241,14 +248,14 @@ class _ComponentBuilder:
 
     def _register_loader(self, loader: DataLoader, group: str) -> None:
         self.bad_samples.record(loader.bad)
-        processes = loader.settings.num_processes
+        num_processes = loader.settings.num_processes
         if loader.samples.is_array_backed:
-            plain = "the rows of an ArraySource without processors are cut in this process"
-            self.given.reject((group, "cache"), plain)
-            for name in ("prefetch", "timeout_seconds", *(["num_processes"] if processes else [])):
-                self.given.warn((group, name), plain)
-        elif processes == 0:
-            self.given.warn((group, "timeout_seconds"), "there are no data processes (num_processes 0)")
+            reason = "an ArraySource without processors is sliced in the main process"
+            self.explicit_flags.reject((group, "cache"), reason)
+            for name in ("prefetch", "timeout_seconds", *(["num_processes"] if num_processes else [])):
+                self.explicit_flags.warn((group, name), reason)
+        elif num_processes == 0:
+            self.explicit_flags.warn((group, "timeout_seconds"), "there are no data workers (num_processes 0)")
 
     def _build_training_model(self, networks: Networks, example: Batch) -> TrainingModel:
         if keras.backend.backend() != "tensorflow":
@@ -261,24 +268,24 @@ class _ComponentBuilder:
         self, model: TrainingModel, loader: DataLoader, resume_state: ResumeState | None
     ) -> tuple[keras.optimizers.Optimizer, OffsetSchedule]:
         trainer = self.scenario.trainer
-        begin = resume_state.schedule_begin() if resume_state is not None else 0.0
-        rate = OffsetSchedule(
-            self.scenario.learning_rate.build(TrainingLength(loader.steps_per_epoch, trainer.epochs - begin))
+        start_epoch = resume_state.schedule_begin() if resume_state is not None else 0.0
+        lr_schedule = OffsetSchedule(
+            self.scenario.learning_rate.build(TrainingLength(loader.steps_per_epoch, trainer.epochs - start_epoch))
         )
         has_rate_factor = isinstance(self.scenario.learning_rate, ReduceOnPlateau)
         ema_momentum = default_ema_momentum(loader.steps_per_epoch) if trainer.calc_ema == -1 else trainer.calc_ema
         if trainer.calc_ema == -1:
-            logger.info("of the averaged weights %.6g stays at each step", ema_momentum)
+            logger.info("EMA momentum: %.6g", ema_momentum)
         paths = weight_paths(model.network)
         optimizer = self.scenario.optimizer.build(
-            rate,
+            lr_schedule,
             model.trainable_variables,
             has_rate_factor,
             ema_momentum,
             paths,
             peak_lr=self.scenario.learning_rate.lr,
         )
-        return optimizer, rate
+        return optimizer, lr_schedule
 
     def _build_validation(self, model: TrainingModel, networks: Networks) -> Validation | None:
         scenario, every = self.scenario, self.scenario.trainer.val_every_n
@@ -286,8 +293,8 @@ class _ComponentBuilder:
         loader = self._open_validation_loader(source, scenario.val, every, "val")
         if loader is None:
             for place in (("val",), ("trainer", "val_every_n"), ("trainer", "print_eval_limit")) if every else ():
-                self.given.reject(place, f"{type(scenario).__name__} has no validation data")
-            logger.info("no validation")
+                self.explicit_flags.reject(place, f"{type(scenario).__name__} has no validation data")
+            logger.info("no validation data")
             return None
         return Validation(
             model=model,
@@ -322,7 +329,7 @@ class _ComponentBuilder:
                     check_interrupt=self.interrupt.check,
                 )
         for place in (("lav",), ("trainer", "lav_every_n")) if every and not lavs else ():
-            self.given.reject(place, f"{type(scenario).__name__} has no data for load-and-validate")
+            self.explicit_flags.reject(place, f"{type(scenario).__name__} has no data for load-and-validate")
         return lavs
 
     def _export_location(self) -> Path:
@@ -331,7 +338,7 @@ class _ComponentBuilder:
     def _open_validation_loader(
         self, source: Source | None, settings: LoaderSettings, every: int, group: str
     ) -> DataLoader | None:
-        """The batches of a source; None if it has no samples."""
+        """Return the loader of a source; None if it has no samples."""
         check_same_classes(self.source, source, group)
         loader = open_validation(self.scenario.data, source, settings, self.seed, self.interrupt.check, group)
         if loader is not None:
@@ -342,14 +349,13 @@ class _ComponentBuilder:
 
 
 def select_validation_evaluator(scenario: Scenario) -> Evaluator | None:
-    """Return the evaluator of each validation; None if there is none, or it is for load-and-validate only."""
+    """Return the evaluator for validation; None if there is none, or it is for load-and-validate only."""
     evaluator = scenario.evaluator
     if evaluator is None or not evaluator.lav_only:
         return evaluator
     if not scenario.trainer.lav_every_n:
         logger.warning(
-            "--evaluator.lav_only: %s is not used in this training, which has no load-and-validate "
-            "(--trainer.lav_every_n 0)",
+            "--evaluator.lav_only: %s is not used, because load-and-validate is off (--trainer.lav_every_n 0)",
             type(evaluator).__name__,
         )
     return None
@@ -359,8 +365,8 @@ def _initialize_keras(trainer: Trainer, seed: int) -> None:
     reset_keras(trainer.precision)
     seed_everything(seed)
     redirect_autograph_files()
-    logger.info("random seed %d, Keras %s on %s", seed, keras.__version__, keras.backend.backend())
+    logger.info("Keras %s (%s backend), random seed %d", keras.__version__, keras.backend.backend(), seed)
     if keras.backend.backend() != "tensorflow":
-        for name, usual in (("accumulate_steps", 1), ("on_nan", "stop")):
-            if (value := getattr(trainer, name)) != usual:
-                raise UsageError(f"--trainer.{name} {value}: only the tensorflow backend can")
+        for name, default in (("accumulate_steps", 1), ("on_nan", "stop")):
+            if (value := getattr(trainer, name)) != default:
+                raise UsageError(f"--trainer.{name} {value}: requires the tensorflow backend")

@@ -1,4 +1,4 @@
-"""The end of an epoch, step by step: validate, judge, export the best, record."""
+"""End of an epoch: validation, best epoch, early stopping, export, logging."""
 
 from __future__ import annotations
 
@@ -43,20 +43,21 @@ from tfaip_like.summaries import Summary
 logger = logging.getLogger(__name__)
 
 Summaries = dict[str, Mapping[str, Summary]]
-"""What validations have to show, by their prefix and its name."""
+"""Summaries of validations, by prefix and name."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What the steps of an epoch gave."""
+    """Training metrics of an epoch."""
 
     epoch: int
-    """From 1."""
+    """Epoch, from 1."""
     values: dict[str, float]
-    """Losses and metrics, and the norm of gradients where it is measured."""
+    """Losses, metrics, and the gradient norm if it is measured."""
     seconds: float
+    """Duration of the steps."""
     waited: float
-    """Seconds of these in which the network waited for data."""
+    """Seconds spent waiting for data."""
 
 
 def scheduled_validations(
@@ -66,7 +67,15 @@ def scheduled_validations(
     lavs: Mapping[str, LavValidation],
     is_last: bool = False,
 ) -> list[Validation | LavValidation]:
-    """Return what judges the network after an epoch; all of it after the last, and LAV after the first too."""
+    """Return the validations due after an epoch: all of them after the last epoch, LAV also after the first.
+
+    Args:
+        epoch: epoch, from 1.
+        trainer: intervals and number of epochs.
+        validation: validation of the network; None without validation data.
+        lavs: load-and-validate by source.
+        is_last: whether training stops early after this epoch.
+    """
     is_last = is_last or epoch == trainer.epochs
     due: list[Validation | LavValidation] = []
     if validation is not None and (is_last or epoch % trainer.val_every_n == 0):
@@ -77,14 +86,21 @@ def scheduled_validations(
 
 
 class EpochFinalizer:
-    """Knows what to do after the steps of an epoch; its state is the history and the best epoch so far.
+    """Runs validation, export and logging after each epoch; holds the history and the best epoch.
 
     Args:
-        lr_schedule: the learning rate by step.
-        samples_per_epoch: for the speed that is logged.
-        check: called while waiting for room on the disk; raises to stop.
-        progress: shows and measures what is done.
-        epochs_done: of a run that goes on.
+        scenario: scenario of the run.
+        output_dir: run directory; None saves nothing.
+        exports: writer of exports.
+        model: training model.
+        optimizer: optimizer without Keras' loss scaling.
+        validation: validation of the network; None without validation data.
+        lavs: load-and-validate by source.
+        samples_per_epoch: for the logged throughput.
+        lr_schedule: learning rate by step.
+        check: called while waiting for disk space; raises to stop.
+        progress: progress display, which also measures durations.
+        epochs_done: completed epochs of a resumed run.
     """
 
     def __init__(
@@ -115,7 +131,7 @@ class EpochFinalizer:
         self.progress = progress
         self.history = History(output_dir)
         self.summaries: dict[str, Mapping[str, Summary]] = {}
-        """What the latest validations have to show, by their prefix and its name."""
+        """Summaries of the latest validations, by prefix and name."""
         self.prefixes = [validation.prefix for validation in (validation, *lavs.values()) if validation is not None]
         self.best = self._make_best_tracker()
         compare_to = scenario.trainer.compare_to
@@ -132,14 +148,14 @@ class EpochFinalizer:
         self.epoch_ends: list[float] = []
         """Unix time at the end of each epoch that this process has trained."""
         self.stop_reason: str | None = None
-        """Why the training ends after the epoch that was last, before its time."""
+        """Reason for early stopping; None if the training continues."""
         schedule = scenario.learning_rate
         self.plateau = (
             PlateauController(schedule, self.best.mode, optimizer) if isinstance(schedule, ReduceOnPlateau) else None
         )
 
     def run(self, result: EpochResult) -> None:
-        """Validate, judge, export and record; the state changes once all that may be interrupted or fail is done."""
+        """Validate, export and record an epoch; the state changes only after everything that may fail."""
         with self.progress.measure_epoch_end(result.epoch):
             self._finalize(result)
 
@@ -148,9 +164,9 @@ class EpochFinalizer:
         with self.use_exported_weights():
             row, summaries = self._collect_epoch_metrics(result)
             reason = early_stop.update(result.epoch, self.best.get_value(row))
-            # After the last epoch it ends in any case.
+            # After the last epoch nothing is stopped early.
             reason = reason if result.epoch < self.scenario.trainer.epochs else None
-            if reason:  # it is the last epoch after all
+            if reason:  # now that this is the last epoch, all validations run
                 due = self._scheduled_validations(result.epoch, is_last=True)
                 self._run_validations(
                     [validation for validation in due if validation.prefix not in summaries], row, summaries
@@ -163,7 +179,7 @@ class EpochFinalizer:
                 self._write_with_retry(lambda: self.exports.save_best(row))
             self.exports.discard_current()
         improved = best is not self.best
-        # Also the epoch of which best/ was written before a kill, but no checkpoint.
+        # Also an epoch whose best/ was written before the process was killed, but whose checkpoint was not.
         is_best = improved or best.epoch == result.epoch
         self._write_with_retry(lambda: self._record_epoch(row, summaries, is_best))
         self.best = best
@@ -171,17 +187,17 @@ class EpochFinalizer:
         self.epoch_ends.append(round(time.time(), 3))
         logger.info("%s%s", self._format_log_line(row), "  (best so far)" if improved else "")
         if value is not None and math.isnan(value):
-            kept = f"best/ stays that of epoch {best.epoch}" if best.epoch is not None else "there is no best/ yet"
+            kept = f"best/ is still epoch {best.epoch}" if best.epoch is not None else "there is no best/ yet"
             logger.warning("%s is NaN in epoch %d: %s", best.monitor, result.epoch, kept)
-        if self.plateau is not None and value is not None:  # after the last epoch too: there may be more, later
+        if self.plateau is not None and value is not None:  # after the last epoch too: the run may be resumed
             self.plateau.update(value)
         if reason:
             logger.info("stopped early: %s", reason)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must keep of it, as JSON values."""
+        """Return the state for a checkpoint, as JSON values."""
         return {
-            "history": list(self.history.rows),  # a copy: the next epoch may end while this is written
+            "history": list(self.history.rows),  # a copy: the next epoch may end while a thread writes this
             "best": {"monitor": self.best.monitor, "mode": self.best.mode, **self.best.state()},
             "early_stop": self.early_stop.state(),
             "stop": {"reason": self.stop_reason, "settings": self.scenario.early_stopping.to_dict()},
@@ -195,67 +211,65 @@ class EpochFinalizer:
         reset_lr: bool = False,
         has_abandoned_epochs: bool = False,
     ) -> None:
-        """Continue from the state in a checkpoint.
+        """Restore the state of a checkpoint.
 
         Args:
-            saved_state: what `state` returned.
+            saved_state: state that `state` returned.
             reset_best: drop the best value so far.
-            reset_lr: drop the lowered learning rate of a plateau.
-            has_abandoned_epochs: the model in best/ may be of an epoch that is trained again.
+            reset_lr: drop the learning-rate reduction of a plateau.
+            has_abandoned_epochs: whether best/ may belong to an epoch that is trained again.
         """
         self.history.restore(saved_state["history"])
-        is_other = (saved_state["best"]["monitor"], saved_state["best"]["mode"]) != (self.best.monitor, self.best.mode)
+        saved_best = saved_state["best"]
+        has_new_monitor = (saved_best["monitor"], saved_best["mode"]) != (self.best.monitor, self.best.mode)
         if self.plateau is not None and (saved_state["plateau"] is None or reset_lr):
             self.plateau.reset()
         elif self.plateau is not None:
-            self.plateau.restore(saved_state["plateau"], is_other)
-        if is_other:
-            logger.warning("what is best is now judged by %s, in the epochs from here on", self.best.monitor)
+            self.plateau.restore(saved_state["plateau"], has_new_monitor)
+        if has_new_monitor:
+            logger.warning("monitor changed to %s; the best epoch is reset", self.best.monitor)
         elif not reset_best:
-            self.best = dataclasses.replace(
-                self.best, value=saved_state["best"]["value"], epoch=saved_state["best"]["epoch"]
-            )
+            self.best = dataclasses.replace(self.best, value=saved_best["value"], epoch=saved_best["epoch"])
             if not has_abandoned_epochs:
                 self.best = self._best_on_disk(epochs_done=len(saved_state["history"]))
             self.early_stop.restore(saved_state["early_stop"])
             for row in self.history.rows:
-                if row["epoch"] == self.best.epoch:  # the page of hyper-parameters begins anew
+                if row["epoch"] == self.best.epoch:  # the HPARAMS entry is written again on resume
                     self.tensorboard.add_best(row, self._hparam_metric_names())
             if saved_state["stop"]["settings"] == self.scenario.early_stopping.to_dict():
                 self.stop_reason = saved_state["stop"]["reason"]
 
     def _best_on_disk(self, epochs_done: int) -> BestTracker:
-        """Return the best epoch so far, also of those after the checkpoint: a worse model never replaces best/."""
+        """Return the best epoch including best/, which may be later than the checkpoint and must not get worse."""
         later = read_metrics(self.output_dir.best) if self.output_dir is not None else {}
         if self.best.monitor in later and later.get("epoch", 0) > epochs_done:
             return self.best.updated(int(later["epoch"]), later[self.best.monitor])
         return self.best
 
     def clear_best(self) -> None:
-        """Take the next epoch for the best one: there is no model of the best one so far."""
+        """Forget the best epoch, because its model is lost; the next epoch becomes the best."""
         self.best = self._make_best_tracker()
 
     def export_best(self, epoch: int) -> None:
-        """Write the network, which must have the weights of that epoch, into best/."""
+        """Write best/ from the network, which must have the weights of this epoch."""
         row = next(row for row in self.history.rows if row["epoch"] == epoch)
         with self.use_exported_weights():
             self._write_with_retry(lambda: self.exports.save_best(row))
 
     @contextmanager
     def use_exported_weights(self) -> Iterator[None]:
-        """Give the network the weights that are validated and exported, and afterwards its own whole state again."""
+        """Use the weights that are validated and exported (averaged ones, if any) within the block."""
         with state.preserve_state(self.model), use_averaged_weights(self.optimizer):
             yield
 
     def export_last(self) -> None:
-        """Writes the last model."""
+        """Write export/, the model of the last epoch."""
         if self.output_dir is not None:
             with self.use_exported_weights():
                 row = self.history.rows[-1]
                 self._write_with_retry(lambda: self.exports.save_last(row, is_best=self.best.epoch == row["epoch"]))
 
     def _make_best_tracker(self) -> BestTracker:
-        """What tells the best epoch, with nothing seen yet."""
         measured = self._training_metric_names()
         has_validation = self.validation is not None
         best = make_best_tracker(
@@ -271,22 +285,21 @@ class EpochFinalizer:
         return best
 
     def check_monitor(self, validated: Mapping[str, float]) -> None:
-        """Check that the monitored number is among those of a training and a trial of its validations.
+        """Check that the monitored metric is logged.
 
         Args:
-            validated: the numbers of the trial.
+            validated: metrics of a dry run of the validations.
 
         Raises:
-            UsageError: when nothing of this name is ever logged.
+            UsageError: if no metric of this name is logged.
         """
         self.best.get_value({**dict.fromkeys(self._training_metric_names(), 0.0), **validated})
 
     def _training_metric_names(self) -> list[str]:
-        """Return the names of the losses and metrics of training."""
         return ["loss", *self.model.loss_trackers, *self.model.metric_trackers]
 
     def _collect_epoch_metrics(self, result: EpochResult) -> tuple[dict[str, float], Summaries]:
-        """All numbers of the epoch, and what there is to look at."""
+        """Run the validations that are due; return the history row and the summaries of the epoch."""
         row: dict[str, float] = {"epoch": result.epoch, **result.values}
         summaries: Summaries = {}
         self._run_validations(self._scheduled_validations(result.epoch), row, summaries)
@@ -302,9 +315,9 @@ class EpochFinalizer:
     ) -> None:
         for validation in validations:
             with self.progress.measure_validation(validation.prefix):
-                judged = validation()
-            row |= judged.numbers
-            summaries[validation.prefix] = judged.summaries
+                evaluation = validation()
+            row |= evaluation.numbers
+            summaries[validation.prefix] = evaluation.summaries
 
     def _record_epoch(self, row: Mapping[str, float], summaries: Summaries, is_best: bool) -> None:
         self.history.write_with_row(row)
@@ -316,9 +329,9 @@ class EpochFinalizer:
         self.summaries |= summaries
 
     def _hparam_metric_names(self) -> list[str]:
-        """The monitored value and all losses."""
-        several = self.model.loss_trackers if len(self.model.loss_trackers) > 1 else ()  # or it is the sum
-        losses = [f"{prefix}{name}" for prefix in ("", *self.prefixes) for name in ("loss", *several)]
+        """Return the names of the monitored metric and of all losses."""
+        terms = self.model.loss_trackers if len(self.model.loss_trackers) > 1 else ()  # a single one equals the loss
+        losses = [f"{prefix}{name}" for prefix in ("", *self.prefixes) for name in ("loss", *terms)]
         return list(dict.fromkeys([self.best.monitor, *losses]))
 
     def _write_with_retry(self, write: Callable[[], None]) -> None:
@@ -328,10 +341,9 @@ class EpochFinalizer:
         rate = float(keras.ops.convert_to_numpy(self.lr_schedule(int(self.optimizer.iterations) - 1)))
         if self.plateau is not None:
             rate *= float(self.optimizer.rate_factor)
-        return float(f"{rate:.7g}")  # what float32 knows of it
+        return float(f"{rate:.7g}")  # the precision of float32
 
     def _scheduled_validations(self, epoch: int, is_last: bool = False) -> list[Validation | LavValidation]:
-        """What judges the network after an epoch; all of it after the last, and LAV after the first too."""
         return scheduled_validations(epoch, self.scenario.trainer, self.validation, self.lavs, is_last)
 
     def _format_log_line(self, row: Mapping[str, float]) -> str:
@@ -342,10 +354,10 @@ class EpochFinalizer:
         lav = [name for name in row if name.startswith("lav_")]
         compared = [name for name in row if name.startswith(COMPARE)]
         train = [name for name in row if name not in (*val, *lav, *compared, *BOOKKEEPING_COLUMNS)]
-        if len(self.model.loss_trackers) == 1:  # the only loss is the sum as well
-            alone = next(iter(self.model.loss_trackers))
-            train = [name for name in train if name != alone or row[name] != row["loss"]]
-            val = [name for name in val if name != f"val_{alone}" or row[name] != row["val_loss"]]
+        if len(self.model.loss_trackers) == 1:  # a single loss equals the total
+            single = next(iter(self.model.loss_trackers))
+            train = [name for name in train if name != single or row[name] != row["loss"]]
+            val = [name for name in val if name != f"val_{single}" or row[name] != row["val_loss"]]
         speed = f"{row['samples_per_second']:.0f} samples/s, input-bound {100 * row['input_bound']:.0f} %"
         gain = numbers([GAIN]) if GAIN in row else ""
         parts = [numbers(train), numbers(val), numbers(lav), gain, f"lr {row['lr']:.3g}, {speed}"]

@@ -1,4 +1,4 @@
-"""The exports of a training: at most one in an epoch, validated and checked before it is kept."""
+"""Exports of a training run: best/ and export/."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tfaip_like._export.pipeline import make_pipeline
 from tfaip_like._export.verification import DIFFERENCE_COLUMN, check_export
 from tfaip_like._export.writing import add_metrics, add_saved_models, fill_export, has_saved_models
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._utils.console import OnceLogger
 from tfaip_like._utils.files import atomic_directory, make_staging_dir, replace_directory
 from tfaip_like._utils.temp_dirs import make_locked_dir, process_temp_dir, remove_locked_dir
 from tfaip_like.data._loader.batching import Batch
@@ -26,14 +27,16 @@ logger = logging.getLogger(__name__)
 
 
 class ExportWriter:
-    """Writes exports, each staging_dir first; one that differs from the network is never kept.
+    """Writer of exports, at most one per epoch; an export whose outputs differ from the network is discarded.
 
     Args:
-        folder: where the best and the last are kept; None keeps none.
-        example: a batch for the comparison.
+        output_dir: run directory; None saves no export.
+        networks: networks of the run.
+        scenario: scenario of the run.
+        example: batch on which exports are compared with the network.
 
     Raises:
-        UsageError: when a file that belongs to exports cannot be copied.
+        UsageError: if a bundled file cannot be copied.
     """
 
     def __init__(self, output_dir: OutputDir | None, networks: Networks, scenario: Scenario, example: Batch):
@@ -44,21 +47,27 @@ class ExportWriter:
         self._staging_dir: Path | None = None
         self._current_export: ExportedModel | None = None
         self._difference: float | None = None
-        """That of the export of this moment from the network."""
+        """Output difference between the current export and the network."""
         self._best_difference: float | None = None
-        """None as long as this process wrote no best export, or could not compare it."""
-        self._logged_messages: set[str] = set()
+        """Output difference of best/; None if this process has not written or not compared it."""
+        self._once_logger = OnceLogger(logger)
         check_bundled_files(scenario, make_pipeline(scenario.data, input_names(networks.exported)))
 
     def current_export(self) -> ExportedModel:
-        """Return the export of this moment; it is written and compared with the network when first asked for."""
+        """Return the export of the current weights; written, and compared with the network, on the first call.
+
+        Raises:
+            TrainingError: if it differs from the network.
+        """
         if self._current_export is None:
             staging_dir = self._write_current()
             try:
                 add_saved_models([staging_dir], self.scenario)
                 current_export = load_export(staging_dir, trust_code=True)
                 network = self.networks.exported
-                self._difference = check_export(staging_dir, network, self.example, current_export, self._info_once)
+                self._difference = check_export(
+                    staging_dir, network, self.example, current_export, self._once_logger.info
+                )
             except BaseException:
                 self.discard_current()
                 raise
@@ -66,11 +75,11 @@ class ExportWriter:
         return self._current_export
 
     def verify_current(self) -> None:
-        """Write an export of this moment, load it, compare it with the network and remove it.
+        """Export the current weights, compare the loaded export with the network, and remove it.
 
         Raises:
-            TrainingError: when it differs.
-            UsageError: when a file that belongs to it cannot be exported.
+            TrainingError: if it differs from the network.
+            UsageError: if a bundled file cannot be exported.
         """
         try:
             self.current_export()
@@ -78,16 +87,15 @@ class ExportWriter:
             self.discard_current()
 
     def save_best(self, metrics: Mapping[str, float]) -> None:
-        """Make the export of this moment the best one.
+        """Replace best/ with the export of the current weights.
 
         Raises:
-            TrainingError: when it differs from the network; the best one stays as it was.
+            TrainingError: if it differs from the network; best/ is unchanged then.
         """
         assert self.output_dir is not None
         staging_dir = self._write_current()
-        if has_saved_models(
-            staging_dir
-        ):  # those that another process must write come at the end: it takes seconds to start
+        # Formats that another process must write follow after training: it takes seconds to start.
+        if has_saved_models(staging_dir):
             self.current_export()
         add_metrics(staging_dir, metrics)
         replace_directory(self.output_dir.best, staging_dir)
@@ -95,31 +103,31 @@ class ExportWriter:
         self._staging_dir = self._current_export = self._difference = None
 
     def discard_current(self) -> None:
-        """Remove the export of this moment, unless it was kept: what comes next is another moment."""
+        """Remove the current export, unless it became best/; call this when the weights change."""
         if self._staging_dir is not None:
             remove_locked_dir(self._staging_dir)
         self._staging_dir = self._current_export = self._difference = None
 
     def save_last(self, metrics: Mapping[str, float], is_best: bool) -> None:
-        """Write the export of the end of a training, and complete the best one.
+        """Write export/, and complete best/.
 
         Args:
-            metrics: the values of the last epoch.
+            metrics: metrics of the last epoch.
             is_best: whether the last epoch is the best one.
 
         Raises:
-            TrainingError: when it differs from the network; the last one stays as it was.
+            TrainingError: if it differs from the network; export/ is unchanged then.
         """
         assert self.output_dir is not None
         with atomic_directory(self.output_dir.export) as staging_dir:
             difference = self._best_difference if is_best else None
-            # The same weights: half a second of a small network, minutes of a large one.
+            # Same weights: copying saves half a second for a small network, minutes for a large one.
             if difference is not None and self.output_dir.best.exists():
                 shutil.copytree(self.output_dir.best, staging_dir, dirs_exist_ok=True)
             else:
-                fill_export(staging_dir, self.networks, self.scenario, self._warn_once, self._finite_inputs)
+                fill_export(staging_dir, self.networks, self.scenario, self._once_logger.warning, self._finite_inputs)
                 add_saved_models([self.output_dir.best, staging_dir], self.scenario)
-                difference = check_export(staging_dir, self.networks.exported, self.example, log=self._info_once)
+                difference = check_export(staging_dir, self.networks.exported, self.example, log=self._once_logger.info)
             add_metrics(staging_dir, {**metrics, DIFFERENCE_COLUMN: difference})
         for export in (self.output_dir.best, self.output_dir.export):
             if export.exists():
@@ -133,8 +141,8 @@ class ExportWriter:
         if self._staging_dir is None:
             staging_dir = self._make_staging_dir()
             try:
-                fill_export(staging_dir, self.networks, self.scenario, self._warn_once, self._finite_inputs)
-            except BaseException:  # on a full disk it is tried again
+                fill_export(staging_dir, self.networks, self.scenario, self._once_logger.warning, self._finite_inputs)
+            except BaseException:  # retried after a full disk
                 remove_locked_dir(staging_dir)
                 raise
             self._staging_dir = staging_dir
@@ -146,14 +154,3 @@ class ExportWriter:
             if self.output_dir
             else make_locked_dir(process_temp_dir(), "export-")
         )
-
-    def _warn_once(self, message: str) -> None:
-        self._log_once(logging.WARNING, message)
-
-    def _info_once(self, message: str) -> None:
-        self._log_once(logging.INFO, message)
-
-    def _log_once(self, level: int, message: str) -> None:
-        if message not in self._logged_messages:
-            self._logged_messages.add(message)
-            logger.log(level, "%s", message)

@@ -1,4 +1,4 @@
-"""The training itself: one epoch after another, from any step on, and what is saved in between."""
+"""Training loop: steps, end of each epoch, checkpoints."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingLoop:
-    """Trains until the last epoch, an early stop or a signal.
+    """Training loop until the last epoch, early stopping or a signal.
 
     Args:
-        resumed: what the components were restored from, if the run goes on.
+        components: components of the run, already restored when resuming.
+        resume_state: the state they were restored from; None for a new run.
     """
 
     def __init__(self, components: TrainingComponents, resume_state: ResumeState | None = None):
@@ -66,11 +67,11 @@ class TrainingLoop:
         )
 
     def run(self) -> None:
-        """Trains.
+        """Train the remaining epochs.
 
         Raises:
             Interrupted: after a signal; the state is saved.
-            TrainingError: when the loss is no longer a finite number.
+            TrainingError: if the loss or a gradient becomes non-finite.
         """
         try:
             self._run_sanity_check()
@@ -97,7 +98,7 @@ class TrainingLoop:
             raise
         finally:
             self.step_callback.close()
-            # The disk that a checkpoint is being written to may be why somebody stops at once.
+            # An immediate stop does not wait: the disk that a checkpoint is written to may be what hangs.
             if self.checkpoint_manager is not None and not self.components.interrupt.is_forced:
                 self.checkpoint_manager.wait_until_finished()
         self.components.interrupt.disarm()
@@ -114,7 +115,7 @@ class TrainingLoop:
 
     @property
     def position(self) -> Position:
-        """How far the training is; asks the compiled steps themselves, so it is exact whatever stopped them."""
+        """Progress of the run; read from the counter of the compiled steps, so it is exact after any interruption."""
         if self.epoch_result is not None:
             return Position(self.epoch, self.steps_per_epoch)
         return Position(self.epoch, self._completed_steps)
@@ -135,13 +136,13 @@ class TrainingLoop:
         return self._collect_epoch_result()
 
     def _collect_epoch_result(self) -> EpochResult:
-        """Return what the steps of the epoch gave, once all of them are done."""
+        """Return the training metrics of an epoch whose steps are complete."""
         seconds, waited = self._elapsed()
         state.synchronise(self.components.model)
         logs = {metric.name: float(metric.result()) for metric in self.components.model.metrics}
         values = select_logged_metrics(logs)
         if self.non_finite.count_skipped(self.epoch + 1) == self.steps_per_epoch:
-            values = dict.fromkeys(values, math.nan)  # there was nothing to average
+            values = dict.fromkeys(values, math.nan)  # all steps were skipped: nothing to average
         if GRADIENT_NORM in logs:
             values[GRADIENT_NORM] = logs[GRADIENT_NORM]
         return EpochResult(self.epoch + 1, values, seconds, waited)
@@ -160,7 +161,7 @@ class TrainingLoop:
             with components.feed.reraise_pipeline_errors():
                 components.model.fit(data, **arguments)
         except Exception as error:
-            # The number of steps is asked last: on JAX nothing can be read any more behind most errors.
+            # The step counter is read last: on JAX no variable can be read after most errors.
             if not self._disable_xla_if_unsupported(
                 error, lambda: state.completed_steps(components.model) == self._first_step
             ):
@@ -173,24 +174,26 @@ class TrainingLoop:
     def _disable_xla_if_unsupported(
         self, error: Exception, is_at_epoch_start: Callable[[], bool] = lambda: True
     ) -> bool:
-        """Compile the model again without XLA if that cannot compile it; return whether it was so.
+        """Recompile the model without XLA if XLA caused the error; return whether it did.
 
         Args:
-            is_at_epoch_start: whether no step was trained, so that nothing is lost.
+            error: error of a training step.
+            is_at_epoch_start: returns whether no step of the epoch was trained, so that nothing is lost.
         """
         components = self.components
         if components.trainer.jit_compile or not is_xla_unsupported_error(error) or not is_at_epoch_start():
             return False
         logger.debug("%s", error)
         logger.warning(
-            "XLA cannot compile this model, it trains without (slower); --trainer.jit_compile False hides this"
+            "XLA compilation failed; falling back to jit_compile=False (slower). Set --trainer.jit_compile false to "
+            "silence this warning."
         )
         trainer = dataclasses.replace(components.trainer, jit_compile=False)
         compile_model(components.model, components.model.optimizer, trainer, components.loader)
         return True
 
     def _on_metrics_reset(self) -> None:
-        """Keras has just set the sums of the epoch to 0."""
+        """Restore the metrics of a resumed epoch, which `fit` has just reset."""
         if self.resume_state is not None and self._first_step:
             self.resume_state.restore_epoch_metrics(self.components.model)
         self.components.model.non_finite.steps.assign(self._first_step)
@@ -199,15 +202,15 @@ class TrainingLoop:
     def _on_metrics(self, logs: Mapping[str, Any]) -> None:
         self.non_finite.check_logs(self.epoch + 1, int(logs[NON_FINITE]))
 
-    def _on_execution_end(self, done: int) -> None:
+    def _on_execution_end(self, step: int) -> None:
         if self.checkpoint_manager is None:
             return
         self.checkpoint_manager.raise_pending_error()
-        if done % self.steps_per_epoch and self.checkpoint_manager.should_save_after_step(done):
+        if step % self.steps_per_epoch and self.checkpoint_manager.should_save_after_step(step):
             self._save_checkpoint()
 
     def _elapsed(self) -> tuple[float, float]:
-        """Seconds of the running epoch, and those that the network waited for data."""
+        """Return the seconds of the current epoch so far, and those spent waiting for data."""
         if not self._is_fitting:
             return self.seconds, self.waited
         return (
@@ -225,13 +228,13 @@ class TrainingLoop:
         components = self.components
         assert components.output_dir is not None
         if self._is_fitting and self.epoch_result is None and self._completed_steps == self.steps_per_epoch:
-            self.epoch_result = self._collect_epoch_result()  # stopped behind the last step, before `fit` returned
+            self.epoch_result = self._collect_epoch_result()  # stopped after the last step, before `fit` returned
         if self._is_fitting and self.epoch_result is None:
             state.synchronise(components.model)
             self.non_finite.check_running_epoch(self.epoch + 1)
             self.seconds, self.waited = self._elapsed()
             self._start_time = time.perf_counter()
-        else:  # the sums of a validation, whose number of steps depends on how many ran at once
+        else:  # drop the metrics of a validation, whose number of steps depends on the steps per execution
             components.model.reset_metrics()
         values = {
             "batching": batching_signature(components.loader),
@@ -252,10 +255,10 @@ class TrainingLoop:
         self.checkpoint_manager.save(self.position, content)
 
     def _save_on_exit(self, error: BaseException) -> None:
-        """Save the state that an interruption or an exception leaves, where it is the state between two steps.
+        """Save the state after an interruption or an exception, provided that no step was in progress.
 
-        It is when a signal was noticed, when the pipeline failed (a step begins when its batches are there), and when
-        the steps of the epoch are done (what follows them does not change the state).
+        That is the case after a signal, after an error of the data pipeline (a step starts once its batches are
+        available) and once all steps of the epoch are complete (validation and export do not change the state).
         """
         is_between_steps = (
             isinstance(error, Interrupted) or self.epoch_result is not None or self.components.feed.has_failed
@@ -266,16 +269,16 @@ class TrainingLoop:
         if isinstance(error, OutputDirLostError):
             return
         try:
-            # At the start the sums of a resumed epoch may not be in the model yet, and its checkpoint holds them.
+            # At the start position the metrics of a resumed epoch may not be restored yet; its checkpoint has them.
             if self.position not in (self.checkpoint_manager.last_position, self._start_position):
                 self._save_checkpoint()
                 self.checkpoint_manager.wait_until_finished()
         except Exception as failure:
             if isinstance(error, Interrupted):
                 raise
-            logger.warning("the state could not be saved: %s", failure)
+            logger.warning("failed to save the state: %s", failure)
         else:
-            where = self.position
-            begin = "starts from the beginning: no step was trained"
-            how = begin if where == Position(0, 0) else f"continues after {where}"
-            error.add_note(f"resume-training {self.components.output_dir.path} {how}.")
+            position = self.position
+            start = "start from the beginning; no step was trained"
+            action = start if position == Position(0, 0) else f"continue after {position}"
+            error.add_note(f"Run `resume-training {self.components.output_dir.path}` to {action}.")

@@ -1,4 +1,4 @@
-"""A profile of a few training steps, for TensorBoard's page PROFILE."""
+"""Profile of a few training steps, for TensorBoard's PROFILE tab."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from tfaip_like._utils.errors import UsageError
 logger = logging.getLogger(__name__)
 
 MIN_PROFILED_STEPS = 10
-"""How many are profiled, at least; it ends between two executions of steps, and with the epoch."""
+"""Minimum number of profiled steps; the profile ends after an execution, and with the epoch."""
 
 
 @dataclass(frozen=True)
 class ProfilerBackend:
-    """The profiler of a backend; all of them write `FOLDER/plugins/profile/TIME/HOST.xplane.pb`."""
+    """Profiler of a backend, which writes `PROFILE_DIR/plugins/profile/TIME/HOST.xplane.pb`."""
 
     start: Callable[[str], Any]
     stop: Callable[[], Any]
     step: Callable[[int], AbstractContextManager[Any]]
-    """Marks what belongs to the step of a number."""
+    """Returns a context manager that annotates the step of this number."""
 
 
 class StepProfiler:
-    """Profiles some steps of a training, the first execution of steps left out: it compiles.
+    """Profiler of the second execution of steps and the following ones; the first one includes compilation.
 
     Args:
-        folder: for the profile.
+        profile_dir: log directory of TensorBoard.
 
     Raises:
-        UsageError: when the backend has no profiler that TensorBoard understands.
+        UsageError: if TensorBoard cannot show profiles of the backend.
     """
 
     def __init__(self, profile_dir: Path):
@@ -48,14 +48,14 @@ class StepProfiler:
         self._is_running = self._is_done = False
 
     def on_execution_begin(self, step: int) -> None:
-        """Called before steps are executed, the first of which has this number in the run."""
+        """Start the profile if it is time, and annotate the execution that starts with this step of the run."""
         if not self._is_compiled or self._is_done:
             return
         if not self._is_running:
             try:
                 self.profiler.start(str(self.profile_dir))
-            except Exception as error:  # another one runs in this process
-                logger.warning("no profile was written: %s", error)
+            except Exception as error:  # another profiler is active in this process
+                logger.warning("failed to write a profile: %s", error)
                 self._is_done = True
                 return
             self._is_running = True
@@ -64,7 +64,7 @@ class StepProfiler:
         self._step_annotation.__enter__()
 
     def on_execution_end(self, step: int) -> None:
-        """Called after steps were executed, the last of which has this number in the run."""
+        """End the annotation; stop after `MIN_PROFILED_STEPS`. The execution ended with this step of the run."""
         self._is_compiled = True
         self._last_step = step
         self._end_step()
@@ -72,17 +72,17 @@ class StepProfiler:
             self._stop()
 
     def on_epoch_end(self) -> None:
-        """Called when an epoch is over: validation is no part of a profile."""
+        """Stop the profile, which does not include validation."""
         self._stop()
 
     def close(self) -> None:
-        """Ends it, however the training ended."""
+        """Stop the profile; warn if there is none."""
         self._end_step()
         self._stop()
         if self._is_compiled and not self._is_done:
             logger.warning(
-                "no profile was written: all steps were executed at once, and the first execution compiles; "
-                "train more epochs, or set --trainer.steps_per_execution"
+                "no profile written: all steps ran in a single execution, and the first execution includes "
+                "compilation; train more epochs, or set --trainer.steps_per_execution"
             )
 
     def _end_step(self) -> None:
@@ -97,9 +97,9 @@ class StepProfiler:
         try:
             self.profiler.stop()
         except Exception as error:  # a full disk
-            logger.warning("no profile was written: %s", error)
+            logger.warning("failed to write a profile: %s", error)
         else:
-            logger.info("a profile of steps %d to %d is in %s", self._first_step, self._last_step, self.profile_dir)
+            logger.info("profile of steps %d to %d written to %s", self._first_step, self._last_step, self.profile_dir)
 
 
 def _make_profiler_backend() -> ProfilerBackend:
@@ -117,4 +117,4 @@ def _make_profiler_backend() -> ProfilerBackend:
             jax.profiler.stop_trace,
             lambda step: jax.profiler.StepTraceAnnotation("train", step_num=step),
         )
-    raise UsageError(f"--trainer.profile true: there is no profile for TensorBoard on the backend {backend}")
+    raise UsageError(f"--trainer.profile true: not supported by the {backend} backend (tensorflow and jax only)")

@@ -1,4 +1,4 @@
-"""Where a run came from and what became of it: `run.json` and `git.diff`."""
+"""Provenance and status of a run: `run.json` and `git.diff`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGES = ("tfaip_like", "keras", "tensorflow", "jax", "torch", "numpy")
 
 
 class RunMetadata:
-    """Writes `run.json`: status running at first, then done, stopped or failed."""
+    """Writer of `run.json`: provenance and status (running, then done, stopped or failed)."""
 
     def __init__(self, output_dir: OutputDir, scenario: Scenario):
         self.output_dir = output_dir
@@ -57,14 +57,19 @@ class RunMetadata:
             "started": _timestamp(),
         }
         self._completed_record: dict[str, Any] | None = None
-        """What was recorded of a run that was done, until its training is set up to go on."""
+        """Previous record of a finished run that is being resumed, until its components are built."""
 
     def mark_started(self) -> None:
-        """Notes that a new run has begun."""
+        """Record the start of a new run."""
         self._write()
 
     def mark_resumed(self, position: str, changes: Sequence[str]) -> None:
-        """Notes that this is a run that was begun before, and what was changed."""
+        """Record that the run was resumed.
+
+        Args:
+            position: position it resumes from, for people.
+            changes: changed parameters, as logged.
+        """
         before: dict[str, Any] = {**self.output_dir.read_info()}
         self._completed_record = before if before.get("status") == "done" else None
         first = {name: before[name] for name in before if name not in ("status", "error", "ended", "seconds")}
@@ -74,8 +79,8 @@ class RunMetadata:
         for name in ("host", "processors", "versions"):
             if name in first and first[name] != current[name]:
                 logger.warning(
-                    "%s: %s when the run was begun, %s now; numbers may differ in their last bits",
-                    name,
+                    "%s changed from %s to %s since the run started; results may not be bitwise identical",
+                    "number of CPUs" if name == "processors" else name,
                     _format_difference(first[name], current[name]),
                     _format_difference(current[name], first[name]),
                 )
@@ -84,13 +89,13 @@ class RunMetadata:
         self._write()
 
     def update(self, **values: Any) -> None:
-        """Notes what is known once the training is set up."""
+        """Record values that are known once the components are built."""
         self._completed_record = None
         self.values |= values
         self._write()
 
     def mark_finished(self, status: str, **values: Any) -> None:
-        """Notes how the run ended; one that was done, and now was refused, is done as before."""
+        """Record the end of the run; a finished run whose resumption was rejected keeps its previous record."""
         ended = {"status": status, "ended": _timestamp(), "seconds": round(time.time() - self.start_time, 1), **values}
         self.values = self._completed_record or {**self.values, **ended}
         try:
@@ -103,30 +108,30 @@ class RunMetadata:
 
 
 def _format_difference(value: Any, other: Any) -> str:
-    """A value for a message; of several only those that differ."""
+    """Return a value for a message; of a dict only the entries that differ."""
     if not isinstance(value, dict):
         return str(value)
     return ", ".join(f"{name} {part}" for name, part in value.items() if other.get(name) != part)
 
 
 def _installed_versions() -> Mapping[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _read_slurm_job() -> ClusterJobInfo | None:
-    """Return the job of a SLURM cluster that this process belongs to, None if there is none."""
-    of_job = {name: os.environ.get(f"SLURM_JOB_{name.upper()}") for name in ("name", "partition", "account")}
+    """Return the SLURM job of this process; None if there is none."""
+    details = {name: os.environ.get(f"SLURM_JOB_{name.upper()}") for name in ("name", "partition", "account")}
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
     if job is None:
         return None
-    return cast(ClusterJobInfo, {"job": job, **{name: value for name, value in of_job.items() if value is not None}})
+    return cast(ClusterJobInfo, {"job": job, **{name: value for name, value in details.items() if value is not None}})
 
 
 def _get_username() -> str | None:

@@ -1,4 +1,4 @@
-"""Keeps the report of a run, and what its validations showed, up to date."""
+"""Updates of the HTML report and of the summaries of validations during training."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from contextlib import suppress
 from tfaip_like._report.run_page import write_report
 from tfaip_like._report.summary_store import store_summaries
 from tfaip_like._runs.output_dir import OutputDir, OutputDirLostError
+from tfaip_like._utils.console import OnceLogger
 from tfaip_like._utils.files import is_disk_full_error
 from tfaip_like.summaries import Summary
 
 logger = logging.getLogger(__name__)
 
 MAX_TIME_FRACTION = 0.02
-"""That it takes at most: after short epochs it is not written each time, but always at the end."""
+"""Maximum fraction of the training time for updates; short epochs are skipped, the final report never is."""
 MAX_UPDATE_INTERVAL_S = 1800.0
 
 
 class Reporter:
-    """Writes `summaries/` and `report.html`; a fault in doing so is told once and never ends a training."""
+    """Writer of `summaries/` and `report.html`; failures are logged once and never end a training."""
 
     def __init__(self, output_dir: OutputDir | None):
         self.output_dir = output_dir
@@ -29,23 +30,23 @@ class Reporter:
         self._next_update_time = 0.0
 
     def on_epoch_end(self, summaries: Mapping[str, Mapping[str, Summary]]) -> None:
-        """Notes what validations showed, by their prefix, and brings the report up to date.
+        """Write the summaries of validations (by prefix), and update the report if it is time.
 
         Raises:
-            OSError: when the disk is full; it may be called again.
+            OSError: if the disk is full; may be called again.
         """
         self._pending_summaries |= {prefix.removesuffix("_"): shown for prefix, shown in summaries.items()}
-        begin = time.monotonic()
-        if self.output_dir is not None and begin >= self._next_update_time:
+        start = time.monotonic()
+        if self.output_dir is not None and start >= self._next_update_time:
             self._update(self.output_dir)
             end = time.monotonic()
-            # At most: if the process was suspended while it wrote, that would take days.
-            self._next_update_time = end + min((end - begin) / MAX_TIME_FRACTION, MAX_UPDATE_INTERVAL_S)
+            # Limited: the process may have been suspended for hours during the update.
+            self._next_update_time = end + min((end - start) / MAX_TIME_FRACTION, MAX_UPDATE_INTERVAL_S)
 
     def close(self) -> None:
-        """Writes what validations showed and is not on disk yet; the last report is written by `write_final_report`."""
+        """Write pending summaries; `write_final_report` writes the last report."""
         if self.output_dir is not None and self._pending_summaries:
-            with suppress(OutputDirLostError):  # which is why the training ends
+            with suppress(OutputDirLostError):  # already reported as the reason why the training ends
                 best_effort(self.output_dir, self._write_summaries)
 
     def _update(self, output_dir: OutputDir) -> None:
@@ -59,18 +60,20 @@ class Reporter:
 
 
 def write_final_report(output_dir: OutputDir) -> None:
-    """Writes the report of a run that has ended in whatever way."""
+    """Write the report of a run that has ended, successfully or not."""
     best_effort(output_dir, write_report)
 
 
-_logged_messages: set[str] = set()
+_once_logger = OnceLogger(logger)
 
 
 def best_effort(output_dir: OutputDir, write: Callable[[OutputDir], None], raise_disk_full: bool = False) -> None:
-    """Writes something for the report; a fault in that is told once, not raised.
+    """Write part of the report; a failure is logged once instead of raised.
 
     Args:
-        raise_disk_full: whether a caller raise_disk_full for room on a full disk, which is raised then.
+        output_dir: run directory.
+        write: writes to it.
+        raise_disk_full: raise if the disk is full, for a caller that waits for space.
     """
     try:
         write(output_dir)
@@ -79,10 +82,7 @@ def best_effort(output_dir: OutputDir, write: Callable[[OutputDir], None], raise
     except Exception as error:
         if raise_disk_full and is_disk_full_error(error):
             raise
-        # Without the path of an OSError, which is that of a file aside and another one each time.
+        # Without the path of an OSError: it is a temporary file with a different name each time.
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        message = f"{output_dir.report} is not complete: {reason}"
-        if message not in _logged_messages:
-            _logged_messages.add(message)
-            logger.warning("%s", message)
-            logger.debug("the report failed", exc_info=True)
+        _once_logger.warning(f"failed to write {output_dir.report}: {reason}")
+        logger.debug("traceback", exc_info=True)

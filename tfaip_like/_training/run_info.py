@@ -1,4 +1,4 @@
-"""What a training is going to do: told, and kept for the report."""
+"""Size of a training run, for the log and the report."""
 
 from __future__ import annotations
 
@@ -20,65 +20,64 @@ logger = logging.getLogger(__name__)
 
 
 def log_training_summary(components: TrainingComponents) -> None:
-    """Logs how much there is to train, and on what."""
+    """Log the number of samples, epochs, steps and parameters."""
     loader, trainer = components.loader, components.trainer
     samples, batch_size = len(loader), loader.batch_size
     logger.info(
-        "%s, %s; %s of %s of %s%s%s",
+        "Training on %s: %s x %s (batch size %s%d), %s%s",
         pluralize(samples, "sample") if samples else "a stream of samples",
-        pluralize(_count_trainable_weights(components), "weight"),
         pluralize(trainer.epochs, "epoch"),
         pluralize(loader.steps_per_epoch, "step"),
-        f"{loader.accumulate} times " if loader.accumulate > 1 else "",
-        pluralize(batch_size, "sample"),
-        f", {components.steps_per_execution} steps at once" if components.steps_per_execution > 1 else "",
+        f"{loader.accumulate} x " if loader.accumulate > 1 else "",
+        batch_size,
+        f"{_count_trainable_weights(components):,} trainable parameters",
+        f", {components.steps_per_execution} steps per execution" if components.steps_per_execution > 1 else "",
     )
     if 0 < samples < batch_size and loader.yields_stacked_steps:
         logger.warning(
-            "a batch has more samples (%d) than there are (%d): some are in it more than once", batch_size, samples
+            "batch size %d exceeds the dataset size %d; samples are repeated within a batch", batch_size, samples
         )
 
 
-def record_training_info(components: TrainingComponents, record: RunMetadata) -> None:
-    """Keeps what a report needs to know and only a training can say."""
+def record_training_info(components: TrainingComponents, metadata: RunMetadata) -> None:
+    """Record dataset sizes, parameter count and monitored metric in `run.json`, and the layers in `model.txt`."""
     epoch_finalizer = components.epoch_finalizer
-    loader = {"train": components.loader}
+    loaders = {"train": components.loader}
     if epoch_finalizer.validation is not None:
-        loader["val"] = epoch_finalizer.validation.loader
-    loader |= {lav.prefix.removesuffix("_"): lav.loader for lav in epoch_finalizer.lavs.values()}
+        loaders["val"] = epoch_finalizer.validation.loader
+    loaders |= {lav.prefix.removesuffix("_"): lav.loader for lav in epoch_finalizer.lavs.values()}
     best = epoch_finalizer.best
-    record.update(
-        data={kind: len(of_kind) or None for kind, of_kind in loader.items()},  # None: a stream
+    metadata.update(
+        data={kind: len(loader) or None for kind, loader in loaders.items()},  # None: a stream
         weights=_count_trainable_weights(components),
         samples_per_epoch=components.loader.samples_per_epoch,
         best_by={"monitor": best.monitor, "mode": best.mode},
         parameters=non_default_flags(components.scenario),
     )
     best_effort(
-        record.output_dir,
+        metadata.output_dir,
         lambda output_dir: atomic_write_text(output_dir.model, _format_model_summary(components.networks)),
     )
 
 
 def _format_model_summary(networks: Networks) -> str:
-    """The layers as Keras tells them."""
     lines: list[str] = []
     with _terminal_width(100):
         networks.training.summary(print_fn=lines.append)
         if networks.prediction is not networks.training:
-            lines.append("\nto predict:\n")
+            lines.append("\nprediction network:\n")
             networks.prediction.summary(print_fn=lines.append)
         if networks.exported is not networks.prediction:
-            lines.append("\nto export:\n")
+            lines.append("\nexported network:\n")
             networks.exported.summary(print_fn=lines.append)
     return "\n".join(lines) + "\n"
 
 
 @contextmanager
-def _terminal_width(number: int) -> Iterator[None]:
-    """Text of this width, whatever terminal there is: Keras cuts off what does not fit into it."""
+def _terminal_width(columns: int) -> Iterator[None]:
+    """Set the terminal width, to which Keras truncates its summary."""
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(number)
+    os.environ["COLUMNS"] = str(columns)
     try:
         yield
     finally:

@@ -1,13 +1,16 @@
-"""One training, from a scenario to the last export."""
+"""One training run, from a scenario to the last export."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+import keras
 
 from tfaip_like._export.formats import check_formats
 from tfaip_like._keras_ext.extended_optimizer import finalize_averaged_weights
@@ -19,7 +22,6 @@ from tfaip_like._training.initialization.saved_weights import find_weights_file
 from tfaip_like._training.loop import TrainingLoop
 from tfaip_like._training.provenance import RunMetadata
 from tfaip_like._training.reporter import write_final_report
-from tfaip_like._training.result import TrainResult
 from tfaip_like._training.resume import ResumeState, load_resume_state, log_param_changes
 from tfaip_like._training.run_info import log_training_summary, record_training_info
 from tfaip_like._training.selection.comparison import read_reference_history
@@ -43,20 +45,39 @@ from tfaip_like.settings import Resume
 
 logger = logging.getLogger(__name__)
 
-INTERRUPT_MESSAGE = "stopping after the running step; Ctrl-C (again) stops at once, without saving"
+INTERRUPT_MESSAGE = "stopping after the current step; press Ctrl-C again to stop immediately without saving"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Outcome of a training run."""
+
+    history: Sequence[Mapping[str, float]]
+    """Logged values of each epoch; `epoch` counts from 1."""
+    best_epoch: int | None
+    """Best epoch by the monitored metric; None if it was never measured or always NaN."""
+    best_value: float | None
+    """Monitored value of the best epoch."""
+    network: keras.Model
+    """Prediction network after the last epoch."""
+    stopped_early: str | None = None
+    """Reason for early stopping; None if all epochs were trained."""
 
 
 def run_training(
     scenario: Scenario,
     devices: Devices,
     resume: Resume | None = None,
-    given: ExplicitFlags = NO_EXPLICIT_FLAGS,
+    explicit_flags: ExplicitFlags = NO_EXPLICIT_FLAGS,
     phase_hook: PhaseHook | None = None,
 ) -> TrainResult:
-    """Train a checked scenario, in a new folder or on with the run in its folder. See `tfaip_like._training`.
+    """Train a validated scenario in a new run directory, or resume the run in its directory. See `tfaip_like.train`.
 
     Args:
-        given: by flag; what turns out to have no effect is refused.
+        scenario: validated scenario.
+        devices: configured compute devices.
+        resume: how to resume; None starts a new run.
+        explicit_flags: parameters set on the command line, for which having no effect is an error.
         phase_hook: called with each phase that is reached.
     """
     require_posix("training")
@@ -72,12 +93,12 @@ def run_training(
             lock = stack.enter_context(output_dir.acquire(resume=resume is not None))
             stack.enter_context(log_to_file(output_dir.train_log))
             if scenario.trainer.checkpoint_dir is not None:
-                _set_checkpoint_dir(output_dir, scenario.trainer.checkpoint_dir, given)
+                _set_checkpoint_dir(output_dir, scenario.trainer.checkpoint_dir, explicit_flags)
             record_trusted_code(imported_user_files())
             resume_state = _load_resume_state(output_dir, scenario, resume) if resume is not None else None
             metadata = stack.enter_context(_track_run_status(output_dir, lock, scenario, resume_state))
         else:
-            logger.warning("nothing of this run is kept: no --trainer.output_dir is given")
+            logger.warning("no --trainer.output_dir given; results will not be saved")
         devices.log_summary()
         resources = output_dir.resources if output_dir else stack.enter_context(temporary_directory())
         interrupt = stack.enter_context(graceful_shutdown_signals(INTERRUPT_MESSAGE, phase_hook))
@@ -86,23 +107,22 @@ def run_training(
         if resume_state is None:
             resources.mkdir(exist_ok=True)
             prepared, source = scenario.prepare_for_training(resources)
-            given.reject_overridden(scenario, prepared, "`adapt`")
+            explicit_flags.reject_overridden(scenario, prepared, "`adapt`")
             scenario = prepared
             if not any(resources.iterdir()):
                 resources.rmdir()
-        else:  # what was learnt from the data is in its parameters
+        else:  # its parameters include the results of `adapt`
             source = scenario.select_source(Mode.TRAIN)
         params = make_paths_relative(scenario, output_dir.path) if output_dir is not None else scenario
         if output_dir is not None and resume_state is None:
             write_params(params, output_dir.trainer_params)
         components = stack.enter_context(
-            build_components(scenario, source, output_dir, interrupt, devices, resume_state, given)
+            build_components(scenario, source, output_dir, interrupt, devices, resume_state, explicit_flags)
         )
-        if output_dir is not None and resume_state is not None:  # only now: parameters that do not fit must not stay
+        if output_dir is not None and resume_state is not None:  # last, so that invalid parameters are never written
             resume_state.supersede_later_checkpoints(output_dir)
-            write_params(
-                params, output_dir.trainer_params
-            )  # after that: who reads them need not ask for the epoch again
+            # After the checkpoints: a process killed in between resumes from the chosen epoch all the same.
+            write_params(params, output_dir.trainer_params)
             resume_state.restore_best(components.model, components.epoch_finalizer)
         if metadata is not None:
             record_training_info(components, metadata)
@@ -112,24 +132,24 @@ def run_training(
         return result
 
 
-def _set_checkpoint_dir(output_dir: OutputDir, place: Path, given: ExplicitFlags) -> None:
-    output_dir.link_checkpoints_to(place)
-    found = output_dir.checkpoints.resolve()
-    if not found.is_relative_to(place.resolve()):
-        given.warn(("trainer", "checkpoint_dir"), f"this run has its checkpoints in {found}")
+def _set_checkpoint_dir(output_dir: OutputDir, checkpoint_dir: Path, explicit_flags: ExplicitFlags) -> None:
+    output_dir.link_checkpoints_to(checkpoint_dir)
+    actual_dir = output_dir.checkpoints.resolve()
+    if not actual_dir.is_relative_to(checkpoint_dir.resolve()):
+        explicit_flags.warn(("trainer", "checkpoint_dir"), f"the checkpoints of this run are in {actual_dir}")
 
 
 def _check_batch_size_divisible(scenario: Scenario, devices: Devices) -> None:
     size, count = scenario.train.batch_size, len(devices.gpus)
     if count > 1 and size % count:
         raise UsageError(
-            f"--train.batch_size {size}: cannot be divided among {count} GPUs; "
-            f"{-(-size // count) * count} can, and every multiple of {count}"
+            f"--train.batch_size {size} must be divisible by the number of GPUs ({count}), "
+            f"e.g. {-(-size // count) * count}"
         )
 
 
 def _validate_referenced_runs(scenario: Scenario, is_new: bool) -> None:
-    """Raise `UsageError` for an earlier run that cannot be read, before a folder is made for this one."""
+    """Raise `UsageError` for an unreadable reference run before a run directory is created."""
     if scenario.trainer.compare_to is not None:
         read_reference_history(scenario.trainer.compare_to)
     if scenario.warmstart.model is not None and is_new:
@@ -137,31 +157,32 @@ def _validate_referenced_runs(scenario: Scenario, is_new: bool) -> None:
 
 
 def _load_resume_state(output_dir: OutputDir, scenario: Scenario, resume: Resume) -> ResumeState | None:
-    """The state that the run goes on from; None where it was killed before the first."""
+    """Return the state to resume from; None if the run was killed before its first checkpoint."""
     resume_state = load_resume_state(output_dir, resume)
     if resume_state is None:
-        ended = output_dir.read_info()
-        had_one = ended.get("status") == "done" or (ended.get("status") == "stopped" and ended.get("checkpoint"))
-        if had_one and output_dir.history.exists():
+        info = output_dir.read_info()
+        had_checkpoint = info.get("status") == "done" or (info.get("status") == "stopped" and info.get("checkpoint"))
+        if had_checkpoint and output_dir.history.exists():
             raise UsageError(
-                f"{output_dir.checkpoints}: there is no checkpoint any more to go on from;\n"
-                f"--warmstart.model {output_dir.path} begins another run, in another folder, with its weights"
+                f"{output_dir.checkpoints}: no checkpoint left to resume from;\n"
+                f"use --warmstart.model {output_dir.path} to start a new run, in another directory, with its weights"
             )
-        logger.warning("the run was stopped before its first checkpoint: it begins anew")
+        logger.warning("no checkpoint found; starting from scratch")
         return None
-    if (done := resume_state.checkpoint.position.epoch) > scenario.trainer.epochs:
-        raise UsageError(f"--trainer.epochs {scenario.trainer.epochs}: {done} epochs are done already")
-    logger.info("going on after %s", resume_state.checkpoint.position)
+    if (epochs := resume_state.checkpoint.position.epoch) > scenario.trainer.epochs:
+        raise UsageError(f"--trainer.epochs {scenario.trainer.epochs}: the run has already completed {epochs} epochs")
+    logger.info("resuming after %s", resume_state.checkpoint.position)
     return resume_state
 
 
 def _train(components: TrainingComponents, resume_state: ResumeState | None) -> TrainResult:
-    """Trains what is left to train; leaves the last model and the outcome."""
-    if resume_state is not None and (done := resume_state.checkpoint.position.epoch) >= components.trainer.epochs:
-        logger.info("all %s are done already; --trainer.epochs trains more", pluralize(done, "epoch"))
+    """Train the remaining epochs; write the last export and the summary."""
+    if resume_state is not None and (epochs := resume_state.checkpoint.position.epoch) >= components.trainer.epochs:
+        logger.info("training already finished (%s); increase --trainer.epochs to continue", pluralize(epochs, "epoch"))
     if components.epoch_finalizer.stop_reason:
         logger.info(
-            "stopped early already: %s; other --early_stopping.* train more", components.epoch_finalizer.stop_reason
+            "training was already stopped early (%s); change --early_stopping to continue",
+            components.epoch_finalizer.stop_reason,
         )
     log_training_summary(components)
     if components.trainer.keep_data and components.output_dir is not None and resume_state is None:
@@ -172,15 +193,15 @@ def _train(components: TrainingComponents, resume_state: ResumeState | None) -> 
     except Interrupted:
         if rows := components.epoch_finalizer.history.rows:
             logger.info("stopped after %s", pluralize(len(rows), "epoch"))
-            with suppress(Interrupted):  # it does not wait for room on a full disk
+            with suppress(Interrupted):  # raised instead of waiting for space on a full disk
                 _write_summary(components)
         raise
     components.epoch_finalizer.export_last()
     if components.epoch_finalizer.best.epoch is None:
         _warn_no_best_epoch(components)
     elif components.output_dir is not None and not components.output_dir.best.exists():
-        logger.warning("%s was deleted while the training ran", components.output_dir.best)
-    finalize_averaged_weights(components.optimizer)  # in the network that is returned, as in the exports
+        logger.warning("%s was deleted during training", components.output_dir.best)
+    finalize_averaged_weights(components.optimizer)  # the returned network has the same weights as the exports
     _write_summary(components)
     return _make_result(components)
 
@@ -205,16 +226,16 @@ def _write_used_data(components: TrainingComponents, output_dir: OutputDir) -> N
 
 def _warn_no_best_epoch(components: TrainingComponents) -> None:
     monitor = components.epoch_finalizer.best.monitor
-    where = (
+    last = (
         f"; the model of the last epoch is in {components.output_dir.export}"
         if components.output_dir is not None
         else ""
     )
     logger.warning(
-        "No epoch is the best, so there is no best/: %s was NaN in every epoch%s. Check what computes it, or choose "
-        "another --early_stopping.monitor.",
+        "no best epoch and no best/: %s was NaN in every epoch%s. Check its computation, or choose another metric with "
+        "--early_stopping.monitor.",
         monitor,
-        where,
+        last,
     )
 
 
@@ -234,7 +255,7 @@ def _write_summary(components: TrainingComponents) -> None:
         logger.info("best epoch %d: %s %.4g", best.epoch, best.monitor, best.value)
     output_dir = components.output_dir
     if output_dir is None:
-        logger.warning("nothing of this run was kept: no --trainer.output_dir was given")
+        logger.warning("no --trainer.output_dir given; results were not saved")
         return
     summary = {
         "best": {"epoch": best.epoch, "monitor": best.monitor, "mode": best.mode, "value": best.value},
@@ -247,11 +268,11 @@ def _write_summary(components: TrainingComponents) -> None:
         lambda: write_json(output_dir.summary, summary),
         components.interrupt.check,
     )
-    logger.info("results are in %s", output_dir.path)
+    logger.info("results saved to %s", output_dir.path)
 
 
 def _with_random_seed(scenario: Scenario) -> Scenario:
-    """The scenario with a seed, drawn where none is given: every run can be repeated."""
+    """Return the scenario with a random seed; one is drawn if not set, so that every run can be repeated."""
     if scenario.trainer.random_seed is not None:
         return scenario
     trainer = dataclasses.replace(scenario.trainer, random_seed=secrets.randbelow(2**32))
@@ -262,10 +283,10 @@ def _with_random_seed(scenario: Scenario) -> Scenario:
 def _track_run_status(
     output_dir: OutputDir, lock: OutputDirLock, scenario: Scenario, resume_state: ResumeState | None
 ) -> Iterator[RunMetadata]:
-    """Keeps `run.json`, the log and the report true, however the training ends.
+    """Keep `run.json`, the log and the report up to date, however the training ends.
 
     Raises:
-        OutputDirLostError: instead of any other exception when the folder is no longer there; nothing is written then.
+        OutputDirLostError: instead of any other exception if the run directory was lost; nothing is written then.
     """
     metadata = RunMetadata(output_dir, scenario)
     if resume_state is None:
@@ -294,7 +315,7 @@ def _track_run_status(
     except BaseException as error:
         logger.error("the training failed", exc_info=True, extra={"file_only": True})
         metadata.mark_finished("failed", error=f"{type(error).__name__}: {error}")
-        error.add_note(f"The whole traceback is in {output_dir.train_log}.")
+        error.add_note(f"The full traceback is in {output_dir.train_log}.")
         raise
     else:
         metadata.mark_finished("done")
@@ -305,7 +326,7 @@ def _track_run_status(
 
 @contextmanager
 def _raise_if_output_dir_lost(lock: OutputDirLock) -> Iterator[None]:
-    """Raise what has become of the output folder in place of what followed from it: files that are not found, say."""
+    """Raise `OutputDirLostError` instead of its consequences (such as a missing file)."""
     try:
         yield
     except BaseException:  # also of a signal

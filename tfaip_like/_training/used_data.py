@@ -1,4 +1,4 @@
-"""The samples as a run uses them, kept in its folder: after filters, sampling and processors."""
+"""Samples as the network sees them (`--trainer.keep_data`): after filters, resampling and processors."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ from tfaip_like.summaries import Histogram
 logger = logging.getLogger(__name__)
 
 MAX_COMPONENTS = 32
-"""Numbers of an array that have a distribution each; those of a larger one share one."""
+"""Components of an array with a histogram each; larger arrays get a single one."""
 MAX_VALUES = 100_000
-"""Of each distribution; the first ones."""
+"""Values per histogram; later ones are ignored."""
 
 
 def write_used_data(
     output_dir: OutputDir, group: str, samples: SampleReader, batches: Iterable[Batch], check: Callable[[], None]
 ) -> None:
-    """Write samples to `used_data/`, and the distribution of their inputs and targets to `summaries/`.
+    """Write samples to `used_data/`, and histograms of their inputs and targets to `summaries/`.
 
     Args:
+        output_dir: run directory.
         group: train or val.
-        samples: where the batches come from.
-        batches: with all samples that are kept.
+        samples: source of the batches.
+        batches: batches to write.
         check: called for each batch; raises to stop.
     """
     distributions = _Distributions()
     count = 0
-    # Arrays hold samples of one shape only.
+    # An .npz file needs samples of equal shapes.
     suffix, writer = (".npz", Npz(inputs=True)) if samples.is_static else (".jsonl", JsonLines(inputs=True))
     with (
         atomic_directory(output_dir.used_data / group) as staging_dir,
@@ -55,7 +56,7 @@ def write_used_data(
                 count += len(batch)
                 _write_batch(batch, write)
     store_summaries(output_dir.summaries / f"data_{group}", distributions.histograms())
-    logger.info("%s as the network sees them are in %s", pluralize(count, "sample"), output_dir.used_data / group)
+    logger.info("saved %s as the network sees them to %s", pluralize(count, "sample"), output_dir.used_data / group)
 
 
 def _write_batch(batch: Batch, write: WriteSample) -> None:
@@ -65,7 +66,7 @@ def _write_batch(batch: Batch, write: WriteSample) -> None:
 
 
 class _Distributions:
-    """Values of inputs and targets, as many as are drawn."""
+    """Values of inputs and targets for histograms."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[npt.NDArray[Any]]] = {}
@@ -90,6 +91,6 @@ def _iter_components(arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[s
         if array.dtype.kind not in "biuf":
             continue
         if array.ndim == 2 and array.shape[1] <= MAX_COMPONENTS:
-            yield from ((f"{name}_{number}", array[:, number].astype(np.float64)) for number in range(array.shape[1]))
+            yield from ((f"{name}_{index}", array[:, index].astype(np.float64)) for index in range(array.shape[1]))
         else:
             yield name, array.reshape(-1).astype(np.float64)

@@ -252,3 +252,28 @@ def sample_progress_bar(total: int, title: str = "") -> Any:
         dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
     )
+
+
+class OnceLogger:
+    """Logger that drops messages it has logged before.
+
+    Args:
+        logger: destination of the messages.
+    """
+
+    def __init__(self, logger: logging.Logger):
+        self._logger = logger
+        self._logged_messages: set[str] = set()
+
+    def info(self, message: str) -> None:
+        """Log an info message unless it was logged before."""
+        self._log(logging.INFO, message)
+
+    def warning(self, message: str) -> None:
+        """Log a warning unless it was logged before."""
+        self._log(logging.WARNING, message)
+
+    def _log(self, level: int, message: str) -> None:
+        if message not in self._logged_messages:
+            self._logged_messages.add(message)
+            self._logger.log(level, "%s", message)

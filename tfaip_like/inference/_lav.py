@@ -87,7 +87,7 @@ def load_and_validate(
                 worst.add(batch, losses)
             yield from zip(batch.indices, batch.samples(outputs), strict=True)
         if averages.count == 0:
-            raise UsageError("no sample is left to validate on: all of them were dropped or bad")
+            raise UsageError("validation set is empty: every sample was dropped or failed")
 
     samples = predicted()
     postprocessed = apply_postprocessors(batches.samples, samples, batches.dropped)

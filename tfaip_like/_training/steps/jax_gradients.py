@@ -1,4 +1,4 @@
-"""Which weights a loss depends on, on JAX: there the gradient of any other is an array of zeros."""
+"""Detection of weights without gradient on JAX, where the gradient of an unused weight is an array of zeros."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from tfaip_like._training.steps.training_model import TrainingModel
 
 
 def trace_nonzero_gradients(model: TrainingModel, batch: Mapping[str, Any]) -> list[Any]:
-    """Return something for each trainable variable that the loss of a batch depends on, None for the others.
+    """Return a non-None value for each trainable variable that the loss depends on, None for the others.
 
-    Traces the step without computing it.
+    The step is traced, not executed.
 
     Args:
-        model: compiled, with a built optimizer.
+        model: compiled model with a built optimizer.
+        batch: model inputs, for shapes and dtypes.
     """
     weights = [variable.value for variable in model.trainable_variables]
 

@@ -1,4 +1,4 @@
-"""Load-and-validate while training."""
+"""Load-and-validate (LAV) during training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tfaip_like._export.exported_model import ExportedModel
+from tfaip_like._utils.console import OnceLogger
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
@@ -20,51 +21,47 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LavValidation:
-    """Load-and-validate on one source, as often as it is called."""
+    """Load-and-validate on one source; each call validates the current export."""
 
     name: str
-    """Of the source; may be empty."""
+    """Name of the source; may be empty."""
     load_export: Callable[[], ExportedModel]
-    """Gives the export of this moment."""
+    """Returns the export of the current weights."""
     loader: DataLoader
     model: Model
     averages: MetricAverager
-    """Of this model; all sources share them."""
+    """Averager of losses and metrics, shared by all sources."""
     evaluator: Evaluator | None
     bad_samples: BadSampleLog
     check_interrupt: Callable[[], None]
-    _logged_messages: set[str] = field(default_factory=set)
+    """Called for each batch; raises to stop."""
+    _once_logger: OnceLogger = field(default_factory=lambda: OnceLogger(logger))
 
     @property
     def prefix(self) -> str:
-        """What its names begin with."""
+        """Prefix of its metrics."""
         return f"lav_{self.name}_" if self.name else "lav_"
 
     def __call__(self, num_batches: int | None = None) -> EvaluationResult:
-        """Return named numbers of the export of this moment, each with the prefix in front, and summaries.
+        """Return the metrics (with prefix) and summaries of the current export.
 
         Args:
-            num_batches: validate on the first batches only.
+            num_batches: number of batches to validate on; None uses all.
         """
-        judged = load_and_validate(
+        result = load_and_validate(
             self.load_export(),
             self.loader,
             self.model,
             self.evaluator,
             on_batch=self._record_batch,
-            log=self._log_once,
+            log=self._once_logger.info,
             averages=self.averages,
             num_batches=num_batches,
         )
         return EvaluationResult(
-            {f"{self.prefix}{name}": value for name, value in judged.numbers.items()}, judged.summaries
+            {f"{self.prefix}{name}": value for name, value in result.numbers.items()}, result.summaries
         )
 
     def _record_batch(self, batch: Batch) -> None:
         self.check_interrupt()
         self.bad_samples.record(batch.bad)
-
-    def _log_once(self, message: str) -> None:
-        if message not in self._logged_messages:
-            self._logged_messages.add(message)
-            logger.info(message)
