@@ -47,34 +47,33 @@ def test_the_gpus_that_were_asked_for_are_chosen(
 @pytest.mark.parametrize(
     ("asked", "present", "hidden", "message"),
     [
-        ({"gpus": [1]}, ONE, None, "--device.gpus 1: there is 1 GPU, and its number is 0"),
-        ({"gpus": [0, 5]}, FOUR, None, "--device.gpus 5: there are 4 GPUs, numbered from 0 to 3"),
+        ({"gpus": [1]}, ONE, None, "--device.gpus 1: the only GPU is number 0"),
+        ({"gpus": [0, 5]}, FOUR, None, "--device.gpus 5: no such GPU; available: 0 to 3"),
         (
             {"gpus": [2]},
             TWO,
             "2,3",
-            "--device.gpus 2: there are 2 GPUs, numbered from 0 to 1; "
-            "CUDA_VISIBLE_DEVICES is '2,3' and hides all others",
+            "--device.gpus 2: no such GPU; available: 0 to 1; CUDA_VISIBLE_DEVICES is '2,3' and hides all others",
         ),
         (
             {"gpus": [0]},
             [],
             None,
             "--device.gpus 0: TensorFlow finds no GPU\n"
-            "If there is one, TensorFlow may be without CUDA: pip install 'tensorflow[and-cuda]'",
+            "If this machine has one, TensorFlow may lack CUDA support: pip install 'tensorflow[and-cuda]'",
         ),
         (
             {"gpus": [0], "backend": "jax"},
             [],
             "-1",
             "--device.gpus 0: JAX finds no GPU; CUDA_VISIBLE_DEVICES is '-1' and hides all others\n"
-            "If there is one, JAX may be without CUDA: pip install 'jax[cuda12]'",
+            "If this machine has one, JAX may lack CUDA support: pip install 'jax[cuda12]'",
         ),
         (
             {"gpus": [0, 1], "backend": "jax"},
             TWO,
             None,
-            "--device.gpus 0 1: JAX trains on one GPU here; name one of them",
+            "--device.gpus 0 1: training on JAX supports a single GPU; choose one",
         ),
     ],
 )
@@ -95,7 +94,7 @@ def test_an_unavailable_gpu_is_an_error(
     [
         (Devices({}, 0, 8), "CPU (8 threads)"),
         (Devices({}, 0, 1), "CPU (1 thread)"),
-        (Devices({}, 2, 8), "CPU (8 threads), none of 2 GPUs"),
+        (Devices({}, 2, 8), "CPU (8 threads), 0 of 2 GPUs"),
         (Devices({0: "NVIDIA H100"}, 1, 8), "GPU 0 (NVIDIA H100), 1 of 1 GPUs"),
         (Devices({1: "NVIDIA H100"}, 2, 8), "GPU 1 (NVIDIA H100), 1 of 2 GPUs"),
         (Devices({1: "NVIDIA H100", 0: "NVIDIA H100"}, 4, 8), "GPUs 1 and 0 (NVIDIA H100), 2 of 4 GPUs"),

@@ -180,7 +180,7 @@ def test_an_id_out_of_range_spoils_the_loss_and_is_found_in_every_network(kind: 
 @pytest.mark.parametrize("kind", [slow("plain"), "lost by a maximum"])
 def test_an_id_out_of_range_stops_at_its_step_by_name(kind: str) -> None:
     message = error_of(Ids(bad_id=900), kind)
-    assert "first at step 3 of epoch 1" in message
+    assert "at epoch 1, step 3" in message
     assert message.endswith(
         "id 900 is out of range for Embedding 'table' (0..4): input 'x' of training sample 10 of Ids."
     )
@@ -193,7 +193,7 @@ def test_an_id_out_of_range_stops_at_its_step_by_name(kind: str) -> None:
 @pytest.mark.parametrize("trainer", [{"jit_compile": True}, slow({"force_eager": True})])
 def test_ids_of_every_type_are_checked(data: Data, number: str, trainer: dict[str, Any]) -> None:
     message = error_of(data, **trainer)
-    assert "first at step 3 of epoch 1" in message
+    assert "at epoch 1, step 3" in message
     assert f"id {number} is out of range for Embedding 'table' (0..4): input 'x' of training sample 10" in message
 
 
@@ -201,19 +201,19 @@ def test_ids_of_every_type_are_checked(data: Data, number: str, trainer: dict[st
 @pytest.mark.parametrize("trainer", [{}, slow({"jit_compile": True})])
 def test_a_label_out_of_range_stops_at_its_step_by_name(label: int, trainer: dict[str, Any]) -> None:
     message = error_of(Ids(bad_label=label), **trainer)
-    assert "first at step 3 of epoch 1" in message
+    assert "at epoch 1, step 3" in message
     assert f"label {label} is out of range for 3 classes (0..2): target 'y' of training sample 10 of Ids." in message
 
 
 def test_a_bad_step_is_exact_with_accumulation_and_several_steps_per_execution() -> None:
     message = error_of(Ids(bad_id=900), accumulate_steps=2, steps_per_execution=2)
-    assert "first at step 2 of epoch 1" in message
+    assert "at epoch 1, step 2" in message
     assert "training sample 10 of Ids" in message
 
 
 def test_steps_with_an_id_out_of_range_can_be_skipped(caplog: pytest.LogCaptureFixture) -> None:
     train(small(data=Ids(bad_id=900), model=Network(), evaluator=None, trainer={"epochs": 1, "on_nan": "skip"}))
-    assert "It is left out. id 900 is out of range for Embedding 'table' (0..4)" in caplog.text
+    assert "step skipped. id 900 is out of range for Embedding 'table' (0..4)" in caplog.text
 
 
 @pytest.mark.parametrize("kind", [slow("plain"), "lost by a maximum"])
@@ -294,7 +294,7 @@ class ByHand(Network):
 
 @pytest.mark.parametrize(
     ("jit_compile", "step"),
-    [(False, "step 3 of epoch 1 (step 3 of the run) failed."), slow(True, "at step 3 of epoch 1")],
+    [(False, "training failed at epoch 1, step 3 (global step 3)."), slow(True, "at epoch 1, step 3")],
 )
 def test_a_value_that_an_operation_of_tensorflow_refuses_names_its_sample(jit_compile: bool, step: str) -> None:
     scenario = small(
@@ -384,7 +384,7 @@ def test_ids_and_labels_out_of_range_are_named_on_jax(run: Run, tmp_path: Path) 
     done = run(sys.executable, "-c", code, environment=environment, cwd=tmp_path)
     found = " ".join(done.stdout.split()).split("ERROR ")[1:]
     assert len(found) == 5, done.stderr
-    step = "the loss is no longer a finite number (ce): first at step 3 of epoch 1 (step 3 of the run)."
+    step = "non-finite loss (ce) at epoch 1, step 3 (global step 3)."
     place = "input 'x' of training sample 10 of Ids."
     assert found[0].strip() == f"{step} id 900 is out of range for Embedding 'table' (0..4): {place}"
     assert found[1].strip() == f"{step} id -1 is out of range for Embedding 'table' (0..4): {place}"

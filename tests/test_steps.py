@@ -142,7 +142,7 @@ def test_a_step_that_is_not_a_number_stops_before_it_spoils_the_weights(
         train={"shuffle": False},
         trainer={"steps_per_execution": steps_per_execution, "checkpoint_every": "2steps", "jit_compile": None},
     )
-    with pytest.raises(UsageError, match="first at step 6 of epoch 1"):
+    with pytest.raises(UsageError, match="at epoch 1, step 6"):
         train(scenario)
     last = read_last_state(tmp_path / "run")
     assert all(np.isfinite(array).all() for name, array in last.arrays.items() if not name.startswith("random"))
@@ -185,7 +185,7 @@ def test_bad_steps_can_be_left_out_and_spoil_nothing(tmp_path: Path, caplog: pyt
                 trainer={"on_nan": "skip", "steps_per_execution": 5, "calc_ema": 0.5, "jit_compile": None},
             )
         )
-    assert "first at step 6 of epoch 1 (step 6 of the run). It is left out." in caplog.text
+    assert "at epoch 1, step 6 (global step 6); step skipped." in caplog.text
     assert "input 'x' of training sample 42" in caplog.text
     assert all(np.isfinite(weight).all() for weight in weights(result))
     assert all(np.isfinite(list(row.values())).all() for row in result.history)
@@ -204,7 +204,7 @@ def test_an_epoch_without_any_good_step_has_no_values(tmp_path: Path, caplog: py
 
 def test_steps_that_were_left_out_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     train(small(data=NanInput(samples=50), trainer={"on_nan": "skip", "epochs": 1, "samples_per_epoch": 100}))
-    assert "2 of 12 steps of epoch 1 were left out" in caplog.text
+    assert "epoch 1: skipped 2 of 12 steps" in caplog.text
 
 
 class NoGradient(Line):
@@ -218,10 +218,10 @@ class NoGradient(Line):
 def test_a_gradient_that_is_never_a_number_is_not_taken_for_an_overflow(precision: str) -> None:
     scenario = small(model=NoGradient(), trainer={"precision": precision, "epochs": 20})
     step = 1 if precision == "float32" else 16  # the scale begins at 2 to the power of 15
-    with pytest.raises(TrainingError, match=rf"the gradient is no longer a finite number .*\(step {step} of the run"):
+    with pytest.raises(TrainingError, match=rf"non-finite gradient .*\(global step {step}\)"):
         train(scenario)
 
 
 def test_a_gradient_that_explodes_stops_too() -> None:
-    with pytest.raises(TrainingError, match=r"first at step \d+ of epoch \d+"):
+    with pytest.raises(TrainingError, match=r"at epoch \d+, step \d+"):
         train(small(optimizer=SGD(), learning_rate=Constant(lr=1e30), trainer={"epochs": 20}))

@@ -304,9 +304,9 @@ def test_nan_stops_and_names_the_step(tmp_path: Path, steps_per_execution: int) 
         trainer={"steps_per_execution": steps_per_execution},
     )
     message = (
-        r"\(square\): first at step 6 of epoch 1 \(step 6 of the run\).\n"
+        r"\(square\) at epoch 1, step 6 \(global step 6\).\n"
         r"the data hold NaN or infinity: target 'y' of training sample 42 of Points.\n"
-        r"Its samples, losses and gradients are in .*step_000006"
+        r"Samples, losses and gradients saved to .*step_000006"
     )
     with pytest.raises(UsageError, match=message):
         train(scenario)
@@ -314,7 +314,7 @@ def test_nan_stops_and_names_the_step(tmp_path: Path, steps_per_execution: int) 
 
 
 def test_a_learning_rate_that_is_too_high_stops_too() -> None:
-    with pytest.raises(TrainingError, match=r"first at step \d+ of epoch \d+.*\n.*the learning rate is too high"):
+    with pytest.raises(TrainingError, match=r"at epoch \d+, step \d+.*\n.*learning rate too high"):
         train(small(optimizer=SGD(), learning_rate=Constant(lr=1e30), trainer={"epochs": 20}))
 
 

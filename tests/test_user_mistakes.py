@@ -374,7 +374,7 @@ MISTAKES = {
         environment={"CUDA_VISIBLE_DEVICES": ""},
         says=(
             "--device.gpus 3: TensorFlow finds no GPU; CUDA_VISIBLE_DEVICES is '' and hides all others\n"
-            "If there is one, TensorFlow may be without CUDA: pip install 'tensorflow[and-cuda]'"
+            "If this machine has one, TensorFlow may lack CUDA support: pip install 'tensorflow[and-cuda]'"
         ),
     ),
     "GPU named twice": Mistake(flags="--device.gpus 0 1 0", says="--device.gpus 0 1 0: lists a GPU twice"),
@@ -557,7 +557,7 @@ MISTAKES = {
         flags="--train.shuffle false --trainer.sanity_check false",
         change=("keepdims=True)", "keepdims=True) * np.where(np.arange(40) == 3, np.nan, 1)[:, None]"),
         says=(
-            "the loss is no longer a finite number (square): first at step 1 of epoch 1 (step 1 of the run).\n"
+            "non-finite loss (square) at epoch 1, step 1 (global step 1).\n"
             "the data hold NaN or infinity: target 'y' of training sample 3 of Points."
         ),
     ),

@@ -1,4 +1,4 @@
-"""Which devices compute: chosen once, before anything is placed on them."""
+"""Selection of compute devices, before anything is placed on one."""
 
 from __future__ import annotations
 
@@ -24,38 +24,43 @@ BACKEND_PACKAGES = {
     "jax": ("JAX", "jax[cuda12]"),
     "torch": ("PyTorch", "torch"),
 }
-"""Name of a Keras backend -> its own name, and what to install for GPUs."""
+"""Display name of each Keras backend, and the package to install for GPU support."""
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What computes; its text is for the log."""
+    """Compute devices of a process.
+
+    Example:
+        >>> str(Devices(gpus={0: "NVIDIA H100"}, num_available=2, threads=8))
+        'GPU 0 (NVIDIA H100), 1 of 2 GPUs'
+    """
 
     gpus: Mapping[int, str]
-    """Number of each GPU that computes -> its kind; in the order asked for. Empty on the CPU."""
+    """Model of each GPU in use by its number, in the requested order; empty on CPU."""
     num_available: int
-    """How many GPUs there are."""
+    """Number of available GPUs."""
     threads: int
-    """Threads of the CPU."""
+    """CPU threads."""
     advice: str = ""
-    """What is probably wrong."""
+    """Warning about a probable misconfiguration; empty if there is none."""
     kind: str = "GPU"
-    """What TensorFlow calls them."""
+    """TensorFlow's device type."""
 
     @property
     def names(self) -> list[str]:
-        """What TensorFlow, which has seen no others, calls each of `gpus`."""
+        """TensorFlow's names of `gpus`, the only ones visible to it."""
         return [f"{self.kind}:{number}" for number in range(len(self.gpus))]
 
     def log_summary(self) -> None:
-        """Says in the log what computes."""
+        """Log the devices in use, and the advice."""
         logger.info("Using %s.", self)
         if self.advice:
             logger.warning("%s", self.advice)
 
     def __str__(self) -> str:
         if not self.gpus:
-            unused = f", none of {pluralize(self.num_available, 'GPU')}" if self.num_available else ""
+            unused = f", 0 of {pluralize(self.num_available, 'GPU')}" if self.num_available else ""
             return f"CPU ({pluralize(self.threads, 'thread')}){unused}"
         kinds = " and ".join(dict.fromkeys(self.gpus.values()))
         numbers = " and ".join(map(str, self.gpus))
@@ -65,63 +70,67 @@ class Devices:
 
 
 def configure_devices(device: Device) -> Devices:
-    """Makes the backend compute on what was asked for; before anything else touches a device.
+    """Configure the backend for the requested devices; call this before anything else touches a device.
 
-    Asked again for the same, in the same process, it changes nothing.
-
-    Raises:
-        UsageError: for a GPU that is not there, and when the backend has settled on others already.
-    """
-    library = {"tensorflow": _TensorFlowBackend, "jax": _JaxBackend, "torch": _TorchBackend}[device.backend]()
-    present = library.gpus()
-    chosen = select_gpus(device, present, library.visible())
-    library.configure(chosen, device)
-    advice = ""
-    if not present and device.gpus is None and _has_unmasked_nvidia_gpu():
-        name, package = BACKEND_PACKAGES[device.backend]
-        advice = f"there is a GPU from NVIDIA, but {name} does not find it; pip install '{package}' brings CUDA"
-    return Devices({number: present[number] for number in chosen}, len(present), library.threads(), advice)
-
-
-def select_gpus(device: Device, present: Sequence[str], visible: Sequence[int] | None = None) -> list[int]:
-    """The numbers of the GPUs that compute.
+    Repeated calls with the same settings change nothing.
 
     Args:
-        device: what was asked for.
-        present: the kind of each GPU that is there.
-        visible: those that may be chosen when none was asked for; by default all.
+        device: device settings.
 
     Raises:
-        UsageError: for a GPU that is not there, or for more than the backend can use.
+        UsageError: if a GPU does not exist, or the backend has already initialized other devices.
+    """
+    library = {"tensorflow": _TensorFlowBackend, "jax": _JaxBackend, "torch": _TorchBackend}[device.backend]()
+    available = library.gpus()
+    chosen = select_gpus(device, available, library.visible())
+    library.configure(chosen, device)
+    advice = ""
+    if not available and device.gpus is None and _has_unmasked_nvidia_gpu():
+        name, package = BACKEND_PACKAGES[device.backend]
+        advice = f"this machine has an NVIDIA GPU, but {name} does not find it; pip install '{package}' adds CUDA"
+    return Devices({number: available[number] for number in chosen}, len(available), library.threads(), advice)
+
+
+def select_gpus(device: Device, available: Sequence[str], visible: Sequence[int] | None = None) -> list[int]:
+    """Return the numbers of the GPUs to use.
+
+    Args:
+        device: device settings.
+        available: model of each available GPU.
+        visible: numbers of the GPUs to choose from by default; None means all.
+
+    Raises:
+        UsageError: if a GPU does not exist, or the backend supports fewer GPUs.
     """
     if device.gpus == [-1]:
         return []
-    several = device.dist_strategy == "mirror"
     if device.gpus is None:
-        free = list(range(len(present)) if visible is None else visible)
-        chosen = free if several else free[:1]
+        candidates = list(range(len(available)) if visible is None else visible)
+        chosen = candidates if device.dist_strategy == "mirror" else candidates[:1]
     else:
         chosen = list(device.gpus)
     for number in chosen:
-        if number >= len(present):
-            raise UsageError(_gpu_not_found_message(number, len(present), device.backend))
+        if number >= len(available):
+            raise UsageError(_gpu_not_found_message(number, len(available), device.backend))
     if len(chosen) > 1 and device.backend != "tensorflow":
         name, _ = BACKEND_PACKAGES[device.backend]
-        raise UsageError(f"--device.gpus {' '.join(map(str, chosen))}: {name} trains on one GPU here; name one of them")
+        raise UsageError(
+            f"--device.gpus {' '.join(map(str, chosen))}: training on {name} supports a single GPU; choose one"
+        )
     return chosen
 
 
-def _gpu_not_found_message(number: int, present: int, backend: str) -> str:
+def _gpu_not_found_message(number: int, num_available: int, backend: str) -> str:
     name, package = BACKEND_PACKAGES[backend]
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-    hides = f"; CUDA_VISIBLE_DEVICES is {hidden!r} and hides all others" if hidden is not None else ""
-    if present == 1:
-        return f"--device.gpus {number}: there is 1 GPU, and its number is 0{hides}"
-    if present:
-        return f"--device.gpus {number}: there are {present} GPUs, numbered from 0 to {present - 1}{hides}"
+    mask = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hint = f"; CUDA_VISIBLE_DEVICES is {mask!r} and hides all others" if mask is not None else ""
+    if num_available == 1:
+        return f"--device.gpus {number}: the only GPU is number 0{hint}"
+    if num_available:
+        return f"--device.gpus {number}: no such GPU; available: 0 to {num_available - 1}{hint}"
     return (
-        f"--device.gpus {number}: {name} finds no GPU{hides}\n"
-        f"If there is one, {name} may be without CUDA: pip install '{package}'"
+        f"--device.gpus {number}: {name} finds no GPU{hint}\n"
+        f"If this machine has one, {name} may lack CUDA support: pip install '{package}'"
     )
 
 
@@ -140,7 +149,7 @@ class _TensorFlowBackend:
         return [detail.get("device_name", "of unknown kind") for detail in details]
 
     def visible(self) -> list[int]:
-        """What the user's own code may have left."""
+        """Return the GPUs that are visible; user code may have hidden some."""
         return [self.physical.index(gpu) for gpu in self.tf.config.get_visible_devices(self.kind)]
 
     def configure(self, chosen: Sequence[int], device: Device) -> None:
@@ -149,10 +158,10 @@ class _TensorFlowBackend:
         try:
             self.tf.config.set_visible_devices(gpus, self.kind)
         except RuntimeError as error:
-            # Where nothing was asked for, it computes on its first one as it is.
+            # By default TensorFlow keeps the devices that it has already initialized.
             if device.gpus is not None:
                 raise UsageError(_devices_initialized_message(device)) from error
-        with contextlib.suppress(RuntimeError, ValueError):  # likewise, or the user's code has limited the memory
+        with contextlib.suppress(RuntimeError, ValueError):  # likewise, or user code has limited the memory
             for gpu in gpus:
                 self.tf.config.experimental.set_memory_growth(gpu, True)
 
@@ -162,7 +171,7 @@ class _TensorFlowBackend:
 
 class _JaxBackend:
     def __init__(self, kind: str = "gpu") -> None:
-        # Or it takes most of the memory of every GPU that it sees.
+        # By default JAX allocates most of the memory of every visible GPU.
         if "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ:
             set_variable("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         self.jax: Any = importlib.import_module("jax")
@@ -205,7 +214,7 @@ class _TorchBackend:
         elif device.gpus == [-1] and self.torch.cuda.is_available():
             if "keras.src.backend.torch" in sys.modules and os.environ.get("KERAS_TORCH_DEVICE") != "cpu":
                 raise UsageError(
-                    "--device.gpus -1: Keras has chosen a GPU already; set the environment variable "
+                    "--device.gpus -1: Keras has already initialized a GPU; set the environment variable "
                     "KERAS_TORCH_DEVICE=cpu instead"
                 )
             os.environ["KERAS_TORCH_DEVICE"] = "cpu"
@@ -215,14 +224,14 @@ class _TorchBackend:
 
 
 def _hide_gpus_from_tensorflow() -> None:
-    """On another backend TensorFlow only exports; it would take the memory of the GPUs."""
+    """Hide GPUs from TensorFlow, which only exports on other backends, but would allocate their memory."""
     with contextlib.suppress(RuntimeError):
         importlib.import_module("tensorflow").config.set_visible_devices([], "GPU")
 
 
 def _devices_initialized_message(device: Device) -> str:
-    words = " ".join(map(str, device.gpus or []))
+    gpus = [str(number) for number in device.gpus or []]
     return (
-        f"--device.gpus {words}: TensorFlow has computed something in this process already and keeps its devices.\n"
-        f"Make no tensor before, or set the environment variable CUDA_VISIBLE_DEVICES={','.join(words.split())}."
+        f"--device.gpus {' '.join(gpus)}: TensorFlow has already initialized its devices in this process.\n"
+        f"Create no tensors before training, or set the environment variable CUDA_VISIBLE_DEVICES={','.join(gpus)}."
     )

@@ -1,4 +1,4 @@
-"""Training batches as `keras.Model.fit` takes them, for each backend; Keras opens them again in each call."""
+"""Training data for `keras.Model.fit` on each backend."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from tfaip_like.data._loader.loader import DataLoader, LoaderClosedError
 from tfaip_like.data._sample import Spec
 
 MIN_STEPS_PER_STACK = 2
-"""XLA unrolls the loop over a stack of one step and adds up its loss in another order (measured: the last bit differs).
-The number of steps in an execution depends on the load of the machine; the numbers of a run must not."""
+"""XLA unrolls the loop over a stack of one step and sums its loss in a different order (measured: the last bit
+differs). The steps per execution depend on the load of the machine; results must not."""
 
 
 class TrainingFeed:
-    """The training batches, from any step on to the end of its epoch.
+    """Training batches from any step to the end of its epoch.
 
     Args:
-        epochs: how many will be trained, so that data processes work ahead no further.
-        steps_per_execution: most steps of an execution.
-        stop_every: see `Batches.executions`.
-        interrupt: learns that batches are awaited.
+        loader: training loader.
+        epochs: number of epochs, which limits prefetching.
+        steps_per_execution: maximum number of steps per execution.
+        stop_every: see `DataLoader.group_steps`.
+        bad_samples: record of dropped and failed samples.
+        interrupt: notified of the phase "data".
     """
 
     def __init__(
@@ -60,10 +62,10 @@ class TrainingFeed:
         self._errors: list[BaseException] = []
         self._wait_timer: Any = None
         self._last_wait_reading = 0.0
-        # When `fit` is called again (without XLA), the thread of the call before may still be making a batch.
+        # When `fit` is called again (without XLA), the thread of the previous call may still be building a batch.
         self._lock = threading.Lock()
         self._stack_size = 0
-        """Most batches in an element, for steps that take many at once; 0 for one by one."""
+        """Maximum number of batches per dataset element; 0 if elements are single batches."""
         self._tf_dataset: Any = None
         if keras.backend.backend() == "tensorflow":
             if loader.yields_stacked_steps:
@@ -71,7 +73,11 @@ class TrainingFeed:
             self._tf_dataset = self._make_tf_dataset(loader)
 
     def open(self, first: int) -> tuple[Any, Sequence[range]]:
-        """Return what `fit` takes for the steps of the run from `first` to the end of its epoch, and its executions."""
+        """Return the argument of `fit` for the steps from `first` (of the run) to the end of its epoch.
+
+        Returns:
+            The argument, and the steps of each execution.
+        """
         self._first_step = first
         assert self._loader is not None
         executions = list(self._loader.group_steps(first, self._epoch_end, self._steps_per_execution, self._stop_every))
@@ -89,25 +95,25 @@ class TrainingFeed:
     def _iter_rest_of_epoch(self) -> Iterator[Batch]:
         if self._loader is None:
             return
-        # One stream for all epochs, so that data processes work ahead over their borders.
+        # One stream for all epochs, because data workers prefetch beyond the end of an epoch.
         if self._position != self._first_step:
             self._stream = self._loader.iter_training(
                 self._first_step, self._end_step, self._steps_per_execution, self._stop_every
             )
             self._position = self._first_step
-        single = 0
+        num_batches = 0
         while self._position < self._epoch_end:
             self._interrupt.report_phase("data")
             batch = next(self._stream)
             if self._is_stacked:
                 self._position += len(batch) // self._accumulate
             else:
-                single += 1
-                self._position += single % self._accumulate == 0
+                num_batches += 1
+                self._position += num_batches % self._accumulate == 0
             yield batch
 
     def _with_length(self, steps: int) -> Any:
-        """Return what Keras takes for a known number of single batches."""
+        """Return the tf.data dataset, or a Keras dataset of `steps` batches on other backends."""
         if self._tf_dataset is not None:
             return self._tf_dataset
         if self._wait_timer is None:
@@ -115,27 +121,27 @@ class TrainingFeed:
         return _BatchSequence(self._iter_elements, steps, self._wait_timer)
 
     def release(self) -> None:
-        """Let go of the samples: tf.data keeps the generators it was given for as long as the process lives."""
+        """Release references to the dataset (tf.data never frees its generators)."""
         self._loader = None
         self._stream = iter(())
-        self._errors.clear()  # their tracebacks hold on to everything
+        self._errors.clear()  # their tracebacks reference the dataset
 
     def pop_wait_seconds(self) -> float:
-        """How long the network has waited for batches since this was last asked."""
+        """Return the seconds spent waiting for batches since the last call."""
         if self._wait_timer is None:
             return 0.0
-        now = float(self._wait_timer.numpy())
-        since, self._last_wait_reading = now - self._last_wait_reading, now
-        return since
+        total = float(self._wait_timer.numpy())
+        seconds, self._last_wait_reading = total - self._last_wait_reading, total
+        return seconds
 
     @property
     def has_failed(self) -> bool:
-        """Return whether making a batch raised an exception or was interrupted."""
+        """Whether building a batch raised an exception or was interrupted."""
         return bool(self._errors)
 
     @contextmanager
     def reraise_pipeline_errors(self) -> Iterator[None]:
-        """Raises what went wrong while batches were made as it was, not as TensorFlow retells it."""
+        """Raise the original exception of the data pipeline instead of TensorFlow's wrapper."""
         try:
             yield
         except Exception:
@@ -185,19 +191,19 @@ class TrainingFeed:
         if self._stack_size:
             element[NUM_STEPS_KEY] = tf.TensorSpec((), "int32")
         dataset = tf.data.Dataset.from_generator(self._iter_elements, output_signature=element)
-        # A stack is many batches already; several single ones hide the time of handing them over.
+        # A stack already holds many batches; of single ones, two hide the transfer time.
         dataset = dataset.prefetch(1 if self._stack_size else 2)
         dataset, self._wait_timer = _measure_wait_time(dataset)
         options = tf.data.Options()
-        options.autotune.enabled = False  # or TensorFlow adds a buffer at the end, behind the clock
+        options.autotune.enabled = False  # otherwise TensorFlow adds a buffer after the clock
         return dataset.with_options(options)
 
 
 def _measure_wait_time(dataset: Any) -> tuple[Any, Any]:
-    """The dataset, and a variable with the seconds that whoever reads it has waited for it.
+    """Return the dataset, and a variable with the total seconds its reader has waited.
 
-    tf.data asks the three parts of a zip one after another, so the clocks on both sides of it tell how
-    long it took; measured, this costs 0.1 ms per element.
+    tf.data reads the three parts of a zip in sequence, so the difference of the clocks on both sides is the waiting
+    time. Measured cost: 0.1 ms per element.
     """
     import tensorflow as tf
 
@@ -207,41 +213,41 @@ def _measure_wait_time(dataset: Any) -> tuple[Any, Any]:
     def clock() -> Any:
         return tf.data.Dataset.counter().map(lambda _: tf.timestamp())
 
-    def note(before: Any, element: Any, after: Any) -> Any:
+    def add_wait(before: Any, element: Any, after: Any) -> Any:
         waited.assign_add(after - before)
         return element
 
-    return tf.data.Dataset.zip((clock(), dataset, clock())).map(note), waited
+    return tf.data.Dataset.zip((clock(), dataset, clock())).map(add_wait), waited
 
 
 class WaitTimer:
-    """Seconds, read like a variable of TensorFlow."""
+    """Total waiting time, with the interface of a TensorFlow variable."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def numpy(self) -> float:
-        """The number."""
+        """Return the seconds."""
         return self.seconds
 
 
 class _BatchSequence(keras.utils.PyDataset):
-    """A known number of batches, for the backends without tf.data; read in their order."""
+    """Keras dataset of a known number of batches, read in order; for backends without tf.data."""
 
-    def __init__(self, make: Callable[[], Iterator[dict[str, Any]]], steps: int, waited: WaitTimer):
+    def __init__(self, make_iterator: Callable[[], Iterator[dict[str, Any]]], steps: int, wait_timer: WaitTimer):
         super().__init__()
-        self._make = make
+        self._make_iterator = make_iterator
         self._steps = steps
-        self._wait_timer = waited
+        self._wait_timer = wait_timer
         self._iterator: Iterator[dict[str, Any]] = iter(())
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> tuple[dict[str, Mapping[str, np.ndarray[Any, Any]]]]:
-        begin = time.perf_counter()
+        start = time.perf_counter()
         if step == 0:
-            self._iterator = self._make()
+            self._iterator = self._make_iterator()
         batch = next(self._iterator)
-        self._wait_timer.seconds += time.perf_counter() - begin
+        self._wait_timer.seconds += time.perf_counter() - start
         return (batch,)

@@ -1,4 +1,4 @@
-"""Losses and gradients that are no finite numbers: which step, why, and with which samples."""
+"""Non-finite losses and gradients: detection, diagnosis and dumps."""
 
 from __future__ import annotations
 
@@ -33,82 +33,95 @@ MAX_NAMED_WEIGHTS = 5
 
 
 class NonFiniteGuard:
-    """Stops the training at the first such step, or tells of those that were left out (`--trainer.on_nan`)."""
+    """Guard that stops at the first non-finite step, or reports skipped ones (`--trainer.on_nan`).
+
+    Args:
+        components: components of the run.
+    """
 
     def __init__(self, components: TrainingComponents):
         self.components = components
         self._reported_steps: set[int] = set()
 
     def check_logs(self, epoch: int, first: int) -> None:
-        """Takes the first such step of an epoch (both from 1; 0 if there was none).
+        """Report the first non-finite step of an epoch, unless it was reported before.
+
+        Args:
+            epoch: epoch, from 1.
+            first: first non-finite step of the epoch, from 1; 0 if there was none.
 
         Raises:
-            TrainingError, UsageError: to stop; says whose mistake it probably is.
+            UsageError: if a sample is the cause.
+            TrainingError: if the cause is unknown.
         """
         step = (epoch - 1) * self.components.loader.steps_per_epoch + first
         if first and step not in self._reported_steps:
             self._reported_steps.add(step)
-            self._report(step, f"first at step {first} of epoch {epoch} (step {step} of the run).")
+            self._report(step, f"at epoch {epoch}, step {first} (global step {step})")
 
     def explain(self, error: Exception, epoch: int) -> None:
-        """Name the sample whose value made an operation of TensorFlow raise: `tf.gather` of an id on a CPU, say.
+        """Raise an error that names the sample which made a TensorFlow operation fail (`tf.gather` on CPU, say).
+
+        Args:
+            error: error of a training step.
+            epoch: current epoch, from 1.
 
         Raises:
-            UsageError: when there is one in the first step that is not done.
+            UsageError: if the failed step contains such a sample.
         """
         if not is_invalid_argument_error(error):
             return
-        batches, counted = self.components.loader, state.completed_steps(self.components.model)
-        # Whether the step that failed has been counted depends on which operation ran first.
-        for number in range(max(1, counted), min(counted + 1, batches.steps_per_epoch) + 1):
-            step = (epoch - 1) * batches.steps_per_epoch + number
-            for batch in batches.make_step_batches(step - 1):
+        loader, completed = self.components.loader, state.completed_steps(self.components.model)
+        # Whether the failed step was counted depends on which operation ran first.
+        for number in range(max(1, completed), min(completed + 1, loader.steps_per_epoch) + 1):
+            step = (epoch - 1) * loader.steps_per_epoch + number
+            for batch in loader.make_step_batches(step - 1):
                 if bad := find_bad_value(batch, partial(compute_losses, self.components.model)):
-                    place = batches.samples.describe_sample(batch.indices[bad.row])
-                    when = f"step {number} of epoch {epoch} (step {step} of the run)"
-                    raise UsageError(f"{when} failed.\n{bad.at(place)}.") from error
+                    place = loader.samples.describe_sample(batch.indices[bad.row])
+                    message = f"training failed at epoch {epoch}, step {number} (global step {step})"
+                    raise UsageError(f"{message}.\n{bad.at(place)}.") from error
 
     def check_running_epoch(self, epoch: int) -> None:
-        """The same, before the state of a running epoch is saved."""
+        """Report like `check_logs`, before the state of the current epoch is saved."""
         self.check_logs(epoch, int(ops.convert_to_numpy(self.components.model.non_finite.first.value)))
 
     def count_skipped(self, epoch: int) -> int:
-        """How many steps of an epoch that is done were left out; told, if they are more than the first."""
+        """Return the number of skipped steps of a completed epoch; log it if there are several."""
         state.synchronise(self.components.model)
         count = int(ops.convert_to_numpy(self.components.model.non_finite.count.value))
         if count > 1:
             steps = self.components.loader.steps_per_epoch
-            logger.warning("%d of %d steps of epoch %d were left out: no finite number", count, steps, epoch)
+            logger.warning("epoch %d: skipped %d of %d steps (non-finite loss or gradients)", epoch, count, steps)
         return count
 
-    def _report(self, step: int, when: str) -> None:
+    def _report(self, step: int, position: str) -> None:
         trainer = self.components.trainer
         state.synchronise(self.components.model)
         loader = self.components.loader
         batches = loader.make_step_batches(step - 1)
-        found = [_diagnose_batch(self.components.model, batch, loader.samples) for batch in batches]
-        losses = [name for one in found for name in one.non_finite_losses]
-        weights = [path for one in found for path, norm in one.norms.items() if not np.isfinite(norm)]
+        diagnoses = [_diagnose_batch(self.components.model, batch, loader.samples) for batch in batches]
+        losses = [name for each in diagnoses for name in each.non_finite_losses]
+        weights = [path for each in diagnoses for path, norm in each.norms.items() if not np.isfinite(norm)]
         kind = "gradient" if weights and not losses else "loss"
         names = f" ({', '.join(dict.fromkeys(losses or weights[:MAX_NAMED_WEIGHTS]))})" if losses or weights else ""
-        text = f"the {kind} is no longer a finite number{names}: {when}"
-        dump = self._write_dump(step, batches, found)
-        kept = f"\nIts samples, losses and gradients are in {dump}." if dump else ""
-        place = next((one.data for one in found if one.data), None)
-        reason = f"\n{place}." if place else ""
+        text = f"non-finite {kind}{names} {position}"
+        dump = self._write_dump(step, batches, diagnoses)
+        saved = f"\nSamples, losses and gradients saved to {dump}." if dump else ""
+        cause = next((each.data for each in diagnoses if each.data), None)
+        reason = f"\n{cause}." if cause else ""
         if trainer.on_nan == "skip":
-            logger.warning("%s It is left out.%s%s", text, reason.replace("\n", " "), kept.replace("\n", " "))
-        elif place:
-            raise UsageError(f"{text}{reason}{kept}")
+            logger.warning("%s; step skipped.%s%s", text, reason.replace("\n", " "), saved.replace("\n", " "))
+        elif cause:
+            raise UsageError(f"{text}.{reason}{saved}")
         else:
             raise TrainingError(
-                f"{text}{kept}\n"
-                "Often the learning rate is too high (--learning_rate.lr), gradients explode "
-                "(--optimizer.clip_global_norm 1), or the model divides by 0; --trainer.on_nan skip goes on without."
+                f"{text}.{saved}\n"
+                "Common causes: learning rate too high (--learning_rate.lr), exploding gradients "
+                "(--optimizer.clip_global_norm 1), division by zero. --trainer.on_nan skip skips such steps."
             )
 
-    def _write_dump(self, step: int, batches: Sequence[Batch], found: Sequence[_BatchDiagnostics]) -> Path | None:
-        """Writes the batches of the step and what was found in them."""
+    def _write_dump(self, step: int, batches: Sequence[Batch], diagnoses: Sequence[_BatchDiagnostics]) -> Path | None:
+        """Write the batches of a step and their diagnoses; return the directory, or None if nothing was written."""
         output_dir = self.components.output_dir
         if output_dir is None or len(self._reported_steps) > MAX_DUMPS:
             return None
@@ -116,12 +129,12 @@ class NonFiniteGuard:
 
         def write() -> None:
             with atomic_directory(path) as staging_dir:
-                for number, (batch, one) in enumerate(zip(batches, found, strict=True)):
+                for number, (batch, diagnosis) in enumerate(zip(batches, diagnoses, strict=True)):
                     arrays = {f"inputs.{name}": array for name, array in batch.inputs.items()}
                     arrays |= {f"targets.{name}": array for name, array in batch.targets.items()}
                     np.savez(staging_dir / f"batch_{number}.npz", **arrays)  # type: ignore[arg-type]
                     places = [self.components.loader.samples.describe_sample(index) for index in batch.indices]
-                    report = {"samples": places, "losses": one.losses, "gradient_norms": one.norms}
+                    report = {"samples": places, "losses": diagnosis.losses, "gradient_norms": diagnosis.norms}
                     text = format_json(report, indent=1) + "\n"
                     (staging_dir / f"batch_{number}.json").write_text(text, encoding="utf-8")
 
@@ -131,14 +144,14 @@ class NonFiniteGuard:
 
 @dataclass(frozen=True)
 class _BatchDiagnostics:
-    """A batch, looked at closely."""
+    """Diagnosis of a batch."""
 
     losses: Mapping[str, Any]
-    """Named losses, one number each or one per sample."""
+    """Losses by name, scalar or per sample."""
     norms: Mapping[str, float]
-    """Norm of the gradient of each weight, where the backend tells."""
+    """Gradient norm of each weight; empty if the backend does not provide gradients."""
     data: str | None
-    """What is wrong with the data of the batch, and where."""
+    """First bad value in the data, and its sample; None if there is none."""
 
     @property
     def non_finite_losses(self) -> list[str]:
@@ -146,7 +159,7 @@ class _BatchDiagnostics:
 
 
 def compute_losses(model: TrainingModel, batch: Batch) -> Mapping[str, Any]:
-    """Compute the named losses of a batch as in prediction: without dropout, leaving statistics of normalisation."""
+    """Compute the losses of a batch in inference mode: without dropout, with stored normalization statistics."""
     fed = to_model_inputs(batch)
     named: Mapping[str, Any] = model.model.loss(fed["inputs"], fed["targets"], model(fed, training=False))
     return named
@@ -158,7 +171,7 @@ def _diagnose_batch(model: TrainingModel, batch: Batch, samples: SampleReader) -
     data = bad.at(samples.describe_sample(batch.indices[bad.row])) if bad else None
     try:
         values, norms = _compute_losses_and_norms(model, batch, compute)
-    except Exception:  # an operation refuses eagerly what XLA computed with
+    except Exception:  # eager operations reject values that XLA accepts
         if bad is None:
             raise
         values, norms = {}, {}

@@ -1,4 +1,4 @@
-"""How far a training is: a bar over the whole run in a terminal, a line now and then without one."""
+"""Training progress: a bar over the whole run in a terminal, otherwise a log line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ logger = logging.getLogger(__name__)
 LOG_INTERVAL_S = 30.0
 REFRESH_INTERVAL_S = 0.5
 OTHER_WORK = "other"
-"""What is done at the end of each epoch that is no validation: exports, checkpoints, the report."""
+"""Name of the work after each epoch besides validation: exports, checkpoints, the report."""
 SMOOTHING = 0.3
-"""In the averages of what a step, a validation and the rest take."""
+"""Smoothing factor of the moving averages of durations."""
 
 
 class RemainingTimeEstimator:
-    """Time that a training still takes, from what its steps and each kind of its validations took so far.
+    """Estimator of the remaining time, from the measured durations of steps and of each kind of validation.
 
     Args:
-        scheduled_validations: returns the names of the validations after an epoch, which counts from 1.
+        steps_per_epoch: steps per epoch.
+        epochs: number of epochs.
+        scheduled_validations: returns the names of the validations after an epoch (from 1).
 
     Example:
-        >>> left = RemainingTimeEstimator(steps_per_epoch=10, epochs=2, scheduled_validations=lambda epoch: ["val_"])
-        >>> left.record_steps(10, 5.0)
-        >>> left.record("val_", 2.0)
-        >>> left.remaining_seconds(done=10, epoch=1)  # five seconds of steps and two validations
+        >>> estimator = RemainingTimeEstimator(10, epochs=2, scheduled_validations=lambda epoch: ["val_"])
+        >>> estimator.record_steps(10, 5.0)
+        >>> estimator.record("val_", 2.0)
+        >>> estimator.remaining_seconds(done=10, epoch=1)  # five seconds of steps and two validations
         9.0
     """
 
@@ -49,38 +51,38 @@ class RemainingTimeEstimator:
         self._num_measured = 0
 
     def record_steps(self, steps: int, seconds: float) -> None:
-        """Record how long some steps took; the first ones, which compile, only count until there are others."""
+        """Record the duration of steps; the first ones include compilation and are dropped once there are others."""
         before = self._step_seconds if self._num_measured > 1 else None
         self._step_seconds = _smooth(before, seconds / steps)
         self._num_measured += 1
 
     def record(self, name: str, seconds: float) -> None:
-        """Record how long a validation, or all else at the end of an epoch (`OTHER_WORK`), took."""
+        """Record the duration of a validation, or of the other work after an epoch (`OTHER_WORK`)."""
         self._phase_seconds[name] = _smooth(self._phase_seconds.get(name), seconds)
 
     def expected_seconds(self, name: str) -> float | None:
-        """Return how long a validation takes; None if that is not known yet."""
+        """Return the expected duration of a validation; None if it was not measured yet."""
         return self._phase_seconds.get(name)
 
     def remaining_seconds(self, done: int, epoch: int, finished: Sequence[str] = ()) -> float | None:
-        """Return the seconds that are left; None if no step was measured.
+        """Return the remaining seconds; None if no step was measured.
 
         Args:
-            done: steps of the whole run that are done.
-            epoch: the running one; its end counts.
-            finished: validations of its end that are done.
+            done: completed steps of the run.
+            epoch: current epoch, from 1.
+            finished: names of its completed validations.
         """
         if self._step_seconds is None:
             return None
-        left = (self._steps_per_epoch * self._epochs - done) * self._step_seconds
+        remaining = (self._steps_per_epoch * self._epochs - done) * self._step_seconds
         for ending in range(epoch, self._epochs + 1):
             names = [
                 name
                 for name in (*self._scheduled_validations(ending), OTHER_WORK)
                 if ending > epoch or name not in finished
             ]
-            left += sum(self._phase_seconds.get(name, 0.0) for name in names)
-        return left
+            remaining += sum(self._phase_seconds.get(name, 0.0) for name in names)
+        return remaining
 
 
 def _smooth(before: float | None, latest: float) -> float:
@@ -88,12 +90,14 @@ def _smooth(before: float | None, latest: float) -> float:
 
 
 class Progress:
-    """Shows steps done, epoch, loss or validation, and the time left for the whole run.
+    """Progress display: step, epoch, loss or validation, and the remaining time of the run.
 
     Args:
-        steps_per_epoch: steps of each epoch.
-        done: steps that were done before (resume).
-        scheduled_validations: returns the names of the validations after an epoch, which counts from 1.
+        steps_per_epoch: steps per epoch.
+        epochs: number of epochs.
+        done: completed steps of a resumed run.
+        scheduled_validations: returns the names of the validations after an epoch (from 1).
+        stream: output of the progress bar; stderr by default.
     """
 
     def __init__(
@@ -114,9 +118,9 @@ class Progress:
         self._running_validation: str | None = None
         self._finished_validations: list[str] = []
         self._validation_seconds = 0.0
-        """Seconds of validations at the end of the running epoch."""
+        """Duration of the validations after the current epoch."""
         self._epoch = 1
-        """The running one."""
+        """Current epoch."""
         stream = stream or sys.stderr
         self._bar: Any = None
         if stream.isatty():
@@ -131,7 +135,13 @@ class Progress:
             )
 
     def update(self, done: int, epoch: int, loss: float) -> None:
-        """Show steps done in the whole run, the running epoch (from 1) and its mean loss so far."""
+        """Show progress.
+
+        Args:
+            done: completed steps of the run.
+            epoch: current epoch, from 1.
+            loss: mean loss of the epoch so far.
+        """
         now = self._clock()
         if done > self.done:
             self.remaining_time.record_steps(done - self.done, now - self._phase_start)
@@ -140,20 +150,20 @@ class Progress:
 
     @contextmanager
     def measure_epoch_end(self, epoch: int) -> Iterator[None]:
-        """Measure what follows the steps of an epoch, for the length of the block."""
-        self._epoch, self._validation_seconds, begin = epoch, 0.0, self._clock()
+        """Measure the block as the work after the steps of an epoch."""
+        self._epoch, self._validation_seconds, start = epoch, 0.0, self._clock()
         try:
             yield
-            self.remaining_time.record(OTHER_WORK, self._clock() - begin - self._validation_seconds)
+            self.remaining_time.record(OTHER_WORK, self._clock() - start - self._validation_seconds)
         finally:
             self._finished_validations, self._phase_start = [], self._clock()
 
     @contextmanager
     def measure_validation(self, name: str) -> Iterator[None]:
-        """Show and measure a validation, for the length of the block.
+        """Show and measure the block as a validation.
 
         Args:
-            name: the prefix of its values: `val_`, `lav_`.
+            name: prefix of its metrics: `val_`, `lav_`.
         """
         self._running_validation, self._phase_start = name, self._clock()
         self.refresh(is_immediate=self._bar is not None)
@@ -167,21 +177,19 @@ class Progress:
             self._running_validation = None
 
     def refresh(self, is_immediate: bool = False) -> None:
-        """Show how far a running validation is; called wherever a training looks for signals."""
+        """Show the progress of a running validation; called wherever training checks for interrupts."""
         if self._running_validation is None:
             return
         interval = LOG_INTERVAL_S if self._bar is None else REFRESH_INTERVAL_S
         if is_immediate or self._clock() - self._last_shown > interval:
-            seconds, usual = (
-                self._clock() - self._phase_start,
-                self.remaining_time.expected_seconds(self._running_validation),
-            )
-            of_usual = f" of about {usual:.0f}" if usual is not None else ""
+            seconds = self._clock() - self._phase_start
+            expected = self.remaining_time.expected_seconds(self._running_validation)
+            of_expected = f" of about {expected:.0f}" if expected is not None else ""
             name = self._running_validation.removesuffix("_")
-            self._display(self.done, f"validating ({name}) {seconds:.0f}{of_usual} s")
+            self._display(self.done, f"validating ({name}) {seconds:.0f}{of_expected} s")
 
     def _display(self, done: int, state: str) -> None:
-        """Bring the bar up to date, or log a line if there was none for a while."""
+        """Update the bar, or log a line if the last one is older than `LOG_INTERVAL_S`."""
         now, epoch = self._clock(), f"epoch {self._epoch}/{self.epochs}"
         if self._bar is not None:
             self._bar.set_description_str(epoch, refresh=False)
@@ -198,8 +206,8 @@ class Progress:
     def _format_remaining(self, done: int) -> str:
         seconds = self.remaining_time.remaining_seconds(done, self._epoch, self._finished_validations)
         if seconds is None:
-            return "time left unknown"
-        if self._running_validation is not None:  # a part of it is over
+            return "remaining time unknown"
+        if self._running_validation is not None:  # partly done
             seconds -= min(
                 self.remaining_time.expected_seconds(self._running_validation) or 0.0, self._clock() - self._phase_start
             )

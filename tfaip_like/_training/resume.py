@@ -1,4 +1,4 @@
-"""Going on with a run: what its checkpoint gives back, and what changed parameters make of it."""
+"""Resuming: restore a run from a checkpoint and reconcile changed parameters."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ IGNORED_ON_RESUME = {
     "--warmstart": "the weights come from the checkpoint",
 }
 RESUME_CAVEATS = {
-    "--trainer.random_seed": "the data get another order from here on; layers go on with their own random states",
-    "--model": "where it changes what is learnt, not what shape it has, it is so from here on",
+    "--trainer.random_seed": "changes the order of the data from here on; layers keep their random states",
+    "--model": "applies from here on; the shapes of weights must not change",
 }
-"""What people may expect otherwise, by the beginning of a flag."""
+"""Notes on changed parameters, by the prefix of their flag."""
 DATA_FLAG_PREFIXES = ("--data", "--train.", "--trainer.random_seed")
-"""How flags begin that decide on the training samples and their order."""
+"""Prefixes of the flags that determine the training samples and their order."""
 RESULT_NEUTRAL_SETTINGS = ("num_processes", "prefetch", "timeout_seconds", "cache", "on_bad_sample", "max_bad_samples")
-"""Parameters among them that do not."""
+"""Exceptions: parameters with these prefixes that do not affect the samples."""
 
 
 @dataclass(frozen=True)
 class ResumeState:
-    """Where a run goes on, and with what."""
+    """State from which a run is resumed."""
 
     checkpoint: Checkpoint
     content: CheckpointData
@@ -62,51 +62,51 @@ class ResumeState:
 
     @property
     def epoch_result(self) -> EpochResult | None:
-        """What the steps of the running epoch gave, if all of them are done."""
+        """Training metrics of the current epoch, if all its steps are complete."""
         values = self.state["trained"]
         return EpochResult(**values) if values else None
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """What the running epoch has taken so far, and how much of it was waiting for data."""
+        """Seconds spent in the current epoch, and those of them spent waiting for data."""
         return self.state["seconds"], self.state["waited"]
 
     def position(self, loader: DataLoader) -> Position:
-        """Where in these batches it goes on: exactly, or at the same part of the epoch if they are others."""
+        """Return the position in a loader: the same step, or the same fraction of an epoch of another length."""
         saved, steps = self.checkpoint.position, loader.steps_per_epoch
         if self.epoch_result is not None:
             return Position(saved.epoch, steps)
         return Position(saved.epoch, saved.step * steps // self._batching["steps_per_epoch"])
 
     def schedule_begin(self) -> float:
-        """Epochs before the learning-rate schedule begins."""
+        """Return the epoch (possibly fractional) at which the learning-rate schedule starts."""
         if self.settings.learning_rate == "fresh":
             position = self.checkpoint.position
             return position.epoch + position.step / float(self._batching["steps_per_epoch"])
         return float(self.state["schedule_begin"])
 
     def steps_per_execution(self, loader: DataLoader) -> int | None:
-        """Steps in an execution, as before; None if the batches are others."""
+        """Return the steps per execution of the checkpoint; None if the batching has changed."""
         return int(self.state["at_once"]) if self._batching == batching_signature(loader) else None
 
     def stream_length(self, scenario: Scenario, output_dir: OutputDir | None) -> PassCounts | None:
-        """Return what a pass over the training samples is known to have; None if it must be counted again."""
-        kept = self.state.get("stream")
-        if kept is None or kept["counted"] is None or not self._has_same_data(scenario, output_dir):
+        """Return the known length of a pass over an iterable-only source; None if it must be counted again."""
+        stream = self.state.get("stream")
+        if stream is None or stream["counted"] is None or not self._has_same_data(scenario, output_dir):
             return None
-        return PassCounts(*kept["counted"])
+        return PassCounts(*stream["counted"])
 
     def restore_data_position(self, scenario: Scenario, output_dir: OutputDir | None, loader: DataLoader) -> None:
-        """Let the training batches begin where the run continues."""
+        """Seek the training loader to the position of the checkpoint."""
         position = self.position(loader)
-        now = batching_signature(loader)
-        is_same = all(self._batching[name] == now[name] for name in ("steps_per_epoch", "batch_size", "accumulate"))
+        current = batching_signature(loader)
+        is_same = all(self._batching[name] == current[name] for name in ("steps_per_epoch", "batch_size", "accumulate"))
         is_same = is_same and self._has_same_data(scenario, output_dir)
         step = position.epoch * loader.steps_per_epoch + position.step
         loader.seek(step, self.state.get("stream"), is_same)
 
     def _has_same_data(self, scenario: Scenario, output_dir: OutputDir | None) -> bool:
-        """Return whether the training samples are made as before, as far as parameters tell."""
+        """Return whether no changed parameter affects the training samples."""
         try:
             changed = (
                 [flag for flag, _, _ in self.changed_params(scenario, output_dir)] if output_dir is not None else []
@@ -126,38 +126,43 @@ class ResumeState:
         epoch_finalizer: EpochFinalizer,
         loader: DataLoader,
     ) -> None:
-        """Put the state of the checkpoint into the parts of a training.
+        """Restore the state of the checkpoint.
+
+        Args:
+            scenario: scenario with its current parameters.
+            model: training model.
+            optimizer: optimizer without Keras' loss scaling.
+            epoch_finalizer: holder of the history, the best epoch and the learning-rate schedule.
+            loader: training loader.
 
         Raises:
-            UsageError: when it lacks a value that no other parameter explains.
+            UsageError: if the architecture has changed, or a value is missing that no changed parameter explains.
         """
         arrays = self.content.arrays
         new_layers = state.restore_network(model.network, arrays)
         missing: list[str] = []
         if hasattr(optimizer, "reset_averages"):
-            optimizer.reset_averages()  # it was built with other ones
-        is_kept = self.settings.optimizer != "fresh"
-        if not is_kept:
-            logger.info("the optimizer begins anew (--resume.optimizer fresh)")
-        elif (lacking := state.restore_optimizer(model.optimizer, arrays)) is not None:
-            missing = lacking
+            optimizer.reset_averages()  # it was built with the initial weights
+        is_restored = self.settings.optimizer != "fresh"
+        if not is_restored:
+            logger.info("optimizer state reset (--resume.optimizer fresh)")
+        elif (not_in_checkpoint := state.restore_optimizer(model.optimizer, arrays)) is not None:
+            missing = not_in_checkpoint
         else:
-            is_kept = False
-            logger.warning("the checkpoint is of another optimizer, or of other weights to train: it begins anew")
+            is_restored = False
+            logger.warning("optimizer state not restored: optimizer or trainable weights changed")
         if missing and not self._has_changed_params(scenario, epoch_finalizer.output_dir):
-            raise UsageError(
-                f"{self.checkpoint.path}: has no value for {truncate_list(missing)}, so the run cannot be resumed"
-            )
+            raise UsageError(f"{self.checkpoint.path}: cannot resume; missing values: {truncate_list(missing)}")
         if missing or new_layers:
             logger.warning(
-                "not in the checkpoint, so from its start value on: %s", truncate_list([*missing, *new_layers])
+                "missing in the checkpoint, set to initial values: %s", truncate_list([*missing, *new_layers])
             )
-        if is_kept and self._batching == batching_signature(loader) and self.settings.learning_rate != "fresh":
+        if is_restored and self._batching == batching_signature(loader) and self.settings.learning_rate != "fresh":
             epoch_finalizer.lr_schedule.offset = int(self.state["schedule_offset"])
         else:
             position = self.position(loader)
-            done = position.epoch + position.step / loader.steps_per_epoch - self.schedule_begin()
-            epoch_finalizer.lr_schedule.offset = round(done * loader.steps_per_epoch) - int(optimizer.iterations)
+            epochs = position.epoch + position.step / loader.steps_per_epoch - self.schedule_begin()
+            epoch_finalizer.lr_schedule.offset = round(epochs * loader.steps_per_epoch) - int(optimizer.iterations)
         state.restore_random(model, arrays)
         epoch_finalizer.restore(
             self.state,
@@ -167,9 +172,9 @@ class ResumeState:
         )
 
     def supersede_later_checkpoints(self, output_dir: OutputDir) -> None:
-        """Move what comes after this checkpoint out of the way: checkpoints, and exports of abandoned epochs.
+        """Move later checkpoints, and exports of abandoned epochs, to checkpoints/superseded.
 
-        Later checkpoints are those after the chosen epoch, or damaged ones, which must not count among the latest.
+        Later checkpoints are those after `--resume.epoch`, or corrupt ones, which must not count as the latest.
         """
         superseded_dir, moved = supersede_later_checkpoints(output_dir.checkpoints, self.checkpoint.position)
         if moved:
@@ -180,10 +185,7 @@ class ResumeState:
                 move_directory(export, superseded_dir / export.name)
 
     def restore_best(self, model: TrainingModel, epoch_finalizer: EpochFinalizer) -> None:
-        """Put the model of the best epoch into best/ again, if another or none is there.
-
-        That is so after `--resume.epoch`, where an abandoned epoch was better, and where best/ was deleted.
-        """
+        """Export the best epoch again if best/ is missing or belongs to an abandoned epoch (`--resume.epoch`)."""
         output_dir, epoch = epoch_finalizer.output_dir, epoch_finalizer.best.epoch
         if output_dir is None or epoch is None or read_metrics(output_dir.best).get("epoch") == epoch:
             return
@@ -192,38 +194,40 @@ class ResumeState:
         )
         if saved is None:
             logger.warning(
-                "best/ has no model of epoch %d, the best so far, and there is no checkpoint of it: the best of the "
-                "epochs from here on is kept",
+                "cannot restore best/: no checkpoint of epoch %d, the best so far; the best of the epochs from here on "
+                "is used",
                 epoch,
             )
             epoch_finalizer.clear_best()
             return
-        now = state.capture(model)
-        for arrays, is_best in ((saved.read().arrays, True), (now, False)):
+        current = state.capture(model)
+        for arrays, is_best in ((saved.read().arrays, True), (current, False)):
             state.restore_network(model.network, arrays)
             state.restore_optimizer(model.optimizer, arrays)
             state.restore_random(model, arrays)
             if is_best:
                 epoch_finalizer.export_best(epoch)
-        logger.info("best/ holds the model of epoch %d again", epoch)
+        logger.info("restored best/ from the checkpoint of epoch %d", epoch)
 
     def restore_epoch_metrics(self, model: TrainingModel) -> None:
-        """Put the sums of the running epoch back, once `fit` has reset them."""
+        """Restore the metrics of the current epoch; called after `fit` has reset them."""
         if missing := state.restore_metrics(model, self.content.arrays):
-            logger.warning("not in the checkpoint, so measured from here on in this epoch: %s", truncate_list(missing))
+            logger.warning(
+                "missing in the checkpoint, averaged over the rest of this epoch only: %s", truncate_list(missing)
+            )
 
     def changed_params(self, scenario: Scenario, output_dir: OutputDir) -> list[tuple[str, str, str]]:
         """Return flag, old and new value of each parameter that differs from the checkpoint's.
 
         Raises:
-            UsageError: when the scenario has other parameters now.
+            UsageError: if the parameters of the scenario were redefined.
         """
         try:
             params = type(scenario).from_dict(dict(self.content.params))
         except UsageError as error:
             raise UsageError(f"{self.checkpoint.path / PARAMS}: {error}") from error
         before = resolve_resource_paths(params, output_dir.path)
-        # The folder may have been moved.
+        # The run directory may have been moved.
         return [change for change in diff_params(before, scenario) if change[0] != "--trainer.output_dir"]
 
     def _has_changed_params(self, scenario: Scenario, output_dir: OutputDir | None) -> bool:
@@ -239,34 +243,34 @@ class ResumeState:
 
 
 def batching_signature(loader: DataLoader) -> dict[str, Any]:
-    """What decides which samples a step has, and how many steps are run at once."""
+    """Return the settings that determine the samples of each step and the steps per execution."""
     return {
         "steps_per_epoch": loader.steps_per_epoch,
         "batch_size": loader.batch_size,
         "accumulate": loader.accumulate,
         "stacked": loader.yields_stacked_steps,
-        "backend": keras.backend.backend(),  # each runs another number of steps at once
+        "backend": keras.backend.backend(),  # steps per execution differ between backends
     }
 
 
 def load_resume_state(output_dir: OutputDir, settings: Resume) -> ResumeState | None:
-    """The state that a run goes on from; None if it was killed before it saved one.
+    """Load the state to resume from; None if there is no checkpoint.
 
     Raises:
-        UsageError: when there is none that was asked for, or all are damaged.
+        UsageError: if there is no checkpoint of `settings.epoch`, or all checkpoints are corrupt.
     """
     if settings.epoch is None:
-        found = load_latest_valid(output_dir.checkpoints)
-        return _make_resume_state(*found, settings) if found else None
-    wanted = Position(settings.epoch, 0)
-    known = {checkpoint.position: checkpoint for checkpoint in list_checkpoints(output_dir.checkpoints)}
-    if wanted not in known:
-        epochs = ", ".join(str(position.epoch) for position in known if not position.step)
+        latest = load_latest_valid(output_dir.checkpoints)
+        return _make_resume_state(*latest, settings) if latest else None
+    position = Position(settings.epoch, 0)
+    checkpoints = {checkpoint.position: checkpoint for checkpoint in list_checkpoints(output_dir.checkpoints)}
+    if position not in checkpoints:
+        epochs = ", ".join(str(other.epoch) for other in checkpoints if not other.step)
         raise UsageError(
             f"--resume.epoch {settings.epoch}: no checkpoint of this epoch in {output_dir.checkpoints} (available: "
             f"{epochs or 'none'});\nuse --trainer.keep_every_n 1 to keep all checkpoints of a run"
         )
-    return _make_resume_state(known[wanted], known[wanted].read(), settings)
+    return _make_resume_state(checkpoints[position], checkpoints[position].read(), settings)
 
 
 def _make_resume_state(checkpoint: Checkpoint, content: CheckpointData, settings: Resume) -> ResumeState:
@@ -275,19 +279,19 @@ def _make_resume_state(checkpoint: Checkpoint, content: CheckpointData, settings
 
 
 def log_param_changes(output_dir: OutputDir, resume_state: ResumeState, scenario: Scenario) -> list[str]:
-    """Logs what is other than in the checkpoint, and returns it: `--trainer.epochs: 10 -> 20`."""
+    """Log and return the parameters that differ from the checkpoint: `--trainer.epochs: 10 -> 20`."""
     try:
         differences = resume_state.changed_params(scenario, output_dir)
     except UsageError as problem:
-        logger.warning("what has changed since cannot be told: the scenario has other parameters now: %s", problem)
+        logger.warning("cannot list changed parameters: the scenario's parameters were redefined: %s", problem)
         return []
     changes = []
     for flag, old, new in differences:
         changes.append(f"{flag}: {old or 'none'} -> {new or 'none'}")
         note = ""
         for notes in (IGNORED_ON_RESUME, RESUME_CAVEATS):
-            note = next((text for begin, text in notes.items() if flag.startswith(begin)), note)
-        is_ignored = any(flag.startswith(begin) for begin in IGNORED_ON_RESUME)
+            note = next((text for prefix, text in notes.items() if flag.startswith(prefix)), note)
+        is_ignored = any(flag.startswith(prefix) for prefix in IGNORED_ON_RESUME)
         level = logging.WARNING if is_ignored else logging.INFO
         logger.log(
             level, "changed %s%s%s", changes[-1], " has no effect: " if is_ignored else "; " if note else "", note

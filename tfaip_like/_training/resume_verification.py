@@ -1,4 +1,4 @@
-"""`--verify`: whether a training that is interrupted ends with the same bits as one that is not, on this machine."""
+"""`--verify`: check that interrupted and resumed training is bitwise identical to uninterrupted training."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ logger = logging.getLogger(__name__)
 NUM_EPOCHS = 2
 NUM_STEPS = 8
 CHECKPOINT_EVERY_STEPS = 3
-"""Steps between two checkpoints, which end an execution; not a divisor of the steps of an epoch."""
+"""Steps between two checkpoints, each of which ends an execution; not a divisor of the steps per epoch."""
 NONDETERMINISTIC_COLUMNS = ("seconds", "samples_per_second", "input_bound", "memory_mb")
 
 Interruption = Callable[[Scenario], None]
-"""Trains a short scenario into its output folder, and ends before it is done."""
+"""Trains a short scenario and interrupts it before its end."""
 
 
 class InjectedError(Exception):
-    """Exception of the variant that fails."""
+    """Exception raised to interrupt a training."""
 
 
 class _InterruptionProbe:
-    """Probe of a training that interrupts it once: in its last epoch; while data are awaited, from its first step on.
+    """Phase hook that interrupts a training once: in its last epoch, or for the phase "data" after its first step.
 
     Args:
-        phase: where.
+        phase: phase in which to interrupt.
         interrupt: sends a signal, or raises.
     """
 
@@ -57,7 +57,7 @@ class _InterruptionProbe:
 
     def __call__(self, phase: Phase) -> None:
         self._num_epochs += phase == "epoch"
-        # Data are made ahead of the steps, so which epoch they belong to is not known here.
+        # Data are prefetched, so their epoch is unknown here.
         is_due = self._has_stepped if phase == "data" else self._num_epochs == NUM_EPOCHS
         self._has_stepped |= phase == "step"
         if phase == self._phase and is_due and not self.is_done:
@@ -66,69 +66,66 @@ class _InterruptionProbe:
 
 
 def verify_resume(scenario: Scenario) -> str:
-    """Train a few steps, interrupt the same training in several ways, resume each in another process, and compare.
+    """Train a few steps, interrupt the same training in several ways, resume each in a new process, and compare.
 
-    The interruptions are a kill; SIGTERM behind a step, while data are awaited and in a validation; and an exception in
-    a validation.
+    The interruptions are a kill; SIGTERM after a step, while waiting for data and during validation; and an exception
+    during validation.
 
     Returns:
-        What was found, for a person.
+        A report of the comparison.
 
     Raises:
-        TrainingError: when a resumed training differs; it names the first variables and values.
-        UsageError: when an epoch is too short to be interrupted.
+        TrainingError: if a resumed training differs; names the first variables and values.
+        UsageError: if an epoch is too short to be interrupted.
     """
-    with temporary_directory() as folder:
-        uninterrupted = OutputDir(Path(folder, "uninterrupted"))
+    with temporary_directory() as temp_dir:
+        uninterrupted = OutputDir(Path(temp_dir, "uninterrupted"))
         devices = configure_devices(scenario.device)
-        with console_level(logging.ERROR):  # the trainings are not the user's, and their folder goes
+        with console_level(logging.ERROR):  # the user need not see the logs of temporary runs
             run_training(_shorten(scenario, uninterrupted.path), devices)
         expected = _read_last_checkpoint(uninterrupted)
         validates = any(name.startswith("val_") for name in expected.state["history"][-1])
         lines, failures = [], []
         for name, interrupt in _make_interruptions(uninterrupted, devices, validates).items():
-            run = OutputDir(Path(folder, name.replace(" ", "_")))
+            run = OutputDir(Path(temp_dir, name.replace(" ", "_")))
             with console_level(logging.ERROR):
                 interrupt(_shorten(scenario, run.path))
             _resume_in_subprocess(run, name)
-            if found := _find_differences(expected, _read_last_checkpoint(run)):
-                failures.append(f"{name}: {len(found)} differ ({truncate_list(found, 3)})")
+            if differences := _find_differences(expected, _read_last_checkpoint(run)):
+                failures.append(f"{name}: {len(differences)} values differ ({truncate_list(differences, 3)})")
             else:
-                lines.append(f"{name}: the same bits")
-            logger.info("--verify: %s: %s", name, "differs" if found else "the same bits")
+                lines.append(f"{name}: bitwise identical")
+            logger.info("--verify: %s: %s", name, "differs" if differences else "bitwise identical")
     if failures:
         raise TrainingError(
-            "--verify: NOT the same bits after an interruption.\n" + "\n".join(failures) + "\n"
-            "A step that draws random numbers without keras.random, or an operation that is not repeatable on this "
-            "device, is the usual reason."
+            "--verify: resuming is NOT bitwise reproducible.\n" + "\n".join(failures) + "\n"
+            "Common causes: random numbers drawn without keras.random, or a nondeterministic operation on this device."
         )
-    lines.append(f"compared: {len(expected.arrays)} arrays and the history of {NUM_EPOCHS} epochs")
+    lines.append(f"compared {len(expected.arrays)} arrays and the history of {NUM_EPOCHS} epochs")
     return "\n".join(lines)
 
 
 def _make_interruptions(uninterrupted: OutputDir, devices: Devices, validates: bool) -> dict[str, Interruption]:
     def interrupted_at(phase: Phase, interrupt: Callable[[], None]) -> Interruption:
         def train(scenario: Scenario) -> None:
-            injection = _InterruptionProbe(phase, interrupt)
+            probe = _InterruptionProbe(phase, interrupt)
             try:
-                run_training(scenario, devices, phase_hook=injection)
+                run_training(scenario, devices, phase_hook=probe)
             except (Interrupted, InjectedError):
                 return
-            if not injection.is_done:
-                raise UsageError(
-                    f"--verify: an epoch must have more than {CHECKPOINT_EVERY_STEPS} steps ({_EPOCH_LENGTH_FLAGS})"
-                )
+            if not probe.is_done:
+                raise _too_short_error()
 
         return train
 
     interruptions = {
         "killed": lambda scenario: _simulate_kill(uninterrupted, OutputDir(scenario.trainer.output_dir)),
-        "signal behind a step": interrupted_at("step", _send_signal),
-        "signal while data are awaited": interrupted_at("data", _send_signal),
+        "signal after a step": interrupted_at("step", _send_signal),
+        "signal while waiting for data": interrupted_at("data", _send_signal),
     }
     if validates:
-        interruptions["signal in a validation"] = interrupted_at("validation", _send_signal)
-        interruptions["exception in a validation"] = interrupted_at("validation", _raise_injected_error)
+        interruptions["signal during validation"] = interrupted_at("validation", _send_signal)
+        interruptions["exception during validation"] = interrupted_at("validation", _raise_injected_error)
     return interruptions
 
 
@@ -140,16 +137,20 @@ def _raise_injected_error() -> None:
     raise InjectedError("raised by --verify")
 
 
-_EPOCH_LENGTH_FLAGS = "--train.batch_size, --train.limit, --trainer.samples_per_epoch"
+def _too_short_error() -> UsageError:
+    return UsageError(
+        f"--verify: an epoch must have more than {CHECKPOINT_EVERY_STEPS} steps; "
+        "check --train.batch_size, --train.limit and --trainer.samples_per_epoch"
+    )
 
 
-def _shorten(scenario: Scenario, folder: Path) -> Scenario:
+def _shorten(scenario: Scenario, output_dir: Path) -> Scenario:
     trainer = scenario.trainer
     samples = NUM_STEPS * scenario.train.batch_size * trainer.accumulate_steps
     trainer = dataclasses.replace(
         trainer,
         epochs=NUM_EPOCHS,
-        output_dir=folder,
+        output_dir=output_dir,
         checkpoint_dir=None,
         samples_per_epoch=min(samples, trainer.samples_per_epoch or samples),
         steps_per_execution=None
@@ -166,54 +167,52 @@ def _shorten(scenario: Scenario, folder: Path) -> Scenario:
 
 
 def _simulate_kill(run: OutputDir, copy: OutputDir) -> None:
-    """Copy a run's folder as a kill in the middle of its last epoch leaves it."""
+    """Copy a run directory to the state that a kill within the last epoch leaves."""
     shutil.copytree(run.path, copy.path)
     checkpoints = list_checkpoints(copy.checkpoints)
     in_last_epoch = [c for c in checkpoints if c.position.epoch == NUM_EPOCHS - 1 and c.position.step]
     if not in_last_epoch:
-        raise UsageError(
-            f"--verify: an epoch must have more than {CHECKPOINT_EVERY_STEPS} steps ({_EPOCH_LENGTH_FLAGS})"
-        )
-    stopped = in_last_epoch[0]
+        raise _too_short_error()
+    latest = in_last_epoch[0]
     for checkpoint in checkpoints:
-        if checkpoint.position > stopped.position:
+        if checkpoint.position > latest.position:
             shutil.rmtree(checkpoint.path)
-    for later in (copy.best, copy.export):
-        shutil.rmtree(later, ignore_errors=True)
+    for export in (copy.best, copy.export):
+        shutil.rmtree(export, ignore_errors=True)
 
 
 def _resume_in_subprocess(run: OutputDir, name: str) -> None:
     command = [sys.executable, "-m", "tfaip_like._cli.resume_training", str(run.path)]
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    done = run_child_process(command, {**os.environ, "PYTHONPATH": path})
-    if done.returncode:
-        raise TrainingError(f"--verify, {name}: the training could not be resumed:\n{done.stderr[-2000:]}")
+    result = run_child_process(command, {**os.environ, "PYTHONPATH": path})
+    if result.returncode:
+        raise TrainingError(f"--verify, {name}: resuming failed:\n{result.stderr[-2000:]}")
 
 
 def _read_last_checkpoint(run: OutputDir) -> CheckpointData:
     return list_checkpoints(run.checkpoints)[-1].read()
 
 
-def _find_differences(one: CheckpointData, other: CheckpointData) -> list[str]:
-    """Return the variables and the values of the history that differ, with a few numbers."""
-    found = [
+def _find_differences(expected: CheckpointData, actual: CheckpointData) -> list[str]:
+    """Return descriptions of the variables and history values that differ."""
+    differences = [
         name.split(":", 2)[2]
-        for name, array in one.arrays.items()
-        if name not in other.arrays or array.tobytes() != other.arrays[name].tobytes()
+        for name, array in expected.arrays.items()
+        if name not in actual.arrays or array.tobytes() != actual.arrays[name].tobytes()
     ]
-    for before, after in zip(one.state["history"], other.state["history"], strict=False):
-        found += _compare_history_rows(before, after)
-    if len(one.state["history"]) != len(other.state["history"]):
-        found.append(f"{len(other.state['history'])} epochs instead of {len(one.state['history'])}")
-    return found
+    for expected_row, row in zip(expected.state["history"], actual.state["history"], strict=False):
+        differences += _compare_history_rows(expected_row, row)
+    if len(expected.state["history"]) != len(actual.state["history"]):
+        differences.append(f"{len(actual.state['history'])} epochs instead of {len(expected.state['history'])}")
+    return differences
 
 
-def _compare_history_rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    def same(one: Any, other: Any) -> bool:
+def _compare_history_rows(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+    def is_same(one: Any, other: Any) -> bool:
         return bool(one == other or (one != one and other != other))  # NaN
 
     return [
-        f"{name} of epoch {before['epoch']}: {after.get(name)} instead of {before.get(name)}"
-        for name in {**before, **after}
-        if name not in NONDETERMINISTIC_COLUMNS and not same(before.get(name), after.get(name))
+        f"{name} of epoch {expected['epoch']}: {actual.get(name)} instead of {expected.get(name)}"
+        for name in {**expected, **actual}
+        if name not in NONDETERMINISTIC_COLUMNS and not is_same(expected.get(name), actual.get(name))
     ]

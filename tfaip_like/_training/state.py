@@ -1,4 +1,4 @@
-"""The state of a training: the values of all its variables, and of all that draws random numbers."""
+"""Training state: variables and random states."""
 
 from __future__ import annotations
 
@@ -22,52 +22,52 @@ T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]
 
 METRICS, OPTIMIZER, RANDOM = "metrics", "optimizer", "random"
-"""Groups of variables beside the network's own: sums of the running epoch; optimizer; what draws without a layer."""
+"""Groups of variables besides the network's: metrics of the current epoch, optimizer, random states outside layers."""
 _SEED_VARIABLE_NAME = "seed_generator_state"
-"""How Keras names what a layer draws from."""
+"""Keras' name of a layer's random state."""
 _OPTIONAL_OPTIMIZER_VARIABLES = re.compile(rf"_{PAST_AVERAGE}$|{RATE_FACTOR}$|^loss_scale_optimizer/")
-"""Variables of an optimizer that may come and go with other parameters than its own."""
+"""Optimizer variables whose existence depends on other parameters than the optimizer's own."""
 
 
 def seed_everything(seed: int) -> None:
-    """Sets the seed of everything that draws random numbers without one of its own."""
+    """Seed Python, NumPy, the backend, and Keras' global seed generator."""
     keras.utils.set_random_seed(seed)
-    # Made now, because its own first seed is drawn when it is first asked for; the draw is taken back, so that
-    # layers get the seeds that they get in plain Keras.
+    # Created here, because Keras draws its seed from Python's generator on first use. That draw is undone: layers get
+    # the same seeds as in plain Keras.
     before = random.getstate()
     global_seed_generator()
     random.setstate(before)
 
 
 def capture(model: TrainingModel) -> Arrays:
-    """Copies of all values, by GROUP:NUMBER:PATH."""
+    """Return copies of all variables and random states, by GROUP:NUMBER:PATH."""
     synchronise(model)
     arrays = {}
     named = [pair for group, variables in _variable_groups(model).items() for pair in _iter_variables(group, variables)]
     for name, variable in [*_iter_network_variables(model.network), *named]:
-        # Copied, because TensorFlow and PyTorch show the memory that the next step writes to.
+        # Copied, because TensorFlow and PyTorch return views of memory that the next step overwrites.
         arrays[name] = np.array(keras.ops.convert_to_numpy(variable.value))
     return arrays | _capture_host_rng()
 
 
 def synchronise(model: TrainingModel) -> None:
-    """Puts the values into the variables: on JAX they are elsewhere while `fit` runs."""
+    """Write current values to the variables; during `fit`, JAX holds them elsewhere."""
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
 
 
 def completed_steps(model: TrainingModel) -> int:
-    """The steps of the running epoch that are done, as the steps themselves have counted."""
+    """Return the completed steps of the current epoch, from the counter that the compiled steps update."""
     synchronise(model)
     return int(keras.ops.convert_to_numpy(model.non_finite.steps.value))
 
 
 @contextmanager
 def preserve_state(model: TrainingModel) -> Iterator[None]:
-    """Undo, at the end of the block, all that inference changes in the state of a training.
+    """Undo, at the end of the block, all changes of inference to the training state.
 
     Recurrent layers with dropout, samplers and counters change their variables in inference too, and draws without a
-    seed advance the global generator. A training must not depend on how often it is validated, nor on where a
+    seed advance the global generator. Training must not depend on how often it is validated, nor on where a
     validation was interrupted.
     """
     synchronise(model)
@@ -95,13 +95,13 @@ def preserve_network_state(network: keras.Model) -> Iterator[None]:
 
 
 def restore_network(network: keras.Model, arrays: Mapping[str, Any]) -> list[str]:
-    """Put saved weights and random states into the network.
+    """Restore weights and random states of the network.
 
     Returns:
-        Random states that the checkpoint lacks: layers without weights, such as dropout, may come and go.
+        Names of the random states that the checkpoint lacks; layers without weights, such as dropout, may be added.
 
     Raises:
-        UsageError: when the weights do not fit; it names the first that does not.
+        UsageError: if weights are missing or have different shapes; names the first one.
     """
     named = _index_by_path(_iter_network_variables(network))
     saved = _index_by_path((name, array) for name, array in arrays.items() if name.startswith(f"{NETWORK}:"))
@@ -109,37 +109,44 @@ def restore_network(network: keras.Model, arrays: Mapping[str, Any]) -> list[str
         have = "absent" if path not in saved else tuple(saved[path].shape)
         want = "absent" if path not in named else tuple(named[path].shape)
         if have != want and not path.split("#")[0].endswith(_SEED_VARIABLE_NAME):
+            problem = (
+                f"{path} is missing in the {'checkpoint' if have == 'absent' else 'model'}"
+                if "absent" in (have, want)
+                else f"{path} has shape {have} in the checkpoint but {want} in the model"
+            )
             raise UsageError(
-                f"the network is not the one that was trained: {path} is {have} in the checkpoint and "
-                f"{want} now.\nA run goes on with its own architecture; begin a new one with --warmstart.model instead."
+                f"checkpoint mismatch: {problem}.\n"
+                "The architecture cannot change on resume; start a new run with --warmstart.model instead."
             )
     return _assign(named, saved)
 
 
 def restore_metrics(model: TrainingModel, arrays: Mapping[str, Any]) -> list[str]:
-    """Put the sums of the running epoch back; return the names of those that the checkpoint lacks."""
+    """Restore the metrics of the current epoch; return the names of those that the checkpoint lacks."""
     named = dict(_iter_variables(METRICS, _variable_groups(model)[METRICS]))
-    fitting = {name: arrays[name] for name in named if name in arrays and arrays[name].shape == named[name].shape}
-    return _assign(named, fitting)
+    matching = {name: arrays[name] for name in named if name in arrays and arrays[name].shape == named[name].shape}
+    return _assign(named, matching)
 
 
 def restore_optimizer(optimizer: keras.optimizers.Optimizer, arrays: Mapping[str, Any]) -> list[str] | None:
-    """Put the state of the optimizer back.
+    """Restore the state of the optimizer.
 
     Returns:
-        Variables that the checkpoint lacks, such as moving averages that were not asked for before; None, with nothing
-        changed, if it holds the state of another optimizer.
+        Names of the variables that the checkpoint lacks, such as newly enabled moving averages; None, with nothing
+        changed, if the checkpoint is from a different optimizer.
     """
     saved = _index_by_path((name, array) for name, array in arrays.items() if name.startswith(f"{OPTIMIZER}:"))
     named = _index_by_path(_iter_variables(OPTIMIZER, optimizer.variables))
-    own = [{path for path in paths if not _OPTIONAL_OPTIMIZER_VARIABLES.search(path)} for paths in (saved, named)]
-    if own[0] != own[1] or any(saved[path].shape != tuple(named[path].shape) for path in own[1]):
+    saved_paths, paths = (
+        {path for path in variables if not _OPTIONAL_OPTIMIZER_VARIABLES.search(path)} for variables in (saved, named)
+    )
+    if saved_paths != paths or any(saved[path].shape != tuple(named[path].shape) for path in paths):
         return None
     return _assign(named, saved)
 
 
 def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, Any]) -> list[str]:
-    """Assign values by name; return the names of the variables that have none."""
+    """Assign values by name; return the names of the variables without a value."""
     for name, variable in variables.items():
         if name in values:
             variable.assign(values[name])
@@ -147,7 +154,7 @@ def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, Any]) 
 
 
 def restore_random(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
-    """Put the random states back that belong to no layer."""
+    """Restore the random states that belong to no layer."""
     _assign(dict(_iter_variables(RANDOM, _variable_groups(model)[RANDOM])), arrays)
     version, gauss = arrays[f"{RANDOM}:python_rest"].tolist()
     random.setstate((int(version), tuple(arrays[f"{RANDOM}:python"].tolist()), None if np.isnan(gauss) else gauss))
@@ -156,7 +163,7 @@ def restore_random(model: TrainingModel, arrays: Mapping[str, Any]) -> None:
 
 
 def nbytes(model: TrainingModel) -> int:
-    """Size of all values."""
+    """Return the approximate size of the state in bytes, assuming 4 bytes per element."""
     itemsize = 4
     variables = [*model.network.variables, *(v for group in _variable_groups(model).values() for v in group)]
     return sum(itemsize * int(np.prod(variable.shape)) for variable in variables)
@@ -171,32 +178,32 @@ def _variable_groups(model: TrainingModel) -> dict[str, list[keras.Variable]]:
 
 
 def global_seed_generator() -> keras.random.SeedGenerator:
-    """What draws for `keras.random` where no seed is given. Keras hands it out nowhere in public."""
+    """Return the generator that `keras.random` uses without a seed; Keras has no public access to it."""
     from keras.src.random import seed_generator
 
     return seed_generator.global_seed_generator()
 
 
 def _iter_network_variables(network: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
-    """Yield its weights by the paths that a warm start and a person know, and its random states."""
+    """Yield weights (by the paths of `weight_paths`) and random states of a network."""
     paths = {id(weight): path for path, weight in weight_paths(network).items()}
     for number, variable in enumerate(network.variables):
         yield f"{NETWORK}:{number:05d}:{paths.get(id(variable), variable.path)}", variable
 
 
 def _iter_variables(group: str, variables: Iterable[keras.Variable]) -> Iterator[tuple[str, keras.Variable]]:
-    # Numbered, because two variables can have the same path.
+    # Numbered, because two variables may have the same path.
     return ((f"{group}:{number:05d}:{variable.path}", variable) for number, variable in enumerate(variables))
 
 
 def _index_by_path(named: Iterable[tuple[str, T]]) -> dict[str, T]:
-    """By path alone, since other parameters may have shifted the numbers; `#2` is the second of a path."""
-    found: dict[str, T] = {}
+    """Index by path alone, because changed parameters may shift the numbers; `#2` is the second value of a path."""
+    indexed: dict[str, T] = {}
     for name, value in named:
         path = name.split(":", 2)[2]
-        times = sum(known.split("#")[0] == path for known in found)
-        found[f"{path}#{times + 1}" if times else path] = value
-    return found
+        count = sum(known.split("#")[0] == path for known in indexed)
+        indexed[f"{path}#{count + 1}" if count else path] = value
+    return indexed
 
 
 def _capture_host_rng() -> Arrays:

@@ -1,8 +1,8 @@
-"""Loss and gradients of a batch, computed on several devices.
+"""Data parallelism on TensorFlow: loss and gradients of a batch on several devices.
 
-The variables stay on the first device. Each device computes the gradients of its part of the batch as a pure
-function of copies of them, which XLA may compile; then the first one puts together what came out. Whatever
-follows (accumulation, clipping, averages of weights, checkpoints) sees one batch and plain variables.
+Variables stay on the first device. Each replica computes the gradients of its part of the batch as a pure function of
+copies of them, which XLA may compile; the first device reduces the results. Everything else (accumulation, clipping,
+averaged weights, checkpoints) sees one batch and plain variables.
 
 `tf.distribute.MirroredStrategy` was tried first: with TensorFlow 2.21 and Keras 3.15 it fails with clipping,
 accumulation, conditions and XLA.
@@ -19,32 +19,33 @@ import tensorflow as tf
 from tfaip_like._training.state import global_seed_generator
 
 REPLICA_SEED_STRIDE = 1_000_003
-"""Between the random seeds of two devices: layers may have been given the seeds 1, 2, 3."""
+"""Difference of the random seeds of two replicas; large, because layers may have the seeds 1, 2, 3."""
 
 
 class ReplicaResult(NamedTuple):
-    """What a device makes of its part of a batch."""
+    """Result of one replica."""
 
     loss: Any
     gradients: list[Any]
-    """Of the loss times the scale, for each weight; None where the loss does not depend on it."""
+    """Gradient of the scaled loss for each weight; None if the loss does not depend on it."""
     sums: list[Any]
-    """What is added to each variable of the metrics."""
+    """Increment of each metric variable."""
     others: list[Any]
-    """The new value of each variable that is not trained; None where it has not changed."""
+    """New value of each non-trainable variable; None if it has not changed."""
 
 
 class DataParallel:
-    """Computes as one device would, except that layers see only the part of the batch that their device has.
+    """Data-parallel computation of loss and gradients.
 
-    Sums of metrics are added up. The loss, its gradients and statistics of normalisation are means over the
-    samples, so the parts may differ in size. Random numbers differ from device to device.
+    The result is that of a single device, except that layers see only the part of the batch on their device. Metric
+    sums are added. The loss, its gradients and normalization statistics are means over the samples, so the parts may
+    differ in size. Random numbers differ between replicas.
 
     Args:
-        model: built and compiled, with its variables on the first device.
-        devices: their names.
-        forward: what happens to a batch; it gives its loss and updates metrics.
-        compiled: makes a function fast.
+        model: built and compiled model with its variables on the first device.
+        devices: TensorFlow names of the devices.
+        forward: returns the loss of a batch and updates metrics.
+        compile_function: compiles a function.
     """
 
     def __init__(
@@ -52,20 +53,26 @@ class DataParallel:
         model: keras.Model,
         devices: Sequence[str],
         forward: Callable[[Any], Any],
-        compiled: Callable[[Any], Any],
+        compile_function: Callable[[Any], Any],
     ):
         self._devices = devices
         self._forward = forward
         self._weights = list(model.trainable_variables)
         self._metric_variables = list(model.metrics_variables)
         self._non_trainable_variables = [*model.non_trainable_variables, global_seed_generator().state]
-        self._compiled_replica_step = compiled(self._replica_step)
-        self._compiled_all_reduce = compiled(self._all_reduce)
+        self._compiled_replica_step = compile_function(self._replica_step)
+        self._compiled_all_reduce = compile_function(self._all_reduce)
 
     def compute_gradients(self, batch: Any, size: Any, scale: Any) -> tuple[Any, list[Any]]:
-        """Loss of a batch of `size` samples; gradients of the loss times `scale`, None for weights that have none.
+        """Compute loss and gradients of a batch; updates metrics, normalization statistics and random states.
 
-        Changes metrics, statistics and random states.
+        Args:
+            batch: inputs, targets and weights, each of shape (size, ...).
+            size: number of samples.
+            scale: factor of the loss, for float16.
+
+        Returns:
+            The loss, and the gradient of the scaled loss for each weight; None if the loss does not depend on it.
         """
         weights = [tf.identity(variable.value) for variable in self._weights]
         others = [tf.identity(variable.value) for variable in self._non_trainable_variables]
@@ -77,7 +84,7 @@ class DataParallel:
                 _replica_value(number, *pair) for pair in zip(self._non_trainable_variables, others, strict=True)
             ]
             with tf.device(device):
-                # Copies on this device, whatever a function does with the places of its arguments.
+                # Copied explicitly, so that the arguments are on this device in any case.
                 arguments = tf.nest.map_structure(tf.identity, (weights, replica_others, replica_batch, scale))
                 parts.append(self._compiled_replica_step(*arguments))
             sizes.append(num_rows)
@@ -85,7 +92,7 @@ class DataParallel:
             return self._compiled_all_reduce(parts, tf.cast(tf.stack(sizes), "float32"))  # type: ignore[no-any-return]
 
     def _replica_step(self, weights: Sequence[Any], others: Sequence[Any], batch: Any, scale: Any) -> ReplicaResult:
-        """Pure: reads and changes no variable, so it runs on any device."""
+        """Compute a replica's part; pure (neither reads nor changes variables), so it runs on any device."""
         sums = [tf.zeros(variable.shape, variable.dtype) for variable in self._metric_variables]
         variables = [*self._weights, *self._non_trainable_variables, *self._metric_variables]
         with tf.GradientTape() as tape:
@@ -104,7 +111,7 @@ class DataParallel:
         )
 
     def _all_reduce(self, parts: Sequence[ReplicaResult], sizes: Any) -> tuple[Any, list[Any]]:
-        """The loss and the gradients of all parts; changes the variables."""
+        """Return the loss and the gradients over all parts, and update the variables."""
         shares = tf.unstack(sizes / tf.reduce_sum(sizes))
         counts = tf.unstack(tf.sign(sizes))
         for variable, *added in zip(self._metric_variables, *(part.sums for part in parts), strict=True):
@@ -113,27 +120,28 @@ class DataParallel:
             if values[0] is not None and variable.value.dtype.is_floating:
                 old = variable.value
                 variable.assign(old + _weighted_sum([value - old for value in values], shares))
-            elif values[0] is not None:  # random states and counters: each device has counted as the first one
+            elif values[0] is not None:  # random states and counters advance equally on all replicas
                 variable.assign(values[0])
         loss = _weighted_sum([part.loss for part in parts], shares)
-        return loss, [_mean_gradient(each, shares) for each in zip(*(part.gradients for part in parts), strict=True)]
+        gradients = zip(*(part.gradients for part in parts), strict=True)
+        return loss, [_mean_gradient(values, shares) for values in gradients]
 
 
 def _replica_rows(number: int, parts: int, size: Any) -> tuple[slice, Any]:
-    """The rows of a part, as many as of any other or one less, and how many of them count.
+    """Return the rows of a replica, and how many of them count; the parts differ by at most one row.
 
-    Where there are fewer rows than parts, a part without gets the last one, which does not count: the mean of
-    nothing is no number.
+    With fewer rows than replicas, a replica without a row gets the last one, which does not count: the mean over zero
+    samples would be NaN.
     """
-    begin, end = -(-number * size // parts), -(-(number + 1) * size // parts)
+    start, stop = -(-number * size // parts), -(-(number + 1) * size // parts)
     if isinstance(size, int) and size >= parts:
-        return slice(begin, end), end - begin
-    return slice(tf.minimum(begin, size - 1), tf.maximum(end, tf.minimum(begin, size - 1) + 1)), end - begin
+        return slice(start, stop), stop - start
+    return slice(tf.minimum(start, size - 1), tf.maximum(stop, tf.minimum(start, size - 1) + 1)), stop - start
 
 
 def _replica_value(number: int, variable: keras.Variable, value: Any) -> Any:
-    """The value of a variable as that device sees it."""
-    if variable.name == "seed_generator_state":  # (seed, how often it was asked)
+    """Return the value of a non-trainable variable on a replica; random seeds differ."""
+    if variable.name == "seed_generator_state":  # (seed, counter)
         return value + tf.constant([number * REPLICA_SEED_STRIDE, 0], value.dtype)
     return value
 
@@ -145,7 +153,7 @@ def _weighted_sum(values: Sequence[Any], factors: Sequence[Any]) -> Any:
 def _mean_gradient(parts: Sequence[Any], shares: Sequence[Any]) -> Any:
     if parts[0] is None:
         return None
-    if isinstance(parts[0], tf.IndexedSlices):  # of an embedding: as sparse as that of the whole batch
+    if isinstance(parts[0], tf.IndexedSlices):  # an embedding: the mean is as sparse as on a single device
         values = [part.values * tf.cast(share, part.dtype) for part, share in zip(parts, shares, strict=True)]
         indices = tf.concat([part.indices for part in parts], 0)
         return tf.IndexedSlices(tf.concat(values, 0), indices, parts[0].dense_shape)

@@ -1,10 +1,9 @@
-"""Training steps on TensorFlow: many in one execution, each of one or more batches, none of which spoils the weights.
+"""Training step on TensorFlow: several steps per execution, gradient accumulation, protection from non-finite steps.
 
-Keras runs several steps at once too, but counts them wrong (keras#20861), asks the iterator within each,
-and compiles each step on its own. Here the batches of many steps come as one stack, and the whole loop
-over them is compiled. Measured on two cores (the small MLP of scripts/benchmarks/small_mlp.py): an epoch takes
-1.3 s instead of 1.7 s. How many of a stack's steps are run is a number, not a shape, so the
-same compiled program runs every step, wherever a training is stopped and goes on.
+Keras' steps_per_execution counts steps wrong (keras#20861), reads the iterator within each step and compiles each step
+separately. Here the batches of many steps are one stack, and the whole loop over them is compiled. Measured on two
+cores (the small MLP of scripts/benchmarks/small_mlp.py): an epoch takes 1.3 s instead of 1.7 s. The number of steps to
+run is a value, not a shape, so every step runs the same compiled program, wherever training is interrupted and resumed.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ Weights = list[keras.Variable]
 
 
 class TensorFlowTrainingModel(TrainingModel):
-    """A training model whose `fit` runs one execution for each batch that Keras counts."""
+    """Training model whose `fit` runs one execution (of several steps) for each batch that Keras counts."""
 
     train_function: Any
-    """What `fit` calls."""
+    """Function that `fit` calls for each execution."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -42,14 +41,14 @@ class TensorFlowTrainingModel(TrainingModel):
         next_execution_size: Callable[[], int],
         devices: Sequence[str] = (),
     ) -> None:
-        """Says what an execution is.
+        """Configure the executions; call this before `fit`.
 
         Args:
-            is_stacked: whether a fed element holds the batches of all its steps.
-            accumulate: batches that make a step.
+            is_stacked: whether a dataset element holds the batches of all its steps.
+            accumulate: batches per step (gradient accumulation).
             on_nan: see `--trainer.on_nan`.
-            next_execution_size: asked for the number of steps of the next execution, where elements are single batches.
-            devices: names of those that share each batch, beginning with that of the variables.
+            next_execution_size: returns the number of steps of the next execution; unused for stacked elements.
+            devices: names of the devices that share each batch; the variables are on the first one.
         """
         self._is_stacked = is_stacked
         self._accumulate = accumulate
@@ -58,16 +57,16 @@ class TensorFlowTrainingModel(TrainingModel):
         self._devices = devices if len(devices) > 1 else ()
 
     def track_total_loss(self, total: Any, training: bool) -> None:
-        if not training:  # a step looks at its gradients as well
+        if not training:  # a training step also checks its gradients, in `_apply_or_skip`
             super().track_total_loss(total, training)
 
     def make_train_function(self, force: bool = False) -> None:
-        """What `fit` calls with its iterator, once for each execution."""
+        """Build the function that `fit` calls with its iterator for each execution."""
         if self.train_function is not None and not force:
             return
         self._data_parallel = self._make_data_parallel()
         if self._is_stacked:
-            # XLA compiles for one device: of several, what each computes, and the update of the weights.
+            # XLA compiles for a single device. With several, it compiles each replica step and the update instead.
             run = self._compile_function(self._run_stack, jit_compile=self.jit_compile and not self._data_parallel)
             self.train_function = lambda iterator: run(next(iterator))
         else:
@@ -86,14 +85,14 @@ class TensorFlowTrainingModel(TrainingModel):
             function, autograph=False, jit_compile=self.jit_compile if jit_compile is None else jit_compile
         )
 
-    def _run_stack(self, fed: ModelInputs) -> dict[str, Any]:
-        stack = {name: arrays for name, arrays in fed.items() if name != NUM_STEPS_KEY}
+    def _run_stack(self, element: ModelInputs) -> dict[str, Any]:
+        stack = {name: arrays for name, arrays in element.items() if name != NUM_STEPS_KEY}
 
-        def batch_at(number: Any) -> Any:
-            return tf.nest.map_structure(lambda array: array[number], stack)
+        def batch_at(index: Any) -> Any:
+            return tf.nest.map_structure(lambda array: array[index], stack)
 
         self._run_steps(
-            fed[NUM_STEPS_KEY], lambda step: self._step(lambda part: batch_at(step * self._accumulate + part))
+            element[NUM_STEPS_KEY], lambda step: self._step(lambda part: batch_at(step * self._accumulate + part))
         )
         return self._metric_results()
 
@@ -104,8 +103,8 @@ class TensorFlowTrainingModel(TrainingModel):
 
         def run(_: Any) -> None:
             batches = [next(iterator) for _ in range(self._accumulate)]
-            # A step is done or not begun: without this, TensorFlow counts the step, draws its seeds and advances the
-            # optimizer while it waits for the data, which a signal or a fault of the pipeline may end.
+            # A step is either complete or not started: without this, TensorFlow counts the step, draws its seeds and
+            # advances the optimizer while it waits for data, which a signal or an error of the pipeline may interrupt.
             with tf.control_dependencies(tf.nest.flatten(batches)):
                 step(batches)
 
@@ -116,11 +115,11 @@ class TensorFlowTrainingModel(TrainingModel):
         self._step(lambda part: batches[part])
 
     def _run_steps(self, count: Any, run: Callable[[Any], None]) -> None:
-        """Runs the steps; those behind one that stops the training are left out."""
+        """Run `count` steps; with `on_nan` "stop" none after a non-finite one."""
 
         def should_continue(step: Any) -> Any:
-            is_left = step < count
-            return is_left if self._on_nan == "skip" else tf.logical_and(is_left, tf.equal(self.non_finite.first, 0))
+            has_next = step < count
+            return has_next if self._on_nan == "skip" else tf.logical_and(has_next, tf.equal(self.non_finite.first, 0))
 
         def body(step: Any) -> Any:
             run(step)
@@ -134,7 +133,7 @@ class TensorFlowTrainingModel(TrainingModel):
             tf.while_loop(should_continue, body, (tf.constant(0),), parallel_iterations=1)
 
     def _step(self, get_batch: BatchGetter) -> None:
-        """One update of the weights, from `accumulate` batches."""
+        """Update the weights once, from `accumulate` batches."""
         mutated = self._forward_mutated_variables()
         before = [tf.identity(variable.value) for variable in mutated]
         loss, gradients, weights = self._accumulate_gradients(get_batch)
@@ -152,13 +151,21 @@ class TensorFlowTrainingModel(TrainingModel):
         gradients: Gradients,
         before: Sequence[Any],
     ) -> None:
-        """Updates the weights, unless the step is bad; then what it mutated gets the values of before."""
+        """Update the weights, unless loss or gradients are non-finite; then restore the mutated variables.
+
+        Args:
+            weights: weights to update.
+            mutated: variables that the forward pass changed.
+            loss: scalar loss.
+            gradients: gradients of the scaled loss, one per weight.
+            before: values of `mutated` before the step.
+        """
         squares = [tf.reduce_sum(tf.square(tf.cast(_gradient_values(gradient), "float32"))) for gradient in gradients]
         scale = self.optimizer.scale_loss(tf.ones(()))
         norm = tf.sqrt(tf.add_n(squares)) / scale
         is_finite_norm = tf.math.is_finite(norm)
-        # Gradients of float16 are scaled up, and may overflow: their optimizer leaves such a step out and halves the
-        # scale. What is still not finite at a scale of 1 is no fault of the scale.
+        # Gradients of float16 are scaled up and may overflow: the optimizer then skips the step and halves the scale.
+        # At a scale of 1, non-finite gradients have another cause.
         is_overflow = tf.logical_and(tf.logical_not(is_finite_norm), scale > 1.0)
         is_good = tf.logical_and(tf.math.is_finite(loss), tf.logical_or(is_finite_norm, is_overflow))
         self.non_finite.update_state(tf.where(is_good, 0.0, float("nan")))
@@ -170,7 +177,7 @@ class TensorFlowTrainingModel(TrainingModel):
             for variable, value in zip(mutated, before, strict=True):
                 variable.assign(tf.where(is_good, variable.value, value))
         else:
-            # Gradients of 0 instead of a condition, which takes a fifth of the speed of small networks.
+            # Gradients of 0 instead of a condition, which slows down small networks by a fifth.
             zeroed = [
                 _replace_gradient_values(g, tf.where(is_good, _gradient_values(g), tf.zeros_like(_gradient_values(g))))
                 for g in gradients
@@ -178,7 +185,7 @@ class TensorFlowTrainingModel(TrainingModel):
             self._apply_gradients(zeroed, weights)
 
     def _accumulate_gradients(self, get_batch: BatchGetter) -> tuple[Any, Gradients, Weights]:
-        """The loss and the gradients of a step, means over the samples of its batches; and their weights."""
+        """Return loss and gradients of a step (means over the samples of its batches), and the weights."""
         loss, size, gradients, weights = self._compute_gradients(get_batch(0))
         if self._accumulate == 1:
             return loss, gradients, weights
@@ -187,8 +194,8 @@ class TensorFlowTrainingModel(TrainingModel):
             return [size, loss * size, *(tf.convert_to_tensor(g) * tf.cast(size, g.dtype) for g in gradients)]
 
         def add(part: Any, *sums: Any) -> list[Any]:
-            more = summands(*self._compute_gradients(get_batch(part))[:3])
-            return [part + 1, *(a + b for a, b in zip(sums, more, strict=True))]
+            new = summands(*self._compute_gradients(get_batch(part))[:3])
+            return [part + 1, *(a + b for a, b in zip(sums, new, strict=True))]
 
         sums = summands(loss, size, gradients)
         if self._is_stacked and not self.run_eagerly:
@@ -202,7 +209,7 @@ class TensorFlowTrainingModel(TrainingModel):
         return loss / size, [gradient / tf.cast(size, gradient.dtype) for gradient in gradients], weights
 
     def _compute_gradients(self, batch: ModelInputs) -> tuple[Any, Any, Gradients, Weights]:
-        """Loss of a batch, number of its samples, and gradients with the weights that the loss depends on."""
+        """Return loss and size of a batch, and the gradients of the weights that the loss depends on."""
         size = batch_size(batch)
         if self._data_parallel:
             scale = self.optimizer.scale_loss(tf.ones(()))
@@ -213,11 +220,11 @@ class TensorFlowTrainingModel(TrainingModel):
                 scaled = self.optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled, self.trainable_variables)
         self.warn_untrained_weights(gradients)
-        found = [(g, v) for g, v in zip(gradients, self.trainable_variables, strict=True) if g is not None]
-        return loss, tf.cast(size, "float32"), [gradient for gradient, _ in found], [variable for _, variable in found]
+        pairs = [(g, v) for g, v in zip(gradients, self.trainable_variables, strict=True) if g is not None]
+        return loss, tf.cast(size, "float32"), [gradient for gradient, _ in pairs], [variable for _, variable in pairs]
 
     def _forward(self, batch: ModelInputs) -> Any:
-        """Loss of a batch; updates the metrics of the epoch."""
+        """Return the loss of a batch, and update the metrics of the epoch."""
         outputs = self(batch, training=True)
         loss = self.compute_loss(x=batch, y_pred=outputs, training=True)
         self.metrics[0].update_state(loss, sample_weight=batch_size(batch))  # Keras' own mean of the loss
@@ -229,7 +236,7 @@ class TensorFlowTrainingModel(TrainingModel):
         return True
 
     def _forward_mutated_variables(self) -> list[keras.Variable]:
-        """What the forward pass changes: statistics of normalisation, sums of metrics."""
+        """Return the variables that the forward pass changes: normalization statistics, sums of metrics."""
         if self._on_nan != "skip":
             return []
         statistics = [v for v in self.non_trainable_variables if "float" in v.dtype]

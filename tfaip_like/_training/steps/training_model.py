@@ -1,4 +1,4 @@
-"""The Keras model that `fit` trains: a scenario's network with its named losses and metrics."""
+"""Keras model that `fit` trains: a scenario's network with its named losses and metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfaip_like.modeling._network import select_inputs
 logger = logging.getLogger(__name__)
 
 NUM_STEPS_KEY = "steps"
-"""The number of steps whose batches are stacked in what is fed."""
+"""Key of a stacked dataset element: number of its steps."""
 NON_FINITE = "non_finite"
 GRADIENT_NORM = "gradient_norm"
 RESERVED_NAMES = (
@@ -39,19 +39,19 @@ RESERVED_NAMES = (
 
 
 class TrainingModel(keras.Model):
-    """Minimises the weighted sum of the losses of a `Model`, and averages its metrics.
+    """Keras model that minimizes the weighted sum of the losses of a `Model` and averages its metrics.
 
-    A batch is `{"inputs": {...}, "targets": {...}}`; losses and metrics see all of it.
+    A batch is `{"inputs": {...}, "targets": {...}}`; losses and metrics get all of it.
 
     Args:
-        network: named inputs to named outputs.
-        model: where losses and metrics are written.
-        example: a batch from which the names of losses and metrics are learnt, before anything is
-            compiled. Mistakes in them show here, with plain values.
+        network: network from named inputs to named outputs.
+        model: provides losses and metrics.
+        example: batch on which losses and metrics are computed eagerly, which yields their names and finds errors
+            before anything is compiled.
 
     Raises:
-        UsageError: when there is nothing to train, a loss or metric is not a number per batch or per sample, or
-            names clash.
+        UsageError: if there are no trainable weights, a loss or metric is neither scalar nor per sample, or names
+            collide.
     """
 
     def __init__(self, network: keras.Model, model: Model, example: Batch):
@@ -66,14 +66,14 @@ class TrainingModel(keras.Model):
             outputs = self._call_network(inputs, targets, training=False)
         _check_rows(model, outputs, len(example))
         try:
-            read = _AccessRecorder(outputs)
+            recorded_outputs = _AccessRecorder(outputs)
             with recorder:
-                losses = _compute_and_validate(model, "loss", (inputs, targets, read), len(example))
-            self._unused_outputs = [name for name in outputs if name not in read.names]
+                losses = _compute_and_validate(model, "loss", (inputs, targets, recorded_outputs), len(example))
+            self._unused_outputs = [name for name in outputs if name not in recorded_outputs.names]
             metrics = _compute_and_validate(model, "metrics", (inputs, targets, outputs), len(example))
         except KeyError as error:
             names = {"inputs": inputs, "targets": targets, "outputs": outputs}
-            error.add_note("There are " + "; ".join(f"{kind} {', '.join(have)}" for kind, have in names.items()) + ".")
+            error.add_note("Available: " + "; ".join(f"{kind} {', '.join(have)}" for kind, have in names.items()) + ".")
             raise
         for compute in (model.loss, model.metrics):
             check_accidental_broadcasting(compute, inputs, targets, outputs)
@@ -82,42 +82,42 @@ class TrainingModel(keras.Model):
         self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in losses}
         self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
         self.non_finite = FirstNonFiniteStep(NON_FINITE)
-        """Counts steps too: its `steps` says how far the epoch is, whatever made `fit` stop."""
+        """Also counts steps: its `steps` is the progress of the epoch, however `fit` ended."""
         self._has_warned_untrained = False
         self.built = True
 
     def warn_untrained_weights(self, gradients: Sequence[Any]) -> None:
-        """Warn, once, of weights that no loss depends on.
+        """Warn once about weights that no loss depends on.
 
         Args:
-            gradients: of the trainable variables; None where a loss does not depend on one.
+            gradients: gradients of the trainable variables; None where no loss depends on one.
 
         Raises:
-            UsageError: when there is no other weight.
+            UsageError: if no loss depends on any weight.
         """
         weights = self.trainable_variables
         untrained = [weight.path for weight, gradient in zip(weights, gradients, strict=True) if gradient is None]
         if untrained and len(untrained) == len(weights):
-            message = f"{type(self.model).__name__}.loss depends on no weight: there is nothing to train"
+            message = f"{type(self.model).__name__}.loss does not depend on any trainable weight"
             raise CodeError(message, self.model.loss)
         if untrained and not self._has_warned_untrained:
             names = ", ".join(self._unused_outputs)
             logger.warning(
-                "no loss depends on %d of %d weights, which keep their values: %s%s",
+                "%d of %d weights get no gradient and keep their values: %s%s",
                 len(untrained),
                 len(weights),
                 truncate_list(untrained),
-                f" (no loss uses output {names})" if names else "",
+                f" (outputs not used by any loss: {names})" if names else "",
             )
         self._has_warned_untrained = True
 
     def call(self, x: Mapping[str, Tensors], training: bool = False) -> Tensors:
-        """The outputs of the network."""
+        """Return the outputs of the network."""
         with range_checks.RangeRecorder() as self._range_watch:
             return self._call_network(x["inputs"], x["targets"], training)
 
     def _call_network(self, inputs: Tensors, targets: Tensors, training: bool) -> Tensors:
-        # Of the targets only those that are fed: one may have the name of an input (an autoencoder's image).
+        # Only the targets in `feed_targets`: a target may have the name of an input (an autoencoder's image).
         fed = {name: targets[name] for name in self.model.feed_targets}
         outputs: Tensors = self.network(select_inputs({**inputs, **fed}, self.network), training=training)
         return outputs
@@ -130,9 +130,9 @@ class TrainingModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The sum that is minimised: weighted losses of the model, and what layers add (regularisation)."""
+        """Return the total loss: weighted losses of the model plus losses of layers (regularization)."""
         losses = self.model.loss(x["inputs"], x["targets"], y_pred)
-        # What layers add may be of float16, or one number per sample.
+        # Losses of layers may be float16, or per sample.
         total = sum((ops.mean(ops.cast(loss, "float32")) for loss in self.losses), start=ops.zeros(()))
         for name, value in losses.items():
             mean = ops.mean(self._apply_class_weights(name, ops.cast(value, "float32"), x))
@@ -143,7 +143,7 @@ class TrainingModel(keras.Model):
         return total
 
     def track_total_loss(self, total: Any, training: bool) -> None:
-        """Takes the sum of a batch that is a step of its own."""
+        """Count a step and check its total loss."""
         self.non_finite.update_state(total)
 
     def _apply_class_weights(self, name: str, value: Any, x: Mapping[str, Any]) -> Any:
@@ -151,20 +151,20 @@ class TrainingModel(keras.Model):
             return value
         if len(value.shape) == 0:
             raise UsageError(
-                f"--train.balance loss: {type(self.model).__name__}.loss gives one number per batch for {name!r}; "
-                "class weights need one per sample"
+                f"--train.balance loss: {type(self.model).__name__}.loss returns a scalar for {name!r}; "
+                "class weights require one value per sample"
             )
         return value * x["weights"]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """The running averages of all losses and metrics of the epoch."""
+        """Update the metrics; return the averages of all losses and metrics of the epoch so far."""
         for name, value in self.model.metrics(x["inputs"], x["targets"], y_pred).items():
             self.metric_trackers[name].update_state(ops.mean(ops.cast(value, "float32")), sample_weight=batch_size(x))
         return {metric.name: metric.result() for metric in self.metrics}
 
 
 class _AccessRecorder(dict[str, Any]):
-    """Named tensors that know which of them were asked for."""
+    """Dict of tensors that records which of them were accessed."""
 
     def __init__(self, tensors: Tensors):
         super().__init__(tensors)
@@ -188,9 +188,9 @@ class _AccessRecorder(dict[str, Any]):
 
 
 def to_model_inputs(batch: Batch) -> dict[str, Any]:
-    """A batch as the training model takes it."""
-    fed: dict[str, Any] = {"inputs": dict(batch.inputs), "targets": dict(batch.targets)}
-    return fed if batch.weights is None else {**fed, "weights": batch.weights}
+    """Return a batch as input of the training model."""
+    model_inputs: dict[str, Any] = {"inputs": dict(batch.inputs), "targets": dict(batch.targets)}
+    return model_inputs if batch.weights is None else {**model_inputs, "weights": batch.weights}
 
 
 def _to_tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,18 +198,18 @@ def _to_tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def batch_size(x: Mapping[str, Any]) -> Any:
-    """Number of samples of a batch; of a traced one that may be a tensor."""
+    """Return the number of samples of a batch; may be a tensor while tracing."""
     return ops.shape(next(iter(x["inputs"].values())))[0]
 
 
 def _check_rows(model: Model, outputs: Tensors, batch_size: int) -> None:
-    """Checks what `network.check_batch_axis` could not know of layers that do not tell their shapes."""
+    """Check the batch axis of outputs, including those of unknown symbolic shape (see `network.check_batch_axis`)."""
     for name, output in outputs.items():
         shape = tuple(ops.shape(output))
         if shape[:1] != (batch_size,):
             raise CodeError(
-                f"{type(model).__name__}.build: output {name!r} has shape {shape} for a batch of {batch_size}; its "
-                "first axis must be that of the batch",
+                f"{type(model).__name__}.build: output {name!r} has shape {shape} for a batch of {batch_size}; the "
+                "first axis must be the batch axis",
                 model.build,
             )
 
@@ -217,10 +217,10 @@ def _check_rows(model: Model, outputs: Tensors, batch_size: int) -> None:
 def _compute_and_validate(
     model: Model, method: Literal["loss", "metrics"], tensors: tuple[Tensors, Tensors, Tensors], batch_size: int
 ) -> Mapping[str, Any]:
-    """The named losses or metrics of a batch.
+    """Return the named losses or metrics of a batch.
 
-    They are computed for twice the batch too: in a batch of three, a loss of each of three classes has the shape of a
-    loss of each sample.
+    They are computed for the doubled batch too: in a batch of three, a per-class loss of three classes has the same
+    shape as a per-sample loss.
     """
     compute = getattr(model, method)
     values = _validate_named_values(compute, compute(*tensors), batch_size)
@@ -229,7 +229,7 @@ def _compute_and_validate(
             {name: ops.concatenate([tensor, tensor]) for name, tensor in dict(named).items()} for named in tensors
         ]
         doubled_values = compute(*doubled)
-    except Exception as error:  # it may take batches of one size only
+    except Exception as error:  # it may support a fixed batch size only
         logger.debug("%s of a batch of %d: %s", method, 2 * batch_size, error)
         return values
     _validate_named_values(compute, doubled_values, 2 * batch_size)
@@ -237,24 +237,24 @@ def _compute_and_validate(
 
 
 def _validate_named_values(compute: Callable[..., Any], values: object, batch_size: int) -> Mapping[str, Any]:
-    """Return what `loss` or `metrics` computed, if it is what they must return."""
+    """Return the values of `loss` or `metrics` after checking their types and shapes."""
     where, method = qualified_method_name(compute), compute.__name__
     if not isinstance(values, Mapping):
         got = with_article(type(values).__name__)
         raise CodeError(f"{where} returned {got}; it must return {{'name': tensor, ...}}", compute)
     if method == "loss" and not values:
-        raise CodeError(f"{where} returned no loss: there is nothing to minimise", compute)
+        raise CodeError(f"{where} returned an empty dict; at least one loss is required", compute)
     for name, value in values.items():
         if not isinstance(name, str) or not name:
-            raise CodeError(f"{where}: {name!r} is no name; it must return {{'name': tensor, ...}}", compute)
+            raise CodeError(f"{where}: {name!r} is not a valid name; it must return {{'name': tensor, ...}}", compute)
         if isinstance(value, keras.metrics.Metric) or not hasattr(value, "shape"):
             got = with_article(type(value).__name__)
             raise CodeError(f"{where}: {name!r} is {got}, not a tensor; {_FUNCTION_HINTS[method]}", compute)
         shape = tuple(ops.shape(value))
         if shape not in ((), (batch_size,)):
             raise CodeError(
-                f"{where}: {name!r} has shape {shape} for a batch of {batch_size}; it must be one number, or one per "
-                f"sample ({batch_size},): average over the other axes",
+                f"{where}: {name!r} has shape {shape} for a batch of {batch_size}; expected a scalar or shape "
+                f"({batch_size},); reduce over the remaining axes",
                 compute,
             )
     return values
@@ -269,7 +269,7 @@ _FUNCTION_HINTS = {
 def _check_finite(
     model: Model, losses: Mapping[str, Any], example: Batch, recorder: range_checks.RangeRecorder
 ) -> None:
-    """Check that a loss is finite for at least one sample of the first batch, if all of its data are."""
+    """Check that each loss is finite for at least one sample of the first batch, unless its data are not."""
     arrays = (*example.inputs.values(), *example.targets.values())
     if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
         return
@@ -284,7 +284,7 @@ def _check_finite(
             )
 
 
-_UNKNOWN_REASON = ", though its data are finite: does it divide by 0, or take the logarithm of 0?"
+_UNKNOWN_REASON = ", although its data are finite; check for a division by 0 or a logarithm of 0"
 
 
 def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
@@ -293,10 +293,10 @@ def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, 
         if name in RESERVED_NAMES or name.startswith(("val_", "lav_", "compare_")):
             method = model.loss if name in losses else model.metrics
             raise CodeError(
-                f"{cls}: {name!r} cannot be the name of a loss or metric, it is used by the trainer", method
+                f"{cls}: {name!r} is reserved by the trainer and cannot be the name of a loss or metric", method
             )
         if name in losses and name in metrics:
-            raise CodeError(f"{cls}: {name!r} is a loss and a metric; losses are logged anyway", model.metrics)
+            raise CodeError(f"{cls}: {name!r} is both a loss and a metric; losses are logged anyway", model.metrics)
     unknown = [name for name in model.loss_weights if name not in losses]
     if unknown:
         raise UsageError(f"--model.loss_weights.{unknown[0]}: {cls} has no such loss; it has {', '.join(losses)}")

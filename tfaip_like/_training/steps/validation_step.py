@@ -1,4 +1,4 @@
-"""One batch of a validation: the averages of losses and metrics take it, and its outputs are returned."""
+"""Validation step on each backend: updates losses and metrics, and returns the outputs of a batch."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from tfaip_like.data._sample import Spec
 from tfaip_like.modeling._model import Tensors
 
 ValidationStep: TypeAlias = Callable[[Mapping[str, Any]], Tensors]
-"""Takes a batch as it is fed, and returns what the training network answers in inference."""
+"""Function from model inputs to the outputs of the training network in inference mode."""
 
 
 def make_validation_step(
     model: TrainingModel, inputs: Mapping[str, Spec], targets: Mapping[str, Spec]
 ) -> ValidationStep:
-    """Return the step of a backend, compiled as the training steps are.
+    """Return the validation step of the backend, compiled like the training step.
 
     Args:
-        inputs: of the samples, by name, as are the targets.
+        model: compiled training model.
+        inputs: shapes and dtypes of the inputs of a sample, by name.
+        targets: shapes and dtypes of the targets of a sample, by name.
     """
 
-    def step(fed: Mapping[str, Any]) -> Tensors:
-        outputs: Tensors = model(fed, training=False)
-        loss = model.compute_loss(x=fed, y_pred=outputs, training=False)
-        model.metrics[0].update_state(loss, sample_weight=batch_size(fed))  # Keras' own mean of the loss
-        model.compute_metrics(fed, None, outputs)
+    def step(batch: Mapping[str, Any]) -> Tensors:
+        outputs: Tensors = model(batch, training=False)
+        loss = model.compute_loss(x=batch, y_pred=outputs, training=False)
+        model.metrics[0].update_state(loss, sample_weight=batch_size(batch))  # Keras' own mean of the loss
+        model.compute_metrics(batch, None, outputs)
         return outputs
 
     backend = keras.backend.backend()
     if backend == "torch":
         return _make_torch_step(step)
     if model.run_eagerly:
-        return lambda fed: step(_to_tensors(fed))
+        return lambda batch: step(_to_tensors(batch))
     return _make_jax_step(model, step) if backend == "jax" else _make_tensorflow_step(model, step, inputs, targets)
 
 
@@ -48,14 +50,14 @@ def _make_tensorflow_step(
     def signature(specs: Mapping[str, Spec]) -> dict[str, Any]:
         return {name: tf.TensorSpec((None, *spec.shape), spec.dtype) for name, spec in specs.items()}
 
-    # One trace for batches of all shapes, or a last bit would depend on what was validated before; see `network`.
-    fed = {"inputs": signature(inputs), "targets": signature(targets)}
-    weighted = {**fed, "weights": tf.TensorSpec((None,), "float32")}
+    # One trace for all batch sizes; otherwise the last bit would depend on earlier validations; see `network`.
+    plain = {"inputs": signature(inputs), "targets": signature(targets)}
+    weighted = {**plain, "weights": tf.TensorSpec((None,), "float32")}
     compiled = {
         "weights" in element: tf.function(
             step, autograph=False, jit_compile=model.jit_compile, input_signature=[element]
         )
-        for element in (fed, weighted)
+        for element in (plain, weighted)
     }
     return lambda batch: compiled["weights" in batch](batch)
 
@@ -65,15 +67,15 @@ def _make_jax_step(model: TrainingModel, step: ValidationStep) -> ValidationStep
 
     variables = [*model.variables, *model.metrics_variables, global_seed_generator().state]
 
-    def stateless(values: list[Any], fed: Mapping[str, Any]) -> tuple[Tensors, list[Any]]:
+    def stateless(values: list[Any], batch: Mapping[str, Any]) -> tuple[Tensors, list[Any]]:
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
-            outputs = step(fed)
+            outputs = step(batch)
         return outputs, [scope.get_current_value(variable) for variable in variables]
 
     compiled = jax.jit(stateless) if model.jit_compile else stateless
 
-    def run(fed: Mapping[str, Any]) -> Tensors:
-        outputs, values = compiled([variable.value for variable in variables], dict(fed))
+    def run(batch: Mapping[str, Any]) -> Tensors:
+        outputs, values = compiled([variable.value for variable in variables], dict(batch))
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         return outputs
@@ -84,13 +86,13 @@ def _make_jax_step(model: TrainingModel, step: ValidationStep) -> ValidationStep
 def _make_torch_step(step: ValidationStep) -> ValidationStep:
     import torch  # type: ignore[import-not-found]
 
-    def run(fed: Mapping[str, Any]) -> Tensors:
+    def run(batch: Mapping[str, Any]) -> Tensors:
         with torch.no_grad():
-            return step(_to_tensors(fed))
+            return step(_to_tensors(batch))
 
     return run
 
 
-def _to_tensors(fed: Mapping[str, Any]) -> dict[str, Any]:
-    tensors: dict[str, Any] = keras.tree.map_structure(keras.ops.convert_to_tensor, dict(fed))
+def _to_tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
+    tensors: dict[str, Any] = keras.tree.map_structure(keras.ops.convert_to_tensor, dict(batch))
     return tensors

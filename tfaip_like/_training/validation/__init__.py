@@ -1,1 +1,1 @@
-"""Validation of the network in memory and of its export."""
+"""Validation of the in-memory network and of its export (LAV)."""

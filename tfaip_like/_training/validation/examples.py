@@ -1,4 +1,4 @@
-"""Some predicted samples of each validation, printed on the console."""
+"""Example predictions printed in each validation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ logger = logging.getLogger(__name__)
 
 
 class ExamplePrinter:
-    """Prints the first samples of each validation.
+    """Printer of the first samples of each validation.
 
     Args:
-        format_example: what is printed of a sample; None for nothing.
-        num_examples: samples in each validation; -1 for all.
-        origin: of `format_example`, for messages.
+        format_example: returns the text of a sample, or None to print nothing.
+        num_examples: samples per validation; -1 prints all.
+        origin: name of `format_example`, for errors.
     """
 
     def __init__(self, format_example: Callable[[Sample], str | None], num_examples: int, origin: str):
@@ -27,19 +27,20 @@ class ExamplePrinter:
         self._num_printed = 0
 
     def count_remaining(self) -> int | None:
-        """Return how many more samples are wanted in this validation; None for all."""
+        """Return the number of samples still to print in this validation; None means all."""
         return None if self._num_examples < 0 else max(0, self._num_examples - self._num_printed)
 
     def print_while_iterating(self, samples: Iterator[Sample], is_dry_run: bool = False) -> Iterator[Sample]:
-        """Return all samples; the first ones are printed as they pass.
+        """Return an iterator over all samples that prints the first ones.
 
         Args:
-            is_dry_run: find mistakes in `format_example`, but print nothing.
+            samples: predicted samples.
+            is_dry_run: call `format_example`, which finds errors in it, but print nothing.
 
         Raises:
-            UsageError: when `format_example` returned something else than a text.
+            UsageError: if `format_example` returns neither a string nor None.
         """
-        self._num_printed = 0  # now, and not when the first sample is asked for
+        self._num_printed = 0  # reset here, not lazily in the generator
         return self._iter_and_print(samples, is_dry_run)
 
     def _iter_and_print(self, samples: Iterator[Sample], is_dry_run: bool) -> Iterator[Sample]:
@@ -49,7 +50,7 @@ class ExamplePrinter:
                 text = self._format_example(sample)
                 if text is not None and not isinstance(text, str):
                     raise UsageError(
-                        f"{self._origin} returned {with_article(type(text).__name__)}; it must return a text"
+                        f"{self._origin} returned {with_article(type(text).__name__)}; it must return a string"
                     )
                 if text and not is_dry_run:
                     logger.info("example %d: %s", self._num_printed, text)

@@ -1,7 +1,7 @@
-"""Everything that follows the steps of an epoch, tried on a few samples before the first step.
+"""Dry run of validation, export and checkpoint on one batch before the first step.
 
-A typo in an evaluator, a layer that cannot be exported or a value that no checkpoint can hold is found here, and not
-after an epoch that took hours.
+It finds a typo in an evaluator, a layer that cannot be exported, or a value that cannot be saved before an epoch of
+hours is spent.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 def run_sanity_check(components: TrainingComponents) -> None:
-    """Validate, show, export and save once, on the first batch of each; the training starts as if it had not happened.
+    """Validate, export and save once, on the first batch of each dataset; the training state is unchanged.
 
     Raises:
-        UsageError: when a value cannot be saved and restored.
-        Exception: whatever the user's code raises, with a note that says when.
+        UsageError: if a value cannot be saved and restored.
+        Exception: any exception of user code, with a note on the sanity check.
     """
     epoch_finalizer = components.epoch_finalizer
     validations: list[Validation | LavValidation] = [*epoch_finalizer.lavs.values()]
@@ -45,7 +45,7 @@ def run_sanity_check(components: TrainingComponents) -> None:
         check_checkpoint_roundtrip(components.model)
     except Exception as error:
         error.add_note(
-            "Found before the first step, on the first batch; --trainer.sanity_check false skips this check."
+            "Raised by the sanity check on the first batch, before training; --trainer.sanity_check false skips it."
         )
         raise
     finally:
@@ -53,23 +53,23 @@ def run_sanity_check(components: TrainingComponents) -> None:
 
 
 def check_checkpoint_roundtrip(model: TrainingModel) -> None:
-    """Write the state, read it back and restore it; the model keeps its state, bit for bit.
+    """Write, read and restore the training state; the model is unchanged, bit for bit.
 
     Raises:
-        UsageError: for a variable that comes back with other bits, or not at all.
+        UsageError: if a variable is lost or changed.
     """
     arrays = state.capture(model)
-    with temporary_directory() as output_dir:
-        write_arrays(Path(output_dir, VARIABLES), arrays)
-        read = read_arrays(Path(output_dir, VARIABLES))
+    with temporary_directory() as temp_dir:
+        write_arrays(Path(temp_dir, VARIABLES), arrays)
+        read = read_arrays(Path(temp_dir, VARIABLES))
     missing = state.restore_network(model.network, read) + (state.restore_optimizer(model.optimizer, read) or [])
     state.restore_random(model, read)
-    back = state.capture(model)
-    changed = [name for name in arrays if not _is_identical(arrays[name], back[name])]
+    restored = state.capture(model)
+    changed = [name for name in arrays if not _is_identical(arrays[name], restored[name])]
     if missing or changed:
         raise UsageError(
-            f"{(missing or changed)[0]}: this variable cannot be saved in a checkpoint and restored, so the training "
-            "could not be resumed; another dtype for its layer may help"
+            f"{(missing or changed)[0]}: this variable cannot be saved to and restored from a checkpoint, so the run "
+            "could not be resumed; try another dtype for its layer"
         )
 
 

@@ -1,4 +1,4 @@
-"""Validation: how good the network is on samples it was not trained on."""
+"""Validation during training."""
 
 from __future__ import annotations
 
@@ -33,36 +33,39 @@ from tfaip_like.summaries import Summary
 logger = logging.getLogger(__name__)
 
 ValidatedBatch: TypeAlias = tuple[Batch, Tensors]
-"""A batch that was validated, and the outputs of the training network."""
+"""Validated batch, and its outputs of the training network."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Losses and metrics of the training network, and the evaluator's numbers of the prediction network.
+    """Validation: losses and metrics of the training network, evaluator metrics of the prediction network.
 
     Each sample is read, processed and predicted once.
     """
 
     model: TrainingModel
     network: keras.Model
-    """That predicts; often it is that of `model`."""
+    """Prediction network; often the training network."""
     loader: DataLoader
     bad_samples: BadSampleLog
     evaluator: Evaluator | None
     examples: ExamplePrinter
     interrupt: InterruptFlag
     skips_bad_data: bool = False
-    """Warn of samples without a finite loss even where their data are the reason (`--trainer.on_nan skip`)."""
+    """Warn about non-finite losses even if the data are the cause (`--trainer.on_nan skip`)."""
     prefix: str = "val_"
     _warned: set[str] = field(default_factory=set)
     _steps: dict[bool | str, ValidationStep] = field(default_factory=dict)
-    """By how they are compiled, which may change when XLA cannot compile the model."""
+    """Steps by `jit_compile`, which changes when XLA cannot compile the model."""
 
     def __call__(self, num_batches: int | None = None) -> EvaluationResult:
-        """Return named numbers, each with the prefix in front, and summaries.
+        """Return metrics (with prefix) and summaries.
 
         Args:
-            num_batches: validate on the first batches only, as a trial.
+            num_batches: number of batches to validate on, as a dry run; None uses all.
+
+        Raises:
+            UsageError: if there is no sample, or a sample's data cause a non-finite loss or metric.
         """
         self.model.reset_metrics()
         first: list[tuple[Batch, Arrays]] = []
@@ -71,18 +74,18 @@ class Validation:
             self._iter_predicted_samples(validated_batches), is_dry_run=num_batches is not None
         )
         reserved_names = ["loss", *self.model.loss_trackers, *self.model.metric_trackers]
-        judged = EvaluationResult({})
+        evaluation = EvaluationResult({})
         if self.evaluator is not None:
-            judged = run_evaluator(self.evaluator, samples, reserved_names)
+            evaluation = run_evaluator(self.evaluator, samples, reserved_names)
         for _ in itertools.islice(samples, self.examples.count_remaining()):
             pass
-        for _ in validated_batches:  # what nobody has asked for
+        for _ in validated_batches:  # batches whose samples were not consumed
             pass
         values = self._metric_results(is_empty=not first)
-        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            self._diagnose_non_finite(f"{self.prefix}{bad[0]}")
-        summaries: dict[str, Summary] = dict(judged.summaries)
-        values |= judged.numbers
+        if non_finite := [name for name, value in values.items() if not math.isfinite(value)]:
+            self._diagnose_non_finite(f"{self.prefix}{non_finite[0]}")
+        summaries: dict[str, Summary] = dict(evaluation.summaries)
+        values |= evaluation.numbers
         if overrides_summaries(self.model.model):
             summaries |= collect_summaries(self.model.model, *first[0], reserved_names=[*values, *summaries])
         return EvaluationResult({f"{self.prefix}{name}": value for name, value in values.items()}, summaries)
@@ -90,10 +93,11 @@ class Validation:
     def _iter_validated_batches(
         self, num_batches: int | None, first: list[tuple[Batch, Arrays]]
     ) -> Iterator[ValidatedBatch]:
-        """Validate batch by batch.
+        """Validate batch by batch, and yield the batches.
 
         Args:
-            first: gets the first batch with its prediction.
+            num_batches: number of batches; None uses all.
+            first: list to which the first batch and its predictions are appended.
         """
         step = self._get_step()
         for batch in itertools.islice(self.loader.iter_pass(), num_batches):
@@ -109,7 +113,7 @@ class Validation:
             self.interrupt.check()
 
     def _iter_predicted_samples(self, validated_batches: Iterator[ValidatedBatch]) -> Iterator[Sample]:
-        """Yield predicted samples after the post-processors."""
+        """Yield predicted samples after postprocessing."""
         indexed = (
             pair
             for batch, outputs in validated_batches
@@ -131,14 +135,14 @@ class Validation:
 
     def _metric_results(self, is_empty: bool) -> dict[str, float]:
         if is_empty:
-            raise UsageError("no sample is left to validate on: all of them were dropped or bad")
+            raise UsageError("validation set is empty: every sample was dropped or failed")
         return select_logged_metrics({metric.name: metric.result() for metric in self.model.metrics})
 
     def _diagnose_non_finite(self, name: str) -> None:
-        """Name the first sample whose losses or metrics are not finite; once, as it costs another pass.
+        """Report the first sample with a non-finite loss or metric; once per name, because it takes another pass.
 
         Raises:
-            UsageError: when its data are the reason.
+            UsageError: if its data are the cause.
         """
         if name in self._warned:
             return
@@ -151,16 +155,16 @@ class Validation:
             place = self.loader.samples.describe_sample(batch.indices[row])
             bad = find_bad_value(batch.rows(row, row + 1), self._compute_losses_and_metrics)
             if bad is None:
-                logger.warning("%s is not a finite number; the first such sample is %s", name, place)
+                logger.warning("%s is not finite; first such sample: %s", name, place)
             elif self.skips_bad_data:
-                logger.warning("%s is not a finite number. %s", name, bad.at(place))
+                logger.warning("%s is not finite. %s", name, bad.at(place))
             else:
-                raise UsageError(f"{name} is not a finite number.\n{bad.at(place)}.")
+                raise UsageError(f"{name} is not finite.\n{bad.at(place)}.")
             return
-        logger.warning("%s is not a finite number, though it is for each sample alone", name)
+        logger.warning("%s is not finite, although it is finite for each single sample", name)
 
     def _compute_losses_and_metrics(self, batch: Batch) -> Mapping[str, Any]:
-        fed = to_model_inputs(batch)
-        outputs = self.model(fed, training=False)
-        arguments = fed["inputs"], fed["targets"], outputs
+        inputs = to_model_inputs(batch)
+        outputs = self.model(inputs, training=False)
+        arguments = inputs["inputs"], inputs["targets"], outputs
         return {**self.model.model.loss(*arguments), **self.model.model.metrics(*arguments)}
