@@ -1182,7 +1182,7 @@ LOSS = {
             'loss = keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["p"])': 'loss = (targets["size"] - outputs["p"][:, :1]) ** 2'
         },
         'return {"ce": loss}',
-        "Net.loss: 'ce' has shape (16, 16) for a batch of 16; it must be one number, or one per sample (16,): average",
+        "Net.loss: 'ce' has shape (16, 16) for a batch of 16; expected a scalar or shape (16,); reduce",
     ),
     "loss squared n against n1 mean": Mistake(
         {
@@ -1280,56 +1280,56 @@ LOSS = {
     "loss int": Mistake(
         {'return {"ce": loss}': 'return {"ce": ops.cast(loss, "int32")}'},
         'return {"ce": ops.cast(loss, "int32")}',
-        "Net.loss depends on no weight: there is nothing to train",
+        "Net.loss does not depend on any trainable weight",
     ),
     "loss bool": Mistake(
         {'return {"ce": loss}': 'return {"ce": loss > 0}'},
         'return {"ce": loss > 0}',
-        "Net.loss depends on no weight: there is nothing to train",
+        "Net.loss does not depend on any trainable weight",
     ),
     "loss nan": Mistake(
         {'return {"ce": loss}': 'return {"ce": loss * float("nan")}'},
         'return {"ce": loss * float("nan")}',
-        "Net.loss: 'ce' is nan for each sample of the first batch, though its data are finite: does it divide by 0, or",
+        "Net.loss: 'ce' is nan for each sample of the first batch, although its data are finite; check for a division by 0",
     ),
     "loss log of zero": Mistake(
         {
             'loss = keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["p"])': 'loss = ops.log(targets["size"] * 0) + ops.mean(outputs["p"], axis=1)'
         },
         'return {"ce": loss}',
-        "Net.loss: 'ce' is -inf for each sample of the first batch, though its data are finite: does it divide by 0,",
+        "Net.loss: 'ce' is -inf for each sample of the first batch, although its data are finite; check for a division by 0",
     ),
     "loss constant": Mistake(
         {'return {"ce": loss}': 'return {"ce": ops.zeros_like(loss)}'},
         'return {"ce": ops.zeros_like(loss)}',
-        "Net.loss depends on no weight: there is nothing to train",
+        "Net.loss does not depend on any trainable weight",
     ),
     "loss without network": Mistake(
         {
             'loss = keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["p"])': 'loss = ops.cast(targets["label"], "float32")'
         },
         'return {"ce": loss}',
-        "Net.loss depends on no weight: there is nothing to train",
+        "Net.loss does not depend on any trainable weight",
     ),
     "loss named loss": Mistake(
         {'return {"ce": loss}': 'return {"loss": loss}'},
         'return {"loss": loss}',
-        "Net: 'loss' cannot be the name of a loss or metric, it is used by the trainer",
+        "Net: 'loss' is reserved by the trainer and cannot be the name of a loss or metric",
     ),
     "loss named val": Mistake(
         {'return {"ce": loss}': 'return {"val_ce": loss}'},
         'return {"val_ce": loss}',
-        "Net: 'val_ce' cannot be the name of a loss or metric, it is used by the trainer",
+        "Net: 'val_ce' is reserved by the trainer and cannot be the name of a loss or metric",
     ),
     "loss name int": Mistake(
         {'return {"ce": loss}': "return {3: loss}"},
         "return {3: loss}",
-        "Net.loss: 3 is no name; it must return {'name': tensor, ...}",
+        "Net.loss: 3 is not a valid name; it must return {'name': tensor, ...}",
     ),
     "loss name empty": Mistake(
         {'return {"ce": loss}': 'return {"": loss}'},
         'return {"": loss}',
-        "Net.loss: '' is no name; it must return {'name': tensor, ...}",
+        "Net.loss: '' is not a valid name; it must return {'name': tensor, ...}",
     ),
     "loss wrong dtype mix": Mistake(
         {
@@ -1412,7 +1412,7 @@ LOSS = {
             'loss = keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["p"])': 'loss = keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["p"])\n        loss = loss / (self.units - 4) / 0'
         },
         'return {"ce": loss}',
-        "Net.loss: 'ce' is inf for each sample of the first batch, though its data are finite: does it divide by 0, or",
+        "Net.loss: 'ce' is inf for each sample of the first batch, although its data are finite; check for a division by 0",
     ),
     "loss py zero division": Mistake(
         {
@@ -1480,7 +1480,7 @@ LOSS = {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"lr": targets["size"]}'
         },
         'return {"lr": targets["size"]}',
-        "Net: 'lr' cannot be the name of a loss or metric, it is used by the trainer",
+        "Net: 'lr' is reserved by the trainer and cannot be the name of a loss or metric",
     ),
     "metric misspelt": Mistake(
         {"def metrics(self": "def metric(self"},
@@ -1499,7 +1499,7 @@ LOSS = {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"a": outputs["p"]}'
         },
         'return {"a": outputs["p"]}',
-        "Net.metrics: 'a' has shape (16, 3) for a batch of 16; it must be one number, or one per sample (16,): average",
+        "Net.metrics: 'a' has shape (16, 3) for a batch of 16; expected a scalar or shape (16,); reduce",
     ),
 }
 

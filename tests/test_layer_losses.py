@@ -102,17 +102,18 @@ def test_what_layers_add_does_not_depend_on_accumulation() -> None:
 
 def test_weights_that_no_loss_depends_on_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
     train(small(model=WithLosses(kind="unused"), evaluator=None, trainer={"epochs": 2}))
-    (message,) = (text for text in caplog.messages if "no loss depends" in text)
+    (message,) = (text for text in caplog.messages if "get no gradient" in text)
     assert message == (
-        "no loss depends on 2 of 4 weights, which keep their values: more/kernel, more/bias (no loss uses output more)"
+        "2 of 4 weights get no gradient and keep their values: more/kernel, more/bias "
+        "(outputs not used by any loss: more)"
     )
 
 
 def test_frozen_weights_are_not_named(caplog: pytest.LogCaptureFixture) -> None:
     train(small(model=WithLosses(kind="unused"), evaluator=None, trainer={"epochs": 1, "no_train_scope": "more"}))
-    assert "no loss depends" not in caplog.text
+    assert "get no gradient" not in caplog.text
 
 
 def test_a_loss_without_any_weight_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"NoWeight.loss depends on no weight: there is nothing to train"):
+    with pytest.raises(UsageError, match=r"NoWeight.loss does not depend on any trainable weight"):
         train(small(model=NoWeight(), evaluator=None, trainer={"epochs": 1}))

@@ -123,7 +123,7 @@ def test_an_output_without_a_static_shape_is_checked_with_a_batch() -> None:
 @pytest.mark.parametrize("output", ["loss of each class", "metric of each class"])
 def test_a_batch_of_as_many_samples_as_classes_hides_no_missing_batch_axis(output: str) -> None:
     model = WithOutput(output=output)
-    with pytest.raises(UsageError, match=r"has shape \(3,\) for a batch of 6; it must be one number, or one per"):
+    with pytest.raises(UsageError, match=r"has shape \(3,\) for a batch of 6; expected a scalar or shape"):
         TrainingModel(build_networks(model, Series()).training, model, batch_of(3))
 
 

@@ -219,7 +219,7 @@ def test_steps_with_an_id_out_of_range_can_be_skipped(caplog: pytest.LogCaptureF
 @pytest.mark.parametrize("kind", [slow("plain"), "lost by a maximum"])
 def test_an_id_out_of_range_in_validation_names_its_sample(kind: str) -> None:
     message = error_of(Ids(bad_id=900, bad_mode="evaluate"), kind)
-    assert message.startswith("val_loss is not a finite number.\nid 900 is out of range")
+    assert message.startswith("val_loss is not finite.\nid 900 is out of range")
     assert "input 'x' of validation sample 10 of Ids" in message
 
 
@@ -355,8 +355,7 @@ def test_an_export_refuses_an_id_out_of_range_by_its_sample(
         ),
         (
             Ids(bad_label=3, bad_mode="evaluate"),
-            "ce is not a finite number.\n"
-            "label 3 is out of range for 3 classes (0..2): target 'y' of validation sample 10",
+            "ce is not finite.\nlabel 3 is out of range for 3 classes (0..2): target 'y' of validation sample 10",
         ),
     ],
 )

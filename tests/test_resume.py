@@ -247,7 +247,7 @@ def test_a_signal_before_the_first_step_says_that_nothing_was_trained(tmp_path: 
 def test_a_run_without_a_checkpoint_starts_from_scratch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "run").mkdir()
     result = train(small(tmp_path / "run", trainer={"epochs": 1}), Resume())
-    assert "stopped before its first checkpoint" in caplog.text
+    assert "no checkpoint found" in caplog.text
     assert len(result.history) == 1
 
 
@@ -509,7 +509,7 @@ def test_resuming_from_a_chosen_epoch_sets_the_later_ones_aside(two_epochs: Path
 
 
 def test_an_epoch_that_was_not_kept_is_reported(two_epochs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Resume.epoch 7: there is no checkpoint .* \(there are 1, 2\)"):
+    with pytest.raises(UsageError, match=r"Resume.epoch 7: no checkpoint .* \(available: 1, 2\)"):
         resume_run(two_epochs, tmp_path, Resume(epoch=7))
 
 
@@ -693,7 +693,7 @@ def test_a_mistake_in_an_evaluator_is_found_before_the_first_step(tmp_path: Path
     (tmp_path / "mistake").touch()
     with pytest.raises(ZeroDivisionError) as raised:
         train(with_mistake(tmp_path / "run", tmp_path / "mistake"))
-    assert "--trainer.sanity_check false skips this check" in raised.value.__notes__[0]
+    assert "--trainer.sanity_check false skips it" in raised.value.__notes__[0]
     assert not list((tmp_path / "run" / "checkpoints").glob("epoch_*"))
     assert not list((tmp_path / "run").glob(".best.*"))
 

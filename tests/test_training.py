@@ -596,7 +596,7 @@ def test_a_wrong_name_in_a_loss_lists_the_right_ones() -> None:
 
     with pytest.raises(KeyError) as raised:
         train(small(model=WrongName()))
-    assert raised.value.__notes__ == ["There are inputs x; targets y; outputs sum."]
+    assert raised.value.__notes__ == ["Available: inputs x; targets y; outputs sum."]
 
 
 def test_a_finished_training_lets_go_of_its_data() -> None:

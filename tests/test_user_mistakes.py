@@ -595,7 +595,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 31, in Linear.loss\n"
             '    return {"square": (targets["y"] - outputs["sum"]) ** 2}\n'
-            "Linear.loss: 'square' has shape (16, 1) for a batch of 16; it must be one number, or one per sample (16,): average over the other axes"
+            "Linear.loss: 'square' has shape (16, 1) for a batch of 16; expected a scalar or shape (16,); reduce over the remaining axes"
         ),
     ),
     "no loss": Mistake(
@@ -604,7 +604,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 31, in Linear.loss\n"
             "    return {}\n"
-            "Linear.loss returned no loss: there is nothing to minimise"
+            "Linear.loss returned an empty dict; at least one loss is required"
         ),
     ),
     "reserved name": Mistake(
@@ -613,7 +613,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 31, in Linear.loss\n"
             '    return {"loss": (targets["y"] - outputs["sum"])[:, 0] ** 2}\n'
-            "Linear: 'loss' cannot be the name of a loss or metric, it is used by the trainer"
+            "Linear: 'loss' is reserved by the trainer and cannot be the name of a loss or metric"
         ),
     ),
     "loss and metric of one name": Mistake(
@@ -622,7 +622,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 33, in Linear.metrics\n"
             '    return {"square": abs(targets["y"] - outputs["sum"])[:, 0]}\n'
-            "Linear: 'square' is a loss and a metric; losses are logged anyway"
+            "Linear: 'square' is both a loss and a metric; losses are logged anyway"
         ),
     ),
     "weight of an unknown loss": Mistake(
@@ -704,7 +704,7 @@ MISTAKES = {
             '"square": ops.mean((targets["y"] - outputs["sum"]) ** 2)}\n\nPoints.class_label = lambda self, sample: 1\n\nclass More(Linear):\n',
         ),
         flags="--train.balance loss",
-        says="--train.balance loss: Linear.loss gives one number per batch for 'square'; class weights need one per sample",
+        says="--train.balance loss: Linear.loss returns a scalar for 'square'; class weights require one value per sample",
     ),
     "resampling of a target that does not vary": Mistake(
         needs_keras=True,

@@ -82,7 +82,7 @@ def load_and_validate(
             losses = averages.add(batch, outputs, logits)
             if bad := averages.find_bad_data(batch, outputs, logits):
                 place = batches.samples.describe_sample(batch.indices[bad.row])
-                raise UsageError(f"{averages.non_finite} is not a finite number.\n{bad.at(place)}.")
+                raise UsageError(f"{averages.non_finite} is not finite.\n{bad.at(place)}.")
             if worst is not None and losses is not None:
                 worst.add(batch, losses)
             yield from zip(batch.indices, batch.samples(outputs), strict=True)
