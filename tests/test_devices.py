@@ -154,8 +154,8 @@ except UsageError as error:
     print(error)
 """
     assert run_python(run, code) == (
-        "--device.gpus 1 2: TensorFlow has computed something in this process already and keeps its devices.\n"
-        "Make no tensor before, or set the environment variable CUDA_VISIBLE_DEVICES=1,2.\n"
+        "--device.gpus 1 2: TensorFlow has already initialized its devices in this process.\n"
+        "Create no tensors before training, or set the environment variable CUDA_VISIBLE_DEVICES=1,2.\n"
     )
 
 

@@ -96,7 +96,7 @@ def test_what_an_evaluator_for_load_and_validate_returns_is_not_monitored_in_val
     changed = small(
         evaluator=Judge(lav_only=True), trainer=ONCE, early_stopping={"monitor": "val_count", "mode": "max"}
     )
-    with pytest.raises(UsageError, match="EarlyStopping.monitor val_count: only"):
+    with pytest.raises(UsageError, match="EarlyStopping.monitor val_count: unknown metric"):
         train(changed)
 
 
