@@ -90,7 +90,7 @@ def generate(
         description=plan.description,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         folder=str(Path.cwd()),
-        runs=tuple(one.run for one in prepared),
+        runs=tuple(item.run for item in prepared),
         overrides={flag: words.words for flag, words in flatten_flags(plan.overrides, "").items()},
         compare_to=plan.compare_to,
         names=plan.names,
@@ -127,7 +127,7 @@ def preview(plan: Plan, debug: bool = False, array: int | None = None) -> list[B
     """
     scenario = load_plan_scenario(plan)
     _check_compare_to(plan)
-    return [one.run for one in prepare_runs(expand_plan(plan, scenario, debug, array), plan, scenario, ())]
+    return [item.run for item in prepare_runs(expand_plan(plan, scenario, debug, array), plan, scenario, ())]
 
 
 def _check_compare_to(plan: Plan) -> None:
@@ -182,19 +182,19 @@ def add(
             runs = expand_plan(plan, scenario, index.debug, array or index.array, first_task)
         prepared = prepare_runs(runs, plan, scenario, index.runs)
         if dry_run:
-            return [one.run for one in prepared]
-        for one in prepared:
-            atomic_write_text(batch.params_path(one.run.name), one.text())
+            return [item.run for item in prepared]
+        for item in prepared:
+            atomic_write_text(batch.params_path(item.run.name), item.text())
         if new_code:
-            add_code_snapshot(scenario, batch, [one.run.name for one in prepared])
+            add_code_snapshot(scenario, batch, [item.run.name for item in prepared])
         if text is not None:
             number = 2
             while (path := batch.path / f"plan_{number}.yaml").exists():
                 number += 1
             atomic_write_text(path, text)
         # Last, so that the files of every listed run exist.
-        batch.write_index(dataclasses.replace(index, runs=(*index.runs, *(one.run for one in prepared))))
-    return [one.run for one in prepared]
+        batch.write_index(dataclasses.replace(index, runs=(*index.runs, *(item.run for item in prepared))))
+    return [item.run for item in prepared]
 
 
 def load_batch_scenario(batch: Batch) -> type[Scenario]:
@@ -251,25 +251,29 @@ def prepare_runs(
         repeat = run.repeat + repeated[_repeat_key(run.configuration, run.expert, _words_by_flag(once.flags))]
         resolved.append((repeat, once if repeat == run.repeat else resolver(run, repeat)))
     prepared = []
-    stems = [make_base_name(plan, run, found.params) for run, (_, found) in zip(runs, resolved, strict=True)]
+    stems = [
+        make_base_name(plan, run, resolved_run.params) for run, (_, resolved_run) in zip(runs, resolved, strict=True)
+    ]
     names = make_unique_names(stems, [run.name for run in existing])
-    for name, run, (repeat, found) in zip(names, runs, resolved, strict=True):
-        tree = found.params
+    for name, run, (repeat, resolved_run) in zip(names, runs, resolved, strict=True):
+        tree = resolved_run.params
         best, _ = type(tree.model).best
         batch_run = BatchRun(
             name=name,
             configuration=run.configuration,
-            flags=_words_by_flag(found.flags),
+            flags=_words_by_flag(resolved_run.flags),
             epochs=tree.trainer.epochs,
             monitor=tree.early_stopping.monitor or best,
             expert=run.expert,
             version=run.version,
             repeat=repeat,
             task=run.task,
-            random_seed=found.random_seed,
+            random_seed=resolved_run.random_seed,
         )
         prepared.append(PreparedRun(batch_run, _with_batch_settings(tree, batch_run, plan.description)))
-    _report_ignored_flags({one.run.name: found for one, (_, found) in zip(prepared, resolved, strict=True)})
+    _report_ignored_flags(
+        {item.run.name: resolved_run for item, (_, resolved_run) in zip(prepared, resolved, strict=True)}
+    )
     return prepared
 
 
@@ -302,8 +306,8 @@ def _write_batch_files(
 ) -> None:
     for folder in (batch.jobs_dir, batch.path / RUNS_DIR, batch.path / "logs", batch.queue_dir):
         folder.mkdir()
-    for one in prepared:
-        batch.params_path(one.run.name).write_bytes(encode_text(one.text()))
+    for item in prepared:
+        batch.params_path(item.run.name).write_bytes(encode_text(item.text()))
     git = copy_code(scenario, batch.code_dir)
     if git.diff:
         batch.git_diff.write_bytes(encode_text(git.diff))

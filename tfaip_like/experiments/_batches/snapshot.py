@@ -56,12 +56,12 @@ def copy_code(scenario: type[Scenario], target: Path) -> GitState:
 
 def _find_user_code() -> list[Path]:
     """Return the top-level files and packages of the user's imported modules."""
-    found: dict[Path, None] = {}
+    paths: dict[Path, None] = {}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if file and module.__name__ != "__main__" and is_user_file(file):
-            found |= dict.fromkeys(_iter_module_paths(module))
-    return list(found)
+            paths |= dict.fromkeys(_iter_module_paths(module))
+    return list(paths)
 
 
 def _iter_module_paths(module: ModuleType) -> Iterator[Path]:

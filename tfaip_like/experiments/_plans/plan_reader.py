@@ -104,14 +104,14 @@ def _parse_grid(entry: YamlNode) -> Mapping[str, list[Value]]:
 
 def _flatten_entries(entry: YamlNode, what: str) -> list[tuple[str, YamlNode]]:
     """Return the dotted flags of a mapping, which may be nested, and their entries."""
-    found: list[tuple[str, YamlNode]] = []
+    flags: list[tuple[str, YamlNode]] = []
     for name, value in _require_mapping(entry, what).items():
         _check_flag_name(name, value)
         if isinstance(value.content, dict) and not _is_distribution(value.content):
-            found += [(f"{name}.{flag}", leaf) for flag, leaf in _flatten_entries(value, what)]
+            flags += [(f"{name}.{flag}", leaf) for flag, leaf in _flatten_entries(value, what)]
         else:
-            found.append((name, value))
-    return found
+            flags.append((name, value))
+    return flags
 
 
 def _is_distribution(parts: Mapping[str, YamlNode]) -> bool:

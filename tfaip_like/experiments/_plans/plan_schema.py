@@ -14,7 +14,7 @@ from tfaip_like.params._types import sequence_item_type
 TEXT_SCHEMA: Schema = {"type": "string"}
 TEXT_LIST_SCHEMA: Schema = {"anyOf": [TEXT_SCHEMA, {"type": "array", "items": TEXT_SCHEMA}]}
 DOTTED_FLAG_PATTERN = r"\."
-"""A flag of a variant that is not the default one, which only the command can check."""
+"""Pattern of flags of non-default variants, which only the command can validate."""
 
 
 def plan_schema(tree: ParamsBase) -> Schema:
@@ -23,10 +23,10 @@ def plan_schema(tree: ParamsBase) -> Schema:
     Flags may be nested (`trainer: {epochs: 3}`) or dotted (`trainer.epochs: 3`), as in the plan itself.
 
     Args:
-        tree: the scenario with its defaults.
+        tree: scenario with its default parameters.
 
     Returns:
-        The schema as JSON values.
+        The schema as JSON values (dicts, lists, strings, numbers).
     """
     definitions = Definitions()
     flags = {leaf.flag.removeprefix("--"): _flag_schema(definitions, leaf) for leaf in iter_leaves(tree)}
@@ -57,17 +57,17 @@ def plan_schema(tree: ParamsBase) -> Schema:
         "required": ["scenario"],
         "anyOf": [{"required": ["configurations"]}, {"required": ["models"]}],
         "properties": {
-            "scenario": _text_schema("The scenario to train: pkg.module, pkg.module:Class or the path of a file."),
-            "description": _text_schema("What the batch is for."),
-            "compare_to": _text_schema("The folder of an earlier run to compare with."),
-            "names": _text_schema('Template for the names of runs: "{configuration}_{learning_rate.lr}".'),
+            "scenario": _text_schema("Scenario to train: pkg.module, pkg.module:Class or the path of a file."),
+            "description": _text_schema("Purpose of the batch."),
+            "compare_to": _text_schema("Run or batch directory to compare with."),
+            "names": _text_schema('Template of run names: "{configuration}_{learning_rate.lr}".'),
             "common": _reference_schema("flags", "Flags of all configurations."),
             "configurations": {
                 "type": "object",
                 "description": "Named configurations.",
                 "additionalProperties": configuration,
             },
-            "models": {"type": "object", "description": "The number of runs of each class.architecture."},
+            "models": {"type": "object", "description": "Number of runs of each class.architecture."},
             "run": {
                 **TEXT_LIST_SCHEMA,
                 "description": "Configurations to run; by default all that are not abstract.",
@@ -79,36 +79,40 @@ def plan_schema(tree: ParamsBase) -> Schema:
 
 
 def _configuration_properties() -> Schema:
-    """Return the schemas of what a configuration has besides flags."""
+    """Return the schemas of the keys of a configuration that are not flags."""
     return {
-        "extends": {**TEXT_LIST_SCHEMA, "description": "Configurations to inherit from; the later one wins."},
-        "version": {"description": "The version of this configuration, such as 2 or 1.1."},
-        "abstract": {"type": "boolean", "description": "Only to be extended, not run.", "default": False},
-        "grid": _reference_schema("grid", "Flags with lists of values: a run for each combination."),
+        "extends": {**TEXT_LIST_SCHEMA, "description": "Base configurations; later ones take precedence."},
+        "version": {"description": "Version of the configuration, such as 2 or 1.1."},
+        "abstract": {"type": "boolean", "description": "Serves as a base only; has no runs.", "default": False},
+        "grid": _reference_schema("grid", "Flags with lists of values; each combination is a run."),
         "list": {
             "type": "array",
             "items": {"$ref": "#/$defs/flags"},
-            "description": "A run for each of these settings.",
+            "description": "Sets of flags; each set is a run.",
         },
         "random": {
             "type": "object",
-            "description": "Flags with values drawn at random.",
+            "description": "Flags with random values.",
             "required": ["draws", "values"],
             "properties": {
                 "draws": {"type": "integer", "minimum": 1, "description": "Number of runs."},
                 "seed": {"type": "integer", "minimum": 0, "description": "Seed of the draws.", "default": 1},
-                "values": _reference_schema("draws", "Flags with a distribution each: {uniform: [0, 0.5]}."),
+                "values": _reference_schema("draws", "Distribution of each flag: {uniform: [0, 0.5]}."),
             },
             "additionalProperties": False,
         },
-        "repeat": {"type": "integer", "minimum": 1, "description": "Runs of each setting, with different seeds."},
+        "repeat": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "Number of repetitions of each run with different seeds.",
+        },
         "experts": {
             "type": "array",
             "items": {"type": ["string", "number"]},
             "minItems": 1,
-            "description": "A run for each expert.",
+            "description": "Names of experts; each run is trained once per expert.",
         },
-        "expert_flag": _text_schema("The flag that takes the expert; data.expert by default."),
+        "expert_flag": _text_schema("Flag that takes the name of the expert; data.expert by default."),
         "for_expert": {
             "type": "object",
             "additionalProperties": {"$ref": "#/$defs/flags"},
@@ -118,7 +122,7 @@ def _configuration_properties() -> Schema:
 
 
 def _flag_schema(definitions: Definitions, leaf: Leaf) -> Schema:
-    """Return the schema of the words of a flag: a list of one item may be written as the item."""
+    """Return the schema of the value of a flag; a list with one item may be written as the item."""
     schema = _accept_unquoted(definitions.value_schema(leaf.type, leaf.value))
     if (item_type := sequence_item_type(leaf.type)) is not None:
         schema = {"anyOf": [schema, _accept_unquoted(definitions.value_schema(item_type))]}
@@ -127,7 +131,7 @@ def _flag_schema(definitions: Definitions, leaf: Leaf) -> Schema:
 
 
 def _accept_unquoted(schema: Schema) -> Schema:
-    """Return a schema that takes the words of a text unquoted too, which YAML reads as numbers or booleans."""
+    """Return a schema that also accepts unquoted strings, which YAML reads as numbers or booleans."""
     if schema == TEXT_SCHEMA:
         return {"type": ["string", "number", "boolean"]}
     if choices := schema.get("enum"):

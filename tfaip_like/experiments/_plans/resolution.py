@@ -64,12 +64,14 @@ class Resolver:
         key = tuple(id(layer) for layer in run.layers)
         if key not in self._runs:
             self._runs[key] = self._resolve_first_repeat(run)
-        found = self._runs[key]
-        seed = _seed_of_repeat(found.params, repeat or run.repeat, run.repeats)
+        resolved = self._runs[key]
+        seed = _seed_of_repeat(resolved.params, repeat or run.repeat, run.repeats)
         if seed is None:
-            return found
-        trainer = dataclasses.replace(found.params.trainer, random_seed=seed)
-        return dataclasses.replace(found, params=dataclasses.replace(found.params, trainer=trainer), random_seed=seed)
+            return resolved
+        trainer = dataclasses.replace(resolved.params.trainer, random_seed=seed)
+        return dataclasses.replace(
+            resolved, params=dataclasses.replace(resolved.params, trainer=trainer), random_seed=seed
+        )
 
     def _resolve_first_repeat(self, run: PlannedRun) -> ResolvedRun:
         """Return a run with the seed of its first repetition."""
@@ -171,5 +173,5 @@ def _seed_of_repeat(scenario: Scenario, repeat: int, repeats: int) -> int | None
     """Return the seed of a repetition, counted from that of the plan, or from 1; None for a single run."""
     if repeats == repeat == 1:
         return None
-    given = scenario.trainer.random_seed
-    return ((1 if given is None else given) + repeat - 1) % 2**32
+    seed = scenario.trainer.random_seed
+    return ((1 if seed is None else seed) + repeat - 1) % 2**32

@@ -247,20 +247,20 @@ def _make_calibration(
             "pass --time and --mem explicitly"
         )
     rows = read_history(out.history)
-    of_samples = [row["seconds"] for row in rows]
+    train_seconds = [row["seconds"] for row in rows]
     ends = info["epoch_ends"]
     # The first epoch compiles the model, which belongs to the start. It is the only one after an early stop.
-    usual = sum(of_samples[1:]) / (len(rows) - 1) if len(rows) > 1 else of_samples[0]
-    whole = (ends[-1] - ends[0]) / (len(rows) - 1) if len(rows) > 1 else usual
+    train_s = sum(train_seconds[1:]) / (len(rows) - 1) if len(rows) > 1 else train_seconds[0]
+    epoch_s = (ends[-1] - ends[0]) / (len(rows) - 1) if len(rows) > 1 else train_s
     return Calibration(
         name=run.name,
         setup=make_setup_key(run),
         size=compute_size_score(run),
         samples=samples,
         measured=info["samples_per_epoch"],
-        start=max(0.0, (end - begin).total_seconds() - len(rows) * whole),
-        of_samples=usual,
-        after_epoch=max(0.0, whole - usual),
+        start=max(0.0, (end - begin).total_seconds() - len(rows) * epoch_s),
+        of_samples=train_s,
+        after_epoch=max(0.0, epoch_s - train_s),
         memory=memory or max(row["memory_mb"] for row in rows),
         disk=(measure_dir_bytes(out.path) - measure_dir_bytes(out.checkpoints)) / 1e6,
         checkpoint=max((measure_dir_bytes(path) for path in out.checkpoints.iterdir()), default=0) / 1e6,
