@@ -95,4 +95,4 @@ def test_a_calibration_that_fails_says_why(tmp_path: Path) -> None:
     done = experiments(tmp_path, "submit", batch.path, "--slurm", "--dry_run")
     assert done.returncode == 2
     assert done.stderr.splitlines()[1] == ("experiments: calibration of bad failed: ValueError: these points are bad")
-    assert done.stderr.endswith("fix the error, or give --time and --mem\n")
+    assert done.stderr.endswith("fix the error, or pass --time and --mem explicitly\n")
