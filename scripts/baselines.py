@@ -1,4 +1,4 @@
-"""Compares the shipped scenarios with simple methods on the same data: python -m scripts.baselines [NAME ...].
+"""Comparison of the shipped scenarios with simple methods on the same data: python -m scripts.baselines [NAME ...].
 
 Logistic regression for jets and the zoo's classifiers, a linear least-squares fit for the track trigger, principal
 components for the zoo's autoencoders; each on the validation samples. Prints the table of docs/scenarios.md, about
@@ -30,18 +30,18 @@ from tfaip_like.data import TrainLoaderSettings
 
 Array = npt.NDArray[Any]
 Row = tuple[str, str, float, float, float]
-"""What, its measure, value of the baseline, value of the network, seconds that its training took."""
+"""Name, metric, value of the baseline, value of the network, training time in seconds."""
 
 
 def load_sources(data: Data) -> tuple[ArraySource, ArraySource]:
-    """The samples to train and to validate on."""
+    """Return the training and the validation samples."""
     sources = data.source(Mode.TRAIN), data.source(Mode.EVALUATE)
     assert all(isinstance(source, ArraySource) for source in sources)
     return sources  # type: ignore[return-value]
 
 
 def train_and_time(scenario: Scenario) -> tuple[Mapping[str, float], float]:
-    """The values of the best epoch of a training, and how long it took."""
+    """Train; return the values of the best epoch and the training time in seconds."""
     begin = time.perf_counter()
     result = train(dataclasses.replace(scenario, trainer=dataclasses.replace(scenario.trainer, random_seed=1)))
     assert result.best_epoch is not None
@@ -49,7 +49,7 @@ def train_and_time(scenario: Scenario) -> tuple[Mapping[str, float], float]:
 
 
 def jets() -> Iterator[Row]:
-    """Logistic regression on scaled features, with and without class weights."""
+    """Yield rows of logistic regression on scaled features, with and without class weights."""
     from sklearn.linear_model import LogisticRegression
 
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ def jets() -> Iterator[Row]:
 
 
 def track_trigger() -> Iterator[Row]:
-    """The best linear function of the hits, for all samples and for those of each expert."""
+    """Yield rows of linear regression on the hits, for all samples and for each expert."""
     for expert in range(6):
         scenario = TrackTrigger(data=Tracks(expert=expert))  # type: ignore[arg-type]
         one, other = load_sources(scenario.data)
@@ -96,7 +96,7 @@ def track_trigger() -> Iterator[Row]:
 
 
 def network_zoo() -> Iterator[Row]:
-    """Logistic regression of the pixels, and principal components."""
+    """Yield rows of logistic regression on pixels, and of principal components."""
     from sklearn.linear_model import LogisticRegression
 
     one, other = load_sources(ShapeImages())
@@ -119,12 +119,12 @@ SCENARIOS: Mapping[str, Callable[[], Iterator[Row]]] = {
 
 
 def main() -> None:
-    """Prints the comparison as a table in Markdown."""
-    parser = argparse.ArgumentParser(description="Compares the shipped scenarios with simple methods.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SCENARIOS)}; all by default")
+    """Print the comparison as a Markdown table."""
+    parser = argparse.ArgumentParser(description="Compare the shipped scenarios with simple methods.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(SCENARIOS)}; all by default")
     names = parser.parse_args().names or list(SCENARIOS)
     if unknown := set(names) - set(SCENARIOS):
-        parser.error(f"there is no {', '.join(unknown)}; choose from {', '.join(SCENARIOS)}")
+        parser.error(f"unknown scenario {', '.join(unknown)}; expected one of {', '.join(SCENARIOS)}")
     logging.getLogger("tfaip_like").setLevel(logging.WARNING)
     print("| network | measure | simple method | network | seconds |\n|---|---|---|---|---|")
     for name in names:

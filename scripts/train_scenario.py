@@ -1,4 +1,6 @@
-"""Starts `train-scenario`, to be started itself in a debugger: set a break point in your scenario and run
+"""Entry point of `train-scenario` for debuggers.
+
+Set a breakpoint in your scenario, then run
 
 python -m pdb scripts/train_scenario.py SCENARIO --trainer.force_eager true
 """

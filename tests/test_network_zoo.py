@@ -109,7 +109,7 @@ def test_files_of_ones_own_are_used(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(source.inputs["image"], images, atol=1 / 255)
     assert source.inputs["image"].dtype == np.float32
     np.testing.assert_array_equal(source.targets["label"], labels)
-    with pytest.raises(UsageError, match=r"^--data\.files: labels must be from 0 to 1; give --data\.classes"):
+    with pytest.raises(UsageError, match=r"^--data\.files: labels must be from 0 to 1; set --data\.classes"):
         ShapeImages(files=[str(tmp_path / "mine.npz")], size=12, classes=2).source(Mode.TRAIN)
 
 

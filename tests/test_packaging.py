@@ -38,7 +38,7 @@ def run(*words: object, cwd: Path, timeout: float = 280) -> str:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files under version control, so that the build leaves nothing in the repository and takes nothing else."""
+    """Copy the tracked files: a build must neither write to the repository nor include anything else."""
     target = tmp_path_factory.mktemp("sources")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):

@@ -1,4 +1,4 @@
-"""The sides of a benchmark: each in a process of its own, one after the other, for several rounds."""
+"""Runner of benchmark variants: alternately, each in a separate process, for several rounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfaip_like import keras
 
 
 def medians(about: str, sides: Mapping[str, Callable[[], list[float]]], rounds: int = 3) -> dict[str, float]:
-    """Median seconds of an epoch on each side; the first epoch of a process, which compiles, is not counted.
+    """Return the median epoch time in seconds of each variant, without the first epoch of a process, which compiles.
 
     The script that calls this is called again for each side, with its name.
 
@@ -46,7 +46,7 @@ def _run_side(side: str) -> list[float]:
 
 
 def measure_epoch_seconds(network: keras.Model, data: Any, epochs: int) -> list[float]:
-    """How long each epoch of `fit` takes, from its beginning to its end."""
+    """Train with `fit`; return the seconds of each epoch."""
     seconds: list[float] = []
 
     class Clock(keras.callbacks.Callback):

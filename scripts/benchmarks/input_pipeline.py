@@ -1,4 +1,4 @@
-"""Input pipelines compared: Python work and numpy work for each sample, ours against five others.
+"""Benchmark of input pipelines: ours and five others, with Python or NumPy work per sample.
 
 The two tasks: `python` is a pure-Python loop (arithmetic, strings, a dictionary), `numpy` is shifts, Fourier
 transforms and sorts of a 64x64 array; about 2 ms a sample each. A sample is made from its index alone, and each
@@ -50,7 +50,7 @@ ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def python_work(index: int) -> Array:
-    """Pure Python: random numbers, how often each leading pair of digits comes, and what follows from that."""
+    """Return a value computed in pure Python: frequencies of leading digit pairs of random numbers."""
     value, numbers, counts = index, [], dict[str, int]()
     for _ in range(2048):
         value = (value * 1664525 + 1013904223) & 0xFFFFFFFF
@@ -61,7 +61,7 @@ def python_work(index: int) -> Array:
 
 
 def numpy_work(index: int) -> Array:
-    """Numpy: a blurred random image, its spectrum and its sorted rows, a few times over."""
+    """Return a value computed with NumPy: blurred random images, their spectra and sorted rows."""
     image = np.random.default_rng(index).random((64, 64))
     for _ in range(6):
         blurred = sum(np.roll(image, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)) / 9
@@ -75,20 +75,20 @@ TASKS: dict[str, Callable[[int], Array]] = {"python": python_work, "numpy": nump
 
 
 def make(task: str, index: int) -> tuple[Array, np.int32]:
-    """The sample of an index: 32x32 numbers, rounded so that sums of them are exact, and the index."""
+    """Return the sample of an index: 32x32 values, rounded such that their sums are exact, and the index."""
     x = np.round(TASKS[task](index) * 256) / 256
     return x.reshape(32, 32).astype("float32"), np.int32(index)
 
 
 def loop(task: str, samples: int) -> Batches:
-    """One batch after the other, in this process."""
+    """Yield batches, made one by one in this process."""
     for start in range(0, samples, BATCH):
         made = [make(task, index) for index in range(start, start + BATCH)]
         yield np.stack([x for x, _ in made]), np.stack([y for _, y in made])
 
 
 def tfdata(task: str, samples: int) -> Batches:
-    """tf.data with the work in Python functions."""
+    """Yield batches of tf.data with the work in Python functions."""
     import tensorflow as tf
 
     def load(index: Any) -> Any:
@@ -100,7 +100,7 @@ def tfdata(task: str, samples: int) -> Batches:
 
 
 def torch(task: str, samples: int) -> Batches:
-    """PyTorch's loader; forks its workers up to Python 3.13, so its class may be local."""
+    """Yield batches of PyTorch's DataLoader; it forks workers up to Python 3.13, so its class may be local."""
     from torch.utils.data import DataLoader, Dataset
 
     class Samples(Dataset[Any]):
@@ -115,7 +115,7 @@ def torch(task: str, samples: int) -> Batches:
 
 
 def grain(task: str, samples: int) -> Batches:
-    """Bare Grain, as in its documentation."""
+    """Yield batches of Grain, used as in its documentation."""
     import grain  # type: ignore[import-untyped]
     from absl import flags
 
@@ -127,14 +127,14 @@ def grain(task: str, samples: int) -> Batches:
 
 
 def tfaip(keep: bool, task: str, samples: int) -> Batches:
-    """The PyPI package; its classes are in a file of their own, as only its own environment can import them."""
+    """Yield batches of tfaip; its classes are in a separate file, which only its own environment can import."""
     from input_pipeline_tfaip import batches
 
     return batches(task, samples, BATCH, PROCESSES, keep)
 
 
 def ours(processes: int, task: str, samples: int) -> Batches:
-    """tfaip_like; its classes are in a file of their own, so that the other sides do not import it."""
+    """Yield batches of tfaip_like; its classes are in a separate file, which other variants do not import."""
     from input_pipeline_ours import batches
 
     return batches(task, samples, BATCH, processes)
@@ -153,7 +153,7 @@ SIDES: dict[str, Callable[[str, int], Batches]] = {
 
 
 class Run(NamedTuple):
-    """What one run of a side delivered, and the seconds it took, `total` and `cpu` for the whole process."""
+    """Result of one run; `total` and `cpu` are seconds of the whole process."""
 
     samples: int
     checksum: float
@@ -164,7 +164,7 @@ class Run(NamedTuple):
 
 
 def run(side: str, task: str, samples: int) -> Run:
-    """Runs a side in this process; `first` is the time from the call to the first batch."""
+    """Run a variant in this process; `first` is the time from the call to the first batch."""
     count, checksum, first, start = 0, 0.0, 0.0, time.perf_counter()
     for x, y in SIDES[side](task, samples):
         last = time.perf_counter()
@@ -175,7 +175,7 @@ def run(side: str, task: str, samples: int) -> Run:
 
 
 def measure(python: str, side: str, task: str, samples: int) -> Run:
-    """Runs a side in a new process; a RuntimeError with the last line of its errors if it fails."""
+    """Run a variant in a new process; raise RuntimeError with its last line of stderr if it fails."""
     command = [python, os.path.abspath(__file__), "--run", side, task, str(samples)]
     start, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
@@ -187,13 +187,13 @@ def measure(python: str, side: str, task: str, samples: int) -> Run:
 
 
 def choose_num_samples(task: str, seconds: float) -> int:
-    """How many samples the plain loop makes in that time, in whole batches for each process."""
+    """Return the number of samples that the plain loop makes in that time, in full batches per process."""
     of_fifty = min(timeit.repeat(lambda: [make(task, index) for index in range(50)], number=1, repeat=6))
     return max(1, round(seconds / (of_fifty / 50) / BATCH / PROCESSES)) * BATCH * PROCESSES
 
 
 def find_usable_sides(sides: list[str], pythons: dict[str, str], task: str) -> Iterator[str]:
-    """The sides that can run here; says which cannot, and why."""
+    """Return the variants that can run here; print why others cannot."""
     for side in sides:
         try:
             measure(pythons[side], side, task, NUM_WARM_UP_SAMPLES)
@@ -203,7 +203,7 @@ def find_usable_sides(sides: list[str], pythons: dict[str, str], task: str) -> I
 
 
 def compare(sides: list[str], pythons: dict[str, str], task: str, seconds: float, rounds: int) -> None:
-    """Measures one task and prints its table."""
+    """Measure one task and print its table."""
     samples = choose_num_samples(task, seconds)
     sides = list(find_usable_sides(sides, pythons, task))
     runs: dict[str, list[Run]] = {side: [] for side in sides}
@@ -217,7 +217,7 @@ def compare(sides: list[str], pythons: dict[str, str], task: str, seconds: float
 
 
 def print_table(task: str, samples: int, runs: dict[str, list[Run]]) -> None:
-    """Prints the table of a task."""
+    """Print the table of a task."""
     middle = {side: Run(*map(statistics.median, zip(*of_side, strict=True))) for side, of_side in runs.items()}
     print(f"\n{task}: {samples} samples, median of {len(runs['loop'])}")
     print("  side    all s  speed  first s  stream s  speed  samples/s   cpu s")
@@ -228,7 +228,7 @@ def print_table(task: str, samples: int, runs: dict[str, list[Run]]) -> None:
 
 
 def main() -> None:
-    """Compares all sides in both tasks, or runs one."""
+    """Compare all variants in both tasks, or run one."""
     parser = argparse.ArgumentParser(description="Compares input pipelines.")
     parser.add_argument("--seconds", type=float, default=60, help="how long the plain loop takes")
     parser.add_argument("--rounds", type=int, default=3)

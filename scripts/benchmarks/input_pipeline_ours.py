@@ -1,4 +1,4 @@
-"""Our side of `input_pipeline.py`: a source of indices, and a processor that makes the sample of each."""
+"""Variant of `input_pipeline.py` for tfaip_like: a source of indices, and a processor that makes samples."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tfaip_like.data._loader.opening import open_training
 
 
 class Make(Processor):
-    """Makes a sample of its index."""
+    """Processor that makes a sample from its index."""
 
     task: str
-    """Which task's."""
+    """Name of the task."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
         x, y = make(self.task, sample.meta["index"])
@@ -26,7 +26,7 @@ class Make(Processor):
 
 
 class Indices(Sequence[Sample]):
-    """Samples that know their index."""
+    """Source of samples that hold their index."""
 
     def __init__(self, count: int):
         self.count = count
@@ -39,10 +39,10 @@ class Indices(Sequence[Sample]):
 
 
 class GeneratedData(Data):
-    """What the batches hold."""
+    """Data of the benchmark."""
 
     count: int
-    """How many samples."""
+    """Number of samples."""
 
     inputs = {"x": Spec((32, 32))}
     targets = {"y": Spec((), "int32")}
@@ -52,7 +52,7 @@ class GeneratedData(Data):
 
 
 def batches(task: str, samples: int, batch: int, processes: int) -> Iterator[tuple[Any, Any]]:
-    """All batches of a task, one by one."""
+    """Yield all batches of a task."""
     data = GeneratedData(count=samples, processors=[Make(task=task)])
     settings = TrainLoaderSettings(batch_size=batch, num_processes=processes, shuffle=False)
     opened = open_training(data, data.source(Mode.TRAIN), settings, None, seed=0)

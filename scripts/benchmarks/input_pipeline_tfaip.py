@@ -1,4 +1,4 @@
-"""The tfaip side of `input_pipeline.py`, for an environment with ocrd-fork-tfaip; written from its documentation."""
+"""Variant of `input_pipeline.py` for tfaip, for an environment with ocrd-fork-tfaip; written from its documentation."""
 
 # mypy: disable-error-code="import-not-found"
 
@@ -20,7 +20,7 @@ from tfaip.data.pipeline.processor.dataprocessor import DataProcessorParams, Map
 @pai_dataclass
 @dataclass
 class IndexesParams(DataGeneratorParams):
-    """How many indexes there are."""
+    """Number of indices."""
 
     samples: int = 0
 
@@ -30,7 +30,7 @@ class IndexesParams(DataGeneratorParams):
 
 
 class Indexes(DataGenerator[IndexesParams]):
-    """The indexes, as samples that are still to be made."""
+    """Indices as samples, which a processor fills."""
 
     def __len__(self) -> int:
         return int(self.params.samples)
@@ -43,7 +43,7 @@ class Indexes(DataGenerator[IndexesParams]):
 @pai_dataclass
 @dataclass
 class MakeParams(DataProcessorParams):
-    """Which task's samples to make."""
+    """Name of the task."""
 
     task: str = "python"
 
@@ -53,7 +53,7 @@ class MakeParams(DataProcessorParams):
 
 
 class Make(MappingDataProcessor[MakeParams]):
-    """Makes a sample of its index."""
+    """Processor that makes a sample from its index."""
 
     def apply(self, sample: Sample) -> Sample:
         x, y = make(self.params.task, sample.inputs)
@@ -63,7 +63,7 @@ class Make(MappingDataProcessor[MakeParams]):
 @pai_dataclass
 @dataclass
 class MadeParams(DataBaseParams):
-    """The data's parameters."""
+    """Parameters of the data."""
 
     @staticmethod
     def cls() -> type:
@@ -71,12 +71,12 @@ class MadeParams(DataBaseParams):
 
 
 def data_class() -> type:
-    """The data class; not at the module's level, as workers import this module and need no TensorFlow."""
+    """Return the data class; it is local, since workers import this module and do not need TensorFlow."""
     import tensorflow as tf
     from tfaip.data.data import DataBase
 
     class Made(DataBase[MadeParams]):
-        """What the batches hold."""
+        """Data of the benchmark."""
 
         def _input_layer_specs(self) -> dict[str, Any]:
             return {"x": tf.TensorSpec((32, 32), "float32")}
@@ -88,7 +88,7 @@ def data_class() -> type:
 
 
 def batches(task: str, samples: int, batch: int, processes: int, keep: bool) -> Iterator[tuple[Any, Any]]:
-    """All batches of a task, made in parallel; keeps its workers to the end or starts new ones as it does itself."""
+    """Yield all batches of a task, made by parallel workers."""
     processors = SequentialProcessorPipelineParams(run_parallel=True, processors=[MakeParams(task=task)])
     if keep:
         processors.max_tasks_per_process = samples

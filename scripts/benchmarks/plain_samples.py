@@ -1,4 +1,4 @@
-"""Cheap samples: our pipeline against tf.data's own, into the same compiled model.
+"""Benchmark of cheap samples: our pipeline and tf.data, feeding the same compiled model.
 
 All sides train the network of `small_mlp.py` (784 - 128 - 10, Adam) on the same 60,000 images of 28x28 random
 pixels in batches of 16, shuffled, 50 steps at once, compiled with XLA:
@@ -28,18 +28,18 @@ STEPS_PER_EXECUTION = 50
 
 
 def scenario() -> Benchmark:
-    """The network and the arrays, with as many steps at once on every side."""
+    """Return the network and the arrays; all variants have the same number of steps per execution."""
     trainer = dataclasses.replace(Benchmark().trainer, steps_per_execution=STEPS_PER_EXECUTION)
     return dataclasses.replace(Benchmark(), trainer=trainer)
 
 
 def ours() -> list[float]:
-    """Seconds of each epoch with our pipeline."""
+    """Return the seconds of each epoch with our pipeline."""
     return [row["seconds"] for row in train(scenario()).history]
 
 
 def batches() -> Any:
-    """The shuffled batches of tf.data."""
+    """Return the shuffled batches of tf.data."""
     import tensorflow as tf
 
     images, labels = arrays()
@@ -48,7 +48,7 @@ def batches() -> Any:
 
 
 def tf_data() -> list[float]:
-    """Seconds of each epoch with tf.data in place of our pipeline."""
+    """Return the seconds of each epoch with tf.data in place of our pipeline."""
     import tensorflow as tf
 
     from tfaip_like._training import components as parts
@@ -64,7 +64,7 @@ def tf_data() -> list[float]:
 
 
 def tf_data_into_fit() -> list[float]:
-    """Seconds of each epoch of `fit` as Keras has it, on our training model."""
+    """Return the seconds of each epoch of plain `fit` on our training model."""
     import tensorflow as tf
 
     from tfaip_like import Mode
@@ -84,7 +84,7 @@ SIDES = {"ours": ours, "tf.data": tf_data, "tf.data, fit": tf_data_into_fit}
 
 
 def main() -> None:
-    """Prints the time of an epoch on each side, and their ratio."""
+    """Print the epoch time of each variant, and their ratio."""
     seconds = medians(__doc__, SIDES)
     for side, median in seconds.items():
         print(

@@ -1,4 +1,4 @@
-"""Prediction with its pipeline, against the bare network.
+"""Benchmark of prediction: the pipeline and the plain network.
 
 The network of the tutorial (784 - 256 - 128 - 10) on 100,000 random images of 28x28, in batches of 64, both sides
 in one process, in turn; a first round, in which both are traced, is not counted.
@@ -36,16 +36,16 @@ SAMPLES, BATCH, CALLS = 100_000, 64, 300
 
 
 class Images(Data):
-    """Grey images."""
+    """Grayscale images."""
 
     inputs = {"image": Spec((28, 28))}
 
     def source(self, mode: Mode) -> None:
-        """Nothing to train on."""
+        """Return None: there is no training."""
 
 
 class Classifier(Model):
-    """Two hidden layers."""
+    """Network with two hidden layers."""
 
     def build(self, inputs: Tensors) -> Tensors:
         hidden = keras.layers.Flatten()(inputs["image"])
@@ -58,21 +58,21 @@ class Classifier(Model):
 
 
 class Bare(Scenario):
-    """A network that is not trained."""
+    """Scenario of an untrained network."""
 
     data: Data = Images()
     model: Model = Classifier()
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Return the seconds that a call takes."""
     begin = time.perf_counter()
     function()
     return time.perf_counter() - begin
 
 
 def main() -> None:
-    """Prints the times of both sides, and their ratios."""
+    """Print the times of both variants, and their ratios."""
     rounds = int(sys.argv[1]) if sys.argv[1:] else 5
     print((__doc__ or "").partition("\n    python ")[0])
     logging.getLogger("tfaip_like").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""An epoch of a small MLP: our trainer with its defaults against plain `keras.Model.fit` with its defaults.
+"""Benchmark of a small MLP: our trainer and plain `keras.Model.fit`, both with their defaults.
 
 Both train the same network (784 - 128 - 10, Adam, float32) on the same 60,000 images of 28x28 random
 pixels in batches of 16, shuffled, with the loss and the accuracy as metrics. Plain Keras reads a ready
@@ -23,7 +23,7 @@ SAMPLES, BATCH, EPOCHS = 60_000, 16, 4
 
 
 def arrays() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Random images and labels, the same for both sides."""
+    """Return random images and labels, the same for both variants."""
     random = np.random.default_rng(0)
     return random.random((SAMPLES, 28, 28), dtype="float32"), random.integers(0, 10, SAMPLES).astype("int32")
 
@@ -40,7 +40,7 @@ class Images(Data):
 
 
 class MLP(Model):
-    """784 - 128 - 10."""
+    """Network with 784, 128 and 10 units."""
 
     def build(self, inputs: Tensors) -> Tensors:
         hidden = keras.layers.Dense(128, activation="relu")(keras.layers.Flatten()(inputs["image"]))
@@ -55,7 +55,7 @@ class MLP(Model):
 
 
 class Benchmark(Scenario):
-    """Our side."""
+    """Scenario of the benchmark."""
 
     data: Data = Images()
     model: Model = MLP()
@@ -63,12 +63,12 @@ class Benchmark(Scenario):
 
 
 def ours() -> list[float]:
-    """Seconds of each epoch of our trainer."""
+    """Return the seconds of each epoch of our trainer."""
     return [row["seconds"] for row in train(Benchmark()).history]
 
 
 def plain() -> list[float]:
-    """Seconds of each epoch of plain Keras."""
+    """Return the seconds of each epoch of plain Keras."""
     import tensorflow as tf
 
     images, labels = arrays()
@@ -87,7 +87,7 @@ def plain() -> list[float]:
 
 
 def main() -> None:
-    """Prints the epochs of each round, the medians and their ratio."""
+    """Print the epoch times of each round, the medians and their ratio."""
     seconds = medians(__doc__, {"plain": plain, "ours": ours}, rounds=5)
     print(f"median epoch: plain {seconds['plain']:.2f} s, ours {seconds['ours']:.2f} s")
     print(f"ratio ours / plain: {seconds['ours'] / seconds['plain']:.2f}")

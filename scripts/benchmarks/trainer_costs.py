@@ -1,4 +1,4 @@
-"""What a training pays for its safety: checkpoints after each epoch, averaged weights.
+"""Benchmark of the overhead of checkpoints after each epoch and of averaged weights.
 
 Two networks train with Adam on random images of 28x28 in batches of 64, in epochs of some seconds: a wide one of 1.9
 million weights (784 - 1024 - 1024 - 10), each of which is used once for a sample, and one of two convolutions,
@@ -57,7 +57,7 @@ class Images(Data):
 
 
 class Wide(Model):
-    """Two wide layers."""
+    """Network with two wide layers."""
 
     def build(self, inputs: Tensors) -> Tensors:
         hidden = keras.layers.Flatten()(inputs["image"])
@@ -71,7 +71,7 @@ class Wide(Model):
 
 
 class Convolutions(Wide):
-    """Two convolutions."""
+    """Network with two convolutions."""
 
     def build(self, inputs: Tensors) -> Tensors:
         hidden = keras.layers.Reshape((28, 28, 1))(inputs["image"])
@@ -81,7 +81,7 @@ class Convolutions(Wide):
 
 
 class Costs(Scenario):
-    """A network whose epoch takes some seconds."""
+    """Scenario whose epochs take some seconds."""
 
     data: Data = Images()
     model: Model = Wide()
@@ -89,7 +89,7 @@ class Costs(Scenario):
 
 
 class EpochEndHandler(logging.Handler):
-    """Notes when each epoch ended."""
+    """Callback that records the end of each epoch."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -101,7 +101,7 @@ class EpochEndHandler(logging.Handler):
 
 
 def measure_epochs(network: str, side: str) -> list[float]:
-    """Seconds of each epoch, with all that belongs to it."""
+    """Return the seconds of each epoch, overhead included."""
     ends = EpochEndHandler()
     package = logging.getLogger("tfaip_like")
     package.setLevel(logging.INFO)
@@ -117,7 +117,7 @@ def measure_epochs(network: str, side: str) -> list[float]:
 
 
 def main() -> None:
-    """Prints the time of an epoch on each side, and the ratios."""
+    """Print the epoch time of each variant, and the ratios."""
     sides = {f"{network}, {side}": (network, side) for network in NETWORKS for side in SIDES}
     seconds = medians(__doc__, {name: functools.partial(measure_epochs, *sides[name]) for name in sides})
     for name, median in seconds.items():

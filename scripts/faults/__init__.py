@@ -1,1 +1,1 @@
-"""Campaigns that interrupt trainings in every way and compare what they leave with an uninterrupted run."""
+"""Fault-injection campaigns, which compare interrupted and resumed runs with uninterrupted ones."""

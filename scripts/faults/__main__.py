@@ -1,4 +1,4 @@
-"""Interrupts trainings in every way, resumes them, and compares what they leave bit for bit with an uninterrupted run.
+"""Fault-injection campaigns: interrupt runs, resume them and compare results bit for bit with uninterrupted ones.
 
     python scripts/faults [--signals] [--files] [--operations] [--scenarios] [--slice] [--parallel 2] [--folder FOLDER]
 
@@ -24,7 +24,7 @@ from scripts.faults.table import format_table
 
 CAMPAIGNS = ("signals", "files", "operations", "scenarios")
 NUM_SLICE_INJECTIONS = 1
-"""Operations that the slice hits with each kind of fault; each costs two runs."""
+"""Operations that `--slice` hits with each kind of fault; each requires two runs."""
 
 
 def main() -> None:

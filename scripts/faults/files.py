@@ -1,4 +1,4 @@
-"""A kill, a full disk and an I/O error at every file operation of a run; each run is resumed and compared.
+"""Campaign of kills, full disks and I/O errors at every file operation of a run, which is resumed and compared.
 
 A small library is compiled, and preloaded into the processes of the runs (`operations.c`), so operations of
 TensorFlow's C++ are hit like those of Python. A first run counts the operations below its folder.
@@ -30,7 +30,7 @@ TIMEOUT_S = 240.0
 DAMAGE_PATTERN = re.compile(
     r"is damaged|no complete checkpoint|Traceback|fault inside the program|[Ss]egmentation|core dumped"
 )
-"""What no log may say, however a run was stopped."""
+"""Texts that no log may contain, however a run was stopped."""
 
 
 def compiler() -> str | None:
@@ -54,12 +54,12 @@ class Injection:
 
     how: str
     at: int
-    """The number of the operation."""
+    """Index of the operation."""
 
 
 @dataclass
 class Verdict:
-    """What became of a hit."""
+    """Outcome of a hit."""
 
     hit: Injection
     operation: str
@@ -72,7 +72,7 @@ class Verdict:
 
 
 class Campaign:
-    """Hits operations.
+    """Campaign that hits operations.
 
     Args:
         folder: of the runs; those that are as they should be are removed.

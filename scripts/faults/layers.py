@@ -1,4 +1,4 @@
-"""Layers of the victims: with everything that has a state, also in inference."""
+"""Stateful layers of the victims, some of which change in inference too."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _reach_in_step(x: Any) -> Any:
 
 @keras.saving.register_keras_serializable("faults")
 class BatchCounter(keras.layers.Layer):
-    """Gives each sample the number of batches that were trained."""
+    """Layer that outputs the number of training batches so far."""
 
     def build(self, shape: Any) -> None:
         self.count = self.add_weight(shape=(), initializer="zeros", trainable=False, name="count")
@@ -62,7 +62,7 @@ class BatchCounter(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("faults")
 class Sampling(keras.layers.Layer):
-    """Draws with `keras.random` and without a seed, in training and in inference."""
+    """Layer that uses `keras.random` without a seed, in training and inference."""
 
     def call(self, mean: Any, log_variance: Any) -> Any:
         return mean + ops.exp(0.5 * log_variance) * keras.random.normal(ops.shape(mean))

@@ -1,4 +1,4 @@
-"""All operations of TensorFlow against the list of those that an export may hold."""
+"""Check of all TensorFlow operations against the allow-list of exports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DANGEROUS_PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class Counts:
-    """How the operations of this TensorFlow are judged."""
+    """Classification of the operations of this TensorFlow."""
 
     allowed: list[str]
     refused: list[str]

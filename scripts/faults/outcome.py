@@ -1,4 +1,4 @@
-"""What a finished run leaves that must not depend on interruptions."""
+"""Results of a finished run that must not depend on interruptions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Outcome:
         )
 
     def differences(self, other: Outcome) -> list[str]:
-        """Return the names of what is not the same in both."""
+        """Return the names of the values that differ."""
         names = {**self.arrays, **other.arrays}
         found = [name for name in names if self.arrays.get(name) != other.arrays.get(name)]
         found += ["history.csv"] if self.history != other.history else []

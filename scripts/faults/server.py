@@ -1,4 +1,4 @@
-"""Runs commands in processes that are forked from one that has imported TensorFlow: that saves seconds per run."""
+"""Fork server with TensorFlow imported, which saves seconds per command."""
 
 from __future__ import annotations
 
@@ -56,11 +56,13 @@ class ForkServer:
         cwd: Path = REPOSITORY,
         exits_fast: bool = False,
     ) -> Command:
-        """Start a command in a session of its own.
+        """Start a command in a new session.
 
         Args:
-            words: the name of a console script of this package, and its arguments.
-            log: gets standard output and error.
+            words: name of a console script of this package, and its arguments.
+            log: file for stdout and stderr.
+            environment: changes of the environment variables.
+            cwd: working directory.
             exits_fast: end without the shutdown of the interpreter, which takes TensorFlow a while.
         """
         changes = {name: str(value) for name, value in (environment or {}).items()}
@@ -91,7 +93,7 @@ class ForkServer:
 
 @dataclass(frozen=True)
 class Command:
-    """A command that runs, with all processes that it has started."""
+    """Running command with all its processes."""
 
     server: ForkServer
     pid: int

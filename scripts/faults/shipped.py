@@ -1,4 +1,4 @@
-"""Shipped scenarios: kill -9, SIGTERM, Ctrl-Z in a terminal, a deleted output directory, a moved export.
+"""Campaign on shipped scenarios: kill -9, SIGTERM, Ctrl-Z in a terminal, a deleted output directory, a moved export.
 
 The commands run as a user starts them; only Ctrl-Z needs a shell with job control, which is started for it.
 """
@@ -70,7 +70,7 @@ SCENARIOS: Mapping[str, Callable[[Path], tuple[list[str], list[str]]]] = {
 
 
 class ScenarioCampaign:
-    """The runs of one scenario.
+    """Runs of one scenario.
 
     Args:
         folder: of the runs and data.
@@ -89,7 +89,7 @@ class ScenarioCampaign:
         self.outcome = Outcome.read(self.reference)
 
     def run_fault(self, fault: str) -> str:
-        """Return "ok", or what is wrong."""
+        """Return "ok", or a description of the fault."""
         run = self.folder / fault.replace(" ", "_")
         if fault == "moved export":
             return self._test_moved_export(run)

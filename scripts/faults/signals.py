@@ -1,4 +1,4 @@
-"""Signals in every phase of a training, for every pipeline and network; each run is resumed and compared.
+"""Campaign of signals in every phase of a training, for every pipeline and network; runs are resumed and compared.
 
 A cell is a signal, a phase, a pipeline and a network. The list of cells is fixed: half of all combinations, chosen so
 that every combination of any three of the four occurs. How a phase is hit (in its beginning or its end, in this
@@ -87,7 +87,7 @@ class Cell:
 
     @property
     def processes(self) -> int:
-        """Data processes."""
+        """Number of data workers."""
         return {"Arrays": 0, "Processes": 1 + self.number % 2}.get(self.pipeline, (self.number // 3) % 2)
 
     @property
@@ -168,7 +168,7 @@ def slice_of_cells() -> list[Cell]:
 
 @dataclass
 class Verdict:
-    """What became of a cell."""
+    """Outcome of a cell."""
 
     cell: Cell
     hit: bool = False
@@ -178,7 +178,7 @@ class Verdict:
     hung: bool = False
     orphans: bool = False
     faults: list[str] = field(default_factory=list)
-    """What is wrong, in words."""
+    """Descriptions of the faults."""
 
     def add_fault(self, text: str) -> None:
         """Note a fault."""
@@ -186,7 +186,7 @@ class Verdict:
 
 
 class Campaign:
-    """Interrupts a run for each cell.
+    """Campaign that interrupts a run for each cell.
 
     Args:
         folder: of the runs; those of cells that are as they should be are removed.

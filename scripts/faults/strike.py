@@ -1,4 +1,4 @@
-"""The victim's side of a strike: it reports that it has reached a point and stays there until it was struck.
+"""Victim's part of a strike: report that a point is reached, and block until the strike.
 
 The code of the victim calls `reach` wherever a strike may be asked for. At most one point of a run is armed, by the
 environment, and it blocks once. So a strike hits the phase that its cell names, whatever the speed of the machine.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 POINT_VARIABLE = "FAULTS_POINT"
-"""The point that is armed."""
+"""Armed point."""
 RUN_DIR_VARIABLE = "FAULTS_RUN"
 """The folder of the run; also marks all processes of the run."""
 AFTER_EPOCHS_VARIABLE = "FAULTS_AFTER"

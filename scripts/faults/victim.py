@@ -1,4 +1,4 @@
-"""The scenarios that campaigns train: four pipelines, six networks; tiny, with a point for every strike."""
+"""Scenarios of the campaigns: four pipelines and six tiny networks, with a point for every strike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfaip_like.data import StreamProcessor
 from tfaip_like.list_files import ListFileData, ListFileScenario
 
 SAMPLES = 32
-"""Training samples in an epoch; validation has half of them."""
+"""Training samples per epoch; validation has half as many."""
 BATCH = 4
 STEPS = SAMPLES // BATCH
 """Steps in an epoch."""
@@ -63,7 +63,7 @@ class FaultPointProcessor(Processor):
 
 
 class DuplicateSamples(StreamProcessor):
-    """Makes two samples of each."""
+    """Processor that makes two samples from each one."""
 
     group = 4
 
@@ -98,7 +98,7 @@ class RaggedData(Data):
 
 
 class IterableSource:
-    """Can only be read from its beginning."""
+    """Source without random access."""
 
     def __init__(self, mode: Mode):
         self.mode = mode
