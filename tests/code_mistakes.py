@@ -1994,7 +1994,7 @@ PACKAGING = {
     "missing package": Mistake(
         {"import math": "import torchvision_not"},
         "import torchvision_not",
-        "'torchvision_not' is not installed; pip install it first",
+        "'torchvision_not' is not installed; install it with pip",
     ),
     "missing name": Mistake(
         {"import math": "from math import squareroot"},
@@ -2009,12 +2009,12 @@ PACKAGING = {
     "missing submodule": Mistake(
         {"import math": "import tfaip_like.nothing"},
         "import tfaip_like.nothing",
-        "'tfaip_like.nothing' is not installed; pip install it first",
+        "'tfaip_like.nothing' is not installed; install it with pip",
     ),
     "import exits": Mistake(
         {"import math": "import sys; sys.exit()"},
         "import sys; sys.exit()",
-        "the module ends the program when it is imported",
+        "the module calls sys.exit when imported",
     ),
     "import circular": Mistake(
         {"import math": "import my\nmy.Mine"},

@@ -289,7 +289,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     [
         (
             lambda file: np.savez(file, it=np.array([1, None])),
-            r"a\.npz, column 'it': cannot be read: it holds Python objects",
+            r"a\.npz, column 'it': cannot be read: it contains Python objects",
         ),
         (lambda file: np.savez(file, it=np.array(5)), r"a\.npz, column 'it': is a single value, not a column"),
         (lambda file: np.savez(file, it=np.zeros(2), y=np.zeros(3)), r"a\.npz: its columns differ in their number of"),

@@ -324,5 +324,5 @@ def test_a_log_file_that_cannot_be_written_is_reported_once(tmp_path: Path, caps
     for _ in range(2):
         handler.emit(logging.makeLogRecord({"msg": "a line", "levelno": logging.INFO}))
     printed = capsys.readouterr().err
-    assert printed == f"warning: {tmp_path / 'train.log'}: Bad file descriptor; lines of the log are missing\n"
+    assert printed == f"warning: {tmp_path / 'train.log'}: Bad file descriptor; log lines are lost\n"
     handler.stream = None

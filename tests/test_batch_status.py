@@ -125,9 +125,9 @@ def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.Monk
     assert [status.problem.partition(": ")[2] for status in bad] == [
         "not valid JSON: Expecting property name enclosed in double quotes",
         "expected an object, got []",
-        "scenario: is missing",
+        "scenario: missing key",
         "runs.0.name: expected a string, got 1",
-        "more: there is no such key",
+        "more: unknown key",
     ]
     assert good.counts == {"new": 1}
     with pytest.raises(UsageError, match=r"bad_0/batch.json, line 1: not valid JSON"):

@@ -353,7 +353,7 @@ def test_a_batch_from_python_can_be_added_to(tmp_path: Path, monkeypatch: pytest
     assert batch.path == Path("zoo/version_1")
     assert experiments(tmp_path, "add", batch.path).returncode == 0
     assert names(batch) == ["wide.01", "wide.02", "wide.03", "wide.04"]
-    with pytest.raises(UsageError, match="compare_to: runs/earlier: there is no such folder"):
+    with pytest.raises(UsageError, match="compare_to: runs/earlier: no such directory"):
         generate(dataclasses.replace(plan, compare_to="runs/earlier"), Path("zoo"))
 
 

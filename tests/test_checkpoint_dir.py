@@ -51,7 +51,7 @@ def test_a_link_to_a_disk_that_is_missing_is_named_with_its_target(tmp_path: Pat
     target = run.checkpoints.readlink()
     shutil.rmtree(scratch)
     run.history.write_text("epoch\n1\n")
-    message = f"{run.checkpoints}: is a link to {target}, which is not there; is its file system mounted"
+    message = f"{run.checkpoints}: broken link to {target}; check that its file system is mounted"
     with pytest.raises(UsageError, match=message):
         run.link_checkpoints_to(scratch)
     with pytest.raises(UsageError, match=message):

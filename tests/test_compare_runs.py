@@ -319,9 +319,9 @@ def test_help_does_not_import_a_framework() -> None:
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "no run": ([], "expected folders of runs, or folders with runs below them: compare-runs DIR ... "
                "[--FLAG VALUE ...]"),
-    "no such folder": (["nowhere"], "nowhere: there is no such folder"),
-    "a file": (["file"], "file: is a file; name the folder of a run, or one with runs below it"),
-    "no run in it": (["empty"], "empty: there is no run in this folder or below it (a run has a run.json)"),
+    "no such folder": (["nowhere"], "nowhere: no such directory"),
+    "a file": (["file"], "file: not a directory; pass a run directory, or a directory with runs below it"),
+    "no run in it": (["empty"], "empty: no run directory found in or below it (run directories contain a run.json)"),
     "unknown flag": (["runs", "--srot", "best"], "--srot: there is no such flag; did you mean --sort?"),
     "unknown column": (["runs", "--sort", "dropout"], "--sort dropout: there is no such column; did you mean "
                        "model.dropout?"),

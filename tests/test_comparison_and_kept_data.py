@@ -91,12 +91,12 @@ def test_a_run_with_other_values_is_warned_of_once(tmp_path: Path, caplog: pytes
 @pytest.mark.parametrize(
     ("place", "problem"),
     {
-        "nowhere": "there is no such folder",
-        "file": "is a file; name the folder of a run",
-        "empty": "there is no run in this folder or below it",
+        "nowhere": "no such directory",
+        "file": "not a directory; pass a run directory",
+        "empty": "no run directory found in or below it",
         "runs": "contains several runs; choose one of them, such as .*runs/a$",
         "runs/a": r"the run has not completed an epoch yet \(no history.csv\)",
-        "runs/b": ".*history.csv, line 2: is missing",
+        "runs/b": ".*history.csv, line 2: missing; the file has no epochs",
     }.items(),
 )
 def test_another_folder_than_that_of_a_run_is_refused_before_one_is_made(

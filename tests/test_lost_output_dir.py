@@ -92,7 +92,7 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-MOVED = "is now .*/moved; resume-training .*/moved continues it"
+MOVED = "was moved to .*/moved; run `resume-training .*/moved` to continue"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ MOVED = "is now .*/moved; resume-training .*/moved continues it"
     [
         (shutil.rmtree, "was deleted or moved"),
         (lambda folder: folder.rename(folder.parent / "moved"), MOVED),
-        slow(replace_by_an_empty_folder, "was deleted or moved, and another one is in its place"),
+        slow(replace_by_an_empty_folder, "was replaced by another one"),
         (replace_by_another_run, MOVED),
         slow(empty, "was emptied"),
     ],
@@ -133,7 +133,7 @@ def test_a_lost_folder_is_the_reason_before_all_other_errors(tmp_path: Path) -> 
 def test_a_link_that_leads_elsewhere_stops_the_training(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "there")
-    with pytest.raises(OutputDirLostError, match=r"is now .*/there; resume-training .*/there continues it"):
+    with pytest.raises(OutputDirLostError, match=r"was moved to .*/there; run `resume-training .*/there` to continue"):
         train_and_meddle(tmp_path, point_elsewhere)
     assert not files(tmp_path / "elsewhere")
 
@@ -158,7 +158,7 @@ def test_the_folder_is_checked_by_what_it_is_not_by_its_name(tmp_path: Path, mon
     with folder.acquire() as hold:
         hold.check()
         Path("parent").rename("other")
-        with pytest.raises(OutputDirLostError, match="is now .*/other/run"):
+        with pytest.raises(OutputDirLostError, match="was moved to .*/other/run"):
             atomic_write_text(folder.summary, "")
         Path("parent").symlink_to("other")
         atomic_write_text(folder.summary, "")

@@ -457,7 +457,7 @@ WRONG = [
         "  a:\n    grid:\n      model.dropout: [[0.1], {b: 1}]\n",
         "line 5: expected a value or a list of values, got a mapping with b",
     ),
-    Wrong("  a:\n    <<: 3\n", "line 4: `<<` merges mappings only"),
+    Wrong("  a:\n    <<: 3\n", "line 4: `<<` requires a mapping"),
     Wrong(
         "scenario: expert\nconfigurations:\n  a: {}\n",
         "line 1: no module named 'expert' in FOLDER or on the Python path",
@@ -481,7 +481,7 @@ WRONG = [
         "line 2: Line is also the name of a configuration; rename one of them",
         whole=True,
     ),
-    Wrong("  a: &a\n    extends: b\n    list: [*a]\n", "line 3: an alias contains itself"),
+    Wrong("  a: &a\n    extends: b\n    list: [*a]\n", "line 3: alias contains itself"),
 ]
 
 
@@ -499,7 +499,7 @@ def test_files_that_are_not_plans(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"missing.yaml: cannot be read: No such file or directory"):
         read_plan(tmp_path / "missing.yaml")
     (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match=r"plan.yaml, line 1: is not text in UTF-8 \(byte 0xff\)"):
+    with pytest.raises(UsageError, match=r"plan.yaml, line 1: not valid UTF-8 \(byte 0xff\)"):
         read_plan(tmp_path / "plan.yaml")
 
 

@@ -299,8 +299,8 @@ def copied(export: Path, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("file", "values", "message"),
     [
-        ("pipeline.json", {"processors": [{"class": "best.evil:Evil"}]}, "evil.py: lies in a run, export or batch"),
-        ("scenario_params.json", {"class": "best.evil:EvilScenario"}, "evil.py: lies in a run, export or batch"),
+        ("pipeline.json", {"processors": [{"class": "best.evil:Evil"}]}, "evil.py: untrusted code, not imported"),
+        ("scenario_params.json", {"class": "best.evil:EvilScenario"}, "evil.py: untrusted code, not imported"),
         ("scenario_params.json", {"class": "best/evil.py:EvilScenario"}, "expected module:Class"),
     ],
 )

@@ -225,8 +225,8 @@ def _cut(path: Path) -> None:
         (lambda folder: _cut(folder / "run.json"), "run.json, line 1: not valid JSON"),
         (lambda folder: _cut(folder / "trainer_params.json"), "trainer_params.json, line 1: not valid JSON"),
         (lambda folder: (folder / "summary.json").write_text("[]"), "summary.json, line 1: expected an object, got []"),
-        (lambda folder: (folder / "summary.json").write_bytes(b"\xff"), "summary.json, line 1: is not text in UTF-8"),
-        (lambda folder: _cut(folder / "history.csv"), "history.csv, line 6: is cut off"),
+        (lambda folder: (folder / "summary.json").write_bytes(b"\xff"), "summary.json, line 1: not valid UTF-8"),
+        (lambda folder: _cut(folder / "history.csv"), "history.csv, line 6: truncated line"),
         (
             lambda folder: (folder / "history.csv").write_text("loss\n1\n"),
             "history.csv, line 1: expected the names of the columns",
@@ -393,8 +393,8 @@ def test_a_confusion_matrix_of_many_classes_is_a_picture(tmp_path: Path) -> None
 def test_a_confusion_matrix_says_what_is_wrong_with_it() -> None:
     for matrix, validation_error in (
         (ConfusionMatrix([0, 1], [0]), "is a ConfusionMatrix of targets of shape (2,) and predictions of shape (1,)"),
-        (ConfusionMatrix([0.5], [0]), "is a ConfusionMatrix with targets of float64; classes are integers"),
-        (ConfusionMatrix([0], [-1]), "is a ConfusionMatrix with predictions of class -1; classes are counted from 0"),
+        (ConfusionMatrix([0.5], [0]), "is a ConfusionMatrix with targets of float64; classes must be integers"),
+        (ConfusionMatrix([0], [-1]), "is a ConfusionMatrix with predictions of class -1; classes must be 0 or larger"),
         (ConfusionMatrix([0], [3], ["a"]), "is a ConfusionMatrix with predictions of class 3, but only 1 names"),
     ):
         assert str(matrix.validation_error()).startswith(validation_error)

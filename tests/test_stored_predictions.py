@@ -124,8 +124,8 @@ def test_exports_that_cannot_be_validated_do_not_cost_the_results_of_others(
         ("a.jsonl", "[1]", "line 1: must be an object with outputs"),
         ("a.jsonl", '{"outputs": 2}', "line 1: outputs: must be an object"),
         ("a.jsonl", '{"outputs": {"y": }', "line 1"),
-        ("a.npz", "no archive", "a.npz: is not a readable .npz file: it is cut off, or of another kind$"),
-        ("a.npz", "PK\x03\x04", "a.npz: is not a readable .npz file: it is cut off or damaged$"),
+        ("a.npz", "no archive", "a.npz: cannot be read as .npz: truncated file or unsupported format$"),
+        ("a.npz", "PK\x03\x04", "a.npz: cannot be read as .npz: truncated or damaged file$"),
         ("", "", "is a folder; predictions are stored in files"),
     ],
 )

@@ -268,12 +268,12 @@ def killed(quick_run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 
 def test_a_folder_with_a_running_training_is_left_alone(killed: tuple[Path, str]) -> None:
-    assert "a training is running in this folder" in killed[1]
+    assert "another process is training in this directory" in killed[1]
 
 
 def test_a_run_that_was_killed_is_called_so(killed: tuple[Path, str], quick_run: Run) -> None:
     again = quick_run(COMMAND, *ENDLESS, "--trainer.output_dir", killed[0])
-    assert "there is a run in this folder already (status killed)" in again.stderr
+    assert "already contains a run (status killed)" in again.stderr
 
 
 def test_a_killed_training_leaves_complete_files(killed: tuple[Path, str]) -> None:
@@ -363,7 +363,7 @@ def test_a_full_disk_pauses_the_training_and_loses_nothing(small_disk: Path) -> 
             filler.unlink()
     assert process.wait(timeout=240) == 0, lines
     text = "".join(lines)
-    assert "no space left on this disk. The training waits until there is room" in text
+    assert "no space left on device. Training is paused until space is available" in text
     assert "Traceback" not in text
     assert len((small_disk / "run" / "history.csv").read_text().splitlines()) == 4
     assert sorted(path.name for path in (small_disk / "run" / "checkpoints").iterdir())[-1] == "epoch_0003"

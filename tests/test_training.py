@@ -129,7 +129,7 @@ def test_without_an_output_folder_nothing_is_written(tmp_path: Path, monkeypatch
 def test_a_folder_with_a_run_is_never_overwritten(finished: tuple[Small, TrainResult]) -> None:
     folder = folder_of(finished[0])
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    with pytest.raises(UsageError, match="there is a run in this folder already"):
+    with pytest.raises(UsageError, match="already contains a run"):
         train(small(folder))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
@@ -616,7 +616,7 @@ def test_a_finished_training_lets_go_of_its_data() -> None:
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
     folder = OutputDir(tmp_path / "run")
-    with folder.acquire(), pytest.raises(UsageError, match="a training is running in this folder"):
+    with folder.acquire(), pytest.raises(UsageError, match="another process is training in this directory"):
         train(small(tmp_path / "run"))
     train(small(tmp_path / "run"))
 

@@ -123,7 +123,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 2, in <module>\n"
             "    import nonumpy as np\n"
-            "'nonumpy' is not installed; pip install it first"
+            "'nonumpy' is not installed; install it with pip"
         ),
     ),
     "error at import": Mistake(
@@ -437,8 +437,8 @@ MISTAKES = {
         flags="--trainer.output_dir run",
         before=_used_folder,
         says=(
-            "--trainer.output_dir run: there is a run in this folder already (status done).\n"
-            "resume-training run goes on with it; for a new run choose another folder, or delete this one."
+            "--trainer.output_dir run: already contains a run (status done).\n"
+            "Run `resume-training run` to continue it, or choose another directory for a new run."
         ),
     ),
     "folder that is a file": Mistake(
@@ -722,7 +722,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 38, in Look.evaluate\n"
             '    return {"picture": Image(np.zeros(5))}\n'
-            "Look.evaluate: 'picture' is an image of shape (5,); it must be (height, width), (height, width, 1) or (height, width, 3)"
+            "Look.evaluate: 'picture' is an image of shape (5,); expected (height, width), (height, width, 1) or (height, width, 3)"
         ),
     ),
     "summary of a wrong type": Mistake(
@@ -775,7 +775,7 @@ MISTAKES = {
         needs_keras=True,
         flags="--warmstart.model run",
         files={"run/weights.npz": "half"},
-        says="--warmstart.model run/weights.npz: is not a readable .npz file: it is cut off, or of another kind",
+        says="--warmstart.model run/weights.npz: cannot be read as .npz: truncated file or unsupported format",
     ),
     "warm start from another network": Mistake(
         needs_keras=True,

@@ -346,12 +346,12 @@ def broken_files(folder: Path, run: OutputDir) -> Iterator[tuple[Path, str]]:
     """Return files that cannot be read, with the reason."""
     content = (run.best / "weights.npz").read_bytes()
     (folder / "cut.npz").write_bytes(content[: len(content) // 2])
-    yield folder / "cut.npz", "it is cut off or damaged"
+    yield folder / "cut.npz", "truncated or damaged file"
     middle = content.index(b"\x93NUMPY") + 150  # in the numbers of the first array
     (folder / "bit.npz").write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
     yield folder / "bit.npz", "Bad CRC-32 for file 'hidden/kernel.npy'"
     np.savez(folder / "harm.npz", **{"hidden/kernel": np.array([Harmful(folder / "harm")], object)})
-    yield folder / "harm.npz", "it holds Python objects, not numbers"
+    yield folder / "harm.npz", "it contains Python objects instead of numbers"
     (folder / "model.keras").write_text("no archive")
     yield folder / "model.keras", "File is not a zip file"
     with zipfile.ZipFile(folder / "empty.keras", "w"):
@@ -365,7 +365,7 @@ def test_broken_files_are_reported_in_one_line_and_nothing_in_them_is_executed(r
     for file, why in broken_files(tmp_path, run):
         with pytest.raises(UsageError) as error:
             warm_start(network_of(Line()), WarmStart(model=file))
-        cannot = "is not a readable .npz file" if file.suffix == ".npz" else f"cannot read {file}"
+        cannot = "cannot be read as .npz" if file.suffix == ".npz" else f"cannot read {file}"
         assert str(error.value).startswith(f"--warmstart.model {file}: {cannot}: {why}")
         assert "\n" not in str(error.value)
     assert not (tmp_path / "harm").exists()

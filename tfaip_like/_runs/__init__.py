@@ -1,1 +1,1 @@
-"""Run directories: their layout, their lock, what they record, and the one reader of them."""
+"""Run directories: layout, locking, recorded files, and their reader."""

@@ -1,4 +1,4 @@
-"""Names in the directory of a batch that its runs need to know too."""
+"""Layout of a batch directory, as far as its runs depend on it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import read_text
 
 BATCH_INDEX = "batch.json"
-"""The list of its runs."""
+"""File with the list of runs."""
 RUNS_DIR = "runs"
-"""Their output directories."""
+"""Directory with the run directories."""
 CODE_DIR = "code"
-"""The code that they import."""
+"""Directory with the code that runs import."""
 
 
 def run_code_dir(batch: Path, name: str) -> Path:
-    """Return the folder with the code of a run of a batch: that of all its runs, or another one that a file names."""
-    other = run_code_name_path(batch, name)
-    folder = read_text(other).strip() if other.exists() else CODE_DIR
+    """Return the code directory of a run of a batch: `code`, or the one that `run_code_name_path` names.
+
+    Raises:
+        UsageError: if that file names no code directory.
+    """
+    name_file = run_code_name_path(batch, name)
+    folder = read_text(name_file).strip() if name_file.exists() else CODE_DIR
     if not re.fullmatch(rf"{CODE_DIR}(_\d+)?", folder):
         raise UsageError(
-            f"{other}: expected the folder of the code of this run, such as {CODE_DIR}_2, got {folder[:40]!r}"
+            f"{name_file}: expected the name of a code directory, such as {CODE_DIR}_2, got {folder[:40]!r}"
         )
     return batch / folder
 
 
 def run_code_name_path(batch: Path, name: str) -> Path:
-    """Return the file that names the code of a run, where it is not that of all runs; the job script reads it."""
+    """Return the path of the file that names a run's own code directory; the job script reads it too."""
     return batch / "jobs" / f"{name}.code"

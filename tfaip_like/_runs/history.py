@@ -1,4 +1,4 @@
-"""What was measured in each epoch: `history.csv`."""
+"""Writer of `history.csv`, the values of each epoch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Row = Mapping[str, float]
 
 
 class History:
-    """The values of all epochs so far, on disk after each of them.
+    """Values of all epochs so far, written to disk after each epoch.
 
     Attributes:
-        rows: a mapping of names to numbers per epoch; `epoch` counts from 1.
+        rows: value by column name, per epoch; `epoch` counts from 1.
     """
 
     def __init__(self, folder: OutputDir | None):
@@ -25,13 +25,13 @@ class History:
         self._file = folder.history if folder else None
 
     def write_with_row(self, row: Row) -> None:
-        """Writes all epochs so far and one more, which belongs to them once its caller has appended it."""
+        """Write all rows and one more, which the caller appends to `rows` afterwards."""
         if self._file is not None:
             self._write_csv(self._file, [*self.rows, row])
 
     def restore(self, rows: Iterable[Row]) -> None:
-        """Goes on behind these epochs."""
-        # The number of an epoch is written as it was, 1 and not 1.0: a resumed run leaves the same file.
+        """Replace the rows, in memory and on disk, by those of a checkpoint."""
+        # Epochs are written as integers (1, not 1.0), so a resumed run writes the same file.
         self.rows = [{**row, "epoch": int(row["epoch"])} for row in rows]
         if self._file is not None and self.rows:
             self._write_csv(self._file, self.rows)
@@ -39,7 +39,7 @@ class History:
             self._file.unlink(missing_ok=True)
 
     def _write_csv(self, path: Path, rows: Sequence[Row]) -> None:
-        # Rewritten as a whole, because a column may appear late (validation every n epochs).
+        # Rewritten completely, because columns may appear later (validation every n epochs).
         names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")

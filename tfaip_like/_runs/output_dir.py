@@ -1,4 +1,4 @@
-"""The folder of a run: the names of what lies in it, and its state."""
+"""Run directory: file names, lock and state."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from tfaip_like._utils.operating_system import lock_file
 logger = logging.getLogger(__name__)
 
 BOOKKEEPING_COLUMNS = ("epoch", "lr", "seconds", "samples_per_second", "input_bound", "memory_mb", "gradient_norm")
-"""The columns of `history.csv` that are neither losses nor metrics."""
+"""Columns of `history.csv` that are neither losses nor metrics."""
 
 CHECK_INTERVAL_S = 0.5
 
 
 class OutputDirLostError(TrainingError):
-    """The output folder is no longer there: deleted, emptied, moved, or replaced by another one."""
+    """Error for a run directory that was deleted, emptied, moved or replaced during training."""
 
 
 @dataclass(frozen=True)
 class OutputDir:
-    """The output folder of one run."""
+    """Run directory (`--trainer.output_dir`)."""
 
     path: Path
 
     @property
     def trainer_params(self) -> Path:
-        """The whole parameter tree."""
+        """Parameter tree."""
         return self.path / "trainer_params.json"
 
     @property
@@ -54,12 +54,12 @@ class OutputDir:
 
     @property
     def train_log(self) -> Path:
-        """The log."""
+        """Log file."""
         return self.path / "train.log"
 
     @property
     def history(self) -> Path:
-        """A row per epoch."""
+        """Values of each epoch, one row per epoch."""
         return self.path / "history.csv"
 
     @property
@@ -69,22 +69,22 @@ class OutputDir:
 
     @property
     def bad_samples(self) -> Path:
-        """Samples that were left out, and why."""
+        """List of skipped samples with the reasons."""
         return self.path / "bad_samples.csv"
 
     @property
     def non_finite(self) -> Path:
-        """Samples of the steps whose loss or gradient was no finite number."""
+        """Directory with the samples of steps with a non-finite loss or gradient."""
         return self.path / "non_finite"
 
     @property
     def resources(self) -> Path:
-        """Files that the pipeline has learnt from the data."""
+        """Directory of files that the pipeline derived from the data."""
         return self.path / "resources"
 
     @property
     def checkpoints(self) -> Path:
-        """Complete states of the training."""
+        """Directory of checkpoints."""
         return self.path / "checkpoints"
 
     @property
@@ -99,31 +99,31 @@ class OutputDir:
 
     @property
     def tensorboard(self) -> Path:
-        """Event files."""
+        """Directory of TensorBoard event files."""
         return self.path / "tensorboard"
 
     @property
     def model(self) -> Path:
-        """The layers of the network, as text."""
+        """Model summary as text."""
         return self.path / "model.txt"
 
     @property
     def summaries(self) -> Path:
-        """What the latest validations showed: a folder each."""
+        """Summaries of the latest validations, one directory per kind."""
         return self.path / "summaries"
 
     @property
     def used_data(self) -> Path:
-        """Samples as the network sees them, where they are kept: a folder for training, one for validation."""
+        """Samples as the model received them (`--trainer.keep_data`), in directories for training and validation."""
         return self.path / "used_data"
 
     @property
     def report(self) -> Path:
-        """All that is known of the run, on one page."""
+        """HTML report."""
         return self.path / "report.html"
 
     def batch_code_dir(self) -> Path | None:
-        """Return the code that the batch of this run keeps for it; None for a run that belongs to no batch."""
+        """Return the code directory that the batch of this run has for it; None if the run is not part of a batch."""
         path = self.path.absolute()
         batch = path.parent.parent
         if path.parent.name != RUNS_DIR or not (batch / BATCH_INDEX).is_file():
@@ -132,20 +132,20 @@ class OutputDir:
         return code if code.is_dir() else None
 
     def has_run(self) -> bool:
-        """Return whether a training here has finished an epoch."""
+        """Return whether a run in this directory has completed an epoch or written a checkpoint."""
         has_checkpoints = self.checkpoints.exists() and any(self.checkpoints.iterdir())
         return self.history.exists() or self.best.exists() or has_checkpoints
 
     def read_info(self) -> RunInfo:
-        """Return the contents of `run.json`, nothing if there is none.
+        """Read `run.json`; return an empty mapping if it does not exist.
 
         Raises:
-            UsageError: if it is damaged; it names the file and the key or line.
+            UsageError: if it is damaged; names the file and the key or line.
         """
         return read_run_file(RunInfo, self.run)
 
     def read_start_time(self) -> float | None:
-        """Return when the run was started for the first time, in seconds since 1970; None if that is not known."""
+        """Return the time of the first start of the run, in seconds since 1970; None if unknown."""
         started = self.read_info().get("started", "")
         try:
             return datetime.fromisoformat(started).timestamp()
@@ -153,29 +153,29 @@ class OutputDir:
             return None
 
     def link_checkpoints_to(self, folder: Path) -> None:
-        """Make `checkpoints` a link to a folder below another one, under the path of this run.
+        """Make `checkpoints` a link to a new directory below `folder`, named by the path of this run.
 
-        Checkpoints that are there already stay where they are. A folder that is there already belongs to a run that was
-        moved or deleted: this run gets another one.
+        Existing checkpoints stay in place. An existing target directory belongs to a run that was moved or deleted, so
+        a numbered one is created next to it.
 
         Raises:
-            UsageError: if that folder cannot be made.
+            UsageError: if the directory cannot be created.
         """
-        place = folder.absolute() / self.path.absolute().relative_to("/")
+        target = folder.absolute() / self.path.absolute().relative_to("/")
         try:
             if self.checkpoints.is_symlink():
                 if self.has_run():
                     check_links(self.checkpoints)
                 self.checkpoints.resolve().mkdir(parents=True, exist_ok=True)  # scratch may have been emptied
             elif not self.checkpoints.exists():
-                self.checkpoints.symlink_to(_make_unique_dir(place))
+                self.checkpoints.symlink_to(_make_unique_dir(target))
         except OSError as error:
             raise UsageError(
                 f"--trainer.checkpoint_dir {folder}: cannot be written: {_os_error_text(error)}"
             ) from error
 
     def is_locked(self) -> bool:
-        """Return whether a training runs in it now, of this process or another; yes where locks cannot tell."""
+        """Return whether a run is training in this directory, in any process; True if the lock cannot be queried."""
         try:
             folder = os.open(self.path, os.O_RDONLY)
         except OSError:
@@ -190,16 +190,16 @@ class OutputDir:
 
     @contextmanager
     def acquire(self, resume: bool = False) -> Iterator[OutputDirLock]:
-        """Makes the folder for a new run and keeps others out of it for the length of the block.
+        """Create and lock the directory for the duration of the block.
 
-        What is left of a run that failed before its first epoch goes. The folder is locked for this
-        process, so that a lock never outlives it. Nothing is written once the folder is no longer there.
+        For a new run, removes the remains of a run that failed before its first epoch. The lock belongs to the process
+        and never outlives it. Writes to the directory raise once it has been deleted, moved or replaced.
 
         Args:
-            resume: with the run that is there.
+            resume: resume the run in the directory instead of starting a new one.
 
         Raises:
-            UsageError: when it holds a run already, another one runs in it, or it cannot be written.
+            UsageError: if the directory contains a run already, another process trains in it, or it is not writable.
         """
         where = f"--trainer.output_dir {self.path}"
         try:
@@ -214,9 +214,9 @@ class OutputDir:
                 self._prepare_new_run(where)
             elif not self.run.exists():
                 atomic_write_text(self.run, "{}\n")
-            hold = OutputDirLock(self, folder)
-            with write_guard(self.path, hold.check):
-                yield hold
+            lock = OutputDirLock(self, folder)
+            with write_guard(self.path, lock.check):
+                yield lock
         finally:
             os.close(folder)
 
@@ -224,19 +224,21 @@ class OutputDir:
         try:
             lock_file(folder, wait=False)
         except BlockingIOError as error:
-            raise UsageError(f"{where}: a training is running in this folder; choose another one") from error
-        except OSError as error:  # a file system without locks
-            logger.debug("%s cannot be locked: %s", self.path, error)
+            raise UsageError(
+                f"{where}: another process is training in this directory; choose a different one"
+            ) from error
+        except OSError as error:  # file system without locks
+            logger.debug("cannot lock %s: %s", self.path, error)
 
     def _prepare_new_run(self, where: str) -> None:
-        """Makes the folder ready for a new run."""
+        """Check that the directory contains no run, and remove the remains of a run without epochs."""
         if self.has_run():
             status = str(self.read_info().get("status", "unknown"))
-            if status == "running":  # but the lock is free
+            if status == "running":  # but not locked
                 status = "killed"
             raise UsageError(
-                f"{where}: there is a run in this folder already (status {status}).\n"
-                f"resume-training {self.path} goes on with it; for a new run choose another folder, or delete this one."
+                f"{where}: already contains a run (status {status}).\n"
+                f"Run `resume-training {self.path}` to continue it, or choose another directory for a new run."
             )
         try:
             atomic_write_text(self.run, "{}\n")
@@ -257,10 +259,11 @@ class OutputDir:
 
 
 class OutputDirLock:
-    """The output folder of a training that runs: another one under its name must not be taken for it.
+    """Lock of a run directory; detects that the directory was replaced by another one of the same name.
 
     Args:
-        descriptor: of the folder that was opened when the training began.
+        output_dir: run directory.
+        descriptor: open file descriptor of the directory, which holds the lock.
     """
 
     def __init__(self, output_dir: OutputDir, descriptor: int):
@@ -269,19 +272,19 @@ class OutputDirLock:
         self._checked = time.monotonic()
 
     def check(self) -> None:
-        """Raise if the folder was deleted, emptied, moved or replaced.
+        """Raise if the directory was deleted, emptied, moved or replaced.
 
         Raises:
-            OutputDirLostError: names the folder and what has become of it.
+            OutputDirLostError: names the directory and what happened to it.
         """
         self._checked = time.monotonic()
         if (reason := self._lost_reason()) is not None:
             raise OutputDirLostError(
-                f"--trainer.output_dir {self._output_dir.path}: the training stopped because this folder {reason}"
+                f"--trainer.output_dir {self._output_dir.path}: training stopped because this directory {reason}"
             )
 
     def check_periodically(self) -> None:
-        """Do the same if that was some time ago: it may be a file system over the network."""
+        """Call `check` if the last call was some time ago, because network file systems are slow."""
         if time.monotonic() - self._checked > CHECK_INTERVAL_S:
             self.check()
 
@@ -290,22 +293,22 @@ class OutputDirLock:
         return self._lost_reason() is not None
 
     def _lost_reason(self) -> str | None:
-        """Return what has become of the folder, None if it is where it was."""
+        """Return what happened to the directory, None if it is intact."""
         path = self._output_dir.path
         try:
-            found, held = _file_identity(path), _file_identity(self._descriptor)
-            if found is not None and found == held:
+            current, locked = _file_identity(path), _file_identity(self._descriptor)
+            if current is not None and current == locked:
                 return None if _file_identity(self._output_dir.run) else "was emptied"
-        except OSError as error:  # a file server that does not answer: writing will say more
+        except OSError as error:  # file server not responding: writing to it reports the error
             logger.debug("%s: %s", path, error)
             return None
-        if (place := _current_path(self._descriptor)) is not None:
-            return f"is now {place}; resume-training {place} continues it"
-        return "was deleted or moved" if found is None else "was deleted or moved, and another one is in its place"
+        if (new_path := _current_path(self._descriptor)) is not None:
+            return f"was moved to {new_path}; run `resume-training {new_path}` to continue"
+        return "was deleted or moved" if current is None else "was replaced by another one"
 
 
 def _make_unique_dir(path: Path) -> Path:
-    """Make a folder; one that is there already is left alone, and this one gets a number."""
+    """Create a folder, with a number appended to its name if it exists already."""
     path.parent.mkdir(parents=True, exist_ok=True)
     number, folder = 1, path
     while True:
@@ -318,23 +321,23 @@ def _make_unique_dir(path: Path) -> Path:
 
 
 def _file_identity(path: Path | int) -> tuple[int, int] | None:
-    """Return what tells a file from all others, None if it is not there."""
+    """Return device and inode of a file, None if it does not exist."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE):
             return None
         raise
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _current_path(descriptor: int) -> str | None:
-    """Return where an open folder is now, None where the system does not tell."""
+    """Return the current path of an open directory, None if the system does not provide it."""
     try:
-        place = os.readlink(f"/proc/self/fd/{descriptor}")
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
     except OSError:
         return None
-    return place if os.path.isdir(place) else None
+    return path if os.path.isdir(path) else None
 
 
 def _os_error_text(error: OSError) -> str:

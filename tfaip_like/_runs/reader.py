@@ -1,4 +1,4 @@
-"""A run, read from its folder: running, ended or killed, and as much of it as can be read."""
+"""Reader of run directories, which tolerates damaged or missing files."""
 
 from __future__ import annotations
 
@@ -17,62 +17,62 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import read_json_object
 
 Curve = Sequence[tuple[int, float]]
-"""Epochs and values."""
+"""Pairs of epoch and value."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch, and by what it was found."""
+    """Best epoch and the monitored value that selected it."""
 
     monitor: str
     mode: str | None = None
-    """min or max."""
+    """`min` or `max`."""
     epoch: int | None = None
     value: float | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a folder tells of its run."""
+    """Contents of a run directory."""
 
     output_dir: OutputDir
     status: str
-    """running, done, stopped, failed, killed; unknown where nothing says."""
+    """`running`, `done`, `stopped`, `failed`, `killed` or `unknown`."""
     info: RunInfo
-    """As in `run.json`."""
+    """Content of `run.json`."""
     summary: RunSummary
-    """As in `summary.json`, of the time when the run last ended."""
+    """Content of `summary.json`, written when the run last ended."""
     history: Sequence[Row]
-    """A row per epoch."""
+    """Values of each epoch."""
     parameters: Mapping[str, Any]
-    """All of them, as JSON values by their flags without dashes: `model.graph.units`."""
+    """All parameters as JSON values by flag without dashes: `model.graph.units`."""
     problems: Sequence[str]
-    """What could not be read."""
+    """Messages about files or values that could not be read."""
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of the run directory."""
         return self.output_dir.path.resolve().name
 
     @property
     def scenario(self) -> str:
-        """Its class as `module:Class`."""
+        """Scenario class as `module:Class`."""
         return str(self.info.get("scenario") or self.parameters.get("class") or "an unknown scenario")
 
     @property
     def non_default_params(self) -> Mapping[str, str]:
-        """The parameters that differ from their defaults, in words, by their flags without dashes."""
+        """Parameters that differ from their defaults, as words by flag without dashes."""
         flags = self.info.get("parameters") or self.summary.get("parameters") or {}
         return {flag.removeprefix("--"): words for flag, words in flags.items()}
 
     @property
     def seconds(self) -> float | None:
-        """How long all epochs trained, without validation."""
+        """Training time of all epochs in seconds, without validation."""
         return sum(row.get("seconds", 0.0) for row in self.history) if self.history else None
 
     @cached_property
     def best(self) -> Best | None:
-        """The best epoch so far; None if nothing says how it is found."""
+        """Best epoch so far; None if the monitored value is unknown."""
         known: dict[str, Any] = {**(self.summary.get("best") or {}), **(self.info.get("best_by") or {})}
         if not known.get("monitor"):
             return None
@@ -88,15 +88,15 @@ class Run:
 
     @property
     def _is_summary_current(self) -> bool:
-        """Return whether the summary is of the last epoch, not of one before the run went on."""
+        """Return whether the summary describes the last epoch, not one before a resume."""
         last = (self.summary.get("last") or {}).get("epoch")
         return bool(self.history) and last == self.history[-1]["epoch"]
 
     @cached_property
     def prefixes(self) -> Mapping[str, str]:
-        """The kinds of validation, `val`, `lav`, `lav_LIST`, by what the names of their columns begin with.
+        """Kinds of validation (`val`, `lav`, `lav_LIST`) by the prefix of their columns.
 
-        Values of an earlier run (`compare`) are one more kind.
+        Values of an earlier run (`compare`) count as a kind.
         """
         kinds = [kind for kind in self.info.get("data") or () if kind != "train"] or ["val", "lav"]
         kinds += ["compare"] if self.parameters.get("trainer.compare_to") is not None else []
@@ -104,9 +104,9 @@ class Run:
 
     @cached_property
     def curves(self) -> Mapping[str, Mapping[str, Curve]]:
-        """The values of each loss and metric: by its name, then by `train` or the kind of validation.
+        """Values of each loss and metric, by its name and then by `train` or the kind of validation.
 
-        Of a model with one loss, which is the sum as well, only the sum.
+        If the model has a single loss, which equals the total loss, only the total is included.
         """
         found: dict[str, dict[str, list[tuple[int, float]]]] = {}
         for column in dict.fromkeys(name for row in self.history for name in row):
@@ -119,22 +119,22 @@ class Run:
         return {name: kinds for name, kinds in found.items() if name not in same}
 
     def column_values(self, column: str) -> list[tuple[int, float]]:
-        """The epochs that have a value in a column, and the values."""
+        """Return (epoch, value) for the epochs that have a value in a column."""
         return [(int(row["epoch"]), row[column]) for row in self.history if column in row]
 
     def row_at_epoch(self, epoch: int | None) -> Row:
-        """The values of an epoch, none if it is not known."""
+        """Return the values of an epoch; empty if the epoch is unknown."""
         return next((row for row in self.history if row["epoch"] == epoch), {})
 
 
 def read_run(path: Path) -> Run:
-    """Reads what there is of a run; what cannot be read is told in `problems`."""
+    """Read a run directory; files and values that cannot be read are reported in `problems`."""
     folder, problems = OutputDir(path), list[str]()
-    record = read_run_file(RunInfo, folder.run, problems)
+    info = read_run_file(RunInfo, folder.run, problems)
     return Run(
         output_dir=folder,
-        status=_resolve_status(folder, record),
-        info=record,
+        status=_resolve_status(folder, info),
+        info=info,
         summary=read_run_file(RunSummary, folder.summary, problems),
         history=read_history(folder.history, problems),
         parameters=flatten_params(_read_parameters(folder.trainer_params, problems)),
@@ -143,36 +143,36 @@ def read_run(path: Path) -> Run:
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs in some folders and anywhere below them, each once.
+    """Read all runs in and below some directories, each once.
 
     Raises:
-        UsageError: for a folder that is not there, or without a run.
+        UsageError: for a directory that does not exist or contains no run.
     """
-    found: dict[Path, Path] = {}
+    run_dirs: dict[Path, Path] = {}
     for path in paths:
         for run in find_run_dirs(path):
-            found.setdefault(run.resolve(), run)
-    return [read_run(path) for path in found.values()]
+            run_dirs.setdefault(run.resolve(), run)
+    return [read_run(path) for path in run_dirs.values()]
 
 
 def find_run_dirs(path: Path) -> list[Path]:
-    """Return the folders of the runs in a folder and below it.
+    """Return the run directories in and below a directory.
 
     Raises:
-        UsageError: if there is no such folder, or no run in it.
+        UsageError: if the directory does not exist or contains no run.
     """
     if not path.exists():
-        raise UsageError(f"{path}: there is no such folder")
+        raise UsageError(f"{path}: no such directory")
     if not path.is_dir():
-        raise UsageError(f"{path}: is a file; name the folder of a run, or one with runs below it")
+        raise UsageError(f"{path}: not a directory; pass a run directory, or a directory with runs below it")
     runs = list(iter_run_dirs(path))
     if not runs:
-        raise UsageError(f"{path}: there is no run in this folder or below it (a run has a run.json)")
+        raise UsageError(f"{path}: no run directory found in or below it (run directories contain a run.json)")
     return runs
 
 
 def iter_run_dirs(path: Path) -> Iterator[Path]:
-    """The folders of runs in a folder and below, in the order of their names."""
+    """Yield the run directories in and below a directory, ordered by name."""
     for parent, folders, files in os.walk(path):
         folders.sort(key=_natural_sort_key)
         if {"run.json", "trainer_params.json", "history.csv"} & set(files):
@@ -182,17 +182,17 @@ def iter_run_dirs(path: Path) -> Iterator[Path]:
 
 
 def _natural_sort_key(name: str) -> list[str | int]:
-    """Orders `run_2` before `run_10`."""
+    """Return a sort key that orders `run_2` before `run_10`."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def flatten_params(values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """The leaves of a parameter tree by their flags; of a variant the name of its class, too."""
+def flatten_params(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of a JSON parameter tree by flag without dashes; variants are included by class name."""
     leaves: dict[str, Any] = {}
     for name, value in values.items():
-        here = f"{place}.{name}" if place else name
+        here = f"{prefix}.{name}" if prefix else name
         if name == "class" and isinstance(value, str):
-            leaves[place or "class"] = value.rpartition(":")[2] if place else value
+            leaves[prefix or "class"] = value.rpartition(":")[2] if prefix else value
         elif isinstance(value, dict) and value:
             leaves |= flatten_params(value, here)
         elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
@@ -202,8 +202,8 @@ def flatten_params(values: Mapping[str, Any], place: str = "") -> dict[str, Any]
     return leaves
 
 
-def _resolve_status(folder: OutputDir, record: RunInfo) -> str:
-    status = str(record.get("status", "unknown"))
+def _resolve_status(folder: OutputDir, info: RunInfo) -> str:
+    status = str(info.get("status", "unknown"))
     if status in ("running", "unknown") and folder.is_locked():
         return "running"
     return "killed" if status == "running" else status

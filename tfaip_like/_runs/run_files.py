@@ -1,7 +1,7 @@
-"""What a run leaves about itself: `run.json`, `summary.json` and `history.csv`, and how they are read.
+"""Schemas and readers of `run.json`, `summary.json` and `history.csv`.
 
-Each file has one reader. It refuses what does not fit by the file and the key, the line or the column; a reader of
-many runs collects these messages as `problems` instead, and uses what is sound.
+Invalid content is reported by file and key, line or column. Callers that read many runs collect these messages in
+`problems` and use the valid content.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from tfaip_like._utils.json_files import read_json, read_text
 from tfaip_like._utils.typed_json import Count, Seconds, decode, decode_lenient
 
 Row = Mapping[str, float]
-"""The numbers of an epoch by their names; `epoch` counts from 1."""
+"""Values of an epoch by column name; `epoch` counts from 1."""
 
 T = TypeVar("T")
 
 
 class ClusterJobInfo(TypedDict, total=False):
-    """The job of a cluster in which a run is trained."""
+    """Cluster job that trains a run."""
 
     name: str
     job: str
-    """Its number; of a task of an array ARRAY_TASK."""
+    """Job ID; ARRAY_TASK for a task of a job array."""
     partition: str
     account: str
 
 
 class ResumeInfo(TypedDict, total=False):
-    """A start of a run that had begun before."""
+    """Record of a resume."""
 
     started: str
     command: list[str]
@@ -48,14 +48,14 @@ class ResumeInfo(TypedDict, total=False):
 
 
 class MonitorInfo(TypedDict):
-    """How the best epoch is found."""
+    """Monitored value that selects the best epoch."""
 
     monitor: str
     mode: Literal["min", "max"]
 
 
 class RunInfo(TypedDict, total=False):
-    """`run.json`: where a run came from, and what became of it."""
+    """Content of `run.json`: provenance and status of a run."""
 
     status: Literal["running", "done", "stopped", "failed"]
     description: str
@@ -88,7 +88,7 @@ class RunInfo(TypedDict, total=False):
 
 
 class BestEpoch(TypedDict, total=False):
-    """The best epoch of a run that ended."""
+    """Best epoch of a finished run."""
 
     epoch: Count | None
     monitor: str
@@ -97,7 +97,7 @@ class BestEpoch(TypedDict, total=False):
 
 
 class RunSummary(TypedDict, total=False):
-    """`summary.json`: what a run reached."""
+    """Content of `summary.json`: results of a run."""
 
     best: BestEpoch
     stopped_early: str | None
@@ -106,14 +106,15 @@ class RunSummary(TypedDict, total=False):
 
 
 def read_run_file(tp: type[T], path: Path, problems: list[str] | None = None) -> T:
-    """Return the contents of a file of a run; an empty object if there is no such file.
+    """Read a JSON file of a run; return an empty object if it does not exist.
 
     Args:
         tp: `RunInfo`, `RunSummary` or another `TypedDict`.
-        problems: gets a message for each key that does not fit; its value is left out.
+        path: path of the file.
+        problems: list to append a message to for each invalid key, whose value is then omitted.
 
     Raises:
-        UsageError: without `problems`, for the first thing that does not fit; it names the file and the key or line.
+        UsageError: without `problems`, for the first invalid key; names the file and the key or line.
     """
     if not path.exists() and not path.is_symlink():
         return decode(tp, {}, str(path))
@@ -127,38 +128,41 @@ def read_run_file(tp: type[T], path: Path, problems: list[str] | None = None) ->
 
 
 def read_history(path: Path, problems: list[str] | None = None) -> list[dict[str, float]]:
-    """Return the rows of a `history.csv`; none if there is no such file.
+    """Read the rows of a `history.csv`; return an empty list if it does not exist.
 
     Args:
-        problems: gets a message for each line that does not fit; that line is left out.
+        path: path of the file.
+        problems: list to append a message to for each invalid line, which is then omitted.
 
     Raises:
-        UsageError: without `problems`, for the first line that does not fit; it names the file and the line.
+        UsageError: without `problems`, for the first invalid line; names the file and the line.
     """
     if not path.exists() and not path.is_symlink():
         return []
-    found = list[str]()
+    messages = list[str]()
     rows = list[dict[str, float]]()
     try:
-        rows = parse_history(read_text(path), str(path), found)
+        rows = parse_history(read_text(path), str(path), messages)
     except UsageError as error:
-        found.append(str(error))
-    if found and problems is None:
-        raise UsageError(found[0])
+        messages.append(str(error))
+    if messages and problems is None:
+        raise UsageError(messages[0])
     if problems is not None:
-        problems += found
+        problems += messages
     return rows
 
 
 def parse_history(text: str, where: str, problems: list[str], last: int | None = None) -> list[dict[str, float]]:
-    """Return the rows of the text of a `history.csv`, without those that do not fit.
+    """Parse the text of a `history.csv`, omitting invalid rows.
 
     Args:
-        problems: gets a message for each of these.
-        last: read only that many of the last lines.
+        text: content of the file.
+        where: name of the file, for messages.
+        problems: list to append a message to for each invalid row.
+        last: number of last lines to parse; by default all.
     """
-    if text and not text.endswith("\n"):  # as we write it; the last number may be cut in the middle
-        problems.append(f"{where}, line {text.count(chr(10)) + 1}: is cut off")
+    if text and not text.endswith("\n"):  # the last number may be truncated
+        problems.append(f"{where}, line {text.count(chr(10)) + 1}: truncated line")
         text = text[: text.rfind("\n") + 1]
     skipped = 0
     if last is not None:
@@ -177,12 +181,12 @@ def parse_history(text: str, where: str, problems: list[str], last: int | None =
         problems.append(f"{where}, line {reader.line_num + skipped}: not valid CSV: {error}")
         return rows
     if not numbered:
-        problems.append(f"{where}, line 2: is missing: there is no epoch")
+        problems.append(f"{where}, line 2: missing; the file has no epochs")
     for number, cells in numbered:
         try:
             row = _parse_row(names, cells)
             if rows and row["epoch"] <= rows[-1]["epoch"]:
-                raise ValueError(f"column epoch: {row['epoch']:g} comes after {rows[-1]['epoch']:g}")
+                raise ValueError(f"column epoch: {row['epoch']:g} follows {rows[-1]['epoch']:g}")
             rows.append(row)
         except ValueError as error:
             problems.append(f"{where}, line {number}: {error}")
@@ -191,22 +195,22 @@ def parse_history(text: str, where: str, problems: list[str], last: int | None =
 
 def _header_error(names: Sequence[str]) -> str:
     if not names:
-        return "there is nothing in it"
+        return "empty file"
     if "" in names:
         return "a column has no name"
     if "epoch" not in names:
-        return "expected the names of the columns, with epoch among them"
-    twice = next((name for name in names if names.count(name) > 1), None)
-    return f"the column {twice!r} is there twice" if twice is not None else ""
+        return "expected column names including epoch"
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    return f"duplicate column {duplicate!r}" if duplicate is not None else ""
 
 
 def _parse_row(names: Sequence[str], cells: Sequence[str]) -> dict[str, float]:
     if len(cells) != len(names):
-        raise ValueError(f"has {len(cells)} cells, but there are {len(names)} columns")
+        raise ValueError(f"expected {len(names)} cells, got {len(cells)}")
     row = {name: _parse_number(name, cell) for name, cell in zip(names, cells, strict=True) if cell != ""}
     epoch = row.get("epoch", math.nan)
     if not (math.isfinite(epoch) and epoch >= 1 and epoch.is_integer()):
-        raise ValueError(f"column epoch: expected a whole number from 1 on, got {cells[names.index('epoch')]!r}")
+        raise ValueError(f"column epoch: expected an integer of at least 1, got {cells[names.index('epoch')]!r}")
     return {**row, "epoch": int(epoch)}
 
 
@@ -216,5 +220,5 @@ def _parse_number(name: str, cell: str) -> float:
     except ValueError:
         raise ValueError(f"column {name}: expected a number, got {cell[:40]!r}") from None
     if math.isinf(number) and cell.lstrip("+-").lower() not in ("inf", "infinity"):
-        raise ValueError(f"column {name}: the number {cell[:40]} is too large")
+        raise ValueError(f"column {name}: number {cell[:40]} is too large")
     return number

@@ -1,4 +1,4 @@
-"""The lines of an author's code that an error is about."""
+"""Attribution of errors to lines of the user's code."""
 
 from __future__ import annotations
 
@@ -21,35 +21,37 @@ from tfaip_like._utils.errors import UsageError
 
 _FRAME_ATTRIBUTE = "_tfaip_like_frame"
 _call_sites: weakref.WeakKeyDictionary[Any, Frame] = weakref.WeakKeyDictionary()
-"""Layers and operations of Keras -> where they were called."""
+"""Where Keras layers and operations were called first."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A line of code that was running."""
+    """Line of code, as in a traceback."""
 
     filename: str
     lineno: int
     name: str
-    """The function."""
+    """Name of the function or class."""
     line: str
+    """Source text."""
     of: str = ""
-    """The layer that was called there, where the line itself is not in the traceback."""
+    """Layer that was called in this line, if the line itself is not in the traceback."""
 
     def __str__(self) -> str:
-        """Return the place, and below it the line itself."""
+        """Return file, line number and function, and the source text on a second line."""
         line = f", line {self.lineno}" if self.lineno else ""
         where = f"{self.filename}{line}{', in ' if self.name else ''}{self.name}"
         return f"{where}\n    {self.line}" if self.line else where
 
 
 class CodeError(UsageError):
-    """Mistake in the code of a scenario; commands show the line of its author first.
+    """Error in the code of a scenario; commands print the user's line first.
 
     Args:
         message: what is wrong and what to do.
-        code: what the author wrote, most telling first: functions, methods, classes, objects, `attribute_frame(...)`.
-            The line is that of the first one that is an author's; by default the one that was running.
+        code: the user's code at fault, most specific first: functions, methods, classes, objects or
+            `attribute_frame(...)`. The line of the first one defined in user code is shown; by default the innermost
+            user line of the traceback.
     """
 
     def __init__(self, message: str, *code: object):
@@ -58,39 +60,39 @@ class CodeError(UsageError):
 
 
 def innermost_user_frame(error: BaseException) -> Frame | None:
-    """Return the innermost line of the user's own code that was running.
+    """Return the innermost line of user code that an error comes from, None if there is none.
 
-    It may have run in another process, see `attach_remote_frame`.
-
-    Where none was, it is the line that a `CodeError` or `attribute_errors_to` names, or the one that called the layer
-    which raised, see `record_call_site`; or that of the exception which this one follows from.
+    In this order: the line attached by `attach_remote_frame` (another process), `CodeError` or `attribute_errors_to`;
+    the innermost user line of the traceback; the line that called the failing layer, see `record_call_site`; the line
+    of the error's cause.
     """
-    if (known := getattr(error, _FRAME_ATTRIBUTE, None)) is not None:
-        return cast(Frame, known)
-    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if is_author_file(frame.filename)]
-    if theirs:
-        return Frame(theirs[-1].filename, theirs[-1].lineno or 0, theirs[-1].name, theirs[-1].line or "")
+    if (attached := getattr(error, _FRAME_ATTRIBUTE, None)) is not None:
+        return cast(Frame, attached)
+    user_frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_author_file(frame.filename)]
+    if user_frames:
+        innermost = user_frames[-1]
+        return Frame(innermost.filename, innermost.lineno or 0, innermost.name, innermost.line or "")
     for running, _ in traceback.walk_tb(error.__traceback__):
-        with contextlib.suppress(Exception):  # what cannot be a key, or is only half made
+        with contextlib.suppress(Exception):  # unhashable, or partly initialized
             if (frame := _call_sites.get(running.f_locals.get("self"))) is not None:
                 return frame
     return innermost_user_frame(error.__cause__) if error.__cause__ is not None else None
 
 
 def format_user_error(error: BaseException) -> str:
-    """Return what a mistake of the user says: for one in their code their line, then the reason, then its notes."""
+    """Return the message of a user error: the line for an error in their code, the reason, and the notes."""
     frame = innermost_user_frame(error) if isinstance(error, CodeError) else None
     return "\n".join(filter(None, [str(frame or ""), str(error), *getattr(error, "__notes__", [])]))
 
 
 @contextlib.contextmanager
 def attribute_errors_to(*code: object) -> Iterator[None]:
-    """Name what an author wrote for an exception of the block that shows no line of theirs.
+    """Attribute exceptions of the block to the user's code if their traceback contains no user line.
 
-    For work on what their code returned: other libraries raise there while no code of the author runs.
+    For processing of values that user code returned, where libraries raise while no user code runs.
 
     Args:
-        code: see `CodeError`.
+        code: the user's code at fault, see `CodeError`.
     """
     try:
         yield
@@ -107,10 +109,10 @@ def _first_definition_frame(code: Iterable[object]) -> Frame | None:
 
 
 def definition_frame(code: object) -> Frame | None:
-    """Return the line in which an author wrote something: of a function the last one that returns.
+    """Return the line that defines a piece of user code, for a function its last `return`; None if not user code.
 
     Args:
-        code: a function, method, property, class, object, or what `attribute_frame` returns.
+        code: function, method, property, class, object, or the result of `attribute_frame`.
     """
     if isinstance(code, Frame):
         return code
@@ -130,12 +132,12 @@ def definition_frame(code: object) -> Frame | None:
 
 
 def qualified_method_name(method: Any) -> str:
-    """Return `Class.method`, with the class of the object."""
+    """Return `Class.method` of a bound method, with the class of its object."""
     return f"{type(method.__self__).__name__}.{method.__name__}"
 
 
 def function_frame(function: Any) -> Frame | None:
-    """Return the line of an author in which a function begins."""
+    """Return the `def` line of a function, None if it is not user code."""
     code = inspect.unwrap(function).__code__
     if not is_author_file(code.co_filename):
         return None
@@ -147,20 +149,20 @@ def function_frame(function: Any) -> Frame | None:
 
 
 def attribute_frame(owner: type, name: str) -> Frame | None:
-    """Return the line in which an author gave an attribute of a class its value, or the method that makes it."""
+    """Return the line in user code that sets an attribute of a class, or defines the method of that name."""
     for cls in owner.__mro__:
         if name not in vars(cls) and name not in inspect.get_annotations(cls):
             continue
         value = vars(cls).get(name)
         if isinstance(value, (FunctionType, property, staticmethod, classmethod)):
             return definition_frame(value)
-        if (found := class_attribute_frame(cls, name)) is not None:
-            return found
+        if (frame := class_attribute_frame(cls, name)) is not None:
+            return frame
     return definition_frame(owner)
 
 
 def class_attribute_frame(cls: type, name: str) -> Frame | None:
-    """Return the line in the body of an author's class that gives a name its value."""
+    """Return the line in the body of a user's class that assigns a name."""
     with contextlib.suppress(OSError, TypeError):
         file = inspect.getsourcefile(cls)
         if file is not None and is_author_file(file):
@@ -172,7 +174,7 @@ def class_attribute_frame(cls: type, name: str) -> Frame | None:
 
 
 def _last_return(lines: Sequence[str]) -> int:
-    """Return the number of the last `return` in the source of a function, of its `def` if there is none."""
+    """Return the line number of the last `return` or `yield` in the source of a function, else of its `def`."""
     function = ast.parse(textwrap.dedent("".join(lines))).body[0]
     numbers = [getattr(function, "lineno", 1)]
     waiting = list(ast.iter_child_nodes(function))
@@ -186,22 +188,33 @@ def _last_return(lines: Sequence[str]) -> int:
 
 
 def _class_statement_line(lines: Sequence[str]) -> int:
-    """Return the number of the line with `class` in the source of a class, which may begin with decorators."""
+    """Return the line number of the `class` statement in the source of a class, after its decorators."""
     return next((number for number, line in enumerate(lines, 1) if line.strip().startswith("class ")), 1)
 
 
 def make_frame(file: str, line: int, name: str) -> Frame:
-    """Return a line of a file, with the name of what it belongs to."""
+    """Return the frame of a line.
+
+    Args:
+        file: path of the source file.
+        line: line number, from 1.
+        name: name of the function or class that contains it.
+    """
     return Frame(file, line, name, linecache.getline(file, line).strip())
 
 
 def attach_remote_frame(error: BaseException, frame: Frame | None) -> None:
-    """Notes for `innermost_user_frame` where an exception of another process was raised."""
+    """Attach the frame in which an exception of another process was raised, for `innermost_user_frame`."""
     setattr(error, _FRAME_ATTRIBUTE, frame)
 
 
 def record_call_site(called: Any, description: str) -> None:
-    """Note the user's line that is running as the one where an object was called, if that is the first time."""
+    """Record the current user line as the call site of a layer or operation, unless it has one.
+
+    Args:
+        called: layer or operation.
+        description: its description in messages.
+    """
     if called in _call_sites:
         return
     running = sys._getframe(1)

@@ -1,4 +1,4 @@
-"""Importing the modules of users."""
+"""Import of the user's modules."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tfaip_like._utils.errors import UsageError
 
 
 class NoSuchModuleError(UsageError):
-    """The module that was named does not exist (all else that can go wrong is another `UsageError`)."""
+    """Error for a module that does not exist; all other import failures are a plain `UsageError`."""
 
 
 def import_user_module(name: str) -> ModuleType:
-    """Imports a module of the user.
+    """Import a module of the user.
 
     Raises:
-        NoSuchModuleError: when there is none of this name.
-        UsageError: when its code cannot be imported; it names the user's file and line.
+        NoSuchModuleError: if it does not exist.
+        UsageError: if importing it fails; names the user's file and line.
     """
     register_author_package(name)
     try:
@@ -29,7 +29,7 @@ def import_user_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             raise NoSuchModuleError(f"no module named {name!r}") from error
-        raise UsageError(f"{_error_location(error)}\n{error.name!r} is not installed; pip install it first") from error
+        raise UsageError(f"{_error_location(error)}\n{error.name!r} is not installed; install it with pip") from error
     except SyntaxError as error:
         frame = Frame(error.filename or _module_file(name), error.lineno or 0, "", (error.text or "").strip())
         raise UsageError(f"{frame}\n{type(error).__name__}: {error.msg}") from error
@@ -38,7 +38,7 @@ def import_user_module(name: str) -> ModuleType:
     except UsageError:
         raise
     except SystemExit as error:
-        raise UsageError(f"{_error_location(error)}\nthe module ends the program when it is imported") from error
+        raise UsageError(f"{_error_location(error)}\nthe module calls sys.exit when imported") from error
     except Exception as error:
         raise UsageError(f"{_error_location(error)}\n{describe_error(error)}") from error
 
@@ -49,4 +49,4 @@ def _module_file(module: str) -> str:
 
 
 def _error_location(error: BaseException) -> str:
-    return str(innermost_user_frame(error) or "a module that it imports")
+    return str(innermost_user_frame(error) or "an imported module")

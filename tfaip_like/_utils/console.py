@@ -1,4 +1,4 @@
-"""What a training tells the person who watches it: on standard error, and in its log file."""
+"""Logging to the console and to the log file of a run, and progress bars."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ NOISY_LIBRARIES = (
     *("tensorflow", "absl", "jax", "jaxlib", "tf2onnx", "h5py", "matplotlib", "PIL", "numba", "fsspec"),
     *("urllib3", "httpx", "httpcore", "asyncio", "botocore", "boto3", "s3transfer"),
 )
-"""Libraries that log what they do in many lines: only their warnings are of interest, and all with debug."""
+"""Libraries with verbose logs; only their warnings are shown, everything on level debug."""
 PACKAGE = "tfaip_like"
 WARNINGS_LOGGER = "py.warnings"
 """The logger of Python's `warnings`."""
 
 
 def should_show(record: logging.LogRecord) -> bool:
-    """Return whether a record is shown: all but what noisy libraries say below a warning."""
+    """Return whether to show a record: all except those of noisy libraries below a warning."""
     is_debugging = logging.getLogger(PACKAGE).isEnabledFor(logging.DEBUG)
     return record.levelno >= logging.WARNING or is_debugging or record.name.partition(".")[0] not in NOISY_LIBRARIES
 
 
 def replace_unformattable(record: logging.LogRecord) -> bool:
-    """Replace a record whose arguments do not match its format string; used as a filter.
+    """Replace a record whose arguments do not match its format string, so a faulty log call does not stop training.
 
-    A wrong log call must not end a training.
+    Used as a logging filter.
     """
     try:
         record.getMessage()
-    except Exception as error:  # also of a `__str__`
+    except Exception as error:  # also raised by `__str__` of an argument
         text = repr(record.msg) if isinstance(record.msg, str) else type(record.msg).__name__
         record.msg, record.args = f"{record.pathname}, line {record.lineno}: cannot log {text}: {error}", ()
     return True
 
 
 def _is_not_printed_elsewhere(record: logging.LogRecord) -> bool:
-    """Return whether no other handler prints a record: TensorFlow's does where it was imported first."""
+    """Return whether no other handler prints a record; TensorFlow's does if it was imported first."""
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None:
         if any(_prints_to_terminal(handler, record) for handler in logger.handlers):
@@ -64,7 +64,7 @@ def _prints_to_terminal(handler: logging.Handler, record: logging.LogRecord) -> 
 
 
 class _DuplicateWarningFilter(logging.Filter):
-    """Drops a warning of Python's `warnings` that was shown before: libraries repeat them in each call."""
+    """Filter that drops repeated warnings of Python's `warnings`, which libraries emit on every call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,19 +80,19 @@ class _DuplicateWarningFilter(logging.Filter):
 
 
 class LogFormatter(logging.Formatter):
-    """Text of a record; that of a library begins with its name, in a file that of the scenario too."""
+    """Formatter that prefixes records of libraries with the logger name, and optionally those of the scenario."""
 
     def __init__(self, form: str | None = None, shows_scenario_name: bool = False):
         super().__init__(form)
         self.shows_scenario_name = shows_scenario_name
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text, with the traceback if there is one; names from files cannot reach the terminal raw."""
+        """Return the text of a record with its traceback, escaped for a terminal."""
         return escape_lines(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Return the text."""
-        if record.name == WARNINGS_LOGGER:  # place, class and text; the second line is the code
+        """Return the text of a record without its traceback."""
+        if record.name == WARNINGS_LOGGER:  # location, class and text; the second line is source code
             record.message = record.message.splitlines()[0]
         elif record.name.partition(".")[0] != PACKAGE and (self.shows_scenario_name or not _is_from_scenario(record)):
             record.message = f"{record.name}: {record.message}"
@@ -104,7 +104,7 @@ def _is_from_scenario(record: logging.LogRecord) -> bool:
 
 
 class ConsoleHandler(logging.Handler):
-    """Lines on standard error that leave a progress bar whole."""
+    """Handler that writes to standard error without breaking progress bars."""
 
     def __init__(self, level: int):
         super().__init__(level)
@@ -121,20 +121,20 @@ class ConsoleHandler(logging.Handler):
         try:
             tqdm.write(f"{prefix}{self.format(record)}", file=sys.stderr)
         except BrokenPipeError:
-            # Whoever read along had enough (`2>&1 | head`); the training goes on without them.
+            # The reader closed the pipe (`2>&1 | head`); training continues.
             sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def echo(text: str) -> None:
-    """Print a text on standard output; names from files cannot reach the terminal raw."""
+    """Print text to standard output, escaped for a terminal."""
     print(escape_lines(text), flush=True)
 
 
 def read_log_level() -> int:
-    """The level of the environment variable TFAIP_LOG_LEVEL, info by default.
+    """Return the log level of the environment variable TFAIP_LOG_LEVEL, by default info.
 
     Raises:
-        UsageError: when it is none of debug, info, warning, error.
+        UsageError: if it is not debug, info, warning or error.
     """
     name = os.environ.get("TFAIP_LOG_LEVEL", "info").lower()
     if name not in LOG_LEVELS:
@@ -143,7 +143,7 @@ def read_log_level() -> int:
 
 
 def log_to_console(level: int) -> None:
-    """Print what is logged from `level` on, by whomever, and what Python's `warnings` say."""
+    """Print log records of all loggers from `level` on, and Python's `warnings`."""
     root = logging.getLogger()
     root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, ConsoleHandler)]
     root.addHandler(ConsoleHandler(level))
@@ -156,7 +156,7 @@ def log_to_console(level: int) -> None:
 
 @contextmanager
 def console_level(level: int) -> Iterator[None]:
-    """Print only what is logged from `level` on, for the length of the block."""
+    """Print only log records from `level` on within the block."""
     consoles = [handler for handler in logging.getLogger().handlers if isinstance(handler, ConsoleHandler)]
     before = [console.level for console in consoles]
     for console in consoles:
@@ -170,7 +170,7 @@ def console_level(level: int) -> Iterator[None]:
 
 @contextmanager
 def default_console_logging() -> Iterator[None]:
-    """Prints the log for the length of the block, if nobody has decided where logs go."""
+    """Print the log within the block, unless logging is configured already."""
     loggers = [logging.getLogger(name) for name in ("", PACKAGE, *NOISY_LIBRARIES)]
     if loggers[0].handlers or loggers[1].handlers:
         yield
@@ -188,9 +188,9 @@ def default_console_logging() -> Iterator[None]:
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Write what is logged from info on to a file as well, for the length of the block.
+    """Write log records from level info on to a file within the block.
 
-    Where an application has decided what is logged, that stays so; only this package logs from info on.
+    If an application has configured logging, its levels are kept; only the level of this package is lowered to info.
     """
     root, package = logging.getLogger(), logging.getLogger(PACKAGE)
     handler = _LogFileHandler(path, encoding="utf-8")
@@ -200,18 +200,18 @@ def log_to_file(path: Path) -> Iterator[None]:
     handler.addFilter(replace_unformattable)
     handler.addFilter(_DuplicateWarningFilter())
     _enable_package_loggers()
-    # Loggers pass everything on that any handler wants; the console has a level of its own.
+    # Loggers pass all records that any handler needs; the console handler has its own level.
     are_ours = all(isinstance(handler, ConsoleHandler) for handler in root.handlers)
     changed = {package: package.level, **({root: root.level} if are_ours else {})}
     for logger in changed:
         logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
-    places = [root] if package.propagate else [root, package]
-    for logger in places:
+    loggers = [root] if package.propagate else [root, package]
+    for logger in loggers:
         logger.addHandler(handler)
     try:
         yield
     finally:
-        for logger in places:
+        for logger in loggers:
             logger.removeHandler(handler)
         for logger, level in changed.items():
             logger.setLevel(level)
@@ -229,20 +229,21 @@ class _LogFileHandler(logging.FileHandler):
     _has_failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Report once that lines cannot be written; a full disk is reported by what writes the state."""
+        """Report once that lines cannot be written; a full disk is reported when a checkpoint is written."""
         error = sys.exception()
         if not isinstance(error, OSError):
             super().handleError(record)
         elif not is_disk_full_error(error) and not self._has_failed:
             self._has_failed = True
-            sys.stderr.write(f"warning: {self.baseFilename}: {error.strerror}; lines of the log are missing\n")
+            sys.stderr.write(f"warning: {self.baseFilename}: {error.strerror}; log lines are lost\n")
 
 
 def sample_progress_bar(total: int, title: str = "") -> Any:
-    """A bar that counts samples, in a terminal only; `update` tells how many more.
+    """Return a tqdm progress bar that counts samples, shown in a terminal only.
 
     Args:
-        total: how many there are; 0 if nobody knows.
+        total: number of samples; 0 if unknown.
+        title: text in front of the bar.
     """
     return tqdm(
         total=total or None,

@@ -1,4 +1,4 @@
-"""Errors for the person at the keyboard."""
+"""Exceptions of this package, and helpers to format messages."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class UsageError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """Failure of a training without a mistake in its settings, such as a loss that became NaN.
+    """Training failure that is not a usage error, such as a non-finite loss.
 
     The command line prints the text without a traceback and exits with code 1.
     """
 
 
 class Interrupted(BaseException):
-    """Stop of a training that a signal requested.
+    """Interruption of training by a signal.
 
-    Not an `Exception`, so that no `except Exception` on its way takes it for a fault: Keras re-creates exceptions that
-    pass through a layer, and data pipelines count them as bad samples.
+    Not an `Exception`, so `except Exception` does not catch it: Keras re-creates exceptions that pass through a layer,
+    and data pipelines count them as bad samples.
 
     Args:
-        signum: the signal.
-        forced: whether it was a second Ctrl-C, so that the training stopped anywhere and not between two steps.
+        signum: the signal, or a text that contains its name.
+        forced: whether it was a second Ctrl-C, which stops training anywhere and not only between two steps.
     """
 
     def __init__(self, signum: signal.Signals | str, forced: bool = False):
@@ -43,23 +43,23 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """130 for Ctrl-C, 143 for SIGTERM, SIGUSR1 and SIGHUP."""
+        """Exit code: 130 for Ctrl-C, 143 for SIGTERM, SIGUSR1 and SIGHUP."""
         return 128 + (signal.SIGINT if self.signum is signal.SIGINT else signal.SIGTERM)
 
 
 def _parse_signal(text: str) -> signal.Signals:
-    """Return the signal that a text names: libraries re-create exceptions from their text alone."""
-    named = (signum for signum in signal.Signals if re.search(rf"\b{signum.name}\b", text))
-    return next(named, signal.SIGTERM)
+    """Return the signal named in a text, because libraries re-create exceptions from their text."""
+    matches = (signum for signum in signal.Signals if re.search(rf"\b{signum.name}\b", text))
+    return next(matches, signal.SIGTERM)
 
 
 def pluralize(number: int, noun: str) -> str:
-    """A number with its noun: `1 epoch`, `3 epochs`."""
+    """Return a number with its noun: `1 epoch`, `3 epochs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def truncate_list(names: Collection[str], limit: int = 5) -> str:
-    """The first of many names: `a, b, c, d, e and 12 more`."""
+    """Return the first names of a list: `a, b, c, d, e and 12 more`."""
     more = len(names) - limit
     return ", ".join(list(names)[:limit]) + (f" and {more} more" if more > 0 else "")
 
@@ -74,11 +74,11 @@ def format_bytes(nbytes: float) -> str:
 
 
 def with_article(noun: str) -> str:
-    """`noun` with its indefinite article: `an integer`, `a word`."""
+    """Return a noun with its indefinite article: `an integer`, `a word`."""
     return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
 
 
 def short_error_message(error: BaseException) -> str:
-    """The first line of what an error says, for a line of ours; its class where it says nothing."""
+    """Return the first line of an error message, or the name of its class if it has none."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)[:300]

@@ -1,7 +1,7 @@
-"""Texts from files, made harmless: for a terminal, for a spreadsheet.
+"""Escaping of untrusted text for terminals, shells, JSON and spreadsheets.
 
-A name can hold codes that move the cursor, hide what follows or reverse it, and a cell that begins with `=` is a
-formula to a spreadsheet.
+Names can contain codes that move the cursor, hide text or reverse it, and spreadsheets evaluate a cell that starts
+with `=` as a formula.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ _NOT_PRINTABLE = (
     r"\U000e0000-\U000e007f"
 )
 _CONTROL = re.compile(f"[{_NOT_PRINTABLE}]")
-"""Control characters, changes of direction, invisible separators, halves of characters."""
+"""Control characters, direction overrides, invisible separators and lone surrogates."""
 _CONTROL_IN_LINES = re.compile(f"(?![\t\n])[{_NOT_PRINTABLE}]")
 _FORMULA_PREFIXES = "=+-@\t\r\n"
 
 
 def escape_text(text: str) -> str:
-    """Return a text on one line in which control characters are written as `\\x1b`."""
+    """Return text as a single line, with control characters written as `\\x1b`."""
     return _CONTROL.sub(_escape_match, text)
 
 
 def escape_lines(text: str) -> str:
-    """Return a text of several lines in which other control characters are written as `\\x1b`."""
+    """Return text with control characters except tabs and line breaks written as `\\x1b`."""
     return _CONTROL_IN_LINES.sub(_escape_match, text)
 
 
 def is_printable(text: str) -> bool:
-    """Return whether a text fits on one line and holds no control characters."""
+    """Return whether text is a single line without control characters."""
     return _CONTROL.search(text) is None
 
 
 def escape_json(text: str) -> str:
-    """Return the same JSON with control characters in its strings escaped, so that it can be printed."""
+    """Return equivalent JSON with control characters in strings escaped, for printing."""
     return _CONTROL_IN_LINES.sub(lambda match: _escape_utf16(match[0]), text)
 
 
 def shell_join(words: Iterable[str]) -> str:
-    """Return words as they are typed in a shell, quoted where that is necessary.
+    """Return words as typed in a shell, quoted if necessary.
 
-    Control characters and bytes that are not UTF-8 are escaped, as bash, zsh and most other shells read them.
+    Control characters and bytes that are not UTF-8 are escaped with `$'...'`, which bash, zsh and most shells support.
 
     Example:
         >>> shell_join(["40", "a b", "line\\n"])
@@ -53,23 +53,23 @@ def shell_join(words: Iterable[str]) -> str:
 
 
 def _quote_ansi_c(word: str) -> str:
-    def escaped(character: str) -> str:
+    def escape(character: str) -> str:
         if character in "\\'":
             return f"\\{character}"
         if is_printable(character):
             return character
         return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
-    return f"$'{''.join(map(escaped, word))}'"
+    return f"$'{''.join(map(escape, word))}'"
 
 
 def escape_csv_cell(text: str) -> str:
-    """Return a text as a cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are."""
+    """Return text as a CSV cell that spreadsheets do not evaluate as a formula; numbers are unchanged."""
     return f"'{text}" if _is_formula(text.lstrip("'")) else text
 
 
 def unescape_csv_cell(cell: str) -> str:
-    """Return the text from which `escape_csv_cell` has made a cell."""
+    """Return the text that `escape_csv_cell` converted into a cell."""
     return cell[1:] if cell.startswith("'") and _is_formula(cell.lstrip("'")) else cell
 
 
@@ -87,7 +87,7 @@ def _is_number(text: str) -> bool:
 
 def _escape_match(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is not UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # byte of a file name that is not UTF-8
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 

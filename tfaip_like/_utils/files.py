@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Atomic replacement of files and directories, file locks, and waiting for disk space."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _write_guards: dict[Path, Callable[[], None]] = {}
 
 @contextmanager
 def write_guard(folder: Path, check: Callable[[], None]) -> Iterator[None]:
-    """Call `check`, which may raise, before this module writes in a folder, for the length of the block."""
+    """Call `check`, which may raise, before every write of this module in a folder, within the block."""
     _write_guards[folder] = check
     try:
         yield
@@ -43,24 +43,24 @@ def write_guard(folder: Path, check: Callable[[], None]) -> Iterator[None]:
 
 
 def check_write_guards(path: Path) -> None:
-    """Raise if a folder that `path` is in must not be written to any more."""
+    """Call the write guards of the folders that contain `path`, which raise if writing is not allowed."""
     for folder, check in list(_write_guards.items()):
         if folder == path or folder in path.parents:
             check()
 
 
 PREVIOUS_SUFFIX = ".previous"
-"""How the name of a folder ends while another one takes its place."""
+"""Suffix of a folder while it is being replaced."""
 STAGING_SUFFIX = ".new-"
-"""Suffix of a staging folder, which replaces the folder before it in one step."""
+"""Suffix of a staging folder, which replaces an existing folder atomically; random characters follow."""
 MAX_NAME_BYTES = 240
-"""Of a hidden name, to which some characters may be added."""
+"""Maximum length of a hidden name, before random characters are appended."""
 TEMPORARY_SUFFIX = ".tmp"
-"""How the names of files end that are written aside."""
+"""Suffix of a staging file."""
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Replace a file: written aside, synced to disk, renamed."""
+    """Replace a file atomically: write a staging file, sync it to disk, rename it."""
     check_write_guards(path)
     with _add_filename_to_errors(path), _open_staging_file(path) as (file, staging):
         try:
@@ -76,7 +76,7 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def _add_filename_to_errors(path: Path) -> Iterator[None]:
-    """Name a file in errors that name none: the system does not where the disk is full, at writing and at closing."""
+    """Add a file name to OS errors without one, as the system raises when writing or closing with a full disk."""
     try:
         yield
     except OSError as error:
@@ -87,10 +87,10 @@ def _add_filename_to_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _open_staging_file(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """Open an empty file in the folder of another one.
+    """Open an empty staging file in the folder of `path`.
 
-    Its name is always the same, so that the next writer takes over what a killed one has left; a lock keeps others
-    out meanwhile. Where a file system has no locks, or another member of a group has left it, it is a new one.
+    Its name is fixed, so that the next writer reuses a file left by a killed process; a lock excludes other writers. If
+    the file system has no locks, or the file belongs to another user, a new temporary file is used.
     """
     staging = path.with_name(_hidden_name(path, TEMPORARY_SUFFIX))
     while True:
@@ -109,7 +109,7 @@ def _open_staging_file(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
             break
         if _is_same_file(descriptor, staging):
             break
-        os.close(descriptor)  # who had locked it has put it into its place
+        os.close(descriptor)  # the previous lock holder has renamed it
     with open(descriptor, "wb") as file:
         file.truncate()
         yield file, staging
@@ -124,16 +124,16 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Half of a character that stands for no byte of a file name: it can be written nowhere."""
+"""Surrogate that does not encode a byte of a file name and cannot be written to a file."""
 
 
 def encode_text(text: str) -> bytes:
-    """Return a text in UTF-8; names of files in it keep their bytes."""
+    """Encode text in UTF-8; file names in it keep their bytes."""
     return LONE_SURROGATE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
 def replace_file(path: Path, staging: Path) -> None:
-    """Puts a file that was written beside `path` into its place."""
+    """Replace `path` by a staging file in the same folder."""
     _fsync(staging)
     check_write_guards(path)
     os.replace(staging, path)
@@ -142,7 +142,7 @@ def replace_file(path: Path, staging: Path) -> None:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """A folder to fill; when the block ends it replaces `path`, when it raises `path` stays as it was."""
+    """Create a staging folder that replaces `path` after the block; if the block raises, `path` is unchanged."""
     staging = make_staging_dir(path)
     try:
         yield staging
@@ -153,7 +153,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def move_directory(path: Path, target: Path) -> None:
-    """Move a folder, also to another disk; it is whole at one place or the other."""
+    """Move a folder, also to another disk; it is always complete at one of the two paths."""
     try:
         os.rename(path, target)
     except OSError as error:
@@ -165,7 +165,7 @@ def move_directory(path: Path, target: Path) -> None:
 
 
 def make_staging_dir(path: Path) -> Path:
-    """Make a new folder with which `replace_directory` can replace `path`; `recover_interrupted_replace` removes it."""
+    """Create a staging folder for `replace_directory`; `recover_interrupted_replace` removes it after a crash."""
     check_write_guards(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_interrupted_replace(path)
@@ -173,10 +173,10 @@ def make_staging_dir(path: Path) -> Path:
 
 
 def replace_directory(path: Path, staging: Path) -> None:
-    """Puts a folder that was filled beside `path` into its place.
+    """Replace `path` by a staging folder in the same parent folder.
 
-    There is no call that exchanges two folders on every system, so for a moment between two renames
-    the old one is called `.NAME.previous`; `recover_interrupted_replace` brings it back after a crash just then.
+    No system call exchanges two folders on every platform, so between two renames the old folder is named
+    `.NAME.previous`; `recover_interrupted_replace` restores it after a crash at that moment.
     """
     _fsync_tree(staging)
     check_write_guards(path)
@@ -190,7 +190,7 @@ def replace_directory(path: Path, staging: Path) -> None:
 
 
 def recover_interrupted_replace(path: Path) -> None:
-    """Puts back a folder whose replacement was interrupted, and removes what was half written."""
+    """Restore a folder whose replacement was interrupted, and remove incomplete staging folders."""
     previous = _previous_path(path)
     if previous.exists() and not path.exists():
         os.rename(previous, path)
@@ -199,10 +199,7 @@ def recover_interrupted_replace(path: Path) -> None:
 
 
 def recover_interrupted_writes(parent: Path) -> None:
-    """Put back or remove what a killed process has left of files and folders that it was replacing.
-
-    Nobody else may be writing there.
-    """
+    """Restore or remove what a killed process left of replacements in a folder, which no process may be writing to."""
     for leftover in parent.glob(f".*{TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
     for leftover in (*parent.glob(f".*{PREVIOUS_SUFFIX}"), *parent.glob(".*.new-*")):
@@ -211,15 +208,16 @@ def recover_interrupted_writes(parent: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path, wait: bool = True) -> Iterator[int]:
-    """Keep other processes out of such a block for the same file, which is made if it is not there.
+    """Hold an exclusive lock on a file within the block; the file is created if necessary.
 
-    The lock is the system's: it never outlives its process. Where a file system has none, nobody is kept out.
+    The lock never outlives its process. On file systems without locks it has no effect.
 
     Args:
-        wait: for others; else `BlockingIOError` is raised where there is one.
+        path: path of the lock file.
+        wait: wait for other holders; if false, `BlockingIOError` is raised instead.
 
     Yields:
-        The descriptor that holds the lock: a process that is given it keeps the lock until it has ended too.
+        The file descriptor that holds the lock; a process that inherits it keeps the lock until it exits.
     """
     with path.open("a", encoding="utf-8") as file:
         try:
@@ -227,7 +225,7 @@ def file_lock(path: Path, wait: bool = True) -> Iterator[int]:
         except BlockingIOError:
             raise
         except OSError as error:
-            logger.debug("%s cannot be locked: %s", path, error)
+            logger.debug("cannot lock %s: %s", path, error)
         yield file.fileno()
 
 
@@ -238,19 +236,20 @@ def is_locked(path: Path) -> bool:
             lock_file(file.fileno(), shared=True, wait=False)
     except BlockingIOError:
         return True
-    except OSError:  # it is not there, or the file system has no locks
+    except OSError:  # missing file, or a file system without locks
         return False
     return False
 
 
 def retry_while_disk_full(path: Path, write: Callable[[], T], check: Callable[[], None]) -> T:
-    """What `write` returns; when the disk of `path` is full it waits, says so, and writes again.
+    """Return the result of `write`; while the disk is full, log a warning, wait and retry.
 
     Args:
-        write: can be called again after it has failed in the middle.
-        check: called while waiting; raises to stop.
+        path: path that is written, for the message.
+        write: function that can be called again after it failed partway.
+        check: function called while waiting, which raises to stop.
     """
-    said = 0.0
+    last_reminder = 0.0
     while True:
         try:
             return write()
@@ -258,19 +257,19 @@ def retry_while_disk_full(path: Path, write: Callable[[], T], check: Callable[[]
             if not is_disk_full_error(error):
                 raise
             reason = error
-        if time.monotonic() - said > REMINDER_INTERVAL_S:
-            said = time.monotonic()
+        if time.monotonic() - last_reminder > REMINDER_INTERVAL_S:
+            last_reminder = time.monotonic()
             logger.warning(
-                "%s: %s. The training waits until there is room and then goes on; nothing is lost. "
+                "%s: %s. Training is paused until space is available; no data will be lost. "
                 "(Ctrl-C stops it at the last complete checkpoint.)",
                 path,
-                "disk quota exceeded" if "quota" in str(reason) else "no space left on this disk",
+                "disk quota exceeded" if "quota" in str(reason) else "no space left on device",
             )
         _sleep_until_retry(check)
 
 
 def check_links(path: Path) -> None:
-    """Check that a path does not lead through a link to nowhere, as where a scratch file system is not mounted.
+    """Check that no part of a path is a broken link, for example because a scratch file system is not mounted.
 
     Raises:
         UsageError: names the link and its target.
@@ -278,13 +277,12 @@ def check_links(path: Path) -> None:
     for part in (path, *path.parents):
         if part.is_symlink() and not part.exists():
             raise UsageError(
-                f"{part}: is a link to {os.readlink(part)}, which is not there; is its file system mounted, or was it "
-                "emptied?"
+                f"{part}: broken link to {os.readlink(part)}; check that its file system is mounted and was not emptied"
             )
 
 
 def is_disk_full_error(error: BaseException) -> bool:
-    """Return whether a disk was full, whatever library found out."""
+    """Return whether an error, raised by any library, reports a full disk or an exceeded quota."""
     return "No space left" in str(error) or "Disk quota" in str(error)
 
 
@@ -296,7 +294,7 @@ def _sleep_until_retry(check: Callable[[], None]) -> None:
 
 
 def fsync_directory(path: Path) -> None:
-    """Makes renames in a folder survive a loss of power."""
+    """Sync a folder to disk, so that renames in it survive a power loss."""
     _fsync(path)
 
 
@@ -311,10 +309,10 @@ def _fsync(path: Path) -> None:
 
 
 def _fsync_tree(folder: Path) -> None:
-    """Sync a folder to disk, with the permissions that its user wants for what is new in it.
+    """Sync a folder tree to disk, and set the permissions of its files and folders according to the umask.
 
-    It was private until now, libraries choose modes of their own (TensorFlow: 0755), and a copied file has those of its
-    original. In a folder of a group all members must be able to read it, and to replace it where the umask says so.
+    Staging folders are private, libraries choose other modes (TensorFlow: 0755), and copied files have those of their
+    original. In a shared folder all members of the group must be able to read, and with their umask replace, them.
     """
     for parent, _, names in os.walk(folder):
         for path in (Path(parent), *(Path(parent, name) for name in names)):
@@ -325,9 +323,9 @@ def _fsync_tree(folder: Path) -> None:
 
 def _apply_umask(path: Path) -> None:
     mode = path.stat().st_mode
-    wanted = 0o777 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o666
-    # A folder made below one with the setgid bit has it too: what is made in it belongs to the group.
-    new = (wanted & ~_read_umask()) | (mode & stat.S_ISGID if stat.S_ISDIR(mode) else 0)
+    default = 0o777 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o666
+    # Keep the setgid bit that folders inherit: files created in them belong to the group.
+    new = (default & ~_read_umask()) | (mode & stat.S_ISGID if stat.S_ISDIR(mode) else 0)
     if stat.S_IMODE(mode) != new:
         os.chmod(path, new)
 
@@ -337,14 +335,14 @@ def _previous_path(path: Path) -> Path:
 
 
 def _hidden_name(path: Path, suffix: str) -> str:
-    """Return a hidden name for what belongs to a file or folder; a long one is shortened, as systems limit names."""
+    """Return the hidden name of a staging file or folder, hashed if it exceeds the length limit of file systems."""
     name = f".{path.name}{suffix}"
     if len(os.fsencode(name)) <= MAX_NAME_BYTES:
         return name
     return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{suffix}"
 
 
-@functools.cache  # asked for once: setting it, which is the only way to ask, concerns all threads
+@functools.cache  # read once: the umask can only be read by setting it, which affects all threads
 def _read_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -1,8 +1,8 @@
-"""SIGINT, SIGTERM, SIGUSR1 and SIGHUP: the first one stops a training after the running step, a second Ctrl-C at once.
+"""Graceful shutdown on SIGINT, SIGTERM, SIGUSR1 and SIGHUP.
 
-Every delivery is counted in one place, by the byte that Python's own signal handler writes into a pipe the moment the
-signal arrives. The Python-level handler runs much later when the main thread is inside TensorFlow; it says that
-something arrived, never how often.
+The first signal stops training after the current step, a second Ctrl-C immediately. Deliveries are counted by the
+bytes that Python's C-level signal handler writes into a pipe on arrival. The Python-level handler runs much later
+while the main thread is inside TensorFlow, and it cannot tell how many signals arrived.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ logger = logging.getLogger(__name__)
 HANDLED_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
-"""SIGUSR1 is sent by clusters shortly before a time limit, SIGHUP when a terminal is closed."""
+"""Handled signals; clusters send SIGUSR1 shortly before a time limit, terminals SIGHUP when they are closed."""
 Phase: TypeAlias = Literal["epoch", "data", "step", "validation"]
-"""Moment of a training: the steps of an epoch begin, data are awaited, a step is done, a batch was validated."""
+"""Point in training: start of an epoch, waiting for data, end of a step, a batch was validated."""
 PhaseHook: TypeAlias = Callable[[Phase], None]
 FORCED_EXIT_TIMEOUT_S = 3.0
-"""After a second Ctrl-C the main thread gets this long to leave; then the process ends, whatever the thread does."""
+"""Time for the main thread to unwind after a second Ctrl-C; then the process exits."""
 _exits_on_interrupt: ContextVar[bool] = ContextVar("ends_process", default=False)
 
 
 @contextmanager
 def process_exit_on_interrupt() -> Iterator[None]:
-    """Declare that this process ends when the block is stopped by a signal.
+    """Declare that this process exits when a signal interrupts the block.
 
-    Signals that arrive again while it saves its last files and ends are then ignored, and a Ctrl-C ends it without a
-    traceback. Clusters and wrappers repeat signals, and the exit code must say that the run was stopped in order.
+    Further signals are then ignored while the process saves its last files and exits, and Ctrl-C ends it without a
+    traceback. Clusters and wrappers repeat signals, and the exit code must show a graceful shutdown.
     """
     token = _exits_on_interrupt.set(True)
     try:
@@ -50,11 +50,14 @@ def process_exit_on_interrupt() -> Iterator[None]:
 
 
 class InterruptFlag:
-    """Stop request of a person or a cluster, made by signals.
+    """Stop request made by signals.
 
-    The first signal requests a stop after the running step. SIGINT again, after the first was acknowledged, requests a
-    stop at once: that is a person who reads the console. All other signals repeat the first request and must not cost
-    the state that is being saved: clusters send SIGUSR1, SIGTERM and at last SIGKILL, and wrappers forward copies.
+    The first signal requests a stop after the current step. Another SIGINT, after the first was acknowledged on the
+    console, requests an immediate stop. All other signals repeat the first request and must not interrupt saving:
+    clusters send SIGUSR1, SIGTERM and finally SIGKILL, and wrappers forward copies.
+
+    Args:
+        phase_hook: called with each phase that training reaches.
     """
 
     def __init__(self, phase_hook: PhaseHook | None = None) -> None:
@@ -62,14 +65,14 @@ class InterruptFlag:
         self._phase_hook = phase_hook
         self.is_forced = False
         self.checks: list[Callable[[], None]] = []
-        """What else may raise to stop, wherever a signal may."""
+        """Further checks that may raise to stop training, called by `check`."""
         self._is_acknowledged = False
         self._num_sigint = 0
         self._is_disarmed = False
         self._has_unwound = threading.Event()
 
     def record_signals(self, signums: bytes) -> None:
-        """Count deliveries of signals, one byte each, in the order of their arrival."""
+        """Count deliveries of signals, one byte each, in order of arrival."""
         for signum in signums:
             if signum not in HANDLED_SIGNALS:
                 continue
@@ -80,30 +83,30 @@ class InterruptFlag:
             self.is_forced = self._num_sigint > 1
 
     def acknowledge(self) -> None:
-        """Count another SIGINT as a further request from now on.
+        """Count further SIGINTs as requests for an immediate stop.
 
-        Deliveries before are copies of the first: a terminal signals all its processes, and wrappers pass it on.
+        Earlier deliveries are copies of the first: a terminal signals all its processes, and wrappers forward signals.
         """
         self._is_acknowledged = True
 
     def check(self) -> None:
-        """Raise `Interrupted` if a stop is requested. Called between steps, and by code that waits."""
+        """Raise `Interrupted` if a stop is requested; called between steps and while waiting."""
         for check in self.checks:
             check()
         if self.signum is not None and not self._is_disarmed:
             raise Interrupted(self.signum)
 
     def report_phase(self, phase: Phase) -> None:
-        """Report that a training has reached a phase; `--verify` interrupts it there."""
+        """Report that training has reached a phase; `--verify` interrupts it there."""
         if self._phase_hook is not None:
             self._phase_hook(phase)
 
     def disarm(self) -> None:
-        """Ignore signals from now on: the work is done, and a late signal must not turn it into a failure."""
+        """Ignore further signals: the work is done, and a late signal must not turn it into a failure."""
         self._is_disarmed = True
 
     def mark_unwound(self) -> None:
-        """Report that the exception of a stop at once has arrived where it is handled."""
+        """Report that the exception of an immediate stop has reached its handler."""
         self._has_unwound.set()
 
     def wait_unwound(self, timeout_s: float) -> bool:
@@ -112,7 +115,7 @@ class InterruptFlag:
 
 
 class _SignalPipe:
-    """Pipe into which Python's signal handler writes the signum of each signal that arrives."""
+    """Pipe into which Python's signal handler writes the number of each signal that arrives."""
 
     def __init__(self, flag: InterruptFlag):
         self._flag = flag
@@ -122,24 +125,24 @@ class _SignalPipe:
             os.set_blocking(end, False)
 
     def drain(self) -> None:
-        """Pass everything that has arrived to the flag."""
+        """Pass all arrived signals to the flag."""
         with self._lock, suppress(BlockingIOError):
             while arrived := os.read(self._read_end, 256):
                 self._flag.record_signals(arrived)
 
     def wake(self) -> None:
-        """End a `wait` of another thread, from which `drain` may have taken what it waits for."""
+        """Wake up a `wait` in another thread, whose bytes `drain` may have consumed."""
         with suppress(BlockingIOError):
             os.write(self.write_end, b"\0")
 
     def wait(self) -> bool:
-        """Wait for a delivery; return False when the pipe was closed for writing."""
+        """Wait for a delivery; return False if the write end of the pipe was closed."""
         poll = select.poll()
         poll.register(self._read_end, select.POLLIN)
         return any(event & select.POLLIN for _, event in poll.poll())
 
     def close(self) -> None:
-        """Close the end that is read."""
+        """Close the read end."""
         os.close(self._read_end)
 
 
@@ -147,15 +150,18 @@ class _SignalPipe:
 def graceful_shutdown_signals(
     acknowledgement: str = "", phase_hook: PhaseHook | None = None
 ) -> Iterator[InterruptFlag]:
-    """Note signals instead of raising anywhere; in the main thread only.
+    """Record signals in a flag within the block instead of raising anywhere; in the main thread only.
+
+    Python runs handlers in the main thread, which may be inside TensorFlow, waiting for a batch that never arrives. So
+    a separate thread watches the deliveries: it sets the flag, which the data pipeline checks, and after a second
+    Ctrl-C it exits the process if the main thread does not unwind in time.
 
     Args:
-        acknowledgement: logged after the first signal, behind its name.
-        phase_hook: called with each phase that is reached.
+        acknowledgement: text logged after the name of the first signal.
+        phase_hook: called with each phase that training reaches.
 
-    Python runs handlers in the main thread, which may be inside TensorFlow and wait there for a batch that never
-    comes. So a thread of its own watches the deliveries: it sets the flag, which those who make the batch check, and
-    after a second Ctrl-C it ends the process if the main thread does not get to it.
+    Yields:
+        The flag.
     """
     flag = InterruptFlag(phase_hook)
     if not IS_POSIX or threading.current_thread() is not threading.main_thread():
@@ -170,7 +176,7 @@ def graceful_shutdown_signals(
         if flag.is_forced:
             raise Interrupted(signal.Signals(signum), forced=True)
 
-    # A signal that is ignored from the start stays so: that is what nohup asks for.
+    # Signals that are ignored from the start stay ignored, as nohup requires.
     caught = [signum for signum in HANDLED_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
     handlers = {signum: signal.signal(signum, handle) for signum in caught}
     wakeup_before = signal.set_wakeup_fd(deliveries.write_end, warn_on_full_buffer=False)
@@ -182,7 +188,7 @@ def graceful_shutdown_signals(
         yield flag
     finally:
         flag.mark_unwound()
-        flag.checks.clear()  # they hold what was trained, and somebody may keep the flag
+        flag.checks.clear()  # they reference the training state, and a caller may keep the flag
         signal.set_wakeup_fd(wakeup_before)
         for signum, handler in handlers.items():
             signal.signal(
@@ -198,7 +204,7 @@ def _handler_after_interrupt(signum: signal.Signals) -> signal.Handlers:
 
 
 def _watch_signals(deliveries: _SignalPipe, flag: InterruptFlag, acknowledgement: str) -> None:
-    """Collect deliveries until the pipe is closed; acknowledge the first, enforce a stop at once."""
+    """Collect deliveries until the pipe is closed; acknowledge the first, enforce an immediate stop."""
     is_acknowledged = False
     while deliveries.wait():
         deliveries.drain()
@@ -208,8 +214,8 @@ def _watch_signals(deliveries: _SignalPipe, flag: InterruptFlag, acknowledgement
                 logger.warning("%s: %s", flag.signum.name, acknowledgement)
             deliveries.drain()  # copies of the first
             flag.acknowledge()
-        # The exception may get lost: Python drops what is raised in a destructor or in a callback of the garbage
-        # collector, and the main thread may be in a call that never returns.
+        # The exception may get lost: Python drops exceptions raised in destructors and garbage-collector callbacks,
+        # and the main thread may be in a call that never returns.
         if flag.is_forced and not flag.wait_unwound(FORCED_EXIT_TIMEOUT_S):
             assert flag.signum is not None
             os._exit(Interrupted(flag.signum).exit_code)

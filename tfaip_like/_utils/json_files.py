@@ -1,9 +1,8 @@
-"""JSON files, read strictly and written so that every program can read them.
+"""Strict reading and writing of JSON files.
 
-Reading accepts what Python and we write (`NaN`, `Infinity`, a byte-order mark) and refuses what hides a mistake: a key
-that is given twice, an empty file, a broken character. Every error names the file and the line. Writing is strict JSON:
-numbers that JSON does not have become texts ("NaN", "Infinity", "-Infinity"), and halves of characters, which names of
-files that are not UTF-8 contain, are escaped.
+Reading accepts `NaN`, `Infinity` and a byte-order mark, and rejects duplicate keys, empty files and invalid characters;
+every error names the file and the line. Writing produces strict JSON: non-finite numbers become strings ("NaN",
+"Infinity", "-Infinity"), and lone surrogates, which represent file names that are not UTF-8, are escaped.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from tfaip_like._utils.files import LONE_SURROGATE, atomic_write_text
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 MAX_DIGITS = 300
-"""Of a whole number; longer ones fit into no integer type."""
+"""Maximum number of digits of an integer."""
 NON_FINITE_NAMES = ("nan", "inf", "-inf", "infinity", "-infinity")
-"""How numbers are written that JSON does not have, in any case."""
+"""Strings that represent non-finite numbers, in lower case."""
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8, without a byte-order mark.
+    """Read a UTF-8 text file, without its byte-order mark.
 
     Raises:
-        UsageError: if it cannot be read, or is not text; it names the file and the line.
+        UsageError: if it cannot be read or is not UTF-8; names the file and the line.
     """
     try:
         data = path.read_bytes()
@@ -41,17 +40,18 @@ def read_text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UsageError(f"{path}, line {line}: is not text in UTF-8 (byte 0x{data[error.start]:02x})") from error
+        raise UsageError(f"{path}, line {line}: not valid UTF-8 (byte 0x{data[error.start]:02x})") from error
 
 
 def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file in UTF-8 with their numbers, from 1.
+    """Yield the line numbers, from 1, and lines of a UTF-8 text file.
 
     Args:
-        errors: "surrogateescape" accepts other bytes, as in names of files.
+        path: path of the file.
+        errors: error handler of `bytes.decode`; "surrogateescape" accepts file names that are not UTF-8.
 
     Raises:
-        UsageError: if it cannot be read, or is not text; it names the file and the line.
+        UsageError: if it cannot be read or is not text; names the file and the line.
     """
     try:
         with path.open("rb") as file:
@@ -61,51 +61,61 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
 
 
 def decode_lines(lines: Iterable[bytes], where: str, errors: str = "strict") -> Iterator[tuple[int, str]]:
-    """Yield lines of bytes as text with their numbers; see `read_lines`."""
+    """Decode lines of bytes; yield line numbers and lines as `read_lines` does.
+
+    Args:
+        lines: lines of a file.
+        where: name of the file, for messages.
+        errors: error handler of `bytes.decode`.
+
+    Raises:
+        UsageError: if a line is not text; names the file and the line.
+    """
     for number, line in enumerate(lines, 1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors)
         except UnicodeDecodeError as error:
             byte = line[error.start]
-            raise UsageError(f"{where}, line {number}: is not text in UTF-8 (byte 0x{byte:02x})") from error
+            raise UsageError(f"{where}, line {number}: not valid UTF-8 (byte 0x{byte:02x})") from error
         if "\0" in text:
-            raise UsageError(f"{where}, line {number}: is not text (byte 0x00)")
+            raise UsageError(f"{where}, line {number}: not a text file (byte 0x00)")
         yield number, text
 
 
 def read_json(path: Path) -> Json:
-    """Return the value in a JSON file.
+    """Read a JSON file.
 
     Raises:
-        UsageError: if it cannot be read; it names the file and the line.
+        UsageError: if it cannot be read or is invalid; names the file and the line.
     """
     return parse_json(read_text(path), str(path))
 
 
 def read_json_object(path: Path) -> dict[str, Json]:
-    """Return the object in a JSON file.
+    """Read a JSON file that contains an object.
 
     Raises:
-        UsageError: if it cannot be read, or holds something else; it names the file and the line.
+        UsageError: if it cannot be read, is invalid or contains another value; names the file and the line.
     """
     return require_json_object(read_json(path), str(path))
 
 
 def require_json_object(value: Json, where: str) -> dict[str, Json]:
-    """Return a value that must be an object; raise `UsageError` for any other."""
+    """Return a value that must be an object; raise `UsageError` for other values."""
     if not isinstance(value, dict):
         raise UsageError(f"{where}, line 1: expected an object, got {short_json(value)}")
     return value
 
 
 def parse_json(text: str, where: str) -> Json:
-    """Return the value of a JSON text.
+    """Parse JSON.
 
     Args:
-        where: begins the message of an error: the name of the file.
+        text: content of a file.
+        where: name of the file, for messages.
 
     Raises:
-        UsageError: if it is not valid, or gives a key twice; it names the line.
+        UsageError: if it is invalid or has a duplicate key; names the file and the line.
     """
     try:
         return _parse(text)
@@ -114,13 +124,14 @@ def parse_json(text: str, where: str) -> Json:
 
 
 def parse_json_line(text: str, where: str) -> Json:
-    """Return the value of a line of JSON.
+    """Parse a line of JSON Lines.
 
     Args:
-        where: begins the message of an error: the name of the file and the line.
+        text: the line.
+        where: name of the file and line number, for messages.
 
     Raises:
-        UsageError: if it is not valid, or gives a key twice.
+        UsageError: if it is invalid or has a duplicate key.
     """
     try:
         return _parse(text)
@@ -129,7 +140,7 @@ def parse_json_line(text: str, where: str) -> Json:
 
 
 class _JsonSyntaxError(Exception):
-    """What is wrong with a text, and in which line."""
+    """Error in JSON text, with its line."""
 
     def __init__(self, line: int, text: str):
         super().__init__(text)
@@ -138,7 +149,7 @@ class _JsonSyntaxError(Exception):
 
 def _parse(text: str) -> Json:
     if not text.strip():
-        raise _JsonSyntaxError(1, "not valid JSON: there is nothing in it")
+        raise _JsonSyntaxError(1, "not valid JSON: empty")
     try:
         value = cast(
             Json,
@@ -156,13 +167,13 @@ def _parse(text: str) -> Json:
         raise _JsonSyntaxError(second, f"duplicate key {error.key!r} (first in line {first})") from error
     except _LargeNumberError as error:
         line = text.count("\n", 0, text.index(error.digits)) + 1
-        raise _JsonSyntaxError(line, f"the number {_truncate(error.digits)} is too large") from error
+        raise _JsonSyntaxError(line, f"number {_truncate(error.digits)} is too large") from error
     except RecursionError as error:
         raise _JsonSyntaxError(_deepest_line(text), "nested too deeply") from error
-    for escape in _SURROGATE_ESCAPE.finditer(text):  # may be half of a pair, so what it became decides
+    for escape in _SURROGATE_ESCAPE.finditer(text):  # may belong to a valid pair, so check the parsed strings
         if any(LONE_SURROGATE.search(part) for part in _iter_strings(value)):
             line = text.count("\n", 0, escape.start()) + 1
-            raise _JsonSyntaxError(line, f"{escape[0]} is half of a character")
+            raise _JsonSyntaxError(line, f"{escape[0]} is a lone surrogate")
     return value
 
 
@@ -218,7 +229,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:]')
 
 
 def _duplicate_key_lines(text: str, key: str) -> tuple[int, int]:
-    """Return the lines in which the first object that has a key twice has it."""
+    """Return the two lines of a key in the first object that contains it twice."""
     keys: list[dict[str, int]] = [{}]
     before: re.Match[str] | None = None
     for token in _TOKEN.finditer(text):
@@ -236,22 +247,32 @@ def _duplicate_key_lines(text: str, key: str) -> tuple[int, int]:
 
 
 def _deepest_line(text: str) -> int:
-    """Return the line in which a text is nested most deeply."""
-    depth = deepest = place = 0
+    """Return the line of the deepest nesting level."""
+    depth = deepest = position = 0
     for token in _TOKEN.finditer(text):
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
         if depth > deepest:
-            deepest, place = depth, token.start()
-    return text.count("\n", 0, place) + 1
+            deepest, position = depth, token.start()
+    return text.count("\n", 0, position) + 1
 
 
 def write_json(path: Path, value: object, indent: int | None = 2) -> None:
-    """Replace a file by the JSON of a value."""
+    """Write a value as JSON, atomically.
+
+    Args:
+        path: path of the file.
+        value: JSON value; other objects are converted with `str`.
+        indent: number of spaces per level; None writes a single line.
+    """
     atomic_write_text(path, format_json(value, indent) + "\n")
 
 
 def format_json(value: object, indent: int | None = None) -> str:
-    """Return a value as strict JSON in which a person can read every character.
+    """Format a value as strict JSON in which all characters are printable.
+
+    Args:
+        value: JSON value; other objects are converted with `str`.
+        indent: number of spaces per level; None formats a single line.
 
     Example:
         >>> format_json({"loss": float("nan")})
@@ -263,7 +284,7 @@ def format_json(value: object, indent: int | None = None) -> str:
 
 
 def _replace_non_finite(value: object) -> object:
-    """Return a value without numbers that JSON does not have."""
+    """Return a value with non-finite numbers replaced by strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
@@ -274,7 +295,7 @@ def _replace_non_finite(value: object) -> object:
 
 
 def short_json(value: Any) -> str:
-    """Return a JSON value for a message: on one line, and not longer than that."""
+    """Format a JSON value for a message, on one line and truncated to 60 characters."""
     return _truncate(escape_text(format_json(value)))
 
 

@@ -1,7 +1,6 @@
-"""Keras on first use: `from tfaip_like._utils.lazy_keras import keras, ops` costs nothing until it is needed.
+"""Lazy import of Keras: `from tfaip_like._utils.lazy_keras import keras, ops` imports it on first use.
 
-Importing Keras with TensorFlow takes seconds; parsing a command line, help and the processes that
-only read data must not pay for it.
+Importing Keras with TensorFlow takes seconds, which command-line parsing, help and data workers must not spend.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 else:
 
     class _Lazy(ModuleType):
-        """Keras module that is imported on first use."""
+        """Proxy of a module that imports it on the first attribute access."""
 
         def __getattr__(self, name: str) -> Any:
-            if name.startswith("__"):  # what inspect, pickle and doctest ask of every module
+            if name.startswith("__"):  # accessed by inspect, pickle and doctest on every module
                 raise AttributeError(name)
             return getattr(importlib.import_module(self.__name__), name)
 
@@ -32,39 +31,42 @@ else:
     ops = _Lazy("keras.ops")
 
 BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
-"""Name of a Keras backend -> the module that must be installed for it."""
+"""Module that must be installed for each Keras backend."""
 
 
 def set_backend(name: str) -> None:
-    """Makes Keras compute with this backend; must come before Keras is first used.
+    """Select the Keras backend; must be called before the first use of Keras.
+
+    Args:
+        name: tensorflow, jax or torch.
 
     Raises:
-        UsageError: when the backend is not installed, or Keras already runs on another.
+        UsageError: if the backend is not installed, or Keras already uses another one.
     """
     if "keras" in sys.modules and hasattr(sys.modules["keras"], "backend"):
         running = sys.modules["keras"].backend.backend()
         if running != name:
             raise UsageError(
-                f"--device.backend {name}: Keras already runs on {running} in this process; choose the backend "
-                "before Keras is first used, by the flag or by the environment variable KERAS_BACKEND"
+                f"--device.backend {name}: Keras already uses the {running} backend in this process; select the "
+                "backend before Keras is first used, with the flag or the environment variable KERAS_BACKEND"
             )
         return
     if importlib.util.find_spec(BACKENDS[name]) is None:
         raise UsageError(f"--device.backend {name}: {name} is not installed; pip install 'tfaip_like[{name}]'")
     set_variable("KERAS_BACKEND", name)
-    # What TensorFlow's C++ side prints about the machine; its errors come as exceptions too.
+    # Silence TensorFlow's C++ messages about the machine; its errors are raised as exceptions too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def set_variable(name: str, value: str) -> None:
-    """Set an environment variable, and remember that the user had not set it so."""
+    """Set an environment variable, and record that the value is not the user's."""
     if os.environ.get(name) != value:
         os.environ[name] = value
         _SET_BY_US[name] = value
 
 
 def is_set_by_us(name: str) -> bool:
-    """Return whether an environment variable has its value from this package, not from the user."""
+    """Return whether the value of an environment variable was set by this package, not by the user."""
     return name in _SET_BY_US and os.environ.get(name) == _SET_BY_US[name]
 
 
@@ -72,12 +74,12 @@ _SET_BY_US: dict[str, str] = {}
 
 
 def initialize_backend() -> None:
-    """Imports Keras and its backend and makes a first tensor, with all that they print while they start.
+    """Import Keras and its backend and create a first tensor, which prints their startup messages.
 
-    TensorFlow comes along on the other backends too: Keras needs it there to export.
+    Imports TensorFlow with other backends too, because Keras requires it for exports.
     """
     importlib.import_module("tensorflow").constant(0)
-    # Keras raises other exceptions in place of those of layers, without the frames that tell which layer it was.
+    # Otherwise Keras replaces exceptions of layers, without the frames that show which layer failed.
     keras.config.disable_traceback_filtering()
     keras.ops.convert_to_numpy(keras.ops.zeros(()))
 

@@ -1,4 +1,4 @@
-"""How much memory this process takes."""
+"""Memory use of this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_memory_mb() -> float:
-    """Its part in physical memory, in millions of bytes; where only the peak is known (macOS), that."""
+    """Return the resident set size of this process in MB (10^6 bytes); its peak on systems without /proc (macOS)."""
     if _STATM.exists():
         return round(int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
     import resource  # not on Windows, where nothing is trained

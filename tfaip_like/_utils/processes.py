@@ -1,4 +1,4 @@
-"""Other processes: whether they run, how long we have waited for them, and that they end with us."""
+"""Child processes: timeouts that ignore suspended time, and termination together with the parent."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 MAX_COUNTED_INTERVAL_S = 1.0
-"""Seconds between two looks that count as waiting; whoever does not update for longer was suspended, or busy."""
+"""Maximum time between two updates that counts as waiting; longer intervals mean that the process was suspended."""
 _PARENT_PIPE_VARIABLE = "TFAIP_LIKE_LIFELINE"
 
 
 class ActiveTimer:
-    """Time that this process has waited, by its own looks.
+    """Timer that does not count time in which this process was suspended.
 
-    A clock goes on while a process is suspended (Ctrl-Z, SIGSTOP, `scontrol suspend`, a frozen virtual machine). So
-    the time between two looks counts for at most `MAX_COUNTED_INTERVAL_S`.
+    Clocks keep running while a process is suspended (Ctrl-Z, SIGSTOP, `scontrol suspend`, a paused virtual machine). So
+    the time between two updates counts for at most `MAX_COUNTED_INTERVAL_S`.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class ActiveTimer:
         """Add the time since the last update and return the sum.
 
         Args:
-            counts: whether that time counts.
+            counts: whether to count that time.
         """
         now = time.monotonic()
         if counts:
@@ -41,23 +41,27 @@ class ActiveTimer:
         return self.seconds
 
     def reset(self) -> None:
-        """Begin again with 0 seconds."""
+        """Reset the timer to 0 seconds."""
         self.seconds, self._last = 0.0, time.monotonic()
 
 
 def run_with_timeout(seconds: float, *words: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a program and return what it said; time in which this process was suspended does not count.
+    """Run a program and return its output.
+
+    Args:
+        seconds: timeout; time in which this process or the program is suspended does not count.
+        *words: program and arguments.
 
     Raises:
-        subprocess.TimeoutExpired: when it takes longer; it is killed then.
-        OSError: when there is no such program.
+        subprocess.TimeoutExpired: if the program takes longer; it is killed.
+        OSError: if the program does not exist.
     """
     timer = ActiveTimer()
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while True:
             try:
-                said, errors = process.communicate(timeout=MAX_COUNTED_INTERVAL_S / 2)
-                return subprocess.CompletedProcess(words, process.returncode, said, errors)
+                output, errors = process.communicate(timeout=MAX_COUNTED_INTERVAL_S / 2)
+                return subprocess.CompletedProcess(words, process.returncode, output, errors)
             except subprocess.TimeoutExpired:
                 if timer.update(counts=not is_suspended(process.pid)) > seconds:
                     process.kill()
@@ -68,7 +72,7 @@ def run_with_timeout(seconds: float, *words: str) -> subprocess.CompletedProcess
 
 
 def is_suspended(pid: int) -> bool:
-    """Return whether a process is stopped by a signal or a debugger; False where the system does not tell."""
+    """Return whether a process is stopped by a signal or a debugger; False on systems without /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -77,10 +81,10 @@ def is_suspended(pid: int) -> bool:
 
 
 class ParentPipe:
-    """A pipe that tells other processes that this one has ended: nobody can write to it any more.
+    """Pipe whose write end closes when this process ends, which terminates the child processes that watch it.
 
     Attributes:
-        descriptor: of the reading end, to be handed to a process that calls `exit_when_closed`.
+        descriptor: read end, to pass to a child process that calls `exit_when_closed`.
     """
 
     def __init__(self) -> None:
@@ -89,18 +93,18 @@ class ParentPipe:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The environment variable that asks a program of ours to end with this process."""
+        """Environment variable that makes `exit_with_parent` in a child process end it with this process."""
         return {_PARENT_PIPE_VARIABLE: str(self.descriptor)}
 
     def close(self) -> None:
-        """End the processes that hang on it."""
+        """Terminate the processes that watch the pipe."""
         for descriptor in (self._writer, self.descriptor):
             if descriptor >= 0:
                 os.close(descriptor)
         self.descriptor = self._writer = -1
 
     def __del__(self) -> None:
-        if os is not None:  # it is at the end of the program
+        if os is not None:  # None during interpreter shutdown
             self.close()
 
 
@@ -108,7 +112,7 @@ _parent_pipes: weakref.WeakSet[ParentPipe] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
-    """Let go of the writing ends: a forked process must not keep alive what hangs on its parent."""
+    """Close the write ends in a forked process, which must not keep its parent's children alive."""
     for parent_pipe in list(_parent_pipes):
         parent_pipe.close()
 
@@ -118,20 +122,23 @@ if hasattr(os, "register_at_fork"):
 
 
 def exit_when_closed(parent_pipe: int) -> None:
-    """End this process when the writing end of a pipe is closed: at the latest when its holder ends, even by SIGKILL.
+    """Exit this process when the write end of a pipe is closed, at the latest when its holder dies, even by SIGKILL.
 
-    The kernel does it, because C code may keep the interpreter lock for hours; a thread does it on other systems.
-    PR_SET_PDEATHSIG would not do: it is sent when the *thread* ends that started this process.
+    On Linux the kernel sends a signal, because C code may hold the interpreter lock for hours; on other systems a
+    thread waits. PR_SET_PDEATHSIG is no alternative: it is sent when the *thread* that started this process ends.
+
+    Args:
+        parent_pipe: descriptor of the read end.
     """
     threading.Thread(target=_exit_at_eof, args=(parent_pipe,), daemon=True).start()
     with contextlib.suppress(OSError, ImportError, AttributeError):
         import fcntl
 
-        # Opened again: owner and signal belong to the open file, which other processes share.
-        own = os.open(f"/proc/self/fd/{parent_pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+        # Reopen it: owner and signal are properties of the open file description, which other processes share.
+        reopened = os.open(f"/proc/self/fd/{parent_pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fcntl.fcntl(reopened, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(reopened, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(reopened, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
 
 
 def _exit_at_eof(parent_pipe: int) -> None:
@@ -140,13 +147,18 @@ def _exit_at_eof(parent_pipe: int) -> None:
 
 
 def exit_with_parent() -> None:
-    """End this process when the one that started it ends, where that asked for it; see `Lifeline.environment`."""
+    """Exit this process when its parent ends, if the parent requested it with `ParentPipe.environment`."""
     if parent_pipe := os.environ.pop(_PARENT_PIPE_VARIABLE, ""):
         exit_when_closed(int(parent_pipe))
 
 
 def run_child_process(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a program that calls `exit_with_parent`, and return what it said; it does not outlive this process."""
+    """Run a program that calls `exit_with_parent`, so that it does not outlive this process; return its output.
+
+    Args:
+        words: program and arguments.
+        environment: environment variables of the program.
+    """
     parent_pipe = ParentPipe()
     try:
         return subprocess.run(

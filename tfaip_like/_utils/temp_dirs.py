@@ -1,7 +1,7 @@
-"""Temporary directories that a killed process leaves behind only until the next one starts.
+"""Temporary directories that are cleaned up even after their process was killed.
 
-A directory is locked by the process that made it for as long as that lives. The lock is the system's: it goes with the
-process, whatever kills it. Who makes another directory of the same kind removes those that nobody has locked.
+A directory is locked by the process that created it; the system releases the lock when the process ends for any reason.
+Creating another directory of the same kind removes the unlocked ones.
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ from tfaip_like._utils.operating_system import IS_POSIX, lock_file
 TEMP_DIR_PREFIX = "tfaip_like-"
 
 _locks: dict[Path, int] = {}
-"""Descriptors that hold the locks of directories of this process."""
+"""File descriptors that hold the locks of this process's directories."""
 _process_dirs: dict[Path | None, tuple[int, Path]] = {}
-"""The directory of a process, with its number, by where it lies; None is TMPDIR."""
+"""Process ID and temporary directory by parent directory; None stands for TMPDIR."""
 
 
 def make_locked_dir(parent: Path, prefix: str) -> Path:
-    """Make a directory that is locked by this process, once those that nobody has locked are removed.
+    """Create a directory locked by this process, after removing unlocked ones with the same prefix.
 
     `remove_locked_dir` removes it, `unlock_dir` only unlocks it.
+
+    Args:
+        parent: directory to create it in.
+        prefix: prefix of its name.
     """
     if not IS_POSIX:  # directories cannot be opened, so neither locked
         return Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
@@ -39,9 +43,9 @@ def make_locked_dir(parent: Path, prefix: str) -> Path:
     while True:
         path = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
         descriptor = os.open(path, os.O_RDONLY)
-        with suppress(OSError):  # of a file system without locks: there nothing is removed either
+        with suppress(OSError):  # file system without locks, where stale directories are not removed either
             lock_file(descriptor)
-        # Between the two somebody may have taken it for a leftover.
+        # Another process may have removed it as stale before it was locked.
         if path.exists():
             _locks[path] = descriptor
             return path
@@ -50,7 +54,7 @@ def make_locked_dir(parent: Path, prefix: str) -> Path:
 
 @contextmanager
 def locked_dir(parent: Path, prefix: str) -> Iterator[Path]:
-    """Make a directory as `make_locked_dir` does, for the length of the block."""
+    """Create a directory with `make_locked_dir` and remove it after the block."""
     path = make_locked_dir(parent, prefix)
     try:
         yield path
@@ -59,19 +63,19 @@ def locked_dir(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def unlock_dir(path: Path) -> None:
-    """Unlock a directory that this process has claimed."""
+    """Unlock a directory that this process has locked."""
     if (descriptor := _locks.pop(path, None)) is not None:
         os.close(descriptor)
 
 
 def remove_locked_dir(path: Path) -> None:
-    """Remove a directory that this process has claimed."""
+    """Remove a directory that this process has locked."""
     shutil.rmtree(path, ignore_errors=True)
     unlock_dir(path)
 
 
 def remove_stale_dirs(parent: Path, prefix: str) -> None:
-    """Remove directories of a kind that belong to this user and to no living process."""
+    """Remove the directories with a prefix that belong to this user and are not locked by a process."""
     if not IS_POSIX:
         return
     for path in parent.glob(f"{glob.escape(prefix)}*"):
@@ -91,10 +95,10 @@ def _remove_if_stale(path: Path) -> None:
 
 
 def process_temp_dir(parent: Path | None = None) -> Path:
-    """Return the temporary directory of this process, which is made on first use and removed at its end.
+    """Return the temporary directory of this process, created on first use and removed at exit.
 
     Args:
-        parent: where it lies; by default in TMPDIR.
+        parent: its parent directory; by default TMPDIR.
     """
     pid, path = _process_dirs.get(parent, (0, Path()))
     if pid != os.getpid() or not path.is_dir():
@@ -111,21 +115,21 @@ def _remove_at_exit(pid: int, path: Path) -> None:
 
 @contextmanager
 def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
-    """Make a directory for the length of the block, in that of this process.
+    """Create a directory in the temporary directory of this process, and remove it after the block.
 
     Args:
-        parent: where that lies; by default in TMPDIR.
+        parent: parent of the process's temporary directory; by default TMPDIR.
     """
     with tempfile.TemporaryDirectory(dir=process_temp_dir(parent)) as directory:
         yield Path(directory)
 
 
 def redirect_autograph_files() -> None:
-    """Let TensorFlow write the code that AutoGraph generates into the directory of this process.
+    """Make TensorFlow write code generated by AutoGraph into the temporary directory of this process.
 
-    It leaves them in TMPDIR if the process is killed (`__autograph_generated_file*.py`), and has no setting for it.
+    By default a killed process leaves it in TMPDIR (`__autograph_generated_file*.py`), and there is no setting for it.
     """
     loader = sys.modules.get("tensorflow.python.autograph.pyct.loader")
     if loader is not None and hasattr(loader, "tempfile"):
-        named = partial(tempfile.NamedTemporaryFile, dir=process_temp_dir())
-        vars(loader)["tempfile"] = SimpleNamespace(NamedTemporaryFile=named)
+        make_file = partial(tempfile.NamedTemporaryFile, dir=process_temp_dir())
+        vars(loader)["tempfile"] = SimpleNamespace(NamedTemporaryFile=make_file)

@@ -1,7 +1,7 @@
-"""Objects in JSON files as typed values: dataclasses and `TypedDict`s, checked key by key.
+"""Decoding of JSON into typed values: dataclasses and `TypedDict`s.
 
-A file that a program reads back may have been edited, truncated or mixed up with another one. What does not fit its
-type is refused by the file and the key; nothing is guessed.
+Files may have been edited, truncated or confused with others. Values of the wrong type are errors that name the file
+and the key; nothing is guessed.
 
 Example:
     >>> @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ MAX_INT = 2**63 - 1
 
 @dataclasses.dataclass(frozen=True)
 class AtLeast:
-    """Smallest value of a number, as annotation of its type."""
+    """Minimum of a number, as annotation of its type."""
 
     value: float
 
@@ -57,7 +57,7 @@ Seconds: TypeAlias = Annotated[float, AtLeast(0)]
 
 
 class _DecodeError(Exception):
-    """What is wrong with a value, and the keys that lead to it."""
+    """Error in a value, with the path of keys to it."""
 
     def __init__(self, text: str, key_path: tuple[str, ...] = ()):
         super().__init__(text)
@@ -72,25 +72,28 @@ class _DecodeError(Exception):
 
 
 def read_typed_json(tp: type[T], path: Path) -> T:
-    """Return the typed value in a JSON file.
+    """Read a JSON file as a typed value.
 
     Args:
-        tp: a dataclass or a `TypedDict`.
+        tp: dataclass or `TypedDict`.
+        path: path of the file.
 
     Raises:
-        UsageError: if it cannot be read or does not fit; it names the file, and the line or the key.
+        UsageError: if it cannot be read or does not match the type; names the file and the line or key.
     """
     return decode(tp, read_json(path), str(path))
 
 
 def decode(tp: type[T], value: Json, where: str) -> T:
-    """Return a JSON value as one of a type.
+    """Convert a JSON value into a typed value.
 
     Args:
-        where: begins the message of an error: the name of the file.
+        tp: dataclass, `TypedDict` or other type.
+        value: JSON value.
+        where: name of the file, for messages.
 
     Raises:
-        UsageError: if it does not fit; it names the key.
+        UsageError: if the value does not match the type; names the key.
     """
     try:
         return cast(T, _decode_value(tp, value))
@@ -99,15 +102,22 @@ def decode(tp: type[T], value: Json, where: str) -> T:
 
 
 def decode_lenient(tp: type[T], value: Json, where: str, problems: list[str]) -> T:
-    """Return what fits of an object for a `TypedDict`; add a message to `problems` for each key that does not."""
+    """Convert a JSON object into a `TypedDict`, omitting invalid keys.
+
+    Args:
+        tp: `TypedDict`.
+        value: JSON object.
+        where: name of the file, for messages.
+        problems: list to append a message to for each invalid key.
+    """
     try:
         values = require_json_object(value, where)
     except UsageError as error:
         problems.append(str(error))
         return cast(T, {})
-    fitting, wrong = _decode_fields(tp, values)
-    problems += [problem.message(where) for problem in wrong]
-    return cast(T, fitting)
+    valid, errors = _decode_fields(tp, values)
+    problems += [error.message(where) for error in errors]
+    return cast(T, valid)
 
 
 def _decode_value(tp: Any, value: Json) -> Any:
@@ -138,7 +148,7 @@ def _decode_value(tp: Any, value: Json) -> Any:
 
 
 def _is_instance(tp: Any, value: Json) -> bool:
-    """Return whether a value is of a type already."""
+    """Return whether a value has a type without conversion."""
     if tp is Any:
         return True
     if tp is type(None):
@@ -152,9 +162,9 @@ def _is_instance(tp: Any, value: Json) -> bool:
 
 def _decode_bounded(tp: Any, value: Json) -> Any:
     number = _decode_value(get_args(tp)[0], value)
-    least = next(bound.value for bound in tp.__metadata__ if isinstance(bound, AtLeast))
-    if not math.isnan(number) and number < least:
-        raise _DecodeError(f"must be {least:g} or more, got {short_json(value)}")
+    minimum = next(bound.value for bound in tp.__metadata__ if isinstance(bound, AtLeast))
+    if not math.isnan(number) and number < minimum:
+        raise _DecodeError(f"must be at least {minimum:g}, got {short_json(value)}")
     return number
 
 
@@ -179,32 +189,32 @@ def _decode_dataclass(cls: type, value: Json) -> Any:
 def _decode_fields_strict(tp: Any, value: Json) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _DecodeError(f"expected an object, got {short_json(value)}")
-    fitting, wrong = _decode_fields(tp, value)
-    if wrong:
-        raise wrong[0]
-    return fitting
+    valid, errors = _decode_fields(tp, value)
+    if errors:
+        raise errors[0]
+    return valid
 
 
 def _decode_fields(tp: Any, values: Mapping[str, Json]) -> tuple[dict[str, Any], list[_DecodeError]]:
-    """Return what fits, and what is wrong: values before missing keys, which may only be misspelt."""
-    types_of, fitting, wrong = _field_types(tp), dict[str, Any](), list[_DecodeError]()
+    """Return the valid fields, and the errors: first invalid values, then missing keys, which may be misspelt."""
+    types_of, valid, errors = _field_types(tp), dict[str, Any](), list[_DecodeError]()
     for key, part in values.items():
         if key in types_of:
             try:
-                fitting[key] = _decode_at(key, types_of[key], part)
-            except _DecodeError as problem:
-                wrong.append(problem)
+                valid[key] = _decode_at(key, types_of[key], part)
+            except _DecodeError as error:
+                errors.append(error)
             continue
         near = difflib.get_close_matches(key, [name for name in types_of if name not in values], n=1, cutoff=0.8)
-        if is_typeddict(tp) and not near:  # more may be kept there than we read
-            fitting[key] = part
+        if is_typeddict(tp) and not near:  # the file may contain keys that we do not read
+            valid[key] = part
         else:
             hint = f"; did you mean {near[0]}?" if near else ""
-            wrong.append(_DecodeError(f"there is no such key{hint}", (key,)))
-    if is_typeddict(tp) and values and not any(key in types_of for key in values) and not wrong:
-        wrong.append(_DecodeError(f"is another file: it has none of the keys {truncate_list(list(types_of))}"))
-    wrong += [_DecodeError("is missing", (key,)) for key in _required_keys(tp) if key not in values]
-    return fitting, wrong
+            errors.append(_DecodeError(f"unknown key{hint}", (key,)))
+    if is_typeddict(tp) and values and not any(key in types_of for key in values) and not errors:
+        errors.append(_DecodeError(f"unexpected content: none of the keys {truncate_list(list(types_of))}"))
+    errors += [_DecodeError("missing key", (key,)) for key in _required_keys(tp) if key not in values]
+    return valid, errors
 
 
 def _decode_at(key: str, tp: Any, value: Json) -> Any:
@@ -214,7 +224,7 @@ def _decode_at(key: str, tp: Any, value: Json) -> Any:
         raise problem.with_parent_key(key) from None
 
 
-@cache  # batches have thousands of small files
+@cache  # batches contain thousands of small files
 def _field_types(tp: Any) -> dict[str, Any]:
     hints = get_type_hints(tp, include_extras=True)
     marks = (Required, NotRequired)

@@ -1,9 +1,9 @@
-"""YAML files, all read by the same rules, in which everything knows its line.
+"""Reading of YAML files, with the line of every value.
 
-- A value without quotes means what the same word means behind a flag, so its type is that of the parameter: `010` and
-  `1e3` are 10 and 1000 for a number and these letters for a text; `no`, `1:30` and `2024-01-31` are never turned into
-  something else. The values `null`, `~` and nothing at all are none. A value in quotes is a text.
-- A name may be given once in a mapping. Anchors, aliases and `<<` work; other tags than `!!str` are refused.
+- An unquoted value is parsed as the same word after a flag, by the type of the parameter: `010` and `1e3` are 10 and
+  1000 for a number and these strings for a string; `no`, `1:30` and `2024-01-31` are never converted. `null`, `~` and
+  an empty value are none. A quoted value is a string.
+- Duplicate keys are errors. Anchors, aliases and `<<` are supported; tags other than `!!str` are rejected.
 - JSON is valid YAML.
 """
 
@@ -22,12 +22,12 @@ from tfaip_like._utils.escaping import escape_text
 from tfaip_like._utils.json_files import Json, read_text
 
 MAX_ENTRIES = 1_000_000
-"""Of a file once its aliases are expanded; ten lines of aliases to aliases can mean billions."""
+"""Maximum number of values after expanding aliases; ten lines of nested aliases can expand to billions."""
 NULL_SCALARS = ("", "~", "null", "Null", "NULL")
 
 
 class PlainScalar(str):
-    """A value that was written without quotes: it means what the same word means behind a flag."""
+    """Unquoted value, which is parsed as the same word after a flag."""
 
     __slots__ = ()
 
@@ -37,18 +37,18 @@ YamlContent: TypeAlias = "str | list[YamlNode] | dict[str, YamlNode] | None"
 
 @dataclass(frozen=True)
 class YamlNode:
-    """Part of a file: a text (a `PlainScalar` if it has no quotes), nothing, a list or a mapping; and its line."""
+    """Value in a file with its line: a string (a `PlainScalar` if unquoted), None, a list or a mapping."""
 
     content: YamlContent
     where: str
     """`plan.yaml, line 12`"""
 
     def make_error(self, problem: str) -> UsageError:
-        """Return the error to raise about this piece."""
+        """Return an error about this value, which the caller raises."""
         return UsageError(f"{self.where}: {problem}")
 
     def value(self) -> Json:
-        """Return the piece without its lines."""
+        """Return the value without line information."""
         if isinstance(self.content, dict):
             return {name: entry.value() for name, entry in self.content.items()}
         if isinstance(self.content, list):
@@ -56,10 +56,10 @@ class YamlNode:
         return self.content
 
     def to_dict(self) -> dict[str, Json]:
-        """Return a mapping without its lines.
+        """Return a mapping without line information.
 
         Raises:
-            UsageError: if it is something else.
+            UsageError: if the value is not a mapping.
         """
         value = self.value()
         if not isinstance(value, dict):
@@ -68,22 +68,22 @@ class YamlNode:
 
 
 def read_yaml(path: Path) -> YamlNode:
-    """Return the contents of a YAML file.
+    """Read a YAML file.
 
     Raises:
-        UsageError: if it cannot be read, is not valid, or gives a name twice; it names the file and the line.
+        UsageError: if it cannot be read, is invalid, or has a duplicate key; names the file and the line.
     """
     return parse_yaml(read_text(path), str(path))
 
 
 def parse_yaml(text: str, file: str) -> YamlNode:
-    """Return the contents of a YAML text; see `read_yaml`."""
+    """Parse YAML text, see `read_yaml`; `file` is its name for messages."""
     try:
         root = yaml.compose(text, yaml.BaseLoader)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         character = escape_text(chr(error.character)) if isinstance(error.character, int) else error.character
-        raise UsageError(f"{file}, line {line}: not valid YAML: the character {character} is not allowed") from error
+        raise UsageError(f"{file}, line {line}: not valid YAML: character {character} is not allowed") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = mark.line + 1 if mark else 1
@@ -107,9 +107,9 @@ class _YamlReader:
         where = where or self.where(node)
         self.num_entries += 1
         if self.num_entries > MAX_ENTRIES:
-            raise UsageError(f"{where}: its aliases stand for more than {MAX_ENTRIES:,} values")
-        if any(node is one for one in outer):
-            raise UsageError(f"{where}: an alias contains itself")
+            raise UsageError(f"{where}: aliases expand to more than {MAX_ENTRIES:,} values")
+        if any(node is ancestor for ancestor in outer):
+            raise UsageError(f"{where}: alias contains itself")
         inner = (*outer, node)
         if isinstance(node, yaml.MappingNode):
             self.check_tag(node, "map", where)
@@ -124,32 +124,32 @@ class _YamlReader:
     def pairs(
         self, mapping: yaml.MappingNode, outer: Sequence[yaml.Node]
     ) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        """Return the names of a mapping and their values; first those that `<<` merges into it."""
-        own: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
+        """Return the keys and values of a mapping, those merged by `<<` first."""
+        direct: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
         merged: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
         for key, value in mapping.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise UsageError(f"{self.where(key)}: a name must be a text, not a list or a mapping")
+                raise UsageError(f"{self.where(key)}: keys must be strings, not lists or mappings")
             if key.value == "<<" and key.style is None:
                 for node in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(node, yaml.MappingNode):
-                        raise UsageError(f"{self.where(key)}: `<<` merges mappings only")
-                    if any(node is one for one in outer):
-                        raise UsageError(f"{self.where(key)}: an alias contains itself")
+                        raise UsageError(f"{self.where(key)}: `<<` requires a mapping")
+                    if any(node is ancestor for ancestor in outer):
+                        raise UsageError(f"{self.where(key)}: alias contains itself")
                     merged = {**{name.value: (name, of) for name, of in self.pairs(node, (*outer, node))}, **merged}
                 continue
             if not key.value and key.style is None:
-                raise UsageError(f"{self.where(key)}: a name is missing before the colon")
-            if key.value in own:
-                first = own[key.value][0].start_mark.line + 1
+                raise UsageError(f"{self.where(key)}: missing key before the colon")
+            if key.value in direct:
+                first = direct[key.value][0].start_mark.line + 1
                 raise UsageError(f"{self.where(key)}: duplicate key {key.value!r} (first in line {first})")
-            own[key.value] = key, value
-        return iter({**merged, **own}.values())
+            direct[key.value] = key, value
+        return iter({**merged, **direct}.values())
 
-    def check_tag(self, node: yaml.Node, usual: str, where: str) -> None:
-        if node.tag not in (f"tag:yaml.org,2002:{usual}", "!"):
+    def check_tag(self, node: yaml.Node, default: str, where: str) -> None:
+        if node.tag not in (f"tag:yaml.org,2002:{default}", "!"):
             tag = escape_text(node.tag.replace("tag:yaml.org,2002:", "!!"))
-            raise UsageError(f"{where}: the tag {tag} is not supported; the parameter decides what a value is")
+            raise UsageError(f"{where}: unsupported tag {tag}; types are determined by the parameters")
 
     def where(self, node: yaml.Node) -> str:
         return f"{self.file}, line {node.start_mark.line + 1}"
@@ -162,9 +162,9 @@ def _parse_scalar(node: yaml.Node) -> str | None:
 
 
 def _deepest_line(text: str) -> int:
-    """Return the line in which a text is nested most deeply."""
+    """Return the line of the deepest nesting level."""
     depth = deepest = line = 0
-    with suppress(yaml.YAMLError):  # behind the deepest place it may not be valid
+    with suppress(yaml.YAMLError):  # may be invalid after the deepest position
         for event in yaml.parse(text, yaml.BaseLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > deepest:

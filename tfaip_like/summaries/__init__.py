@@ -1,4 +1,4 @@
-"""Summaries: images, figures, curves, histograms and tables that a model or an evaluator shows."""
+"""Summaries: images, figures, PR curves, histograms, confusion matrices and text logged by a model or an evaluator."""
 
 from tfaip_like.summaries._summaries import ConfusionMatrix, Figure, Histogram, Image, PRCurve, Summary, Text
 

@@ -1,7 +1,6 @@
-"""What can be looked at and is no number: images, figures, curves, text, histograms, confusion matrices.
+"""Non-scalar results: images, figures, PR curves, text, histograms and confusion matrices.
 
-An evaluator returns them among its numbers, `Model.summaries` for a few samples; TensorBoard and the report of
-the run show them.
+Evaluators return them next to scalars, `Model.summaries` for a few samples; TensorBoard and the run report show them.
 """
 
 from __future__ import annotations
@@ -20,35 +19,48 @@ from tfaip_like._utils.errors import with_article
 from tfaip_like._utils.images import Pixels, draw_confusion_matrix, encode_png, make_image_grid, read_png_size, to_rgb
 
 MAX_CLASSES = 500
-"""Rows of a confusion matrix: without a limit its memory grows with the square of the largest class."""
+"""Maximum number of rows of a confusion matrix; its memory grows with the square of the number of classes."""
 
 NUM_THRESHOLDS = 201
-"""Points of a precision-recall curve, from threshold 0 to 1 in equal steps."""
+"""Number of points of a precision-recall curve, at equally spaced thresholds from 0 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Summary(abc.ABC):
-    """Something to look at."""
+    """Base class of non-scalar results.
+
+    Example:
+        >>> Text("only text").validation_error() is None
+        True
+    """
 
     @abc.abstractmethod
     def validation_error(self) -> str | None:
-        """What is wrong with it, or None: for a message that begins with its name."""
+        """Return what is wrong with the summary, to follow its name in a message; None if it is valid."""
 
 
 @dataclass(frozen=True, eq=False)
 class Image(Summary):
-    """A grey or coloured image."""
+    """Greyscale or RGB image.
+
+    Example:
+        >>> Image(np.zeros((4, 6))).pixels().shape
+        (4, 6, 3)
+    """
 
     array: Any
-    """Height x width, or with 1 or 3 channels at the end; floats from 0 (black) to 1, what is outside is cut
-    off; or uint8 from 0 to 255."""
+    """Array of shape (height, width), (height, width, 1) or (height, width, 3): floats from 0 (black) to 1, clipped, or
+    uint8 from 0 to 255."""
 
     @classmethod
     def grid(cls, arrays: Sequence[Any]) -> Image:
-        """Images side by side, each an array as `Image` takes it, of any size; small ones are enlarged.
+        """Arrange images in a grid; small ones are enlarged.
+
+        Args:
+            arrays: images of any size, each as for `array`.
 
         Raises:
-            ValueError: when one of them is no image.
+            ValueError: if an array is not an image.
         """
         images = [cls(array) for array in arrays]
         for number, image in enumerate(images):
@@ -60,38 +72,42 @@ class Image(Summary):
         array = np.asarray(self.array)
         if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))):
             return (
-                f"is an image of shape {array.shape}; it must be (height, width), (height, width, 1) or "
+                f"is an image of shape {array.shape}; expected (height, width), (height, width, 1) or "
                 "(height, width, 3)"
             )
         if 0 in array.shape:
-            return f"is an image of shape {array.shape}: it has no pixels"
+            return f"is an image of shape {array.shape} without pixels"
         if array.dtype not in (np.uint8, np.bool_) and not np.issubdtype(array.dtype, np.floating):
-            return f"is an image of {array.dtype}; it must hold floats from 0 to 1, or uint8"
+            return f"is an image of {array.dtype}; expected floats from 0 to 1, or uint8"
         return None
 
     def pixels(self) -> Pixels:
-        """Red, green and blue."""
+        """Return the RGB pixels, of shape (height, width, 3)."""
         array = np.asarray(self.array)
         return to_rgb(array, high=255.0 if array.dtype == np.uint8 else 1.0)
 
     def png(self) -> bytes:
-        """As a PNG file."""
+        """Return the content of a PNG file."""
         return self._png
 
-    @cached_property  # for TensorBoard and for the run's folder
+    @cached_property  # written to TensorBoard and to the run directory
     def _png(self) -> bytes:
         return encode_png(self.pixels())
 
 
 @dataclass(frozen=True, eq=False)
 class Figure(Summary):
-    """A figure of matplotlib, or anything else that can save itself as a PNG file.
+    """Matplotlib figure, or another object that can save itself as a PNG file.
 
-    Make it with `matplotlib.figure.Figure()`; those of pyplot stay in memory until they are closed.
+    Create it with `matplotlib.figure.Figure()`; pyplot keeps its figures in memory until they are closed.
+
+    Example:
+        >>> Figure("plot.png").validation_error()
+        'is a Figure of a str, which has no method savefig'
     """
 
     figure: Any
-    """Has `savefig(file, format="png")`."""
+    """Object with a method `savefig(file, format="png")`."""
 
     def validation_error(self) -> str | None:
         if not callable(getattr(self.figure, "savefig", None)):
@@ -99,11 +115,11 @@ class Figure(Summary):
         try:
             read_png_size(self.png())
         except ValueError as error:
-            return f"is a Figure whose savefig did not write a picture: {error}"
+            return f"is a Figure whose savefig wrote no PNG image: {error}"
         return None
 
     def png(self) -> bytes:
-        """As a PNG file."""
+        """Return the content of a PNG file."""
         return self._png
 
     @cached_property
@@ -115,33 +131,43 @@ class Figure(Summary):
 
 @dataclass(frozen=True, eq=False)
 class PRCurve(Summary):
-    """Precision and recall of a yes-or-no question, for all thresholds of its score."""
+    """Precision-recall curve of a binary classifier.
+
+    Example:
+        >>> true_positives, *_ = PRCurve(labels=[1, 0, 1], scores=[0.9, 0.2, 0.4]).counts()
+        >>> true_positives[100]  # at threshold 0.5
+        np.float64(1.0)
+    """
 
     labels: Any
-    """The right answers: 1 or 0, True or False."""
+    """True labels, 0 or 1, of any shape."""
 
     scores: Any
-    """The predicted probabilities of yes, from 0 to 1."""
+    """Predicted probabilities of label 1, from 0 to 1, of the shape of `labels`."""
 
     def validation_error(self) -> str | None:
         labels, scores = np.asarray(self.labels), np.asarray(self.scores)
         if labels.shape != scores.shape:
-            return f"is a PRCurve of {labels.shape} labels and {scores.shape} scores; there must be one score per label"
+            return f"is a PRCurve of {labels.shape} labels and {scores.shape} scores; expected one score per label"
         if not np.isin(labels, (0, 1)).all():
-            return f"is a PRCurve with the label {labels[~np.isin(labels, (0, 1))][0]}; labels are 0 or 1"
+            return f"is a PRCurve with the label {labels[~np.isin(labels, (0, 1))][0]}; labels must be 0 or 1"
         outside = (scores < -1e-3) | (scores > 1 + 1e-3)
         if outside.any():
-            return f"is a PRCurve with the score {scores[outside][0]:.4g}; scores are probabilities, from 0 to 1"
+            return f"is a PRCurve with the score {scores[outside][0]:.4g}; scores must be from 0 to 1"
         return None
 
     def counts(self) -> tuple[npt.NDArray[np.float64], ...]:
-        """True positives, false positives, true negatives, false negatives at each of the `NUM_THRESHOLDS`."""
+        """Return true positives, false positives, true negatives and false negatives at each threshold.
+
+        Returns:
+            Four arrays of shape (`NUM_THRESHOLDS`,).
+        """
         labels = np.asarray(self.labels, bool).ravel()
         scores = np.clip(np.nan_to_num(np.asarray(self.scores, np.float64).ravel()), 0, 1)
-        reached = np.floor(scores * (NUM_THRESHOLDS - 1)).astype(int)  # the highest threshold that is passed
+        reached = np.floor(scores * (NUM_THRESHOLDS - 1)).astype(int)  # highest threshold passed
 
-        def count_above(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-            return np.bincount(reached[chosen], minlength=NUM_THRESHOLDS)[::-1].cumsum()[::-1].astype(np.float64)
+        def count_above(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+            return np.bincount(reached[mask], minlength=NUM_THRESHOLDS)[::-1].cumsum()[::-1].astype(np.float64)
 
         true, false = count_above(labels), count_above(~labels)
         return true, false, false[0] - false, true[0] - true
@@ -149,13 +175,26 @@ class PRCurve(Summary):
 
 @dataclass(frozen=True, eq=False)
 class Text(Summary):
-    """A text in Markdown."""
+    """Markdown text.
+
+    Example:
+        >>> print(Text.table(["class", "errors"], [["a", 3]]).markdown)
+        | class | errors |
+        | --- | --- |
+        | a | 3 |
+    """
 
     markdown: str
+    """Markdown source."""
 
     @classmethod
     def table(cls, header: Sequence[object], rows: Sequence[Sequence[object]]) -> Text:
-        """A table of anything that can be written as a word."""
+        """Format a table.
+
+        Args:
+            header: column titles.
+            rows: cells of each row; converted with `str`.
+        """
         lines = [header, ["---"] * len(header), *rows]
         return cls("\n".join(f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in line)} |" for line in lines))
 
@@ -167,24 +206,30 @@ class Text(Summary):
 
 @dataclass(frozen=True, eq=False)
 class Histogram(Summary):
-    """How often which values come: weights of a layer, lengths, errors. NaN and infinity are left out."""
+    """Histogram of values, such as weights, lengths or errors; NaN and infinity are ignored.
+
+    Example:
+        >>> counts, edges = Histogram([1, 1, 3], buckets=2).counts()
+        >>> counts.tolist(), edges.tolist()
+        ([2.0, 1.0], [1.0, 2.0, 3.0])
+    """
 
     values: Any
-    """Numbers, in an array of any shape."""
+    """Array of numbers, of any shape."""
 
     buckets: int = 30
-    """Into how many equal parts their range is cut."""
+    """Number of bins of equal width."""
 
     def validation_error(self) -> str | None:
         array = np.asarray(self.values)
         if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-            return f"is a Histogram of {array.dtype}, not of numbers"
+            return f"is a Histogram of {array.dtype}; expected numbers"
         if self.buckets < 1:
-            return f"is a Histogram with {self.buckets} buckets"
+            return f"is a Histogram with {self.buckets} buckets; expected at least 1"
         return None
 
     def counts(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """How many values lie in each bucket, and the edges of the buckets, one more."""
+        """Return the number of values in each bin, shape (`buckets`,), and the bin edges, shape (`buckets` + 1,)."""
         values = np.asarray(self.values, np.float64).ravel()
         counts, edges = np.histogram(values[np.isfinite(values)], self.buckets)
         return counts.astype(np.float64), edges
@@ -192,74 +237,81 @@ class Histogram(Summary):
 
 @dataclass(frozen=True, eq=False)
 class ConfusionMatrix(Summary):
-    """How often which class was taken for which."""
+    """Confusion matrix of a classifier.
+
+    Example:
+        >>> ConfusionMatrix(targets=[0, 1, 1], predictions=[0, 1, 0]).counts().tolist()
+        [[1, 0], [1, 1]]
+    """
 
     targets: Any
-    """The right classes of all samples: integers from 0."""
+    """True class of each sample: integers from 0, shape (samples,)."""
 
     predictions: Any
-    """The classes that were predicted for them."""
+    """Predicted class of each sample, shape (samples,)."""
 
     names: Sequence[str] = ()
-    """Of the classes; without them they have their numbers, and there are as many as were seen."""
+    """Class names; by default the class indices that occur."""
 
     def validation_error(self) -> str | None:
         targets, predictions = np.asarray(self.targets), np.asarray(self.predictions)
         if targets.ndim != 1 or targets.shape != predictions.shape:
             return (
                 f"is a ConfusionMatrix of targets of shape {targets.shape} and predictions of shape "
-                f"{predictions.shape}; there must be one class per sample in both"
+                f"{predictions.shape}; expected one class per sample in both"
             )
         for name, classes in (("targets", targets), ("predictions", predictions)):
             if len(classes) and not np.issubdtype(classes.dtype, np.integer) and classes.dtype != bool:
-                return f"is a ConfusionMatrix with {name} of {classes.dtype}; classes are integers (np.argmax?)"
+                return f"is a ConfusionMatrix with {name} of {classes.dtype}; classes must be integers (np.argmax?)"
             if len(classes) and classes.min() < 0:
-                return f"is a ConfusionMatrix with {name} of class {classes.min()}; classes are counted from 0"
+                return f"is a ConfusionMatrix with {name} of class {classes.min()}; classes must be 0 or larger"
             if self.names and len(classes) and classes.max() >= len(self.names):
                 return f"is a ConfusionMatrix with {name} of class {classes.max()}, but only {len(self.names)} names"
         return None
 
     def classes(self) -> npt.NDArray[np.int64]:
-        """Return the numbers of the classes: all up to the largest, or, if they are too many, those that occur."""
-        targets, predictions = self._numbers()
+        """Return the class indices: all up to the largest, or only those that occur if there are too many."""
+        targets, predictions = self._class_indices()
         size = len(self.names) or int(max(targets.max(initial=0), predictions.max(initial=0))) + 1
         return np.arange(size) if size <= MAX_CLASSES else np.union1d(targets, predictions)
 
     def displayed_classes(self) -> npt.NDArray[np.int64]:
-        """Return the classes that `counts` counts: of more than `MAX_CLASSES`, those with most samples."""
+        """Return the classes that `counts` includes: the most frequent ones if there are more than `MAX_CLASSES`."""
         classes = self.classes()
         if len(classes) <= MAX_CLASSES:
             return classes
-        there = np.bincount(np.searchsorted(classes, np.concatenate(self._numbers())), minlength=len(classes))
-        return np.sort(classes[np.argsort(-there, kind="stable")[:MAX_CLASSES]])
+        num_samples = np.bincount(
+            np.searchsorted(classes, np.concatenate(self._class_indices())), minlength=len(classes)
+        )
+        return np.sort(classes[np.argsort(-num_samples, kind="stable")[:MAX_CLASSES]])
 
     def labels(self) -> list[str]:
-        """Return the names of the classes that `counts` counts."""
-        return [self.names[number] if self.names else str(number) for number in self.displayed_classes().tolist()]
+        """Return the names of the classes that `counts` includes."""
+        return [self.names[index] if self.names else str(index) for index in self.displayed_classes().tolist()]
 
     def counts(self) -> npt.NDArray[np.int64]:
-        """How many samples of each class (rows) were taken for each class (columns); see `displayed_classes`."""
-        targets, predictions = self._numbers()
+        """Return the number of samples by true class (rows) and predicted class (columns); see `displayed_classes`."""
+        targets, predictions = self._class_indices()
         classes = self.displayed_classes()
         size = len(classes)
-        is_shown = np.isin(targets, classes) & np.isin(predictions, classes)
-        rows, columns = (np.searchsorted(classes, numbers[is_shown]) for numbers in (targets, predictions))
+        is_displayed = np.isin(targets, classes) & np.isin(predictions, classes)
+        rows, columns = (np.searchsorted(classes, indices[is_displayed]) for indices in (targets, predictions))
         return np.bincount(rows * size + columns, minlength=size * size).reshape(size, size)
 
     def per_class_recall(self) -> npt.NDArray[np.float64]:
-        """The share of the samples of each of `classes` that were found; NaN of a class without samples."""
-        targets, predictions = self._numbers()
+        """Return the recall of each class in `classes()`, 0 to 1; NaN for a class without samples."""
+        targets, predictions = self._class_indices()
         classes = self.classes()
         rows = np.searchsorted(classes, targets)
-        there = np.bincount(rows, minlength=len(classes))
-        found = np.bincount(rows[targets == predictions], minlength=len(classes))
-        return np.where(there > 0, found / np.maximum(there, 1), np.nan)
+        num_samples = np.bincount(rows, minlength=len(classes))
+        num_correct = np.bincount(rows[targets == predictions], minlength=len(classes))
+        return np.where(num_samples > 0, num_correct / np.maximum(num_samples, 1), np.nan)
 
-    def _numbers(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _class_indices(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         return np.asarray(self.targets).astype(np.int64), np.asarray(self.predictions).astype(np.int64)
 
     def png(self) -> bytes:
-        """As a PNG file: a shaded square for each pair of classes, in the order of their numbers."""
+        """Return the content of a PNG file with a shaded cell per pair of classes, in the order of `labels()`."""
         return self._png
 
     @cached_property
