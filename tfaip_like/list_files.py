@@ -85,14 +85,15 @@ class ListFileData(Data):
     """Dataset whose samples are files named in list files.
 
     Example:
-        ```python
-        from tfaip_like import Sample
-        from tfaip_like.list_files import ListFileData
 
-        class Pages(ListFileData):
-            def sample(self, file):
-                return Sample({"image": str(file)}, {"text": file.with_suffix(".txt").read_text()})
-        ```
+    ```python
+    from tfaip_like import Sample
+    from tfaip_like.list_files import ListFileData
+
+    class Pages(ListFileData):
+        def sample(self, file):
+            return Sample({"image": str(file)}, {"text": file.with_suffix(".txt").read_text()})
+    ```
     """
 
     suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES
@@ -179,17 +180,18 @@ class ListFileScenario(Scenario):
     """Scenario whose samples are files named in list files; its `data` extends `ListFileData`.
 
     Example:
-        ```python
-        from tfaip_like import Sample
-        from tfaip_like.list_files import ListFileData, ListFileScenario
 
-        class Pages(ListFileData):
-            def sample(self, file):
-                return Sample({"image": str(file)}, {"text": file.with_suffix(".txt").read_text()})
+    ```python
+    from tfaip_like import Sample
+    from tfaip_like.list_files import ListFileData, ListFileScenario
 
-        class PageScenario(ListFileScenario):
-            data: ListFileData = Pages()
-        ```
+    class Pages(ListFileData):
+        def sample(self, file):
+            return Sample({"image": str(file)}, {"text": file.with_suffix(".txt").read_text()})
+
+    class PageScenario(ListFileScenario):
+        data: ListFileData = Pages()
+    ```
     """
 
     data: ListFileData

@@ -38,28 +38,29 @@ class Scenario(Params):
     Subclasses set defaults; each field is a group of command-line flags.
 
     Example:
-        ```python
-        from tfaip_like import Data, Model, Sample, Scenario, Spec, ops
-        from keras import layers
 
-        class Points(Data):
-            inputs = {"x": Spec((1,))}
-            targets = {"y": Spec((1,))}
+    ```python
+    from tfaip_like import Data, Model, Sample, Scenario, Spec, ops
+    from keras import layers
 
-            def source(self, mode):
-                return [Sample({"x": [x]}, {"y": [2 * x]}) for x in range(100)]
+    class Points(Data):
+        inputs = {"x": Spec((1,))}
+        targets = {"y": Spec((1,))}
 
-        class Line(Model):
-            def build(self, inputs):
-                return {"y": layers.Dense(1)(inputs["x"])}
+        def source(self, mode):
+            return [Sample({"x": [x]}, {"y": [2 * x]}) for x in range(100)]
 
-            def loss(self, inputs, targets, outputs):
-                return {"square": ops.square(targets["y"] - outputs["y"])}
+    class Line(Model):
+        def build(self, inputs):
+            return {"y": layers.Dense(1)(inputs["x"])}
 
-        class Regression(Scenario):
-            data: Data = Points()
-            model: Model = Line()
-        ```
+        def loss(self, inputs, targets, outputs):
+            return {"square": ops.square(targets["y"] - outputs["y"])}
+
+    class Regression(Scenario):
+        data: Data = Points()
+        model: Model = Line()
+    ```
     """
 
     def __init_subclass__(cls, is_command_subclass: bool = False, **kwargs: Any):

@@ -59,7 +59,7 @@ class OutputDir:
 
     @property
     def history(self) -> Path:
-        """Values of each epoch, one row per epoch."""
+        """Table with the values of each epoch."""
         return self.path / "history.csv"
 
     @property
@@ -109,12 +109,12 @@ class OutputDir:
 
     @property
     def summaries(self) -> Path:
-        """Summaries of the latest validations, one directory per kind."""
+        """Directory of the summaries of the latest validations, with a subdirectory per kind."""
         return self.path / "summaries"
 
     @property
     def used_data(self) -> Path:
-        """Samples as the model received them (`--trainer.keep_data`), in directories for training and validation."""
+        """Directory of samples as the model received them (`--trainer.keep_data`)."""
         return self.path / "used_data"
 
     @property

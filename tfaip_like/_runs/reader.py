@@ -61,7 +61,7 @@ class Run:
 
     @property
     def non_default_params(self) -> Mapping[str, str]:
-        """Parameters that differ from their defaults, as words by flag without dashes."""
+        """Return the parameters that differ from their defaults, as words by flag without dashes."""
         flags = self.info.get("parameters") or self.summary.get("parameters") or {}
         return {flag.removeprefix("--"): words for flag, words in flags.items()}
 
@@ -94,7 +94,7 @@ class Run:
 
     @cached_property
     def prefixes(self) -> Mapping[str, str]:
-        """Kinds of validation (`val`, `lav`, `lav_LIST`) by the prefix of their columns.
+        """Return the kinds of validation (`val`, `lav`, `lav_LIST`) by the prefix of their columns.
 
         Values of an earlier run (`compare`) count as a kind.
         """
@@ -104,7 +104,7 @@ class Run:
 
     @cached_property
     def curves(self) -> Mapping[str, Mapping[str, Curve]]:
-        """Values of each loss and metric, by its name and then by `train` or the kind of validation.
+        """Return the values of each loss and metric, by its name and then by `train` or the kind of validation.
 
         If the model has a single loss, which equals the total loss, only the total is included.
         """

@@ -19,6 +19,11 @@ class TrainingError(RuntimeError):
     """Training failure that is not a usage error, such as a non-finite loss.
 
     The command line prints the text without a traceback and exits with code 1.
+
+    Example:
+        >>> raise TrainingError("non-finite loss at epoch 1, step 7")
+        Traceback (most recent call last):
+        tfaip_like._utils.errors.TrainingError: non-finite loss at epoch 1, step 7
     """
 
 
@@ -31,6 +36,10 @@ class Interrupted(BaseException):
     Args:
         signum: the signal, or a text that contains its name.
         forced: whether it was a second Ctrl-C, which stops training anywhere and not only between two steps.
+
+    Example:
+        >>> Interrupted(signal.SIGTERM).exit_code
+        143
     """
 
     def __init__(self, signum: signal.Signals | str, forced: bool = False):

@@ -21,12 +21,12 @@ _FORMULA_PREFIXES = "=+-@\t\r\n"
 
 
 def escape_text(text: str) -> str:
-    """Return text as a single line, with control characters written as `\\x1b`."""
+    r"""Return text as a single line, with control characters written as `\x1b`."""
     return _CONTROL.sub(_escape_match, text)
 
 
 def escape_lines(text: str) -> str:
-    """Return text with control characters except tabs and line breaks written as `\\x1b`."""
+    r"""Return text with control characters except tabs and line breaks written as `\x1b`."""
     return _CONTROL_IN_LINES.sub(_escape_match, text)
 
 
@@ -41,13 +41,13 @@ def escape_json(text: str) -> str:
 
 
 def shell_join(words: Iterable[str]) -> str:
-    """Return words as typed in a shell, quoted if necessary.
+    r"""Return words as typed in a shell, quoted if necessary.
 
     Control characters and bytes that are not UTF-8 are escaped with `$'...'`, which bash, zsh and most shells support.
 
     Example:
-        >>> shell_join(["40", "a b", "line\\n"])
-        "40 'a b' $'line\\\\x0a'"
+        >>> shell_join(["40", "a b", "line\n"])
+        "40 'a b' $'line\\x0a'"
     """
     return " ".join(shlex.quote(word) if is_printable(word) else _quote_ansi_c(word) for word in words)
 

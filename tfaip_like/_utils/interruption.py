@@ -2,7 +2,7 @@
 
 The first signal stops training after the current step, a second Ctrl-C immediately. Deliveries are counted by the
 bytes that Python's C-level signal handler writes into a pipe on arrival. The Python-level handler runs much later
-while the main thread is inside TensorFlow, and it cannot tell how many signals arrived.
+while the main thread is inside TensorFlow, and does not know how many signals arrived.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def exit_when_closed(parent_pipe: int) -> None:
     """Exit this process when the write end of a pipe is closed, at the latest when its holder dies, even by SIGKILL.
 
     On Linux the kernel sends a signal, because C code may hold the interpreter lock for hours; on other systems a
-    thread waits. PR_SET_PDEATHSIG is no alternative: it is sent when the *thread* that started this process ends.
+    thread waits. PR_SET_PDEATHSIG does not work: it is sent when the *thread* that started this process ends.
 
     Args:
         parent_pipe: descriptor of the read end.
