@@ -229,7 +229,7 @@ def _cut(path: Path) -> None:
         (lambda folder: _cut(folder / "history.csv"), "history.csv, line 6: truncated line"),
         (
             lambda folder: (folder / "history.csv").write_text("loss\n1\n"),
-            "history.csv, line 1: expected the names of the columns",
+            "history.csv, line 1: expected column names",
         ),
         (
             lambda folder: (folder / "run.json").write_text('{"best_by": 3, "data": 4, "resumed": 5}'),

@@ -85,7 +85,6 @@ class ListFileData(Data):
     """Dataset whose samples are files named in list files.
 
     Example:
-
     ```python
     from tfaip_like import Sample
     from tfaip_like.list_files import ListFileData
@@ -180,7 +179,6 @@ class ListFileScenario(Scenario):
     """Scenario whose samples are files named in list files; its `data` extends `ListFileData`.
 
     Example:
-
     ```python
     from tfaip_like import Sample
     from tfaip_like.list_files import ListFileData, ListFileScenario

@@ -38,7 +38,6 @@ class Scenario(Params):
     Subclasses set defaults; each field is a group of command-line flags.
 
     Example:
-
     ```python
     from tfaip_like import Data, Model, Sample, Scenario, Spec, ops
     from keras import layers
