@@ -323,7 +323,7 @@ NETWORK = {
     "mean over batch": Mistake(
         {'return {"p": p}': 'return {"p": ops.mean(p, axis=0)}'},
         'return {"p": ops.mean(p, axis=0)}',
-        "Net.build: output 'p' has no batch axis (shape (3,)); a sample needs a row of its own, and numbers of a whole",
+        "Net.build: output 'p' has no batch axis (shape (3,)); outputs need one row per sample, scalars of a whole batch",
     ),
     "self.x =": Mistake(
         {
@@ -1533,13 +1533,13 @@ EVALUATOR = {
     "ev string value": Mistake(
         {'return {"errors": float(errors)}': 'return {"errors": "few"}'},
         'return {"errors": "few"}',
-        "Count.evaluate: 'errors' is 'few', not a number (or one of tfaip_like.summaries)",
+        "Count.evaluate: 'errors' is 'few'; expected a number or a summary of tfaip_like.summaries",
         flags="--trainer.force_eager true",
     ),
     "ev array": Mistake(
         {'return {"errors": float(errors)}': 'return {"errors": np.zeros(3)}'},
         'return {"errors": np.zeros(3)}',
-        "Count.evaluate: 'errors' is array([0., 0., 0.]), not a number (or one of tfaip_like.summaries)",
+        "Count.evaluate: 'errors' is array([0., 0., 0.]); expected a number or a summary of tfaip_like.summaries",
         flags="--trainer.force_eager true",
     ),
     "ev array 1": Mistake(
@@ -1557,31 +1557,31 @@ EVALUATOR = {
     "ev none val": Mistake(
         {'return {"errors": float(errors)}': 'return {"errors": None}'},
         'return {"errors": None}',
-        "Count.evaluate: 'errors' is None, not a number (or one of tfaip_like.summaries)",
+        "Count.evaluate: 'errors' is None; expected a number or a summary of tfaip_like.summaries",
         flags="--trainer.force_eager true",
     ),
     "ev dict": Mistake(
         {'return {"errors": float(errors)}': 'return {"errors": {"a": 1}}'},
         'return {"errors": {"a": 1}}',
-        "Count.evaluate: 'errors' is {'a': 1}, not a number (or one of tfaip_like.summaries)",
+        "Count.evaluate: 'errors' is {'a': 1}; expected a number or a summary of tfaip_like.summaries",
         flags="--trainer.force_eager true",
     ),
     "ev name int": Mistake(
         {'return {"errors": float(errors)}': "return {1: 2.0}"},
         "return {1: 2.0}",
-        "Count.evaluate: 1 is no name; it must return {'name': number, ...}",
+        "Count.evaluate: 1 is not a valid name; it must return {'name': number, ...}",
         flags="--trainer.force_eager true",
     ),
     "ev name loss": Mistake(
         {'return {"errors": float(errors)}': 'return {"loss": 2.0}'},
         'return {"loss": 2.0}',
-        "Count.evaluate: 'loss' is a loss or metric of the model already; choose another name",
+        "Count.evaluate: 'loss' is already a loss or metric of the model; choose another name",
         flags="--trainer.force_eager true",
     ),
     "ev name acc": Mistake(
         {'return {"errors": float(errors)}': 'return {"accuracy": 2.0}'},
         'return {"accuracy": 2.0}',
-        "Count.evaluate: 'accuracy' is a loss or metric of the model already; choose another name",
+        "Count.evaluate: 'accuracy' is already a loss or metric of the model; choose another name",
         flags="--trainer.force_eager true",
     ),
     "ev yields": Mistake(
@@ -1697,7 +1697,7 @@ EVALUATOR = {
     "best wrong": Mistake(
         {'    """A network."""': '    best = "val_accuracy"'},
         "class Net(Model):",
-        'TypeError: Net.best is \'val_accuracy\'; write it like "val_accuracy", "max"',
+        'TypeError: Net.best is \'val_accuracy\'; expected a pair like ("val_accuracy", "max")',
         flags="--trainer.force_eager true",
     ),
     "best annotated": Mistake(
@@ -1719,7 +1719,7 @@ EVALUATOR = {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def summaries(self, inputs, targets, outputs):\n        return {"a": np.zeros(3)}'
         },
         'return {"a": np.zeros(3)}',
-        "Net.summaries: 'a' is a ndarray, not one of tfaip_like.summaries; write Image(...), say",
+        "Net.summaries: 'a' is a ndarray; expected a summary of tfaip_like.summaries, such as Image(...)",
         flags="--trainer.force_eager true",
     ),
     "summaries raises": Mistake(
@@ -1735,7 +1735,7 @@ EVALUATOR = {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def build_prediction(self, inputs, trained):\n        return {"p": keras.layers.Dense(3)(keras.layers.Flatten()(inputs["image"]))}'
         },
         'return {"p": keras.layers.Dense(3)(keras.layers.Flatten()(inputs["image"]))}',
-        "Net.build_prediction uses weights that are never trained (dense_2/kernel, dense_2/bias): take layers from the",
+        "Net.build_prediction uses weights that are never trained (dense_2/kernel, dense_2/bias); reuse layers",
         flags="--trainer.force_eager true",
     ),
     "build_prediction missing layer": Mistake(
@@ -1771,7 +1771,7 @@ EVALUATOR = {
     "feed_targets wrong": Mistake(
         {'    """A network."""': '    feed_targets = ("labell",)'},
         'feed_targets = ("labell",)',
-        "Net.feed_targets: 'labell' must be a target of Images (label, size) and not the name of an input",
+        "Net.feed_targets: 'labell' must be a target of Images (label, size) and not also an input",
         flags="--trainer.force_eager true",
     ),
 }
@@ -2036,28 +2036,28 @@ PACKAGING = {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def train_step(self, batch):\n        pass'
         },
         "def train_step(self, batch):",
-        "Net.train_step is never used; --trainer, --optimizer and --learning_rate say how it trains, and `loss`",
+        "Net.train_step is never used; --trainer, --optimizer and --learning_rate configure training, `loss`",
     ),
     "call": Mistake(
         {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def call(self, x):\n        pass'
         },
         "def call(self, x):",
-        "Net.call is never used; the network is made in `build` (start the names of helpers with _)",
+        "Net.call is never used; define the network in `build` (start the names of helpers with _)",
     ),
     "forward": Mistake(
         {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def forward(self, x):\n        pass'
         },
         "def forward(self, x):",
-        "Net.forward is never used; the network is made in `build` (start the names of helpers with _)",
+        "Net.forward is never used; define the network in `build` (start the names of helpers with _)",
     ),
     "compile": Mistake(
         {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}\n    def compile(self, x):\n        pass'
         },
         "def compile(self, x):",
-        "Net.compile is never used; --trainer, --optimizer and --learning_rate say how it trains, and `loss` what",
+        "Net.compile is never used; --trainer, --optimizer and --learning_rate configure training, `loss` defines",
     ),
     "misspelt hook": Mistake(
         {
@@ -2295,7 +2295,7 @@ DOCUMENTED = {
     "best wrong mode": Mistake(
         {'    """A network."""': '    best = "val_accuracy", "higher"'},
         "class Net(Model):",
-        "TypeError: Net.best is ('val_accuracy', 'higher'); write it like \"val_accuracy\", \"max\"",
+        "TypeError: Net.best is ('val_accuracy', 'higher'); expected a pair like (\"val_accuracy\", \"max\")",
     ),
     "loss_weights list": Mistake(
         {'    """A network."""': "    loss_weights = [1.0]"},

@@ -382,7 +382,9 @@ def test_processors_get_columns_that_are_not_inputs(tmp_path: Path) -> None:
         (sample,) = read_samples([str(tmp_path / name)], {"ids": Spec((None,))}, "", table_format, is_processed=True)
         assert set(sample.inputs) == expected
         assert str(sample.inputs["sentence"]) == "so be it"
-    with pytest.raises(UsageError, match=r"a\.csv: has no column for the input 'ids' \(ids\); it has id, sentence"):
+    with pytest.raises(
+        UsageError, match=r"a\.csv: no column for input 'ids' \(expected ids\); available: id, sentence"
+    ):
         read_samples([str(tmp_path / "a.csv")], {"ids": Spec((None, 2))}, "", TableFormat(), is_processed=True)
 
 
@@ -412,5 +414,5 @@ def test_an_unknown_category_to_predict_is_named(name: str, content: str, messag
 
 
 def test_a_table_to_predict_without_a_header_loses_no_row(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"a\.csv: begins with numbers; the first line must have the names"):
+    with pytest.raises(UsageError, match=r"a\.csv: no header; the first line must contain the column names"):
         given(tmp_path, "a.csv", "1.5,2\n3,4\n", {"x": Spec((2,))})

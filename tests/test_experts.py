@@ -56,7 +56,7 @@ def test_each_sample_is_predicted_by_its_expert_in_the_order_of_samples(experts:
     }
     expected = [alone["small" if x[0] < 0.5 else "large"][number] for number, x in enumerate(X)]
     np.testing.assert_allclose(together, expected, rtol=1e-5)
-    assert float(load_predictor(experts / "all").one({"x": X[3]}).outputs["sum"]) == pytest.approx(
+    assert float(load_predictor(experts / "all").predict_one({"x": X[3]}).outputs["sum"]) == pytest.approx(
         expected[3], rel=1e-5
     )
 
@@ -71,7 +71,7 @@ def test_samples_can_say_their_expert_among_their_inputs(experts: Path, form: st
     found = list(predictor(given if form == "arrays" else rows))
     assert [sample.meta["expert"] for sample in found] == names
     assert float(found[7].outputs["sum"]) == pytest.approx(
-        float(load_predictor(experts / names[7]).one({"x": X[7]}).outputs["sum"]), rel=1e-5
+        float(load_predictor(experts / names[7]).predict_one({"x": X[7]}).outputs["sum"]), rel=1e-5
     )
 
 
@@ -87,20 +87,20 @@ def test_the_command_line_predicts_with_a_folder_of_experts(
 def test_samples_for_nobody_are_reported(experts: Path, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     gather_experts({"small": experts / "small"}, tmp_path / "one" / "all")
-    with pytest.raises(UsageError, match="sample 1 of a batch is for the expert 'large'; there are small"):
+    with pytest.raises(UsageError, match="sample 1 of a batch: unknown expert 'large'; available: small"):
         list(load_predictor(tmp_path / "one" / "all")([{"x": [0.1, 0]}, {"x": [0.7, 0]}]))
     plain = load_predictor(experts / "all")
     plain.pipeline = dataclasses.replace(plain.pipeline, processors=[])
-    with pytest.raises(UsageError, match="sample 0 of a batch does not say which expert it is for"):
+    with pytest.raises(UsageError, match="sample 0 of a batch names no expert"):
         list(plain([{"x": [0.1, 0]}]))
 
 
 @pytest.mark.parametrize(
     ("listed", "message"),
     [
-        ({"small": "../small"}, "experts.json: .*: ../small: lies outside of the folder"),
-        ({}, "experts.json, line 1: names no expert"),
-        ({"small": "nowhere"}, "experts.json: small: there is no folder nowhere"),
+        ({"small": "../small"}, "experts.json: .*: ../small: outside of this directory"),
+        ({}, "experts.json, line 1: no experts listed"),
+        ({"small": "nowhere"}, "experts.json: small: no such directory: nowhere"),
     ],
 )
 def test_wrong_lists_of_experts_are_refused(tmp_path: Path, listed: object, message: str) -> None:
@@ -113,7 +113,7 @@ def test_experts_with_other_outputs_are_refused(experts: Path, tmp_path: Path) -
     scenario = small(data=Points(processors=[BySize()]), model=Other())
     write_export(tmp_path / "other", build_networks(scenario.model, scenario.data), scenario, {})
     gather_experts({"small": experts / "small", "large": tmp_path / "other"}, tmp_path / "all")
-    with pytest.raises(UsageError, match="the experts 'small' and 'large' have other outputs"):
+    with pytest.raises(UsageError, match="cannot combine experts 'small' and 'large': their outputs differ"):
         load_predictor(tmp_path / "all")
 
 

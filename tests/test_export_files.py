@@ -114,7 +114,7 @@ def exported(place: Path, **data: Any) -> Path:
 
 
 def answer(path: Path) -> list[str]:
-    read: list[str] = load_predictor(path).one({"x": [1.0, 2.0]}).outputs["read"]
+    read: list[str] = load_predictor(path).predict_one({"x": [1.0, 2.0]}).outputs["read"]
     return read
 
 

@@ -477,5 +477,5 @@ class Slash(Points):
 
 
 def test_a_name_that_no_network_can_have_is_refused_immediately() -> None:
-    with pytest.raises(UsageError, match="^Slash.inputs: 'a/b' cannot be the name of an input"):
+    with pytest.raises(UsageError, match="^Slash.inputs: 'a/b' is not a valid input name"):
         train(small(data=Slash()))

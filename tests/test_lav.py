@@ -232,7 +232,7 @@ def test_of_a_model_with_two_networks_what_can_be_measured_is(tmp_path: Path, ca
     result = train(scenario)
     for row in result.history:
         assert_same(row, ["right", "answers"])
-    assert caplog.text.count("leaves out Decoder.loss, as the export has no output 'logits', only answer.") == 1
+    assert caplog.text.count("skips Decoder.loss: the export has no output 'logits' (available: answer).") == 1
     assert result.best_value == max(row["lav_right"] for row in result.history)
 
 
@@ -246,9 +246,7 @@ class OnlyLogits(Decoder):
 
 
 def test_where_nothing_can_be_measured_it_says_so() -> None:
-    with pytest.raises(
-        UsageError, match="nothing to measure: it leaves out OnlyLogits.loss and OnlyLogits.metrics, as"
-    ):
+    with pytest.raises(UsageError, match="nothing to compute: skipped OnlyLogits.loss and OnlyLogits.metrics: the"):
         train(small(data=Repeat(), model=OnlyLogits(), evaluator=None, trainer=LAV))
 
 
@@ -310,7 +308,7 @@ def test_an_evaluator_cannot_take_the_name_of_a_loss(name: str) -> None:
             return {name if sum(1 for _ in samples) == 5 else "other": 0.0}
 
     lav = LavLoaderSettings(batch_size=2, limit=5)
-    with pytest.raises(UsageError, match=f"Clashes.evaluate: '{name}' is a loss or metric of the model already"):
+    with pytest.raises(UsageError, match=f"Clashes.evaluate: '{name}' is already a loss or metric of the model"):
         train(small(evaluator=Clashes(), trainer=LAV, lav=lav))
 
 

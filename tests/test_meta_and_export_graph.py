@@ -159,21 +159,19 @@ class Narrow(Line):
 
 def test_load_and_validate_says_which_outputs_an_export_lacks(caplog: pytest.LogCaptureFixture) -> None:
     trainer = {"epochs": 1, "lav_every_n": 1}
-    left_out = "Narrow.loss and Narrow.metrics, as the export has no output 'sum', only rounded"
+    skipped = "Narrow.loss and Narrow.metrics: the export has no output 'sum' (available: rounded)"
     with pytest.raises(UsageError) as found:
         train(small(model=Narrow(), evaluator=None, trainer=trainer))
     assert (
-        str(found.value)
-        .splitlines()[0]
-        .endswith(f"nothing to measure: it leaves out {left_out}, and there is no evaluator.")
+        str(found.value).splitlines()[0].endswith(f"nothing to compute: skipped {skipped}, and there is no evaluator.")
     )
-    assert "\nLet Narrow.build_export return it too, or add an evaluator" in str(found.value)
+    assert "\nReturn it from Narrow.build_export too, add an evaluator" in str(found.value)
     with caplog.at_level("INFO"), pytest.raises(KeyError) as lacking:
         train(small(model=Narrow(), trainer=trainer))
-    assert f"load-and-validate leaves out {left_out}. Let Narrow.build_export return it too." in caplog.text
+    assert f"load-and-validate skips {skipped}. Return it from Narrow.build_export too." in caplog.text
     notes = [
-        "A sample has inputs: x; targets: y; outputs: rounded.",
-        "Load-and-validate has the outputs that Narrow.build_export returns.",
+        "Available in each sample: inputs: x; targets: y; outputs: rounded.",
+        "Load-and-validate uses the outputs that Narrow.build_export returns.",
     ]
     assert lacking.value.__notes__[:2] == notes
 
@@ -181,7 +179,7 @@ def test_load_and_validate_says_which_outputs_an_export_lacks(caplog: pytest.Log
 def test_a_misspelt_output_of_the_network_that_is_given_is_explained() -> None:
     with pytest.raises(KeyError) as found:
         build_networks(Narrow(output="summ"), Points())
-    assert found.value.__notes__ == ["The inputs are x.\nThe outputs of the network that it is given are sum."]
+    assert found.value.__notes__ == ["Available inputs: x.\nAvailable outputs of the given network: sum."]
 
 
 def test_without_one_the_prediction_network_is_exported() -> None:

@@ -119,14 +119,14 @@ def test_exports_that_cannot_be_validated_do_not_cost_the_results_of_others(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", "", "end with .jsonl or .npz"),
+        ("a.txt", "", "not a file of predictions; expected a .jsonl or .npz file"),
         ("a.jsonl", "", "holds no predictions"),
-        ("a.jsonl", "[1]", "line 1: must be an object with outputs"),
-        ("a.jsonl", '{"outputs": 2}', "line 1: outputs: must be an object"),
+        ("a.jsonl", "[1]", "line 1: expected an object with outputs"),
+        ("a.jsonl", '{"outputs": 2}', "line 1: outputs: expected an object"),
         ("a.jsonl", '{"outputs": {"y": }', "line 1"),
         ("a.npz", "no archive", "a.npz: cannot be read as .npz: truncated file or unsupported format$"),
         ("a.npz", "PK\x03\x04", "a.npz: cannot be read as .npz: truncated or damaged file$"),
-        ("", "", "is a folder; predictions are stored in files"),
+        ("", "", "is a directory; expected a .jsonl or .npz file"),
     ],
 )
 def test_files_that_hold_no_predictions_are_refused(name: str, content: str, message: str, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_files_that_hold_no_predictions_are_refused(name: str, content: str, mes
 
 def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", sum=np.zeros(3), index=np.zeros(2))
-    with pytest.raises(UsageError, match="needs a row for each sample; it has sum: 3, index: 2"):
+    with pytest.raises(UsageError, match="needs one row per sample; number of rows: sum: 3, index: 2"):
         list(read_predictions(tmp_path / "a.npz"))
 
 
@@ -161,7 +161,7 @@ def test_the_files_must_be_named(words: list[str]) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="none.npz: there is no such file"):
+    with pytest.raises(UsageError, match="none.npz: no such file"):
         evaluate_predictions(["small:Small", str(tmp_path / "none.npz")])
 
 

@@ -347,8 +347,8 @@ def test_a_summary_that_is_none_names_evaluator_and_key(summary: Summary, messag
     ("shown", "message"),
     [
         (None, "Wrong.summaries returned a NoneType; it must return"),
-        ({"sum": np.zeros((2, 2))}, "'sum' is a ndarray, not one of tfaip_like.summaries; write Image"),
-        ({"largest_error": Text("")}, "'largest_error' is the name of something else already"),
+        ({"sum": np.zeros((2, 2))}, "'sum' is a ndarray; expected a summary of tfaip_like.summaries, such as Image"),
+        ({"largest_error": Text("")}, "'largest_error' is already in use"),
         ({"sum": Image(np.zeros(2))}, r"'sum' is an image of shape \(2,\)"),
     ],
 )

@@ -305,7 +305,7 @@ def test_nan_stops_and_names_the_step(tmp_path: Path, steps_per_execution: int) 
     )
     message = (
         r"\(square\) at epoch 1, step 6 \(global step 6\).\n"
-        r"the data hold NaN or infinity: target 'y' of training sample 42 of Points.\n"
+        r"NaN or infinity in the data: target 'y' of training sample 42 of Points.\n"
         r"Samples, losses and gradients saved to .*step_000006"
     )
     with pytest.raises(UsageError, match=message):
@@ -542,8 +542,8 @@ def test_a_wrong_choice_of_best_is_refused_when_the_class_is_made(best: Any) -> 
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ({"loss": 0.0}, "'loss' is a loss or metric of the model already"),
-        ({"error": 0.0}, "'error' is a loss or metric of the model already"),
+        ({"loss": 0.0}, "'loss' is already a loss or metric of the model"),
+        ({"error": 0.0}, "'error' is already a loss or metric of the model"),
         (None, "returned a NoneType; it must return"),
         (0.5, "returned a float; it must return"),
         ({"f1": "high"}, "'f1' is 'high', not a number"),

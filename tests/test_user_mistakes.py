@@ -168,7 +168,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 23, in <module>\n"
             "    class Linear(Model):\n"
-            'TypeError: Linear.best is \'val_loss\'; write it like "val_accuracy", "max"'
+            'TypeError: Linear.best is \'val_loss\'; expected a pair like ("val_accuracy", "max")'
         ),
     ),
     "parameter called like a flag of the command": Mistake(
@@ -558,7 +558,7 @@ MISTAKES = {
         change=("keepdims=True)", "keepdims=True) * np.where(np.arange(40) == 3, np.nan, 1)[:, None]"),
         says=(
             "non-finite loss (square) at epoch 1, step 1 (global step 1).\n"
-            "the data hold NaN or infinity: target 'y' of training sample 3 of Points."
+            "NaN or infinity in the data: target 'y' of training sample 3 of Points."
         ),
     ),
     "metric object of Keras": Mistake(
@@ -642,7 +642,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 27, in Linear\n"
             '    feed_targets = ("y",)\n'
-            "Linear feeds targets to its network (feed_targets), which prediction does not have: write build_prediction"
+            "Linear.feed_targets: targets are not available in prediction; define an inference network in `build_prediction`"
         ),
     ),
     "filter without a name of a value": Mistake(
@@ -736,7 +736,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 37, in ShowingNothing.summaries\n"
             '    return {"sum": outputs["sum"]}\n'
-            "ShowingNothing.summaries: 'sum' is a ndarray, not one of tfaip_like.summaries; write Image(...), say"
+            "ShowingNothing.summaries: 'sum' is a ndarray; expected a summary of tfaip_like.summaries, such as Image(...)"
         ),
     ),
     "exclusion that matches nothing": Mistake(

@@ -15,7 +15,7 @@ from tfaip_like.data._sources.folds import cross_validation_split
 from tfaip_like.data._writer import Writer
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.modeling._model import Model
-from tfaip_like.modeling._voter import Voter
+from tfaip_like.modeling._voting import Voter
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_default, field_types

@@ -200,7 +200,7 @@ def _validate_export(
                 averages=of_model,
             )
             write_summaries(settings.summaries, name, judged.summaries)
-            places = [(loss, batches.samples.describe_sample(index)) for loss, index in worst.listed()]
+            places = [(loss, batches.samples.describe_sample(index)) for loss, index in worst.sorted()]
         yield ResultRow(named.name, name, exported.metrics.get("epoch"), dict(judged.numbers), places)
     bad_samples.log_summary()
 

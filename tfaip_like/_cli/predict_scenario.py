@@ -34,7 +34,7 @@ from tfaip_like.inference._input_files import read_samples
 from tfaip_like.inference._loading import load_predictor
 from tfaip_like.inference._predictor import Predictor
 from tfaip_like.list_files import ListFileData, make_list_source
-from tfaip_like.modeling._voter import Voter
+from tfaip_like.modeling._voting import Voter
 from tfaip_like.params import Params
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device

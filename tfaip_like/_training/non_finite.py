@@ -79,7 +79,7 @@ class NonFiniteGuard:
                 if bad := find_bad_value(batch, partial(compute_losses, self.components.model)):
                     place = loader.samples.describe_sample(batch.indices[bad.row])
                     message = f"training failed at epoch {epoch}, step {number} (global step {step})"
-                    raise UsageError(f"{message}.\n{bad.at(place)}.") from error
+                    raise UsageError(f"{message}.\n{bad.describe(place)}.") from error
 
     def check_running_epoch(self, epoch: int) -> None:
         """Report like `check_logs`, before the state of the current epoch is saved."""
@@ -168,7 +168,7 @@ def compute_losses(model: TrainingModel, batch: Batch) -> Mapping[str, Any]:
 def _diagnose_batch(model: TrainingModel, batch: Batch, samples: SampleReader) -> _BatchDiagnostics:
     compute = partial(compute_losses, model)
     bad = find_bad_value(batch, compute)
-    data = bad.at(samples.describe_sample(batch.indices[bad.row])) if bad else None
+    data = bad.describe(samples.describe_sample(batch.indices[bad.row])) if bad else None
     try:
         values, norms = _compute_losses_and_norms(model, batch, compute)
     except Exception:  # eager operations reject values that XLA accepts

@@ -1,4 +1,4 @@
-"""Evaluators: numbers and summaries computed from predictions."""
+"""Evaluators: metrics and summaries computed from predictions."""
 
 from tfaip_like.evaluation._classification import ClassificationEvaluator
 from tfaip_like.evaluation._evaluator import Evaluator

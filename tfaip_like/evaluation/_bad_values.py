@@ -1,4 +1,4 @@
-"""Finding the sample, and the value in it, that makes a loss NaN."""
+"""Search for the sample, and the value in it, that causes a non-finite loss."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from tfaip_like._utils.errors import short_error_message
 from tfaip_like.data._loader.batching import Batch
 
 LossFn = Callable[[Batch], Mapping[str, Any]]
-"""Computes the named losses of a batch, eagerly."""
+"""Eager function that maps a batch to its named losses."""
 
 
 @dataclass(frozen=True)
 class BadValue:
-    """A value in a batch that no finite loss can come from."""
+    """Value in a batch that causes a non-finite loss."""
 
     reason: str
-    """What is wrong with it."""
+    """Description of the problem."""
     row: int
-    """Of its sample in the batch."""
+    """Row of its sample in the batch."""
     array: str | None
-    """The input or target that holds it, where there is no doubt."""
+    """Input or target that contains it, if only one does."""
 
-    def at(self, place: str) -> str:
-        """Describe it, with the place of its sample."""
-        return f"{self.reason}: {f'{self.array} of ' if self.array else ''}{place}"
+    def describe(self, sample: str) -> str:
+        """Return the reason with the array and the description of the sample."""
+        return f"{self.reason}: {f'{self.array} of ' if self.array else ''}{sample}"
 
 
 def find_bad_value(batch: Batch, losses: LossFn) -> BadValue | None:
-    """Return the first value that an operation refuses, id or label out of range, or NaN or infinity in the data."""
+    """Return the first value that an operation rejects, that is out of range, or that is NaN or infinity, if any."""
     return _find_raising_value(batch, losses) or _find_out_of_range(batch, losses) or _find_non_finite_data(batch)
 
 
 def first_non_finite_row(batch: Batch, losses: LossFn) -> int | None:
-    """Return the first sample without a finite loss; None where the losses of single samples are finite."""
+    """Return the row of the first sample with a non-finite loss; None if each sample alone has finite losses."""
 
     def is_bad(part: Batch) -> bool:
         if _error_message(part, losses):
@@ -51,7 +51,7 @@ def first_non_finite_row(batch: Batch, losses: LossFn) -> int | None:
 
 
 def _find_raising_value(batch: Batch, losses: LossFn) -> BadValue | None:
-    """The first sample that an operation raises for: eagerly it may refuse what XLA computes with."""
+    """Return the first sample for which an operation raises: eagerly it may reject what XLA accepts."""
     row = _bisect_first_row(batch, lambda part: _error_message(part, losses) is not None)
     if row is None:
         return None
@@ -67,7 +67,7 @@ def _error_message(batch: Batch, losses: LossFn) -> str | None:
 
 
 def _find_out_of_range(batch: Batch, losses: LossFn) -> BadValue | None:
-    """The first id out of range, or the first such label that its loss depends on."""
+    """Return the first id out of range, or the first label out of range that causes a non-finite loss."""
 
     def first_out_of_range(part: Batch) -> range_checks.OutOfRange | None:
         with range_checks.run_eagerly(), range_checks.RangeRecorder() as recorder:
@@ -88,12 +88,12 @@ def _find_non_finite_data(batch: Batch) -> BadValue | None:
         for name, array in arrays.items():
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
                 row = next(number for number, values in enumerate(array) if not np.isfinite(values).all())
-                return BadValue("the data hold NaN or infinity", row, f"{kind} {name!r}")
+                return BadValue("NaN or infinity in the data", row, f"{kind} {name!r}")
     return None
 
 
 def _bisect_first_row(batch: Batch, is_bad: Callable[[Batch], bool]) -> int | None:
-    """Bisects: in a batch of 1000, ten computations instead of 1000."""
+    """Return the first bad row by bisection: ten computations instead of 1000 for a batch of 1000."""
     begin, end = 0, len(batch)
     if not end or not is_bad(batch):
         return None
@@ -104,7 +104,7 @@ def _bisect_first_row(batch: Batch, is_bad: Callable[[Batch], bool]) -> int | No
 
 
 def _find_array(out: range_checks.OutOfRange, batch: Batch, row: int) -> str | None:
-    """The only input or target that holds the value in that row."""
+    """Return the input or target that contains the value in this row, None unless exactly one does."""
     kinds = {"id": (("input", batch.inputs), ("target", batch.targets)), "label": (("target", batch.targets),)}
     candidates = [
         f"{kind} {name!r}"

@@ -1,4 +1,4 @@
-"""Evaluators for common tasks, ready to be put into a scenario."""
+"""Evaluator for classification."""
 
 from __future__ import annotations
 
@@ -18,20 +18,25 @@ DECISION_THRESHOLD = 0.5
 
 
 class ClassificationEvaluator(Evaluator):
-    """For models that choose one of several classes: which was taken for which, and the class that does worst.
+    """Classification evaluator: confusion matrix and worst-class recall.
 
-    Samples whose output is NaN are in no column of the matrix, and make the recall NaN.
+    Samples with NaN outputs are not counted in the matrix, and make the recall NaN.
+
+    Example:
+        >>> samples = [Sample(targets={"label": i}, outputs={"probabilities": [0.1, 0.9]}) for i in (0, 1, 1)]
+        >>> ClassificationEvaluator().evaluate(samples)["worst_class_recall"]
+        0.0
     """
 
     target: str = "label"
-    """The target with the number of the right class."""
+    """Target with the class index."""
 
     output: str = "probabilities"
-    """The output: one value per class, of which the largest counts; the probability of class 1 of two (a sigmoid, of
-    shape () or (1,)); or the class as an integer."""
+    """Output with one score per class (the largest wins), the probability of class 1 of two (a sigmoid of shape ()
+    or (1,)), or the class index as an integer."""
 
     names: list[str] = []
-    """Of the classes, in the order of their numbers."""
+    """Class names in the order of their indices; by default the indices."""
 
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
         targets, predictions = [], []
@@ -58,28 +63,26 @@ class ClassificationEvaluator(Evaluator):
             return int(output.argmax())
         if output.size != 1:
             raise UsageError(
-                f"ClassificationEvaluator: output {self.output!r} of sample {number} has shape "
-                f"{output.shape}; it must be one value "
-                "per class, (classes,), or one number"
+                f"ClassificationEvaluator: output {self.output!r} of sample {number} has shape {output.shape}; "
+                "expected (classes,) or a scalar"
             )
         value = output.item()
         if not np.issubdtype(output.dtype, np.floating):
             return int(value)
         if not -1e-3 <= value <= 1 + 1e-3:
             raise UsageError(
-                f"ClassificationEvaluator: output {self.output!r} of sample {number} is {value:.4g}; one "
-                "float must be the probability "
-                "of class 1, from 0 to 1 (a sigmoid), and the number of a class an integer"
+                f"ClassificationEvaluator: output {self.output!r} of sample {number} is {value:.4g}; expected "
+                "the probability of class 1 (a float in [0, 1]) or a class index (an integer)"
             )
         return int(value > DECISION_THRESHOLD)
 
     def _true_class(self, target: npt.NDArray[Any], output: npt.NDArray[Any], number: int) -> int:
         where = f"ClassificationEvaluator: target {self.target!r} of sample {number}"
         if target.size != 1:
-            raise UsageError(f"{where} has shape {target.shape}; it must be the number of the right class")
+            raise UsageError(f"{where} has shape {target.shape}; expected a scalar class index")
         label = target.item()
         if not (math.isfinite(label) and label >= 0 and label == int(label)):
-            raise UsageError(f"{where} is {label}; classes are whole numbers from 0")
+            raise UsageError(f"{where} is {label}; expected a class index (an integer from 0)")
         is_float = np.issubdtype(output.dtype, np.floating)
         count = output.size if output.size > 1 else 2 if is_float else None
         if count is not None and label >= count:

@@ -1,5 +1,4 @@
-"""What an evaluator and a model say of predictions, in a validation and in load-and-validate alike: numbers to
-log, and summaries to look at."""
+"""Evaluators and summaries, shared by validation and load-and-validate."""
 
 from __future__ import annotations
 
@@ -25,18 +24,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What is reserved_names after a validation, by name."""
+    """Named numbers and summaries that an evaluator returned."""
 
     numbers: Mapping[str, float]
     summaries: Mapping[str, Summary] = field(default_factory=dict)
 
 
 class SampleError(UsageError):
-    """A sample that the network cannot predict: an id out of range, or a NaN that reaches an output.
+    """Sample that the network cannot predict: an id out of range, or NaN in an input.
 
     Attributes:
-        reason: what is wrong with it.
-        row: of the sample in the batch.
+        reason: Description of the problem.
+        row: Row of the sample in the batch.
     """
 
     def __init__(self, path: Path, reason: str, row: int):
@@ -47,7 +46,7 @@ class SampleError(UsageError):
 
 @contextmanager
 def locate_sample_errors(batch: Batch, batches: DataLoader) -> Iterator[None]:
-    """Name a sample that cannot be predicted by its place in the data instead of its row in the batch."""
+    """Describe the sample of a `SampleError` by its place in the data instead of its row in the batch."""
     try:
         yield
     except SampleError as error:
@@ -60,11 +59,13 @@ def predict_batches(
     on_batch: Callable[[Batch], None],
     num_batches: int | None = None,
 ) -> Iterator[tuple[Batch, T]]:
-    """Yield each batch of one pass with what is predicted for it.
+    """Yield each non-empty batch of one pass with its prediction.
 
     Args:
-        on_batch: called first, with empty batches too (all of their samples were dropped).
-        num_batches: stop after the first ones.
+        predict: Function from the inputs of a batch to its prediction.
+        batches: Data loader.
+        on_batch: Called before each prediction, also for empty batches (all samples dropped).
+        num_batches: Number of batches; None for all.
     """
     for batch in itertools.islice(batches.iter_pass(), num_batches):
         on_batch(batch)
@@ -75,13 +76,16 @@ def predict_batches(
 
 
 def run_evaluator(evaluator: Evaluator, samples: Iterable[Sample], reserved_names: Collection[str]) -> EvaluationResult:
-    """What the evaluator says of predicted and post-processed samples.
+    """Return the result of an evaluator.
 
     Args:
-        reserved_names: names of losses and metrics, which it must not use, nor `loss`; looked at when it has ended.
+        evaluator: Evaluator to run.
+        samples: Predicted and postprocessed samples.
+        reserved_names: Names of losses and metrics, which the evaluator must not use, like `loss`; may be filled
+            while the samples are consumed.
 
     Raises:
-        UsageError: when it returned something else than named numbers and sound summaries.
+        UsageError: If it does not return named numbers and valid summaries.
     """
     where = f"{type(evaluator).__name__}.evaluate"
     returned = _call_evaluator(evaluator, samples)
@@ -90,9 +94,10 @@ def run_evaluator(evaluator: Evaluator, samples: Iterable[Sample], reserved_name
         raise CodeError(message, evaluator.evaluate)
     for name in returned:
         if not isinstance(name, str) or not name:
-            raise CodeError(f"{where}: {name!r} is no name; it must return {{'name': number, ...}}", evaluator.evaluate)
+            message = f"{where}: {name!r} is not a valid name; it must return {{'name': number, ...}}"
+            raise CodeError(message, evaluator.evaluate)
         if name == "loss" or name in reserved_names:
-            message = f"{where}: {name!r} is a loss or metric of the model already; choose another name"
+            message = f"{where}: {name!r} is already a loss or metric of the model; choose another name"
             raise CodeError(message, evaluator.evaluate)
     summaries = {name: value for name, value in returned.items() if isinstance(value, Summary)}
     _check_summaries(evaluator.evaluate, summaries)
@@ -103,7 +108,7 @@ def run_evaluator(evaluator: Evaluator, samples: Iterable[Sample], reserved_name
 
 
 def _call_evaluator(evaluator: Evaluator, samples: Iterable[Sample]) -> object:
-    """Return what an evaluator returns; names that it asks for in vain are explained."""
+    """Return the result of an evaluator; a `KeyError` gets a note with the available names."""
     first: list[Sample] = []
 
     def recorded() -> Iterator[Sample]:
@@ -118,51 +123,53 @@ def _call_evaluator(evaluator: Evaluator, samples: Iterable[Sample]) -> object:
         sample = first[0] if first else Sample()
         groups = {"inputs": sample.inputs, "targets": sample.targets, "outputs": sample.outputs}
         if not all(name in values for values in groups.values() for name in error.args):
-            found = "; ".join(f"{group}: {', '.join(values)}" for group, values in groups.items() if values)
-            error.add_note(f"A sample has {found or 'nothing'}.")
+            available = "; ".join(f"{group}: {', '.join(values)}" for group, values in groups.items() if values)
+            error.add_note(f"Available in each sample: {available or 'nothing'}.")
         raise
 
 
 def _to_float(evaluate: Callable[..., object], name: str, value: object) -> float:
-    """Return what an evaluator gave as a number; an array of one number is none, and a text does not count."""
+    """Return a value of an evaluator as a float; strings and arrays with axes are rejected."""
     if isinstance(value, SupportsFloat):
         with suppress(TypeError, ValueError, OverflowError):
             return float(value)
     message = (
-        f"{qualified_method_name(evaluate)}: {name!r} is {reprlib.repr(value)}, not a number (or one of "
-        "tfaip_like.summaries)"
+        f"{qualified_method_name(evaluate)}: {name!r} is {reprlib.repr(value)}; expected a number or a "
+        "summary of tfaip_like.summaries"
     )
     raise CodeError(message, evaluate)
 
 
 def overrides_summaries(model: Model) -> bool:
-    """Return whether the class of a model has a method `summaries` of its own."""
+    """Return whether the class of a model overrides `summaries`."""
     return type(model).summaries is not Model.summaries
 
 
 def collect_summaries(
     model: Model, batch: Batch, outputs: Arrays, reserved_names: Collection[str]
 ) -> dict[str, Summary]:
-    """What the model shows of a batch.
+    """Return the summaries of a model for a batch.
 
     Args:
-        outputs: what was predicted for it.
-        reserved_names: names of other numbers and summaries, which it must not use.
+        model: Model whose `summaries` is called.
+        batch: First validation batch.
+        outputs: Outputs of the prediction network for the batch.
+        reserved_names: Names of other numbers and summaries, which must not be used.
 
     Raises:
-        UsageError: when it returned something else than sound summaries.
+        UsageError: If it does not return named, valid summaries.
     """
     where = f"{type(model).__name__}.summaries"
     returned = model.summaries(batch.inputs, batch.targets, outputs)
     if not isinstance(returned, Mapping):
-        got = with_article(type(returned).__name__)
-        raise CodeError(f"{where} returned {got}; it must return {{'name': summary, ...}}", model.summaries)
+        actual = with_article(type(returned).__name__)
+        raise CodeError(f"{where} returned {actual}; it must return {{'name': summary, ...}}", model.summaries)
     for name, value in returned.items():
         if name in reserved_names:
-            raise CodeError(f"{where}: {name!r} is the name of something else already; choose another", model.summaries)
+            raise CodeError(f"{where}: {name!r} is already in use; choose another name", model.summaries)
         if not isinstance(value, Summary):
-            got = with_article(type(value).__name__)
-            message = f"{where}: {name!r} is {got}, not one of tfaip_like.summaries; write Image(...), say"
+            actual = with_article(type(value).__name__)
+            message = f"{where}: {name!r} is {actual}; expected a summary of tfaip_like.summaries, such as Image(...)"
             raise CodeError(message, model.summaries)
     _check_summaries(model.summaries, returned)
     return dict(returned)

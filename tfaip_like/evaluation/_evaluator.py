@@ -1,4 +1,4 @@
-"""`Evaluator`: any number that tells how good predictions are, computed in plain Python."""
+"""Base class `Evaluator`: metrics of predictions, computed in plain Python."""
 
 from __future__ import annotations
 
@@ -11,21 +11,30 @@ from tfaip_like.summaries import Summary
 
 
 class Evaluator(Params, abc.ABC):
-    """Judges the answers of the prediction network on validation data."""
+    """Metrics computed from predictions on validation data.
+
+    Example:
+        >>> class Accuracy(Evaluator):
+        ...     def evaluate(self, samples):
+        ...         hits = [sample.outputs["class"] == sample.targets["label"] for sample in samples]
+        ...         return {"accuracy": sum(hits) / len(hits)}
+        >>> Accuracy().evaluate([Sample(targets={"label": 1}, outputs={"class": i}) for i in (1, 2)])
+        {'accuracy': 0.5}
+    """
 
     foreign_name_hints = dict.fromkeys(
         ("call", "compute", "result", "update", "update_state", "reset_state", "on_epoch_end", "score"),
-        "all numbers are computed in `evaluate`",
+        "compute all metrics in `evaluate`",
     )
 
     lav_only: bool = False
-    """Judge in load-and-validate only, not in each validation of a training."""
+    """Evaluate only in load-and-validate, not in the validations during training."""
 
     @abc.abstractmethod
     def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float | Summary]:
-        """Named numbers from all samples with their targets and outputs, as arrays without a batch axis.
+        """Return named metrics, logged as `val_NAME`, and summaries, logged to TensorBoard.
 
-        Samples come one by one and are not kept, so any number of them fits in memory. The numbers
-        are logged as `val_NAME`. What is no number (`tfaip_like.summaries`: an image of the mistakes, a
-        precision-recall curve, a table) is shown by TensorBoard.
+        Args:
+            samples: Iterator over all samples with targets and outputs, as arrays without a batch axis. It can be
+                consumed once; samples are not kept in memory.
         """

@@ -1,4 +1,4 @@
-"""Prediction with exports, without the training that wrote them."""
+"""Inference with exported models."""
 
 from tfaip_like._export.layout import resolve_export_dir
 from tfaip_like.inference._loading import load_predictor

@@ -1,11 +1,11 @@
-"""Experts: networks that are each for some of the samples, as one predictor that asks the right one.
+"""Predictor that routes each sample to one of several expert networks.
 
-FOLDER/
-  experts.json   the folder of each expert's export, by the name of the expert
-  NAME/          an export
+Layout of a directory of experts::
 
-Which expert a sample is for stands in its meta, or among its inputs, as `expert`: a processor of the pipeline can put
-it there.
+    experts.json   subdirectory of each expert's export, by the name of the expert
+    NAME/          export
+
+A sample names its expert as `expert` in its meta or inputs, for example set by a processor of the pipeline.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ from tfaip_like.inference._predictor import Predictor, SampleLike, as_sample, as
 
 
 class ExpertsPredictor(Predictor):
-    """Asks for each sample the expert that it is for.
+    """Predictor that routes each sample to the expert that the sample names.
 
     Args:
-        experts: a predictor for each name.
-        pipeline: of all of them.
+        experts: Predictor of each expert by name.
+        pipeline: Common pipeline of the experts.
+
+    Raises:
+        UsageError: If the experts have different outputs.
     """
 
     def __init__(self, experts: Mapping[str, Predictor], pipeline: Pipeline):
@@ -47,12 +50,10 @@ class ExpertsPredictor(Predictor):
         expected = _output_dtypes(experts[first])
         for name, expert in experts.items():
             if _output_dtypes(expert) != expected:
-                raise UsageError(
-                    f"the experts {first!r} and {name!r} have other outputs, so they cannot be one predictor"
-                )
+                raise UsageError(f"cannot combine experts {first!r} and {name!r}: their outputs differ")
 
-    def one(self, sample: SampleLike) -> Sample:
-        return super().one(_keep_expert_in_meta(as_sample(sample)))
+    def predict_one(self, sample: SampleLike) -> Sample:
+        return super().predict_one(_keep_expert_in_meta(as_sample(sample)))
 
     def _source(self, samples: Iterable[SampleLike] | Arrays) -> Any:
         return as_source(ArraySource(samples) if isinstance(samples, Mapping) else samples, _keep_expert_in_meta)
@@ -65,13 +66,16 @@ class ExpertsPredictor(Predictor):
             try:
                 outputs = self.experts[name].outputs({key: array[rows] for key, array in batch.inputs.items()})
             except SampleError as error:
-                error.row = int(rows[error.row])  # it is that among the samples of this expert
+                error.row = int(rows[error.row])  # from the row among the samples of this expert
                 raise
             for key, array in outputs.items():
                 if key not in merged:
                     merged[key] = np.zeros((len(names), *array.shape[1:]), array.dtype)
                 if array.shape[1:] != merged[key].shape[1:]:
-                    raise UsageError(f"output {key!r} of the expert {name!r} has another shape than that of others")
+                    raise UsageError(
+                        f"output {key!r} has shape {array.shape[1:]} from expert {name!r} but {merged[key].shape[1:]} "
+                        "from the others"
+                    )
                 merged[key][rows] = array
         self.seconds = [seconds for expert in self.experts.values() for seconds in expert.seconds]
         return merged
@@ -82,35 +86,35 @@ class ExpertsPredictor(Predictor):
                 name = str(np.asarray(values["expert"]).item())
                 if name not in self.experts:
                     raise UsageError(
-                        f"sample {place} of a batch is for the expert {name!r}; there are {truncate_list(self.experts)}"
+                        f"sample {place} of a batch: unknown expert {name!r}; available: {truncate_list(self.experts)}"
                     )
                 return name
-        raise UsageError(
-            f"sample {place} of a batch does not say which expert it is for: `expert` is neither in its meta nor among "
-            "its inputs"
-        )
+        raise UsageError(f"sample {place} of a batch names no expert: add `expert` to its meta or inputs")
 
 
 def _keep_expert_in_meta(sample: Sample) -> Sample:
-    """Keeps `expert` in the meta of a sample: of the inputs, only those of the network stay."""
+    """Copy `expert` from the inputs of a sample to its meta, since batches keep only the inputs of the network."""
     if "expert" not in sample.inputs or "expert" in sample.meta:
         return sample
     return replace(sample, meta={**sample.meta, "expert": np.asarray(sample.inputs["expert"]).item()})
 
 
 def _output_dtypes(expert: Predictor) -> dict[str, str]:
-    """Names and types of its outputs."""
     return {name: spec.dtype for name, spec in expert.exports[0].outputs.items()}
 
 
 def gather_experts(exports: Mapping[str, Path], folder: Path) -> None:
-    """Copies the exports of experts, by their names, into one folder that `load_predictor` takes.
+    """Copy the exports of experts into one new directory, which `load_predictor` loads.
+
+    Args:
+        exports: Export directories, or run directories, by the name of the expert.
+        folder: New directory.
 
     Raises:
-        UsageError: when the folder is there already.
+        UsageError: If the directory already exists.
     """
     if folder.exists():
-        raise UsageError(f"{folder}: is there already; choose another one, or remove it first")
+        raise UsageError(f"{folder}: already exists; choose another directory or remove it first")
     with atomic_directory(folder) as staging_dir:
         for name, path in exports.items():
             shutil.copytree(resolve_export_dir(path), staging_dir / name)
@@ -118,10 +122,10 @@ def gather_experts(exports: Mapping[str, Path], folder: Path) -> None:
 
 
 def read_expert_exports(folder: Path) -> dict[str, Path] | None:
-    """The exports in a folder of experts, by their names; None if it is no such folder.
+    """Return the exports in a directory of experts by name, or None if it is not such a directory.
 
     Raises:
-        UsageError: when its list is broken, or leads out of it.
+        UsageError: If its `experts.json` is invalid, or refers to a path outside the directory.
     """
     if not (folder / EXPERTS).exists() and not (folder / EXPERTS).is_symlink():
         return None
@@ -129,10 +133,10 @@ def read_expert_exports(folder: Path) -> dict[str, Path] | None:
     for name, place in decode(dict[str, str], read_json(folder / EXPERTS), str(folder / EXPERTS)).items():
         path = folder / place
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"{folder / EXPERTS}: {name}: {place}: lies outside of the folder")
+            raise UsageError(f"{folder / EXPERTS}: {name}: {place}: outside of this directory")
         if not path.is_dir():
-            raise UsageError(f"{folder / EXPERTS}: {name}: there is no folder {place}")
+            raise UsageError(f"{folder / EXPERTS}: {name}: no such directory: {place}")
         exports[name] = path
     if not exports:
-        raise UsageError(f"{folder / EXPERTS}, line 1: names no expert")
+        raise UsageError(f"{folder / EXPERTS}, line 1: no experts listed")
     return exports

@@ -1,4 +1,4 @@
-"""Samples in files, for a prediction without the scenario's own source: JSON lines, or tables with a row each."""
+"""Input files of predictions: JSON lines, or tables with one row per sample."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ def read_samples(
     table_format: TableFormat | None = None,
     is_processed: bool = False,
 ) -> Source:
-    """The samples in files of one kind.
+    """Return the samples in files of one kind.
 
-    JSON lines (.jsonl, or `-` for standard input): an object with the inputs by their names on each line.
-    Tables (.npz, .csv, .tsv, .parquet): a column for each input, those that `TableFormat.columns` says, or `NAME_0`,
-    `NAME_1` ... for the numbers of one; for a single input, columns of any names, as many as it has numbers.
+    JSON lines (.jsonl, or `-` for standard input): one object per line with the inputs by name.
+    Tables (.npz, .csv, .tsv, .parquet): one column per input, the columns that `TableFormat.columns` lists, or
+    `NAME_0`, `NAME_1` ... for the elements of a vector; a single vector input may use all columns, with any names.
 
     Args:
-        inputs: of the network.
-        flag: that named the files, to begin a message with.
-        table_format: of the training; its categories and missing values hold for JSON lines as well.
-        is_processed: whether processors may make inputs of other columns: of all arrays of NumPy files, and of the
-            columns that `table_format` names.
+        patterns: Files, glob patterns or list files.
+        inputs: Specs of the inputs of the network by name.
+        flag: Flag that named the files, for messages.
+        table_format: Table format of the training; its categories and missing values apply to JSON lines as well.
+        is_processed: Whether processors may compute inputs from other columns; then all arrays of NumPy files, and
+            the columns that `table_format` names, are read too.
+
+    Raises:
+        UsageError: If the files are missing, of different kinds, or lack a column.
     """
     table_format = table_format or TableFormat()
     if list(patterns) == [STDIN]:
@@ -46,7 +50,7 @@ def read_samples(
     if kinds <= set(JSON_LINES_SUFFIXES):
         return JsonLinesSource(files, table_format)
     if kinds & set(JSON_LINES_SUFFIXES):
-        raise UsageError(f"{flag}: files of different kinds ({', '.join(sorted(kinds))}); predict one kind at a time")
+        raise UsageError(f"{flag}: files of different kinds ({', '.join(sorted(kinds))}); pass one kind at a time")
     names = column_names(files[0], table_format)
     columns = _match_columns(files[0], names, inputs, table_format, is_processed)
     return TableSource(files, columns, table_format=table_format.for_columns(names))
@@ -55,10 +59,10 @@ def read_samples(
 def _match_columns(
     file: Path, names: Sequence[str], inputs: Mapping[str, Spec], table_format: TableFormat, is_processed: bool
 ) -> Columns:
-    """Which columns are which input."""
-    found = {name: _find_columns(name, spec, names, table_format) for name, spec in inputs.items()}
-    missing = [name for name, which in found.items() if not which]
-    columns: dict[str, ColumnSelection] = {name: which for name, which in found.items() if which}
+    """Return the column or columns of each input."""
+    selections = {name: _find_columns(name, spec, names, table_format) for name, spec in inputs.items()}
+    missing = [name for name, selection in selections.items() if not selection]
+    columns: dict[str, ColumnSelection] = {name: selection for name, selection in selections.items() if selection}
     if missing and is_processed:
         is_numpy = file.suffix.lower() in (".npz", ".npy")
         columns |= {name: name for name in names if is_numpy or name in table_format.described_columns()}
@@ -67,13 +71,15 @@ def _match_columns(
         return {missing[0]: names}
     if missing:
         numbers = _numbered_columns(missing[0], inputs[missing[0]])
-        wanted = ", or ".join([missing[0], *([f"{numbers[0]} to {numbers[-1]}"] if numbers else [])])
-        raise UsageError(f"{file}: has no column for the input {missing[0]!r} ({wanted}); it has {', '.join(names)}")
+        expected = ", or ".join([missing[0], *([f"{numbers[0]} to {numbers[-1]}"] if numbers else [])])
+        raise UsageError(
+            f"{file}: no column for input {missing[0]!r} (expected {expected}); available: {', '.join(names)}"
+        )
     return columns
 
 
 def _find_columns(name: str, spec: Spec, names: Sequence[str], table_format: TableFormat) -> ColumnSelection:
-    """Return the column or columns of an input; none if a table does not have them."""
+    """Return the column or columns of an input; an empty list if the table lacks them."""
     if name in names:
         return name
     masked = table_format.masks.get(name, [])
@@ -90,13 +96,13 @@ def _numbered_columns(name: str, spec: Spec) -> list[str]:
 
 
 def _uses_all_columns(spec: Spec, names: Sequence[str], file: Path) -> bool:
-    """Return whether all columns of a table, whatever their names, are the numbers of the only input."""
+    """Return whether all columns of a table, with any names, are the elements of the only input."""
     if file.suffix.lower() not in (*TEXT_SUFFIXES, ".parquet") or len(spec.shape) != 1:
         return False
     if spec.shape[0] not in (len(names), None):
         return False
     if all(map(_is_number, names)):
-        raise UsageError(f"{file}: begins with numbers; the first line must have the names of the columns")
+        raise UsageError(f"{file}: no header; the first line must contain the column names")
     return True
 
 
@@ -109,7 +115,7 @@ def _is_number(text: str) -> bool:
 
 
 class JsonLinesSource:
-    """The samples in files of JSON lines, one after another; any number of them."""
+    """Iterable source of the samples in JSON-lines files."""
 
     def __init__(self, files: Sequence[Path], table_format: TableFormat):
         self.files = files
@@ -126,13 +132,13 @@ class JsonLinesSource:
                     yield Sample(inputs={key: self._convert_value(key, values[key], where) for key in values})
 
     def _convert_value(self, name: str, value: object, where: str) -> object:
-        """Return a value with NaN (or what stands for it) for null, and the number of a category for its text."""
+        """Return a value with null replaced by NaN (or the missing value), and a category by its index."""
         value = _fill_missing(value, self._format.missing.get(name, math.nan))
         categories = self._format.categories.get(name)
         if categories is None or not isinstance(value, str):
             return value
         if value not in categories:
-            raise UsageError(f"{where}: {name!r}: {value!r} is none of its categories ({truncate_list(categories)})")
+            raise UsageError(f"{where}: {name!r}: {value!r} is not one of its categories ({truncate_list(categories)})")
         return categories.index(value)
 
 
@@ -145,5 +151,5 @@ def _fill_missing(value: object, default: object) -> object:
 def _parse_object(line: str, where: str) -> Mapping[str, object]:
     values = parse_json_line(line, where)
     if not isinstance(values, dict):
-        raise UsageError(f'{where}: must be an object with the inputs, such as {{"x": [1, 2]}}')
+        raise UsageError(f'{where}: expected an object with the inputs, such as {{"x": [1, 2]}}')
     return values

@@ -1,4 +1,4 @@
-"""LAV: an export, loaded and validated."""
+"""Load-and-validate (LAV): losses, metrics and evaluators of a loaded export."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ logger = logging.getLogger(__name__)
 
 
 class NetworkWithLogits(Protocol):
-    """What is validated: an export, or a network in memory."""
+    """Protocol of a validated network: an export, or a network in memory."""
 
     def predict_with_logits(self, inputs: Mapping[str, Any]) -> tuple[Arrays, Mapping[str, Any]]:
-        """Return the outputs for a batch, and the logits that `logits.attach_logits` takes."""
+        """Return the outputs for a batch, and the logits for `attach_logits`."""
 
 
 def load_and_validate(
@@ -54,22 +54,26 @@ def load_and_validate(
     averages: MetricAverager | None = None,
     num_batches: int | None = None,
 ) -> EvaluationResult:
-    """Losses, metrics and the evaluator's numbers of an export, by name, in one pass over the data; and summaries.
+    """Return the losses, metrics, evaluator results and summaries of an export, in one pass over the data.
 
-    `loss` is the weighted sum of the losses, as in training but without regularisation. What needs outputs
-    that only the training network has is left out.
+    `loss` is the weighted sum of the losses, as in training but without regularization. Losses and metrics that need
+    outputs that only the training network has are skipped.
 
     Args:
-        on_batch: is shown each batch before it is predicted; may raise to stop.
-        log: is told what is left out.
-        on_sample: is given each sample, predicted and post-processed.
-        worst: takes the loss of each sample.
-        averages: of an earlier pass with the same model, to save the time for compiling it.
-        num_batches: validate on the first batches only.
+        network: Export, or network in memory.
+        batches: Data loader of the validation data.
+        model: Model with the losses, metrics and summaries.
+        evaluator: Evaluator to run, if any.
+        on_batch: Called with each batch before its prediction; may raise to stop.
+        log: Called with a message about skipped losses and metrics.
+        on_sample: Called with each predicted and postprocessed sample.
+        worst: Collects the samples with the largest losses.
+        averages: Averager of an earlier pass with the same model, which saves compiling it again.
+        num_batches: Number of batches; None for all.
 
     Raises:
-        UsageError: when there is no sample to validate on, nothing that could be measured, or the
-            evaluator returned something else than named numbers.
+        UsageError: If there are no samples, nothing can be computed, a value is not finite, or the evaluator does
+            not return named numbers.
     """
     averages = averages or MetricAverager(model)
     averages.reset_state(log)
@@ -82,7 +86,7 @@ def load_and_validate(
             losses = averages.add(batch, outputs, logits)
             if bad := averages.find_bad_data(batch, outputs, logits):
                 place = batches.samples.describe_sample(batch.indices[bad.row])
-                raise UsageError(f"{averages.non_finite} is not finite.\n{bad.at(place)}.")
+                raise UsageError(f"{averages.non_finite} is not finite.\n{bad.describe(place)}.")
             if worst is not None and losses is not None:
                 worst.add(batch, losses)
             yield from zip(batch.indices, batch.samples(outputs), strict=True)
@@ -97,82 +101,86 @@ def load_and_validate(
     if evaluator is not None:
         with _note_output_method(model):
             evaluated = run_evaluator(evaluator, postprocessed, reserved_names=averages.sums)
-    for _ in samples if on_sample is None else postprocessed:  # those that nobody has asked for
+    for _ in samples if on_sample is None else postprocessed:  # those that the evaluator did not consume
         pass
     values = averages.values() | dict(evaluated.numbers)
     if not values:
         raise UsageError(
-            f"load-and-validate has nothing to measure: it leaves out {averages.describe_skipped(first[0][1])}, "
+            f"load-and-validate: nothing to compute: skipped {averages.describe_skipped(first[0][1])}, "
             "and there is no evaluator.\n"
-            f"{_missing_output_advice(model)}, or add an evaluator; without --trainer.lav_every_n a training "
-            "skips load-and-validate."
+            f"{_missing_output_advice(model)}, add an evaluator, or disable LAV (omit --trainer.lav_every_n)."
         )
     with _note_output_method(model):
-        shown = (
+        model_summaries = (
             collect_summaries(model, *first[0], reserved_names=[*values, *evaluated.summaries])
             if overrides_summaries(model)
             else {}
         )
-    return EvaluationResult(values, {**evaluated.summaries, **shown})
+    return EvaluationResult(values, {**evaluated.summaries, **model_summaries})
 
 
-def _call_for_each(look: Callable[[Sample], None], samples: Iterator[Sample]) -> Iterator[Sample]:
+def _call_for_each(on_sample: Callable[[Sample], None], samples: Iterator[Sample]) -> Iterator[Sample]:
     for sample in samples:
-        look(sample)
+        on_sample(sample)
         yield sample
 
 
 class TopLosses:
-    """The samples with the largest losses.
+    """Samples with the largest losses.
 
     Args:
-        count: how many of them are kept.
+        count: Number of samples to keep.
     """
 
     def __init__(self, count: int):
         self.count = count
-        self._found: list[tuple[float, int]] = []
+        self._largest: list[tuple[float, int]] = []
 
     def add(self, batch: Batch, losses: npt.NDArray[Any]) -> None:
-        """Takes the losses of the samples of a batch."""
-        found = zip(map(float, losses), batch.indices, strict=True)
-        # What is no number is worst of all.
-        self._found = heapq.nlargest(
+        """Add a batch.
+
+        Args:
+            batch: Batch of samples.
+            losses: Loss of each sample, of shape (batch,).
+        """
+        pairs = zip(map(float, losses), batch.indices, strict=True)
+        # NaN is the worst of all.
+        self._largest = heapq.nlargest(
             self.count,
-            [*self._found, *found],
-            key=lambda one: (math.isnan(one[0]), one[0] if one[0] == one[0] else 0.0),
+            [*self._largest, *pairs],
+            key=lambda pair: (math.isnan(pair[0]), 0.0 if math.isnan(pair[0]) else pair[0]),
         )
 
-    def listed(self) -> list[tuple[float, int]]:
-        """Loss and index in the source of each, the worst first."""
-        return list(self._found)
+    def sorted(self) -> list[tuple[float, int]]:
+        """Return the loss and the index in the source of each kept sample, in descending order."""
+        return list(self._largest)
 
 
 class MetricAverager:
     """Running averages of the losses and metrics of a model over samples.
 
     Args:
-        model: whose losses and metrics they are.
-        is_eager: run their Python code for each batch, for a debugger.
+        model: Model with the losses and metrics.
+        is_eager: Run their Python code for each batch, for debugging.
 
     Attributes:
-        sums: of each over all samples so far.
-        count: of these samples.
-        non_finite: the first loss or metric that was not finite in the last batch.
+        sums: Sum of each loss and metric over all samples so far.
+        count: Number of these samples.
+        non_finite: First loss or metric that was not finite in the last batch.
     """
 
     def __init__(self, model: Model, is_eager: bool = False):
         self.model = model
         self._compute_means = self._batch_means if is_eager else _compile(self._batch_means)
         self._skipped_methods: dict[str, str] = {}
-        """Method of the model -> the output that it needs and there is not."""
+        """Missing output by the method of the model that needs it."""
         self.reset_state(logger.info)
 
     def reset_state(self, log: Callable[[str], None]) -> None:
-        """Begins a pass.
+        """Start a new pass.
 
         Args:
-            log: is told what is left out.
+            log: Called with a message about skipped losses and metrics.
         """
         self.sums: dict[str, float] = {}
         self.count = 0
@@ -181,10 +189,12 @@ class MetricAverager:
         self._log = log
 
     def add(self, batch: Batch, outputs: Arrays, logits: Arrays | None = None) -> npt.NDArray[Any] | None:
-        """Takes a batch and what was predicted for it; the loss of each sample, where the model knows it.
+        """Add a batch and return the loss of each sample of shape (batch,), or None if the model returns scalars.
 
         Args:
-            logits: of the outputs, from which losses are computed as in training; see `Exported.predict_with_logits`.
+            batch: Batch with inputs and targets.
+            outputs: Predicted outputs.
+            logits: Logits of the outputs, from which losses are computed as in training.
         """
         means, losses = self._compute_means(
             _to_tensors(batch.inputs), _to_tensors(batch.targets), _to_tensors(outputs), _to_tensors(logits or {})
@@ -192,9 +202,9 @@ class MetricAverager:
         if self.count == 0:
             self._losses = list(means.get("loss", {}))
             if self._skipped_methods:
-                # A network of its own for prediction may lack it for a reason: logits of fed targets, say.
+                # A separate inference network may lack an output for a reason, such as logits of fed targets.
                 advice = f" {_missing_output_advice(self.model)}." if _has_export_network(self.model) else ""
-                self._log(f"load-and-validate leaves out {self.describe_skipped(outputs)}.{advice}")
+                self._log(f"load-and-validate skips {self.describe_skipped(outputs)}.{advice}")
         self.non_finite = None
         for method_values in means.values():
             for name, mean in method_values.items():
@@ -206,17 +216,23 @@ class MetricAverager:
         return None if losses is None else np.asarray(ops.convert_to_numpy(losses))
 
     def describe_skipped(self, outputs: Arrays) -> str:
-        """Return which methods of the model are left out, and why.
+        """Return a description of the skipped methods of the model with the reason.
 
         Args:
-            outputs: those that there are.
+            outputs: Available outputs.
         """
         methods = " and ".join(f"{type(self.model).__name__}.{method}" for method in self._skipped_methods)
         lacking = " and ".join(f"no output {name!r}" for name in dict.fromkeys(self._skipped_methods.values()))
-        return f"{methods}, as the export has {lacking}, only {', '.join(outputs)}"
+        return f"{methods}: the export has {lacking} (available: {', '.join(outputs)})"
 
     def find_bad_data(self, batch: Batch, outputs: Arrays, logits: Arrays) -> BadValue | None:
-        """Return what is wrong with the data of the last batch, if its losses or metrics are not finite."""
+        """Return the value in the last batch that makes its losses or metrics non-finite, if any.
+
+        Args:
+            batch: Last batch.
+            outputs: Predicted outputs of the batch.
+            logits: Logits of the outputs.
+        """
         if self.non_finite is None:
             return None
 
@@ -235,7 +251,7 @@ class MetricAverager:
     def _batch_means(
         self, inputs: Tensors, targets: Tensors, outputs: Tensors, logits: Tensors
     ) -> tuple[dict[str, Tensors], Any | None]:
-        """The means of losses and of metrics, and the sum of all losses for each sample."""
+        """Return the means of losses and of metrics by method, and the total loss of each sample."""
         means: dict[str, Tensors] = {}
         losses = None
         outputs = attach_logits(outputs, logits)
@@ -251,16 +267,16 @@ class MetricAverager:
         return means, losses
 
     def _per_sample_loss(self, losses: Tensors) -> Any | None:
-        parts = []
+        weighted = []
         for name, loss in losses.items():
             if len(loss.shape) == 0:
                 return None
             weight = self.model.loss_weights.get(name, 1.0)
-            parts.append(weight * ops.mean(ops.reshape(ops.cast(loss, "float32"), (ops.shape(loss)[0], -1)), axis=1))
-        return sum(parts) if parts else None
+            weighted.append(weight * ops.mean(ops.reshape(ops.cast(loss, "float32"), (ops.shape(loss)[0], -1)), axis=1))
+        return sum(weighted) if weighted else None
 
     def values(self) -> dict[str, float]:
-        """The averages; `loss` first, the sum that a training minimises, if there are losses."""
+        """Return the averages by name; the total `loss` first, if there are losses."""
         means = {name: total / self.count for name, total in self.sums.items()}
         if not self._losses:
             return means
@@ -269,12 +285,11 @@ class MetricAverager:
 
 
 def _missing_output_advice(model: Model) -> str:
-    """Return what gives exports one more output."""
-    return f"Let {_output_method_name(model)} return it too"
+    return f"Return it from {_output_method_name(model)} too"
 
 
 def _output_method_name(model: Model) -> str:
-    """Return the method that decides which outputs an export has."""
+    """Return the name of the method that returns the outputs of exports."""
     own = "build" if type(model).build_prediction is Model.build_prediction else "build_prediction"
     return f"{type(model).__name__}.{'build_export' if _has_export_network(model) else own}"
 
@@ -285,27 +300,27 @@ def _has_export_network(model: Model) -> bool:
 
 @contextmanager
 def _note_output_method(model: Model) -> Iterator[None]:
-    """Note for a `KeyError` of the block who decides which outputs there are."""
+    """Add the method that returns the outputs to a `KeyError` of the block."""
     try:
         yield
     except KeyError as error:
-        error.add_note(f"Load-and-validate has the outputs that {_output_method_name(model)} returns.")
+        error.add_note(f"Load-and-validate uses the outputs that {_output_method_name(model)} returns.")
         raise
 
 
 class _MissingOutputError(KeyError):
-    """Raised where a loss or metric asks for an output that there is not."""
+    """Access of a loss or metric to an output that the export lacks."""
 
 
 class _NamedOutputs(dict[str, Any]):
-    """Named outputs that log which one is missing."""
+    """Named outputs that raise `_MissingOutputError` for a missing one."""
 
     def __missing__(self, name: str) -> Any:
         raise _MissingOutputError(name)
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors, compiled where that is reserved_names how to: measured, half the time."""
+    """Return a function of tensors compiled, except on PyTorch: half the time in measurements."""
     compiled = function
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

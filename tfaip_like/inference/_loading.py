@@ -1,4 +1,4 @@
-"""From folders to a predictor."""
+"""Loading of predictors from export directories."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.inference._experts import ExpertsPredictor, read_expert_exports
 from tfaip_like.inference._predictor import Predictor
-from tfaip_like.modeling._voter import Voter
+from tfaip_like.modeling._voting import Voter
 
 
 def load_predictor(
     *exports: Path | str, voter: Voter | None = None, pipeline: Pipeline | None = None, trust_code: bool = False
 ) -> Predictor:
-    """Load exports for prediction.
+    """Return a predictor for one export, an ensemble of exports, or a directory of experts.
 
     Args:
-        exports: their folders; those of runs, whose best model it is then; or one folder of experts.
-        voter: makes one prediction of several; `Mean` by default.
-        pipeline: another one than that of the exports.
-        trust_code: run the code and the graphs in these folders, even if somebody else made them.
+        exports: Export directories; run directories, whose best model is used; or one directory of experts.
+        voter: Rule that combines the outputs of several networks; `Mean` by default.
+        pipeline: Pipeline to use instead of that of the exports.
+        trust_code: Run code and graphs in these directories even if another user wrote them.
 
     Raises:
-        UsageError: when a folder is no whole export, or their pipelines differ.
+        UsageError: If a directory is not a complete export, or the exports have different pipelines.
+
+    Example::
+
+        predictor = load_predictor("runs/tutorial")
+        predictor.predict_one({"image": image}).outputs["class"]
     """
     if not exports:
-        raise UsageError("which export? name the folder of at least one")
+        raise UsageError("missing export: pass at least one export directory")
     paths = [Path(path) for path in exports]
     experts = read_expert_exports(paths[0]) if len(paths) == 1 else None
     with allow_untrusted_code(trust_code):
@@ -46,7 +51,9 @@ def _load(paths: Sequence[Path], voter: Voter | None, pipeline: Pipeline | None)
     for exported in loaded:
         missing = sorted(exported.inputs.keys() - pipeline.inputs.keys())
         if missing:
-            raise UsageError(f"{exported.path}: its network needs the input {missing[0]!r}, which {paths[0]} does not")
+            raise UsageError(
+                f"{exported.path}: the network requires input {missing[0]!r}, but that of {paths[0]} does not"
+            )
     return Predictor(loaded, pipeline, voter)
 
 
@@ -54,7 +61,5 @@ def _common_pipeline(paths: Sequence[Path]) -> Pipeline:
     first, *others = (load_pipeline(path) for path in paths)
     for path, other in zip(paths[1:], others, strict=True):
         if not is_same_pipeline(first, other):
-            raise UsageError(
-                f"{path}: prepares samples in another way than {paths[0]}, so they cannot predict together"
-            )
+            raise UsageError(f"{path}: cannot combine with {paths[0]}: their pipelines differ")
     return first

@@ -1,4 +1,4 @@
-"""`Predictor`: predicts samples with one export or several."""
+"""`Predictor`: inference with one export or an ensemble of exports."""
 
 from __future__ import annotations
 
@@ -20,36 +20,43 @@ from tfaip_like.data._loader.sample_reader import SampleReader, apply_postproces
 from tfaip_like.data._sample import Arrays, Mode, Sample
 from tfaip_like.data._settings import BaseLoaderSettings
 from tfaip_like.evaluation._evaluation import locate_sample_errors
-from tfaip_like.modeling._voter import Voter
-from tfaip_like.modeling._voting import Mean
+from tfaip_like.modeling._voting import Mean, Voter
 from tfaip_like.params._base import field_types
 
 logger = logging.getLogger(__name__)
 
 SampleLike: TypeAlias = Sample | Mapping[str, Any]
-"""A sample to predict, or its named inputs."""
+"""Sample to predict, or its inputs by name."""
 
 
 @dataclass(frozen=True)
 class PredictedBatch:
-    """A batch with its outputs, before it is post-processed."""
+    """Batch with its outputs, before postprocessing."""
 
     batch: Batch
     outputs: Arrays
 
     def samples(self) -> Iterator[Sample]:
-        """Its samples one by one; `index` in their meta says which one of the source each is."""
+        """Yield the samples; `index` in their meta is the index in the source."""
         for index, sample in zip(self.batch.indices, self.batch.samples(self.outputs), strict=True):
             yield Sample(sample.inputs, sample.targets, sample.outputs, {"index": index, **sample.meta})
 
 
 class Predictor:
-    """Predicts samples: the processors of a pipeline, one network or several that vote, the post-processors.
+    """Inference pipeline: processors, one network or an ensemble, postprocessors.
+
+    Created by `load_predictor`.
 
     Args:
-        exports: of networks with the same inputs.
-        pipeline: what is done to samples.
-        voter: makes one prediction of several.
+        exports: Exports of networks with the same inputs.
+        pipeline: Processors and postprocessors.
+        voter: Rule that combines the outputs of several networks; `Mean` by default.
+
+    Example::
+
+        predictor = load_predictor("runs/tutorial")
+        for sample in predictor({"image": images}):
+            print(sample.outputs["class"])
     """
 
     def __init__(self, exports: Sequence[ExportedModel], pipeline: Pipeline, voter: Voter | None = None):
@@ -57,22 +64,23 @@ class Predictor:
         self.pipeline = pipeline
         self.voter = voter or Mean()
         self.seconds = [0.0] * len(exports)
-        """How long each network has computed so far."""
+        """Total computing time of each network in seconds."""
         self._single_sample_reader = SampleReader(pipeline, (), Mode.PREDICT, seed=0)
 
     def __call__(
         self, samples: Iterable[SampleLike] | Arrays, settings: PredictLoaderSettings | None = None
     ) -> Iterator[Sample]:
-        """Predicted samples, in the order of `samples`; without those that a processor dropped.
+        """Yield the predicted samples in the order of `samples`, without those that a processor dropped.
 
-        They are read a little ahead only, so there may be any number of them.
+        Samples are read lazily, so an unlimited stream can be predicted.
 
         Args:
-            samples: samples or named inputs: a list, a generator, any `Source`; or arrays whose rows are samples.
-            settings: how they are made into batches.
+            samples: Samples or named inputs (a list, a generator, any `Source`), or named arrays of shape
+                (num_samples, ...).
+            settings: Batch size and number of workers.
 
         Raises:
-            UsageError: for a sample that does not fit the network.
+            UsageError: If a sample does not match the inputs of the network.
         """
         if _is_empty(samples):
             return
@@ -80,40 +88,46 @@ class Predictor:
         with closing(batches):
             yield from self.iter_predictions(batches)
 
-    def one(self, sample: SampleLike) -> Sample:
-        """One sample, predicted at once.
+    def predict_one(self, sample: SampleLike) -> Sample:
+        """Return one sample, predicted immediately in this process.
+
+        Args:
+            sample: Sample, or its inputs by name, without a batch axis.
 
         Raises:
-            UsageError: when it does not fit the network, or a processor drops it.
+            UsageError: If it does not match the inputs of the network, or a processor drops it.
         """
-        if self._single_sample_reader.is_stream:
-            raise UsageError("the pipeline makes many samples of one: predict a list with it")
-        made = self._single_sample_reader.apply_processors(as_sample(sample), (0, 0, 0))
-        if made is None:
-            (dropped,) = self._single_sample_reader.pop_dropped()
+        reader = self._single_sample_reader
+        if reader.is_stream:
+            raise UsageError("the pipeline contains a StreamProcessor: use predictor(samples) instead of predict_one")
+        processed = reader.apply_processors(as_sample(sample), (0, 0, 0))
+        if processed is None:
+            (dropped,) = reader.pop_dropped()
             reason = f": {dropped.reason}" if dropped.reason else ""
             raise UsageError(f"the processor {dropped.stage} dropped the sample{reason}")
-        validate_sample(made, "the sample", self._single_sample_reader.inputs, {})
-        batch = collate([made], self._single_sample_reader.inputs, {})
-        found = list(
-            apply_postprocessors(self._single_sample_reader, enumerate(batch.samples(self.predict_batch(batch))))
-        )
-        if not found:
-            raise UsageError("a post-processor dropped the sample")
-        return found[0]
+        validate_sample(processed, "the sample", reader.inputs, {})
+        batch = collate([processed], reader.inputs, {})
+        predicted = list(apply_postprocessors(reader, enumerate(batch.samples(self.predict_batch(batch)))))
+        if not predicted:
+            raise UsageError("a postprocessor dropped the sample")
+        return predicted[0]
 
     def predict_batch(self, batch: Batch) -> Arrays:
-        """What the networks say of a processed batch, together."""
+        """Return the combined outputs of the networks for a processed batch."""
         return self.outputs(batch.inputs)
 
     def outputs(self, inputs: Arrays) -> Arrays:
-        """What the networks say of processed inputs, together."""
-        found = []
+        """Return the combined outputs of the networks.
+
+        Args:
+            inputs: Processed inputs by name, each of shape (batch, ...).
+        """
+        outputs = []
         for number, exported in enumerate(self.exports):
             begin = time.perf_counter()
-            found.append(exported(inputs))
+            outputs.append(exported(inputs))
             self.seconds[number] += time.perf_counter() - begin
-        return self.voter.vote(found) if len(found) > 1 else found[0]
+        return self.voter.vote(outputs) if len(outputs) > 1 else outputs[0]
 
     def make_data_loader(
         self,
@@ -121,13 +135,18 @@ class Predictor:
         settings: PredictLoaderSettings,
         check: Callable[[], None] = no_check,
     ) -> DataLoader:
-        """The batches of samples; to be closed.
+        """Return a data loader over the samples; the caller must close it.
 
         Args:
-            check: called while waiting for data processes; raises to stop.
+            samples: See `__call__`.
+            settings: Batch size and number of workers.
+            check: Called while waiting for data workers; may raise to stop.
+
+        Raises:
+            UsageError: If there are no samples.
         """
         if _is_empty(samples):
-            raise UsageError("there is no sample to predict")
+            raise UsageError("no samples to predict")
         source = self._source(samples)
         values = {name: getattr(settings, name) for name in field_types(BaseLoaderSettings)}
         batches = DataLoader(self.pipeline, source, LoaderSettings(**values), Mode.PREDICT, 0, "predict", None, check)
@@ -138,33 +157,39 @@ class Predictor:
     def iter_predictions(
         self, batches: DataLoader, on_batch: Callable[[Batch], None] | None = None
     ) -> Iterator[Sample]:
-        """The samples of batches, predicted and post-processed."""
-        parts = self.predicted(batches, on_batch)
-        predicted = (pair for part in parts for pair in zip(part.batch.indices, part.samples(), strict=True))
-        return apply_postprocessors(batches.samples, predicted, batches.dropped)
+        """Yield the predicted and postprocessed samples of a data loader.
+
+        Args:
+            batches: Data loader.
+            on_batch: See `predict_batches`.
+        """
+        indexed = (
+            (index, sample)
+            for predicted in self.predict_batches(batches, on_batch)
+            for index, sample in zip(predicted.batch.indices, predicted.samples(), strict=True)
+        )
+        return apply_postprocessors(batches.samples, indexed, batches.dropped)
 
     def _source(self, samples: Iterable[SampleLike] | Arrays) -> Any:
         if isinstance(samples, Mapping):
             return ArraySource(samples)
         return samples if isinstance(samples, ArraySource) else as_source(samples)
 
-    def predicted(
+    def predict_batches(
         self, batches: DataLoader, on_batch: Callable[[Batch], None] | None = None
     ) -> Iterator[PredictedBatch]:
-        """Each batch with its outputs, not yet post-processed.
+        """Yield each non-empty batch with its outputs, before postprocessing.
 
         Args:
-            on_batch: is shown each batch before it is predicted, also an empty one; may raise to stop.
+            batches: Data loader.
+            on_batch: Called with each batch before its prediction, also for empty batches; may raise to stop.
         """
         bad_samples = BadSampleLog(None, self.pipeline.max_bad_samples)
 
-        def note(batch: Batch) -> None:
+        for batch in batches.iter_pass():
             bad_samples.record(batch.bad)
             if on_batch is not None:
                 on_batch(batch)
-
-        for batch in batches.iter_pass():
-            note(batch)
             if len(batch):
                 with locate_sample_errors(batch, batches):
                     outputs = self.predict_batch(batch)
@@ -178,40 +203,41 @@ def _is_empty(samples: Iterable[SampleLike] | Arrays) -> bool:
     return isinstance(samples, Sized) and len(samples) == 0
 
 
-def as_source(given: Iterable[SampleLike], transform: Callable[[Sample], Sample] | None = None) -> Any:
-    """Samples as a source: by index, where they have one.
+def as_source(samples: Iterable[SampleLike], transform: Callable[[Sample], Sample] | None = None) -> Any:
+    """Return samples as a source, which is random-access if they are.
 
     Args:
-        transform: what is done to each; a function at the top of a module, for data processes.
+        samples: Samples or named inputs.
+        transform: Function applied to each sample; a top-level function, which data workers can import.
     """
     transform = transform or identity
-    has_index = hasattr(given, "__len__") and hasattr(given, "__getitem__")
-    return _IndexedSource(given, transform) if has_index else _IterableSource(given, transform)
+    is_random_access = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+    return _IndexedSource(samples, transform) if is_random_access else _IterableSource(samples, transform)
 
 
 def identity(sample: Sample) -> Sample:
-    """The sample."""
+    """Return the sample unchanged."""
     return sample
 
 
 class _IterableSource:
-    """Samples of any iterable."""
+    """Source of the samples of an iterable."""
 
-    def __init__(self, given: Iterable[SampleLike], transform: Callable[[Sample], Sample]):
-        self._samples = given
+    def __init__(self, samples: Iterable[SampleLike], transform: Callable[[Sample], Sample]):
+        self._samples = samples
         self._transform = transform
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self._transform(as_sample(given)) for given in self._samples)
+        return (self._transform(as_sample(sample)) for sample in self._samples)
 
 
 class _IndexedSource:
-    """Samples of a sequence."""
+    """Source of the samples of a sequence."""
 
-    def __init__(self, given: Any, transform: Callable[[Sample], Sample]):
-        self._samples = given
+    def __init__(self, samples: Any, transform: Callable[[Sample], Sample]):
+        self._samples = samples
         self._transform = transform
-        if describe := getattr(given, "describe", None):
+        if describe := getattr(samples, "describe", None):
             self.describe = describe
 
     def __len__(self) -> int:
@@ -221,6 +247,6 @@ class _IndexedSource:
         return self._transform(as_sample(self._samples[index]))
 
 
-def as_sample(given: SampleLike) -> Sample:
-    """A sample, or named inputs as one."""
-    return given if isinstance(given, Sample) else Sample(inputs=given)
+def as_sample(sample: SampleLike) -> Sample:
+    """Return a sample, or named inputs as a sample."""
+    return sample if isinstance(sample, Sample) else Sample(inputs=sample)

@@ -1,4 +1,4 @@
-"""Predictions that were stored in files, as samples again: what `writers` writes."""
+"""Reader of prediction files."""
 
 from __future__ import annotations
 
@@ -19,46 +19,47 @@ from tfaip_like.data._writers import INDEX_KEY, INPUTS_PREFIX, TARGETS_PREFIX
 JSON_LINES_SUFFIX, NPZ_SUFFIX = ".jsonl", ".npz"
 GROUPS = ("inputs", "targets", "outputs", "meta")
 NON_FINITE_TEXTS = ("nan", "inf", "-inf")
-"""How numbers are written that JSON does not have."""
+"""Strings that stand for non-finite numbers, which JSON lacks."""
 
 
 def read_predictions(file: Path) -> Iterator[Sample]:
-    """Yield the samples in a file of predictions, with targets and inputs where they were stored.
+    """Yield the samples in a file of predictions, with targets and inputs if they were stored.
 
     Raises:
-        UsageError: when it is no such file; names the line or array.
+        UsageError: If it is not a valid file of predictions; names the line or array.
     """
     if not file.exists():
-        raise UsageError(f"{file}: there is no such file")
+        raise UsageError(f"{file}: no such file")
     if file.is_dir() or file.suffix not in (JSON_LINES_SUFFIX, NPZ_SUFFIX):
-        what = "is a folder; " if file.is_dir() else ""
-        raise UsageError(
-            f"{file}: {what}predictions are stored in files that end with {JSON_LINES_SUFFIX} or {NPZ_SUFFIX}"
-        )
+        problem = "is a directory" if file.is_dir() else "not a file of predictions"
+        raise UsageError(f"{file}: {problem}; expected a {JSON_LINES_SUFFIX} or {NPZ_SUFFIX} file")
     yield from _read_json_lines(file) if file.suffix == JSON_LINES_SUFFIX else _read_npz(file)
 
 
 def check_shapes(sample: Sample, expected: Mapping[str, Mapping[str, Shape]], where: str) -> None:
-    """Check the shapes of the arrays of a stored sample; what it lacks is not missed.
+    """Check the shapes of the arrays of a stored sample; missing arrays are ignored.
 
     Args:
-        expected: shapes by name, of `targets` and `outputs`.
-        where: the sample, to begin a message with.
+        sample: Stored sample.
+        expected: Shapes by name of the groups `targets` and `outputs`.
+        where: Description of the sample, for messages.
 
     Raises:
-        UsageError: for another shape; names the array.
+        UsageError: If a shape differs; names the array.
     """
     for group, shapes in expected.items():
         for name, shape in shapes.items():
             value = getattr(sample, group).get(name)
-            # An empty list of JSON has lost its further axes.
+            # An empty JSON list has lost its further axes.
             if isinstance(value, (np.ndarray, np.generic)) and value.size and not _matches_shape(value.shape, shape):
                 kind = group.removesuffix("s")
                 raise UsageError(f"{where}: {kind} {name!r} has shape {value.shape}, expected {shape}")
 
 
-def _matches_shape(found: tuple[int, ...], shape: Shape) -> bool:
-    return len(found) == len(shape) and all(size in (None, here) for here, size in zip(found, shape, strict=True))
+def _matches_shape(actual: tuple[int, ...], expected: Shape) -> bool:
+    return len(actual) == len(expected) and all(
+        size in (None, actual_size) for actual_size, size in zip(actual, expected, strict=True)
+    )
 
 
 def _read_json_lines(file: Path) -> Iterator[Sample]:
@@ -68,11 +69,13 @@ def _read_json_lines(file: Path) -> Iterator[Sample]:
         where = f"{file}, line {number}"
         values = parse_json_line(line, where)
         if not isinstance(values, dict) or "outputs" not in values:
-            raise UsageError(f'{where}: must be an object with outputs: {{"outputs": {{"NAME": ...}}, "targets": ...}}')
+            raise UsageError(
+                f'{where}: expected an object with outputs: {{"outputs": {{"NAME": ...}}, "targets": ...}}'
+            )
         groups = {group: values.get(group, {}) for group in GROUPS}
         for group, named in groups.items():
             if not isinstance(named, dict):
-                raise UsageError(f"{where}: {group}: must be an object: {{NAME: value, ...}}")
+                raise UsageError(f"{where}: {group}: expected an object: {{NAME: value, ...}}")
         inputs, targets, outputs, meta = groups.values()
         yield Sample(_to_arrays(inputs), _to_arrays(targets), _to_arrays(outputs), meta)  # type: ignore[arg-type]
 
@@ -82,10 +85,10 @@ def _to_arrays(values: Any) -> dict[str, Any]:
 
 
 def to_array(value: Any) -> Any:
-    """Return a value of JSON as the array that was written; texts and lists of different lengths stay as they are.
+    """Return a JSON value as the array that was written; strings and ragged lists are returned unchanged.
 
-    Floats become float32 if all of them have the shortest decimals of float32 numbers, as the outputs of networks are
-    written; so do float64 numbers of few digits. An .npz keeps all types.
+    Floats become float32 if all of them are the shortest decimals of float32 numbers, as network outputs are written;
+    so do float64 numbers of few digits. An .npz keeps all types.
     """
     if value in NON_FINITE_TEXTS:
         return np.float32(value)
@@ -93,7 +96,7 @@ def to_array(value: Any) -> Any:
         return _narrow_to_float32(value) if isinstance(value, (int, float)) else value
     try:
         array = np.array(value)
-    except ValueError:  # lists of different lengths
+    except ValueError:  # a ragged list
         return value
     if array.dtype.kind == "U" and all(not isinstance(one, str) or one in NON_FINITE_TEXTS for one in _leaves(value)):
         array = array.astype(np.float64)
@@ -117,8 +120,8 @@ def _read_npz(file: Path) -> Iterator[Sample]:
     arrays = read_npz(file)
     counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if not counts or len(set(counts.values())) != 1:
-        found = ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no arrays"
-        raise UsageError(f"{file}: each array needs a row for each sample; it has {found}")
+        lengths = ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no arrays"
+        raise UsageError(f"{file}: each array needs one row per sample; number of rows: {lengths}")
     for row in range(next(iter(counts.values()))):
         values = {name: array[row] for name, array in arrays.items()}
         meta = {INDEX_KEY: int(values.pop(INDEX_KEY))} if INDEX_KEY in values else {}

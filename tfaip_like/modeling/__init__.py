@@ -1,7 +1,6 @@
-"""Models, their graphs, and how several models vote."""
+"""Models, graphs (interchangeable parts of a network) and voters for ensembles."""
 
 from tfaip_like.modeling._model import Graph, Model, Tensors
-from tfaip_like.modeling._voter import Voter
-from tfaip_like.modeling._voting import Majority, Mean
+from tfaip_like.modeling._voting import Majority, Mean, Voter
 
 __all__ = ["Graph", "Majority", "Mean", "Model", "Tensors", "Voter"]

@@ -1,4 +1,4 @@
-"""`Model`: the network, what it minimises, and what is measured while it trains."""
+"""Base classes `Model` (network, losses, metrics) and `Graph` (interchangeable part of a network)."""
 
 from __future__ import annotations
 
@@ -14,75 +14,102 @@ if TYPE_CHECKING:
     import keras
 
 Tensors: TypeAlias = Mapping[str, Any]
-"""Named tensors with a batch axis, of the backend in use."""
+"""Named backend tensors with a leading batch axis."""
 
 
 class Model(Params, abc.ABC):
-    """A network with its losses and metrics; written with `keras.layers` and `keras.ops`."""
+    """Network with its losses and metrics, written with `keras.layers` and `keras.ops`.
+
+    A model is an immutable configuration, not a `keras.Layer`: create layers in `build`.
+
+    Example::
+
+        class Classifier(Model):
+            units: int = 64
+            \"\"\"Number of hidden units.\"\"\"
+
+            def build(self, inputs):
+                hidden = keras.layers.Dense(self.units, activation="relu")(inputs["x"])
+                return {"probabilities": keras.layers.Dense(10, activation="softmax")(hidden)}
+
+            def loss(self, inputs, targets, outputs):
+                crossentropy = keras.losses.sparse_categorical_crossentropy
+                return {"crossentropy": crossentropy(targets["label"], outputs["probabilities"])}
+    """
 
     foreign_name_hints = {
         **dict.fromkeys(
-            ("call", "forward", "build_model", "create_model", "get_model"), "the network is made in `build`"
+            ("call", "forward", "build_model", "create_model", "get_model"), "define the network in `build`"
         ),
         **dict.fromkeys(
             ("train_step", "test_step", "training_step", "validation_step", "fit", "compile", "train"),
-            "--trainer, --optimizer and --learning_rate say how it trains, and `loss` what is minimised",
+            "--trainer, --optimizer and --learning_rate configure training, `loss` defines the losses",
         ),
-        **dict.fromkeys(("compute_loss", "loss_fn", "criterion"), "losses are named in `loss`"),
-        **dict.fromkeys(("compute_metrics", "accuracy"), "metrics are named in `metrics`"),
-        **dict.fromkeys(("predict", "predict_step"), "another network for prediction is made in `build_prediction`"),
-        **dict.fromkeys(("configure_optimizers", "optimizer"), "the scenario has an `optimizer`: Optimizer = Adam()"),
-        **dict.fromkeys(("save", "load", "get_config", "from_config"), "best/ and export/ hold the trained network"),
+        **dict.fromkeys(("compute_loss", "loss_fn", "criterion"), "define losses in `loss`"),
+        **dict.fromkeys(("compute_metrics", "accuracy"), "define metrics in `metrics`"),
+        **dict.fromkeys(("predict", "predict_step"), "define an inference network in `build_prediction`"),
+        **dict.fromkeys(
+            ("configure_optimizers", "optimizer"), "set the optimizer in the scenario: optimizer: Optimizer = Adam()"
+        ),
+        **dict.fromkeys(
+            ("save", "load", "get_config", "from_config"), "the trained network is exported to best/ and export/"
+        ),
     }
 
     loss_weights: dict[str, float] = {}
-    """Weight of each named loss in the sum that is minimised; 1 where none is given."""
+    """Weight of each named loss in the total loss; 1 for losses that are not listed."""
 
     best: ClassVar[tuple[str, Literal["min", "max"]]] = ("val_loss", "min")
-    """The logged value that tells which epoch is best, and its good direction.
+    """Monitored metric that selects the best epoch, and its mode.
 
-    Without validation data, `val_NAME` falls back to the `NAME` of training.
+    Without validation data, `val_NAME` falls back to the training metric `NAME`.
     """
 
     experiment_defaults: ClassVar[dict[str, Any]] = {}
-    """Flags that come with this model in `experiments generate --models`, such as its data:
-    `{"data": "Tracks", "trainer.epochs": 50}`. What a plan or a command line says wins."""
+    """Default flags of this model in `experiments generate --models`, such as its data:
+    `{"data": "Tracks", "trainer.epochs": 50}`. Values of a plan or the command line take precedence."""
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         if not (isinstance(cls.best, tuple) and len(cls.best) == 2 and cls.best[1] in ("min", "max")):
-            raise TypeError(f'{cls.__qualname__}.best is {cls.best!r}; write it like "val_accuracy", "max"')
+            raise TypeError(f'{cls.__qualname__}.best is {cls.best!r}; expected a pair like ("val_accuracy", "max")')
 
     @abc.abstractmethod
     def build(self, inputs: Tensors) -> Tensors:
-        """Makes the network: named symbolic inputs to named outputs.
+        """Return the named outputs of the network for its symbolic inputs.
 
-        Also the prediction network, unless `build_prediction` makes another; then this one serves
-        training only, and `inputs` holds the targets too where `feed_targets` names them.
+        The network is used for training, and for inference unless `build_prediction` returns another one.
+
+        Args:
+            inputs: Symbolic inputs by name, of shape (batch, ...); also the targets listed in `feed_targets`.
         """
 
     feed_targets: ClassVar[tuple[str, ...]] = ()
-    """Targets that `build` finds among its inputs (teacher forcing); needs `build_prediction`."""
+    """Targets passed to `build` as additional inputs (teacher forcing); requires `build_prediction`."""
 
     def build_prediction(self, inputs: Tensors, trained: keras.Model) -> Tensors | None:
-        """Another network for prediction, from layers of the trained one (`trained.get_layer(NAME)`).
+        """Return the outputs of a separate inference network, or None (default) to use the trained network.
 
-        An input that it does not use is not asked for in prediction. None, the default, means that
-        the trained network predicts as well.
+        Inputs that it does not use are not required for prediction.
+
+        Args:
+            inputs: Symbolic inputs by name, without targets.
+            trained: Network of `build`, whose layers (`trained.get_layer(NAME)`) are reused.
         """
         return None
 
     def build_export(self, inputs: Tensors, prediction: keras.Model) -> Tensors | None:
-        """Another network for exports only: what a service answers may differ from what is validated.
+        """Return the outputs of a separate network for exports, or None (default) to export the prediction network.
 
-        Validations and `result.network` keep the prediction network; load-and-validate and predict-scenario use
-        the export. None, the default, exports the prediction network.
+        Validation and `result.network` use the prediction network; load-and-validate and predict-scenario use
+        the export.
 
         Args:
-            prediction: the prediction network, to be called (`prediction(inputs)`) or taken apart.
+            inputs: Symbolic inputs by name, without targets.
+            prediction: Prediction network, to be called (`prediction(inputs)`) or to take layers from.
 
         Example:
-            The best class alone::
+            Export only the best class::
 
                 def build_export(self, inputs, prediction):
                     return {"class": ops.argmax(prediction(inputs)["probabilities"], axis=-1)}
@@ -90,41 +117,66 @@ class Model(Params, abc.ABC):
         return None
 
     def auxiliary_models(self, trained: keras.Model) -> Mapping[str, keras.Model]:
-        """More networks to export beside the prediction network, by name: an encoder alone, say."""
+        """Return additional networks to export by name, such as an encoder.
+
+        Args:
+            trained: Network of `build`, from whose layers they are built.
+        """
         return {}
 
     @abc.abstractmethod
     def loss(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
-        """Named losses, each one number or one per sample of the batch (then averaged).
+        """Return named losses, each a scalar or of shape (batch,), which is averaged.
 
-        Their weighted sum is minimised and logged as `loss`, beside each under its own name.
+        Their weighted sum is minimized and logged as `loss`; each loss is also logged by its name.
+
+        Args:
+            inputs: Inputs of the batch by name.
+            targets: Targets of the batch by name.
+            outputs: Outputs of the trained network for the batch by name.
         """
 
     def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
-        """Named numbers to log, each one per batch or one per sample; averaged over the epoch.
+        """Return named metrics to log, each a scalar or of shape (batch,); averaged over the epoch.
 
-        What is no average (F1, an error rate over all characters) belongs into an `Evaluator`.
+        Metrics that are not averages over samples (F1, character error rate) belong in an `Evaluator`.
+
+        Args:
+            inputs: Inputs of the batch by name.
+            targets: Targets of the batch by name.
+            outputs: Outputs of the trained network for the batch by name.
         """
         return {}
 
     def summaries(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Mapping[str, Summary]:
-        """What to look at after each validation (`tfaip_like.summaries`): attention weights as an image, say.
+        """Return named summaries (`tfaip_like.summaries`) to log after each validation, such as attention images.
 
         Args:
-            inputs: of the first validation batch, as arrays of numpy; so are the others.
-            outputs: of the prediction network.
+            inputs: NumPy arrays of the first validation batch by name.
+            targets: NumPy arrays of the first validation batch by name.
+            outputs: NumPy arrays that the prediction network returned for the batch.
         """
         return {}
 
 
 class Graph(Params, abc.ABC):
-    """An interchangeable part of a network, chosen by a flag."""
+    """Interchangeable part of a network, such as a backbone, selected by a flag.
 
-    foreign_name_hints = dict.fromkeys(("call", "forward", "apply"), "the part is made in `build`")
+    Example::
+
+        class MLP(Graph):
+            units: int = 64
+            \"\"\"Number of hidden units.\"\"\"
+
+            def build(self, inputs):
+                return keras.layers.Dense(self.units, activation="relu")(inputs)
+    """
+
+    foreign_name_hints = dict.fromkeys(("call", "forward", "apply"), "define the graph in `build`")
 
     experiment_defaults: ClassVar[dict[str, Any]] = {}
-    """Flags that come with this graph, see `Model.experiment_defaults`."""
+    """Default flags of this graph, see `Model.experiment_defaults`."""
 
     @abc.abstractmethod
     def build(self, inputs: Any) -> Any:
-        """The part applied to symbolic tensors."""
+        """Return the output tensors of the graph for symbolic inputs."""

@@ -1,4 +1,4 @@
-"""From a scenario's model and data to Keras networks."""
+"""Construction of the Keras networks of a model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from tfaip_like._keras_ext import range_checks, regularizers
+from tfaip_like._keras_ext.broadcasting import PROBE_BATCH_SIZE
 from tfaip_like._keras_ext.call_sites import record_call_sites
 from tfaip_like._user_code.code_errors import CodeError, attribute_errors_to, attribute_frame, qualified_method_name
 from tfaip_like._utils.errors import with_article
@@ -20,8 +21,8 @@ from tfaip_like.modeling._model import Model, Tensors
 
 logger = logging.getLogger(__name__)
 
-PROBE_BATCH_SIZE = 10_007
 PROBE_LENGTH = 997
+"""Size of unknown axes in the symbolic inputs that `check_batch_axis` uses."""
 
 range_checks.install()
 regularizers.install()
@@ -29,48 +30,48 @@ regularizers.install()
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of one model; they share their weights."""
+    """Networks of one model, with shared weights."""
 
     training: keras.Model
-    """Named inputs (and fed targets) to named outputs, as trained."""
+    """Network that is trained; its inputs include the fed targets."""
     prediction: keras.Model
-    """Named inputs to named outputs, as validated; the same object where one network does both."""
+    """Network that is validated; the same object as `training` unless the model defines another."""
     extra: Mapping[str, keras.Model] = field(default_factory=dict)
-    """More networks to export, by name."""
+    """Additional networks to export, by name."""
     export: keras.Model | None = None
-    """Another network that is exported in place of the prediction network."""
+    """Network to export instead of the prediction network."""
 
     @property
     def exported(self) -> keras.Model:
-        """The network that exports hold."""
+        """Network that exports contain."""
         return self.prediction if self.export is None else self.export
 
 
 def reset_keras(precision: str) -> None:
-    """Number layers from the start: a second network must not have other paths of weights than the first.
+    """Reset Keras' layer numbering, so that the weights of a second network have the same paths, and its dtype policy.
 
     Args:
-        precision: the dtype policy of the layers from here on.
+        precision: Name of the dtype policy of new layers.
     """
     shows_all_frames = not keras.config.is_traceback_filtering_enabled()
     keras.utils.clear_session(free_memory=False)
-    if shows_all_frames:  # which was forgotten
+    if shows_all_frames:  # `clear_session` resets it
         keras.config.disable_traceback_filtering()
     keras.config.set_dtype_policy(precision)
 
 
 @record_call_sites()
 def build_networks(model: Model, data: Data) -> Networks:
-    """Builds the networks of a model for the inputs of its data.
+    """Return the networks of a model for the inputs of its data.
 
     Raises:
-        UsageError: when the model returns what is no network, or predicts with untrained weights.
+        UsageError: If a method of the model does not return tensors, or uses untrained weights for prediction.
     """
     specs, targets = data.validate_specs("inputs"), data.validate_specs("targets")
     for name in specs:
         if "/" in name or not name:
             raise CodeError(
-                f"{type(data).__name__}.inputs: {name!r} cannot be the name of an input, Keras needs one without '/'",
+                f"{type(data).__name__}.inputs: {name!r} is not a valid input name (empty, or contains '/')",
                 attribute_frame(type(data), "inputs"),
             )
     inputs = {name: keras.Input(spec.shape, dtype=spec.dtype, name=name) for name, spec in specs.items()}
@@ -83,7 +84,7 @@ def build_networks(model: Model, data: Data) -> Networks:
         if name not in targets or name in inputs:
             raise CodeError(
                 f"{type(model).__name__}.feed_targets: {name!r} must be a target of {type(data).__name__} "
-                f"({', '.join(targets) or 'it has none'}) and not the name of an input",
+                f"({', '.join(targets) or 'it has none'}) and not also an input",
                 attribute_frame(type(model), "feed_targets"),
             )
         fed[name] = keras.Input(targets[name].shape, dtype=targets[name].dtype, name=name)
@@ -92,8 +93,8 @@ def build_networks(model: Model, data: Data) -> Networks:
     if predicted is None:
         if fed:
             raise CodeError(
-                f"{type(model).__name__} feeds targets to its network (feed_targets), which prediction does not have: "
-                "write build_prediction",
+                f"{type(model).__name__}.feed_targets: targets are not available in prediction; "
+                "define an inference network in `build_prediction`",
                 attribute_frame(type(model), "feed_targets"),
             )
         prediction = training
@@ -110,21 +111,23 @@ def build_networks(model: Model, data: Data) -> Networks:
 def _call_build_method(
     method: Callable[..., Tensors | None], inputs: Tensors, *networks: keras.Model
 ) -> Tensors | None:
-    """Return what a method of the model makes of the inputs, and of a network that is there already."""
+    """Return the outputs of a `build` method of the model, called with inputs and already built networks."""
     with _list_names_on_key_error(inputs, *networks):
         return method(inputs, *networks)
 
 
 @contextmanager
 def _list_names_on_key_error(inputs: Tensors, *networks: keras.Model) -> Iterator[None]:
-    """List the names that there are for a `KeyError` of the block: an input or output that is misspelt."""
+    """Add the available names to a `KeyError` of the block, which a misspelt input or output raises."""
     try:
         yield
     except KeyError as error:
         outputs = [name for network in networks for name in network.output]
-        lists = {"inputs": list(inputs), "outputs of the network that it is given": outputs}
+        available = {"inputs": list(inputs), "outputs of the given network": outputs}
         if not all(name in names for names in (inputs, outputs) if names for name in error.args):
-            error.add_note("\n".join(f"The {what} are {', '.join(names)}." for what, names in lists.items() if names))
+            error.add_note(
+                "\n".join(f"Available {kind}: {', '.join(names)}." for kind, names in available.items() if names)
+            )
         raise
 
 
@@ -147,53 +150,54 @@ def check_batch_axis(origin: str, network: keras.Model, *code: object) -> None:
     """Check that the first axis of each output grows with the batch, as samples take their rows from it.
 
     Args:
-        origin: of the network, for the message.
-        code: that built it, see `CodeError`.
+        origin: Name of what built the network, for the message.
+        network: Network to check.
+        code: Functions or classes that built it, see `CodeError`.
 
     Raises:
-        CodeError: when one does not; names it.
+        CodeError: If an output has no batch axis.
     """
-    # Without computing anything: so large a batch is no other axis by chance.
+    # Symbolic: nothing is computed.
     shapes = _infer_output_shapes(network, PROBE_BATCH_SIZE)
     for name, shape in shapes.items():
         if not shape or shape[0] != PROBE_BATCH_SIZE:
-            given = network.output[name].shape if isinstance(network.output, Mapping) else shape
+            actual = network.output[name].shape if isinstance(network.output, Mapping) else shape
             raise CodeError(
-                f"{origin}: output {name!r} has no batch axis (shape {given}); a sample needs a row of its own, and "
-                "numbers of a whole batch belong into loss or metrics",
+                f"{origin}: output {name!r} has no batch axis (shape {actual}); outputs need one row per sample, "
+                "scalars of a whole batch belong in `loss` or `metrics`",
                 *code,
             )
 
 
 def _infer_output_shapes(network: keras.Model, batch: int) -> dict[str, tuple[int | None, ...]]:
-    """Shapes of the outputs for a batch of that size, by name; without those that cannot be known."""
+    """Return the output shapes for a batch size by name, without those that cannot be inferred."""
 
     def shape(tensor: keras.KerasTensor) -> tuple[int, ...]:
         return (batch, *(PROBE_LENGTH if size is None else size for size in tensor.shape[1:]))
 
     if not isinstance(getattr(network, "input", None), Mapping | Sequence | keras.KerasTensor):
-        return {}  # written as a class, without a graph
+        return {}  # a subclassed model, without a graph
     inputs = keras.tree.map_structure(lambda tensor: keras.KerasTensor(shape(tensor), tensor.dtype), network.input)
     try:
         specs = network.compute_output_spec(inputs)
-    except Exception as error:  # of any layer: not every one can tell its shape for every length
-        logger.debug("the shapes of the outputs of %s are not known: %s", network.name, error)
+    except Exception as error:  # of any layer: not all of them infer a shape for every length
+        logger.debug("cannot infer the output shapes of %s: %s", network.name, error)
         return {}
-    found = {}
+    shapes = {}
     for path, spec in keras.tree.flatten_with_path(specs):
         name = str(path[-1]) if path else network.output_names[0]
         if not spec.shape or spec.shape[0] is not None:
-            found[name] = spec.shape
-    return found
+            shapes[name] = spec.shape
+    return shapes
 
 
 def select_inputs(values: Tensors, network: keras.Model) -> dict[str, object]:
-    """The values that a network takes as its inputs (an extra one could silently feed the wrong input)."""
+    """Return the values that a network takes as inputs; additional ones could silently feed the wrong input."""
     return {name: values[name] for name in input_names(network)}
 
 
 def make_predict_fn(network: keras.Model) -> Callable[[Arrays], Arrays]:
-    """Return how a network in memory predicts a batch."""
+    """Return a function that maps a batch of inputs to the outputs of a network in memory."""
     compute = _trace_for_any_shape(network)
 
     def predict(inputs: Arrays) -> Arrays:
@@ -204,11 +208,10 @@ def make_predict_fn(network: keras.Model) -> Callable[[Arrays], Arrays]:
 
 
 def _trace_for_any_shape(network: keras.Model) -> Callable[[Any], Any]:
-    """Return inference with a network, on TensorFlow with one trace for batches of all shapes.
+    """Return the inference function of a network, on TensorFlow with one trace for batches of all shapes.
 
-    Keras traces anew for the first shapes that it meets. An LSTM that was traced for one shape and one that was traced
-    for any differ in the last bit, so what a batch gives would depend on what was predicted before it: a resumed run
-    would log other numbers.
+    Keras traces once for each of the first batch shapes. An LSTM traced for one shape and one traced for any shape
+    differ in the last bit, so outputs would depend on the earlier batches: a resumed run would log other numbers.
     """
     if keras.backend.backend() != "tensorflow" or network.run_eagerly:
         return network.predict_on_batch  # type: ignore[no-any-return]
@@ -232,20 +235,24 @@ def _trace_for_any_shape(network: keras.Model) -> Callable[[Any], Any]:
 
 
 _TRACE_ATTRIBUTE = "predict_any_shape"
-"""Attribute of a network with its trace for prediction."""
+"""Attribute of a network that caches its inference function."""
 
 
 def input_names(network: keras.Model) -> list[str]:
-    """The names of a network's inputs."""
+    """Return the names of a network's inputs."""
     return [tensor.name for tensor in network.inputs]
 
 
 def _make_network(build: Callable[..., Any], inputs: Mapping[str, keras.KerasTensor], outputs: object) -> keras.Model:
-    """Return the network that a method of the model built."""
+    """Return the network with the outputs that a method of the model returned, and the inputs that they use.
+
+    Raises:
+        CodeError: If the outputs are not named tensors with a batch axis.
+    """
     origin = qualified_method_name(build)
     if not isinstance(outputs, Mapping) or not all(isinstance(o, keras.KerasTensor) for o in outputs.values()):
-        what = _describe_wrong_type(outputs, keras.KerasTensor)
-        raise CodeError(f"{origin} returned {what}; it must return named tensors: {{'name': tensor, ...}}", build)
+        actual = _describe_wrong_type(outputs, keras.KerasTensor)
+        raise CodeError(f"{origin} returned {actual}; it must return named tensors: {{'name': tensor, ...}}", build)
     if not outputs or not all(isinstance(name, str) and name for name in outputs):
         raise CodeError(f"{origin} returned outputs {list(outputs)}; each needs a name: {{'name': tensor, ...}}", build)
     outputs = {name: _cast_to_float32(output) for name, output in outputs.items()}
@@ -258,10 +265,10 @@ def _make_network(build: Callable[..., Any], inputs: Mapping[str, keras.KerasTen
 
 
 def _find_source_inputs(outputs: Mapping[str, keras.KerasTensor]) -> set[str]:
-    """The names of the inputs that some outputs depend on.
+    """Return the names of the inputs that the outputs depend on.
 
-    Not with `keras.utils.get_source_inputs`, which visits a tensor once for each path to it: their number doubles
-    with each step of a decoder and each residual block (measured: 3 s for ten steps of a GRU, 100 s of an LSTM).
+    `keras.utils.get_source_inputs` visits a tensor once for each path to it; the number of paths doubles with each
+    step of a decoder and each residual block (measured: 3 s for ten steps of a GRU, 100 s for an LSTM).
     """
     waiting, seen, names = list(outputs.values()), set(), set()
     while waiting:
@@ -278,7 +285,7 @@ def _find_source_inputs(outputs: Mapping[str, keras.KerasTensor]) -> set[str]:
 
 
 def _cast_to_float32(output: keras.KerasTensor) -> keras.KerasTensor:
-    """What layers computed in half the bits, as losses, evaluators and whoever uses an export expect it."""
+    """Cast a half-precision output of mixed precision to float32, which losses, evaluators and clients expect."""
     is_mixed = keras.config.dtype_policy().name.startswith("mixed")
     return keras.ops.cast(output, "float32") if is_mixed and output.dtype in ("float16", "bfloat16") else output
 
@@ -295,8 +302,7 @@ def _check_trained(build: Callable[..., Any], network: keras.Model, training: ke
     untrained = [variable.path for variable in network.weights if id(variable) not in trained]
     if untrained:
         raise CodeError(
-            f"{qualified_method_name(build)} uses weights that are never trained "
-            f"({', '.join(untrained[:3])}): take layers from "
-            "the network that it is given, get_layer(NAME)",
+            f"{qualified_method_name(build)} uses weights that are never trained ({', '.join(untrained[:3])}); "
+            "reuse layers of the given network: get_layer(NAME)",
             build,
         )

@@ -157,9 +157,9 @@ class Validation:
             if bad is None:
                 logger.warning("%s is not finite; first such sample: %s", name, place)
             elif self.skips_bad_data:
-                logger.warning("%s is not finite. %s", name, bad.at(place))
+                logger.warning("%s is not finite. %s", name, bad.describe(place))
             else:
-                raise UsageError(f"{name} is not finite.\n{bad.at(place)}.")
+                raise UsageError(f"{name} is not finite.\n{bad.describe(place)}.")
             return
         logger.warning("%s is not finite, although it is finite for each single sample", name)
 
