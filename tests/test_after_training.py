@@ -191,7 +191,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_reported(run_folder
         "predict-scenario: no module named 'small' in / or on the Python path",
         f"It was trained with {REPOSITORY / 'tests' / 'small.py'}, which is not recorded as trusted: run the command in its directory, "
         "or add --trust_code.",
-        f"{run_folder}/best needs the code of its scenario small:Small: start where that can be imported, or name its "
+        f"{run_folder}/best requires the code of scenario small:Small: run where it can be imported, or add its "
         "directory in PYTHONPATH.",
         "Without its code samples must come from files: --predict.files FILE.",
     ]
@@ -203,7 +203,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_reported(run_folder
     assert done.returncode == EXIT_USAGE
     assert done.stderr.splitlines() == [
         f"predict-scenario: {copy}/pipeline.json: processors.0.class: small:Noise: no module named 'small'",
-        "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH.",
+        "The processors are defined in the scenario's code: run where it can be imported, or add its directory to PYTHONPATH.",
     ]
 
 
@@ -212,9 +212,9 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_reported(run_folder
 MISTAKES: dict[str, tuple[Any, str, str]] = {
     "no export": (predict_scenario, "", "which export? predict-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first"),
     "no export to validate": (lav_scenario, "", "which export? lav-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first"),
-    "no such folder": (lav_scenario, "nowhere", "nowhere: there is no such folder"),
-    "no such folder to predict with": (predict_scenario, "nowhere --predict.files x.jsonl", "nowhere: there is no such folder"),
-    "no such folder to predict its own samples with": (predict_scenario, "nowhere", "nowhere: there is no such folder"),
+    "no such folder": (lav_scenario, "nowhere", "nowhere: no such directory"),
+    "no such folder to predict with": (predict_scenario, "nowhere --predict.files x.jsonl", "nowhere: no such directory"),
+    "no such folder to predict its own samples with": (predict_scenario, "nowhere", "nowhere: no such directory"),
     "no such file": (predict_scenario, "RUN --predict.files missing.npz", "--predict.files missing.npz: no such file (in FOLDER)"),
     "a file of another kind": (predict_scenario, "RUN --predict.files x.txt", "x.txt: a table is one of .npz, .npy, .csv, .tsv, .parquet"),
     "files of two kinds": (predict_scenario, "RUN --predict.files x.jsonl x.npz", "--predict.files: files of different kinds (.jsonl, .npz); pass one kind at a time"),

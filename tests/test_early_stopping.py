@@ -414,7 +414,7 @@ def test_a_monitor_that_is_never_a_number_is_warned_of(tmp_path: Path, caplog: p
     assert "no best epoch and no best/: val_largest_error was NaN in every epoch" in caplog.text
     assert f"the model of the last epoch is in {run / 'export'}" in caplog.text
     assert not (run / "best").exists()
-    with pytest.raises(UsageError, match=r"this run has no best/: .* was NaN in every epoch; .*/run/export"):
+    with pytest.raises(UsageError, match=r"this run has no best/: .* was NaN in every epoch; use .*/run/export"):
         resolve_export_dir(run)
 
 

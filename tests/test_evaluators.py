@@ -51,9 +51,9 @@ def test_a_sigmoid_that_is_right_has_a_recall_of_1(shape: tuple[int, ...]) -> No
 @pytest.mark.parametrize(
     ("output", "target", "message"),
     [
-        ([0.1, 0.9], -1, "target 'label' of sample 1 is -1; expected a class index (an integer from 0)"),
-        ([0.1, 0.9], 0.5, "target 'label' of sample 1 is 0.5; expected a class index (an integer from 0)"),
-        ([0.1, 0.9], math.nan, "target 'label' of sample 1 is nan; expected a class index (an integer from 0)"),
+        ([0.1, 0.9], -1, "target 'label' of sample 1 is -1; expected an integer class index >= 0"),
+        ([0.1, 0.9], 0.5, "target 'label' of sample 1 is 0.5; expected an integer class index >= 0"),
+        ([0.1, 0.9], math.nan, "target 'label' of sample 1 is nan; expected an integer class index >= 0"),
         ([0.1, 0.9], [0, 1], r"target 'label' of sample 1 has shape \(2,\)"),
         ([0.1, 0.9], 2, "target 'label' of sample 1 is 2, but output 'probabilities' has 2 classes"),
         (0.7, 2, "target 'label' of sample 1 is 2, but output 'probabilities' has 2 classes"),

@@ -150,7 +150,7 @@ def test_paths_in_every_kind_of_parameter_travel_with_an_export(tmp_path: Path) 
     assert not [file for file in moved.rglob("*") if file.name == "many.txt"]
     assert load_export(moved).resource("resources/tree/deep/x.txt").read_text() == "tree x"
     (moved / "resources" / "tree" / "deep" / "x.txt").write_text("half")
-    with pytest.raises(UsageError, match=r"deep/x.txt: has 4 bytes, not the 6 that were exported"):
+    with pytest.raises(UsageError, match=r"deep/x.txt: has 4 bytes instead of the 6 exported"):
         load_export(moved)
 
 
@@ -211,12 +211,12 @@ def fifo(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (missing, "no such file or directory; predictions use it, so every export contains a copy"),
+        (missing, "no such file or directory \\(required for inference and copied to every export\\)"),
         (with_the_run, "contains the run directory"),
         (with_a_linked_folder, "tree/loop is a link to a directory"),
         (with_a_broken_link, "tree/gone is neither a file nor a directory"),
-        (too_many, "it holds more than 5 files or 1 GiB"),
-        (fifo, "is neither a file nor a directory"),
+        (too_many, "more than 5 files or 1 GiB"),
+        (fifo, "neither a file nor a directory"),
     ],
 )
 def test_what_cannot_be_copied_is_refused_before_the_training(
@@ -236,7 +236,7 @@ def test_a_text_that_names_a_file_is_warned_of(tmp_path: Path, caplog: pytest.Lo
     made = scenario(tmp_path / "run", reads=Reads(text=str(written(tmp_path / "x.txt", "x"))))
     files.check_bundled_files(made, made.data.reads)  # type: ignore[attr-defined]
     assert "Reads.text" in caplog.text
-    assert "is a text that names a file" in caplog.text
+    assert "is a string that names a file" in caplog.text
 
 
 # Received exports.
@@ -265,7 +265,7 @@ def test_a_received_export_uses_no_file_outside_of_itself(
     pipeline = json.loads((export / "pipeline.json").read_text())
     pipeline["post_processors"][0] |= change(path)
     (export / "pipeline.json").write_text(json.dumps(pipeline))
-    with pytest.raises(UsageError, match="lies outside of the export"):
+    with pytest.raises(UsageError, match="outside of the export"):
         load_pipeline(export)
 
 
@@ -274,7 +274,7 @@ def test_a_received_export_names_no_resource_outside_of_itself(own: Path, tmp_pa
     params = json.loads((export / "scenario_params.json").read_text())
     params["data"]["declared"] = str(written(tmp_path / "secret", "secret"))
     (export / "scenario_params.json").write_text(json.dumps(params))
-    with pytest.raises(UsageError, match=r"data.declared .*secret: lies outside of the export"):
+    with pytest.raises(UsageError, match=r"data.declared .*secret: outside of the export"):
         load_scenario(export)
     params["data"] |= {
         "declared": None,
@@ -287,7 +287,7 @@ def test_a_received_export_names_no_resource_outside_of_itself(own: Path, tmp_pa
     assert "own" in done.stdout, done.stderr
     done = quick_run("predict-scenario", export, *flags, "--data.max_bad_samples", 3, cwd=Path(__file__).parent)
     assert done.returncode == 2
-    assert "secret, which lies outside of the export and is not used" in done.stderr
+    assert "secret, which is outside of the export; not used" in done.stderr
     done = quick_run(
         "predict-scenario",
         export,

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from tfaip_like._export.exported_model import TensorSpec, load_export
 from tfaip_like._export.layout import argument_names
 from tfaip_like._export.verification import check_export
 from tfaip_like._export.writing import write_export
+from tfaip_like._runs.package_versions import installed_versions
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.modeling._network import Networks, build_networks
 
@@ -131,7 +131,7 @@ def test_values_near_their_type_are_accepted_as_in_samples(odd: tuple[Path, kera
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({SHORT: None}, r"input 'class' is missing; there are my image"),
+        ({SHORT: None}, r"input 'class' is missing; given: my image"),
         (
             {IMAGE: np.zeros((2, 4), "float32")},
             r"input 'my image' has shape \(2, 4\), but its Spec says \(any, any, 4\)",
@@ -154,7 +154,7 @@ def test_a_wrong_input_is_named_in_one_line(
 def test_it_knows_what_it_reached_what_wrote_it_and_what_it_needs(odd: tuple[Path, keras.Model]) -> None:
     exported = load_export(odd[0])
     assert exported.metrics == {"epoch": 4, "val_loss": 0.5}
-    assert exported.versions == {name: version(name) for name in ("tfaip_like", "keras", "tensorflow")}
+    assert exported.versions == installed_versions()
     data = exported.scenario_params["data"]
     assert isinstance(data, dict)
     assert data["alphabet"] == "resources/letters.txt"
@@ -168,9 +168,9 @@ def test_no_path_leads_out_of_an_export(odd: tuple[Path, keras.Model], tmp_path:
     (tmp_path / "secret").write_text("secret")
     (exported.resources / "link").symlink_to(tmp_path / "secret")
     for name in ("../secret", str(tmp_path / "secret"), "resources/link", "resources/../../secret"):
-        with pytest.raises(UsageError, match="lies outside of the export"):
+        with pytest.raises(UsageError, match="outside of the export"):
             exported.resource(name)
-    with pytest.raises(UsageError, match="resources/none: is missing"):
+    with pytest.raises(UsageError, match="resources/none: missing"):
         exported.resource("resources/none")
 
 
@@ -235,7 +235,7 @@ def test_every_file_of_an_export_is_in_one_of_these_tables(odd: tuple[Path, kera
     assert files == {*NEEDED, *NOT_NEEDED}
 
 
-@pytest.mark.parametrize(("make", "message"), [(False, "there is no such folder"), (True, "is no export")])
+@pytest.mark.parametrize(("make", "message"), [(False, "no such directory"), (True, "not an export directory")])
 def test_what_is_not_an_export_is_refused(tmp_path: Path, make: bool, message: str) -> None:
     if make:
         (tmp_path / "run").mkdir()
@@ -275,7 +275,7 @@ def test_a_network_that_could_touch_files_is_refused(
         lambda x: {"y": tf.function(function)(x)}, input_signature=[tf.TensorSpec((None,), tf.float32, "x")]
     )
     tf.saved_model.save(module, str(export / "serve"), signatures={"serving_default": module.f})
-    with pytest.raises(UsageError, match=f"export/serve: holds the operation {operation}, which a network does not"):
+    with pytest.raises(UsageError, match=f"export/serve: contains the operation {operation}, which inference does not"):
         load_export(export)
 
 
@@ -395,7 +395,9 @@ def test_a_different_export_is_refused_with_output_size_and_place(tmp_path: Path
     export, network = export_of(tmp_path, lambda x: {"y": layer(x), "same": x * 2, "largest": ops.argmax(layer(x), -1)})
     layer.kernel.assign(layer.kernel + np.array([[0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]))
     batch = two_numbers()
-    with pytest.raises(TrainingError, match="^the export differs from the trained network: ") as raised:
+    with pytest.raises(
+        TrainingError, match="^export verification failed: outputs differ from the trained network: "
+    ) as raised:
         check_export(export, network, batch)
     expected, answer = network.predict_on_batch(batch.inputs)["y"], load_export(export)(batch.inputs)["y"]
     text = str(raised.value)
@@ -411,7 +413,7 @@ def test_outputs_that_are_missing_or_of_another_shape_are_refused(tmp_path: Path
     export, _ = export_of(tmp_path, lambda x: {"y": x, "gone": x})
     x = keras.Input((2,), name="x")
     other = keras.Model({"x": x}, {"y": ops.sum(x, axis=1), "new": x})
-    with pytest.raises(TrainingError, match="only the export has an output 'gone'; only the network has an output"):
+    with pytest.raises(TrainingError, match="only the export has output 'gone'; only the network has output"):
         check_export(export, other, two_numbers())
     with pytest.raises(TrainingError, match=r"output 'y' has shape \(16,\) and dtype float32, in the export \(16, 2\)"):
         check_export(export, other, two_numbers())
@@ -436,7 +438,7 @@ def test_random_outputs_are_not_compared_and_the_network_is_left_as_it_was(
     difference = check_export(export, network, two_numbers())
     assert np.array_equal(before, np.asarray(noisy.seeds.state))
     assert [record.getMessage() for record in caplog.records if record.name.startswith("tfaip_like")] == [
-        "output 'noise' changes from call to call (random numbers, or a state), so it is not checked"
+        "output 'noise' not verified: it changes between calls (random numbers or state)"
     ]
     assert difference == 0
 

@@ -149,7 +149,9 @@ class Unstable(Line):
 
 
 def test_an_export_that_differs_ends_the_training_and_does_not_become_best(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="^the export differs from the trained network: output 'sum' by"):
+    with pytest.raises(
+        TrainingError, match="^export verification failed: outputs differ from the trained network: output 'sum' by"
+    ):
         train(small(tmp_path / "run", model=Unstable(), evaluator=None))
     assert not (tmp_path / "run" / "best").exists()
     assert not list((tmp_path / "run").glob(".best*"))
@@ -183,8 +185,8 @@ class Counted(Line):
 def test_an_output_that_cannot_be_compared_is_mentioned_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     train(small(tmp_path / "run", model=Counted(), trainer={"epochs": 2}))
-    printed = [record.getMessage() for record in caplog.records if "not checked" in record.getMessage()]
-    assert printed == ["output 'sum' changes from call to call (random numbers, or a state), so it is not checked"]
+    printed = [record.getMessage() for record in caplog.records if "not verified" in record.getMessage()]
+    assert printed == ["output 'sum' not verified: it changes between calls (random numbers or state)"]
 
 
 def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
@@ -233,10 +235,10 @@ def test_a_network_that_keras_cannot_save_is_exported_without_it(
 ) -> None:
     trainer = {"epochs": 3, "export_formats": ["onnx"], "lav_every_n": 1}
     train(small(tmp_path / "run", model=NotSaved(), trainer=trainer))
-    reported = [record for record in caplog.records if "exports have no model.keras" in record.getMessage()]
+    reported = [record for record in caplog.records if "exports lack model.keras" in record.getMessage()]
     assert [record.levelno for record in reported] == [logging.WARNING]
     assert "Opaque" in reported[0].getMessage()
-    assert "no other formats can be written: Keras could not save model.keras" in caplog.text
+    assert "cannot convert to other formats: Keras could not save model.keras" in caplog.text
     for name in ("best", "export"):
         assert not (tmp_path / "run" / name / "model.keras").exists()
         assert load_predictor(tmp_path / "run" / name).predict_one({"x": [1.0, 2.0]}).outputs["sum"].shape == ()
@@ -356,7 +358,7 @@ def test_a_sample_with_a_value_that_is_not_finite_is_named(
     """On a CPU relu makes 0 of NaN, so the output alone would not show it."""
     x = np.ones((7, 2), "float32")
     x[4, 1] = value
-    reason = rf"input 'x' is {value} at \[1\], with which the network cannot compute"
+    reason = rf"input 'x' is {value} at \[1\], which the network does not support"
     with pytest.raises(UsageError, match=rf"^{reason}: .*4"):
         list(load_predictor(trained)({"x": x}))
     with pytest.raises(UsageError, match=reason):
@@ -428,5 +430,5 @@ def test_lav_names_a_sample_that_is_not_finite(trained: Path, tmp_path: Path) ->
 
     batches = open_validation(Missing(), Missing().source(Mode.EVALUATE), LavLoaderSettings(), 0, lambda: None, "lav")
     assert batches is not None
-    with pytest.raises(UsageError, match=r"input 'x' is nan at \[0\], with which the network cannot compute: .*2"):
+    with pytest.raises(UsageError, match=r"input 'x' is nan at \[0\], which the network does not support: .*2"):
         load_and_validate(load_export(trained / "best"), batches, Line(), None)

@@ -155,14 +155,14 @@ def test_a_table_is_filled_from_an_asset_of_the_export_alone(saved: Path, tmp_pa
             constant.attr["dtype"].type = tf.string.as_datatype_enum
             constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(str(tmp_path / "secret.txt")))
             table.input[1] = "path:output:0"
-            message = "holds the operation InitializeTableFromTextFileV2"
+            message = "contains the operation InitializeTableFromTextFileV2"
         elif change == "called":
             caller = next(f for f in whole.graph_def.library.function if f.signature.name != function.signature.name)
             caller.node_def.add(op="PartitionedCall").attr["f"].func.name = function.signature.name
-            message = "holds the operation InitializeTableFromTextFileV2"
+            message = "contains the operation InitializeTableFromTextFileV2"
         else:
             whole.asset_file_def[0].filename = "../../../secret.txt"
-            message = "secret.txt: lies outside of the export"
+            message = "secret.txt: outside of the export"
         (copy / "serve" / "saved_model.pb").write_bytes(model.SerializeToString())
         with pytest.raises(UsageError, match=message):
             load_export(copy)
@@ -228,7 +228,7 @@ def test_a_hostile_graph_is_refused_before_it_is_loaded(
     for name in ("scenario_params.json", "metrics.json", "versions.json"):
         (tmp_path / name).write_text("{}")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="serve: holds the operation .*(\n|.)*--trust_code"):
+    with pytest.raises(UsageError, match="serve: contains the operation .*(\n|.)*--trust_code"):
         load_export(tmp_path)
     assert not (tmp_path / "stolen.txt").exists()
     assert set(load_export(tmp_path, trust_code=True).outputs) == {"y"}

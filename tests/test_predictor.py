@@ -247,7 +247,7 @@ PIPELINES = {
     "no JSON": ("{", "pipeline.json, line 1: not valid JSON"),
     "another class": (
         '{"class": "os:system"}',
-        "pipeline.json: class: is for .os:system., not for tfaip_like._export.pipeline",
+        "pipeline.json: class: expected tfaip_like._export.pipeline:Pipeline, got .os:system",
     ),
     "a processor of a wrong class": ('{"processors": [{"class": "os:system"}]}', "os:system"),
     "a processor that is other parameters": (
@@ -341,7 +341,7 @@ def test_files_outside_of_an_export_are_never_read(line: tuple[Path, keras.Model
     processors = [{"class": "test_predictor:Reads", "path": path.replace("SECRET", str(tmp_path / "secret"))}]
     values = json.loads((export / "pipeline.json").read_text())
     (export / "pipeline.json").write_text(json.dumps({**values, "processors": processors}))
-    with pytest.raises(UsageError, match="secret: lies outside of the export"):
+    with pytest.raises(UsageError, match="secret: outside of the export"):
         load_pipeline(export)
 
 

@@ -112,7 +112,7 @@ def test_exports_that_cannot_be_validated_do_not_cost_the_results_of_others(
     (tmp_path / "broken/serve/saved_model.pb").write_bytes(b"no graph")
     done = quick_run("lav-scenario", tmp_path / "broken", trained, "--worst", "0", cwd=TESTS)
     assert done.returncode == 2
-    assert "broken/serve/saved_model.pb: is not complete, or broken" in done.stderr
+    assert "broken/serve/saved_model.pb: incomplete or corrupt" in done.stderr
     assert "largest_error" in done.stdout
 
 

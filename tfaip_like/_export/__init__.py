@@ -1,1 +1,1 @@
-"""Exports: how they are written and checked, what they hold, and how they are loaded."""
+"""Exports: writing, verification, layout and loading."""

@@ -1,25 +1,25 @@
-"""The TensorFlow operations that an export may contain, grouped by what they are needed for.
+"""TensorFlow operations that an export may contain, grouped by purpose.
 
-All of them map tensors to tensors, or keep state in the memory of the process. None of them opens a file, a
-socket or a database, starts a process, prints, or calls Python. An operation that is missing here is refused, so
-operations of future versions of TensorFlow are refused too until somebody has looked at them.
+All of them map tensors to tensors, or keep state in memory. None of them opens a file, a socket or a database, starts a
+process, prints, or calls Python. Operations that are not listed are rejected, and so are those of future versions of
+TensorFlow until they are reviewed.
 """
 
 from __future__ import annotations
 
 OPERATION_GROUPS: dict[str, str] = {
-    "structure of a graph: constants, arguments, calls of other functions (which are checked as well)": """
+    "graph structure: constants, arguments, calls of other functions (which are checked as well)": """
         Const Placeholder PlaceholderWithDefault Identity IdentityN NoOp StopGradient PreventGradient Snapshot
         EnsureShape FakeParam PartitionedCall StatefulPartitionedCall ControlTrigger DeepCopy
     """,
-    "control flow: tf.cond, tf.while_loop, RNNs, and both of them in their older form": """
+    "control flow: tf.cond, tf.while_loop, RNNs, in their current and legacy forms": """
         If StatelessIf Case StatelessCase While StatelessWhile Switch Merge Enter Exit NextIteration LoopCond
         DeviceIndex
     """,
-    "checks: they end a prediction with an error": """
+    "assertions, which fail a prediction with an error": """
         Assert CheckNumerics CheckNumericsV2
     """,
-    "variables: weights, seeds, statistics, counters; all of them in memory": """
+    "variables in memory: weights, seeds, statistics, counters": """
         VarHandleOp ReadVariableOp VarIsInitializedOp AssignVariableOp AssignAddVariableOp AssignSubVariableOp
         VariableShape DisableCopyOnRead DestroyResourceOp ResourceGather ResourceGatherNd ResourceScatterAdd
         ResourceScatterSub ResourceScatterMul ResourceScatterDiv ResourceScatterMin ResourceScatterMax
@@ -30,7 +30,7 @@ OPERATION_GROUPS: dict[str, str] = {
         Shape ShapeN Size Rank Reshape Squeeze ExpandDims BroadcastTo BroadcastArgs BroadcastGradientArgs Cast Bitcast
         InvertPermutation UnravelIndex ToBool
     """,
-    "arrays: taking apart, putting together, padding, indexing": """
+    "arrays: splitting, concatenation, padding, indexing": """
         Concat ConcatV2 ConcatOffset Pack Unpack ParallelConcat Split SplitV Slice StridedSlice StridedSliceGrad
         TensorStridedSliceUpdate Gather GatherV2 GatherNd ScatterNd TensorScatterUpdate TensorScatterAdd
         TensorScatterSub TensorScatterMin TensorScatterMax ScatterNdNonAliasingAdd DynamicPartition DynamicStitch
@@ -51,7 +51,7 @@ OPERATION_GROUPS: dict[str, str] = {
         IsFinite IsInf IsNan BitwiseAnd BitwiseOr BitwiseXor Invert LeftShift RightShift PopulationCount
         Complex ComplexAbs Real Imag Conj Angle
     """,
-    "functions of mathematics": """
+    "mathematical functions": """
         Sin Cos Tan Asin Acos Atan Atan2 Sinh Cosh Tanh TanhGrad Asinh Acosh Atanh Sigmoid SigmoidGrad Erf Erfc Erfinv
         Ndtri Lgamma Digamma Polygamma Zeta Igamma Igammac IgammaGradA Betainc Dawsn Expint FresnelCos FresnelSin Spence
         BesselI0 BesselI0e BesselI1 BesselI1e BesselJ0 BesselJ1 BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1
@@ -83,7 +83,7 @@ OPERATION_GROUPS: dict[str, str] = {
         Softsign SoftsignGrad Softmax LogSoftmax SoftmaxCrossEntropyWithLogits SparseSoftmaxCrossEntropyWithLogits
         CTCLoss CTCLossV2 CTCGreedyDecoder CTCBeamSearchDecoder EditDistance
     """,
-    "recurrent layers: cells, kernels of a GPU, and the lists in which loops collect their steps": """
+    "recurrent layers: cells, GPU kernels, and tensor lists of loops": """
         LSTMBlockCell LSTMBlockCellGrad BlockLSTM BlockLSTMV2 BlockLSTMGrad BlockLSTMGradV2 GRUBlockCell
         GRUBlockCellGrad CudnnRNN CudnnRNNV2 CudnnRNNV3 CudnnRNNBackprop CudnnRNNBackpropV2 CudnnRNNBackpropV3
         CudnnRNNParamsSize CudnnRNNParamsToCanonical CudnnRNNParamsToCanonicalV2 CudnnRNNCanonicalToParams
@@ -110,7 +110,7 @@ OPERATION_GROUPS: dict[str, str] = {
         AllCandidateSampler LearnedUnigramCandidateSampler LogUniformCandidateSampler UniformCandidateSampler
         ThreadUnsafeUnigramCandidateSampler ComputeAccidentalHits
     """,
-    "images as tensors, and decoding of images and sound that are inputs": """
+    "image tensors, and decoding of images and audio inputs": """
         ResizeArea ResizeBicubic ResizeBicubicGrad ResizeBilinear ResizeBilinearGrad ResizeNearestNeighbor
         ResizeNearestNeighborGrad ScaleAndTranslate ScaleAndTranslateGrad ImageProjectiveTransformV2
         ImageProjectiveTransformV3 CropAndResize CropAndResizeGradBoxes CropAndResizeGradImage ExtractGlimpse
@@ -120,18 +120,18 @@ OPERATION_GROUPS: dict[str, str] = {
         CombinedNonMaxSuppression GenerateBoundingBoxProposals DecodePng DecodeJpeg DecodeAndCropJpeg DecodeBmp
         DecodeGif DecodeImage DecodeWav DecodeRaw DecodePaddedRaw
     """,
-    "Fourier transforms and sound": """
+    "Fourier transforms and audio": """
         FFT FFT2D FFT3D FFTND IFFT IFFT2D IFFT3D IFFTND RFFT RFFT2D RFFT3D RFFTND IRFFT IRFFT2D IRFFT3D IRFFTND BatchFFT
         BatchFFT2D BatchFFT3D BatchIFFT BatchIFFT2D BatchIFFT3D AudioSpectrogram Mfcc
     """,
-    "texts: TextVectorization, StringLookup, Hashing": """
+    "strings: TextVectorization, StringLookup, Hashing": """
         AsString DecodeBase64 EncodeBase64 ReduceJoin RegexFullMatch RegexReplace StaticRegexFullMatch
         StaticRegexReplace StringFormat StringJoin StringLength StringLower StringUpper StringNGrams StringSplit
         StringSplitV2 StringStrip StringToHashBucket StringToHashBucketFast StringToHashBucketStrong StringToNumber
         Substr UnicodeDecode UnicodeDecodeWithOffsets UnicodeEncode UnicodeScript UnicodeTranscode UnsortedSegmentJoin
         Fingerprint
     """,
-    "tables in memory; for those that are read from a file see `operations`": """
+    "tables in memory; for those that are read from a file see `graph_inspection`": """
         HashTableV2 AnonymousHashTable MutableHashTableV2 MutableHashTableOfTensorsV2 MutableDenseHashTableV2
         AnonymousMutableHashTable AnonymousMutableHashTableOfTensors AnonymousMutableDenseHashTable InitializeTableV2
         LookupTableFindV2 LookupTableSizeV2 LookupTableInsertV2 LookupTableRemoveV2 LookupTableExportV2
@@ -160,7 +160,7 @@ OPERATION_GROUPS: dict[str, str] = {
         QuantizeAndDequantizeV2 QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 QuantizeAndDequantizeV4Grad QuantizeV2
         Dequantize
     """,
-    "XLA: what Keras calls on TensorFlow, and what a network on JAX becomes (see `operations` for XlaCallModule)": """
+    "XLA: called by Keras on TensorFlow and by exports of JAX (see `graph_inspection` for XlaCallModule)": """
         XlaBroadcastHelper XlaConv XlaConvV2 XlaDot XlaDotV2 XlaDynamicSlice XlaDynamicUpdateSlice XlaEinsum XlaGather
         XlaIf XlaKeyValueSort XlaOptimizationBarrier XlaPad XlaReduce XlaReducePrecision XlaReduceWindow
         XlaRemoveDynamicDimensionSize XlaRngBitGenerator XlaScatter XlaSelectAndScatter XlaSelfAdjointEig XlaSetBound
@@ -168,6 +168,6 @@ OPERATION_GROUPS: dict[str, str] = {
         XlaVariadicReduce XlaVariadicReduceV2 XlaVariadicSort XlaWhile
     """,
 }
-"""What they are for -> their names."""
+"""Names of the operations by purpose."""
 
 ALLOWED_OPERATIONS = frozenset(name for names in OPERATION_GROUPS.values() for name in names.split())

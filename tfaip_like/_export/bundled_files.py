@@ -1,7 +1,7 @@
-"""The files that an export takes with it, so that it predicts the same wherever it lies.
+"""Files that are bundled with an export, which makes it relocatable.
 
-They are all paths of its pipeline, declared as resources or not, what the scenario declares, and what was learnt from
-the data (below `resources/` of the run). Paths of samples are none of them: an export does not contain its data.
+These are all paths of its pipeline, the resources that the scenario declares, and files derived from the data (below
+`resources/` of the run directory). Paths of samples are excluded: an export does not contain its data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tfaip_like._export.layout import PIPELINE, require_file
-from tfaip_like._utils.errors import UsageError
+from tfaip_like._utils.errors import UsageError, format_bytes
 from tfaip_like.params._base import ParamsBase, field_types, iter_params
 from tfaip_like.params._resources import RESOURCES_DIR, PathValue, iter_paths, map_paths
 from tfaip_like.params._tree import path_to_flag
@@ -26,14 +26,14 @@ P = TypeVar("P", bound=ParamsBase)
 
 MAX_FILES = 10_000
 MAX_BYTES = 2**30
-"""Of one directory; a larger one is hardly what prediction needs, and every export would copy it."""
+"""Limits for a bundled directory; a larger one is hardly needed for inference, and every export would copy it."""
 
 
 def check_bundled_files(scenario: Scenario, pipeline: ParamsBase) -> None:
-    """Check that everything which exports must contain can be copied.
+    """Check that all files that exports must contain can be copied.
 
     Raises:
-        UsageError: for the first path that cannot; it names its flag.
+        UsageError: For the first path that cannot be copied; names its flag.
     """
     flags = {_absolute(value.path): f"{path_to_flag(value.param_path)} {value.path}" for value in iter_paths(scenario)}
     checked = set()
@@ -46,25 +46,30 @@ def check_bundled_files(scenario: Scenario, pipeline: ParamsBase) -> None:
         if source.is_dir():
             _check_directory(source, name, scenario.trainer.output_dir)
         elif not source.exists():
-            raise UsageError(f"{name}: no such file or directory; predictions use it, so every export contains a copy")
+            raise UsageError(f"{name}: no such file or directory (required for inference and copied to every export)")
         elif not source.is_file():
-            raise UsageError(f"{name}: is neither a file nor a directory, so exports cannot contain a copy")
+            raise UsageError(f"{name}: neither a file nor a directory; cannot be copied to exports")
         elif not os.access(source, os.R_OK):
-            raise UsageError(f"{name}: cannot be read; predictions use it, so every export contains a copy")
+            raise UsageError(f"{name}: not readable (required for inference and copied to every export)")
     for name, text in _find_strings_naming_files(pipeline):
         logger.warning(
-            "%s %r is a text that names a file. Exports copy only parameters of type Path; predictions elsewhere will "
-            "not find it.",
+            "%s %r is a string that names a file. Exports copy only parameters of type Path; inference on another "
+            "machine will not find it.",
             name,
             text,
         )
 
 
 def copy_bundled_files(folder: Path, scenario: Scenario, pipeline: P) -> tuple[Scenario, P]:
-    """Copy what belongs to an export into its `resources/`; files of one name get a number.
+    """Copy the bundled files of an export into its `resources/`; files with the same name are numbered.
+
+    Args:
+        folder: Export directory.
+        scenario: Scenario whose resources are copied.
+        pipeline: Pipeline all of whose paths are copied.
 
     Returns:
-        The scenario and the pipeline, with the paths of what was copied relative to the folder.
+        The scenario and the pipeline with copied paths relative to the export directory.
     """
     copies: dict[Path, Path] = {}
     for value in _iter_bundled_paths(scenario, pipeline):
@@ -81,98 +86,104 @@ def copy_bundled_files(folder: Path, scenario: Scenario, pipeline: P) -> tuple[S
 
 
 def bundled_file_sizes(folder: Path) -> dict[str, int]:
-    """Return the size of each file in the `resources/` of an export, by its path below it."""
+    """Return the size in bytes of each file in `resources/` of an export by its relative path."""
     files = (file for file in sorted((folder / RESOURCES_DIR).rglob("*")) if file.is_file())
     return {file.relative_to(folder / RESOURCES_DIR).as_posix(): file.stat().st_size for file in files}
 
 
 def resolve_bundled_paths(tree: P, export: Path, name: str = PIPELINE, only_resources: bool = False) -> P:
-    """Return a tree from an export with the paths of its files, all of which lie in the export.
+    """Return a parameter tree of an export with absolute paths of the bundled files.
 
     Args:
-        name: the file that the tree was read from.
-        only_resources: leave other paths as they are: those of samples, which an export does not contain.
+        tree: Parameters as read from the export.
+        export: Export directory.
+        name: File that the tree was read from, for messages.
+        only_resources: Keep other paths unchanged: those of samples, which are not bundled.
 
     Raises:
-        UsageError: for a path that leads out of the export, or to nothing.
+        UsageError: If a path is missing, or outside of the export.
     """
 
-    def own(value: PathValue) -> Path:
+    def resolve(value: PathValue) -> Path:
         is_bundled = value.is_resource or value.path.parts[:1] == (RESOURCES_DIR,) or not only_resources
         if not is_bundled:
             return value.path
         path = export / value.path
         if not path.resolve().is_relative_to(export.resolve()):
             raise UsageError(
-                f"{export / name}: {'.'.join(value.param_path)} {value.path}: lies outside of the export, it "
-                "is not used.\n"
-                f"Copy it to {export / RESOURCES_DIR / value.path.name} and write "
-                f"{RESOURCES_DIR}/{value.path.name} there instead."
+                f"{export / name}: {'.'.join(value.param_path)} {value.path}: outside of the export; not used.\n"
+                f"Copy it to {export / RESOURCES_DIR / value.path.name} and refer to it as "
+                f"{RESOURCES_DIR}/{value.path.name}."
             )
         for file in _walk_files(path) if path.is_dir() else [path]:
             require_file(export, file.relative_to(export))
         return path
 
-    return map_paths(tree, own)
+    return map_paths(tree, resolve)
 
 
 def check_no_outside_paths(export: Path, tree: ParamsBase, received: ParamsBase) -> None:
-    """Check that a tree uses no file that a received one names and that lies outside of its export.
+    """Check that no path of a received export that is outside of it was kept in the parameters to use.
+
+    Args:
+        export: Export directory.
+        tree: Parameters to use.
+        received: Parameters as read from the export.
 
     Raises:
-        UsageError: for the first path that does.
+        UsageError: For the first such path.
     """
     outside = {
         value.path for value in iter_paths(received) if not value.path.resolve().is_relative_to(export.resolve())
     }
     for value in iter_paths(tree):
         if value.path in outside:
-            raise UsageError(f"{export}: names {value.path}, which lies outside of the export and is not used")
+            raise UsageError(f"{export}: refers to {value.path}, which is outside of the export; not used")
 
 
 def read_bundled_files(tree: ParamsBase) -> list[tuple[str, bytes]]:
-    """Return the names and bytes of all files that a tree names."""
-    found = []
+    """Return the relative path and the content of all files that a parameter tree refers to."""
+    contents = []
     for value in iter_paths(tree):
         for file in _walk_files(value.path) if value.path.is_dir() else [value.path]:
-            found.append((str(file.relative_to(value.path.parent)), file.read_bytes()))
-    return found
+            contents.append((str(file.relative_to(value.path.parent)), file.read_bytes()))
+    return contents
 
 
 def _iter_bundled_paths(scenario: Scenario, pipeline: ParamsBase) -> Iterator[PathValue]:
     yield from iter_paths(pipeline)
     run = scenario.trainer.output_dir
-    learnt = _absolute(run / RESOURCES_DIR) if run is not None else None
+    derived = _absolute(run / RESOURCES_DIR) if run is not None else None
     for value in iter_paths(scenario):
-        if value.is_resource or (learnt is not None and _absolute(value.path).is_relative_to(learnt)):
+        if value.is_resource or (derived is not None and _absolute(value.path).is_relative_to(derived)):
             yield value
 
 
 def _absolute(path: Path) -> Path:
-    # Without following links: a file may be a link to one of another name, and is known by its own.
+    # Does not follow links: a link keeps its own name in the export.
     return Path(os.path.abspath(path))
 
 
 def _check_directory(source: Path, name: str, run: Path | None) -> None:
     if run is not None and run.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"{name}: contains the run directory {run}, so exports cannot contain a copy")
+        raise UsageError(f"{name}: contains the run directory {run}; cannot be copied to exports")
     size = count = 0
     for file in _walk_files(source):
         if file.is_dir() or not file.is_file():
             kind = "a link to a directory" if file.is_dir() else "neither a file nor a directory"
-            raise UsageError(f"{name}: {file} is {kind}, so exports cannot contain a copy")
+            raise UsageError(f"{name}: {file} is {kind}; cannot be copied to exports")
         size += file.stat().st_size
         count += 1
         if count > MAX_FILES or size > MAX_BYTES:
             raise UsageError(
-                f"{name}: predictions use it, so every export contains a copy, but it holds more than {MAX_FILES:,} "
-                f"files or {MAX_BYTES // 2**30} GiB.\nUse a directory with only the files that prediction needs."
+                f"{name}: more than {MAX_FILES:,} files or {MAX_BYTES // 2**30} GiB; every export would contain a copy."
+                "\nUse a directory with only the files that inference needs."
             )
-    logger.info("exports contain a copy of %s (%d files, %.3g MB)", source, count, size / 1e6)
+    logger.info("exports will contain a copy of %s (%d files, %s)", source, count, format_bytes(size))
 
 
 def _walk_files(folder: Path) -> Iterator[Path]:
-    """Yield what lies in a directory and is none itself; a link to a directory is yielded and not followed."""
+    """Yield all files below a directory; links to directories are yielded, not followed."""
     for parent, directories, files in os.walk(folder):
         directories.sort()
         links = [name for name in directories if Path(parent, name).is_symlink()]

@@ -1,4 +1,4 @@
-"""The network of an export, built by the code of its scenario, to be looked into line by line."""
+"""Network of an export, rebuilt from the scenario's code for debugging."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tfaip_like.scenario import Scenario
 
 @dataclass(frozen=True)
 class EagerNetwork:
-    """A network in memory that answers as an export does; Python runs each of its layers for each batch."""
+    """Network in memory with the interface of an export; its layers run eagerly."""
 
     network: keras.Model
 
     def predict_with_logits(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-        """Return the outputs for a batch, and their logits; see `Exported.predict_with_logits`."""
+        """Return the outputs for a batch and their logits, see `ExportedModel.predict_with_logits`."""
         outputs = self.network(select_inputs(inputs, self.network), training=False)
         logits = {
             f"{LOGITS}:{name}": out._keras_logits for name, out in outputs.items() if hasattr(out, "_keras_logits")
@@ -37,7 +37,7 @@ def build_eager_network(export: Path, scenario: Scenario) -> EagerNetwork:
     """Build the network of a scenario with the weights of an export.
 
     Raises:
-        UsageError: when the export has other weights: the code has changed.
+        UsageError: If the weights do not match, because the code has changed.
     """
     policy = keras.config.dtype_policy()
     reset_keras(scenario.trainer.precision)
@@ -48,10 +48,10 @@ def build_eager_network(export: Path, scenario: Scenario) -> EagerNetwork:
     with np.load(require_file(export, WEIGHTS), allow_pickle=False) as saved:
         for path, weight in weight_paths(networks.training).items():
             if path not in saved or saved[path].shape != tuple(weight.shape):
-                have = "absent" if path not in saved else saved[path].shape
+                actual = "missing" if path not in saved else f"of shape {saved[path].shape}"
                 raise UsageError(
-                    f"{export / WEIGHTS}: {path} is {have}, but {tuple(weight.shape)} in the network that the code of "
-                    "the scenario builds now; without --run_eagerly the network of the export is used"
+                    f"{export / WEIGHTS}: {path} is {actual}, but of shape {tuple(weight.shape)} in the network that "
+                    "the scenario's code builds; omit --run_eagerly to use the exported network"
                 )
             weight.assign(saved[path])
     return EagerNetwork(networks.exported)

@@ -1,6 +1,6 @@
-"""An export, loaded for prediction.
+"""Loaded export for inference.
 
-Only TensorFlow and numpy are needed, whatever backend trained it; neither Keras nor the user's code is.
+Requires TensorFlow and NumPy only, for exports of all backends: neither Keras nor the scenario's code.
 """
 
 from __future__ import annotations
@@ -46,30 +46,31 @@ ASSETS = "assets"
 
 
 _OUT_OF_RANGE_PATTERN = re.compile(r"id out of range for (?P<layer>\w+ \\'.+?\\' \(0\.\.\d+\)):\] \[(?P<id>[^\]\s]+)")
-"""What `keras_additions.ranges` lets the network say; that module cannot be imported here, it needs Keras."""
+"""Assertion message of `_keras_ext.range_checks`, which cannot be imported here because it requires Keras."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Shape and type of an input or output of a network."""
+    """Shape and dtype of an input or output of a network."""
 
     shape: tuple[int | None, ...] | None
-    """The batch axis comes first; None for an axis of any length, or for all if not even their number is known."""
+    """Shape with the batch axis first; None for an axis of any length, or for an unknown rank."""
     dtype: str
 
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An export; calling it predicts a batch.
+    """Loaded export; calling it predicts a batch.
 
     Args:
-        path: its folder.
-        inputs, outputs: of the network, by their names in the scenario.
-        metrics: `epoch` and the values that the network had reached.
-        scenario_params: the values of `scenario_params.json`; no class of the scenario is needed.
-        versions: of the packages that wrote it, by name.
-        saved_model: as TensorFlow has loaded it.
-        finite_inputs: names of inputs in which NaN and infinity are refused.
+        path: Export directory.
+        inputs: Specs of the inputs of the network by name.
+        outputs: Specs of the outputs of the network by name.
+        metrics: `epoch` and the metrics of the network.
+        scenario_params: Contents of `scenario_params.json`; the scenario's classes are not needed.
+        versions: Package versions that wrote the export, by name.
+        saved_model: SavedModel as loaded by TensorFlow.
+        finite_inputs: Names of the inputs that must not contain NaN or infinity.
     """
 
     path: Path
@@ -82,17 +83,20 @@ class ExportedModel:
     finite_inputs: frozenset[str] = frozenset()
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        """The outputs for a batch of named arrays of any size; inputs that the network does not have are ignored.
+        """Return the outputs for a batch.
+
+        Args:
+            inputs: Named arrays of shape (batch, ...); additional ones are ignored.
 
         Raises:
-            UsageError: when an input is missing, or has another shape or type.
+            UsageError: If an input is missing, or has the wrong shape or dtype.
         """
         return self._call(SIGNATURE, inputs)
 
     predict_on_batch = __call__
 
     def predict_with_logits(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-        """The outputs for a batch, and the logits that `logits.attach_logits` takes; see there."""
+        """Return the outputs for a batch, and the logits for `logits.attach_logits`."""
         if WITH_LOGITS not in self.saved_model.signatures:
             return self(inputs), {}
         values = self._call(WITH_LOGITS, inputs)
@@ -121,9 +125,9 @@ class ExportedModel:
         return answers
 
     def _check_finite(self, inputs: Arrays, outputs: Arrays) -> None:
-        """Raise for a sample with NaN or infinity in an input that must be finite, or also in an output.
+        """Raise for a sample with NaN or infinity in an input that must be finite, or in both an input and an output.
 
-        A network may cope with them in inputs (missing values), and may answer with them to sound inputs (a mask).
+        Networks may handle non-finite inputs (missing values), and return non-finite outputs for finite inputs (masks).
         """
         bad_inputs = _non_finite_rows(inputs)
         bad_outputs = _non_finite_rows(outputs) if bad_inputs else {}
@@ -135,12 +139,17 @@ class ExportedModel:
                 row = min(rows if is_refused else set().union(*affected.values()))
                 values = np.asarray(inputs[argument][row], "float32")
                 index = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
-                at = f" at {list(index)}" if index else ""
-                reason = f"input {names[argument]!r} is {values[index]}{at}, with which the network cannot compute"
+                location = f" at {list(index)}" if index else ""
+                reason = f"input {names[argument]!r} is {values[index]}{location}, which the network does not support"
                 raise SampleError(self.path, reason, row)
 
     def _make_out_of_range_error(self, call: Callable[[int, int], Any], size: int) -> SampleError:
-        """The error for a batch of that size that holds an id out of range."""
+        """Return the error for the first id out of range, found by bisection.
+
+        Args:
+            call: Function that predicts the samples from one index to another.
+            size: Number of samples.
+        """
         import tensorflow as tf
 
         def problem(begin: int, end: int) -> re.Match[str] | None:
@@ -154,34 +163,34 @@ class ExportedModel:
         while end - begin > 1:
             middle = (begin + end) // 2
             begin, end = (begin, middle) if problem(begin, middle) else (middle, end)
-        found = problem(begin, end)
-        assert found is not None
-        layer = found["layer"].replace("\\'", "'")  # TensorFlow escapes texts
-        return SampleError(self.path, f"id {found['id']} is out of range for {layer}", begin)
+        match = problem(begin, end)
+        assert match is not None
+        layer = match["layer"].replace("\\'", "'")  # TensorFlow escapes strings
+        return SampleError(self.path, f"id {match['id']} is out of range for {layer}", begin)
 
     @property
     def weight_mb(self) -> float:
-        """Size of its weights, in millions of bytes."""
+        """Size of the weights in MB (10^6 bytes)."""
         variables = [v for v in getattr(self.saved_model, "variables", ()) if v.dtype.is_floating]
         return float(sum(np.prod(variable.shape) * variable.dtype.size for variable in variables)) / 1e6
 
     @property
     def resources(self) -> Path:
-        """The folder of the files that the pipeline needs; there is none if it needs none."""
+        """Directory of the files that the pipeline needs; missing if it needs none."""
         return self.path / RESOURCES_DIR
 
     def resource(self, name: str) -> Path:
-        """The path of a file that the parameters name (`resources/codec.txt`).
+        """Return the path of a file that the parameters refer to (`resources/codec.txt`).
 
         Raises:
-            UsageError: when it is not there, or lies outside of the export.
+            UsageError: If it is missing, or outside of the export.
         """
         return require_file(self.path, name)
 
     def _convert_input(self, name: str, inputs: Mapping[str, Any]) -> np.ndarray[Any, Any]:
         where = f"{self.path}: input {name!r}"
         if name not in inputs:
-            raise UsageError(f"{where} is missing; there are {', '.join(inputs) or 'none'}")
+            raise UsageError(f"{where} is missing; given: {', '.join(inputs) or 'none'}")
         array, spec = np.asarray(inputs[name]), self.inputs[name]
         assert spec.shape is not None
         if problem := Spec(spec.shape, spec.dtype).validation_error(array):
@@ -190,29 +199,30 @@ class ExportedModel:
 
 
 def _non_finite_rows(arrays: Arrays) -> dict[str, set[int]]:
-    """Return the rows of each array in which there is NaN or infinity, where there are any."""
-    found = {}
+    """Return the rows with NaN or infinity of each array that has any."""
+    rows_by_name = {}
     for name, array in arrays.items():
         if array.ndim and "float" in array.dtype.name:
             finite = np.isfinite(array.astype("float32") if array.dtype.name == "bfloat16" else array)
             if not finite.all():
-                found[name] = set(np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1)).tolist())
-    return found
+                rows_by_name[name] = set(np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1)).tolist())
+    return rows_by_name
 
 
 def load_export(path: Path, trust_code: bool = False) -> ExportedModel:
-    """Load an export for prediction; nothing in it is run but the graph of its network.
+    """Load an export for inference; only the graph of its network is run.
 
     Args:
-        trust_code: accept a graph with any operations; it can then do whatever the person who made it wants.
+        path: Export directory.
+        trust_code: Accept a graph with any operations, which may do anything on this machine.
 
     Raises:
-        UsageError: when it is none, or a file of it is missing or broken: one line that names it.
+        UsageError: If it is not an export, or a file is missing or corrupt; names the file.
     """
     if not path.is_dir():
-        raise UsageError(f"{path}: there is no such folder")
+        raise UsageError(f"{path}: no such directory")
     if not any((path / name).exists() for name in (SERVE, PARAMS)):
-        raise UsageError(f"{path}: is no export: it has neither {SERVE}/ nor {PARAMS}")
+        raise UsageError(f"{path}: not an export directory (missing {SERVE}/ and {PARAMS})")
     params = read_param_file(require_file(path, PARAMS))
     require_file(path, METRICS)
     metrics = read_metrics(path)
@@ -221,7 +231,7 @@ def load_export(path: Path, trust_code: bool = False) -> ExportedModel:
         file = require_file(path, f"{RESOURCES_DIR}/{name}")
         if file.stat().st_size != size:
             raise UsageError(
-                f"{file}: has {file.stat().st_size} bytes, not the {size} that were exported; copy it again"
+                f"{file}: has {file.stat().st_size} bytes instead of the {size} exported; copy the export again"
             )
     saved_model = _load_saved_model(path, trust_code or allows_untrusted_code())
     inputs, outputs = _read_signature(saved_model)
@@ -241,17 +251,15 @@ def _load_saved_model(path: Path, trust_code: bool) -> Any:
         with tensorflow_safe_path(path / SERVE) as serve, _suppress_gradient_warnings():
             loaded = tf.saved_model.load(str(serve))
     except Exception as error:  # TensorFlow raises anything here
-        raise UsageError(
-            f"{path / SERVE / VARIABLES}: is not complete, or broken: {short_error_message(error)}"
-        ) from error
+        raise UsageError(f"{path / SERVE / VARIABLES}: incomplete or corrupt: {short_error_message(error)}") from error
     if SIGNATURE not in loaded.signatures:
-        raise UsageError(f"{path / SERVE}: has no signature {SIGNATURE!r}, so nothing can be predicted")
+        raise UsageError(f"{path / SERVE}: no signature {SIGNATURE!r}; not usable for inference")
     return loaded
 
 
 @contextmanager
 def _suppress_gradient_warnings() -> Iterator[None]:
-    """Silence a warning for each function of an export from JAX: gradients of custom operations are not needed."""
+    """Suppress a warning for each function of an export from JAX: gradients of custom operations are not needed."""
     absl = logging.getLogger("absl")
 
     def is_wanted(record: logging.LogRecord) -> bool:
@@ -265,40 +273,40 @@ def _suppress_gradient_warnings() -> Iterator[None]:
 
 
 def _inspect_graph(path: Path, trust_code: bool) -> None:
-    """Raise `UsageError` for a SavedModel that cannot be read, or that could do more than predict."""
+    """Raise `UsageError` for a SavedModel that cannot be read, or that could do more than inference."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     file = path / SERVE / SAVED_MODEL
     try:
         meta_graphs = SavedModel.FromString(file.read_bytes()).meta_graphs
     except Exception as error:  # of the protobuf library; its class depends on the implementation
-        raise UsageError(f"{file}: is not complete, or broken: {short_error_message(error)}") from error
+        raise UsageError(f"{file}: incomplete or corrupt: {short_error_message(error)}") from error
     if len(meta_graphs) != 1 or not meta_graphs[0].object_graph_def.nodes:
-        raise UsageError(f"{file}: is not complete, or broken: it is no SavedModel of TensorFlow 2")
+        raise UsageError(f"{file}: incomplete or corrupt: not a TensorFlow 2 SavedModel")
     for asset in asset_filenames(meta_graphs[0]):
         require_file(path / SERVE / ASSETS, asset)
     operation = find_forbidden_operation(meta_graphs[0])
     if operation and not trust_code:
         raise UsageError(
-            f"{path / SERVE}: holds the operation {operation}, which a network does not need to predict and which "
-            "may use files or run code; it is not used.\n"
-            f"If you trust whoever made it, add {TRUST_FLAG} (in Python: trust_code=True)."
+            f"{path / SERVE}: contains the operation {operation}, which inference does not need and which may access "
+            "files or run code; not loaded.\n"
+            f"If you trust the author, add {TRUST_FLAG} (in Python: trust_code=True)."
         )
     if operation:
         _warn_about_operation(operation)
 
 
-@cache  # a training loads an export in each epoch
+@cache  # training loads an export in each epoch
 def _warn_about_operation(operation: str) -> None:
-    logger.warning("The export holds the operation %s; predictions run it only with %s.", operation, TRUST_FLAG)
+    logger.warning("The export contains the operation %s; loading it requires %s.", operation, TRUST_FLAG)
 
 
 def _read_signature(saved_model: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Inputs and outputs of a SavedModel, by their names in the scenario."""
+    """Return the specs of the inputs and outputs of a SavedModel by their names in the scenario."""
     signature = saved_model.signatures[SIGNATURE]
     arguments = signature.structured_input_signature[1]
     inputs = {argument: _to_tensor_spec(spec) for argument, spec in arguments.items()}
-    if hasattr(saved_model, SERVE):  # it takes the inputs under their own names
+    if hasattr(saved_model, SERVE):  # this function has the original input names
         ((named, *_), _) = saved_model.serve.concrete_functions[0].structured_input_signature
         names = argument_names(named)
         inputs = {name: inputs[names[name]] for name in sorted(names)}

@@ -1,7 +1,7 @@
-"""Find the inputs that must be finite, because the network does not cope with missing values in them.
+"""Detection of inputs that must be finite because the network does not handle missing values.
 
-The outputs of an export do not tell: on a CPU TensorFlow's relu and maxima turn NaN into 0, so a network answers as if
-nothing had happened. Its gradients do tell (NaN times 0 is NaN), which is why a training stops at such a sample.
+The outputs of an export do not show it: on a CPU, TensorFlow's relu and max operations turn NaN into 0. The gradients
+do (NaN times 0 is NaN), which is why training stops at such a sample.
 """
 
 from __future__ import annotations
@@ -20,16 +20,20 @@ from tfaip_like.modeling._network import Networks, input_names, select_inputs
 logger = logging.getLogger(__name__)
 
 NUM_PROBE_SAMPLES = 2
-"""That are tried: it is done operation by operation, which is slow for recurrent layers."""
+"""Few, as the network runs eagerly, which is slow for recurrent layers."""
 
 
 def find_finite_inputs(networks: Networks, example: Batch) -> list[str]:
-    """Return the names of the float inputs in which a NaN makes outputs or gradients NaN.
+    """Return the names of the float inputs in which NaN makes outputs or gradients NaN.
 
-    Not those that hold some in the example: the network is trained with them.
+    Inputs that contain NaN in the example are excluded: the network is trained with them.
+
+    Args:
+        networks: Networks of the model.
+        example: Batch of real samples.
     """
     batch = example.rows(0, min(NUM_PROBE_SAMPLES, len(example)))
-    found = []
+    names = []
     try:
         with preserve_state(networks.training):
             if not _has_finite_outputs_and_gradients(networks.training, batch, batch.inputs):
@@ -37,19 +41,18 @@ def find_finite_inputs(networks: Networks, example: Batch) -> list[str]:
             for name in input_names(networks.exported):
                 array = np.array(batch.inputs[name])
                 if array.size and np.issubdtype(array.dtype, np.floating) and np.isfinite(example.inputs[name]).all():
-                    array.reshape(-1)[::2] = np.nan  # some stay, for networks that put a mean in the place of others
+                    array.reshape(-1)[::2] = np.nan  # half of them, for networks that impute the mean
                     if not _has_finite_outputs_and_gradients(networks.training, batch, {**batch.inputs, name: array}):
-                        found.append(name)
-    except Exception as error:  # of layers that do not run outside of a compiled step
-        logger.debug("which inputs must be finite was not found: %s", error)
+                        names.append(name)
+    except Exception as error:  # of layers that only run in a compiled step
+        logger.debug("cannot determine which inputs must be finite: %s", error)
         return []
-    return found
+    return names
 
 
 def _has_finite_outputs_and_gradients(network: keras.Model, batch: Batch, inputs: Mapping[str, Any]) -> bool:
-    """Return whether all outputs and gradients are finite."""
     tensors = {name: keras.ops.convert_to_tensor(array) for name, array in {**batch.targets, **inputs}.items()}
-    if keras.backend.backend() != "tensorflow":  # whose relu and maxima keep NaN
+    if keras.backend.backend() != "tensorflow":  # whose relu and max operations propagate NaN
         return _are_finite(network(select_inputs(tensors, network), training=False))
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Further formats of an export, made of its `model.keras`: ONNX, and LiteRT for phones and small devices."""
+"""Conversion of an export's `model.keras` to ONNX and LiteRT."""
 
 from __future__ import annotations
 
@@ -24,29 +24,42 @@ logger = logging.getLogger(__name__)
 
 FORMAT_FILENAMES = {"onnx": "network.onnx", "litert": "network.tflite"}
 REQUIRED_PACKAGES = {"onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
-"""The packages of each format: one writes it or it comes with TensorFlow, one runs it."""
+"""Packages that convert to and run each format; TensorFlow converts to LiteRT."""
 TOLERANCE = 1e-4
 
 
 def check_formats(formats: Sequence[str], flag: str) -> None:
-    """Raises `UsageError` when a format cannot be written here."""
+    """Check that all formats can be written with the installed packages and the backend.
+
+    Args:
+        formats: Names of formats (`FORMAT_FILENAMES`).
+        flag: Flag that named them, for messages.
+
+    Raises:
+        UsageError: If a package is missing, or the backend is not TensorFlow.
+    """
     for name in formats:
         missing = [package for package in REQUIRED_PACKAGES[name] if importlib.util.find_spec(package) is None]
         if missing:
             raise UsageError(f"{flag} {name}: {missing[0]} is not installed; pip install 'tfaip_like[{name}]'")
         if keras.backend.backend() != "tensorflow":
-            raise UsageError(f"{flag} {name}: is written by TensorFlow; no other backend supports it")
+            raise UsageError(f"{flag} {name}: requires the TensorFlow backend (--device.backend tensorflow)")
 
 
 def add_formats(export: Path, formats: Sequence[str], batch: Batch) -> None:
-    """Writes an export's network in other formats, and compares what they predict for a batch.
+    """Write an export's network in other formats, and compare their outputs for a batch.
 
-    What cannot be converted is told, and left out: not every operation exists everywhere.
+    A format that the network cannot be converted to is skipped with a warning.
+
+    Args:
+        export: Export directory.
+        formats: Names of formats (`FORMAT_FILENAMES`).
+        batch: Batch of real samples.
     """
     if not formats:
         return
     if not (export / MODEL).exists():
-        logger.warning("%s: no other formats can be written: Keras could not save %s", export, MODEL)
+        logger.warning("%s: cannot convert to other formats: Keras could not save %s", export, MODEL)
         return
     with temporary_directory() as folder:
         try:
@@ -54,27 +67,25 @@ def add_formats(export: Path, formats: Sequence[str], batch: Batch) -> None:
             with _argmax_without_signed_zero():
                 write_saved_model(network, Path(folder, "serve"))
             expected = make_predict_fn(network)(batch.inputs)
-        except Exception as error:  # of Keras, for layers that it cannot find again
-            logger.warning("%s: no other formats can be written: %s", export, short_error_message(error))
+        except Exception as error:  # of Keras, for layers that it cannot load
+            logger.warning("%s: cannot convert to other formats: %s", export, short_error_message(error))
             return
         for name in formats:
             file = export / FORMAT_FILENAMES[name]
             try:
-                answers = _CONVERTERS[name](Path(folder, "serve"), file, batch.inputs)
+                actual = _CONVERTERS[name](Path(folder, "serve"), file, batch.inputs)
             except Exception as error:  # each library raises anything
                 file.unlink(missing_ok=True)
-                logger.warning(
-                    "%s: %s cannot be written: %s", export, FORMAT_FILENAMES[name], short_error_message(error)
-                )
+                logger.warning("%s: cannot write %s: %s", export, FORMAT_FILENAMES[name], short_error_message(error))
             else:
-                _compare_outputs(file, expected, answers)
+                _compare_outputs(file, expected, actual)
 
 
 @contextmanager
 def _argmax_without_signed_zero() -> Iterator[None]:
-    """Makes `keras.ops.argmax` what it says.
+    """Replace the handling of -0.0 in `keras.ops.argmax`.
 
-    Keras tells 0.0 from -0.0 there, bit by bit, which neither ONNX nor LiteRT can (measured with Keras 3.15).
+    Keras distinguishes 0.0 from -0.0 by their bits, which ONNX and LiteRT do not support (measured with Keras 3.15).
     """
     import tensorflow as tf
     from keras.src.backend.tensorflow import numpy as backend
@@ -92,13 +103,13 @@ def _to_onnx(saved_model: Path, file: Path, inputs: Arrays) -> Mapping[str, Any]
     import tensorflow as tf
     import tf2onnx.convert
 
-    loaded = tf.saved_model.load(str(saved_model))  # to be kept: it owns the weights
+    loaded = tf.saved_model.load(str(saved_model))  # keeps the weights alive
     predict = loaded.signatures[SIGNATURE]
     arguments = argument_names(inputs)
     signature = predict.structured_input_signature[1]
 
     class ConcreteFunctionWrapper:
-        """What tf2onnx takes: it asks for the concrete function, which is there already."""
+        """Adapter for tf2onnx, which expects a function to trace."""
 
         def get_concrete_function(self, *signature: Any) -> Any:
             return predict
@@ -110,13 +121,13 @@ def _to_onnx(saved_model: Path, file: Path, inputs: Arrays) -> Mapping[str, Any]
     _rename_tensors(model.graph, names)
     content = model.SerializeToString()
     file.write_bytes(content)
-    session = onnxruntime.InferenceSession(content)  # it takes no path that is not UTF-8
+    session = onnxruntime.InferenceSession(content)  # its paths must be UTF-8
     feeds = {arguments[name]: inputs[name] for name in inputs if arguments[name] in signature}
     return dict(zip(names.values(), session.run(list(names.values()), feeds), strict=True))
 
 
 def _rename_tensors(graph: Any, names: Mapping[str, str]) -> None:
-    """Gives tensors of an ONNX graph other names: tf2onnx calls outputs `Identity:0`."""
+    """Rename tensors of an ONNX graph: tf2onnx names outputs `Identity:0`."""
     for output in graph.output:
         output.name = names.get(output.name, output.name)
     for node in graph.node:
@@ -134,16 +145,16 @@ def _to_litert(saved_model: Path, file: Path, inputs: Arrays) -> Mapping[str, An
     run = Interpreter(model_content=content).get_signature_runner(SIGNATURE)
     arguments = argument_names(inputs)
     feeds = {arguments[name]: inputs[name] for name in inputs if arguments[name] in run.get_input_details()}
-    answers: Mapping[str, Any] = run(**feeds)
-    return answers
+    outputs: Mapping[str, Any] = run(**feeds)
+    return outputs
 
 
 _CONVERTERS: Mapping[str, Callable[[Path, Path, Arrays], Mapping[str, Any]]] = {"onnx": _to_onnx, "litert": _to_litert}
 
 
-def _compare_outputs(file: Path, expected: Arrays, answers: Mapping[str, Any]) -> None:
+def _compare_outputs(file: Path, expected: Arrays, actual: Mapping[str, Any]) -> None:
     for name, value in expected.items():
-        if name not in answers:
-            logger.warning("%s has no output %r", file, name)
-        elif not np.allclose(value, answers[name], rtol=TOLERANCE, atol=TOLERANCE):
-            logger.warning("%s: output %r differs from that of the network; do not trust it", file, name)
+        if name not in actual:
+            logger.warning("%s: output %r is missing", file, name)
+        elif not np.allclose(value, actual[name], rtol=TOLERANCE, atol=TOLERANCE):
+            logger.warning("%s: output %r differs from that of the network; its predictions are unreliable", file, name)

@@ -1,8 +1,8 @@
-"""The operations in a SavedModel: a network has no business with files, networks or Python.
+"""Inspection of the operations in a SavedModel, which must not access files, sockets or Python.
 
-TensorFlow runs whatever a graph holds, and some operations read and write any file (TensorFlow's SECURITY.md:
-"models are programs"). Loading is enough: it runs the functions that initialise tables. So an export is inspected
-before TensorFlow sees it, and only operations that are known to be harmless are accepted.
+TensorFlow runs any operation of a graph, and some operations read and write files (TensorFlow's SECURITY.md: "models
+are programs"). Loading is enough: it runs the functions that initialize tables. Therefore an export is inspected before
+TensorFlow loads it, and only operations that are known to be harmless are accepted.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from tfaip_like._export.allowed_operations import ALLOWED_OPERATIONS
 
 _CHECKPOINT_OPERATIONS = frozenset({"SaveV2", "MergeV2Checkpoints", "RestoreV2", "ShardedFilename"})
-"""Save and restore the weights. They are allowed only in the two functions that TensorFlow itself adds for that."""
+"""Save and restore the weights; allowed only in the two functions that TensorFlow adds for this purpose."""
 
 _TABLE_FROM_FILE = "InitializeTableFromTextFileV2"
-"""Reads a vocabulary. It is allowed only for an asset of the same SavedModel."""
+"""Reads a vocabulary; allowed only for an asset of the same SavedModel."""
 
 _EMBEDDED_MODULE = "XlaCallModule"
-"""Runs a StableHLO module: what a network on JAX becomes."""
+"""Runs a StableHLO module, to which networks on JAX are compiled."""
 
 _ALLOWED_CUSTOM_CALLS = re.compile(
     r"(lapack|blas|cusolver|cublas|cusparse|cuda|hipsolver|hipblas|hipsparse|hip)_\w+_ffi"  # linear algebra
@@ -29,27 +29,27 @@ _ALLOWED_CUSTOM_CALLS = re.compile(
     r"|Eigh|Qr|ProductOfElementaryHouseholderReflectors|LuDecomposition|ApproxTopK|TopK|AllocateBuffer"
     r"|stablehlo\.dynamic_(approx_top_k|reduce_window|rng_bit_generator|top_k)|mhlo\.(topk|erf)"
 )
-"""The calls out of StableHLO whose meaning is fixed (jax.export lists them as stable), without those that call back
-into Python or TensorFlow or that bring their own machine code (Pallas kernels)."""
+"""Custom calls of StableHLO with stable semantics (as listed by jax.export), except those that call back into Python or
+TensorFlow or contain machine code (Pallas kernels)."""
 
 _HOST_EXCHANGE_OPERATIONS = ("send", "recv", "infeed", "outfeed")
-"""Operations of StableHLO that exchange data with the host."""
+"""StableHLO operations that exchange data with the host."""
 
 
 _OPERATION_LINE = re.compile(r'(?:%[^"=]* = )?"vhlo\.(\w+)"\((.*)')
-"""A line of a module: results and name of an operation. Within a text of MLIR, a quotation mark is written as \\22."""
+"""Line with an operation: its results and name. MLIR strings escape quotation marks as \\22."""
 
 _STRUCTURE_LINE = re.compile(r"module\b.* \{$|vhlo\.func_v1 @.* \{$|\^\w+(\(.*\))?:$|\}")
-"""A line of a module without an operation: where a module, a function or a block begins or ends."""
+"""Line without an operation: the beginning or end of a module, function or block."""
 
 
 def find_forbidden_operation(meta_graph: Any) -> str | None:
-    """Return the first operation that an export must not hold, or None.
+    """Return the first operation that an export must not contain, or None.
 
-    All functions are inspected, whoever refers to them: by an attribute, as a gradient, or from the object graph.
+    All functions are inspected, however they are referenced: by an attribute, as a gradient, or from the object graph.
 
     Args:
-        meta_graph: as in `saved_model.pb`.
+        meta_graph: Meta graph of `saved_model.pb`.
     """
     graph = meta_graph.graph_def
     savers = _find_saver_functions(meta_graph)
@@ -67,12 +67,12 @@ def find_forbidden_operation(meta_graph: Any) -> str | None:
 
 
 def asset_filenames(meta_graph: Any) -> list[str]:
-    """Return the names of the files that a SavedModel reads from its folder `assets`."""
+    """Return the names of the files that a SavedModel reads from its directory `assets`."""
     return [str(asset.filename) for asset in meta_graph.asset_file_def]
 
 
 def _find_saver_functions(meta_graph: Any) -> set[str]:
-    """Return the functions that save and load the weights: only the saver's own two operations call them."""
+    """Return the functions that save and load the weights: those called only by the two saver operations."""
     graph, objects = meta_graph.graph_def, meta_graph.object_graph_def
     saver = {meta_graph.saver_def.save_tensor_name.split(":")[0], meta_graph.saver_def.restore_op_name}
     saver_calls = {name for node in graph.node if node.name in saver for name in _called_functions(node)}
@@ -81,13 +81,12 @@ def _find_saver_functions(meta_graph: Any) -> set[str]:
     others = {name for node in (*elsewhere, *inner) for name in _called_functions(node)}
     others |= {gradient.gradient_func for gradient in graph.library.gradient}
     others |= {gradient.gradient_func for gradient in graph.library.registered_gradients}
-    return saver_calls - others - set(objects.concrete_functions)  # what objects call may run when they are loaded
+    return saver_calls - others - set(objects.concrete_functions)  # functions of objects may run when these are loaded
 
 
 def _function_nodes(graph: Any) -> dict[str, Any]:
-    """Return the operations of each function of a graph, by its name."""
-    definitions = graph.library.function  # TensorFlow's own name for where a GraphDef keeps them
-    return {function.signature.name: function.node_def for function in definitions}
+    """Return the operations of each function of a graph by its name."""
+    return {function.signature.name: function.node_def for function in graph.library.function}
 
 
 def _called_functions(node: Any) -> Iterator[str]:
@@ -98,10 +97,10 @@ def _called_functions(node: Any) -> Iterator[str]:
 
 
 def _find_asset_arguments(meta_graph: Any) -> dict[str, set[str]]:
-    """Return, for each function that nothing but the loader calls, its arguments that are paths of assets."""
+    """Return the arguments that are asset paths, of each function that only the loader calls."""
     graph, objects = meta_graph.graph_def, meta_graph.object_graph_def
     called = {name for nodes in _function_nodes(graph).values() for node in nodes for name in _called_functions(node)}
-    found = {}
+    asset_arguments = {}
     for function in graph.library.function:
         name = function.signature.name
         if name in called or name not in objects.concrete_functions:
@@ -110,8 +109,10 @@ def _find_asset_arguments(meta_graph: Any) -> dict[str, set[str]]:
         captured = objects.concrete_functions[name].bound_inputs
         arguments = [argument.name for argument in function.signature.input_arg]
         pairs = zip(arguments[len(arguments) - len(captured) :], captured, strict=False)
-        found[name] = {argument for argument, node in pairs if objects.nodes[node].WhichOneof("kind") == "asset"}
-    return found
+        asset_arguments[name] = {
+            argument for argument, node in pairs if objects.nodes[node].WhichOneof("kind") == "asset"
+        }
+    return asset_arguments
 
 
 def _reads_asset(node: Any, assets: set[str] | tuple[()]) -> bool:
@@ -119,15 +120,15 @@ def _reads_asset(node: Any, assets: set[str] | tuple[()]) -> bool:
 
 
 def _find_forbidden_call(node: Any) -> str | None:
-    """Return what an embedded StableHLO module must not call, or None."""
+    """Return the first forbidden call of an embedded StableHLO module, or None."""
     if node.attr["function_list"].list.func:
         return f"{_EMBEDDED_MODULE} that calls TensorFlow"
     operations = _parse_module(node.attr["module"].s)
     if operations is None:
         return f"{_EMBEDDED_MODULE} that cannot be inspected"
-    for name, rest in operations:
+    for name, attributes in operations:
         if name.startswith("custom_call"):
-            targets = re.findall(r'call_target_name = #vhlo\.string_v1<"([^"]*)">', rest) or [""]
+            targets = re.findall(r'call_target_name = #vhlo\.string_v1<"([^"]*)">', attributes) or [""]
             for target in targets:
                 if not _ALLOWED_CUSTOM_CALLS.fullmatch(target):
                     return f"custom call {target} in {_EMBEDDED_MODULE}"
@@ -137,17 +138,17 @@ def _find_forbidden_call(node: Any) -> str | None:
 
 
 def _parse_module(module: bytes) -> list[tuple[str, str]] | None:
-    """Return the operations of a serialised StableHLO module, each with the text that follows its name."""
-    if not module.startswith(b"ML\xefR"):  # the text of a module, which has short forms
+    """Return the operations of a serialized StableHLO module, each with the text after its name; None if unreadable."""
+    if not module.startswith(b"ML\xefR"):  # textual, which allows short forms
         return None
     try:
         from tensorflow.compiler.mlir.stablehlo import stablehlo
         from tensorflow.python import pywrap_mlir
 
-        stablehlo.deserialize_portable_artifact_str(module)  # raises for what is no portable StableHLO
-        # VHLO, in which it is stored, has no short forms: all operations are written as `"vhlo.add_v1"(...)`.
+        stablehlo.deserialize_portable_artifact_str(module)  # raises unless it is portable StableHLO
+        # The stored dialect VHLO has no short forms: all operations are printed as `"vhlo.add_v1"(...)`.
         text = pywrap_mlir.ExperimentalRunPassPipeline(module, "strip-debuginfo", False)
-    except Exception:  # another version of TensorFlow, or a damaged module
+    except Exception:  # another version of TensorFlow, or a corrupt module
         return None
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
     lines = [line for line in map(str.strip, text.splitlines()) if line]

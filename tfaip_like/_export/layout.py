@@ -1,16 +1,16 @@
-"""What an export folder holds, under which names.
+"""Layout of an export directory.
 
 serve/                SavedModel with named inputs and outputs
-model.keras           the same network for Keras
-scenario_params.json  the parameters of the scenario
-pipeline.json         what samples become before and behind the network; enough to predict without the scenario
-resources/            files that its pipeline needs, which the parameters name
-weights.npz           the weights of the trained network by their paths, for a warm start
-metrics.json          epoch and values that the network reached
-versions.json         of what wrote it, sizes of resources, inputs that must be finite, shapes of outputs
-network.onnx          the network as ONNX, if asked for (--trainer.export_formats)
-network.tflite        the same for LiteRT
-additional/NAME/      further networks of the model, each with serve/ and model.keras
+model.keras           the same network in Keras' format
+scenario_params.json  parameters of the scenario
+pipeline.json         processors and postprocessors; enough for inference without the scenario
+resources/            files that the pipeline needs; the parameters refer to them
+weights.npz           weights of the trained network by path, for warm starts
+metrics.json          epoch and metrics of the network
+versions.json         package versions, sizes of resources, inputs that must be finite, output shapes
+network.onnx          network in ONNX format (--trainer.export_formats)
+network.tflite        network in LiteRT format (--trainer.export_formats)
+additional/NAME/      additional networks of the model, each with serve/ and model.keras
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import TypeAlias, TypedDict
 
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.package_versions import RECORDED_PACKAGES
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import check_links
-from tfaip_like._utils.json_files import read_json
-from tfaip_like._utils.typed_json import Count, decode, read_typed_json
-from tfaip_like.params._resources import RESOURCES_DIR
+from tfaip_like._utils.json_files import read_json, require_json_object
+from tfaip_like._utils.typed_json import Count, decode
 
 Shape: TypeAlias = tuple[int | None, ...]
-"""None stands for any length."""
+"""Axis lengths; None for any length."""
 
 SERVE = "serve"
 MODEL = "model.keras"
@@ -42,53 +42,57 @@ VERSIONS = "versions.json"
 ADDITIONAL = "additional"
 
 EXPERTS = "experts.json"
-"""In a folder of exports that are experts for different samples: the folder of each, by its name."""
+"""File of a directory of experts: the subdirectory of each export by its name."""
 
 FINITE_INPUTS = "finite_inputs"
-"""Key in versions.json: the inputs in which a NaN or infinity is refused."""
+"""Key in versions.json: names of the inputs that must not contain NaN or infinity."""
 
 OUTPUTS = "outputs"
-"""Key in versions.json: the shapes of the outputs."""
+"""Key in versions.json: shapes of the outputs without the batch axis."""
 
 SIGNATURE = "serving_default"
-"""The function of a SavedModel that predicts."""
+"""Name of the SavedModel function for inference."""
 
 WITH_LOGITS = "with_logits"
-"""The function of a SavedModel that predicts and also returns logits, for losses; its outputs are named KIND:NAME."""
+"""Name of the SavedModel function that also returns logits, for losses; its outputs are named KIND:NAME."""
 
 
 def resolve_export_dir(path: Path) -> Path:
-    """Return the export that a folder means: itself, or the best one of a run.
+    """Return an export directory: the path itself, or `best/` of a run directory.
 
     Raises:
-        UsageError: when there is no such folder.
+        UsageError: If the directory does not exist, or the run has no export.
+
+    Example:
+        >>> resolve_export_dir(Path("runs/tutorial"))  # doctest: +SKIP
+        PosixPath('runs/tutorial/best')
     """
     if not path.exists():
         check_links(path)
-        raise UsageError(f"{path}: there is no such folder")
+        raise UsageError(f"{path}: no such directory")
     if (path / "checksums.json").exists() and not (path / PARAMS).exists():
         raise UsageError(
-            f"{path}: is a checkpoint, not an export; lav-scenario and predict-scenario take it, and export_checkpoint "
-            "(tfaip_like._training.checkpoint_export) makes an export of it"
+            f"{path}: is a checkpoint, not an export; pass it to lav-scenario or predict-scenario, or convert it with "
+            "export_checkpoint (tfaip_like._training.checkpoint_export)"
         )
     run = OutputDir(path)
     if not run.trainer_params.exists():
         return path
     if not run.best.exists() and run.export.exists():
         raise UsageError(
-            f"{path}: this run has no best/: what finds its best epoch was NaN in every epoch; the model of its last "
-            f"epoch is {run.export}"
+            f"{path}: this run has no best/: the monitored metric was NaN in every epoch; use the model of the last "
+            f"epoch: {run.export}"
         )
     if not run.best.exists():
-        raise UsageError(f"{path}: this run has no export yet: no epoch has ended")
+        raise UsageError(f"{path}: this run has no export yet: its first epoch is not complete")
     return run.best
 
 
 def read_metrics(export: Path) -> dict[str, float]:
-    """Return the epoch and the values that an export's network reached; nothing if there is no export.
+    """Return the epoch and metrics of an export; an empty dict if there is no export.
 
     Raises:
-        UsageError: if they are damaged; it names the file and the key or line.
+        UsageError: If the file is corrupt; names the file and the key or line.
     """
     file = export / METRICS
     if not file.exists() and not file.is_symlink():
@@ -99,55 +103,57 @@ def read_metrics(export: Path) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Versions:
-    """`versions.json` of an export: what wrote it, and what of it must be as it was."""
+    """Contents of `versions.json` of an export."""
 
     packages: Mapping[str, str]
-    """Versions by the names of the packages."""
+    """Package versions by name."""
     resources: Mapping[str, int]
-    """Bytes of the files in `resources/`, by their paths below it."""
+    """Sizes in bytes of the files in `resources/` by relative path."""
     finite_inputs: frozenset[str]
-    """Inputs in which a NaN or infinity is refused."""
+    """Names of the inputs that must not contain NaN or infinity."""
     outputs: Mapping[str, Shape]
-    """Shapes of the outputs of its network, without the batch axis."""
+    """Shapes of the outputs without the batch axis."""
 
 
-class _VersionsFile(TypedDict, total=False):
-    tfaip_like: str
-    keras: str
-    tensorflow: str
+class _ExportFacts(TypedDict, total=False):
     resources: dict[str, Count]
     finite_inputs: list[str]
     outputs: dict[str, tuple[Count | None, ...]]
 
 
 def read_versions(export: Path) -> Versions:
-    """Return what `versions.json` of an export says.
+    """Return the contents of `versions.json` of an export.
 
     Raises:
-        UsageError: if it is missing or damaged; it names the file and the key or line.
+        UsageError: If it is missing or corrupt; names the file and the key or line.
     """
     file = require_file(export, VERSIONS)
-    values = read_typed_json(_VersionsFile, file)
-    packages = {name: value for name, value in values.items() if name not in (RESOURCES_DIR, FINITE_INPUTS, OUTPUTS)}
+    values = dict(require_json_object(read_json(file), str(file)))
+    packages = {name: values.pop(name) for name in RECORDED_PACKAGES if name in values}
+    facts = decode(_ExportFacts, values, str(file))
     return Versions(
-        decode(dict[str, str], packages, str(file)),  # type: ignore[arg-type]  # JSON values
-        values.get("resources", {}),
-        frozenset(values.get("finite_inputs", [])),
-        values.get("outputs", {}),
+        decode(dict[str, str], packages, str(file)),
+        facts.get("resources", {}),
+        frozenset(facts.get("finite_inputs", [])),
+        facts.get("outputs", {}),
     )
 
 
 def require_file(folder: Path, name: str | Path) -> Path:
-    """A file of a folder; neither its name nor a link leads out of it.
+    """Return the path of a file in a directory.
+
+    Args:
+        folder: Directory, usually an export.
+        name: Path of the file relative to the directory.
 
     Raises:
-        UsageError: when it is not there, or lies elsewhere.
+        UsageError: If it is missing, or outside of the directory (after resolving links).
     """
     file = folder / name
     if not file.resolve().is_relative_to(folder.resolve()):
-        raise UsageError(f"{file}: lies outside of the export")
+        raise UsageError(f"{file}: outside of the export")
     if not file.is_file():
-        raise UsageError(f"{file}: is missing; copy the whole export again")
+        raise UsageError(f"{file}: missing; copy the whole export again")
     return file
 
 
@@ -155,13 +161,19 @@ _RESERVED_ARGUMENT_NAMES = (*keyword.kwlist, "self")
 
 
 def argument_names(inputs: Iterable[str]) -> dict[str, str]:
-    """For each input of a network, the name of its argument in the signature of a SavedModel.
+    """Return the argument name of each input in the signature of a SavedModel.
 
-    An argument must be a name in Python, or TensorFlow changes it (`a-b` becomes `a_b`) or fails, and differ
-    from the others in more than upper and lower case. Names of outputs survive as they are.
+    TensorFlow changes argument names that are not Python identifiers (`a-b` becomes `a_b`) or fails, and requires
+    them to be unique ignoring case. Output names are unrestricted.
+
+    Example:
+        >>> argument_names(["x", "my-input"])
+        {'x': 'x', 'my-input': 'my_input'}
     """
     arguments: dict[str, str] = {}
-    for name in sorted(inputs, key=lambda name: (_to_argument_name(name) != name, name)):  # fitting names stay
+    for name in sorted(
+        inputs, key=lambda name: (_to_argument_name(name) != name, name)
+    ):  # valid names first, unchanged
         argument = unique = _to_argument_name(name)
         number = 1
         while unique.lower() in (other.lower() for other in arguments.values()):

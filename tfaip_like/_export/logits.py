@@ -1,10 +1,10 @@
 """Logits of an exported network, from which Keras computes cross entropies on TensorFlow.
 
-`keras.losses` do not use the probabilities that they are given: the TensorFlow backend finds the tensor from which a
-softmax or sigmoid was computed (`_get_logits` in keras/src/backend/tensorflow/nn.py, Keras 3.15), by the attribute
-`_keras_logits` that Keras' own activations set, or as the input of an operation Softmax or Sigmoid. The outputs of a
-loaded SavedModel have lost both, so their cross entropies would be clipped at 16 and differ from those of validation.
-JAX and PyTorch have no logits to find.
+`keras.losses` do not use the given probabilities: the TensorFlow backend looks up the tensor from which a softmax or
+sigmoid was computed (`_get_logits` in keras/src/backend/tensorflow/nn.py, Keras 3.15), by the attribute `_keras_logits`
+that Keras' activations set, or as the input of a Softmax or Sigmoid operation. The outputs of a loaded SavedModel have
+lost both, so their cross entropies would be clipped at 16 and differ from those of validation. JAX and PyTorch do not
+look up logits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ _ACTIVATION_OPERATIONS = ("softmax", "sigmoid")
 
 
 def add_endpoints_with_logits(archive: Any, predict: Callable[[Any], Any], signature: Mapping[str, Any]) -> None:
-    """Add the function that predicts to an `ExportArchive`, and one that also returns logits, where there are any."""
+    """Add the inference function to an `ExportArchive`, and one that also returns logits, if there are any.
+
+    Args:
+        archive: Keras' `ExportArchive`.
+        predict: Function from named inputs to named outputs.
+        signature: Input specs by name.
+    """
     import tensorflow as tf
 
     specs = {
@@ -29,10 +35,10 @@ def add_endpoints_with_logits(archive: Any, predict: Callable[[Any], Any], signa
     def predict_with_logits(inputs: Any) -> dict[str, Any]:
         outputs = predict(inputs)
         named = {f"{OUTPUT}:{name}": tensor for name, tensor in outputs.items()}
-        found = {name: find_logits(tensor) for name, tensor in outputs.items()}
-        return named | {f"{kind[0]}:{name}": kind[1] for name, kind in found.items() if kind is not None}
+        logits = {name: find_logits(tensor) for name, tensor in outputs.items()}
+        return named | {f"{found[0]}:{name}": found[1] for name, found in logits.items() if found is not None}
 
-    # Traced once and called by both: a second trace would double the time and the size of the graph.
+    # Traced once and called by both functions: a second trace would double the time and the size of the graph.
     traced = tf.function(predict_with_logits, input_signature=[specs], autograph=False)
     names = traced.get_concrete_function().structured_outputs
 
@@ -45,7 +51,7 @@ def add_endpoints_with_logits(archive: Any, predict: Callable[[Any], Any], signa
 
 
 def find_logits(tensor: Any) -> tuple[str, Any] | None:
-    """Return what Keras would compute a cross entropy from instead of a symbolic tensor, with its kind."""
+    """Return the kind and the tensor of the logits that Keras would use for a symbolic output, or None."""
     if hasattr(tensor, "_keras_logits"):
         return LOGITS, tensor._keras_logits
     kind = tensor.op.type.lower()
@@ -63,11 +69,11 @@ def is_output(name: str) -> bool:
 
 
 def attach_logits(outputs: Mapping[str, Any], logits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return outputs from which Keras' losses find the logits again.
+    """Return the outputs with the logits attached, which Keras' losses look up.
 
     Args:
-        outputs: symbolic tensors.
-        logits: the other values of the function `WITH_LOGITS`.
+        outputs: Symbolic tensors by name.
+        logits: Values of the function `WITH_LOGITS` that are not outputs.
     """
     import keras
 

@@ -1,7 +1,6 @@
-"""The pipeline of an export: what its samples become before the network and behind it.
+"""Pipeline of an export: processors, postprocessors and input specs.
 
-It is kept as parameters of its own, so that it works without the scenario's code, if that of its processors
-is there.
+It is stored as separate parameters, and therefore requires only the code of its processors, not of the scenario.
 """
 
 from __future__ import annotations
@@ -30,26 +29,26 @@ from tfaip_like.params._tree import validate_params
 
 
 class ArraySpec(Params):
-    """Shape and type of an array of one sample."""
+    """Shape and dtype of an array of one sample."""
 
     shape: list[int | None]
-    """Length of each axis; none for any."""
+    """Length of each axis; none for any length."""
 
     dtype: str
-    """Type of its numbers."""
+    """Name of the dtype."""
 
     padding: float = 0.0
-    """What stands behind the end of a sample that is shorter than others in its batch."""
+    """Padding value for samples that are shorter than others in the batch."""
 
 
-class Pipeline(Data, abc.ABC):  # which says that it is no choice for --data
-    """The processors around a network, and what the network takes."""
+class Pipeline(Data, abc.ABC):  # abstract: not a choice of --data
+    """Processors before and after a network, and the specs of its inputs."""
 
     specs: dict[str, ArraySpec] = {}
-    """The inputs of the network by their names."""
+    """Input specs by name."""
 
     tables: TableFormat = TableFormat()
-    """How tables of samples are read."""
+    """Format of tables with samples."""
 
     @property
     def inputs(self) -> Mapping[str, Spec]:
@@ -60,7 +59,7 @@ class Pipeline(Data, abc.ABC):  # which says that it is no choice for --data
         return self.tables
 
     def source(self, mode: Mode) -> Source | None:
-        """Nothing: samples are given."""
+        """Return None: samples are passed to the predictor."""
         return None
 
     def pipeline(self, mode: Mode) -> Sequence[Processor]:
@@ -71,10 +70,11 @@ class Pipeline(Data, abc.ABC):  # which says that it is no choice for --data
 
 
 def make_pipeline(data: Data, inputs: Collection[str]) -> Pipeline:
-    """The pipeline of a scenario's data in prediction.
+    """Return the inference pipeline of a scenario's data.
 
     Args:
-        inputs: names of those that the network takes.
+        data: Data of the scenario.
+        inputs: Names of the inputs of the network.
     """
     return Pipeline(
         specs={
@@ -91,15 +91,15 @@ def make_pipeline(data: Data, inputs: Collection[str]) -> Pipeline:
 
 
 def load_pipeline(export: Path) -> Pipeline:
-    """The pipeline of an export.
+    """Return the pipeline of an export.
 
     Raises:
-        UsageError: when it is missing or broken, or the code of a processor is not to be found here.
+        UsageError: If it is missing or corrupt, or the code of a processor cannot be imported.
     """
     values = read_param_file(export / PIPELINE)
     tag = values.pop("class", None)
     if tag != qualified_name(Pipeline):
-        raise UsageError(f"{export / PIPELINE}: class: is for {short_json(tag)}, not for {qualified_name(Pipeline)}")
+        raise UsageError(f"{export / PIPELINE}: class: expected {qualified_name(Pipeline)}, got {short_json(tag)}")
     run = OutputDir(export.parent)
     make_run_code_importable(run)
     try:
@@ -112,7 +112,8 @@ def load_pipeline(export: Path) -> Pipeline:
         raise
     except UsageError as error:
         error.add_note(
-            "Its processors are code of the scenario: start where it can be imported, or name its folder in PYTHONPATH."
+            "The processors are defined in the scenario's code: run where it can be imported, or add its directory to "
+            "PYTHONPATH."
         )
         raise
     warn_code_mismatch(run)
@@ -125,11 +126,11 @@ def load_pipeline(export: Path) -> Pipeline:
 
 
 def is_same_pipeline(one: Pipeline, two: Pipeline) -> bool:
-    """Return whether two pipelines do the same with a sample, wherever their files lie."""
+    """Return whether two pipelines process samples identically, regardless of the location of their files."""
     return _fingerprint(one) == _fingerprint(two)
 
 
 def _fingerprint(pipeline: Pipeline) -> tuple[object, list[tuple[str, bytes]]]:
-    anywhere = map_paths(pipeline, lambda value: Path(value.path.name))
-    values = dataclasses.replace(anywhere, on_bad_sample="raise", max_bad_samples=0).to_dict()
+    without_locations = map_paths(pipeline, lambda value: Path(value.path.name))
+    values = dataclasses.replace(without_locations, on_bad_sample="raise", max_bad_samples=0).to_dict()
     return values, read_bundled_files(pipeline)

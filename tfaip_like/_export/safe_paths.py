@@ -1,4 +1,4 @@
-"""Paths for TensorFlow, which takes `[`, `*`, `?` and a backslash in the path of a SavedModel for a pattern."""
+"""Paths for TensorFlow, which treats `[`, `*`, `?` and backslashes in the path of a SavedModel as a glob pattern."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ _SAFE_PATH = re.compile(r"[\w./ +=,@-]*", re.ASCII)
 def tensorflow_safe_path(folder: Path) -> Iterator[Path]:
     """Yield a path of `folder` without special characters: itself, or a temporary link to it.
 
-    Everything that is not known to be harmless is linked: a directory may also have a name that is not UTF-8, which
-    TensorFlow cannot take at all.
+    All characters that are not known to be safe cause a link; names that are not UTF-8 are not supported by TensorFlow.
     """
     if _SAFE_PATH.fullmatch(str(folder)):
         yield folder
@@ -31,7 +30,7 @@ def tensorflow_safe_path(folder: Path) -> Iterator[Path]:
 
 
 def _safe_temporary_parent() -> Path | None:
-    """Return where a directory with a plain path can be made; None for TMPDIR."""
+    """Return a parent directory with a plain path for temporary directories; None for TMPDIR."""
     if _SAFE_PATH.fullmatch(tempfile.gettempdir()):
         return None
     for candidate in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108  (mkdtemp makes it private)

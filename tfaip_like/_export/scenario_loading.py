@@ -1,4 +1,4 @@
-"""The scenario that an export was made of, from its parameters and the scenario's code."""
+"""Loading of the scenario of an export from its parameters and the scenario's code."""
 
 from __future__ import annotations
 
@@ -20,41 +20,42 @@ from tfaip_like.scenario import Scenario
 
 
 def load_scenario(export: Path) -> Scenario:
-    """Return the scenario of an export; its code is imported under the rule of `tfaip_like._user_code.trust`.
+    """Return the scenario of an export; its code is imported under the rules of `tfaip_like._user_code.trust`.
 
     Raises:
-        UsageError: when its code cannot be imported here, or does not fit its parameters.
+        UsageError: If its code cannot be imported, or does not match its parameters.
     """
     file = export / PARAMS
     if not file.is_file():
-        raise UsageError(f"{export}: is no export: it has no {PARAMS}")
+        raise UsageError(f"{export}: not an export directory (missing {PARAMS})")
     return resolve_bundled_paths(
         load_scenario_file(file, OutputDir(export.parent)), export, PARAMS, only_resources=True
     )
 
 
 def load_scenario_file(file: Path, run: OutputDir) -> Scenario:
-    """Return the scenario whose parameters a file holds, with its paths as they are written there.
+    """Return the scenario with the parameters of a file; its paths are not resolved.
 
     Args:
-        run: what the file belongs to.
+        file: JSON file with the parameters of a scenario.
+        run: Run directory that the file belongs to.
 
     Raises:
-        UsageError: when its code cannot be imported here, or does not fit its parameters.
+        UsageError: If its code cannot be imported, or does not match its parameters.
     """
     values = read_param_file(file)
     tag = read_scenario_tag(values, file)
     device = values.get("device")
     backend = device.get("backend") if isinstance(device, dict) else None
     if isinstance(backend, str) and backend in BACKENDS:
-        with suppress(UsageError):  # it can be used where it could not be trained
+        with suppress(UsageError):  # inference may work without the backend of the training
             set_backend(backend)
     try:
         cls = import_scenario_class(tag, run)
     except NoSuchModuleError as error:
         error.add_note(
-            f"{file.parent} needs the code of its scenario {tag}: start where that can be imported, or name its "
-            "directory in PYTHONPATH."
+            f"{file.parent} requires the code of scenario {tag}: run where it can be imported, or add its directory "
+            "to PYTHONPATH."
         )
         raise
     except UsageError as error:

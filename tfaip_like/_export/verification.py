@@ -1,6 +1,6 @@
-"""Check that an export predicts what the network in memory does.
+"""Verification that an export has the same outputs as the network in memory.
 
-Exports have differed from it silently (keras#20985), so it is looked at, with a batch of real data.
+Exports have silently differed from it (keras#20985), so they are compared for a batch of real data.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ logger = logging.getLogger(__name__)
 DIFFERENCE_COLUMN = "export_difference"
 TOLERANCE = 1e-4
 TOLERANCES = {"float16": 1e-2, "bfloat16": 5e-2}
-"""Where layers compute in fewer digits, results depend on how operations were put together."""
+"""Tolerances in lower precision, where results depend on how operations are fused."""
 NUM_PERTURBATIONS = 8
-"""With so many changes of the weights, an answer that hangs in the balance tips with all but certainty."""
+"""Number of random perturbations of the weights, enough to flip an ambiguous output almost certainly."""
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where an output of an export is furthest from that of the network."""
+    """Largest difference between an output of an export and that of the network."""
 
     output: str
     size: float
-    """Relative for floats; 1 for integers that are not the same, infinite where nothing can be compared."""
+    """Relative difference of floats; 1 for different integers; infinite if they cannot be compared."""
     text: str
-    """What it is, for a person."""
+    """Description for messages."""
 
 
 def check_export(
@@ -53,36 +53,40 @@ def check_export(
     loaded: ExportedModel | None = None,
     log: Callable[[str], None] = logger.info,
 ) -> float:
-    """Compare an export with the network that it was made of, on one batch; leave the network as it was.
+    """Compare the outputs of an export with those of its network for a batch; the network's state is preserved.
 
     Args:
-        loaded: the export, where it is loaded already.
-        log: called with what is not compared and why.
+        path: Export directory.
+        network: Network that was exported.
+        batch: Batch of real samples.
+        loaded: Export, if already loaded.
+        log: Called with a message about outputs that are not compared.
 
     Returns:
-        The largest difference: about 1e-7 where only roundings differ.
+        Largest relative difference: about 1e-7 if only rounding differs.
 
     Raises:
-        TrainingError: when an output differs.
+        TrainingError: If an output differs.
     """
     exported = loaded or load_export(path, trust_code=True)
-    answered = _select_predictable_rows(exported, batch)
-    if not len(answered):
-        log("no sample of the first batch can be predicted, so the export is not checked")
+    predictable = _select_predictable_rows(exported, batch)
+    if not len(predictable):
+        log("export not verified: no sample of the first batch can be predicted")
         return 0.0
-    found = compare_outputs(exported, lambda: load_export(path, trust_code=True), network, answered, log)
-    wrong = [difference.text for difference in found if difference.size > _tolerance(network)]
+    differences = compare_outputs(exported, lambda: load_export(path, trust_code=True), network, predictable, log)
+    wrong = [difference.text for difference in differences if difference.size > _tolerance(network)]
     if wrong:
         raise TrainingError(
-            f"the export differs from the trained network: {'; '.join(wrong)}.\n"
-            "Its predictions would be wrong, so it is not kept. Most often a custom layer behaves differently when "
-            "TensorFlow compiles it: Python values that change between calls, or `training` that is not passed on."
+            f"export verification failed: outputs differ from the trained network: {'; '.join(wrong)}.\n"
+            "The export is discarded, as its predictions would be wrong. Common cause: a custom layer that behaves "
+            "differently when TensorFlow compiles it (Python values that change between calls, or a missing `training` "
+            "argument)."
         )
-    return max((difference.size for difference in found), default=0.0)
+    return max((difference.size for difference in differences), default=0.0)
 
 
 def _select_predictable_rows(exported: ExportedModel, batch: Batch) -> Batch:
-    """The samples before the first that the export refuses, or else behind it: the training reports that one."""
+    """Return the samples before the first one that the export rejects, or those after it if it is the first."""
     while len(batch):
         try:
             exported(batch.inputs)
@@ -100,45 +104,53 @@ def compare_outputs(
     batch: Batch,
     log: Callable[[str], None] = logger.info,
 ) -> list[Difference]:
-    """Return the difference of each output that is the same when the network is called twice.
+    """Return the difference of each output that is deterministic, that is, equal in two calls of the network.
 
-    An answer that hangs in the balance (the class of two that are equally likely) may differ, and all that
-    follows from it. It is known by this: it also tips when the weights change by as little as is tolerated.
+    Ambiguous outputs (such as the argmax of two equal scores) may differ, and so may values computed from them. They
+    are recognized by perturbing the weights within the tolerance: an ambiguous output changes too.
 
     Args:
-        reload_export: loads the export once more, to change its weights.
+        exported: Loaded export.
+        reload_export: Loads the export again, to perturb its weights.
+        network: Network that was exported.
+        batch: Batch of real samples.
+        log: Called with a message about outputs that are not compared.
     """
     tolerance = _tolerance(network)
     with preserve_state(network):
         predict = make_predict_fn(network)
         expected, again = _to_arrays(predict(batch.inputs)), _to_arrays(predict(batch.inputs))
-    answers = exported(batch.inputs)
-    found = [
-        Difference(name, float("inf"), f"{_describe_location(name in expected)} has an output {name!r}")
-        for name in sorted(expected.keys() ^ answers.keys())
+    actual = exported(batch.inputs)
+    differences = [
+        Difference(
+            name, float("inf"), f"only {'the network' if name in expected else 'the export'} has output {name!r}"
+        )
+        for name in sorted(expected.keys() ^ actual.keys())
     ]
 
     @cache
     def perturbed_outputs() -> list[dict[str, Array]]:
         return list(_predict_with_perturbed_weights(reload_export(), batch.inputs, tolerance))
 
-    for name in sorted(expected.keys() & answers.keys()):
-        one, two, answer = expected[name], again[name], answers[name]
-        if one.shape != two.shape or _relative_difference(one, two).max(initial=0) > tolerance:
-            log(f"output {name!r} changes from call to call (random numbers, or a state), so it is not checked")
-        elif one.shape != answer.shape or one.dtype != answer.dtype:
-            text = f"output {name!r} has shape {one.shape} and dtype {one.dtype}, in the export {answer.shape} and "
-            found.append(Difference(name, float("inf"), f"{text}{answer.dtype}"))
+    for name in sorted(expected.keys() & actual.keys()):
+        first, second, answer = expected[name], again[name], actual[name]
+        if first.shape != second.shape or _relative_difference(first, second).max(initial=0) > tolerance:
+            log(f"output {name!r} not verified: it changes between calls (random numbers or state)")
+        elif first.shape != answer.shape or first.dtype != answer.dtype:
+            text = f"output {name!r} has shape {first.shape} and dtype {first.dtype}, in the export {answer.shape} and "
+            differences.append(Difference(name, float("inf"), f"{text}{answer.dtype}"))
         else:
-            distance = _relative_difference(one, answer)
+            distance = _relative_difference(first, answer)
             if distance.max(initial=0) > tolerance:
-                for changed in perturbed_outputs():
-                    may_be = (
-                        _relative_difference(answer, changed[name]) if changed[name].shape == answer.shape else np.inf
+                for perturbed in perturbed_outputs():
+                    perturbed_distance = (
+                        _relative_difference(answer, perturbed[name])
+                        if perturbed[name].shape == answer.shape
+                        else np.inf
                     )
-                    distance = np.where(may_be < distance, distance, 0)
-            found.append(_largest_difference(name, distance, one, answer))
-    return found
+                    distance = np.where(perturbed_distance < distance, distance, 0)
+            differences.append(_largest_difference(name, distance, first, answer))
+    return differences
 
 
 def _tolerance(network: keras.Model) -> float:
@@ -147,7 +159,7 @@ def _tolerance(network: keras.Model) -> float:
 
 @contextmanager
 def preserve_state(network: keras.Model) -> Iterator[None]:
-    """Puts random states and the like back as they were: a check must not change how a training goes on."""
+    """Restore all non-trainable state, such as random seeds, on exit: verification must not affect the training."""
     trainable = {id(variable) for variable in network.trainable_variables}
     variables = [variable for variable in network.variables if id(variable) not in trainable]
     variables.append(_global_generator_state())
@@ -160,7 +172,7 @@ def preserve_state(network: keras.Model) -> Iterator[None]:
 
 
 def _global_generator_state() -> keras.Variable:
-    """Return the state of what draws for `keras.random` without a seed, which Keras has in no public place."""
+    """Return the state of the generator of `keras.random` without a seed, for which Keras has no public API."""
     from keras.src.random import seed_generator
 
     return seed_generator.global_seed_generator().state
@@ -180,10 +192,9 @@ def _predict_with_perturbed_weights(
 
 
 def _relative_difference(expected: Array, answer: Array) -> Array:
-    """How far each number is from what is expected.
+    """Return the difference of each element, relative to the expected element or the median, whichever is larger.
 
-    Relative to the number, or to the median of all where that is larger: the largest would hide everything
-    behind a mask of -1e9.
+    The maximum as a scale would hide all differences in outputs with a mask value of -1e9.
     """
     if not (_is_float(expected) and _is_float(answer)):
         return np.asarray(expected != answer, dtype="float64")
@@ -205,16 +216,12 @@ def _largest_difference(name: str, distance: Array, expected: Array, answer: Arr
     if not distance.size:
         return Difference(name, 0.0, "")
     index = np.unravel_index(np.argmax(distance), distance.shape)
-    at = f"{list(map(int, index))}: {expected[index]}, in the export {answer[index]}"
+    location = f"{list(map(int, index))}: {expected[index]}, in the export {answer[index]}"
     size = float(distance[index])
     if _is_float(expected):
-        return Difference(name, size, f"output {name!r} by {size:.2g} of its size, most at {at}")
+        return Difference(name, size, f"output {name!r} by {size:.2g} (relative), most at {location}")
     count = int((distance > 0).sum())
-    return Difference(name, size, f"output {name!r} in {count} of {distance.size} numbers, first at {at}")
-
-
-def _describe_location(in_network: bool) -> str:
-    return "only the network" if in_network else "only the export"
+    return Difference(name, size, f"output {name!r} in {count} of {distance.size} elements, first at {location}")
 
 
 def _to_arrays(outputs: Arrays) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Exports: a folder with everything that prediction needs; see `layout`."""
+"""Writing of export directories, see `layout`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from tfaip_like._export.pipeline import make_pipeline
 from tfaip_like._export.safe_paths import tensorflow_safe_path
 from tfaip_like._keras_ext import range_checks
 from tfaip_like._keras_ext.paths import weight_paths
+from tfaip_like._runs.package_versions import installed_versions
 from tfaip_like._utils.errors import Interrupted, short_error_message
 from tfaip_like._utils.files import atomic_directory, is_disk_full_error
 from tfaip_like._utils.json_files import write_json
@@ -46,8 +46,6 @@ from tfaip_like.params._resources import RESOURCES_DIR
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
-
-RECORDED_PACKAGES = ("tfaip_like", "keras", "tensorflow")
 
 _ADD_SAVED_MODELS = f"""
 import importlib, pathlib, sys
@@ -66,9 +64,15 @@ for folder in folders:
 
 
 def write_export(path: Path, networks: Networks, scenario: Scenario, metrics: Mapping[str, float]) -> None:
-    """Writes an export; one that is there already is replaced when the new one is complete.
+    """Write an export, which replaces an existing one atomically.
 
-    It may have no SavedModel yet: see `add_saved_models`.
+    Depending on the backend it has no SavedModel yet, see `add_saved_models`.
+
+    Args:
+        path: Export directory.
+        networks: Networks of the model.
+        scenario: Scenario whose parameters and pipeline are exported.
+        metrics: `epoch` and metrics of the network.
     """
     with atomic_directory(path) as staging_dir:
         fill_export(staging_dir, networks, scenario)
@@ -82,11 +86,14 @@ def fill_export(
     warn: Callable[[str], None] = logger.warning,
     finite_inputs: Sequence[str] = (),
 ) -> None:
-    """Write an export, all but its metrics, into an empty folder.
+    """Write an export without its metrics into an empty directory.
 
     Args:
-        warn: called with what is missing in it.
-        finite_inputs: those in which it refuses NaN and infinity.
+        folder: Empty directory.
+        networks: Networks of the model.
+        scenario: Scenario whose parameters and pipeline are exported.
+        warn: Called with a message about missing parts.
+        finite_inputs: Names of the inputs that must not contain NaN or infinity.
     """
     _write_network(folder, networks.exported, warn)
     for name, network in networks.extra.items():
@@ -98,23 +105,25 @@ def fill_export(
         write_params(tree, folder / name)
     outputs = {name: list(output.shape[1:]) for name, output in networks.exported.output.items()}
     facts = {RESOURCES_DIR: bundled_file_sizes(folder), FINITE_INPUTS: list(finite_inputs), OUTPUTS: outputs}
-    write_json(folder / VERSIONS, {**_package_versions(), **facts})
+    write_json(folder / VERSIONS, {**installed_versions(), **facts})
     write_json(folder / METRICS, {})
 
 
 def add_metrics(export: Path, values: Mapping[str, float]) -> None:
-    """Adds values to the metrics of an export."""
+    """Add values to the metrics of an export."""
     write_json(export / METRICS, {**read_metrics(export), **values})
 
 
 def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = False) -> None:
-    """Write a network in inference mode as a SavedModel; its inputs and outputs keep their names.
+    """Write a network in inference mode as a SavedModel with the same input and output names.
 
-    `network.export` traces without `training`, so layers whose `training` argument defaults to True (all augmentation
-    layers of Keras) would stay active.
+    `network.export` traces without `training`, which would leave layers active whose `training` argument defaults to
+    True (all augmentation layers of Keras).
 
     Args:
-        with_logits: add a function that also returns the logits of outputs, see `with_logits`.
+        network: Network to write.
+        folder: Directory of the SavedModel.
+        with_logits: Add a function that also returns the logits of outputs, see `logits`.
     """
     arguments = argument_names(input_names(network))
     signature = {
@@ -125,7 +134,7 @@ def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = Fa
     def predict(inputs: Any) -> Any:
         with range_checks.assert_ids_in_range(), range_checks.RangeRecorder() as ids:
             outputs = network(inputs, training=False)
-        # An export of JAX cannot assert.
+        # Exports of JAX do not support assertions.
         return ids.mask_invalid_samples(outputs) if keras.backend.backend() == "jax" else outputs
 
     archive = keras.export.ExportArchive()
@@ -140,7 +149,7 @@ def write_saved_model(network: keras.Model, folder: Path, with_logits: bool = Fa
 
 
 def has_saved_models(export: Path) -> bool:
-    """Return whether no network of an export lacks its SavedModel."""
+    """Return whether all networks of an export have a SavedModel."""
     return all((folder / SERVE).exists() for folder in _network_dirs(export))
 
 
@@ -149,9 +158,16 @@ def _network_dirs(export: Path) -> list[Path]:
 
 
 def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
-    """Writes the SavedModels that exports lack: from where Keras could not write them.
+    """Write the missing SavedModels of exports, for backends on which Keras cannot write them.
 
-    A process with TensorFlow does it, once for all of them because its start takes seconds.
+    One child process with TensorFlow writes all of them, because its start takes seconds.
+
+    Args:
+        exports: Export directories.
+        scenario: Scenario, whose module the child process imports.
+
+    Raises:
+        RuntimeError: If TensorFlow cannot export a network.
     """
     folders = [folder for export in exports if export.exists() for folder in _network_dirs(export)]
     folders = [folder for folder in folders if not (folder / SERVE).exists()]
@@ -168,29 +184,29 @@ def add_saved_models(exports: Sequence[Path], scenario: Params) -> None:
     command += [str(folder) for folder in folders]
     done = run_child_process(command, environment)
     if done.returncode:
-        raise RuntimeError(f"TensorFlow could not export the network:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"TensorFlow cannot export the network:\n{done.stderr[-2000:]}")
 
 
 def _write_weights(file: Path, network: keras.Model) -> None:
-    """Writes the weights of a network by their paths.
+    """Write the weights of a network by path.
 
-    No other file of an export has them all. Measured with Keras 3.15: a SavedModel written on TensorFlow
-    forgets layers that are made within others (`own/kernel` for `own/dense_2/kernel`), on JAX all layers
-    (`kernel`), on PyTorch it comes last; model.keras numbers the weights of a layer and cannot be read without
-    reading its layers' classes; and both lack what only the training uses.
+    No other file of an export has all weights by path. Measured with Keras 3.15: a SavedModel written on TensorFlow
+    drops the names of nested layers (`own/kernel` for `own/dense_2/kernel`), on JAX of all layers (`kernel`), and on
+    PyTorch it is written last; model.keras numbers the weights of a layer and cannot be read without the classes of
+    its layers; and both lack weights that only the training network uses.
     """
     np.savez(file, **{path: _to_numpy(weight) for path, weight in weight_paths(network).items()})  # type: ignore[arg-type]
 
 
 def _to_numpy(weight: keras.Variable) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = keras.ops.convert_to_numpy(weight.value)
-    # numpy's files know nothing of bfloat16.
+    # NumPy files do not support bfloat16.
     return array.astype("float32") if array.dtype.kind == "V" else array
 
 
 def _write_network(folder: Path, network: keras.Model, warn: Callable[[str], None]) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras warns that a network for prediction was not compiled
+        warnings.simplefilter("ignore")  # Keras warns that the prediction network is not compiled
         has_saved_model = _try_write_saved_model(folder / SERVE, network)
         try:
             network.save(folder / MODEL)
@@ -200,14 +216,14 @@ def _write_network(folder: Path, network: keras.Model, warn: Callable[[str], Non
                 raise
             name = f"{ADDITIONAL}/{folder.name}/{MODEL}" if folder.parent.name == ADDITIONAL else MODEL
             warn(
-                f"exports have no {name}, Keras cannot save the network: {type(error).__name__}: "
+                f"exports lack {name}: Keras cannot save the network: {type(error).__name__}: "
                 f"{short_error_message(error)}\n"
-                f"{SERVE}/ and {WEIGHTS} are written, so predictions, LAV and warm starts work; ONNX and LiteRT do not."
+                f"Inference, LAV and warm starts work (they use {SERVE}/ and {WEIGHTS}); ONNX and LiteRT do not."
             )
 
 
 def _try_write_saved_model(folder: Path, network: keras.Model) -> bool:
-    """Write a SavedModel; False where only a process with TensorFlow can, from model.keras."""
+    """Write a SavedModel; return False if only TensorFlow can, from model.keras."""
     backend = keras.backend.backend()
     if backend == "torch":
         return False
@@ -216,19 +232,9 @@ def _try_write_saved_model(folder: Path, network: keras.Model) -> bool:
     except Exception as error:
         if backend == "tensorflow":
             raise
-        # Measured: Keras tells JAX that no two axes of unknown length are ever the same, so it cannot export
-        # a network that adds a sequence to another.
-        logger.debug("JAX could not export the network, TensorFlow will: %s", error)
+        # Measured: Keras exports to JAX with a distinct symbol for each unknown axis, so a network that adds two
+        # sequences cannot be exported.
+        logger.debug("JAX cannot export the network, falling back to TensorFlow: %s", error)
         shutil.rmtree(folder, ignore_errors=True)
         return False
     return True
-
-
-def _package_versions() -> dict[str, str]:
-    versions = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # used from its source, without being installed
-            versions[package] = "unknown"
-    return versions

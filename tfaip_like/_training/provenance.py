@@ -9,13 +9,13 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from tfaip_like._runs.git import GitState, class_source_path, read_git_state
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._runs.package_versions import installed_versions
 from tfaip_like._runs.run_files import ClusterJobInfo
 from tfaip_like._utils.files import atomic_write_text
 from tfaip_like._utils.json_files import write_json
@@ -23,8 +23,6 @@ from tfaip_like.params._base import qualified_name
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
-
-PACKAGES = ("tfaip_like", "keras", "tensorflow", "jax", "torch", "numpy")
 
 
 class RunMetadata:
@@ -48,7 +46,7 @@ class RunMetadata:
             "git_diff": bool(git.diff),
             "random_seed": scenario.trainer.random_seed,
             "backend": scenario.device.backend,
-            "versions": {"python": platform.python_version(), **_installed_versions()},
+            "versions": {"python": platform.python_version(), **installed_versions()},
             "host": socket.gethostname(),
             "slurm": _read_slurm_job(),
             "user": _get_username(),
@@ -112,16 +110,6 @@ def _format_difference(value: Any, other: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
     return ", ".join(f"{name} {part}" for name, part in value.items() if other.get(name) != part)
-
-
-def _installed_versions() -> Mapping[str, str]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def _read_slurm_job() -> ClusterJobInfo | None:

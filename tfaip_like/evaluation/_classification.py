@@ -82,7 +82,7 @@ class ClassificationEvaluator(Evaluator):
             raise UsageError(f"{where} has shape {target.shape}; expected a scalar class index")
         label = target.item()
         if not (math.isfinite(label) and label >= 0 and label == int(label)):
-            raise UsageError(f"{where} is {label}; expected a class index (an integer from 0)")
+            raise UsageError(f"{where} is {label}; expected an integer class index >= 0")
         is_float = np.issubdtype(output.dtype, np.floating)
         count = output.size if output.size > 1 else 2 if is_float else None
         if count is not None and label >= count:
