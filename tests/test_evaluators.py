@@ -109,7 +109,7 @@ def answering(value: Any) -> Evaluator:
 
 @pytest.mark.parametrize("value", [np.ones(1), np.ones((20, 30)), "0.5", None, 1j, 10**400], ids=repr)
 def test_what_is_not_a_number_is_refused_by_name(value: Any) -> None:
-    with pytest.raises(UsageError, match=r"^Answers.evaluate: 'f1' is .{1,50}, not a number \(or one of"):
+    with pytest.raises(UsageError, match=r"^Answers.evaluate: 'f1' is .{1,50}; expected a number or a summary of"):
         run_evaluator(answering(value), [], reserved_names=[])
 
 

@@ -118,5 +118,5 @@ def test_experts_with_other_outputs_are_refused(experts: Path, tmp_path: Path) -
 
 
 def test_an_existing_folder_is_not_written_over(experts: Path) -> None:
-    with pytest.raises(UsageError, match="all: is there already"):
+    with pytest.raises(UsageError, match="all: already exists"):
         gather_experts({"small": experts / "small"}, experts / "all")

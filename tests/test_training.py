@@ -546,7 +546,7 @@ def test_a_wrong_choice_of_best_is_refused_when_the_class_is_made(best: Any) -> 
         ({"error": 0.0}, "'error' is already a loss or metric of the model"),
         (None, "returned a NoneType; it must return"),
         (0.5, "returned a float; it must return"),
-        ({"f1": "high"}, "'f1' is 'high', not a number"),
+        ({"f1": "high"}, "'f1' is 'high'; expected a number"),
     ],
 )
 def test_what_an_evaluator_returns_is_checked(returned: Any, message: str) -> None:
