@@ -56,7 +56,7 @@ def test_each_sample_is_predicted_by_its_expert_in_the_order_of_samples(experts:
     }
     expected = [alone["small" if x[0] < 0.5 else "large"][number] for number, x in enumerate(X)]
     np.testing.assert_allclose(together, expected, rtol=1e-5)
-    assert float(load_predictor(experts / "all").predict_one({"x": X[3]}).outputs["sum"]) == pytest.approx(
+    assert float(load_predictor(experts / "all").one({"x": X[3]}).outputs["sum"]) == pytest.approx(
         expected[3], rel=1e-5
     )
 
@@ -71,7 +71,7 @@ def test_samples_can_say_their_expert_among_their_inputs(experts: Path, form: st
     found = list(predictor(given if form == "arrays" else rows))
     assert [sample.meta["expert"] for sample in found] == names
     assert float(found[7].outputs["sum"]) == pytest.approx(
-        float(load_predictor(experts / names[7]).predict_one({"x": X[7]}).outputs["sum"]), rel=1e-5
+        float(load_predictor(experts / names[7]).one({"x": X[7]}).outputs["sum"]), rel=1e-5
     )
 
 

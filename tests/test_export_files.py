@@ -114,7 +114,7 @@ def exported(place: Path, **data: Any) -> Path:
 
 
 def answer(path: Path) -> list[str]:
-    read: list[str] = load_predictor(path).predict_one({"x": [1.0, 2.0]}).outputs["read"]
+    read: list[str] = load_predictor(path).one({"x": [1.0, 2.0]}).outputs["read"]
     return read
 
 
@@ -211,7 +211,7 @@ def fifo(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (missing, "no such file or directory \\(required for inference and copied to every export\\)"),
+        (missing, "no such file or directory (required for inference and copied to every export)"),
         (with_the_run, "contains the run directory"),
         (with_a_linked_folder, "tree/loop is a link to a directory"),
         (with_a_broken_link, "tree/gone is neither a file nor a directory"),

@@ -51,8 +51,8 @@ def test_the_exports_of_all_folds_vote(tmp_path: Path) -> None:
         scenario = small(folder, train={"folds": 3, "fold": fold}, trainer={"epochs": 1, "lav_every_n": 1})
         (row,) = train(scenario).history
         assert row["val_count"] == row["lav_count"] == len(scenario.select_source(Mode.EVALUATE) or ()) in (33, 34)  # type: ignore[arg-type]
-    found = load_predictor(*folders).predict_one({"x": [1, 2]})
-    alone = [float(load_predictor(folder).predict_one({"x": [1, 2]}).outputs["sum"]) for folder in folders]
+    found = load_predictor(*folders).one({"x": [1, 2]})
+    alone = [float(load_predictor(folder).one({"x": [1, 2]}).outputs["sum"]) for folder in folders]
     assert float(found.outputs["sum"]) == pytest.approx(np.mean(alone), rel=1e-6)
 
 

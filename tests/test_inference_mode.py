@@ -241,7 +241,7 @@ def test_a_network_that_keras_cannot_save_is_exported_without_it(
     assert "cannot convert to other formats: Keras could not save model.keras" in caplog.text
     for name in ("best", "export"):
         assert not (tmp_path / "run" / name / "model.keras").exists()
-        assert load_predictor(tmp_path / "run" / name).predict_one({"x": [1.0, 2.0]}).outputs["sum"].shape == ()
+        assert load_predictor(tmp_path / "run" / name).one({"x": [1.0, 2.0]}).outputs["sum"].shape == ()
     warm = small(tmp_path / "warm", model=NotSaved(), trainer={"epochs": 1})
     train(dataclasses.replace(warm, warmstart=dataclasses.replace(warm.warmstart, model=tmp_path / "run")))
 
@@ -362,7 +362,7 @@ def test_a_sample_with_a_value_that_is_not_finite_is_named(
     with pytest.raises(UsageError, match=rf"^{reason}: .*4"):
         list(load_predictor(trained)({"x": x}))
     with pytest.raises(UsageError, match=reason):
-        load_predictor(trained).predict_one({"x": x[4]})
+        load_predictor(trained).one({"x": x[4]})
     with pytest.raises(UsageError, match=rf"best: {reason}: sample 4 of the batch$"):
         load_export(trained / "best")({"x": x})
     np.savez(tmp_path / "x.npz", x=x)

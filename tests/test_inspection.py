@@ -49,12 +49,12 @@ def test_the_benchmark_says_how_fast_what_takes_the_time_and_what_to_change(run:
         "reading",
         "Shift",
         "batching",
-        "handing over",
+        "transfer",
         "kB per sample",
         "verdict: ",
     ):
         assert word in done.stdout
-    assert ("processes busy" in done.stdout) == (processes > 0)
+    assert ("workers busy" in done.stdout) == (processes > 0)
     assert "first batch after" in done.stdout
 
 
@@ -70,7 +70,7 @@ def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=REPOSITORY, text=True, preexec_fn=reset_signal_handlers, **pipes) as process:
         assert process.stderr is not None
-        assert "measuring now" in process.stderr.readline()
+        assert "measuring; press Ctrl-C" in process.stderr.readline()
         time.sleep(1)
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=120)
@@ -81,9 +81,9 @@ def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "limited by the processor Shift, in Python (86 % of the work)"),
-        ({"transfer_seconds": 20.0}, "limited by handing batches from process to process"),
-        ({"stages": {"reading": 9.0, "batching": 1.0}, "cpu_share": 0.2}, "limited by the disk"),
+        ({}, "limited by processor Shift (86 % of the work)"),
+        ({"transfer_seconds": 20.0}, "limited by the transfer of batches between processes"),
+        ({"stages": {"reading": 9.0, "batching": 1.0}, "cpu_share": 0.2}, "limited by I/O"),
         ({"stages": {"reading": 9.0, "batching": 1.0}}, "limited by reading and decoding samples"),
         ({"stages": {"reading": 1.0, "batching": 9.0}}, "limited by batching (padding and stacking)"),
         ({"processes": 0}, "--train.num_processes"),
@@ -108,7 +108,7 @@ def test_inspect_samples_shows_them_before_and_after_each_processor(run: Run, tm
 
 def test_the_verdict_on_a_source_without_an_index_does_not_advise_more_processes() -> None:
     measured = dataclasses.replace(STEADY, stages={"reading": 9.0, "batching": 1.0})
-    assert "limited by the source (86 % of the work)" in diagnose_bottleneck(
+    assert "limited by the iterable-only source (86 % of the work)" in diagnose_bottleneck(
         measured, "train", False, is_read_in_order=True
     )
 
@@ -122,7 +122,7 @@ def test_inspect_samples_shows_them_after_each_stream_processor(tmp_path: Path) 
 
 def test_the_contents_of_an_array_are_described() -> None:
     assert describe_arrays([np.array([1.0, np.nan]), np.array([3.0])]) == (
-        "float64 (2,) ... (1,), from 1 to 3, mean 2, std 1, 1 NaN or infinite"
+        "float64 (2,) ... (1,), from 1 to 3, mean 2, std 1, 1 NaN or infinity"
     )
     assert describe_arrays([np.array(3), np.array(4)]) == "int64 (), values 3 4"
     assert describe_arrays([np.zeros(0)]) == "float64 (0,), empty"

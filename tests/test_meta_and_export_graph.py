@@ -237,5 +237,6 @@ def test_run_eagerly_refuses_code_that_builds_another_network(trained: Path, tmp
     done = quick_run("lav-scenario", tmp_path / "best", "--run_eagerly", "true", cwd=TESTS)
     assert done.returncode == 2
     assert (
-        "weights.npz: out/bias is absent, but (3,) in the network that the code of the scenario builds" in done.stderr
+        "weights.npz: out/bias is missing, but of shape (3,) in the network that the scenario's code builds"
+        in done.stderr
     )

@@ -142,15 +142,15 @@ def test_endless_samples_are_read_a_little_ahead_only(line: tuple[Path, keras.Mo
 def test_a_single_sample_is_predicted_as_in_a_batch(processed: tuple[Path, keras.Model]) -> None:
     path, network = processed
     predictor = load_predictor(path)
-    found = predictor.predict_one({"x": [0.5, 0.25]})
+    found = predictor.one({"x": [0.5, 0.25]})
     np.testing.assert_allclose(
         found.outputs["sum"], 2 * sums(network, np.array([[0.25, 0.125]], "float32"))[0], rtol=1e-5
     )
     assert found.outputs["text"] == "twice"
     with pytest.raises(UsageError, match="dropped the sample"):
-        predictor.predict_one({"x": [-1.0, 0]})
+        predictor.one({"x": [-1.0, 0]})
     with pytest.raises(ValueError, match="not a number"):
-        predictor.predict_one({"x": [math.nan, 0]})
+        predictor.one({"x": [math.nan, 0]})
 
 
 def test_dropped_and_bad_samples_are_left_out_and_the_index_of_the_others_stays(
@@ -479,4 +479,4 @@ def test_specs_of_any_length_are_padded(tmp_path: Path) -> None:
     predictor: Predictor = load_predictor(path)
     found = [float(sample.outputs["sum"]) for sample in predictor([{"x": [1.0, 2, 3]}, {"x": [5.0]}])]
     assert found == [6, 3]  # 5 - 1 - 1
-    assert float(predictor.predict_one({"x": [5.0]}).outputs["sum"]) == 5
+    assert float(predictor.one({"x": [5.0]}).outputs["sum"]) == 5

@@ -343,7 +343,7 @@ def test_an_export_refuses_an_id_out_of_range_by_its_sample(
         list(predictor({"x": ids}, PredictLoaderSettings(batch_size=4)))
     assert str(caught.value) == f"id {number} is out of range for Embedding '{layer}' (0..4): prediction sample 5"
     with pytest.raises(UsageError, match=rf"id {number} is out of range for Embedding '{layer}' \(0\.\.4\)"):
-        predictor.predict_one({"x": ids[5]})
+        predictor.one({"x": ids[5]})
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_a_run_directory_may_have_any_name(formats: list[str], tmp_path: Path, q
     done = quick_run("resume-training", "./--run[2]", "--trainer.epochs", 2, cwd=run.parent)
     assert done.returncode == 0, done.stderr
     assert len((run / "history.csv").read_text().splitlines()) == 3
-    assert load_predictor(run).predict_one({"x": [1.0, 2.0]}).outputs["sum"].shape == ()
+    assert load_predictor(run).one({"x": [1.0, 2.0]}).outputs["sum"].shape == ()
     (tmp_path / "x.jsonl").write_text('{"x": [1, 2]}\n')
     output = tmp_path / EVERYTHING / "[1].jsonl"
     done = quick_run("predict-scenario", run, "--predict.files", tmp_path / "x.jsonl", "--output", output)

@@ -8,7 +8,7 @@ in one process, in turn; a first round, in which both are traced, is not counted
     command    what predict-scenario does: the same, and an .npz file written
 
     call       the bare network called with one image (`network(image, training=False)`)
-    one        `Predictor.predict_one` with one sample: pipeline, network, post-processors
+    one        `Predictor.one` with one sample: pipeline, network, post-processors
 
     python scripts/benchmarks/prediction.py [ROUNDS]
 """
@@ -97,7 +97,7 @@ def main() -> None:
             "predictor": lambda: sum(1 for _ in predictor({"image": images}, settings)),
             "command": command,
             "call": lambda: [np.asarray(network(images[:1], training=False)["probabilities"]) for _ in range(CALLS)],
-            "one": lambda: [predictor.predict_one(sample) for _ in range(CALLS)],
+            "one": lambda: [predictor.one(sample) for _ in range(CALLS)],
         }
         times: dict[str, list[float]] = {side: [] for side in sides}
         for number in range(rounds + 1):

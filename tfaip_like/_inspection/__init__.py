@@ -1,1 +1,1 @@
-"""Looking at what a scenario's data are and how fast they come, without training."""
+"""Tools that inspect data, input pipeline and machine without training."""

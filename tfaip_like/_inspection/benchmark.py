@@ -1,4 +1,4 @@
-"""How fast an input pipeline is, what limits it, and what to change."""
+"""Benchmark of an input pipeline: throughput, bottleneck and advice."""
 
 from __future__ import annotations
 
@@ -27,43 +27,48 @@ READ_STAGE, BATCH_STAGE = 0, -1
 LOG_INTERVAL_S = 5.0
 HIGH_TRANSFER_SHARE = 0.4
 DEFAULT_STEPS_PER_EPOCH = 1000
-"""Batches of an epoch, where nobody has counted them."""
+"""Assumed length of an epoch of a stream."""
 IO_BOUND_CPU_SHARE = 0.5
 
 
 class Benchmark(Params):
-    """What is measured, and for how long."""
+    """Settings of the benchmark."""
 
     mode: Literal["train", "val"] = "train"
-    """Which data."""
+    """Data to read: training or validation."""
 
     seconds: float | None = None
-    """Stop after this time; by default at Ctrl-C."""
+    """Duration in seconds after the warm-up; by default until Ctrl-C."""
 
     samples: int | None = None
-    """Stop after so many samples."""
+    """Number of samples after the warm-up; by default unlimited."""
 
     warmup_seconds: float = 2.0
-    """Time at the beginning that does not count: processes start, queues and caches fill."""
+    """Duration of the warm-up in seconds, in which workers start and queues and caches fill."""
 
     def check(self) -> None:
         self.require(self.seconds is None or self.seconds > 0, "seconds", "must be above 0")
         self.require(self.samples is None or self.samples > 0, "samples", "must be above 0")
-        self.require(self.warmup_seconds >= 0, "warmup_seconds", "must be 0 or more")
+        self.require(self.warmup_seconds >= 0, "warmup_seconds", "must not be negative")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured in a window of steady work.
+    """Measurements in steady state.
 
     Attributes:
-        start_seconds: until the first batch was there.
-        seconds: length of the window.
-        stages: seconds of work in each stage, over all processes.
-        transfer_seconds: seconds of packing and unpacking between processes.
-        cpu_share: of the time of the data processes' work, what a processor computed.
-        busy: part of the window in which the data processes worked.
-        queue_fill: part of the batches ahead that were ready when one was asked for.
+        processes: Number of data workers; 0 without.
+        start_seconds: Seconds until the first batch.
+        seconds: Duration of the measurement.
+        samples: Number of samples.
+        batches: Number of batches.
+        nbytes: Size of the batches in bytes.
+        stages: Seconds of work by stage, summed over all workers.
+        transfer_seconds: Seconds of packing and unpacking batches between processes.
+        cpu_share: CPU time as a fraction of the workers' work.
+        busy: Fraction of the time in which the workers were busy.
+        queue_fill: Fraction of the prefetched batches that were ready when one was requested.
+        shared_bytes: Size of the shared memory in bytes.
     """
 
     processes: int
@@ -81,12 +86,18 @@ class Measurement:
 
     @property
     def work(self) -> float:
-        """Seconds of work in all stages, and handing over."""
+        """Seconds of work in all stages, including the transfer between processes."""
         return sum(self.stages.values()) + self.transfer_seconds
 
 
 def run_benchmark(scenario: Scenario, settings: Benchmark, interrupt: InterruptFlag) -> str:
-    """Reads batches as fast as they come, until the time is over or Ctrl-C; the result as text."""
+    """Read batches at full speed until the limit or Ctrl-C, and return the report.
+
+    Args:
+        scenario: Scenario whose input pipeline is measured.
+        settings: Settings of the benchmark.
+        interrupt: Flag that Ctrl-C sets.
+    """
     with open_data_loader(scenario, settings.mode, "--benchmark.mode", interrupt.check) as batches:
         epochs = scenario.trainer.epochs
         steps = (
@@ -107,8 +118,8 @@ def _measure(batches: DataLoader, settings: Benchmark, interrupt: InterruptFlag)
     while time.perf_counter() - started < settings.warmup_seconds and interrupt.signum is None:
         next(stream)
     window = _MeasurementWindow(batches)
-    logger.info("measuring now; Ctrl-C ends it with the result")
-    with contextlib.suppress(Interrupted):  # raised while waiting for a data process
+    logger.info("measuring; press Ctrl-C to stop and print the report")
+    with contextlib.suppress(Interrupted):  # raised while waiting for a data worker
         while interrupt.signum is None and not window.is_over(settings):
             window.add(next(stream))
             window.log_progress()
@@ -123,7 +134,7 @@ def _repeat_epochs(batches: DataLoader) -> Iterator[Batch]:
 
 
 class _MeasurementWindow:
-    """Counts what happens from now on."""
+    """Counters from the construction on."""
 
     def __init__(self, batches: DataLoader):
         self.batches = batches
@@ -139,12 +150,12 @@ class _MeasurementWindow:
         self._last_log_time = self.begin
 
     def _stages(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """Return the seconds of each stage, in all processes: this one reads and batches streams."""
-        here = self.batches.samples.seconds
-        return here + self.workers.seconds if self.workers else here
+        """Return the seconds by stage in all processes: the main process reads and batches streams."""
+        main_process = self.batches.samples.seconds
+        return main_process + self.workers.seconds if self.workers else main_process
 
     def add(self, batch: Batch) -> None:
-        """Counts a batch (or several, stacked)."""
+        """Count a batch, or several stacked batches."""
         steps = len(batch) if self.batches.yields_stacked_steps else 1
         self.count += steps
         self.samples += steps * self.batches.batch_size if self.batches.yields_stacked_steps else len(batch)
@@ -153,19 +164,23 @@ class _MeasurementWindow:
             self.fills.append(min(1.0, self.workers.num_ready() / self.workers.max_outstanding))
 
     def log_progress(self) -> None:
-        """Logs the speed so far."""
+        """Log the throughput every `LOG_INTERVAL_S` seconds."""
         now = time.perf_counter()
         if now - self._last_log_time > LOG_INTERVAL_S:
             self._last_log_time = now
             logger.info("%.0f s: %.1f samples/s", now - self.begin, self.samples / (now - self.begin))
 
     def is_over(self, settings: Benchmark) -> bool:
-        """Return whether enough was measured."""
-        late = settings.seconds is not None and time.perf_counter() - self.begin >= settings.seconds
-        return late or (settings.samples is not None and self.samples >= settings.samples)
+        """Return whether the time or sample limit is reached."""
+        is_late = settings.seconds is not None and time.perf_counter() - self.begin >= settings.seconds
+        return is_late or (settings.samples is not None and self.samples >= settings.samples)
 
     def measured(self, start_seconds: float) -> Measurement:
-        """The result."""
+        """Return the measurement so far.
+
+        Args:
+            start_seconds: Seconds until the first batch.
+        """
         seconds = time.perf_counter() - self.begin
         stages = _seconds_per_stage(self.batches.samples.stages, (self._stages() - self.stages_begin).tolist())
         transfer_seconds = self.workers.transfer_seconds - self.transfer_begin if self.workers else 0.0
@@ -188,7 +203,7 @@ class _MeasurementWindow:
         )
 
     def _busy(self, seconds: float, work: float) -> float:
-        """Return the part of the time in which the data processes worked, or this one where there are none."""
+        """Return the fraction of the time in which the workers, or without workers this process, were busy."""
         if not seconds:
             return 0.0
         if self.workers is None:
@@ -198,37 +213,43 @@ class _MeasurementWindow:
 
 
 def _seconds_per_stage(stages: Sequence[str], seconds: Sequence[float]) -> dict[str, float]:
-    """Return the seconds of each stage; processors of one class get numbers."""
-    named: dict[str, float] = {}
-    for place, (stage, of_stage) in enumerate(zip(stages, seconds, strict=True)):
-        name = stage if stages.count(stage) == 1 else f"{stage} ({place})"
-        named[name] = of_stage
-    return named
+    """Return the seconds by stage; processors of the same class are numbered."""
+    by_stage: dict[str, float] = {}
+    for number, (stage, stage_seconds) in enumerate(zip(stages, seconds, strict=True)):
+        by_stage[stage if stages.count(stage) == 1 else f"{stage} ({number})"] = stage_seconds
+    return by_stage
 
 
 def format_report(scenario: Scenario, batches: DataLoader, measured: Measurement, group: str) -> str:
-    """The result as text, with a verdict."""
+    """Return the report with a diagnosis of the bottleneck.
+
+    Args:
+        scenario: Scenario whose input pipeline was measured.
+        batches: Its data loader.
+        measured: Measurements.
+        group: Flag group of the data (`train` or `val`).
+    """
     if not measured.samples:
-        return "nothing was measured: the time was too short for a batch"
-    processes = pluralize(measured.processes, "data process").replace("processs", "processes")
+        return "nothing measured: the time was too short for a batch; increase --benchmark.seconds"
+    workers = pluralize(measured.processes, "data worker")
     size = pluralize(len(batches), "sample") if len(batches) else "a stream of samples"
     lines = [
-        f"{type(scenario).__name__}, --{group}: {size}, batches of {batches.batch_size}, {processes}",
-        f"first batch after {measured.start_seconds:.2f} s; then measured for {measured.seconds:.1f} s",
+        f"{type(scenario).__name__}, --{group}: {size}, batch size {batches.batch_size}, {workers}",
+        f"first batch after {measured.start_seconds:.2f} s; measured for {measured.seconds:.1f} s",
         "",
         f"  samples/s  {measured.samples / measured.seconds:12.1f}",
         f"  batches/s  {measured.batches / measured.seconds:12.1f}",
         "",
         f"  {'stage':<24}{'share':>8}{'ms per sample':>16}",
     ]
-    stages = {**measured.stages, "handing over": measured.transfer_seconds}
+    stages = {**measured.stages, "transfer": measured.transfer_seconds}
     for name, seconds in stages.items():
         share, each = seconds / max(measured.work, 1e-9), 1000 * seconds / measured.samples
         lines.append(f"  {name:<24}{100 * share:>6.0f} %{each:>16.4f}")
     lines += ["", f"  {measured.nbytes / measured.samples / 1e3:.3g} kB per sample, {_describe_copies(measured)}"]
     if measured.processes:
         lines.append(
-            f"  processes busy {100 * measured.busy:.0f} %, batches ahead ready {100 * measured.queue_fill:.0f} %"
+            f"  workers busy {100 * measured.busy:.0f} %, prefetch queue filled {100 * measured.queue_fill:.0f} %"
         )
     is_read_in_order = batches.order is None
     return "\n".join(
@@ -242,54 +263,57 @@ def format_report(scenario: Scenario, batches: DataLoader, measured: Measurement
 
 def _describe_copies(measured: Measurement) -> str:
     if not measured.processes:
-        return "made in this process, not copied between any"
+        return "built in this process, no copies"
     return f"copied twice: into {measured.shared_bytes / 1e6:.3g} MB of shared memory and out of it"
 
 
 def diagnose_bottleneck(
     measured: Measurement, group: str, is_array_backed: bool, is_read_in_order: bool = False
 ) -> str:
-    """Return what limits the pipeline, and what to change.
+    """Return the bottleneck of the pipeline and advice.
 
     Args:
-        is_array_backed: whether batches are cut out of arrays.
-        is_read_in_order: whether the source has no index.
+        measured: Measurements.
+        group: Flag group of the data (`train` or `val`).
+        is_array_backed: Whether batches are slices of arrays in memory.
+        is_read_in_order: Whether the source is iterable-only.
     """
     cores = num_usable_cpus()
     flag = f"--{group}.num_processes"
     if is_array_backed:
-        return "batches are cut out of arrays in memory, as fast as that can be; nothing to change"
+        return "batches are slices of arrays in memory, which is optimal; nothing to change"
     if measured.transfer_seconds > HIGH_TRANSFER_SHARE * measured.work:
         return (
-            "limited by handing batches from process to process (pickling and copying), not by making them; "
-            f"{flag} 0 makes them in the main process"
+            "limited by the transfer of batches between processes (pickling and copying); "
+            f"{flag} 0 builds them in the main process"
         )
     name, seconds = max(measured.stages.items(), key=lambda stage: stage[1])
     share = f"{100 * seconds / max(measured.work, 1e-9):.0f} % of the work"
     stages = list(measured.stages)
     if name == stages[READ_STAGE] and is_read_in_order:
         return (
-            f"limited by the source ({share}), which the main process reads one sample after another; give it __len__ "
-            "and __getitem__, or read files in a processor"
+            f"limited by the iterable-only source ({share}), which the main process reads sequentially; give it "
+            "__len__ and __getitem__, or read files in a processor"
         )
     if name == stages[READ_STAGE] and measured.cpu_share < IO_BOUND_CPU_SHARE:
         return (
-            f"limited by the disk: processors compute only {100 * measured.cpu_share:.0f} % of the time; "
-            f"more processes can wait at the same time ({flag} {max(4, 2 * measured.processes)}), "
-            f"and --{group}.cache memory reads each sample once"
+            f"limited by I/O: CPU time is only {100 * measured.cpu_share:.0f} % of the work; "
+            f"use more workers ({flag} {max(4, 2 * measured.processes)}), "
+            f"or read each sample only once (--{group}.cache memory)"
         )
-    what = {
+    bottleneck = {
         stages[READ_STAGE]: "reading and decoding samples",
         stages[BATCH_STAGE]: "batching (padding and stacking)",
-    }.get(name, f"the processor {name}, in Python")
+    }.get(name, f"processor {name}")
     if measured.processes < cores:
-        change = f"{flag} {cores} uses all {cores} cores"
+        advice = f"use all {cores} cores: {flag} {cores}"
     else:
-        change = f"all {cores} cores are used; make it faster, or keep its results with --{group}.cache memory"
-        change += " if it is not random"
-    others = ""
-    if measured.cpu_share < IO_BOUND_CPU_SHARE:
-        others = (
-            f"\n(The processes got a core for {100 * measured.cpu_share:.0f} % of their time: is the machine busy?)"
+        advice = (
+            f"all {cores} cores are in use; optimize it, or cache its output with --{group}.cache memory if it is "
+            "deterministic"
         )
-    return f"limited by {what} ({share}); {change}{others}"
+    if measured.cpu_share < IO_BOUND_CPU_SHARE:
+        advice += (
+            f"\n(CPU time is only {100 * measured.cpu_share:.0f} % of the workers' time: is the machine overloaded?)"
+        )
+    return f"limited by {bottleneck} ({share}); {advice}"

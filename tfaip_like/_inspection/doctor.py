@@ -1,4 +1,4 @@
-"""Doctor: checks what a training needs from this machine, and says how to fix what is missing."""
+"""Checks of the machine (`tfaip-doctor`): requirements of training, with advice for each problem."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from tfaip_like._inspection import doctor_checks as checks
 from tfaip_like._training.devices import configure_devices
 from tfaip_like._user_code.trust import trust_record_path
-from tfaip_like._utils.errors import UsageError, pluralize, short_error_message, truncate_list
+from tfaip_like._utils.errors import UsageError, format_bytes, pluralize, short_error_message, truncate_list
 from tfaip_like._utils.lazy_keras import initialize_backend, is_set_by_us, set_backend
 from tfaip_like.params import Params
 from tfaip_like.settings import Device
@@ -55,7 +55,7 @@ class Doctor(Params):
     """Require a working SLURM, to submit batches from here."""
 
     device: Device = Device()
-    """Backend and devices of the trainings."""
+    """Backend and devices for training."""
 
 
 def run_checks(
@@ -64,8 +64,9 @@ def run_checks(
     """Yield one finding after another, the quick ones first.
 
     Args:
-        start: starts the libraries; by default as they are, with what they print.
-        output_flag: flag of the command that names the output directory, for advice.
+        settings: Settings of the checks.
+        start: Function that initializes the backend; by default with the libraries' output shown.
+        output_flag: Flag of the output directory, for advice.
     """
     yield from _check_packages(settings.device.backend)
     yield from _check_machine()
@@ -78,7 +79,7 @@ def run_checks(
 
 
 def summarize_failures(findings: Iterable[Finding]) -> str:
-    """Return the number of errors and their subjects for a message; an empty text if there is none."""
+    """Return the number of errors and their subjects for a message; an empty string without errors."""
     errors = [finding.subject for finding in findings if finding.severity is Severity.ERROR]
     return f"{pluralize(len(errors), 'problem')} to fix: {', '.join(errors)}" if errors else ""
 
@@ -94,7 +95,7 @@ def _check_packages(backend: str) -> Iterator[Finding]:
             yield Finding(package.name, package.problem, Severity.ERROR, f"pip install '{package.requirement}'")
     good = [f"{package.name} {package.version}" for package in required if not package.problem]
     if backend not in [package.name for package in required] and (version := checks.version_of(backend)):
-        good.insert(0, f"{backend} {version}")  # one that is missing is reported with the devices
+        good.insert(0, f"{backend} {version}")  # a missing one is reported with the devices
     if good:
         yield Finding("packages", ", ".join(good))
 
@@ -103,12 +104,12 @@ def _check_machine() -> Iterator[Finding]:
     yield Finding("CPU", f"{checks.usable_cpus():g} of {os.cpu_count()} cores available")
     total, free = checks.get_memory_bytes()
     if free is not None:
-        text = f"{checks.format_bytes(free)} free of {checks.format_bytes(total or free)}"
+        text = f"{format_bytes(free)} free of {format_bytes(total or free)}"
         if free >= checks.MIN_MEMORY_BYTES:
             yield Finding("memory", text)
         else:
             advice = "close other programs, or request more memory (on SLURM: --mem)"
-            text += f"; a training needs at least {checks.format_bytes(checks.MIN_MEMORY_BYTES)}"
+            text += f"; training needs at least {format_bytes(checks.MIN_MEMORY_BYTES)}"
             yield Finding("memory", text, Severity.ERROR, advice)
     files = checks.max_open_files()
     if files < checks.MIN_OPEN_FILES:
@@ -131,24 +132,24 @@ def _directory(subject: str, path: Path, choose_another: str, min_room: int = 0)
     is_full = room is not None and room < min_room
     problem = checks.find_write_error(path)
     if problem is None and room is not None and is_full:
-        problem = f"only {checks.format_bytes(room)} free, at least {checks.format_bytes(min_room)} needed"
+        problem = f"only {format_bytes(room)} free, at least {format_bytes(min_room)} needed"
     if problem is not None:
-        advice = f"free some space there, or {choose_another}" if is_full else choose_another
+        advice = f"free some space, or {choose_another}" if is_full else choose_another
         return Finding(subject, f"{where}: {problem}", Severity.ERROR, advice)
     if not checks.supports_locks(path):
-        advice = "start only one training per directory: a second one is not detected there"
-        return Finding(subject, f"{where}: its file system does not support file locks", Severity.NOTE, advice)
+        advice = "run only one training per run directory: a second one is not detected on this file system"
+        return Finding(subject, f"{where}: the file system does not support file locks", Severity.NOTE, advice)
     state = (
         "writable"
         if path.exists()
         else f"does not exist yet, can be created in {checks.nearest_existing_directory(path)}"
     )
-    return Finding(subject, f"{where}: {state}{f', {checks.format_bytes(room)} free' if room is not None else ''}")
+    return Finding(subject, f"{where}: {state}{f', {format_bytes(room)} free' if room is not None else ''}")
 
 
 def _check_shared_memory() -> Finding:
     problem = checks.find_shared_memory_error()
-    tried = checks.format_bytes(checks.SHARED_MEMORY_PROBE_BYTES)
+    tried = format_bytes(checks.SHARED_MEMORY_PROBE_BYTES)
     if problem is None:
         return Finding("shared memory", f"data workers can use it (tested with {tried})")
     advice = "raise the memory limit of the container or job, or train without data workers: --train.num_processes 0"
@@ -161,7 +162,7 @@ def _check_git() -> Finding:
     version = checks.run_tool("git", "--version")
     if isinstance(version, str):
         return Finding("git", version.removeprefix("git version "))
-    text = f"cannot be used ({version}), so runs do not record the commit and changes of your code"
+    text = f"not available ({version}); runs do not record the commit and the changes of your code"
     return Finding("git", text, Severity.NOTE, "install git")
 
 
@@ -175,12 +176,12 @@ def _check_slurm(is_required: bool) -> Iterator[Finding]:
         advice = "install all client commands of SLURM, or add their directory to PATH"
         yield Finding("SLURM", f"{', '.join(missing)} not found in PATH", bad, advice)
     else:
-        answer = checks.run_tool("sinfo", "--noheader", "--format=%P %a %D")
-        if isinstance(answer, str):
-            partitions = answer.splitlines()
+        result = checks.run_tool("sinfo", "--noheader", "--format=%P %a %D")
+        if isinstance(result, str):
+            partitions = result.splitlines()
             yield Finding("SLURM", f"{pluralize(len(partitions), 'partition')}: {truncate_list(partitions)}")
         else:
-            reason = answer.args[0].removeprefix("sinfo: ")
+            reason = result.args[0].removeprefix("sinfo: ")
             advice = "check the controller with scontrol ping, or ask your administrators"
             yield Finding("SLURM", f"installed, but sinfo fails: {reason}", bad, advice)
 
@@ -191,7 +192,7 @@ def _check_environment(variables: Mapping[str, str]) -> Iterator[Finding]:
     names = sorted(name for name in variables if name in known or name.startswith(prefixes))
     found = [f"{name}={variables[name]}" for name in names if not is_set_by_us(name)]
     if found:
-        yield Finding("environment", f"variables that affect trainings: {', '.join(found)}", Severity.NOTE)
+        yield Finding("environment", f"variables that affect training: {', '.join(found)}", Severity.NOTE)
 
 
 def _start_backend(device: Device) -> None:

@@ -1,4 +1,4 @@
-"""Measurements of doctor: packages, cores, memory, disks, shared memory, tools; no verdicts."""
+"""Measurements for the checks of the machine: packages, cores, memory, disks, shared memory, tools."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MIN_FREE_TEMPORARY_BYTES = 2**28
 SHARED_MEMORY_PROBE_BYTES = 2**24
 MIN_OPEN_FILES = 256
 TOOL_TIMEOUT_S = 20.0
-"""Longest time for a tool to answer."""
+"""Timeout of external tools in seconds."""
 
 SLURM_TOOLS = ("sbatch", "squeue", "scancel", "sinfo")
 
@@ -42,42 +42,43 @@ sys.exit(0 if memory[-1] == 7 else 3)
 
 @dataclass(frozen=True)
 class Package:
-    """A package that this one needs."""
+    """Required package."""
 
     name: str
     requirement: str
-    """The requirement: `keras>=3.14`."""
+    """Requirement such as `keras>=3.14`."""
     version: str
     problem: str
-    """What is wrong with it; may be empty."""
+    """Description of the problem; empty without one."""
 
 
 def check_requirements() -> list[Package]:
-    """Return the packages that this one cannot do without; none if it is not installed."""
+    """Return the required packages; an empty list if tfaip_like is not installed."""
     from packaging.requirements import Requirement
 
     try:
-        requirement = [Requirement(text) for text in requires("tfaip_like") or []]
+        requirements = [Requirement(text) for text in requires("tfaip_like") or []]
     except PackageNotFoundError:
         return []
     return [
-        _check_package(one.name, one) for one in requirement if one.marker is None or one.marker.evaluate({"extra": ""})
+        _check_package(requirement)
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
     ]
 
 
-def _check_package(name: str, requirement: Requirement) -> Package:
-    found = version_of(name)
-    if not found:
-        return Package(name, str(requirement), "", "not installed")
-    if not requirement.specifier.contains(found, prereleases=True):
-        return Package(
-            name, str(requirement), found, f"version {found} is installed, but {requirement.specifier} is required"
-        )
-    return Package(name, str(requirement), found, "")
+def _check_package(requirement: Requirement) -> Package:
+    installed = version_of(requirement.name)
+    problem = ""
+    if not installed:
+        problem = "not installed"
+    elif not requirement.specifier.contains(installed, prereleases=True):
+        problem = f"version {installed} is installed, but {requirement.specifier} is required"
+    return Package(requirement.name, str(requirement), installed, problem)
 
 
 def version_of(package: str) -> str:
-    """Return the version of a package; an empty text if it is not installed."""
+    """Return the version of a package; an empty string if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -85,7 +86,7 @@ def version_of(package: str) -> str:
 
 
 def usable_cpus() -> float:
-    """Return how many cores this process may use, by its affinity and the quota of its container."""
+    """Return the number of cores that this process may use, by its affinity and the quota of its container."""
     cores = float(num_usable_cpus())
     with suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -94,7 +95,7 @@ def usable_cpus() -> float:
 
 
 def get_memory_bytes() -> tuple[int | None, int | None]:
-    """Return the bytes of memory in all and those that are free, within the limit of a container; None if unknown."""
+    """Return total and free memory in bytes, within the limit of a container; None if unknown."""
     try:
         lines = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
         values = {words[0].rstrip(":"): 1024 * int(words[1]) for words in lines}
@@ -109,7 +110,7 @@ def get_memory_bytes() -> tuple[int | None, int | None]:
 
 
 def max_open_files() -> int:
-    """Return how many files this process may open."""
+    """Return the maximum number of open files of this process."""
     try:
         import resource
     except ImportError:  # Windows
@@ -119,13 +120,13 @@ def max_open_files() -> int:
 
 
 def nearest_existing_directory(path: Path) -> Path:
-    """Return a directory, or the nearest one above it that exists."""
+    """Return the directory itself, or its nearest existing parent."""
     path = path.absolute()
     return next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
 
 
 def find_write_error(path: Path) -> str | None:
-    """Return why no file can be written in a directory, or the directory cannot be made; None if all is well."""
+    """Return the reason why files cannot be written in a directory, or it cannot be created; None if they can."""
     folder = nearest_existing_directory(path)
     if not folder.is_dir():
         kind = "a link to a path that does not exist" if folder.is_symlink() and not folder.exists() else "a file"
@@ -149,23 +150,23 @@ def find_write_error(path: Path) -> str | None:
 
 
 def free_disk_bytes(path: Path) -> int | None:
-    """Return the bytes that are free for this user where a directory is, or would be made; None if unknown."""
+    """Return the free bytes on the file system of an existing or new directory; None if unknown."""
     try:
         usage = shutil.disk_usage(nearest_existing_directory(path))
     except OSError:
         return None
-    return usage.free if usage.total else None  # /proc and its like have no size
+    return usage.free if usage.total else None  # /proc and similar file systems have no size
 
 
 def supports_locks(path: Path) -> bool:
-    """Return whether the file system of a directory has locks, which keep a second training out of a run."""
+    """Return whether the file system supports locks, which prevent two trainings in one run directory."""
     try:
         descriptor = os.open(nearest_existing_directory(path), os.O_RDONLY)
     except OSError:
         return False
     try:
         lock_file(descriptor, shared=True, wait=False)
-    except BlockingIOError:  # somebody has locked it
+    except BlockingIOError:  # another process holds a lock
         return True
     except OSError:
         return False
@@ -175,7 +176,7 @@ def supports_locks(path: Path) -> bool:
 
 
 def find_shared_memory_error() -> str | None:
-    """Return why memory cannot be shared with another process, as data processes do; None if it can."""
+    """Return the reason why memory cannot be shared with data workers; None if it can."""
     try:
         memory = SharedFile.in_memory()
         memory.view(SHARED_MEMORY_PROBE_BYTES)[-1] = 7
@@ -191,11 +192,11 @@ def find_shared_memory_error() -> str | None:
     finally:
         with suppress(UnboundLocalError):
             memory.close()
-    return None if done.returncode == 0 else "another process does not see what is written"
+    return None if done.returncode == 0 else "another process does not see written data"
 
 
 def run_tool(*words: str) -> str | OSError:
-    """Return what a tool prints, or an error that says why it does not answer."""
+    """Return the output of a tool, or an error with the reason why it failed."""
     try:
         done = run_with_timeout(TOOL_TIMEOUT_S, *words)
     except subprocess.TimeoutExpired:
@@ -203,26 +204,21 @@ def run_tool(*words: str) -> str | OSError:
     except OSError as error:
         return OSError(error.strerror)
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        return OSError(said[-1] if said else f"exit code {done.returncode}")
+        errors = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        return OSError(errors[-1] if errors else f"exit code {done.returncode}")
     return done.stdout.decode("utf-8", "replace").strip()
 
 
 def slurm_tools() -> tuple[list[str], list[str]]:
-    """Return the tools of SLURM that are found, and those that are not."""
+    """Return the SLURM tools that are found in PATH, and those that are missing."""
     found = [tool for tool in SLURM_TOOLS if shutil.which(tool)]
     return found, [tool for tool in SLURM_TOOLS if tool not in found]
 
 
 def measure_matmul_error() -> float:
-    """Return how wrong a product of matrices is that the chosen device computes, relative to that of numpy."""
+    """Return the relative error of a matrix product on the selected device, compared with float64 NumPy."""
     random = np.random.default_rng(0)
-    one, other = (random.random((64, 64), dtype=np.float32) for _ in range(2))
-    found = keras.ops.convert_to_numpy(keras.ops.matmul(one, other))
-    right = one.astype(np.float64) @ other
-    return float(np.abs(found - right).max() / right.max())
-
-
-def format_bytes(count: int) -> str:
-    """Return a number of bytes for a person."""
-    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+    a, b = (random.random((64, 64), dtype=np.float32) for _ in range(2))
+    actual = keras.ops.convert_to_numpy(keras.ops.matmul(a, b))
+    expected = a.astype(np.float64) @ b
+    return float(np.abs(actual - expected).max() / expected.max())

@@ -1,4 +1,4 @@
-"""What the network would see: samples before and after each processor, and a batch."""
+"""Inspection of samples before and after each processor."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tfaip_like.params import Params
 from tfaip_like.scenario import Scenario
 
 MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 6, 2000
-"""Sides of what is drawn as an image, in pixels."""
+"""Minimum and maximum height and width in pixels of arrays that are drawn as images."""
 
 
 class InspectSamples(Params):
-    """Which samples are shown, and where."""
+    """Settings of inspect-samples."""
 
     mode: Literal["train", "val"] = "train"
-    """Which data."""
+    """Data to read: training or validation."""
 
     count: int = 8
-    """How many samples."""
+    """Number of samples."""
 
     output_dir: Path = Path("samples")
-    """Folder for the images."""
+    """Output directory of the images."""
 
     def check(self) -> None:
         self.require(self.count >= 1, "count", "must be at least 1")
@@ -44,10 +44,11 @@ Stage = tuple[str, list[Sample | None]]
 
 
 def inspect_samples(scenario: Scenario, settings: InspectSamples) -> str:
-    """Writes arrays that are images as a grid for each stage, and describes all of them.
+    """Write an image grid of each image array after each processor, and return a description of all arrays.
 
-    Returns:
-        The description.
+    Args:
+        scenario: Scenario whose data is inspected.
+        settings: Settings of inspect-samples.
     """
     with open_data_loader(scenario, settings.mode, "--inspect.mode") as batches:
         stages = _collect_stages(batches, settings.count)
@@ -70,7 +71,7 @@ def inspect_samples(scenario: Scenario, settings: InspectSamples) -> str:
 
 
 def _collect_stages(batches: DataLoader, count: int) -> list[Stage]:
-    """The samples as they are read, and after each processor."""
+    """Return the samples as read, and after each processor."""
     samples = batches.samples
     if batches.stream is not None:
         return _collect_stream_stages(batches.stream, count)
@@ -86,7 +87,7 @@ def _collect_stages(batches: DataLoader, count: int) -> list[Stage]:
 
 
 def _collect_stream_stages(stream: Stream, count: int) -> list[Stage]:
-    """Return the samples as they are read, and after each StreamProcessor with the processors after it."""
+    """Return the samples as read, and after each StreamProcessor with the processors that follow it."""
     samples, work = stream.samples, stream.work()
     chain = stream.chain(Bookmark(), is_endless=False)
     stages: list[Stage] = []
@@ -94,15 +95,15 @@ def _collect_stream_stages(stream: Stream, count: int) -> list[Stage]:
         assert group is not None  # each result is taken before the next task
         if not stages:
             indices = [row[INDEX] for row in group.rows]
-            given = group.samples if group.samples is not None else map(samples.read_source, indices)
-            raw = list(map(samples.as_sample, given, indices))
+            values = group.samples if group.samples is not None else map(samples.read_source, indices)
+            raw = list(map(samples.as_sample, values, indices))
             stages.append(("as read", [*raw[:count]]))
-        made = work(group)
-        if made.level == len(stages) - 1 and samples.processors:
-            stages.append((f"after {samples.stages[work.levels[made.level].stop]}", [*made.samples[:count]]))
+        result = work(group)
+        if result.level == len(stages) - 1 and samples.processors:
+            stages.append((f"after {samples.stages[work.levels[result.level].stop]}", [*result.samples[:count]]))
         if len(stages) > len(work.levels):
             break
-        chain.add_result(made)
+        chain.add_result(result)
     return stages
 
 
@@ -111,7 +112,12 @@ def _apply_processor(samples: SampleReader, sample: Sample | None, row: Row, num
 
 
 def describe_arrays(arrays: list[npt.NDArray[Any]]) -> str:
-    """Shapes, type and values of arrays, in words."""
+    """Return a description of the shapes, dtype and values of arrays.
+
+    Example:
+        >>> describe_arrays([np.array([1.0, 3.0])])
+        'float64 (2,), from 1 to 3, mean 2, std 1'
+    """
     shapes = list(dict.fromkeys(str(array.shape) for array in arrays))
     shape = shapes[0] if len(shapes) == 1 else f"{shapes[0]} ... {shapes[-1]}"
     text = f"{arrays[0].dtype} {shape}"
@@ -125,35 +131,39 @@ def describe_arrays(arrays: list[npt.NDArray[Any]]) -> str:
     bad = int((~np.isfinite(flat.astype(np.float64))).sum())
     finite = flat.astype(np.float64)[np.isfinite(flat.astype(np.float64))]
     if not finite.size:
-        return f"{text}, nothing but NaN or infinity"
+        return f"{text}, all NaN or infinity"
     numbers = f"from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}, std {finite.std():.4g}"
-    return f"{text}, {numbers}" + (f", {bad} NaN or infinite" if bad else "")
+    return f"{text}, {numbers}" + (f", {bad} NaN or infinity" if bad else "")
 
 
 def are_images(arrays: list[npt.NDArray[Any]]) -> bool:
-    """Return whether arrays look like images: (height, width), or with 1, 3 or 4 channels at the end."""
+    """Return whether all arrays look like images: (height, width) or (height, width, channels), 1, 3 or 4 channels."""
 
-    def fits(array: npt.NDArray[Any]) -> bool:
-        plane = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    def is_image(array: npt.NDArray[Any]) -> bool:
+        has_image_axes = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
         return (
-            plane
+            has_image_axes
             and np.issubdtype(array.dtype, np.number)
             and all(MIN_IMAGE_SIDE <= n <= MAX_IMAGE_SIDE for n in array.shape[:2])
         )
 
-    return bool(arrays) and all(map(fits, arrays))
+    return bool(arrays) and all(map(is_image, arrays))
 
 
 def write_image_grid(arrays: list[npt.NDArray[Any]], file: Path) -> None:
-    """Writes images side by side as one PNG; floats are stretched from black to white over all of them.
+    """Write a grid of images as a PNG file; floats are scaled to the common range from black to white.
+
+    Args:
+        arrays: Images of shape (height, width) or (height, width, channels).
+        file: PNG file.
 
     Raises:
-        UsageError: when the file cannot be written.
+        UsageError: If the file cannot be written.
     """
-    picture = make_image_grid([to_rgb(array, *_value_range(arrays)) for array in arrays])
+    grid = make_image_grid([to_rgb(array, *_value_range(arrays)) for array in arrays])
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(encode_png(picture))
+        file.write_bytes(encode_png(grid))
     except OSError as error:
         raise UsageError(f"--inspect.output_dir {file.parent}: {error.strerror or error}") from error
 

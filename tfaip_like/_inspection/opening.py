@@ -1,4 +1,4 @@
-"""Opening the data of a scenario without training it."""
+"""Data loaders of a scenario without a training."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ from tfaip_like.scenario import Scenario
 def open_data_loader(
     scenario: Scenario, mode: str, flag: str, check: Callable[[], None] = no_check
 ) -> Iterator[DataLoader]:
-    """The batches of a mode (train, val), for the length of the block.
+    """Provide the data loader of a mode for the duration of the block.
 
     Args:
-        flag: that asked for the mode: for messages.
-        check: called while waiting for samples; raises to stop.
+        scenario: Scenario with the data.
+        mode: `train` or `val`.
+        flag: Flag that selected the mode, for messages.
+        check: Called while waiting for samples; may raise to stop.
+
+    Raises:
+        UsageError: If there are no validation samples.
     """
     check_resources(scenario)
     with temporary_directory() as folder:
@@ -32,15 +37,15 @@ def open_data_loader(
         seed = prepared.trainer.random_seed or 0
         if mode == "train":
             samples = prepared.trainer.samples_per_epoch
-            is_stream = any(isinstance(one, StreamProcessor) for one in prepared.data.pipeline(Mode.TRAIN))
+            is_stream = any(isinstance(processor, StreamProcessor) for processor in prepared.data.pipeline(Mode.TRAIN))
             if samples is None and (is_stream or not hasattr(source, "__len__")):
-                samples = prepared.train.batch_size  # nobody needs to know the length of an epoch here
+                samples = prepared.train.batch_size  # the length of an epoch does not matter here
             batches = open_training(prepared.data, source, prepared.train, samples, seed, check)
         else:
             source = prepared.select_source(Mode.EVALUATE)
             validation = open_validation(prepared.data, source, prepared.val, seed, check)
             if validation is None:
-                raise UsageError(f"{flag} val: {type(prepared.data).__name__} has no samples for validation")
+                raise UsageError(f"{flag} val: {type(prepared.data).__name__} has no validation samples")
             batches = validation
         try:
             yield batches

@@ -52,8 +52,8 @@ class ExpertsPredictor(Predictor):
             if _output_dtypes(expert) != expected:
                 raise UsageError(f"cannot combine experts {first!r} and {name!r}: their outputs differ")
 
-    def predict_one(self, sample: SampleLike) -> Sample:
-        return super().predict_one(_keep_expert_in_meta(as_sample(sample)))
+    def one(self, sample: SampleLike) -> Sample:
+        return super().one(_keep_expert_in_meta(as_sample(sample)))
 
     def _source(self, samples: Iterable[SampleLike] | Arrays) -> Any:
         return as_source(ArraySource(samples) if isinstance(samples, Mapping) else samples, _keep_expert_in_meta)

@@ -32,7 +32,7 @@ def load_predictor(
     Example::
 
         predictor = load_predictor("runs/tutorial")
-        predictor.predict_one({"image": image}).outputs["class"]
+        predictor.one({"image": image}).outputs["class"]
     """
     if not exports:
         raise UsageError("missing export: pass at least one export directory")

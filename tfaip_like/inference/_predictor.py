@@ -88,7 +88,7 @@ class Predictor:
         with closing(batches):
             yield from self.iter_predictions(batches)
 
-    def predict_one(self, sample: SampleLike) -> Sample:
+    def one(self, sample: SampleLike) -> Sample:
         """Return one sample, predicted immediately in this process.
 
         Args:
@@ -99,7 +99,9 @@ class Predictor:
         """
         reader = self._single_sample_reader
         if reader.is_stream:
-            raise UsageError("the pipeline contains a StreamProcessor: use predictor(samples) instead of predict_one")
+            raise UsageError(
+                "the pipeline contains a StreamProcessor: use predictor(samples) instead of predictor.one(sample)"
+            )
         processed = reader.apply_processors(as_sample(sample), (0, 0, 0))
         if processed is None:
             (dropped,) = reader.pop_dropped()

@@ -15,5 +15,5 @@ def test_it_learns_and_predicts(tmp_path: Path) -> None:
     result = train(scenario)
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     sample = scenario.data.sample(SAMPLES / "wild" / "001.npy")
-    answer = load_predictor(tmp_path / "run").predict_one(sample)
+    answer = load_predictor(tmp_path / "run").one(sample)
     assert abs(answer.outputs["probabilities"].sum() - 1) < 1e-5
