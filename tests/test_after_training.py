@@ -192,7 +192,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_reported(run_folder
         f"It was trained with {REPOSITORY / 'tests' / 'small.py'}, which is not recorded as trusted: run the command in its directory, "
         "or add --trust_code.",
         f"{run_folder}/best requires the code of scenario small:Small: run where it can be imported, or add its "
-        "directory in PYTHONPATH.",
+        "directory to PYTHONPATH.",
         "Without its code samples must come from files: --predict.files FILE.",
     ]
     copy = tmp_path / "copied"

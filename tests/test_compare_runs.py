@@ -192,7 +192,7 @@ def test_a_page_of_400_runs_with_many_parameters_and_metrics_stays_below_two_meg
         write_run(tmp_path / f"run_{number}", history, {f"model.p{n}": float(random.random()) for n in range(30)},
                   best_by={"monitor": "val_m0", "mode": "min"})  # fmt: skip
     text = render_comparison(compared(tmp_path))
-    assert "Left out to keep the page small: val_m" in text
+    assert "Omitted to limit the size of the page: val_m" in text
     assert len(text.encode()) < 2_000_000
 
 
@@ -323,9 +323,9 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a file": (["file"], "file: not a directory; pass a run directory, or a directory with runs below it"),
     "no run in it": (["empty"], "empty: no run directory found in or below it (run directories contain a run.json)"),
     "unknown flag": (["runs", "--srot", "best"], "--srot: there is no such flag; did you mean --sort?"),
-    "unknown column": (["runs", "--sort", "dropout"], "--sort dropout: there is no such column; did you mean "
+    "unknown column": (["runs", "--sort", "dropout"], "--sort dropout: no such column; did you mean "
                        "model.dropout?"),
-    "equal column": (["runs", "--sort", "trainer.epochs"], "--sort trainer.epochs: is the same in all runs"),
+    "equal column": (["runs", "--sort", "trainer.epochs"], "--sort trainer.epochs: this parameter is the same in all runs"),
     "one file for two": (["runs", "--csv", "x", "--html", "x"], "--csv x: is the file of --html, too"),
     "file that cannot be written": (["runs", "--csv", "no/x.csv"], "--csv no/x.csv: cannot be written: No such file or "
                                     "directory"),

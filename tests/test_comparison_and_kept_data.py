@@ -62,7 +62,7 @@ def test_tensorboard_and_the_report_draw_them_next_to_those_of_validation(compar
     events = EventAccumulator(str(compared / "tensorboard/compare"))
     events.Reload()
     assert {"loss", "error", "gain"} == {tag for kind in ("tensors", "scalars") for tag in events.Tags()[kind]}
-    assert "run to compare to" in (compared / "report.html").read_text()
+    assert "reference run" in (compared / "report.html").read_text()
 
 
 def test_values_are_known_until_the_next_validation_and_after_the_end(tmp_path: Path) -> None:

@@ -261,7 +261,7 @@ def test_a_page_of_many_metrics_and_a_large_network_stays_small(tmp_path: Path) 
     folder = write_run(tmp_path / "run", history)
     (folder / "model.txt").write_text("a layer\n" * 50_000)
     page = render_report(read_run(folder))
-    assert "the rest is in model.txt" in page
+    assert "... truncated, see model.txt" in page
     assert len(page.encode()) < 500_000
 
 
@@ -348,7 +348,7 @@ def test_a_line_has_gaps_where_epochs_are_missing_or_values_are_not_finite() -> 
 
 
 def test_values_that_are_not_finite_are_counted_below() -> None:
-    assert "2 values are not finite" in line_chart("a", [Line("x", [(1, math.nan), (2, math.inf)])])
+    assert "2 non-finite values" in line_chart("a", [Line("x", [(1, math.nan), (2, math.inf)])])
 
 
 def test_of_many_points_those_that_stand_out_are_drawn() -> None:
@@ -379,7 +379,7 @@ def test_a_confusion_matrix_is_a_table_with_the_most_frequent_mistakes(tmp_path:
     store_summaries(tmp_path / "val", {"animals": matrix})
     page = Page(render_summary(list_stored_summaries(tmp_path / "val")[0]))
     assert "cat 1 2 0 0.33" in page.text
-    assert "Most often mistaken: cat for dog (2 of 3), dog for cat (1 of 2)." in page.text
+    assert "Most frequent mistakes: cat as dog (2 of 3), dog as cat (1 of 2)." in page.text
 
 
 def test_a_confusion_matrix_of_many_classes_is_a_picture(tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ def test_what_cannot_be_shown_is_reported_in_its_place(tmp_path: Path, name: str
 def test_a_large_picture_does_not_make_the_page_large(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (1000, 1000, 3)).astype(np.uint8)
     store_summaries(tmp_path / "val", {"noise": Image(noise)})
-    assert "too large for this page" in render_summary(list_stored_summaries(tmp_path / "val")[0])
+    assert "too large to embed" in render_summary(list_stored_summaries(tmp_path / "val")[0])
 
 
 # In a browser.

@@ -1,1 +1,1 @@
-"""Loggers: what a training writes for other programs to show."""
+"""Training loggers for external tools."""

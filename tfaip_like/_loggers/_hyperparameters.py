@@ -1,7 +1,6 @@
-"""A run as a row of TensorBoard's page HPARAMS: its parameters, and what it reached.
+"""Hyperparameters of a run for TensorBoard's HPARAMS plugin.
 
-The run does not say which columns the page has: TensorBoard then collects them from all runs, and
-shows those first in which they differ.
+Without an experiment summary, TensorBoard collects the columns from all runs, and shows those that differ first.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from tfaip_like.params._tree import iter_leaves
 from tfaip_like.params._types import params_classes
 
 EXCLUDED_PARAMS = ("trainer.output_dir",)
-"""Differs in every run and is the name of its row."""
+"""Parameters that differ in every run; the row is named by the run directory."""
 
 HParamValue = bool | float | str
 
 
 def collect_hyperparameters(tree: ParamsBase) -> dict[str, HParamValue]:
-    """The parameters of a tree by the names of their flags: numbers, true or false, all else in words.
+    """Return the parameters of a tree by flag name: numbers and booleans, and all other values as strings.
 
-    Groups that are always of one class are left out, and infinity, which the page cannot show.
+    Groups with a fixed class are omitted, and non-finite numbers, which the plugin does not support.
     """
     values: dict[str, HParamValue] = {}
     for leaf in iter_leaves(tree):
@@ -42,13 +41,18 @@ def collect_hyperparameters(tree: ParamsBase) -> dict[str, HParamValue]:
         is_choice = params_classes(leaf.type) != (type(value),)
         is_finite = not isinstance(value, float) or math.isfinite(value)
         if is_choice and is_finite and name not in EXCLUDED_PARAMS:
-            words = "none" if isinstance(value, (list, tuple, dict)) and not value else format_value(leaf.type, value)
-            values[name] = value if isinstance(value, (bool, int, float)) else words
+            text = "none" if isinstance(value, (list, tuple, dict)) and not value else format_value(leaf.type, value)
+            values[name] = value if isinstance(value, (bool, int, float)) else text
     return values
 
 
 def make_session_start(parameters: Mapping[str, HParamValue], seconds: float) -> SummaryProto:
-    """The beginning of a run, at a time since 1970."""
+    """Return the start of a run.
+
+    Args:
+        parameters: Hyperparameters by flag name.
+        seconds: Time in seconds since the epoch (1970).
+    """
     start = SessionStartInfo(start_time_secs=seconds)
     for name, value in parameters.items():
         kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
@@ -57,7 +61,12 @@ def make_session_start(parameters: Mapping[str, HParamValue], seconds: float) ->
 
 
 def make_session_end(is_success: bool, seconds: float) -> SummaryProto:
-    """The end of a run that nobody will go on with, at a time since 1970."""
+    """Return the end of a run that will not be resumed.
+
+    Args:
+        is_success: Whether the training is complete.
+        seconds: Time in seconds since the epoch (1970).
+    """
     status = STATUS_SUCCESS if is_success else STATUS_FAILURE
     end = SessionEndInfo(status=status, end_time_secs=seconds)
     return _make_hparams_proto(SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))

@@ -1,4 +1,4 @@
-"""Numbers and summaries as TensorBoard's event files hold them, written without TensorFlow."""
+"""Conversion of scalars and summaries to TensorBoard's protocol buffers, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfaip_like.summaries._summaries import NUM_THRESHOLDS
 
 
 def to_summary_proto(numbers: Mapping[str, float], summaries: Mapping[str, Summary]) -> SummaryProto:
-    """What an event says, under the tags that are the names."""
+    """Return the protocol buffer of scalars and summaries, with their names as tags."""
     values = [SummaryProto.Value(tag=tag, simple_value=number) for tag, number in numbers.items()]
     return SummaryProto(value=[*values, *(_to_value_proto(tag, summary) for tag, summary in summaries.items())])
 
@@ -35,23 +35,23 @@ def _metadata_and_tensor(tag: str, summary: Summary) -> tuple[Any, Any]:
         case Image() | Figure() | ConfusionMatrix():
             file = summary.png()
             width, height = read_png_size(file)
-            words = [str(width).encode(), str(height).encode(), file]
-            return image_metadata(None, None), make_tensor_proto(np.array(words, object))
+            values = [str(width).encode(), str(height).encode(), file]
+            return image_metadata(None, None), make_tensor_proto(np.array(values, object))
         case Text():
             text = escape_lines(summary.markdown).encode()
             return text_metadata(None, None), make_tensor_proto(np.array(text, object))
         case Histogram():
             counts, edges = summary.counts()
-            rows = np.stack([edges[:-1], edges[1:], counts], axis=1)  # of each bucket
+            rows = np.stack([edges[:-1], edges[1:], counts], axis=1)  # one row per bin
             return histogram_metadata(None, None), make_tensor_proto(rows)
         case PRCurve():
             rows = np.stack(_pr_curve_rows(summary)).astype(np.float32)
             return pr_curve_metadata(tag, "", NUM_THRESHOLDS), make_tensor_proto(rows)
-    raise TypeError(f"{tag}: a {type(summary).__name__} has no place in TensorBoard")
+    raise TypeError(f"{tag}: TensorBoard does not support {type(summary).__name__}")
 
 
 def _pr_curve_rows(curve: PRCurve) -> tuple[np.ndarray[Any, Any], ...]:
-    """Counts, precision and recall in the order of TensorBoard's plugin."""
+    """Return counts, precision and recall in the order of TensorBoard's plugin."""
     true_positives, false_positives, true_negatives, false_negatives = curve.counts()
     precision = true_positives / np.maximum(true_positives + false_positives, 1)
     recall = true_positives / np.maximum(true_positives + false_negatives, 1)

@@ -1,8 +1,8 @@
-"""What TensorBoard shows of a run: a folder of event files each for training, validation and parameters.
+"""TensorBoard logger, with one directory of event files for training, validation and hyperparameters each.
 
 OUTPUT_DIR/tensorboard/train     losses, metrics, learning rate, throughput, memory
-OUTPUT_DIR/tensorboard/val       losses, metrics, the evaluator's numbers and summaries; so lav, lav_LIST
-OUTPUT_DIR/tensorboard/hparams   the parameters, and the values of the best epoch so far
+OUTPUT_DIR/tensorboard/val       losses, metrics, evaluator metrics and summaries; likewise lav, lav_LIST
+OUTPUT_DIR/tensorboard/hparams   hyperparameters, and metrics of the best epoch so far
 """
 
 from __future__ import annotations
@@ -36,15 +36,14 @@ TRAIN, HPARAMS = "train", "hparams"
 
 
 class TensorBoardLogger:
-    """The event files of a run, on disk after each epoch; as a context it notes how the run ended.
+    """Writer of a run's event files, flushed after each epoch; as a context manager it records how the run ended.
 
     Args:
-        folder: `tensorboard/` of the run; None writes nothing.
-        scenario: its parameters are shown.
-        prefixes: with which the names of validation's values begin: `val_`, `lav_`, `lav_LIST_`.
-        purge_from_epoch: the first epoch that will be done again, after a resume: what was written of it
-            and of later ones is dropped.
-        started: when the run was started for the first time, in seconds since 1970; now by default.
+        folder: Directory `tensorboard/` of the run; None disables the logger.
+        scenario: Scenario whose parameters are logged as hyperparameters.
+        prefixes: Prefixes of validation metrics: `val_`, `lav_`, `lav_LIST_`.
+        purge_from_epoch: First epoch that is repeated after a resume; its events and later ones are dropped.
+        started: First start of the run in seconds since the epoch (1970); now by default.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class TensorBoardLogger:
         self._last_epoch = 0.0
         if folder is None:
             return
-        # Of each tag TensorBoard reads the first parameters that it finds: those of before would stay.
+        # TensorBoard uses the first hyperparameters that it finds, which would be those of the previous start.
         shutil.rmtree(folder / HPARAMS, ignore_errors=True)
         for name in (TRAIN, *map(_subdirectory_name, prefixes)):
             self._files[name] = _EventFile(folder / name, purge_from_epoch)
@@ -68,21 +67,21 @@ class TensorBoardLogger:
         self._files[HPARAMS].add(0, make_session_start(collect_hyperparameters(scenario), started or time.time()))
 
     def add(self, row: Mapping[str, float], summaries: Mapping[str, Mapping[str, Summary]]) -> None:
-        """Writes the values of an epoch.
+        """Write the metrics and summaries of an epoch.
 
         Args:
-            row: as in `history.csv`; a value goes to the folder that its prefix says.
-            summaries: by the prefix of their validation and their name.
+            row: Row of `history.csv`; the prefix of a metric selects its directory.
+            summaries: Summaries by the prefix of their validation and their name.
 
         Raises:
-            OSError: when the disk is full; it may be called again.
+            OSError: If the disk is full; the call may be repeated.
         """
-        if row["epoch"] == self._last_epoch:  # what came after it failed, and all is written again
+        if row["epoch"] == self._last_epoch:  # repeated, because a later step of the epoch's end failed
             return
         sizes = {file: file.size for file in self._files.values()}
         try:
             self._add(row, summaries)
-        except OSError:  # a full disk: all of the epoch is written when there is room
+        except OSError:  # a full disk: the whole epoch is written again later
             for file, size in sizes.items():
                 file.truncate(size)
             raise
@@ -90,14 +89,20 @@ class TensorBoardLogger:
 
     def _add(self, row: Mapping[str, float], summaries: Mapping[str, Mapping[str, Summary]]) -> None:
         epoch = int(row["epoch"])
-        left = {name: value for name, value in row.items() if name != "epoch"}
+        remaining = {name: value for name, value in row.items() if name != "epoch"}
         for prefix in sorted(self._prefixes, key=len, reverse=True):  # lav_LIST_ before lav_
-            numbers = {name.removeprefix(prefix): left.pop(name) for name in list(left) if name.startswith(prefix)}
+            names = [name for name in remaining if name.startswith(prefix)]
+            numbers = {name.removeprefix(prefix): remaining.pop(name) for name in names}
             self._write(_subdirectory_name(prefix), epoch, to_summary_proto(numbers, summaries.get(prefix, {})))
-        self._write(TRAIN, epoch, to_summary_proto(left, {}))
+        self._write(TRAIN, epoch, to_summary_proto(remaining, {}))
 
     def add_best(self, row: Mapping[str, float], names: Iterable[str]) -> None:
-        """Writes values of an epoch that is better than all before, for the page HPARAMS."""
+        """Write metrics of a new best epoch for the HPARAMS plugin.
+
+        Args:
+            row: Row of `history.csv`.
+            names: Names of the metrics to write.
+        """
         numbers = {f"best/{name}": row[name] for name in names if name in row}
         self._write(HPARAMS, int(row["epoch"]), to_summary_proto(numbers, {}))
 
@@ -106,17 +111,17 @@ class TensorBoardLogger:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
-            # One that was stopped will perhaps go on: it has no end.
+            # A stopped run may be resumed, and therefore has no end.
             if kind is None or not issubclass(kind, (Interrupted, KeyboardInterrupt)):
                 self._write(HPARAMS, 0, make_session_end(kind is None, time.time()))
             self.close()
-        except OutputDirLostError:  # which is why the training ends
+        except OutputDirLostError:  # the reason why the training ends
             pass
         except Exception as failure:  # a full disk must not hide why the run ended
-            logger.warning("the event files for TensorBoard are not complete: %s", failure)
+            logger.warning("TensorBoard event files are incomplete: %s", failure)
 
     def close(self) -> None:
-        """Ends the files and the threads that write them."""
+        """Close the event files."""
         for file in self._files.values():
             file.close()
         self._files.clear()
@@ -131,17 +136,17 @@ def _subdirectory_name(prefix: str) -> str:
 
 
 class _EventFile:
-    """Events for TensorBoard in its file format: no TensorFlow, and eight times as fast.
+    """Event file in TensorBoard's format, written without TensorFlow (eight times as fast).
 
-    Not with tensorboard's own EventFileWriter: its thread dies on a full disk, and every later event fails.
+    TensorBoard's EventFileWriter is not used: its thread dies on a full disk, and all later events fail.
     """
 
     def __init__(self, folder: Path, purge_from: int | None = None):
         self._folder = folder
         self._open()
-        # TensorBoard drops what was written of this step and later ones at each start but the first, so that
-        # needs one as well. Its server in Rust does not look at it: there an event of an earlier step than
-        # the one before drops the later ones of its tag.
+        # At each session start except the first, TensorBoard drops the events of this step and later ones. The first
+        # start therefore needs an event too. TensorBoard's Rust server ignores it and drops later events of a tag when
+        # the step decreases.
         start = SessionLog(status=SessionLog.START)
         self._append(Event(step=purge_from or 0, wall_time=time.time(), session_log=start))
 
@@ -157,7 +162,7 @@ class _EventFile:
         """Append an event.
 
         Raises:
-            OSError: when the disk is full, say.
+            OSError: If writing fails, for example because the disk is full.
         """
         if not self._path.exists():  # writing to a deleted file raises nothing
             self._file.close()
@@ -174,11 +179,11 @@ class _EventFile:
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Size in bytes."""
         return self._file.tell()
 
     def truncate(self, size: int) -> None:
-        """Drop what comes after so many bytes."""
+        """Truncate the file to a size in bytes."""
         self._file.seek(size)
         self._file.truncate()
 

@@ -1,4 +1,4 @@
-"""What became of runs, for a person: the page of one run, and the comparison of several.
+"""HTML reports of single runs and comparisons of several.
 
-It reads what lies in the folders of runs, so it needs neither the scenario's code nor Keras.
+They read run directories only, and require neither the scenario's code nor Keras.
 """

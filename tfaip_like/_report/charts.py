@@ -1,4 +1,4 @@
-"""Charts of a page: what they show, as JSON in the page. Apache ECharts, embedded in the page, draws it."""
+"""Charts of a page: JSON data for Apache ECharts, which is embedded in the page."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from tfaip_like._report.formatting import format_number
 from tfaip_like._report.markup import Child, Markup, element, json_script
 
 MAX_POINTS_PER_LINE = 400
-"""Points of a line at most: a screen has no more columns to show them in."""
+"""Limit for the points of a line; screens do not resolve more."""
 MIN_POINTS_PER_LINE = 12
 MAX_LINEAR_DECADES = 2
-"""Positive values that span more are drawn on a logarithmic scale."""
+"""Positive values that span more decades are drawn on a logarithmic axis."""
 MIN_DRAWABLE, MAX_DRAWABLE = 1e-150, 1e150
-"""Values beyond are not drawn: axes are computed in double precision."""
+"""Range of values that are drawn, as axes are computed in double precision."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a chart."""
+    """Line of a chart."""
 
     name: str
     points: Sequence[Point]
-    """In the order of x; a value that is not finite is a gap."""
+    """Points sorted by x; a non-finite value is a gap."""
     look: int | None = 0
-    """Number of its colour and dashes in the style of the page; None for one of many in grey."""
+    """Index of its colour and dashes in the style sheet; None for grey."""
     run: int | None = None
-    """Index of the run that it belongs to, for highlighting."""
+    """Index of its run, for highlighting."""
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A named place on the x axis."""
+    """Named position on the x axis."""
 
     x: float
     name: str
@@ -56,14 +56,18 @@ def line_chart(
     has_legend: bool = True,
     max_points: int = MAX_POINTS_PER_LINE,
 ) -> Markup:
-    """Return a chart of lines over a common axis, with a legend.
+    """Return a line chart with a legend.
 
     Args:
-        x_name: what is on the x axis; epochs are whole numbers.
-        has_unit_axes: whether both axes go from 0 to 1.
-        note: text below the chart.
-        has_gaps: whether a line is interrupted where x leaps.
-        max_points: of each line; peaks are kept.
+        title: Title of the chart.
+        lines: Lines.
+        marks: Marked positions on the x axis.
+        x_name: Name of the x axis; epochs are integers.
+        has_unit_axes: Whether both axes range from 0 to 1.
+        note: Text below the chart.
+        has_gaps: Whether a line is interrupted at large steps in x.
+        has_legend: Whether to draw a legend.
+        max_points: Maximum number of points of each line; extremes are preserved.
     """
     values = {
         "kind": "lines",
@@ -79,33 +83,39 @@ def line_chart(
         f"{title} by {x_name}: {'; '.join(_alt_text(line) for line in lines[:6])}",
         values,
         legend(lines) if has_legend else None,
-        element("p", f"{gaps} values are not finite and not drawn", class_="note") if gaps else None,
+        element("p", f"{gaps} non-finite values are not drawn", class_="note") if gaps else None,
         note,
     )
 
 
 def bar_chart(title: str, counts: Sequence[float], edges: Sequence[float]) -> Markup:
-    """Return a histogram: how many values lie between each two edges."""
+    """Return a histogram.
+
+    Args:
+        title: Title of the chart.
+        counts: Count of each bin.
+        edges: Edges of the bins, one more than counts.
+    """
     label = f"{title}: {format_number(sum(counts))} values from {format_number(edges[0])} to {format_number(edges[-1])}"
     values = {"kind": "bars", "counts": list(map(_round_digits, counts)), "edges": list(map(_round_digits, edges))}
     return _figure(title, label, values)
 
 
 def legend(lines: Sequence[Line]) -> Markup | None:
-    """Return the names of the lines beside their looks; None for a single line."""
+    """Return the legend of the lines; None for a single line."""
     if len(lines) < 2:
         return None
     return element("ul", (element("li", swatch(line.look or 0), line.name) for line in lines), class_="legend")
 
 
 def swatch(look: int) -> Markup:
-    """Return a short piece of a line as it looks in the charts."""
+    """Return a line sample for a legend."""
     stroke = element("path", d="M0 5H26", class_=f"line l{look}")
     return element("svg", stroke, viewBox="0 0 26 10", class_="swatch", aria_hidden="true")
 
 
 def points_per_line(lines: int, points: int) -> int:
-    """Return how many points each line may have, where all lines of a page share a budget."""
+    """Return the maximum number of points of each line, given the number of lines and of points in total."""
     return max(MIN_POINTS_PER_LINE, min(MAX_POINTS_PER_LINE, points // max(1, lines)))
 
 
@@ -132,7 +142,7 @@ def _line_data(line: Line, has_gaps: bool, most: int) -> dict[str, Any]:
     pieces = list(_split_at_gaps(line.points, has_gaps))
     total = sum(len(piece) for piece in pieces)
     points: list[list[float | None]] = []
-    for piece in pieces:  # of a line with many gaps, each piece has its share
+    for piece in pieces:  # points are divided in proportion to the length of the pieces
         if points:
             points.append([_round_digits(piece[0][0]), None])
         thinned = _downsample(piece, max(3, most * len(piece) // total))
@@ -147,23 +157,23 @@ def _round_digits(value: float, digits: int = 5) -> float:
 
 
 def _split_at_gaps(points: Sequence[Point], has_gaps: bool) -> Iterator[list[Point]]:
-    """Yield the parts of a line between values that are not finite and steps that are far longer than usual."""
+    """Yield the pieces of a line between non-finite values and steps longer than twice the median step."""
     steps = [after[0] - before[0] for before, after in pairwise(points)]
     longest = 2 * median(steps) if steps and has_gaps else math.inf
     piece: list[Point] = []
     for point in points:
-        keep_weights = is_drawable(point[1])
-        if piece and (not keep_weights or point[0] - piece[-1][0] > longest):
+        is_kept = is_drawable(point[1])
+        if piece and (not is_kept or point[0] - piece[-1][0] > longest):
             yield piece
             piece = []
-        if keep_weights:
+        if is_kept:
             piece.append(point)
     if piece:
         yield piece
 
 
 def _downsample(points: list[Point], most: int) -> list[Point]:
-    """Return about `most` of the points, with the first, the last, and the extremes between."""
+    """Return about `most` points: the first, the last, and the extremes of groups in between."""
     if len(points) <= most:
         return points
     inner = points[1:-1]
@@ -182,7 +192,7 @@ def _y_value(point: Point) -> float:
 
 
 def _alt_text(line: Line) -> str:
-    """Describe a line for those who cannot see it."""
+    """Return a description of a line for screen readers."""
     finite = [(x, y) for x, y in line.points if is_drawable(y)]
     if not finite:
         return f"{line.name} without values"

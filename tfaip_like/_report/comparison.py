@@ -1,4 +1,4 @@
-"""Several runs side by side: what differs in their parameters, and what became of each."""
+"""Comparison of several runs: outcomes and the parameters that differ."""
 
 from __future__ import annotations
 
@@ -22,46 +22,49 @@ from tfaip_like._utils.json_files import format_json
 
 NAME, BEST = "run", "best"
 EXCLUDED_PARAMS = ("trainer.output_dir",)
-"""Differs in every run, and is its name."""
+"""Parameters that differ in every run; shown as its name."""
 LAST_COLUMNS = ("trainer.random_seed", "trainer.description")
-"""Differ often and say little: the last columns."""
+"""Parameters that often differ without being informative."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A value of each run."""
+    """Column of the table, with one value per run."""
 
     name: str
     values: Sequence[Any]
-    """JSON values; None where a run has none."""
+    """JSON values; None for runs without one."""
     formatter: Callable[[Any], str] = format_cell
-    """A value as a person reads it."""
+    """Function that formats a value for display."""
     title: str = ""
-    """Its name for a person, where that says more."""
+    """Displayed name; by default `name`."""
 
     @property
     def cells(self) -> list[str]:
-        """The values as a person reads them."""
+        """Formatted values."""
         return [NO_VALUE if value is None else self.formatter(value) for value in self.values]
 
     @property
     def is_numeric(self) -> bool:
-        """Return whether every run that has a value has a number."""
-        there = [value for value in self.values if value is not None]
-        return bool(there) and all(is_number(value) for value in there)
+        """Return whether all present values are numbers."""
+        present_values = [value for value in self.values if value is not None]
+        return bool(present_values) and all(is_number(value) for value in present_values)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, of one scenario or of several, in the order in which they are shown."""
+    """Runs of one or several scenarios, in display order."""
 
     runs: Sequence[Run]
 
     def sorted_by(self, name: str | None = None) -> Comparison:
-        """The same runs in the order of a column; by default the best first, each by what its best epoch was found by.
+        """Return the runs sorted by a column; by default by their monitored metric, the best first.
+
+        Args:
+            name: Name of a column.
 
         Raises:
-            UsageError: when there is no such column.
+            UsageError: If there is no such column.
         """
         best_first = Comparison(sorted(self.runs, key=_best_first_key))
         if name is None or name == BEST:
@@ -72,29 +75,29 @@ class Comparison:
 
     @cached_property
     def names(self) -> list[str]:
-        """Of the runs: the part of their paths that they do not share."""
+        """Names of the runs: their paths relative to the common parent."""
         paths = [str(run.output_dir.path) for run in self.runs]
         if len(paths) == 1:
             return [self.runs[0].name]
-        whole = [os.path.abspath(path) for path in paths]
-        common = os.path.commonpath(whole)
-        return [os.path.relpath(path, common) for path in whole]
+        absolute_paths = [os.path.abspath(path) for path in paths]
+        common = os.path.commonpath(absolute_paths)
+        return [os.path.relpath(path, common) for path in absolute_paths]
 
     @cached_property
     def differing_params(self) -> list[Column]:
-        """The parameters that are not the same in all runs."""
+        """Columns of the parameters that differ between runs."""
         names = dict.fromkeys(name for run in self.runs for name in run.parameters)
         columns = [Column(name, [run.parameters.get(name, _ABSENT) for run in self.runs]) for name in names]
         columns = [column for column in columns if column.name not in EXCLUDED_PARAMS and _differ(column.values)]
-        shown = [
+        formatted = [
             Column(column.name, [_to_display_value(value) for value in column.values], format_flag_value)
             for column in columns
         ]
-        return sorted(shown, key=lambda column: column.name in LAST_COLUMNS)
+        return sorted(formatted, key=lambda column: column.name in LAST_COLUMNS)
 
     @cached_property
     def columns(self) -> list[Column]:
-        """The name of each run, its outcome, and the parameters that differ."""
+        """All columns: name of the run, outcome, and the parameters that differ."""
         bests = [run.best for run in self.runs]
         last = [run.history[-1] if run.history else {} for run in self.runs]
         outcome = [
@@ -115,7 +118,7 @@ class Comparison:
         return f"best {monitors.pop()}" if len(monitors) == 1 else BEST
 
     def shown_columns(self) -> list[Column]:
-        """The columns that tell a person something: not what no run has, nor a monitor that all share."""
+        """Return the columns to display: without empty ones, and without a monitor that all runs share."""
         return [
             column
             for column in self.columns
@@ -124,10 +127,10 @@ class Comparison:
         ]
 
     def table(self, width: int | None = None) -> str:
-        """The comparison as text.
+        """Return the comparison as a text table.
 
         Args:
-            width: of the terminal; None cuts nothing off.
+            width: Width of the terminal in characters; None for unlimited.
         """
         columns = self.shown_columns()
         titles = [column.title or column.name for column in columns]
@@ -135,7 +138,7 @@ class Comparison:
         return format_table(titles, [column.cells for column in columns], right, width)
 
     def csv(self) -> str:
-        """All columns, with values as they are."""
+        """Return all columns with unformatted values as CSV."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(escape_csv_cell(column.name) for column in self.columns)
@@ -144,7 +147,7 @@ class Comparison:
         return text.getvalue()
 
     def json(self) -> str:
-        """A list with an object for each run; no number is written as null."""
+        """Return a JSON list with one object per run; non-finite numbers are written as null."""
         outcome = [column for column in self.columns if column not in self.differing_params]
         objects = [
             {
@@ -164,14 +167,14 @@ class Comparison:
         name = name.removeprefix("--")
         if name in by_name:
             return by_name[name]
-        everywhere = {parameter for run in self.runs for parameter in run.parameters}
-        if name in everywhere:
-            raise UsageError(f"--sort {name}: is the same in all runs")
+        all_params = {parameter for run in self.runs for parameter in run.parameters}
+        if name in all_params:
+            raise UsageError(f"--sort {name}: this parameter is the same in all runs")
         near = difflib.get_close_matches(name, by_name, n=1) or [
             column for column in by_name if column.rpartition(".")[2] == name
         ]
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(by_name)}"
-        raise UsageError(f"--sort {name}: there is no such column; {hint}")
+        hint = f"did you mean {near[0]}?" if near else f"available: {', '.join(by_name)}"
+        raise UsageError(f"--sort {name}: no such column; {hint}")
 
 
 _ABSENT = object()
@@ -187,14 +190,14 @@ def _differ(values: Sequence[Any]) -> bool:
 
 
 def _to_display_value(value: Any) -> Any:
-    """None for a parameter that a run does not have, the word `none` for one that is None."""
+    """Return None for a parameter that a run lacks, and the string `none` for a value of None."""
     if value is _ABSENT:
         return None
     return format_flag_value(value) if value is None else value
 
 
 def _best_first_key(run: Run) -> tuple[str, bool, float]:
-    """Runs with the same monitor together, the best first, those without a value last."""
+    """Return a key that groups runs by monitor, the best first and those without a value last."""
     best = run.best
     if best is None or best.value is None or math.isnan(best.value):
         return best.monitor if best else "", True, 0.0
@@ -202,7 +205,7 @@ def _best_first_key(run: Run) -> tuple[str, bool, float]:
 
 
 def _sort_key(value: Any) -> tuple[int, float, str]:
-    """Numbers, then words, then nothing."""
+    """Return a key that sorts numbers before strings before missing values."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return 2, 0.0, ""
     return (0, float(value), "") if is_number(value) else (1, 0.0, format_flag_value(value))

@@ -1,4 +1,4 @@
-"""The comparison of runs as a page: a table to sort, and their curves one over another."""
+"""HTML page of a comparison of runs: sortable table and overlaid curves."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ from tfaip_like._utils.errors import pluralize
 from tfaip_like._utils.files import encode_text
 
 MAX_COLOURED_RUNS = NUM_LINE_STYLES
-"""The first runs have a line with a look of their own; all others are grey."""
+"""Number of runs with an individual line style; the others are grey."""
 MAX_PAGE_BYTES = 1_900_000
-"""Bytes of a page; the curves have what the table and the library leave of them."""
+"""Maximum size of the page, which limits the number of points of the curves."""
 BYTES_PER_POINT = 14
 
 
 def render_comparison(comparison: Comparison, place: Path | None = None) -> str:
-    """The page.
+    """Return the HTML page.
 
     Args:
-        place: where it will lie, for links to the reports of the runs.
+        comparison: Comparison to show.
+        place: Path of the page, for links to the reports of the runs; None for no links.
     """
     scenarios = dict.fromkeys(run.scenario for run in comparison.runs)
     title = f"{pluralize(len(comparison.runs), 'run')} compared"
@@ -46,12 +47,12 @@ def render_comparison(comparison: Comparison, place: Path | None = None) -> str:
         element("p", ", ".join(scenarios), class_="kicker"),
         element("h1", title),
         element("p", "\n".join(problems), class_="problem") if problems else None,
-        section("Outcome and what differs", _table(comparison, place)),
+        section("Outcome and differing parameters", _table(comparison, place)),
         section("Parameters and outcome", _parallel_coordinates(comparison)),
     )
     footer = element("footer", f"Written by tfaip_like, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}.")
-    left = MAX_PAGE_BYTES - len(encode_text(page(title, above, footer, library="echarts")))
-    curves = section("Curves", *_curves(comparison, left // BYTES_PER_POINT))
+    remaining = MAX_PAGE_BYTES - len(encode_text(page(title, above, footer, library="echarts")))
+    curves = section("Curves", *_curves(comparison, remaining // BYTES_PER_POINT))
     return page(title, above, curves, footer, library="echarts")
 
 
@@ -67,11 +68,11 @@ def _table(comparison: Comparison, place: Path | None) -> Markup:
         )
         for index, run in enumerate(comparison.runs)
     )
-    whole = element("table", element("thead", header), element("tbody", *rows), class_="sortable comparison")
-    # One rule for each column of numbers: a class for each cell would make a page of 400 runs a third larger.
+    content = element("table", element("thead", header), element("tbody", *rows), class_="sortable comparison")
+    # One style rule per numeric column: a class for each cell would make a page of 400 runs a third larger.
     cells = ", ".join(f".comparison :nth-child({n})" for n, column in enumerate(columns, 1) if column.is_numeric)
     style = element("style", Markup(f"{cells} {{ text-align: right; }}")) if cells else None
-    return element("div", style, element("div", whole, class_="wide tall", tabindex="0"))
+    return element("div", style, element("div", content, class_="wide tall", tabindex="0"))
 
 
 def _link_to_report(name: str, run: Run, place: Path | None) -> Child:
@@ -91,7 +92,7 @@ def _cell(column: Column, index: int, run: Run) -> Markup:
 
 
 def _parallel_coordinates(comparison: Comparison) -> Markup | None:
-    """Return parallel coordinates of at least three runs with one outcome and two parameters that differ."""
+    """Return parallel coordinates, or None for fewer than three runs, different monitors or one differing parameter."""
     best = next(column for column in comparison.columns if column.name == BEST)
     rated = [value for value in best.values if value is not None and math.isfinite(value)]
     varied = [column for column in comparison.differing_params if column.name not in LAST_COLUMNS]
@@ -103,14 +104,19 @@ def _parallel_coordinates(comparison: Comparison) -> Markup | None:
     outcome = Axis(best.title or best.name, best.values)
     drawn = parallel_coordinates(outcome, parameters, comparison.names, modes.pop())
     note = (
-        "A line for each run; the lighter, the better. The parameters come in the order in which the outcome goes "
-        "along with them (rank correlation). Drag along an axis to select runs; click it to select all."
+        "One line per run; lighter is better. Parameters are sorted by their rank correlation with the outcome. "
+        "Drag along an axis to select runs; click it to clear the selection."
     )
     return element("div", drawn, element("p", note, class_="note"))
 
 
 def _curves(comparison: Comparison, points: int) -> Iterator[Markup]:
-    """Yield a chart for each loss and metric of validation, else of training, with so many points in all."""
+    """Yield a chart for each validation loss and metric, or training metric without validation.
+
+    Args:
+        comparison: Comparison to show.
+        points: Maximum number of points of all lines together.
+    """
     if not any(run.history for run in comparison.runs):
         return
     named = [Line(name, [], look) for look, name in enumerate(comparison.names[:MAX_COLOURED_RUNS])]
@@ -122,12 +128,12 @@ def _curves(comparison: Comparison, points: int) -> Iterator[Markup]:
     most = points_per_line(len(charts[:fitting]) * len(comparison.runs), points)
     drawn = [overlay_chart(title, comparison.names, curves, most) for title, curves in charts[:fitting]]
     yield element("div", *drawn, class_="charts")
-    if left_out := [title for title, _ in charts[fitting:]]:
-        yield element("p", f"Left out to keep the page small: {', '.join(left_out)}.", class_="note")
+    if omitted := [title for title, _ in charts[fitting:]]:
+        yield element("p", f"Omitted to limit the size of the page: {', '.join(omitted)}.", class_="note")
 
 
 def _charts(runs: Sequence[Run]) -> Iterator[tuple[str, list[Curve]]]:
-    """Yield the title of each chart and the curve of each run, the most important first."""
+    """Yield the title of each chart and the curve of each run, monitored metrics and losses first."""
     metrics = dict.fromkeys(metric for run in runs for metric in run.curves)
     monitored = tuple({run.best.monitor for run in runs if run.best})
 
@@ -146,7 +152,14 @@ def _charts(runs: Sequence[Run]) -> Iterator[tuple[str, list[Curve]]]:
 def overlay_chart(
     title: str, names: Sequence[str], curves: Sequence[Curve], max_points: int = MAX_POINTS_PER_LINE
 ) -> Markup:
-    """Return a chart of one value of all runs by epoch, the grey lines below."""
+    """Return a chart of one metric of all runs by epoch, with grey lines in the background.
+
+    Args:
+        title: Title of the chart.
+        names: Names of the runs.
+        curves: Curve of each run; empty for runs without the metric.
+        max_points: Maximum number of points of each line.
+    """
     lines = [
         Line(name, curve, index if index < MAX_COLOURED_RUNS else None, run=index)
         for index, (name, curve) in enumerate(zip(names, curves, strict=True))

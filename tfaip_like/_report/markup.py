@@ -1,4 +1,4 @@
-"""HTML and SVG in which every text is escaped: only what `element` made is markup."""
+"""HTML and SVG builder that escapes all text except `Markup`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,27 @@ VOID_ELEMENTS = frozenset({"br", "img", "meta"})
 
 
 class Markup(str):
-    """Text that is markup already."""
+    """String that is markup and not escaped."""
 
     __slots__ = ()
 
 
 Child = str | None | Iterable["Child"]
-"""A text, which is escaped unless it is `Markup`, nothing, or several of these."""
+"""Text (escaped unless it is `Markup`), None, or several of these."""
 
 
 def element(tag: str, /, *children: Child, **attributes: object) -> Markup:
-    """An element: `element("p", "a < b", class_="note")`.
+    """Return an element.
 
     Args:
-        attributes: `_` stands for `-`, one at the end is left out; None leaves the attribute out, True
-            writes it without a value.
+        tag: Name of the element.
+        children: Content.
+        attributes: Attributes; `_` in names is written as `-`, a trailing `_` is dropped. None and False omit the
+            attribute, True writes it without a value.
+
+    Example:
+        >>> element("p", "a < b", class_="note")
+        '<p class="note">a &lt; b</p>'
     """
     attribute_text = "".join(
         _attribute(key, value) for key, value in attributes.items() if value is not None and value is not False
@@ -41,7 +47,7 @@ def element(tag: str, /, *children: Child, **attributes: object) -> Markup:
 
 
 def join_markup(*children: Child) -> Markup:
-    """Children one after another."""
+    """Return the concatenated children."""
     return Markup("".join(_to_markup(child) for child in children))
 
 
@@ -65,10 +71,14 @@ def table(
     caption: Child = None,
     marked: Container[Child] = (),
 ) -> Markup:
-    """A table whose first column names its rows, in a box of its own that can be scrolled sideways.
+    """Return a horizontally scrollable table whose first column contains row headers.
 
     Args:
-        marked: the names of rows that stand out.
+        header: Column titles; None for no header.
+        rows: Cells of each row.
+        class_: CSS class.
+        caption: Caption.
+        marked: Headers of the highlighted rows.
     """
     head = element("tr", (element("th", cell, scope="col") for cell in header)) if header else None
     body = (
@@ -89,35 +99,37 @@ def table(
 
 
 def make_scrollable(wide: Child) -> Markup:
-    """Something wide in a box of its own; the keyboard can scroll it, too."""
+    """Return wide content in a scrollable box that is accessible by keyboard."""
     return element("div", wide, class_="wide", tabindex="0")
 
 
 def section(title: str, *children: Child) -> Markup:
-    """A part of a page; nothing if it has no content."""
+    """Return a section with a heading, or empty markup without content."""
     content = join_markup(*children)
     return element("section", element("h2", title), content) if content else Markup()
 
 
 def make_collapsible(title: str, *children: Child) -> Markup:
-    """What is shown on demand; in print, what is unfolded."""
+    """Return a collapsed block; print shows it only if it is open."""
     return element("details", element("summary", title), *children)
 
 
 def json_script(values: Any) -> Markup:
-    """Return JSON for the script of the page; nothing in it can be taken for markup."""
+    """Return values as JSON for the script of the page, escaped so that it cannot contain markup."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return element("script", Markup(text), type="application/json")
 
 
 def page(title: str, *body: Child, library: Literal["echarts.common", "echarts"]) -> str:
-    """Return a whole page that needs nothing else: style, scripts and the charting library are in it.
+    """Return a self-contained HTML page with embedded style sheet, scripts and charting library.
 
     Args:
-        library: the build of ECharts: `echarts.common` has lines and bars, `echarts` everything.
+        title: Title of the page.
+        body: Content.
+        library: Build of ECharts: `echarts.common` has line and bar charts, `echarts` all kinds.
     """
     script = _read_asset("page.js")
-    # Even if something of the user's were taken for markup, no other script would run, and nothing could be fetched.
+    # Defence in depth: even if user data were injected as markup, no other script could run and nothing be fetched.
     allowed = " ".join(f"'sha256-{_hash(text)}'" for text in (script, _read_asset(f"{library}.min.js")))
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}; "
@@ -141,7 +153,7 @@ def page(title: str, *body: Child, library: Literal["echarts.common", "echarts"]
 
 @cache
 def _compress_library(library: str) -> str:
-    """Return the charting library in a third of its size, for folders of hundreds of runs."""
+    """Return the charting library compressed to a third of its size, as hundreds of reports contain it."""
     return base64.b64encode(gzip.compress(_read_asset(f"{library}.min.js").encode(), mtime=0)).decode()
 
 

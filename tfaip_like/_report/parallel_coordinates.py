@@ -1,4 +1,4 @@
-"""Parallel coordinates: an axis for the outcome and one for each parameter, a line for each run."""
+"""Parallel coordinates: one axis for the outcome and for each parameter, one line per run."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from tfaip_like._report.formatting import format_flag_value
 from tfaip_like._report.markup import Markup, element, json_script
 
 MAX_CHOICES = 20
-"""An axis of texts with more choices cannot be read."""
+"""Maximum number of distinct strings on an axis."""
 MAX_AXES = 40
 MAX_NAME_LENGTH = 18
-"""Characters of a line above an axis."""
+"""Maximum number of characters per line of an axis title."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis with the value of each run; None where a run has none."""
+    """Axis with one value per run; None for runs without one."""
 
     name: str
     values: Sequence[Any]
 
     @property
     def is_numeric(self) -> bool:
-        """Return whether all values are numbers."""
+        """Return whether all present values are numbers."""
         present_values = [value for value in self.values if value is not None]
         return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in present_values)
 
     @property
     def choices(self) -> list[str]:
-        """Return the distinct values as text, sorted."""
+        """Return the sorted distinct values as strings."""
         return sorted({format_flag_value(value) for value in self.values if value is not None})
 
     def positions(self) -> list[float | None]:
-        """Return where each run lies on the axis: its number, or the index of its text among the choices."""
+        """Return the position of each run on the axis: its number, or the index of its string in the choices."""
         if self.is_numeric:
             return [value if value is not None and is_drawable(value) else None for value in self.values]
         index = {choice: place for place, choice in enumerate(self.choices)}
@@ -47,14 +47,15 @@ class Axis:
 
 
 def parallel_coordinates(outcome: Axis, parameters: Sequence[Axis], names: Sequence[str], mode: str | None) -> Markup:
-    """Return parallel coordinates of the runs that have an outcome, coloured by it.
+    """Return parallel coordinates of the runs with an outcome, coloured by it.
 
-    The outcome comes first, then the parameters in the order in which they go along with it, so that with many
-    parameters those in view matter most.
+    The outcome comes first, then the parameters in descending order of their association with it.
 
     Args:
-        names: of the runs.
-        mode: whether the best outcome is its `max` or its `min`.
+        outcome: Axis of the outcome.
+        parameters: Axes of the parameters.
+        names: Names of the runs.
+        mode: `min` or `max`, whichever outcome is best.
     """
     readable = [axis for axis in parameters if axis.is_numeric or len(axis.choices) <= MAX_CHOICES]
     by_association = sorted(readable, key=lambda axis: -association(axis, outcome))
@@ -79,9 +80,9 @@ def parallel_coordinates(outcome: Axis, parameters: Sequence[Axis], names: Seque
 
 
 def association(axis: Axis, outcome: Axis) -> float:
-    """Return how strongly the ranks of the outcome go along with an axis, from 0 to 1.
+    """Return the association between an axis and the ranks of the outcome, in [0, 1].
 
-    For numbers it is the absolute rank correlation (Spearman, 1904), for texts the correlation ratio of the ranks
+    For numbers it is the absolute rank correlation (Spearman, 1904), for strings the correlation ratio of the ranks
     (Pearson, 1905).
     """
     pairs = [
@@ -101,7 +102,7 @@ def association(axis: Axis, outcome: Axis) -> float:
 
 
 def short_names(axes: Sequence[Axis]) -> list[str]:
-    """Return the ends of dotted names that tell the axes apart: `dropout` for the only `model.dropout`."""
+    """Return the shortest unique suffixes of dotted names, such as `dropout` for `model.dropout`."""
     names = [axis.name for axis in axes]
     return [_shortest_unique_suffix(name, [other for other in names if other != name]) for name in names]
 
@@ -125,7 +126,7 @@ def _axis_data(axis: Axis, short_name: str) -> dict[str, Any]:
 
 
 def _split_axis_name(name: str) -> str:
-    """Return a dotted name with its last part below the others, each cut to the width of an axis."""
+    """Return a dotted name on two lines, the last component on the second, truncated to the width of an axis."""
     group, _, last = name.rpartition(".")
     lines = [f"{group}."] if group else []
     return "\n".join(
@@ -134,7 +135,7 @@ def _split_axis_name(name: str) -> str:
 
 
 def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return ranks, equal values having the mean of theirs."""
+    """Return ranks; ties get the mean of their ranks."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[group]

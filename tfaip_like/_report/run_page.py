@@ -1,4 +1,4 @@
-"""`report.html`: all that is known of a run, on one page."""
+"""Report of a run (`report.html`)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tfaip_like._utils.errors import pluralize
 from tfaip_like._utils.files import atomic_write_text
 
 NUM_LINE_STYLES = 8
-"""Looks of lines in the style of the page."""
+"""Number of line styles in the style sheet."""
 MAX_POINTS_PER_PAGE = 3600
-"""Points of all curves together, which keeps a page below 500 kB; pictures not counted."""
+"""Maximum number of points of all curves, which keeps the page without images below 500 kB."""
 MAX_MODEL_SUMMARY_CHARS = 12_000
 PROGRESS_COLUMNS = {
     "lr": "learning rate",
@@ -34,19 +34,19 @@ KIND_NAMES = {
     "train": "training",
     "val": "validation",
     "lav": "LAV",
-    "compare": "run to compare to",
-    "data_train": "data of the first epoch",
-    "data_val": "data of validation",
+    "compare": "reference run",
+    "data_train": "training data of the first epoch",
+    "data_val": "validation data",
 }
 
 
 def write_report(folder: OutputDir) -> None:
-    """Writes the page of a run from what lies in its folder."""
+    """Write the report of a run from the files in its run directory."""
     atomic_write_text(folder.report, render_report(read_run(folder.path)))
 
 
 def render_report(run: Run) -> str:
-    """The page of a run."""
+    """Return the report of a run as HTML."""
     body = (
         _header(run),
         section("Curves", element("div", *_curves(run), class_="charts") if run.history else None),
@@ -54,20 +54,20 @@ def render_report(run: Run) -> str:
         *_summaries(run),
         section("Parameters", *_parameters(run)),
         section("Data and model", *_data_and_model(run)),
-        section("How it ran", element("div", *_progress_charts(run), class_="charts small") if run.history else None),
-        section("Where it came from", *_provenance(run)),
+        section("Progress", element("div", *_progress_charts(run), class_="charts small") if run.history else None),
+        section("Provenance", *_provenance(run)),
         element("footer", f"Written by tfaip_like, {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}."),
     )
     return page(f"{run.name} ({run.status})", *body, library="echarts.common")
 
 
 def kind_name(kind: str) -> str:
-    """A kind of validation in words: `LAV of LIST`."""
+    """Return the display name of a kind of validation, such as `LAV of LIST`."""
     return KIND_NAMES.get(kind) or f"LAV of {kind.removeprefix('lav_')}"
 
 
 def _header(run: Run) -> Markup:
-    """What a run is and what became of it."""
+    """Return name, status and key facts of a run."""
     description = run.info.get("description")
     error = run.info.get("error") if run.status in ("failed", "stopped") else None
     return element(
@@ -90,7 +90,7 @@ def _resume_hint(run: Run) -> Markup | None:
     if run.status not in ("stopped", "killed"):
         return None
     command = shlex.join(["resume-training", str(run.output_dir.path)])
-    return element("p", element("code", command), " goes on with it.")
+    return element("p", "Resume with ", element("code", command), ".")
 
 
 def _facts(run: Run) -> Iterator[tuple[str, Sequence[Child]]]:
@@ -108,7 +108,7 @@ def _facts(run: Run) -> Iterator[tuple[str, Sequence[Child]]]:
     of_all = element("small", f"of {planned}") if planned is not None else None
     yield "Epochs", (str(len(run.history)), of_all)
     if run.seconds is not None:
-        each = element("small", f"{format_duration(run.seconds / len(run.history))} an epoch, validation not counted")
+        each = element("small", f"{format_duration(run.seconds / len(run.history))} per epoch, without validation")
         yield "Training time", (format_duration(run.seconds), each)
     if (samples := (run.info.get("data") or {}).get("train")) is not None:
         yield "Training samples", (f"{samples:,}",)
@@ -117,7 +117,7 @@ def _facts(run: Run) -> Iterator[tuple[str, Sequence[Child]]]:
 
 
 def _curves(run: Run) -> Iterator[Markup]:
-    """A chart for each metric: the loss, what the best epoch was found by, all others."""
+    """Yield a chart for each metric: the loss, the monitored metric, all others."""
     best = run.best
     marks = [Marker(best.epoch, f"best: {best.epoch}")] if best is not None and best.epoch is not None else []
     monitored = best.monitor if best is not None else ""
@@ -141,7 +141,7 @@ def _progress_charts(run: Run) -> Iterator[Markup]:
 
 
 def _outcome(run: Run) -> Markup | None:
-    """All values of the best and of the last epoch."""
+    """Return all metrics of the best and of the last epoch."""
     if not run.history:
         return None
     last = run.history[-1]
@@ -150,46 +150,43 @@ def _outcome(run: Run) -> Markup | None:
     if best_epoch != last["epoch"]:
         rows_by_title[f"last epoch {last['epoch']}"] = last
     else:
-        rows_by_title = {f"epoch {best_epoch}, the best and the last": last}
+        rows_by_title = {f"epoch {best_epoch} (best and last)": last}
     kinds = {
         "train": "",
         **{kind: prefix for prefix, kind in sorted(run.prefixes.items(), key=lambda pair: pair[1] != "val")},
     }
     kinds = {kind: prefix for kind, prefix in kinds.items() if any(kind in curves for curves in run.curves.values())}
-    parts = []
+    tables = []
     for title, row in rows_by_title.items():
         rows = [
             [name, *(format_number(row.get(f"{prefix}{name}")) for prefix in kinds.values())] for name in run.curves
         ]
-        parts.append(table(["", *map(kind_name, kinds)], rows, class_="numbers", caption=title))
-    return element("div", *parts, class_="shown")
+        tables.append(table(["", *map(kind_name, kinds)], rows, class_="numbers", caption=title))
+    return element("div", *tables, class_="shown")
 
 
 def _summaries(run: Run) -> Iterator[Markup]:
-    """What the latest validations showed; of several kinds only the first is unfolded."""
+    """Yield the summaries of the latest validations; only the first kind is expanded."""
     folder = run.output_dir.summaries
     kinds = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-    parts: list[Markup] = []
+    blocks: list[Markup] = []
     for kind in sorted(kinds, key=lambda kind: (kind != "val", kind)):
-        pictures = element(
-            "div", *(render_summary(one) for one in list_stored_summaries(folder / kind)), class_="shown"
-        )
+        summaries = element("div", *map(render_summary, list_stored_summaries(folder / kind)), class_="shown")
         epochs = [row["epoch"] for row in run.history if any(column.startswith(f"{kind}_") for column in row)]
-        title = f"The latest {kind_name(kind)}" + (f", after epoch {epochs[-1]}" if epochs else "")
-        parts.append(
-            make_collapsible(title, pictures) if parts else join_markup(element("p", title, class_="note"), pictures)
+        title = f"Latest {kind_name(kind)}" + (f", after epoch {epochs[-1]}" if epochs else "")
+        blocks.append(
+            make_collapsible(title, summaries) if blocks else join_markup(element("p", title, class_="note"), summaries)
         )
-    yield section("What was seen", *parts)
+    yield section("Summaries", *blocks)
 
 
 def _parameters(run: Run) -> Iterator[Markup]:
-    changed = {
-        name: value for name, value in run.non_default_params.items() if name != "trainer.description"
-    }  # has its place
+    # The description is shown at the top of the page.
+    changed = {name: value for name, value in run.non_default_params.items() if name != "trainer.description"}
     if changed:
-        yield table(["not as by default", ""], list(changed.items()), class_="values")
+        yield table(["non-default", ""], list(changed.items()), class_="values")
     elif run.parameters:
-        yield element("p", "All as by default.")
+        yield element("p", "All parameters have their defaults.")
     if run.parameters:
         rows = [[name, format_flag_value(value)] for name, value in run.parameters.items() if name != "class"]
         yield make_collapsible(
@@ -201,14 +198,14 @@ def _data_and_model(run: Run) -> Iterator[Markup]:
     sizes = run.info.get("data") or {}
     if sizes:
         rows = [[kind_name(kind), "a stream" if size is None else f"{size:,}"] for kind, size in sizes.items()]
-        yield table(["samples for", ""], rows, class_="numbers")
+        yield table(["number of samples", ""], rows, class_="numbers")
     try:
         model = run.output_dir.model.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return
     if len(model) > MAX_MODEL_SUMMARY_CHARS:
-        model = f"{model[:MAX_MODEL_SUMMARY_CHARS]}\n... the rest is in {run.output_dir.model.name}"
-    yield make_collapsible("The layers of the network", element("pre", model, tabindex="0"))
+        model = f"{model[:MAX_MODEL_SUMMARY_CHARS]}\n... truncated, see {run.output_dir.model.name}"
+    yield make_collapsible("Layers of the network", element("pre", model, tabindex="0"))
 
 
 def _provenance(run: Run) -> Iterator[Markup]:
@@ -216,17 +213,17 @@ def _provenance(run: Run) -> Iterator[Markup]:
     if not record:
         return
     commit = record.get("git_commit")
-    diff = ", with changes that were not committed (git.diff)" if record.get("git_diff") else ""
+    diff = ", with uncommitted changes (git.diff)" if record.get("git_diff") else ""
     facts = {
         "command": format_command(record.get("command")),
-        "run in": record.get("folder"),
+        "working directory": record.get("folder"),
         "scenario": record.get("scenario_file"),
         "git commit": f"{commit}{diff}" if commit else None,
         "random seed": record.get("random_seed"),
         "versions": ", ".join(f"{name} {version}" for name, version in (record.get("versions") or {}).items()),
-        "Keras on": record.get("backend"),
+        "backend": record.get("backend"),
         "host": record.get("host"),
-        "processors": record.get("processors"),
+        "CPU cores": record.get("processors"),
         "user": record.get("user"),
         "started": record.get("started"),
         "ended": record.get("ended"),
@@ -234,7 +231,7 @@ def _provenance(run: Run) -> Iterator[Markup]:
     rows = [[name, str(value)] for name, value in facts.items() if value not in (None, "")]
     yield table(None, rows, class_="values")
     if resumes := record.get("resumed"):
-        yield element("h3", f"Went on {pluralize(len(resumes), 'time')}")
+        yield element("h3", f"Resumed {pluralize(len(resumes), 'time')}")
         yield table(
             ["at", "after", "host", "changes"],
             [
@@ -245,10 +242,10 @@ def _provenance(run: Run) -> Iterator[Markup]:
 
 
 def format_command(command: Any) -> str | None:
-    """The words of a command as they would be typed."""
+    """Return a recorded command line in shell syntax, or None if it is missing."""
     if not isinstance(command, list) or not command:
         return None
-    program, *rest = map(str, command)
+    program, *arguments = map(str, command)
     name = Path(program).name
     name = name.removesuffix(".py").replace("_", "-") if name.endswith(".py") and "cli" in Path(program).parts else name
-    return shlex.join([name, *rest])
+    return shlex.join([name, *arguments])

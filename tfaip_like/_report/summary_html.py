@@ -1,4 +1,4 @@
-"""Pictures, curves, tables and texts that validations showed, as parts of a page."""
+"""HTML rendering of stored summaries: images, curves, tables and text."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tfaip_like._utils.json_files import short_json as shown_value
 from tfaip_like._utils.typed_json import Count, decode
 
 MAX_IMAGE_BYTES = 1_000_000
-"""Bytes of a picture that is still put into the page."""
+"""Maximum size of an image that is embedded in the page."""
 MAX_TABLE_CLASSES = 30
-"""With more, a confusion matrix is a picture."""
+"""Maximum number of classes of a confusion matrix that is shown as a table instead of an image."""
 
 
 def render_summary(stored: StoredSummary) -> Markup:
-    """One of them; what cannot be read is told in its place."""
+    """Return a summary as HTML, or a message if its file is corrupt."""
     try:
         match stored.path.suffix:
             case ".png":
@@ -41,7 +41,7 @@ def render_summary(stored: StoredSummary) -> Markup:
                 )
         return _render_json_summary(stored.name, _read_summary_json(stored.path))
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        return element("p", f"{stored.name} cannot be shown: {stored.path.name} is damaged ({error})", class_="problem")
+        return element("p", f"{stored.name} cannot be shown: {stored.path.name} is corrupt ({error})", class_="problem")
 
 
 class _Histogram(TypedDict):
@@ -67,23 +67,23 @@ _KINDS: Mapping[str, type[Any]] = {"histogram": _Histogram, "pr_curve": _PRCurve
 
 
 def _read_summary_json(file: Path) -> Any:
-    """Return the values of a histogram, curve or matrix.
+    """Return the values of a histogram, PR curve or confusion matrix.
 
     Raises:
-        UsageError: if they are damaged; it names the file and the key or line.
+        UsageError: If the file is corrupt; names the file and the key or line.
     """
     values = read_json_object(file)
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UsageError(f"{file}: kind: expected one of {', '.join(_KINDS)}, got {shown_value(kind)}")
-    found = decode(_KINDS[kind], values, str(file))
-    if problem := _length_error(found):
+    decoded = decode(_KINDS[kind], values, str(file))
+    if problem := _length_error(decoded):
         raise UsageError(f"{file}: {problem}")
-    return found
+    return decoded
 
 
 def _length_error(values: Any) -> str:
-    """Return what lists have another length than they must have."""
+    """Return a message about the first list of inconsistent length; an empty string if all are consistent."""
     match values["kind"]:
         case "histogram":
             expected = {"edges": (len(values["edges"]), len(values["counts"]) + 1)}
@@ -94,8 +94,8 @@ def _length_error(values: Any) -> str:
             number, names = len(values["counts"]), values["names"]
             expected = {f"counts.{row}": (len(counts), number) for row, counts in enumerate(values["counts"])}
             expected |= {"names": (len(names), number)} if names else {}
-    wrong = ((name, found, number) for name, (found, number) in expected.items() if found != number)
-    return next((f"{name}: expected {number} values, got {found}" for name, found, number in wrong), "")
+    wrong = ((name, actual, number) for name, (actual, number) in expected.items() if actual != number)
+    return next((f"{name}: expected {number} values, got {actual}" for name, actual, number in wrong), "")
 
 
 def _render_json_summary(name: str, values: Any) -> Markup:
@@ -106,15 +106,15 @@ def _render_json_summary(name: str, values: Any) -> Markup:
             return _render_pr_curve(name, values)
         case "confusion_matrix":
             return _render_confusion_matrix(name, np.array(values["counts"], int), values["names"])
-    raise ValueError(f"of an unknown kind: {values['kind']}")
+    raise ValueError(f"unknown kind: {values['kind']}")
 
 
 def _render_image(name: str, file: bytes, file_name: str) -> Markup:
     width, height = read_png_size(file)
     caption = element("figcaption", element("b", name))
     if len(file) > MAX_IMAGE_BYTES:
-        told = f"{width} x {height} pixels, too large for this page: it lies in {file_name}"
-        return element("figure", caption, element("p", told, class_="note"))
+        note = f"{width} x {height} pixels, too large to embed; see {file_name}"
+        return element("figure", caption, element("p", note, class_="note"))
     source = f"data:image/png;base64,{base64.b64encode(file).decode()}"
     return element("figure", caption, element("img", src=source, alt=name, width=width, height=height))
 
@@ -144,7 +144,7 @@ def _render_confusion_matrix(name: str, counts: npt.NDArray[np.int64], names: Se
     names = names or [str(number) for number in range(len(counts))]
     if len(counts) > MAX_TABLE_CLASSES:
         drawn = _render_image(
-            f"{name} (rows: the right class, columns: what it was taken for)",
+            f"{name} (rows: true class, columns: predicted class)",
             encode_png(draw_confusion_matrix(counts)),
             "",
         )
@@ -155,35 +155,35 @@ def _render_confusion_matrix(name: str, counts: npt.NDArray[np.int64], names: Se
 
 
 def _confusion_table(name: str, counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup:
-    there, taken = counts.sum(axis=1), counts.sum(axis=0)
+    num_true, num_predicted = counts.sum(axis=1), counts.sum(axis=0)
 
     def cell(row: int, column: int) -> Markup:
         count = int(counts[row, column])
-        share = count / max(1, int(there[row]))
-        if row != column:  # mistakes are few: their root lets them be seen
+        share = count / max(1, int(num_true[row]))
+        if row != column:  # the square root makes rare mistakes visible
             share = math.sqrt(share)
         class_ = "zero" if not count else "right" if row == column else None
         return element("td", str(count), style=f"--share:{share:.2g}" if count else None, class_=class_)
 
-    def part(row: int, of: int) -> Markup:
-        return element("td", format_number(counts[row, row] / of, digits=2) if of else None, class_="sum")
+    def ratio(row: int, total: int) -> Markup:
+        return element("td", format_number(counts[row, row] / total, digits=2) if total else None, class_="sum")
 
     rows = [
         element("tr", element("th", names[row], scope="row"), (cell(row, column) for column in range(len(counts))),
-                part(row, int(there[row])))
+                ratio(row, int(num_true[row])))
         for row in range(len(counts))
     ]  # fmt: skip
     last = element(
         "tr",
         element("th", "precision", scope="row"),
-        (part(column, int(taken[column])) for column in range(len(counts))),
+        (ratio(column, int(num_predicted[column])) for column in range(len(counts))),
     )
     header = element("tr", (element("th", title, scope="col") for title in ("", *names, "recall")))
-    title = element("p", element("b", name), ": rows are the right classes, columns what they were taken for")
-    whole = element(
+    title = element("p", element("b", name), ": rows are true classes, columns are predicted classes")
+    content = element(
         "table", element("thead", header), element("tbody", rows, last), class_="confusion", aria_label=name
     )
-    return join_markup(title, make_scrollable(whole))
+    return join_markup(title, make_scrollable(content))
 
 
 def _most_frequent_mistakes(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Markup | None:
@@ -191,12 +191,12 @@ def _most_frequent_mistakes(counts: npt.NDArray[np.int64], names: Sequence[str])
     most = [
         (int(i), int(j)) for i, j in zip(*np.unravel_index(np.argsort(-wrong, axis=None)[:3], wrong.shape), strict=True)
     ]
-    told = [f"{names[i]} for {names[j]} ({wrong[i, j]} of {counts[i].sum()})" for i, j in most if wrong[i, j]]
-    return element("p", f"Most often mistaken: {', '.join(told)}.", class_="note") if told else None
+    mistakes = [f"{names[i]} as {names[j]} ({wrong[i, j]} of {counts[i].sum()})" for i, j in most if wrong[i, j]]
+    return element("p", f"Most frequent mistakes: {', '.join(mistakes)}.", class_="note") if mistakes else None
 
 
 def _render_markdown(markdown: str) -> Iterator[Markup]:
-    """Tables as tables, all else as it is written."""
+    """Yield Markdown tables as HTML tables, and all other blocks as plain text."""
     for block in re.split(r"\n{2,}", markdown.strip("\n")):
         lines = block.split("\n")
         is_table = len(lines) > 1 and all(line.strip().startswith("|") for line in lines)

@@ -1,4 +1,4 @@
-"""What a validation showed, kept as files: pictures as PNG, texts as Markdown, all else as JSON."""
+"""Storage of summaries as files: images as PNG, text as Markdown, all others as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from tfaip_like.summaries import ConfusionMatrix, Figure, Histogram, Image, PRCu
 
 
 def store_summaries(folder: Path, summaries: Mapping[str, Summary]) -> None:
-    """Replaces what is kept of a kind of validation; there whole or as it was."""
+    """Replace the stored summaries of a kind of validation atomically.
+
+    Args:
+        folder: Directory of the kind of validation.
+        summaries: Summaries by name.
+    """
     if summaries or folder.exists():
         with atomic_directory(folder) as new:
             for name, summary in summaries.items():
@@ -39,7 +44,7 @@ def _serialize(summary: Summary) -> tuple[str, bytes]:
             return _json("pr_curve", **counted, false_negatives=false_negatives)
         case ConfusionMatrix():
             return _json("confusion_matrix", counts=summary.counts().tolist(), names=summary.labels())
-    raise TypeError(f"a {type(summary).__name__} cannot be kept as a file")
+    raise TypeError(f"{type(summary).__name__} cannot be stored as a file")
 
 
 def _json(kind: str, **values: Any) -> tuple[str, bytes]:
@@ -47,24 +52,24 @@ def _json(kind: str, **values: Any) -> tuple[str, bytes]:
 
 
 def _file_name(name: str) -> str:
-    """A name as that of a file, whatever is in it."""
+    """Return a name as a valid file name."""
     return re.sub(r"[%/\\\x00-\x1f]|^\.", lambda match: f"%{ord(match[0]):02X}", name)
 
 
 @dataclass(frozen=True)
 class StoredSummary:
-    """A file of what a validation showed."""
+    """File of a stored summary."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """That the evaluator or the model gave it."""
+        """Name that the evaluator or model gave the summary."""
         return unquote(self.path.stem)
 
 
 def list_stored_summaries(folder: Path) -> list[StoredSummary]:
-    """What is there of a kind of validation, by name."""
+    """Return the stored summaries of a kind of validation, sorted by name."""
     if not folder.is_dir():
         return []
     return [StoredSummary(path) for path in sorted(folder.iterdir()) if path.suffix in (".png", ".md", ".json")]

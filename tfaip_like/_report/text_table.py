@@ -1,4 +1,4 @@
-"""Tables for a terminal."""
+"""Text tables for terminals."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from tfaip_like._utils.escaping import escape_text
 
 GAP = "  "
 MAX_CELL_LENGTH = 40
-"""Letters of a cell."""
+"""Maximum number of characters of a cell."""
 
 
 def format_table(
     titles: Sequence[str], columns: Sequence[Sequence[str]], right: Sequence[bool], width: int | None = None
 ) -> str:
-    """A table with a row for each entry of the columns.
+    """Return a text table.
 
-    If it is too wide, rows and columns change places; if that is too wide as well, the last columns are
-    left out, which a line below says.
+    A table that is too wide is transposed; if that is too wide as well, the last columns are omitted with a note.
 
     Args:
-        right: whether a column is aligned on the right.
-        width: of the terminal; None leaves nothing out.
+        titles: Title of each column.
+        columns: Cells of each column.
+        right: Whether each column is right-aligned.
+        width: Width of the terminal in characters; None for unlimited.
     """
     cells = [[_truncate(title), *map(_truncate, column)] for title, column in zip(titles, columns, strict=True)]
     upright = _lines(cells, right)
     if width is None or _fits(upright, width):
         return "\n".join(upright)
-    turned = [list(row) for row in zip(*cells, strict=True)]
-    across = _lines(turned, [False] + [True] * (len(turned) - 1))
-    if _fits(across, width):
-        return "\n".join(across)
+    transposed_cells = [list(row) for row in zip(*cells, strict=True)]
+    transposed = _lines(transposed_cells, [False] + [True] * (len(transposed_cells) - 1))
+    if _fits(transposed, width):
+        return "\n".join(transposed)
     kept = len(cells)
     while kept > 1 and not _fits(upright, width):
         kept -= 1
@@ -60,6 +61,6 @@ def _fits(lines: Sequence[str], width: int) -> bool:
 
 
 def _truncate(cell: str) -> str:
-    """One line, not too long."""
+    """Return a cell as a single line of limited length."""
     line = escape_text(" ".join(cell.split()))
     return line if len(line) <= MAX_CELL_LENGTH else f"{line[: MAX_CELL_LENGTH - 3]}..."
