@@ -325,7 +325,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "unknown flag": (["runs", "--srot", "best"], "--srot: there is no such flag; did you mean --sort?"),
     "unknown column": (["runs", "--sort", "dropout"], "--sort dropout: no such column; did you mean "
                        "model.dropout?"),
-    "equal column": (["runs", "--sort", "trainer.epochs"], "--sort trainer.epochs: this parameter is the same in all runs"),
+    "equal column": (["runs", "--sort", "trainer.epochs"], "--sort trainer.epochs: this parameter is the same in all "
+                     "runs"),
     "one file for two": (["runs", "--csv", "x", "--html", "x"], "--csv x: is the file of --html, too"),
     "file that cannot be written": (["runs", "--csv", "no/x.csv"], "--csv no/x.csv: cannot be written: No such file or "
                                     "directory"),
