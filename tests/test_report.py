@@ -438,7 +438,7 @@ def test_a_table_of_markdown_is_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.json", "a.png", "a.md"])
 def test_what_cannot_be_shown_is_reported_in_its_place(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b'\xff{"kind": ')
-    assert f"a cannot be shown: {name} is damaged" in Page(render_summary(list_stored_summaries(tmp_path)[0])).text
+    assert f"a cannot be shown: {name} is corrupt" in Page(render_summary(list_stored_summaries(tmp_path)[0])).text
 
 
 def test_a_large_picture_does_not_make_the_page_large(tmp_path: Path) -> None:
