@@ -177,7 +177,7 @@ class Progress:
             self._running_validation = None
 
     def refresh(self, is_immediate: bool = False) -> None:
-        """Show the progress of a running validation; called wherever training checks for interrupts."""
+        """Show the progress of a running validation; called where training checks for interrupts."""
         if self._running_validation is None:
             return
         interval = LOG_INTERVAL_S if self._bar is None else REFRESH_INTERVAL_S

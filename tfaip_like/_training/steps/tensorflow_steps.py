@@ -3,7 +3,7 @@
 Keras' steps_per_execution counts steps wrong (keras#20861), reads the iterator within each step and compiles each step
 separately. Here the batches of many steps are one stack, and the whole loop over them is compiled. Measured on two
 cores (the small MLP of scripts/benchmarks/small_mlp.py): an epoch takes 1.3 s instead of 1.7 s. The number of steps to
-run is a value, not a shape, so every step runs the same compiled program, wherever training is interrupted and resumed.
+run is a value, not a shape, so every step runs the same compiled program, however training is interrupted.
 """
 
 from __future__ import annotations
