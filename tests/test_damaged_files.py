@@ -111,7 +111,7 @@ def of_batch(batch: Batch) -> Iterator[Subject]:
     yield Subject(batch.code_dir / ".git_state.json", lambda: read_git_state(batch.code_dir / "x.py"), True, True)
     yield Subject(batch.plan_path, lambda: runs_of(batch.plan_path), defaults=True)
     yield Subject(
-        batch.params_path("wide"), lambda: TRAIN.scenario(["--params", str(batch.params_path("wide"))]), defaults=True
+        batch.params_path("wide"), lambda: TRAIN.read_scenario(["--params", str(batch.params_path("wide"))]), defaults=True
     )
     yaml_file = batch.path / "params.yaml"
     yaml_file.write_text(
@@ -142,7 +142,7 @@ def of_run(run: Path) -> Iterator[Subject]:
 
     for name in ("run.json", "summary.json", "history.csv"):
         yield Subject(run / name, compared, may_be_missing=True, defaults=True)
-    yield Subject(run / "trainer_params.json", lambda: RESUME.scenario([str(run)]), defaults=True)
+    yield Subject(run / "trainer_params.json", lambda: RESUME.read_scenario([str(run)]), defaults=True)
     checkpoint = list_checkpoints(run / "checkpoints")[-1]
     for name in ("state.json", "params.json", "checksums.json"):
         yield Subject(checkpoint.path / name, lambda: with_warnings(lambda: state_of(run)), defaults=True)
@@ -167,8 +167,8 @@ def with_right_checksums(checkpoint: Path, run: Path) -> object:
 def state_of(run: Path) -> object:
     found = load_resume_state(OutputDir(run), Resume())
     assert found is not None
-    asked = RESUME.scenario([str(run)])
-    scenario = RESUME.strip_command_group(asked.scenario) if asked is not None else Small()
+    asked = RESUME.read_scenario([str(run)])
+    scenario = asked.scenario if asked is not None else Small()
     return found.checkpoint.path.name, {**found.state, "stop": None}, found.changed_params(scenario, OutputDir(run))
 
 

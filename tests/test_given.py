@@ -55,7 +55,7 @@ PARAMETERS = {
 def test_a_flag_without_an_effect_is_refused(flags: str) -> None:
     words = flags.split()
     with pytest.raises(UsageError) as refusal:
-        COMMAND.scenario(["small", *words])
+        COMMAND.read_scenario(["small", *words])
     message = str(refusal.value)
     assert message.endswith(f" has no effect: {PARAMETERS[flags]}")
     assert any(message.startswith(word) for word in words)
@@ -85,7 +85,7 @@ def test_a_setting_of_another_backend_is_refused(run: Run) -> None:
     ],
 )
 def test_a_flag_with_an_effect_is_taken(flags: str) -> None:
-    assert COMMAND.scenario(["small", *flags.split()]) is not None
+    assert COMMAND.read_scenario(["small", *flags.split()]) is not None
 
 
 def test_defaults_of_a_scenario_are_never_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,14 +98,14 @@ def test_defaults_of_a_scenario_are_never_refused(tmp_path: Path, monkeypatch: p
         "    optimizer: Optimizer = AdamW(exclude_from_weight_decay=['bias'])\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert COMMAND.scenario(["with_defaults", "--optimizer.weight_decay", "none"]) is not None
+    assert COMMAND.read_scenario(["with_defaults", "--optimizer.weight_decay", "none"]) is not None
 
 
 def test_a_value_without_an_effect_in_a_file_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "parameters.json"
     file.write_text(json.dumps({"early_stopping": {"min_delta": 0.1, "frequency": 1}}))
     with caplog.at_level(logging.WARNING):
-        assert COMMAND.scenario(["small", "--params", str(file)]) is not None
+        assert COMMAND.read_scenario(["small", "--params", str(file)]) is not None
     assert caplog.messages == [f"early_stopping.min_delta=0.1 has no effect: {NEEDS_N_TO_GO}"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from tfaip_like._cli.params_command import ParamsCommand
+from tfaip_like._cli.command_line import Command, ParamsCommand
 from tfaip_like._cli.scenario_command import ScenarioCommand
 
 WORKSPACE = {"${workspaceFolder}": str(REPOSITORY), "$PROJECT_DIR$": str(REPOSITORY)}
@@ -51,9 +51,9 @@ def test_a_configuration_starts_what_is_there_with_flags_that_exist(name: str, w
     if program.endswith(".py"):
         assert Path(program.replace("$PROJECT_DIR$", str(REPOSITORY))).is_file()
         program = "tfaip_like._cli.train_scenario"
-    command: ParamsCommand | ScenarioCommand = importlib.import_module(program).COMMAND
+    command: Command = importlib.import_module(program).COMMAND
     if isinstance(command, ScenarioCommand) and not command.resumes_run:
-        assert command.scenario(arguments) is not None
+        assert command.read_scenario(arguments) is not None
     elif isinstance(command, ParamsCommand):
         line = command.read(arguments)
         assert line is not None

@@ -91,10 +91,10 @@ MISTAKES = {
     # The scenario.
     "no scenario": Mistake(
         scenario="",
-        says="which scenario? train-scenario SCENARIO [--FLAG VALUE ...], with the scenario first:\na module (scenarios.tutorial), a class in it (pkg.module:Class) or a file (my_scenario.py)",
+        says="missing argument SCENARIO; usage: train-scenario SCENARIO [--FLAG VALUE ...]\nSCENARIO is a module (scenarios.tutorial), a class (pkg.module:Class) or a file (my_scenario.py)",
     ),
     "two scenarios": Mistake(
-        scenario="MODULE another", says="one scenario at a time, got MODULE another too; flags begin with two dashes"
+        scenario="MODULE another", says="expected one scenario, got MODULE another; flags begin with two dashes"
     ),
     "unknown module": Mistake(scenario="MODUL", says="no module named 'MODUL' in FOLDER or on the Python path"),
     "unknown module of a package": Mistake(
@@ -334,7 +334,7 @@ MISTAKES = {
         says="--trainer.profile true: requires --trainer.output_dir",
     ),
     "completion of an unknown shell": Mistake(
-        flags="--completion tcsh", says="--completion: name your shell, one of bash, zsh, fish"
+        flags="--completion tcsh", says="--completion: expected a shell: bash, zsh, fish"
     ),
     "flag of a variant that another flag replaces": Mistake(
         flags="--model.graph.width 3 --model.graph Deep",
@@ -385,7 +385,7 @@ MISTAKES = {
     "missing parameter file": Mistake(
         flags="--params none.json", says="none.json: cannot be read: No such file or directory"
     ),
-    "no parameter file named": Mistake(flags="--params", says="--params: name a JSON or YAML file"),
+    "no parameter file named": Mistake(flags="--params", says="--params: expected a JSON or YAML file"),
     "unreadable JSON": Mistake(
         flags="--params p.json",
         files={"p.json": '{"trainer":\n {"epochs": }}'},

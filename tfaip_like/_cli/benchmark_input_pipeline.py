@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import cast
 
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.completion import COMPLETE_FLAG
 from tfaip_like._cli.scenario_command import ScenarioCommand
 from tfaip_like._inspection.benchmark import Benchmark, run_benchmark
 from tfaip_like._utils.console import echo
@@ -17,22 +16,17 @@ COMMAND = ScenarioCommand(
     program="benchmark-input-pipeline",
     purpose="Reads the data of a scenario as fast as they come and says what limits them, until Ctrl-C.",
     group="benchmark",
-    settings=Benchmark,
+    options=Benchmark,
 )
 
 
 def benchmark_input_pipeline(argv: Sequence[str]) -> None:
     """Measures the pipeline that the command line describes."""
-    if argv[:1] == [COMPLETE_FLAG]:
-        echo("\n".join(COMMAND.complete(argv[1:])))
+    parsed = COMMAND.read_scenario(argv)
+    if parsed is None:
         return
-    asked = COMMAND.scenario(argv)
-    if asked is None:
-        return
-    scenario = asked.scenario
-    settings = cast(Benchmark, COMMAND.command_settings(scenario))
     with graceful_shutdown_signals() as interrupt:
-        echo(run_benchmark(scenario, settings, interrupt))
+        echo(run_benchmark(parsed.scenario, cast(Benchmark, parsed.options), interrupt))
 
 
 def main() -> None:

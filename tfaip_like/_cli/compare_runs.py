@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.params_command import ParamsCommand
+from tfaip_like._cli.command_line import ParamsCommand
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.files import atomic_write_text

@@ -1,4 +1,4 @@
-"""Shell completion: the shell asks the command itself what can come next."""
+"""Shell completion: the shell asks the command itself for candidates."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ from collections.abc import Sequence
 from tfaip_like._utils.errors import UsageError
 
 COMPLETE_FLAG = "--complete"
-"""As the first word of a command line: print what can stand in place of the last of the words that follow."""
+"""First word of a command line that prints the candidates for the last of the words after it."""
 
 _SCRIPTS = {
     "bash": """\
 _tfaip_like_{function}() {{
-    mapfile -t COMPREPLY < <("${{COMP_WORDS[0]}}" {ask} "${{COMP_WORDS[@]:1:COMP_CWORD}}" 2>/dev/null)
+    mapfile -t COMPREPLY < <("${{COMP_WORDS[0]}}" {complete} "${{COMP_WORDS[@]:1:COMP_CWORD}}" 2>/dev/null)
 }}
 complete -o default -F _tfaip_like_{function} {program}""",
     "zsh": """\
 #compdef {program}
 _tfaip_like_{function}() {{
-    compadd -- ${{(f)"$("${{words[1]}}" {ask} "${{(@)words[2,CURRENT]}}" 2>/dev/null)"}} || _files
+    compadd -- ${{(f)"$("${{words[1]}}" {complete} "${{(@)words[2,CURRENT]}}" 2>/dev/null)"}} || _files
 }}
 compdef _tfaip_like_{function} {program}""",
     "fish": """\
-complete -c {program} -a '({program} {ask} (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'""",
+complete -c {program} -a '({program} {complete} (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'""",
 }
 
 
 def make_completion_script(program: str, words: Sequence[str]) -> str:
-    """The script to be read by a shell: `source <(train-scenario --completion bash)`."""
+    """Return the script that a shell reads: `source <(train-scenario --completion bash)`.
+
+    Args:
+        program: name of the command; a subcommand ("experiments submit") is completed by its command.
+        words: name of the shell.
+
+    Raises:
+        UsageError: unless `words` name one of bash, zsh and fish.
+    """
     if len(words) != 1 or words[0] not in _SCRIPTS:
-        raise UsageError(f"--completion: name your shell, one of {', '.join(_SCRIPTS)}")
-    return _SCRIPTS[words[0]].format(program=program, function=program.replace("-", "_"), ask=COMPLETE_FLAG)
+        raise UsageError(f"--completion: expected a shell: {', '.join(_SCRIPTS)}")
+    program = program.partition(" ")[0]
+    return _SCRIPTS[words[0]].format(program=program, function=program.replace("-", "_"), complete=COMPLETE_FLAG)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command_line import ParamsCommand
 from tfaip_like._cli.export_arguments import load_named_scenario
-from tfaip_like._cli.params_command import ParamsCommand
 from tfaip_like._cli.result_table import CollectedErrors, ResultRow, format_results, write_results, write_summaries
 from tfaip_like._export.layout import VERSIONS, Shape, read_versions, resolve_export_dir
 from tfaip_like._scenario_lookup import find_scenario

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import cast
 
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.completion import COMPLETE_FLAG
 from tfaip_like._cli.scenario_command import ScenarioCommand
 from tfaip_like._inspection.inspect_samples import InspectSamples, inspect_samples
 from tfaip_like._utils.console import echo
@@ -16,19 +15,15 @@ COMMAND = ScenarioCommand(
     program="inspect-samples",
     purpose="Shows samples as they are read and after each processor: images as PNG files, arrays in numbers.",
     group="inspect",
-    settings=InspectSamples,
+    options=InspectSamples,
 )
 
 
 def inspect_from_command_line(argv: Sequence[str]) -> None:
     """Shows the samples that the command line describes."""
-    if argv[:1] == [COMPLETE_FLAG]:
-        echo("\n".join(COMMAND.complete(argv[1:])))
-        return
-    asked = COMMAND.scenario(argv)
-    if asked is not None:
-        scenario = asked.scenario
-        echo(inspect_samples(scenario, cast(InspectSamples, COMMAND.command_settings(scenario))))
+    parsed = COMMAND.read_scenario(argv)
+    if parsed is not None:
+        echo(inspect_samples(parsed.scenario, cast(InspectSamples, parsed.options)))
 
 
 def main() -> None:

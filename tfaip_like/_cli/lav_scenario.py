@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command_line import ParamsCommand, ParsedCommandLine
 from tfaip_like._cli.export_arguments import ResolvedExport, load_named_scenario, open_exports
-from tfaip_like._cli.params_command import ParamsCommand, ParsedCommandLine
 from tfaip_like._cli.result_table import CollectedErrors, ResultRow, format_results, write_results, write_summaries
 from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._export.exported_model import load_export

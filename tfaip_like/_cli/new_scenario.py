@@ -13,7 +13,7 @@ from typing import Literal, cast
 
 import tfaip_like
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.params_command import ParamsCommand, ParsedCommandLine
+from tfaip_like._cli.command_line import ParamsCommand, ParsedCommandLine
 from tfaip_like._cli.scenario_blueprints import (
     Blueprint,
     class_name,
@@ -70,10 +70,10 @@ def new_scenario(argv: Sequence[str]) -> None:
 
 def _read_source(line: ParsedCommandLine) -> str | None:
     """Return the shipped scenario that `--from` names, None without that flag."""
-    words = next((flag.words for flag in line.others if flag.name == FROM_FLAG), None)
-    if words is None:
+    if FROM_FLAG not in line.common:
         return None
-    if any(node.children for node in line.settings):
+    words = line.common[FROM_FLAG].words
+    if line.flags or line.files:
         raise UsageError("--from and --template are mutually exclusive")
     choices = shipped_scenarios()
     source = words[0].removeprefix("scenarios.") if len(words) == 1 else " ".join(words)

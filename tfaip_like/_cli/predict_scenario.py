@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import cast
 
 from tfaip_like._cli.command import run_command
+from tfaip_like._cli.command_line import ParamsCommand, ParsedCommandLine
 from tfaip_like._cli.export_arguments import ResolvedExport, contains_checkpoint, load_named_scenario, open_exports
-from tfaip_like._cli.params_command import ParamsCommand, ParsedCommandLine
 from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._export.bundled_files import check_no_outside_paths
 from tfaip_like._export.layout import resolve_export_dir

@@ -1,14 +1,15 @@
-"""A command with subcommands: each takes words, and flags that are the parameters of a class."""
+"""Commands with subcommands, each of which has words, and flags for the parameters of a class."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tfaip_like._cli.command import print_version
-from tfaip_like._cli.params_command import ParamsCommand
+from tfaip_like._cli.command_line import ParamsCommand
+from tfaip_like._cli.completion import COMPLETE_FLAG, make_completion_script
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.params import Params
@@ -18,50 +19,71 @@ from tfaip_like.params._flags import Flag
 
 @dataclass(frozen=True)
 class Subcommand:
-    """`PROGRAM NAME words --flags`."""
+    """Subcommand `PROGRAM NAME words --flags`."""
 
     name: str
-    words: str
-    """The words it takes, for help: `BATCH [RUN ...]`."""
+    placeholder: str
+    """Stands for the words in the help: `BATCH [RUN ...]`."""
     purpose: str
     options: type[Params]
     run: Callable[[list[str], Any, list[Flag]], None]
-    """Called with the words, the options and the flags that are passed on."""
+    """Called with the words, the options and the forwarded flags."""
     forwarded_flags_help: str = ""
-    """What other flags are for, if it takes any."""
+    """What other flags are; empty if the subcommand takes none."""
 
     def __call__(self, program: str, argv: Sequence[str]) -> None:
-        """Runs it, or prints what its own flags ask for."""
-        more = f" Other flags are {self.forwarded_flags_help}." if self.forwarded_flags_help else ""
+        """Run the subcommand, or print what its common flags ask for."""
+        other_flags = f" Other flags are {self.forwarded_flags_help}." if self.forwarded_flags_help else ""
         command = ParamsCommand(
-            f"{program} {self.name}",
-            f"{self.purpose}{more}",
-            self.words,
-            lambda words: self.options(),
-            self._is_forwarded,
+            program=f"{program} {self.name}",
+            purpose=f"{self.purpose}{other_flags}",
+            placeholder=self.placeholder,
+            tree=lambda words: self.options(),
+            is_forwarded=self._is_forwarded,
         )
         if (line := command.read(argv)) is not None:
-            self.run(list(line.words), line.apply_to(self.options()), list(line.others))
+            self.run(list(line.words), line.apply_to(self.options()), list(line.forwarded))
 
     def _is_forwarded(self, name: str) -> bool:
-        own = field_types(self.options)
-        is_mistyped = "." not in name and bool(difflib.get_close_matches(name, own, cutoff=0.8))
-        return bool(self.forwarded_flags_help) and name.partition(".")[0] not in own and not is_mistyped
+        own_flags = field_types(self.options)
+        is_mistyped = "." not in name and bool(difflib.get_close_matches(name, own_flags, cutoff=0.8))
+        return bool(self.forwarded_flags_help) and name.partition(".")[0] not in own_flags and not is_mistyped
 
 
-def run_subcommand(program: str, purpose: str, commands: Sequence[Subcommand], argv: Sequence[str]) -> None:
-    """Runs the subcommand that the first word names."""
-    name = argv[0] if argv else "--help"
-    if name in ("--help", "-h"):
-        rows = "\n".join(f"  {command.name:<9} {command.purpose}" for command in commands)
+def run_subcommand(program: str, purpose: str, subcommands: Sequence[Subcommand], argv: Sequence[str]) -> None:
+    """Run the subcommand that the first word names.
+
+    Args:
+        program: name of the command.
+        purpose: first paragraph of the help.
+        subcommands: in the order of the help.
+        argv: words of the command line.
+
+    Raises:
+        UsageError: if there is no such subcommand, and for every mistake in its own command line.
+    """
+    name, *words = argv or ["--help"]
+    by_name = {command.name: command for command in subcommands}
+    if name in by_name:
+        by_name[name](program, words)
+    elif name in ("--help", "-h"):
+        rows = "\n".join(f"  {command.name:<9} {command.purpose}" for command in subcommands)
         echo(f"{program} COMMAND ...\n\n{purpose}\n\n{rows}\n\n{program} COMMAND --help shows the flags of each.")
-        return
-    if name == "--version":
+    elif name == "--version":
         print_version(program)
-        return
-    known = {command.name: command for command in commands}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    elif name == "--completion":
+        echo(make_completion_script(program, words))
+    elif name == COMPLETE_FLAG:
+        _complete(program, by_name, words)
+    else:
+        near = difflib.get_close_matches(name, by_name, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(by_name)}"
         raise UsageError(f"{program} has no command {name!r}; {hint}")
-    known[name](program, argv[1:])
+
+
+def _complete(program: str, subcommands: Mapping[str, Subcommand], words: Sequence[str]) -> None:
+    """Print the candidates for the last word: subcommands, or what the subcommand offers."""
+    if len(words) > 1 and words[0] in subcommands:
+        subcommands[words[0]](program, [COMPLETE_FLAG, *words[1:]])
+    elif len(words) <= 1:
+        echo("\n".join(name for name in subcommands if name.startswith("".join(words))))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfaip_like._cli.command import run_command
-from tfaip_like._cli.completion import COMPLETE_FLAG
 from tfaip_like._cli.doctor import print_findings
 from tfaip_like._cli.runtime import initialize_runtime
 from tfaip_like._cli.scenario_command import ScenarioCommand
@@ -18,13 +17,13 @@ from tfaip_like.params._ignored_flags import ExplicitFlags
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 
-VERIFY_FLAG, DOCTOR_FLAG = "--verify", "--doctor"
+VERIFY_SWITCH, DOCTOR_SWITCH = "verify", "doctor"
 COMMAND = ScenarioCommand(
     program="train-scenario",
     trains=True,
     extra_switches={
-        "verify": "--verify           train a few steps with and without an interruption and compare the bits",
-        "doctor": "--doctor           check this machine for what the training needs, and stop",
+        VERIFY_SWITCH: "--verify           train a few steps with and without an interruption and compare the bits",
+        DOCTOR_SWITCH: "--doctor           check this machine for what the training needs, and stop",
     },
     purpose="Trains a scenario: a module (scenarios.tutorial), a class (pkg.module:Class) or a file (my_scenario.py).",
 )
@@ -32,24 +31,21 @@ COMMAND = ScenarioCommand(
 
 def train_scenario(argv: Sequence[str]) -> None:
     """Trains the scenario that the command line describes."""
-    if argv[:1] == [COMPLETE_FLAG]:
-        echo("\n".join(COMMAND.complete(argv[1:])))
+    parsed = COMMAND.read_scenario(argv)
+    if parsed is None:
         return
-    asked = COMMAND.scenario(argv)
-    if asked is None:
-        return
-    scenario = asked.scenario
-    if DOCTOR_FLAG in argv:
+    scenario = parsed.scenario
+    if DOCTOR_SWITCH in parsed.switches:
         settings = Doctor(output_dir=scenario.trainer.output_dir or Path(), device=scenario.device)
         print_findings(settings, "--trainer.output_dir")
-    elif VERIFY_FLAG in argv:
+    elif VERIFY_SWITCH in parsed.switches:
         initialize_runtime(scenario.device)
         # Only now: it imports Keras, whose backend the scenario has chosen.
         from tfaip_like._training.resume_verification import verify_resume
 
         echo(verify_resume(scenario))
     else:
-        train_from_command_line(scenario, asked.given)
+        train_from_command_line(scenario, parsed.explicit_flags)
 
 
 def train_from_command_line(scenario: Scenario, given: ExplicitFlags, resume: Resume | None = None) -> None:

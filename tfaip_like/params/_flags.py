@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tfaip_like._utils.errors import UsageError
@@ -73,11 +73,10 @@ def _single_dash_message(word: str, flags: list[str]) -> str:
     return f"{word}: flags begin with two dashes ({meant}); to pass it as a value, write {as_value}"
 
 
-def settings_from_flags(flags: Sequence[Flag], reserved: Collection[str] = ()) -> SettingsNode:
-    """Return the settings of flags, except `reserved` flags, which belong to the command."""
+def settings_from_flags(flags: Sequence[Flag]) -> SettingsNode:
+    """Return the settings of flags."""
     settings = SettingsNode()
     for flag in flags:
-        if flag.name not in reserved:
-            node = settings.at(flag.name.split("."))
-            node.setting = Setting(origin="flag", where=str(flag), words=flag.words)
+        node = settings.at(flag.name.split("."))
+        node.setting = Setting(origin="flag", where=str(flag), words=flag.words)
     return settings
