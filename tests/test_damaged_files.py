@@ -100,7 +100,7 @@ def of_batch(batch: Batch) -> Iterator[Subject]:
         return format_table(collect_statuses([str(batch.path)]))
 
     run = batch.run_dir("wide")
-    yield Subject(batch.index_file, batch.index, defaults=True)
+    yield Subject(batch.index_file, batch.read_index, defaults=True)
     yield Subject(batch.queue_dir / "wide.json", lambda: read_tickets(batch), may_be_missing=True, defaults=True)
     yield Subject(batch.queue_dir / ".settings", lambda: _read_settings(batch), may_be_missing=True, defaults=True)
     for file in (run.run, run.summary, run.history, run.best / "metrics.json"):
@@ -111,7 +111,9 @@ def of_batch(batch: Batch) -> Iterator[Subject]:
     yield Subject(batch.code_dir / ".git_state.json", lambda: read_git_state(batch.code_dir / "x.py"), True, True)
     yield Subject(batch.plan_path, lambda: runs_of(batch.plan_path), defaults=True)
     yield Subject(
-        batch.params_path("wide"), lambda: TRAIN.read_scenario(["--params", str(batch.params_path("wide"))]), defaults=True
+        batch.params_path("wide"),
+        lambda: TRAIN.read_scenario(["--params", str(batch.params_path("wide"))]),
+        defaults=True,
     )
     yaml_file = batch.path / "params.yaml"
     yaml_file.write_text(
