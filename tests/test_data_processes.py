@@ -98,7 +98,7 @@ def test_a_process_that_hangs_is_named_with_its_sample() -> None:
     next(stream)
     assert batches.producer.workers is not None
     batches.producer.workers.timeout_seconds = 4  # only now: to start may take longer
-    with pytest.raises(WorkerError, match=r"more than 4 s on AtSample, training sample 41 of Counted"):
+    with pytest.raises(WorkerError, match=r"timed out after 4 s in AtSample, training sample 41 of Counted"):
         list(stream)
 
 
@@ -108,12 +108,12 @@ def test_a_process_that_dies_once_is_started_again_and_nothing_changes(
     well = batches_of(opened(Counted(processors=processors(index=-1)), 0), 0, 12)
     died = processors(what="die_once", index=17, marker=str(tmp_path / "died"))
     assert batches_of(opened(Counted(processors=died), 2), 0, 12) == well
-    assert "was killed by signal 9 while it worked on AtSample, training sample 17 of Counted" in caplog.text
+    assert "killed by SIGKILL (out of memory?) while processing AtSample, training sample 17 of Counted" in caplog.text
 
 
 def test_a_sample_that_kills_its_process_twice_is_named() -> None:
     batches = opened(Counted(processors=processors(what="die", index=17)), 2)
-    with pytest.raises(WorkerError, match="a second time while it worked on AtSample, training sample 17"):
+    with pytest.raises(WorkerError, match="while processing AtSample, training sample 17.*second time"):
         batches_of(batches, 0, 12)
 
 
@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_from_outside_is_started_again(caplog: pytest.L
             os.kill(batches.producer.workers.pids[0], signal.SIGKILL)
     batches.close()
     assert made == straight
-    assert "it is started again" in caplog.text
+    assert "restarting" in caplog.text
 
 
 def test_validation_has_every_sample_once_and_leaves_out_those_that_are_dropped() -> None:

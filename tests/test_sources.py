@@ -22,7 +22,8 @@ from tfaip_like.data._loader.batching import collate
 from tfaip_like.data._loader.opening import open_training
 from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._sample import to_sample
-from tfaip_like.data._sources.file_lists import PackedStrings, iter_list_file
+from tfaip_like.data._sources.file_lists import iter_list_file
+from tfaip_like.data._sources.indexed import PackedStrings
 from tfaip_like.list_files import (
     ListFileData,
     ListFileScenario,

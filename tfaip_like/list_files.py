@@ -15,9 +15,9 @@ import numpy as np
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.data import Data, LavLoaderSettings, Source, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.data._sample import Mode, Sample
-from tfaip_like.data._sources.file_lists import PackedStrings, find_paths, iter_files, iter_list_file
+from tfaip_like.data._sources.file_lists import find_paths, iter_files, iter_list_file
 from tfaip_like.data._sources.images import IMAGE_SUFFIXES
-from tfaip_like.data._sources.indexed import IndexedSequence
+from tfaip_like.data._sources.indexed import IndexedSequence, PackedStrings
 from tfaip_like.data._sources.mixture import Mixture
 from tfaip_like.scenario import Scenario
 

@@ -12,7 +12,7 @@ from tfaip_like._utils.errors import pluralize, with_article
 from tfaip_like.data import Data, LavLoaderSettings, Source, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.data._sample import Mode, Sample, format_example
 from tfaip_like.data._sources.folds import cross_validation_split
-from tfaip_like.data._writer import Writer
+from tfaip_like.data._writers import Writer
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.modeling._model import Model
 from tfaip_like.modeling._voting import Voter

@@ -27,8 +27,7 @@ from tfaip_like.data import Data, LavLoaderSettings, Source
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.opening import open_validation
-from tfaip_like.data._writer import WriteSample
-from tfaip_like.data._writers import open_writer, writer_for
+from tfaip_like.data._writers import WriteSample, open_writer, writer_for
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_types

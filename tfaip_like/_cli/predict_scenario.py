@@ -27,8 +27,7 @@ from tfaip_like._utils.memory import resident_memory_mb
 from tfaip_like.data import Data, PredictLoaderSettings, Source
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Mode
-from tfaip_like.data._writer import Writer
-from tfaip_like.data._writers import WRITERS, open_writer
+from tfaip_like.data._writers import WRITERS, Writer, open_writer
 from tfaip_like.inference._experts import read_expert_exports
 from tfaip_like.inference._input_files import read_samples
 from tfaip_like.inference._loading import load_predictor

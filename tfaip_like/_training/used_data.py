@@ -17,8 +17,7 @@ from tfaip_like._utils.files import atomic_directory
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._sample import Sample
-from tfaip_like.data._writer import WriteSample
-from tfaip_like.data._writers import JsonLines, Npz
+from tfaip_like.data._writers import JsonLines, Npz, WriteSample
 from tfaip_like.summaries import Histogram
 
 logger = logging.getLogger(__name__)

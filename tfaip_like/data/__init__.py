@@ -20,7 +20,7 @@ from tfaip_like.data._sources.images import ImageFiles, ImageFolder, class_folde
 from tfaip_like.data._sources.mixture import Mixture
 from tfaip_like.data._sources.tables import IsMissing, TableFormat, TableSource, column_names, find_categories
 from tfaip_like.data._standalone import process_samples
-from tfaip_like.data._writer import Writer
+from tfaip_like.data._writers import Writer
 
 __all__ = [
     "AddClassName",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import math
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,34 @@ from tfaip_like._utils.escaping import escape_json
 from tfaip_like._utils.files import replace_file
 from tfaip_like._utils.temp_dirs import locked_dir
 from tfaip_like.data._sample import Sample
-from tfaip_like.data._writer import Writer, WriteSample
+from tfaip_like.params import Params
 
 INPUTS_PREFIX, TARGETS_PREFIX, INDEX_KEY = "inputs/", "targets/", "index"
 """Names of arrays that are no outputs, or how they begin."""
 COPY_CHUNK_BYTES = 2**22
 """Bytes."""
+
+WriteSample: TypeAlias = Callable[[Sample], None]
+"""Writes one sample."""
+
+
+class Writer(Params, abc.ABC):
+    """Writes predicted samples."""
+
+    @abc.abstractmethod
+    def open(self, file: Path) -> AbstractContextManager[WriteSample]:
+        """Opens a file and gives what writes a sample; most easily written with `contextlib.contextmanager`::
+
+            @contextmanager
+            def open(self, file):
+                with file.open("w") as stream:
+                    yield lambda sample: print(sample.outputs["text"], file=stream)
+
+        Samples come one by one and in their order; there may be any number of them.
+
+        Args:
+            file: does not exist yet; it gets the name that was asked for once it is closed.
+        """
 
 
 class JsonLines(Writer):

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
-from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import read_lines
-from tfaip_like.data._sources.indexed import IndexedSequence
 
 
 def find_files(patterns: Iterable[str], what: str, at_most: int | None = None) -> list[Path]:
@@ -68,27 +63,6 @@ def iter_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     for file in sorted(folder.rglob("*")):
         if file.name.lower().endswith(suffixes) and not any(map(is_hidden, file.relative_to(folder).parts)):
             yield file
-
-
-class PackedStrings(IndexedSequence[str]):
-    """Many texts in little memory: one piece of bytes, and where each text ends in it."""
-
-    def __init__(self, texts: Iterable[str]):
-        data = bytearray()
-        ends = array("q", [0])
-        for text in texts:
-            data += text.encode("utf-8", "surrogateescape")
-            ends.append(len(data))
-        # As arrays, which data processes share.
-        self._data = np.frombuffer(data, np.uint8)
-        self._ends: npt.NDArray[np.int64] = np.frombuffer(ends, np.int64)
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def at(self, index: int) -> str:
-        """The text at an index."""
-        return self._data[self._ends[index] : self._ends[index + 1]].tobytes().decode("utf-8", "surrogateescape")
 
 
 def iter_list_file(file: Path) -> Iterator[tuple[int, str]]:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
 from tfaip_like.data._sample import Sample
-from tfaip_like.data._sources.file_lists import PackedStrings, is_hidden, iter_files
-from tfaip_like.data._sources.indexed import IndexedSequence
+from tfaip_like.data._sources.file_lists import is_hidden, iter_files
+from tfaip_like.data._sources.indexed import IndexedSequence, PackedStrings
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,1 +1,1 @@
-"""Work in other processes: ordered results, named faults, nothing left behind."""
+"""Data workers: processes and threads that run user code, with ordered results and reproducible errors."""

@@ -1,4 +1,4 @@
-"""User code in a thread of its own, so that whoever waits for it can be stopped."""
+"""User code in a daemon thread, so that the caller can stop waiting for it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _busy_threads: set[threading.Thread] = set()
 
 
 def is_user_code_running() -> bool:
-    """Return whether a thread that nobody waits for is still inside user code."""
+    """Return whether an abandoned thread is still running user code."""
     return bool(_busy_threads)
 
 
 def call_in_thread(function: Callable[[], T], check: Callable[[], None]) -> T:
-    """Return what `function` returns; call `check`, which may raise, while waiting."""
+    """Run `function` in a thread and return its result; `check` is called while waiting and may raise."""
     return next(iterate_in_thread((function() for _ in range(1)), check))
 
 
 def iterate_in_thread(items: Iterator[T], check: Callable[[], None]) -> Iterator[T]:
-    """Yield the items, each made in one daemon thread when it is asked for; call `check` before and while waiting.
+    """Yield the items, each computed on request in one daemon thread; call `check` before and while waiting.
 
-    A sample may take minutes. When `check` raises, nobody waits for it any longer: not the graph of TensorFlow, whose
-    iterator would otherwise keep the process alive, and not the main thread, which saves the state and ends.
+    A sample may take minutes. When `check` raises, neither TensorFlow's graph, whose iterator would keep the process
+    alive, nor the main thread, which saves the state and exits, waits for it any longer.
     """
     requests: SimpleQueue[bool] = SimpleQueue()
     results: SimpleQueue[tuple[Any, bool, BaseException | None]] = SimpleQueue()
@@ -38,7 +38,7 @@ def iterate_in_thread(items: Iterator[T], check: Callable[[], None]) -> Iterator
         target=context.run, args=(_run_requests, items, requests, results), name="data", daemon=True
     )
     thread.start()
-    del items  # the thread alone holds it, and lets go of it when it ends
+    del items  # only the thread holds a reference, and releases it when it ends
     try:
         while True:
             check()

@@ -1,4 +1,4 @@
-"""A data process as the main process sees it: started, given tasks, ended."""
+"""Handle of a data worker in the main process: start it, submit tasks, stop it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SHUTDOWN_TIMEOUT_S = 1.0
 
 
 class RemoteError(Exception):
-    """An exception of a data process that could not be sent; its text is."""
+    """Exception of a data worker that could not be pickled; carries its text."""
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """A result as it came."""
+    """Unpacked result of a task."""
 
     number: int
     value: Any
@@ -44,7 +44,7 @@ class TaskResult:
 
 
 class WorkerProcess:
-    """A data process and the tasks it has."""
+    """Worker process and its unfinished tasks."""
 
     def __init__(
         self,
@@ -60,39 +60,39 @@ class WorkerProcess:
         self.slots = [SharedFile.in_memory() for _ in range(slots)]
         self.free = list(range(slots))
         self.tasks: dict[int, tuple[int, Any]] = {}
-        """Number of each task that is not done -> its slot and what it is."""
+        """Unfinished tasks: number -> (slot, task)."""
         self._last_progress = b""
-        self._waited = ActiveTimer()
+        self._stall_timer = ActiveTimer()
         self._idle_progress = self.progress.tobytes()
         self._start()
 
     def _start(self) -> None:
         self.is_ready = False
         message, files = self._make_start_message(self._progress_file, self.slots)
-        ours, theirs = socketpair()
-        with theirs:
-            descriptors = [theirs.fileno(), self._lifeline, *(file.descriptor for file in files)]
-            # Ctrl-C reaches all processes of a terminal; this one cannot be hit before it ignores it.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        local, remote = socketpair()
+        with remote:
+            descriptors = [remote.fileno(), self._lifeline, *(file.descriptor for file in files)]
+            # Ctrl-C reaches every process of the terminal; block it until the worker ignores it.
+            previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 self._popen = subprocess.Popen(
-                    [sys.executable, "-c", _bootstrap_code(theirs.fileno(), self._lifeline)],
+                    [sys.executable, "-c", _bootstrap_code(remote.fileno(), self._lifeline)],
                     pass_fds=descriptors,
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, WORKER_ENV_VAR: "1", "CUDA_VISIBLE_DEVICES": ""},
                 )
             finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self.connection = Connection(ours.detach())
+                signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
+        self.connection = Connection(local.detach())
         self.connection.send(message)
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Process ID."""
         return self._popen.pid
 
     def submit(self, number: int, task: Any) -> None:
-        """Hands it a task."""
+        """Send a task to the worker."""
         if not self.tasks:
             self._idle_progress = self.progress.tobytes()
         slot = self.free[-1]
@@ -102,12 +102,12 @@ class WorkerProcess:
         self._send(number)
 
     def _send(self, number: int) -> None:
-        # Messages are small, what is large lies in the slot: neither side ever waits to be read.
-        with contextlib.suppress(OSError):  # it is dead, which is found when its results are waited for
+        # Messages are small (large data is in the slot), so that neither side blocks on a full socket.
+        with contextlib.suppress(OSError):  # it has died, which is detected while waiting for its results
             self.connection.send((number, self.tasks[number][0]))
 
     def handle_message(self, result: ResultMessage | None) -> TaskResult | None:
-        """What a result brings; None for the note that it is ready to work."""
+        """Unpack a result; return None for the message that the worker is ready."""
         if result is None:
             self.is_ready = True
             return None
@@ -125,19 +125,19 @@ class WorkerProcess:
         return TaskResult(result.number, value, result.seconds, transfer_seconds, result.cpu, result.fault)
 
     def seconds_since_progress(self) -> float:
-        """Return how long `at` has been the same, as far as somebody looked and the process was running."""
+        """Return for how long `progress` has not changed, measured between calls and while the process was running."""
         now = self.progress.tobytes() if self.is_ready else b""
         if now != self._last_progress:
             self._last_progress = now
-            self._waited.reset()
-        return self._waited.update(counts=not is_suspended(self.pid))
+            self._stall_timer.reset()
+        return self._stall_timer.update(counts=not is_suspended(self.pid))
 
     def has_begun(self) -> bool:
-        """Return whether it has worked on any of its tasks yet."""
+        """Return whether the worker has started one of its tasks."""
         return bool(self.tasks) and self.progress.tobytes() != self._idle_progress
 
     def restart(self) -> None:
-        """Starts it anew, with the tasks that it has."""
+        """Restart the process and resubmit its unfinished tasks."""
         self.connection.close()
         self._idle_progress = self.progress.tobytes()
         self._start()
@@ -146,7 +146,7 @@ class WorkerProcess:
             self._send(number)
 
     def wait_exit_code(self) -> int:
-        """How it ended; it is killed if it has not, since its connection is closed."""
+        """Return the exit code; kill the process if it does not exit after its connection is closed."""
         try:
             return self._popen.wait(SHUTDOWN_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -154,7 +154,7 @@ class WorkerProcess:
             return self._popen.wait()
 
     def stop(self) -> None:
-        """Waits a moment for it to end, then kills it; lets go of all it had."""
+        """Wait briefly for the process to exit, else kill it; release its resources."""
         self.wait_exit_code()
         self.connection.close()
         self.tasks.clear()
@@ -174,9 +174,9 @@ def _bootstrap_code(connection: int, lifeline: int) -> str:
 
 
 def to_exception(fault: ExceptionInfo) -> BaseException:
-    """An exception of a process, with the user's line and the whole traceback for those who ask."""
+    """Rebuild the exception of a worker, with the user's line as its frame and the remote traceback as its cause."""
     error = fault.error if fault.error is not None else RemoteError(fault.text)
     error.__notes__ = list(fault.notes)
     attach_remote_frame(error, fault.frame)
-    error.__cause__ = RemoteError(f"in a data process:\n{fault.traceback}")
+    error.__cause__ = RemoteError(f"in a data worker:\n{fault.traceback}")
     return error

@@ -1,4 +1,4 @@
-"""Something done once to many samples, in parallel where that pays, with a progress bar."""
+"""Parallel map over samples with a progress bar; starts workers only where they save time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from tfaip_like.data._settings import LoaderSettings
 
 MIN_SECONDS_FOR_WORKERS = 10.0
-"""Work that takes longer in one process is divided."""
+"""Estimated single-process time above which workers are started."""
 MAX_AUTO_WORKERS = 4
-"""More are used only when they are asked for."""
+"""Upper limit of the automatic choice; num_processes may exceed it."""
 CHUNK_SIZE = 256
 
 Indices = npt.NDArray[np.int64]
@@ -31,32 +31,38 @@ Indices = npt.NDArray[np.int64]
 def map_in_chunks(
     work: WorkerFunction, indices: Indices, settings: LoaderSettings, title: str, check: Callable[[], None]
 ) -> Iterator[tuple[Indices, Any]]:
-    """Parts of the indices and what `work` makes of each, in their order.
+    """Yield chunks of the indices, in order, each with the result of `work`.
 
     Args:
-        title: of the progress bar.
+        work: function of a chunk of indices.
+        indices: positions in the source, shape (N,).
+        settings: number of workers and their timeout.
+        title: title of the progress bar.
         check: called while waiting; raises to stop.
     """
-    parts = [indices[begin : begin + CHUNK_SIZE] for begin in range(0, len(indices), CHUNK_SIZE)]
+    chunks = [indices[begin : begin + CHUNK_SIZE] for begin in range(0, len(indices), CHUNK_SIZE)]
     with progress_bar(len(indices), title) as bar:
-        for part, made in zip(parts, map_tasks(work, iter(parts), len(parts), settings, check), strict=True):
-            yield part, made
-            bar.update(len(part))
+        for chunk, result in zip(chunks, map_tasks(work, iter(chunks), len(chunks), settings, check), strict=True):
+            yield chunk, result
+            bar.update(len(chunk))
 
 
 def progress_bar(total: int | None, title: str) -> tqdm[Any]:
-    """Return a bar that counts samples, in a terminal and after a second."""
+    """Return a progress bar that counts samples; shown after 1 s, and only in a terminal."""
     return tqdm(total=total, desc=title, unit="sample", delay=1, leave=False, disable=not sys.stderr.isatty())
 
 
 def map_tasks(
     work: WorkerFunction, tasks: Iterator[Any], count: int, settings: LoaderSettings, check: Callable[[], None]
 ) -> Iterator[Any]:
-    """Yield what `work` makes of tasks, in their order.
+    """Yield the results of tasks, in order.
 
     Args:
-        tasks: see `Workers.run`.
-        count: about how many there are.
+        work: function of a task.
+        tasks: see `WorkerPool.run`.
+        count: approximate number of tasks.
+        settings: number of workers and their timeout; by default the time of the first task decides.
+        check: called while waiting; raises to stop.
     """
     begin = time.perf_counter()
     first = call_in_thread(lambda: next(tasks, None), check)
@@ -64,10 +70,10 @@ def map_tasks(
         return
     yield call_in_thread(lambda: work(first), check)
     seconds = (time.perf_counter() - begin) * (count - 1)
-    processes = settings.num_processes if settings.num_processes is not None else choose_num_workers(seconds)
-    if processes and seconds > 1:
+    num_workers = settings.num_processes if settings.num_processes is not None else choose_num_workers(seconds)
+    if num_workers and seconds > 1:
         try:
-            workers = WorkerPool(work, processes, 2 * processes, settings.timeout_seconds, check)
+            workers = WorkerPool(work, num_workers, 2 * num_workers, settings.timeout_seconds, check)
         except NotPicklableError:
             if settings.num_processes is not None:
                 raise
@@ -79,5 +85,5 @@ def map_tasks(
 
 
 def choose_num_workers(seconds: float) -> int:
-    """How many processes to start for work that takes so long in one."""
+    """Return the number of workers for work that takes `seconds` in a single process."""
     return min(num_usable_cpus(), MAX_AUTO_WORKERS) if IS_POSIX and seconds > MIN_SECONDS_FOR_WORKERS else 0

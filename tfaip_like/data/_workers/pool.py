@@ -1,7 +1,7 @@
-"""Processes that work on tasks; their results come in the order of the tasks.
+"""Pool of worker processes that returns results in the order of the tasks.
 
-Every task is a pure function of what it says, so a process that dies is started again and its tasks
-with it; a sample that kills it twice is named.
+The result depends on the task alone, so a worker that crashes is restarted and its tasks are repeated; a sample that
+crashes it twice is an error.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import pickle
+import signal
 import sys
 import threading
 from collections import deque
@@ -36,33 +37,33 @@ MAX_RESTARTS = 5
 
 
 class WorkerError(TrainingError):
-    """A data process died or hangs, though nothing was raised in it."""
+    """Crash or timeout of a data worker without an exception."""
 
 
 class NotPicklableError(CodeError):
-    """The work holds what another process cannot have."""
+    """Worker function that cannot be pickled."""
 
 
 class WorkerPool:
-    """Some processes that do the same work.
+    """Worker processes that run the same function on different tasks.
 
     Args:
-        work: what they do; given to them once. Its large arrays are shared, not copied.
-        count: number of processes.
-        ahead: most tasks that are begun before their results are asked for.
-        timeout_seconds: a process whose `at` does not change for this long hangs; 0 for no limit.
+        work: function to run, sent to the workers once. Its large arrays are shared, not copied.
+        num_workers: number of processes, at least 1.
+        max_outstanding: upper limit for submitted tasks whose results have not been taken.
+        timeout_seconds: time without progress after which a worker counts as hanging; 0 disables the limit.
         check: called while waiting; may raise to stop.
 
     Attributes:
-        seconds: time that each stage of the work has taken in all processes.
-        transfer_seconds: time that packing and unpacking took, in all processes and in this one.
-        cpu: time of a processor that the tasks took.
+        seconds: total time of each stage, over all workers.
+        transfer_seconds: total time for packing and unpacking, over all workers and this process.
+        cpu: total CPU time of the tasks, in seconds.
     """
 
     def __init__(
         self,
         work: WorkerFunction,
-        count: int,
+        num_workers: int,
         max_outstanding: int,
         timeout_seconds: float = 0,
         check: Callable[[], None] = lambda: None,
@@ -70,8 +71,8 @@ class WorkerPool:
         require_posix("num_processes > 0 (data workers)")
         _reject_nested_workers()
         self.work = work
-        self.num_workers = count
-        self.max_outstanding = max(max_outstanding, count)
+        self.num_workers = num_workers
+        self.max_outstanding = max(max_outstanding, num_workers)
         self.timeout_seconds = timeout_seconds
         self.check = check
         self.seconds = np.zeros(len(work.seconds))
@@ -88,12 +89,12 @@ class WorkerPool:
         self._restarts = 0
         self._crashing_samples: set[tuple[int, ...]] = set()
         self._lock = threading.RLock()
-        """Held by whoever hands out tasks or takes results: `run` may be in one thread, `close` in another."""
+        """Held while submitting tasks and receiving results: `run` and `close` may be called in different threads."""
         self._closed = False
         self._processes: list[WorkerProcess] = []
-        slots = math.ceil(self.max_outstanding / count) + 1
+        slots = math.ceil(self.max_outstanding / num_workers) + 1
         try:
-            for _ in range(count):
+            for _ in range(num_workers):
                 self._processes.append(
                     WorkerProcess(self._make_start_message, self._lifeline.descriptor, len(work.progress), slots)
                 )
@@ -102,14 +103,14 @@ class WorkerPool:
             raise
 
     def run(self, tasks: Iterable[Any]) -> Iterator[Any]:
-        """Yield the results of tasks, in their order. A call ends the one before.
+        """Yield the results of tasks, in order. A call ends the previous one.
 
         Args:
-            tasks: None for one that cannot be begun before more results were taken.
+            tasks: the tasks; None where the next task depends on results that have not been taken yet.
 
         Raises:
-            Exception: what was raised in a process, when the results before it were taken.
-            WorkerError: when a process died or hangs; it names what was worked on.
+            Exception: the exception of a worker, after the results that precede it.
+            WorkerError: if a worker crashes or hangs; names the sample.
         """
         with self._lock:
             self._run += 1
@@ -117,12 +118,12 @@ class WorkerPool:
             self._results.clear()
             self._first_task_of_run = next(self._task_ids)
         expected: deque[int] = deque()
-        rest = iter(tasks)
+        remaining = iter(tasks)
         has_more = True
         while self._is_current_run(run):
             while has_more and len(expected) < self.max_outstanding and self._has_free_slot():
                 try:
-                    task = next(rest)
+                    task = next(remaining)
                 except StopIteration:
                     has_more = False
                     break
@@ -136,10 +137,10 @@ class WorkerPool:
             if not expected and not has_more:
                 return
             if expected and expected[0] in self._results:
-                taken = self._results.pop(expected.popleft())
-                if taken.fault is not None:
-                    raise to_exception(taken.fault)
-                yield taken.value
+                result = self._results.pop(expected.popleft())
+                if result.fault is not None:
+                    raise to_exception(result.fault)
+                yield result.value
                 continue
             with self._lock:
                 if self._is_current_run(run):
@@ -150,22 +151,22 @@ class WorkerPool:
 
     @property
     def pids(self) -> list[int]:
-        """The numbers of the processes."""
+        """Process IDs of the workers."""
         return [process.pid for process in self._processes]
 
     def num_ready(self) -> int:
-        """How many results could be had without waiting."""
+        """Return the number of results that are available without waiting."""
         with self._lock:
             self._receive(0)
         return len(self._results)
 
     def nbytes(self) -> int:
-        """Size of the memory for results and of the arrays that all processes share."""
+        """Return the size of the shared memory in bytes: results and shared arrays."""
         return len(self._packed) + sum(len(slot) for process in self._processes for slot in process.slots)
 
     def close(self) -> None:
-        """Ends all processes."""
-        with self._lock:  # nobody takes their end for a death
+        """Stop all workers."""
+        with self._lock:  # so that `run` does not mistake the shutdown for a crash
             if self._closed:
                 return
             self._closed = True
@@ -198,80 +199,88 @@ class WorkerPool:
         return any(process.free for process in self._processes)
 
     def _receive(self, seconds: float) -> None:
-        """Takes the results that are there, waiting so long for the first."""
+        """Receive all available results; wait at most `seconds` for the first."""
         ready = wait([process.connection for process in self._processes], seconds)
         for process in self._processes:
             if process.connection not in ready:
                 continue
             try:
-                result: ResultMessage | None = process.connection.recv()
+                message: ResultMessage | None = process.connection.recv()
             except (EOFError, OSError):
                 self._handle_crash(process)
                 continue
-            if (taken := process.handle_message(result)) is None:
+            if (result := process.handle_message(message)) is None:
                 continue
-            if taken.number >= self._first_task_of_run:
-                self._results[taken.number] = taken
-            if taken.seconds:
-                self.seconds += taken.seconds
-            self.transfer_seconds += taken.transfer_seconds
-            self.cpu += taken.cpu
+            if result.number >= self._first_task_of_run:
+                self._results[result.number] = result
+            if result.seconds:
+                self.seconds += result.seconds
+            self.transfer_seconds += result.transfer_seconds
+            self.cpu += result.cpu
 
     def _check_timeout(self, awaited: int) -> None:
         holder = next((process for process in self._processes if awaited in process.tasks), None)
         if not self.timeout_seconds or holder is None or holder.seconds_since_progress() <= self.timeout_seconds:
             return
-        what = f"on {self.work.describe_progress(holder.progress)}" if holder.is_ready else "to start"
+        what = f"in {self.work.describe_progress(holder.progress)}" if holder.is_ready else "while starting"
         raise WorkerError(
-            f"a data process has worked for more than {self.timeout_seconds:g} s {what}.\n"
-            "If that is no mistake, allow it more time with timeout_seconds (0: for ever)."
+            f"data worker timed out after {self.timeout_seconds:g} s {what}.\n"
+            "If the work needs more time, increase timeout_seconds (0 disables the timeout)."
         )
 
     def _handle_crash(self, process: WorkerProcess) -> None:
-        """Starts a process that died again, unless it would die again."""
+        """Restart a worker that crashed; raise `WorkerError` if that would repeat the crash."""
         code = process.wait_exit_code()
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        memory = " Was there too little memory?" if code == -9 else ""
+        how = f"killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
+        if code == -signal.SIGKILL:
+            how += " (out of memory?)"
         if not process.is_ready:
-            raise WorkerError(f"a data process {how} while it started.{memory}")
+            raise WorkerError(f"data worker {how} while starting")
         self._restarts += 1
-        place = "while it had nothing to do"
+        place = "while idle"
         is_known = False
         if process.has_begun():
-            place = f"while it worked on {self.work.describe_progress(process.progress)}"
+            place = f"while processing {self.work.describe_progress(process.progress)}"
             key = tuple(process.progress[:3].tolist())
             is_known = key in self._crashing_samples
             self._crashing_samples.add(key)
         if is_known or self._restarts > MAX_RESTARTS:
-            which = "a second time " if is_known else f"(the {self._restarts}th to die) "
-            raise WorkerError(f"a data process {how}, {which}{place}.{memory}")
-        logger.warning("a data process %s %s; it is started again.%s", how, place, memory)
+            which = "for the second time" if is_known else f"after {MAX_RESTARTS} restarts"
+            raise WorkerError(f"data worker {how} {place}, {which}")
+        logger.warning("data worker %s %s; restarting", how, place)
         process.restart()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _pack_work(work: WorkerFunction, memory: SharedFile, files: list[SharedFile]) -> None:
     try:
         pack(work, memory, files)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        part = find_unpicklable(getattr(work, "samples", work))
-        which = f"{part.owner.__name__}.{part.name}: " if part is not None else ""
+        attribute = find_unpicklable(getattr(work, "samples", work))
+        which = f"{attribute.owner.__name__}.{attribute.name}: " if attribute is not None else ""
         raise NotPicklableError(
             f"{which}{type(error).__name__}: {error}.\n"
-            "What data processes use must be importable (a class at the top of a module) and hold nothing that belongs "
-            "to one process; or set num_processes to 0",
-            part.frame if part is not None else None,
+            "Objects used in data workers must be picklable: importable classes (at module level) without open files, "
+            "locks or connections. Or set num_processes to 0",
+            attribute.frame if attribute is not None else None,
         ) from error
 
 
 def _main_file(packed: SharedFile) -> str | None:
-    """The user's script, if classes of it are in the work."""
+    """Return the user script if the worker function refers to its classes."""
     if not pickle_contains(packed, b"__main__"):
         return None
     file: str | None = getattr(sys.modules["__main__"], "__file__", None)
     if file is None:
         raise NotPicklableError(
-            "data processes cannot find classes that were defined in a notebook or at a prompt; write them "
-            "into a file, or set num_processes to 0"
+            "data workers cannot import classes defined in a notebook or an interactive session; move them to a file, "
+            "or set num_processes to 0"
         )
     return os.path.abspath(file)
 
@@ -279,6 +288,6 @@ def _main_file(packed: SharedFile) -> str | None:
 def _reject_nested_workers() -> None:
     if os.environ.get(WORKER_ENV_VAR):
         raise UsageError(
-            "a data process imported your script, and that started a training: put what is to run once "
-            'below `if __name__ == "__main__":`'
+            "the script started data workers again while a data worker imported it; put the code that starts them "
+            'under `if __name__ == "__main__":`'
         )

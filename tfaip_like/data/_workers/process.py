@@ -1,7 +1,7 @@
-"""What runs in a data process: it takes tasks, works on them, and hands back results.
+"""Main loop of a data worker: receive tasks, run them, send back results.
 
-It is started as a program of its own, without TensorFlow. It ends when the main process ends, however
-that ends; Ctrl-C is the main process' business.
+A worker is a separate Python program without TensorFlow. It exits when the main process exits for any reason, and
+leaves Ctrl-C to the main process.
 """
 
 from __future__ import annotations
@@ -28,74 +28,74 @@ from tfaip_like._utils.processes import exit_when_closed
 from tfaip_like.data._workers.shared_memory import SharedFile, pack, unpack
 
 MAX_EXCEPTION_BYTES = 20_000
-"""Most of an exception that is passed on: messages are so small that they never wait to be read."""
+"""Upper limit for a transferred exception: messages that fit into the socket buffer never block."""
 MAX_LOG_CHARACTERS = 4_000
-"""Letters of the log that a result takes along."""
+"""Upper limit for the log output sent with a result."""
 WORKER_ENV_VAR = "TFAIP_LIKE_DATA_PROCESS"
-"""Environment variable of a data process."""
+"""Environment variable set in data workers."""
 
 
 class WorkerFunction(Protocol):
-    """What data processes do: a task in, a result out. It is pickled to them once, at their start."""
+    """Function of a task, run by data workers; pickled to them once, when they start."""
 
     progress: npt.NDArray[np.int64]
-    """Tells what is being worked on; numbers that change while the work goes on."""
+    """Progress marker: integers that change while the function makes progress."""
     seconds: npt.NDArray[np.float64]
-    """Time that each of its stages has taken so far."""
+    """Cumulative time of each stage."""
 
     def __call__(self, task: Any, /) -> Any:
-        """The result of a task."""
+        """Return the result of a task."""
 
     def describe_progress(self, progress: npt.NDArray[np.int64]) -> str:
-        """What `at` tells of, for a person."""
+        """Describe a progress marker in words."""
 
 
 @dataclass(frozen=True)
 class StartMessage:
-    """The first message to a process."""
+    """First message to a worker."""
 
     descriptors: Sequence[int]
-    """Of shared files: the work, `at`, the files of the work, then the slots for results."""
+    """Descriptors of shared files: worker function, progress marker, files of the function, slots for results."""
     files: int
-    """How many of them are files of the work."""
+    """Number of files of the worker function."""
     main_file: str | None
-    """The user's script, where classes of it are needed."""
+    """User script to import classes from; None if not needed."""
     log_level: int
-    """From which level on the main process logs."""
+    """Log level of the main process."""
 
 
 @dataclass(frozen=True)
 class ResultMessage:
-    """A finished task; what it made lies in its slot."""
+    """Message about a finished task; its result is in its slot."""
 
     number: int
     seconds: Sequence[float] = ()
-    """Time of each stage since the last result."""
+    """Time of each stage since the previous result."""
     transfer_seconds: float = 0.0
-    """Time that packing and unpacking took."""
+    """Time for packing and unpacking."""
     cpu: float = 0.0
-    """Time of a processor that the task took: less than the whole time, where it waited for a disk."""
+    """CPU time of the task in seconds; less than the wall-clock time if it waited for a disk."""
     fault: ExceptionInfo | None = None
     logged: Sequence[Mapping[str, Any]] = ()
-    """What was logged since the last result: attributes of log records."""
+    """Attributes of the log records since the previous result."""
 
 
 @dataclass(frozen=True)
 class ExceptionInfo:
-    """An exception for another process."""
+    """Exception in a form that can be sent to another process."""
 
     error: BaseException | None
-    """The exception, where it can be pickled."""
+    """The exception itself; None if it cannot be pickled."""
     text: str
-    """Its kind and message."""
+    """Type and message."""
     traceback: str
     frame: Frame | None
-    """The line of the user's code where it happened."""
+    """Line of user code that raised it."""
     notes: Sequence[str] = field(default_factory=list)
 
     @classmethod
     def from_exception(cls, error: BaseException) -> ExceptionInfo:
-        """What another process must know of an exception."""
+        """Build the transferable form of an exception."""
         try:
             data = pickle.dumps(error)
             pickled = pickle.loads(data) if len(data) < MAX_EXCEPTION_BYTES else None  # noqa: S301  (just made)
@@ -111,7 +111,7 @@ class ExceptionInfo:
 
 
 def worker_main(connection_descriptor: int, lifeline: int) -> None:
-    """Takes tasks from a connection until it is closed."""
+    """Run tasks received over a connection until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_when_closed(lifeline)
     connection = Connection(connection_descriptor)
@@ -133,7 +133,7 @@ def worker_main(connection_descriptor: int, lifeline: int) -> None:
 
 
 class _LogBuffer(logging.Handler):
-    """Keeps what is logged in this process for the main one, which prints it; no more than a message may hold."""
+    """Log handler that buffers records for the main process, up to `MAX_LOG_CHARACTERS`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class _LogBuffer(logging.Handler):
         self.addFilter(replace_unformattable)
 
     def start(self, level: int) -> None:
-        """Keep all that is logged from now on."""
+        """Install the handler."""
         logging.getLogger().addHandler(self)
         logging.getLogger().setLevel(level)
         logging.captureWarnings(True)
@@ -152,22 +152,22 @@ class _LogBuffer(logging.Handler):
         text = self.format(record)
         self._num_characters += len(text)
         if self._num_characters > MAX_LOG_CHARACTERS:
-            text = "more was logged for this batch than is passed on"
+            text = "log output of this batch truncated"
             if self._records and self._records[-1]["msg"] == text:
                 return
         names = ("name", "levelno", "levelname", "pathname", "lineno", "created")
         self._records.append({**{name: getattr(record, name) for name in names}, "msg": text})
 
     def drain(self) -> Sequence[Mapping[str, Any]]:
-        """Return what was logged since the last call."""
+        """Return and clear the buffered records."""
         with self.lock or contextlib.nullcontext():
-            taken, self._records, self._num_characters = self._records, [], 0
-        return taken
+            records, self._records, self._num_characters = self._records, [], 0
+        return records
 
 
 def _load_work(start: StartMessage) -> tuple[WorkerFunction, list[SharedFile]]:
     if start.main_file:
-        # Under a name for which `if __name__ == "__main__"` is false.
+        # A name for which `if __name__ == "__main__"` is false.
         sys.modules["__main__"].__dict__.update(runpy.run_path(start.main_file, run_name="__mp_main__"))
     packed, progress, *files = [SharedFile(descriptor) for descriptor in start.descriptors]
     work: WorkerFunction = unpack(packed, files[: start.files], copy=False)
@@ -183,18 +183,18 @@ def _run_task(work: WorkerFunction, number: int, slot: SharedFile) -> ResultMess
     try:
         task = unpack(slot)
         unpacked = time.perf_counter()
-        made = work(task)
+        result = work(task)
         worked = time.perf_counter()
-        _pack_result(work, made, slot)
+        _pack_result(work, result, slot)
         transfer_seconds = time.perf_counter() - worked + unpacked - begin
         return ResultMessage(number, (work.seconds - seconds).tolist(), transfer_seconds, time.process_time() - cpu)
     except Exception as error:
         return ResultMessage(number, fault=ExceptionInfo.from_exception(error))
 
 
-def _pack_result(work: WorkerFunction, made: Any, slot: SharedFile) -> None:
+def _pack_result(work: WorkerFunction, result: Any, slot: SharedFile) -> None:
     try:
-        pack(made, slot)
+        pack(result, slot)
     except Exception as error:
-        error.add_note(f"What was made could not be handed over; the last was {work.describe_progress(work.progress)}.")
+        error.add_note(f"The result cannot be pickled; last sample: {work.describe_progress(work.progress)}.")
         raise

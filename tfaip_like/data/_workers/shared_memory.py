@@ -1,7 +1,7 @@
-"""Memory that processes share, and objects packed into it.
+"""Shared memory between processes, and objects packed into it.
 
-It is anonymous (memfd): it goes away with the last process that has it, whatever kills them, and the
-small /dev/shm of containers does not limit it.
+The memory is anonymous (memfd): the kernel frees it with the last process that holds it, even if that is killed, and
+the small /dev/shm of containers does not limit it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ALIGNMENT = 64
 
 
 class SharedFile:
-    """An unnamed file that can be mapped by other processes, in memory or on disk.
+    """Unnamed file, in memory or on disk, that other processes can map.
 
-    It is pickled by `pack` only, which hands its descriptor on.
+    Only `pack` can pickle it: the descriptor is passed to the other process.
     """
 
     def __init__(self, descriptor: int):
@@ -31,56 +31,58 @@ class SharedFile:
 
     @classmethod
     def in_memory(cls) -> Self:
-        """A file in memory."""
+        """Create a file in memory."""
         if hasattr(os, "memfd_create"):
             return cls(os.memfd_create("tfaip_like"))
         return cls.on_disk()
 
     @classmethod
     def on_disk(cls) -> Self:
-        """A file in the folder for temporary files, without a name."""
+        """Create an unnamed file in the directory for temporary files."""
         with tempfile.TemporaryFile(prefix="tfaip_like-") as file:
             return cls(os.dup(file.fileno()))
 
     def close(self) -> None:
-        """Lets go of the file; arrays that look at it keep their memory."""
+        """Close the file; arrays that are views of it keep their memory."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
             self._map = None
 
     def __del__(self) -> None:
-        if os is not None:  # it is at the end of the program
+        if os is not None:  # None at interpreter shutdown
             self.close()
 
     def __len__(self) -> int:
         return os.fstat(self.descriptor).st_size
 
     def view(self, size: int) -> memoryview:
-        """The first `size` bytes, to read and write; the file grows to that size."""
+        """Return a writable view of the first `size` bytes; the file grows to that size."""
         if self._map is None or len(self._map) < size:
             if len(self) < size:
                 os.ftruncate(self.descriptor, size)
-            # Arrays may still look at the old map, so it is not closed here but with the last of them.
+            # Arrays may still be views of the old map, so it is closed with the last of them, not here.
             self._map = mmap.mmap(self.descriptor, len(self))
         return memoryview(self._map)[:size]
 
     def write(self, data: bytes) -> None:
-        """Appends bytes."""
+        """Append bytes."""
         done = 0
         while done < len(data):
             done += os.write(self.descriptor, memoryview(data)[done:])
 
     def __reduce__(self) -> Any:
-        raise TypeError("a shared file is handed to another process by pack() alone")
+        raise TypeError("only pack() can pass a SharedFile to another process")
 
 
 def pack(value: Any, memory: SharedFile, files: list[SharedFile] | None = None) -> None:
-    """Packs an object into `memory`, from its beginning on: sizes of the parts, its pickle, its arrays as they are.
+    """Serialize an object into `memory`: sizes of the buffers, the pickle, then the raw arrays.
 
     Args:
-        files: takes the shared files that the object holds, for their descriptors to be passed on. Only
-            with it, arrays that are mapped from files are mapped again and not copied.
+        value: object to serialize.
+        memory: target; overwritten from its start.
+        files: collects the shared files inside the object, whose descriptors the caller must pass on. If given,
+            memory-mapped arrays are mapped again on the other side instead of copied.
     """
     arrays: list[memoryview] = []
     stream = BytesIO()
@@ -97,7 +99,7 @@ def pack(value: Any, memory: SharedFile, files: list[SharedFile] | None = None) 
 
 
 def unpack(memory: SharedFile, files: Sequence[SharedFile] = (), copy: bool = True) -> Any:
-    """The object that was packed; without `copy` its arrays stay where they are, and cannot be written to."""
+    """Return the packed object; without `copy` its arrays are read-only views of `memory`."""
     parts = [bytearray(part) if copy else part.toreadonly() for part in _read_buffers(memory)]
     unpickler = _Unpickler(BytesIO(parts[0]), buffers=parts[1:])
     unpickler.files = files
@@ -105,7 +107,7 @@ def unpack(memory: SharedFile, files: Sequence[SharedFile] = (), copy: bool = Tr
 
 
 def pickle_contains(memory: SharedFile, word: bytes) -> bool:
-    """Return whether a word occurs in the pickle of what was packed."""
+    """Return whether a word occurs in the pickle of the packed object."""
     return word in bytes(_read_buffers(memory)[0])
 
 
@@ -131,7 +133,7 @@ class _Pickler(pickle.Pickler):
         return None
 
     def reducer_override(self, value: Any) -> Any:
-        # An array that is mapped from a file is mapped again, not copied: it may be larger than memory.
+        # A memory-mapped array may exceed the main memory: it is mapped again, not copied.
         if self.files is not None and isinstance(value, np.ndarray) and (mapped := _find_memmap(value)) is not None:
             offset = mapped.offset + value.ctypes.data - mapped.ctypes.data
             return _reopen_memmap, (str(mapped.filename), value.dtype, value.shape, offset, value.strides)
@@ -146,7 +148,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _find_memmap(array: Any) -> np.memmap[Any, Any] | None:
-    """The memory map that an array is a view of."""
+    """Return the memory map that an array is a view of."""
     while array is not None:
         if isinstance(array, np.memmap) and not isinstance(array.base, np.memmap):
             return array if array.filename and array.mode != "c" else None
@@ -157,8 +159,8 @@ def _find_memmap(array: Any) -> np.memmap[Any, Any] | None:
 def _reopen_memmap(
     file: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, strides: tuple[int, ...]
 ) -> Any:
-    whole = np.memmap(file, dtype=np.uint8, mode="r")
-    return np.ndarray(shape, dtype, buffer=whole, offset=offset, strides=strides)
+    file_bytes = np.memmap(file, dtype=np.uint8, mode="r")
+    return np.ndarray(shape, dtype, buffer=file_bytes, offset=offset, strides=strides)
 
 
 def _align(size: int) -> int:

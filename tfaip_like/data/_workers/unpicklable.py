@@ -1,4 +1,4 @@
-"""What keeps an object from being sent to another process, for a message."""
+"""Search for the attribute that makes an object unpicklable, for error messages."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ MAX_DEPTH = 6
 
 @dataclass(frozen=True)
 class UnpicklableAttribute:
-    """An attribute that cannot be sent."""
+    """Attribute that cannot be pickled."""
 
     owner: type
     name: str
 
     @property
     def frame(self) -> Frame | None:
-        """Return the user's line that assigns the attribute, or their class."""
-        found = definition_frame(self.owner)
-        if found is None:
+        """Return the line of user code that assigns the attribute, or else the class definition."""
+        definition = definition_frame(self.owner)
+        if definition is None:
             return None
         lines, first = inspect.getsourcelines(self.owner)
         assigns = re.compile(rf"\b{self.name}\b(:[^=]*)?\s*=[^=]")
         numbers = [number for number, line in enumerate(lines, first) if assigns.search(line)]
-        return make_frame(found.filename, numbers[-1], self.owner.__qualname__) if numbers else found
+        return make_frame(definition.filename, numbers[-1], self.owner.__qualname__) if numbers else definition
 
 
 def find_unpicklable(value: Any, depth: int = MAX_DEPTH) -> UnpicklableAttribute | None:
-    """Return the innermost attribute of an object that cannot be pickled; None if it is none of its attributes."""
+    """Return the innermost unpicklable attribute of an object; None if its attributes are not the cause."""
     attributes = getattr(value, "__dict__", {})
-    for name, part in attributes.items() if depth else ():
-        if not _is_picklable(part):
-            return find_unpicklable(part, depth - 1) or UnpicklableAttribute(type(value), name)
+    for name, attribute in attributes.items() if depth else ():
+        if not _is_picklable(attribute):
+            return find_unpicklable(attribute, depth - 1) or UnpicklableAttribute(type(value), name)
     return None
 
 
@@ -49,6 +49,6 @@ class _NullWriter:
 def _is_picklable(value: Any) -> bool:
     try:
         pickle.Pickler(_NullWriter(), protocol=5, buffer_callback=lambda buffer: None).dump(value)  # copies no arrays
-    except Exception:  # of any object
+    except Exception:  # __reduce__ of any class may raise anything
         return False
     return True
