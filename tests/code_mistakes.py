@@ -948,12 +948,12 @@ DATA = {
             "return Files(40)": 'return ArraySource({"image": np.zeros((40, 4, 4, 1))}, {"label": np.zeros(39), "size": np.zeros(40)})'
         },
         'return ArraySource({"image": np.zeros((40, 4, 4, 1))}, {"label": np.zeros(39), "size": np.zeros(40)})',
-        "the arrays of a source differ in their number of rows (image: 40, label: 39, size: 40)",
+        "ArraySource: arrays differ in their number of rows (image: 40, label: 39, size: 40)",
     ),
     "arraysource scalar": Mistake(
         {"return Files(40)": 'return ArraySource({"image": 3.0}, {})'},
         'return ArraySource({"image": 3.0}, {})',
-        "the array 'image' is a single value; its first axis must be that of the samples",
+        "array 'image' is a scalar; its first axis must be the sample axis",
     ),
     "arraysource list": Mistake(
         {"return Files(40)": "return ArraySource([np.zeros((40, 4, 4, 1))])"},
@@ -968,7 +968,7 @@ DATA = {
     "arraysource ragged": Mistake(
         {"return Files(40)": 'return ArraySource({"image": [[1, 2], [3]]}, {})'},
         'return ArraySource({"image": [[1, 2], [3]]}, {})',
-        "the array 'image' is no array (setting an array element with a sequence.",
+        "array 'image' is no array (setting an array element with a sequence.",
     ),
     "arraysource objects": Mistake(
         {
@@ -980,7 +980,7 @@ DATA = {
     "arraysource nothing": Mistake(
         {"return Files(40)": "return ArraySource({}, {})"},
         "return ArraySource({}, {})",
-        "the arrays of a source differ in their number of rows (no arrays)",
+        "ArraySource: arrays differ in their number of rows (no arrays)",
     ),
     "processor returns tuple": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': "return image, 3"},

@@ -280,5 +280,5 @@ def test_a_stream_is_answered_immediately_and_ctrl_c_keeps_what_was_predicted(ru
     assert process.returncode == EXIT_INTERRUPTED
     assert printed.splitlines()[-2:] == [
         "predict-scenario: stopped by SIGINT",
-        f"What was written until then is in {part}.",
+        f"Samples written before the error are in {part}.",
     ]

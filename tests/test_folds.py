@@ -61,7 +61,7 @@ def test_the_exports_of_all_folds_vote(tmp_path: Path) -> None:
     [
         ({"folds": 1}, "TrainLoaderSettings.folds 1: must be 0 .none. or at least 2"),
         ({"folds": 3, "fold": 4}, "TrainLoaderSettings.fold 4: must be from 1 to 3"),
-        ({"folds": 200}, "TrainLoaderSettings.folds 200: there are only 100 samples"),
+        ({"folds": 200}, "TrainLoaderSettings.folds 200 exceeds the number of samples (100)"),
     ],
 )
 def test_impossible_folds_are_reported(group: dict[str, int], message: str) -> None:
@@ -74,5 +74,5 @@ def test_samples_without_an_index_cannot_be_divided() -> None:
         def source(self, mode: Mode) -> object:  # type: ignore[override]
             return (sample for sample in numbered(10))
 
-    with pytest.raises(UsageError, match="TrainLoaderSettings.folds 2: the samples have no length and index"):
+    with pytest.raises(UsageError, match="TrainLoaderSettings.folds 2 requires a random-access source"):
         train(small(data=Stream(), train={"folds": 2}))

@@ -186,7 +186,7 @@ def test_a_mixture_is_drawn_from_by_weight() -> None:
     assert chi_square(counts, [0.25, 0.25, 0.5]) < 9.2  # 1 % of 2 degrees of freedom
     assert mixture[899].inputs["x"][0] == 0
     assert mixture[900].inputs["x"][0] == 1
-    assert mixture.describe(995) == "number 5 of source 3"
+    assert mixture.describe(995) == "index 5 of source 3"
 
 
 @given(

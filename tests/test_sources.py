@@ -130,7 +130,7 @@ def test_masked_floats_are_nan_and_other_masked_values_are_refused() -> None:
     np.testing.assert_array_equal(source.inputs["x"], np.array([1, np.nan, 3], "float32"))
     assert type(source.inputs["x"]) is np.ndarray
     assert source.targets["y"].tolist() == [1, 2, 3]
-    with pytest.raises(UsageError, match=r"the array 'x' has masked values, which int64 cannot hold; fill them"):
+    with pytest.raises(UsageError, match=r"array 'x' has masked values, which int64 cannot hold; fill them"):
         ArraySource({"x": MASKED})
 
 

@@ -339,7 +339,7 @@ def test_cached_streams_have_an_index(place: str, num_processes: int) -> None:
 
 def test_what_is_cached_knows_where_it_comes_from() -> None:
     batches = opened(Counted(count=9, processors=[Cut()]), cache="memory")
-    assert batches.samples.describe_sample(4) == "training sample 4 of Counted (made of sample 2)"
+    assert batches.samples.describe_sample(4) == "training sample 4 of Counted (from sample 2)"
 
 
 def test_only_what_precedes_a_random_stream_processor_is_cached() -> None:

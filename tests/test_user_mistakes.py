@@ -477,7 +477,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 12, in source\n"
             '    return ArraySource({"x": x[1:]}, {"y": x.sum(axis=1, keepdims=True)})\n'
-            "the arrays of a source differ in their number of rows (x: 39, y: 40)"
+            "ArraySource: arrays differ in their number of rows (x: 39, y: 40)"
         ),
     ),
     "sample of a wrong kind": Mistake(

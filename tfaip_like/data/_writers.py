@@ -1,4 +1,4 @@
-"""Files of predictions: JSON lines, arrays, or what a scenario writes itself."""
+"""Writers of prediction files: base class, JSON lines and NumPy archives."""
 
 from __future__ import annotations
 
@@ -23,38 +23,41 @@ from tfaip_like.data._sample import Sample
 from tfaip_like.params import Params
 
 INPUTS_PREFIX, TARGETS_PREFIX, INDEX_KEY = "inputs/", "targets/", "index"
-"""Names of arrays that are no outputs, or how they begin."""
+"""Name prefixes of inputs and targets in a file, and the name of the index array."""
 COPY_CHUNK_BYTES = 2**22
-"""Bytes."""
 
 WriteSample: TypeAlias = Callable[[Sample], None]
-"""Writes one sample."""
+"""Function that writes one sample."""
 
 
 class Writer(Params, abc.ABC):
-    """Writes predicted samples."""
+    """Base class for writers of predicted samples.
+
+    Example:
+        >>> from contextlib import contextmanager
+        >>> class TextLines(Writer):
+        ...     @contextmanager
+        ...     def open(self, file):
+        ...         with file.open("w") as stream:
+        ...             yield lambda sample: print(sample.outputs["text"], file=stream)
+    """
 
     @abc.abstractmethod
     def open(self, file: Path) -> AbstractContextManager[WriteSample]:
-        """Opens a file and gives what writes a sample; most easily written with `contextlib.contextmanager`::
+        """Return a context manager that opens a file and yields a function that writes one sample.
 
-            @contextmanager
-            def open(self, file):
-                with file.open("w") as stream:
-                    yield lambda sample: print(sample.outputs["text"], file=stream)
-
-        Samples come one by one and in their order; there may be any number of them.
+        The function is called for each sample, in order; the number of samples is not limited.
 
         Args:
-            file: does not exist yet; it gets the name that was asked for once it is closed.
+            file: path to create; a temporary file that is renamed to the requested name when it is closed.
         """
 
 
 class JsonLines(Writer):
-    """An object on each line: `outputs`, with `targets` where there are any, and what is in `meta`."""
+    """JSON Lines writer: one object per sample with its `outputs`, and its `targets` and `meta` if not empty."""
 
     inputs: bool = False
-    """Write the inputs of each sample too, for evaluators that need them later."""
+    """Also write the inputs of each sample, for evaluators that need them."""
 
     @contextmanager
     def open(self, file: Path) -> Iterator[WriteSample]:
@@ -62,7 +65,7 @@ class JsonLines(Writer):
             yield self.write_to(stream)
 
     def write_to(self, stream: IO[str]) -> WriteSample:
-        """Writes into an open file, each sample as soon as it comes."""
+        """Return a function that writes a sample to an open stream and flushes it."""
 
         def write(sample: Sample) -> None:
             stream.write(escape_json(json.dumps(_as_json(sample, self.inputs), ensure_ascii=False)) + "\n")
@@ -72,17 +75,18 @@ class JsonLines(Writer):
 
 
 class Npz(Writer):
-    """Arrays with a row for each sample: `NAME` of outputs, `targets/NAME` of targets, `index` of it in its source.
+    """NumPy archive writer: arrays with one row per sample.
 
-    All samples have the same outputs, of one shape and type.
+    An output is stored as `NAME`, a target as `targets/NAME`, the position in the source as `index`. All samples must
+    have the same outputs, each of one shape and dtype.
     """
 
     inputs: bool = False
-    """Write the inputs of each sample too, as `inputs/NAME`."""
+    """Also write the inputs of each sample, as `inputs/NAME`."""
 
     @contextmanager
     def open(self, file: Path) -> Iterator[WriteSample]:
-        with locked_dir(file.parent, ".npz-") as folder:
+        with locked_dir(file.parent, ".npz-") as temp_dir:
             columns: dict[str, _Column] = {}
             count = 0
 
@@ -91,7 +95,7 @@ class Npz(Writer):
                 count += 1
                 for name, value in _to_arrays(sample, self.inputs).items():
                     if name not in columns:
-                        columns[name] = _Column(name, np.asarray(value), Path(folder, str(len(columns))))
+                        columns[name] = _Column(name, np.asarray(value), Path(temp_dir, str(len(columns))))
                     columns[name].add(np.asarray(value))
 
             yield write
@@ -103,11 +107,11 @@ class Npz(Writer):
 
 
 class _Column:
-    """The rows of one array, gathered in a file of their own, because they may not fit in memory."""
+    """Rows of one array, collected in a temporary file because they may not fit into memory."""
 
     def __init__(self, name: str, first: npt.NDArray[Any], file: Path):
         if first.dtype.kind not in "fiub":
-            raise UsageError(f"output {name!r} holds {first.dtype}, not numbers; write JSON lines (FILE.jsonl)")
+            raise UsageError(f"output {name!r} has dtype {first.dtype}, not numbers; write JSON lines (FILE.jsonl)")
         self.name = name
         self.shape, self.dtype = first.shape, first.dtype
         self.count = 0
@@ -117,23 +121,23 @@ class _Column:
     def add(self, row: npt.NDArray[Any]) -> None:
         if row.shape != self.shape:
             raise UsageError(
-                f"output {self.name!r} has shape {self.shape} in one sample and {row.shape} in another, which no array "
-                "can hold; write JSON lines (FILE.jsonl)"
+                f"output {self.name!r} has shape {self.shape} in one sample but {row.shape} in another, which an array "
+                "cannot hold; write JSON lines (FILE.jsonl)"
             )
         if not np.can_cast(row.dtype, self.dtype, "same_kind"):
             raise UsageError(
-                f"output {self.name!r} holds {self.dtype} in the first sample and {row.dtype} in another; let it be of "
-                "one type, or write JSON lines (FILE.jsonl)"
+                f"output {self.name!r} has dtype {self.dtype} in the first sample but {row.dtype} in another; use one "
+                "dtype, or write JSON lines (FILE.jsonl)"
             )
         self._stream.write(row.astype(self.dtype, copy=False).tobytes())
         self.count += 1
 
-    def check(self, samples: int) -> None:
-        """Raises `UsageError` unless every sample has it."""
-        if self.count != samples:
+    def check(self, num_samples: int) -> None:
+        """Raise `UsageError` unless every sample has a row."""
+        if self.count != num_samples:
             raise UsageError(
-                f"output {self.name!r} is missing in {samples - self.count} of {samples} samples; write JSON lines "
-                "(FILE.jsonl)"
+                f"output {self.name!r} is missing in {num_samples - self.count} of {num_samples} samples; "
+                "write JSON lines (FILE.jsonl)"
             )
 
     def write_to(self, archive: zipfile.ZipFile) -> None:
@@ -145,8 +149,8 @@ class _Column:
         }
         with archive.open(f"{self.name}.npy", "w", force_zip64=True) as member, open(self._file, "rb") as rows:
             np.lib.format.write_array_header_1_0(member, header)
-            while part := rows.read(COPY_CHUNK_BYTES):
-                member.write(part)
+            while chunk := rows.read(COPY_CHUNK_BYTES):
+                member.write(chunk)
 
 
 WRITERS: Mapping[str, JsonLines | Npz] = {".jsonl": JsonLines(), ".npz": Npz()}
@@ -154,16 +158,17 @@ WRITERS: Mapping[str, JsonLines | Npz] = {".jsonl": JsonLines(), ".npz": Npz()}
 
 @contextmanager
 def open_writer(file: Path | None, writer: Writer | None, flag: str) -> Iterator[WriteSample]:
-    """Writes samples into a file, which is replaced when all is written; without one, to standard output.
+    """Open a writer; the file is replaced atomically when the block ends without an error.
 
-    What was written before something went wrong is kept beside it, as `FILE.part`.
+    After an error, the samples written so far are kept as `FILE.part`.
 
     Args:
-        writer: by default the one for the ending of the file.
-        flag: that named the file, to begin a message with.
+        file: file to write; None for standard output.
+        writer: writer to use; by default chosen by the file name extension.
+        flag: flag that named the file, for error messages.
 
     Raises:
-        UsageError: when there is no writer for it, or it cannot be written.
+        UsageError: if no writer supports the file name extension, or the file cannot be written.
     """
     if file is None:
         if writer is not None and not isinstance(writer, JsonLines):
@@ -175,7 +180,7 @@ def open_writer(file: Path | None, writer: Writer | None, flag: str) -> Iterator
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
-        part.touch()  # whether it can be written is best known before the first sample is predicted
+        part.touch()  # fail before the first sample is predicted if the file cannot be written
     except OSError as error:
         raise UsageError(f"{flag} {file}: cannot be written: {error.strerror}") from error
     try:
@@ -183,13 +188,13 @@ def open_writer(file: Path | None, writer: Writer | None, flag: str) -> Iterator
             yield write
     except BaseException as error:
         if part.exists() and part.stat().st_size:
-            error.add_note(f"What was written until then is in {part}.")
+            error.add_note(f"Samples written before the error are in {part}.")
         raise
     replace_file(file, part)
 
 
 def writer_for(file: Path, flag: str) -> JsonLines | Npz:
-    """Return the writer for the ending of a file's name."""
+    """Return the writer for a file name extension."""
     if file.suffix not in WRITERS:
         raise UsageError(f"{flag} {file}: must end with one of {', '.join(WRITERS)}")
     return WRITERS[file.suffix]
@@ -214,7 +219,7 @@ def _as_json(sample: Sample, with_inputs: bool) -> dict[str, Any]:
 
 
 def to_jsonable(value: Any) -> Any:
-    """Anything as JSON has it; a float32 as the shortest number that is read as the same one."""
+    """Convert any value to JSON types; a float32 becomes the shortest decimal that rounds to it."""
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         if array.dtype.kind == "f" and array.dtype.itemsize < 8:
@@ -225,12 +230,12 @@ def to_jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return _encode_non_finite(value)
     if isinstance(value, Mapping):
-        return {str(name): to_jsonable(part) for name, part in value.items()}
+        return {str(name): to_jsonable(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_jsonable(part) for part in value]
+        return [to_jsonable(item) for item in value]
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def _encode_non_finite(value: float) -> float | str:
-    """NaN and infinities as texts, which JSON has no numbers for."""
+    """Return NaN and infinities as strings, because JSON has no such numbers."""
     return value if math.isfinite(value) else str(value)

@@ -1,1 +1,1 @@
-"""Where samples come from."""
+"""Data sources: arrays, images, tables, and combinations of sources."""

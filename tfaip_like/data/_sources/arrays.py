@@ -1,4 +1,4 @@
-"""Samples that are rows of arrays."""
+"""Data source of in-memory arrays."""
 
 from __future__ import annotations
 
@@ -14,12 +14,23 @@ from tfaip_like.data._sample import Arrays, Sample, to_unmasked_array
 
 
 class ArraySource(Sequence[Sample]):
-    """Samples whose named arrays are the rows of larger arrays.
+    """Data source whose samples are the rows of arrays.
 
-    Batches are cut out of the arrays as a whole, without work per sample. Masked floats are NaN.
+    Batches are sliced from the arrays, without work per sample. Masked floats become NaN.
+
+    Args:
+        inputs: arrays by input name, each of shape (N, ...).
+        targets: arrays by target name, each of shape (N, ...); None for no targets.
 
     Raises:
-        CodeError: when they are no named arrays, differ in their number of rows, or mask other values than floats.
+        CodeError: if a value is not a mapping of names to arrays, the arrays differ in their number of rows, or
+            values other than floats are masked.
+
+    Example:
+        >>> import numpy as np
+        >>> source = ArraySource({"x": np.zeros((100, 4))}, {"y": np.arange(100)})
+        >>> len(source)
+        100
     """
 
     def __init__(self, inputs: Mapping[str, npt.ArrayLike], targets: Mapping[str, npt.ArrayLike] | None = None):
@@ -28,7 +39,7 @@ class ArraySource(Sequence[Sample]):
         lengths = {name: len(array) for name, array in (*self.inputs.items(), *self.targets.items())}
         if len(set(lengths.values())) != 1:
             counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-            raise CodeError(f"the arrays of a source differ in their number of rows ({counts or 'no arrays'})")
+            raise CodeError(f"ArraySource: arrays differ in their number of rows ({counts or 'no arrays'})")
         self._length = next(iter(lengths.values()))
 
     def __len__(self) -> int:
@@ -44,11 +55,11 @@ class ArraySource(Sequence[Sample]):
         return self.subset(index) if isinstance(index, (slice, np.ndarray)) else Sample(*self.rows(index))
 
     def subset(self, indices: Any) -> ArraySource:
-        """Return some rows as a source, by anything that numpy can index with."""
+        """Return a source of some rows; `indices` is any NumPy index."""
         return ArraySource(*self.rows(indices))
 
     def rows(self, indices: Any) -> tuple[Arrays, Arrays]:
-        """Inputs and targets of some rows, by anything that numpy can index with."""
+        """Return inputs and targets of some rows; `indices` is any NumPy index."""
         return (
             {name: array[indices] for name, array in self.inputs.items()},
             {name: array[indices] for name, array in self.targets.items()},
@@ -66,7 +77,7 @@ def _to_array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         array = to_unmasked_array(value)
     except ValueError as error:
-        raise CodeError(f"the array {name!r} {error}") from error
+        raise CodeError(f"array {name!r} {error}") from error
     if array.ndim == 0:
-        raise CodeError(f"the array {name!r} is a single value; its first axis must be that of the samples")
+        raise CodeError(f"array {name!r} is a scalar; its first axis must be the sample axis")
     return array

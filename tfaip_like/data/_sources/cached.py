@@ -1,4 +1,4 @@
-"""Samples that were made once, and are read again from where they are kept."""
+"""Data source of cached samples."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tfaip_like.data._workers.shared_memory import SharedFile
 
 
 class CachedStreamSource(IndexedSequence[Sample]):
-    """What StreamProcessors made of the samples of a source, by its index.
+    """Random-access source of the cached results of StreamProcessors.
 
     Args:
-        source: what it was made of.
-        file: the pickled samples, one after another.
-        sizes: of each in bytes.
-        origins: index in the source of what each was made of.
-        sampling_weights: how often each is drawn, relative to the others; None for equally often.
+        source: original source.
+        file: the pickled samples, concatenated.
+        sizes: size of each pickled sample in bytes, shape (N,).
+        origins: index in the original source that each sample was made from, shape (N,).
+        sampling_weights: relative sampling weight of each sample, shape (N,); None for uniform sampling.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class CachedStreamSource(IndexedSequence[Sample]):
         return sample
 
     def describe(self, index: int) -> str:
-        """Describe the samples that it was made of."""
+        """Describe the original sample that a sample was made from."""
         origin = int(self.origins[index])
-        described = getattr(self.source, "describe", None)
-        return f"made of sample {origin}{f': {described(origin)}' if described else ''}"
+        describe = getattr(self.source, "describe", None)
+        return f"from sample {origin}{f': {describe(origin)}' if describe else ''}"

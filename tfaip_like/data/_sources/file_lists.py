@@ -1,4 +1,4 @@
-"""Finding files by patterns, and lists of them."""
+"""File search by glob patterns, and list files."""
 
 from __future__ import annotations
 
@@ -12,20 +12,28 @@ from tfaip_like._utils.json_files import read_lines
 
 
 def find_files(patterns: Iterable[str], what: str, at_most: int | None = None) -> list[Path]:
-    """The files that paths and patterns mean, as `find_paths`; at most so many of them."""
+    """Return the files that match paths and glob patterns.
+
+    The files are in the order of the patterns, those of one pattern sorted by name. `~` is expanded.
+
+    Args:
+        patterns: paths, or patterns with `*`, `?`, `[a-z]` and `**`.
+        what: flag that the patterns come from, for error messages.
+        at_most: maximum number of files; None for all.
+
+    Raises:
+        UsageError: if a file does not exist, or a pattern matches nothing.
+    """
     return [Path(name) for name in find_paths(patterns, what)[:at_most]]
 
 
 def find_paths(patterns: Iterable[str], what: str) -> list[str]:
-    """The files that paths and patterns (`*`, `?`, `[a-z]`, `**`) mean, in their order; those of a pattern by name.
-
-    Args:
-        what: a flag, to begin a message with.
+    """Return the paths that match paths and glob patterns, without duplicates; see `find_files`.
 
     Raises:
-        UsageError: for a file that is not there, or a pattern that means none.
+        UsageError: if a file does not exist, or a pattern matches nothing.
     """
-    found: dict[str, None] = {}
+    paths: dict[str, None] = {}
     for pattern in patterns:
         if glob.has_magic(pattern) and not Path(pattern).exists():
             names = sorted(glob.glob(_escape_existing_folders(os.path.expanduser(pattern)), recursive=True))
@@ -35,12 +43,12 @@ def find_paths(patterns: Iterable[str], what: str) -> list[str]:
             names = [os.path.expanduser(pattern)]
             if not os.path.exists(names[0]):
                 raise UsageError(f"{what} {pattern}: no such file (in {Path.cwd()})")
-        found.update(dict.fromkeys(names))
-    return list(found)
+        paths.update(dict.fromkeys(names))
+    return list(paths)
 
 
 def _escape_existing_folders(pattern: str) -> str:
-    """Return a pattern whose leading directories mean what they are called, where they exist: `a[1]/*.png`."""
+    """Escape the leading directories of a pattern that exist literally, as in `a[1]/*.png`."""
     folder = Path(pattern).parent
     while not folder.is_dir():
         folder = folder.parent
@@ -50,28 +58,28 @@ def _escape_existing_folders(pattern: str) -> str:
 
 
 SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN"))
-"""Folders with copies and thumbnails that nobody has put there."""
+"""Directories that operating systems create for copies and thumbnails."""
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, or left by the operating system: `._a.png`, `.git`, `__MACOSX`."""
+    """Return whether a file or directory is hidden or created by the operating system: `._a.png`, `__MACOSX`."""
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def iter_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Yield the files with one of some endings in a folder, at any depth and in order; without hidden ones."""
+    """Yield the files below a directory, sorted, that have one of the suffixes and are not hidden."""
     for file in sorted(folder.rglob("*")):
         if file.name.lower().endswith(suffixes) and not any(map(is_hidden, file.relative_to(folder).parts)):
             yield file
 
 
 def iter_list_file(file: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a list file with their numbers, from 1; without empty ones and those that begin with `#`.
+    """Yield the entries of a list file with their line numbers, from 1; blank lines and `#` comments are skipped.
 
     Raises:
-        UsageError: when it cannot be read as text.
+        UsageError: if the file cannot be read as text.
     """
-    for number, line in read_lines(file, errors="surrogateescape"):  # names of files may be of any bytes
+    for number, line in read_lines(file, errors="surrogateescape"):  # file names may contain any bytes
         text = line.strip()
         if text and not text.startswith("#"):
             yield number, text

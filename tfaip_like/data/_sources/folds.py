@@ -1,4 +1,4 @@
-"""Cross-validation: one part of the samples is kept for validation, another one in each training."""
+"""Cross-validation splits of a source."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from tfaip_like.data._sources.indexed import IndexedSequence
 
 
 class Subset(IndexedSequence[Sample]):
-    """Some samples of a source.
+    """Random-access subset of a source.
 
     Args:
-        indices: theirs in the source.
-        keep_weights: by the weights that the source draws with, if it has any.
+        source: source to select from.
+        indices: positions in the source, shape (N,).
+        keep_weights: keep the sampling weights of the source, if it has any.
     """
 
     def __init__(self, source: Sequence[Sample], indices: npt.NDArray[np.int64], keep_weights: bool):
@@ -28,39 +29,44 @@ class Subset(IndexedSequence[Sample]):
         self.indices = indices
         weights: FloatArray | None = getattr(source, "sampling_weights", None) if keep_weights else None
         self.sampling_weights = None if weights is None else weights[indices]
-        """How often each sample is drawn, relative to the others."""
+        """Relative sampling weight of each sample; None for uniform sampling."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def at(self, index: int) -> Sample:
-        """The sample at an index of the part."""
+        """Return the sample at an index of the subset."""
         return self.source[int(self.indices[index])]
 
     def describe(self, index: int) -> str:
-        """Which sample of the source it is."""
-        place = int(self.indices[index])
-        described = getattr(self.source, "describe", None)
-        return str(described(place)) if described else f"number {place} of all"
+        """Describe which sample of the source it is."""
+        source_index = int(self.indices[index])
+        describe = getattr(self.source, "describe", None)
+        return str(describe(source_index)) if describe else f"index {source_index} of the source"
 
 
 def cross_validation_split(source: object, folds: int, fold: int, held_out: bool) -> Sequence[Sample]:
-    """The samples of one of `folds` parts, or all others.
+    """Return one fold of a source, or its complement.
 
-    The parts are of one size and drawn at random, always the same ones, whatever the seed of a training.
+    The folds are equally large and random, but do not depend on the seed of a training.
 
     Args:
-        fold: from 1.
-        held_out: whether the part itself is wanted.
+        source: random-access source.
+        folds: number of folds, at least 2.
+        fold: number of the fold, from 1.
+        held_out: return the fold itself (validation) instead of all other samples (training).
 
     Raises:
-        UsageError: when the samples have no index, or are fewer than the parts.
+        UsageError: if the source is not random-access, or has fewer samples than folds.
     """
     if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
-        raise UsageError(f"--train.folds {folds}: the samples have no length and index, so they cannot be divided")
+        raise UsageError(
+            f"--train.folds {folds} requires a random-access source (with __len__ and __getitem__); "
+            f"{type(source).__name__} is iterable-only"
+        )
     samples = cast(Sequence[Sample], source)
     if len(samples) < folds:
-        raise UsageError(f"--train.folds {folds}: there are only {len(samples)} samples")
-    part = np.random.default_rng(0).permutation(len(samples)) % folds
-    indices = np.flatnonzero((part == fold - 1) == held_out)
+        raise UsageError(f"--train.folds {folds} exceeds the number of samples ({len(samples)})")
+    fold_of_sample = np.random.default_rng(0).permutation(len(samples)) % folds
+    indices = np.flatnonzero((fold_of_sample == fold - 1) == held_out)
     return samples[indices] if isinstance(samples, ArraySource) else Subset(samples, indices, keep_weights=not held_out)

@@ -1,4 +1,4 @@
-"""Images in files."""
+"""Image reading, and data sources of image files."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ logger = logging.getLogger(__name__)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 Color: TypeAlias = Literal["L", "LA", "RGB", "RGBA"]
-"""Grey or colour, without or with an alpha channel."""
+"""Color mode: grayscale or RGB, without or with an alpha channel."""
 
 CHANNELS: dict[str, int] = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
-"""Tags of TIFF files."""
+"""TIFF tags."""
 _SIGNED = 2
 
 
 def read_image(file: str | Path, color: Color = "L", size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-    """Return the pixels of an image: (height, width) for grey `L`, (height, width, channels) otherwise.
+    """Return the pixels of an image: shape (height, width) for `L`, (height, width, channels) otherwise.
 
-    EXIF orientations are applied. Without an alpha channel in `color`, transparent pixels are composited over
-    white. 16 bits are scaled to 8. Of an animation or a file of several pages the first image is read.
+    The EXIF orientation is applied. Without an alpha channel in `color`, transparent pixels are composited over
+    white. 16-bit images are scaled to 8 bits. Of an animation or a multi-page file the first image is read.
 
     Args:
-        file: any that Pillow can open.
-        color: `L` for grey, `RGB` for colour, `LA` and `RGBA` for these with an alpha channel.
-        size: height and width that the image is scaled to.
+        file: file in any format that Pillow reads.
+        color: `L` for grayscale, `RGB` for color, `LA` and `RGBA` to add an alpha channel.
+        size: height and width in pixels to resize the image to; None keeps the size.
 
     Raises:
-        UsageError: when there is no such file, it is no image, or its values have no known black and white (floats,
-            32-bit integers); it names the file.
+        UsageError: if the file does not exist, is not an image, or its value range is unknown (floats, 32-bit
+            integers).
     """
     with _open_image(file) as image:
         picture = _convert_color(_apply_orientation(image), color)
@@ -59,20 +59,28 @@ def read_image(file: str | Path, color: Color = "L", size: tuple[int, int] | Non
 
 
 def image_size(file: str | Path) -> tuple[int, int]:
-    """Return the width and height of an image as `read_image` turns it, without reading its pixels.
+    """Return width and height of an image in pixels, after its EXIF orientation, without decoding the pixels.
+
+    Args:
+        file: file in any format that Pillow reads.
 
     Raises:
-        UsageError: when there is no such file, or it is no image; it names the file.
+        UsageError: if the file does not exist or is not an image.
     """
     with _open_image(file) as image:
-        is_on_its_side = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)  # Pillow turns TIFF
+        is_on_its_side = image.format != "TIFF" and image.getexif().get(0x0112) in (
+            5,
+            6,
+            7,
+            8,
+        )  # Pillow rotates TIFF itself
         width, height = image.size
         return (height, width) if is_on_its_side else (width, height)
 
 
 @contextmanager
 def _open_image(file: str | Path) -> Iterator[Image]:
-    """Open an image; all that goes wrong with it in the block is a `UsageError` with its name."""
+    """Open an image; convert any error in the block to a `UsageError` that names the file."""
     try:
         from PIL import Image
     except ModuleNotFoundError:
@@ -82,7 +90,7 @@ def _open_image(file: str | Path) -> Iterator[Image]:
             yield image
     except FileNotFoundError:
         raise UsageError(f"{file}: no such image") from None
-    except Exception as error:  # Pillow raises whatever the format's decoder does
+    except Exception as error:  # decoders raise exceptions of many types
         raise UsageError(f"{file}: cannot be read as an image: {error}") from error
 
 
@@ -91,13 +99,13 @@ def _apply_orientation(image: Image) -> Image:
 
     if image.format == "PNG":
         _scale_transparent_color(image)
-    image.load()  # which turns a TIFF already
+    image.load()  # applies the orientation of a TIFF
     ImageOps.exif_transpose(image, in_place=True)  # a copy would lack the tags of the file
     return image
 
 
 def _scale_transparent_color(image: Image) -> None:
-    """Give the transparent colour of a PNG as many bits as its pixels will have; Pillow leaves it as it is stored."""
+    """Scale the transparent color of a PNG to the bit depth of the decoded pixels, which Pillow does not."""
     key, tiles = image.info.get("transparency"), getattr(image, "tile", ())
     raw_mode = tiles[0][3] if tiles else ""
     if raw_mode in ("L;2", "L;4") and isinstance(key, int):
@@ -107,20 +115,18 @@ def _scale_transparent_color(image: Image) -> None:
 
 
 def _convert_color(image: Image, color: Color) -> Image:
-    """Return an image of 8 bits for each channel."""
+    """Convert an image to 8 bits per channel and a color mode."""
     from PIL import Image as Images
 
     transparent = image.info.get("transparency")
     if _SIGNED in getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, ()):
-        raise ValueError(
-            "it holds signed integers, of which black and white are not known; convert it to unsigned ones"
-        )
+        raise ValueError("it has signed integer values of unknown range; convert it to unsigned integers")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         image, transparent = _convert_to_8_bits(image, transparent)
     elif image.mode in ("I", "F"):
         what = "32-bit integers" if image.mode == "I" else "floats"
-        raise ValueError(f"it holds {what}, of which black and white are not known; convert it to 8 or 16 bits")
-    if image.mode in ("La", "RGBa"):  # multiplied by alpha
+        raise ValueError(f"it has {what} of unknown range; convert it to 8 or 16 bits")
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     elif image.mode == "LAB":
         image = image.convert("RGB")
@@ -134,72 +140,88 @@ def _convert_color(image: Image, color: Color) -> Image:
 
 
 def _convert_to_8_bits(image: Image, transparent: Any) -> tuple[Image, Any]:
-    """Return a grey image of 16 bits (or of 12, in a TIFF) with 8 bits, and an alpha channel if it has one.
+    """Convert a grayscale image of 16 bits (12 in some TIFF) to 8 bits, with an alpha channel if it has one.
 
-    Pillow scales the values of a PGM file to 16 bits, whatever its largest value is.
+    Pillow scales the values of a PGM file to 16 bits, independent of its maximum value.
     """
     from PIL import Image as Images
 
     values = np.asarray(image).astype(np.float64)
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (16,))[0]
-    grey = np.rint(values * (255 / (2 ** min(bits, 16) - 1))).clip(0, 255).astype(np.uint8)
-    if tags.get(_PHOTOMETRIC) == 0:  # white is 0, which Pillow heeds for 8 bits only
-        grey = 255 - grey
+    gray = np.rint(values * (255 / (2 ** min(bits, 16) - 1))).clip(0, 255).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == 0:  # 0 is white, which Pillow inverts only for 8 bits
+        gray = 255 - gray
     if transparent is None:
-        return Images.fromarray(grey), None
+        return Images.fromarray(gray), None
     alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
-    return Images.merge("LA", [Images.fromarray(grey), Images.fromarray(alpha)]), None
+    return Images.merge("LA", [Images.fromarray(gray), Images.fromarray(alpha)]), None
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder that have images in them, sorted.
+    """Return the sorted names of the subdirectories that contain images.
 
-    Hidden folders, and those of operating systems (`__MACOSX`), are left out.
+    Hidden directories, and those of operating systems (`__MACOSX`), are skipped.
+
+    Args:
+        folder: directory with one subdirectory per class.
 
     Raises:
-        UsageError: when there is no such folder.
+        UsageError: if the directory does not exist.
     """
     return list(_images_by_class(folder))
 
 
 def _images_by_class(folder: Path) -> dict[str, list[str]]:
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder")
+        raise UsageError(f"{folder}: no such directory")
     folders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     images = {entry.name: [str(file) for file in iter_files(entry, IMAGE_SUFFIXES)] for entry in folders}
     return {name: files for name, files in images.items() if files}
 
 
 class ImageFiles(IndexedSequence[Sample]):
-    """Images of any files: input `image`, meta `file`.
+    """Data source of image files, with input `image` and meta `file`.
 
     Args:
-        files: of the images.
-        color: `L` for grey, `RGB` for colour, `LA` and `RGBA` for these with an alpha channel.
-        size: height and width that all images are scaled to.
+        files: paths of the images.
+        color: `L` for grayscale, `RGB` for color, `LA` and `RGBA` to add an alpha channel.
+        size: height and width in pixels to resize all images to; None keeps their sizes.
+
+    Raises:
+        UsageError: if the color mode is unknown.
+
+    Example:
+        >>> source = ImageFiles(["a.png", "b.png"], "L", size=(32, 32))
+        >>> len(source), source.describe(1)
+        (2, 'b.png')
     """
 
     def __init__(self, files: Iterable[str | Path], color: Color = "RGB", size: tuple[int, int] | None = None):
         if color not in CHANNELS:
-            raise UsageError(f"images have no color {color!r}; it must be one of {truncate_list(list(CHANNELS))}")
+            raise UsageError(f"unknown color mode {color!r}; expected one of {truncate_list(list(CHANNELS))}")
         self.files = PackedStrings(map(str, files))
         self.color: Color = color
         self.size = size
 
     @classmethod
     def from_folder(cls, folder: Path, color: Color = "RGB", size: tuple[int, int] | None = None) -> ImageFiles:
-        """Return the images at any depth of a folder, without hidden ones.
+        """Return the images below a directory, at any depth; hidden files are skipped.
+
+        Args:
+            folder: directory to search.
+            color: see `ImageFiles`.
+            size: see `ImageFiles`.
 
         Raises:
-            UsageError: when there is no such folder, or no image in it.
+            UsageError: if the directory does not exist or contains no image.
         """
         if not folder.is_dir():
-            raise UsageError(f"{folder}: no such folder")
-        found = ImageFiles(iter_files(folder, IMAGE_SUFFIXES), color, size)
-        if not len(found):
-            raise UsageError(f"{folder}: has no images in it")
-        return found
+            raise UsageError(f"{folder}: no such directory")
+        images = ImageFiles(iter_files(folder, IMAGE_SUFFIXES), color, size)
+        if not len(images):
+            raise UsageError(f"{folder}: contains no images")
+        return images
 
     def __len__(self) -> int:
         return len(self.files)
@@ -210,24 +232,29 @@ class ImageFiles(IndexedSequence[Sample]):
         return Sample({"image": image}, meta={"file": self.files[index]})
 
     def describe(self, index: int) -> str:
-        """Which file a sample is."""
+        """Return the file of a sample."""
         return self.files[index]
 
 
 class ImageFolder(ImageFiles):
-    """The images in a folder with a folder for each class: input `image`, target `label`, meta `file`.
+    """Data source of a directory with one subdirectory per class: input `image`, target `label`, meta `file`.
 
-    Hidden files and folders, and folders without images, are left out.
+    Hidden files and directories, and subdirectories without images, are skipped.
 
     Args:
-        folder: holds the folders of the classes, with the images at any depth.
-        color: `L` for grey, `RGB` for colour, `LA` and `RGBA` for these with an alpha channel.
-        classes: names of the classes in the order of their labels; by default those of `folder`, sorted. Give those of
-            the training to any other folder, so that labels mean the same.
-        size: height and width that all images are scaled to.
+        folder: directory with one subdirectory per class, each with images at any depth.
+        color: `L` for grayscale, `RGB` for color, `LA` and `RGBA` to add an alpha channel.
+        classes: class names in the order of their labels; by default the sorted names of the subdirectories. Pass the
+            classes of the training set for all other directories, so that the labels agree.
+        size: height and width in pixels to resize all images to; None keeps their sizes.
 
     Raises:
-        UsageError: for a folder that is not there or has no images, and for one of a class that is none of `classes`.
+        UsageError: if the directory does not exist or contains no images, or a subdirectory is not in `classes`.
+
+    Example::
+
+        train = ImageFolder(Path("flowers/train"), size=(64, 64))
+        val = ImageFolder(Path("flowers/val"), size=(64, 64), classes=train.classes)
     """
 
     def __init__(
@@ -238,21 +265,21 @@ class ImageFolder(ImageFiles):
         size: tuple[int, int] | None = None,
     ):
         self.folder = folder
-        found = _images_by_class(folder)
-        if not found:
-            raise UsageError(f"{folder}: has no folders with images in them")
-        self.classes = list(classes or found)
-        """Names of the classes."""
-        if unknown := [name for name in found if name not in self.classes]:
+        images = _images_by_class(folder)
+        if not images:
+            raise UsageError(f"{folder}: no subdirectory contains images")
+        self.classes = list(classes or images)
+        """Class names in the order of their labels."""
+        if unknown := [name for name in images if name not in self.classes]:
             raise UsageError(
-                f"{folder}: {truncate_list(unknown)} {'is' if len(unknown) == 1 else 'are'} none of the classes "
-                f"{truncate_list(self.classes)}; name all classes, or remove the folder"
+                f"{folder}: {truncate_list(unknown)} not in the classes ({truncate_list(self.classes)}); add the "
+                f"missing {'class' if len(unknown) == 1 else 'classes'}, or remove the directory"
             )
         if outside := sum(1 for _ in _iter_images(folder)):
-            logger.warning("%s: %s in no folder of a class; not used", folder, pluralize(outside, "image"))
-        super().__init__((file for files in found.values() for file in files), color, size)
-        labels = [self.classes.index(name) for name in found]
-        self.labels = np.repeat(labels, [len(files) for files in found.values()]).astype(np.int32)
+            logger.warning("%s: ignoring %s outside the class directories", folder, pluralize(outside, "image"))
+        super().__init__((file for files in images.values() for file in files), color, size)
+        labels = [self.classes.index(name) for name in images]
+        self.labels = np.repeat(labels, [len(files) for files in images.values()]).astype(np.int32)
 
     def at(self, index: int) -> Sample:
         """Read the image at an index."""
@@ -260,23 +287,23 @@ class ImageFolder(ImageFiles):
 
 
 def check_same_classes(train: object, other: object, group: str) -> None:
-    """Raise `UsageError` if two image folders number their classes differently.
+    """Raise `UsageError` if two image folders have different labels for their classes.
 
     Args:
-        train: any source; of image folders, those to train on.
-        other: likewise, to validate on.
-        group: of flags, to begin a message with.
+        train: training source; ignored unless it is an `ImageFolder`.
+        other: validation source, likewise.
+        group: flag group of the validation source, such as `val`, for the message.
     """
     if isinstance(train, ImageFolder) and isinstance(other, ImageFolder) and train.classes != other.classes:
         raise UsageError(
-            f"--{group}: {other.folder} numbers its classes as {truncate_list(other.classes)}, but {train.folder} as "
-            f"{truncate_list(train.classes)}; write ImageFolder({str(other.folder)!r}, classes=...) with "
-            "those of the training"
+            f"--{group}: {other.folder} has the classes {truncate_list(other.classes)}, but {train.folder} has "
+            f"{truncate_list(train.classes)}; pass the training classes: "
+            f"ImageFolder({str(other.folder)!r}, classes=...)"
         )
 
 
 def _iter_images(folder: Path) -> Iterator[Path]:
-    """Yield the images directly in a folder."""
+    """Yield the images directly in a directory."""
     for entry in folder.iterdir():
         if entry.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(entry.name) and entry.is_file():
             yield entry

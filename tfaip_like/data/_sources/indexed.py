@@ -1,4 +1,4 @@
-"""What all sources with an index have in common."""
+"""Base class of random-access sequences, and a compact sequence of strings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class IndexedSequence(Sequence[T]):
-    """A sequence of which only `at` and the length are to be written."""
+    """Base class of sequences; a subclass implements `at` and `__len__`."""
 
     @abc.abstractmethod
     def at(self, index: int) -> T:
-        """The item at an index from 0 on that is there."""
+        """Return the item at an index; 0 <= index < len(self)."""
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -35,7 +35,7 @@ class IndexedSequence(Sequence[T]):
 
 
 class PackedStrings(IndexedSequence[str]):
-    """Many texts in little memory: one piece of bytes, and where each text ends in it."""
+    """Compact sequence of strings: one byte array, and the end of each string in it."""
 
     def __init__(self, texts: Iterable[str]):
         data = bytearray()
@@ -43,7 +43,7 @@ class PackedStrings(IndexedSequence[str]):
         for text in texts:
             data += text.encode("utf-8", "surrogateescape")
             ends.append(len(data))
-        # As arrays, which data processes share.
+        # Arrays, because data workers share their memory.
         self._data = np.frombuffer(data, np.uint8)
         self._ends: npt.NDArray[np.int64] = np.frombuffer(ends, np.int64)
 
@@ -51,5 +51,5 @@ class PackedStrings(IndexedSequence[str]):
         return len(self._ends) - 1
 
     def at(self, index: int) -> str:
-        """The text at an index."""
+        """Return the string at an index."""
         return self._data[self._ends[index] : self._ends[index + 1]].tobytes().decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Several sources as one."""
+"""Concatenation of sources."""
 
 from __future__ import annotations
 
@@ -13,24 +13,32 @@ from tfaip_like.data._sources.indexed import IndexedSequence
 
 
 class Mixture(IndexedSequence[Sample]):
-    """Sources one after another; drawn from by weight, if weights are given.
+    """Concatenation of sources, optionally sampled by weight.
 
     Args:
-        weights: for each source, how often its samples are drawn in all, whatever its length.
+        sources: random-access sources.
+        weights: relative number of samples drawn from each source, independent of its length, at least 0;
+            None to use every sample once.
 
     Raises:
-        UsageError: when the weights do not fit the sources.
+        UsageError: if the weights do not match the sources.
+
+    Example:
+        >>> source = Mixture([["a"], ["b", "c"]], weights=[1, 1])
+        >>> source[2], source.sampling_weights.tolist()
+        ('c', [1.0, 0.5, 0.5])
     """
 
     def __init__(self, sources: Sequence[Sequence[Sample]], weights: Sequence[float] | None = None):
         self.sources = list(sources)
         self.ends = np.cumsum([len(source) for source in self.sources])
         self.sampling_weights: FloatArray | None = None
-        """How often each sample is drawn, relative to the others."""
+        """Relative sampling weight of each sample; None for uniform sampling."""
         if weights is not None:
             if len(weights) != len(self.sources) or min(weights) < 0 or sum(weights) <= 0:
                 raise UsageError(
-                    f"a mixture of {len(self.sources)} sources needs as many weights, none below 0, got {list(weights)}"
+                    f"Mixture: expected {len(self.sources)} weights (one per source), at least 0 and not all 0, "
+                    f"got {list(weights)}"
                 )
             parts = [np.full(len(s), weight / max(1, len(s))) for s, weight in zip(sources, weights, strict=True)]
             self.sampling_weights = np.concatenate(parts)
@@ -39,15 +47,15 @@ class Mixture(IndexedSequence[Sample]):
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def at(self, index: int) -> Sample:
-        """The sample at an index of the whole."""
-        number, place = self._locate(index)
-        return self.sources[number][place]
+        """Return the sample at an index of the concatenation."""
+        number, source_index = self._locate(index)
+        return self.sources[number][source_index]
 
     def describe(self, index: int) -> str:
-        """Which sample of which source an index is."""
-        number, place = self._locate(index)
-        described = getattr(self.sources[number], "describe", None)
-        return described(place) if described else f"number {place} of source {number + 1}"
+        """Describe which sample of which source an index refers to."""
+        number, source_index = self._locate(index)
+        describe = getattr(self.sources[number], "describe", None)
+        return describe(source_index) if describe else f"index {source_index} of source {number + 1}"
 
     def _locate(self, index: int) -> tuple[int, int]:
         number = int(np.searchsorted(self.ends, index, side="right"))

@@ -1,4 +1,4 @@
-"""Where the rows of a source come from, for messages."""
+"""File and line of the rows of a source, for error messages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tfaip_like.data._sources.arrays import ArraySource
 
 
 class RowLocations:
-    """The file and line of each row; a function of the index of a row.
+    """Map from the index of a row to its file and line.
 
     Args:
-        files: in the order of their rows.
+        files: file names, in the order of their rows.
         begins: index of the first row of each file.
-        lines: of all rows in their files; None where rows are counted.
-        rows: indices of the rows that are meant; None for all.
+        lines: line number of every row; None to count rows instead.
+        rows: indices of the selected rows; None for all.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class RowLocations:
         self._rows = rows
 
     def __call__(self, index: int) -> str:
-        """Return where a row is."""
+        """Return file and line of a row as text."""
         row = index if self._rows is None else int(self._rows[index])
         number = bisect.bisect_right(self._begins, row) - 1
         if self._lines is None:
@@ -44,16 +44,18 @@ class RowLocations:
         return f"{self._files[number]}, line {self._lines[row]}"
 
     def select(self, rows: Any, count: int) -> RowLocations:
-        """Return the locations of some of `count` rows, by anything that NumPy can index with."""
-        known = np.arange(count) if self._rows is None else self._rows
-        return RowLocations(self._files, self._begins, self._lines, known[rows])
+        """Return the locations of some of `count` rows; `rows` is any NumPy index."""
+        selected = np.arange(count) if self._rows is None else self._rows
+        return RowLocations(self._files, self._begins, self._lines, selected[rows])
 
 
 class LocatedArraySource(ArraySource):
-    """Rows of arrays of which it is known where they come from; so are its parts.
+    """Array source that knows the file and line of each row, as do its subsets.
 
     Args:
-        locations: of the rows.
+        inputs: arrays by input name, each of shape (N, ...).
+        targets: arrays by target name, each of shape (N, ...).
+        locations: file and line of each row.
     """
 
     def __init__(self, inputs: Arrays, targets: Arrays, locations: RowLocations):
@@ -61,9 +63,9 @@ class LocatedArraySource(ArraySource):
         self._locations = locations
 
     def describe(self, index: int) -> str:
-        """Return where a row comes from."""
+        """Return file and line of a row as text."""
         return self._locations(index)
 
     def subset(self, indices: Any) -> ArraySource:
-        """Return some rows as a source, by anything that numpy can index with."""
+        """Return a source of some rows; `indices` is any NumPy index."""
         return LocatedArraySource(*self.rows(indices), self._locations.select(indices, len(self)))
