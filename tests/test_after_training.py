@@ -216,7 +216,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "no such folder to predict with": (predict_scenario, "nowhere --predict.files x.jsonl", "nowhere: no such directory"),
     "no such folder to predict its own samples with": (predict_scenario, "nowhere", "nowhere: no such directory"),
     "no such file": (predict_scenario, "RUN --predict.files missing.npz", "--predict.files missing.npz: no such file (in FOLDER)"),
-    "a file of another kind": (predict_scenario, "RUN --predict.files x.txt", "x.txt: a table is one of .npz, .npy, .csv, .tsv, .parquet"),
+    "a file of another kind": (predict_scenario, "RUN --predict.files x.txt", "x.txt: not a supported table file (.npz, .npy, .csv, .tsv, .parquet)"),
     "files of two kinds": (predict_scenario, "RUN --predict.files x.jsonl x.npz", "--predict.files: files of different kinds (.jsonl, .npz); pass one kind at a time"),
     "no JSON in a line": (predict_scenario, "RUN --predict.files broken.jsonl", "broken.jsonl, line 2: not valid JSON: Expecting value"),
     "no object in a line": (predict_scenario, "RUN --predict.files list.jsonl", 'list.jsonl, line 1: expected an object with the inputs, such as {"x": [1, 2]}'),

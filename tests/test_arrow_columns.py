@@ -74,12 +74,12 @@ REFUSED: dict[str, tuple[Any, list[Any], str]] = {
     "large_binary": (pa.large_binary(), [b"a", b"b", b""], "large_binary"),
     "fixed_size_binary": (pa.binary(2), [b"ab", b"cd", b"ef"], "fixed_size_binary"),
     "binary_view": (pa.binary_view(), [b"a", b"b", b""], "binary_view"),
-    "struct": (pa.struct({"a": pa.int32()}), [{"a": 1}] * 3, "make columns of its fields"),
+    "struct": (pa.struct({"a": pa.int32()}), [{"a": 1}] * 3, "store its fields as columns"),
     "map": (pa.map_(pa.string(), pa.int32()), [[("a", 1)]] * 3, "map<string"),
     "uuid": (pa.uuid(), [b"0123456789abcdef"] * 3, "extension type arrow.uuid"),
     "interval": (pa.month_day_nano_interval(), [(1, 2, 3)] * 3, "month_day_nano_interval"),
     "lists of different lengths": (pa.list_(pa.int32()), [[1], [2, 3], []], "vectors of different lengths (0, 1, 2)"),
-    "a whole decimal that is too large": (pa.decimal128(30, 0), [D(10**25), D(1), D(0)], "holds 1" + 25 * "0"),
+    "a whole decimal that is too large": (pa.decimal128(30, 0), [D(10**25), D(1), D(0)], "contains 1" + 25 * "0"),
     "texts that end with NUL": (pa.string(), ["a\0", "b", ""], "NUL"),
 }
 
@@ -226,7 +226,7 @@ def test_files_of_one_table_may_differ_in_their_types(
         (
             pa.array([1, 2**53 + 1]),
             pa.array([0.5]),
-            r"0\.parquet, row 2, column 'it': is 9007199254740993, a whole num",
+            r"0\.parquet, row 2, column 'it': is 9007199254740993, an integer that",
         ),
         (
             pa.array([1, 2**53 + 1]),
@@ -234,9 +234,17 @@ def test_files_of_one_table_may_differ_in_their_types(
             r"0\.parquet, row 2, column 'it': is 9007199254740993",
         ),
         (pa.array([1, 2**63], pa.uint64()), pa.array([-1]), r"0\.parquet, row 2, column 'it': is 9223372036854775808,"),
-        (pa.array([1]), pa.array(["a"]), r"parquet, column 'it': holds (texts, but int64|int64, but texts) before"),
-        (pa.array([[1, 2]]), pa.array([[1]]), r"parquet, column 'it': has rows of shape .*, but those before have"),
-        (pa.array(["a", None]), pa.array(["b"]), r"0\.parquet, row 2, column 'it': is missing; say in `missing`"),
+        (
+            pa.array([1]),
+            pa.array(["a"]),
+            r"parquet, column 'it': contains (texts, but int64|int64, but texts) in previous rows",
+        ),
+        (
+            pa.array([[1, 2]]),
+            pa.array([[1]]),
+            r"parquet, column 'it': has rows of shape .*, but the previous rows have",
+        ),
+        (pa.array(["a", None]), pa.array(["b"]), r"0\.parquet, row 2, column 'it': is missing; set a value"),
     ],
 )
 def test_files_that_do_not_fit_together_are_refused(
@@ -251,9 +259,9 @@ def test_categories_have_one_number_in_all_files(tmp_path: Path) -> None:
     table_format = TableFormat(categories={"it": ["a", "b", "c"]})
     assert TableSource(files, {"x": "it"}, table_format=table_format).inputs["x"].tolist() == [1, 0, 0, 2, 1]
     assert find_categories(files, ["it"]) == {"it": ["a", "b", "c"]}
-    with pytest.raises(UsageError, match=r"1\.parquet, row 2, column 'it': 'c' is none of its categories \(a, b\)"):
+    with pytest.raises(UsageError, match=r"1\.parquet, row 2, column 'it': 'c' is not one of its categories \(a, b\)"):
         TableSource(files, {"x": "it"}, table_format=TableFormat(categories={"it": ["a", "b"]}))
-    with pytest.raises(UsageError, match=r"column 'it': holds int64; only texts have categories"):
+    with pytest.raises(UsageError, match=r"column 'it': contains int64; only texts have categories"):
         TableSource(in_files(tmp_path, pa.array([1])), {"x": "it"}, table_format=table_format)
 
 
@@ -265,9 +273,9 @@ def test_columns_side_by_side_keep_their_values(tmp_path: Path) -> None:
         return TableSource([tmp_path / "a.parquet"], {"it": list(names)}).inputs["it"]
 
     assert equal(read("a", "b"), [[1, 0.5], [2, NAN]])
-    with pytest.raises(UsageError, match=r"column 'c': holds texts of shape \(\), which does not match the int64"):
+    with pytest.raises(UsageError, match=r"column 'c': contains texts of shape \(\), which does not match the int64"):
         read("a", "c")
-    with pytest.raises(UsageError, match=r"column 'd': holds int64 of shape \(1,\), which does not match"):
+    with pytest.raises(UsageError, match=r"column 'd': contains int64 of shape \(1,\), which does not match"):
         read("a", "d")
 
 
@@ -291,9 +299,9 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
             lambda file: np.savez(file, it=np.array([1, None])),
             r"a\.npz, column 'it': cannot be read: it contains Python objects",
         ),
-        (lambda file: np.savez(file, it=np.array(5)), r"a\.npz, column 'it': is a single value, not a column"),
-        (lambda file: np.savez(file, it=np.zeros(2), y=np.zeros(3)), r"a\.npz: its columns differ in their number of"),
-        (lambda file: np.savez(file, it=np.zeros(2, "V4")), r"a\.npz, column 'it': holds \|V4"),
+        (lambda file: np.savez(file, it=np.array(5)), r"a\.npz, column 'it': is a scalar, not a column"),
+        (lambda file: np.savez(file, it=np.zeros(2), y=np.zeros(3)), r"a\.npz: columns differ in their number of"),
+        (lambda file: np.savez(file, it=np.zeros(2, "V4")), r"a\.npz, column 'it': contains \|V4"),
     ],
 )
 def test_arrays_that_are_not_columns_are_refused(save: Callable[[Path], None], message: str, tmp_path: Path) -> None:

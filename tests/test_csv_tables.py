@@ -111,30 +111,42 @@ def test_an_everyday_table_is_read(name: str, tmp_path: Path) -> None:
 
 # What is wrong: the bytes, and the message that is to name file, line and column x.
 REFUSED: dict[str, tuple[bytes, str]] = {
-    "a row that begins with a hash": (b"x,y\n1,2\n#3,4\n", "line 3, column 'x': '#3' is not a number; name the column"),
+    "a row that begins with a hash": (b"x,y\n1,2\n#3,4\n", "line 3, column 'x': '#3' is not a number; add the column"),
     "a dash": (b"x,y\n1,2\n-,4\n", "line 3, column 'x': '-' is not a number"),
     "a failed formula": (b"x\n1\n#DIV/0!\n", "line 3, column 'x': '#DIV/0!' is not a number"),
     "a text behind a cell of two lines": (b'y,x\n"a\nb",1\nc,d\n', "line 4, column 'x': 'd' is not a number"),
-    "thousands, US": (b'x,y\n"1,234.5",1\n', "line 2, column 'x': '1,234.5' has separators of thousands"),
-    "thousands, Germany": (b"x;y\n1.234,5;1\n", "line 2, column 'x': '1.234,5' has separators of thousands"),
-    "thousands, France": ("x;y\n1\u202f234,5;1\n".encode(), "line 2, column 'x': '1\\u202f234,5' has separators of"),
-    "thousands, Switzerland": (b"x;y\n1'234.5;1\n", "line 2, column 'x': \"1'234.5\" has separators of thousands"),
-    "thousands, many": (b"x;y\n1.234.567;1\n", "line 2, column 'x': '1.234.567' has separators of thousands"),
+    "thousands, US": (b'x,y\n"1,234.5",1\n', "line 2, column 'x': '1,234.5' has thousands separators"),
+    "thousands, Germany": (b"x;y\n1.234,5;1\n", "line 2, column 'x': '1.234,5' has thousands separators"),
+    "thousands, France": (
+        "x;y\n1\u202f234,5;1\n".encode(),
+        "line 2, column 'x': '1\\u202f234,5' has thousands separators",
+    ),
+    "thousands, Switzerland": (b"x;y\n1'234.5;1\n", "line 2, column 'x': \"1'234.5\" has thousands separators"),
+    "thousands, many": (b"x;y\n1.234.567;1\n", "line 2, column 'x': '1.234.567' has thousands separators"),
     "perhaps thousands, Germany": (
         b"x;y\n12;1\n1.234;1\n",
-        "'1.234' (line 3, column 'x') may have a decimal separator",
+        "'1.234' (line 3, column 'x') has either a decimal",
     ),
-    "perhaps thousands, US": (b'x,y\n"1,234",1\n', "'1,234' (line 2, column 'x') may have a decimal separator or one"),
-    "perhaps thousands, Unicode text": ("y\tx\r\n1\t1.234\r\n".encode("utf-16"), "'1.234' (line 2, column 'x') may"),
+    "perhaps thousands, US": (
+        b'x,y\n"1,234",1\n',
+        "'1,234' (line 2, column 'x') has either a decimal or a thousands separator",
+    ),
+    "perhaps thousands, Unicode text": (
+        "y\tx\r\n1\t1.234\r\n".encode("utf-16"),
+        "'1.234' (line 2, column 'x') has either",
+    ),
     "points and commas": (
         b"x;y\n1.5;1\n2,5;2\n",
-        "line 3, column 'x': '2,5' has another decimal separator than '1.5' (li",
+        "line 3, column 'x': '2,5' has a different decimal separator than '1.5' (li",
     ),
     "commas, then thousands": (
         b"x;y\n1,5;1\n2.500;2\n",
-        "line 3, column 'x': '2.500' has another decimal separator than",
+        "line 3, column 'x': '2.500' has a different decimal separator than",
     ),
-    "points, then thousands": (b'x,y\n1.5,1\n"2,500",2\n', "line 3, column 'x': '2,500' has another decimal separator"),
+    "points, then thousands": (
+        b'x,y\n1.5,1\n"2,500",2\n',
+        "line 3, column 'x': '2,500' has a different decimal separator",
+    ),
     "percent": (b"x,y\n1%,2\n", "line 2, column 'x': '1%' is a percentage"),
     "currency": ("x;y\n1,50 €;2\n".encode(), "line 2, column 'x': '1,50 €' is not a number"),
     "a date": (b"x,y\n2024-01-31,2\n", "line 2, column 'x': '2024-01-31' is not a number"),
@@ -148,33 +160,33 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "booleans, Germany": (b"x;y\nWAHR;2\n", "line 2, column 'x': 'WAHR' is not a number"),
     "a large number among fractions": (
         b"x\n0.5\n9007199254740993\n",
-        "line 3, column 'x': '9007199254740993' is a whole",
+        "line 3, column 'x': '9007199254740993' is an integer",
     ),
     "a large number among missing ones": (
         b"x,y\n9007199254740993,1\n,2\n",
-        "line 2, column 'x': is 9007199254740993, a w",
+        "line 2, column 'x': is 9007199254740993, an integer",
     ),
     "too large a whole number": (
         b"x\n1\n99999999999999999999\n",
-        "line 3, column 'x': '99999999999999999999' is too large",
+        "line 3, column 'x': '99999999999999999999' exceeds the range",
     ),
-    "too large a number": (b"x\n1\n1e999\n", "line 3, column 'x': '1e999' is too large a number"),
-    "a cell too many": (b"x,y\n1,2\n3,4,5\n", "line 3: has 3 cells, but there are 2 columns (x, y)"),
-    "a cell too few": (b"x,y,z\n1,2,3\n4,5\n", "line 3: has 2 cells, but there are 3 columns"),
-    "commas as separators of all": (b"x,y\n1,5,2,5\n", "line 2: has 4 cells, but there are 2 columns"),
-    "perhaps a decimal comma": (b"y,x\n1,5,2\n", "line 2: has 3 cells, but there are 2 columns"),
-    "a single column of decimal commas": (b"x\n1,5\n", "line 2: has 2 cells, but there are 1 columns"),
-    "an open quote": (b'x,y\n1,"a\n2,3\n', "line 3: a quote is opened here or before, but never closed"),
-    "text behind a quote": (b'x,y\n1,"a"b\n', "line 2: text follows a closing quote"),
+    "too large a number": (b"x\n1\n1e999\n", "line 3, column 'x': '1e999' exceeds the range of float64"),
+    "a cell too many": (b"x,y\n1,2\n3,4,5\n", "line 3: has 3 cells, expected 2 (x, y)"),
+    "a cell too few": (b"x,y,z\n1,2,3\n4,5\n", "line 3: has 2 cells, expected 3"),
+    "commas as separators of all": (b"x,y\n1,5,2,5\n", "line 2: has 4 cells, expected 2"),
+    "perhaps a decimal comma": (b"y,x\n1,5,2\n", "line 2: has 3 cells, expected 2"),
+    "a single column of decimal commas": (b"x\n1,5\n", "line 2: has 2 cells, expected 1"),
+    "an open quote": (b'x,y\n1,"a\n2,3\n', "line 3: unclosed quote, opened on this line or before"),
+    "text behind a quote": (b'x,y\n1,"a"b\n', "line 2: text after a closing quote"),
     "comments before the header": (b"# x\n# 2024\nx,y\n1,2\n", "has no column 'x'; it has # x"),
     "no column of this name": (b"a,b\n1,2\n", "has no column 'x'; it has a, b"),
     "no header": (b"1,2\n3,4\n", "has no column 'x'; it has 1, 2"),
     "two columns of this name": (b"x,a,x\n1,2,3\n", "has 2 columns 'x' (columns 1, 3)"),
-    "nothing at all": (b"", "is empty; the first line must have the names of the columns"),
-    "blank lines alone": (b"\n\n", "is empty; the first line must have the names of the columns"),
-    "UTF-16 without a mark": ("x,y\n1,2\n".encode("utf-16-le"), "has NUL bytes, so it is no text table"),
-    "a workbook": (b"PK\x03\x04\x00\x00", "has NUL bytes, so it is no text table"),
-    "bytes that are in no encoding": (b"x,y\n1,\xff\x81\n", "is not a text in cp1252; say its `encoding`"),
+    "nothing at all": (b"", "empty file; the first line must contain the column names"),
+    "blank lines alone": (b"\n\n", "empty file; the first line must contain the column names"),
+    "UTF-16 without a mark": ("x,y\n1,2\n".encode("utf-16-le"), "contains NUL bytes, so it is not a text table"),
+    "a workbook": (b"PK\x03\x04\x00\x00", "contains NUL bytes, so it is not a text table"),
+    "bytes that are in no encoding": (b"x,y\n1,\xff\x81\n", "not valid cp1252; set TableFormat.encoding"),
 }
 
 
@@ -192,11 +204,11 @@ def test_what_is_not_certain_is_refused_in_one_line(name: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "table_format", "message"),
     [
-        (b"y,x\n1,red\n2,green\n", {"categories": {"x": ["red"]}}, "line 3, column 'x': 'green' is none of its cat"),
-        (b"y,x\n1,red\n2,\n", {"categories": {"x": ["red"]}}, "line 3, column 'x': is missing; say in `missing`"),
-        (b"y,x\n1,a\n2,-\n", {"texts": ["x"], "na_values": ["-"]}, "line 3, column 'x': is missing; say in `missing`"),
+        (b"y,x\n1,red\n2,green\n", {"categories": {"x": ["red"]}}, "line 3, column 'x': 'green' is not one of its cat"),
+        (b"y,x\n1,red\n2,\n", {"categories": {"x": ["red"]}}, "line 3, column 'x': is missing; set a value"),
+        (b"y,x\n1,a\n2,-\n", {"texts": ["x"], "na_values": ["-"]}, "line 3, column 'x': is missing; set a value"),
         (b"x\n1.5\n", {"decimal": ","}, "line 2, column 'x': '1.5' is not a number with the decimal separator ','"),
-        (b"x,y\n1,\xe4\n", {"encoding": "utf-8"}, "is not a text in utf-8"),
+        (b"x,y\n1,\xe4\n", {"encoding": "utf-8"}, "not valid utf-8"),
     ],
 )  # fmt: skip
 def test_what_contradicts_the_format_is_refused(
@@ -210,7 +222,7 @@ def test_what_contradicts_the_format_is_refused(
 @pytest.mark.parametrize(
     ("table_format", "message"),
     [
-        ({"delimiter": ",,"}, r"^TableFormat\.delimiter ,,: must be one character"),
+        ({"delimiter": ",,"}, r"^TableFormat\.delimiter ,,: must be a single character"),
         ({"encoding": "klingon"}, "encoding"),
         ({"categories": {"x": ["a", "a"]}}, "categories"),
         ({"categories": {"x": ["a"]}, "missing": {"x": "b"}}, "missing"),
@@ -226,18 +238,18 @@ def test_a_file_that_is_not_utf_8_is_named_in_a_warning(tmp_path: Path, caplog: 
     assert read(tmp_path / "rows.csv", content).tolist() == [1, 2]
     assert not any(record.levelno >= logging.WARNING for record in caplog.records)  # numbers need no encoding
     assert read(tmp_path / "rows.csv", content, "name", texts=["name"]).tolist() == ["a", "ö"]
-    assert "rows.csv: line 3 is not UTF-8; read as cp1252" in caplog.text
+    assert "rows.csv: line 3 is not UTF-8; assuming cp1252" in caplog.text
 
 
 def test_a_format_for_a_column_that_is_not_there_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read(tmp_path / "rows.csv", b"x,y\n1,2\n", missing={"x": 0, "wieght": 0})
-    assert "rows.csv: has no column wieght, which table_format names" in caplog.text
+    assert "rows.csv: table_format names unknown columns: wieght" in caplog.text
 
 
 @pytest.mark.parametrize("columns", [{}, {"it": []}])
 def test_a_table_without_columns_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("x\n1\n")
-    with pytest.raises(UsageError, match="a table needs at least one column"):
+    with pytest.raises(UsageError, match="every input and target needs at least one column"):
         TableSource([tmp_path / "rows.csv"], columns)
 
 
@@ -276,13 +288,13 @@ def test_a_large_number_next_to_fractions_of_another_file_is_named(large_first: 
     (tmp_path / "large.csv").write_text(f"x\n1\n{BIG}\n")
     (tmp_path / "fractions.csv").write_text("x\n0.5\n")
     names = ["large.csv", "fractions.csv"] if large_first else ["fractions.csv", "large.csv"]
-    with pytest.raises(UsageError, match=r"large\.csv, line 3, column 'x': is 9007199254740993, a whole number that"):
+    with pytest.raises(UsageError, match=r"large\.csv, line 3, column 'x': is 9007199254740993, an integer that"):
         TableSource([tmp_path / name for name in names], {"x": "x"})
 
 
 def test_a_large_number_next_to_a_column_of_fractions_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"x,y\n0.5,1\n0.5,{BIG}\n")
-    with pytest.raises(UsageError, match=r"a\.csv, line 3, column 'y': is 9007199254740993, a whole number that"):
+    with pytest.raises(UsageError, match=r"a\.csv, line 3, column 'y': is 9007199254740993, an integer that"):
         TableSource([tmp_path / "a.csv"], {"it": ["x", "y"]})
 
 
@@ -316,7 +328,7 @@ def test_numbers_never_change_silently(
     else:
         assert [None if value != value else value for value in found.tolist()] == [x for x, _ in rows]
         return
-    assert "a whole number that float64 would change" in message
+    assert "an integer that float64 cannot represent exactly" in message
 
 
 @hypothesis.given(content=st.binary(max_size=200))
@@ -341,7 +353,7 @@ def test_the_categories_of_files_are_found(tmp_path: Path) -> None:
     source = TableSource(files, {"x": "colour"}, table_format=table_format)
     assert source.inputs["x"].tolist() == [2, 0, -1, -1, 1]
     np.savez(tmp_path / "c.npz", colour=np.zeros(3))
-    with pytest.raises(UsageError, match=r"c\.npz, column 'colour': holds float64; only texts have categories"):
+    with pytest.raises(UsageError, match=r"c\.npz, column 'colour': contains float64; only texts have categories"):
         find_categories([tmp_path / "c.npz"], ["colour"])
 
 
@@ -399,11 +411,15 @@ def test_null_in_json_lines_is_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "colour,size\nred,1\ngreen,2\n", "a.csv, line 3, column 'colour': 'green' is none of its categories"),
+        (
+            "a.csv",
+            "colour,size\nred,1\ngreen,2\n",
+            "a.csv, line 3, column 'colour': 'green' is not one of its categories",
+        ),
         (
             "a.jsonl",
             '{"colour": "red"}\n{"colour": "green"}\n',
-            "a.jsonl, line 2: 'colour': 'green' is none of its cat",
+            "a.jsonl, line 2: 'colour': 'green' is not one of its cat",
         ),
     ],
 )

@@ -297,7 +297,7 @@ def test_classes_that_cannot_be_sent_are_reported_or_worked_around(caplog: pytes
             return sample
 
     data = Counted(processors=[Local()])
-    with pytest.raises(UsageError, match=r"must be importable \(a class at the top of a module\)"):
+    with pytest.raises(UsageError, match=r"importable classes \(at module level\)"):
         batches_of(opened(data, 2), 0, 3)
     batches = open_training(data, data.source(Mode.TRAIN), TrainLoaderSettings(batch_size=8), None, 7)
     batches.auto_select_num_workers(10**6)

@@ -392,7 +392,8 @@ def test_a_float32_is_read_again_as_the_same_number(values: np.ndarray[Any, Any]
 
 
 @pytest.mark.parametrize(
-    ("second", "message"), [(np.zeros(3), r"shape \(2,\) in one sample and \(3,\)"), ("text", "holds <U4, not numbers")]
+    ("second", "message"),
+    [(np.zeros(3), r"shape \(2,\) in one sample but \(3,\)"), ("text", "has dtype <U4, not numbers")],
 )
 def test_what_arrays_cannot_hold_is_reported(tmp_path: Path, second: Any, message: str) -> None:
     samples = [
@@ -407,7 +408,7 @@ def test_what_arrays_cannot_hold_is_reported(tmp_path: Path, second: Any, messag
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ([{"y": 0}, {"y": 0.5}], "output 'y' holds int64 in the first sample and float64 in another"),
+        ([{"y": 0}, {"y": 0.5}], "output 'y' has dtype int64 in the first sample but float64 in another"),
         ([{"y": 1, "z": 2}, {"y": 1}], "output 'z' is missing in 1 of 2 samples"),
     ],
 )

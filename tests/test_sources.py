@@ -105,7 +105,7 @@ def test_the_copy_of_a_table_goes_away_with_it(tmp_path: Path) -> None:
         ("a.csv", "x,y\n1,2\n1,b\n", "a.csv, line 3, column 'y': 'b' is not a number"),
         ("a.csv", "x\n1\n", "a.csv: has no column 'y'; it has x"),
         ("a.npz", "nonsense", "a.npz: cannot be read as .npz: "),
-        ("a.txt", "", "a.txt: a table is one of .npz, .npy, .csv, .tsv, .parquet"),
+        ("a.txt", "", "a.txt: not a supported table file (.npz, .npy, .csv, .tsv, .parquet)"),
     ],
 )
 def test_a_file_that_is_not_a_table_is_named(name: str, text: str, message: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tables in files: CSV, parquet and NumPy."""
+"""Table sources: CSV, Parquet and NumPy files."""
 
 from tfaip_like.data._sources.tables.categories import find_categories
 from tfaip_like.data._sources.tables.files import column_names

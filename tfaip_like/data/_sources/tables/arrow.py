@@ -1,4 +1,4 @@
-"""Arrow arrays, as parquet files hold them, as NumPy arrays."""
+"""Conversion of Arrow arrays, as in Parquet files, to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from tfaip_like.data._sources.tables.cells import Array, Cells, ColumnError, to_
 
 
 def arrow_to_cells(array: Any) -> Cells:
-    """Return the values of an Arrow array of any type.
+    """Convert an Arrow array to cells.
 
-    Dictionaries are decoded, because two files may number their categories differently. Dates and times are
-    datetime64 and timedelta64, whole decimals int64, others the nearest float64; lists of one length make vectors.
+    Dictionaries are decoded, because two files may number their categories differently. Dates and times become
+    datetime64 and timedelta64, integral decimals int64, other decimals the nearest float64; lists of equal length
+    become vectors.
 
     Raises:
-        ColumnError: for types without an equivalent, and for lists of different lengths.
+        ColumnError: for types without a NumPy equivalent, and for lists of different lengths.
     """
     import pyarrow.compute
     from pyarrow import types
@@ -47,8 +48,8 @@ def arrow_to_cells(array: Any) -> Cells:
 
 
 def _unsupported_type_error(kind: Any) -> ColumnError:
-    hint = "; make columns of its fields" if str(kind).startswith("struct") else ""
-    return ColumnError(f"is of type {kind}, which is not a number, text, date or vector{hint}")
+    hint = "; store its fields as columns" if str(kind).startswith("struct") else ""
+    return ColumnError(f"has the type {kind}, which is not a number, text, date or vector{hint}")
 
 
 def _to_cells(array: Any, filled: Any) -> Cells:
@@ -60,7 +61,7 @@ def _null_mask(array: Any) -> Any:
 
 
 def _convert_decimals(array: Any) -> Array:
-    """Return whole numbers if there are no digits behind the point, else floats (correctly rounded by Python)."""
+    """Convert decimals to integers if their scale is 0, else to floats (correctly rounded by Python)."""
     values = array.to_pylist()
     if array.type.scale > 0:
         return np.array([np.nan if value is None else float(value) for value in values], np.float64)
@@ -68,23 +69,23 @@ def _convert_decimals(array: Any) -> Array:
 
 
 def to_integer_array(values: list[int]) -> Array:
-    """Return whole numbers as int64, or uint64 where they need it.
+    """Convert integers to an int64 array, or uint64 if needed.
 
     Raises:
-        ColumnError: for numbers that neither holds.
+        ColumnError: if neither dtype can represent all of them.
     """
     for dtype in (np.int64, np.uint64):
         limits = np.iinfo(dtype)
         if not values or (min(values) >= limits.min and max(values) <= limits.max):
             return np.array(values, dtype)
     largest = max(values, key=abs)
-    raise ColumnError(f"holds {largest}, which no dtype of NumPy can hold exactly")
+    raise ColumnError(f"contains {largest}, which no NumPy dtype can represent exactly")
 
 
 def _convert_texts(array: Any) -> Array:
     values = [text or "" for text in array.to_pylist()]
     if any(text.endswith("\0") for text in values):
-        raise ColumnError("has texts that end with a NUL character, which NumPy would drop")
+        raise ColumnError("contains texts that end with a NUL character, which NumPy would drop")
     return to_object_array(values)
 
 
@@ -102,21 +103,21 @@ def _is_list(kind: Any) -> bool:
 
 
 def _convert_vectors(array: Any) -> Cells:
-    """Return lists of one length as rows of an array with one more axis."""
+    """Convert lists of equal length to the rows of an array with one more axis."""
     import pyarrow.compute
 
     present = array.drop_null()
     lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(present)).to_pylist()
     if len(lengths) > 1:
-        raise ColumnError(f"has vectors of different lengths ({', '.join(map(str, sorted(lengths)[:5]))})")
+        raise ColumnError(f"contains vectors of different lengths ({', '.join(map(str, sorted(lengths)[:5]))})")
     fixed = getattr(array.type, "list_size", None)
     if not lengths and fixed is None and len(array):
-        raise ColumnError("has nulls in place of all vectors of some rows, so their length is not known")
+        raise ColumnError("contains only nulls instead of vectors in some rows, so the vector length is unknown")
     return _restore_null_rows(arrow_to_cells(present.flatten()), array, (lengths[0] if lengths else fixed or 0,))
 
 
 def _restore_null_rows(flat: Cells, array: Any, shape: tuple[int, ...]) -> Cells:
-    """Return the values of all vectors of an array, one after another, as rows of a shape; nulls have none."""
+    """Reshape the concatenated vectors of an array to rows of a shape, and insert missing rows for its nulls."""
     is_null = _null_mask(array)
     count = len(array) - array.null_count
     shape = (*shape, *flat.values.shape[1:])
@@ -139,7 +140,7 @@ def _extension_types() -> tuple[type, ...]:
 
 
 def _convert_extension(array: Any) -> Cells:
-    """Return the values of an extension type that we know."""
+    """Convert an array of a supported extension type."""
     name = array.type.extension_name
     if name == "arrow.fixed_shape_tensor":
         return _convert_tensors(array)
@@ -148,7 +149,7 @@ def _convert_extension(array: Any) -> Cells:
         return Cells(stored.values != 0, stored.missing)
     if name == "arrow.json":
         return arrow_to_cells(array.storage)
-    raise ColumnError(f"is of the extension type {name}, which is not a number, text, date or vector")
+    raise ColumnError(f"has the extension type {name}, which is not a number, text, date or vector")
 
 
 def _convert_tensors(array: Any) -> Cells:

@@ -1,4 +1,4 @@
-"""Texts of a few kinds as whole numbers."""
+"""Categorical text columns: encode them as integers, find their categories."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ from tfaip_like.data._sources.tables.table_format import TableFormat
 
 
 def encode_categories(cells: Cells, categories: Sequence[str]) -> Cells:
-    """Return texts as the numbers of their categories.
+    """Encode texts as the indices of their categories.
 
     Raises:
-        ColumnError: when they are no texts.
-        CellError: for a text that is no category.
+        ColumnError: if the cells are not texts.
+        CellError: for a text that is not a category.
     """
     missing = cells.missing_mask()
     if missing.all():
         return Cells(np.zeros(cells.values.shape, np.int64), missing)
     if cells.values.dtype.kind not in "UO":
-        raise ColumnError(f"holds {describe_dtype(cells.values.dtype)}; only texts have categories")
+        raise ColumnError(f"contains {describe_dtype(cells.values.dtype)}; only texts have categories")
     codes = {text: code for code, text in enumerate(categories)}
-    found = [codes.get(text, -1) for text in cells.values.ravel().tolist()]
-    numbers = np.array(found, np.int64).reshape(cells.values.shape)
+    indices = [codes.get(text, -1) for text in cells.values.ravel().tolist()]
+    numbers = np.array(indices, np.int64).reshape(cells.values.shape)
     unknown = (numbers < 0) & ~missing
     if unknown.any():
         row = int(np.argwhere(unknown)[0][0])
         text = str(cells.values[unknown][0])
-        raise CellError(row, f"{text[:40]!r} is none of its categories ({truncate_list(categories)})")
+        raise CellError(row, f"{text[:40]!r} is not one of its categories ({truncate_list(categories)})")
     return Cells(numbers, missing if missing.any() else None)
 
 
 def find_categories(
     files: Sequence[Path], columns: Sequence[str], table_format: TableFormat | None = None
 ) -> dict[str, list[str]]:
-    """Return the different texts of columns, sorted, for `TableFormat.categories`; missing values are none.
+    """Return the sorted distinct texts of columns, for `TableFormat.categories`; missing values are excluded.
 
     Args:
-        files: tables to train on, which are read once for this.
-        columns: that hold texts.
-        table_format: how the files are read where they leave it open.
+        files: training tables; each is read once.
+        columns: names of text columns.
+        table_format: format of the files; by default detected.
 
     Raises:
-        UsageError: for a column that a file does not have, or that holds no texts.
+        UsageError: if a file lacks a column, or a column does not contain texts.
     """
     table_format = table_format or TableFormat()
     as_texts = replace(table_format, categories={}, texts=[*table_format.texts, *columns])
     missing = NA_VALUES.union(table_format.na_values)
-    found: dict[str, set[str]] = {name: set() for name in columns}
+    categories: dict[str, set[str]] = {name: set() for name in columns}
     for file in files:
         with open_table(file, as_texts) as table:
             check_columns(file, table, columns)
             for rows in table.batches(columns):
                 for name in columns:
                     texts = _present_texts(rows.cells[name], file, name)
-                    found[name] |= {text.strip() for text in texts} - missing if is_text_table(file) else texts
-    return {name: sorted(texts) for name, texts in found.items()}
+                    categories[name] |= {text.strip() for text in texts} - missing if is_text_table(file) else texts
+    return {name: sorted(texts) for name, texts in categories.items()}
 
 
 def _present_texts(cells: Cells, file: Path, column: str) -> set[str]:
     present = cells.values[~cells.missing_mask()]
     if len(present) and present.dtype.kind not in "UO":
         raise UsageError(
-            f"{file}, column {column!r}: holds {describe_dtype(present.dtype)}; only texts have categories"
+            f"{file}, column {column!r}: contains {describe_dtype(present.dtype)}; only texts have categories"
         )
     return set(present.tolist())

@@ -1,4 +1,4 @@
-"""Values of columns, masks of missing ones, and conversions that keep every value."""
+"""Cells of columns: values, masks of missing values, and lossless dtype conversions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from tfaip_like._utils.errors import UsageError
 Array = npt.NDArray[Any]
 
 MAX_EXACT_FLOAT64_INT = 2**53
-"""Up to here float64 holds every whole number."""
+"""Largest integer up to which float64 represents every integer exactly."""
 
 NUMERIC_KINDS = "biufc"
-"""Kinds of dtypes that hold numbers."""
+"""Kinds of numeric dtypes."""
 
 
 class ColumnError(UsageError):
-    """A column that cannot be read; the text says what it holds, to follow its place in a message.
+    """Error of a whole column; its text continues a message that begins with the file and column.
 
     Args:
-        column: its name, where several columns make one array.
+        reason: what is wrong with the column.
+        column: name of the column, if an array consists of several columns.
     """
 
     def __init__(self, reason: str, column: str | None = None):
@@ -33,13 +34,13 @@ class ColumnError(UsageError):
 
 
 class CellError(UsageError):
-    """A value that a column cannot hold.
+    """Error of a single cell.
 
     Args:
-        index: of its row among the values that were given.
-        reason: what is wrong with it, to follow its place in a message.
-        column: its name, where several columns make one array.
-        is_global_index: whether the index counts from the first row of all files.
+        index: row index in the processed values.
+        reason: what is wrong with the value; continues a message that begins with the location of the cell.
+        column: name of the column, if an array consists of several columns.
+        is_global_index: count the index from the first row of all files.
     """
 
     def __init__(self, index: int, reason: str, column: str | None = None, is_global_index: bool = False):
@@ -52,30 +53,30 @@ class CellError(UsageError):
 
 @dataclass(frozen=True)
 class Cells:
-    """Values of a column in some rows.
+    """Cells of a column in a batch of rows.
 
     Args:
-        values: an array with a row for each; NaN where a float is missing, anything where another value is. Texts are
-            objects, because one long text would make all others as wide.
-        missing: which ones are missing, in the shape of `values`; None: none of them.
+        values: shape (N, ...); missing floats are NaN, other missing values arbitrary. Texts have dtype object, because
+            in a fixed-width dtype one long text would widen all others.
+        missing: mask of missing values, in the shape of `values`; None if no value is missing.
     """
 
     values: Array
     missing: npt.NDArray[np.bool_] | None = None
 
     def missing_mask(self) -> npt.NDArray[np.bool_]:
-        """Return which values are missing, NaN included."""
+        """Return the mask of missing values, including NaN."""
         missing = np.zeros(self.values.shape, bool) if self.missing is None else self.missing
         return missing | np.isnan(self.values) if self.values.dtype.kind in "fc" else missing
 
     def fill_missing(self, default: bool | int | float | str | None) -> Array:
-        """Return the values with `default` in place of the missing ones.
+        """Return the values with missing ones replaced by `default`.
 
-        Without a default these are NaN, for which booleans and whole numbers become floats, or NaT for dates.
+        Without a default, missing values become NaN (which converts booleans and integers to floats), or NaT for dates.
 
         Raises:
-            CellError: for a missing text without a default, a default of another kind, or a whole number that
-                cannot be kept.
+            CellError: for a missing text without a default, a default of another kind, or an integer that the common
+                dtype cannot represent.
         """
         if default is not None:
             if isinstance(default, int) and self.values.dtype.kind in "fc":
@@ -91,10 +92,10 @@ class Cells:
         return self.values
 
     def require_no_missing(self) -> None:
-        """Raise `CellError` for the first value that is missing."""
+        """Raise `CellError` for the first missing value."""
         missing = self.missing_mask()
         if missing.any():
-            raise CellError(_first_row(missing), "is missing; say in `missing` what stands for it")
+            raise CellError(_first_row(missing), "is missing; set a value for missing cells in TableFormat.missing")
 
     def _replace_missing(self, default: Array, missing: npt.NDArray[np.bool_]) -> Array:
         if not missing.any():
@@ -103,12 +104,13 @@ class Cells:
             return np.full(self.values.shape, default)
         if default.dtype.kind != self.values.dtype.kind or default.dtype.kind in "US":
             dtype: np.dtype[Any] | None = common_dtype(default.dtype, self.values.dtype)
-        else:  # a default such as -1 fits into int8, though it is an int64
+        else:  # a default such as -1 fits int8, although its dtype is int64
             dtype = np.result_type(np.min_scalar_type(default[()]), self.values.dtype)
         if dtype is None:
             raise CellError(
                 _first_row(missing),
-                f"is missing; {default.item()!r} cannot stand for it among {describe_dtype(self.values.dtype)}",
+                f"is missing; the value {default.item()!r} in TableFormat.missing does not match the column, which "
+                f"contains {describe_dtype(self.values.dtype)}",
             )
         values = cast_exactly(np.where(missing, np.zeros((), self.values.dtype), self.values), dtype)
         return np.where(missing, default.astype(dtype), values)
@@ -116,10 +118,11 @@ class Cells:
 
 @dataclass(frozen=True)
 class RowBatch:
-    """Some rows of a table: the cells of its columns by their names.
+    """Batch of table rows.
 
     Args:
-        lines: of the file, where it has any; other rows are counted.
+        cells: cells by column name.
+        lines: line number of each row, shape (N,); None for files without lines.
     """
 
     cells: Mapping[str, Cells]
@@ -127,24 +130,24 @@ class RowBatch:
 
 
 def common_dtype(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any] | None:
-    """Return the dtype that holds the values of two, or None; `cast_exactly` refuses values that it would change."""
+    """Return the common dtype of two dtypes, or None; it may be lossy for some values, which `cast_exactly` rejects."""
     one, two = one.newbyteorder("="), two.newbyteorder("=")
     if one == two:
         return one
     if one.kind in NUMERIC_KINDS and two.kind in NUMERIC_KINDS:
         common = np.promote_types(one, two)
-        both_whole = one.kind in "biu" and two.kind in "biu"
-        return np.dtype(np.int64) if both_whole and common.kind == "f" else common
+        both_integral = one.kind in "biu" and two.kind in "biu"
+        return np.dtype(np.int64) if both_integral and common.kind == "f" else common
     if {one.kind, two.kind} == {"U", "O"}:
         return np.dtype(object)
     return np.promote_types(one, two) if one.kind == two.kind and one.kind in "USMm" else None
 
 
 def cast_exactly(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Return values in another dtype, each of them unchanged.
+    """Cast values to another dtype without changing any of them.
 
     Raises:
-        CellError: for the first value that the dtype cannot hold.
+        CellError: for the first value that the dtype cannot represent.
     """
     if values.dtype == dtype:
         return values
@@ -163,7 +166,7 @@ def cast_exactly(values: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _find_changed_integers(values: Array, result: Array) -> npt.NDArray[np.bool_]:
-    """Return which whole numbers another dtype holds as a different number."""
+    """Return the mask of integers that a cast has changed."""
     if result.dtype.kind == "u" or (result.dtype.kind == "i" and values.dtype.kind == "i"):
         return np.asarray((result.astype(values.dtype) != values) | ((values < 0) & (result.dtype.kind == "u")))
     if result.dtype.kind == "i":
@@ -179,33 +182,33 @@ def _find_changed_integers(values: Array, result: Array) -> npt.NDArray[np.bool_
 def _format_cast_error(value: Any, dtype: np.dtype[Any]) -> str:
     if dtype.kind in "fc":
         return (
-            f"is {value}, a whole number that {dtype} would change, which its fractions or missing values need; give "
-            "`missing` a whole number, or put such columns into separate arrays"
+            f"is {value}, an integer that {dtype} cannot represent exactly, but the column has fractions or missing "
+            "values; set an integer in TableFormat.missing, or put such columns into separate arrays"
         )
-    return f"is {value}, which {dtype} cannot hold"
+    return f"is {value}, which {dtype} cannot represent"
 
 
-def _first_row(found: npt.NDArray[np.bool_]) -> int:
-    """Return the row of the first value that was found; a scalar is row 0."""
-    return int(np.argwhere(found)[0][0]) if found.ndim else 0
+def _first_row(mask: npt.NDArray[np.bool_]) -> int:
+    """Return the row of the first True value; 0 for a scalar."""
+    return int(np.argwhere(mask)[0][0]) if mask.ndim else 0
 
 
 def describe_dtype(dtype: np.dtype[Any]) -> str:
-    """Return what a dtype holds, as a noun for messages."""
+    """Return a plural noun for the values of a dtype, for messages."""
     words = {"U": "texts", "O": "texts", "S": "bytes", "b": "booleans", "M": "dates", "m": "durations"}
     return words.get(dtype.kind, str(dtype))
 
 
 def check_storable(values: Array) -> None:
-    """Raise `ColumnError` for values that are neither numbers, texts nor dates."""
+    """Raise `ColumnError` unless the values are numbers, texts or dates with at least one axis."""
     if values.dtype.kind not in NUMERIC_KINDS + "USMmO":
-        raise ColumnError(f"holds {describe_dtype(values.dtype)}, which is no column of numbers or texts")
+        raise ColumnError(f"contains {describe_dtype(values.dtype)}, not numbers, texts or dates")
     if values.ndim == 0:
-        raise ColumnError("is a single value, not a column")
+        raise ColumnError("is a scalar, not a column")
 
 
 def to_object_array(values: Sequence[str]) -> Array:
-    """Return texts as an array of objects."""
+    """Return texts as an array of dtype object."""
     array = np.empty(len(values), object)
     array[:] = values
     return array

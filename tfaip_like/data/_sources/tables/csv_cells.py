@@ -1,4 +1,4 @@
-"""Cells of CSV files as numbers; ambiguous ones are refused."""
+"""Number parser for CSV cells; rejects ambiguous ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfaip_like.data._sources.tables.cells import MAX_EXACT_FLOAT64_INT, CellErr
 _NOT_AVAILABLE = ("", "NA", "N/A", "n/a", "<NA>", "#N/A", "#NA", "#N/A N/A", "NULL", "null", "None")
 _NOT_A_NUMBER = ("NaN", "nan", "NAN", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")
 NA_VALUES = frozenset((*_NOT_AVAILABLE, *_NOT_A_NUMBER))
-"""Cells that stand for a missing value: those of pandas."""
+"""Cells that denote missing values: the same as in pandas."""
 
 BOOLEANS = {"TRUE": True, "True": True, "true": True, "FALSE": False, "False": False, "false": False}
 
@@ -24,41 +24,47 @@ _NUMBER = re.compile(r"[+-]?(\d+(?P<separator>[.,])?\d*|(?P<first>[.,])\d+)([eE]
 _INFINITY = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _WHOLE = re.compile(r"([+-]?\d+)(\.0*)?", re.ASCII)
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}", re.ASCII)
-"""One separator that may as well be one of thousands."""
+"""Number whose only separator may be a decimal or a thousands separator."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,'\N{RIGHT SINGLE QUOTATION MARK}\s]\d{3})+([.,]\d*)?")
 
 
 class DecimalSeparator:
-    """What is known of the decimal separator of a file.
+    """Decimal separator of a file, inferred from its numbers.
 
     Args:
-        given: the separator, where the user says it.
-        clear: separators that are clear without proof: the point between commas, the comma between semicolons.
+        configured: separator chosen by the user; None to infer it.
+        unambiguous: separators accepted without further evidence: the point in files delimited by commas, the comma in
+            files delimited by semicolons.
     """
 
-    def __init__(self, given: Literal[".", ","] | None, clear: Collection[str]):
-        self.given = given
-        self._clear = clear
+    def __init__(self, configured: Literal[".", ","] | None, unambiguous: Collection[str]):
+        self.configured = configured
+        self._unambiguous = unambiguous
         self._confirmed: tuple[str, str] | None = None
-        """A separator, and the cell that proves it."""
+        """Confirmed separator, and the cell that confirms it."""
         self._ambiguous: tuple[str, str] | None = None
-        """Likewise one that may be of thousands."""
+        """Possible thousands separator, and its first cell."""
 
     def observe(self, cell: str, separator: str, place: Callable[[], str]) -> None:
-        """Take a number with a separator into account.
+        """Update the inference with a number that contains a separator.
+
+        Args:
+            cell: text of the number.
+            separator: separator in the text.
+            place: returns line and column of the cell, for messages.
 
         Raises:
-            ValueError: when it contradicts the numbers before.
+            ValueError: if the separator contradicts previous numbers.
         """
-        if self.given is not None:
-            if separator != self.given:
-                raise ValueError(f"is not a number with the decimal separator {self.given!r}")
+        if self.configured is not None:
+            if separator != self.configured:
+                raise ValueError(f"is not a number with the decimal separator {self.configured!r}")
             return
         if self._confirmed is not None and self._confirmed[0] != separator:
-            raise ValueError(f"has another decimal separator than {self._confirmed[1]}")
+            raise ValueError(f"has a different decimal separator than {self._confirmed[1]}")
         if self._ambiguous is not None and self._ambiguous[0] != separator:
-            raise ValueError(f"has another decimal separator than {self._ambiguous[1]}")
-        if self._confirmed is None and (separator in self._clear or not _GROUPED.fullmatch(cell)):
+            raise ValueError(f"has a different decimal separator than {self._ambiguous[1]}")
+        if self._confirmed is None and (separator in self._unambiguous or not _GROUPED.fullmatch(cell)):
             self._confirmed = separator, f"{cell!r} ({place()})"
         elif self._confirmed is None and self._ambiguous is None:
             self._ambiguous = separator, f"{cell!r} ({place()})"
@@ -66,25 +72,25 @@ class DecimalSeparator:
     @property
     def is_point(self) -> bool:
         """Return whether the decimal separator is known to be a point."""
-        return (self.given or (self._confirmed[0] if self._confirmed else None)) == "."
+        return (self.configured or (self._confirmed[0] if self._confirmed else None)) == "."
 
     def check(self) -> None:
-        """Raise `ColumnError` if it is still not clear at the end of the file."""
-        if self._confirmed is None and self._ambiguous is not None and self.given is None:
+        """Raise `ColumnError` if the separator is still ambiguous at the end of the file."""
+        if self._confirmed is None and self._ambiguous is not None and self.configured is None:
             separator, cell = self._ambiguous
             raise ColumnError(
-                f"{cell} may have a decimal separator or one of thousands; say `decimal`: {separator!r}, or write all "
-                "numbers without separators of thousands"
+                f"{cell} has either a decimal or a thousands separator; set TableFormat.decimal to {separator!r}, or "
+                "write all numbers without thousands separators"
             )
 
 
 class CsvColumnParser:
-    """The cells of one column of a file, block by block.
+    """Parser of one column of a file, called for one block of rows after another.
 
     Args:
-        name: of the column.
-        decimals: of the file.
-        na_values: cells that stand for missing values, besides `NA_VALUES`.
+        name: name of the column.
+        decimals: decimal separator of the file.
+        na_values: cells that denote missing values, in addition to `NA_VALUES`.
     """
 
     def __init__(self, name: str, decimals: DecimalSeparator, na_values: Collection[str]):
@@ -93,15 +99,15 @@ class CsvColumnParser:
         self._na_values = NA_VALUES.union(na_values)
         self._is_boolean: bool | None = None
 
-    def read(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
-        """Return cells as booleans, whole numbers or floats.
+    def parse(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
+        """Parse cells as booleans, integers or floats.
 
         Args:
-            cells: of a block of rows.
-            place: where a cell of the block is, for messages about a later one.
+            cells: texts of a block of rows.
+            place: returns line and column of a row of the block, for messages about later cells.
 
         Raises:
-            CellError: for a cell that is not a number, or ambiguous.
+            CellError: for a cell that is not a number or is ambiguous.
         """
         rows: list[int] = []
         present = cells
@@ -109,13 +115,13 @@ class CsvColumnParser:
             rows = [row for row, cell in enumerate(cells) if cell not in self._na_values]
             present = [cells[row] for row in rows]
         try:
-            read = self._parse_present(present, lambda row: place(rows[row] if rows else row))
+            parsed = self._parse_present(present, lambda row: place(rows[row] if rows else row))
         except CellError as error:
             raise CellError(rows[error.index] if rows else error.index, error.reason) from None
-        return read if present is cells else _scatter(read, rows, len(cells))
+        return parsed if present is cells else _scatter(parsed, rows, len(cells))
 
     def _parse_present(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
-        """Return cells of which none is empty or NA."""
+        """Parse cells of which none is missing."""
         if not cells:
             return Cells(np.zeros(0))
         joined = "\n".join(cells)
@@ -123,13 +129,13 @@ class CsvColumnParser:
             self._observe_point(cells, place)
         if self._is_boolean is not True and _is_python_number_text(joined, self._decimals.is_point):
             with suppress(ValueError):
-                read = _parse_floats(cells) if _has_fraction(joined) else _parse_integers(cells)
+                parsed = _parse_floats(cells) if _has_fraction(joined) else _parse_integers(cells)
                 self._is_boolean = False
-                return read
+                return parsed
         return self._parse_one_by_one(cells, place)
 
     def _observe_point(self, cells: Sequence[str], place: Callable[[int], str]) -> None:
-        """Take the first number with a point into account, so that the others can be read fast."""
+        """Observe the first number with a decimal point, so that the fast path can parse the others."""
         row = next(row for row, cell in enumerate(cells) if "." in cell)
         if _NUMBER.fullmatch(cells[row]):
             try:
@@ -138,7 +144,7 @@ class CsvColumnParser:
                 raise CellError(row, f"{_truncate(cells[row])} {error}") from None
 
     def _parse_one_by_one(self, cells: Sequence[str], place: Callable[[int], str]) -> Cells:
-        """Return cells that are looked at one by one."""
+        """Parse cells one by one, for texts that Python's number parsers reject or misread."""
         rows: list[int] = []
         clean: list[str] = []
         for row, cell in enumerate(cells):
@@ -151,10 +157,10 @@ class CsvColumnParser:
                 raise CellError(row, f"{_truncate(cell)} {error}") from None
             rows.append(row)
         try:
-            found = self._to_cells(clean)
+            parsed = self._to_cells(clean)
         except CellError as error:
             raise CellError(rows[error.index], error.reason) from None
-        return found if len(rows) == len(cells) else _scatter(found, rows, len(cells))
+        return parsed if len(rows) == len(cells) else _scatter(parsed, rows, len(cells))
 
     def _to_cells(self, clean: Sequence[str]) -> Cells:
         if self._is_boolean:
@@ -162,7 +168,7 @@ class CsvColumnParser:
         return _parse_floats(clean) if _has_fraction("".join(clean)) else _parse_integers(clean)
 
     def _normalize_cell(self, text: str, place: Callable[[], str]) -> str:
-        """Return a number as Python writes it, or one of `BOOLEANS`."""
+        """Return a number in Python syntax, or a key of `BOOLEANS`."""
         if text in BOOLEANS:
             self._set_boolean(True)
             return text
@@ -181,17 +187,17 @@ class CsvColumnParser:
         self._is_boolean = is_boolean
 
 
-def _scatter(read: Cells, rows: Sequence[int], count: int) -> Cells:
-    """Return the cells of some of `count` rows; all others are missing."""
-    values = np.full(count, np.nan if read.values.dtype.kind == "f" else 0, read.values.dtype)
+def _scatter(cells: Cells, rows: Sequence[int], count: int) -> Cells:
+    """Distribute cells to the given rows of `count`; all other rows are missing."""
+    values = np.full(count, np.nan if cells.values.dtype.kind == "f" else 0, cells.values.dtype)
     missing = np.ones(count, bool)
-    values[rows] = read.values
-    missing[rows] = read.missing_mask()
+    values[rows] = cells.values
+    missing[rows] = cells.missing_mask()
     return Cells(values, missing)
 
 
 def _is_python_number_text(joined: str, is_point: bool) -> bool:
-    """Return whether cells are numbers for Python as well, if it reads them at all."""
+    """Return whether Python's number parsers either reject the cells or parse them as intended."""
     separators = "," in joined or ("." in joined and not is_point)
     return not separators and joined.isascii() and "_" not in joined and _has_no_nan_or_blank(joined)
 
@@ -214,7 +220,7 @@ def _parse_integers(cells: Sequence[str]) -> Cells:
         return Cells(to_integer_array(numbers))
     except ColumnError:
         row = max(range(len(numbers)), key=lambda row: abs(numbers[row]))
-        raise CellError(row, f"{_truncate(cells[row])} is too large a whole number") from None
+        raise CellError(row, f"{_truncate(cells[row])} exceeds the range of 64-bit integers") from None
 
 
 def _parse_floats(cells: Sequence[str]) -> Cells:
@@ -222,24 +228,23 @@ def _parse_floats(cells: Sequence[str]) -> Cells:
     for row in np.flatnonzero(np.abs(values) >= MAX_EXACT_FLOAT64_INT).tolist():
         cell = cells[row].strip()
         if np.isinf(values[row]) and not _INFINITY.fullmatch(cell):
-            raise CellError(row, f"{_truncate(cell)} is too large a number")
+            raise CellError(row, f"{_truncate(cell)} exceeds the range of float64")
         whole = _WHOLE.fullmatch(cell)
         if whole and int(whole[1]) != int(values[row]):
             raise CellError(
-                row,
-                f"{_truncate(cell)} is a whole number that float64 would change, among fractions",
+                row, f"{_truncate(cell)} is an integer that float64 cannot represent exactly, in a column of fractions"
             )
     return Cells(values)
 
 
 def _format_number_error(text: str) -> str:
     if _THOUSANDS.fullmatch(text):
-        return "has separators of thousands; write numbers without them"
+        return "has thousands separators; write numbers without them"
     if text.endswith("%"):
-        return "is a percentage; write the number without the sign"
+        return "is a percentage; write the number without the percent sign"
     return (
-        "is not a number; name the column in `texts` or `categories` if it holds texts, or the cell in `na_values` if "
-        "it means a missing value"
+        "is not a number; add the column to TableFormat.texts or .categories if it contains texts, or the cell to "
+        ".na_values if it denotes a missing value"
     )
 
 

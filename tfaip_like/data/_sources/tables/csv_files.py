@@ -1,4 +1,4 @@
-"""CSV files as spreadsheets, R, pandas and others write them in any country."""
+"""CSV reader for files of spreadsheets, R, pandas and others in any locale."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ from tfaip_like.data._sources.tables.table_format import TableFormat
 logger = logging.getLogger(__name__)
 
 DELIMITERS = ("\t", ";", "|", ",", " ")
-"""In the order in which they are preferred where several fit."""
+"""Candidate delimiters, preferred in this order if several fit."""
 CELLS_PER_BATCH = 2**18
 MIN_ROWS_PER_BATCH = 64
-"""Rows that are read together even if they have more cells than that."""
+"""Minimum rows of a batch, even if they have more cells than `CELLS_PER_BATCH`."""
 SNIFFED_CHARACTERS = 2**16
-"""Characters that are looked at to find out the delimiter."""
+"""Characters read to detect the delimiter."""
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
-BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # after UTF-32, which begins alike
+BOMS |= {
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}  # after UTF-32, whose mark has the same first bytes
 
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
@@ -39,33 +42,37 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the columns of a file are."""
+    """Column layout of a CSV file."""
 
     delimiter: str
     names: list[str]
-    """Of the columns; empty for those without a name."""
+    """Column names; empty for columns without a name."""
     width: int
-    """Cells of each row."""
+    """Number of cells per row."""
     has_row_names: bool = False
-    """Whether rows begin with a name, for which the header has no cell (R)."""
+    """Rows begin with a row name that has no cell in the header, as written by R."""
     skips: int = 0
-    """Lines before the header."""
+    """Number of lines before the header."""
 
 
 class CsvTable:
-    """A CSV file: a header with the names of the columns, and a row of cells on each line.
+    """CSV file with a header.
 
     Blank lines are skipped, except between the rows of a single column, where they are missing values.
 
+    Args:
+        path: file to read.
+        table_format: delimiter, encoding and types; detected where not set.
+
     Raises:
-        UsageError: when it cannot be read or is not such a file; names the line.
+        UsageError: if the file cannot be read or is not valid CSV; names the line.
     """
 
     def __init__(self, path: Path, table_format: TableFormat):
         self.path = path
         self._format = table_format
         self._non_utf8_line = 0
-        """The first line that is not UTF-8, so that the encoding is a guess."""
+        """First line that is not UTF-8, which makes the encoding a guess; 0 if it is known."""
         if table_format.encoding:
             self._encoding = _with_bom(table_format.encoding)
         else:
@@ -77,40 +84,46 @@ class CsvTable:
         self.names: Sequence[str] = self._layout.names
 
     def batches(self, columns: Iterable[str]) -> Iterator[RowBatch]:
-        """Yield the cells of columns, for a batch of rows at a time."""
-        numbers = {name: number for number, name in enumerate(self.names, self._layout.has_row_names)}
-        places = {name: numbers[name] for name in columns}
-        self._warn_guessed_encoding(places)
+        """Yield the cells of columns in batches of rows."""
+        position_of_name = {name: number for number, name in enumerate(self.names, self._layout.has_row_names)}
+        positions = {name: position_of_name[name] for name in columns}
+        self._warn_guessed_encoding(positions)
         decimals = DecimalSeparator(self._format.decimal, self._unambiguous_separators())
-        readers = {name: CsvColumnParser(name, decimals, self._format.na_values) for name in places}
+        parsers = {name: CsvColumnParser(name, decimals, self._format.na_values) for name in positions}
         for lines, rows in self._blocks():
-            read = {
-                name: self._read(readers[name], [row[place] for row in rows], lines) for name, place in places.items()
+            cells = {
+                name: self._parse(parsers[name], [row[position] for row in rows], lines)
+                for name, position in positions.items()
             }
-            yield RowBatch(read, np.array(lines, np.int64))
+            yield RowBatch(cells, np.array(lines, np.int64))
         try:
             decimals.check()
         except ColumnError as error:
             raise UsageError(f"{self.path}: {error}") from None
 
     def _warn_guessed_encoding(self, columns: Iterable[str]) -> None:
-        """Say which encoding is guessed, where it matters: not for numbers."""
+        """Log the guessed encoding if it affects texts or column names."""
         texts = {*self._format.categories, *self._format.texts}
         if self._non_utf8_line and any(name in texts or not name.isascii() for name in columns):
             line, encoding = self._non_utf8_line, self._encoding
-            logger.warning("%s: line %d is not UTF-8; read as %s, `encoding` says another", self.path, line, encoding)
+            logger.warning(
+                "%s: line %d is not UTF-8; assuming %s (set TableFormat.encoding to change this)",
+                self.path,
+                line,
+                encoding,
+            )
 
     def _unambiguous_separators(self) -> str:
-        """Return the decimal separators that are clear without proof.
+        """Return the decimal separators that need no further evidence.
 
-        A semicolon is the delimiter where the comma is decimal. Excel writes UTF-16 with tabs in all countries.
+        Programs delimit by semicolons in locales with a decimal comma. Excel writes UTF-16 with tabs in all locales.
         """
         if self._layout.delimiter == ";":
             return ","
         return "" if self._encoding == "utf-16" else "."
 
-    def _read(self, reader: CsvColumnParser, cells: Sequence[str], lines: Sequence[int]) -> Cells:
-        name = reader.name
+    def _parse(self, parser: CsvColumnParser, cells: Sequence[str], lines: Sequence[int]) -> Cells:
+        name = parser.name
 
         def place(row: int) -> str:
             return f"line {lines[row]}, column {name!r}"
@@ -120,17 +133,17 @@ class CsvTable:
                 return self._categories(name, cells)
             if name in self._format.texts:
                 return _to_text_cells(cells, self._format.na_values)
-            return reader.read(cells, place)
+            return parser.parse(cells, place)
         except CellError as error:
             raise UsageError(f"{self.path}, {place(error.index)}: {error.reason}") from None
 
     def _categories(self, name: str, cells: Sequence[str]) -> Cells:
-        """Return texts without blanks around them; those that are no category may be missing values."""
+        """Strip texts; a missing-value marker that is also a category is kept as a category."""
         stripped = [cell.strip() for cell in cells]
         return _to_text_cells(stripped, NA_VALUES.union(self._format.na_values) - set(self._format.categories[name]))
 
     def _blocks(self) -> Iterator[tuple[Sequence[int], Sequence[Sequence[str]]]]:
-        """Yield the cells of some rows at a time, and on which line each of them begins."""
+        """Yield blocks of rows, each with the line numbers on which its rows begin."""
         width, skips = self._layout.width, self._layout.skips
         with self._open_text() as lines:
             for _ in range(skips):
@@ -153,12 +166,13 @@ class CsvTable:
     def _rows(
         self, block: Sequence[list[str]], line: int, blank_lines: list[int]
     ) -> tuple[Sequence[int], Sequence[Sequence[str]]]:
-        """Return the rows among records, of which some are blank, have cells of several lines, or are no rows.
+        """Return the rows of a block with blank lines, multi-line cells or rows of a different width.
 
         Args:
-            block: the records.
-            line: of the first one.
-            blank_lines: since the last row; changed. They are missing values of a single column, if a row follows.
+            block: CSV records.
+            line: line number of the first record.
+            blank_lines: blank lines since the last row; updated. In a file with a single column they are missing
+                values if a row follows.
         """
         is_single = self._layout.width == 1
         lines: list[int] = []
@@ -177,10 +191,10 @@ class CsvTable:
         return lines, rows
 
     def _fit_width(self, cells: list[str], line: int) -> list[str]:
-        """Return the cells of a row that has an empty one too many or only empty ones.
+        """Return the cells of a row without surplus empty cells at its end.
 
         Raises:
-            UsageError: for any other number of cells.
+            UsageError: if the row has a different number of cells than the header.
         """
         width = self._layout.width
         if len(cells) == width:
@@ -188,8 +202,8 @@ class CsvTable:
         if len(cells) > width and not any(cells[width:]):  # separators at the end of the line
             return cells[:width]
         raise UsageError(
-            f"{self.path}, line {line}: has {len(cells)} cells, but there are {width} columns "
-            f"({_format_names(self.names)}); a cell that contains {self._layout.delimiter!r} must be in quotes"
+            f"{self.path}, line {line}: has {len(cells)} cells, expected {width} "
+            f"({_format_names(self.names)}); quote cells that contain {self._layout.delimiter!r}"
         )
 
     @contextmanager
@@ -199,7 +213,7 @@ class CsvTable:
             with open(self.path, newline="", encoding=self._encoding) as lines:
                 yield lines
         except UnicodeError as error:
-            raise UsageError(f"{self.path}: is not a text in {self._encoding}; say its `encoding`") from error
+            raise UsageError(f"{self.path}: not valid {self._encoding}; set TableFormat.encoding") from error
         except OSError as error:
             raise UsageError(f"{self.path}: {error.strerror}") from error
 
@@ -219,7 +233,7 @@ def _to_text_cells(cells: Sequence[str], na_values: Iterable[str]) -> Cells:
 
 
 def _find_encoding(path: Path) -> tuple[str, int]:
-    """Return the encoding of a file: cp1252 for what is no UTF, with the first line that is not UTF-8 (or 0)."""
+    """Detect the encoding of a file; return it with the first line that is not UTF-8 (0 if none, else cp1252)."""
     try:
         with open(path, "rb") as file:
             head = file.read(4)
@@ -234,25 +248,28 @@ def _find_encoding(path: Path) -> tuple[str, int]:
 
 
 def _with_bom(encoding: str) -> str:
-    """Return an encoding that takes a byte order mark as such."""
+    """Return the variant of an encoding that skips a byte order mark."""
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
-def _find_non_utf8_line(path: Path, parts: Iterable[bytes]) -> int:
+def _find_non_utf8_line(path: Path, chunks: Iterable[bytes]) -> int:
     """Return the first line that is not UTF-8, or 0."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    line, odd = 1, 0
-    for part in itertools.chain(parts, [b""]):
-        if b"\0" in part:
-            raise UsageError(f"{path}: has NUL bytes, so it is no text table; for UTF-16 say `encoding`: utf-16-le")
-        if odd:
+    line, invalid_line = 1, 0
+    for chunk in itertools.chain(chunks, [b""]):
+        if b"\0" in chunk:
+            raise UsageError(
+                f"{path}: contains NUL bytes, so it is not a text table; if it is UTF-16, set TableFormat.encoding to "
+                "utf-16-le"
+            )
+        if invalid_line:
             continue
         try:
-            decoder.decode(part, final=not part)
+            decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            odd = line + error.object.count(b"\n", 0, error.start)
-        line += part.count(b"\n")
-    return odd
+            invalid_line = line + error.object.count(b"\n", 0, error.start)
+        line += chunk.count(b"\n")
+    return invalid_line
 
 
 def _find_layout(head: str, is_whole: bool, path: Path, delimiter: str | None) -> Layout:
@@ -269,38 +286,38 @@ def _find_layout(head: str, is_whole: bool, path: Path, delimiter: str | None) -
             layouts.append(layout)
     if layouts:
         return layouts[0]
-    # None fits all rows: the one with most columns, whose odd rows will be named.
+    # No delimiter fits all rows: take the one with the most columns; reading reports the row that does not fit.
     by_delimiter = {candidate: _read_records(head, candidate, is_whole) for candidate in candidates}
     best = max(candidates, key=lambda candidate: len(by_delimiter[candidate][0]) if by_delimiter[candidate] else 0)
     if not by_delimiter[best]:
-        raise UsageError(f"{path}: is empty; the first line must have the names of the columns")
+        raise UsageError(f"{path}: empty file; the first line must contain the column names")
     names = [name.strip() for name in by_delimiter[best][0]]
     return Layout(best, names, len(names), skips=skips)
 
 
 def _candidate_delimiters(header: str) -> list[str]:
-    """Return the delimiters that are in the header; a space only between quotes, as R writes them."""
-    found = [d for d in DELIMITERS if d in header and (d != " " or header.startswith('"'))]
-    return found or [","]
+    """Return the delimiters that occur in the header; a space only between quoted names, as written by R."""
+    candidates = [d for d in DELIMITERS if d in header and (d != " " or header.startswith('"'))]
+    return candidates or [","]
 
 
 def _read_records(head: str, delimiter: str, is_whole: bool) -> list[list[str]]:
-    """Return the header and the first rows that are complete in `head`, without blank lines."""
+    """Return the header and the complete rows in `head`, without blank lines."""
     records: list[list[str]] = []
     reader = _make_reader(io.StringIO(head, newline=""), delimiter)
     try:
         records.extend(cells for cells in reader if not _is_blank(cells))
     except csv.Error:
         if is_whole:
-            return records  # the line is named when the rows are read
+            return records  # reading the rows reports the line
     return records if is_whole or len(records) < 2 else records[:-1]
 
 
 def _match_layout(delimiter: str, records: Sequence[Sequence[str]], has_quoted_rows: bool, skips: int) -> Layout | None:
-    """Return the layout of a file with a header and some rows; None if they do not fit together.
+    """Return the layout of a file if its rows match its header, else None.
 
-    A cell too many at the begin of all rows is their name, if it is in quotes, as R writes it; without quotes it may
-    come from a decimal comma.
+    One surplus cell in every row is a row name if it is quoted, as written by R; without quotes it may come from a
+    decimal comma.
     """
     names = [name.strip() for name in records[0]]
     rows = [row for row in records[1:] if any(row)]
@@ -315,9 +332,9 @@ def _match_layout(delimiter: str, records: Sequence[Sequence[str]], has_quoted_r
 def _explain_csv_error(error: csv.Error) -> str:
     text = str(error)
     if "unexpected end of data" in text:
-        return "a quote is opened here or before, but never closed"
+        return "unclosed quote, opened on this line or before"
     if "expected after" in text:
-        return "text follows a closing quote; a quote within quotes is written twice"
+        return "text after a closing quote; double a quote inside a quoted cell"
     return text
 
 

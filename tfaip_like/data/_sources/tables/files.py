@@ -1,4 +1,4 @@
-"""Files that hold tables, each as columns by their names."""
+"""Table files of all supported formats, read as named columns."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tfaip_like.data._sources.tables.csv_files import CsvTable
 from tfaip_like.data._sources.tables.table_format import TableFormat
 
 TEXT_SUFFIXES = (".csv", ".tsv")
-"""Endings of tables in text files."""
+"""File name extensions of text tables."""
 CHUNK_BYTES = 2**26
 
 
 class Table(Protocol):
-    """A table in a file."""
+    """Interface of an open table file."""
 
     names: Sequence[str]
-    """Of its columns."""
+    """Column names."""
 
     def batches(self, columns: Iterable[str]) -> Iterator[RowBatch]:
-        """Yield the cells of columns, for a batch of rows at a time."""
+        """Yield the cells of columns in batches of rows."""
 
 
 class _NumPyTable:
-    """A table of NumPy arrays, which has the rows of one file."""
+    """Table of the NumPy arrays in one file."""
 
     def __init__(self, path: Path, names: Sequence[str], load: Callable[[str], Any]):
         self.path = path
@@ -46,16 +46,16 @@ class _NumPyTable:
         lengths = {name: len(column.values) for name, column in cells.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-            raise UsageError(f"{self.path}: its columns differ in their number of rows ({counts})")
+            raise UsageError(f"{self.path}: columns differ in their number of rows ({counts})")
         yield RowBatch(cells)
 
     def _column(self, name: str) -> Any:
         try:
             values = self._load(name)
             if not isinstance(values, np.ndarray):
-                raise ColumnError("is no array")
+                raise ColumnError("is not an array")
             if values.dtype.kind == "O":
-                raise ColumnError("holds Python objects")
+                raise ColumnError("contains Python objects")
             check_storable(values)
         except ColumnError as error:
             raise UsageError(f"{self.path}, column {name!r}: {error}") from None
@@ -70,7 +70,7 @@ class _NumPyTable:
 def _open_npz(path: Path, table_format: TableFormat) -> Iterator[Table]:
     archive = load_numpy(path)
     if isinstance(archive, np.ndarray):
-        raise UsageError(f"{path}: is no .npz file but a single array; rename it to .npy")
+        raise UsageError(f"{path}: not an .npz archive but a single array; rename it to .npy")
     with archive:
         yield _NumPyTable(path, archive.files, archive.__getitem__)
 
@@ -88,7 +88,7 @@ def _open_csv(path: Path, table_format: TableFormat) -> Iterator[Table]:
 
 
 class ParquetTable:
-    """A parquet file, of which one batch of rows is in memory at a time."""
+    """Parquet file, read in batches of rows."""
 
     def __init__(self, path: Path, file: Any):
         self.path = path
@@ -96,7 +96,7 @@ class ParquetTable:
         self.names: Sequence[str] = file.schema_arrow.names
 
     def batches(self, columns: Iterable[str]) -> Iterator[RowBatch]:
-        """Yield the cells of columns, for a batch of rows at a time."""
+        """Yield the cells of columns in batches of rows."""
         columns = list(columns)
         metadata = self._file.metadata
         num_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
@@ -126,14 +126,14 @@ _READERS = {".npz": _open_npz, ".npy": _open_npy, **dict.fromkeys(TEXT_SUFFIXES,
 
 @contextmanager
 def open_table(path: Path, table_format: TableFormat) -> Iterator[Table]:
-    """Open a table.
+    """Open a table file; errors inside the block are converted to `UsageError` as well.
 
     Raises:
-        UsageError: when it cannot be read; also for errors while it is read.
+        UsageError: if the file cannot be read.
     """
     kind = path.suffix.lower()
     if kind not in _READERS:
-        raise UsageError(f"{path}: a table is one of {', '.join(_READERS)}")
+        raise UsageError(f"{path}: not a supported table file ({', '.join(_READERS)})")
     try:
         with _READERS[kind](path, table_format) as table:
             yield table
@@ -141,31 +141,37 @@ def open_table(path: Path, table_format: TableFormat) -> Iterator[Table]:
         raise
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:  # whatever the reader of the format raises
+    except Exception as error:  # readers raise exceptions of many types
         raise UsageError(f"{path}: cannot be read as {kind}: {short_error_message(error)}") from error
 
 
 def is_text_table(path: Path) -> bool:
-    """Return whether a table is a text file."""
+    """Return whether a table file is a text file."""
     return path.suffix.lower() in TEXT_SUFFIXES
 
 
 def column_names(path: Path, table_format: TableFormat | None = None) -> Sequence[str]:
-    """Return the names of the columns of a table.
+    """Return the column names of a table file.
+
+    Args:
+        path: .csv, .tsv, .parquet, .npz or .npy file.
+        table_format: format of the file; by default detected.
 
     Raises:
-        UsageError: when it cannot be read.
+        UsageError: if the file cannot be read.
     """
     with open_table(path, table_format or TableFormat()) as table:
         return list(table.names)
 
 
 def check_columns(path: Path, table: Table, columns: Collection[str]) -> None:
-    """Raise `UsageError` for columns that a table does not have, or has twice."""
+    """Raise `UsageError` for columns that a table lacks or has more than once."""
     counts = Counter(table.names)
     for name in columns:
         if not counts[name]:
             raise UsageError(f"{path}: has no column {name!r}; it has {truncate_list(table.names, 20) or 'none'}")
         if counts[name] > 1:
-            places = [number for number, other in enumerate(table.names, 1) if other == name]
-            raise UsageError(f"{path}: has {len(places)} columns {name!r} (columns {', '.join(map(str, places))})")
+            positions = [number for number, other in enumerate(table.names, 1) if other == name]
+            raise UsageError(
+                f"{path}: has {len(positions)} columns {name!r} (columns {', '.join(map(str, positions))})"
+            )

@@ -1,4 +1,4 @@
-"""`TableSource`: the rows of tables in many files."""
+"""`TableSource`: data source of table files."""
 
 from __future__ import annotations
 
@@ -38,49 +38,54 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IsMissing:
-    """Which values of columns are missing, as booleans in place of the values."""
+    """Selection of the missing-value mask of columns instead of their values.
+
+    Example:
+        >>> inputs = {"x": ["width", "height"], "is_missing": IsMissing(["width", "height"])}
+    """
 
     columns: str | Sequence[str]
-    """One, or several that are stacked."""
+    """One column, or several that are stacked to a vector."""
 
 
 ColumnSelection: TypeAlias = str | Sequence[str] | IsMissing
 Columns: TypeAlias = Mapping[str, ColumnSelection]
-"""Name of an array -> the column of a table that it is, or several that are stacked."""
+"""Array name -> its column, or several columns that are stacked to a vector."""
 
 
 class TableSource(LocatedArraySource):
-    """The rows of tables in many files: .npz, .npy, .csv, .tsv or .parquet.
+    """Data source of the rows of table files: .npz, .npy, .csv, .tsv or .parquet.
 
-    The files are read one after another and copied into arrays that are mapped from a temporary file
-    (in TMPDIR), so memory holds a part of one file at a time, and any row can be read. The copy is deleted with the
-    source.
+    The files are copied one after another into memory-mapped arrays in a temporary directory (in TMPDIR), so that
+    only a part of one file is in memory and rows can be read in any order. The copy is deleted with the source.
 
-    A missing value (an empty cell, NA, a null) is NaN, and a column of whole numbers or booleans that has one is
-    float64; `TableFormat.missing` gives another value, and `IsMissing` gives a mask of missing values. Texts need
-    `TableFormat.categories` to become numbers. A number that no dtype of its column can hold is an error, as is any
-    cell that is not certainly a number.
-
-    Example::
-
-        TableSource(
-            find_files(["measured/*.csv"], "--data.files"),
-            inputs={"x": ["width", "height"], "colour": "colour", "is_measured": IsMissing(["width", "height"])},
-            targets={"species": "species"},
-            table_format=TableFormat(
-                categories={"colour": ["red", "blue"], "species": ["ant", "bee"]}, missing={"width": 0, "height": 0}
-            ),
-        )
+    A missing value (an empty cell, NA, a null) becomes NaN, which converts columns of integers or booleans to float64;
+    `TableFormat.missing` replaces it by another value, and `IsMissing` selects the mask of missing values. Texts become
+    integers by `TableFormat.categories`. A number that the dtype of its column cannot represent exactly is an error,
+    and so is a cell that is not unambiguously a number.
 
     Args:
-        files: in the order of their rows.
-        inputs: see `Columns`; the keys of an .npz file are its columns.
-        targets: likewise.
-        table_format: how the files are read where they leave it open.
+        files: table files; their rows are concatenated in this order.
+        inputs: columns of each input, see `Columns`; the columns of an .npz file are its keys.
+        targets: columns of each target; None for no targets.
+        table_format: format of the files; by default detected.
 
     Raises:
-        UsageError: for a column that a file does not have or that cannot be read, and for files that do not fit
-            together; names the file, line and column.
+        UsageError: if a column is missing or cannot be read, or the files do not match; names the file, line and
+            column.
+
+    Example:
+        >>> _ = Path("insects.csv").write_text("width,height,color,species\\n2.5,,red,ant\\n3,1,blue,bee\\n")
+        >>> source = TableSource(
+        ...     [Path("insects.csv")],
+        ...     inputs={"x": ["width", "height"], "color": "color", "is_missing": IsMissing(["width", "height"])},
+        ...     targets={"species": "species"},
+        ...     table_format=TableFormat(
+        ...         categories={"color": ["red", "blue"], "species": ["ant", "bee"]}, missing={"height": 0}
+        ...     ),
+        ... )
+        >>> source.inputs["x"].tolist(), source.targets["species"].tolist()
+        ([[2.5, 0.0], [3.0, 1.0]], [0, 1])
     """
 
     def __init__(
@@ -91,17 +96,19 @@ class TableSource(LocatedArraySource):
         table_format: TableFormat | None = None,
     ):
         if not files:
-            raise UsageError("a table needs at least one file")
+            raise UsageError("TableSource: files is empty")
         columns = {f"inputs-{name}": which for name, which in inputs.items()}
         columns |= {f"targets-{name}": which for name, which in (targets or {}).items()}
         if not columns or not all(map(_column_names, columns.values())):
-            raise UsageError("a table needs at least one column, and so does each of its arrays")
-        folder = Path(tempfile.mkdtemp(dir=process_temp_dir()))
-        self._remove = weakref.finalize(self, shutil.rmtree, str(folder), True)
-        with _TableCopier(files, columns, _validate_format(table_format or TableFormat()), folder) as gathering:
-            arrays = gathering.arrays()
-            locations = gathering.locations()
-        logger.info("%s in %s", pluralize(len(next(iter(arrays.values()))), "row"), pluralize(len(files), "file"))
+            raise UsageError("TableSource: every input and target needs at least one column")
+        temp_dir = Path(tempfile.mkdtemp(dir=process_temp_dir()))
+        self._remove = weakref.finalize(self, shutil.rmtree, str(temp_dir), True)
+        with _TableCopier(files, columns, _validate_format(table_format or TableFormat()), temp_dir) as copier:
+            arrays = copier.arrays()
+            locations = copier.locations()
+        logger.info(
+            "read %s from %s", pluralize(len(next(iter(arrays.values()))), "row"), pluralize(len(files), "file")
+        )
         super().__init__(
             {name: arrays[f"inputs-{name}"] for name in inputs},
             {name: arrays[f"targets-{name}"] for name in targets or {}},
@@ -110,19 +117,19 @@ class TableSource(LocatedArraySource):
 
 
 class _TableCopier:
-    """Copies the columns of many files into a file for each array."""
+    """Copier of table columns into one temporary file per array."""
 
-    def __init__(self, files: Sequence[Path], columns: Columns, table_format: TableFormat, folder: Path):
+    def __init__(self, files: Sequence[Path], columns: Columns, table_format: TableFormat, temp_dir: Path):
         self._files = files
         self._columns = columns
         self._format = table_format
         self._begins: list[int] = []
         """Index of the first row of each file."""
         self._count = 0
-        """Rows that all arrays have so far."""
-        self._stored = {name: StoredColumn(folder / str(number)) for number, name in enumerate(columns)}
-        self._lines = StoredColumn(folder / "lines") if all(map(is_text_table, files)) else None
-        """Of all rows in their files."""
+        """Number of rows copied so far."""
+        self._stored = {name: StoredColumn(temp_dir / str(number)) for number, name in enumerate(columns)}
+        self._lines = StoredColumn(temp_dir / "lines") if all(map(is_text_table, files)) else None
+        """Line number of each row; None unless all files are text tables."""
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +139,7 @@ class _TableCopier:
             column.close()
 
     def arrays(self) -> dict[str, Array]:
-        """Return the arrays, mapped from their files."""
+        """Copy all files; return the memory-mapped arrays."""
         for file in self._files:
             self._begins.append(self._count)
             self._copy(file)
@@ -142,17 +149,17 @@ class _TableCopier:
         return {name: column.array() for name, column in self._stored.items()}
 
     def locations(self) -> RowLocations:
-        """Return where the rows are."""
+        """Return file and line of each row."""
         return RowLocations(list(map(str, self._files)), self._begins, self._lines.array() if self._lines else None)
 
     def _copy(self, file: Path) -> None:
         """Append the rows of one file."""
-        wanted = list(dict.fromkeys(name for which in self._columns.values() for name in _column_names(which)))
+        columns = list(dict.fromkeys(name for which in self._columns.values() for name in _column_names(which)))
         with open_table(file, self._format) as table:
-            check_columns(file, table, wanted)
+            check_columns(file, table, columns)
             if file is self._files[0] and (unknown := self._format.described_columns() - set(table.names)):
-                logger.warning("%s: has no column %s, which table_format names", file, truncate_list(sorted(unknown)))
-            for rows in table.batches(wanted):
+                logger.warning("%s: table_format names unknown columns: %s", file, truncate_list(sorted(unknown)))
+            for rows in table.batches(columns):
                 if self._lines is not None and rows.lines is not None:
                     self._lines.append(rows.lines)
                 for name, which in self._columns.items():
@@ -163,7 +170,7 @@ class _TableCopier:
         try:
             column.append(_build_array(cells, which, self._format))
         except CellError as error:
-            # A number of an earlier row may be what does not fit.
+            # The value that does not fit may be in an earlier row, whose index is global.
             place = self.locations()(error.index if error.is_global_index else self._count + error.index)
             raise UsageError(f"{place}, {_describe_columns(error, which)}: {error.reason}") from None
         except ColumnError as error:
@@ -190,7 +197,7 @@ def _describe_columns(error: CellError | ColumnError, which: ColumnSelection) ->
 
 
 def _build_array(batch: Mapping[str, Cells], which: ColumnSelection, table_format: TableFormat) -> Array:
-    """Return some rows of one array."""
+    """Return the rows of one array for a batch of rows."""
     if isinstance(which, IsMissing):
         missing = [batch[name].missing_mask() for name in _column_names(which)]
         return missing[0] if isinstance(which.columns, str) else np.stack(missing, axis=1)
@@ -200,7 +207,7 @@ def _build_array(batch: Mapping[str, Cells], which: ColumnSelection, table_forma
     for name, array in zip(which, arrays, strict=True):
         if common_dtype(arrays[0].dtype, array.dtype) is None or array.shape != arrays[0].shape:
             raise ColumnError(
-                f"holds {describe_dtype(array.dtype)} of shape {array.shape[1:]}, which does not match the "
+                f"contains {describe_dtype(array.dtype)} of shape {array.shape[1:]}, which does not match the "
                 f"{describe_dtype(arrays[0].dtype)} of shape {arrays[0].shape[1:]} of {which[0]!r}",
                 name,
             )
@@ -222,7 +229,7 @@ def _cast_column(values: Array, dtype: np.dtype[Any], column: str) -> Array:
 
 
 def _decode_column(cells: Cells, column: str, table_format: TableFormat) -> Array:
-    """Return values of one column, with what the format says of it."""
+    """Return the values of one column after encoding categories and replacing missing values."""
     default: int | float | bool | str | None = table_format.missing.get(column)
     categories = table_format.categories.get(column)
     try:

@@ -1,4 +1,4 @@
-"""Columns of many files, gathered in temporary files."""
+"""Columns of many files, concatenated in temporary files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ CHUNK_BYTES = 2**24
 
 
 class StoredColumn:
-    """The rows of one array, in a file that is mapped into memory.
+    """Growing array in a memory-mapped file.
 
-    Its dtype is that of all rows so far: where new rows need another one, such as floats after whole numbers, the file
-    is rewritten.
+    Its dtype fits all rows so far: if new rows need another one, such as floats after integers, the file is rewritten.
 
     Args:
-        path: of the file; it must not exist.
+        path: file to create; must not exist.
     """
 
     def __init__(self, path: Path):
@@ -44,21 +43,21 @@ class StoredColumn:
             self._stream = open(path, "wb")  # noqa: SIM115
 
     def close(self) -> None:
-        """Close the file, which stays where it is."""
+        """Close the file without deleting it."""
         self._stream.close()
 
     def append(self, values: Array) -> None:
-        """Write more rows.
+        """Append rows, shape (N, ...).
 
         Raises:
-            ColumnError: when they are of another shape or kind than those before.
-            CellError: for a number that must have another dtype and cannot keep its value; its index counts from the
-                first row that was ever written.
+            ColumnError: if their shape or kind differs from the previous rows.
+            CellError: for a number that the common dtype cannot represent; its index counts from the first row of the
+                file.
         """
         check_storable(values)
         if values.dtype.kind == "O":
-            for part in _iter_fixed_width(values):
-                self.append(part)
+            for chunk in _iter_fixed_width(values):
+                self.append(chunk)
             return
         dtype = _stored_dtype(values.dtype)
         if self._dtype is None or self.count == 0:
@@ -66,10 +65,10 @@ class StoredColumn:
         if not len(values):
             return
         if values.shape[1:] != self._shape:
-            raise ColumnError(f"has rows of shape {values.shape[1:]}, but those before have {self._shape}")
+            raise ColumnError(f"has rows of shape {values.shape[1:]}, but the previous rows have {self._shape}")
         common = common_dtype(self._dtype, dtype)
         if common is None:
-            raise ColumnError(f"holds {describe_dtype(dtype)}, but {describe_dtype(self._dtype)} before")
+            raise ColumnError(f"contains {describe_dtype(dtype)}, but {describe_dtype(self._dtype)} in previous rows")
         if common != self._dtype:
             self._rewrite(common)
         try:
@@ -81,12 +80,12 @@ class StoredColumn:
         self.count += len(values)
 
     def narrow_to_integers(self) -> None:
-        """Make floats whole numbers, if all of them are."""
-        if self._dtype == np.float64 and self.count and all(_are_integers(part) for part in self._parts()):
+        """Convert floats to integers if all of them are integral."""
+        if self._dtype == np.float64 and self.count and all(_are_integers(chunk) for chunk in self._chunks()):
             self._rewrite(np.dtype(np.int64))
 
     def array(self) -> Array:
-        """Return all rows, mapped from the file."""
+        """Return all rows as a memory-mapped array."""
         with self._report_disk_errors():
             self._stream.flush()
         dtype = self._dtype or np.dtype(np.float64)
@@ -96,19 +95,19 @@ class StoredColumn:
 
     def _rewrite(self, dtype: np.dtype[Any]) -> None:
         """Rewrite the file with another dtype."""
-        aside = self._path.with_suffix(".new")
+        new_path = self._path.with_suffix(".new")
         begin = 0
-        with self._report_disk_errors(), open(aside, "wb") as stream:
-            for part in self._parts():
+        with self._report_disk_errors(), open(new_path, "wb") as stream:
+            for chunk in self._chunks():
                 try:
                     stream.write(
-                        _to_bytes(part.astype(dtype) if _is_float_to_int(part, dtype) else cast_exactly(part, dtype))
+                        _to_bytes(chunk.astype(dtype) if _is_float_to_int(chunk, dtype) else cast_exactly(chunk, dtype))
                     )
                 except CellError as error:
                     raise CellError(begin + error.index, error.reason, is_global_index=True) from None
-                begin += len(part)
+                begin += len(chunk)
         self._stream.close()
-        os.replace(aside, self._path)
+        os.replace(new_path, self._path)
         self._stream = open(self._path, "ab")  # noqa: SIM115
         self._dtype = dtype
 
@@ -117,9 +116,9 @@ class StoredColumn:
         try:
             yield
         except OSError as error:
-            raise UsageError(f"{self._path.parent}: {error.strerror}; another folder can be given by TMPDIR") from error
+            raise UsageError(f"{self._path.parent}: {error.strerror}; set TMPDIR to use another directory") from error
 
-    def _parts(self) -> Iterator[Array]:
+    def _chunks(self) -> Iterator[Array]:
         array = self.array()
         step = max(1, CHUNK_BYTES // max(1, array.itemsize * int(np.prod(self._shape))))
         return (np.ascontiguousarray(array[begin : begin + step]) for begin in range(0, self.count, step))
@@ -130,7 +129,7 @@ def _to_bytes(values: Array) -> memoryview:
 
 
 def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return a dtype in this machine's byte order; texts get a width that seldom has to grow."""
+    """Return a dtype in native byte order; the width of texts is rounded up, so that it rarely grows."""
     dtype = dtype.newbyteorder("=")
     if dtype.kind not in "US":
         return dtype
@@ -139,16 +138,16 @@ def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _iter_fixed_width(values: Array) -> Iterator[Array]:
-    """Yield texts as arrays of texts of one width, so many at a time that a long one does not fill the memory."""
+    """Yield chunks of texts as fixed-width arrays, small enough that a long text does not exhaust the memory."""
     longest = max(map(len, values.ravel()), default=0)
     step = max(1, CHUNK_BYTES // (4 * max(1, longest) * max(1, values[:1].size)))
     for begin in range(0, max(1, len(values)), step):
         yield values[begin : begin + step].astype(np.str_)
 
 
-def _is_float_to_int(part: Array, dtype: np.dtype[Any]) -> bool:
-    return part.dtype.kind == "f" and dtype.kind == "i"
+def _is_float_to_int(values: Array, dtype: np.dtype[Any]) -> bool:
+    return values.dtype.kind == "f" and dtype.kind == "i"
 
 
-def _are_integers(part: Array) -> bool:
-    return bool(((part == np.rint(part)) & (np.abs(part) <= MAX_EXACT_FLOAT64_INT)).all())
+def _are_integers(values: Array) -> bool:
+    return bool(((values == np.rint(values)) & (np.abs(values) <= MAX_EXACT_FLOAT64_INT)).all())

@@ -1,4 +1,4 @@
-"""How tables are read where their files leave it open."""
+"""Settings for reading table files."""
 
 from __future__ import annotations
 
@@ -11,45 +11,48 @@ from tfaip_like.params import Params
 
 
 class TableFormat(Params):
-    """How tables are read where their files leave it open.
+    """Settings for reading table files; whatever is not set is detected.
 
-    Categories and missing values go with an export if a scenario's `Data` has this as `table_format`, so that
-    predict-scenario reads tables as the training did.
+    If they are the `table_format` of a scenario's `Data`, categories and missing values are stored in exports, so that
+    predict-scenario reads tables like the training.
+
+    Example:
+        >>> table_format = TableFormat(categories={"color": ["red", "blue"]}, missing={"width": 0}, delimiter=";")
     """
 
     columns: dict[str, list[str]] = {}
-    """Columns that make an input, for predict-scenario; by default the column of its name, or NAME_0, NAME_1 ..."""
+    """Columns of each input in predict-scenario; by default the column of the same name, or NAME_0, NAME_1 ..."""
 
     masks: dict[str, list[str]] = {}
-    """Inputs that say which values of columns are missing, for predict-scenario; see `IsMissing`."""
+    """Inputs that are masks of missing values in predict-scenario, and their columns; see `IsMissing`."""
 
     categories: dict[str, list[str]] = {}
-    """Texts of a column in the order of their numbers: the column holds 0 for the first one, in every file."""
+    """Categories of text columns, in the order of their codes: the first text of the list becomes 0."""
 
     missing: dict[str, int | float | bool | str] = {}
-    """Value of a column in place of missing ones; by default NaN, and an error where a column cannot hold it."""
+    """Replacement for the missing values of a column; by default NaN, or an error if the dtype has no NaN."""
 
     texts: list[str] = []
-    """Columns of CSV files that hold texts, not numbers."""
+    """Columns of CSV files that contain texts, not numbers."""
 
     na_values: list[str] = []
-    """Cells of CSV files that stand for missing values, besides empty ones, NA, NaN, NULL and the like."""
+    """Additional cells of CSV files that denote missing values, like empty cells, NA, NaN and NULL."""
 
     decimal: Literal[".", ","] | None = None
-    """Decimal separator in CSV files; by default found out, and an error where it is not clear."""
+    """Decimal separator of CSV files; by default detected, with an error if it is ambiguous."""
 
     delimiter: str | None = None
-    """Delimiter of CSV files; by default found out from the header: tab, semicolon, bar or comma."""
+    """Delimiter of CSV files; by default detected from the header: tab, semicolon, bar or comma."""
 
     encoding: str | None = None
-    """Encoding of CSV files; by default UTF-8, UTF-16 with a byte order mark, or else cp1252."""
+    """Encoding of CSV files; by default UTF-8, UTF-16 if there is a byte order mark, else cp1252."""
 
     def described_columns(self) -> set[str]:
-        """Return the names of all columns whose values it says something of."""
+        """Return the columns that have categories, a missing value or the type text."""
         return {*self.categories, *self.missing, *self.texts}
 
     def for_columns(self, columns: Collection[str]) -> Self:
-        """Return it without what it says of other columns."""
+        """Return a copy with the categories, missing values and text columns of some columns only."""
         return replace(
             self,
             categories={name: texts for name, texts in self.categories.items() if name in columns},
@@ -59,13 +62,17 @@ class TableFormat(Params):
 
     def check(self) -> None:
         single = self.delimiter is None or len(self.delimiter) == 1
-        self.require(single and self.delimiter not in ('"', "\n", "\r"), "delimiter", "must be one character")
-        self.require(self.encoding is None or _is_encoding(self.encoding), "encoding", "Python has no such encoding")
+        self.require(single and self.delimiter not in ('"', "\n", "\r"), "delimiter", "must be a single character")
+        self.require(self.encoding is None or _is_encoding(self.encoding), "encoding", "unknown encoding")
         for column, texts in self.categories.items():
-            self.require(len(set(texts)) == len(texts) > 0, "categories", f"{column!r} needs texts that differ")
+            self.require(
+                len(set(texts)) == len(texts) > 0,
+                "categories",
+                f"{column!r} needs at least one text, without duplicates",
+            )
             default = self.missing.get(column)
             known = not isinstance(default, str) or default in texts
-            self.require(known, "missing", f"{column!r}: {default!r} is none of its categories")
+            self.require(known, "missing", f"{column!r}: {default!r} is not one of its categories")
 
 
 def _is_encoding(name: str) -> bool:
