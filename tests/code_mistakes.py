@@ -713,27 +713,27 @@ DATA = {
     "source yields": Mistake(
         {"return Files(40)": "yield Files(40)[0]"},
         "yield Files(40)[0]",
-        "Images.source(Mode.TRAIN) returned a generator, which can be read only once; return a list, or an object",
+        "Images.source(Mode.TRAIN) returned a generator, a one-shot iterator; return a re-iterable object (a list,",
     ),
     "source returns generator": Mistake(
         {"return Files(40)": "return (Files(40)[i] for i in range(40))"},
         "return (Files(40)[i] for i in range(40))",
-        "Images.source(Mode.TRAIN) returned a generator, which can be read only once; return a list, or an object",
+        "Images.source(Mode.TRAIN) returned a generator, a one-shot iterator; return a re-iterable object (a list,",
     ),
     "source returns map": Mistake(
         {"return Files(40)": "return map(Files(40).__getitem__, range(40))"},
         "return map(Files(40).__getitem__, range(40))",
-        "Images.source(Mode.TRAIN) returned a map, which can be read only once; return a list, or an object whose",
+        "Images.source(Mode.TRAIN) returned a map, a one-shot iterator; return a re-iterable object (a list,",
     ),
     "source returns dict": Mistake(
         {"return Files(40)": 'return {"image": np.zeros((40, 4, 4, 1))}'},
         'return {"image": np.zeros((40, 4, 4, 1))}',
-        "Images.source(Mode.TRAIN) returned a dict; it must have a length and an index (a list of Sample, an",
+        "Images.source(Mode.TRAIN) returned a dict; return an iterable or random-access source (a list of",
     ),
     "source returns dict of samples": Mistake(
         {"return Files(40)": "return {i: Files(40)[i] for i in range(40)}"},
         "return {i: Files(40)[i] for i in range(40)}",
-        "Images.source(Mode.TRAIN) returned a dict; it must have a length and an index (a list of Sample, an",
+        "Images.source(Mode.TRAIN) returned a dict; return an iterable or random-access source (a list of",
     ),
     "source returns tuple of arrays": Mistake(
         {"return Files(40)": "return np.zeros((40, 4, 4, 1)), np.zeros(40)"},
@@ -753,17 +753,17 @@ DATA = {
     "source returns none": Mistake(
         {"return Files(40)": "pass"},
         "def source(self, mode):",
-        "Images.source(Mode.TRAIN) returned None: there is nothing to train on",
+        "Images.source(Mode.TRAIN) returned None; training requires samples",
     ),
     "source returns str": Mistake(
         {"return Files(40)": 'return "data"'},
         'return "data"',
-        "Images.source(Mode.TRAIN) returned a str; it must have a length and an index (a list of Sample, an",
+        "Images.source(Mode.TRAIN) returned a str; return an iterable or random-access source (a list of",
     ),
     "source returns int": Mistake(
         {"return Files(40)": "return 40"},
         "return 40",
-        "Images.source(Mode.TRAIN) returned an int; it must have a length and an index (a list of Sample, an",
+        "Images.source(Mode.TRAIN) returned an int; return an iterable or random-access source (a list of",
     ),
     "source returns class": Mistake(
         {"return Files(40)": "return Files"},
@@ -773,7 +773,7 @@ DATA = {
     "source returns Sample": Mistake(
         {"return Files(40)": "return Files(40)[0]"},
         "return Files(40)[0]",
-        "Images.source(Mode.TRAIN) returned a Sample; it must have a length and an index (a list of Sample, an",
+        "Images.source(Mode.TRAIN) returned a Sample; return an iterable or random-access source (a list of",
     ),
     "source returns list of tuples": Mistake(
         {"return Files(40)": "return [(Files(40)[i].inputs, 3) for i in range(40)]"},
@@ -786,7 +786,9 @@ DATA = {
         "training sample 0 of Images is a dict; a source holds Sample(inputs=..., targets=...) or (x, y)",
     ),
     "source returns empty list": Mistake(
-        {"return Files(40)": "return []"}, "return []", "Images.source(Mode.TRAIN) has no samples to train on"
+        {"return Files(40)": "return []"},
+        "return []",
+        "Images.source(Mode.TRAIN) returned an empty source; training requires samples",
     ),
     "source wrong signature": Mistake(
         {"def source(self, mode):": "def source(self):"},
@@ -816,7 +818,7 @@ DATA = {
     "source returns for validation none typo": Mistake(
         {"return Files(40)": 'return Files(40) if mode == "train" else None'},
         'return Files(40) if mode == "train" else None',
-        "Images.source(Mode.TRAIN) returned None: there is nothing to train on",
+        "Images.source(Mode.TRAIN) returned None; training requires samples",
     ),
     "keyerror in getitem": Mistake(
         {'image = random.integers(0, 255, (4, 4, 1)).astype("uint8")': 'image = {}["a"]'},
@@ -1000,7 +1002,7 @@ DATA = {
     "processor returns none": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': "pass"},
         "def process(self, sample, random):",
-        "100 training samples of Images in a row were dropped or bad,",
+        "100 consecutive training samples of Images were dropped,",
     ),
     "processor forgets targets": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': 'return Sample({"image": image})'},
@@ -2453,7 +2455,7 @@ DOCUMENTED = {
     "print of sample": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': "return print(sample)"},
         "return print(sample)",
-        "100 training samples of Images in a row were dropped or bad,",
+        "100 consecutive training samples of Images were dropped,",
     ),
     "image pil": Mistake(
         {
@@ -2507,7 +2509,7 @@ DOCUMENTED = {
             "[Scale()]": "[Scale(), Cut()]",
         },
         "return [s.inputs for s in samples]",
-        "Cut.process_group made a dict, not a Sample",
+        "Cut.process_group yielded a dict, expected a Sample",
     ),
     "lambda loss": Mistake(
         {

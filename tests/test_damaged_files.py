@@ -150,7 +150,9 @@ def of_run(run: Path) -> Iterator[Subject]:
         yield Subject(checkpoint.path / name, lambda: with_warnings(lambda: state_of(run)), defaults=True)
     for name in ("state.json", "params.json"):
         yield Subject(checkpoint.path / name, lambda: with_right_checksums(checkpoint.path, run), defaults=True)
-    yield Subject(run / "bad_samples.csv", lambda: BadSampleLog(run / "bad_samples.csv", 9).found, may_be_missing=True)
+    yield Subject(
+        run / "bad_samples.csv", lambda: BadSampleLog(run / "bad_samples.csv", 9).samples, may_be_missing=True
+    )
 
 
 def with_right_checksums(checkpoint: Path, run: Path) -> object:

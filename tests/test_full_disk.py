@@ -27,7 +27,7 @@ def test_the_list_of_bad_samples_is_written_when_there_is_room(
     filler = fill(small_disk)
     for number in range(1, 5):
         samples.record([BadSample(number, f"sample {number}", "why" * 1000)])
-    assert caplog.text.count("No space left on device; it is written again later") == 1
+    assert caplog.text.count("No space left on device; retrying later") == 1
     assert samples.file is not None
     assert len(samples.file.read_text().splitlines()) == 2
     filler.unlink()

@@ -160,7 +160,7 @@ def test_dropped_and_bad_samples_are_left_out_and_the_index_of_the_others_stays(
     x[3, 0], x[50, 0] = -1, math.nan
     found = list(load_predictor(processed[0])([{"x": row} for row in x], IN_BATCHES))
     assert [sample.meta["index"] for sample in found] == [i for i in range(100) if i not in (3, 50)]
-    assert "left out prediction sample 50: ValueError: not a number" in caplog.text
+    assert "skipped prediction sample 50: ValueError: not a number" in caplog.text
 
 
 @pytest.mark.parametrize(

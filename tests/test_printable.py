@@ -133,7 +133,7 @@ def test_bad_samples_are_listed_without_formulas_and_read_again(tmp_path: Path) 
     BadSampleLog(file, 10).record([BadSample(number, place, "+reason") for number, place in enumerate(places)])
     for row in csv.reader(io.StringIO(file.read_text())):
         assert all(cell[:1] not in tuple("=+@") for cell in row)
-    assert list(BadSampleLog(file, 10).found) == places
+    assert list(BadSampleLog(file, 10).samples) == places
 
 
 # Scripts.

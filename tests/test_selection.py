@@ -164,7 +164,7 @@ def test_filters_chain_and_say_how_much_each_removed(as_list: bool, caplog: pyte
 
 
 def test_a_filter_that_leaves_nothing_is_an_error() -> None:
-    with pytest.raises(UsageError, match=r"--train\.filter: no sample of Events is left"):
+    with pytest.raises(UsageError, match=r"--train\.filter: no sample of Events passes the filters"):
         opened(Events(), filter=[RangeFilter(name="x", component=0, low=99.0)])
 
 

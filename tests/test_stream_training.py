@@ -99,7 +99,7 @@ def test_changed_data_continue_with_the_next_pass(
     copy = copy_as_killed(straight, tmp_path / "copy", Position(2, 2))
     history = train(scenario(copy, train={"shuffle_buffer": 50}), Resume()).history
     assert [row["epoch"] for row in history] == [1, 2, 3]
-    assert "reading begins with the next pass" in caplog.text
+    assert "resuming at the start of the next pass" in caplog.text
 
 
 def test_class_weights_of_streams_reach_the_losses() -> None:

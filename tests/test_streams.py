@@ -258,7 +258,7 @@ def test_a_stream_that_makes_nothing_is_refused() -> None:
             list(samples)
             yield from ()
 
-    with pytest.raises(UsageError, match="the processors of Counted make no sample at all"):
+    with pytest.raises(UsageError, match="the processors of Counted produced no samples"):
         opened(Counted(processors=[Nothing()]))
 
 
@@ -268,7 +268,7 @@ def test_a_stream_of_which_all_is_dropped_is_refused_with_the_reason(cache: str)
         def process(self, sample: Sample, random: np.random.Generator) -> Sample:
             raise DropSample("too dark")
 
-    with pytest.raises(UsageError, match="make no sample at all; DropAll dropped the last one: too dark"):
+    with pytest.raises(UsageError, match="produced no samples; DropAll dropped the last one: too dark"):
         opened(Counted(processors=[Cut(), DropAll()]), cache=cache)
 
 
@@ -282,9 +282,7 @@ def test_a_bad_sample_is_named_where_samples_are_taken_one_by_one() -> None:
 
     with pytest.raises(ValueError, match="this one") as raised:
         list(opened(Counted(processors=[Breaks()]), 40, shuffle=False).iter_training(0, 5))
-    note = (
-        "This was training sample 13 of Counted, in the group of samples that begins with training sample 0 of Counted."
-    )
+    note = "This was training sample 13 of Counted, in the group that begins with training sample 0 of Counted."
     assert raised.value.__notes__ == [note]
 
 
@@ -368,7 +366,9 @@ def test_a_stream_processor_that_is_random_now_and_then_cannot_be_cached() -> No
                     random.random()
                 yield sample
 
-    with pytest.raises(UsageError, match="Sometimes used its random generator for the group of samples that begins"):
+    with pytest.raises(
+        UsageError, match="Sometimes is not deterministic: it used its random generator on the group that begins"
+    ):
         opened(Counted(processors=[Sometimes(group=5)]), cache="memory", shuffle=False)
 
 
@@ -413,7 +413,7 @@ def test_what_is_not_a_sample_is_refused(wrong: Any) -> None:
                 yield sample
                 yield wrong
 
-    with pytest.raises(UsageError, match=r"Wrong\.process_group made an? (NoneType|int), not a Sample"):
+    with pytest.raises(UsageError, match=r"Wrong\.process_group yielded an? (NoneType|int), expected a Sample"):
         list(process_samples(iter(Counted().source(Mode.TRAIN)), [Wrong()]))
 
 

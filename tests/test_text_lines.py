@@ -118,7 +118,7 @@ def test_bad_lines_are_left_out_and_listed(quick_run: Run, lines: Path, tmp_path
         2,
     )
     assert done.returncode == 0, done.stderr
-    assert "2 bad samples left out, listed in" in done.stderr
+    assert "skipped 2 bad samples (listed in" in done.stderr
     listed = list(csv.DictReader((tmp_path / "run" / "bad_samples.csv").read_text().splitlines()))
     assert sorted(Path(row["sample"].split("(")[1].split(",")[0]).name for row in listed) == [
         "broken.png",

@@ -459,7 +459,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 12, in Points.source\n"
             "    return []\n"
-            "Points.source(Mode.TRAIN) has no samples to train on"
+            "Points.source(Mode.TRAIN) returned an empty source; training requires samples"
         ),
     ),
     "source without a length": Mistake(
@@ -468,7 +468,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 12, in Points.source\n"
             "    return iter([])\n"
-            "Points.source(Mode.TRAIN) returned a list_iterator, which can be read only once; return a list, or an object whose __iter__ begins again"
+            "Points.source(Mode.TRAIN) returned a list_iterator, a one-shot iterator; return a re-iterable object (a list, or a class with __iter__)"
         ),
     ),
     "sources of unequal length": Mistake(
@@ -544,13 +544,13 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 15, in Lost.process\n"
             "    def process(self, sample, random):\n"
-            "100 training samples of Points in a row were dropped or bad, the first of them sample 0, the last in Lost; does it return the sample?"
+            "100 consecutive training samples of Points were dropped, from sample 0 on; Lost dropped the last one (does it return the sample?)"
         ),
     ),
     "less than a batch in an epoch": Mistake(
         needs_keras=True,
         flags="--trainer.samples_per_epoch 5",
-        says="--trainer.samples_per_epoch 5: less than one batch (--train.batch_size 16)",
+        says="--trainer.samples_per_epoch 5 is less than one step (--train.batch_size 16)",
     ),
     "NaN in the data": Mistake(
         needs_keras=True,
@@ -662,7 +662,7 @@ MISTAKES = {
     "filter that leaves nothing": Mistake(
         needs_keras=True,
         flags="--train.filter RangeFilter --train.filter.0.name x --train.filter.0.component 1 --train.filter.0.low 2",
-        says="--train.filter: no sample of Points is left",
+        says="--train.filter: no sample of Points passes the filters",
     ),
     "balance without a class": Mistake(
         needs_keras=True,

@@ -1,4 +1,4 @@
-"""Processors on their own: on any samples, without a scenario."""
+"""Processors applied to any samples, without a scenario."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tfaip_like.data._sample import Mode, Sample
 from tfaip_like.data._workers.pool import WorkerPool
 
 
-class ExternalData(Data, abc.ABC):  # which says that it is no choice for --data
-    """Samples that were given, with any arrays."""
+class ExternalData(Data, abc.ABC):  # abstract classes are not offered as choices of --data
+    """Data without a source, for samples with any arrays that are passed by the caller."""
 
     inputs = {}
 
     def source(self, mode: Mode) -> Source | None:
-        """Nothing: they were given."""
+        """Return None: the samples are passed by the caller."""
         return None
 
 
@@ -33,20 +33,27 @@ def process_samples(
     num_processes: int = 0,
     random_seed: int = 0,
 ) -> Iterator[Sample]:
-    """The samples after all processors of a mode, in their order.
+    """Yield the samples after all processors of a mode, in order.
 
-    They are read a little ahead only, so there may be any number of them.
+    Only a few samples are read ahead, so `samples` may be arbitrarily long.
 
     Args:
-        num_processes: data processes that do the work; 0: this one.
+        samples: unprocessed samples.
+        processors: processors to apply, in this order.
+        mode: mode; processors of other modes are skipped.
+        num_processes: number of data workers; 0 processes the samples in this process.
+        random_seed: seed of the random generators passed to the processors.
+
+    Raises:
+        CodeError: if a processor returns something other than a sample or None.
     """
-    made = SampleReader(ExternalData(processors=list(processors)), samples, mode, random_seed)
-    sizes = group_sizes(made.processors, DEFAULT_GROUP_SIZE)
-    chain = GroupChain(iter_groups(made, None, 0, None, sizes[0]), sizes)
+    reader = SampleReader(ExternalData(processors=list(processors)), samples, mode, random_seed)
+    sizes = group_sizes(reader.processors, DEFAULT_GROUP_SIZE)
+    chain = GroupChain(iter_groups(reader, None, 0, None, sizes[0]), sizes)
     dropped = DropReport("process_samples")
-    for group in _iter_results(chain, made, num_processes):
-        dropped.record(group.dropped, made.describe_sample)
-        yield from group.samples
+    for result in _iter_results(chain, reader, num_processes):
+        dropped.record(result.dropped, reader.describe_sample)
+        yield from result.samples
     dropped.log(None)
 
 
@@ -54,9 +61,9 @@ def _iter_results(chain: GroupChain, samples: SampleReader, num_processes: int) 
     if not num_processes:
         yield from chain.results(GroupBuilder(samples))
         return
-    sent = copy.copy(samples)
-    sent.source = ()  # they come with the groups
-    with WorkerPool(GroupBuilder(sent), num_processes, 2 * num_processes) as workers:
-        for made in workers.run(chain.tasks()):
-            if (last := chain.add_result(made)) is not None:
-                yield last
+    worker_reader = copy.copy(samples)
+    worker_reader.source = ()  # the groups contain the samples
+    with WorkerPool(GroupBuilder(worker_reader), num_processes, 2 * num_processes) as workers:
+        for result in workers.run(chain.tasks()):
+            if (finished := chain.add_result(result)) is not None:
+                yield finished

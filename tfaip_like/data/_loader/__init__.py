@@ -1,1 +1,1 @@
-"""The data loader: from a source to batches, in any order, from any step on."""
+"""Data loader: from a source to batches, in any order, starting at any step."""

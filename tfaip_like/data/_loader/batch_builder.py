@@ -1,4 +1,4 @@
-"""The work of data processes: batches of draws."""
+"""Worker function that builds batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from tfaip_like.data._loader.sampler import SampleRows
 
 
 class BatchBuilder:
-    """The work of a data process: the batches of some draws."""
+    """Worker function from sample rows to batches.
+
+    Args:
+        samples: reader of the samples.
+        stacked: stack the batches of a task along a new first axis.
+    """
 
     def __init__(self, samples: SampleReader, stacked: bool):
         self.samples = samples
@@ -23,7 +28,7 @@ class BatchBuilder:
         self.seconds = samples.seconds
 
     def __call__(self, draws: list[SampleRows]) -> Batch:
-        """One batch, or several stacked."""
+        """Return the batch of a single draw, or the stacked batches of several."""
         self.samples.progress, self.samples.seconds = self.progress, self.seconds
         if not self.stacked:
             (draw,) = draws
@@ -33,12 +38,12 @@ class BatchBuilder:
         return stack_batches([self.samples.batch(draw) for draw in draws])
 
     def describe_progress(self, progress: npt.NDArray[np.int64]) -> str:
-        """The sample that is being made."""
+        """Describe the sample that is being processed."""
         return self.samples.describe_progress(progress)
 
 
 def stack_batches(batches: Sequence[Batch]) -> Batch:
-    """Batches of one shape as arrays with one more axis in front."""
+    """Stack batches of equal shape along a new first axis."""
 
     def stack(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         return np.stack(arrays) if len(arrays) > 1 else arrays[0][None]

@@ -1,4 +1,4 @@
-"""Samples to batches: stacked where shapes are fixed, padded where they are not."""
+"""Batches, and collation of samples: stacking of fixed shapes, padding of variable ones."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from tfaip_like.data._sample import Arrays, Sample, Spec, to_unmasked_array
 Specs = Mapping[str, Spec]
 
 SAMPLE_NOTE_PREFIX = "This was"
-"""Prefix of the note that names the sample of an exception."""
+"""Prefix of the exception note that names the sample."""
 
 
 @dataclass(frozen=True)
 class BadSample:
-    """A sample that could not be made."""
+    """Sample whose processing failed."""
 
     index: int
     place: str
-    """Which one it is, for a person: its number, its file."""
+    """Human-readable description of the sample: its index and file."""
     reason: str
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Named arrays with a batch axis, and the samples' meta."""
+    """Named arrays with a batch axis, and the metadata of their samples."""
 
     inputs: Arrays
     targets: Arrays
     weights: npt.NDArray[np.float32] | None = None
-    """How much the loss of each sample counts; None for 1."""
+    """Loss weight of each sample, shape (batch,); None for 1."""
     meta: Sequence[Mapping[str, Any]] = ()
     indices: Sequence[int] = ()
-    """Of its samples in the source."""
+    """Indices of the samples in the source."""
     bad: Sequence[BadSample] = ()
-    """Samples that were left out because they could not be made."""
+    """Samples that were skipped because their processing failed."""
     dropped: Sequence[DroppedSample] = ()
     """Samples that processors dropped."""
 
@@ -50,7 +50,7 @@ class Batch:
         return len(next(iter(self.inputs.values())))
 
     def samples(self, outputs: Arrays) -> Iterator[Sample]:
-        """Its samples one by one, with the outputs of the network for this batch."""
+        """Yield the samples of the batch with the given outputs, each of shape (batch, ...)."""
         for i in range(len(self)):
             yield Sample(
                 inputs={name: array[i] for name, array in self.inputs.items()},
@@ -60,7 +60,7 @@ class Batch:
             )
 
     def rows(self, begin: int, end: int) -> Batch:
-        """Return a batch of some of its samples, without what was left out of it."""
+        """Return the samples from `begin` up to `end` as a batch, without bad and dropped samples."""
 
         def cut(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
             return {name: array[begin:end] for name, array in arrays.items()}
@@ -74,7 +74,7 @@ class Batch:
         )
 
     def split_into_steps(self, size: int) -> Batch:
-        """Its samples as batches of `size`: arrays with one more axis in front."""
+        """Reshape the arrays from (steps * size, ...) to (steps, size, ...)."""
 
         def cut(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return array.reshape(-1, size, *array.shape[1:])
@@ -87,7 +87,7 @@ class Batch:
         )
 
     def unstack(self) -> Iterator[Batch]:
-        """The batches that `cut` put together."""
+        """Yield the batches of a stack."""
         for i in range(len(self)):
             yield Batch(
                 {name: array[i] for name, array in self.inputs.items()},
@@ -96,7 +96,7 @@ class Batch:
             )
 
     def zero_pad_to(self, length: int) -> Batch:
-        """Its arrays with as many zeros behind them as make their first axis so long."""
+        """Pad the first axis of all arrays with zeros to a length."""
 
         def fill(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             if len(array) == length:
@@ -113,15 +113,20 @@ class Batch:
         )
 
     def nbytes(self) -> int:
-        """Size of its arrays."""
+        """Return the size of the inputs and targets in bytes."""
         return sum(array.nbytes for array in (*self.inputs.values(), *self.targets.values()))
 
 
 def collate(samples: Sequence[Sample], inputs: Specs, targets: Specs) -> Batch:
-    """A batch of samples; arrays with an axis of unknown length are padded at their end.
+    """Collate samples to a batch; axes of unknown length are padded at their end.
+
+    Args:
+        samples: samples of the batch, at least one.
+        inputs: specification of each input.
+        targets: specification of each target.
 
     Raises:
-        UsageError: when a sample does not fit its specification; names the array, not the sample.
+        UsageError: if an array does not match its specification; names the array, not the sample.
     """
     return Batch(
         inputs={
@@ -137,7 +142,7 @@ def collate(samples: Sequence[Sample], inputs: Specs, targets: Specs) -> Batch:
 
 
 def _with_meta(sample: Sample) -> Mapping[str, Any]:
-    """Return the targets of a sample, and what of its meta may be declared as one; see `target_of`."""
+    """Return the targets of a sample, supplemented by its meta; see `get_target`."""
     return ChainMap(dict(sample.targets), dict(sample.meta)) if sample.meta else sample.targets
 
 
@@ -147,28 +152,35 @@ def _collate_arrays(kind: str, name: str, spec: Spec, named: Sequence[Mapping[st
         if name not in values:
             have = ", ".join(values) or "none"
             raise UsageError(f"{kind} {name!r} is missing (the sample has {have})")
-        if problem := spec.validation_error(values[name]):
-            raise UsageError(f"{kind} {name!r} {problem}")
+        if error := spec.validation_error(values[name]):
+            raise UsageError(f"{kind} {name!r} {error}")
         arrays.append(to_unmasked_array(values[name]))
     if spec.is_static:
         return np.stack(arrays).astype(spec.dtype, copy=False)
     shape = np.max([array.shape for array in arrays], axis=0)
-    joined = np.full((len(arrays), *shape), spec.padding, dtype=spec.dtype)
-    for row, array in zip(joined, arrays, strict=True):
+    padded = np.full((len(arrays), *shape), spec.padding, dtype=spec.dtype)
+    for row, array in zip(padded, arrays, strict=True):
         row[tuple(slice(length) for length in array.shape)] = array
-    return joined
+    return padded
 
 
 def validate_sample(sample: Sample, where: str, inputs: Specs, targets: Specs) -> None:
-    """Raises `UsageError` when a sample does not fit its specification, with its place and what is wrong."""
+    """Raise `UsageError` if a sample does not match its specification.
+
+    Args:
+        sample: processed sample.
+        where: description of the sample, for the message.
+        inputs: specification of each input.
+        targets: specification of each target.
+    """
     try:
         collate([sample], inputs, targets)
-    except UsageError as problem:
-        raise UsageError(f"{where}: {problem}") from problem
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def add_sample_note(error: Exception, place: str) -> None:
-    """Note which sample an exception is about, unless it says so itself or somebody nearer to the sample has."""
+    """Add a note that names the sample, unless the exception or one of its notes already does."""
     is_named = any(note.startswith(SAMPLE_NOTE_PREFIX) for note in getattr(error, "__notes__", ()))
     if not is_named and place not in str(error):
         error.add_note(f"{SAMPLE_NOTE_PREFIX} {place}.")

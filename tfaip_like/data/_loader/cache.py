@@ -1,4 +1,4 @@
-"""Processed samples that are kept, so that they are made once."""
+"""Storage of the sample cache."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from tfaip_like.data._workers.shared_memory import SharedFile
 
 
 class SampleCache:
-    """Samples after their first processors, by their index, in a file that all processes map.
+    """Cache of partially processed samples, by index, in a file shared by all processes.
+
+    Args:
+        place: store the file in memory or on disk.
+        length: number of samples of the source.
+        stages: number of processors applied to the cached samples.
 
     Attributes:
-        stages: how many processors their samples have passed.
+        bad: samples whose processing failed.
+        dropped: samples that processors dropped.
     """
 
     def __init__(self, place: Literal["memory", "disk"], length: int, stages: int):
@@ -26,13 +32,11 @@ class SampleCache:
         self.begins = np.full(length, -1, np.int64)
         self.sizes = np.zeros(length, np.int64)
         self.bad: list[BadSample] = []
-        """Those that could not be made."""
         self.dropped: list[DroppedSample] = []
-        """Those that processors dropped."""
         self._end = 0
 
     def add(self, index: int, data: bytes | BadSample | DroppedSample) -> None:
-        """Keep a pickled sample, or why it is bad or dropped."""
+        """Store a pickled sample, or the reason why it is bad or dropped."""
         if isinstance(data, BadSample):
             self.bad.append(data)
         elif isinstance(data, DroppedSample):
@@ -43,7 +47,7 @@ class SampleCache:
             self._end += len(data)
 
     def read(self, index: int) -> Sample | None:
-        """The sample, None if it is dropped."""
+        """Return the sample at an index; None if it is bad or dropped."""
         begin, size = int(self.begins[index]), int(self.sizes[index])
         if begin < 0:
             return None
@@ -51,5 +55,5 @@ class SampleCache:
         return sample
 
     def nbytes(self) -> int:
-        """Size of what is kept."""
+        """Return the size of the cached samples in bytes."""
         return self._end

@@ -1,4 +1,4 @@
-"""Filling a cache: samples are made in parallel, as far as their processing is not random."""
+"""Construction of the sample cache by data workers, up to the first random processor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ MAX_PROBED_SAMPLES = 100
 
 
 class CacheBuilder:
-    """The work of filling a cache: pickled samples for their indices."""
+    """Worker function from indices to pickled samples.
+
+    Args:
+        samples: reader of the samples.
+        stages: number of processors to apply.
+    """
 
     def __init__(self, samples: SampleReader, stages: int):
         self.samples = copy.copy(samples)
@@ -38,12 +43,12 @@ class CacheBuilder:
         self.seconds = samples.seconds
 
     def __call__(self, indices: npt.NDArray[np.int64]) -> list[bytes | BadSample | DroppedSample]:
-        """Return for each index its sample, or why it is bad or dropped."""
+        """Return the pickled sample of each index, or the reason why it is bad or dropped."""
         self.samples.progress, self.samples.seconds = self.progress, self.seconds
         return [self._make(index) for index in indices.tolist()]
 
     def describe_progress(self, progress: npt.NDArray[np.int64]) -> str:
-        """The sample that is being made."""
+        """Describe the sample that is being processed."""
         return self.samples.describe_progress(progress)
 
     def _make(self, index: int) -> bytes | BadSample | DroppedSample:
@@ -58,9 +63,8 @@ class CacheBuilder:
             raise
         if (stage := self.random.first_stage_using_rng()) is not None:
             raise UsageError(
-                f"cache: {self.samples.stages[stage]} used its random generator for "
-                f"{self.samples.describe_sample(index)}, "
-                "though not for the first samples; what it makes cannot be kept, so turn the cache off"
+                f"cache: {self.samples.stages[stage]} is not deterministic: it used its random generator on "
+                f"{self.samples.describe_sample(index)}, but not on the first samples; disable the cache"
             )
         return self.samples.pop_dropped()[-1] if sample is None else pickle.dumps(sample, protocol=5)
 
@@ -68,21 +72,23 @@ class CacheBuilder:
 def fill_cache(
     samples: SampleReader, settings: LoaderSettings, group: str, check: Callable[[], None], stages: int | None = None
 ) -> SampleCache:
-    """Make the samples that are used, as far as their processing is not random.
+    """Build the cache of the selected samples.
 
     Args:
-        group: of the flags: for messages.
+        samples: reader of the samples.
+        settings: cache location and number of workers.
+        group: flag group such as `train`, for messages.
         check: called while waiting; raises to stop.
-        stages: number of processors whose results are kept; by default those before the first random one.
+        stages: number of processors whose results are cached; by default those before the first random one.
     """
     place: Literal["memory", "disk"] = "memory" if settings.cache == "memory" else "disk"
     if stages is None:
         stages = call_in_thread(lambda: count_deterministic_stages(samples), check)
     cache = SampleCache(place, len(samples.source), stages)
     title = f"caching --{group} samples"
-    for indices, made in map_in_chunks(CacheBuilder(samples, stages), samples.indices, settings, title, check):
-        for index, item in zip(indices.tolist(), made, strict=True):
-            cache.add(index, item)
+    for indices, results in map_in_chunks(CacheBuilder(samples, stages), samples.indices, settings, title, check):
+        for index, result in zip(indices.tolist(), results, strict=True):
+            cache.add(index, result)
     logger.info(
         "--%s.cache %s: %s, %.3g MB, after %d of %d processors",
         group,
@@ -96,14 +102,14 @@ def fill_cache(
 
 
 def count_deterministic_stages(samples: SampleReader) -> int:
-    """How many of the first processors do not use their random generator, as seen on the first good sample."""
+    """Return the number of leading processors that do not use their random generator on the first good sample."""
     watched = copy.copy(samples)
     watched.random = random = RngUsageDetector()
     watched.dropped = []
     for index in samples.indices[:MAX_PROBED_SAMPLES].tolist():
         random.reset()
         try:
-            made = watched.apply_processors(watched.read_source(index), (0, index, 0))
+            sample = watched.apply_processors(watched.read_source(index), (0, index, 0))
         except Exception as error:
             if samples.data.on_bad_sample == "raise":
                 add_sample_note(error, samples.describe_sample(index))
@@ -111,6 +117,6 @@ def count_deterministic_stages(samples: SampleReader) -> int:
             continue
         if (stage := random.first_stage_using_rng()) is not None:
             return stage - 1
-        if made is not None:
+        if sample is not None:
             return len(samples.processors)
     return 0

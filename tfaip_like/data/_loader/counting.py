@@ -1,4 +1,4 @@
-"""The number of samples of a pass and their classes, where they are known only after making them."""
+"""Number of samples and their classes in a pass, for pipelines where this is known only after processing."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ HINT_AFTER_S = 5.0
 
 @dataclass(frozen=True)
 class PassCounts:
-    """What a pass has."""
+    """Counts of a pass over the data."""
 
     raw: int
-    """Samples of the source; 0 if that is not known."""
+    """Number of source samples; 0 if unknown."""
     samples: int
-    """Samples that are made of them."""
+    """Number of processed samples."""
     batches: int
     classes: Counter[Hashable] = field(default_factory=Counter)
-    """Samples of each class, where classes are asked for."""
+    """Number of samples of each class, if requested."""
 
 
 def count_pass(stream: Stream, check: Callable[[], None]) -> PassCounts:
-    """Make the samples of the first pass, and count them.
+    """Process the samples of the first pass and count them.
 
-    Augmentation may make another number of samples in each pass; the first one, a function of the seed, stands for all.
+    Augmentation may change the number of samples in each pass; the counts of the first pass are used for all.
 
     Args:
+        stream: stream to count.
         check: called while waiting; raises to stop.
 
     Raises:
-        UsageError: when there is no sample.
+        UsageError: if there are no samples.
     """
     settings, group = stream.settings, stream.group
     work = GroupBuilder(
@@ -62,8 +63,8 @@ def count_pass(stream: Stream, check: Callable[[], None]) -> PassCounts:
     seconds = time.perf_counter() - begin
     hint = ""
     if seconds > HINT_AFTER_S:
-        hint = f" in {seconds:.0f} s; give --trainer.samples_per_epoch {samples} to save this time"
-    logger.info("--%s: %s become %s in a pass%s", group, _describe_source(stream), pluralize(samples, "sample"), hint)
+        hint = f" (counted in {seconds:.0f} s; set --trainer.samples_per_epoch {samples} to skip this)"
+    logger.info("--%s: %s -> %s per pass%s", group, _describe_source(stream), pluralize(samples, "sample"), hint)
     return PassCounts(len(stream.order or ()), samples, batches, classes)
 
 
@@ -78,16 +79,16 @@ def _iter_results(stream: Stream, work: GroupBuilder, check: Callable[[], None])
                 if group is not None and group.level == 0:
                     bar.update(len(group.rows))
 
-        parts = 1 if total is None else max(1, total // stream.sizes[0])
-        for made in map_tasks(work, tasks(), parts, stream.settings, check):
-            if (last := chain.add_result(made)) is not None:
-                yield last
+        num_groups = 1 if total is None else max(1, total // stream.sizes[0])
+        for result in map_tasks(work, tasks(), num_groups, stream.settings, check):
+            if (finished := chain.add_result(result)) is not None:
+                yield finished
 
 
-def _count_classes(made: Iterator[GroupResult], classes: Counter[Hashable]) -> Iterator[GroupResult]:
-    for one in made:
-        classes.update(one.classes)
-        yield one
+def _count_classes(results: Iterator[GroupResult], classes: Counter[Hashable]) -> Iterator[GroupResult]:
+    for result in results:
+        classes.update(result.classes)
+        yield result
 
 
 def _num_batches(stream: Stream, block: Block) -> int:
@@ -95,4 +96,4 @@ def _num_batches(stream: Stream, block: Block) -> int:
 
 
 def _describe_source(stream: Stream) -> str:
-    return pluralize(len(stream.order), "sample") + " of the source" if stream.order is not None else "the samples"
+    return pluralize(len(stream.order), "source sample") if stream.order is not None else "source samples"

@@ -1,4 +1,4 @@
-"""Samples that processors drop: counted by processor, and reported once with the first few names."""
+"""Report of the samples that processors drop."""
 
 from __future__ import annotations
 
@@ -12,71 +12,74 @@ from tfaip_like._utils.errors import UsageError
 logger = logging.getLogger(__name__)
 
 MAX_NAMED_SAMPLES = 3
-"""Samples that a report names."""
+"""Maximum number of samples named in a report."""
 
 
 @dataclass(frozen=True)
 class DroppedSample:
-    """A sample that a processor dropped."""
+    """Sample that a processor dropped."""
 
     index: int
-    """Of the sample in the source."""
+    """Index of the sample in the source."""
     stage: str
-    """The processor."""
+    """Name of the processor."""
     reason: str
-    """Empty where the processor gives none."""
+    """Reason from `DropSample`; empty if the processor gives none."""
     is_part: bool = False
-    """Whether it was one of many that a StreamProcessor made of the sample in the source."""
+    """The sample is one of several that a StreamProcessor made from the source sample."""
 
 
 def all_dropped_error(group: str, data: object, dropped: Sequence[DroppedSample]) -> UsageError:
-    """Return the error that the processors of data make nothing, with the reason for the last sample they dropped.
+    """Build the error for a pipeline without any output, with the reason for the last dropped sample.
 
     Args:
-        group: `train`, `val`.
+        group: flag group such as `train`.
+        data: data with the processors.
+        dropped: dropped samples.
     """
-    why = f"; {dropped[-1].stage} dropped the last one" if dropped else ""
+    cause = f"; {dropped[-1].stage} dropped the last one" if dropped else ""
     reason = f": {dropped[-1].reason}" if dropped and dropped[-1].reason else ""
-    return UsageError(f"--{group}: the processors of {type(data).__name__} make no sample at all{why}{reason}")
+    return UsageError(f"--{group}: the processors of {type(data).__name__} produced no samples{cause}{reason}")
 
 
 class DropReport:
-    """Collects what was dropped, each sample once, and logs it.
+    """Collector of dropped samples that counts each sample once and logs a summary by processor.
 
     Args:
-        title: what a line begins with: `--train`, `--val`.
+        title: prefix of the log lines, such as `--train`.
     """
 
     def __init__(self, title: str):
         self.title = title
         self._reasons_by_stage: dict[str, dict[int, str]] = defaultdict(dict)
-        """Stage -> index of the sample -> reason."""
+        """Stage -> sample index -> reason."""
         self._describe_by_stage: dict[str, Callable[[int], str]] = {}
         self._stages_with_parts: set[str] = set()
-        """Stages after a StreamProcessor; their samples have no fixed index."""
+        """Stages after a StreamProcessor, whose samples have no fixed index."""
         self._reported = 0
 
     def __len__(self) -> int:
-        """Number of samples that were dropped so far."""
+        """Return the number of samples dropped so far."""
         return sum(map(len, self._reasons_by_stage.values()))
 
-    def record(self, dropped: Iterable[DroppedSample], place_of: Callable[[int], str]) -> None:
-        """Take what was dropped, also again in a later pass.
+    def record(self, dropped: Iterable[DroppedSample], describe: Callable[[int], str]) -> None:
+        """Record dropped samples; repeats in later passes are ignored.
 
         Args:
-            place_of: names a sample by its index.
+            dropped: samples of a batch.
+            describe: returns the description of a sample index.
         """
-        for one in dropped:
-            self._reasons_by_stage[one.stage].setdefault(one.index, one.reason)
-            self._describe_by_stage[one.stage] = place_of
-            if one.is_part:
-                self._stages_with_parts.add(one.stage)
+        for sample in dropped:
+            self._reasons_by_stage[sample.stage].setdefault(sample.index, sample.reason)
+            self._describe_by_stage[sample.stage] = describe
+            if sample.is_part:
+                self._stages_with_parts.add(sample.stage)
 
     def log(self, total: int | None) -> None:
-        """Log one line for each processor, unless nothing is new since the last call.
+        """Log one line per processor if samples were dropped since the last call.
 
         Args:
-            total: samples that were read; None if it is not known.
+            total: number of samples read; None if unknown.
         """
         if len(self) == self._reported:
             return
@@ -87,10 +90,10 @@ class DropReport:
     def _line(self, stage: str, reasons: dict[int, str], total: int | None) -> str:
         of = f" of {total}" if total is not None and total >= len(reasons) else ""
         noun = "sample" if (total or len(reasons)) == 1 else "samples"
-        place_of = self._describe_by_stage[stage]
+        describe = self._describe_by_stage[stage]
         named = [
-            f"{place_of(index)}{f': {why}' if why else ''}"
-            for index, why in sorted(reasons.items())[:MAX_NAMED_SAMPLES]
+            f"{describe(index)}{f': {reason}' if reason else ''}"
+            for index, reason in sorted(reasons.items())[:MAX_NAMED_SAMPLES]
         ]
         if more := len(reasons) - len(named):
             named.append(f"and {more} more")

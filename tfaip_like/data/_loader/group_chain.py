@@ -1,4 +1,4 @@
-"""The groups of all levels, each cut out of what the level before has made, as tasks for data processes."""
+"""Scheduling of sample groups over all levels: the results of one level are regrouped for the next."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from tfaip_like.data._sample import Sample
 
 
 class GroupChain:
-    """The groups of all levels as tasks, whose results make the groups of the next level.
+    """Chain of groups over all levels: a source of tasks that are built from the results of earlier tasks.
 
-    `take` the result of each task; a task is None while there is nothing to do before results were taken.
+    Pass the result of each task to `add_result`; a task is None while the next one depends on missing results.
 
     Args:
-        raw: groups of the first level, in the order of passes.
-        sizes: of the groups of each level.
+        source_groups: groups of the first level, in order.
+        sizes: group size of each level.
         begin: position of the first group of the last level.
     """
 
-    def __init__(self, raw: Iterator[SampleGroup], sizes: Sequence[int], begin: GroupPosition = FIRST_POSITION):
-        self._source_groups = raw
+    def __init__(
+        self, source_groups: Iterator[SampleGroup], sizes: Sequence[int], begin: GroupPosition = FIRST_POSITION
+    ):
+        self._source_groups = source_groups
         self._is_source_exhausted = False
         self._regroupers: list[_Regrouper] = []
         for level, size in reversed(list(enumerate(sizes))[1:]):
@@ -33,44 +35,51 @@ class GroupChain:
         self._num_pending = [0] * len(sizes)
 
     def tasks(self) -> Iterator[SampleGroup | None]:
-        """Yield groups, those of later levels first, so that little is kept."""
+        """Yield groups, those of later levels first, to keep memory small."""
         while (group := self._next()) is not None or any(self._num_pending):
             if group is not None:
                 self._num_pending[group.level] += 1
             yield group
 
-    def add_result(self, made: GroupResult) -> GroupResult | None:
-        """Take a result, in the order of tasks; return it if it is of the last level."""
-        self._num_pending[made.level] -= 1
-        if made.level == len(self._regroupers):
-            return made
-        self._regroupers[made.level].add(made)
+    def add_result(self, result: GroupResult) -> GroupResult | None:
+        """Add the result of a task, in the order of tasks; return it if it belongs to the last level."""
+        self._num_pending[result.level] -= 1
+        if result.level == len(self._regroupers):
+            return result
+        self._regroupers[result.level].add(result)
         return None
 
     def results(self, work: Callable[[SampleGroup], GroupResult]) -> Iterator[GroupResult]:
-        """Yield what `work` makes of all groups of the last level, one after another."""
+        """Yield the results of the last level, computed by `work` in this process."""
         for group in self.tasks():
-            if group is not None and (made := self.add_result(work(group))) is not None:
-                yield made
+            if group is not None and (result := self.add_result(work(group))) is not None:
+                yield result
 
     def _next(self) -> SampleGroup | None:
-        for cut in reversed(self._regroupers):
-            if group := cut.full():
+        for regrouper in reversed(self._regroupers):
+            if group := regrouper.pop_full_group():
                 return group
         if not self._is_source_exhausted:
             if group := next(self._source_groups, None):
                 return group
             self._is_source_exhausted = True
-        for level, cut in enumerate(self._regroupers):
+        for level, regrouper in enumerate(self._regroupers):
             if any(self._num_pending[: level + 1]):
                 return None
-            if group := cut.rest():
+            if group := regrouper.pop_remainder():
                 return group
         return None
 
 
 class _Regrouper:
-    """Cuts the results of one level into groups of the next."""
+    """Splitter of the results of one level into groups of the next.
+
+    Args:
+        level: level of the groups.
+        size: group size.
+        number: number of the first group in its pass.
+        skip: number of samples to skip in the first result.
+    """
 
     def __init__(self, level: int, size: int, number: int, skip: int):
         self._level = level
@@ -79,50 +88,50 @@ class _Regrouper:
         self._skip = skip
         self._data_pass: int | None = None
         self._samples: list[tuple[Row, Sample, GroupPosition]] = []
-        """With the position of each: how many precede it in its group, and the position of that group."""
+        """Rows and samples with their positions: index in their group, and the position of that group."""
         self._bad: list[BadSample] = []
         self._dropped: list[DroppedSample] = []
         self._finished: list[SampleGroup] = []
-        """The last groups of passes that are over."""
+        """Last groups of finished passes."""
         self._end: GroupPosition = (0, *FIRST_POSITION)
-        """Position of a group without samples."""
+        """Position to assign to a group without samples."""
 
-    def add(self, made: GroupResult) -> None:
-        """Take a result."""
-        if self._data_pass is not None and made.data_pass != self._data_pass:
-            while group := self.full(of_this_pass=True) or self.rest():
+    def add(self, result: GroupResult) -> None:
+        """Add a result of the level before."""
+        if self._data_pass is not None and result.data_pass != self._data_pass:
+            while group := self.pop_full_group(current_pass_only=True) or self.pop_remainder():
                 self._finished.append(group)
             self._number = 0
-        self._data_pass = made.data_pass
-        numbered = enumerate(zip(made.rows, made.samples, strict=True))
+        self._data_pass = result.data_pass
+        numbered = enumerate(zip(result.rows, result.samples, strict=True))
         self._samples += [
-            (row, sample, (place, *made.position)) for place, (row, sample) in numbered if place >= self._skip
+            (row, sample, (index, *result.position)) for index, (row, sample) in numbered if index >= self._skip
         ]
         self._skip = 0
-        self._end = (len(made.rows), *made.position)
-        self._bad += made.bad
-        self._dropped += made.dropped
+        self._end = (len(result.rows), *result.position)
+        self._bad += result.bad
+        self._dropped += result.dropped
 
-    def full(self, of_this_pass: bool = False) -> SampleGroup | None:
-        """Return the next full group, or the smaller last one of a pass that is over; None if there is none."""
-        if self._finished and not of_this_pass:
+    def pop_full_group(self, current_pass_only: bool = False) -> SampleGroup | None:
+        """Return the next full group, or the last group of a finished pass, which may be smaller; None if neither."""
+        if self._finished and not current_pass_only:
             return self._finished.pop(0)
-        return self._group() if len(self._samples) >= self._size else None
+        return self._pop_group() if len(self._samples) >= self._size else None
 
-    def rest(self) -> SampleGroup | None:
-        """Return what is left as a group; None if nothing is."""
-        return self._group() if self._samples or self._bad or self._dropped else None
+    def pop_remainder(self) -> SampleGroup | None:
+        """Return the remaining samples as a group; None if there are none."""
+        return self._pop_group() if self._samples or self._bad or self._dropped else None
 
-    def _group(self) -> SampleGroup:
-        taken, self._samples = self._samples[: self._size], self._samples[self._size :]
-        begin = taken[0][2] if taken else self._end
+    def _pop_group(self) -> SampleGroup:
+        members, self._samples = self._samples[: self._size], self._samples[self._size :]
+        begin = members[0][2] if members else self._end
         assert self._data_pass is not None
         group = SampleGroup(
             self._level,
             self._data_pass,
             (self._number, *begin),
-            [row for row, _, _ in taken],
-            [sample for _, sample, _ in taken],
+            [row for row, _, _ in members],
+            [sample for _, sample, _ in members],
             self._bad,
             self._dropped,
         )

@@ -1,8 +1,8 @@
-"""Groups of samples that are processed together, where samples cannot be made one by one.
+"""Groups of samples that are processed together, where samples cannot be processed one by one.
 
-This is so after a `StreamProcessor`, which makes any number of samples of a group, and for sources without an index.
-Each StreamProcessor begins a *level*: its groups are cut out of what the level before has made. What becomes of a group
-is a function of the seed, its pass and its number, so groups are made in parallel, and come in their order.
+This is the case for a `StreamProcessor`, which yields any number of samples per group, and for iterable-only sources.
+Each StreamProcessor starts a *level*: its groups are formed from the results of the previous level. The result of a
+group depends only on the seed, its pass and its number, so groups are processed in parallel and returned in order.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tfaip_like.data._processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data._sample import Sample, as_read_only
 
 DEFAULT_GROUP_SIZE = 64
-"""Samples in a group, where no StreamProcessor says otherwise."""
+"""Group size without a StreamProcessor."""
 
 GroupPosition: TypeAlias = tuple[int, ...]
-"""Where a group begins in its pass: its number; on a later level, its number, how many samples of a group of the level
-before precede its first one, and the position of that group."""
+"""Start of a group in its pass: its number; on a later level, its number, the index of its first sample in the group of
+the previous level, and the position of that group."""
 
 FIRST_POSITION: GroupPosition = (0,)
 
@@ -41,64 +41,66 @@ END_OF_GROUP: Any = object()
 
 @dataclass(frozen=True)
 class SampleGroup:
-    """Samples that are processed together."""
+    """Task: samples that are processed together."""
 
     level: int
     data_pass: int
     position: GroupPosition
     rows: Sequence[Row]
     samples: Sequence[Sample] | None = None
-    """The samples of the rows, where they are not read by their index."""
+    """Samples of the rows; None to read them by index."""
     bad: Sequence[BadSample] = ()
-    """Found on the levels before, and not reported yet."""
+    """Bad samples of previous levels that are not reported yet."""
     dropped: Sequence[DroppedSample] = ()
 
 
 @dataclass(frozen=True)
 class GroupResult:
-    """What became of a group."""
+    """Result of a group."""
 
     level: int
     data_pass: int
     position: GroupPosition
     rows: Sequence[Row]
     samples: Sequence[Sample]
-    """One for each row; none where only facts about them are wanted."""
+    """Processed sample of each row; empty if only statistics are requested."""
     bad: Sequence[BadSample] = ()
     dropped: Sequence[DroppedSample] = ()
     lengths: Sequence[int] = ()
-    """Of the samples, where batches are made by length."""
+    """Length of each sample, for length buckets."""
     classes: Sequence[Hashable] = ()
-    """Of the samples, where they are asked for."""
+    """Class of each sample, if requested."""
     nbytes: int = 0
-    """Size of the samples."""
+    """Size of the samples in bytes."""
     pickled: Sequence[bytes] = ()
-    """The samples, where they are to be kept in a cache."""
+    """Pickled samples, for a cache."""
 
 
 def split_into_levels(processors: Sequence[Processor]) -> list[range]:
-    """Return the numbers of the processors of each level; there is one even without a StreamProcessor."""
+    """Return the indices of the processors of each level; there is always at least one level."""
     streams = [n for n, processor in enumerate(processors) if isinstance(processor, StreamProcessor)]
     begins = [0, *streams[1:]]
     return [range(begin, end) for begin, end in itertools.pairwise([*begins, len(processors)])]
 
 
 def group_sizes(processors: Sequence[Processor], default: int = DEFAULT_GROUP_SIZE) -> list[int]:
-    """Return the samples in a group of each level.
+    """Return the group size of each level.
 
     Args:
-        default: without a StreamProcessor.
+        processors: processors of the pipeline.
+        default: group size without a StreamProcessor.
     """
     return [p.group for p in processors if isinstance(p, StreamProcessor)] or [default]
 
 
 class GroupBuilder:
-    """The work of a data process: what becomes of a group on its level.
+    """Worker function that processes a group on its level.
 
     Args:
-        measures: find out the lengths of finished samples.
-        stats_only: keep no finished samples, only their number, lengths and classes.
-        classify: find out the classes of finished samples.
+        samples: reader of the samples.
+        measure_lengths: determine the lengths of finished samples.
+        stats_only: return only number, lengths and classes of finished samples.
+        collect_labels: determine the classes of finished samples.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class GroupBuilder:
         stream, first = self._iter_inputs(group), numbers.start
         if group.samples is None and self.samples.cache is not None:
             first = self.samples.cache.stages
-        if group.rows:  # what was dropped before may be all that there is to report
+        if group.rows:  # a group without rows only reports samples dropped on previous levels
             for number in numbers:
                 processor = self.samples.processors[number]
                 if isinstance(processor, StreamProcessor):
@@ -136,7 +138,7 @@ class GroupBuilder:
         for row, sample in self._apply_processors(stream, first, numbers.stop, is_last):
             rows.append(row)
             samples.append(sample)
-        made = GroupResult(
+        result = GroupResult(
             group.level,
             group.data_pass,
             group.position,
@@ -145,21 +147,20 @@ class GroupBuilder:
             [*group.bad, *self._bad],
             [*group.dropped, *self.samples.pop_dropped()],
         )
-        return self._add_stats(made) if is_last else made
+        return self._add_stats(result) if is_last else result
 
     def describe_progress(self, progress: npt.NDArray[np.int64]) -> str:
-        """Describe the sample that is being made."""
+        """Describe the sample that is being processed."""
         return self.samples.describe_progress(progress)
 
-    def _add_stats(self, made: GroupResult) -> GroupResult:
+    def _add_stats(self, result: GroupResult) -> GroupResult:
+        data, samples = self.samples.data, result.samples
         return replace(
-            made,
-            lengths=[self._length(row, sample) for row, sample in zip(made.rows, made.samples, strict=True)]
-            if self.measure_lengths
-            else (),
-            nbytes=sum(map(_nbytes, made.samples)),
-            classes=[self.samples.data.class_label(sample) for sample in made.samples] if self.collect_labels else (),
-            samples=() if self.stats_only else made.samples,
+            result,
+            lengths=list(map(self._length, result.rows, samples)) if self.measure_lengths else (),
+            nbytes=sum(map(_nbytes, samples)),
+            classes=[data.class_label(sample) for sample in samples] if self.collect_labels else (),
+            samples=() if self.stats_only else samples,
         )
 
     def _length(self, row: Row, sample: Sample) -> int:
@@ -171,13 +172,13 @@ class GroupBuilder:
             raise
 
     def _iter_inputs(self, group: SampleGroup) -> Iterator[tuple[Row, Sample]]:
-        for place, row in enumerate(group.rows):
+        for position, row in enumerate(group.rows):
             self.progress[:] = (*row, 0, self.progress[4] + 1)
-            given = group.samples
+            items = group.samples
 
             def read() -> Sample | None:
                 index = row[INDEX]  # noqa: B023
-                return self.samples.read(index) if given is None else self.samples.as_sample(given[place], index)  # noqa: B023
+                return self.samples.read(index) if items is None else self.samples.as_sample(items[position], index)  # noqa: B023
 
             with_row = self._try_make(row, read)
             if with_row is not None:
@@ -202,26 +203,28 @@ class GroupBuilder:
     def _apply_stream_processor(
         self, stream: Iterator[tuple[Row, Sample]], processor: StreamProcessor, number: int, group: SampleGroup
     ) -> Iterator[tuple[Row, Sample]]:
-        """Yield what a StreamProcessor makes, with the row of the sample that it was made of, as far as that is known.
+        """Yield the results of a StreamProcessor with the row of the sample that each was made from.
 
-        If all samples of the group were asked for before, that is the first of them.
+        This is the last sample that the processor has requested, or the first of the group if it has requested all.
         """
         stage = number + 1
-        pulled = _UpstreamSamples(stream, lambda: self._set_stage(stage))
+        upstream_samples = _UpstreamSamples(stream, lambda: self._set_stage(stage))
         number_in_pass = group.position[0]
-        made = self._run_stream_processor(processor, pulled, self.make_rng(group, stage), group)
+        results = self._run_stream_processor(processor, upstream_samples, self.make_rng(group, stage), group)
         for repeat in itertools.count(number_in_pass << 32):
             self._set_stage(stage)
-            begin, upstream = time.perf_counter(), pulled.seconds
-            sample = next(made, END_OF_GROUP)
-            self.samples.seconds[stage] += time.perf_counter() - begin - (pulled.seconds - upstream)
+            begin, upstream_seconds = time.perf_counter(), upstream_samples.seconds
+            sample = next(results, END_OF_GROUP)
+            self.samples.seconds[stage] += time.perf_counter() - begin - (upstream_samples.seconds - upstream_seconds)
             if sample is END_OF_GROUP:
                 return
             if not isinstance(sample, Sample):
-                made_instead = with_article(type(sample).__name__)
-                message = f"{type(processor).__name__}.process_group made {made_instead}, not a Sample"
+                kind = with_article(type(sample).__name__)
+                message = f"{type(processor).__name__}.process_group yielded {kind}, expected a Sample"
                 raise CodeError(message, processor.process_group)
-            origin = group.rows[0] if pulled.is_exhausted or pulled.row is None else pulled.row
+            origin = (
+                group.rows[0] if upstream_samples.is_exhausted or upstream_samples.row is None else upstream_samples.row
+            )
             yield (group.data_pass, origin[INDEX], repeat), sample
 
     def make_rng(self, group: SampleGroup, stage: int) -> np.random.Generator:
@@ -229,23 +232,31 @@ class GroupBuilder:
         return np.random.default_rng((self.samples.seed, group.data_pass, stage, group.position[0]))
 
     def _run_stream_processor(
-        self, processor: StreamProcessor, pulled: _UpstreamSamples, random: np.random.Generator, group: SampleGroup
+        self,
+        processor: StreamProcessor,
+        upstream_samples: _UpstreamSamples,
+        random: np.random.Generator,
+        group: SampleGroup,
     ) -> Iterator[Sample]:
         try:
             with attribute_errors_to(processor.process_group):
-                yield from processor.process_group(pulled.samples(), random)
+                yield from processor.process_group(upstream_samples.samples(), random)
         except DropSample as drop:
             raise CodeError(
-                f"{type(processor).__name__}.process_group raised DropSample ({drop}), which would end its whole "
-                "group: yield nothing for a sample that is to be left out, or drop it in a processor of its own",
+                f"{type(processor).__name__}.process_group raised DropSample ({drop}), which would drop the rest of "
+                "the group; skip the sample without yielding, or drop it in a separate processor",
                 processor.process_group,
             ) from drop
         except Exception as error:
             first = group.rows[0][INDEX]
-            place = f"the group of samples that begins with {self.samples.describe_sample(first)}"
-            if not pulled.is_exhausted and pulled.row is not None and pulled.row[INDEX] != first:
-                place = f"{self.samples.describe_sample(pulled.row[INDEX])}, in {place}"
-            self._handle_bad_sample(error, pulled.row[INDEX] if pulled.row else first, place)
+            place = f"the group that begins with {self.samples.describe_sample(first)}"
+            if (
+                not upstream_samples.is_exhausted
+                and upstream_samples.row is not None
+                and upstream_samples.row[INDEX] != first
+            ):
+                place = f"{self.samples.describe_sample(upstream_samples.row[INDEX])}, in {place}"
+            self._handle_bad_sample(error, upstream_samples.row[INDEX] if upstream_samples.row else first, place)
 
     def _try_make(self, row: Row, make: Callable[[], Sample | None], checks: bool = False) -> tuple[Row, Sample] | None:
         try:
@@ -263,7 +274,7 @@ class GroupBuilder:
         return None if sample is None else (row, sample)
 
     def _handle_bad_sample(self, error: Exception, index: int, place: str) -> None:
-        """Note a bad sample, or raise its error, as the data say."""
+        """Record a bad sample, or raise its error, as set by `Data.on_bad_sample`."""
         if self.samples.data.on_bad_sample == "raise":
             add_sample_note(error, place)
             raise error
@@ -279,23 +290,27 @@ def _nbytes(sample: Sample) -> int:
 
 
 class _UpstreamSamples:
-    """The samples of a group as a StreamProcessor asks for them.
+    """Input samples of a StreamProcessor, with a record of what it has requested.
+
+    Args:
+        stream: rows and samples of the group.
+        on_return: called before control returns to the processor.
 
     Attributes:
-        row: of the latest.
-        is_exhausted: whether it has asked for more than there are.
-        seconds: time that making them took.
+        row: row of the last requested sample.
+        is_exhausted: the processor has requested more samples than the group has.
+        seconds: total time spent on making the samples.
     """
 
-    def __init__(self, stream: Iterator[tuple[Row, Sample]], back: Callable[[], None]):
+    def __init__(self, stream: Iterator[tuple[Row, Sample]], on_return: Callable[[], None]):
         self._stream = stream
-        self._on_return = back
+        self._on_return = on_return
         self.row: Row | None = None
         self.is_exhausted = False
         self.seconds = 0.0
 
     def samples(self) -> Iterator[Sample]:
-        """Yield them one by one."""
+        """Yield the samples, read-only."""
         while True:
             begin = time.perf_counter()
             item = next(self._stream, None)
@@ -314,9 +329,12 @@ def iter_groups(
     """Yield the groups of the first level in one pass.
 
     Args:
-        order: of the samples of a source with an index.
-        size: samples in a group.
-        first: number of the group to begin with.
+        samples: reader of the samples.
+        order: sampler of a random-access source; None for an iterable-only source.
+        data_pass: number of the pass, from 0.
+        limit: maximum number of samples of an iterable-only source.
+        size: group size.
+        first: number of the first group.
     """
     if order is not None:
         draw = order.rows_of_pass(data_pass)
@@ -324,18 +342,18 @@ def iter_groups(
             rows = [(int(row[0]), int(row[1]), int(row[2])) for row in draw[begin : begin + size]]
             yield SampleGroup(0, data_pass, (number,), rows)
         return
-    given = _iter_timed(samples.source, samples)
-    numbered = itertools.islice(enumerate(given), first * size, limit)
+    items = _iter_timed(samples.source, samples)
+    numbered = itertools.islice(enumerate(items), first * size, limit)
     for number in itertools.count(first):
-        part = list(itertools.islice(numbered, size))
-        if not part:
+        members = list(itertools.islice(numbered, size))
+        if not members:
             return
-        rows = [(data_pass, index, 0) for index, _ in part]
-        yield SampleGroup(0, data_pass, (number,), rows, [sample for _, sample in part])
+        rows = [(data_pass, index, 0) for index, _ in members]
+        yield SampleGroup(0, data_pass, (number,), rows, [sample for _, sample in members])
 
 
 def _iter_timed(source: Iterable[Sample], samples: SampleReader) -> Iterator[Sample]:
-    """Yield the samples of a source; the time that reading them takes counts as such."""
+    """Yield the samples of a source, and add the time to the reading stage."""
     iterator = iter(source)
     while True:
         begin = time.perf_counter()

@@ -1,8 +1,8 @@
-"""The batches of a run, from its source to the network, in this process or in others.
+"""Data loader: the batches of a run.
 
-Training reads an endless stream of batches, each a pure function of the seed and its number; so it
-opens at any place in constant time, and the number of processes changes nothing in any batch.
-Where samples are made in groups (see `streams`), it opens at the places that it has noted.
+Training reads an infinite stream of batches, each a pure function of the seed and its number. So the stream can start
+at any batch in constant time, and the number of workers does not affect the batches. Where samples are processed in
+groups (see `streams`), it can start at bookmarks only.
 """
 
 from __future__ import annotations
@@ -33,27 +33,40 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STEPS_PER_ARRAY_SLICE = 64
-"""Batches that are cut out of arrays at once."""
+"""Number of steps per slice of array-backed data."""
 TARGET_TASK_S = 0.05
 MAX_TASK_BYTES = 2**20
 
 
 def no_check() -> None:
-    """Asks nobody whether to stop."""
+    """Do nothing; the default of `check` arguments."""
 
 
 class LoaderClosedError(Exception):
-    """Raised where a batch is awaited that nobody needs any more."""
+    """Error of a thread that waits for a batch while the loader is closed."""
 
 
 class DataLoader:
-    """The batches of one mode.
+    """Data loader of one mode.
 
     Args:
-        group: of the flags: `train`, `val`, `lav`.
+        data: data of the scenario.
+        source: source of the samples.
+        settings: batch size, order, selection and number of workers.
+        mode: mode whose processors are applied.
+        seed: random seed of the run.
+        group: flag group `train`, `val` or `lav`, for messages.
+        samples_per_epoch: training samples in an epoch; None for the number of samples of the source.
         check: called while waiting for samples; raises to stop.
-        accumulate: batches that make one training step.
-        pass_counts: what a pass is known to have, where samples are made in groups; by default it is counted.
+        accumulate: batches per training step.
+        pass_counts: known counts of a pass, for samples that are processed in groups; by default they are counted.
+
+    Attributes:
+        bad: bad samples found before the first batch.
+        steps_per_epoch: training steps in an epoch; 0 in other modes.
+
+    Raises:
+        UsageError: if the settings do not suit the source, or no sample is selected.
     """
 
     def __init__(
@@ -86,13 +99,12 @@ class DataLoader:
         self.stream = prepared.stream
         self.pass_counts = prepared.pass_counts
         self.bad = prepared.bad
-        """Samples that were found to be bad before any batch was made."""
         self._steps_per_task = 0
         self._example: tuple[Batch, float] | None = None
         if samples_per_epoch is not None and samples_per_epoch < self.batch_size * accumulate:
             times = f" times --trainer.accumulate_steps {accumulate}" if accumulate > 1 else ""
             raise UsageError(
-                f"--trainer.samples_per_epoch {samples_per_epoch}: less than one batch (--train.batch_size "
+                f"--trainer.samples_per_epoch {samples_per_epoch} is less than one step (--train.batch_size "
                 f"{self.batch_size}{times})"
             )
         self.steps_per_epoch = self._steps_per_epoch(samples_per_epoch) if mode is Mode.TRAIN else 0
@@ -100,7 +112,7 @@ class DataLoader:
     def _steps_per_epoch(self, samples_per_epoch: int | None) -> int:
         if samples_per_epoch is None and self.order is None:
             name = type(self.samples.data).__name__
-            raise UsageError(f"--trainer.samples_per_epoch is required: the source of {name} has no length")
+            raise UsageError(f"--trainer.samples_per_epoch is required: the source of {name} has no __len__")
         if self.batch_sampler is not None:
             batches = self.batch_sampler.num_batches(samples_per_epoch or len(self))
         elif self.pass_counts is not None:
@@ -111,21 +123,21 @@ class DataLoader:
         return max(1, batches // self.accumulate)
 
     def __len__(self) -> int:
-        """Return the number of samples of a pass; 0 if it is not known."""
+        """Return the number of samples of a pass; 0 if unknown."""
         if self.stream is not None:
             return self.pass_counts.samples if self.pass_counts is not None else 0
         return len(self.order) if self.order is not None else 0
 
     @property
     def num_batches(self) -> int | None:
-        """Number of batches of one pass, if no sample is dropped; None if it is not known."""
+        """Number of batches of one pass without dropped samples; None if unknown."""
         if self.batch_sampler is not None:
             return sum(1 for _ in self.batch_sampler.iter_pass())
         return None if self.pass_counts is None else self.pass_counts.batches
 
     @property
     def samples_per_epoch(self) -> int:
-        """Number of training samples in an epoch; about so many, where batches differ in size."""
+        """Number of training samples in an epoch; an estimate if batches differ in size."""
         batches = self.steps_per_epoch * self.accumulate
         if isinstance(self.batch_sampler, BucketBatchSampler):
             return round(batches * len(self) / self.batch_sampler.batches_per_pass)
@@ -135,40 +147,41 @@ class DataLoader:
 
     @property
     def yields_stacked_steps(self) -> bool:
-        """Return whether `training` gives several batches at once, as arrays with one more axis in front."""
+        """Return whether `iter_training` yields several batches stacked along a new first axis."""
         is_equal = isinstance(self.batch_sampler, FixedSizeBatchSampler)
         return is_equal and self.samples.is_static and self.samples.mode is Mode.TRAIN
 
-    # Where it continues.
+    # Resuming.
 
     def stream_state(self, step: int) -> dict[str, Any] | None:
-        """Return what a checkpoint before a training step keeps, as JSON values; None if nothing needs to be kept."""
+        """Return the state to store in a checkpoint before a training step, as JSON values; None if there is none."""
         if self.stream is None:
             return None
         number, bookmark = self.stream.bookmark(step * self.accumulate)
         pass_counts = self.pass_counts and [self.pass_counts.raw, self.pass_counts.samples, self.pass_counts.batches]
         return {"counted": pass_counts, "batch": number, "bookmark": bookmark.to_json()}
 
-    def seek(self, step: int, kept: Mapping[str, Any] | None, is_same: bool) -> None:
-        """Begin at a training step without making the samples before it.
+    def seek(self, step: int, state: Mapping[str, Any] | None, is_same: bool) -> None:
+        """Continue at a training step without processing the samples before it.
 
         Args:
-            kept: what `stream_state` returned; None if samples had an index then.
-            is_same: whether batches are those of then; if not, the next pass begins.
+            step: training step.
+            state: result of `stream_state`; None if samples were not processed in groups.
+            is_same: the settings produce the same batches as before; if not, continue with the next pass.
         """
         if self.stream is None:
             return
-        if kept is not None and is_same:
-            self.stream.keep(kept["batch"], Bookmark.from_json(kept["bookmark"]))
+        if state is not None and is_same:
+            self.stream.keep(state["batch"], Bookmark.from_json(state["bookmark"]))
             return
-        done = Bookmark.from_json(kept["bookmark"]).data_pass if kept is not None else step // self.steps_per_epoch
-        logger.info("reading begins with the next pass over the samples, as they are made differently now")
+        done = Bookmark.from_json(state["bookmark"]).data_pass if state is not None else step // self.steps_per_epoch
+        logger.info("data settings changed: resuming at the start of the next pass over the samples")
         self.stream.keep(step * self.accumulate, Bookmark(done + 1))
 
     # Batches.
 
     def batch(self, number: int) -> Batch:
-        """A batch of the endless stream of training, made in this process."""
+        """Return a batch of the infinite training stream, built in this process."""
         if self.batch_sampler is not None:
             draw = self.batch_sampler.draw(number)
             return self._call_interruptible(lambda: self.samples.batch(draw))
@@ -177,33 +190,34 @@ class DataLoader:
         return self._call_interruptible(lambda: next(self._iter_bookmarked(number, number + 1, in_this_process=True)))
 
     def iter_first_epoch(self) -> Iterator[Batch]:
-        """Yield the batches of the first epoch of training one by one, each with its indices and meta."""
+        """Yield the batches of the first training epoch, unstacked, with their indices and meta."""
         end = self.steps_per_epoch * self.accumulate
         if self.batch_sampler is None:
             return self._iter_bookmarked(0, end)
-        batching = self.batch_sampler
-        return self._run(BatchBuilder(self.samples, stacked=False), ([batching.draw(number)] for number in range(end)))
+        sampler = self.batch_sampler
+        return self._run(BatchBuilder(self.samples, stacked=False), ([sampler.draw(number)] for number in range(end)))
 
     def make_step_batches(self, step: int) -> list[Batch]:
-        """The batches of a training step, made in this process."""
-        return [self.batch(step * self.accumulate + part) for part in range(self.accumulate)]
+        """Return the batches of a training step, built in this process."""
+        return [self.batch(step * self.accumulate + number) for number in range(self.accumulate)]
 
     def iter_training(
         self, first: int, end: int, steps_per_execution: int | None = None, boundary_every: int = 0
     ) -> Iterator[Batch]:
-        """The training batches from step `first` up to `end`, stacked as `executions` says if `yields_stacked_steps`.
+        """Yield the training batches from step `first` up to `end`, stacked if `yields_stacked_steps`.
 
         Args:
-            steps_per_execution: most steps in a stack; by default as many as are quickly made.
-            boundary_every: see `executions`.
+            first: first step.
+            end: step after the last one.
+            steps_per_execution: maximum number of steps in a stack; by default chosen by the time they take.
+            boundary_every: see `group_steps`.
         """
-        made = self._iter_training(first, end, steps_per_execution, boundary_every)
-        left = self._report_after_batches
-        for batch in made:
+        remaining = self._report_after_batches
+        for batch in self._iter_training(first, end, steps_per_execution, boundary_every):
             self.dropped.record(batch.dropped, self.samples.describe_sample)
             yield batch
-            before, left = left, left - (len(batch) if self.yields_stacked_steps else 1)
-            if before > 0 >= left:
+            before, remaining = remaining, remaining - (len(batch) if self.yields_stacked_steps else 1)
+            if before > 0 >= remaining:
                 self.dropped.log(self._num_source_samples)
 
     def _iter_training(
@@ -212,12 +226,12 @@ class DataLoader:
         if self.batch_sampler is None:
             yield from self._iter_bookmarked(first * self.accumulate, end * self.accumulate)
             return
-        batching = self.batch_sampler
+        sampler = self.batch_sampler
         steps_per_execution = (
             (steps_per_execution or self.steps_per_task(end - first)) if self.yields_stacked_steps else 1
         )
         draws = (
-            [batching.draw(number) for number in range(steps.start * self.accumulate, steps.stop * self.accumulate)]
+            [sampler.draw(number) for number in range(steps.start * self.accumulate, steps.stop * self.accumulate)]
             for steps in self.group_steps(first, end, steps_per_execution, boundary_every)
         )
         tasks = draws if self.yields_stacked_steps else ([draw] for step in draws for draw in step)
@@ -226,8 +240,16 @@ class DataLoader:
         )
 
     def group_steps(self, first: int, end: int, steps_per_execution: int, boundary_every: int = 0) -> Iterator[range]:
-        """The steps from `first` up to `end` in ranges of at most `steps_per_execution` that go over no end of an epoch
-        and no multiple of `boundary_every`."""
+        """Yield ranges of steps that are executed together.
+
+        No range crosses the end of an epoch.
+
+        Args:
+            first: first step.
+            end: step after the last one.
+            steps_per_execution: maximum length of a range.
+            boundary_every: multiples of this that no range crosses; 0 for none.
+        """
         begin = first
         while begin < end:
             stops = [begin + steps_per_execution, (begin // self.steps_per_epoch + 1) * self.steps_per_epoch, end]
@@ -237,50 +259,48 @@ class DataLoader:
             begin = min(stops)
 
     def first_batch(self) -> Batch | None:
-        """Return the first batch of a pass, made in this process; None if there is none."""
+        """Return the first batch of a pass, built in this process; None if there is none."""
         if self.batch_sampler is not None:
             draw = next(self.batch_sampler.iter_pass())
             return self._call_interruptible(lambda: self.samples.batch(draw))
         return self._call_interruptible(lambda: next(self._iter_stream_pass(in_this_process=True), None))
 
     def iter_pass(self) -> Iterator[Batch]:
-        """Yield all batches of one pass; the last one may be smaller, and so may those with dropped samples."""
+        """Yield all batches of one pass; the last one, and those with dropped samples, may be smaller."""
         if self.batch_sampler is None:
-            made = self._iter_stream_pass()
+            batches = self._iter_stream_pass()
         else:
             tasks = ([draw] for draw in self.batch_sampler.iter_pass())
-            made = self._run(BatchBuilder(self.samples, stacked=False), tasks)
-        for batch in made:
+            batches = self._run(BatchBuilder(self.samples, stacked=False), tasks)
+        for batch in batches:
             self.dropped.record(batch.dropped, self.samples.describe_sample)
             yield batch
         self.dropped.log(self._num_source_samples)
 
     @property
     def _num_source_samples(self) -> int | None:
-        """Number of samples of the source that are used; None if it is not known."""
+        """Number of selected source samples; None if unknown."""
         return len(self.order) if self.order is not None else None
 
     @property
     def _report_after_batches(self) -> int:
-        """Number of batches after which it is reported what was dropped: an epoch, or a pass if that is as long."""
-        of_epoch, rows_of_pass = self.steps_per_epoch * self.accumulate, self.num_batches
-        return (
-            rows_of_pass if rows_of_pass is not None and 0 <= rows_of_pass - of_epoch <= self.accumulate else of_epoch
-        )
+        """Number of batches after which dropped samples are reported: an epoch, or a pass of about the same length."""
+        per_epoch, per_pass = self.steps_per_epoch * self.accumulate, self.num_batches
+        return per_pass if per_pass is not None and 0 <= per_pass - per_epoch <= self.accumulate else per_epoch
 
     def _first_stream_batch(self) -> Batch:
-        """Return the first batch of a training, and note how long a batch takes; made once."""
+        """Return the first training batch (cached), and measure the time per batch."""
         if self._example is None:
             begin = time.perf_counter()
             batch = self._call_interruptible(lambda: next(self._iter_bookmarked(0, 1, in_this_process=True)))
-            # A whole block was made for it.
+            # A whole block was processed for it.
             assert self.stream is not None
-            part = min(1.0, len(batch) / max(1, self.stream.block_size))
-            self._example = batch, part * (time.perf_counter() - begin)
+            fraction = min(1.0, len(batch) / max(1, self.stream.block_size))
+            self._example = batch, fraction * (time.perf_counter() - begin)
         return self._example[0]
 
     def _iter_bookmarked(self, first: int, end: int, in_this_process: bool = False) -> Iterator[Batch]:
-        """Yield batches of the endless stream, from the nearest place on of which it is known where it begins."""
+        """Yield batches of the infinite stream from `first` up to `end`, starting at the nearest bookmark."""
         assert self.stream is not None
         number, begin = self.stream.bookmark(first)
         for batch, next_begin in self._iter_stream(begin, is_endless=True, in_this_process=in_this_process):
@@ -300,14 +320,14 @@ class DataLoader:
         if in_this_process:
             return self.stream.batches(chain.results(work), begin)
         results = map(chain.add_result, self.producer.run(work, chain.tasks()))
-        return self.stream.batches((made for made in results if made is not None), begin)
+        return self.stream.batches((result for result in results if result is not None), begin)
 
     def _run(self, work: WorkerFunction, tasks: Iterable[Any], steps_per_execution: int = 1) -> Iterator[Any]:
-        # Handing plain rows from process to process would take longer than cutting them.
+        # Transferring array slices between processes would take longer than slicing.
         return map(work, tasks) if self.samples.is_array_backed else self.producer.run(work, tasks, steps_per_execution)
 
     def _call_interruptible(self, make: Callable[[], T]) -> T:
-        """Return what `make` returns; can be stopped where user code is called."""
+        """Return the result of `make`; interruptible if it calls user code."""
         return make() if self.samples.is_array_backed else call_in_thread(make, self._check)
 
     def _check(self) -> None:
@@ -316,7 +336,7 @@ class DataLoader:
             raise LoaderClosedError
 
     def steps_per_task(self, steps: int) -> int:
-        """Steps whose batches are made at once: enough of them that handing them over costs nothing."""
+        """Return the number of steps per task, so many that the overhead of the transfer is negligible."""
         if self.samples.is_array_backed:
             return max(1, min(STEPS_PER_ARRAY_SLICE, steps))
         if self._steps_per_task == 0:
@@ -328,7 +348,7 @@ class DataLoader:
         return max(1, min(self._steps_per_task, steps))
 
     def auto_select_num_workers(self, steps: int) -> None:
-        """Choose the number of data processes for a number of batches, unless the user has."""
+        """Choose the number of workers for `steps` batches, unless the user has set it."""
         if self.settings.num_processes is None and not self.samples.is_array_backed:
             begin = time.perf_counter()
             if self.batch_sampler is None and self.samples.mode is Mode.TRAIN:
@@ -341,7 +361,7 @@ class DataLoader:
             self.producer.auto_select_num_workers(seconds * steps)
 
     def close(self) -> None:
-        """End the data processes, and the wait of other threads for a batch; report what was dropped lately."""
+        """Stop the workers and all threads that wait for a batch; report newly dropped samples."""
         self.dropped.log(self._num_source_samples)
         self._is_closed = True
         self.producer.close()

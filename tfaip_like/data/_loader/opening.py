@@ -1,4 +1,4 @@
-"""Opening the samples of a scenario as batches for training and validation."""
+"""Construction of the data loaders for training and validation."""
 
 from __future__ import annotations
 
@@ -23,17 +23,26 @@ def open_training(
     accumulate: int = 1,
     pass_counts: PassCounts | None = None,
 ) -> DataLoader:
-    """Open the training data.
+    """Return the data loader for training.
 
     Args:
+        data: data of the scenario.
+        source: result of `data.source(Mode.TRAIN)`.
+        settings: settings below `--train`.
+        samples_per_epoch: samples in an epoch; None for the whole source.
+        seed: random seed of the run.
+        check: called while waiting for samples; raises to stop.
+        accumulate: batches per training step.
         pass_counts: see `DataLoader`.
 
     Raises:
-        UsageError: when there is none, or its first sample does not fit its specification.
+        UsageError: if there are no samples, or the first sample does not match its specification.
     """
     if source is None or is_empty(validate_source(source, data, Mode.TRAIN)):
-        what = "has no samples to train on" if source is not None else "returned None: there is nothing to train on"
-        raise CodeError(f"{type(data).__name__}.source({Mode.TRAIN}) {what}", data.source)
+        what = "an empty source" if source is not None else "None"
+        raise CodeError(
+            f"{type(data).__name__}.source({Mode.TRAIN}) returned {what}; training requires samples", data.source
+        )
     return DataLoader(
         data, source, settings, Mode.TRAIN, seed, "train", samples_per_epoch, check, accumulate, pass_counts
     )
@@ -47,7 +56,16 @@ def open_validation(
     check: Callable[[], None] = no_check,
     group: str = "val",
 ) -> DataLoader | None:
-    """Opens the validation data; None if the scenario has none."""
+    """Return the data loader for validation; None if there are no validation samples.
+
+    Args:
+        data: data of the scenario.
+        source: result of `data.source(Mode.EVALUATE)`.
+        settings: settings below `--val` or `--lav`.
+        seed: random seed of the run.
+        check: called while waiting for samples; raises to stop.
+        group: flag group such as `val`, for messages.
+    """
     if source is None or is_empty(validate_source(source, data, Mode.EVALUATE)):
         return None
     return DataLoader(data, source, settings, Mode.EVALUATE, seed, group, None, check)
@@ -59,22 +77,21 @@ def is_empty(source: Source) -> bool:
 
 
 def validate_source(source: Source, data: Data, mode: Mode) -> Source:
-    """Return the source after checking that it is one."""
+    """Return the source; raise `CodeError` if it is not a valid one."""
     where = f"{type(data).__name__}.source({mode}) returned"
     if isinstance(source, Iterator):
         raise CodeError(
-            f"{where} {with_article(type(source).__name__)}, which can be read only once; return a list, or "
-            "an object whose "
-            "__iter__ begins again",
+            f"{where} {with_article(type(source).__name__)}, a one-shot iterator; return a re-iterable object (a list, "
+            "or a class with __iter__)",
             data.source,
         )
     if isinstance(source, type):
-        raise CodeError(f"{where} the class {source.__name__}; write {source.__name__}(...)", data.source)
+        raise CodeError(f"{where} the class {source.__name__}; return an instance: {source.__name__}(...)", data.source)
     is_readable = hasattr(source, "__iter__") or (hasattr(source, "__len__") and hasattr(source, "__getitem__"))
     if isinstance(source, (Mapping, str)) or not is_readable:
         raise CodeError(
-            f"{where} {with_article(type(source).__name__)}; it must have a length and an index (a list of Sample, an "
-            "ArraySource, or a class of your own with __len__ and __getitem__), or be iterable",
+            f"{where} {with_article(type(source).__name__)}; return an iterable or random-access source (a list of "
+            "Sample, an ArraySource, or a class with __len__ and __getitem__)",
             data.source,
         )
     if isinstance(source, Sized):

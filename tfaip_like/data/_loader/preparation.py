@@ -1,4 +1,4 @@
-"""What is known of samples before any batch is made: which are used, in which order, and how batches are cut."""
+"""Preparation of a data loader: selection, caching and counting of samples, choice of the batch sampler."""
 
 from __future__ import annotations
 
@@ -31,21 +31,26 @@ logger = logging.getLogger(__name__)
 
 
 class Preparation:
-    """Selects, caches and counts samples.
+    """Selection, cache, counts and batch sampler of a data loader.
 
     Args:
-        group: of the flags: for messages.
-        dropped: takes what processors drop.
+        samples: reader of the samples.
+        settings: settings of the loader.
+        group: flag group such as `train`, for messages.
+        dropped: collects the samples that processors drop.
         check: called while waiting; raises to stop.
-        counts: whether the samples of a pass must be known, where they are made in groups.
-        pass_counts: what a pass is known to have already.
+        counts: count the samples of a pass if they are processed in groups.
+        pass_counts: known counts of a pass.
 
     Attributes:
-        samples: as batches are made of them; not those that were given, if they were made and cached.
-        order: of samples with an index.
-        batching: which samples each batch holds; None where samples are made in groups.
-        stream: of samples that are made in groups.
-        bad: samples that were found to be bad.
+        samples: reader to build batches from; replaced if the results of a StreamProcessor are cached.
+        order: sampler of a random-access source; None for an iterable-only source.
+        batch_sampler: batch sampler; None for samples that are processed in groups.
+        stream: stream of samples that are processed in groups; else None.
+        bad: bad samples found so far.
+
+    Raises:
+        UsageError: if the settings do not suit the source, or no sample is selected.
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class Preparation:
         self._check = check
         has_index = hasattr(samples.source, "__len__") and hasattr(samples.source, "__getitem__")
         if not has_index:
-            self._reject_unsupported_settings("has no length and index, it can only be read from its beginning on")
+            self._reject_unsupported_settings()
         if samples.is_stream and settings.cache != "none":
             settings = self._cache_stream()
         if self.samples.is_stream or not has_index:
@@ -79,7 +84,7 @@ class Preparation:
             self._select(settings)
             if settings.shuffle_buffer is not None:
                 logger.warning(
-                    "--%s.shuffle_buffer has no effect: the samples have an index, so --%s.shuffle orders all of them",
+                    "--%s.shuffle_buffer ignored: the source is random-access, so --%s.shuffle shuffles all samples",
                     group,
                     group,
                 )
@@ -95,7 +100,7 @@ class Preparation:
             self._reject_needless_buckets()
         if settings.cache != "none" and not self.samples.is_array_backed:
             self._fill_cache(settings)
-        self.batch_sampler = self._batching(chosen)
+        self.batch_sampler = self._make_batch_sampler(chosen)
 
     def _fill_cache(self, settings: LoaderSettings, stages: int | None = None) -> None:
         cache = fill_cache(self.samples, settings, self.group, self._check, stages)
@@ -108,17 +113,17 @@ class Preparation:
         self.dropped.log(len(self.samples.indices))
 
     def _cache_stream(self) -> LoaderSettings:
-        """Keep what is made without randomness; return the settings for what is still to be done."""
-        # Filters, and what says how often a sample is drawn, are about the samples of the source.
+        """Cache the results of the deterministic stages; return the settings for the remaining ones."""
+        # Filters and sampling weights apply to the samples of the source.
         chosen = self._select_samples(_source_settings(self.settings))
         stream = Stream(self.samples, _source_settings(self.settings), self.order, self.group)
         stages = count_deterministic_stages(stream, self._check)
         if not has_stream_processor(self.samples, stages):
             self._fill_cache(self.settings, stages)
             return replace(self.settings, cache="none")
-        made = cache_stream(stream, chosen.sampling_weights, stages, self.settings, self._check)
-        self._record_cached(made.bad, made.dropped)
-        self.samples, self.order = made.samples, None
+        cached = cache_stream(stream, chosen.sampling_weights, stages, self.settings, self._check)
+        self._record_cached(cached.bad, cached.dropped)
+        self.samples, self.order = cached.samples, None
         balance: Literal["none", "loss"] = "loss" if self.settings.balance == "loss" else "none"
         return replace(self.settings, cache="none", filter=[], resample=None, limit=None, balance=balance)
 
@@ -144,7 +149,7 @@ class Preparation:
         self.order = Sampler(chosen.indices, self.samples.seed, settings.shuffle, chosen.sampling_weights)
         return chosen
 
-    def _batching(self, chosen: Selection) -> BatchSampler:
+    def _make_batch_sampler(self, chosen: Selection) -> BatchSampler:
         assert self.order is not None
         if chosen.lengths is None:
             return FixedSizeBatchSampler(self.order, self.settings.batch_size)
@@ -155,32 +160,35 @@ class Preparation:
             self.order, self.settings.batch_size, chosen.lengths, boundaries, settings.max_batch_length
         )
 
-    def _reject_unsupported_settings(self, why: str) -> None:
-        """Refuse settings that need to know all samples of the source beforehand."""
+    def _reject_unsupported_settings(self) -> None:
+        """Raise `UsageError` for settings that require a random-access source."""
         settings, name = self.settings, type(self.samples.data).__name__
-        asked = {
+        requires_random_access = {
             "cache": settings.cache != "none",
             "balance": settings.balance == "sample",
             "filter": bool(settings.filter),
             "resample": settings.resample is not None,
         }
-        for field, is_asked in asked.items():
-            if is_asked:
-                raise UsageError(f"--{self.group}.{field} is not supported: the source of {name} {why}")
+        for field, is_set in requires_random_access.items():
+            if is_set:
+                raise UsageError(
+                    f"--{self.group}.{field} requires a random-access source (with __len__ and __getitem__); "
+                    f"the source of {name} is iterable-only"
+                )
 
     def _reject_needless_buckets(self) -> None:
         if self.samples.is_static:
             names = ("buckets", "bucket_boundaries", "max_batch_length")
             field = next(name for name in names if getattr(self.settings, name))
             raise UsageError(
-                f"--{self.group}.{field}: all samples have one shape, so there is no use for length buckets"
+                f"--{self.group}.{field}: length buckets require an axis of unknown length; all samples have one shape"
             )
 
 
 def _source_settings(settings: LoaderSettings) -> LoaderSettings:
-    """Return the settings for the samples of the source, where groups of them are processed.
+    """Return the settings that apply to source samples, if samples are processed in groups.
 
-    Lengths, and classes that weigh losses, are those of finished samples.
+    Length buckets and class weights of the loss apply to processed samples.
     """
     balance: Literal["none", "sample"] = "sample" if settings.balance == "sample" else "none"
     return replace(settings, balance=balance, buckets=0, bucket_boundaries=[], max_batch_length=None)

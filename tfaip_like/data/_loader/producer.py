@@ -1,4 +1,4 @@
-"""Where batches are made: in this process or in data processes, and how many of those pay."""
+"""Execution of batch tasks: in this process or in data workers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ logger = logging.getLogger(__name__)
 
 
 class BatchProducer:
-    """Does work on tasks, and gives the results in their order.
+    """Executor that runs a worker function on tasks and returns the results in order.
 
     Args:
-        group: of the flags: for messages.
+        settings: number of workers, prefetch and timeout.
+        group: flag group such as `train`, for messages.
         check: called while waiting for results; raises to stop.
 
     Attributes:
-        workers: the data processes, once they are started.
+        workers: worker pool; None until it is started.
     """
 
     def __init__(self, settings: LoaderSettings, group: str, check: Callable[[], None]):
@@ -36,23 +37,23 @@ class BatchProducer:
         self._is_memory_logged = False
 
     def auto_select_num_workers(self, seconds: float) -> None:
-        """Chooses the number of processes for work that takes so long in one, unless the user has."""
+        """Choose the number of workers for work that takes `seconds` in one process, unless the user has set it."""
         if self.settings.num_processes is None:
             self._num_workers = choose_num_workers(seconds)
 
     def run(self, work: WorkerFunction, tasks: Iterable[Any], batches_per_task: int = 1) -> Iterator[Any]:
-        """Return the results of all tasks, each of which makes `batches_per_task` batches; see `Workers.run`."""
+        """Return the results of all tasks, each of which builds `batches_per_task` batches; see `WorkerPool.run`."""
         if not self._num_workers or (workers := self._start_pool(work, batches_per_task)) is None:
             return iterate_in_thread((work(task) for task in tasks if task is not None), self.check)
         return self._log_memory_once(workers, workers.run(iterate_in_thread(iter(tasks), self.check)))
 
     @property
     def max_batches_per_task(self) -> int:
-        """Most batches that one task may make, so that `prefetch` is kept."""
+        """Maximum number of batches per task that respects `prefetch`."""
         return max(1, self.settings.prefetch // (self._num_workers + 1))
 
     def close(self) -> None:
-        """Ends the data processes."""
+        """Stop the workers."""
         if self.workers is not None:
             self.workers.close()
             self.workers = None
@@ -68,19 +69,18 @@ class BatchProducer:
                 if self.settings.num_processes is not None:
                     raise
                 self._num_workers = 0
-                logger.warning("--%s data are made in the main process: %s", self.group, error)
+                logger.warning("--%s: falling back to single-process data loading: %s", self.group, error)
         return self.workers
 
     def _log_memory_once(self, workers: WorkerPool, results: Iterator[Any]) -> Iterator[Any]:
-        """The results; says how much memory is shared when all of it is in use."""
+        """Yield the results; log the amount of shared memory when all task slots are in use."""
         for number, result in enumerate(results):
             if not self._is_memory_logged and number == workers.max_outstanding:
                 self._is_memory_logged = True
-                processes = f"{workers.num_workers} data processes" if workers.num_workers > 1 else "1 data process"
                 logger.info(
-                    "--%s: %s, %s ahead, %.3g MB shared",
+                    "--%s: %s, prefetch %s, %.3g MB shared memory",
                     self.group,
-                    processes,
+                    pluralize(workers.num_workers, "data worker"),
                     pluralize(workers.max_outstanding, "task"),
                     workers.nbytes() / 1e6,
                 )

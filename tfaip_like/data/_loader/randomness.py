@@ -1,4 +1,4 @@
-"""A random generator for each sample and processor, quickly."""
+"""Random generators per sample and processor."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 
 class PerSampleRng:
-    """Generators that depend on the seed, the row of a sample in a draw, and the stage that asks, alone.
+    """Random generators that depend only on the seed, the row of the sample and the stage.
 
-    Philox (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011) is a function of a key
-    and a counter: the key is (seed, pass), the counter begins at (0, stage, index, repeat). One
-    generator is set to the next place each time, which takes a seventh of the time of a new one.
+    Philox (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011) is a function of a key and a counter:
+    the key is (seed, pass), the counter starts at (0, stage, index, repeat). One generator is repositioned for each
+    call, which takes a seventh of the time of creating one.
     """
 
     def __init__(self, seed: int):
@@ -22,27 +22,27 @@ class PerSampleRng:
         self._seed = seed
 
     def generator_for(self, row: tuple[int, int, int], stage: int) -> np.random.Generator:
-        """The generator for a row (pass, index, repeat) and a stage; the next call sets it anew."""
+        """Return the generator of a row (pass, index, repeat) and a stage; valid until the next call."""
         data_pass, index, repeat = row
         self._state["state"] = {
             "key": np.array([self._seed, data_pass], dtype=np.uint64),
             "counter": np.array([0, stage, index, repeat], dtype=np.uint64),
         }
-        self._state["buffer_pos"] = 4  # nothing is left over from the place before
+        self._state["buffer_pos"] = 4  # discard buffered values of the previous position
         self._state["has_uint32"] = 0
         self._bits.state = self._state  # type: ignore[assignment]
         return self._generator
 
 
 class RngUsageDetector(PerSampleRng):
-    """Generators of which it is known whether they were used."""
+    """Random generators that detect whether they are used."""
 
     def __init__(self) -> None:
         super().__init__(0)
         self.reset()
 
     def reset(self) -> None:
-        """Begins to watch anew."""
+        """Reset the detection."""
         self._first_stage_using_rng: int | None = None
         self._stage: int | None = None
         self._position_before = b""
@@ -54,7 +54,7 @@ class RngUsageDetector(PerSampleRng):
         return generator
 
     def first_stage_using_rng(self) -> int | None:
-        """The first stage that used its generator, None if none did."""
+        """Return the first stage that used its generator; None if none did."""
         self._detect_use()
         return self._first_stage_using_rng
 

@@ -1,7 +1,7 @@
-"""The samples of one mode of a scenario's data, each as the network sees it.
+"""Reader of processed samples, and of batches of them.
 
-A sample is a pure function of the seed and its row (pass, index, repeat) of a draw. So it can be made
-in any process, at any time, and is the same.
+A processed sample is a pure function of the seed and its row (pass, index, repeat) in a draw, so the result does not
+depend on the process or the order in which samples are processed.
 """
 
 from __future__ import annotations
@@ -27,25 +27,29 @@ from tfaip_like.data._sources.arrays import ArraySource
 
 MODE_NAMES = {Mode.TRAIN: "training", Mode.EVALUATE: "validation", Mode.PREDICT: "prediction"}
 SUBSTITUTE_REPEAT_OFFSET = 2**32
-"""Repeats from here on are of samples that stand in for another one."""
+"""Repeat numbers from here on mark samples that replace a dropped or bad one."""
 PROGRESS_SIZE = 5
-"""Numbers that tell what is being made: pass, index, repeat, stage, and how many samples were begun."""
+"""Length of the progress marker: pass, index, repeat, stage, number of started samples."""
 MAX_SUBSTITUTES = 100
-"""So many samples in a row may be missing before a batch is given up."""
+"""Maximum number of consecutive dropped or bad samples before training fails."""
 
 Row = tuple[int, int, int]
 
 
 class SampleReader:
-    """Makes samples, and batches of them.
+    """Reader of processed samples and batches.
 
     Args:
-        processors: instead of all those that the data have for the mode.
+        data: data with the specifications and processors.
+        source: source of the samples.
+        mode: mode whose processors are applied.
+        seed: random seed of the run.
+        processors: processors to apply; by default those of `data` for the mode.
 
     Attributes:
-        at: what is being made, see `PROGRESS_SIZE`; stages are reading, the processors, batching. In a data process
-            this is memory that the main process sees too, to say where it hangs.
-        seconds: time that each stage has taken so far.
+        progress: progress marker, see `PROGRESS_SIZE`; the stages are reading, each processor, and batching. In a
+            data worker it is shared memory, which tells the main process where a worker hangs.
+        seconds: total time of each stage.
     """
 
     def __init__(self, data: Data, source: Any, mode: Mode, seed: int, processors: Sequence[Processor] | None = None):
@@ -57,16 +61,16 @@ class SampleReader:
         self.processors = list(data.validate_processors("pipeline", mode) if processors is None else processors)
         self.is_stream = any(isinstance(processor, StreamProcessor) for processor in self.processors)
         self.is_array_backed = isinstance(source, ArraySource) and not self.processors
-        """Whether batches can be cut from arrays, without Python work per sample."""
+        """Batches can be sliced from arrays, without Python code per sample."""
         self.indices = np.arange(len(source)) if hasattr(source, "__len__") else np.zeros(0, np.int64)
-        """The samples that are used, by their index in the source."""
+        """Indices of the selected samples in the source."""
         self.loss_weights: npt.NDArray[np.float32] | None = None
-        """How much the loss of each sample counts, by its index."""
+        """Loss weight by sample index; None for 1."""
         self.class_weights: Mapping[Hashable, float] | None = None
-        """How much the loss of each sample counts, by its class, where samples have no index of their own."""
+        """Loss weight by class, for samples without a fixed index."""
         self.cache: SampleCache | None = None
         self.dropped: list[DroppedSample] = []
-        """What processors dropped since it was last taken."""
+        """Dropped samples since the last `pop_dropped`."""
         self.stages = ["reading", *(type(processor).__name__ for processor in self.processors), "batching"]
         self.seconds = np.zeros(len(self.stages))
         self.progress = np.zeros(PROGRESS_SIZE, np.int64)
@@ -84,25 +88,25 @@ class SampleReader:
         return all(spec.is_static for spec in (*self.inputs.values(), *self.targets.values()))
 
     def read_source(self, index: int) -> Sample:
-        """The sample as the source gives it."""
+        """Return the unprocessed sample of the source."""
         begin = time.perf_counter()
         sample = self.as_sample(self.source[index], index)
         self.seconds[0] += time.perf_counter() - begin
         return sample
 
-    def as_sample(self, given: object, index: int) -> Sample:
-        """Return what the source gave as a sample, or raise `CodeError` when it is neither one nor (x, y)."""
+    def as_sample(self, item: object, index: int) -> Sample:
+        """Convert an item of the source to a sample; raise `CodeError` if it is neither a sample nor (x, y)."""
         try:
-            if isinstance(given, Sample):
-                return given
-            return to_sample(given, self.inputs, self.data.validate_specs("targets"))
+            if isinstance(item, Sample):
+                return item
+            return to_sample(item, self.inputs, self.data.validate_specs("targets"))
         except UsageError:
             raise
-        except ValueError as problem:
-            raise CodeError(f"{self.describe_sample(index)} {problem}", *self.get_reader_code()) from None
+        except ValueError as error:
+            raise CodeError(f"{self.describe_sample(index)} {error}", *self.get_reader_code()) from None
 
     def read(self, index: int) -> Sample | None:
-        """Return the sample as the source gives it, or as it is cached; None if a processor drops it."""
+        """Return the unprocessed or the cached sample; None if a cached stage drops it."""
         if self.cache is None:
             return self.read_source(index)
         begin = time.perf_counter()
@@ -111,15 +115,15 @@ class SampleReader:
         return cached
 
     def sample(self, index: int, data_pass: int = 0, repeat: int = 0) -> Sample | None:
-        """The sample as the network sees it; None if a processor drops it."""
+        """Return the processed sample; None if a processor drops it."""
         row = (data_pass, index, repeat)
         self.progress[:] = (*row, 0, self.progress[4] + 1)
         try:
-            read = self.read(index)
+            sample = self.read(index)
             first = self.cache.stages if self.cache is not None else 0
-            return None if read is None else self.apply_processors(read, row, first)
-        except StopIteration as error:  # which would end a loop of ours without a word
-            stopped = RuntimeError("generator raised StopIteration")  # what Python makes of it in a generator
+            return None if sample is None else self.apply_processors(sample, row, first)
+        except StopIteration as error:  # would silently end a loop over batches
+            stopped = RuntimeError("generator raised StopIteration")  # as Python does inside generators
             add_sample_note(stopped, self.describe_sample(index))
             raise stopped from error
         except Exception as error:
@@ -127,7 +131,7 @@ class SampleReader:
             raise
 
     def apply_processors(self, sample: Sample, row: Row, first: int = 0, end: int | None = None) -> Sample | None:
-        """What the processors from number `first` on, up to `end`, make of a sample."""
+        """Apply the processors `first` up to `end` to a sample; return None if one drops it."""
         if not self.processors[first:end]:
             return sample
         now = time.perf_counter()
@@ -136,27 +140,27 @@ class SampleReader:
             self.progress[3] = stage
             reason = ""
             try:
-                made = processor.process(sample, self.random.generator_for(row, stage))
+                result = processor.process(sample, self.random.generator_for(row, stage))
             except DropSample as drop:
-                made, reason = None, str(drop)
+                result, reason = None, str(drop)
             before, now = now, time.perf_counter()
             self.seconds[stage] += now - before
-            if made is None:
+            if result is None:
                 is_part = any(isinstance(earlier, StreamProcessor) for earlier in self.processors[: stage - 1])
                 self.dropped.append(DroppedSample(row[INDEX], self.stages[stage], reason, is_part))
                 return None
-            processor.validate_result(made)
-            sample = made
+            processor.validate_result(result)
+            sample = result
         return sample
 
     def batch(self, draw: SampleRows) -> Batch:
-        """The batch of the rows of a draw.
+        """Return the batch of the rows of a draw, shape (batch, 3).
 
-        Where a sample is dropped or bad, another one takes its place in training; otherwise the batch
-        is smaller, and may be empty.
+        In training, another sample replaces a dropped or bad one; in other modes the batch is smaller and may be
+        empty.
 
         Raises:
-            UsageError: for a sample that does not fit its specification; names its index.
+            UsageError: if a sample does not match its specification; names its index.
         """
         if self.is_array_backed:
             return self._slice_arrays(draw)
@@ -164,18 +168,18 @@ class SampleReader:
         rows: list[Row] = []
         samples = []
         for row in draw.tolist():
-            made = self._try_make(tuple(row), bad)
-            if made is None and self.mode is Mode.TRAIN:
-                row, made = self._make_substitute(draw, tuple(row), bad)
-            if made is not None:
+            sample = self._try_make(tuple(row), bad)
+            if sample is None and self.mode is Mode.TRAIN:
+                row, sample = self._make_substitute(draw, tuple(row), bad)
+            if sample is not None:
                 rows.append(tuple(row))
-                samples.append(made)
+                samples.append(sample)
         return self.collate_batch(samples, rows, bad, self.pop_dropped())
 
     def pop_dropped(self) -> list[DroppedSample]:
-        """Return what processors dropped since the last call."""
-        taken, self.dropped = self.dropped, []
-        return taken
+        """Return and clear the list of dropped samples."""
+        dropped, self.dropped = self.dropped, []
+        return dropped
 
     def collate_batch(
         self,
@@ -184,7 +188,17 @@ class SampleReader:
         bad: Sequence[BadSample] = (),
         dropped: Sequence[DroppedSample] = (),
     ) -> Batch:
-        """Return samples as a batch."""
+        """Collate samples to a batch.
+
+        Args:
+            samples: processed samples; may be empty.
+            rows: row of each sample.
+            bad: bad samples to report with the batch.
+            dropped: dropped samples to report with the batch.
+
+        Raises:
+            CodeError: if a sample does not match its specification.
+        """
         begin = time.perf_counter()
         self.progress[3] = len(self.stages) - 1
         if not samples:
@@ -200,21 +214,21 @@ class SampleReader:
         return Batch(batch.inputs, batch.targets, weights, batch.meta, [index for _, index, _ in rows], bad, dropped)
 
     def describe_sample(self, index: int) -> str:
-        """Which sample an index means, for a person."""
-        described = getattr(self.source, "describe", None)
-        where = f" ({described(index)})" if described else ""
+        """Return a human-readable description of a sample index."""
+        describe = getattr(self.source, "describe", None)
+        where = f" ({describe(index)})" if describe else ""
         of = f" of {type(self.data).__name__}" if self.mode is not Mode.PREDICT else ""
         return f"{MODE_NAMES[self.mode]} sample {index}{of}{where}"
 
     def describe_progress(self, progress: npt.NDArray[np.int64]) -> str:
-        """The sample and the stage that `at` tells of, for a person."""
+        """Return a human-readable description of a progress marker: stage and sample."""
         stage = f"{self.stages[int(progress[3])]}, " if 0 < progress[3] < len(self.stages) - 1 else ""
         return stage + self.describe_sample(int(progress[INDEX]))
 
     def validate_first_sample(self, index: int) -> None:
-        """Raises `UsageError` when the first sample does not fit its specification.
+        """Raise `UsageError` if the first sample does not match its specification.
 
-        All rows at once where batches are cut from arrays, because nothing looks at them later.
+        Array-backed data are checked as a whole, because their batches are not checked later.
         """
         self._check_floats()
         if not self.is_stream and self.data.on_bad_sample == "raise":
@@ -224,42 +238,42 @@ class SampleReader:
         if isinstance(self.source, ArraySource) and self.is_array_backed:
             for arrays, specs in ((self.source.inputs, self.inputs), (self.source.targets, self.targets)):
                 for name, spec in specs.items():
-                    if problem := spec.dtype_validation_error(arrays[name]):
-                        message = f"{type(self.data).__name__}.source({self.mode}): {name!r} {problem}"
+                    if error := spec.dtype_validation_error(arrays[name]):
+                        message = f"{type(self.data).__name__}.source({self.mode}): {name!r} {error}"
                         raise CodeError(message, self.data.source)
 
     def check(self, sample: Sample, index: int) -> None:
-        """Check that a sample fits its specification.
+        """Check that a sample matches its specification.
 
         Raises:
-            CodeError: when it does not; shows what made it last.
+            CodeError: if it does not; shows the last processor of user code.
         """
         try:
             validate_sample(sample, self.describe_sample(index), self.inputs, self.targets)
-        except UsageError as problem:
+        except UsageError as error:
             processes = [processor.process for processor in reversed(self.processors)]
-            raise CodeError(str(problem), *processes, *self.get_reader_code()) from problem
+            raise CodeError(str(error), *processes, *self.get_reader_code()) from error
 
     def get_reader_code(self) -> list[object]:
-        """Return the code that reads samples, for `CodeError`: of the source, or of who made it."""
+        """Return the code that reads samples, for `CodeError`: methods of the source, and `Data.source`."""
         methods = [getattr(type(self.source), name, None) for name in ("__getitem__", "__iter__")]
         return [*filter(None, methods), self.data.source]
 
     def _check_floats(self) -> None:
-        """Raise `UsageError` where batches are cut from floats that their Spec cannot hold: NaN or too large ones."""
+        """Raise `UsageError` if array-backed data contain floats that their Spec cannot represent (NaN, too large)."""
         if not (isinstance(self.source, ArraySource) and self.is_array_backed):
             return
         for arrays, specs in ((self.source.inputs, self.inputs), (self.source.targets, self.targets)):
             for name, spec in specs.items():
                 if name in arrays and arrays[name].dtype.kind == "f":
-                    rows, problem = spec.find_unrepresentable_floats(arrays[name])
-                    used = np.intersect1d(np.array(rows, np.int64), self.indices)
-                    if len(used):
-                        raise UsageError(f"{self.describe_sample(int(used[0]))}: {name!r} {problem}")
+                    rows, error = spec.find_unrepresentable_floats(arrays[name])
+                    selected = np.intersect1d(np.array(rows, np.int64), self.indices)
+                    if len(selected):
+                        raise UsageError(f"{self.describe_sample(int(selected[0]))}: {name!r} {error}")
 
     def _get_loss_weights(self, samples: Sequence[Sample], rows: Sequence[Row]) -> npt.NDArray[np.float32] | None:
         if self.class_weights is not None:
-            # A class that the counted pass did not have counts like an average one.
+            # A class that did not occur in the counted pass has the average weight.
             weights = [self.class_weights.get(self.data.class_label(sample), 1.0) for sample in samples]
             return np.array(weights, np.float32)
         return None if self.loss_weights is None else self.loss_weights[[index for _, index, _ in rows]]
@@ -278,32 +292,32 @@ class SampleReader:
             return None
 
     def _make_substitute(self, draw: SampleRows, missing: Row, bad: list[BadSample]) -> tuple[Row, Sample]:
-        """Another sample of the same batch, processed anew; a neighbour where the batch has no other."""
+        """Return a replacement: another sample of the batch with new randomness, else a neighbor in the source."""
         data_pass, index, repeat = missing
         others = [other for other in dict.fromkeys(draw[:, INDEX].tolist()) if other != index]
         random = np.random.default_rng((data_pass, index, repeat))
         random.shuffle(others)
-        place = int(np.searchsorted(self.indices, index))
-        neighbours = np.take(self.indices, np.arange(place + 1, place + 1 + MAX_SUBSTITUTES), mode="wrap").tolist()
-        for tried, other in enumerate([*others, *neighbours][:MAX_SUBSTITUTES]):
+        position = int(np.searchsorted(self.indices, index))
+        neighbors = np.take(self.indices, np.arange(position + 1, position + 1 + MAX_SUBSTITUTES), mode="wrap").tolist()
+        for tried, other in enumerate([*others, *neighbors][:MAX_SUBSTITUTES]):
             row = (data_pass, other, SUBSTITUTE_REPEAT_OFFSET + (repeat << 8) + tried)
             if (sample := self._try_make(row, bad)) is not None:
                 return row, sample
         if bad:
             raise UsageError(
-                f"{MAX_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad; the "
-                f"last bad one is {bad[-1].place}: {bad[-1].reason}"
+                f"{MAX_SUBSTITUTES} consecutive training samples of {type(self.data).__name__} were dropped or failed; "
+                f"last failure: {bad[-1].place}: {bad[-1].reason}"
             )
         reason = self.dropped[-1].reason if self.dropped else ""
         raise CodeError(
-            f"{MAX_SUBSTITUTES} training samples of {type(self.data).__name__} in a row were dropped or bad, "
-            f"the first of them sample {index}, the last in {self.stages[int(self.progress[3])]}"
-            f"{f': {reason}' if reason else '; does it return the sample?'}",
+            f"{MAX_SUBSTITUTES} consecutive training samples of {type(self.data).__name__} were dropped, "
+            f"from sample {index} on; {self.stages[int(self.progress[3])]} dropped the last one"
+            f"{f': {reason}' if reason else ' (does it return the sample?)'}",
             *self._get_stage_code(int(self.progress[3])),
         )
 
     def _get_stage_code(self, stage: int) -> list[object]:
-        """Return the code of an author that does a stage."""
+        """Return the user code of a stage."""
         return [self.processors[stage - 1].process] if 0 < stage <= len(self.processors) else []
 
     def _slice_arrays(self, draw: SampleRows) -> Batch:
@@ -324,29 +338,30 @@ class SampleReader:
 def apply_postprocessors(
     samples: SampleReader, predicted: Iterable[tuple[int, Sample]], report: DropReport | None = None
 ) -> Iterator[Sample]:
-    """Yield predicted samples after the post-processors of their data, without those that are dropped.
+    """Yield predicted samples after the post-processors of their data, without dropped ones.
 
     Args:
-        predicted: index in the source, and sample.
-        report: takes what is dropped.
+        samples: reader of the samples.
+        predicted: pairs of the index in the source and the predicted sample.
+        report: records dropped samples; None to ignore them.
     """
     processors = samples.data.validate_processors("post_pipeline", samples.mode)
     for number, (index, sample) in enumerate(predicted):
-        made: Sample | None = sample
+        result: Sample | None = sample
         for stage, processor in enumerate(processors):
-            assert made is not None
+            assert result is not None
             reason = ""
             try:
-                made = processor.process(made, samples.random.generator_for((0, number, 0), stage))
+                result = processor.process(result, samples.random.generator_for((0, number, 0), stage))
             except DropSample as drop:
-                made, reason = None, str(drop)
-            processor.validate_result(made)
-            if made is None:
+                result, reason = None, str(drop)
+            processor.validate_result(result)
+            if result is None:
                 if report is not None:
                     report.record(
                         [DroppedSample(index, type(processor).__name__, reason, samples.is_stream)],
                         samples.describe_sample,
                     )
                 break
-        if made is not None:
-            yield made
+        if result is not None:
+            yield result

@@ -1,8 +1,8 @@
-"""Which samples each batch holds: pure functions of the seed and the number of the batch.
+"""Samplers and batch samplers: pure functions of the seed and the number of the batch.
 
-A *draw* is an array with a row (pass, index, repeat) for each sample: the pass over the data, the
-index in the source, and how often the pass had this sample before (more than once where samples are
-drawn by weights). A row is all that the randomness of a sample depends on, beside the seed.
+A *draw* is an array of shape (N, 3) with a row (pass, index, repeat) per sample: the pass over the data, the index in
+the source, and the number of previous occurrences of the sample in this pass (above 0 only with sampling weights). The
+randomness of a sample depends only on its row and the seed.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ PASS, INDEX, REPEAT = range(3)
 
 
 class BatchSampler(Protocol):
-    """Draws by the number of their batch."""
+    """Interface of batch samplers."""
 
     def draw(self, step: int) -> SampleRows:
-        """The samples of a batch of the endless stream of training."""
+        """Return the rows of a batch of the infinite training stream."""
 
     def iter_pass(self) -> Iterator[SampleRows]:
-        """All batches of one pass, each sample once."""
+        """Yield the rows of all batches of one pass."""
 
     def num_batches(self, samples: int) -> int:
-        """How many batches hold about so many samples."""
+        """Return the number of batches that hold about `samples` samples."""
 
 
 class Sampler:
-    """The order of the samples in each pass.
+    """Sampler that determines the order of the samples in each pass.
 
     Args:
-        indices: those that are used, by their index in the source, rising.
-        weights: how often each is drawn, as probabilities; all equally if None.
+        indices: indices of the selected samples in the source, ascending; shape (N,).
+        seed: random seed of the run.
+        shuffle: shuffle the samples in each pass.
+        weights: sampling probability of each sample, shape (N,); None to use each sample once per pass.
     """
 
     def __init__(self, indices: npt.NDArray[np.int64], seed: int, shuffle: bool, weights: npt.ArrayLike | None = None):
@@ -50,57 +52,65 @@ class Sampler:
         return len(self.indices)
 
     def rows_of_pass(self, data_pass: int) -> SampleRows:
-        """The draw of one pass; the last two are kept, since a batch may lie in both."""
+        """Return the draw of one pass; the last two are cached, because a batch may span both."""
         rows = self._passes.get(data_pass)
         if rows is None:
             rows = self._draw_pass(data_pass)
-            # A new dict, since several threads may ask.
+            # Replaced, not modified: several threads may read it.
             self._passes = {**dict(list(self._passes.items())[-1:]), data_pass: rows}
         return rows
 
     def rows_at(self, position: int, count: int) -> SampleRows:
-        """`count` rows from a position of the endless sequence of passes on."""
+        """Return `count` rows, starting at a position of the infinite sequence of passes."""
         rows = []
         while count > 0:
-            data_pass, place = divmod(position, len(self))
-            rows.append(self.rows_of_pass(data_pass)[place : place + count])
+            data_pass, offset = divmod(position, len(self))
+            rows.append(self.rows_of_pass(data_pass)[offset : offset + count])
             position, count = position + len(rows[-1]), count - len(rows[-1])
         return np.concatenate(rows)
 
     def _draw_pass(self, data_pass: int) -> SampleRows:
         random = np.random.default_rng((self.seed, data_pass))
         if self.weights is not None:
-            places = self._sample_by_weight(random)
+            positions = self._sample_by_weight(random)
         else:
-            places = random.permutation(len(self)) if self.shuffle else np.arange(len(self))
-        repeats = _count_repeats(places) if self.weights is not None else np.zeros(len(self), np.int64)
-        return np.stack([np.full(len(self), data_pass), self.indices[places], repeats], axis=1)
+            positions = random.permutation(len(self)) if self.shuffle else np.arange(len(self))
+        repeats = _count_repeats(positions) if self.weights is not None else np.zeros(len(self), np.int64)
+        return np.stack([np.full(len(self), data_pass), self.indices[positions], repeats], axis=1)
 
     def _sample_by_weight(self, random: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Systematic sampling (Kish, Survey Sampling, 1965): each sample is drawn as often as its weight
-        says, rounded up or down, so a pass is as near to the distribution as whole numbers allow."""
+        """Draw positions by systematic sampling (Kish, Survey Sampling, 1965).
+
+        Each sample is drawn as often as its weight requires, rounded up or down, so that a pass is as close to the
+        distribution as integer counts allow.
+        """
         assert self.weights is not None
         shuffled = random.permutation(len(self))
-        reached = np.cumsum(self.weights[shuffled]) * len(self)
-        reached[-1] = len(self)  # whatever rounding made of it
-        counts = np.diff(np.floor(reached + random.random()), prepend=0).astype(np.int64)
+        cumulative = np.cumsum(self.weights[shuffled]) * len(self)
+        cumulative[-1] = len(self)  # exact in spite of rounding
+        counts = np.diff(np.floor(cumulative + random.random()), prepend=0).astype(np.int64)
         drawn = np.repeat(shuffled, counts)[: len(self)]
         return random.permutation(drawn) if self.shuffle else np.sort(drawn)
 
 
-def _count_repeats(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """For each entry, how many equal ones come before it."""
-    order = np.argsort(places, kind="stable")
-    ordered = places[order]
+def _count_repeats(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each entry the number of equal entries before it."""
+    order = np.argsort(positions, kind="stable")
+    ordered = positions[order]
     first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    begin = np.maximum.accumulate(np.where(first, np.arange(len(places)), 0))
-    repeats = np.empty(len(places), np.int64)
-    repeats[order] = np.arange(len(places)) - begin
+    begin = np.maximum.accumulate(np.where(first, np.arange(len(positions)), 0))
+    repeats = np.empty(len(positions), np.int64)
+    repeats[order] = np.arange(len(positions)) - begin
     return repeats
 
 
 class FixedSizeBatchSampler:
-    """Batches of one size, pass after pass without a gap: those left over begin the next pass."""
+    """Batch sampler with a fixed batch size; in training, a batch may span two passes.
+
+    Args:
+        order: sampler of the samples.
+        batch_size: samples per batch.
+    """
 
     def __init__(self, order: Sampler, batch_size: int):
         self.order = order
@@ -118,15 +128,17 @@ class FixedSizeBatchSampler:
 
 
 class BucketBatchSampler:
-    """Batches of samples of about one length. Each pass has the same number of batches, and every sample once.
+    """Batch sampler that groups samples of similar length; each pass has the same batches and every sample once.
 
-    Samples that do not fill a batch of their bucket go into the next longer one; so at most one batch
-    of a pass is not full.
+    Samples that do not fill a batch of their bucket move to the next longer bucket, so that at most one batch of a
+    pass is not full.
 
     Args:
-        lengths: of each sample of the order.
-        boundaries: lengths at which a new bucket begins, rising.
-        max_batch_length: most that samples times the longest of a batch may be.
+        order: sampler of the samples.
+        batch_size: maximum number of samples per batch.
+        lengths: length of each selected sample, shape (N,).
+        boundaries: lengths at which a new bucket begins, ascending.
+        max_batch_length: upper limit for the padded size of a batch, samples times longest sample; None for no limit.
     """
 
     def __init__(
@@ -156,50 +168,57 @@ class BucketBatchSampler:
         return max(1, round(samples * self.batches_per_pass / len(self.order)))
 
     def _batches_of_pass(self, data_pass: int) -> list[SampleRows]:
-        cut = self._cached_batches.get(data_pass)
-        if cut is None:
-            cut = self._make_batches(data_pass)
-            self._cached_batches = {data_pass: cut}
-        return cut
+        batches = self._cached_batches.get(data_pass)
+        if batches is None:
+            batches = self._make_batches(data_pass)
+            self._cached_batches = {data_pass: batches}
+        return batches
 
     def _make_batches(self, data_pass: int) -> list[SampleRows]:
         rows = self.order.rows_of_pass(data_pass)
         lengths = self.lengths[np.searchsorted(self.order.indices, rows[:, INDEX])]
-        cut = bucket_by_length(lengths, self.boundaries, self.batch_size, self.max_batch_length)
-        batches = [rows[places] for places in cut]
+        members = bucket_by_length(lengths, self.boundaries, self.batch_size, self.max_batch_length)
+        batches = [rows[positions] for positions in members]
         if not self.order.shuffle:
             return batches
-        places = np.random.default_rng((self.order.seed, data_pass, 1)).permutation(len(batches))
-        return [batches[place] for place in places]
+        order = np.random.default_rng((self.order.seed, data_pass, 1)).permutation(len(batches))
+        return [batches[number] for number in order]
 
 
 def bucket_by_length(
     lengths: npt.NDArray[np.int64], boundaries: Sequence[int], batch_size: int, max_batch_length: int | None
 ) -> list[npt.NDArray[np.int64]]:
-    """Return the places of the samples of each batch, in buckets of about one length.
+    """Return the positions of the samples of each batch, grouped by length.
 
-    Samples that do not fill a batch of their bucket go into the next longer one; so at most one batch is not full.
-    Within a bucket the samples keep their order.
+    Samples that do not fill a batch of their bucket move to the next longer bucket, so that at most one batch is not
+    full. Within a bucket the samples keep their order.
 
     Args:
-        lengths: of all samples.
-        boundaries: see `BucketBatchSampler`, as is the rest.
+        lengths: length of each sample, shape (N,).
+        boundaries: see `BucketBatchSampler`.
+        batch_size: see `BucketBatchSampler`.
+        max_batch_length: see `BucketBatchSampler`.
     """
     bucket = np.searchsorted(np.asarray(boundaries), lengths, side="right")
     batches: list[npt.NDArray[np.int64]] = []
-    left = np.zeros(0, np.int64)
+    remainder = np.zeros(0, np.int64)
     for number in range(len(boundaries) + 1):
         longest = int(lengths[bucket <= number].max(initial=1))
         size = min(batch_size, max(1, max_batch_length // longest)) if max_batch_length else batch_size
-        places = np.concatenate([left, np.flatnonzero(bucket == number)])
-        full = len(places) // size * size
-        batches += [places[begin : begin + size] for begin in range(0, full, size)]
-        left = places[full:]
-    return [*batches, left] if len(left) else batches
+        positions = np.concatenate([remainder, np.flatnonzero(bucket == number)])
+        full = len(positions) // size * size
+        batches += [positions[begin : begin + size] for begin in range(0, full, size)]
+        remainder = positions[full:]
+    return [*batches, remainder] if len(remainder) else batches
 
 
 def quantile_boundaries(lengths: npt.NDArray[np.int64], buckets: int) -> list[int]:
-    """Boundaries for so many buckets (or fewer, where many samples have one length) with equally many samples."""
+    """Return the boundaries of buckets with equally many samples.
+
+    Args:
+        lengths: length of each sample, shape (N,).
+        buckets: number of buckets; fewer if many samples have the same length.
+    """
     quantiles = np.quantile(lengths, np.linspace(0, 1, buckets + 1)[1:-1])
     boundaries = sorted({int(np.ceil(q)) for q in quantiles})
     return [boundary for boundary in boundaries if lengths.min() < boundary]

@@ -1,4 +1,4 @@
-"""The cache of streams: what StreamProcessors make without randomness is made once, and has an index from then on."""
+"""Stream cache: the results of deterministic StreamProcessors, stored as a random-access source."""
 
 from __future__ import annotations
 
@@ -36,19 +36,22 @@ MAX_PROBED_GROUPS = 10
 
 @dataclass(frozen=True)
 class CachedStream:
-    """Samples as they come out of the processors that are not random."""
+    """Cached results of the deterministic processors."""
 
     samples: SampleReader
-    """Of a source with an index, and the processors that are left."""
+    """Reader of the cached samples, with the remaining processors."""
     bad: Sequence[BadSample]
     dropped: Sequence[DroppedSample]
 
 
 class RngDetectingGroupBuilder(GroupBuilder):
-    """The work of making groups that notes which processors use their generator.
+    """Group builder that detects which processors use their random generator.
+
+    Args:
+        samples: reader of the samples.
 
     Attributes:
-        first_random_stage: number of the first stage that did in the last group; None if none did.
+        first_random_stage: first stage that used its generator in the last group; None if none did.
     """
 
     def __init__(self, samples: SampleReader):
@@ -63,8 +66,8 @@ class RngDetectingGroupBuilder(GroupBuilder):
         self._generators: list[tuple[int, np.random.Generator, Any]] = []
         made = super().__call__(group)
         used = [stage for stage, generator, before in self._generators if generator.bit_generator.state != before]
-        if (of_samples := self._rng_detector.first_stage_using_rng()) is not None:
-            used.append(of_samples)
+        if (sample_stage := self._rng_detector.first_stage_using_rng()) is not None:
+            used.append(sample_stage)
         self.first_random_stage = min(used, default=None)
         return made
 
@@ -75,17 +78,15 @@ class RngDetectingGroupBuilder(GroupBuilder):
 
 
 class PicklingGroupBuilder(RngDetectingGroupBuilder):
-    """The work of filling the cache: pickled samples of groups."""
+    """Group builder that returns pickled samples; raises `UsageError` for a random processor."""
 
     def __call__(self, group: SampleGroup) -> GroupResult:
         made = super().__call__(group)
         if self.first_random_stage is not None:
             raise UsageError(
-                f"cache: {self.samples.stages[self.first_random_stage]} used its random generator for the "
-                "group of samples "
-                f"that begins with {self.samples.describe_sample(group.rows[0][INDEX])}, though not for the "
-                "first groups; what "
-                "it makes cannot be kept, so turn the cache off"
+                f"cache: {self.samples.stages[self.first_random_stage]} is not deterministic: it used its random "
+                f"generator on the group that begins with {self.samples.describe_sample(group.rows[0][INDEX])}, but "
+                "not on the first groups; disable the cache"
             )
         if made.level < len(self.levels) - 1:
             return made
@@ -93,7 +94,7 @@ class PicklingGroupBuilder(RngDetectingGroupBuilder):
 
 
 def count_deterministic_stages(stream: Stream, check: Callable[[], None]) -> int:
-    """Return how many of the first processors do not use their random generator, as seen on the first groups."""
+    """Return the number of leading processors that do not use their random generator on the first groups."""
     work = RngDetectingGroupBuilder(stream.samples)
 
     def find() -> int:
@@ -114,29 +115,31 @@ def count_deterministic_stages(stream: Stream, check: Callable[[], None]) -> int
 def cache_stream(
     stream: Stream, weights: FloatArray | None, stages: int, settings: LoaderSettings, check: Callable[[], None]
 ) -> CachedStream:
-    """Make all samples up to the first random processor, in the order of the source.
+    """Cache the results of the first processors, in the order of the source.
 
     Args:
-        stream: of the samples that are used, with all processors.
-        weights: how often each sample of the source is drawn; what is made of it shares its weight.
-        stages: number of processors whose results are kept.
+        stream: stream of the selected samples with all processors.
+        weights: sampling weight of each selected sample, divided among the samples made from it; None for uniform.
+        stages: number of processors whose results are cached.
+        settings: cache location and number of workers.
+        check: called while waiting; raises to stop.
 
     Raises:
-        UsageError: when nothing is made.
+        UsageError: if the processors produce no samples.
     """
     samples, group = stream.samples, stream.group
-    kept = SampleReader(samples.data, samples.source, samples.mode, samples.seed, samples.processors[:stages])
-    kept.indices = samples.indices
+    reader = SampleReader(samples.data, samples.source, samples.mode, samples.seed, samples.processors[:stages])
+    reader.indices = samples.indices
     in_order = replace(settings, shuffle=False, buckets=0, bucket_boundaries=[], max_batch_length=None)
-    of_kept = Stream(kept, in_order, Sampler(samples.indices, samples.seed, shuffle=False), group)
+    ordered_stream = Stream(reader, in_order, Sampler(samples.indices, samples.seed, shuffle=False), group)
     file = SharedFile.in_memory() if settings.cache == "memory" else SharedFile.on_disk()
     sizes, origins = [], []
     bad: list[BadSample] = []
     dropped: list[DroppedSample] = []
-    for made in _iter_results(of_kept, PicklingGroupBuilder(kept), check):
-        bad += made.bad
-        dropped += made.dropped
-        for row, data in zip(made.rows, made.pickled, strict=True):
+    for result in _iter_results(ordered_stream, PicklingGroupBuilder(reader), check):
+        bad += result.bad
+        dropped += result.dropped
+        for row, data in zip(result.rows, result.pickled, strict=True):
             file.write(data)
             sizes.append(len(data))
             origins.append(row[INDEX])
@@ -152,38 +155,42 @@ def cache_stream(
         stages,
         len(samples.processors),
     )
-    found = np.array(origins, np.int64)
+    origin_indices = np.array(origins, np.int64)
     source = CachedStreamSource(
-        samples.source, file, np.array(sizes, np.int64), found, _share_weights(weights, samples.indices, found)
+        samples.source,
+        file,
+        np.array(sizes, np.int64),
+        origin_indices,
+        _share_weights(weights, samples.indices, origin_indices),
     )
-    rest = SampleReader(samples.data, source, samples.mode, samples.seed, samples.processors[stages:])
-    return CachedStream(rest, bad, dropped)
+    cached = SampleReader(samples.data, source, samples.mode, samples.seed, samples.processors[stages:])
+    return CachedStream(cached, bad, dropped)
 
 
 def has_stream_processor(samples: SampleReader, stages: int) -> bool:
-    """Return whether there is a StreamProcessor among the first processors."""
+    """Return whether one of the first `stages` processors is a StreamProcessor."""
     return any(isinstance(processor, StreamProcessor) for processor in samples.processors[:stages])
 
 
 def _iter_results(stream: Stream, work: GroupBuilder, check: Callable[[], None]) -> Iterator[GroupResult]:
     assert stream.order is not None
     chain = stream.chain(Bookmark(), is_endless=False)
-    parts = -(-len(stream.order) // stream.sizes[0])
+    num_groups = -(-len(stream.order) // stream.sizes[0])
     with progress_bar(len(stream.order), f"caching --{stream.group} samples") as bar:
-        for made in map_tasks(work, chain.tasks(), parts, stream.settings, check):
-            if made.level == 0:
+        for result in map_tasks(work, chain.tasks(), num_groups, stream.settings, check):
+            if result.level == 0:
                 bar.update(stream.sizes[0])
-            if (last := chain.add_result(made)) is not None:
-                yield last
+            if (finished := chain.add_result(result)) is not None:
+                yield finished
 
 
 def _share_weights(
     weights: FloatArray | None, indices: npt.NDArray[np.int64], origins: npt.NDArray[np.int64]
 ) -> FloatArray | None:
-    """Return the weights of what was made: that of a sample of the source, divided by how many were made of it."""
+    """Divide the weight of each source sample among the samples that were made from it."""
     if weights is None:
         return None
-    places = np.searchsorted(indices, origins)
-    counts = np.bincount(places, minlength=len(indices))
-    shares: FloatArray = weights[places] / counts[places]
+    positions = np.searchsorted(indices, origins)
+    counts = np.bincount(positions, minlength=len(indices))
+    shares: FloatArray = weights[positions] / counts[positions]
     return shares

@@ -1,8 +1,8 @@
-"""Batches of samples that are made in groups: shuffled in blocks, mixed or sorted by length, from any place on.
+"""Streams: batches of samples that are processed in groups, shuffled in blocks or bucketed by length.
 
-Whole groups make a *block*, as many as hold `shuffle_buffer` samples. A block is shuffled as a function of the seed and
-its place, so the order of a training is a function of the seed alone, and reading can begin at any block. Where a batch
-begins is known once those before it were made; a `Bookmark` keeps it, so that a resumed training need not make them.
+A *block* consists of whole groups with about `shuffle_buffer` samples. Its order depends only on the seed and its
+position, so the order of a training depends only on the seed, and reading can start at any block. The position of a
+batch is known only after the previous ones; a `Bookmark` stores it, so that a resumed training need not repeat them.
 """
 
 from __future__ import annotations
@@ -40,39 +40,39 @@ from tfaip_like.data._sample import Mode, Sample
 from tfaip_like.data._settings import DEFAULT_NUM_BUCKETS, LoaderSettings
 
 DEFAULT_BLOCK_SAMPLES, MAX_BLOCK_BYTES = 1000, 2**28
-"""A block ends at the first of these limits, unless `shuffle_buffer` is given."""
+"""Limits of a block if `shuffle_buffer` is not set: number of samples, and their size in bytes."""
 MAX_CONSECUTIVE_EMPTY_GROUPS = 1000
-"""So many groups without a sample in a row are taken for a mistake."""
+"""Maximum number of consecutive groups without samples before an error is raised."""
 SHUFFLE_SAMPLES_KEY, SHUFFLE_BATCHES_KEY = 2**31, 2**31 + 1
-"""What is drawn, for generators of their own; StreamProcessors have those of small numbers."""
+"""Keys of the random generators for shuffling; small numbers are the keys of StreamProcessors."""
 MAX_BOOKMARKS = 4096
-"""More batches are never ahead of the training."""
+"""Maximum number of bookmarks; far more than the batches that are prefetched."""
 
 
 @dataclass(frozen=True)
 class Bookmark:
-    """Where a batch begins."""
+    """Start of a batch in a stream."""
 
     data_pass: int = 0
     position: GroupPosition = FIRST_POSITION
-    """Of the first group of a block."""
+    """Position of the first group of the block."""
     taken: int = 0
-    """Samples of the block that come before; batches, where they are made by length."""
+    """Number of previous samples of the block; with length buckets, of previous batches."""
 
     def to_json(self) -> list[Any]:
-        """Return it as JSON values."""
+        """Convert to JSON values."""
         return [self.data_pass, list(self.position), self.taken]
 
     @classmethod
     def from_json(cls, values: list[Any]) -> Self:
-        """Return the bookmark that `to_json` wrote."""
+        """Build a bookmark from the result of `to_json`."""
         data_pass, position, taken = values
         return cls(data_pass, tuple(position), taken)
 
 
 @dataclass
 class Block:
-    """Samples that are shuffled together."""
+    """Block of samples that are shuffled together."""
 
     data_pass: int
     position: GroupPosition
@@ -83,27 +83,27 @@ class Block:
     dropped: list[DroppedSample] = field(default_factory=list)
     nbytes: int = 0
 
-    def add(self, made: GroupResult) -> None:
-        """Take what became of a group."""
-        self.rows += made.rows
-        self.samples += made.samples
-        self.lengths += made.lengths
-        self.bad += made.bad
-        self.dropped += made.dropped
-        self.nbytes += made.nbytes
+    def add(self, result: GroupResult) -> None:
+        """Append the result of a group."""
+        self.rows += result.rows
+        self.samples += result.samples
+        self.lengths += result.lengths
+        self.bad += result.bad
+        self.dropped += result.dropped
+        self.nbytes += result.nbytes
 
 
 class BlockCollector:
-    """Collects blocks; the next one while one is used, so that the network need not wait for a whole one.
+    """Iterator over blocks that collects the next block while the current one is used.
 
     Args:
-        made: what became of groups, in their order.
-        size: samples in a block, or a few more; a block ends with its pass. 0: each group is one.
-        max_bytes: of a block, or a few more; None for no limit.
+        results: results of groups, in order.
+        size: samples per block, rounded up to whole groups; a block ends with its pass. 0 makes each group a block.
+        max_bytes: size of a block in bytes, rounded up to whole groups; None for no limit.
     """
 
-    def __init__(self, made: Iterator[GroupResult], size: int, max_bytes: int | None):
-        self._made = made
+    def __init__(self, results: Iterator[GroupResult], size: int, max_bytes: int | None):
+        self._results = results
         self._size = size
         self._max_bytes = max_bytes
         self._finished: deque[Block] = deque()
@@ -116,24 +116,24 @@ class BlockCollector:
                 yield self._finished.popleft()
 
     def collect(self, count: int) -> None:
-        """Collect until the next block has so many samples or is finished."""
+        """Collect groups until the next block has `count` samples or is complete."""
         while not self._finished and (self._block is None or len(self._block.rows) < count) and self._collect_group():
             pass
 
     def _collect_group(self) -> bool:
-        """Add a group to the block; return False when there is no more."""
-        made = next(self._made, None)
-        if made is None:
+        """Add a group to the block; return False at the end."""
+        result = next(self._results, None)
+        if result is None:
             self._finish()
             return bool(self._finished)
-        if self._block is not None and self._block.data_pass != made.data_pass:
+        if self._block is not None and self._block.data_pass != result.data_pass:
             self._finish()
-        self._block = self._block or Block(made.data_pass, made.position)
-        self._block.add(made)
-        self._num_empty = 0 if made.rows else self._num_empty + 1
+        self._block = self._block or Block(result.data_pass, result.position)
+        self._block.add(result)
+        self._num_empty = 0 if result.rows else self._num_empty + 1
         if self._num_empty == MAX_CONSECUTIVE_EMPTY_GROUPS:
             raise UsageError(
-                f"{MAX_CONSECUTIVE_EMPTY_GROUPS} groups of samples in a row became nothing: no batch can be made"
+                f"the processors produced no sample from {MAX_CONSECUTIVE_EMPTY_GROUPS} consecutive groups"
             )
         is_large = self._max_bytes is not None and self._block.nbytes >= self._max_bytes
         if is_large or len(self._block.rows) >= self._size:
@@ -147,15 +147,17 @@ class BlockCollector:
 
 
 BookmarkedBatch: TypeAlias = tuple[Batch, Bookmark]
-"""A batch, and where the next one begins."""
+"""Batch, and the bookmark of the next one."""
 
 
 class Stream:
-    """The batches of samples that are made in groups.
+    """Stream of batches whose samples are processed in groups.
 
     Args:
-        order: of the samples of a source with an index; None for one that can only be read from its beginning.
-        group: of the flags: `train`, for messages.
+        samples: reader of the samples.
+        settings: batch size, order and length buckets.
+        order: sampler of a random-access source; None for an iterable-only source.
+        group: flag group such as `train`, for messages.
     """
 
     def __init__(self, samples: SampleReader, settings: LoaderSettings, order: Sampler | None, group: str):
@@ -163,72 +165,70 @@ class Stream:
         self.settings = settings
         self.order = order
         self.group = group
-        is_answered_at_once = (
-            samples.mode is Mode.PREDICT
-        )  # a client that sends samples one by one waits for each answer
-        self.sizes = group_sizes(
-            samples.processors,
-            min(DEFAULT_GROUP_SIZE, settings.batch_size) if is_answered_at_once else DEFAULT_GROUP_SIZE,
-        )
+        default_size = DEFAULT_GROUP_SIZE
+        if samples.mode is Mode.PREDICT:  # a client that sends samples one by one waits for each answer
+            default_size = min(default_size, settings.batch_size)
+        self.sizes = group_sizes(samples.processors, default_size)
         is_mixed = settings.shuffle or settings.has_buckets
         self.block_size = (settings.shuffle_buffer or DEFAULT_BLOCK_SAMPLES) if is_mixed else 0
         self._max_bytes = MAX_BLOCK_BYTES if is_mixed and settings.shuffle_buffer is None else None
         self._bookmarks = [(0, Bookmark())]
-        """With the number of the batch of the endless stream, rising."""
+        """Batch numbers in the infinite stream, ascending, with the bookmarks."""
         self._lock = threading.Lock()
-        """Guards the bookmarks: batches are made in another thread than checkpoints."""
+        """Guards the bookmarks: batches and checkpoints are created in different threads."""
 
     def work(self) -> GroupBuilder:
-        """Return what data processes do."""
+        """Return the worker function."""
         return GroupBuilder(self.samples, measure_lengths=self.settings.has_buckets)
 
     def chain(self, begin: Bookmark, is_endless: bool) -> GroupChain:
-        """Return the groups from a bookmark on, of one pass or of all that follow."""
+        """Return the groups from a bookmark on, up to the end of the pass or without end."""
         return GroupChain(self._iter_source_groups(begin, is_endless), self.sizes, begin.position)
 
-    def batches(self, made: Iterator[GroupResult], begin: Bookmark) -> Iterator[BookmarkedBatch]:
-        """Yield the batches of groups; the last one may be smaller.
+    def batches(self, results: Iterator[GroupResult], begin: Bookmark) -> Iterator[BookmarkedBatch]:
+        """Return the batches of groups; the last one may be smaller.
 
         Args:
-            made: what became of the groups from the bookmark on.
+            results: results of the groups from the bookmark on.
+            begin: bookmark of the first batch.
         """
-        blocks = self.blocks(made)
+        blocks = self.blocks(results)
         return (
             self._iter_bucketed(blocks, begin.taken)
             if self.settings.has_buckets
             else self._iter_fixed_size(blocks, begin.taken)
         )
 
-    def blocks(self, made: Iterator[GroupResult]) -> BlockCollector:
-        """Return the blocks that groups make."""
-        return BlockCollector(made, self.block_size, self._max_bytes)
+    def blocks(self, results: Iterator[GroupResult]) -> BlockCollector:
+        """Return the blocks of groups."""
+        return BlockCollector(results, self.block_size, self._max_bytes)
 
     def bookmark(self, number: int) -> tuple[int, Bookmark]:
-        """Return the last batch up to `number` of the endless stream of which is known where it begins, and where."""
+        """Return the number and the bookmark of the last bookmarked batch up to `number`."""
         with self._lock:
             return self._bookmarks[bisect.bisect_right(self._bookmarks, number, key=itemgetter(0)) - 1]
 
     def keep(self, number: int, bookmark: Bookmark) -> None:
-        """Remember where a batch begins; of the earlier ones only the latest, and the very first."""
+        """Store the bookmark of a batch; discard old ones except the first when there are too many."""
         with self._lock:
-            place = bisect.bisect_left(self._bookmarks, number, key=itemgetter(0))
-            self._bookmarks[place : bisect.bisect_right(self._bookmarks, number, key=itemgetter(0))] = [
-                (number, bookmark)
-            ]
+            begin = bisect.bisect_left(self._bookmarks, number, key=itemgetter(0))
+            end = bisect.bisect_right(self._bookmarks, number, key=itemgetter(0))
+            self._bookmarks[begin:end] = [(number, bookmark)]
             if len(self._bookmarks) > MAX_BOOKMARKS:
                 del self._bookmarks[1]
 
     def split_block_by_length(self, block: Block) -> list[npt.NDArray[np.int64]]:
-        """Return the places of the samples of each batch of a block, where batches are made by length."""
+        """Return the positions in a block of the samples of each length-bucketed batch."""
         settings = self.settings
         lengths = np.array(block.lengths, np.int64)
         if not len(lengths):
             return []
         shuffled = self._shuffled_indices(block)
         boundaries = settings.bucket_boundaries or quantile_boundaries(lengths, settings.buckets or DEFAULT_NUM_BUCKETS)
-        cut = bucket_by_length(lengths[shuffled], boundaries, settings.batch_size, settings.max_batch_length)
-        order = self._random(block, SHUFFLE_BATCHES_KEY).permutation(len(cut)) if settings.shuffle else range(len(cut))
-        return [shuffled[cut[number]] for number in order]
+        members = bucket_by_length(lengths[shuffled], boundaries, settings.batch_size, settings.max_batch_length)
+        count = len(members)
+        order = self._random(block, SHUFFLE_BATCHES_KEY).permutation(count) if settings.shuffle else range(count)
+        return [shuffled[members[number]] for number in order]
 
     def _iter_fixed_size(self, blocks: BlockCollector, skip: int) -> Iterator[BookmarkedBatch]:
         rows: list[Row] = []
@@ -238,12 +238,12 @@ class Stream:
         end = Bookmark()
         for block in blocks:
             bad, dropped = bad + block.bad, dropped + block.dropped
-            places, taken = self._shuffled_indices(block).tolist(), skip
-            while taken < len(places):
-                part = places[taken : taken + self.settings.batch_size - len(rows)]
-                rows += [block.rows[place] for place in part]
-                samples += [block.samples[place] for place in part]
-                taken += len(part)
+            positions, taken = self._shuffled_indices(block).tolist(), skip
+            while taken < len(positions):
+                selected = positions[taken : taken + self.settings.batch_size - len(rows)]
+                rows += [block.rows[position] for position in selected]
+                samples += [block.samples[position] for position in selected]
+                taken += len(selected)
                 end = Bookmark(block.data_pass, block.position, taken)
                 if len(rows) == self.settings.batch_size:
                     yield self.samples.collate_batch(samples, rows, bad, dropped), end
@@ -260,14 +260,14 @@ class Stream:
         end = Bookmark()
         for block in blocks:
             bad, dropped = bad + block.bad, dropped + block.dropped
-            cut = self.split_block_by_length(block)
-            for taken, places in enumerate(cut[skip:], skip + 1):
-                rows = [block.rows[place] for place in places.tolist()]
-                samples = [block.samples[place] for place in places.tolist()]
+            members = self.split_block_by_length(block)
+            for taken, positions in enumerate(members[skip:], skip + 1):
+                rows = [block.rows[position] for position in positions.tolist()]
+                samples = [block.samples[position] for position in positions.tolist()]
                 end = Bookmark(block.data_pass, block.position, taken)
                 yield self.samples.collate_batch(samples, rows, bad, dropped), end
                 bad, dropped = [], []
-                blocks.collect(taken * len(block.rows) // len(cut))
+                blocks.collect(taken * len(block.rows) // len(members))
             skip = 0
         if bad or dropped:
             yield self.samples.collate_batch([], [], bad, dropped), end
@@ -285,7 +285,7 @@ class Stream:
         """Yield the groups of the first level.
 
         Raises:
-            UsageError: when a pass has none.
+            UsageError: if a pass has no samples.
         """
         first = begin.position[-1]
         for data_pass in itertools.count(begin.data_pass):
@@ -298,6 +298,6 @@ class Stream:
                 return
             if is_empty:
                 name = type(self.samples.data).__name__
-                message = f"the source of {name} has no samples in pass {data_pass + 1} over it"
+                message = f"the source of {name} yielded no samples in pass {data_pass + 1}"
                 raise CodeError(message, *self.samples.get_reader_code())
             first = 0
