@@ -498,32 +498,32 @@ DATA = {
     "spec shape list": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec([4, 4, 1])}'},
         'inputs = {"image": Spec([4, 4, 1])}',
-        "TypeError: Spec([4, 4, 1]): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()",
+        "TypeError: Spec([4, 4, 1]): the shape must be a tuple of lengths, such as (28, 28), (None, 3) or ()",
     ),
     "spec shape int": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec(4)}'},
         'inputs = {"image": Spec(4)}',
-        "TypeError: Spec(4): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()",
+        "TypeError: Spec(4): the shape must be a tuple of lengths, such as (28, 28), (None, 3) or ()",
     ),
     "spec shape strings": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec(("4", "4"))}'},
         'inputs = {"image": Spec(("4", "4"))}',
-        "TypeError: Spec(('4', '4')): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()",
+        "TypeError: Spec(('4', '4')): the shape must be a tuple of lengths, such as (28, 28), (None, 3) or ()",
     ),
     "spec shape float": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4., 4., 1.))}'},
         'inputs = {"image": Spec((4., 4., 1.))}',
-        "TypeError: Spec((4.0, 4.0, 1.0)): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()",
+        "TypeError: Spec((4.0, 4.0, 1.0)): the shape must be a tuple of lengths, such as (28, 28), (None, 3) or ()",
     ),
     "spec negative": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((-1, 4, 1))}'},
         'inputs = {"image": Spec((-1, 4, 1))}',
-        "TypeError: Spec((-1, 4, 1)): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()",
+        "TypeError: Spec((-1, 4, 1)): the shape must be a tuple of lengths, such as (28, 28), (None, 3) or ()",
     ),
     "spec args swapped": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec("float32", (4, 4, 1))}'},
         'inputs = {"image": Spec("float32", (4, 4, 1))}',
-        "TypeError: Spec('float32'): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()",
+        "TypeError: Spec('float32'): the shape must be a tuple of lengths, such as (28, 28), (None, 3) or ()",
     ),
     "spec with batch axis": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((None, 4, 4, 1))}'},
@@ -538,87 +538,87 @@ DATA = {
     'spec dtype "datetime64[s]"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "datetime64[s]")}'},
         'inputs = {"image": Spec((4, 4, 1), "datetime64[s]")}',
-        "TypeError: Spec(..., 'datetime64[s]'): no dtype of a tensor; write one of float32, float16, bfloat16,",
+        "TypeError: Spec(..., 'datetime64[s]'): unsupported dtype; expected one of float32, float16, bfloat16,",
     ),
     'spec dtype "object"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "object")}'},
         'inputs = {"image": Spec((4, 4, 1), "object")}',
-        "TypeError: Spec(..., 'object'): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., 'object'): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     'spec dtype "U5"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "U5")}'},
         'inputs = {"image": Spec((4, 4, 1), "U5")}',
-        "TypeError: Spec(..., 'U5'): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., 'U5'): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     'spec dtype "longdouble"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "longdouble")}'},
         'inputs = {"image": Spec((4, 4, 1), "longdouble")}',
-        "TypeError: Spec(..., 'longdouble'): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., 'longdouble'): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     'spec dtype "uint64"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "uint64")}'},
         'return dataclasses.replace(sample, inputs={"image": image})',
-        "training sample 0 of Images: input 'image' has dtype float32, which does not fit the uint64 of its Spec",
+        "training sample 0 of Images: input 'image' has dtype float32, which cannot be cast to the uint64 of its Spec",
     ),
     "spec dtype int": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), int)}'},
         'inputs = {"image": Spec((4, 4, 1), int)}',
-        "TypeError: Spec(..., int): say how many bits, int32 or int64",
+        "TypeError: Spec(..., int): ambiguous dtype; use int32 or int64",
     ),
     "spec dtype bool": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), bool)}'},
         'return dataclasses.replace(sample, inputs={"image": image})',
-        "training sample 0 of Images: input 'image' has dtype float32, which does not fit the bool of its Spec",
+        "training sample 0 of Images: input 'image' has dtype float32, which cannot be cast to the bool of its Spec",
     ),
     'spec dtype "float"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "float")}'},
         'inputs = {"image": Spec((4, 4, 1), "float")}',
-        "TypeError: Spec(..., float): say how many bits, float32 or float64",
+        "TypeError: Spec(..., float): ambiguous dtype; use float32 or float64",
     ),
     'spec dtype "string"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "string")}'},
         'inputs = {"image": Spec((4, 4, 1), "string")}',
-        "TypeError: Spec(..., 'string'): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., 'string'): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     'spec dtype "str"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "str")}'},
         'inputs = {"image": Spec((4, 4, 1), "str")}',
-        "TypeError: Spec(..., 'str'): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., 'str'): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     "spec dtype None": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), None)}'},
         'inputs = {"image": Spec((4, 4, 1), None)}',
-        "TypeError: Spec(..., None): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., None): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     "spec dtype 3": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), 3)}'},
         'inputs = {"image": Spec((4, 4, 1), 3)}',
-        "TypeError: Spec(..., 3): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., 3): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     'spec dtype "int4"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "int4")}'},
         'inputs = {"image": Spec((4, 4, 1), "int4")}',
-        "TypeError: Spec(..., 'int4'): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., 'int4'): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     'spec dtype "S3"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "S3")}'},
         'inputs = {"image": Spec((4, 4, 1), "S3")}',
-        "TypeError: Spec(..., 'S3'): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., 'S3'): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     'spec dtype "void"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "void")}'},
         'inputs = {"image": Spec((4, 4, 1), "void")}',
-        "TypeError: Spec(..., 'void'): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., 'void'): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     'spec dtype np.dtype("i4,f4")': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), np.dtype("i4,f4"))}'},
         'inputs = {"image": Spec((4, 4, 1), np.dtype("i4,f4"))}',
-        "TypeError: Spec(..., dtype([('f0', '<i4'), ('f1', '<f4')])): no dtype of a tensor; write one of float32,",
+        "TypeError: Spec(..., dtype([('f0', '<i4'), ('f1', '<f4')])): unsupported dtype; expected one of float32,",
     ),
     'spec dtype "timedelta64"': Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "timedelta64")}'},
         'inputs = {"image": Spec((4, 4, 1), "timedelta64")}',
-        "TypeError: Spec(..., 'timedelta64'): no dtype of a tensor; write one of float32, float16, bfloat16, float64,",
+        "TypeError: Spec(..., 'timedelta64'): unsupported dtype; expected one of float32, float16, bfloat16, float64,",
     ),
     "padding wrong": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"image": Spec((4, 4, 1), "float32", padding="x")}'},
@@ -633,17 +633,17 @@ DATA = {
     "inputs list": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': "inputs = [Spec((4, 4, 1))]"},
         "inputs = [Spec((4, 4, 1))]",
-        "Images.inputs is a list: it must be {'name': Spec(shape, dtype), ...}",
+        "Images.inputs is a list, expected {'name': Spec(shape, dtype), ...}",
     ),
     "inputs is Spec": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': "inputs = Spec((4, 4, 1))"},
         "inputs = Spec((4, 4, 1))",
-        "Images.inputs is a Spec: it must be {'name': Spec(shape, dtype), ...}",
+        "Images.inputs is a Spec, expected {'name': Spec(shape, dtype), ...}",
     ),
     "inputs missing": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': ""},
         "class Images(Data):",
-        "Images needs `inputs`: {'name': Spec(shape, dtype)}",
+        "Images must define `inputs`: {'name': Spec(shape, dtype)}",
     ),
     "inputs annotated": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs: dict = {"image": Spec((4, 4, 1))}'},
@@ -665,7 +665,7 @@ DATA = {
     "inputs key int": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': "inputs = {3: Spec((4, 4, 1))}"},
         "inputs = {3: Spec((4, 4, 1))}",
-        "Images.inputs: 3 is Spec(shape=(4, 4, 1), dtype='float32', padding=0); write 'name': Spec(shape, dtype)",
+        "Images.inputs: 3 is Spec(shape=(4, 4, 1), dtype='float32', padding=0), expected 'name': Spec(shape, dtype)",
     ),
     "inputs named other": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"img": Spec((4, 4, 1))}'},
@@ -738,12 +738,12 @@ DATA = {
     "source returns tuple of arrays": Mistake(
         {"return Files(40)": "return np.zeros((40, 4, 4, 1)), np.zeros(40)"},
         "return np.zeros((40, 4, 4, 1)), np.zeros(40)",
-        "training sample 0 of Images is a ndarray; a source holds Sample(inputs=..., targets=...) or (x, y)",
+        "training sample 0 of Images is a ndarray, expected Sample(inputs=..., targets=...) or (x, y)",
     ),
     "source returns array": Mistake(
         {"return Files(40)": "return np.zeros((40, 4, 4, 1))"},
         "return np.zeros((40, 4, 4, 1))",
-        "training sample 0 of Images is a ndarray; a source holds Sample(inputs=..., targets=...) or (x, y)",
+        "training sample 0 of Images is a ndarray, expected Sample(inputs=..., targets=...) or (x, y)",
     ),
     "source returns frame": Mistake(
         {"return Files(40)": 'import pandas\n        return pandas.DataFrame({"image": [1, 2]})'},
@@ -778,12 +778,12 @@ DATA = {
     "source returns list of tuples": Mistake(
         {"return Files(40)": "return [(Files(40)[i].inputs, 3) for i in range(40)]"},
         "return [(Files(40)[i].inputs, 3) for i in range(40)]",
-        "training sample 0 of Images is a tuple with an int for the targets label, size; name them: {'name': array}",
+        "training sample 0 of Images is a tuple with an int for the targets label, size, expected {'name': array, ...}",
     ),
     "source returns list of dicts": Mistake(
         {"return Files(40)": 'return [{"image": 3, "label": 2}] * 40'},
         'return [{"image": 3, "label": 2}] * 40',
-        "training sample 0 of Images is a dict; a source holds Sample(inputs=..., targets=...) or (x, y)",
+        "training sample 0 of Images is a dict, expected Sample(inputs=..., targets=...) or (x, y)",
     ),
     "source returns empty list": Mistake(
         {"return Files(40)": "return []"},
@@ -838,28 +838,28 @@ DATA = {
     "getitem returns none": Mistake(
         {'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': "pass"},
         "def __getitem__(self, index):",
-        "training sample 0 of Images is a NoneType; a source holds Sample(inputs=..., targets=...) or (x, y)",
+        "training sample 0 of Images is a NoneType, expected Sample(inputs=..., targets=...) or (x, y)",
     ),
     "getitem returns tuple": Mistake(
         {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': "return image, 3"
         },
         "return image, 3",
-        "training sample 0 of Images is a tuple with an int for the targets label, size; name them: {'name': array}",
+        "training sample 0 of Images is a tuple with an int for the targets label, size, expected {'name': array, ...}",
     ),
     "getitem returns dict": Mistake(
         {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': 'return {"image": image}'
         },
         'return {"image": image}',
-        "training sample 0 of Images is a dict; a source holds Sample(inputs=..., targets=...) or (x, y)",
+        "training sample 0 of Images is a dict, expected Sample(inputs=..., targets=...) or (x, y)",
     ),
     "getitem slices wrong": Mistake(
         {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': 'return [Sample({"image": image}, {})]'
         },
         'return [Sample({"image": image}, {})]',
-        "training sample 0 of Images is a list; a source holds Sample(inputs=..., targets=...) or (x, y)",
+        "training sample 0 of Images is a list, expected Sample(inputs=..., targets=...) or (x, y)",
     ),
     "len float": Mistake(
         {"return self.count": "return self.count / 2"},
@@ -901,21 +901,21 @@ DATA = {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': 'return Sample({"image": image}, {"label": "cat", "size": np.float32(index)})'
         },
         'return dataclasses.replace(sample, inputs={"image": image})',
-        "training sample 0 of Images: target 'label' has dtype <U3, which does not fit the int32 of its Spec",
+        "training sample 0 of Images: target 'label' has dtype <U3, which cannot be cast to the int32 of its Spec",
     ),
     "sample label none": Mistake(
         {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': 'return Sample({"image": image}, {"label": None, "size": np.float32(index)})'
         },
         'return dataclasses.replace(sample, inputs={"image": image})',
-        "training sample 0 of Images: target 'label' has dtype object, which does not fit the int32 of its Spec",
+        "training sample 0 of Images: target 'label' has dtype object, which cannot be cast to the int32 of its Spec",
     ),
     "sample label float": Mistake(
         {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': 'return Sample({"image": image}, {"label": 1.5, "size": np.float32(index)})'
         },
         'return dataclasses.replace(sample, inputs={"image": image})',
-        "training sample 0 of Images: target 'label' has dtype float64, which does not fit the int32 of its Spec",
+        "training sample 0 of Images: target 'label' has dtype float64, which cannot be cast to the int32 of its Spec",
     ),
     "sample label one-hot": Mistake(
         {
@@ -936,7 +936,7 @@ DATA = {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': 'return Sample({"image": image}, {"label": 2 ** 40, "size": np.float32(index)})'
         },
         'return dataclasses.replace(sample, inputs={"image": image})',
-        "training sample 0 of Images: target 'label' has values that do not fit into the int32 of its Spec",
+        "training sample 0 of Images: target 'label' has values out of the range of the int32 of its Spec",
     ),
     "sample kwargs wrong": Mistake(
         {
@@ -970,7 +970,7 @@ DATA = {
     "arraysource ragged": Mistake(
         {"return Files(40)": 'return ArraySource({"image": [[1, 2], [3]]}, {})'},
         'return ArraySource({"image": [[1, 2], [3]]}, {})',
-        "array 'image' is no array (setting an array element with a sequence.",
+        "array 'image' is not an array (setting an array element with a sequence.",
     ),
     "arraysource objects": Mistake(
         {
@@ -987,17 +987,17 @@ DATA = {
     "processor returns tuple": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': "return image, 3"},
         "return image, 3",
-        "Scale.process returned a tuple, not a Sample (or None)",
+        "Scale.process returned a tuple, expected a Sample or None",
     ),
     "processor returns dict": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': 'return {"image": image}'},
         'return {"image": image}',
-        "Scale.process returned a dict, not a Sample (or None)",
+        "Scale.process returned a dict, expected a Sample or None",
     ),
     "processor returns ndarray": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': "return image"},
         "return image",
-        "Scale.process returned a ndarray, not a Sample (or None)",
+        "Scale.process returned a ndarray, expected a Sample or None",
     ),
     "processor returns none": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': "pass"},
@@ -1046,7 +1046,7 @@ DATA = {
     "processor yields": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': "yield sample"},
         "yield sample",
-        "Scale.process returned a generator, not a Sample (or None)",
+        "Scale.process returned a generator, expected a Sample or None",
     ),
     "processor stores state": Mistake(
         {
@@ -1143,17 +1143,17 @@ DATA = {
     "pipeline returns none": Mistake(
         {"return Files(40)": "return Files(40)\n    def pipeline(self, mode):\n        pass"},
         "def pipeline(self, mode):",
-        "Images.pipeline returned None; it must return [MyProcessor(), ...]",
+        "Images.pipeline returned None, expected [MyProcessor(), ...]",
     ),
     "pipeline returns class": Mistake(
         {"return Files(40)": "return Files(40)\n    def pipeline(self, mode):\n        return [Scale]"},
         "return [Scale]",
-        "Images.pipeline returned <class 'my.Scale'>; it must return [MyProcessor(), ...]",
+        "Images.pipeline returned <class 'my.Scale'>, expected [MyProcessor(), ...]",
     ),
     "post pipeline broken": Mistake(
         {"return Files(40)": "return Files(40)\n    def post_pipeline(self, mode):\n        return [3]"},
         "return [3]",
-        "Images.post_pipeline returned 3; it must return [MyProcessor(), ...]",
+        "Images.post_pipeline returned 3, expected [MyProcessor(), ...]",
     ),
     "print in source mutable": Mistake(
         {"return Files(40)": "self.cache = Files(40)\n        return self.cache"},

@@ -164,9 +164,9 @@ def test_padding_keeps_every_value_and_fills_the_rest(shapes: list[tuple[int, in
     [
         (np.zeros((2, 3)), Spec((2, 4)), r"has shape \(2, 3\), but its Spec says \(2, 4\)"),
         (np.zeros(2), Spec((None, 1)), r"has shape \(2,\), but its Spec says \(any, 1\)"),
-        (0.5, Spec((), "int32"), "has dtype float64, which does not fit the int32"),
+        (0.5, Spec((), "int32"), "has dtype float64, which cannot be cast to the int32"),
         ("text", Spec(()), "has dtype <U4"),
-        (300, Spec((), "uint8"), "has values that do not fit into the uint8"),
+        (300, Spec((), "uint8"), "has values out of the range of the uint8"),
     ],
 )
 def test_a_value_that_does_not_fit_its_spec_is_named(value: Any, spec: Spec, problem: str) -> None:
@@ -179,7 +179,7 @@ def test_rows_of_arrays_are_checked_in_one_call() -> None:
         targets = {"y": Spec((), "uint8")}
 
     opened(Wraps(count=16), TrainLoaderSettings(), None, 1)
-    with pytest.raises(UsageError, match="'y' has values that do not fit into the uint8"):
+    with pytest.raises(UsageError, match="'y' has values out of the range of the uint8"):
         opened(Wraps(count=17), TrainLoaderSettings(), None, 1)
 
 
@@ -219,7 +219,7 @@ def test_an_input_and_a_target_of_one_name_are_both_checked() -> None:
         def source(self, mode: Mode) -> Sequence[Sample]:
             return ArraySource({"x": np.arange(300)}, {"x": np.arange(300)})
 
-    with pytest.raises(UsageError, match="'x' has values that do not fit into the uint8"):
+    with pytest.raises(UsageError, match="'x' has values out of the range of the uint8"):
         opened(Same(), TrainLoaderSettings(), None, 1)
 
 

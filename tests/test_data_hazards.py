@@ -243,7 +243,7 @@ def test_an_unreadable_sample_does_not_spoil_the_balance() -> None:
 def test_weights_that_leave_nothing_to_draw_are_reported() -> None:
     parts = [ArraySource({"x": np.zeros((9, 3))}, {"y": np.zeros(9, int)}) for _ in range(2)]
     mixture = Mixture(parts, weights=[0, 1])
-    with pytest.raises(UsageError, match="have the weight 0"):
+    with pytest.raises(UsageError, match="have sampling weight 0"):
         open_training(Counted(), mixture, TrainLoaderSettings(limit=5), None, 7)
     with pytest.raises(UsageError, match="cannot be combined with resample"):
         open_training(Counted(), mixture, TrainLoaderSettings(resample=Uniform(target="y")), None, 7)

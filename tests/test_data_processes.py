@@ -386,9 +386,9 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
             {"filter": [RangeFilter(name="y")]},
             "filter requires a random-access source",
         ),
-        (Counted(iterable=True), {"cache": "memory"}, "cache is not supported"),
-        (Counted(iterable=True), {"balance": "sample"}, "balance is not supported"),
-        (Counted(processors=[Pieces()]), {"buckets": 2}, "buckets: all samples have one shape"),
+        (Counted(iterable=True), {"cache": "memory"}, "cache requires a random-access source"),
+        (Counted(iterable=True), {"balance": "sample"}, "balance requires a random-access source"),
+        (Counted(processors=[Pieces()]), {"buckets": 2}, "buckets: length buckets require an axis of unknown length"),
     ],
 )
 def test_what_a_stream_does_not_support_is_refused(data: Data, settings: dict[str, Any], message: str) -> None:

@@ -137,8 +137,8 @@ def test_values_near_their_type_are_accepted_as_in_samples(odd: tuple[Path, kera
             r"input 'my image' has shape \(2, 4\), but its Spec says \(any, any, 4\)",
         ),
         ({IMAGE: np.zeros((2, 9, 5), "float32")}, r"input 'my image' has shape \(2, 9, 5\)"),
-        ({SHORT: np.zeros(2, "float32")}, r"input 'class' has dtype float32, which does not fit the int32"),
-        ({SHORT: np.full(2, 2**40)}, r"input 'class' has values that do not fit into the int32"),
+        ({SHORT: np.zeros(2, "float32")}, r"input 'class' has dtype float32, which cannot be cast to the int32"),
+        ({SHORT: np.full(2, 2**40)}, r"input 'class' has values out of the range of the int32"),
     ],
 )
 def test_a_wrong_input_is_named_in_one_line(

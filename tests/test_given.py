@@ -19,7 +19,7 @@ NEEDS_N_TO_GO = "requires --early_stopping.n_to_go"
 NEEDS_OUTPUT_DIR = "requires --trainer.output_dir"
 LAV = "LAV during training is disabled; set --trainer.lav_every_n, or pass --lav.* to lav-scenario"
 PARAMETERS = {
-    "--train.fold 2": "there are no folds (--train.folds)",
+    "--train.fold 2": "cross-validation is disabled (--train.folds 0)",
     "--early_stopping.min_delta 0.1": NEEDS_N_TO_GO,
     "--early_stopping.frequency 2": NEEDS_N_TO_GO,
     "--early_stopping.upper_threshold 3": NEEDS_N_TO_GO,

@@ -130,14 +130,14 @@ def test_masked_floats_are_nan_and_other_masked_values_are_refused() -> None:
     np.testing.assert_array_equal(source.inputs["x"], np.array([1, np.nan, 3], "float32"))
     assert type(source.inputs["x"]) is np.ndarray
     assert source.targets["y"].tolist() == [1, 2, 3]
-    with pytest.raises(UsageError, match=r"array 'x' has masked values, which int64 cannot hold; fill them"):
+    with pytest.raises(UsageError, match=r"array 'x' has masked values, which int64 cannot represent; fill them"):
         ArraySource({"x": MASKED})
 
 
 @pytest.mark.parametrize(
     ("value", "spec", "message"),
     [
-        (MASKED, Spec((3,)), "input 'x' has masked values, which int64 cannot hold"),
+        (MASKED, Spec((3,)), "input 'x' has masked values, which int64 cannot represent"),
         (
             MASKED.astype(float),
             Spec((3,), "int32"),
@@ -146,7 +146,7 @@ def test_masked_floats_are_nan_and_other_masked_values_are_refused() -> None:
         (
             np.array(["a"]),
             Spec((1,)),
-            "input 'x' has dtype <U1, which .*; texts become numbers",
+            "input 'x' has dtype <U1, which .*; encode texts",
         ),
         (np.array([None]), Spec((1,)), "input 'x' has dtype object, which .* Python objects"),
         (np.array(["2024-01-01"], "M8[D]"), Spec((1,)), r"input 'x' has dtype datetime64\[D\], which .* dates"),
@@ -167,7 +167,7 @@ def test_masked_floats_of_a_sample_are_nan() -> None:
 @pytest.mark.parametrize(
     ("cell", "dtype", "message"),
     [
-        ("", "int32", "has missing values (NaN), which the int32 of its Spec cannot hold"),
+        ("", "int32", "has missing values (NaN), which the int32 of its Spec cannot represent"),
         ("1e300", "float32", "has a value that is too large for the float32 of its Spec"),
     ],
 )
@@ -304,8 +304,8 @@ def test_pairs_of_x_and_y_are_samples(named: bool, endless: bool) -> None:
     [
         ((1,), None),
         (({"x": 1}, {"y": 2}), None),
-        ((1, 2, 3), "is a tuple of 3; write"),
-        ((), "is a tuple of 0; write"),
+        ((1, 2, 3), "is a tuple of length 3, expected"),
+        ((), "is a tuple of length 0, expected"),
     ],
 )
 def test_tuples_are_samples_if_they_have_one_or_two_parts(given: tuple[Any, ...], problem: str | None) -> None:
@@ -318,5 +318,5 @@ def test_tuples_are_samples_if_they_have_one_or_two_parts(given: tuple[Any, ...]
 
 @pytest.mark.parametrize(("inputs", "what"), [([], "no inputs"), (["a", "b"], "the inputs a, b")])
 def test_an_array_for_several_or_no_names_is_refused(inputs: list[str], what: str) -> None:
-    with pytest.raises(ValueError, match=f"is a tuple with an int for {what}; name them"):
+    with pytest.raises(ValueError, match=f"is a tuple with an int for {what}, expected"):
         to_sample((1, 2), inputs, ["y"])

@@ -152,7 +152,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 8, in Points\n"
             '    inputs = {"x": Spec(2)}\n'
-            "TypeError: Spec(2): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()"
+            "TypeError: Spec(2): the shape must be a tuple of lengths, such as (28, 28), (None, 3) or ()"
         ),
     ),
     "unknown type of arrays": Mistake(
@@ -160,7 +160,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 8, in Points\n"
             '    inputs = {"x": Spec((2,), "integer")}\n'
-            "TypeError: Spec(..., 'integer'): no dtype of a tensor; write one of float32, float16, bfloat16, float64, float8_e4m3fn, float8_e5m2, int8, int16, int32, int64, uint8, uint16, uint32, uint64, bool, complex64, complex128"
+            "TypeError: Spec(..., 'integer'): unsupported dtype; expected one of float32, float16, bfloat16, float64, float8_e4m3fn, float8_e5m2, int8, int16, int32, int64, uint8, uint16, uint32, uint64, bool, complex64, complex128"
         ),
     ),
     "best without a direction": Mistake(
@@ -486,7 +486,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 12, in Points.source\n"
             "    return [3]\n"
-            "training sample 0 of Points is an int; a source holds Sample(inputs=..., targets=...) or (x, y)"
+            "training sample 0 of Points is an int, expected Sample(inputs=..., targets=...) or (x, y)"
         ),
     ),
     "wrong shape": Mistake(
@@ -504,7 +504,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 12, in Points.source\n"
             '    return ArraySource({"x": x}, {"y": x.sum(axis=1, keepdims=True)})\n'
-            "training sample 0 of Points: target 'y' has dtype float32, which does not fit the int32 of its Spec"
+            "training sample 0 of Points: target 'y' has dtype float32, which cannot be cast to the int32 of its Spec"
         ),
     ),
     "missing target": Mistake(
@@ -531,7 +531,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 8, in Points\n"
             '    inputs = {"x": (2,)}\n'
-            "Points.inputs: 'x' is (2,); write 'name': Spec(shape, dtype)"
+            "Points.inputs: 'x' is (2,), expected 'name': Spec(shape, dtype)"
         ),
     ),
     "processor that returns nothing": Mistake(
@@ -657,7 +657,7 @@ MISTAKES = {
     "filter of an array without a component": Mistake(
         needs_keras=True,
         flags="--train.filter RangeFilter --train.filter.0.name x",
-        says="'x' has shape (2,); say which component of it is meant",
+        says="'x' has shape (2,); set component to select a scalar",
     ),
     "filter that leaves nothing": Mistake(
         needs_keras=True,
@@ -670,16 +670,16 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 5, in Points\n"
             "    class Points(Data):\n"
-            "balance: which class does a sample of Points have? It has 0 single integers as targets; write class_label(self, sample)"
+            "balance: the class of a sample of Points is ambiguous (0 scalar integer targets); define class_label(self, sample)"
         ),
     ),
     "balance and resampling together": Mistake(
         flags="--train.balance sample --train.resample Uniform --train.resample.target y",
-        says="--train.balance sample: contradicts resample: both say how often a sample is drawn",
+        says="--train.balance sample: contradicts resample: both set the sampling weights",
     ),
     "buckets and balanced sampling together": Mistake(
         flags="--train.balance sample --train.buckets 3",
-        says="--train.balance sample: cannot be combined with length buckets, whose batches hold each sample once",
+        says="--train.balance sample: cannot be combined with length buckets, which use each sample once",
     ),
     "two kinds of buckets": Mistake(
         flags="--train.bucket_boundaries 3 5 --train.buckets 3",
@@ -687,7 +687,7 @@ MISTAKES = {
     ),
     "boundaries of buckets that do not rise": Mistake(
         flags="--train.bucket_boundaries 5 3",
-        says="--train.bucket_boundaries 5 3: must rise",
+        says="--train.bucket_boundaries 5 3: must be in ascending order",
     ),
     "negative number of data workers": Mistake(
         flags="--train.num_processes -1",
@@ -709,7 +709,7 @@ MISTAKES = {
     "resampling of a target that does not vary": Mistake(
         needs_keras=True,
         flags="--train.resample Uniform --train.resample.target x --train.resample.component 0 --train.resample.low 2 --train.resample.high 1",
-        says="resample: 'x' has no spread to resample (from 2 to 1)",
+        says="resample: 'x' has an empty value range (2 to 1)",
     ),
     "an image that is none": Mistake(
         needs_keras=True,

@@ -1,4 +1,4 @@
-"""Where samples come from and how they become batches."""
+"""Data: sources, samples, processors, loader settings and writers."""
 
 from tfaip_like.data._data import Data, Source
 from tfaip_like.data._filters import Filter, RangeFilter, ValueFilter

@@ -1,4 +1,4 @@
-"""`Data`: the samples of a scenario and what they look like."""
+"""`Data`: base class for the data of a scenario."""
 
 from __future__ import annotations
 
@@ -16,154 +16,173 @@ from tfaip_like.data._sources.tables import TableFormat
 from tfaip_like.params import Params
 
 Source: TypeAlias = Sequence[Sample] | Iterable[Sample]
-"""Samples by their index, or one after another."""
+"""Random-access (with `__len__` and `__getitem__`) or iterable source of samples."""
 
 
 class Data(Params, abc.ABC):
-    """The samples of a scenario.
+    """Base class for the data of a scenario: sources, array specifications and processors.
 
-    `inputs` and `targets` are plain attributes of a subclass, or properties where they depend on
-    parameters::
+    A subclass sets `inputs` and `targets` as class attributes, or as properties if they depend on its parameters.
 
-        inputs = {"image": Spec((8, 8))}
-        targets = {"label": Spec((), "int32")}
+    Example:
+        >>> import numpy as np
+        >>> from tfaip_like.data import ArraySource
+        >>> class Points(Data):
+        ...     inputs = {"x": Spec((2,))}
+        ...     targets = {"label": Spec((), "int32")}
+        ...
+        ...     def source(self, mode):
+        ...         x = np.random.default_rng(0).normal(size=(100, 2))
+        ...         return ArraySource({"x": x}, {"label": (x[:, 0] > 0).astype("int32")})
+        >>> len(Points().source(Mode.TRAIN))
+        100
     """
 
     foreign_name_hints = {
         **dict.fromkeys(
             ("load", "load_data", "get_data", "setup", "generator", "dataset", "make_dataset"),
-            "the samples of a mode are what `source` returns",
+            "return the samples of a mode from `source`",
         ),
         **dict.fromkeys(
             ("train", "train_data", "val_data", "train_dataloader", "val_dataloader", "test_dataloader"),
-            "`source` returns the samples of each mode",
+            "return the samples of each mode from `source`",
         ),
-        **dict.fromkeys(("preprocess", "transform", "augment"), "samples are changed by `processors`"),
+        **dict.fromkeys(("preprocess", "transform", "augment"), "transform samples in `processors`"),
     }
 
     processors: list[Processor] = []
-    """What is done to each sample before it goes into a batch, in this order."""
+    """Processors applied to each sample before batching, in this order."""
 
     post_processors: list[Processor] = []
-    """What is done to each predicted sample, with its outputs, before it is judged or written."""
+    """Processors applied to each predicted sample before it is evaluated or written."""
 
     on_bad_sample: Literal["raise", "skip"] = "raise"
-    """What to do when a sample cannot be made: stop, or leave it out and list it in bad_samples.csv."""
+    """What to do if processing a sample fails: stop, or skip the sample and list it in bad_samples.csv."""
 
     max_bad_samples: int = 100
-    """Stop when more samples than this are bad."""
+    """Maximum number of bad samples with on_bad_sample skip; the run stops above it."""
 
     @property
     def inputs(self) -> Mapping[str, Spec]:
-        """Name and specification of each array that the network sees."""
-        raise NotImplementedError(f"{type(self).__name__} needs `inputs`: {{name: Spec(shape, dtype)}}")
+        """Specification of each model input by name."""
+        raise NotImplementedError(f"{type(self).__name__} must define `inputs`: {{name: Spec(shape, dtype)}}")
 
     @property
     def targets(self) -> Mapping[str, Spec]:
-        """Name and specification of each array that the network should produce, or that losses and metrics need.
+        """Specification of each array that losses, metrics and evaluators need, by name.
 
-        One that a sample does not have among its targets is taken from its meta: the weight of a sample, its length.
+        A target that a sample lacks is taken from its meta, such as a sample weight or a length.
         """
         return {}
 
     @property
     def table_format(self) -> TableFormat:
-        """Categories, missing values and the like of tables, for `TableSource`.
+        """Settings for table files: categories, missing values, delimiter.
 
-        It goes with the export, so that predict-scenario reads tables in the same way::
+        They are stored in exports, so that predict-scenario reads tables in the same way::
 
             table_format = TableFormat(categories={"colour": ["red", "blue"]})
         """
         return TableFormat()
 
     def validate_specs(self, kind: Literal["inputs", "targets"]) -> Mapping[str, Spec]:
-        """Return the specifications of inputs or targets.
+        """Return the specifications of inputs or targets after checking them.
+
+        Args:
+            kind: `inputs` or `targets`.
 
         Raises:
-            CodeError: when they are no named specifications.
+            CodeError: if they are not a mapping of names to `Spec`.
         """
         cls = type(self)
         if kind == "inputs" and cls.inputs is Data.inputs:
-            raise CodeError(f"{cls.__name__} needs `inputs`: {{'name': Spec(shape, dtype)}}", cls)
+            raise CodeError(f"{cls.__name__} must define `inputs`: {{'name': Spec(shape, dtype)}}", cls)
         specs: object = getattr(self, kind)
         if not isinstance(specs, Mapping):
-            what = "a method; write @property above it" if callable(specs) else with_article(type(specs).__name__)
-            message = f"{cls.__name__}.{kind} is {what}: it must be {{'name': Spec(shape, dtype), ...}}"
+            what = "a method (add @property)" if callable(specs) else with_article(type(specs).__name__)
+            message = f"{cls.__name__}.{kind} is {what}, expected {{'name': Spec(shape, dtype), ...}}"
             raise CodeError(message, attribute_frame(cls, kind))
         for name, spec in specs.items():
             if not isinstance(name, str) or not isinstance(spec, Spec):
                 raise CodeError(
-                    f"{cls.__name__}.{kind}: {name!r} is {spec!r}; write 'name': Spec(shape, dtype)",
+                    f"{cls.__name__}.{kind}: {name!r} is {spec!r}, expected 'name': Spec(shape, dtype)",
                     attribute_frame(cls, kind),
                 )
         return specs
 
     def validate_processors(self, method: Literal["pipeline", "post_pipeline"], mode: Mode) -> list[Processor]:
-        """Return the processors of a mode.
+        """Return the processors of a mode after checking them.
+
+        Args:
+            method: method that returns the processors.
+            mode: mode of the processors.
 
         Raises:
-            CodeError: when the method returns something else.
+            CodeError: if the method does not return a list of processors.
         """
         returned = getattr(self, method)(mode)
         items = list(returned) if isinstance(returned, Sequence) else [returned]
         wrong = [processor for processor in items if not isinstance(processor, Processor)]
         if wrong:
             raise CodeError(
-                f"{type(self).__name__}.{method} returned {wrong[0]!r}; it must return [MyProcessor(), ...]",
+                f"{type(self).__name__}.{method} returned {wrong[0]!r}, expected [MyProcessor(), ...]",
                 getattr(self, method),
             )
         return items
 
     @abc.abstractmethod
     def source(self, mode: Mode) -> Source | None:
-        """The samples for training, evaluation or prediction (where targets are not needed), in a fixed order.
+        """Return the source of a mode, with its samples in a fixed order.
 
-        Any object with `len()` and an index does: a list, a class that reads a file for each index,
-        or an `ArraySource`, which is by far the fastest. What can only be iterated is read from its
-        beginning in each pass. None or nothing for evaluation: there is no validation; for prediction:
-        predict-scenario has to be given some.
+        A source is a list, an object with `__len__` and `__getitem__` that reads samples on demand, or an
+        `ArraySource`, which is by far the fastest. An iterable-only source is read from the start in each pass.
+        Prediction needs no targets. None or an empty source disables validation (EVALUATE), and requires samples on
+        the command line of predict-scenario (PREDICT).
+
+        Args:
+            mode: TRAIN, EVALUATE or PREDICT.
         """
 
     def adapt(self) -> Self:
-        """Return the data with what must be learnt from its files first, such as the names of classes.
+        """Return a copy with parameters derived from the training files, such as class names.
 
-        Called once, before a training opens its source and before `Scenario.adapt`; what it returns is trained,
-        saved and exported.
+        Called once before a training opens its source and before `Scenario.adapt`; the result is used for training,
+        stored in the parameters, and exported.
         """
         return self
 
     def pipeline(self, mode: Mode) -> Sequence[Processor]:
-        """The processors of a mode: those of `processors`; a subclass may add some that depend on its parameters."""
+        """Return the processors of a mode; by default those of `processors`. Override to add parametrized ones."""
         return [processor for processor in self.processors if mode in processor.modes]
 
     def post_pipeline(self, mode: Mode) -> Sequence[Processor]:
-        """The post-processors of a mode: those of `post_processors`, likewise."""
+        """Return the post-processors of a mode; by default those of `post_processors`."""
         return [processor for processor in self.post_processors if mode in processor.modes]
 
     def class_label(self, sample: Sample) -> Hashable:
-        """The class of a sample as the source gives it, for `--train.balance`; by default its only integer target."""
+        """Return the class of an unprocessed sample for `--train.balance`; by default its scalar integer target."""
         class_: Hashable = np.asarray(get_target(sample, self.class_target())).item()
         return class_
 
     def class_target(self) -> str:
-        """The name of the target that is the class.
+        """Return the name of the only scalar integer target.
 
         Raises:
-            UsageError: when there is not just one integer target.
+            CodeError: if there is not exactly one.
         """
-        found = [n for n, spec in self.targets.items() if spec.shape == () and np.issubdtype(spec.dtype, np.integer)]
-        if len(found) != 1:
+        names = [n for n, spec in self.targets.items() if spec.shape == () and np.issubdtype(spec.dtype, np.integer)]
+        if len(names) != 1:
             raise CodeError(
-                f"balance: which class does a sample of {type(self).__name__} have? It has "
-                f"{len(found)} single integers as targets; write class_label(self, sample)",
+                f"balance: the class of a sample of {type(self).__name__} is ambiguous ({len(names)} scalar integer "
+                "targets); define class_label(self, sample)",
                 type(self),
             )
-        return found[0]
+        return names[0]
 
     def length(self, sample: Sample) -> int | None:
-        """The length of a sample as the source gives it, for length buckets.
+        """Return the length of an unprocessed sample, for length buckets.
 
-        None, the default: it is processed, and the longest of its axes of unknown length counts.
+        If it is None, the default, the sample is processed and its longest axis of unknown length is used.
         """
         return None
 
@@ -174,14 +193,19 @@ class Data(Params, abc.ABC):
     def check(self) -> None:
         self.require(self.max_bad_samples >= 0, "max_bad_samples", "must be 0 or more")
         self.require(
-            not any(isinstance(one, StreamProcessor) for one in self.post_processors),
+            not any(isinstance(processor, StreamProcessor) for processor in self.post_processors),
             "post_processors",
-            "a StreamProcessor makes many samples of some, but a post-processor makes one of one",
+            "a StreamProcessor cannot be a post-processor, which maps one sample to one sample",
         )
 
 
 def compute_sample_length(sample: Sample, specs: Mapping[str, Mapping[str, Spec]]) -> int:
-    """The longest axis of unknown length of a processed sample; `specs` are those of inputs and targets."""
+    """Return the length of the longest axis of unknown length of a processed sample.
+
+    Args:
+        sample: processed sample.
+        specs: specifications by `inputs` and `targets`.
+    """
     arrays = [(sample.inputs[name], spec) for name, spec in specs["inputs"].items()]
     arrays += [(get_target(sample, name), spec) for name, spec in specs["targets"].items()]
     lengths = [

@@ -1,4 +1,4 @@
-"""Conditions for a sample to be used."""
+"""Filters that select samples."""
 
 from __future__ import annotations
 
@@ -17,31 +17,44 @@ if TYPE_CHECKING:
 
 
 class Filter(Params, abc.ABC):
-    """A condition for a sample to be used; sees it as the source gives it, before any processor."""
+    """Base class of filters, which are applied to unprocessed samples.
+
+    Example:
+        >>> class HasText(Filter):
+        ...     def keep(self, sample):
+        ...         return bool(sample.meta.get("text"))
+        >>> HasText().keep(Sample(meta={"text": "abc"}))
+        True
+    """
 
     @abc.abstractmethod
     def keep(self, sample: Sample) -> bool:
-        """Return whether the sample is used."""
+        """Return whether to use a sample."""
 
     def keep_rows(self, source: ArraySource) -> npt.NDArray[np.bool_]:
-        """The same for all rows of arrays; write it with numpy where there are many."""
+        """Return the mask of rows to use, shape (N,); override it with NumPy operations for speed."""
         return np.array([self.keep(sample) for sample in source], dtype=bool)
 
 
 class RangeFilter(Filter):
-    """Keeps samples with a value in a range, both ends included."""
+    """Filter that keeps samples with a value in a closed range.
+
+    Example:
+        >>> RangeFilter(name="energy", low=1, high=10).keep(Sample({"energy": 12.0}))
+        False
+    """
 
     name: str
-    """The input or target (or entry of meta) that is looked at."""
+    """Name of an input, target or meta entry."""
 
     component: int | None = None
-    """Which number of it, where it is an array."""
+    """Index in the last axis of an array; None for scalars."""
 
     low: float = float("-inf")
-    """The least value."""
+    """Smallest accepted value."""
 
     high: float = float("inf")
-    """The greatest value."""
+    """Largest accepted value."""
 
     def check(self) -> None:
         self.require(self.low <= self.high, "low", "must not be above high")
@@ -50,35 +63,45 @@ class RangeFilter(Filter):
         return bool(self._is_in_range(get_value(sample, self.name, self.component)))
 
     def keep_rows(self, source: ArraySource) -> npt.NDArray[np.bool_]:
-        kept: npt.NDArray[np.bool_] = self._is_in_range(get_column(source, self.name, self.component))
-        return kept
+        mask: npt.NDArray[np.bool_] = self._is_in_range(get_column(source, self.name, self.component))
+        return mask
 
     def _is_in_range(self, values: Any) -> Any:
         return (values >= self.low) & (values <= self.high)
 
 
 class ValueFilter(Filter):
-    """Keeps samples whose value is one of those given."""
+    """Filter that keeps samples whose value is in a list.
+
+    Example:
+        >>> ValueFilter(name="label", values=["3", "7"]).keep(Sample(targets={"label": 7}))
+        True
+    """
 
     name: str
-    """The input or target (or entry of meta) that is looked at."""
+    """Name of an input, target or meta entry."""
 
     values: list[str]
-    """The values, as they are written in decimal or as text."""
+    """Accepted values, as decimal numbers or text."""
 
     def keep(self, sample: Sample) -> bool:
         return str(get_value(sample, self.name, None)) in self.values
 
     def keep_rows(self, source: ArraySource) -> npt.NDArray[np.bool_]:
-        kept: npt.NDArray[np.bool_] = np.isin(get_column(source, self.name, None).astype(str), self.values)
-        return kept
+        mask: npt.NDArray[np.bool_] = np.isin(get_column(source, self.name, None).astype(str), self.values)
+        return mask
 
 
 def get_value(sample: Sample, name: str, component: int | None) -> Any:
-    """A number (or text) of a sample, by the name of its target, input or entry of meta.
+    """Return a number or text of a sample.
+
+    Args:
+        sample: unprocessed sample.
+        name: name of a target, input or meta entry, searched in this order.
+        component: index in the last axis of an array; None for scalars.
 
     Raises:
-        UsageError: when there is none of this name, or it is an array and no component is given.
+        UsageError: if there is no such name or component, or the value is an array and `component` is None.
     """
     for values in (sample.targets, sample.inputs, sample.meta):
         if name in values:
@@ -88,7 +111,7 @@ def get_value(sample: Sample, name: str, component: int | None) -> Any:
 
 
 def get_column(source: ArraySource, name: str, component: int | None) -> npt.NDArray[Any]:
-    """The same of all rows of arrays."""
+    """Return the values of all rows of arrays, shape (N,); see `get_value`."""
     for arrays in (source.targets, source.inputs):
         if name in arrays:
             return _select_component(arrays[name], name, component, axes=1)
@@ -98,8 +121,8 @@ def get_column(source: ArraySource, name: str, component: int | None) -> npt.NDA
 def _select_component(array: npt.NDArray[Any], name: str, component: int | None, axes: int) -> npt.NDArray[Any]:
     if component is not None and array.ndim > axes:
         if not 0 <= component < array.shape[-1]:
-            raise UsageError(f"{name!r} has the components 0 to {array.shape[-1] - 1}, not {component}")
+            raise UsageError(f"component {component} of {name!r} is out of range (0 to {array.shape[-1] - 1})")
         array = array[..., component]
     if array.ndim != axes:
-        raise UsageError(f"{name!r} has shape {array.shape[axes:]}; say which component of it is meant")
+        raise UsageError(f"{name!r} has shape {array.shape[axes:]}; set component to select a scalar")
     return array

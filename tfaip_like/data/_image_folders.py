@@ -1,4 +1,4 @@
-"""Data of image classifiers: folders with a folder of images for each class."""
+"""Data of image classifiers: directories with one subdirectory of images per class."""
 
 from __future__ import annotations
 
@@ -17,44 +17,55 @@ from tfaip_like.data._sources.images import CHANNELS, Color, ImageFiles, ImageFo
 
 
 class AddClassName(Processor):
-    """Adds the name of the most probable class to the meta of a prediction, as `class`."""
+    """Post-processor that adds the name of the most probable class to the meta of a prediction, as `class`.
+
+    Example:
+        >>> sample = Sample(outputs={"scores": np.array([0.2, 0.8])})
+        >>> AddClassName(classes=["ant", "bee"]).process(sample, np.random.default_rng()).meta
+        {'class': 'bee'}
+    """
 
     modes = (Mode.PREDICT,)
 
     classes: list[str]
-    """Names of the classes in the order of their numbers."""
+    """Class names in the order of their labels."""
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample:
-        found = [output for output in sample.outputs.values() if np.shape(output) == (len(self.classes),)]
-        if len(found) != 1:
+        scores = [output for output in sample.outputs.values() if np.shape(output) == (len(self.classes),)]
+        if len(scores) != 1:
             return sample
-        return dataclasses.replace(sample, meta={**sample.meta, "class": self.classes[int(np.argmax(found[0]))]})
+        return dataclasses.replace(sample, meta={**sample.meta, "class": self.classes[int(np.argmax(scores[0]))]})
 
 
 class ImageFolderData(Data):
-    """Images in folders with a folder for each class: input `image`, target `label`.
+    """Data of a directory with one subdirectory per class: input `image`, target `label`.
 
-    The names of the classes are those of the folders to train on. A training stores them in its parameters and in its
-    exports, so that labels mean the same in validation, load-and-validate and prediction.
+    The class names are those of the training subdirectories. A training stores them in its parameters and exports, so
+    that the labels agree in validation, load-and-validate and prediction.
+
+    Example:
+        >>> data = ImageFolderData(folder=Path("flowers/train"), size=(64, 64))
+        >>> data.inputs["image"].shape
+        (64, 64, 3)
     """
 
     folder: Path
-    """Folder to train on, with a folder of images for each class."""
+    """Training directory, with one subdirectory of images per class."""
 
     val_folder: Path | None = None
-    """Folder to validate on, likewise; none for no validation."""
+    """Validation directory with the same structure; by default there is no validation."""
 
     predict_folder: Path | None = None
-    """Folder with images to predict, at any depth."""
+    """Directory of the images to predict, at any depth."""
 
     classes: list[str] = []
-    """Names of the classes in the order of their labels; by default the folders in `folder`, sorted."""
+    """Class names in the order of their labels; by default the sorted subdirectories of `folder`."""
 
     size: tuple[int, int] = (128, 128)
-    """Height and width that all images are scaled to, in pixels."""
+    """Height and width in pixels that all images are resized to."""
 
     color: Color = "RGB"
-    """L for grey, RGB for colour, LA and RGBA for these with an alpha channel."""
+    """Color mode: L (grayscale), RGB, or LA and RGBA with an alpha channel."""
 
     targets = {"label": Spec((), "int32")}
 
@@ -69,7 +80,7 @@ class ImageFolderData(Data):
     def source(self, mode: Mode) -> Source | None:
         if mode is Mode.PREDICT:
             if self.predict_folder is None:
-                raise UsageError("--data.predict_folder is required: a folder with images")
+                raise UsageError("--data.predict_folder is required: the directory of the images to predict")
             return ImageFiles.from_folder(self.predict_folder, self.color, self.size)
         folder = self.folder if mode is Mode.TRAIN else self.val_folder
         return None if folder is None else ImageFolder(folder, self.color, self._classes(), self.size)
@@ -85,5 +96,5 @@ class ImageFolderData(Data):
 
     def check(self) -> None:
         super().check()
-        self.require(min(self.size) >= 1, "size", "must be 1 pixel or more")
-        self.require(len(set(self.classes)) == len(self.classes), "classes", "must differ")
+        self.require(min(self.size) >= 1, "size", "must be at least 1 pixel")
+        self.require(len(set(self.classes)) == len(self.classes), "classes", "must not contain duplicates")

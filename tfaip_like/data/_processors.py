@@ -1,4 +1,4 @@
-"""`Processor`: one step from a raw sample to what the network sees."""
+"""`Processor` and `StreamProcessor`: transforms of samples."""
 
 from __future__ import annotations
 
@@ -14,68 +14,100 @@ from tfaip_like.params import Params
 
 
 class DropSample(Exception):  # noqa: N818  (an instruction, not an error)
-    """Raised by a processor to drop the sample it was given; the text is the reason, which is reported.
+    """Exception that a processor raises to drop its sample; the text is the reported reason.
 
     Example:
-        ``raise DropSample(f"too narrow: {columns} columns for {len(text)} characters")``
+        >>> class DropEmpty(Processor):
+        ...     def process(self, sample, random):
+        ...         if not sample.meta["text"]:
+        ...             raise DropSample("empty text")
+        ...         return sample
     """
 
 
 class Processor(Params, abc.ABC):
-    """Makes one sample of one sample, or drops it."""
+    """Base class of transforms of single samples.
+
+    Example:
+        >>> import dataclasses
+        >>> class Scale(Processor):
+        ...     factor: float = 1 / 255
+        ...
+        ...     def process(self, sample, random):
+        ...         return dataclasses.replace(sample, inputs={"image": sample.inputs["image"] * self.factor})
+        >>> Scale(factor=2).process(Sample({"image": 3}), np.random.default_rng()).inputs
+        {'image': 6}
+    """
 
     foreign_name_hints = dict.fromkeys(
-        ("call", "apply", "transform", "map", "preprocess", "process_sample"), "a sample is changed in `process`"
+        ("call", "apply", "transform", "map", "preprocess", "process_sample"), "transform a sample in `process`"
     )
 
     modes: tuple[Mode, ...] = tuple(Mode)
-    """When it runs: TRAIN, EVALUATE, PREDICT."""
+    """Modes in which it runs: TRAIN, EVALUATE, PREDICT."""
 
     @abc.abstractmethod
     def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
-        """Return the new sample, and leave the given one as it is (`dataclasses.replace` makes a changed copy).
+        """Return the transformed sample, without modifying the given one (use `dataclasses.replace`).
 
-        A sample is dropped by returning None, or by raising `DropSample` with the reason: while training another one
-        takes its place, otherwise the batch is smaller. What was dropped is reported once, by processor.
+        Return None to drop the sample: in training another one replaces it, in other modes the batch is smaller.
+        Dropped samples are reported once per processor.
 
-        All randomness comes from `random`, which depends on the seed, the pass over the data, the
-        sample and the place of the processor alone: a run is repeatable however its work is divided.
+        Args:
+            sample: sample with read-only arrays.
+            random: the only source of randomness; depends on the seed, the pass, the sample and the position of the
+                processor, so that a run is reproducible with any number of workers.
+
+        Raises:
+            DropSample: to drop the sample with a reason.
         """
 
     def check(self) -> None:
-        self.require(bool(self.modes), "modes", "at least one of TRAIN, EVALUATE, PREDICT")
+        self.require(bool(self.modes), "modes", "must contain at least one of TRAIN, EVALUATE, PREDICT")
 
-    def validate_result(self, made: object) -> None:
-        """Check what `process` returned.
+    def validate_result(self, result: object) -> None:
+        """Check a result of `process`.
 
         Raises:
-            CodeError: when it is neither a sample nor None.
+            CodeError: if it is neither a sample nor None.
         """
-        if made is not None and not isinstance(made, Sample):
-            name, returned = type(self).__name__, with_article(type(made).__name__)
-            raise CodeError(f"{name}.process returned {returned}, not a Sample (or None)", self.process)
+        if result is not None and not isinstance(result, Sample):
+            name, returned = type(self).__name__, with_article(type(result).__name__)
+            raise CodeError(f"{name}.process returned {returned}, expected a Sample or None", self.process)
 
 
 class StreamProcessor(Processor):
-    """Makes any number of samples of some samples: cuts one into pieces, joins several, packs.
+    """Base class of transforms of groups of samples: one-to-many, many-to-one, packing.
 
-    It sees the samples in groups and cannot join across their borders. Groups are worked on in parallel. Behind another
-    StreamProcessor its groups are cut out of what that one made.
+    Groups are processed in parallel and independently. After another StreamProcessor, groups are formed from its
+    results.
+
+    Example:
+        >>> class Split(StreamProcessor):
+        ...     def process_group(self, samples, random):
+        ...         for sample in samples:
+        ...             yield from (Sample({"token": token}) for token in sample.inputs["tokens"])
+        >>> [sample.inputs["token"] for sample in Split().process_group([Sample({"tokens": [1, 2]})], None)]
+        [1, 2]
     """
 
     group: int = 64
-    """Samples in a group; only the last group of a pass may be smaller."""
+    """Samples per group; only the last group of a pass may be smaller."""
 
     @abc.abstractmethod
     def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
-        """Yield the new samples of a group; `random` depends on the seed, the pass and the group alone.
+        """Yield the resulting samples of a group.
 
-        Yield what is made of a sample before asking for the next one where that is possible: then messages name the
-        sample, and no group has to fit into memory.
+        If possible, yield the results of a sample before requesting the next one, so that errors name the right
+        sample and the group need not fit into memory.
+
+        Args:
+            samples: samples of the group, read lazily.
+            random: the only source of randomness; depends on the seed, the pass and the group.
         """
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
-        """Is never called: `process_group` is."""
+        """Raise `NotImplementedError`: a stream processor implements `process_group` instead."""
         raise NotImplementedError
 
     def check(self) -> None:

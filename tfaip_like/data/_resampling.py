@@ -1,4 +1,4 @@
-"""How often each sample is drawn: by a distribution of a target, or all classes equally."""
+"""Sampling weights: resampling to a target distribution, and class balancing."""
 
 from __future__ import annotations
 
@@ -20,51 +20,63 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Resample(Params, abc.ABC):
-    """A distribution that a target shall have, as masses of buckets of equal width."""
+    """Base class of target distributions for resampling, given as probability mass per equal-width bucket.
+
+    A subclass implements `bounds` and `masses`.
+
+    Example:
+        >>> Uniform(target="y", n_buckets=2).weights(np.array([0.0, 0.1, 1.0])).tolist()
+        [0.25, 0.25, 0.5]
+    """
 
     target: str
-    """The target (or input) whose distribution it is."""
+    """Name of the target (or input) to resample."""
 
     component: int | None = None
-    """Which number of it, where it is an array."""
+    """Index in the last axis of an array; None for scalars."""
 
     n_buckets: int = 20
     """Number of buckets between the bounds."""
 
     inf_bounds: bool = False
-    """Let the first and the last bucket reach to infinity; without, samples beyond the bounds are never drawn."""
+    """Extend the outer buckets to infinity; by default samples outside the bounds are never drawn."""
 
     def check(self) -> None:
         self.require(self.n_buckets >= 1, "n_buckets", "must be at least 1")
 
     @abc.abstractmethod
     def bounds(self, values: FloatArray) -> tuple[float, float]:
-        """Where the buckets begin and end."""
+        """Return the lower edge of the first and the upper edge of the last bucket; `values` has shape (N,)."""
 
     @abc.abstractmethod
     def masses(self, edges: FloatArray, values: FloatArray) -> FloatArray:
-        """The part of the distribution in each bucket, as any multiples of it."""
+        """Return the unnormalized probability mass of each bucket, shape (n_buckets,).
+
+        Args:
+            edges: bucket edges, shape (n_buckets + 1,).
+            values: values of all samples, shape (N,).
+        """
 
     def edges(self, values: FloatArray) -> FloatArray:
-        """The edges of the buckets, the outer ones infinite if `inf_bounds`."""
+        """Return the bucket edges, shape (n_buckets + 1,); the outer ones are infinite if `inf_bounds`."""
         low, high = self.bounds(values)
         if not low < high:
-            raise UsageError(f"resample: {self.target!r} has no spread to resample (from {low:g} to {high:g})")
+            raise UsageError(f"resample: {self.target!r} has an empty value range ({low:g} to {high:g})")
         edges = np.linspace(low, high, self.n_buckets + 1)
         if self.inf_bounds:
             edges[0], edges[-1] = -math.inf, math.inf
         return edges
 
     def weights(self, values: FloatArray) -> FloatArray:
-        """How often to draw each sample, as probabilities, so that their values have the distribution."""
+        """Return the sampling probability of each sample, shape (N,), that yields the distribution."""
         values = np.asarray(values, dtype=np.float64)
         edges = self.edges(values)
-        # The last bucket holds its upper edge too, as in numpy's histogram.
+        # The last bucket includes its upper edge, as in numpy.histogram.
         bucket = np.searchsorted(edges, values, side="right") - 1
         bucket[values == edges[-1]] = self.n_buckets - 1
         inside = (bucket >= 0) & (bucket < self.n_buckets)
         if not inside.any():
-            raise UsageError(f"resample: no value of {self.target!r} lies between the bounds")
+            raise UsageError(f"resample: no value of {self.target!r} is within the bounds")
         counts = np.bincount(bucket[inside], minlength=self.n_buckets)
         if empty := int((counts == 0).sum()):
             logger.warning("resample: %d of %d buckets of %r are empty", empty, self.n_buckets, self.target)
@@ -75,13 +87,18 @@ class Resample(Params, abc.ABC):
 
 
 class Uniform(Resample):
-    """Every bucket equally often."""
+    """Uniform target distribution.
+
+    Example:
+        >>> Uniform(target="y", low=0, high=1).bounds(np.array([0.2, 0.4]))
+        (0, 1)
+    """
 
     low: float | None = None
-    """Where the buckets begin; by default at the least value."""
+    """Lower edge of the first bucket; by default the minimum of the values."""
 
     high: float | None = None
-    """Where they end; by default at the greatest value."""
+    """Upper edge of the last bucket; by default the maximum of the values."""
 
     def bounds(self, values: FloatArray) -> tuple[float, float]:
         low = float(values.min()) if self.low is None else self.low
@@ -92,16 +109,21 @@ class Uniform(Resample):
 
 
 class Normal(Resample):
-    """A normal distribution, cut where the buckets end."""
+    """Truncated normal target distribution.
+
+    Example:
+        >>> Normal(target="y", mean=0, std=1).bounds(np.array([0.2, 0.4]))
+        (-3.0, 3.0)
+    """
 
     mean: float | None = None
-    """Its mean; by default that of the samples."""
+    """Mean; by default the mean of the samples."""
 
     std: float | None = None
-    """Its standard deviation; by default that of the samples."""
+    """Standard deviation, above 0; by default that of the samples."""
 
     reach: float = 3.0
-    """How many standard deviations the buckets reach from the mean."""
+    """Distance of the bounds from the mean in standard deviations, above 0."""
 
     def check(self) -> None:
         super().check()
@@ -122,27 +144,32 @@ class Normal(Resample):
 
 
 def compute_class_weights(classes: npt.NDArray[Any]) -> Mapping[Any, float]:
-    """n_total / (n_classes * n_in_class) for each class: what makes all of them count the same."""
+    """Return the weight n_total / (n_classes * n_in_class) of each class, from the class of each sample."""
     names, counts = np.unique(classes, return_counts=True)
     return class_weights_from_counts(dict(zip(names.tolist(), counts.tolist(), strict=True)))
 
 
 def class_weights_from_counts(counts: Mapping[Any, int]) -> Mapping[Any, float]:
-    """Return n_total / (n_classes * n_in_class) for each class, from its number of samples."""
+    """Return the weight n_total / (n_classes * n_in_class) of each class, from its number of samples."""
     total = sum(counts.values())
     return {name: total / (len(counts) * count) for name, count in counts.items()}
 
 
 def class_balanced_probabilities(classes: npt.NDArray[Any], base: FloatArray | None = None) -> FloatArray:
-    """Probabilities with which all classes are drawn equally often; within a class as in `base`."""
+    """Return sampling probabilities, shape (N,), with which all classes are drawn equally often.
+
+    Args:
+        classes: class of each sample, shape (N,).
+        base: relative sampling weight of each sample within its class, shape (N,); None for uniform.
+    """
     _, number = np.unique(classes, return_inverse=True)
     base = np.ones(len(classes)) if base is None else base
-    of_class = np.bincount(number, weights=base)
-    return normalize_weights(base / np.maximum(of_class, np.finfo(float).tiny)[number])
+    class_sums = np.bincount(number, weights=base)
+    return normalize_weights(base / np.maximum(class_sums, np.finfo(float).tiny)[number])
 
 
 def normalize_weights(weights: npt.ArrayLike) -> FloatArray:
-    """Weights with the sum 1."""
+    """Scale weights to a sum of 1."""
     array: FloatArray = np.asarray(weights, dtype=np.float64)
-    weights_of_one: FloatArray = array / array.sum()
-    return weights_of_one
+    normalized: FloatArray = array / array.sum()
+    return normalized

@@ -1,4 +1,4 @@
-"""What flows through a pipeline: samples, their specification, and the mode they are for."""
+"""Samples, array specifications and modes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tfaip_like._utils.errors import with_article
 VALUES_PER_CHUNK = 2**20
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
-"""Named arrays."""
+"""Arrays by name."""
 
 MAX_SHOWN_VALUES = 10
-"""Numbers of an array that a line of text shows."""
+"""Maximum number of array values in a line of text."""
 
 
 DTYPES = (
@@ -29,11 +29,16 @@ DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("bool", "complex64", "complex128"),
 )
-"""Of the tensors that networks take, on every backend."""
+"""Dtypes that tensors support on every backend."""
 
 
 class Mode(Enum):
-    """What data is for."""
+    """Purpose of data: training, evaluation or prediction.
+
+    Example:
+        >>> Mode("train")
+        <Mode.TRAIN: 'train'>
+    """
 
     TRAIN = "train"
     EVALUATE = "evaluate"
@@ -42,20 +47,28 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class Sample:
-    """One example: named arrays without a batch axis.
+    """Single example: named arrays without a batch axis.
 
-    A list or number is accepted wherever an array is meant.
+    Numbers and lists are accepted in place of arrays.
+
+    Raises:
+        TypeError: if an argument is not a mapping.
+
+    Example:
+        >>> sample = Sample(inputs={"x": [1.0, 2.0]}, targets={"label": 3}, meta={"file": "a.png"})
+        >>> sample.targets["label"]
+        3
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    """What the network sees."""
+    """Model inputs."""
     targets: Mapping[str, Any] = field(default_factory=dict)
-    """What it should answer."""
+    """Ground truth."""
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    """What it did answer, after prediction."""
+    """Model outputs, after prediction."""
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """Anything else that belongs to the sample (a file name); never given to the network. A loss or metric sees a value
-    of it that `Data.targets` declares."""
+    """Metadata, such as a file name, that is not passed to the model. Losses and metrics see the entries declared in
+    `Data.targets`."""
 
     def __post_init__(self) -> None:
         for kind in _KINDS:
@@ -69,30 +82,29 @@ class Sample:
 _KINDS = tuple(kind.name for kind in fields(Sample))
 
 
-def to_sample(given: object, inputs: Collection[str], targets: Collection[str]) -> Sample:
-    """Return a sample: itself, `(x, y)` as one, or `(x,)` as one without targets.
+def to_sample(item: object, inputs: Collection[str], targets: Collection[str]) -> Sample:
+    """Convert `(x, y)` or `(x,)` to a sample; return a sample unchanged.
 
     Args:
-        given: each part of a tuple is an array or named arrays: `({"image": x}, y)`.
-        inputs: their names; a single one gives an array its name. So it is with targets.
+        item: sample, or tuple of arrays or named arrays, such as `({"image": x}, y)`.
+        inputs: names of the inputs; a single one names an array without a name.
+        targets: names of the targets, likewise.
 
     Raises:
-        ValueError: when it is anything else; the text continues a sentence about it.
+        ValueError: if the item is anything else; the text continues a sentence about it.
 
     Example:
-        >>> sample_of((3, {"label": 1}), ["x"], ["label"])
+        >>> to_sample((3, {"label": 1}), ["x"], ["label"])
         Sample(inputs={'x': 3}, targets={'label': 1}, outputs={}, meta={})
     """
-    if isinstance(given, Sample):
-        return given
-    if type(given) is not tuple:
-        raise ValueError(
-            f"is {with_article(type(given).__name__)}; a source holds Sample(inputs=..., targets=...) or (x, y)"
-        )
-    if len(given) not in (1, 2):
-        raise ValueError(f"is a tuple of {len(given)}; write (x, y), or Sample(inputs=..., targets=...)")
+    if isinstance(item, Sample):
+        return item
+    if type(item) is not tuple:
+        raise ValueError(f"is {with_article(type(item).__name__)}, expected Sample(inputs=..., targets=...) or (x, y)")
+    if len(item) not in (1, 2):
+        raise ValueError(f"is a tuple of length {len(item)}, expected (x, y) or Sample(inputs=..., targets=...)")
     kinds = (("inputs", inputs), ("targets", targets))
-    return Sample(*(_to_named_arrays(kind, part, names) for (kind, names), part in zip(kinds, given, strict=False)))
+    return Sample(*(_to_named_arrays(kind, value, names) for (kind, names), value in zip(kinds, item, strict=False)))
 
 
 def _to_named_arrays(kind: str, value: Any, names: Collection[str]) -> Mapping[str, Any]:
@@ -101,22 +113,22 @@ def _to_named_arrays(kind: str, value: Any, names: Collection[str]) -> Mapping[s
     if len(names) != 1:
         what = f"the {kind} {', '.join(names)}" if names else f"no {kind}"
         raise ValueError(
-            f"is a tuple with {with_article(type(value).__name__)} for {what}; name them: {{'name': array}}"
+            f"is a tuple with {with_article(type(value).__name__)} for {what}, expected {{'name': array, ...}}"
         )
     return {next(iter(names)): value}
 
 
 def get_target(sample: Sample, name: str) -> Any:
-    """Return a target of a sample; one that it does not have is looked up in its meta.
+    """Return a target of a sample, or else the entry of its meta with this name.
 
     Raises:
-        KeyError: when it is in neither.
+        KeyError: if the name is in neither.
     """
     return sample.targets[name] if name in sample.targets else sample.meta[name]
 
 
 def format_example(sample: Sample) -> str:
-    """Return the targets and outputs of a predicted sample in one line."""
+    """Format targets and outputs of a predicted sample in one line."""
     kinds = (("target", sample.targets), ("output", sample.outputs))
     parts = [f"{kind} {name} {_format_value(value)}" for kind, values in kinds for name, value in values.items()]
     return ", ".join(parts)
@@ -133,7 +145,7 @@ def _format_value(value: Any) -> str:
 
 
 def as_read_only(sample: Sample) -> Sample:
-    """The sample with arrays that cannot be written to, so that nobody changes the source by mistake."""
+    """Return a copy with read-only inputs and targets, which protects the source from accidental changes."""
     inputs = {name: _read_only(value) for name, value in sample.inputs.items()}
     targets = {name: _read_only(value) for name, value in sample.targets.items()}
     return replace(sample, inputs=inputs, targets=targets)
@@ -148,15 +160,22 @@ def _read_only(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape and type of a named array of one sample.
+    """Specification of a named array of one sample.
 
-    An axis of unknown length is `None`; samples of different lengths are padded with `padding` at
-    their end to the longest of a batch.
+    Raises:
+        TypeError: if the shape, dtype or padding value is invalid.
+
+    Example:
+        >>> Spec((None, 3)).validation_error([[1.0, 2.0]])
+        'has shape (1, 2), but its Spec says (any, 3)'
     """
 
     shape: tuple[int | None, ...]
+    """Shape without the batch axis; None is an axis of unknown length, padded to the longest sample of a batch."""
     dtype: str = "float32"
+    """Dtype of the tensor."""
     padding: float | int = 0
+    """Value that axes of unknown length are padded with, at their end."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", _validate_shape(self.shape))
@@ -168,7 +187,9 @@ class Spec:
             and self.dtype != "bfloat16"
             and not self._can_represent(self.padding)
         ):
-            raise TypeError(f"Spec(..., {self.dtype!r}, padding={self.padding!r}): {self.dtype} does not hold it")
+            raise TypeError(
+                f"Spec(..., {self.dtype!r}, padding={self.padding!r}): {self.dtype} cannot represent the padding value"
+            )
 
     def _can_represent(self, value: float) -> bool:
         if not math.isfinite(value) or value != int(value):
@@ -182,10 +203,10 @@ class Spec:
         return None not in self.shape
 
     def validation_error(self, value: Any) -> str | None:
-        """What is wrong with an array, or None: for a message that begins with its name."""
+        """Return what is wrong with an array, to follow its name in a message; None if it is valid."""
         try:
             array = to_unmasked_array(value)
-        except ValueError as error:  # masked values, or lists of different lengths
+        except ValueError as error:  # masked values, ragged lists
             return str(error)
         if len(array.shape) != len(self.shape) or any(
             want is not None and have != want for have, want in zip(array.shape, self.shape, strict=True)
@@ -194,70 +215,74 @@ class Spec:
         return self.dtype_validation_error(array)
 
     def dtype_validation_error(self, array: npt.NDArray[Any]) -> str | None:
-        """What is wrong with the type of values, or with their range; of one sample or of many."""
+        """Return what is wrong with the dtype or range of the values of one or many samples; None if nothing is."""
         integers = np.issubdtype(array.dtype, np.integer) and np.issubdtype(self.dtype, np.integer)
         if not integers and not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
             if array.dtype.kind == "f" and np.isnan(array).any():
                 return self._nan_error()
             hint = _HINTS.get(array.dtype.kind, "")
-            return f"has dtype {array.dtype}, which does not fit the {self.dtype} of its Spec{hint}"
+            return f"has dtype {array.dtype}, which cannot be cast to the {self.dtype} of its Spec{hint}"
         if integers and array.dtype != self.dtype and array.size:
             limits = np.iinfo(self.dtype)
             if array.min() < limits.min or array.max() > limits.max:
-                return f"has values that do not fit into the {self.dtype} of its Spec"
+                return f"has values out of the range of the {self.dtype} of its Spec"
         return None
 
     def find_unrepresentable_floats(self, array: npt.NDArray[Any]) -> tuple[list[int], str]:
-        """Return the rows of many samples that hold a float which this cannot hold, and what is wrong with it."""
+        """Return the rows with floats that the dtype cannot represent, and what is wrong with them.
+
+        Args:
+            array: floats of all samples, shape (N, ...).
+        """
         dtype = np.dtype(self.dtype)
         if dtype.kind in "biu":
             return _find_rows(np.isnan, array), self._nan_error()
         if dtype.kind != "f" or dtype.itemsize >= array.itemsize:
             return [], ""
         largest = np.finfo(dtype).max
-        rows = _find_rows(lambda part: np.isfinite(part) & (np.abs(part) > largest), array)
+        rows = _find_rows(lambda values: np.isfinite(values) & (np.abs(values) > largest), array)
         return rows, f"has a value that is too large for the {self.dtype} of its Spec"
 
     def _nan_error(self) -> str:
-        return f"has missing values (NaN), which the {self.dtype} of its Spec cannot hold"
+        return f"has missing values (NaN), which the {self.dtype} of its Spec cannot represent"
 
 
 _HINTS = {
-    "U": "; texts become numbers by categories (TableFormat) or in a processor",
-    "S": "; make numbers of the bytes in a processor",
-    "O": "; make arrays of numbers of the Python objects",
-    "M": "; make numbers of the dates in a processor",
-    "m": "; make numbers of the durations in a processor",
+    "U": "; encode texts as categories (TableFormat) or in a processor",
+    "S": "; decode bytes to numbers in a processor",
+    "O": "; convert Python objects to numeric arrays",
+    "M": "; convert dates to numbers in a processor",
+    "m": "; convert durations to numbers in a processor",
 }
-"""What to do with an array that is not of numbers, by the kind of its dtype."""
+"""Hints for non-numeric arrays, by the kind of their dtype."""
 
 
 def to_unmasked_array(value: Any) -> npt.NDArray[Any]:
-    """Return a value as an array without a mask: masked floats are NaN.
+    """Convert a value to an array without a mask; masked floats become NaN.
 
     Raises:
-        ValueError: for other masked values, which an array without a mask cannot hold, and lists of different lengths.
+        ValueError: for masked values other than floats, and ragged lists.
     """
     if not isinstance(value, np.ma.MaskedArray):
         try:
             return np.asarray(value)
         except ValueError as error:
-            raise ValueError(f"is no array ({error})") from error
+            raise ValueError(f"is not an array ({error})") from error
     if not np.ma.getmaskarray(value).view(bool).any():
         return value.data
     if value.dtype.kind not in "fc":
-        raise ValueError(f"has masked values, which {value.dtype} cannot hold; fill them, as in array.filled(0)")
+        raise ValueError(f"has masked values, which {value.dtype} cannot represent; fill them, as in array.filled(0)")
     filled: npt.NDArray[Any] = value.filled(np.nan)
     return filled
 
 
 def _find_rows(condition: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]], array: npt.NDArray[Any]) -> list[int]:
-    """Return the rows with any value that meets a condition; a part of them is in memory at a time."""
+    """Return the rows with a value that meets a condition; evaluated in chunks to limit the memory."""
     step = max(1, VALUES_PER_CHUNK // max(1, array[:1].size))
     rows: list[int] = []
     for begin in range(0, len(array), step):
-        part = condition(array[begin : begin + step])
-        rows += (begin + np.flatnonzero(part.reshape(len(part), -1).any(axis=1))).tolist()
+        mask = condition(array[begin : begin + step])
+        rows += (begin + np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1))).tolist()
     return rows
 
 
@@ -267,21 +292,21 @@ def _validate_shape(shape: Any) -> tuple[int | None, ...]:
     except TypeError:
         axes = (-1,)
     if not isinstance(shape, tuple) or any(axis is not None and axis < 0 for axis in axes):
-        raise TypeError(f"Spec({shape!r}): the shape is a tuple of lengths, such as (28, 28), (None, 3) or ()")
+        raise TypeError(f"Spec({shape!r}): the shape must be a tuple of lengths, such as (28, 28), (None, 3) or ()")
     return axes
 
 
 def _validate_dtype(dtype: Any) -> str:
-    """Return the name of a dtype that tensors can have; NumPy knows more."""
+    """Return the name of a dtype; raise `TypeError` if tensors do not support it."""
     if dtype in (float, int, "float", "int"):
         name = dtype if isinstance(dtype, str) else dtype.__name__
-        raise TypeError(f"Spec(..., {name}): say how many bits, {name}32 or {name}64")
+        raise TypeError(f"Spec(..., {name}): ambiguous dtype; use {name}32 or {name}64")
     try:
         name = str(dtype) if str(dtype) in DTYPES else np.dtype(dtype).name
     except TypeError:
         name = ""
     if name not in DTYPES or dtype is None:
-        raise TypeError(f"Spec(..., {dtype!r}): no dtype of a tensor; write one of {', '.join(DTYPES)}")
+        raise TypeError(f"Spec(..., {dtype!r}): unsupported dtype; expected one of {', '.join(DTYPES)}")
     return name
 
 

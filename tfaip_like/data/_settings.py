@@ -1,4 +1,4 @@
-"""Settings of the input pipeline: how samples are chosen, ordered and made into batches."""
+"""Settings of data loaders: selection, order and batching of samples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from tfaip_like.data._resampling import Resample
 from tfaip_like.params import Params
 
 DEFAULT_NUM_BUCKETS = 10
-"""Length buckets, where only the length of batches is limited."""
+"""Number of length buckets if only max_batch_length is set."""
 
 
 class BaseLoaderSettings(Params):
-    """How samples are made into batches."""
+    """Common settings of data loaders.
+
+    Example:
+        >>> BaseLoaderSettings(batch_size=32, num_processes=0).batch_size
+        32
+    """
 
     search_words = {
         "batch_size": "per_device_train_batch_size micro_batch_size",
@@ -26,31 +31,36 @@ class BaseLoaderSettings(Params):
     }
 
     batch_size: int = 16
-    """Samples in a batch."""
+    """Number of samples per batch."""
 
     limit: int | None = None
-    """Use only the first so many samples, for a quick trial."""
+    """Maximum number of samples, for quick trials; by default all samples are used."""
 
     num_processes: int | None = None
-    """Processes that make batches; 0 makes them in this one, for debuggers and services. By default as
-    many as pay for their start. No number depends on it."""
+    """Number of data workers; 0 loads data in the main process. By default chosen automatically. Does not affect
+    results."""
 
     prefetch: int = 16
-    """Batches made ahead of the network, by all processes together."""
+    """Number of batches that all workers together prepare in advance."""
 
     timeout_seconds: float = 600.0
-    """Give up when a data process works on one sample for longer than this; 0 waits for ever."""
+    """Timeout of a data worker for a single sample, in seconds; 0 disables the timeout."""
 
     def check(self) -> None:
-        self.require(self.batch_size >= 1, "batch_size", "there must be at least 1 sample in a batch")
-        self.require(self.limit is None or self.limit >= 1, "limit", "must be at least 1; leave it out for all samples")
+        self.require(self.batch_size >= 1, "batch_size", "must be at least 1")
+        self.require(self.limit is None or self.limit >= 1, "limit", "must be at least 1; omit it for all samples")
         self.require(1 <= self.prefetch <= 256, "prefetch", "must be from 1 to 256")
         self.require(self.num_processes is None or self.num_processes >= 0, "num_processes", "must be 0 (none) or more")
-        self.require(self.timeout_seconds >= 0, "timeout_seconds", "must be 0 (wait for ever) or more")
+        self.require(self.timeout_seconds >= 0, "timeout_seconds", "must be 0 (no timeout) or more")
 
 
 class LoaderSettings(BaseLoaderSettings):
-    """How the samples of one mode are chosen and made into batches."""
+    """Settings of data loaders for training and evaluation.
+
+    Example:
+        >>> LoaderSettings(buckets=5).has_buckets
+        True
+    """
 
     search_words = {
         "shuffle_buffer": "buffer_size shuffle_buffer_size",
@@ -61,35 +71,33 @@ class LoaderSettings(BaseLoaderSettings):
     }
 
     shuffle: bool = False
-    """Read the samples in an order drawn from the seed, another one in each pass over them."""
+    """Shuffle the samples, with a new order in each pass that depends on the seed."""
 
     shuffle_buffer: int | None = None
-    """Samples that are shuffled together after a StreamProcessor, or of a source without an index: more mix better
-    and take more memory. By default 1,000, or fewer that fill 256 MB. All other sources are shuffled as a whole."""
+    """Number of samples that are shuffled together after a StreamProcessor or for an iterable-only source; by default
+    1,000, or as many as fit into 256 MB. Other sources are shuffled completely."""
 
     cache: Literal["none", "memory", "disk"] = "none"
-    """Keep processed samples, as far as their processing is not random: in memory that all processes
-    share, or in a file that goes away with the run."""
+    """Cache of the output of the deterministic processors: in shared memory, or in a temporary file."""
 
     filter: list[Filter] = []
-    """Conditions for a sample to be used, one after another, checked before anything is processed."""
+    """Filters that select the samples to use, applied in this order before any processor."""
 
     balance: Literal["none", "loss", "sample"] = "none"
-    """For classes of different sizes: weigh the loss of each sample by n_total / (n_classes * n_in_class),
-    or draw all classes equally often."""
+    """Class balancing: weight the loss of each sample by n_total / (n_classes * n_in_class), or sample all classes with
+    equal probability."""
 
     resample: Resample | None = None
-    """Draw samples so that a target has this distribution."""
+    """Target distribution to resample to; by default every sample is used once per pass."""
 
     buckets: int = 0
-    """Make batches of samples of about one length: so many buckets with equally many samples; 0 for none."""
+    """Number of length buckets with equally many samples, for batches of similar length; 0 disables bucketing."""
 
     bucket_boundaries: list[int] = []
-    """Lengths at which a new bucket begins, instead of equally many samples in each."""
+    """Lengths at which a new bucket begins, in ascending order; replaces `buckets`."""
 
     max_batch_length: int | None = None
-    """Most that a batch may hold after padding, as samples times longest; long samples come in smaller
-    batches then."""
+    """Upper limit for the padded size of a batch, samples times longest sample; long samples get smaller batches."""
 
     def check(self) -> None:
         super().check()
@@ -97,48 +105,53 @@ class LoaderSettings(BaseLoaderSettings):
         self.require(self.buckets >= 0, "buckets", "must be 0 (none) or more")
         boundaries = self.bucket_boundaries
         rising = all(a < b for a, b in pairwise(boundaries))
-        self.require(rising, "bucket_boundaries", "must rise")
+        self.require(rising, "bucket_boundaries", "must be in ascending order")
         self.require(not (boundaries and self.buckets), "bucket_boundaries", "contradicts buckets; give one of them")
         self.require(
             self.max_batch_length is None or self.max_batch_length >= 1, "max_batch_length", "must be at least 1"
         )
-        drawn = "resample" if self.resample is not None else "balance" if self.balance == "sample" else ""
+        weighted_by = "resample" if self.resample is not None else "balance" if self.balance == "sample" else ""
         self.require(
             not (self.resample is not None and self.balance == "sample"),
             "balance",
-            "contradicts resample: both say how often a sample is drawn",
+            "contradicts resample: both set the sampling weights",
         )
         self.require(
-            not (drawn and self.has_buckets),
-            drawn or "resample",
-            "cannot be combined with length buckets, whose batches hold each sample once",
+            not (weighted_by and self.has_buckets),
+            weighted_by or "resample",
+            "cannot be combined with length buckets, which use each sample once",
         )
 
     @property
     def has_buckets(self) -> bool:
-        """Return whether batches are made by length."""
+        """Return whether batches are bucketed by length."""
         return bool(self.buckets or self.bucket_boundaries or self.max_batch_length)
 
 
 class TrainLoaderSettings(LoaderSettings):
-    """Batches for training."""
+    """Settings of the training data loader.
+
+    Example:
+        >>> TrainLoaderSettings(folds=5, fold=2).shuffle
+        True
+    """
 
     search_words = {
         "folds": "k_folds num_folds n_splits cross_validation",
     }
 
     shuffle: bool = True
-    """Draw the samples in another order in each pass over them."""
+    """Shuffle the samples, with a new order in each pass that depends on the seed."""
 
     folds: int = 0
-    """Cross-validation: cut the training samples into so many parts and validate on one of them, instead of
-    on the validation data. 0 for none."""
+    """Number of cross-validation folds; the run validates on one fold of the training data. 0 uses the validation
+    data."""
 
     fold: int = 1
-    """The part to validate on, from 1; each needs a training of its own, and their exports can vote."""
+    """Number of the fold to validate on, from 1 to folds. The exports of the runs of all folds can vote."""
 
     def ignored_params(self) -> Mapping[str, str]:
-        none = {} if self.folds else {"fold": "there are no folds (--train.folds)"}
+        none = {} if self.folds else {"fold": "cross-validation is disabled (--train.folds 0)"}
         return {**super().ignored_params(), **none}
 
     def check(self) -> None:
@@ -148,18 +161,33 @@ class TrainLoaderSettings(LoaderSettings):
 
 
 class ValLoaderSettings(LoaderSettings):
-    """Batches for validation: every sample once, unless they are drawn by weights."""
+    """Settings of the validation data loader; every sample is used once, unless sampling weights are set.
+
+    Example:
+        >>> ValLoaderSettings().batch_size
+        64
+    """
 
     batch_size: int = 64
-    """Samples in a batch."""
+    """Number of samples per batch."""
 
 
 class LavLoaderSettings(ValLoaderSettings):
-    """Batches for load-and-validate: every sample once, unless they are drawn by weights."""
+    """Settings of the data loader for load-and-validate; like those for validation.
+
+    Example:
+        >>> LavLoaderSettings(limit=100).limit
+        100
+    """
 
 
 class PredictLoaderSettings(BaseLoaderSettings):
-    """Batches for prediction: every sample once, in its order."""
+    """Settings of the prediction data loader; every sample is used once, in the order of the source.
+
+    Example:
+        >>> PredictLoaderSettings(num_processes=0).batch_size
+        64
+    """
 
     batch_size: int = 64
-    """Samples in a batch."""
+    """Number of samples per batch."""
