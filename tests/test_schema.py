@@ -11,7 +11,8 @@ import yaml
 from command_server import REPOSITORY
 from jsonschema import Draft202012Validator
 
-from tfaip_like import Params
+from tfaip_like import Params, UsageError
+from tfaip_like._cli.train_scenario import train_scenario
 from tfaip_like._scenario_lookup import find_scenario
 from tfaip_like.experiments._plans.plan_schema import plan_schema
 from tfaip_like.params._base import default_instance
@@ -108,3 +109,14 @@ def test_help_of_parameters_is_in_the_schema(tutorial: Params) -> None:
     trainer = json_schema(tutorial)["$defs"]["tfaip_like.settings:Trainer"]["properties"]
     assert trainer["epochs"]["default"] == 100
     assert "epochs" in trainer["epochs"]["description"]
+
+
+def test_commands_print_the_schema_of_their_parameter_files_and_of_plans(
+    tutorial: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_scenario(["scenarios.tutorial", "--schema"])
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(json_schema(tutorial)))
+    train_scenario(["scenarios.tutorial", "--schema", "plan"])
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(plan_schema(tutorial)))
+    with pytest.raises(UsageError, match="--schema takes no value, got plans"):
+        train_scenario(["scenarios.tutorial", "--schema", "plans"])

@@ -25,7 +25,7 @@ from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
 
 P = TypeVar("P", bound="Data | Scenario")
 
-_COMMON_COMMAND_FLAGS = ("help", "show", "params", "version", "completion", "trust_code")
+_COMMON_COMMAND_FLAGS = ("help", "show", "params", "schema", "version", "completion", "trust_code")
 RESERVED_FLAGS = (*_COMMON_COMMAND_FLAGS, "benchmark", "doctor", "inspect", "resume", "verify")
 """Flags of the commands, which cannot be parameters of a scenario."""
 

@@ -14,12 +14,13 @@ from tfaip_like._user_code.importing import NoSuchModuleError
 from tfaip_like._user_code.trust import TRUST_FLAG, TRUST_HELP, UntrustedCodeError, allow_untrusted_code
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import Json
+from tfaip_like._utils.json_files import Json, format_json
 from tfaip_like.params import Params
 from tfaip_like.params._apply import ResolvedParams, SettingsNode, apply_settings, settings_from_file, validate_resolved
 from tfaip_like.params._files import read_param_file
 from tfaip_like.params._flags import Flag, settings_from_flags, tokenize
 from tfaip_like.params._help import complete_words, format_help, format_resolved_params, format_search_results
+from tfaip_like.params._schema import json_schema
 
 ParamFiles = Mapping[str, dict[str, Json]]
 """Contents of parameter files, by their paths."""
@@ -27,6 +28,7 @@ ParamFiles = Mapping[str, dict[str, Json]]
 COMMON_FLAGS = {
     "help": "--help [WORD]      show all flags, or those about WORD",
     "show": "--show             print every value and where it came from, and exit",
+    "schema": "--schema           print the JSON Schema of parameter files, for editors, and exit",
     "params": "--params FILE ...  read parameters from JSON or YAML files; flags take precedence",
     "version": "--version          print the version",
     "completion": "--completion SHELL print a script for bash, zsh or fish that completes flags",
@@ -174,6 +176,8 @@ class Command(ABC):
                 echo(self._format_help(line))
             elif "show" in common:
                 echo(self._format_values(line))
+            elif "schema" in common:
+                echo(self._format_schema(line))
             else:
                 return line
         return None
@@ -213,6 +217,12 @@ class Command(ABC):
         validate_resolved(resolved)
         forwarded = [f"{flag} {' '.join(flag.words)}  # passed on" for flag in line.forwarded]
         return "\n".join([format_resolved_params(resolved), *forwarded])
+
+    def _format_schema(self, line: ParsedCommandLine) -> str:
+        """Return the JSON Schema of parameter files: what `--schema` prints."""
+        if line.common["schema"].words:
+            raise UsageError(f"--schema takes no value, got {' '.join(line.common['schema'].words)}")
+        return format_json(json_schema(self.load_defaults(line, is_text_only=False)), indent=1)
 
     def _format_help(self, line: ParsedCommandLine) -> str:
         search_words = line.common["help"].words

@@ -16,7 +16,7 @@ from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._scenario_lookup import find_scenario, import_scenario_class, read_scenario_tag
 from tfaip_like._user_code.trust import allow_untrusted_code, guarded_imports
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.json_files import Json
+from tfaip_like._utils.json_files import Json, format_json
 from tfaip_like._utils.lazy_keras import BACKENDS, set_backend
 from tfaip_like.params import Params
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved
@@ -110,6 +110,22 @@ class ScenarioCommand(Command):
             if self.resumes_run and line.files
             else resolved
         )
+
+    @property
+    def _own_flags(self) -> dict[str, str]:
+        return {
+            **super()._own_flags,
+            "schema": "--schema [plan]    print the JSON Schema of parameter files, or of plans, for editors",
+        }
+
+    def _format_schema(self, line: ParsedCommandLine) -> str:
+        """Return the JSON Schema of parameter files of the scenario, or of its plans (`--schema plan`)."""
+        if list(line.common["schema"].words) != ["plan"]:
+            return super()._format_schema(line)
+        from tfaip_like.experiments._plans.plan_schema import plan_schema
+
+        scenario = default_instance(self._load_scenario_class(line, is_text_only=False))
+        return format_json(plan_schema(scenario), indent=1)
 
     def describe(self, tree: Params) -> tuple[str, Sequence[str]]:
         """Return the introduction of the help, and the groups to hide as long as no scenario is named."""
