@@ -26,7 +26,7 @@ DOCUMENTS = [
 ]
 SETTINGS = [ROOT / name for name in ("pyproject.toml", "setup.py", "scripts/check.sh", ".vscode/launch.json")]
 
-MAX_FINDINGS = {"openings": 688, "terms": 626, "terms of tests": 380, "args": 18, "examples": 88}
+MAX_FINDINGS = {"openings": 67, "terms": 76, "terms of tests": 11, "args": 1, "examples": 27}
 """Known findings of each check; lower these as texts are rewritten, never raise them."""
 
 
