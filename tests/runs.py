@@ -45,9 +45,11 @@ def write_run(
     """Return a run as a training leaves it.
 
     Args:
-        parameters: instead of some of `PARAMETERS`, by their flags.
-        summary: whether it came to its end.
-        record: instead of some values of `run.json`.
+        folder: run directory to create.
+        history: rows of `history.csv`.
+        parameters: values that replace those of `PARAMETERS`, by flag.
+        summary: whether the run has finished.
+        record: values that replace those of `run.json`.
     """
     folder.mkdir(parents=True)
     tree = json.loads(json.dumps(PARAMETERS))

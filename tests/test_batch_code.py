@@ -62,8 +62,10 @@ def found(cwd: Path, *runs: Path, path: Path | None = None, configuration: Path 
     """Return the WIDTH of the scenario of each run, and what is warned of.
 
     Args:
-        path: a folder in PYTHONPATH.
-        configuration: that of another user.
+        cwd: current directory of the commands.
+        *runs: run directories.
+        path: directory in PYTHONPATH.
+        configuration: configuration directory of another user.
     """
     environment = dict(os.environ)
     if configuration is not None:

@@ -1,5 +1,8 @@
-"""Code is imported from where Python finds it, from the current directory, and from a path that was typed; from a
-directory of a run only if this user has trained or generated it."""
+"""Trust: which code is imported.
+
+Code is imported from where Python finds it, from the current directory, and from a path that was typed; from a
+directory of a run only if this user has trained or generated it.
+"""
 
 from __future__ import annotations
 

@@ -35,9 +35,10 @@ def doctor(argv: Sequence[str]) -> None:
 
 
 def print_findings(settings: Doctor, output_flag: str = "--output_dir") -> None:
-    """Print findings as they are made.
+    """Print each finding when it is known.
 
     Args:
+        settings: checks to run.
         output_flag: flag that names the output directory.
 
     Raises:

@@ -25,7 +25,10 @@ def load_plan(
     """Return the plan of a file, and its text, or that of a scenario and its models.
 
     Args:
-        scenario: of the models; by default that of the current folder, if it has a `scenario.py`.
+        words: positional arguments: at most one plan file.
+        scenario: scenario of the models; by default the `scenario.py` of the current directory, if there is one.
+        models: numbers of runs, as `CLASS.ARCHITECTURE=COUNT`.
+        flags: flags for all runs.
     """
     if len(words) > 1:
         raise UsageError(f"expected one plan file, got {' '.join(words)}")
@@ -110,7 +113,8 @@ def read_batch_flags(batch: Batch, with_common: bool = False) -> dict[str, Value
     """Return the flags for all runs that a batch was generated with.
 
     Args:
-        with_common: those that its plan gives all configurations too.
+        batch: batch to read.
+        with_common: include the common flags of its plan.
     """
     common: Mapping[str, Value] = read_plan(batch.plan_path).common if with_common else {}
     where = str(batch.index_file)

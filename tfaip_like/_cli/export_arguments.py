@@ -49,13 +49,14 @@ def contains_checkpoint(words: Sequence[str]) -> bool:
 
 @contextmanager
 def open_exports(words: Sequence[str], device: Device) -> Iterator[list[ResolvedExport]]:
-    """Yield the exports that the words of a command line name; those of checkpoints last as long as the block.
+    """Yield the exports that positional arguments name; exports of checkpoints are deleted after the block.
 
     Args:
-        device: what exports the checkpoints.
+        words: run directories, exports or checkpoints.
+        device: device that exports the checkpoints.
 
     Raises:
-        UsageError: for a word that names none.
+        UsageError: if an argument names no export.
     """
     with temporary_directory() as folder:
         if contains_checkpoint(words):

@@ -158,7 +158,11 @@ def _validate_export(
     """Yield the results of an export, on one source after another.
 
     Args:
-        averages: of earlier exports; those of the same model are used again, as compiling them takes a second.
+        named: export to validate.
+        line: parsed command line, whose flags override the settings of the export.
+        interrupt: flag that a signal sets.
+        dump: writer of targets and outputs, if any.
+        averages: metric averagers of earlier exports; reused for the same model, as compiling them takes a second.
     """
     from tfaip_like._export.eager_network import build_eager_network
     from tfaip_like.inference._lav import MetricAverager, TopLosses, load_and_validate

@@ -114,13 +114,15 @@ def write_results(file: Path | None, results: Sequence[ResultRow]) -> None:
 
 
 def write_summaries(folder: Path | None, source: str, summaries: Mapping[str, Summary]) -> None:
-    """Write what an evaluator shows, where a directory is given (`--summaries`).
+    """Write the summaries of an evaluator, if a directory is given (`--summaries`).
 
     Args:
+        folder: output directory; None writes nothing.
         source: name of the samples; may be empty.
+        summaries: summaries by name.
 
     Raises:
-        UsageError: when it cannot be written.
+        UsageError: if the directory is not writable.
     """
     if folder is None:
         return

@@ -49,10 +49,12 @@ def train_scenario(argv: Sequence[str]) -> None:
 
 
 def train_from_command_line(scenario: Scenario, given: ExplicitFlags, resume: Resume | None = None) -> None:
-    """Start the backend without its noise, and train.
+    """Initialize the backend without its start-up output, and train.
 
     Args:
-        given: what flags gave.
+        scenario: scenario to train.
+        given: parameters that flags set explicitly.
+        resume: how to resume; None starts a new run.
     """
     initialize_runtime(scenario.device)
     train_with_flags(scenario, resume, given)

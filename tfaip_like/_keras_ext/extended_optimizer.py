@@ -24,18 +24,19 @@ def with_extensions(
     ema_momentum: float = 0.0,
     l2: float = 0.0,
 ) -> type[keras.optimizers.Optimizer]:
-    """Return the class with additions; itself if there is none.
+    """Return an optimizer class with extensions; the class itself if there are none.
 
     Their values are variables of the optimizer, because only those belong to the state of a compiled
     step on every backend, and to a checkpoint.
 
     Args:
+        optimizer_class: class of Keras to extend.
         has_rate_factor: with a variable `rate_factor` (1 at first) that multiplies the learning rate. Keras'
             `ReduceLROnPlateau` sets the learning rate itself, which fails beside a schedule.
-        ema_momentum: with exponential moving averages of the weights (`averages()`), of which this part stays at each
-            step. Those of Keras (`use_ema`) replace the weights when `fit` ends, count the batches of an
-            accumulated step one by one, and begin at 0.
-        l2: with this times each weight added to its gradient, once that is clipped.
+        ema_momentum: with exponential moving averages of the weights (`averages()`), with this momentum.
+            Those of Keras (`use_ema`) replace the weights when `fit` ends, count the batches of an
+            accumulated step one by one, and start at 0.
+        l2: add this times each weight to its gradient, after clipping.
     """
     name = optimizer_class.__name__
     if l2:

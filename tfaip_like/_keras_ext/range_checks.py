@@ -148,13 +148,14 @@ def run_eagerly() -> Iterator[None]:
 
 
 def check_int32_overflow(kind: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """Check that JAX, which computes with integers of 32 bits, does not cut the integers of a batch.
+    """Check that JAX, which computes with 32-bit integers, does not truncate the integers of a batch.
 
     Args:
-        kind: of the arrays, for the message.
+        kind: kind of the arrays (inputs, targets), for the message.
+        arrays: arrays of a batch by name.
 
     Raises:
-        UsageError: when it would.
+        UsageError: if a value exceeds 32 bits.
     """
     if keras.backend.backend() != "jax":
         return

@@ -78,7 +78,8 @@ class Definitions:
         """Return the schema of an object with parameters of a class.
 
         Args:
-            values: what the schema gives as defaults; by default those of the class.
+            cls: class of the parameters.
+            values: instance with the defaults of the schema; by default those of the class.
         """
         docs = field_docs(cls)  # type: ignore[arg-type]  # mypy takes the hash of instances for that of the class
         properties: Schema = {}
@@ -92,7 +93,8 @@ class Definitions:
         """Return the schema of a value of a type.
 
         Args:
-            default: the value in effect, whose class needs no name in a file.
+            tp: type of the value.
+            default: current value, whose class may be omitted in a file.
         """
         if bases := params_classes(tp):
             return self._variant_schema(bases, is_optional(tp), default)
