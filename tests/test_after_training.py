@@ -162,7 +162,7 @@ def alone(*words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", CODE, *map(str, words)],
         cwd="/",
-        env={"PYTHONPATH": str(REPOSITORY), "PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3", "XDG_CONFIG_HOME": "/nowhere"},
         input=stdin,
         capture_output=True,
         text=True,

@@ -126,7 +126,7 @@ def test_what_a_scenario_logs_is_printed_once_and_kept(
     for text in (done.stderr, (tmp_path / "run" / "train.log").read_text()):
         assert text.count("the model says hello") == 1
         assert text.count("a library warns") == 1
-        assert text.count("20 samples, ") == 1  # of the framework
+        assert text.count("on 20 samples") == 1  # of the framework
         assert text.count("a processor says hello") >= 20
         assert text.count("cannot log 'a mistake: %d': ") >= 20
 
