@@ -229,7 +229,7 @@ def test_a_source_of_something_else_is_reported_with_and_without_processors() ->
             return [1, 2, 3]
 
     for data in (Strange(), Strange(processors=[Jitter()])):
-        with pytest.raises(UsageError, match="training sample 0 of Strange is an int; a source holds Sample"):
+        with pytest.raises(UsageError, match="training sample 0 of Strange is an int, expected Sample"):
             opened(data, TrainLoaderSettings(), None, 1)
 
 

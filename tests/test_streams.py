@@ -450,7 +450,7 @@ def test_a_stream_processor_cannot_drop_a_sample_by_an_exception() -> None:
 
 
 def test_a_stream_processor_is_refused_as_a_post_processor() -> None:
-    with pytest.raises(UsageError, match="--post_processors Cut: a StreamProcessor makes many"):
+    with pytest.raises(UsageError, match="--post_processors Cut: a StreamProcessor cannot be a post-processor"):
         validate_params(Counted(post_processors=[Cut()]))
 
 
