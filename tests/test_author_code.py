@@ -274,25 +274,25 @@ def test_every_command_prints_what_is_logged(quick_run: Run, tmp_path: Path) -> 
     (tmp_path / "spoken.py").write_text(SPEAKING)
     environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parent}"}
 
-    def said(*words: object) -> str:
+    def output_of(*words: object) -> str:
         done = quick_run(*words, cwd=tmp_path, environment=environment)
         assert done.returncode == 0, done.stderr
         return done.stderr
 
     train = ["train-scenario", "spoken", "--trainer.epochs", 1, "--trainer.output_dir", "run"]
-    for text in (said(*train, "--train.num_processes", 1), (tmp_path / "run" / "train.log").read_text()):
+    for text in (output_of(*train, "--train.num_processes", 1), (tmp_path / "run" / "train.log").read_text()):
         assert "a processor speaks" in text
         assert text.count("UserWarning: a processor warns") == 1
         assert "an evaluator speaks" in text
     assert "speaker: a processor speaks" in (tmp_path / "run" / "train.log").read_text()
     log_before = (tmp_path / "run" / "train.log").read_text()
-    assert "an evaluator speaks" in said("resume-training", "run", "--trainer.epochs", 2)
+    assert "an evaluator speaks" in output_of("resume-training", "run", "--trainer.epochs", 2)
     assert (tmp_path / "run" / "train.log").read_text().startswith(log_before)
-    assert "an evaluator speaks" in said("lav-scenario", "run")
+    assert "an evaluator speaks" in output_of("lav-scenario", "run")
     (tmp_path / "samples.jsonl").write_text('{"x": [0.5, 0.5]}\n')
-    assert "a processor speaks" in said("predict-scenario", "run", "--predict.files", "samples.jsonl")
-    assert "a processor speaks" in said("benchmark-input-pipeline", "spoken", "--benchmark.samples", 32)
-    assert "a processor speaks" in said("inspect-samples", "spoken", "--inspect.count", 2)
+    assert "a processor speaks" in output_of("predict-scenario", "run", "--predict.files", "samples.jsonl")
+    assert "a processor speaks" in output_of("benchmark-input-pipeline", "spoken", "--benchmark.samples", 32)
+    assert "a processor speaks" in output_of("inspect-samples", "spoken", "--inspect.count", 2)
 
 
 def test_who_prints_what_they_log_is_not_printed_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,7 +92,7 @@ READ: dict[str, tuple[bytes, dict[str, Any], list[Any]]] = {
     "categories with a default": (b"y,x\n1,\n2,b\n", {"categories": {"x": ["a", "b"]}, "missing": {"x": "a"}}, [0, 1]),
     "categories with a code as default": (
         b"y,x\n1,\n2,b\n", {"categories": {"x": ["a", "b"]}, "missing": {"x": -1}}, [-1, 1]),
-    "points of which nothing is known, but said": (b"y;x\n1;1.234\n", {"decimal": "."}, [1.234]),
+    "points of unknown meaning, but given": (b"y;x\n1;1.234\n", {"decimal": "."}, [1.234]),
     "cp1251, given": ("x;y\n1;Ж\n".encode("cp1251"), {"encoding": "cp1251"}, [1]),
     "UTF-8 with a mark, given": (b"\xef\xbb\xbfx,y\n1,2\n", {"encoding": "UTF-8"}, [1]),
     "another delimiter": (b"y:x\n1:2\n", {"delimiter": ":"}, [2]),

@@ -16,6 +16,9 @@ from typing import NamedTuple
 import pytest
 from test_layers import PUBLIC
 
+from tfaip_like.optimizers import Optimizer
+from tfaip_like.schedules import Schedule
+
 ROOT = Path(__file__).parent.parent
 CODE = sorted(path for name in ("tfaip_like", "scenarios", "scripts") for path in (ROOT / name).rglob("*.py"))
 TESTS = sorted(path for path in (ROOT / "tests").glob("*.py") if path != Path(__file__))
@@ -25,9 +28,6 @@ DOCUMENTS = [
     *sorted((ROOT / "scenarios").rglob("*.yaml")),
 ]
 SETTINGS = [ROOT / name for name in ("pyproject.toml", "setup.py", "scripts/check.sh", ".vscode/launch.json")]
-
-MAX_FINDINGS = {"openings": 67, "terms": 76, "terms of tests": 11, "args": 1, "examples": 27}
-"""Known findings of each check; lower these as texts are rewritten, never raise them."""
 
 
 class Finding(NamedTuple):
@@ -46,11 +46,11 @@ class Finding(NamedTuple):
         return "/".join(self.path.relative_to(ROOT).parts[:2])
 
 
-def assert_at_most(check: str, findings: list[Finding]) -> None:
-    """Fail if a check has more findings than are known, and print how many each package has."""
+def assert_none(findings: list[Finding]) -> None:
+    """Fail if there are findings, and print how many each package has."""
     counts = "\n".join(f"{count:5d}  {name}" for name, count in Counter(f.package for f in findings).most_common())
     listing = "\n".join(str(finding) for finding in findings)
-    assert len(findings) <= MAX_FINDINGS[check], f"{len(findings)} findings\n{counts}\n{listing}"
+    assert not findings, f"{len(findings)} findings\n{counts}\n{listing}"
 
 
 NOT_IMPERATIVE = re.compile(r"what|how|whether|which|the|an?|all|one|its|where|why|when|who|that|is|are|if|.*[^s]s")
@@ -73,7 +73,7 @@ def openings(path: Path) -> Iterator[Finding]:
 
 
 def test_docstrings_of_functions_open_with_an_imperative() -> None:
-    assert_at_most("openings", [finding for path in CODE for finding in openings(path)])
+    assert_none([finding for path in CODE for finding in openings(path)])
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,10 @@ TERMS = {
 """Words of a dialect, as regular expressions whose blanks are any separator, and the usual terms."""
 
 
+EXCEPTIONS = re.compile(r'"at_once"|at_once: Count|\.tell\(|"(resume with more )?data processes"')
+"""Keys of files, methods and messages of libraries, and names of recorded results."""
+
+
 def term_pattern(term: str) -> re.Pattern[str]:
     """Return a pattern that finds a term in prose, in comments of several lines and within identifiers."""
     separator = r"(?:[-_]|\s+(?:#\s*)?)"
@@ -127,7 +131,7 @@ def term_pattern(term: str) -> re.Pattern[str]:
 
 def terms(path: Path) -> Iterator[Finding]:
     """Yield the dialect terms of a file."""
-    text = path.read_text()
+    text = EXCEPTIONS.sub(lambda match: " " * len(match[0]), path.read_text())
     for term, replacement in TERMS.items():
         for match in term_pattern(term).finditer(text):
             words = " ".join(match[0].split())
@@ -135,11 +139,11 @@ def terms(path: Path) -> Iterator[Finding]:
 
 
 def test_code_and_documents_use_standard_terms() -> None:
-    assert_at_most("terms", [finding for path in (*CODE, *DOCUMENTS, *SETTINGS) for finding in terms(path)])
+    assert_none([finding for path in (*CODE, *DOCUMENTS, *SETTINGS) for finding in terms(path)])
 
 
 def test_tests_use_standard_terms() -> None:
-    assert_at_most("terms of tests", [finding for path in TESTS for finding in terms(path)])
+    assert_none([finding for path in TESTS for finding in terms(path)])
 
 
 @pytest.mark.parametrize(
@@ -198,20 +202,27 @@ def test_public_functions_with_several_parameters_document_them() -> None:
         ]
         if len(parameters) >= 2 and "Args:" not in docstring:
             missing.append(find(function, f"{name}: no Args for {', '.join(parameters)}"))
-    assert_at_most("args", missing)
+    assert_none(missing)
 
 
 PUBLIC_CLASSES = {name: value for name, value in PUBLIC_OBJECTS.items() if isinstance(value, type)}
+EXAMPLE = re.compile(r">>>|^ *Example::$|^ *```python$", re.MULTILINE)
+
+
+def examples_of(value: type) -> list[type]:
+    """Return the classes whose examples show a class: itself, and its base if all that extend that are used alike."""
+    return [value, *(base for base in (Optimizer, Schedule) if issubclass(value, base))]
+
+
 FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_public_classes_have_an_example() -> None:
     missing = []
     for name, value in PUBLIC_CLASSES.items():
-        docstring = value.__doc__ or ""
-        if ">>>" not in docstring and not FENCED.search(inspect.cleandoc(docstring)):
+        if not any(EXAMPLE.search(cls.__doc__ or "") for cls in examples_of(value)):
             missing.append(find(value, f"{name}: no example"))
-    assert_at_most("examples", missing)
+    assert_none(missing)
 
 
 @pytest.mark.parametrize("name", PUBLIC_OBJECTS)

@@ -103,7 +103,7 @@ def test_of_a_job_that_is_refused_nothing_is_left_but_the_script(user: User) -> 
     assert user.states() == [("new", None), ("new", None)]
 
 
-def test_what_was_submitted_before_an_array_is_refused_is_said(user: User) -> None:
+def test_what_was_submitted_before_an_array_is_refused_is_reported(user: User) -> None:
     user.slurm.set_behavior("largest", "1")
     user.submit("wide.01")
     assert user.submit() == f"1 run of {user.batch.path} submitted as SLURM job 101 (1 waiting already)\n"

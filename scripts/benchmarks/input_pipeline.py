@@ -9,12 +9,12 @@ pipeline only sums them up. The sides:
     tfdata  tf.data with tf.py_function, 2 parallel calls, prefetching
     torch   torch.utils.data.DataLoader, 2 workers, its defaults otherwise
     grain   bare Grain, `mp_prefetch` with 2 processes, its defaults otherwise
-    tfaip   ocrd-fork-tfaip, `run_parallel` with 2 processes, its defaults otherwise; in an environment of its own:
+    tfaip   ocrd-fork-tfaip, `run_parallel` with 2 processes, its defaults otherwise; in a separate environment:
             python3.10 -m venv DIR && DIR/bin/pip install ocrd-fork-tfaip==1.2.7 tensorflow==2.15.1
     tfaip+  the same without its default of a new worker after every 250 samples
     ours1   tfaip_like with 1 process; ours2: with 2
 
-Each run is a process of its own, the sides in turn, in the opposite order every other round. Before that each
+Each run is a separate process, the sides in turn, in the opposite order every other round. Before that each
 side runs once for a few samples, not counted, so that byte code and file cache are warm; a side that fails there
 is left out, with a note. Shown are medians. `all s`: from the start of the process to its end, with imports, the
 start of the workers and the shutdown. `first s`: from the side's call, which imports its package, to its first

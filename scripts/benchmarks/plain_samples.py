@@ -1,14 +1,14 @@
 """Benchmark of cheap samples: our pipeline and tf.data, feeding the same compiled model.
 
 All sides train the network of `small_mlp.py` (784 - 128 - 10, Adam) on the same 60,000 images of 28x28 random
-pixels in batches of 16, shuffled, 50 steps at once, compiled with XLA:
+pixels in batches of 16, shuffled, 50 steps per execution, compiled with XLA:
 
     ours          an `ArraySource` and our trainer
     tf.data       our trainer's compiled steps, fed by
                   `tf.data.Dataset.from_tensor_slices(arrays).shuffle(60000).batch(16).batch(50).prefetch(AUTOTUNE)`
     tf.data, fit  the same without the second batch, into `keras.Model.fit` of our training model as Keras runs it
 
-Each side runs in a process of its own, in turn; the first epoch of a process, which compiles, is not counted.
+Each side runs in a separate process, in turn; the first epoch of a process, which compiles, is not counted.
 What is compared is the time of an epoch from its beginning to its end, without validation.
 
     python scripts/benchmarks/plain_samples.py [ROUNDS]

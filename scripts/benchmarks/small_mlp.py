@@ -2,7 +2,7 @@
 
 Both train the same network (784 - 128 - 10, Adam, float32) on the same 60,000 images of 28x28 random
 pixels in batches of 16, shuffled, with the loss and the accuracy as metrics. Plain Keras reads a ready
-`tf.data` set (arrays in memory, shuffle, batch, prefetch). Each side runs in a process of its own, the
+`tf.data` set (arrays in memory, shuffle, batch, prefetch). Each side runs in a separate process, the
 two in turn; the first epoch of a process, which compiles, is not counted. What is compared is the
 time from the beginning of an epoch to its end, without validation.
 

@@ -2,7 +2,7 @@
 
 Two networks train with Adam on random images of 28x28 in batches of 64, in epochs of some seconds: a wide one of 1.9
 million weights (784 - 1024 - 1024 - 10), each of which is used once for a sample, and one of two convolutions,
-whose weights are used hundreds of times. Each side runs in a process of its own, the sides in turn; the first epoch of
+whose weights are used hundreds of times. Each side runs in a separate process, the sides in turn; the first epoch of
 a process, which compiles, is not counted. What is compared is the time from the end of an epoch to the end of the
 next, with the export of the best model on each side:
 

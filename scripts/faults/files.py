@@ -65,7 +65,7 @@ class Verdict:
     operation: str
     """The operation and its file; empty if the run had fewer."""
     ending: str = ""
-    """killed, went on (it ended as if nothing had happened), or failed (with a clear message)."""
+    """killed, continued (it ended as if nothing had happened), or failed (with a clear message)."""
     identical: bool = False
     hung: bool = False
     fault: str = ""
@@ -136,7 +136,7 @@ class Campaign:
         if code is None:
             verdict.hung, verdict.fault = True, "hung"
             return
-        verdict.ending = {0: "went on", -signal.SIGKILL: "killed"}.get(code, "failed")
+        verdict.ending = {0: "continued", -signal.SIGKILL: "killed"}.get(code, "failed")
         if code not in (0, 1, 2) and not (verdict.hit.how == "KILL" and code == -signal.SIGKILL):
             verdict.fault = f"exit code {code}"
             return
@@ -163,11 +163,11 @@ class Campaign:
 
 def counts(verdicts: Sequence[Verdict]) -> str:
     """Return a table of counts for each kind of fault."""
-    header = ["", "operations", "hit", "killed", "went on", "failed", "identical", "hung", "faults"]
+    header = ["", "operations", "hit", "killed", "continued", "failed", "identical", "hung", "faults"]
     rows = []
     for how in FAULT_KINDS:
         of_kind = [verdict for verdict in verdicts if verdict.hit.how == how]
-        endings = [sum(verdict.ending == ending for verdict in of_kind) for ending in ("killed", "went on", "failed")]
+        endings = [sum(verdict.ending == ending for verdict in of_kind) for ending in ("killed", "continued", "failed")]
         identical, hung = (sum(getattr(v, name) for v in of_kind) for name in ("identical", "hung"))
         hit = sum(bool(verdict.operation) for verdict in of_kind)
         rows.append([how, len(of_kind), hit, *endings, identical, hung, sum(bool(v.fault) for v in of_kind)])

@@ -24,7 +24,7 @@ class Counts:
 
     @property
     def dangerous_refused(self) -> list[str]:
-        """Operations with dangerous names that are refused."""
+        """Return the operations with dangerous names that are refused."""
         return [name for name in self.refused if DANGEROUS_PATTERN.search(name)]
 
 

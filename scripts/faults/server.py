@@ -139,7 +139,7 @@ def wait_until(condition: Callable[[], bool], limit_s: float) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process exists and is no zombie."""
+    """Return whether a process exists and is not a zombie."""
     fields = _read_stat(pid)
     return bool(fields) and fields[0] not in "ZX"
 

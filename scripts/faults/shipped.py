@@ -131,9 +131,9 @@ class ScenarioCampaign:
             return "hung"
         if command.orphans():
             return "orphans"
-        said = [line for line in log.splitlines() if str(run) in line]
-        if code not in (1, 2) or not said or "Traceback" in log:
-            return f"exit code {code}, says {said[-1:] or log.splitlines()[-1:]}"
+        printed = [line for line in log.splitlines() if str(run) in line]
+        if code not in (1, 2) or not printed or "Traceback" in log:
+            return f"exit code {code}, says {printed[-1:] or log.splitlines()[-1:]}"
         return f"left {sorted(path.name for path in run.iterdir())}" if run.exists() else "ok"
 
     def _test_suspension(self, run: Path) -> str:
@@ -150,9 +150,9 @@ class ScenarioCampaign:
             send_keys(keyboard, "fg; echo ended with $?.\n")
             if not wait_until(lambda: b"ended with " in b"".join(screen).replace(b"ended with $", b""), TIMEOUT_S):
                 return "hung"
-            said = b"".join(screen).rpartition(b"ended with ")[2].split(b".")[0].decode()
-            if said != "0":
-                return f"ended with exit code {said}"
+            printed = b"".join(screen).rpartition(b"ended with ")[2].split(b".")[0].decode()
+            if printed != "0":
+                return f"ended with exit code {printed}"
             if len(session_processes(shell)) > 1:
                 return "orphans"
         return self._compare(run)

@@ -2,7 +2,7 @@
 
 A cell is a signal, a phase, a pipeline and a network. The list of cells is fixed: half of all combinations, chosen so
 that every combination of any three of the four occurs. How a phase is hit (in its beginning or its end, in this
-epoch or that, with or without data processes) follows from the number of the cell.
+epoch or that, with or without data workers) follows from the number of the cell.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Cell:
 
     @property
     def reference(self) -> tuple[str, str, bool]:
-        """The pipeline, the network and whether it is compiled: the same for all runs that must end alike."""
+        """Return pipeline, network and compilation: the same for all runs that must end alike."""
         return self.pipeline, self.network, (self.pipeline, self.network) in XLA_COMBINATIONS and self.phase != "step"
 
     @property
     def epoch(self) -> int:
-        """The epoch that is interrupted, from 1; one more than there are after the last."""
+        """Return the interrupted epoch, from 1; the number of epochs plus 1 after the last."""
         return EPOCHS + 1 if self.point == "last export" else 2 + (self.number // 7) % 2
 
     @property
@@ -92,7 +92,7 @@ class Cell:
 
     @property
     def point(self) -> str:
-        """The point of the victim that is armed."""
+        """Return the armed point of the victim."""
         points = {
             "validation": ["evaluator", "validation data"],
             "export": ["export config", "export trace", "export sync", "last export"],
@@ -102,13 +102,13 @@ class Cell:
 
     @property
     def sent_signal(self) -> Signals:
-        """The signal that is sent."""
+        """Return the signal to send."""
         name = ("INT", "TERM", "USR1")[self.number % 3] if self.signal == "twice" else self.signal
         return Signals[f"SIG{name}"]
 
     @property
     def exit_code(self) -> int:
-        """The exit code as documented."""
+        """Return the documented exit code."""
         if self.signal == "STOP":
             return 0
         if self.signal == "KILL":
@@ -117,7 +117,7 @@ class Cell:
 
     @property
     def hold_s(self) -> float:
-        """Seconds for which the victim stays in the phase after the strike."""
+        """Return the seconds for which the victim stays in the phase after the strike."""
         return {"step": 0.5, "waiting": 1.0}.get(self.phase, 0.2)
 
     @property
@@ -204,7 +204,7 @@ class Campaign:
         """Return the verdicts of all cells, in their order; each is printed when it is known."""
         references = sorted({cell.reference for cell in cells})
         map_parallel(self.servers, self._train_reference, references)
-        # Neighbours in the list are alike; in this order the first results already tell something of each factor.
+        # Neighbours in the list are alike; in this order the first results already cover each factor.
         mixed = sorted(cells, key=lambda cell: cell.number * SHUFFLE_STRIDE % len(cells))
         verdicts = map_parallel(self.servers, self._run_cell, mixed)
         return sorted(verdicts, key=lambda verdict: verdict.cell.number)
@@ -244,8 +244,8 @@ class Campaign:
             pass
         if verdict.hit and not verdict.hung:
             self._resume(server, cell, run, verdict)
-        said = "ok" if not verdict.faults else "FAULT " + "; ".join(verdict.faults)
-        print(f"{cell}: {said} ({time.monotonic() - begin:.1f} s)", flush=True)
+        summary = "ok" if not verdict.faults else "FAULT " + "; ".join(verdict.faults)
+        print(f"{cell}: {summary} ({time.monotonic() - begin:.1f} s)", flush=True)
         if not verdict.faults:
             shutil.rmtree(run)
             for left in self.folder.glob(f"{run.name}.*"):
@@ -295,7 +295,7 @@ class Campaign:
         if code != cell.exit_code and not (code == 0 and cell.is_finished):
             verdict.add_fault(f"exit code {code}, expected {cell.exit_code}")
         if cell.signal == "twice" and not cell.expects_checkpoint and strike.marker(run, strike.LEFT).exists():
-            verdict.add_fault("the second signal did not end it at once")
+            verdict.add_fault("the second signal did not end it immediately")
         if cell.expects_checkpoint and code:
             self._check_saved(cell, run, verdict)
         return True
@@ -420,7 +420,7 @@ def wait_until_idle(pid: int, limit_s: float = 20.0) -> None:
 def send_signals(cell: Cell, command: Command, run: Path) -> None:
     """Send the signal, or signals, of a cell to a run that is blocked in its phase."""
     struck = strike.marker(run, strike.STRUCK)
-    said = command.log.stat().st_size
+    size = command.log.stat().st_size
     if cell.signal == "STOP":
         for number in (SIGSTOP, SIGCONT):
             for pid in session_processes(command.pid):
@@ -433,7 +433,7 @@ def send_signals(cell: Cell, command: Command, run: Path) -> None:
     os.kill(command.pid, cell.sent_signal)
     if cell.signal == "twice":
         # Only after the first was acknowledged on the console; what comes in the same moment is a copy of it.
-        wait_until(lambda: command.log.stat().st_size > said or not command.is_running, 5.0)
+        wait_until(lambda: command.log.stat().st_size > size or not command.is_running, 5.0)
         time.sleep(SIGNAL_DEBOUNCE_S)
         with contextlib.suppress(ProcessLookupError):
             os.kill(command.pid, cell.sent_signal)

@@ -1,7 +1,7 @@
 """Victim's part of a strike: report that a point is reached, and block until the strike.
 
-The code of the victim calls `reach` wherever a strike may be asked for. At most one point of a run is armed, by the
-environment, and it blocks once. So a strike hits the phase that its cell names, whatever the speed of the machine.
+The code of the victim calls `reach` at every point of a possible strike. At most one point of a run is armed, by the
+environment, and it blocks once. So a strike hits the phase that its cell names at any speed of the machine.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 POINT_VARIABLE = "FAULTS_POINT"
 """Armed point."""
 RUN_DIR_VARIABLE = "FAULTS_RUN"
-"""The folder of the run; also marks all processes of the run."""
+"""Run directory; also marks all processes of the run."""
 AFTER_EPOCHS_VARIABLE = "FAULTS_AFTER"
-"""The number of epochs that must be in the history before the point is armed."""
+"""Number of epochs that must be in the history before the point is armed."""
 HOLD_S_VARIABLE = "FAULTS_HOLD"
 """Seconds to stay in the point after the strike."""
 REACHED, STRUCK, LEFT = "reached", "struck", "left"
-"""Suffixes of the marker files that lie beside the folder of the run."""
+"""Suffixes of the marker files next to the run directory."""
 MAX_BLOCK_S = 120.0
 POLL_INTERVAL_S = 0.005
 

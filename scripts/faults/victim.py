@@ -251,7 +251,7 @@ class Arrays(Scenario):
 
 
 class Processes(Arrays):
-    """Samples of any length from data processes."""
+    """Samples of any length from data workers."""
 
     data: Data = RaggedData()
 

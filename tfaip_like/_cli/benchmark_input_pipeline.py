@@ -21,7 +21,7 @@ COMMAND = ScenarioCommand(
 
 
 def benchmark_input_pipeline(argv: Sequence[str]) -> None:
-    """Measures the pipeline that the command line describes."""
+    """Measure the input pipeline that the command line describes."""
     parsed = COMMAND.read_scenario(argv)
     if parsed is None:
         return
@@ -30,7 +30,7 @@ def benchmark_input_pipeline(argv: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     sys.exit(run_command(COMMAND.program, benchmark_input_pipeline, sys.argv[1:]))
 
 

@@ -31,9 +31,9 @@ EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    """Runs a command and returns its exit code.
+    """Run a command and return its exit code.
 
-    0 done; 2 a mistake of the user, told in one to three lines; 1 a fault, with the user's own line
+    0 done; 2 a user error, reported in one to three lines; 1 an unexpected error, with the user's own line
     of code first; 130 or 143 stopped by Ctrl-C or by SIGTERM, SIGUSR1 or SIGHUP.
     """
     exit_with_parent()
@@ -44,7 +44,7 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
 
 
 def _force_exit(code: int) -> NoReturn:
-    """End this process although a thread is inside user code, for which Python or TensorFlow might wait for ever."""
+    """End this process although a thread is inside user code, for which Python or TensorFlow might wait forever."""
     atexit._run_exitfuncs()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
@@ -100,17 +100,17 @@ def _print_error(program: str, text: str, code: int) -> int:
 
 
 def _disk_error_message(error: Exception) -> str | None:
-    """Return what the operating system said of which file, if TensorFlow quotes it: it raises no OSError."""
+    """Return the error of the operating system and its file, if TensorFlow quotes it: it raises no OSError."""
     if not type(error).__module__.startswith("tensorflow"):
         return None
-    said = re.sub(r"{{[^}]*}} *| *\[Op:.*", "", short_error_message(error))
+    message = re.sub(r"{{[^}]*}} *| *\[Op:.*", "", short_error_message(error))
     numbers = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EACCES, errno.EPERM)
-    reason = next((os.strerror(number) for number in numbers if os.strerror(number) in said), None)
-    return reason and f"{reason}: {said.partition(';')[0]}"
+    reason = next((os.strerror(number) for number in numbers if os.strerror(number) in message), None)
+    return reason and f"{reason}: {message.partition(';')[0]}"
 
 
 def format_unexpected_error(error: Exception) -> str:
-    """A fault for the person who may have written it: their line first, the rest on demand."""
+    """Return the message for an unexpected error: the line of the user first, the traceback on demand."""
     whole = "".join(traceback.format_exception(error))
     frame = innermost_user_frame(error)
     if frame is None:
@@ -132,7 +132,7 @@ _NATIVE_LOG_LINE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before ab
 
 @contextmanager
 def suppress_native_stderr() -> Iterator[None]:
-    """Hides the notes that C++ libraries write to standard error when they are loaded.
+    """Hide the notes that C++ libraries write to standard error when they are loaded.
 
     TensorFlow writes some about the machine that no setting turns off. All other lines, and all of
     them if the block fails or the log level is debug, are passed on.

@@ -264,7 +264,7 @@ class Command(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ParamsCommand(Command):
-    """Command whose parameters are a tree of its own.
+    """Command with a separate parameter tree.
 
     Args:
         tree: return the parameters, with their defaults for some words; for no words too.

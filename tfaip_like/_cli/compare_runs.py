@@ -50,7 +50,7 @@ COMMAND = ParamsCommand(
 
 
 def compare_runs(argv: Sequence[str]) -> None:
-    """Compares the runs that the command line names."""
+    """Compare the runs that the command line names."""
     line = COMMAND.read(argv)
     if line is None:
         return
@@ -63,7 +63,7 @@ def compare_runs(argv: Sequence[str]) -> None:
 
 
 def compare(folders: Sequence[Path], settings: CompareOptions) -> None:
-    """Compares the runs in some folders and below them."""
+    """Compare the runs in some directories and below them."""
     # Only now: `experiments`, which can compare too, shows 1,000 runs in the time that these take to be imported.
     from tfaip_like._report.comparison import Comparison
     from tfaip_like._report.comparison_page import render_comparison
@@ -93,7 +93,7 @@ def _write_file(flag: str, file: Path, text: str) -> None:
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     sys.exit(run_command(PROGRAM, compare_runs, sys.argv[1:]))
 
 

@@ -54,7 +54,7 @@ def print_findings(settings: Doctor, output_flag: str = "--output_dir") -> None:
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     sys.exit(run_command(COMMAND.program, doctor, sys.argv[1:]))
 
 

@@ -159,7 +159,7 @@ def _missing_values_message(
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     sys.exit(run_command(COMMAND.program, evaluate_predictions, sys.argv[1:]))
 
 

@@ -358,12 +358,12 @@ COMMANDS = (
 
 
 def experiments(argv: Sequence[str]) -> None:
-    """Does what the command line says."""
+    """Run the command that the command line names."""
     run_subcommand(PROGRAM, PURPOSE, COMMANDS, argv)
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     sys.exit(run_command(PROGRAM, experiments, sys.argv[1:]))
 
 

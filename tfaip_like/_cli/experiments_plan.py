@@ -71,7 +71,7 @@ def default_batch_name(scenario: str) -> str:
 
 
 def parse_overrides(flags: Sequence[Flag]) -> dict[str, Value]:
-    """Flags for all runs of a batch."""
+    """Return the flags for all runs of a batch."""
     for flag in flags:
         if flag.name == "trainer.output_dir":
             raise UsageError("--trainer.output_dir is set by the batch for each run; remove it")
@@ -91,7 +91,7 @@ def _parse_models(words: Sequence[str]) -> dict[str, str]:
 
 
 def open_batch(words: Sequence[str], usage: str) -> Batch:
-    """The batch that the first word names."""
+    """Return the batch that the first argument names."""
     if not words:
         raise UsageError(f"expected the folder of a batch: {PROGRAM} {usage}")
     batch = Batch(Path(words[0]))
@@ -100,7 +100,7 @@ def open_batch(words: Sequence[str], usage: str) -> Batch:
 
 
 def quote_path(batch: Batch) -> str:
-    """The folder of a batch as a word for a shell."""
+    """Return the directory of a batch, quoted for a shell."""
     return shlex.quote(str(batch.path))
 
 

@@ -52,7 +52,7 @@ START_ONLY_FLAGS = ("configuration", "prune", "description", "name", "folder")
 
 
 def search(words: list[str], options: SearchOptions, flags: list[Flag]) -> None:
-    """Begins a search, or goes on with one, until all its runs are decided."""
+    """Start or resume a search, until all its runs are decided."""
     require_optuna()
     if not words:
         raise UsageError(f"expected a plan file, or the folder of a search to resume: {PROGRAM} search PLAN")
@@ -74,7 +74,7 @@ def search(words: list[str], options: SearchOptions, flags: list[Flag]) -> None:
 
 
 def _resume_search(words: list[str], options: SearchOptions, flags: list[Flag]) -> tuple[Batch, Plan] | None:
-    """The search in a folder; None if the word is no folder of a batch."""
+    """Return the search in a directory; None if the argument is not the directory of a batch."""
     batch = Batch(Path(words[0]))
     if not batch.index_file.exists():
         return None
@@ -91,7 +91,7 @@ def _resume_search(words: list[str], options: SearchOptions, flags: list[Flag]) 
 
 
 def _start_search(words: list[str], options: SearchOptions, flags: list[Flag]) -> tuple[Batch, Plan]:
-    """A new search."""
+    """Return a new search."""
     with suppress_native_stderr():
         plan, text = load_plan(words, None, (), flags)
         plan = dataclasses.replace(plan, description=options.description or plan.description)

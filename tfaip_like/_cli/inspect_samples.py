@@ -20,14 +20,14 @@ COMMAND = ScenarioCommand(
 
 
 def inspect_from_command_line(argv: Sequence[str]) -> None:
-    """Shows the samples that the command line describes."""
+    """Show the samples that the command line describes."""
     parsed = COMMAND.read_scenario(argv)
     if parsed is not None:
         echo(inspect_samples(parsed.scenario, cast(InspectSamples, parsed.options)))
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     sys.exit(run_command(COMMAND.program, inspect_from_command_line, sys.argv[1:]))
 
 

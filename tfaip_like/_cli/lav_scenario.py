@@ -72,7 +72,7 @@ class LavOptions(Params):
     """Judges the predictions, in plain Python."""
 
     device: Device = Device()
-    """What computes."""
+    """Device settings."""
 
     def check(self) -> None:
         self.require(self.worst >= 0, "worst", "must be 0 (none) or more")
@@ -80,7 +80,7 @@ class LavOptions(Params):
 
 
 def _options_for(scenario: Scenario) -> LavOptions:
-    """The settings of a scenario, with the types that its class gives them: lists, where it has any."""
+    """Return the settings of a scenario, with the types that its class gives them: lists, where it has any."""
     groups = ("lav", "data", "evaluator", "device")
     types = field_types(type(scenario))
     body: dict[str, Any] = {"__annotations__": {name: types[name] for name in groups}, "__module__": __name__}
@@ -110,7 +110,7 @@ COMMAND = ParamsCommand(
 
 
 def lav_scenario(argv: Sequence[str]) -> None:
-    """Validates what the command line describes, and prints a table."""
+    """Validate the exports that the command line names, and print a table."""
     line = COMMAND.read(argv)
     if line is None:
         return
@@ -216,7 +216,7 @@ def _require_lav_datasets(scenario: Scenario) -> dict[str, Source]:
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     sys.exit(run_command(COMMAND.program, lav_scenario, sys.argv[1:]))
 
 

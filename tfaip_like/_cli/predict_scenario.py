@@ -60,8 +60,8 @@ class PredictOptions(Params):
     """What is predicted, and where to."""
 
     output: Path | None = None
-    """File for the predictions: .jsonl, .npz, or any other with a writer of its own; by default they are
-    printed, as JSON lines."""
+    """Output file: .jsonl, .npz, or any other ending with a custom writer; by default predictions are printed as
+    JSON lines."""
 
     writer: Writer | None = None
     """Writes the file; by default chosen by its ending, or by the scenario."""
@@ -76,7 +76,7 @@ class PredictOptions(Params):
     """The data of the scenario, with the values it was trained with; needs its code."""
 
     device: Device = Device()
-    """What computes."""
+    """Device settings."""
 
 
 def _default_options(words: Sequence[str]) -> PredictOptions:
@@ -116,7 +116,7 @@ COMMAND = ParamsCommand(
 
 
 def predict_scenario(argv: Sequence[str]) -> None:
-    """Predicts what the command line describes."""
+    """Predict the samples that the command line names."""
     line = COMMAND.read(argv)
     if line is None:
         return
@@ -162,7 +162,7 @@ def _predict_with_exports(named: Sequence[ResolvedExport], line: ParsedCommandLi
     if len(predictor.exports) > 1:
         names = {export.path: export.name for export in named}
         for exported, seconds in zip(predictor.exports, predictor.seconds, strict=True):
-            name = names.get(exported.path, exported.path)  # experts have folders of their own
+            name = names.get(exported.path, exported.path)  # each expert has a separate directory
             logger.info("  %s: %.1f s, %.1f MB of weights", name, seconds, exported.weight_mb)
 
 
@@ -190,7 +190,7 @@ def _make_source(settings: PredictOptions, scenario: Scenario | None, export: Pa
     source = dataclasses.replace(scenario, data=data).source(Mode.PREDICT)
     if source is None:
         raise UsageError(
-            f"{type(scenario).__name__} has no samples of its own to predict (source(Mode.PREDICT)); name some with "
+            f"{type(scenario).__name__} has no samples to predict (source(Mode.PREDICT)); name some with "
             "--predict.files"
         )
     return source
@@ -220,7 +220,7 @@ def _write_predictions(predictor: Predictor, source: Source, settings: PredictOp
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     sys.exit(run_command(COMMAND.program, predict_scenario, sys.argv[1:]))
 
 

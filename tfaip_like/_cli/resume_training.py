@@ -1,4 +1,4 @@
-"""`resume-training OUTPUT_DIR [flags]`: goes on with a run."""
+"""`resume-training OUTPUT_DIR [flags]`: resume a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMAND = ScenarioCommand(
     program="resume-training",
     placeholder="OUTPUT_DIR",
     trains=True,
-    purpose="Goes on with a run, exactly where it stopped; a flag changes a parameter from there on.",
+    purpose="Resume a run exactly where it stopped; flags override stored parameters.",
     group="resume",
     options=Resume,
     resumes_run=True,
@@ -23,14 +23,14 @@ COMMAND = ScenarioCommand(
 
 
 def resume_training(argv: Sequence[str]) -> None:
-    """Goes on with the run that the command line names."""
+    """Resume the run that the command line names."""
     parsed = COMMAND.read_scenario(argv)
     if parsed is not None:
         train_from_command_line(parsed.scenario, parsed.explicit_flags, cast(Resume, parsed.options))
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     sys.exit(run_command(COMMAND.program, resume_training, sys.argv[1:]))
 
 

@@ -1,4 +1,4 @@
-"""Starting what computes, without what it prints while it starts."""
+"""Initialization of backend and devices, without their start-up output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfaip_like.settings import Device
 
 
 def initialize_runtime(device: Device, needs_keras: bool = True) -> None:
-    """Chooses backend and devices, and imports the libraries.
+    """Choose backend and devices, and import the libraries.
 
     Raises:
         UsageError: when they are not there.

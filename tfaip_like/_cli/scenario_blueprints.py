@@ -14,7 +14,7 @@ import tfaip_like
 _PACKAGE_DIR = Path(tfaip_like.__file__).parent
 _TEMPLATES_DIR = _PACKAGE_DIR / "_templates"
 _SHIPPED_PACKAGES = ("tfaip_like_scenarios", "scenarios")
-"""Package of the shipped scenarios beside this one: in an installation, in the repository."""
+"""Package of the shipped scenarios next to this one: in an installation, in the repository."""
 _OPTIONAL_MODULES = {"sklearn": "scikit-learn", "PIL": "pillow"}
 """Modules of the extra `scenarios` -> their distributions."""
 
@@ -110,7 +110,7 @@ def _shipped_dir() -> Path:
 
 
 def _is_single(path: Path) -> bool:
-    """Return whether a file is a scenario with a test beside it."""
+    """Return whether a file is a scenario with a test next to it."""
     return path.with_name(f"test_{path.name}").is_file()
 
 

@@ -30,7 +30,7 @@ COMMAND = ScenarioCommand(
 
 
 def train_scenario(argv: Sequence[str]) -> None:
-    """Trains the scenario that the command line describes."""
+    """Train the scenario that the command line describes."""
     parsed = COMMAND.read_scenario(argv)
     if parsed is None:
         return
@@ -61,7 +61,7 @@ def train_from_command_line(scenario: Scenario, given: ExplicitFlags, resume: Re
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     sys.exit(run_command(COMMAND.program, train_scenario, sys.argv[1:]))
 
 

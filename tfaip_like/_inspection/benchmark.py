@@ -86,7 +86,7 @@ class Measurement:
 
     @property
     def work(self) -> float:
-        """Seconds of work in all stages, including the transfer between processes."""
+        """Return the seconds of work in all stages, including the transfer between processes."""
         return sum(self.stages.values()) + self.transfer_seconds
 
 

@@ -41,7 +41,7 @@ class AdaBelief(keras.optimizers.Optimizer):
         self.sma_threshold = sma_threshold
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Makes the running mean and variance of each variable."""
+        """Create the running mean and variance of each variable."""
         if self.built:
             return
         super().build(variables)
@@ -50,7 +50,7 @@ class AdaBelief(keras.optimizers.Optimizer):
             self._max_variances = self.add_optimizer_variables(variables, "max_variance")
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
-        """Changes one variable by its gradient."""
+        """Update one variable by its gradient."""
         dtype = variable.dtype
         lr, gradient = ops.cast(learning_rate, dtype), ops.cast(gradient, dtype)
         step = ops.cast(self.iterations + 1, dtype)
@@ -80,6 +80,6 @@ class AdaBelief(keras.optimizers.Optimizer):
         self.assign_sub(variable, lr * adaptive)
 
     def get_config(self) -> dict[str, Any]:
-        """What it was made with."""
+        """Return the constructor arguments."""
         hyperparameters = ("beta_1", "beta_2", "epsilon", "amsgrad", "rectify", "sma_threshold")
         return {**super().get_config(), **{name: getattr(self, name) for name in hyperparameters}}

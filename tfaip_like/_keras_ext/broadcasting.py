@@ -15,7 +15,7 @@ from tfaip_like._user_code.code_errors import CodeError
 logger = logging.getLogger(__name__)
 
 PROBE_BATCH_SIZE = 10_007
-"""So many samples are no other axis by chance."""
+"""Batch size that no other axis has by chance."""
 
 
 def check_accidental_broadcasting(
@@ -39,7 +39,7 @@ def check_accidental_broadcasting(
             compute(*symbols)
     except CodeError:
         raise
-    except Exception as error:  # whatever a symbol cannot do
+    except Exception as error:  # anything that symbols do not support
         logger.debug("%s cannot be computed with symbols: %s", compute.__qualname__, error)
 
 

@@ -32,7 +32,7 @@ def with_extensions(
     Args:
         optimizer_class: class of Keras to extend.
         has_rate_factor: with a variable `rate_factor` (1 at first) that multiplies the learning rate. Keras'
-            `ReduceLROnPlateau` sets the learning rate itself, which fails beside a schedule.
+            `ReduceLROnPlateau` sets the learning rate itself, which fails in combination with a schedule.
         ema_momentum: with exponential moving averages of the weights (`averages()`), with this momentum.
             Those of Keras (`use_ema`) replace the weights when `fit` ends, count the batches of an
             accumulated step one by one, and start at 0.
@@ -91,14 +91,14 @@ def _with_ema(
             self.reset_averages()
 
         def reset_averages(self) -> None:
-            """Lets what follows the weights begin at them as they are."""
+            """Reset the averages to the current weights."""
             if hasattr(optimizer_class, "reset_averages"):
                 super().reset_averages()
             for mean, variable in zip(self._past_averages, self._ema_sources, strict=True):
                 mean.assign(ops.copy(variable))  # on JAX both would be one buffer
 
         def averages(self) -> WeightAverages:
-            """The weights, with their averages up to the weights as they are now."""
+            """Return the weights with their averages, the current weights included."""
             pairs = zip(self._ema_sources, self._past_averages, strict=True)
             return [(v, mean + (ops.cast(v, mean.dtype) - mean) * (1.0 - ema_momentum)) for v, mean in pairs]
 
@@ -115,8 +115,7 @@ def _with_ema(
 
 @contextmanager
 def use_averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Puts the averages into the weights for the length of the block, if there are any; then the weights again,
-    bit for bit."""
+    """Assign the averages, if any, to the weights within the block; restore the weights bit for bit afterwards."""
     weights = [
         (variable, np.array(ops.convert_to_numpy(variable.value))) for variable, _ in _averaged_weights(optimizer)
     ]
@@ -129,7 +128,7 @@ def use_averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None
 
 
 def finalize_averaged_weights(optimizer: keras.optimizers.Optimizer) -> None:
-    """Puts the averages, if there are any, into the weights for good: the training is over."""
+    """Assign the averages, if any, to the weights at the end of training."""
     for variable, mean in _averaged_weights(optimizer):
         variable.assign(mean)
 
@@ -140,6 +139,5 @@ def _averaged_weights(optimizer: keras.optimizers.Optimizer) -> WeightAverages:
 
 
 def default_ema_momentum(steps_per_epoch: int) -> float:
-    """The part of an ema_momentum that stays at each step, for `calc_ema` -1: weights of an epoch ago count three
-    quarters of those of now, within the limits of 0.99 and 0.99975."""
+    """Return the EMA momentum of `calc_ema` -1: weights of the previous epoch count 3/4, limited to [0.99, 0.99975]."""
     return float(min(max(0.75 ** (1.0 / steps_per_epoch), 0.99), 0.99975))

@@ -9,9 +9,9 @@ from keras import ops
 
 
 class FirstNonFiniteStep(keras.metrics.Metric):
-    """The steps of the epoch whose value was NaN or infinity; the result is the first of them, from 1, or 0.
+    """First step of the epoch with a non-finite value, from 1; 0 if all are finite.
 
-    Counted inside the compiled steps, it is exact however many of them run at once.
+    Counted inside the compiled steps, it is exact for any number of steps per execution.
 
     Attributes:
         steps: steps of the epoch so far.
@@ -26,7 +26,7 @@ class FirstNonFiniteStep(keras.metrics.Metric):
         self.count = self.add_variable(shape=(), initializer="zeros", dtype="int32", name="count")
 
     def update_state(self, value: Any) -> None:
-        """Takes the value of the next step."""
+        """Add the value of the next step."""
         # `.value`, because JAX takes no Keras variables in its own functions.
         step, first = self.steps.value + 1, self.first.value
         is_bad = ops.logical_not(ops.isfinite(value))
@@ -35,5 +35,5 @@ class FirstNonFiniteStep(keras.metrics.Metric):
         self.count.assign(self.count.value + ops.cast(is_bad, "int32"))
 
     def result(self) -> Any:
-        """The step, an integer."""
+        """Return the step, an integer."""
         return ops.convert_to_tensor(self.first)

@@ -1,7 +1,7 @@
 """Paths of layers and weights in a network, as a person reads them: `encoder/dense_1`, `encoder/dense_1/kernel`.
 
 They are not Keras' `variable.path`, which is written when a weight is made and knows only what was open then.
-Measured with Keras 3.15: `dense` in a functional model `encoder` within the network and a `dense` beside it both
+Measured with Keras 3.15: `dense` in a functional model `encoder` within the network and a `dense` next to it both
 have the weight `dense/kernel`.
 """
 
@@ -17,7 +17,7 @@ _Named = TypeVar("_Named", keras.Layer, keras.Variable)
 
 
 def layer_paths(network: keras.Model) -> dict[str, keras.Layer]:
-    """All layers of a network, also those within layers, by their paths.
+    """Return all layers of a network, inner layers included, by path.
 
     A layer that is used within two others has two paths. The second of two layers of one name in the same
     layer ends in `#2`.
@@ -26,7 +26,7 @@ def layer_paths(network: keras.Model) -> dict[str, keras.Layer]:
 
 
 def weight_paths(network: keras.Model) -> dict[str, keras.Variable]:
-    """All weights of a network by their paths, each once; states of random generators are no weights."""
+    """Return all weights of a network by path, each once, without the states of random generators."""
     weights = {}
     seen: set[int] = set()
     for path, layer in {"": network, **layer_paths(network)}.items():
@@ -40,7 +40,7 @@ def weight_paths(network: keras.Model) -> dict[str, keras.Variable]:
 
 
 def join_path(path: str, name: str) -> str:
-    """The path of what is called `name` in `path`; the network itself has an empty path."""
+    """Return the path of `name` in `path`; the network itself has an empty path."""
     return f"{path}/{name}" if path else name
 
 
@@ -51,7 +51,7 @@ def _iter_sublayers(layer: keras.Layer, path: str) -> Iterator[tuple[str, keras.
 
 
 def _direct_sublayers(layer: keras.Layer) -> list[keras.Layer]:
-    # Public only for models (`layers`); but Bidirectional, TimeDistributed and layers of one's own hold layers, too.
+    # Public only for models (`layers`); but Bidirectional, TimeDistributed and custom layers contain layers, too.
     inner: list[keras.Layer] = layer._flatten_layers(include_self=False, recursive=False)
     return inner
 

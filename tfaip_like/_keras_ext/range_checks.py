@@ -3,7 +3,7 @@
 Without this, an id beyond the vocabulary of an `Embedding` raises on a CPU, reads another row under XLA and
 answers zeros on a GPU; a negative one reads a row from the end; a label beyond the number of classes raises,
 gives NaN or a loss of 0. Here the rows of such ids and the losses of such labels are NaN, so they show in
-whatever is computed from them. A maximum may lose a NaN (under XLA, and in every pooling layer), so a `RangeRecorder`
+all that is computed from them. A maximum may lose a NaN (under XLA, and in every pooling layer), so a `RangeRecorder`
 takes the flag past the network. Rows of ids in range and their gradients keep their bits.
 
 Reached are `keras.layers.Embedding` and what inherits from it, `keras.layers.CategoryEncoding`, and all of Keras
@@ -291,13 +291,16 @@ def _is_in_range(values: Any, size: Any) -> Any:
 
 
 def _or_nan(is_valid: Any, values: Any) -> Any:
-    """The values where valid, NaN elsewhere; integers have no NaN."""
+    """Return the values where valid, NaN elsewhere; integers have no NaN."""
     is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(values.dtype))
     return ops.where(is_valid, values, ops.cast(math.nan, values.dtype)) if is_float else values
 
 
 def _all_valid_per_sample(is_valid: Any, value: Any) -> Any:
-    """Whether all ids of each sample are valid, in the shape of a tensor of samples; of all, if that is unknown."""
+    """Return whether all ids of each sample are valid, in the shape of a tensor of samples.
+
+    If the shape is unknown, the result is about all samples.
+    """
     shapes = tuple(value.shape), tuple(is_valid.shape)
     if not all(shapes) or None in (shapes[0][0], shapes[1][0]) or shapes[0][0] != shapes[1][0]:
         return ops.all(is_valid)
@@ -315,7 +318,7 @@ def _is_sparse(tensor: Any) -> bool:
 
 
 def _trace_scope() -> Any:
-    """Where operations are added: equal for two tensors that can be combined."""
+    """Return where operations are added: equal for two tensors that can be combined."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

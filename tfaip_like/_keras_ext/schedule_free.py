@@ -24,12 +24,12 @@ class ScheduleFreeAdamW(keras.optimizers.ScheduleFreeAdamW):
     """
 
     def averages(self) -> list[tuple[keras.Variable, Any]]:
-        """The weights, each with its value in the sequence x."""
+        """Return the weights, each with its value in the sequence x."""
         pairs = zip(self._trainable_variables, self._momentums, strict=True)
         return [(variable, self._average(variable, z)) for variable, z in pairs]
 
     def reset_averages(self) -> None:
-        """Lets z begin at the weights as they are."""
+        """Reset z to the current weights."""
         for z, variable in zip(self._momentums, self._trainable_variables, strict=True):
             z.assign(ops.copy(variable))
 
@@ -40,7 +40,7 @@ class ScheduleFreeAdamW(keras.optimizers.ScheduleFreeAdamW):
         """Nothing: it is part of `update_step`."""
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
-        """Changes one variable by its gradient and its decay."""
+        """Update one variable by its gradient and its decay."""
         dtype = variable.dtype
         index = self._get_variable_index(variable)
         z, velocity = self._momentums[index], self._velocities[index]

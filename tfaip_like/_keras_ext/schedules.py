@@ -13,7 +13,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 class OffsetSchedule(LearningRateSchedule):
     """Another schedule, in which the optimizer's first step is not the first one.
 
-    An optimizer counts its own steps, on which the correction of its moments depends; where it begins anew in the
+    An optimizer counts its own steps, on which the correction of its moments depends; where it restarts in the
     middle of a training, the schedule must not.
     """
 

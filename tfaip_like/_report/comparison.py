@@ -75,7 +75,7 @@ class Comparison:
 
     @cached_property
     def names(self) -> list[str]:
-        """Names of the runs: their paths relative to the common parent."""
+        """Return the names of the runs: their paths relative to the common parent."""
         paths = [str(run.output_dir.path) for run in self.runs]
         if len(paths) == 1:
             return [self.runs[0].name]
@@ -85,7 +85,7 @@ class Comparison:
 
     @cached_property
     def differing_params(self) -> list[Column]:
-        """Columns of the parameters that differ between runs."""
+        """Return the columns of the parameters that differ between runs."""
         names = dict.fromkeys(name for run in self.runs for name in run.parameters)
         columns = [Column(name, [run.parameters.get(name, _ABSENT) for run in self.runs]) for name in names]
         columns = [column for column in columns if column.name not in EXCLUDED_PARAMS and _differ(column.values)]
@@ -97,7 +97,7 @@ class Comparison:
 
     @cached_property
     def columns(self) -> list[Column]:
-        """All columns: name of the run, outcome, and the parameters that differ."""
+        """Return all columns: name of the run, outcome, and the parameters that differ."""
         bests = [run.best for run in self.runs]
         last = [run.history[-1] if run.history else {} for run in self.runs]
         outcome = [

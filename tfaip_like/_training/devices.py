@@ -49,7 +49,7 @@ class Devices:
 
     @property
     def names(self) -> list[str]:
-        """TensorFlow's names of `gpus`, the only ones visible to it."""
+        """Return TensorFlow's names of `gpus`, the only ones visible to it."""
         return [f"{self.kind}:{number}" for number in range(len(self.gpus))]
 
     def log_summary(self) -> None:

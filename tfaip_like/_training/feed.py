@@ -136,7 +136,7 @@ class TrainingFeed:
 
     @property
     def has_failed(self) -> bool:
-        """Whether building a batch raised an exception or was interrupted."""
+        """Return whether building a batch raised an exception or was interrupted."""
         return bool(self._errors)
 
     @contextmanager

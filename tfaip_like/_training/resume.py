@@ -68,7 +68,7 @@ class ResumeState:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Seconds spent in the current epoch, and those of them spent waiting for data."""
+        """Return the seconds spent in the current epoch, and those of them spent waiting for data."""
         return self.state["seconds"], self.state["waited"]
 
     def position(self, loader: DataLoader) -> Position:

@@ -12,6 +12,12 @@ class UsageError(ValueError):
 
     The command line prints the text without a traceback and exits with code 2. There it names flags
     (`--trainer.epochs`); raised by a Python function, it names arguments (`Trainer.epochs`).
+
+    Example:
+        >>> raise UsageError("Trainer.epochs: must be at least 1, got 0")
+        Traceback (most recent call last):
+        ...
+        tfaip_like._utils.errors.UsageError: Trainer.epochs: must be at least 1, got 0
     """
 
 

@@ -77,7 +77,7 @@ class Data(Params, abc.ABC):
 
     @property
     def table_format(self) -> TableFormat:
-        """Settings for table files: categories, missing values, delimiter.
+        """Return the settings for table files: categories, missing values, delimiter.
 
         They are stored in exports, so that predict-scenario reads tables in the same way::
 

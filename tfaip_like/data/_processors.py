@@ -107,8 +107,7 @@ class StreamProcessor(Processor):
         """
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
-        """Raise `NotImplementedError`: a stream processor implements `process_group` instead."""
-        raise NotImplementedError
+        raise NotImplementedError("a stream processor implements process_group")
 
     def check(self) -> None:
         super().check()

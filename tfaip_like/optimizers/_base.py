@@ -90,7 +90,7 @@ class Optimizer(Params, abc.ABC):
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:
-        """Keras class to build; by default the one of the same name."""
+        """Return the Keras class to build; by default the one of the same name."""
         keras_class: type[keras.optimizers.Optimizer] = getattr(keras.optimizers, type(self).__name__)
         return keras_class
 

@@ -137,7 +137,7 @@ class Definitions:
         return f"#/$defs/{tag}"
 
     def _plain_schema(self, tp: Any) -> Schema:
-        """Return the schema of a type that is no union and holds no variants itself."""
+        """Return the schema of a type that is not a union and holds no variants itself."""
         origin, args = get_origin(tp), get_args(tp)
         if origin is Literal:
             return {"enum": list(args)}

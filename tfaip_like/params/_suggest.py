@@ -13,7 +13,7 @@ from tfaip_like.params._variants import available_variants
 
 
 def suggest_flag(root: ParamsBase, path: ParamPath) -> str:
-    """What to tell a person who typed the flag `path`, which `root` does not have."""
+    """Return the suggestion for the unknown flag `path` of `root`."""
     if owner := _find_variant_with(root, path):
         flag, name, current = owner
         return f"belongs to {name}, but {flag} is {current}; add {flag} {name}"
@@ -40,13 +40,13 @@ def suggest_flag(root: ParamsBase, path: ParamPath) -> str:
 
 
 def _find_by_search_word(root: ParamsBase, path: ParamPath) -> list[str]:
-    """Return the flags that other frameworks call by the name in `path`, those of its own group first."""
+    """Return the flags that other frameworks call by the name in `path`, those of the same group first."""
     found = [leaf for leaf in iter_leaves(root) if path[-1] in get_search_words(leaf.owner, leaf.path[-1])]
     return [leaf.flag for leaf in sorted(found, key=lambda leaf: leaf.path[:-1] != path[:-1])]
 
 
 def iter_other_variants(root: ParamsBase) -> Iterator[tuple[ParamPath, type[ParamsBase], Any]]:
-    """The variants that could stand in a tree but do not: their path, class, and what stands there."""
+    """Yield the variants that are not selected: path, class, and the current value."""
     for leaf in iter_leaves(root):
         for cls in available_variants(*params_classes(leaf.type)).values():
             if type(leaf.value) is not cls:

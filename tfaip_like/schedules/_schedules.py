@@ -20,7 +20,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """Length of a training run, from which a schedule derives its steps."""
+    """Length of a training run, from which a schedule derives its steps.
+
+    Example:
+        >>> TrainingLength(steps_per_epoch=100, epochs=10).steps(2.5)
+        250
+    """
 
     steps_per_epoch: int
     epochs: float

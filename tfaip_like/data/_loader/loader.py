@@ -336,7 +336,7 @@ class DataLoader:
             raise LoaderClosedError
 
     def steps_per_task(self, steps: int) -> int:
-        """Return the number of steps per task, so many that the overhead of the transfer is negligible."""
+        """Return the number of steps per task, large enough that the overhead of the transfer is negligible."""
         if self.samples.is_array_backed:
             return max(1, min(STEPS_PER_ARRAY_SLICE, steps))
         if self._steps_per_task == 0:

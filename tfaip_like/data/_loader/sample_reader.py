@@ -48,7 +48,7 @@ class SampleReader:
 
     Attributes:
         progress: progress marker, see `PROGRESS_SIZE`; the stages are reading, each processor, and batching. In a
-            data worker it is shared memory, which tells the main process where a worker hangs.
+            data worker it is shared memory, which shows the main process where a worker hangs.
         seconds: total time of each stage.
     """
 

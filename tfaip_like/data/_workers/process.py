@@ -31,7 +31,7 @@ MAX_EXCEPTION_BYTES = 20_000
 """Upper limit for a transferred exception: messages that fit into the socket buffer never block."""
 MAX_LOG_CHARACTERS = 4_000
 """Upper limit for the log output sent with a result."""
-WORKER_ENV_VAR = "TFAIP_LIKE_DATA_PROCESS"
+WORKER_ENV_VAR = "TFAIP_LIKE_DATA_WORKER"
 """Environment variable set in data workers."""
 
 

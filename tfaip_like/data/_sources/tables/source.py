@@ -54,7 +54,7 @@ Columns: TypeAlias = Mapping[str, ColumnSelection]
 
 
 class TableSource(LocatedArraySource):
-    """Data source of the rows of table files: .npz, .npy, .csv, .tsv or .parquet.
+    r"""Data source of the rows of table files: .npz, .npy, .csv, .tsv or .parquet.
 
     The files are copied one after another into memory-mapped arrays in a temporary directory (in TMPDIR), so that
     only a part of one file is in memory and rows can be read in any order. The copy is deleted with the source.
@@ -75,7 +75,7 @@ class TableSource(LocatedArraySource):
             column.
 
     Example:
-        >>> _ = Path("insects.csv").write_text("width,height,color,species\\n2.5,,red,ant\\n3,1,blue,bee\\n")
+        >>> _ = Path("insects.csv").write_text("width,height,color,species\n2.5,,red,ant\n3,1,blue,bee\n")
         >>> source = TableSource(
         ...     [Path("insects.csv")],
         ...     inputs={"x": ["width", "height"], "color": "color", "is_missing": IsMissing(["width", "height"])},

@@ -11,7 +11,7 @@ from tfaip_like.params import Params
 
 
 class TableFormat(Params):
-    """Settings for reading table files; whatever is not set is detected.
+    """Settings for reading table files; unset values are detected.
 
     If they are the `table_format` of a scenario's `Data`, categories and missing values are stored in exports, so that
     predict-scenario reads tables like the training.
