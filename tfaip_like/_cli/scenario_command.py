@@ -111,13 +111,6 @@ class ScenarioCommand(Command):
             else resolved
         )
 
-    @property
-    def _own_flags(self) -> dict[str, str]:
-        return {
-            **super()._own_flags,
-            "schema": "--schema [plan]    print the JSON Schema of parameter files, or of plans, for editors",
-        }
-
     def _format_schema(self, line: ParsedCommandLine) -> str:
         """Return the JSON Schema of parameter files of the scenario, or of its plans (`--schema plan`)."""
         if list(line.common["schema"].words) != ["plan"]:
