@@ -307,7 +307,10 @@ def put(file: Path, damage: Damage) -> None:
 def fault_of_message(subject: Subject, damage: Damage, text: str) -> str:
     if subject.file.name not in text:
         return f"does not name the file: {text[:150]}"
-    names_place = re.search(r"line \d+|\.(json|yaml|settings): [\w.]+: ", text) or (damage.key or text) in text
+    names_place = (
+        re.search(r"line \d+|\.(json|yaml|settings): ([\w.]+: |checksum mismatch)", text)
+        or (damage.key or text) in text
+    )
     if not names_place and damage.kind == "file":
         return f"names neither key nor line: {text[:150]}"
     return ""

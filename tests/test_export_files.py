@@ -226,7 +226,7 @@ def test_what_cannot_be_copied_is_refused_before_the_training(
     path = make(tmp_path)
     with pytest.raises(UsageError) as raised:
         train(scenario(tmp_path / "run", reads=Reads(several=[path])))
-    assert f"--data.reads.several {path}: " in str(raised.value)
+    assert f"Reads.several {path}: " in str(raised.value)
     assert message in str(raised.value)
     assert not (tmp_path / "run" / "best").exists()
     assert not (tmp_path / "run" / "history.csv").exists()
