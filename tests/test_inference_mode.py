@@ -203,7 +203,7 @@ def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
         OutputDir(tmp_path / "run"), Networks(network, network), scenario, Batch({"x": np.ones((3, 2), "float32")}, {})
     )
     before = np.asarray(global_seed_generator().state)
-    exports.check()
+    exports.verify_current()
     assert np.array_equal(before, np.asarray(global_seed_generator().state))
     assert not list((tmp_path / "run").iterdir())
 
