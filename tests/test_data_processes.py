@@ -367,7 +367,7 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
     with subprocess.Popen(command, cwd=tmp_path, env=environment, preexec_fn=reset_signal_handlers, **pipes) as process:
         assert process.stderr is not None
         try:
-            while "1 epoch of" not in (line := process.stderr.readline()):
+            while "1 epoch x" not in (line := process.stderr.readline()):
                 assert line, "it ended"
             time.sleep(4)
             for _ in range(signals):

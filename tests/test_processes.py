@@ -85,7 +85,7 @@ def test_a_process_ends_while_the_backend_waits_for_a_sample(flags: list[str], t
         timeout=LONG,
     )
     assert done.returncode == 143
-    assert done.stderr.splitlines()[-1].startswith("resume-training run")
+    assert done.stderr.splitlines()[-1].startswith("Run `resume-training run` to continue")
 
 
 def test_user_code_that_nobody_waits_for_is_known_until_it_ends() -> None:
