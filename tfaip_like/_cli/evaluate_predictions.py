@@ -144,15 +144,12 @@ def _missing_values_message(
 ) -> str:
     """Return what a file of predictions lacks and what stores it."""
     name = error.args[0]
-    reserved_names = [
+    described = [
         f"the {group.removesuffix('s')} {name!r} of shape {of[name]}" for group, of in shapes.items() if name in of
     ]
     groups = {"inputs": sample.inputs, "targets": sample.targets, "outputs": sample.outputs}
     found = "; ".join(f"{group}: {', '.join(values) or 'none'}" for group, values in groups.items())
-    text = (
-        f"{file}: the evaluator needs {reserved_names[0] if reserved_names else repr(name)}, which it does "
-        f"not hold ({found})."
-    )
+    text = f"{file}: the evaluator needs {described[0] if described else repr(name)}, which it does not hold ({found})."
     if name not in shapes.get("outputs", {}) and not (sample.targets and sample.inputs):
         text += "\nlav-scenario --dump stores targets (predict-scenario has none), --dump_inputs true inputs too."
     return text

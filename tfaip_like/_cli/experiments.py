@@ -108,7 +108,7 @@ class GenerateOptions(PlannedRunsOptions):
     """With --models: the scenario, as train-scenario takes it; by default that in scenario.py of the current folder."""
 
     description: str | None = None
-    """What the batch is for; wanted of every batch, in its plan or here."""
+    """Purpose of the batch; required here or in the plan."""
 
     name: str | None = None
     """Name of the batch; by default that of the plan file or of the scenario."""
@@ -139,13 +139,13 @@ class ShowOptions(Params):
     """Print JSON, for programs."""
 
     brief: bool = False
-    """A line for each batch only."""
+    """Print one line per batch only."""
 
     log: str | None = None
-    """The last lines of the log of this run."""
+    """Run whose last log lines to print."""
 
     lines: int = 20
-    """How many of them."""
+    """Number of log lines to print with --log."""
 
 
 def _generate(words: list[str], options: GenerateOptions, flags: list[Flag]) -> None:

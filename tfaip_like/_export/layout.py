@@ -89,7 +89,7 @@ def resolve_export_dir(path: Path) -> Path:
 
 
 def read_metrics(export: Path) -> dict[str, float]:
-    """Return the epoch and metrics of an export; an empty dict if there is no export.
+    """Return the epoch and metrics of an export; an empty dict without an export.
 
     Raises:
         UsageError: If the file is corrupt; names the file and the key or line.
