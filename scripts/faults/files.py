@@ -6,12 +6,13 @@ TensorFlow's C++ are hit like those of Python. A first run counts the operations
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.faults.outcome import Outcome
@@ -26,7 +27,8 @@ FLAGS = [
     *("--trainer.sanity_check", "false"),  # it writes nothing below the folder
 ]
 TRAIN = ["train-scenario", "scripts.faults.victim:Arrays", "--model", "Tiny", "--optimizer", "SGD", *FLAGS]
-TIMEOUT_S = 240.0
+TIMEOUT_S = 1800.0
+"""After which a run counts as hung; long, as the machine may be busy."""
 DAMAGE_PATTERN = re.compile(
     r"is damaged|no complete checkpoint|Traceback|fault inside the program|[Ss]egmentation|core dumped"
 )
@@ -74,6 +76,9 @@ class Verdict:
 class Campaign:
     """Campaign that hits operations.
 
+    Verdicts without a fault are kept in `verdicts.jsonl` of the folder, so an interrupted campaign continues there,
+    unless the run has other operations now.
+
     Args:
         folder: of the runs; those that are as they should be are removed.
         servers: warm processes with the library.
@@ -88,10 +93,16 @@ class Campaign:
         self._train(servers[0], reference, {"FAULTS_LIST": listed})
         self.reference = Outcome.read(reference)
         self.operations = listed.read_text().splitlines()
+        self.record = folder / "verdicts.jsonl"
+        self.known = self._read_record()
 
     def run(self, hits: Sequence[Injection]) -> list[Verdict]:
         """Return the verdicts of all hits, in their order."""
-        return map_parallel(self.servers, self._run_injection, hits)
+        missing = [hit for hit in hits if hit not in self.known]
+        if self.known:
+            print(f"{len(hits) - len(missing)} of {len(hits)} verdicts are in {self.record}", flush=True)
+        self.known |= {verdict.hit: verdict for verdict in map_parallel(self.servers, self._run_injection, missing)}
+        return [self.known[hit] for hit in hits]
 
     def hits(self, stride: int = 1) -> list[Injection]:
         """Return the hits: each operation, or every n-th with another beginning for each kind of fault."""
@@ -100,6 +111,17 @@ class Campaign:
             for place, how in enumerate(FAULT_KINDS)
             for at in range(1 + place * stride // len(FAULT_KINDS), len(self.operations) + 1, stride)
         ]
+
+    def _read_record(self) -> dict[Injection, Verdict]:
+        """Return the verdicts of an earlier campaign on the same operations; begin a record if there is none."""
+        names = [line.replace(f"{self.folder}/", "") for line in self.operations]
+        if self.record.exists():
+            first, *lines = map(json.loads, self.record.read_text().splitlines())
+            if first == names:
+                verdicts = [Verdict(**{**values, "hit": Injection(**values["hit"])}) for values in lines]
+                return {verdict.hit: verdict for verdict in verdicts}
+        self.record.write_text(json.dumps(names) + "\n")
+        return {}
 
     def _train(self, server: ForkServer, run: Path, environment: dict[str, object]) -> int | None:
         words = [*TRAIN, "--trainer.output_dir", run]
@@ -129,6 +151,8 @@ class Campaign:
             shutil.rmtree(run, ignore_errors=True)
             for left in (listed, log):
                 left.unlink()
+            with self.record.open("a") as record:
+                record.write(json.dumps(asdict(verdict)) + "\n")
         return verdict
 
     def _check_outcome(self, server: ForkServer, run: Path, code: int | None, verdict: Verdict) -> None:
