@@ -10,14 +10,14 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("tfaip_like")
 class AdaBelief(keras.optimizers.Optimizer):
-    """Adam with the variance of the gradient around its running mean in the denominator.
+    """Adam with the variance of the gradient around its moving average in the denominator.
 
     m  = beta_1 m + (1 - beta_1) g
     s  = beta_2 s + (1 - beta_2) (g - m)^2 + epsilon
-    w -= lr * m^ / (sqrt(s^) + epsilon), with m^ and s^ corrected for their start at 0
+    w -= lr * m^ / (sqrt(s^) + epsilon), where m^ and s^ are corrected for their initialization with 0
 
-    With `rectify`, steps are those of RAdam (Liu et al. 2019, https://arxiv.org/abs/1908.03265): lr * m^
-    while the length of the running mean is below `sma_threshold`, then scaled by its rectification term.
+    With `rectify`, updates are those of RAdam (Liu et al. 2019, https://arxiv.org/abs/1908.03265): lr * m^
+    while the length of the simple moving average is below `sma_threshold`, then scaled by the rectification term.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class AdaBelief(keras.optimizers.Optimizer):
         self.sma_threshold = sma_threshold
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Create the running mean and variance of each variable."""
+        """Create the moving average and variance of the gradient of each variable."""
         if self.built:
             return
         super().build(variables)
@@ -50,7 +50,7 @@ class AdaBelief(keras.optimizers.Optimizer):
             self._max_variances = self.add_optimizer_variables(variables, "max_variance")
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
-        """Update one variable by its gradient."""
+        """Update a variable from its gradient."""
         dtype = variable.dtype
         lr, gradient = ops.cast(learning_rate, dtype), ops.cast(gradient, dtype)
         step = ops.cast(self.iterations + 1, dtype)

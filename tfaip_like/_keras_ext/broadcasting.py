@@ -1,4 +1,4 @@
-"""Losses that compare each sample with every other by mistake: (n,) and (n, 1) broadcast to (n, n)."""
+"""Detection of accidental broadcasting in losses and metrics: (n,) with (n, 1) yields (n, n), all pairs of samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfaip_like._user_code.code_errors import CodeError
 logger = logging.getLogger(__name__)
 
 PROBE_BATCH_SIZE = 10_007
-"""Batch size that no other axis has by chance."""
+"""Batch size that is unlikely to be the size of another axis."""
 
 
 def check_accidental_broadcasting(
@@ -24,23 +24,29 @@ def check_accidental_broadcasting(
     targets: Mapping[str, Any],
     outputs: Mapping[str, Any],
 ) -> None:
-    """Check that a loss or metric crosses no samples, by computing it with symbols only.
+    """Check that a loss or metric does not combine different samples, by computing it with symbolic tensors.
 
-    What cannot be computed with symbols (functions of TensorFlow or JAX) is not checked.
+    A function that does not support symbolic tensors (with operations of TensorFlow or JAX) is not checked.
+
+    Args:
+        compute: function of inputs, targets and outputs.
+        inputs: example batch, for shapes and dtypes.
+        targets: targets of the example batch.
+        outputs: outputs for the example batch.
 
     Raises:
-        CodeError: when two tensors of different rank broadcast to a matrix of all pairs of samples.
+        CodeError: if two tensors of different rank broadcast to a matrix of all pairs of samples.
     """
-    symbols = [
+    symbolic_tensors = [
         {name: _symbolic_tensor(tensor) for name, tensor in tensors.items()} for tensors in (inputs, targets, outputs)
     ]
     try:
         with _raise_on_accidental_broadcasting():
-            compute(*symbols)
+            compute(*symbolic_tensors)
     except CodeError:
         raise
-    except Exception as error:  # anything that symbols do not support
-        logger.debug("%s cannot be computed with symbols: %s", compute.__qualname__, error)
+    except Exception as error:  # anything that symbolic tensors do not support
+        logger.debug("%s does not support symbolic tensors: %s", compute.__qualname__, error)
 
 
 def _symbolic_tensor(tensor: Any) -> keras.KerasTensor:

@@ -1,4 +1,4 @@
-"""Where in the user's code the layers of a network were called."""
+"""Lines of the user's code in which the layers of a network are called."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tfaip_like._user_code.code_errors import record_call_site
 
 @contextmanager
 def record_call_sites() -> Iterator[None]:
-    """Note the line of each layer and operation that is called symbolically in the block.
+    """Record the line of each symbolic call of a layer or operation in the block.
 
-    Shapes and types are checked there with symbols only: a layer may raise later, when no code of the user runs.
+    A symbolic call checks shapes and dtypes only. A layer may raise later, when the user's code is not on the stack.
     """
     methods = {cls: cls.symbolic_call for cls in (keras.Operation, keras.Layer)}
     for cls, method in methods.items():

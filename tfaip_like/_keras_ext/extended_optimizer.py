@@ -1,4 +1,4 @@
-"""Optimizers with a rate that can be lowered while they run, and with moving averages of the weights."""
+"""Extensions of Keras optimizers: a factor of the learning rate, moving averages of the weights, and L2 decay."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from keras import ops
 PAST_AVERAGE = "past_average"
 RATE_FACTOR = "rate_factor"
 
-
 WeightAverages = list[tuple[keras.Variable, Any]]
-"""Weights, each with its ema_momentum."""
+"""Weights, each with its moving average."""
 
 
 def with_extensions(
@@ -24,19 +23,19 @@ def with_extensions(
     ema_momentum: float = 0.0,
     l2: float = 0.0,
 ) -> type[keras.optimizers.Optimizer]:
-    """Return an optimizer class with extensions; the class itself if there are none.
+    """Return a subclass of an optimizer class with extensions; the class itself if none is enabled.
 
-    Their values are variables of the optimizer, because only those belong to the state of a compiled
-    step on every backend, and to a checkpoint.
+    Their state is kept in variables of the optimizer, which are part of the state of a compiled step on every backend,
+    and of a checkpoint.
 
     Args:
-        optimizer_class: class of Keras to extend.
-        has_rate_factor: with a variable `rate_factor` (1 at first) that multiplies the learning rate. Keras'
+        optimizer_class: Keras optimizer class to extend.
+        has_rate_factor: add a variable `rate_factor`, initially 1, that multiplies the learning rate. Keras'
             `ReduceLROnPlateau` sets the learning rate itself, which fails in combination with a schedule.
-        ema_momentum: with exponential moving averages of the weights (`averages()`), with this momentum.
-            Those of Keras (`use_ema`) replace the weights when `fit` ends, count the batches of an
-            accumulated step one by one, and start at 0.
-        l2: add this times each weight to its gradient, after clipping.
+        ema_momentum: momentum of exponential moving averages of the weights (`averages()`), in [0, 1); 0 adds none.
+            Keras' `use_ema` replaces the weights when `fit` ends, updates after each batch of an accumulated step,
+            and starts at 0.
+        l2: L2 decay: this times each weight is added to its gradient, after clipping; 0 disables it.
     """
     name = optimizer_class.__name__
     if l2:
@@ -84,8 +83,8 @@ def _with_ema(
             if self.built:
                 return
             super().build(variables)
-            # Past Keras, which would take the weights for variables of the optimizer: they were saved twice, and JAX
-            # was given each of them twice.
+            # Bypasses Keras' attribute tracking, which would treat the weights as variables of the optimizer: they
+            # would be saved twice, and passed to JAX twice.
             object.__setattr__(self, "_ema_sources", list(variables))
             self._past_averages = self.add_optimizer_variables(variables, PAST_AVERAGE)
             self.reset_averages()
@@ -95,17 +94,17 @@ def _with_ema(
             if hasattr(optimizer_class, "reset_averages"):
                 super().reset_averages()
             for mean, variable in zip(self._past_averages, self._ema_sources, strict=True):
-                mean.assign(ops.copy(variable))  # on JAX both would be one buffer
+                mean.assign(ops.copy(variable))  # otherwise both share one buffer on JAX
 
         def averages(self) -> WeightAverages:
-            """Return the weights with their averages, the current weights included."""
+            """Return each weight with its average, which includes the current weight."""
             pairs = zip(self._ema_sources, self._past_averages, strict=True)
             return [(v, mean + (ops.cast(v, mean.dtype) - mean) * (1.0 - ema_momentum)) for v, mean in pairs]
 
         def apply(self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
-            # The weights of the step before, so what is kept is always one step behind: averaging behind the step made
-            # XLA compute it twice. What is left is reading and writing the averages: measured up to 15 % for wide dense
-            # layers in batches of 64, nothing for convolutions (scripts/benchmarks/trainer_costs.py).
+            # Averages the weights before the step, so the stored average lags one step: averaging after the step made
+            # XLA compute the step twice. The remaining cost is reading and writing the averages: measured up to 15 %
+            # for wide dense layers in batches of 64, nothing for convolutions (scripts/benchmarks/trainer_costs.py).
             for past, (_, mean) in zip(self._past_averages, self.averages(), strict=True):
                 self.assign(past, mean)
             super().apply(grads, trainable_variables)
@@ -115,7 +114,7 @@ def _with_ema(
 
 @contextmanager
 def use_averaged_weights(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Assign the averages, if any, to the weights within the block; restore the weights bit for bit afterwards."""
+    """Assign the averages, if any, to the weights in the block; restore the exact weights afterwards."""
     weights = [
         (variable, np.array(ops.convert_to_numpy(variable.value))) for variable, _ in _averaged_weights(optimizer)
     ]
@@ -139,5 +138,5 @@ def _averaged_weights(optimizer: keras.optimizers.Optimizer) -> WeightAverages:
 
 
 def default_ema_momentum(steps_per_epoch: int) -> float:
-    """Return the EMA momentum of `calc_ema` -1: weights of the previous epoch count 3/4, limited to [0.99, 0.99975]."""
+    """Return the EMA momentum of `calc_ema` -1: 0.75 per epoch, clipped to [0.99, 0.99975] per step."""
     return float(min(max(0.75 ** (1.0 / steps_per_epoch), 0.99), 0.99975))

@@ -9,14 +9,14 @@ from keras import ops
 
 
 class FirstNonFiniteStep(keras.metrics.Metric):
-    """First step of the epoch with a non-finite value, from 1; 0 if all are finite.
+    """First step of the epoch with a non-finite value, counted from 1; 0 if all values are finite.
 
-    Counted inside the compiled steps, it is exact for any number of steps per execution.
+    Computed inside the compiled steps, so it is exact for any number of steps per execution.
 
     Attributes:
-        steps: steps of the epoch so far.
-        first: the first step without a finite value; 0 if there is none.
-        count: how many there are.
+        steps: number of steps of the epoch so far.
+        first: first step with a non-finite value; 0 if there is none.
+        count: number of steps with a non-finite value.
     """
 
     def __init__(self, name: str = "non_finite"):
@@ -27,7 +27,7 @@ class FirstNonFiniteStep(keras.metrics.Metric):
 
     def update_state(self, value: Any) -> None:
         """Add the value of the next step."""
-        # `.value`, because JAX takes no Keras variables in its own functions.
+        # `.value`, because JAX functions do not accept Keras variables.
         step, first = self.steps.value + 1, self.first.value
         is_bad = ops.logical_not(ops.isfinite(value))
         self.steps.assign(step)
@@ -35,5 +35,5 @@ class FirstNonFiniteStep(keras.metrics.Metric):
         self.count.assign(self.count.value + ops.cast(is_bad, "int32"))
 
     def result(self) -> Any:
-        """Return the step, an integer."""
+        """Return `first` as an integer tensor."""
         return ops.convert_to_tensor(self.first)

@@ -1,14 +1,15 @@
-"""Ids and labels out of range have one meaning on every backend: NaN, and a flag that no operation can lose.
+"""Range checks of ids and labels: out-of-range values become NaN on every backend.
 
-Without this, an id beyond the vocabulary of an `Embedding` raises on a CPU, reads another row under XLA and
-answers zeros on a GPU; a negative one reads a row from the end; a label beyond the number of classes raises,
-gives NaN or a loss of 0. Here the rows of such ids and the losses of such labels are NaN, so they show in
-all that is computed from them. A maximum may lose a NaN (under XLA, and in every pooling layer), so a `RangeRecorder`
-takes the flag past the network. Rows of ids in range and their gradients keep their bits.
+Keras leaves them undefined: an id beyond the vocabulary of an `Embedding` raises an error on a CPU, reads another row
+under XLA and returns zeros on a GPU; a negative id reads a row from the end; a label beyond the number of classes
+raises an error, or yields NaN or a loss of 0. Here the rows of such ids and the losses of such labels are NaN, which
+propagates to everything computed from them. A maximum may drop a NaN (under XLA, and in every pooling layer), so a
+`RangeRecorder` passes the mask of valid values around the network. Rows of valid ids and their gradients do not change
+by a bit.
 
-Reached are `keras.layers.Embedding` and what inherits from it, `keras.layers.CategoryEncoding`, and all of Keras
-that takes integer labels: sparse categorical cross-entropy, CTC, generalised cross-entropy, top-k accuracy.
-Not reached are `keras.ops.take`, `keras.ops.one_hot` and functions of TensorFlow or JAX.
+Patched are `keras.layers.Embedding` with its subclasses, `keras.layers.CategoryEncoding`, and all functions of Keras
+with integer labels: sparse categorical cross-entropy, CTC, generalized cross-entropy, top-k accuracy. Not patched are
+`keras.ops.take`, `keras.ops.one_hot` and functions of TensorFlow or JAX.
 """
 
 from __future__ import annotations
@@ -33,30 +34,30 @@ from tfaip_like._utils.errors import UsageError
 Kind = Literal["id", "label"]
 
 ID_OUT_OF_RANGE = "id out of range for"
-"""How the errors of exports begin; `predict.exported` looks for it."""
+"""Prefix of the assertion messages of exports, by which `_export.exported_model` recognizes them."""
 
 
 @dataclass(frozen=True)
 class OutOfRange:
-    """A number that stands for no row and no class."""
+    """Id or label out of range."""
 
     kind: Kind
     value: float
     size: int
-    """Valid numbers are those from 0 up to this one, exclusive."""
+    """Number of valid values: 0 to `size` - 1."""
     layer: str | None
-    """The kind and name of the layer that takes ids."""
+    """Class and name of the layer; None for a loss or metric."""
 
     def __str__(self) -> str:
         where = f"for {self.layer}" if self.layer else f"for {self.size} classes"
-        # Keras passes ids on as floats where a layer asks for no other type.
+        # Keras passes ids as floats unless a layer requires another type.
         value = int(self.value) if math.isfinite(self.value) and self.value == int(self.value) else self.value
         return f"{self.kind} {value} is out of range {where} (0..{self.size - 1})"
 
 
 @dataclass(frozen=True)
 class _RangeCheck:
-    """One call of a layer or a loss."""
+    """Check of one call of a layer, loss or metric."""
 
     kind: Kind
     is_valid: Any
@@ -66,9 +67,9 @@ class _RangeCheck:
 
 
 class RangeRecorder:
-    """Sees the ids and labels of the layers and losses that are called within its block.
+    """Context manager that records the range checks of the layers and losses called in its block.
 
-    A call inside a loop or a nested function of the backend is seen only by what runs eagerly.
+    Checks inside a loop or a nested function of the backend are recorded in eager mode only.
     """
 
     def __init__(self) -> None:
@@ -84,49 +85,50 @@ class RangeRecorder:
     ) -> None:
         _recorders.reset(self._token)
 
-    def _record(self, look: _RangeCheck) -> None:
-        # A tensor must not leave the loop or function that it was traced in.
+    def _record(self, check: _RangeCheck) -> None:
+        # A tensor must not leave the loop or function in which it was traced.
         if self._trace_scope == _trace_scope():
-            self._checks.append(look)
+            self._checks.append(check)
 
     def mask_invalid_samples(self, values: Any) -> Any:
-        """Return tensors, NaN where they belong to a sample with an id out of range; forget what was seen.
+        """Return tensors with NaN for each sample that has an id out of range, and clear the recorded checks.
 
-        Where a layer's ids and a tensor do not have the same first axis, all of the tensor belongs to all ids.
+        If the first axis of a tensor differs from that of the ids, one id out of range makes the whole tensor NaN.
+
+        Args:
+            values: tensor or nested structure of tensors.
         """
-        looks, self._checks = self._checks, []  # tensors of a trace must not outlive it
-        flags = [look.is_valid for look in looks if look.kind == "id"]
+        checks, self._checks = self._checks, []  # tensors of a trace must not outlive it
+        masks = [check.is_valid for check in checks if check.kind == "id"]
 
-        def poisoned(value: Any) -> Any:
+        def mask_value(value: Any) -> Any:
             return functools.reduce(
-                lambda value, flag: _or_nan(_all_valid_per_sample(flag, value), value), flags, value
+                lambda value, mask: _or_nan(_all_valid_per_sample(mask, value), value), masks, value
             )
 
-        return keras.tree.map_structure(poisoned, values)
+        return keras.tree.map_structure(mask_value, values)
 
     def first_out_of_range(self, kind: Kind) -> OutOfRange | None:
-        """Return the first number out of range, of what ran eagerly."""
-        for look in self._checks:
-            is_valid = ops.convert_to_numpy(look.is_valid)
-            if look.kind == kind and not is_valid.all():
-                values = np.broadcast_to(ops.convert_to_numpy(look.values), is_valid.shape)
-                return OutOfRange(kind, values[~is_valid][0].item(), look.size, look.layer)
+        """Return the first value out of range among the checks recorded in eager mode, if any."""
+        for check in self._checks:
+            is_valid = ops.convert_to_numpy(check.is_valid)
+            if check.kind == kind and not is_valid.all():
+                values = np.broadcast_to(ops.convert_to_numpy(check.values), is_valid.shape)
+                return OutOfRange(kind, values[~is_valid][0].item(), check.size, check.layer)
         return None
 
 
-_recorders: ContextVar[tuple[RangeRecorder, ...]] = ContextVar("watches", default=())
+_recorders: ContextVar[tuple[RangeRecorder, ...]] = ContextVar("recorders", default=())
+_assert_enabled: ContextVar[bool] = ContextVar("assert_enabled", default=False)
 
-
-_assert_enabled: ContextVar[bool] = ContextVar("asserts", default=False)
-
-_PATCHED_ATTRIBUTE = "checks_range"
+_PATCHED_ATTRIBUTE = "_checks_range"
 
 
 @contextmanager
 def assert_ids_in_range() -> Iterator[None]:
-    """Let what TensorFlow traces within the block fail for an id out of range, by the name of its layer.
+    """Add assertions that ids are in range, with the name of the layer, to functions TensorFlow traces in the block.
 
-    For exports: an integer output cannot be NaN. XLA leaves assertions out, so a training is not stopped by them.
+    For exports, because an integer output cannot be NaN. XLA omits assertions, so they cannot stop a training.
     """
     token = _assert_enabled.set(keras.backend.backend() == "tensorflow")
     try:
@@ -137,7 +139,7 @@ def assert_ids_in_range() -> Iterator[None]:
 
 @contextmanager
 def run_eagerly() -> Iterator[None]:
-    """Run loops of the backend step by step within the block, so that a `RangeRecorder` sees into them."""
+    """Run loops of the backend eagerly in the block, so that a `RangeRecorder` records their checks."""
     if keras.backend.backend() != "jax":
         yield
         return
@@ -170,9 +172,9 @@ def check_int32_overflow(kind: str, arrays: Mapping[str, np.ndarray[Any, Any]]) 
 
 
 def install() -> None:
-    """Give ids and labels out of range their meaning in all that Keras computes from here on."""
+    """Patch Keras so that ids and labels out of range yield NaN; see the module docstring."""
     embedding, encoding = keras.layers.Embedding, keras.layers.CategoryEncoding
-    for cls, method, checked in (
+    for owner, name, add_check in (
         (embedding, "call", _checked_embedding),
         (embedding, "_int8_call", _checked_embedding),
         (embedding, "_int4_call", _checked_embedding),
@@ -183,11 +185,11 @@ def install() -> None:
         (losses, "categorical_generalized_cross_entropy", _checked_generalized_cross_entropy),
         (keras.losses, "categorical_generalized_cross_entropy", _checked_generalized_cross_entropy),
     ):
-        original = getattr(cls, method, None)
+        original = getattr(owner, name, None)
         if original is not None and not hasattr(original, _PATCHED_ATTRIBUTE):
-            function = functools.wraps(original)(checked(original))
+            function = functools.wraps(original)(add_check(original))
             setattr(function, _PATCHED_ATTRIBUTE, True)
-            setattr(cls, method, function)
+            setattr(owner, name, function)
 
 
 def _checked_embedding(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -202,7 +204,7 @@ def _checked_embedding(call: Callable[..., Any]) -> Callable[..., Any]:
 
 def _checked_encoding(call: Callable[..., Any]) -> Callable[..., Any]:
     def encode(self: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        # Within a tf.data pipeline of another backend its tensors are TensorFlow's.
+        # In a tf.data pipeline the tensors are TensorFlow's on every backend.
         if self.sparse or _is_sparse(inputs) or not keras.ops.is_tensor(inputs):
             return call(self, inputs, *args, **kwargs)
         is_valid, ids = _check_range("id", inputs, self.num_tokens, f"{type(self).__name__} {self.name!r}")
@@ -235,9 +237,9 @@ def _checked_ctc(compute: Callable[..., Any]) -> Callable[..., Any]:
     def ctc(target: Any, output: Any, target_length: Any, output_length: Any, mask_index: int = 0) -> Any:
         labels = ops.convert_to_tensor(target)
         lengths = ops.expand_dims(ops.cast(target_length, "int32"), -1)
-        counts = ops.expand_dims(ops.arange(ops.shape(labels)[-1], dtype="int32"), 0) < lengths
+        is_label = ops.expand_dims(ops.arange(ops.shape(labels)[-1], dtype="int32"), 0) < lengths
         is_valid, labels = _check_range(
-            "label", ops.where(counts, labels, ops.zeros_like(labels)), _num_classes(output, -1)
+            "label", ops.where(is_label, labels, ops.zeros_like(labels)), _num_classes(output, -1)
         )
         loss = compute(labels, output, target_length, output_length, mask_index=mask_index)
         return _or_nan(ops.all(is_valid, axis=-1), loss)
@@ -254,7 +256,7 @@ def _checked_in_top_k(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_range(kind: Kind, values: Any, size: Any, layer: str | None = None) -> tuple[Any, Any]:
-    """Return whether each value is in range, and the values with 0 for those that are not."""
+    """Return whether each value is in range, and the values with 0 in place of those out of range."""
     values = ops.convert_to_tensor(values)
     is_valid = _is_in_range(values, size)
     if _assert_enabled.get() and kind == "id":
@@ -291,7 +293,7 @@ def _is_in_range(values: Any, size: Any) -> Any:
 
 
 def _or_nan(is_valid: Any, values: Any) -> Any:
-    """Return the values where valid, NaN elsewhere; integers have no NaN."""
+    """Return the values where valid, NaN elsewhere; integers, which have no NaN, are returned as they are."""
     is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(values.dtype))
     return ops.where(is_valid, values, ops.cast(math.nan, values.dtype)) if is_float else values
 
@@ -299,7 +301,7 @@ def _or_nan(is_valid: Any, values: Any) -> Any:
 def _all_valid_per_sample(is_valid: Any, value: Any) -> Any:
     """Return whether all ids of each sample are valid, in the shape of a tensor of samples.
 
-    If the shape is unknown, the result is about all samples.
+    If a shape is unknown, the result is a single one for all samples.
     """
     shapes = tuple(value.shape), tuple(is_valid.shape)
     if not all(shapes) or None in (shapes[0][0], shapes[1][0]) or shapes[0][0] != shapes[1][0]:
@@ -318,7 +320,7 @@ def _is_sparse(tensor: Any) -> bool:
 
 
 def _trace_scope() -> Any:
-    """Return where operations are added: equal for two tensors that can be combined."""
+    """Return the graph or trace that operations are added to; equal for two tensors that can be combined."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -1,7 +1,7 @@
-"""Penalties of activations under mixed precision, summed in float32.
+"""Activity regularizers that sum in float32 under mixed precision.
 
-Keras sums the squares of a float16 activation in float16, whose largest number is 65504: a penalty of a few thousand
-values is infinite.
+Keras sums the squares of a float16 activation in float16, whose maximum is 65504, so the penalty of a few thousand
+values overflows to infinity.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 import keras
 from keras import ops
 
-_PATCHED_ATTRIBUTE = "sums_in_float32"
+_PATCHED_ATTRIBUTE = "_sums_in_float32"
 
 
 def install() -> None:
-    """Let the regularizers of Keras sum in float32 at least."""
+    """Patch the regularizers of Keras to sum in float32 or a wider dtype."""
     for cls in (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2):
         call = cls.__call__
         if not hasattr(call, _PATCHED_ATTRIBUTE):

@@ -1,4 +1,4 @@
-"""ScheduleFreeAdamW as in its paper."""
+"""The optimizer ScheduleFreeAdamW, with fixes of the Keras implementation."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("tfaip_like")
 class ScheduleFreeAdamW(keras.optimizers.ScheduleFreeAdamW):
-    """Keras' ScheduleFreeAdamW, computing what the paper says (https://arxiv.org/abs/2405.15682).
+    """Keras' ScheduleFreeAdamW with the update of the paper (https://arxiv.org/abs/2405.15682).
 
     Of the three sequences z (steps), x (average of z) and y = (1 - beta_1) z + beta_1 x, y is the variable and z its
-    `momentum`. In Keras 3.15
+    `momentum`. Differences from Keras 3.15:
 
-    - x is found from y and z after z has changed, except on JAX: `momentum_old` is the variable itself, not
-      its value. Measured with gradients of 1 and steps of 0.5 from 1: y is 0.25 after the second step, not 0.225.
-    - weight decay shrinks y alone, which the next update forgets in great part. The paper takes it into the step
-      of z: z -= lr * weight_decay * y.
-    - nothing hands out x, at which the paper evaluates.
+    - x is computed from y and z before z is updated. In Keras, except on JAX, `momentum_old` is the variable instead
+      of its value. With gradients of 1 and steps of 0.5 from 1, y is 0.225 after the second step; in Keras 0.25.
+    - Weight decay is part of the step of z, z -= lr * weight_decay * y. In Keras it shrinks y only, an effect that the
+      next update largely removes.
+    - x, at which the paper evaluates, is available (`averages`).
     """
 
     def averages(self) -> list[tuple[keras.Variable, Any]]:
@@ -37,10 +37,10 @@ class ScheduleFreeAdamW(keras.optimizers.ScheduleFreeAdamW):
         return (variable - (1 - self.beta_1) * z) / self.beta_1
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-        """Nothing: it is part of `update_step`."""
+        """Do nothing: weight decay is part of `update_step`."""
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
-        """Update one variable by its gradient and its decay."""
+        """Update a variable from its gradient and its weight decay."""
         dtype = variable.dtype
         index = self._get_variable_index(variable)
         z, velocity = self._momentums[index], self._velocities[index]

@@ -1,4 +1,4 @@
-"""Schedules that Keras does not have."""
+"""Learning-rate schedules that Keras lacks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 
 class OffsetSchedule(LearningRateSchedule):
-    """Another schedule, in which the optimizer's first step is not the first one.
+    """Schedule shifted by a number of steps, for an optimizer that is reset during training.
 
-    An optimizer counts its own steps, on which the correction of its moments depends; where it restarts in the
-    middle of a training, the schedule must not.
+    The bias correction of an optimizer depends on its own step count, so a new optimizer starts at step 0, while the
+    schedule continues.
     """
 
     def __init__(self, schedule: LearningRateSchedule):
         self.schedule = schedule
         self.offset = 0
-        """Steps of the schedule before those of the optimizer; to be set before anything is compiled."""
+        """Number of schedule steps before the first step of the optimizer; read when the training step is compiled."""
 
     def __call__(self, step: Any) -> Any:
         return self.schedule(step + self.offset)
@@ -35,9 +35,9 @@ class OffsetSchedule(LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("tfaip_like")
 class WarmupThenDecay(LearningRateSchedule):
-    """A linear warm-up, a constant phase, then another schedule that begins at its own step 0.
+    """Linear warm-up, then a constant phase, then another schedule from its step 0.
 
-    (Keras has a warm-up in `CosineDecay` alone.)
+    In Keras only `CosineDecay` has a warm-up.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class WarmupThenDecay(LearningRateSchedule):
         if self.decay is not None:
             lr = ops.cast(self.decay(ops.maximum(step - self.warmup_steps - self.constant_steps, 0.0)), "float32")
         if self.warmup_steps:
-            # The first step already moves: with a factor of 0 it has 1/warmup_steps of the rate.
+            # (step + 1), so that with a factor of 0 the first step uses 1/warmup_steps of the rate instead of 0.
             warmup_fraction = ops.minimum((step + 1.0) / self.warmup_steps, 1.0)
             warm = self.lr * (self.warmup_factor + (1.0 - self.warmup_factor) * warmup_fraction)
             lr = ops.where(step < self.warmup_steps, warm, lr)
@@ -84,7 +84,7 @@ class WarmupThenDecay(LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("tfaip_like")
 class OneCycle(LearningRateSchedule):
-    """The one-cycle policy with cosine flanks (Smith and Topin 2018, https://arxiv.org/abs/1708.07120)."""
+    """One-cycle policy with cosine annealing (Smith and Topin 2018, https://arxiv.org/abs/1708.07120)."""
 
     def __init__(self, lr: float, total_steps: int, rise: float, start_factor: float, end_factor: float):
         self.lr = lr
