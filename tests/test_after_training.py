@@ -193,7 +193,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_reported(run_folder
         "or add --trust_code.",
         f"{run_folder}/best requires the code of scenario small:Small: run where it can be imported, or add its "
         "directory to PYTHONPATH.",
-        "Without its code samples must come from files: --predict.files FILE.",
+        "Without this code, pass the samples as files: --predict.files FILE.",
     ]
     copy = tmp_path / "copied"
     shutil.copytree(run_folder / "best", copy)
@@ -210,8 +210,8 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_reported(run_folder
 # Mistakes.
 
 MISTAKES: dict[str, tuple[Any, str, str]] = {
-    "no export": (predict_scenario, "", "which export? predict-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first"),
-    "no export to validate": (lav_scenario, "", "which export? lav-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first"),
+    "no export": (predict_scenario, "", "missing argument EXPORT_DIR. usage: predict-scenario EXPORT_DIR... [--FLAG VALUE ...]"),
+    "no export to validate": (lav_scenario, "", "missing argument EXPORT_DIR. usage: lav-scenario EXPORT_DIR... [--FLAG VALUE ...]"),
     "no such folder": (lav_scenario, "nowhere", "nowhere: no such directory"),
     "no such folder to predict with": (predict_scenario, "nowhere --predict.files x.jsonl", "nowhere: no such directory"),
     "no such folder to predict its own samples with": (predict_scenario, "nowhere", "nowhere: no such directory"),
@@ -222,14 +222,14 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "no object in a line": (predict_scenario, "RUN --predict.files list.jsonl", 'list.jsonl, line 1: expected an object with the inputs, such as {"x": [1, 2]}'),
     "no input in a line": (predict_scenario, "RUN --predict.files other.jsonl", "prediction sample 0: input 'x' is missing (the sample has z)"),
     "other columns": (predict_scenario, "RUN --predict.files other.csv", "other.csv: no column for input 'x' (expected x, or x_0 to x_1); available: a, b, c"),
-    "lists and files": (predict_scenario, "RUN --predict.files a --predict.lists b", "--predict.files a: contradicts lists; give one of them"),
+    "lists and files": (predict_scenario, "RUN --predict.files a --predict.lists b", "--predict.files a: cannot be combined with lists"),
     "lists for a scenario without": (predict_scenario, "RUN --predict.lists x.jsonl", "--predict.lists: Small has no list files; use --predict.files"),
     "an unknown ending": (predict_scenario, "RUN --predict.files x.jsonl --output y.txt", "--output y.txt: must end with one of .jsonl, .npz"),
     "a writer without a file": (predict_scenario, "RUN --predict.files x.jsonl --writer Npz", "--writer Npz needs a file: --output FILE"),
-    "an unknown flag": (predict_scenario, "RUN --predict.batchsize 3", "--predict.batchsize: there is no such flag; did you mean --predict.batch_size?"),
+    "an unknown flag": (predict_scenario, "RUN --predict.batchsize 3", "--predict.batchsize: unknown flag; did you mean --predict.batch_size?"),
     "an unknown voter": (predict_scenario, "RUN --voter Median", "--voter: unknown Voter 'Median'; did you mean Mean? (choices: Mean, Majority)"),
     "a negative number of worst samples": (lav_scenario, "RUN --worst -1", "--worst -1: must be 0 (none) or more"),
-    "predictions of several exports": (lav_scenario, "RUN RUN --dump x.npz", "--dump x.npz: takes the predictions of one export, there are 2"),
+    "predictions of several exports": (lav_scenario, "RUN RUN --dump x.npz", "--dump x.npz: requires a single export, got 2"),
 }  # fmt: skip
 
 

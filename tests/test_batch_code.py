@@ -146,18 +146,18 @@ def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> 
     (tmp_path / "mine.py").write_text(changed)
     done = experiments(tmp_path, "update", batch.path, "two")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{batch.path}/code_2: the code as it is now, for 1 run: two\n"
+    assert done.stdout == f"{batch.path}/code_2: current code, used by 1 run: two\n"
     assert (batch.run_code_dir("one"), batch.run_code_dir("two")) == (batch.code_dir, batch.path / "code_2")
     assert found(tmp_path, batch.run_dir("one").path, batch.run_dir("two").path)[0] == "5\n5\n"  # one process, one code
     assert found(tmp_path, batch.run_dir("two").path) == ("6\n", "")
     again = experiments(tmp_path, "update", batch.path, "one")  # nothing has changed since
-    assert again.stdout == f"{batch.path}/code_2: the code as it is now, for 1 run: one\n"
+    assert again.stdout == f"{batch.path}/code_2: current code, used by 1 run: one\n"
     run_code_name_path(batch.path, "one").unlink()
     assert not (batch.path / "code_3").exists()
     (tmp_path / "helper.py").write_text("WIDTH = 7\n")
     (tmp_path / "new.yaml").write_text("scenario: mine.py\nconfigurations: {deep: {model.depth: 4}}\n")
     refused = experiments(tmp_path, "add", batch.path, "new.yaml")
-    assert refused.stderr.startswith("experiments: new.yaml, line 2: --model.depth: there is no such flag")
+    assert refused.stderr.startswith("experiments: new.yaml, line 2: --model.depth: unknown flag")
     done = experiments(tmp_path, "add", batch.path, "new.yaml", "--new_code")
     assert done.returncode == 0, done.stderr
     assert [units(batch, name) for name in ("one", "two", "deep")] == ["5", "5", "7"]
@@ -178,4 +178,4 @@ def test_code_that_does_not_fit_chosen_runs_is_refused(batch: Batch, tmp_path: P
     done = experiments(tmp_path, "update", batch.path, "*")
     assert done.stderr == f"experiments: {batch.path}: active runs: one; stop them with `experiments cancel`\n"
     assert not (batch.path / "code_2").exists()
-    assert experiments(tmp_path, "update", batch.path).stderr.startswith("experiments: expected the runs to update: ")
+    assert experiments(tmp_path, "update", batch.path).stderr.startswith("experiments: missing argument RUN. usage: ")

@@ -224,7 +224,7 @@ def test_a_full_disk_neither_ends_the_queue_nor_blocks_cancel(small_disk: Path) 
     refused = experiments(small_disk, "submit", batch.path, "wide.02")
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"experiments: No space left on device: {batch.path}")
-    assert refused.stderr.endswith("\nMake room, then run the same command again.\n")
+    assert refused.stderr.endswith("\nFree some space, then run the same command again.\n")
     assert "disk full: runs wait until space is available" in experiments(small_disk, "show", batch.path).stdout
     assert scheduler_of(batch) == scheduler
     filler.unlink()

@@ -38,7 +38,7 @@ def test_a_batch_trains_and_is_shown_and_compared(tmp_path: Path) -> None:
     compared = experiments(tmp_path, "compare", batch.path, "--html", "page.html")
     assert compared.returncode == 0, compared.stderr
     assert "model.dropout" in compared.stdout
-    assert "(1 run left out: not started)" in compared.stderr
+    assert "(1 run omitted: not started)" in compared.stderr
     assert "better" in (tmp_path / "page.html").read_text()
 
 

@@ -86,7 +86,7 @@ def test_versions_count_up_and_a_wrong_plan_leaves_nothing(tmp_path: Path) -> No
     done = experiments(tmp_path, "generate", "plan.yaml", "--name", "wrong")
     assert done.returncode == 2
     assert done.stderr == (
-        "experiments: plan.yaml, line 4: --trainer.epoch: there is no such flag; did you mean --trainer.epochs?\n"
+        "experiments: plan.yaml, line 4: --trainer.epoch: unknown flag; did you mean --trainer.epochs?\n"
     )
     assert not (tmp_path / "batches" / "wrong").exists()
 
@@ -108,7 +108,9 @@ def test_a_debug_batch_is_small_and_elsewhere_and_needs_no_description(
     (tmp_path / "plan.yaml").write_text(f"{text}  barrel: {{experts: [3, 1, 2], repeat: 4}}\n  other: {{repeat: 2}}\n")
     done = experiments(tmp_path, "generate", "plan.yaml")
     assert done.returncode == 2
-    assert done.stderr.startswith("experiments: --description is missing: say what this batch is for")
+    assert done.stderr.startswith(
+        "experiments: --description is required (here or in the plan): the purpose of the batch"
+    )
     assert experiments(tmp_path, "generate", "plan.yaml", "--debug").returncode == 0
     batch = Batch(tmp_path / "temporary" / f"batches_{os.getuid()}" / "plan" / "version_1")
     assert names(batch) == ["barrel.expert_3", "other"]
@@ -199,7 +201,7 @@ def test_named_models_that_are_added_have_the_common_flags_of_the_plan_too(tmp_p
     assert params(batch, "Line_4")["train"]["batch_size"] == 5
     assert read_plan(batch.path / "plan_2.yaml").common.keys() == {"trainer.epochs", "train.batch_size"}
     done = experiments(tmp_path, "generate", "plan.yaml", "--dry_run", "--names", "{trainer.epoch}")
-    assert done.stderr.startswith("experiments: --names: {trainer.epoch}: there is no such flag; did you mean")
+    assert done.stderr.startswith("experiments: --names: {trainer.epoch}: unknown flag; did you mean")
 
 
 def test_runs_that_are_added_have_the_flags_of_the_batch_until_their_plan_says_otherwise(tmp_path: Path) -> None:
@@ -258,7 +260,7 @@ def test_a_class_brings_its_data_along(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODELS.replace('"noise"', '"nois"'))
     done = experiments(tmp_path, "generate", *words)
     assert done.stderr == (
-        "experiments: Brings.experiment_defaults: --data.nois: there is no such flag; did you mean --data.noise?\n"
+        "experiments: Brings.experiment_defaults: --data.nois: unknown flag; did you mean --data.noise?\n"
     )
 
 
@@ -374,17 +376,17 @@ def test_a_scenario_has_several_names(name: str, fits: bool) -> None:
 
 MISTAKES = {
     "genrate": "experiments has no command 'genrate'; did you mean generate?",
-    "generate": "expected a plan file, or --scenario with --models: experiments generate PLAN",
+    "generate": "missing argument PLAN, or --scenario with --models. usage: experiments generate PLAN",
     "generate missing.yaml": "missing.yaml: cannot be read: No such file or directory",
     "generate a.yaml b.yaml": "expected one plan file, got a.yaml b.yaml",
-    "generate a.yaml --scenario s": "--scenario and --models take the place of a plan file; give one or the other",
-    "generate --descripton x": "--descripton: there is no such flag; did you mean --description?",
-    "generate --scenario s --models a.b": "--models a.b: write class.architecture=number",
-    "generate --scenario s --models a=1,a=2": "--models a=2: is given twice",
+    "generate a.yaml --scenario s": "--scenario and --models cannot be combined with a plan file",
+    "generate --descripton x": "--descripton: unknown flag; did you mean --description?",
+    "generate --scenario s --models a.b": "--models a.b: expected class.architecture=number",
+    "generate --scenario s --models a=1,a=2": "--models a=2: duplicate model",
     "generate --scenario scenarios.tutorial --models Clasifier=1 --description d": (
         "--models: --model: unknown Model 'Clasifier'; did you mean Classifier?"
     ),
-    "add": "expected the folder of a batch: experiments add BATCH [PLAN]",
+    "add": "missing argument BATCH. usage: experiments add BATCH [PLAN]",
     "submit nowhere": "nowhere: no such directory; create a batch with `experiments generate PLAN`",
     "submit .": ".: not a batch (missing batch.json); create a batch with `experiments generate PLAN`",
     "submit . --partition gpu": "--partition gpu: requires --slurm",
@@ -394,7 +396,7 @@ MISTAKES = {
     "submit . --gpus -1": "--gpus -1: GPU indices start at 0",
     "submit . --slurm --sbatch array=0-3": "--sbatch array=0-3: array=0-3: use --jobs instead",
     "generate a.yaml --array 0": "--array 0: must be at least 1",
-    "generate a.yaml --array 2 --debug": "--array 2: has no effect with --debug, which has one of each",
+    "generate a.yaml --array 2 --debug": "--array 2: cannot be combined with --debug, which generates one run of each",
     "generate --scenario scenarios.tutorial --models Classifier.CNN=1,MPL=2 --description d": (
         "--models: --model.graph: unknown Graph 'MPL'; did you mean MLP?"
     ),
@@ -404,17 +406,17 @@ MISTAKES = {
     "submit . --slurm --time 0:02:00": ("--time 0:02:00: must exceed --save_seconds 120 and the startup time of a run"),
     "submit . --slurm --sbatch time=5": "--sbatch time=5: time=5: use --time instead",
     "submit . --slurm --sbatch output=x": "--sbatch output=x: output=x is set by the batch",
-    "generate a.yaml --cpus 2 --slurm": "--slurm true: is for submitting: add --run, or give it to submit",
-    "generate a.yaml --debug --folder here": "--folder here: is not for --debug, which has the temporary folder",
-    "generate --models a=1": "--models needs --scenario: there is no scenario.py in the current folder",
-    "generate --scenario s": "--scenario needs --models with a number of runs: --models class.architecture=10",
-    "submit . --job 3": "--job: there is no such flag; did you mean --jobs?",
+    "generate a.yaml --cpus 2 --slurm": "--slurm true: requires --run; otherwise pass it to `experiments submit`",
+    "generate a.yaml --debug --folder here": "--folder here: not available with --debug (temporary directory)",
+    "generate --models a=1": "--models requires --scenario: no scenario.py in the current directory",
+    "generate --scenario s": "--scenario requires --models with a number of runs: --models class.architecture=10",
+    "submit . --job 3": "--job: unknown flag; did you mean --jobs?",
     "submit . --wait wide.01": "--wait: expected true, false or no value, got wide.01; other arguments go before flags",
     "submit . --wait a b": "--wait: expected true, false or no value, got a b; other arguments go before flags",
     "show nowhere": "nowhere: no such directory; create a batch with `experiments generate PLAN`",
     "show": ".: no batch in this directory or below it; create a batch with `experiments generate PLAN`",
-    "compare": "expected the folder of a batch: experiments compare BATCH [RUN ...]",
-    "cancel": "expected the folder of a batch: experiments cancel BATCH [RUN ...]",
+    "compare": "missing argument BATCH. usage: experiments compare BATCH [RUN ...]",
+    "cancel": "missing argument BATCH. usage: experiments cancel BATCH [RUN ...]",
 }
 
 
@@ -447,10 +449,10 @@ def test_help_needs_no_framework(name: str) -> None:
 
 def test_help_and_show_go_with_flags_of_the_scenario(capsys: pytest.CaptureFixture[str]) -> None:
     main(["generate", "plan.yaml", "--trainer.epochs", "3", "--help"])
-    assert "Other flags are parameters of the scenario" in capsys.readouterr().out
+    assert "Other flags are scenario parameters" in capsys.readouterr().out
     main(["generate", "plan.yaml", "--trainer.epochs", "3", "--debug", "true", "--show"])
     shown = capsys.readouterr().out.splitlines()
-    assert shown[-1] == "--trainer.epochs 3  # passed on"
+    assert shown[-1] == "--trainer.epochs 3  # forwarded"
     assert any(line.startswith("--debug true ") for line in shown)
 
 
@@ -458,7 +460,7 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN + TWO)
     done = experiments(tmp_path, "generate", "plan.yaml", "--dry_run")
     assert done.stdout.splitlines() == [
-        "3 runs of train-scenario experts would be made:",
+        "3 runs of train-scenario experts would be generated:",
         "  wide.01  --trainer.epochs 3 --model.dropout 0.0 --trainer.output_dir runs/wide.01",
         "  wide.02  --trainer.epochs 3 --model.dropout 0.2 --trainer.output_dir runs/wide.02",
         "  other    --trainer.random_seed 7 --trainer.output_dir runs/other",

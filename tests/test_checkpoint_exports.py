@@ -69,8 +69,8 @@ def test_a_checkpoint_votes_with_an_export(trained: Path, quick_run: Run) -> Non
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
-        ("checkpoints/epoch_0009", "there is no such checkpoint; kept are epoch_0001, epoch_0002, epoch_0003"),
-        ("checkpoints", "holds 3 checkpoints; name one:"),
+        ("checkpoints/epoch_0009", "no such checkpoint; available: epoch_0001, epoch_0002, epoch_0003"),
+        ("checkpoints", "contains 3 checkpoints; specify one, such as"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(

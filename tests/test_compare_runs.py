@@ -282,7 +282,7 @@ def test_the_command_names_damaged_lines_that_it_leaves_out(three: Path, capsys:
     code, out, err = command(three, "--json", capsys=capsys)
     assert code == EXIT_OK
     assert f"{history}, line 2: " in err
-    assert err.count("it is left out") == 1
+    assert err.count("; skipping it") == 1
     assert [run["epochs"] for run in json.loads(out) if run["run"] == "a/run_2"] == [3]
 
 
@@ -317,17 +317,17 @@ def test_help_does_not_import_a_framework() -> None:
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
-    "no run": ([], "expected folders of runs, or folders with runs below them: compare-runs DIR ... "
-               "[--FLAG VALUE ...]"),
+    "no run": ([], "missing argument DIR: run directories, or directories with runs below them. "
+               "usage: compare-runs DIR ... [--FLAG VALUE ...]"),
     "no such folder": (["nowhere"], "nowhere: no such directory"),
     "a file": (["file"], "file: not a directory; pass a run directory, or a directory with runs below it"),
     "no run in it": (["empty"], "empty: no run directory found in or below it (run directories contain a run.json)"),
-    "unknown flag": (["runs", "--srot", "best"], "--srot: there is no such flag; did you mean --sort?"),
+    "unknown flag": (["runs", "--srot", "best"], "--srot: unknown flag; did you mean --sort?"),
     "unknown column": (["runs", "--sort", "dropout"], "--sort dropout: no such column; did you mean "
                        "model.dropout?"),
     "equal column": (["runs", "--sort", "trainer.epochs"], "--sort trainer.epochs: this parameter is the same in all "
                      "runs"),
-    "one file for two": (["runs", "--csv", "x", "--html", "x"], "--csv x: is the file of --html, too"),
+    "one file for two": (["runs", "--csv", "x", "--html", "x"], "--csv x: is the same file as --html"),
     "file that cannot be written": (["runs", "--csv", "no/x.csv"], "--csv no/x.csv: cannot be written: No such file or "
                                     "directory"),
     "folder as a file": (["runs", "--html", "empty"], "--html empty: cannot be written: Is a directory"),

@@ -58,7 +58,7 @@ def test_a_full_disk_is_reported_with_the_file_that_it_has_no_room_for(small_dis
     (small_disk / "source").write_bytes(bytes(5_000_000))
     with pytest.raises(OSError, match="No space left") as full:
         atomic_write_text(small_disk / "file", "x" * 9_000_000)
-    again = "Make room, then run the same command again."
+    again = "Free some space, then run the same command again."
     assert (
         format_unexpected_error(full.value.with_traceback(None))
         == f"No space left on device: {small_disk}/file\n{again}"

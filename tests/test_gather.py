@@ -51,5 +51,5 @@ def test_what_cannot_be_gathered_is_reported(tmp_path: Path) -> None:
     done = experiments(tmp_path, "gather", batch.path)
     assert (done.returncode, done.stderr) == (
         2,
-        "experiments: expected a folder for the networks: experiments gather BATCH FOLDER [RUN ...]\n",
+        "experiments: missing argument FOLDER. usage: experiments gather BATCH FOLDER [RUN ...]\n",
     )

@@ -76,7 +76,7 @@ def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_
     filler = fill(small_disk)
     refused = quick_run("experiments", "reset", batch.path, "wide")
     assert refused.returncode == 1
-    assert refused.stderr.endswith("\nMake room, then run the same command again.\n")
+    assert refused.stderr.endswith("\nFree some space, then run the same command again.\n")
     assert batch.run_dir("wide").history.exists()
     filler.unlink()
     assert quick_run("experiments", "reset", batch.path, "wide").returncode == 0

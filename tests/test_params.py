@@ -514,7 +514,7 @@ def test_infinity_is_not_an_integer(number: float) -> None:
     [
         ("count: 2024-01-01", "count: expected an integer, got '2024-01-01'"),
         ("count: 1:30", "count: expected an integer, got '1:30'"),
-        ("on: 3", "p.yaml: on: there is no such flag"),
+        ("on: 3", "p.yaml: on: unknown flag"),
         ("count: 3\nname: a\ncount: 4", r"p.yaml, line 3: duplicate key 'count' \(first in line 1\)"),
         ("count: !!int 3", "p.yaml, line 1: unsupported tag !!int"),
         ("count:\n\t3", "p.yaml, line 2: not valid YAML"),

@@ -330,11 +330,11 @@ WRONG = [
     Wrong("  base:\n    trainer: {epochs: 3}\n    trainer.epochs: 4\n", "line 5: --trainer.epochs: duplicate flag"),
     Wrong(
         "  base:\n    trainer.epoch: 3\n",
-        "line 4: --trainer.epoch: there is no such flag; did you mean --trainer.epochs?",
+        "line 4: --trainer.epoch: unknown flag; did you mean --trainer.epochs?",
     ),
     Wrong(
         "  base:\n    trainer:\n      lr: 3\n",
-        "line 5: --trainer.lr: there is no such flag; did you mean --trainer or --learning_rate.lr?",
+        "line 5: --trainer.lr: unknown flag; did you mean --trainer or --learning_rate.lr?",
     ),
     Wrong("  base:\n    trainer.epochs: ten\n", "line 4: --trainer.epochs: expected an integer, got 'ten'"),
     Wrong(
@@ -356,7 +356,7 @@ WRONG = [
     ),
     Wrong(
         "  base:\n    trainer.output_dir: here\n",
-        "line 4: --trainer.output_dir is set by the batch for each run; remove it",
+        "line 4: --trainer.output_dir: set by the batch for each run; remove this flag",
     ),
     Wrong("  base:\n    extend: other\n", "line 4: unknown key 'extend'; did you mean 'extends'?"),
     Wrong("  base:\n    extends: bse\n  basis: {}\n", "line 4: unknown configuration 'bse'; did you mean 'base'?"),
@@ -385,7 +385,7 @@ WRONG = [
     ),
     Wrong(
         "  a:\n    grid:\n      trainer.epoch: [3]\n",
-        "line 5: --trainer.epoch: there is no such flag; did you mean --trainer.epochs?",
+        "line 5: --trainer.epoch: unknown flag; did you mean --trainer.epochs?",
     ),
     Wrong(
         "  a:\n    grid:\n      trainer.epochs: [3]\n    list:\n      - {trainer.epochs: 4}\n",
@@ -434,7 +434,7 @@ WRONG = [
     ),
     Wrong(
         "  a:\n    expert_flag: data.expret\n    experts: [1]\n",
-        "line 5: --data.expret: there is no such flag; did you mean --data.expert?",
+        "line 5: --data.expret: unknown flag; did you mean --data.expert?",
     ),
     Wrong(
         "  a:\n    for_expert: {2: {trainer.epochs: 3}}\n",

@@ -54,9 +54,9 @@ def test_a_template_names_a_run_by_its_parameters(template: str, expected: str) 
     [
         (
             "{learning_rate.rate}",
-            "names: {learning_rate.rate}: there is no such flag; did you mean --learning_rate.lr?",
+            "names: {learning_rate.rate}: unknown flag; did you mean --learning_rate.lr?",
         ),
-        ("{confguration}", "names: {confguration}: there is no such flag"),
+        ("{confguration}", "names: {confguration}: unknown flag"),
         ("{trainer.epochs:x3}", "names: {trainer.epochs:x3}: Invalid format specifier"),
         ("{trainer.epochs", "names: expected '}' before end of string"),
         ("{trainer.description}", "names: the name of a run of wide is empty"),

@@ -151,8 +151,8 @@ def test_a_search_that_was_killed_resumes_with_its_runs(tmp_path: Path, monkeypa
         (("  steps:", "  more: {random: {draws: 2, values: {learning_rate.lr: {uniform: [0.1, 1]}}}}\n  steps:"), "", "plan.yaml, line 3: expected one configuration with `random` values, got more, steps; choose one with --configuration"),
         (("", ""), "--configuration fixed", "plan.yaml, line 4: 'fixed' has no `random` values to search"),
         (("", ""), "--configuration stesp", "--configuration: unknown configuration 'stesp'; did you mean 'steps'?"),
-        (("learning_rate.lr", "learning_rate.rate"), "", "plan.yaml, line 12: --learning_rate.rate: there is no such flag; did you mean --learning_rate.lr?"),
-        (("", ""), "--dry_run true", "--dry_run true: cannot be used with search, which always waits for its runs"),
+        (("learning_rate.lr", "learning_rate.rate"), "", "plan.yaml, line 12: --learning_rate.rate: unknown flag; did you mean --learning_rate.lr?"),
+        (("", ""), "--dry_run true", "--dry_run true: not available: a search always runs and waits for its runs"),
         (("", ""), "--trials 0", "--trials 0: must be at least 1"),
     ],
 )  # fmt: skip

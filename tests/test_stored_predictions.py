@@ -84,7 +84,7 @@ def test_predictions_without_what_an_evaluator_needs_are_explained(trained: Path
     with pytest.raises(UsageError, match="predicted.jsonl: the evaluator needs the target 'y' of shape") as found:
         evaluate_predictions([str(trained), str(tmp_path / "predicted.jsonl")])
     assert "(inputs: none; targets: none; outputs: sum).\nlav-scenario --dump stores targets" in str(found.value)
-    with pytest.raises(UsageError, match="dump.npz: the evaluator needs 'x', which it does not hold"):
+    with pytest.raises(UsageError, match="dump.npz: the evaluator needs 'x', missing in this file"):
         evaluate_predictions([str(trained), str(dumped / "dump.npz"), "--evaluator", f"{__name__}:OfInputs"])
 
 
@@ -100,7 +100,7 @@ def test_files_that_cannot_be_judged_do_not_cost_the_results_of_others(
     with pytest.raises(UsageError) as found:
         evaluate_predictions([str(trained), *files, "--json", str(tmp_path / "found.json")])
     assert "wide.npz: sample 0: output 'sum' has shape (3,), expected ()" in str(found.value)
-    assert "other.npz: the evaluator needs the output 'sum' of shape (), which it does not hold" in str(found.value)
+    assert "other.npz: the evaluator needs the output 'sum' of shape (), missing in this file" in str(found.value)
     assert [result["export"] for result in json.loads((tmp_path / "found.json").read_text())] == [good, good]
     assert capsys.readouterr().out.split()[:3] == [good, good, "largest_error"]
 
@@ -120,7 +120,7 @@ def test_exports_that_cannot_be_validated_do_not_cost_the_results_of_others(
     ("name", "content", "message"),
     [
         ("a.txt", "", "not a file of predictions; expected a .jsonl or .npz file"),
-        ("a.jsonl", "", "holds no predictions"),
+        ("a.jsonl", "", "contains no predictions"),
         ("a.jsonl", "[1]", "line 1: expected an object with outputs"),
         ("a.jsonl", '{"outputs": 2}', "line 1: outputs: expected an object"),
         ("a.jsonl", '{"outputs": {"y": }', "line 1"),
@@ -145,8 +145,8 @@ def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["runs/nothing", "a.npz"], "runs/nothing: there is no such run, export or scenario"),
-        (["a.npz", "runs/one"], "a.npz: is a file of predictions; the scenario comes first"),
+        (["runs/nothing", "a.npz"], "runs/nothing: no such run, export or scenario"),
+        (["a.npz", "runs/one"], "a.npz: is a predictions file. usage: "),
     ],
 )
 def test_the_scenario_must_come_first_and_be_there(words: list[str], message: str) -> None:

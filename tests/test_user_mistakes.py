@@ -200,17 +200,17 @@ MISTAKES = {
     ),
     # Flags.
     "misspelt flag": Mistake(
-        flags="--trainer.epoch 3", says="--trainer.epoch: there is no such flag; did you mean --trainer.epochs?"
+        flags="--trainer.epoch 3", says="--trainer.epoch: unknown flag; did you mean --trainer.epochs?"
     ),
     "flag without its group": Mistake(
-        flags="--epochs 3", says="--epochs: there is no such flag; did you mean --trainer.epochs?"
+        flags="--epochs 3", says="--epochs: unknown flag; did you mean --trainer.epochs?"
     ),
     "flag with dashes": Mistake(
         flags="--trainer.val-every-n 3",
-        says="--trainer.val-every-n: there is no such flag; did you mean --trainer.val_every_n?",
+        says="--trainer.val-every-n: unknown flag; did you mean --trainer.val_every_n?",
     ),
     "nonsense flag": Mistake(
-        flags="--quux 3", says="--quux: there is no such flag; --help lists them, --help WORD searches them"
+        flags="--quux 3", says="--quux: unknown flag; --help lists all flags, --help WORD searches them"
     ),
     "flag with one dash": Mistake(
         flags="-epochs 3", says="-epochs: flags begin with two dashes; did you mean --epochs?"
@@ -334,7 +334,7 @@ MISTAKES = {
         says="--trainer.profile true: requires --trainer.output_dir",
     ),
     "completion of an unknown shell": Mistake(
-        flags="--completion tcsh", says="--completion: expected a shell: bash, zsh, fish"
+        flags="--completion tcsh", says="--completion: expected one of bash, zsh, fish, got tcsh"
     ),
     "flag of a variant that another flag replaces": Mistake(
         flags="--model.graph.width 3 --model.graph Deep",
@@ -414,7 +414,7 @@ MISTAKES = {
     "unknown name in a file": Mistake(
         flags="--params p.json",
         files={"p.json": '{"trainer": {"epoch": 3}}'},
-        says="p.json: trainer.epoch: there is no such flag; did you mean --trainer.epochs?",
+        says="p.json: trainer.epoch: unknown flag; did you mean --trainer.epochs?",
     ),
     "wrong type in a file": Mistake(
         flags="--params p.json",
@@ -429,7 +429,7 @@ MISTAKES = {
     "file of another scenario": Mistake(
         flags="--params p.json",
         files={"p.json": '{"class": "scenarios.minimal:Minimal"}'},
-        says="p.json: is for the scenario scenarios.minimal:Minimal, not for MODULE:Sums",
+        says="p.json: parameters of the scenario scenarios.minimal:Minimal, expected MODULE:Sums",
     ),
     # The output folder.
     "folder with a run": Mistake(
@@ -695,7 +695,7 @@ MISTAKES = {
     ),
     "lists for a scenario without lists": Mistake(
         flags="--train.lists a.lst",
-        says="--train.lists: there is no such flag; did you mean --train.limit?",
+        says="--train.lists: unknown flag; did you mean --train.limit?",
     ),
     "class weights for a loss that is one number": Mistake(
         needs_keras=True,

@@ -29,9 +29,7 @@ FLAGS = [
 TRAIN = ["train-scenario", "scripts.faults.victim:Arrays", "--model", "Tiny", "--optimizer", "SGD", *FLAGS]
 TIMEOUT_S = 1800.0
 """After which a run counts as hung; long, as the machine may be busy."""
-DAMAGE_PATTERN = re.compile(
-    r"is damaged|no complete checkpoint|Traceback|fault inside the program|[Ss]egmentation|core dumped"
-)
+DAMAGE_PATTERN = re.compile(r"is damaged|no complete checkpoint|Traceback|internal error|[Ss]egmentation|core dumped")
 """Texts that no log may contain, however a run was stopped."""
 
 

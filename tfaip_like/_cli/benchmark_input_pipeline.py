@@ -1,4 +1,4 @@
-"""`benchmark-input-pipeline SCENARIO [flags]`: measures the input pipeline alone."""
+"""`benchmark-input-pipeline SCENARIO [flags]`: measure the throughput of the input pipeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tfaip_like._utils.interruption import graceful_shutdown_signals
 
 COMMAND = ScenarioCommand(
     program="benchmark-input-pipeline",
-    purpose="Reads the data of a scenario as fast as they come and says what limits them, until Ctrl-C.",
+    purpose="Measure the throughput of the input pipeline of a scenario, and report its bottleneck. Ctrl-C ends the "
+    "measurement early.",
     group="benchmark",
     options=Benchmark,
 )

@@ -1,4 +1,4 @@
-"""What every command does: logging, errors as short messages, exit codes."""
+"""Common behaviour of all commands: logging, short error messages, exit codes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,13 @@ EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     """Run a command and return its exit code.
 
-    0 done; 2 a user error, reported in one to three lines; 1 an unexpected error, with the user's own line
-    of code first; 130 or 143 stopped by Ctrl-C or by SIGTERM, SIGUSR1 or SIGHUP.
+    0: success. 1: training failed, or an unexpected error, reported with the innermost line of user code first.
+    2: usage error, reported in one to three lines. 130: stopped by Ctrl-C. 143: stopped by SIGTERM, SIGUSR1 or SIGHUP.
+
+    Args:
+        program: name of the command, the prefix of error messages.
+        main: function that runs the command.
+        argv: arguments without the name of the command.
     """
     exit_with_parent()
     code = _run_for_exit_code(program, main, argv)
@@ -44,11 +49,11 @@ def run_command(program: str, main: Callable[[Sequence[str]], None], argv: Seque
 
 
 def _force_exit(code: int) -> NoReturn:
-    """End this process although a thread is inside user code, for which Python or TensorFlow might wait forever."""
+    """Exit even if a thread is inside user code; a normal exit might wait for it forever."""
     atexit._run_exitfuncs()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
+        with contextlib.suppress(OSError, ValueError):  # broken pipe, or closed
             stream.flush()
     os._exit(code)
 
@@ -70,17 +75,17 @@ def _run_for_exit_code(program: str, main: Callable[[Sequence[str]], None], argv
     except KeyboardInterrupt:
         return _print_error(program, "stopped by SIGINT", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader of a pipe had enough (`| head`); nothing more can be written there.
+        # The reader of the pipe has exited (`| head`), so nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        if _is_debugger_active():  # which wants to see it where it happened
+        if _is_debugger_active():  # it stops where the error was raised
             raise
         return _print_error(program, format_unexpected_error(error), EXIT_ERROR)
     return EXIT_OK
 
 
 def _is_debugger_active() -> bool:
-    """Return whether a debugger started this program: it is at the bottom of the stack, tracing or not."""
+    """Return whether a debugger started this program: its frames are then at the bottom of the stack."""
     frame = sys._getframe()
     while frame is not None:
         if Path(frame.f_code.co_filename).name in ("pdb.py", "bdb.py", "pydevd.py"):
@@ -100,7 +105,7 @@ def _print_error(program: str, text: str, code: int) -> int:
 
 
 def _disk_error_message(error: Exception) -> str | None:
-    """Return the error of the operating system and its file, if TensorFlow quotes it: it raises no OSError."""
+    """Return the operating system's error that a TensorFlow error quotes (TensorFlow raises no OSError), if any."""
     if not type(error).__module__.startswith("tensorflow"):
         return None
     message = re.sub(r"{{[^}]*}} *| *\[Op:.*", "", short_error_message(error))
@@ -110,21 +115,21 @@ def _disk_error_message(error: Exception) -> str | None:
 
 
 def format_unexpected_error(error: Exception) -> str:
-    """Return the message for an unexpected error: the line of the user first, the traceback on demand."""
+    """Return the message for an unexpected error: the line of user code first, the traceback on request."""
     whole = "".join(traceback.format_exception(error))
     frame = innermost_user_frame(error)
     if frame is None:
-        if isinstance(error, OSError) and error.strerror:  # a full disk, a folder that went away
-            # Of two files the second is the one that is written.
+        if isinstance(error, OSError) and error.strerror:  # a full disk, a removed directory
+            # If an error names two files, the second is the one that was written.
             text = f"{error.strerror}: {error.filename2 or error.filename or 'while reading or writing'}"
-            return f"{text}\nMake room, then run the same command again." if is_disk_full_error(error) else text
+            return f"{text}\nFree some space, then run the same command again." if is_disk_full_error(error) else text
         if disk_error := _disk_error_message(error):
             return disk_error
-        return f"a fault inside the program; please report it\n{whole}"
+        return f"internal error; please file a bug report\n{whole}"
     text = f"{frame}\n{frame.of}{': ' if frame.of else ''}{describe_error(error)}"
     if logging.getLogger("tfaip_like").isEnabledFor(logging.DEBUG):
         return f"{text}\n\n{whole}"
-    return f"{text}\n(TFAIP_LOG_LEVEL=debug prints the whole traceback.)"
+    return f"{text}\n(set TFAIP_LOG_LEVEL=debug for the full traceback)"
 
 
 _NATIVE_LOG_LINE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl")
@@ -132,10 +137,10 @@ _NATIVE_LOG_LINE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before ab
 
 @contextmanager
 def suppress_native_stderr() -> Iterator[None]:
-    """Hide the notes that C++ libraries write to standard error when they are loaded.
+    """Hide the log lines that C++ libraries write to standard error while they are loaded.
 
-    TensorFlow writes some about the machine that no setting turns off. All other lines, and all of
-    them if the block fails or the log level is debug, are passed on.
+    TensorFlow logs some lines about the machine that no setting turns off. All other lines are printed; if the block
+    fails or the log level is debug, all lines are.
     """
     if logging.getLogger("tfaip_like").isEnabledFor(logging.DEBUG):
         yield

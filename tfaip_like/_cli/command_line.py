@@ -1,4 +1,4 @@
-"""Command lines: words, flags for a tree of parameters, and the flags that every command has."""
+"""Command lines: positional arguments, flags for a parameter tree, and flags common to all commands."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from tfaip_like.params._help import complete_words, format_help, format_resolved
 from tfaip_like.params._schema import json_schema
 
 ParamFiles = Mapping[str, dict[str, Json]]
-"""Contents of parameter files, by their paths."""
+"""Contents of parameter files by path."""
 
 COMMON_FLAGS = {
     "help": "--help [WORD]      show all flags, or those about WORD",
-    "show": "--show             print every value and where it came from, and exit",
-    "schema": "--schema           print the JSON Schema of parameter files, for editors, and exit",
+    "show": "--show             print every value with its origin and exit",
+    "schema": "--schema           print the JSON Schema of parameter files (for editors) and exit",
     "params": "--params FILE ...  read parameters from JSON or YAML files; flags take precedence",
-    "version": "--version          print the version",
+    "version": "--version          print the version and exit",
     "completion": "--completion SHELL print a script for bash, zsh or fish that completes flags",
 }
-"""Flags of every command, with their lines of the help. `Command.read` acts on them."""
+"""Flags of every command, with their lines of the help. `Command.read` handles them."""
 _COMMON_SWITCHES = ("version", "show")
-"""Those without a value."""
+"""Common flags without a value."""
 _TRUST_SWITCH = {TRUST_FLAG.removeprefix("--"): TRUST_HELP}
 
 
 @dataclass(frozen=True)
 class ParsedCommandLine:
-    """Words and flags of a command line, with its parameter files read."""
+    """Parsed command line, with the contents of its parameter files."""
 
     words: Sequence[str]
-    """Words before the first flag."""
+    """Positional arguments: the words before the first flag."""
     files: ParamFiles
     """Parameter files, in ascending order of precedence."""
     flags: Sequence[Flag] = ()
     """Flags that set parameters."""
     forwarded: Sequence[Flag] = ()
-    """Flags that are passed on."""
+    """Flags that the command forwards, such as scenario parameters of all runs of a batch."""
     common: Mapping[str, Flag] = field(default_factory=dict)
-    """Flags that set no parameter, by their names: the common ones and those of the command."""
+    """Flags that set no parameter, by name: the common ones and those of the command."""
 
     @property
     def is_trusting(self) -> bool:
@@ -61,7 +61,7 @@ class ParsedCommandLine:
 
     @property
     def flag_settings(self) -> SettingsNode:
-        """Return the settings of the flags."""
+        """Return the settings that the flags describe."""
         return settings_from_flags(self.flags)
 
     def resolve(self, defaults: Params) -> ResolvedParams:
@@ -86,19 +86,20 @@ class ParsedCommandLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Command(ABC):
-    """Command with words and with flags for a parameter tree.
+    """Command with positional arguments and with flags for a parameter tree.
 
-    Subclasses say which tree it is and how files and flags apply to it; parsing, help, completion and the common flags
-    are the same for all commands.
+    Subclasses define the tree and how files and flags apply to it; parsing, help, completion and the common flags are
+    the same for all commands.
 
     Args:
         program: name of the command.
         purpose: first paragraph of the help.
-        placeholder: stands for the words in the help: `EXPORT_DIR...`.
-        is_forwarded: return whether a flag, by its name, is passed on instead of setting a parameter.
+        placeholder: positional arguments as the help shows them: `EXPORT_DIR...`.
+        is_forwarded: predicate of flag names: whether a flag is forwarded instead of setting a parameter.
         runs_code: whether the command may import code from the named directories, which `--trust_code` allows.
         extra_switches: further flags without a value, with their lines of the help.
-        extra_flags: return further flags with values that set no parameter, with their lines of the help.
+        extra_flags: function that returns further flags with values that set no parameter, with their lines of the
+            help.
     """
 
     program: str
@@ -111,19 +112,19 @@ class Command(ABC):
 
     @abstractmethod
     def load_defaults(self, line: ParsedCommandLine, is_text_only: bool) -> Params:
-        """Return the defaults of the parameters for the words and files of a command line.
+        """Return the defaults of the parameters for the arguments and files of a command line.
 
         Args:
-            line: the parsed command line.
-            is_text_only: whether only a text is wanted (help, completion), for which less has to be named.
+            line: parsed command line.
+            is_text_only: whether only a text is printed (help, completion), for which arguments may be missing.
 
         Raises:
-            UsageError: if the words or files do not name what the command needs.
+            UsageError: if a required argument is missing or invalid.
         """
 
     @abstractmethod
     def general_defaults(self) -> Params:
-        """Return the parameters known without loading what a command line names."""
+        """Return the parameters that do not depend on the arguments."""
 
     def resolve(self, line: ParsedCommandLine, defaults: Params) -> ResolvedParams:
         """Apply files and flags to the defaults.
@@ -137,7 +138,7 @@ class Command(ABC):
         """Read the parameter files of a command line.
 
         Args:
-            words: words before the flags.
+            words: positional arguments.
             paths: values of `--params`.
 
         Raises:
@@ -153,8 +154,8 @@ class Command(ABC):
         """Parse a command line.
 
         Returns:
-            The parsed command line; None if it asks for a text only (help, values, version, completion), which is then
-            printed.
+            The parsed command line; None if it only asks for a text (help, values, version, completion), which has
+            been printed.
 
         Raises:
             UsageError: for every mistake in the command line or in a file.
@@ -215,7 +216,7 @@ class Command(ABC):
         """Return every value and its origin: what `--show` prints."""
         resolved = self.resolve(line, self.load_defaults(line, is_text_only=False))
         validate_resolved(resolved)
-        forwarded = [f"{flag} {' '.join(flag.words)}  # passed on" for flag in line.forwarded]
+        forwarded = [f"{flag} {' '.join(flag.words)}  # forwarded" for flag in line.forwarded]
         return "\n".join([format_resolved_params(resolved), *forwarded])
 
     def _format_schema(self, line: ParsedCommandLine) -> str:
@@ -267,7 +268,8 @@ class ParamsCommand(Command):
     """Command with a separate parameter tree.
 
     Args:
-        tree: return the parameters, with their defaults for some words; for no words too.
+        tree: function that returns the default parameters for positional arguments, of which there may be none.
+
     """
 
     tree: Callable[[Sequence[str]], Params]

@@ -1,4 +1,4 @@
-"""`compare-runs DIR...`: what differs between runs, in parameters and in what became of them."""
+"""`compare-runs DIR...`: compare the differing parameters and the results of runs."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ PROGRAM = "compare-runs"
 
 
 class CompareOptions(Params):
-    """What is written of a comparison, and in which order."""
+    """Output and order of a comparison."""
 
     sort: str | None = None
-    """The column to sort by: best_epoch, val_loss, seconds, a parameter ...; by default the best run comes first."""
+    """Column to sort by: best_epoch, val_loss, seconds, a parameter. By default the best run comes first."""
 
     csv: Path | None = None
-    """File for the whole table, with numbers as they are."""
+    """CSV file for the whole table, with unrounded numbers."""
 
     html: Path | None = None
-    """File for a page: the table, and the curves of all runs one over another."""
+    """HTML file for the table and the overlaid curves of all runs."""
 
     json: bool = False
     """Print JSON instead of the table."""
 
     def check(self) -> None:
-        self.require(self.csv is None or self.csv != self.html, "csv", "is the file of --html, too")
+        self.require(self.csv is None or self.csv != self.html, "csv", "is the same file as --html")
 
 
 COMMAND = ParamsCommand(
     program=PROGRAM,
-    purpose="Shows what differs between runs: parameters that are not the same in all, and outcomes, the best run "
-    "first.\nDIR is the folder of a run, or any folder with runs somewhere below it.",
+    purpose="Compare runs: the parameters that differ between them, and their results, the best run first.\n"
+    "DIR is a run directory, or any directory with runs below it.",
     placeholder="DIR ...",
     tree=lambda words: CompareOptions(),
 )
@@ -57,21 +57,22 @@ def compare_runs(argv: Sequence[str]) -> None:
     settings = cast(CompareOptions, line.apply_to(CompareOptions()))
     if not line.words:
         raise UsageError(
-            f"expected folders of runs, or folders with runs below them: {PROGRAM} DIR ... [--FLAG VALUE ...]"
+            f"missing argument DIR: run directories, or directories with runs below them. "
+            f"usage: {PROGRAM} DIR ... [--FLAG VALUE ...]"
         )
     compare([Path(word) for word in line.words], settings)
 
 
 def compare(folders: Sequence[Path], settings: CompareOptions) -> None:
     """Compare the runs in some directories and below them."""
-    # Only now: `experiments`, which can compare too, shows 1,000 runs in the time that these take to be imported.
+    # Imported here, because `experiments show` imports this module: it lists 1,000 runs in the time of these imports.
     from tfaip_like._report.comparison import Comparison
     from tfaip_like._report.comparison_page import render_comparison
     from tfaip_like._runs.reader import read_runs
 
     runs = read_runs(folders)
     for problem in dict.fromkeys(problem for run in runs for problem in run.problems):
-        logger.warning("%s; it is left out", problem)
+        logger.warning("%s; skipping it", problem)
     comparison = Comparison(runs).sorted_by(settings.sort)
     if settings.csv is not None:
         _write_file("csv", settings.csv, comparison.csv())
@@ -81,7 +82,7 @@ def compare(folders: Sequence[Path], settings: CompareOptions) -> None:
 
 
 def _terminal_width() -> int | None:
-    """Of the terminal; in a pipe nothing is cut off."""
+    """Return the width of the terminal; None in a pipe, where nothing is truncated."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

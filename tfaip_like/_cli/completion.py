@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tfaip_like._utils.errors import UsageError
 
 COMPLETE_FLAG = "--complete"
-"""First word of a command line that prints the candidates for the last of the words after it."""
+"""First argument of a command line that prints the candidates for its last argument."""
 
 _SCRIPTS = {
     "bash": """\
@@ -27,16 +27,17 @@ complete -c {program} -a '({program} {complete} (commandline -opc)[2..] (command
 
 
 def make_completion_script(program: str, words: Sequence[str]) -> str:
-    """Return the script that a shell reads: `source <(train-scenario --completion bash)`.
+    """Return the completion script for a shell: `source <(train-scenario --completion bash)`.
 
     Args:
         program: name of the command; a subcommand ("experiments submit") is completed by its command.
-        words: name of the shell.
+        words: values of `--completion`: the name of the shell.
 
     Raises:
         UsageError: unless `words` name one of bash, zsh and fish.
     """
     if len(words) != 1 or words[0] not in _SCRIPTS:
-        raise UsageError(f"--completion: expected a shell: {', '.join(_SCRIPTS)}")
+        raise UsageError(f"--completion: expected one of {', '.join(_SCRIPTS)}, got {' '.join(words) or 'nothing'}")
+
     program = program.partition(" ")[0]
     return _SCRIPTS[words[0]].format(program=program, function=program.replace("-", "_"), complete=COMPLETE_FLAG)

@@ -1,4 +1,4 @@
-"""`doctor [flags]`: checks this machine for what trainings need."""
+"""`doctor [flags]`: check whether this machine can train."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tfaip_like._utils.errors import TrainingError, UsageError
 
 COMMAND = ParamsCommand(
     program="doctor",
-    purpose="Checks this machine for trainings: packages, memory, directories, SLURM, devices; says how to fix "
-    "problems. Exit code 1 if there are any.",
+    purpose="Check whether this machine can train: packages, memory, directories, SLURM, devices. Prints how to fix "
+    "each problem; the exit code is 1 if there is any.",
     placeholder="",
     tree=lambda words: Doctor(),
 )
@@ -35,7 +35,7 @@ def doctor(argv: Sequence[str]) -> None:
 
 
 def print_findings(settings: Doctor, output_flag: str = "--output_dir") -> None:
-    """Print each finding when it is known.
+    """Print each finding as soon as it is known.
 
     Args:
         settings: checks to run.

@@ -1,4 +1,4 @@
-"""`evaluate-predictions EXPORT_DIR FILE... [flags]`: judges predictions that were stored."""
+"""`evaluate-predictions EXPORT_DIR FILE... [flags]`: evaluate stored predictions."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from tfaip_like.scenario import Scenario
 
 
 class EvaluationOptions(Params):
-    """How stored predictions are judged."""
+    """Options for evaluating stored predictions."""
 
     evaluator: Evaluator | None = None
-    """Judges the predictions; by default the scenario's own."""
+    """Evaluator of the predictions. Default: the evaluator of the scenario."""
 
     json: Path | None = None
-    """File for the results, as JSON."""
+    """JSON file for the results."""
 
     summaries: Path | None = None
-    """Directory for what the evaluator shows: pictures, tables, curves."""
+    """Directory for the summaries of the evaluator: images, tables, curves."""
 
 
 def _load_scenario(word: str) -> Scenario:
-    """Return the scenario of an export, a run or a checkpoint, or the one of that name."""
+    """Return the scenario of an export, a run or a checkpoint, or the scenario with this name."""
     if Path(word).suffix in (JSON_LINES_SUFFIX, NPZ_SUFFIX):
-        raise UsageError(f"{word}: is a file of predictions; the scenario comes first, {COMMAND.placeholder}")
+        raise UsageError(f"{word}: is a predictions file. usage: {COMMAND.program} {COMMAND.placeholder}")
     if Path(word).name != word and not word.endswith(".py") and not Path(word).exists():
-        raise UsageError(f"{word}: there is no such run, export or scenario")
+        raise UsageError(f"{word}: no such run, export or scenario")
     if Path(word).is_dir() and not (Path(word) / "scenario.py").is_file():
         return load_named_scenario(word)
     return default_instance(find_scenario(word))
@@ -58,9 +58,9 @@ def _default_options(words: Sequence[str]) -> EvaluationOptions:
 
 COMMAND = ParamsCommand(
     program="evaluate-predictions",
-    purpose="Judges predictions that lav-scenario --dump has stored with their targets (.jsonl, .npz), or those of "
-    "predict-scenario --output where the evaluator needs no targets. The evaluator is that of an export or a run, or "
-    "of the scenario that is named. No network is loaded.",
+    purpose="Evaluate stored predictions, without loading a model. FILE is written by lav-scenario --dump (.jsonl or "
+    ".npz), which includes targets, or, if the evaluator needs no targets, by predict-scenario --output. The first "
+    "argument is the export, run or scenario whose evaluator is used.",
     placeholder="EXPORT_DIR|SCENARIO FILE...",
     tree=_default_options,
     runs_code=True,
@@ -68,27 +68,28 @@ COMMAND = ParamsCommand(
 
 
 def evaluate_predictions(argv: Sequence[str]) -> None:
-    """Judge what the command line names, and print a table."""
+    """Evaluate the files that the command line names, and print a table."""
     line = COMMAND.read(argv)
     if line is None:
         return
     if len(line.words) < 2:
-        raise UsageError(f"which predictions? {COMMAND.program} {COMMAND.placeholder}: the scenario first, then files")
+        missing = "FILE" if line.words else COMMAND.placeholder
+        raise UsageError(f"missing argument {missing}. usage: {COMMAND.program} {COMMAND.placeholder}")
     with allow_untrusted_code(line.is_trusting):
         settings = cast(EvaluationOptions, line.apply_to(_default_options(line.words)))
     if settings.evaluator is None:
-        raise UsageError(f"{line.words[0]}: its scenario has no evaluator; name one: --evaluator module:Class")
+        raise UsageError(f"{line.words[0]}: the scenario has no evaluator; pass --evaluator module:Class")
     files = [Path(word) for word in line.words[1:]]
     if settings.summaries and len(files) > 1:
-        raise UsageError(f"--summaries {settings.summaries}: takes the summaries of one file, there are {len(files)}")
+        raise UsageError(f"--summaries {settings.summaries}: requires a single predictions file, got {len(files)}")
     results, failures = [], CollectedErrors()
     shapes = _read_shapes(line.words[0], _load_scenario(line.words[0]))
     with graceful_shutdown_signals() as interrupt:
         for file in files:
             with failures.collected():
-                judged = _evaluate_file(file, settings.evaluator, shapes, interrupt)
-                write_summaries(settings.summaries, "", judged.summaries)
-                results.append(ResultRow(file, "", None, dict(judged.numbers), []))
+                result = _evaluate_file(file, settings.evaluator, shapes, interrupt)
+                write_summaries(settings.summaries, "", result.summaries)
+                results.append(ResultRow(file, "", None, dict(result.numbers), []))
         interrupt.disarm()
     if results:
         echo(format_results(results))
@@ -97,7 +98,7 @@ def evaluate_predictions(argv: Sequence[str]) -> None:
 
 
 def _read_shapes(word: str, scenario: Scenario) -> dict[str, Mapping[str, Shape]]:
-    """Return the shapes of stored targets and outputs; none where a post-processor may have changed them."""
+    """Return the shapes of stored targets and outputs; none if a postprocessor may have changed them."""
     data = scenario.data
     if any(data.validate_processors("post_pipeline", mode) for mode in (Mode.EVALUATE, Mode.PREDICT)):
         return {}
@@ -121,7 +122,7 @@ def _evaluate_file(
             del first[1:]
             yield sample
         if not first:
-            raise UsageError(f"{file}: holds no predictions")
+            raise UsageError(f"{file}: contains no predictions")
 
     try:
         return run_evaluator(evaluator, samples(), reserved_names=())
@@ -130,28 +131,29 @@ def _evaluate_file(
     except Exception as error:
         if isinstance(error, KeyError) and first and _is_missing(error, first[0]):
             raise CodeError(_missing_values_message(file, error, first[0], shapes)) from error
-        error.add_note(f"This happened with {file}.")
+        error.add_note(f"Raised while evaluating {file}.")
         raise
 
 
 def _is_missing(error: KeyError, sample: Sample) -> bool:
-    """Return whether an evaluator asked for an array in vain."""
+    """Return whether an evaluator accessed an array that the sample lacks."""
     return not any(name in values for name in error.args for values in (sample.inputs, sample.targets, sample.outputs))
 
 
 def _missing_values_message(
     file: Path, error: KeyError, sample: Sample, shapes: Mapping[str, Mapping[str, Shape]]
 ) -> str:
-    """Return what a file of predictions lacks and what stores it."""
+    """Return a message about the array that a predictions file lacks, and how to store it."""
     name = error.args[0]
     described = [
         f"the {group.removesuffix('s')} {name!r} of shape {of[name]}" for group, of in shapes.items() if name in of
     ]
     groups = {"inputs": sample.inputs, "targets": sample.targets, "outputs": sample.outputs}
     found = "; ".join(f"{group}: {', '.join(values) or 'none'}" for group, values in groups.items())
-    text = f"{file}: the evaluator needs {described[0] if described else repr(name)}, which it does not hold ({found})."
+    text = f"{file}: the evaluator needs {described[0] if described else repr(name)}, missing in this file ({found})."
     if name not in shapes.get("outputs", {}) and not (sample.targets and sample.inputs):
-        text += "\nlav-scenario --dump stores targets (predict-scenario has none), --dump_inputs true inputs too."
+        text += "\nlav-scenario --dump stores targets too (predict-scenario does not), with --dump_inputs also inputs."
+
     return text
 
 

@@ -1,4 +1,4 @@
-"""`experiments COMMAND ...`: batches of runs, from a plan to their outcomes."""
+"""`experiments COMMAND ...`: batches of runs, from the plan to the comparison of their results."""
 
 from __future__ import annotations
 
@@ -62,87 +62,98 @@ from tfaip_like.experiments._submit import (
 from tfaip_like.params import Params
 from tfaip_like.params._flags import Flag
 
-PURPOSE = "Batches of runs: a plan becomes a folder with everything they need; a queue or a cluster works on it."
+PURPOSE = (
+    "Manage batches of runs. A plan is expanded into a directory with all runs, which a local queue or a SLURM cluster "
+    "trains."
+)
 
 
 class PlannedRunsOptions(SubmitOptions):
-    """What is put into a batch."""
+    """Runs to put into a batch."""
 
     models: list[str] = []
-    """Instead of a plan file: which models and how many runs of each, as class.architecture=number
+    """Models and the number of runs of each, instead of a plan file: class.architecture=number
     ("classifier.clu_one=10, autoencoder.classical=45")."""
 
     names: str | None = None
-    """Template of the names of runs, with flags in braces: "{model.graph}_{learning_rate.lr}". By default that of the
-    plan, or the name of the configuration."""
+    """Template for run names, with flags in braces: "{model.graph}_{learning_rate.lr}". Default: the template of the
+    plan, otherwise the name of the configuration."""
 
     array: int | None = None
-    """Array tasks, each of which trains all runs of the plan with other seeds: N times as many runs. By default as the
-    batch was generated, or one task for each run."""
+    """Number of array tasks; each trains all runs of the plan, with different seeds. Default: the value the batch was
+    generated with, otherwise one task per run."""
 
     run: bool = False
     """Submit the runs."""
 
     allowed_without_run: ClassVar[tuple[str, ...]] = ("dry_run",)
-    """Flags of submit that mean something here without --run."""
+    """Flags of submit that have an effect without --run."""
 
     def check(self) -> None:
         super().check()
         self.require(self.array is None or self.array >= 1, "array", "must be at least 1")
         for name in self.non_default_values():
             is_useful = self.run or name in self.allowed_without_run
-            self.require(is_useful, name, "is for submitting: add --run, or give it to submit")
+            self.require(is_useful, name, "requires --run; otherwise pass it to `experiments submit`")
 
 
 class AddOptions(PlannedRunsOptions):
-    """What is put into a batch, and its code."""
+    """Runs to add to a batch, and the code they use."""
 
     new_code: bool = False
-    """Give these runs the code of the scenario as it is now, instead of that of the batch."""
+    """Use the current code of the scenario for these runs, instead of the snapshot in the batch."""
 
 
 class GenerateOptions(PlannedRunsOptions):
-    """How a batch is made."""
+    """Options for generating a batch."""
 
     scenario: str | None = None
-    """With --models: the scenario, as train-scenario takes it; by default that in scenario.py of the current folder."""
+    """Scenario of --models, in any form that train-scenario accepts. Default: scenario.py of the current directory."""
 
     description: str | None = None
     """Purpose of the batch; required here or in the plan."""
 
     name: str | None = None
-    """Name of the batch; by default that of the plan file or of the scenario."""
+    """Name of the batch. Default: the name of the plan file or of the scenario."""
 
     folder: Path = Path("batches")
-    """Where batches are kept: FOLDER/NAME/version_1, version_2 and so on."""
+    """Parent directory of batches; a batch is written to FOLDER/NAME/version_1, version_2 and so on."""
 
     debug: bool = False
-    """Only to see that it works: the first expert and the first repetition of each configuration, in the
-    temporary folder, without a description."""
+    """Generate a small batch for a quick test: the first expert and the first repetition of each configuration, in the
+    temporary directory. Needs no description."""
 
     allowed_without_run = ("dry_run", "jobs")
 
     def check(self) -> None:
         super().check()
-        self.require(self.array is None or not self.debug, "array", "has no effect with --debug, which has one of each")
+        self.require(
+            self.array is None or not self.debug,
+            "array",
+            "cannot be combined with --debug, which generates one run of each",
+        )
         is_default = self.folder == Path("batches")
-        self.require(is_default or not self.debug, "folder", "is not for --debug, which has the temporary folder")
+        self.require(
+            is_default or not self.debug,
+            "folder",
+            "not available with --debug (temporary directory)",
+        )
 
 
 class ShowOptions(Params):
-    """What is shown."""
+    """Options of the status table."""
 
     watch: bool = False
-    """Show it again every two seconds (ten, where a cluster must be asked), until nothing waits or runs."""
+    """Refresh every two seconds (ten for runs on a cluster) until no run is queued or running."""
 
     json: bool = False
-    """Print JSON, for programs."""
+    """Print JSON instead of tables."""
 
     brief: bool = False
-    """Print one line per batch only."""
+    """Print one line per batch, without its runs."""
 
     log: str | None = None
-    """Run whose last log lines to print."""
+    """Name of a run; print the last lines of its log instead of the table."""
 
     lines: int = 20
     """Number of log lines to print with --log."""
@@ -151,7 +162,7 @@ class ShowOptions(Params):
 def _generate(words: list[str], options: GenerateOptions, flags: list[Flag]) -> None:
     require_posix("experiments")
     if options.run:
-        options.check_machine()  # before there is a batch
+        options.check_machine()  # before the batch is created
     with suppress_native_stderr(), allow_untrusted_code(options.trust_code):
         plan, text = load_plan(words, options.scenario, options.models, flags)
         if options.description is not None:
@@ -159,11 +170,11 @@ def _generate(words: list[str], options: GenerateOptions, flags: list[Flag]) -> 
         if options.names is not None:
             plan = with_name_template(plan, options.names)
         if not plan.description and not options.debug:
-            raise UsageError("--description is missing: say what this batch is for, by this flag or in the plan")
+            raise UsageError("--description is required (here or in the plan): the purpose of the batch")
         if options.dry_run:
             echo(_format_runs(preview(plan, options.debug, options.array), plan.scenario))
             return
-        # One for each user: what is there belongs to who has made it.
+        # One per user: another user could not write to it.
         folder = Path(tempfile.gettempdir()) / f"batches_{os.getuid()}" if options.debug else options.folder
         name = options.name or (Path(words[0]).stem if words else default_batch_name(plan.scenario))
         batch = generate(plan, folder / name, text, options.debug, options.array, options.jobs)
@@ -174,8 +185,8 @@ def _generate(words: list[str], options: GenerateOptions, flags: list[Flag]) -> 
         _submit_runs(batch, [], options)
     else:
         echo(
-            f"to run them on this machine, one at a time: experiments submit {quote_path(batch)} (--help "
-            "lists other ways)"
+            f"to run them on this machine, one at a time: experiments submit {quote_path(batch)} (see --help "
+            "for other ways)"
         )
 
 
@@ -183,7 +194,7 @@ def _add(words: list[str], options: AddOptions, flags: list[Flag]) -> None:
     batch = open_batch(words, "add BATCH [PLAN]")
     require_trusted_batch(batch, options.trust_code)
     if options.run:
-        options.check_machine()  # before there are more runs
+        options.check_machine()  # before runs are added
     with suppress_native_stderr():
         index = batch.read_index()
         if words[1:] or options.models:
@@ -211,11 +222,11 @@ def _add(words: list[str], options: AddOptions, flags: list[Flag]) -> None:
 
 
 def _format_runs(runs: Sequence[BatchRun], scenario: str) -> str:
-    """Return a text with the flags of runs that would be generated, to be pasted after `train-scenario SCENARIO`."""
+    """Return the flags of runs that would be generated, ready to paste after `train-scenario SCENARIO`."""
     width = max((len(run.name) for run in runs), default=0)
     lines = [f"  {run.name:<{width}}  {run.command_line}".rstrip() for run in runs]
     return "\n".join(
-        [f"{pluralize(len(runs), 'run')} of train-scenario {shlex.quote(scenario)} would be made:", *lines]
+        [f"{pluralize(len(runs), 'run')} of train-scenario {shlex.quote(scenario)} would be generated:", *lines]
     )
 
 
@@ -230,7 +241,7 @@ def _submit_runs(batch: Batch, patterns: Sequence[str], options: SubmitOptions) 
         try:
             failed = wait_until_finished(batch, submitted.selected)
         except KeyboardInterrupt:
-            echo(f"stopped waiting; the runs continue. To follow them: {PROGRAM} show {quote_path(batch)}")
+            echo(f"stopped waiting; the runs continue. To monitor them: {PROGRAM} show {quote_path(batch)}")
             raise
         echo(format_table(collect_statuses([str(batch.path)])))
         if failed:
@@ -247,7 +258,7 @@ def _show(words: list[str], options: ShowOptions, flags: list[Flag]) -> None:
         else:
             text = statuses_to_json(found) if options.json else format_table(found, options.brief)
         if options.watch and sys.stdout.isatty():
-            print("\x1b[2J\x1b[H", end="")  # clears it
+            print("\x1b[2J\x1b[H", end="")  # clear the screen
         echo(text)
         if not options.watch or is_idle(found):
             return
@@ -256,7 +267,7 @@ def _show(words: list[str], options: ShowOptions, flags: list[Flag]) -> None:
 
 
 def _folders_and_runs(words: list[str]) -> tuple[list[str], list[str]]:
-    """Return the folders that come first, and the runs that are named after them."""
+    """Split arguments into the leading directories and the names of runs after them."""
     folders = list(itertools.takewhile(lambda word: Path(word).is_dir(), words))
     return (folders, words[len(folders) :]) if folders else (words, [])
 
@@ -266,35 +277,35 @@ def _gather(words: list[str], options: NoOptions, flags: list[Flag]) -> None:
 
     batch = open_batch(words, "gather BATCH FOLDER [RUN ...]")
     if len(words) < 2:
-        raise UsageError(f"expected a folder for the networks: {PROGRAM} gather BATCH FOLDER [RUN ...]")
+        raise UsageError(f"missing argument FOLDER. usage: {PROGRAM} gather BATCH FOLDER [RUN ...]")
     found = gather(batch, words[2:], Path(words[1]))
     for expert, name in found.items():
         echo(f"expert {expert}: {name}")
-    echo(f"predict-scenario {words[1]} asks for each sample the expert that it is for")
+    echo(f"to predict each sample with the expert it belongs to: predict-scenario {shlex.quote(words[1])}")
 
 
 def _compare(words: list[str], options: CompareOptions, flags: list[Flag]) -> None:
     batch = open_batch(words, "compare BATCH [RUN ...]")
     index = batch.read_index()
     runs = [batch.run_dir(run.name) for run in select_runs(index, words[1:])]
-    # Without parameters, as a run is whose data could not be opened, it would differ in all of them.
-    begun = [run.path for run in runs if run.trainer_params.exists()]
-    if not begun:
+    # A run whose data could not be opened has no parameters, so it would differ in all of them.
+    started = [run.path for run in runs if run.trainer_params.exists()]
+    if not started:
         raise UsageError(
             f"{batch.path}: none of these runs has started; to start them: experiments submit {quote_path(batch)}"
         )
     earlier = [Path(index.folder, index.compare_to)] if index.compare_to else []
-    compare([*begun, *earlier], options)
-    if len(begun) < len(runs):
-        print(f"({pluralize(len(runs) - len(begun), 'run')} left out: not started)", file=sys.stderr)
+    compare([*started, *earlier], options)
+    if len(started) < len(runs):
+        print(f"({pluralize(len(runs) - len(started), 'run')} omitted: not started)", file=sys.stderr)
 
 
-SCENARIO_FLAGS = "parameters of the scenario, for all runs (--trainer.epochs 3)"
+SCENARIO_FLAGS = "scenario parameters, applied to all runs (--trainer.epochs 3)"
 COMMANDS = (
     Subcommand(
         "generate",
         "[PLAN]",
-        "Makes a batch from a plan: its folder, ready to run.",
+        "Generate a batch from a plan.",
         GenerateOptions,
         _generate,
         SCENARIO_FLAGS,
@@ -302,7 +313,7 @@ COMMANDS = (
     Subcommand(
         "add",
         "BATCH [PLAN]",
-        "Puts more runs into a batch: the same again, or a plan's.",
+        "Add runs to a batch: further repetitions, or the runs of another plan.",
         AddOptions,
         _add,
         SCENARIO_FLAGS,
@@ -310,28 +321,28 @@ COMMANDS = (
     Subcommand(
         "submit",
         "BATCH [RUN ...]",
-        "Runs a batch, or some of it (wide, wide.0*), here or on SLURM.",
+        "Submit a batch or some of its runs (wide, 'wide.0*') to the local queue or to SLURM.",
         SubmitOptions,
         _submit,
     ),
     Subcommand(
         "show",
         "[BATCH ... [RUN ...]]",
-        "Shows how far runs are, of all batches below the current folder or of those named.",
+        "Show the status of runs, by default of all batches below the current directory.",
         ShowOptions,
         _show,
     ),
     Subcommand(
         "compare",
         "BATCH [RUN ...]",
-        "Shows what differs between runs, and what became of them.",
+        "Compare runs: their differing parameters and their results.",
         CompareOptions,
         _compare,
     ),
     Subcommand(
         "search",
         "PLAN",
-        "Runs a configuration with `random` values that are chosen by what earlier runs have reached.",
+        "Optimize the `random` values of a configuration: each run is chosen from the results of earlier ones.",
         SearchOptions,
         search,
         SCENARIO_FLAGS,
@@ -339,18 +350,16 @@ COMMANDS = (
     Subcommand(
         "update",
         "BATCH RUN ...",
-        "Gives runs the code as it is now; the other runs keep theirs.",
+        "Update the code of some runs to the current code; other runs keep theirs.",
         TrustOptions,
         update_runs,
     ),
-    Subcommand(
-        "reset", "BATCH RUN ...", "Makes runs new again, to train them from their beginning.", ResetOptions, reset_runs
-    ),
-    Subcommand("cancel", "BATCH [RUN ...]", "Stops runs; their state is saved.", TrustOptions, cancel_runs),
+    Subcommand("reset", "BATCH RUN ...", "Reset runs, to train them again from scratch.", ResetOptions, reset_runs),
+    Subcommand("cancel", "BATCH [RUN ...]", "Cancel runs; running ones save their state.", TrustOptions, cancel_runs),
     Subcommand(
         "gather",
         "BATCH FOLDER [RUN ...]",
-        "Puts the best network of each expert into one folder, to predict with all of them.",
+        "Collect the best model of each expert in one directory, to predict with all of them.",
         NoOptions,
         _gather,
     ),
@@ -358,7 +367,7 @@ COMMANDS = (
 
 
 def experiments(argv: Sequence[str]) -> None:
-    """Run the command that the command line names."""
+    """Run the subcommand of a command line."""
     run_subcommand(PROGRAM, PURPOSE, COMMANDS, argv)
 
 

@@ -1,4 +1,4 @@
-"""`experiments cancel`, `update` and `reset`: change what becomes of the runs of a batch."""
+"""`experiments cancel`, `update` and `reset`: change the state or the code of runs."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from tfaip_like.params._flags import Flag
 
 
 class TrustOptions(Params):
-    """Whose code is run."""
+    """Trust in the code of a batch."""
 
     trust_code: bool = False
-    """Run the code of a batch that somebody else made; it is recorded as trusted."""
+    """Run the code of another user's batch, and record it as trusted."""
 
 
 class ResetOptions(Params):
-    """What becomes of what runs have left."""
+    """Handling of the results of reset runs."""
 
     delete: bool = False
-    """Delete it, instead of moving it to reset/ of the batch."""
+    """Delete the results instead of moving them to reset/ of the batch."""
 
 
 class NoOptions(Params):
-    """Nothing to choose."""
+    """No options."""
 
 
 def cancel_runs(words: list[str], options: TrustOptions, flags: list[Flag]) -> None:
-    """Stop runs."""
+    """Cancel queued and running runs."""
     batch = open_batch(words, "cancel BATCH [RUN ...]")
     cancelled = cancel(batch, words[1:], options.trust_code)
     if cancelled.runs:
@@ -49,34 +49,33 @@ def cancel_runs(words: list[str], options: TrustOptions, flags: list[Flag]) -> N
                 file=sys.stderr,
             )
     else:
-        echo(f"{batch.path}: nothing to cancel: none of these runs is waiting or running")
+        echo(f"{batch.path}: nothing to cancel: none of these runs is queued or running")
 
 
 def update_runs(words: list[str], options: TrustOptions, flags: list[Flag]) -> None:
-    """Give runs the code as it is now."""
+    """Make runs use the current code of their scenario."""
     batch = open_batch(words, "update BATCH RUN ...")
     if not words[1:]:
-        raise UsageError(f"expected the runs to update: {PROGRAM} update BATCH RUN ... ('*' for all)")
+        raise UsageError(f"missing argument RUN. usage: {PROGRAM} update BATCH RUN ... ('*' for all)")
     require_trusted_batch(batch, options.trust_code)
     with suppress_native_stderr(), allow_untrusted_code(options.trust_code):
         runs, folder = update(batch, words[1:])
-    echo(
-        f"{folder}: the code as it is now, for {pluralize(len(runs), 'run')}: "
-        f"{truncate_list([run.name for run in runs])}"
-    )
-    if begun := [run.name for run in runs if batch.run_dir(run.name).has_run()]:
+    echo(f"{folder}: current code, used by {pluralize(len(runs), 'run')}: {truncate_list([run.name for run in runs])}")
+    if started := [run.name for run in runs if batch.run_dir(run.name).has_run()]:
         echo(
-            f"already started, so they resume with the new code: {truncate_list(begun)}; {PROGRAM} reset lets "
-            "them start again"
+            f"already started, will resume with the new code: {truncate_list(started)}; to train from scratch "
+            f"instead: {PROGRAM} reset"
         )
 
 
 def reset_runs(words: list[str], options: ResetOptions, flags: list[Flag]) -> None:
-    """Make runs new again."""
+    """Reset runs, so that they train from scratch."""
     batch = open_batch(words, "reset BATCH RUN ...")
     runs = reset(batch, words[1:], options.delete)
-    where = "deleted" if options.delete else f"moved to {batch.path / 'reset'}"
+    outcome = "deleted" if options.delete else f"moved to {batch.path / 'reset'}"
     if not runs:
         echo(f"{batch.path}: nothing to reset: none of these runs has started")
         return
-    echo(f"{pluralize(len(runs), 'run')} of {batch.path} reset, files {where}; to train again: {resume_command(batch)}")
+    echo(
+        f"{pluralize(len(runs), 'run')} of {batch.path} reset, files {outcome}; to train again: {resume_command(batch)}"
+    )

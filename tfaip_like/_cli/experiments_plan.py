@@ -1,4 +1,4 @@
-"""Plans and batches as the words and flags of a command line name them."""
+"""Plans and batches that the arguments and flags of a command line name."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ PROGRAM = "experiments"
 def load_plan(
     words: Sequence[str], scenario: str | None, models: Sequence[str], flags: Sequence[Flag]
 ) -> tuple[Plan, str | None]:
-    """Return the plan of a file, and its text, or that of a scenario and its models.
+    """Return the plan of a file with its text, or a plan for some models of a scenario, which has no text.
 
     Args:
         words: positional arguments: at most one plan file.
         scenario: scenario of the models; by default the `scenario.py` of the current directory, if there is one.
         models: numbers of runs, as `CLASS.ARCHITECTURE=COUNT`.
         flags: flags for all runs.
+
+    Raises:
+        UsageError: if the arguments name no plan, or more than one, or the file is invalid.
     """
     if len(words) > 1:
         raise UsageError(f"expected one plan file, got {' '.join(words)}")
     if words and (scenario or models):
-        raise UsageError("--scenario and --models take the place of a plan file; give one or the other")
+        raise UsageError("--scenario and --models cannot be combined with a plan file")
     if words:
         path = Path(words[0])
         plan, text = read_plan(path), path.read_text(encoding="utf-8")
@@ -45,10 +48,10 @@ def load_plan(
         plan = Plan(scenario, models=counts, locations={f"models.{name}": "--models" for name in counts})
         return dataclasses.replace(plan, overrides=parse_overrides(flags)), None
     if models:
-        raise UsageError(f"--models needs --scenario: there is no {SCENARIO_FILE} in the current folder")
+        raise UsageError(f"--models requires --scenario: no {SCENARIO_FILE} in the current directory")
     if scenario:
-        raise UsageError("--scenario needs --models with a number of runs: --models class.architecture=10")
-    raise UsageError(f"expected a plan file, or --scenario with --models: {PROGRAM} generate PLAN")
+        raise UsageError("--scenario requires --models with a number of runs: --models class.architecture=10")
+    raise UsageError(f"missing argument PLAN, or --scenario with --models. usage: {PROGRAM} generate PLAN")
 
 
 def with_name_template(plan: Plan, template: str) -> Plan:
@@ -57,7 +60,7 @@ def with_name_template(plan: Plan, template: str) -> Plan:
 
 
 def default_batch_name(scenario: str) -> str:
-    """Return what a batch of a scenario is called.
+    """Return the default name of a batch of a scenario.
 
     Example:
         >>> default_batch_name("scenarios.tutorial:Tutorial"), default_batch_name("zoo/scenario.py")
@@ -74,18 +77,18 @@ def parse_overrides(flags: Sequence[Flag]) -> dict[str, Value]:
     """Return the flags for all runs of a batch."""
     for flag in flags:
         if flag.name == "trainer.output_dir":
-            raise UsageError("--trainer.output_dir is set by the batch for each run; remove it")
+            raise UsageError("--trainer.output_dir: set by the batch for each run; remove this flag")
     return {flag.name: FlagValue(flag.words) for flag in flags}
 
 
 def _parse_models(words: Sequence[str]) -> dict[str, str]:
-    """`a.b=10, c.d=2` as a mapping."""
+    """Parse `a.b=10, c.d=2` into a mapping."""
     models: dict[str, str] = {}
     for part in " ".join(words).replace(",", " ").split():
         name, equals, count = part.partition("=")
         if not equals or name in models:
-            what = "is given twice" if name in models else "write class.architecture=number"
-            raise UsageError(f"--models {part}: {what}")
+            problem = "duplicate model" if name in models else "expected class.architecture=number"
+            raise UsageError(f"--models {part}: {problem}")
         models[name] = count
     return models
 
@@ -93,7 +96,7 @@ def _parse_models(words: Sequence[str]) -> dict[str, str]:
 def open_batch(words: Sequence[str], usage: str) -> Batch:
     """Return the batch that the first argument names."""
     if not words:
-        raise UsageError(f"expected the folder of a batch: {PROGRAM} {usage}")
+        raise UsageError(f"missing argument BATCH. usage: {PROGRAM} {usage}")
     batch = Batch(Path(words[0]))
     batch.read_index()
     return batch
@@ -117,7 +120,7 @@ def read_batch_flags(batch: Batch, with_common: bool = False) -> dict[str, Value
         with_common: include the common flags of its plan.
     """
     common: Mapping[str, Value] = read_plan(batch.plan_path).common if with_common else {}
-    where = str(batch.index_file)
+    origin = str(batch.index_file)
     return merge_flags(
-        common, {flag: FlagValue(tuple(words), where) for flag, words in batch.read_index().overrides.items()}
+        common, {flag: FlagValue(tuple(words), origin) for flag, words in batch.read_index().overrides.items()}
     )

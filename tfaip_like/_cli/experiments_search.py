@@ -1,4 +1,4 @@
-"""`experiments search PLAN`: a batch whose runs are chosen one after the other."""
+"""`experiments search PLAN`: hyperparameter search; the results of runs determine the next ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from tfaip_like._cli.command import suppress_native_stderr
-from tfaip_like._cli.experiments_plan import PROGRAM, default_batch_name, load_original_plan, load_plan, quote_path
+from tfaip_like._cli.experiments_plan import PROGRAM, load_original_plan, load_plan, quote_path
 from tfaip_like._utils.console import echo
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.experiments._batches.batch import Batch
@@ -18,59 +18,61 @@ from tfaip_like.params._flags import Flag
 
 
 class SearchOptions(SubmitOptions):
-    """How values are searched."""
+    """Options of a hyperparameter search."""
 
     configuration: str | None = None
-    """The configuration of the plan whose `random` values are searched; it can be left out where there is one."""
+    """Configuration of the plan whose `random` values are searched; required if several have such values."""
 
     trials: int | None = None
-    """How many runs; by default the `draws` of the configuration."""
+    """Number of runs. Default: `draws` of the configuration."""
 
     prune: bool = True
-    """End runs that are worse than most others were at the same epoch."""
+    """Stop runs early that are worse than most others were at the same epoch."""
 
     description: str | None = None
-    """What the search is for; wanted in the plan or here."""
+    """Purpose of the search; required here or in the plan."""
 
     name: str | None = None
-    """Name of the batch; by default that of the plan file."""
+    """Name of the batch. Default: the name of the plan file."""
 
     folder: Path = Path("batches")
-    """Where batches are kept: FOLDER/NAME/version_1, version_2 and so on."""
+    """Parent directory of batches; a batch is written to FOLDER/NAME/version_1, version_2 and so on."""
 
     def check(self) -> None:
         super().check()
         for name in ("dry_run", "wait"):
-            self.require(not getattr(self, name), name, "cannot be used with search, which always waits for its runs")
+            self.require(not getattr(self, name), name, "not available: a search always runs and waits for its runs")
         is_known = not self.slurm or (self.time is not None and self.mem is not None)
-        self.require(is_known, "slurm", "needs --time and --mem, which would be measured again for each run")
+        self.require(
+            is_known, "slurm", "requires --time and --mem in a search; otherwise every run would be calibrated"
+        )
         self.require(self.trials is None or self.trials >= 1, "trials", "must be at least 1")
 
 
 START_ONLY_FLAGS = ("configuration", "prune", "description", "name", "folder")
-"""Flags that say how a search begins."""
+"""Flags that cannot change when a search resumes."""
 
 
 def search(words: list[str], options: SearchOptions, flags: list[Flag]) -> None:
-    """Start or resume a search, until all its runs are decided."""
+    """Start or resume a search, and work on it until all its trials have ended."""
     require_optuna()
     if not words:
-        raise UsageError(f"expected a plan file, or the folder of a search to resume: {PROGRAM} search PLAN")
-    options.check_machine()  # before there is a batch
+        raise UsageError(f"missing argument PLAN, or the directory of a search. usage: {PROGRAM} search PLAN")
+    options.check_machine()  # before the batch is created
     batch, plan = _resume_search(words, options, flags) or _start_search(words, options, flags)
     settings = read_search_settings(batch)
-    if not options.non_default_values():  # as it was begun
+    if not options.non_default_values():  # resume with the settings it was started with
         options = dataclasses.replace(options, **read_submit_options(batch, settings).non_default_values())
     searcher = Searcher(batch, plan, options, log=echo)
-    where = "on the cluster" if options.slurm else "here"
-    echo(f"{batch.path}: {settings.trials} runs of {searcher.name}, {searcher.num_parallel_runs} at a time {where}")
+    location = "on the cluster" if options.slurm else "on this machine"
+    echo(f"{batch.path}: {settings.trials} runs of {searcher.name}, {searcher.num_parallel_runs} at a time {location}")
     try:
         searcher.run()
     except KeyboardInterrupt:
         echo(f"search stopped; its runs continue. To resume it: {PROGRAM} search {quote_path(batch)}")
         raise
     if best := searcher.best():
-        echo(f"best: {best[0]} {best[1]:.6g}; {PROGRAM} show {batch.path} shows all")
+        echo(f"best: {best[0]} {best[1]:.6g}; to list all runs: {PROGRAM} show {quote_path(batch)}")
 
 
 def _resume_search(words: list[str], options: SearchOptions, flags: list[Flag]) -> tuple[Batch, Plan] | None:
@@ -80,11 +82,11 @@ def _resume_search(words: list[str], options: SearchOptions, flags: list[Flag]) 
         return None
     require_trusted_batch(batch, options.trust_code)
     settings = read_search_settings(batch)
-    given = [flag.name for flag in flags] + [
-        n for n in START_ONLY_FLAGS if getattr(options, n) != getattr(SearchOptions(), n)
+    rejected = [flag.name for flag in flags] + [
+        name for name in START_ONLY_FLAGS if getattr(options, name) != getattr(SearchOptions(), name)
     ]
-    if given:
-        raise UsageError(f"--{given[0]}: a search resumes with its original settings; only --trials can be changed")
+    if rejected:
+        raise UsageError(f"--{rejected[0]}: a search resumes with its original settings; only --trials can be changed")
     if options.trials is not None:
         dataclasses.replace(settings, trials=options.trials).write(batch)
     return batch, load_original_plan(batch)
@@ -96,6 +98,6 @@ def _start_search(words: list[str], options: SearchOptions, flags: list[Flag]) -
         plan, text = load_plan(words, None, (), flags)
         plan = dataclasses.replace(plan, description=options.description or plan.description)
         if not plan.description:
-            raise UsageError("--description is missing: say what this search is for, by this flag or in the plan")
-        place = options.folder / (options.name or (Path(words[0]).stem if words else default_batch_name(plan.scenario)))
-        return create_search(plan, place, text, options.configuration, options.trials, options.prune, options), plan
+            raise UsageError("--description is required (here or in the plan): the purpose of the search")
+        folder = options.folder / (options.name or Path(words[0]).stem)
+        return create_search(plan, folder, text, options.configuration, options.trials, options.prune, options), plan

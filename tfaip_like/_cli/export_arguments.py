@@ -1,4 +1,4 @@
-"""The exports that the words of a command line name: exports, runs, and checkpoints, which are exported first."""
+"""Exports that positional arguments name: exports, runs, and checkpoints, which are exported first."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ResolvedExport:
-    """An export that a command line names."""
+    """Export that a positional argument names."""
 
     name: Path
-    """The folder that a person knows: of an export, or of a checkpoint."""
+    """Directory to name in messages: of the export, or of the checkpoint that was exported."""
     path: Path
-    """The folder of the export."""
+    """Directory of the export."""
 
 
 def load_named_scenario(word: str) -> Scenario:
-    """Return the scenario of the export, run or checkpoint that a word of a command line names.
+    """Return the scenario of the export, run or checkpoint that a positional argument names.
 
     Raises:
-        UsageError: when there is none, or its code cannot be imported here.
+        UsageError: if it does not exist, or its code cannot be imported.
     """
     checkpoint = open_checkpoint(Path(word))
     if checkpoint is None:
@@ -43,7 +43,7 @@ def load_named_scenario(word: str) -> Scenario:
 
 
 def contains_checkpoint(words: Sequence[str]) -> bool:
-    """Return whether any word names a checkpoint: Keras is needed to export it."""
+    """Return whether any positional argument names a checkpoint, which Keras must export."""
     return any(open_checkpoint(Path(word)) is not None for word in words)
 
 
@@ -85,10 +85,11 @@ def _resolve_export(path: Path, new_export: Path) -> ResolvedExport:
 
 
 def _export_dir(path: Path) -> Path:
-    """Return the export that a folder means; of checkpoints, one must be chosen."""
+    """Return the export in a directory; raise `UsageError` for a directory of several checkpoints."""
     kept = [checkpoint.path.name for checkpoint in list_checkpoints(path if path.is_dir() else path.parent)]
     if kept and not path.is_dir():
-        raise UsageError(f"{path}: there is no such checkpoint; kept are {truncate_list(kept)}")
+        raise UsageError(f"{path}: no such checkpoint; available: {truncate_list(kept)}")
     if kept:
-        raise UsageError(f"{path}: holds {len(kept)} checkpoints; name one: {path / kept[-1]}")
+        raise UsageError(f"{path}: contains {len(kept)} checkpoints; specify one, such as {path / kept[-1]}")
+
     return resolve_export_dir(path)

@@ -1,4 +1,4 @@
-"""`inspect-samples SCENARIO [flags]`: shows what the network would see."""
+"""`inspect-samples SCENARIO [flags]`: show the samples that the model receives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfaip_like._utils.console import echo
 
 COMMAND = ScenarioCommand(
     program="inspect-samples",
-    purpose="Shows samples as they are read and after each processor: images as PNG files, arrays in numbers.",
+    purpose="Show samples as read and after each processor: images as PNG files, other arrays as numbers.",
     group="inspect",
     options=InspectSamples,
 )

@@ -1,4 +1,4 @@
-"""`lav-scenario EXPORT_DIR... [flags]`: loads exports and validates them."""
+"""`lav-scenario EXPORT_DIR... [flags]`: load-and-validate (LAV) for exported models."""
 
 from __future__ import annotations
 
@@ -41,35 +41,35 @@ logger = logging.getLogger(__name__)
 
 
 class LavOptions(Params):
-    """What is validated, and what is kept of it."""
+    """Options of load-and-validate (LAV)."""
 
     dump: Path | None = None
     """File for targets and predictions of all samples: .jsonl or .npz."""
 
     dump_inputs: bool = False
-    """Dump the inputs too, for evaluators that need them in evaluate-predictions."""
+    """Include inputs in --dump, for evaluators that need them in evaluate-predictions."""
 
     json: Path | None = None
-    """File for the results, as JSON."""
+    """JSON file for the results."""
 
     summaries: Path | None = None
-    """Directory for what the evaluator and the model show: pictures, tables, curves."""
+    """Directory for the summaries of evaluator and model: images, tables, curves."""
 
     run_eagerly: bool = False
-    """Run losses, metrics and the network line by line, for a debugger; the network is built by the scenario's code,
-    with the weights of the export. Slower."""
+    """Run losses, metrics and the network eagerly, for a debugger. The network is built by the scenario's code, with
+    the weights of the export. Slower."""
 
     worst: int = 5
-    """How many samples with the largest losses are listed."""
+    """Number of samples with the largest losses to list."""
 
     lav: LavLoaderSettings = LavLoaderSettings()
-    """Batches for load-and-validate."""
+    """Data loader of load-and-validate."""
 
     data: Data | None = None
-    """The data of the scenario, with the values it was trained with."""
+    """Data of the scenario. Default: the values it was trained with."""
 
     evaluator: Evaluator | None = None
-    """Judges the predictions, in plain Python."""
+    """Evaluator of the predictions. Default: the evaluator of the scenario."""
 
     device: Device = Device()
     """Device settings."""
@@ -80,13 +80,13 @@ class LavOptions(Params):
 
 
 def _options_for(scenario: Scenario) -> LavOptions:
-    """Return the settings of a scenario, with the types that its class gives them: lists, where it has any."""
+    """Return the settings of a scenario, with the field types of its class, such as data with list files."""
     groups = ("lav", "data", "evaluator", "device")
     types = field_types(type(scenario))
     body: dict[str, Any] = {"__annotations__": {name: types[name] for name in groups}, "__module__": __name__}
-    # An export can be validated where it could not be trained.
-    is_here = importlib.util.find_spec(BACKENDS[scenario.device.backend]) is not None
-    backend = scenario.device.backend if is_here else Device().backend
+    # LAV must also work on machines without the backend of the training.
+    is_installed = importlib.util.find_spec(BACKENDS[scenario.device.backend]) is not None
+    backend = scenario.device.backend if is_installed else Device().backend
     body["device"] = dataclasses.replace(scenario.device, gpus=None, backend=backend)
     body |= {
         "__doc__": LavOptions.__doc__,
@@ -101,8 +101,8 @@ def _default_options(words: Sequence[str]) -> LavOptions:
 
 COMMAND = ParamsCommand(
     program="lav-scenario",
-    purpose="Validates exports on the validation data of their scenario, or on other data. The folder of a run stands "
-    "for its best model; RUN/checkpoints/epoch_0012 for that of a kept epoch.",
+    purpose="Validate exports on the validation data of their scenario, or on other data. A run directory stands for "
+    "its best model, RUN/checkpoints/epoch_0012 for the model of that epoch.",
     placeholder="EXPORT_DIR...",
     tree=_default_options,
     runs_code=True,
@@ -115,16 +115,16 @@ def lav_scenario(argv: Sequence[str]) -> None:
     if line is None:
         return
     if not line.words:
-        raise UsageError("which export? lav-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first")
+        raise UsageError("missing argument EXPORT_DIR. usage: lav-scenario EXPORT_DIR... [--FLAG VALUE ...]")
     with allow_untrusted_code(line.is_trusting):
         _validate_exports(line)
 
 
 def _validate_exports(line: ParsedCommandLine) -> None:
     settings = cast(LavOptions, line.apply_to(_default_options(line.words)))
-    for flag, what, kept in (("dump", "predictions", settings.dump), ("summaries", "summaries", settings.summaries)):
-        if kept and len(line.words) > 1:
-            raise UsageError(f"--{flag} {kept}: takes the {what} of one export, there are {len(line.words)}")
+    for flag, path in (("dump", settings.dump), ("summaries", settings.summaries)):
+        if path and len(line.words) > 1:
+            raise UsageError(f"--{flag} {path}: requires a single export, got {len(line.words)}")
     initialize_runtime(settings.device)
     results: list[ResultRow] = []
     with ExitStack() as stack:
@@ -138,7 +138,7 @@ def _validate_exports(line: ParsedCommandLine) -> None:
                 results += _validate_export(export, line, interrupt, dump, averages)
         interrupt.disarm()
         if len(exports) == len(failures.errors):
-            failures.raise_collected()  # in here: what was dumped is not complete
+            failures.raise_collected()  # inside the block: the dump is incomplete and must be discarded
     echo(format_results(results))
     write_results(settings.json, results)
     failures.raise_collected()
@@ -155,7 +155,7 @@ def _validate_export(
     dump: WriteSample | None,
     averages: list[MetricAverager],
 ) -> Iterator[ResultRow]:
-    """Yield the results of an export, on one source after another.
+    """Yield the results of an export on each of its LAV data sets.
 
     Args:
         named: export to validate.
@@ -186,32 +186,33 @@ def _validate_export(
         worst = TopLosses(settings.worst)
         with closing(batches), sample_progress_bar(len(batches), str(named.name)) as bar:
 
-            def note(batch: Batch) -> None:
+            def on_batch(batch: Batch) -> None:
                 interrupt.check()
                 bad_samples.record(batch.bad)
                 bar.update(len(batch))
 
             batches.auto_select_num_workers(batches.num_batches or 0)
-            judged = load_and_validate(
+            result = load_and_validate(
                 network,
                 batches,
                 scenario.model,
                 scenario.evaluator,
-                note,
+                on_batch,
                 on_sample=dump,
                 worst=worst,
                 averages=of_model,
             )
-            write_summaries(settings.summaries, name, judged.summaries)
-            places = [(loss, batches.samples.describe_sample(index)) for loss, index in worst.sorted()]
-        yield ResultRow(named.name, name, exported.metrics.get("epoch"), dict(judged.numbers), places)
+            write_summaries(settings.summaries, name, result.summaries)
+            worst_samples = [(loss, batches.samples.describe_sample(index)) for loss, index in worst.sorted()]
+        yield ResultRow(named.name, name, exported.metrics.get("epoch"), dict(result.numbers), worst_samples)
     bad_samples.log_summary()
 
 
 def _require_lav_datasets(scenario: Scenario) -> dict[str, Source]:
     sources = dict(scenario.validate_lav_sources())
     if not sources:
-        raise UsageError(f"{type(scenario).__name__} has no validation data; --lav.lists or --data.* name some")
+        raise UsageError(f"{type(scenario).__name__} has no validation data; set --lav.lists or --data.*")
+
     return sources
 
 

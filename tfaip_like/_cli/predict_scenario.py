@@ -1,4 +1,4 @@
-"""`predict-scenario EXPORT_DIR... [flags]`: predicts new samples."""
+"""`predict-scenario EXPORT_DIR... [flags]`: predict new samples."""
 
 from __future__ import annotations
 
@@ -42,45 +42,46 @@ logger = logging.getLogger(__name__)
 
 
 class PredictSamples(PredictLoaderSettings):
-    """The samples, and how they are made into batches."""
+    """Samples to predict, and their data loader."""
 
     files: list[str] = []
-    """Files with samples: JSON lines (.jsonl, or - for standard input) with an object of inputs on each, or
-    tables (.npz, .csv, .tsv, .parquet) with a row for each. Patterns in quotes are expanded here."""
+    """Files with samples: JSON lines (.jsonl, or - for standard input) with one object of inputs per line, or tables
+    (.npz, .csv, .tsv, .parquet) with one sample per row. Quoted glob patterns are expanded."""
 
     lists: list[str] = []
-    """For scenarios with list files: list files, or the files themselves, folders and patterns."""
+    """Samples of scenarios with list files: list files, sample files, directories or glob patterns."""
 
     def check(self) -> None:
         super().check()
-        self.require(not (self.files and self.lists), "files", "contradicts lists; give one of them")
+        self.require(not (self.files and self.lists), "files", "cannot be combined with lists")
 
 
 class PredictOptions(Params):
-    """What is predicted, and where to."""
+    """Options of prediction."""
 
     output: Path | None = None
-    """Output file: .jsonl, .npz, or any other ending with a custom writer; by default predictions are printed as
+    """Output file: .jsonl, .npz, or any other extension with a custom writer. By default predictions are printed as
     JSON lines."""
 
     writer: Writer | None = None
-    """Writes the file; by default chosen by its ending, or by the scenario."""
+    """Writer of the output file. By default chosen by its extension, or by the scenario."""
 
     voter: Voter | None = None
-    """Makes one prediction of those of several exports; by default the scenario's own, or their mean."""
+    """Voter that combines the predictions of several exports. Default: the voter of the scenario, otherwise the
+    mean."""
 
     predict: PredictSamples = PredictSamples()
-    """The samples, and how they are made into batches."""
+    """Samples to predict, and their data loader."""
 
     data: Data | None = None
-    """The data of the scenario, with the values it was trained with; needs its code."""
+    """Data of the scenario; requires its code. Default: the values it was trained with."""
 
     device: Device = Device()
     """Device settings."""
 
 
 def _default_options(words: Sequence[str]) -> PredictOptions:
-    """Return the defaults for some exports, which need the code of their scenario."""
+    """Return the defaults for some exports, whose scenario is imported."""
     return _options_for(_load_first_scenario(words) if words else None)
 
 
@@ -89,7 +90,7 @@ def _options_for(scenario: Scenario | None) -> PredictOptions:
 
 
 def _try_load_scenario(words: Sequence[str]) -> Scenario | None:
-    """Return the scenario of the first export, if its code is here."""
+    """Return the scenario of the first export; None if its code is not available."""
     try:
         return _load_first_scenario(words)
     except UntrustedCodeError as error:
@@ -100,15 +101,15 @@ def _try_load_scenario(words: Sequence[str]) -> Scenario | None:
 
 
 def _load_first_scenario(words: Sequence[str]) -> Scenario:
-    """Return the scenario of the first export; of a folder of experts, that of the first of them."""
+    """Return the scenario of the first export, or of the first expert in a directory of experts."""
     experts = read_expert_exports(Path(words[0]))
     return load_scenario(next(iter(experts.values()))) if experts else load_named_scenario(words[0])
 
 
 COMMAND = ParamsCommand(
     program="predict-scenario",
-    purpose="Predicts samples with an export, with several that vote, or with a folder of experts. The folder of a run "
-    "stands for its best model, RUN/checkpoints/epoch_0012 for that of a kept epoch.",
+    purpose="Predict samples with an export, with an ensemble of several exports that vote, or with a directory of "
+    "experts. A run directory stands for its best model, RUN/checkpoints/epoch_0012 for the model of that epoch.",
     placeholder="EXPORT_DIR...",
     tree=_default_options,
     runs_code=True,
@@ -121,7 +122,7 @@ def predict_scenario(argv: Sequence[str]) -> None:
     if line is None:
         return
     if not line.words:
-        raise UsageError("which export? predict-scenario EXPORT_DIR... [--FLAG VALUE ...], with its folder first")
+        raise UsageError("missing argument EXPORT_DIR. usage: predict-scenario EXPORT_DIR... [--FLAG VALUE ...]")
     with allow_untrusted_code(line.is_trusting):
         _predict_exports(line)
 
@@ -140,8 +141,8 @@ def _predict_with_exports(named: Sequence[ResolvedExport], line: ParsedCommandLi
     """Predict with exports.
 
     Args:
-        named: exports, or a folder of experts.
-        line: with the settings.
+        named: exports, or a directory of experts.
+        line: parsed command line with the settings.
     """
     words = [str(export.path) for export in named]
     scenario = _try_load_scenario(words)
@@ -177,20 +178,20 @@ def _make_source(settings: PredictOptions, scenario: Scenario | None, export: Pa
         try:
             load_scenario(export)
         except UsageError as error:
-            error.add_note("Without its code samples must come from files: --predict.files FILE.")
+            error.add_note("Without this code, pass the samples as files: --predict.files FILE.")
             raise
     assert scenario is not None
     assert data is not None
     if isinstance(data, ListFileData):
         if not samples.lists:
-            raise UsageError("--predict.lists is required: list files, files, folders or patterns")
+            raise UsageError("--predict.lists is required: list files, sample files, directories or glob patterns")
         return make_list_source(data, samples.lists, "--predict.lists")
     if samples.lists:
         raise UsageError(f"--predict.lists: {type(scenario).__name__} has no list files; use --predict.files")
     source = dataclasses.replace(scenario, data=data).source(Mode.PREDICT)
     if source is None:
         raise UsageError(
-            f"{type(scenario).__name__} has no samples to predict (source(Mode.PREDICT)); name some with "
+            f"{type(scenario).__name__} has no samples to predict: source(Mode.PREDICT) returned None; pass "
             "--predict.files"
         )
     return source
@@ -206,11 +207,11 @@ def _write_predictions(predictor: Predictor, source: Source, settings: PredictOp
             sample_progress_bar(len(batches)) as bar,
         ):
 
-            def note(batch: Batch) -> None:
+            def on_batch(batch: Batch) -> None:
                 interrupt.check()
                 bar.update(len(batch))
 
-            for sample in predictor.iter_predictions(batches, note):
+            for sample in predictor.iter_predictions(batches, on_batch):
                 write(sample)
                 count += 1
         interrupt.disarm()

@@ -1,4 +1,4 @@
-"""What validations found, as a table and as files."""
+"""Evaluation results as a table and as files."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from tfaip_like.summaries import Summary
 
 @dataclass(frozen=True)
 class ResultRow:
-    """What was found for one export on one source, or for one file of predictions."""
+    """Results of one export on one data set, or of one predictions file."""
 
     export: Path
     source: str
-    """Its name; may be empty."""
+    """Name of the data set; may be empty."""
     epoch: Any
     values: dict[str, float]
     worst: list[tuple[float, str]]
-    """Loss and place of samples."""
+    """Loss and description of the samples with the largest losses."""
 
     @property
     def title(self) -> str:
-        """For a column of a table."""
+        """Title of its column."""
         return f"{self.export} {self.source}".strip()
 
 
 @dataclass
 class CollectedErrors:
-    """What went wrong with some of several exports or files, so that the results of the others are not lost."""
+    """Errors of some of several exports or files, collected so that the results of the others are not lost."""
 
     errors: list[Exception] = field(default_factory=list)
 
@@ -50,21 +50,21 @@ class CollectedErrors:
             self.errors.append(error)
 
     def raise_collected(self) -> None:
-        """Raise what was collected: the error itself if there is one, or one error with the text of each."""
+        """Raise the collected error; several are combined into one error with the text of each."""
         if len(self.errors) == 1:
             raise self.errors[0]
-        faults = [error for error in self.errors if not isinstance(error, UsageError)]
-        if faults:
+        unexpected = [error for error in self.errors if not isinstance(error, UsageError)]
+        if unexpected:
             for other in self.errors:
-                if other is not faults[0]:
-                    faults[0].add_note(format_user_error(other))
-            raise faults[0]
+                if other is not unexpected[0]:
+                    unexpected[0].add_note(format_user_error(other))
+            raise unexpected[0]
         if self.errors:
             raise UsageError("\n".join(map(format_user_error, self.errors)))
 
 
 def format_results(results: Sequence[ResultRow]) -> str:
-    """Return a column for each result, a row for each value; then the worst samples."""
+    """Return a table with a column per result and a row per value, followed by the samples with the largest losses."""
     names = list(dict.fromkeys(name for result in results for name in result.values))
     rows = [["", *(result.title for result in results)]]
     if any(result.epoch is not None for result in results):
@@ -100,10 +100,10 @@ def _to_json(result: ResultRow) -> dict[str, Any]:
 
 
 def write_results(file: Path | None, results: Sequence[ResultRow]) -> None:
-    """Write results as JSON, where a file is given (`--json`).
+    """Write results as JSON, if a file is given (`--json`).
 
     Raises:
-        UsageError: when it cannot be written.
+        UsageError: if it is not writable.
     """
     if file is None:
         return

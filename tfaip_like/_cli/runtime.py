@@ -15,12 +15,13 @@ def initialize_runtime(device: Device, needs_keras: bool = True) -> None:
     """Choose backend and devices, and import the libraries.
 
     Raises:
-        UsageError: when they are not there.
+        UsageError: if a device or a library is not available.
         Interrupted: after Ctrl-C.
     """
     if needs_keras:
         set_backend(device.backend)
-    # Noted, not raised: libraries swallow a KeyboardInterrupt that hits them while they are imported.
+    # Ctrl-C sets a flag instead of raising: libraries swallow a KeyboardInterrupt while they are imported.
+
     with graceful_shutdown_signals() as interrupt, suppress_native_stderr():
         configure_devices(device)
         if needs_keras:

@@ -14,7 +14,8 @@ import tfaip_like
 _PACKAGE_DIR = Path(tfaip_like.__file__).parent
 _TEMPLATES_DIR = _PACKAGE_DIR / "_templates"
 _SHIPPED_PACKAGES = ("tfaip_like_scenarios", "scenarios")
-"""Package of the shipped scenarios next to this one: in an installation, in the repository."""
+"""Package of the shipped scenarios: in an installation, and in the repository."""
+
 _OPTIONAL_MODULES = {"sklearn": "scikit-learn", "PIL": "pillow"}
 """Modules of the extra `scenarios` -> their distributions."""
 

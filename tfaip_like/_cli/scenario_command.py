@@ -49,7 +49,7 @@ class ScenarioCommand(Command):
     Args:
         group: name of the group of flags of the command itself.
         options: settings that these flags set.
-        trains: whether the command trains: then flags without an effect are refused.
+        trains: whether the command trains; flags without an effect are then rejected.
         resumes_run: whether the command takes a run directory instead of a scenario.
     """
 
@@ -61,7 +61,7 @@ class ScenarioCommand(Command):
     resumes_run: bool = False
 
     def read_scenario(self, argv: Sequence[str]) -> ParsedScenario | None:
-        """Return the validated scenario of a command line; None if it asked for a text only, which is printed.
+        """Return the validated scenario of a command line; None if it only asked for a text, which has been printed.
 
         Raises:
             UsageError: for every mistake in the command line, in a file or in the scenario's module.
@@ -101,7 +101,7 @@ class ScenarioCommand(Command):
         name = qualified_name(type(defaults))
         for file, values in line.files.items():
             if values.get(CLASS_KEY, name) != name:
-                raise UsageError(f"{file}: is for the scenario {values[CLASS_KEY]}, not for {name}")
+                raise UsageError(f"{file}: parameters of the scenario {values[CLASS_KEY]}, expected {name}")
             resolved = apply_settings(resolved, settings_from_file(values, file))
             resolved = ResolvedParams(resolve_resource_paths(resolved.tree, Path(file).parent), resolved.origins)
         resolved = apply_settings(resolved, line.flag_settings)
@@ -133,7 +133,8 @@ class ScenarioCommand(Command):
             kind = "run" if self.resumes_run else "scenario"
             raise UsageError(f"expected one {kind}, got {' '.join(line.words)}; flags begin with two dashes")
         if line.words and not self.resumes_run:
-            # Asking for help does not permit code of others to run.
+            # --help must not run untrusted code.
+
             with guarded_imports() if is_text_only else nullcontext():
                 return find_scenario(line.words[0])
         for file, values in line.files.items():

@@ -1,4 +1,4 @@
-"""Commands with subcommands, each of which has words, and flags for the parameters of a class."""
+"""Commands with subcommands, each with positional arguments and with flags for the fields of a class."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tfaip_like.params._flags import Flag
 
 @dataclass(frozen=True)
 class Subcommand:
-    """Subcommand `PROGRAM NAME words --flags`."""
+    """Subcommand `PROGRAM NAME ARGUMENTS --flags`."""
 
     name: str
     placeholder: str
-    """Stands for the words in the help: `BATCH [RUN ...]`."""
+    """Positional arguments as the help shows them: `BATCH [RUN ...]`."""
     purpose: str
     options: type[Params]
     run: Callable[[list[str], Any, list[Flag]], None]
-    """Called with the words, the options and the forwarded flags."""
+    """Function of the positional arguments, the options and the forwarded flags."""
     forwarded_flags_help: str = ""
-    """What other flags are; empty if the subcommand takes none."""
+    """Description of other flags; empty if the subcommand takes none."""
 
     def __call__(self, program: str, argv: Sequence[str]) -> None:
         """Run the subcommand, or print what its common flags ask for."""
@@ -51,13 +51,13 @@ class Subcommand:
 
 
 def run_subcommand(program: str, purpose: str, subcommands: Sequence[Subcommand], argv: Sequence[str]) -> None:
-    """Run the subcommand that the first word names.
+    """Run the subcommand that the first argument names.
 
     Args:
         program: name of the command.
         purpose: first paragraph of the help.
         subcommands: in the order of the help.
-        argv: words of the command line.
+        argv: arguments without the name of the program.
 
     Raises:
         UsageError: if there is no such subcommand, and for every mistake in its own command line.
@@ -82,7 +82,7 @@ def run_subcommand(program: str, purpose: str, subcommands: Sequence[Subcommand]
 
 
 def _complete(program: str, subcommands: Mapping[str, Subcommand], words: Sequence[str]) -> None:
-    """Print the candidates for the last word: subcommands, or what the subcommand offers."""
+    """Print the candidates for the last argument: subcommands, or those of the named subcommand."""
     if len(words) > 1 and words[0] in subcommands:
         subcommands[words[0]](program, [COMPLETE_FLAG, *words[1:]])
     elif len(words) <= 1:

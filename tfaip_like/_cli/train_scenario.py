@@ -1,4 +1,4 @@
-"""`train-scenario SCENARIO [flags]`: trains."""
+"""`train-scenario SCENARIO [flags]`: train a scenario."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ COMMAND = ScenarioCommand(
     program="train-scenario",
     trains=True,
     extra_switches={
-        VERIFY_SWITCH: "--verify           train a few steps with and without an interruption and compare the bits",
-        DOCTOR_SWITCH: "--doctor           check this machine for what the training needs, and stop",
+        VERIFY_SWITCH: "--verify           train a few steps with and without interruption, compare the bits, and exit",
+        DOCTOR_SWITCH: "--doctor           check whether this machine can run the training, and exit",
     },
-    purpose="Trains a scenario: a module (scenarios.tutorial), a class (pkg.module:Class) or a file (my_scenario.py).",
+    purpose="Train a scenario: a module (scenarios.tutorial), a class (pkg.module:Class) or a file (my_scenario.py).",
 )
 
 
@@ -40,7 +40,7 @@ def train_scenario(argv: Sequence[str]) -> None:
         print_findings(settings, "--trainer.output_dir")
     elif VERIFY_SWITCH in parsed.switches:
         initialize_runtime(scenario.device)
-        # Only now: it imports Keras, whose backend the scenario has chosen.
+        # Imported here, because it imports Keras, whose backend the scenario determines.
         from tfaip_like._training.resume_verification import verify_resume
 
         echo(verify_resume(scenario))
@@ -48,16 +48,16 @@ def train_scenario(argv: Sequence[str]) -> None:
         train_from_command_line(scenario, parsed.explicit_flags)
 
 
-def train_from_command_line(scenario: Scenario, given: ExplicitFlags, resume: Resume | None = None) -> None:
+def train_from_command_line(scenario: Scenario, explicit_flags: ExplicitFlags, resume: Resume | None = None) -> None:
     """Initialize the backend without its start-up output, and train.
 
     Args:
         scenario: scenario to train.
-        given: parameters that flags set explicitly.
-        resume: how to resume; None starts a new run.
+        explicit_flags: parameters that flags set explicitly.
+        resume: settings for resuming; None starts a new run.
     """
     initialize_runtime(scenario.device)
-    train_with_flags(scenario, resume, given)
+    train_with_flags(scenario, resume, explicit_flags)
 
 
 def main() -> None:

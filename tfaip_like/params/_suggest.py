@@ -1,4 +1,4 @@
-"""The nearest right name for a flag that does not exist."""
+"""Suggestions for unknown flags."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def suggest_flag(root: ParamsBase, path: ParamPath) -> str:
     known = [".".join(leaf.path) for leaf in iter_leaves(root)]
     wrong = ".".join(path)
     if wrong.replace("-", "_") in known:
-        return f"there is no such flag; did you mean --{wrong.replace('-', '_')}?"
+        return f"unknown flag; did you mean --{wrong.replace('-', '_')}?"
     if foreign := _find_by_search_word(root, path):
-        return f"there is no such flag; did you mean {' or '.join(foreign[:3])}?"
+        return f"unknown flag; did you mean {' or '.join(foreign[:3])}?"
     same_end = [name for name in known if name.split(".")[-1] == path[-1]]
     near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.75)
     ends = {name.split(".")[-1]: name for name in reversed(known)}
     near_end = [ends[end] for end in difflib.get_close_matches(path[-1], ends, n=1, cutoff=0.7)]
     guesses = list(dict.fromkeys([*near, *same_end, *near_end]))[:3]
     if guesses:
-        return f"there is no such flag; did you mean {' or '.join(f'--{guess}' for guess in guesses)}?"
+        return f"unknown flag; did you mean {' or '.join(f'--{guess}' for guess in guesses)}?"
     for here, cls, _ in iter_other_variants(root):
         for leaf in iter_leaves(default_instance(cls), here):
             if leaf.path[-1] == path[-1]:
-                return f"there is no such flag; did you mean {leaf.flag} (of {cls.__name__})?"
-    return "there is no such flag; --help lists them, --help WORD searches them"
+                return f"unknown flag; did you mean {leaf.flag} (of {cls.__name__})?"
+    return "unknown flag; --help lists all flags, --help WORD searches them"
 
 
 def _find_by_search_word(root: ParamsBase, path: ParamPath) -> list[str]:

@@ -170,7 +170,7 @@ def _check_flag_name(name: str, value: YamlNode) -> None:
     if name.startswith("-"):
         raise value.make_error(f"{name}: write flags without dashes: {name.lstrip('-')}")
     if name == "trainer.output_dir":
-        raise value.make_error("--trainer.output_dir is set by the batch for each run; remove it")
+        raise value.make_error("--trainer.output_dir: set by the batch for each run; remove this flag")
 
 
 def _parse_value(entry: YamlNode) -> Value:
