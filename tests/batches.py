@@ -1,4 +1,4 @@
-"""Batches whose jobs take no time, for tests of queues: real processes, without a training in them."""
+"""Batches for tests of queues: their jobs are real processes that only sleep instead of training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Chromium without a window, driven through its own protocol: what a person would see of a page."""
+"""Headless Chromium, controlled through the DevTools protocol, for tests of HTML pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in the code of a scenario, by area: one changed line each, and the line and reason that are shown."""
+"""Mistakes in the code of a scenario, by area: a changed line, and the line and reason of the expected message."""
 
 from __future__ import annotations
 

@@ -68,14 +68,14 @@ def serve() -> None:
         task = json.loads(line)
         child = os.fork()
         if child == 0:
-            become(task)
+            run_task(task)
             module, function = scripts[task["words"][0]]
-            end_like(getattr(importlib.import_module(module), function))
+            exit_like(getattr(importlib.import_module(module), function))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def become(task: Mapping[str, Any]) -> None:
+def run_task(task: Mapping[str, Any]) -> None:
     """Make this process what a shell would have started."""
     signal.alarm(250)
     for number, name in ((0, os.devnull), (1, task["out"]), (2, task["errors"])):
@@ -86,7 +86,7 @@ def become(task: Mapping[str, Any]) -> None:
     sys.argv = task["words"]
 
 
-def end_like(main: Callable[[], None]) -> None:
+def exit_like(main: Callable[[], None]) -> None:
     """End this process as it would end after `main`, but without a second for taking TensorFlow down."""
     code = 0
     try:

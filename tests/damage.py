@@ -1,4 +1,4 @@
-"""Everything that can happen to a text file: typos, wrong types, truncation, garbage."""
+"""Damaged variants of a text file: typos, wrong types, truncation, garbage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scenario with experts, for tests of batches: each expert learns another sum."""
+"""Scenario with experts for tests of batches; each expert learns a different sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenarios whose data never return one sample; there they send a signal to their own process, or not."""
+"""Scenarios that hang while loading one sample, optionally after sending a signal to their process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model with layers within layers of every kind, for tests."""
+"""Model with nested layers of every kind."""
 
 from __future__ import annotations
 

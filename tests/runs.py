@@ -1,4 +1,4 @@
-"""Folders of runs that were never trained, for tests of what is read from them."""
+"""Run directories without a training, for tests that read them."""
 
 from __future__ import annotations
 

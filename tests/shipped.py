@@ -1,4 +1,4 @@
-"""What tests of shipped scenarios do with their runs, in this process."""
+"""Helper functions for tests of shipped scenarios."""
 
 from __future__ import annotations
 

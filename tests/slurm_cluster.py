@@ -1,4 +1,4 @@
-"""A SLURM cluster of one node, this one, in a folder; for tests. It needs Debian's slurm-wlm and munge, no root."""
+"""SLURM cluster whose only node is this machine. Requires Debian's slurm-wlm and munge, but no root."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Cluster:
         _until(files["socket"].exists)
         self._run("slurmctld", "-D", "-f", str(self.conf))
         self._run("slurmd", "-D", "-f", str(self.conf), "-N", "localhost")
-        _until(lambda: self.says("sinfo", "--noheader", "--format=%T", "--partition=normal").strip() == "idle")
+        _until(lambda: self.run_client("sinfo", "--noheader", "--format=%T", "--partition=normal").strip() == "idle")
 
     @property
     def conf(self) -> Path:
@@ -113,16 +113,16 @@ class Cluster:
         path = os.pathsep.join([os.environ["PATH"], *SBIN])
         return {"SLURM_CONF": str(self.conf), "PATH": path}
 
-    def says(self, *words: str) -> str:
+    def run_client(self, *words: str) -> str:
         """Return the output of one of its commands."""
         environment = {**os.environ, **self.environment}
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False).stdout
 
     def stop(self) -> None:
         """End its jobs and itself."""
-        self.says("scancel", "--me")
+        self.run_client("scancel", "--me")
         with suppress(AssertionError):
-            _until(lambda: not self.says("squeue", "--noheader"))
+            _until(lambda: not self.run_client("squeue", "--noheader"))
         for process in reversed(self._processes):
             process.send_signal(signal.SIGTERM)
         for process in self._processes:

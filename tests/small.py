@@ -1,4 +1,4 @@
-"""A scenario that trains in no time, with knobs for tests."""
+"""Scenario that trains within milliseconds, configurable for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data and evaluators that stop their training with a real signal, for tests of resuming."""
+"""Data and evaluators that send a real signal to their training, for tests of resuming."""
 
 from __future__ import annotations
 

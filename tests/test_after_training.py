@@ -61,7 +61,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("which", ["best", "export", "."])
-def test_lav_gives_the_values_that_the_training_has_logged(
+def test_lav_values_equal_those_of_the_training(
     run_folder: Path, tmp_path: Path, do: Callable[..., Answer], which: str
 ) -> None:
     do(lav_scenario, run_folder / which, "--json", tmp_path / "values.json")
@@ -73,7 +73,7 @@ def test_lav_gives_the_values_that_the_training_has_logged(
         assert value == pytest.approx(float(row[f"val_{name}"]), rel=1e-5)
 
 
-def test_several_exports_stand_side_by_side_and_the_worst_samples_below(
+def test_lav_prints_a_column_per_export_and_the_worst_samples(
     run_folder: Path, other_folder: Path, tmp_path: Path, do: Callable[..., Answer]
 ) -> None:
     printed, _ = do(lav_scenario, run_folder, other_folder, "--worst", 2, "--json", tmp_path / "values.json")
@@ -88,7 +88,7 @@ def test_several_exports_stand_side_by_side_and_the_worst_samples_below(
     assert one["worst"][0]["loss"] > one["worst"][1]["loss"]
 
 
-def test_lav_takes_other_data_and_keeps_targets_and_predictions(
+def test_lav_accepts_other_data_and_dumps_targets_and_predictions(
     run_folder: Path, tmp_path: Path, do: Callable[..., Answer]
 ) -> None:
     printed, _ = do(lav_scenario, run_folder, "--data.samples", 30, "--dump", tmp_path / "all.npz", "--worst", 0)
@@ -102,7 +102,7 @@ def test_lav_takes_other_data_and_keeps_targets_and_predictions(
 # Predict.
 
 
-def test_without_any_samples_those_of_the_scenario_are_predicted(
+def test_samples_of_the_scenario_are_predicted_by_default(
     run_folder: Path, do: Callable[..., Answer], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "tfaip_like")
@@ -127,12 +127,12 @@ def in_csv(folder: Path, x: np.ndarray[Any, Any]) -> Path:
     return folder / "x.csv"
 
 
-def in_any_columns(folder: Path, x: np.ndarray[Any, Any]) -> Path:
+def write_npz_with_other_names(folder: Path, x: np.ndarray[Any, Any]) -> Path:
     np.savetxt(folder / "x.tsv", x, delimiter="\t", header="width\theight", comments="")
     return folder / "x.tsv"
 
 
-@pytest.mark.parametrize("write", [in_jsonl, in_npz, in_csv, in_any_columns])
+@pytest.mark.parametrize("write", [in_jsonl, in_npz, in_csv, write_npz_with_other_names])
 def test_samples_come_from_files_of_all_kinds(
     run_folder: Path, other_folder: Path, tmp_path: Path, do: Callable[..., Answer], write: Callable[..., Path]
 ) -> None:
@@ -157,7 +157,7 @@ main()
 """
 
 
-def alone(*words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run_predict_scenario(*words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Return the command in a process that cannot import the scenario."""
     return subprocess.run(
         [sys.executable, "-c", CODE, *map(str, words)],
@@ -176,7 +176,7 @@ def test_a_plain_pipeline_predicts_without_the_code_of_the_scenario(
 ) -> None:
     copy = tmp_path / "copied"
     shutil.copytree(run_folder / "best", copy)
-    done = alone(copy, "--predict.files", "-", stdin='{"x": [0.5, 0.25]}\n\n{"x": [1, 2]}\n')
+    done = run_predict_scenario(copy, "--predict.files", "-", stdin='{"x": [0.5, 0.25]}\n\n{"x": [1, 2]}\n')
     assert done.returncode == 0, done.stderr
     (tmp_path / "x.jsonl").write_text('{"x": [0.5, 0.25]}\n{"x": [1, 2]}\n')
     expected, _ = do(predict_scenario, run_folder, "--predict.files", tmp_path / "x.jsonl")
@@ -185,7 +185,7 @@ def test_a_plain_pipeline_predicts_without_the_code_of_the_scenario(
 
 
 def test_what_is_missing_without_the_code_of_the_scenario_is_reported(run_folder: Path, tmp_path: Path) -> None:
-    done = alone(run_folder, "--predict.limit", 3)
+    done = run_predict_scenario(run_folder, "--predict.limit", 3)
     assert done.returncode == EXIT_USAGE
     assert done.stderr.splitlines() == [
         "predict-scenario: no module named 'small' in / or on the Python path",
@@ -199,7 +199,7 @@ def test_what_is_missing_without_the_code_of_the_scenario_is_reported(run_folder
     shutil.copytree(run_folder / "best", copy)
     values = json.loads((copy / "pipeline.json").read_text())
     (copy / "pipeline.json").write_text(json.dumps({**values, "processors": [{"class": "small:Noise", "scale": 0.5}]}))
-    done = alone(copy, "--predict.files", "-", stdin='{"x": [0.5, 0.25]}\n')
+    done = run_predict_scenario(copy, "--predict.files", "-", stdin='{"x": [0.5, 0.25]}\n')
     assert done.returncode == EXIT_USAGE
     assert done.stderr.splitlines() == [
         f"predict-scenario: {copy}/pipeline.json: processors.0.class: small:Noise: no module named 'small'",
@@ -234,7 +234,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_reported_briefly(
+def test_a_usage_error_is_reported_in_one_line(
     name: str, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command, flags, says = MISTAKES[name]
@@ -258,7 +258,9 @@ def test_a_mistake_is_reported_briefly(
 
 
 @pytest.mark.slow
-def test_a_stream_is_answered_immediately_and_ctrl_c_keeps_what_was_predicted(run_folder: Path, tmp_path: Path) -> None:
+def test_streamed_samples_are_predicted_immediately_and_ctrl_c_keeps_the_predictions(
+    run_folder: Path, tmp_path: Path
+) -> None:
     words = [run_folder, "--predict.files", "-", "--predict.batch_size", "1", "--output", tmp_path / "y.jsonl"]
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, *map(str, words)],

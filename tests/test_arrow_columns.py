@@ -151,7 +151,7 @@ def test_a_type_without_an_equivalent_is_refused_by_the_name_of_the_column(name:
     assert TableSource([tmp_path / "a.parquet"], {"x": "x"}).inputs["x"].tolist() == [1, 2, 3]
 
 
-def test_types_that_files_do_not_hold_are_read_too() -> None:
+def test_arrow_types_without_a_file_format_are_read() -> None:
     encoded = pc.run_end_encode(pa.array([1, 1, None, 2]))
     assert equal(arrow_to_cells(encoded).values[[0, 1, 3]], [1, 1, 2])
     assert equal(arrow_to_cells(encoded.slice(1, 1)).values, [1])

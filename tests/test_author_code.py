@@ -116,7 +116,7 @@ def test_an_error_of_an_installed_scenario_shows_the_line_of_its_author(
 
 
 @pytest.mark.parametrize("processes", [0, 1])
-def test_what_a_scenario_logs_is_printed_once_and_kept(
+def test_log_output_of_a_scenario_is_printed_once_and_stored(
     processes: int, installed: Path, quick_run: Run, tmp_path: Path
 ) -> None:
     flags = ["--trainer.epochs", 1, "--trainer.output_dir", "run", "--train.num_processes", processes]
@@ -141,7 +141,7 @@ def test_the_level_of_the_environment_holds_for_scenarios(installed: Path, quick
 LIBRARY = """
 import logging
 logger = logging.getLogger("some.library")
-def speak(level):
+def log_message(level):
     logger.log(level, "from a library")
 """
 
@@ -171,13 +171,13 @@ def no_handlers() -> Iterator[None]:
         root.setLevel(level)
 
 
-def test_libraries_are_heard_by_level(
+def test_library_logs_are_filtered_by_level(
     library: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with no_handlers(), default_console_logging(), log_to_file(tmp_path / "log"):
-        library["speak"](logging.DEBUG)  # type: ignore[operator]
-        library["speak"](logging.INFO)  # type: ignore[operator]
-        library["speak"](logging.WARNING)  # type: ignore[operator]
+        library["log_message"](logging.DEBUG)  # type: ignore[operator]
+        library["log_message"](logging.INFO)  # type: ignore[operator]
+        library["log_message"](logging.WARNING)  # type: ignore[operator]
         logging.getLogger("mine").info("mine")
     assert capsys.readouterr().err == "some.library: from a library\nwarning: some.library: from a library\nmine\n"
     assert [line.split(" ", 2)[2] for line in (tmp_path / "log").read_text().splitlines()] == [
@@ -187,7 +187,7 @@ def test_libraries_are_heard_by_level(
     ]
 
 
-def test_a_log_line_whose_arguments_do_not_fit_names_its_place(
+def test_a_log_call_with_mismatched_arguments_is_printed_with_its_location(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with no_handlers(), default_console_logging(), log_to_file(tmp_path / "log"):
@@ -202,7 +202,7 @@ def test_a_log_line_whose_arguments_do_not_fit_names_its_place(
     assert "the next line" in logged
 
 
-def test_of_noisy_libraries_only_warnings_are_heard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_noisy_libraries_are_limited_to_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with no_handlers(), default_console_logging(), log_to_file(tmp_path / "log"):
         logging.getLogger("urllib3.connectionpool").info("connecting")
         logging.getLogger("urllib3.connectionpool").warning("retrying")
@@ -249,19 +249,19 @@ def test_importing_configures_nothing(tmp_path: Path, run: Run) -> None:
     assert run("python", "-c", program, environment={"PYTHONPATH": str(REPOSITORY)}).stdout == "[] 30\n"
 
 
-SPEAKING = """
+LOGGING_SCENARIO = """
 import logging, warnings
 from small import *
 
 class Speak(Processor):
     def process(self, sample, random):
-        logging.getLogger("speaker").info("a processor speaks")
+        logging.getLogger("scenario_code").info("log of a processor")
         warnings.warn("a processor warns")
         return sample
 
 class Reported(Largest):
     def evaluate(self, samples):
-        logging.getLogger("speaker").info("an evaluator speaks")
+        logging.getLogger("scenario_code").info("log of an evaluator")
         return super().evaluate(samples)
 
 class Spoken(Small):
@@ -271,7 +271,7 @@ class Spoken(Small):
 
 
 def test_every_command_prints_what_is_logged(quick_run: Run, tmp_path: Path) -> None:
-    (tmp_path / "spoken.py").write_text(SPEAKING)
+    (tmp_path / "logging_scenario.py").write_text(LOGGING_SCENARIO)
     environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parent}"}
 
     def output_of(*words: object) -> str:
@@ -279,23 +279,23 @@ def test_every_command_prints_what_is_logged(quick_run: Run, tmp_path: Path) -> 
         assert done.returncode == 0, done.stderr
         return done.stderr
 
-    train = ["train-scenario", "spoken", "--trainer.epochs", 1, "--trainer.output_dir", "run"]
+    train = ["train-scenario", "logging_scenario", "--trainer.epochs", 1, "--trainer.output_dir", "run"]
     for text in (output_of(*train, "--train.num_processes", 1), (tmp_path / "run" / "train.log").read_text()):
-        assert "a processor speaks" in text
+        assert "log of a processor" in text
         assert text.count("UserWarning: a processor warns") == 1
-        assert "an evaluator speaks" in text
-    assert "speaker: a processor speaks" in (tmp_path / "run" / "train.log").read_text()
+        assert "log of an evaluator" in text
+    assert "scenario_code: log of a processor" in (tmp_path / "run" / "train.log").read_text()
     log_before = (tmp_path / "run" / "train.log").read_text()
-    assert "an evaluator speaks" in output_of("resume-training", "run", "--trainer.epochs", 2)
+    assert "log of an evaluator" in output_of("resume-training", "run", "--trainer.epochs", 2)
     assert (tmp_path / "run" / "train.log").read_text().startswith(log_before)
-    assert "an evaluator speaks" in output_of("lav-scenario", "run")
+    assert "log of an evaluator" in output_of("lav-scenario", "run")
     (tmp_path / "samples.jsonl").write_text('{"x": [0.5, 0.5]}\n')
-    assert "a processor speaks" in output_of("predict-scenario", "run", "--predict.files", "samples.jsonl")
-    assert "a processor speaks" in output_of("benchmark-input-pipeline", "spoken", "--benchmark.samples", 32)
-    assert "a processor speaks" in output_of("inspect-samples", "spoken", "--inspect.count", 2)
+    assert "log of a processor" in output_of("predict-scenario", "run", "--predict.files", "samples.jsonl")
+    assert "log of a processor" in output_of("benchmark-input-pipeline", "logging_scenario", "--benchmark.samples", 32)
+    assert "log of a processor" in output_of("inspect-samples", "logging_scenario", "--inspect.count", 2)
 
 
-def test_who_prints_what_they_log_is_not_printed_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_loggers_with_a_handler_are_not_printed_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("prints_itself")
     logger.addHandler(logging.StreamHandler(sys.stderr))
     with no_handlers(), default_console_logging(), log_to_file(tmp_path / "log"):
@@ -304,7 +304,7 @@ def test_who_prints_what_they_log_is_not_printed_twice(tmp_path: Path, capsys: p
     assert (tmp_path / "log").read_text().count("once") == 1
 
 
-def test_an_application_that_has_configured_logging_is_left_alone(
+def test_logging_configured_by_an_application_is_not_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with no_handlers():

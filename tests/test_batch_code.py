@@ -58,7 +58,9 @@ def batch(tmp_path: Path) -> Batch:
     return Batch(tmp_path / "batches" / "plan" / "version_1")
 
 
-def found(cwd: Path, *runs: Path, path: Path | None = None, configuration: Path | None = None) -> tuple[str, str]:
+def import_from_runs(
+    cwd: Path, *runs: Path, path: Path | None = None, configuration: Path | None = None
+) -> tuple[str, str]:
     """Return the WIDTH of the scenario of each run, and what is warned of.
 
     Args:
@@ -76,14 +78,14 @@ def found(cwd: Path, *runs: Path, path: Path | None = None, configuration: Path 
     return done.stdout, done.stderr
 
 
-def test_a_run_of_a_batch_has_its_code_before_any_other(batch: Batch, tmp_path: Path) -> None:
+def test_a_run_of_a_batch_imports_the_code_of_the_batch(batch: Batch, tmp_path: Path) -> None:
     run = batch.run_dir("one").path
     for path in (None, tmp_path):  # as with `python -m`, or PYTHONPATH=.
-        assert found(tmp_path, run, path=path) == ("5\n", "")
+        assert import_from_runs(tmp_path, run, path=path) == ("5\n", "")
     moved = tmp_path / "elsewhere" / "moved"
     shutil.copytree(batch.path, moved)
     shutil.rmtree(batch.path)
-    assert found(tmp_path, moved / "runs" / "one") == ("5\n", "")
+    assert import_from_runs(tmp_path, moved / "runs" / "one") == ("5\n", "")
 
 
 LOAD = """
@@ -105,34 +107,34 @@ def test_a_predictor_has_the_processors_of_the_batch(batch: Batch, tmp_path: Pat
     assert done.stdout == "5\n", done.stderr
 
 
-def test_other_code_than_that_of_the_batch_is_reported(batch: Batch, tmp_path: Path) -> None:
+def test_code_that_differs_from_that_of_the_batch_is_reported(batch: Batch, tmp_path: Path) -> None:
     run = batch.run_dir("one").path
     stranger = tmp_path / "stranger"
-    units, warning = found(tmp_path, run, configuration=stranger)
+    units, warning = import_from_runs(tmp_path, run, configuration=stranger)
     assert units == "6\n"
     assert warning == (
         f"{run}: code has changed since the batch was generated: using {tmp_path}/helper.py instead of the copy in "
         f"{batch.code_dir}, which is not trusted (--trust_code uses it)\n"
     )
     (tmp_path / "helper.py").write_text("WIDTH = 5\n")
-    assert found(tmp_path, run, configuration=stranger) == ("5\n", "")
+    assert import_from_runs(tmp_path, run, configuration=stranger) == ("5\n", "")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    message, _ = found(elsewhere, run, configuration=stranger)
+    message, _ = import_from_runs(elsewhere, run, configuration=stranger)
     assert message.startswith("no module named 'mine'")
     assert f"It was trained with {batch.code_dir}, which is not recorded as trusted" in message
 
 
-def test_one_process_cannot_have_the_code_of_two_batches(batch: Batch, tmp_path: Path) -> None:
+def test_one_process_cannot_import_the_code_of_two_batches(batch: Batch, tmp_path: Path) -> None:
     assert experiments(tmp_path, "generate", "plan.yaml").returncode == 0
     other = Batch(batch.path.with_name("version_2"))
-    units, warning = found(tmp_path, batch.run_dir("one").path, other.run_dir("one").path)
+    units, warning = import_from_runs(tmp_path, batch.run_dir("one").path, other.run_dir("one").path)
     assert units == "5\n5\n"
     used = f"using {batch.code_dir}/helper.py instead of the copy in {other.code_dir}"
     assert warning == f"{other.run_dir('one').path}: code has changed since the batch was generated: {used}\n"
 
 
-def units(batch: Batch, name: str) -> str:
+def read_units(batch: Batch, name: str) -> str:
     """Return what a run would train with, as its job script says."""
     words = ["bash", batch.job_script_path, name, "--show"]
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=240, check=False)
@@ -141,15 +143,17 @@ def units(batch: Batch, name: str) -> str:
     return shown.split()[1]
 
 
-def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> None:
+def test_selected_runs_are_updated_to_the_current_code(batch: Batch, tmp_path: Path) -> None:
     changed = SCENARIO.replace("units: int = WIDTH", "units: int = WIDTH\n    depth: int = 3")
     (tmp_path / "mine.py").write_text(changed)
     done = experiments(tmp_path, "update", batch.path, "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{batch.path}/code_2: current code, used by 1 run: two\n"
     assert (batch.run_code_dir("one"), batch.run_code_dir("two")) == (batch.code_dir, batch.path / "code_2")
-    assert found(tmp_path, batch.run_dir("one").path, batch.run_dir("two").path)[0] == "5\n5\n"  # one process, one code
-    assert found(tmp_path, batch.run_dir("two").path) == ("6\n", "")
+    assert (
+        import_from_runs(tmp_path, batch.run_dir("one").path, batch.run_dir("two").path)[0] == "5\n5\n"
+    )  # one process, one code
+    assert import_from_runs(tmp_path, batch.run_dir("two").path) == ("6\n", "")
     again = experiments(tmp_path, "update", batch.path, "one")  # nothing has changed since
     assert again.stdout == f"{batch.path}/code_2: current code, used by 1 run: one\n"
     run_code_name_path(batch.path, "one").unlink()
@@ -160,14 +164,14 @@ def test_chosen_runs_get_the_code_as_it_is_now(batch: Batch, tmp_path: Path) -> 
     assert refused.stderr.startswith("experiments: new.yaml, line 2: --model.depth: unknown flag")
     done = experiments(tmp_path, "add", batch.path, "new.yaml", "--new_code")
     assert done.returncode == 0, done.stderr
-    assert [units(batch, name) for name in ("one", "two", "deep")] == ["5", "5", "7"]
+    assert [read_units(batch, name) for name in ("one", "two", "deep")] == ["5", "5", "7"]
     assert batch.run_code_dir("deep") == batch.path / "code_3"
     (batch.path / "jobs" / "deep.code").write_text("code_9\n")
     done = subprocess.run(["bash", batch.job_script_path, "deep"], capture_output=True, text=True, check=False)
     assert done.stderr == f"job.sh: {batch.path}/jobs/deep.code: no directory {batch.path}/code_9\n"
 
 
-def test_code_that_does_not_fit_chosen_runs_is_refused(batch: Batch, tmp_path: Path) -> None:
+def test_code_incompatible_with_selected_runs_is_refused(batch: Batch, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCENARIO.replace("units: int", "width: int"))
     done = experiments(tmp_path, "update", batch.path, "one")
     assert done.returncode == 2

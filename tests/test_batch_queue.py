@@ -78,7 +78,7 @@ def test_a_gpu_that_this_machine_does_not_have_is_refused(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("six_gpus")
-def test_gpus_are_given_out_one_by_one(tmp_path: Path) -> None:
+def test_each_run_gets_one_gpu(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, SIX, tenths=4)
     refused = experiments(tmp_path, "submit", batch.path, "--gpus", "3", "6")
     assert (refused.returncode, states(batch)["wide.01"]) == (2, "new"), refused.stdout
@@ -94,7 +94,7 @@ def test_gpus_are_given_out_one_by_one(tmp_path: Path) -> None:
     assert max_parallel_runs(batch) == 2
 
 
-def test_what_fails_or_is_killed_stops_no_other_and_is_submitted_again(tmp_path: Path) -> None:
+def test_failed_and_killed_runs_do_not_stop_others_and_can_be_submitted_again(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  bad: {}\n  dead: {}\n  good: {}\n")
     done = experiments(tmp_path, "submit", batch.path, "--wait")
     assert done.returncode == 1
@@ -127,7 +127,7 @@ def test_runs_outlive_the_shell_that_submitted_them(tmp_path: Path) -> None:
     assert set(states(batch).values()) == {"done"}
 
 
-def test_a_killed_scheduler_loses_nothing_and_starts_nothing_twice(tmp_path: Path) -> None:
+def test_a_killed_scheduler_loses_no_run_and_starts_none_twice(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, SIX, tenths=1)
     (batch.path / "hold").touch()
     experiments(tmp_path, "submit", batch.path, "--jobs", "2")
@@ -160,7 +160,7 @@ def test_the_queue_of_a_batch_that_is_moved_ends_with_one_line(tmp_path: Path) -
     assert "Traceback" not in log
 
 
-def test_add_and_submit_while_it_works_make_the_queue_longer(tmp_path: Path) -> None:
+def test_runs_can_be_added_and_submitted_while_the_queue_runs(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=30)
     experiments(tmp_path, "submit", batch.path)
     wait_until(lambda: events(batch))

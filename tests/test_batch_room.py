@@ -24,14 +24,14 @@ def calibrated(batch: Batch, disk: float, checkpoint: float) -> None:
     (batch.path / "calibrations.json").write_text(json.dumps({"calibrations": [dataclasses.asdict(measured)]}))
 
 
-def check(batch: Batch) -> None:
+def check_space(batch: Batch) -> None:
     check_disk_space(batch, batch.read_index().runs, read_status(batch), allow_calibration=False)
 
 
-def test_runs_without_room_are_refused_before_the_first_one(small_disk: Path, quick_run: Run) -> None:
+def test_runs_that_exceed_the_disk_space_are_refused_before_the_first_one(small_disk: Path, quick_run: Run) -> None:
     batch = make_fake_batch(small_disk, "  wide: {repeat: 4}\n", tenths=0)
     calibrated(batch, disk=0.5, checkpoint=0.25)
-    check(batch)  # 4 x (0.5 MB + 4 checkpoints) fits
+    check_space(batch)  # 4 x (0.5 MB + 4 checkpoints) fits
     calibrated(batch, disk=0.5, checkpoint=0.5)
     refused = quick_run("experiments", "submit", batch.path)
     assert refused.returncode == 2
@@ -42,30 +42,30 @@ def test_runs_without_room_are_refused_before_the_first_one(small_disk: Path, qu
     assert quick_run("experiments", "submit", batch.path, "--check_space", "false", "--wait").returncode == 0
 
 
-def test_what_a_finished_run_has_left_counts_more_than_a_calibration(small_disk: Path) -> None:
+def test_sizes_of_finished_runs_take_precedence_over_calibrations(small_disk: Path) -> None:
     batch = make_fake_batch(small_disk, "  wide: {repeat: 4}\n")
     calibrated(batch, disk=0.001, checkpoint=0.001)
     run = batch.run_dir("wide.01")
     (run.checkpoints / "epoch_0001").mkdir(parents=True)
     (run.checkpoints / "epoch_0001" / "variables.npz").write_bytes(bytes(3_000_000))
-    check(batch)
+    check_space(batch)
     run.run.write_text(json.dumps({"status": "done"}))
     with pytest.raises(UsageError, match="4 runs will need about 9 MB, "):
-        check(batch)
+        check_space(batch)
 
 
-def test_each_disk_is_looked_at(small_disk: Path, tmp_path: Path) -> None:
+def test_free_space_of_each_disk_is_checked(small_disk: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     batch = make_fake_batch(tmp_path / "home", f"  wide: {{repeat: 4, trainer.checkpoint_dir: {small_disk}}}\n")
     calibrated(batch, disk=3.0, checkpoint=0.1)
-    check(batch)
+    check_space(batch)
     calibrated(batch, disk=0.1, checkpoint=3.0)
     with pytest.raises(UsageError, match=f"{small_disk}: not enough disk space: 4 runs will need about 48 MB, "):
-        check(batch)
+        check_space(batch)
 
 
-def test_kept_checkpoints_count(small_disk: Path) -> None:
+def test_stored_checkpoints_count_towards_the_space(small_disk: Path) -> None:
     batch = make_fake_batch(small_disk, "  wide: {trainer.epochs: 100, trainer.keep_every_n: 1}\n")
     calibrated(batch, disk=0.1, checkpoint=0.1)
     with pytest.raises(UsageError, match="1 run will need about 10.5 MB, "):
-        check(batch)
+        check_space(batch)

@@ -39,7 +39,7 @@ KILLED = ("failed", "killed by signal 9")
         (None, False, {"status": "running"}, ("failed", "killed")),
     ],
 )
-def test_how_a_run_has_ended(
+def test_state_of_an_ended_run(
     code: int | None, cancelled: bool, record: dict[str, Any], expected: tuple[str, str]
 ) -> None:
     assert final_state(code, Ticket("ended", cancelled=cancelled), record) == (*expected, None)
@@ -62,7 +62,7 @@ def test_how_a_run_has_ended(
         (None, True, {"status": "done"}, ("done", "", None)),
     ],
 )
-def test_what_became_of_a_run_on_a_cluster(
+def test_state_of_a_run_on_a_cluster(
     job: ClusterJob | None, begun: bool, record: dict[str, Any], expected: tuple[str, str, str | None], tmp_path: Path
 ) -> None:
     batch = Batch(tmp_path)
@@ -106,7 +106,7 @@ def test_batches_are_found_below_a_folder_in_the_order_of_their_numbers(tmp_path
     assert list(find_batches(tmp_path / "b")) == [Batch(tmp_path / "b")]
 
 
-def test_where_the_cluster_cannot_be_asked_a_cancelled_run_stays_cancelled(tmp_path: Path) -> None:
+def test_a_cancelled_run_stays_cancelled_if_the_cluster_is_unreachable(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
     ticket = make_ticket("slurm", job="7_0")
     assert determine_cluster_state(batch, "wide", ticket, {}, None) == ("waiting", "", None)

@@ -58,7 +58,7 @@ def test_runs_that_were_killed_resume_and_end_with_the_same_bits(tmp_path: Path)
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), slow(signal.SIGHUP, 143), slow(signal.SIGINT, 130)]
 )
-def test_a_calibration_that_is_stopped_leaves_nothing(number: signal.Signals, code: int, tmp_path: Path) -> None:
+def test_an_interrupted_calibration_leaves_no_files(number: signal.Signals, code: int, tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {}\n")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -90,7 +90,7 @@ def test_a_calibration_measures_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_calibration_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_failed_calibration_reports_the_reason(tmp_path: Path) -> None:
     batch = generated(tmp_path, "  bad: {data.fails: true}\n")
     done = experiments(tmp_path, "submit", batch.path, "--slurm", "--dry_run")
     assert done.returncode == 2

@@ -36,7 +36,7 @@ from helper import WIDTH
 )
 
 
-def made(folder: Path, text: str, *flags: str) -> Batch:
+def generate_batch(folder: Path, text: str, *flags: str) -> Batch:
     """Return the first batch of a plan."""
     (folder / "plan.yaml").write_text(PLAN + text)
     done = experiments(folder, "generate", "plan.yaml", *flags)
@@ -64,8 +64,8 @@ def job(batch: Batch, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_batch_holds_all_that_its_runs_need(tmp_path: Path) -> None:
-    batch = made(tmp_path, TWO)
+def test_a_batch_contains_everything_its_runs_need(tmp_path: Path) -> None:
+    batch = generate_batch(tmp_path, TWO)
     assert names(batch) == ["wide.01", "wide.02", "other"]
     assert sorted(path.name for path in batch.jobs_dir.iterdir()) == ["other.json", "wide.01.json", "wide.02.json"]
     assert params(batch, "wide.02")["model"]["dropout"] == 0.2
@@ -79,8 +79,8 @@ def test_a_batch_holds_all_that_its_runs_need(tmp_path: Path) -> None:
     assert [run.flags["model.dropout"] for run in index.runs[:2]] == [("0.0",), ("0.2",)]
 
 
-def test_versions_count_up_and_a_wrong_plan_leaves_nothing(tmp_path: Path) -> None:
-    made(tmp_path, TWO)
+def test_versions_count_up_and_an_invalid_plan_creates_no_batch(tmp_path: Path) -> None:
+    generate_batch(tmp_path, TWO)
     assert "batches/plan/version_2: 3 runs of wide, other" in experiments(tmp_path, "generate", "plan.yaml").stdout
     (tmp_path / "plan.yaml").write_text(PLAN + "  wide: {trainer.epoch: 3}\n")
     done = experiments(tmp_path, "generate", "plan.yaml", "--name", "wrong")
@@ -91,15 +91,15 @@ def test_versions_count_up_and_a_wrong_plan_leaves_nothing(tmp_path: Path) -> No
     assert not (tmp_path / "batches" / "wrong").exists()
 
 
-def test_flags_of_the_command_line_win_in_all_runs(tmp_path: Path) -> None:
-    batch = made(tmp_path, TWO, "--trainer.epochs", "9", "--description", "here")
+def test_command_line_flags_override_the_plan_in_all_runs(tmp_path: Path) -> None:
+    batch = generate_batch(tmp_path, TWO, "--trainer.epochs", "9", "--description", "here")
     assert {params(batch, name)["trainer"]["epochs"] for name in names(batch)} == {9}
     assert batch.read_index().description == "here"
     wrong = experiments(tmp_path, "generate", "plan.yaml", "--trainer.epochs", "0")
     assert wrong.stderr == "experiments: --trainer.epochs 0: must be at least 1\n"
 
 
-def test_a_debug_batch_is_small_and_elsewhere_and_needs_no_description(
+def test_a_debug_batch_is_small_temporary_and_needs_no_description(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "temporary").mkdir()
@@ -116,7 +116,7 @@ def test_a_debug_batch_is_small_and_elsewhere_and_needs_no_description(
     assert names(batch) == ["barrel.expert_3", "other"]
 
 
-def test_models_without_a_file(tmp_path: Path) -> None:
+def test_models_can_be_given_without_a_plan_file(tmp_path: Path) -> None:
     done = experiments(
         tmp_path,
         *("generate", "--scenario", "scenarios.tutorial", "--models", "Classifier.CNN=2, MLP=3"),
@@ -206,7 +206,7 @@ def test_named_models_that_are_added_have_the_common_flags_of_the_plan_too(tmp_p
 
 def test_runs_that_are_added_have_the_flags_of_the_batch_until_their_plan_says_otherwise(tmp_path: Path) -> None:
     flags = ("--trainer.epochs", "7", "--optimizer", "SGD", "--optimizer.momentum", "0.5")
-    batch = made(tmp_path, TWO, *flags)
+    batch = generate_batch(tmp_path, TWO, *flags)
     (tmp_path / "new.yaml").write_text(PLAN + "  same: {}\n  other_optimizer: {optimizer: Adam, trainer.epochs: 2}\n")
     assert experiments(tmp_path, "add", batch.path, "new.yaml", "--train.batch_size", "5").returncode == 0
     assert {run.name: run.flags for run in batch.read_index().runs[3:]} == {
@@ -240,7 +240,7 @@ class Mine(Experts):
 """
 
 
-def test_a_class_brings_its_data_along(tmp_path: Path) -> None:
+def test_a_model_class_sets_the_data_it_requires(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODELS)
     words = ("--scenario", "mine.py", "--models", "Line=1, Brings=1", "--description", "d")
     assert experiments(tmp_path, "generate", *words).returncode == 0
@@ -291,7 +291,7 @@ def test_values_without_effect_are_reported_where_they_were_given(tmp_path: Path
 
 
 def test_add_appends_runs_to_the_existing_ones(tmp_path: Path) -> None:
-    batch = made(tmp_path, TWO)
+    batch = generate_batch(tmp_path, TWO)
     before = {path: path.read_bytes() for path in batch.jobs_dir.iterdir()}
     again = experiments(tmp_path, "add", batch.path)
     assert again.stdout == f"{batch.path}: 3 runs added: wide.03, wide.04, other.02\n"
@@ -310,7 +310,7 @@ def test_add_appends_runs_to_the_existing_ones(tmp_path: Path) -> None:
     )
 
 
-def test_runs_have_the_code_that_was_there_when_the_batch_was_made(tmp_path: Path) -> None:
+def test_runs_use_the_code_from_when_the_batch_was_generated(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCENARIO)
     (tmp_path / "helper.py").write_text("WIDTH = 5\n")
     (tmp_path / "random.py").write_text("raise SystemExit('a file of the user is not a Python module')\n")
@@ -330,7 +330,7 @@ def test_runs_have_the_code_that_was_there_when_the_batch_was_made(tmp_path: Pat
     assert f"--trainer.output_dir {moved.path}/runs/two.02" in shown.stdout
 
 
-def test_large_files_and_runs_do_not_travel_with_the_code(tmp_path: Path) -> None:
+def test_large_files_and_runs_are_not_copied_with_the_code(tmp_path: Path) -> None:
     package = tmp_path / "mine"
     (package / "old_run").mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -421,7 +421,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_gets_a_short_message(
+def test_usage_errors_have_short_messages(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -430,8 +430,8 @@ def test_a_mistake_gets_a_short_message(
     assert printed == f"experiments: {MISTAKES[words]}"
 
 
-def test_a_pattern_that_fits_nothing_names_the_runs(tmp_path: Path) -> None:
-    batch = made(tmp_path, TWO)
+def test_a_pattern_without_a_match_lists_the_runs(tmp_path: Path) -> None:
+    batch = generate_batch(tmp_path, TWO)
     done = experiments(tmp_path, "submit", batch.path, "wild")
     assert done.stderr == ("experiments: wild: no run or configuration matches; available: wide.01, wide.02, other\n")
 
@@ -447,7 +447,7 @@ def test_help_needs_no_framework(name: str) -> None:
     assert done.stdout.startswith(f"experiments {name} ")
 
 
-def test_help_and_show_go_with_flags_of_the_scenario(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_show_accept_flags_of_the_scenario(capsys: pytest.CaptureFixture[str]) -> None:
     main(["generate", "plan.yaml", "--trainer.epochs", "3", "--help"])
     assert "Other flags are scenario parameters" in capsys.readouterr().out
     main(["generate", "plan.yaml", "--trainer.epochs", "3", "--debug", "true", "--show"])
@@ -466,7 +466,7 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(tmp_path: Path) -> None:
         "  other    --trainer.random_seed 7 --trainer.output_dir runs/other",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
-    batch = made(tmp_path, TWO)
+    batch = generate_batch(tmp_path, TWO)
     done = experiments(tmp_path, "add", batch.path, "--dry_run")
     assert done.stdout.splitlines()[1] == (
         "  wide.03   --trainer.epochs 3 --model.dropout 0.0 --trainer.random_seed 2 --trainer.output_dir runs/wide.03"
@@ -486,7 +486,7 @@ REPLACED = """
 """
 
 
-def test_what_a_dry_run_lists_can_be_typed_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_lines_of_a_dry_run_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN + REPLACED)
     main(["generate", str(tmp_path / "plan.yaml"), "--dry_run"])
     lines = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()[1:]]
@@ -511,14 +511,14 @@ def test_the_folders_of_a_batch_keep_the_setgid_bit_of_their_parent(tmp_path: Pa
     assert all(path.stat().st_mode & 0o2000 for path in folders)
 
 
-def test_the_name_of_a_run_means_it_alone_even_if_its_configuration_has_more() -> None:
+def test_a_run_name_selects_only_this_run() -> None:
     runs = tuple(BatchRun(name, "wide", {}, epochs=1, monitor="loss") for name in ("wide", "wide.02"))
     index = BatchIndex("s:S", "", "", ".", runs)
     assert [run.name for run in select_runs(index, ["wide"])] == ["wide"]
     assert [run.name for run in select_runs(index, ["wide*"])] == ["wide", "wide.02"]
 
 
-def test_the_plan_of_named_models_says_all_that_was_given(tmp_path: Path) -> None:
+def test_the_plan_of_named_models_contains_all_options(tmp_path: Path) -> None:
     flags = ["--scenario", "experts", "--models", "Line=2", "--trainer.epochs", "4", "--description", "by name"]
     assert experiments(tmp_path, "generate", *flags, "--name", "zoo").returncode == 0
     plan = read_plan(tmp_path / "batches" / "zoo" / "version_1" / "plan.yaml")

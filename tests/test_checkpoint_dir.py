@@ -31,7 +31,7 @@ def test_checkpoints_are_below_the_other_folder_under_the_path_of_the_run(tmp_pa
     assert list(run.checkpoints.iterdir()) == []
 
 
-def test_checkpoints_of_a_run_that_was_moved_stay_its_own(tmp_path: Path) -> None:
+def test_checkpoints_of_a_moved_run_still_belong_to_it(tmp_path: Path) -> None:
     run, moved, scratch = OutputDir(tmp_path / "run"), OutputDir(tmp_path / "moved"), tmp_path / "scratch"
     run.path.mkdir()
     run.link_checkpoints_to(scratch)
@@ -82,7 +82,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delete", [True, False])
-def test_a_run_of_a_batch_that_is_reset_takes_its_checkpoints_along(tmp_path: Path, delete: bool) -> None:
+def test_resetting_a_run_moves_its_checkpoints_on_another_disk(tmp_path: Path, delete: bool) -> None:
     batch = make_fake_batch(tmp_path, "  one: {}\n")
     run, scratch = batch.run_dir("one"), tmp_path / "scratch"
     run.path.mkdir()

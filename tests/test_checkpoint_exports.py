@@ -73,7 +73,7 @@ def test_a_checkpoint_votes_with_an_export(trained: Path, quick_run: Run) -> Non
         ("checkpoints", "contains 3 checkpoints; specify one, such as"),
     ],
 )
-def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(
+def test_a_missing_checkpoint_is_reported_with_the_available_ones(
     command: str, folder: str, message: str, trained: Path, quick_run: Run
 ) -> None:
     done = quick_run(command, trained / folder, cwd=TESTS)
@@ -81,7 +81,7 @@ def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(
     assert done.stderr.startswith(f"{command}: {trained / folder}: {message}")
 
 
-def test_from_python_a_checkpoint_is_explained(trained: Path) -> None:
+def test_load_predictor_explains_that_a_checkpoint_is_not_an_export(trained: Path) -> None:
     with pytest.raises(UsageError, match=r"epoch_0001: is a checkpoint, not an export; .*export_checkpoint"):
         load_predictor(trained / "checkpoints/epoch_0001")
 

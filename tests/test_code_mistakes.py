@@ -23,7 +23,7 @@ def cases() -> Iterator[ParameterSet]:
             yield pytest.param(*case.values, marks=case.marks, id=f"{area}: {name}")
 
 
-def test_there_are_mistakes_of_every_area() -> None:
+def test_mistakes_cover_every_area() -> None:
     assert {area: len(mistakes) >= 12 for area, mistakes in AREAS.items()} == dict.fromkeys(AREAS, True)
     assert sum(map(len, AREAS.values())) >= 350
 

@@ -40,7 +40,7 @@ def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def compared(*paths: Path, sort: str | None = None) -> Comparison:
+def compare_paths(*paths: Path, sort: str | None = None) -> Comparison:
     return Comparison(read_runs(paths)).sorted_by(sort)
 
 
@@ -50,19 +50,19 @@ def test_runs_are_found_below_folders_each_once_in_the_order_of_their_numbers(th
 
 
 def test_the_best_run_comes_first_and_one_without_a_value_last(three: Path) -> None:
-    comparison = compared(three)
+    comparison = compare_paths(three)
     assert comparison.names == ["a/run_10", "a/run_2", "b"]
 
 
-def test_what_is_best_depends_on_what_the_model_looks_at(tmp_path: Path) -> None:
+def test_the_best_run_is_determined_by_the_monitor_of_the_model(tmp_path: Path) -> None:
     least = {"monitor": "val_loss", "mode": "min"}
     for name, rate in (("slow", 0.1), ("fast", 0.5)):
         write_run(tmp_path / name, rows(4, rate), best_by=least, summary=False)
-    assert compared(tmp_path).names == ["fast", "slow"]
+    assert compare_paths(tmp_path).names == ["fast", "slow"]
 
 
 def test_only_parameters_that_differ_are_columns(three: Path) -> None:
-    names = [column.name for column in compared(three).differing_params]
+    names = [column.name for column in compare_paths(three).differing_params]
     assert names == ["model.dropout", "learning_rate.lr", "model.graph", "model.graph.units"] or set(names) == {
         "model.dropout",
         "learning_rate.lr",
@@ -75,14 +75,14 @@ def test_runs_of_different_scenarios_can_be_compared(tmp_path: Path) -> None:
     write_run(tmp_path / "one", rows(2))
     other = write_run(tmp_path / "two", rows(2), best_by={"monitor": "val_error", "mode": "min"})
     (other / "trainer_params.json").write_text('{"class": "other:Scenario", "depth": 3}')
-    comparison = compared(tmp_path)
+    comparison = compare_paths(tmp_path)
     columns = {column.name: column for column in comparison.columns}
     assert columns["depth"].values == [None, 3] or columns["depth"].values == [3, None]
     assert "monitor" in comparison.table()
 
 
-def test_the_table_says_status_outcome_and_differences(three: Path) -> None:
-    header, *lines = compared(three).table().splitlines()
+def test_the_table_shows_status_results_and_differences(three: Path) -> None:
+    header, *lines = compare_paths(three).table().splitlines()
     assert header.split()[:6] == ["run", "status", "epochs", "best", "epoch", "best"]
     assert lines[0].startswith("a/run_10  done         4")
     assert "10 s" in lines[0]
@@ -95,11 +95,11 @@ def test_the_table_says_status_outcome_and_differences(three: Path) -> None:
      ("run", "a/run_10"), ("best", "a/run_10")],
 )  # fmt: skip
 def test_any_column_can_be_sorted_by(three: Path, column: str, first: str) -> None:
-    assert compared(three, sort=column).names[0] == first
+    assert compare_paths(three, sort=column).names[0] == first
 
 
 def test_csv_has_all_columns_and_whole_numbers(three: Path) -> None:
-    first, *_ = csv.DictReader(io.StringIO(compared(three).csv()))
+    first, *_ = csv.DictReader(io.StringIO(compare_paths(three).csv()))
     assert first["run"] == "a/run_10"
     assert first["monitor"] == "val_accuracy"
     assert float(first["best"]) == max(row["val_accuracy"] for row in rows(4, rate=0.5))
@@ -107,7 +107,7 @@ def test_csv_has_all_columns_and_whole_numbers(three: Path) -> None:
 
 
 def test_json_has_an_object_per_run(three: Path) -> None:
-    first, _, last = json.loads(compared(three).json())
+    first, _, last = json.loads(compare_paths(three).json())
     assert first["parameters"]["learning_rate.lr"] == 0.01
     assert first["best_epoch"] == 4
     assert (last["status"], last["best"]) == ("failed", None)
@@ -120,16 +120,16 @@ TITLES = ["run", "loss", "a long name of a column"]
 COLUMNS = [["one", "two"], ["0.5", "12"], ["x", "y" * 60]]
 
 
-def test_a_table_is_one_line_a_run_where_there_is_room() -> None:
+def test_a_table_has_one_line_per_run_if_it_fits() -> None:
     assert format_table(TITLES[:2], COLUMNS[:2], [False, True], 80) == "run  loss\none   0.5\ntwo    12"
 
 
-def test_a_table_that_is_too_wide_is_turned() -> None:
+def test_a_table_that_is_too_wide_is_transposed() -> None:
     titles, columns = [f"column_{number}" for number in range(12)], [["1", "2"]] * 12
     assert format_table(titles, columns, [True] * 12, 40).splitlines()[0] == "column_0   1  2"
 
 
-def test_of_a_table_that_is_too_wide_both_ways_columns_are_left_out_and_named() -> None:
+def test_columns_of_a_table_too_wide_even_when_transposed_are_omitted_and_named() -> None:
     titles, columns = [f"column_{number}" for number in range(12)], [["1"] * 50] * 12
     lines = format_table(titles, columns, [True] * 12, 40).splitlines()
     assert max(map(len, lines[:-1])) <= 40
@@ -149,7 +149,7 @@ def test_any_cells_make_a_table(columns: list[list[str]], width: int | None) -> 
 
 def test_the_page_has_the_table_the_curves_and_links_to_reports(three: Path) -> None:
     write_report(OutputDir(three / "a" / "run_2"))
-    page = Page(render_comparison(compared(three), three / "page.html"))
+    page = Page(render_comparison(compare_paths(three), three / "page.html"))
     assert "3 runs compared" in page.text
     assert [link["href"] for link in page.all("a")] == ["a/run_2/report.html"]
     labels = [str(plot["aria-label"]) for plot in page.all("div") if plot.get("class") == "plot"]
@@ -165,7 +165,7 @@ def test_many_runs_are_grey_behind_the_best_ones(tmp_path: Path) -> None:
             "model.kind": "ab"[number % 2],
         }
         write_run(tmp_path / f"run_{number}", rows(30, rate=0.1 + number / 300), changes)
-    text = render_comparison(compared(tmp_path))
+    text = render_comparison(compare_paths(tmp_path))
     page = Page(text)
     assert "In grey: 92 other runs." in page.text
     legend = [item for item in page.all("svg") if item.get("class") == "swatch"]
@@ -191,7 +191,7 @@ def test_a_page_of_400_runs_with_many_parameters_and_metrics_stays_below_two_meg
         ]
         write_run(tmp_path / f"run_{number}", history, {f"model.p{n}": float(random.random()) for n in range(30)},
                   best_by={"monitor": "val_m0", "mode": "min"})  # fmt: skip
-    text = render_comparison(compared(tmp_path))
+    text = render_comparison(compare_paths(tmp_path))
     assert "Omitted to limit the size of the page: val_m" in text
     assert len(text.encode()) < 2_000_000
 
@@ -207,7 +207,7 @@ def test_a_page_of_400_runs_with_many_parameters_and_metrics_stays_below_two_meg
         (["a", "b", "b", "a"], 0.0),
     ],
 )
-def test_parameters_are_ranked_by_how_the_outcome_goes_along_with_them(values: list[Any], expected: float) -> None:
+def test_parameters_are_ranked_by_their_correlation_with_the_result(values: list[Any], expected: float) -> None:
     outcome = Axis("best", [0.1, 0.2, 0.3, 0.4])
     assert association(Axis("p", values), outcome) == pytest.approx(expected, abs=0.01)
 
@@ -217,11 +217,11 @@ def test_axes_are_named_by_the_shortest_end_that_distinguishes_them() -> None:
     assert short_names(axes) == ["best", "model.units", "head.units", "batch_size"]
 
 
-def test_what_comes_from_runs_is_never_markup(tmp_path: Path) -> None:
+def test_texts_from_runs_are_escaped(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         changes = {f"model.{EVIL}": f"{EVIL}{number}", "a": number, "b": number**2}
         write_run(tmp_path / f"{number}{EVIL.replace('/', '')}", rows(3), changes, scenario=EVIL)
-    page = Page(render_comparison(compared(tmp_path)))
+    page = Page(render_comparison(compare_paths(tmp_path)))
     assert {tag.get("type") for tag in page.all("script")[:-2]} == {"application/json"}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
 
@@ -232,7 +232,7 @@ def test_a_browser_shows_the_page_and_sorts_its_table(tmp_path: Path) -> None:
     for number in range(13):
         changes = {"model.dropout": number / 20, "learning_rate.lr": 0.1 / (number + 1)}
         write_run(tmp_path / f"run_{number}", rows(10, rate=0.1 + number / 30), changes)
-    (tmp_path / "page.html").write_text(render_comparison(compared(tmp_path)))
+    (tmp_path / "page.html").write_text(render_comparison(compare_paths(tmp_path)))
     with Browser(tmp_path / "browser") as browser:
         for size in (PHONE, DESKTOP):
             browser.open(tmp_path / "page.html", size)
@@ -336,7 +336,9 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_reported_in_one_line(three: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_runs_reports_usage_errors_in_one_line(
+    three: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     words, message = MISTAKES[name]
     Path("file").touch()
     Path("empty").mkdir()
@@ -346,6 +348,6 @@ def test_a_mistake_is_reported_in_one_line(three: Path, name: str, capsys: pytes
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_reported(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_output_file_is_reported(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("closed").mkdir(mode=0o500)
     assert command(three, "--csv", "closed/x", capsys=capsys)[0] == EXIT_USAGE

@@ -81,7 +81,7 @@ def test_without_validation_values_of_training_are_compared(tmp_path: Path) -> N
     assert values == {"compare_accuracy": 0.5, "compare_gain": 0.25}
 
 
-def test_a_run_with_other_values_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reference_run_with_other_metrics_gives_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_run(tmp_path / "run", history({"val_f1": 0.5}))
     comparison = RunComparison(tmp_path / "run", BestTracker("val_accuracy", "max"))
     assert [comparison.values({"epoch": epoch, "val_accuracy": 1}) for epoch in (1, 2)] == [{}, {}]

@@ -100,7 +100,7 @@ READ: dict[str, tuple[bytes, dict[str, Any], list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_an_everyday_table_is_read(name: str, tmp_path: Path) -> None:
+def test_common_csv_dialects_are_read(name: str, tmp_path: Path) -> None:
     content, table_format, expected = READ[name]
     found = read(tmp_path / "rows.csv", content, **table_format)
     assert found.tolist() == pytest.approx(expected, rel=0, abs=0, nan_ok=True) if found.dtype.kind == "f" else expected
@@ -191,7 +191,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_certain_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+def test_ambiguous_cells_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
     content, message = REFUSED[name]
     path = tmp_path / "rows.csv"
     with pytest.raises(UsageError) as raised:
@@ -265,7 +265,7 @@ def test_one_long_text_needs_little_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
-def test_which_values_are_missing_can_be_asked_for(tmp_path: Path) -> None:
+def test_missing_values_are_available_as_a_mask(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("a,b\n1,NA\n,2\n")
     table_format = TableFormat(missing={"a": 0, "b": 0})
     columns = {"x": ["a", "b"], "no_x": IsMissing(["a", "b"]), "no_a": IsMissing("a")}
@@ -361,7 +361,9 @@ INPUTS = {"colour": Spec((), "int32"), "size": Spec(())}
 FORMAT = TableFormat(categories={"colour": ["red", "blue"]}, missing={"size": 0})
 
 
-def given(tmp_path: Path, name: str, content: str, inputs: dict[str, Spec] = INPUTS) -> list[dict[str, Any]]:
+def read_predict_samples(
+    tmp_path: Path, name: str, content: str, inputs: dict[str, Spec] = INPUTS
+) -> list[dict[str, Any]]:
     """Return the inputs of the samples in a file that predict-scenario is given."""
     (tmp_path / name).write_text(content)
     source = read_samples([str(tmp_path / name)], inputs, "--predict.files", FORMAT)
@@ -370,10 +372,10 @@ def given(tmp_path: Path, name: str, content: str, inputs: dict[str, Spec] = INP
 
 def test_samples_to_predict_have_the_categories_and_defaults_of_the_training(tmp_path: Path) -> None:
     expected = [{"colour": 1, "size": 1.5}, {"colour": 0, "size": 0}]
-    assert given(tmp_path, "a.csv", "id;colour;size\na;blue;1,5\nb;red;\n") == expected
+    assert read_predict_samples(tmp_path, "a.csv", "id;colour;size\na;blue;1,5\nb;red;\n") == expected
     lines = '{"colour": "blue", "size": 1.5}\n{"colour": "red", "size": null}\n'
-    assert given(tmp_path, "a.jsonl", lines) == expected
-    assert given(tmp_path, "b.jsonl", '{"colour": 1, "size": 2}\n') == [{"colour": 1, "size": 2}]
+    assert read_predict_samples(tmp_path, "a.jsonl", lines) == expected
+    assert read_predict_samples(tmp_path, "b.jsonl", '{"colour": 1, "size": 2}\n') == [{"colour": 1, "size": 2}]
 
 
 def test_columns_to_predict_are_those_of_the_training(tmp_path: Path) -> None:
@@ -425,10 +427,10 @@ def test_null_in_json_lines_is_nan(tmp_path: Path) -> None:
 )
 def test_an_unknown_category_to_predict_is_named(name: str, content: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as raised:
-        given(tmp_path, name, content)
+        read_predict_samples(tmp_path, name, content)
     assert message in str(raised.value)
 
 
 def test_a_table_to_predict_without_a_header_loses_no_row(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"a\.csv: no header; the first line must contain the column names"):
-        given(tmp_path, "a.csv", "1.5,2\n3,4\n", {"x": Spec((2,))})
+        read_predict_samples(tmp_path, "a.csv", "1.5,2\n3,4\n", {"x": Spec((2,))})

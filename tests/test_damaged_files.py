@@ -149,13 +149,13 @@ def of_run(run: Path) -> Iterator[Subject]:
     for name in ("state.json", "params.json", "checksums.json"):
         yield Subject(checkpoint.path / name, lambda: with_warnings(lambda: state_of(run)), defaults=True)
     for name in ("state.json", "params.json"):
-        yield Subject(checkpoint.path / name, lambda: with_right_checksums(checkpoint.path, run), defaults=True)
+        yield Subject(checkpoint.path / name, lambda: read_with_valid_checksums(checkpoint.path, run), defaults=True)
     yield Subject(
         run / "bad_samples.csv", lambda: BadSampleLog(run / "bad_samples.csv", 9).samples, may_be_missing=True
     )
 
 
-def with_right_checksums(checkpoint: Path, run: Path) -> object:
+def read_with_valid_checksums(checkpoint: Path, run: Path) -> object:
     """Return what is read of a checkpoint whose files somebody has edited with all care."""
     file = checkpoint / "checksums.json"
     before = file.read_bytes()
@@ -264,12 +264,12 @@ def test_a_damaged_file_is_named_with_the_key_or_line_or_read_rightly(number: in
 
 def fault_of(subject: Subject, damage: Damage) -> str:
     """Return what is wrong with the answer to a damaged file."""
-    usual = usual_answer(subject)
+    usual = read_intact(subject)
     content = subject.file.read_bytes()
     aside = subject.file.with_name(f"{subject.file.name}.aside")
     subject.file.rename(aside)
     try:
-        put(subject.file, damage)
+        write_damaged(subject.file, damage)
         try:
             answer = repr(subject.read())
         except UsageError as error:
@@ -291,11 +291,11 @@ def fault_of(subject: Subject, damage: Damage) -> str:
 
 
 @cache
-def usual_answer(subject: Subject) -> str:
+def read_intact(subject: Subject) -> str:
     return repr(subject.read())
 
 
-def put(file: Path, damage: Damage) -> None:
+def write_damaged(file: Path, damage: Damage) -> None:
     if damage.content is not None:
         file.write_bytes(damage.content)
     elif damage.kind == "directory":

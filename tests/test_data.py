@@ -49,7 +49,7 @@ class TrainOnly(Jitter):
     modes = (Mode.TRAIN,)
 
 
-def opened(data: Data, settings: TrainLoaderSettings, samples_per_epoch: int | None, seed: int) -> DataLoader:
+def open_loader(data: Data, settings: TrainLoaderSettings, samples_per_epoch: int | None, seed: int) -> DataLoader:
     return open_training(data, data.source(Mode.TRAIN), settings, samples_per_epoch, seed)
 
 
@@ -62,18 +62,18 @@ def stream(batches: DataLoader, steps: int) -> list[int]:
 
 
 @given(count=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 2**32 - 1), plain=st.booleans())
-def test_each_pass_over_the_data_has_every_sample_once(count: int, batch_size: int, seed: int, plain: bool) -> None:
+def test_each_epoch_contains_every_sample_once(count: int, batch_size: int, seed: int, plain: bool) -> None:
     data = Numbers(count=count, as_list=not plain)
-    batches = opened(data, TrainLoaderSettings(batch_size=batch_size), None, seed)
+    batches = open_loader(data, TrainLoaderSettings(batch_size=batch_size), None, seed)
     seen = stream(batches, -(-3 * count // batch_size))
     for data_pass in range(3):
         assert sorted(seen[data_pass * count : (data_pass + 1) * count]) == list(range(count))
     assert batches.steps_per_epoch == max(1, count // batch_size)
 
 
-def test_the_order_depends_on_the_seed_and_the_pass() -> None:
+def test_the_order_depends_on_seed_and_epoch() -> None:
     def order(seed: int) -> list[int]:
-        return stream(opened(Numbers(count=50), TrainLoaderSettings(batch_size=50), None, seed), 2)
+        return stream(open_loader(Numbers(count=50), TrainLoaderSettings(batch_size=50), None, seed), 2)
 
     assert order(1) == order(1)
     assert order(1) != order(2)
@@ -81,25 +81,25 @@ def test_the_order_depends_on_the_seed_and_the_pass() -> None:
 
 
 def test_without_shuffling_the_order_is_that_of_the_source() -> None:
-    batches = opened(Numbers(), TrainLoaderSettings(batch_size=4, shuffle=False), None, 1)
+    batches = open_loader(Numbers(), TrainLoaderSettings(batch_size=4, shuffle=False), None, 1)
     assert stream(batches, 5) == [*range(10), *range(10)]
 
 
 @given(step=st.integers(0, 1000), count=st.integers(1, 8))
-def test_a_batch_is_a_function_of_its_number_alone(step: int, count: int) -> None:
-    batches = opened(Numbers(count=17), TrainLoaderSettings(batch_size=5), None, 3)
-    later = opened(Numbers(count=17), TrainLoaderSettings(batch_size=5), None, 3)
+def test_a_batch_depends_only_on_its_number(step: int, count: int) -> None:
+    batches = open_loader(Numbers(count=17), TrainLoaderSettings(batch_size=5), None, 3)
+    later = open_loader(Numbers(count=17), TrainLoaderSettings(batch_size=5), None, 3)
     one_by_one = [later.batch(number).inputs["x"] for number in reversed(range(step, step + count))][::-1]
     together = stack_batches([batches.batch(number) for number in range(step, step + count)])
     np.testing.assert_array_equal(together.inputs["x"], one_by_one)
 
 
-def test_randomness_of_processors_depends_on_seed_pass_and_sample_alone() -> None:
+def test_random_numbers_of_processors_depend_only_on_seed_epoch_and_sample() -> None:
     data = Numbers(processors=[Jitter()])
 
     def values(batch_size: int, seed: int = 1) -> dict[tuple[int, int], float]:
         """(pass, sample) -> random number."""
-        batches = opened(data, TrainLoaderSettings(batch_size=batch_size), None, seed)
+        batches = open_loader(data, TrainLoaderSettings(batch_size=batch_size), None, seed)
         made: dict[tuple[int, int], float] = {}
         for step in range(20 // batch_size):
             batch = batches.batch(step)
@@ -114,14 +114,14 @@ def test_randomness_of_processors_depends_on_seed_pass_and_sample_alone() -> Non
 
 def test_processors_run_in_their_modes() -> None:
     data = Numbers(processors=[TrainOnly()])
-    assert opened(data, TrainLoaderSettings(), None, 1).batch(0).targets["y"].max() < 1
+    assert open_loader(data, TrainLoaderSettings(), None, 1).batch(0).targets["y"].max() < 1
     validation = opened_validation(data, ValLoaderSettings(), 1)
     assert validation is not None
     assert validation.batch(0).targets["y"].max() == 81
 
 
 def test_limit_and_samples_per_epoch() -> None:
-    batches = opened(Numbers(), TrainLoaderSettings(batch_size=2, limit=4), 10, 1)
+    batches = open_loader(Numbers(), TrainLoaderSettings(batch_size=2, limit=4), 10, 1)
     assert batches.steps_per_epoch == 5
     assert set(stream(batches, 5)) == {0, 1, 2, 3}
     validation = opened_validation(Numbers(), ValLoaderSettings(limit=4), 1)
@@ -178,9 +178,9 @@ def test_rows_of_arrays_are_checked_in_one_call() -> None:
     class Wraps(Numbers):
         targets = {"y": Spec((), "uint8")}
 
-    opened(Wraps(count=16), TrainLoaderSettings(), None, 1)
+    open_loader(Wraps(count=16), TrainLoaderSettings(), None, 1)
     with pytest.raises(UsageError, match="'y' has values out of the range of the uint8"):
-        opened(Wraps(count=17), TrainLoaderSettings(), None, 1)
+        open_loader(Wraps(count=17), TrainLoaderSettings(), None, 1)
 
 
 @pytest.mark.parametrize("value", [3, 3.0, True, [1, 2], np.float64(2), np.int64(2)])
@@ -194,7 +194,7 @@ def test_a_wrong_sample_far_into_the_data_is_named() -> None:
         def source(self, mode: Mode) -> Sequence[Sample]:
             return [Sample({"x": i}, {"y": 0.0 if i != 7 else "seven"}) for i in range(10)]
 
-    batches = opened(Late(), TrainLoaderSettings(batch_size=5, shuffle=False), None, 1)
+    batches = open_loader(Late(), TrainLoaderSettings(batch_size=5, shuffle=False), None, 1)
     batches.batch(0)
     with pytest.raises(UsageError, match="training sample 7 of Late: target 'y' has dtype <U5"):
         batches.batch(1)
@@ -205,7 +205,7 @@ def test_an_error_in_a_processor_names_the_sample() -> None:
         def process(self, sample: Sample, random: np.random.Generator) -> Sample:
             return sample if sample.inputs["x"] != 3 else sample.inputs["missing"]
 
-    batches = opened(Numbers(processors=[Breaks()]), TrainLoaderSettings(batch_size=5, shuffle=False), None, 1)
+    batches = open_loader(Numbers(processors=[Breaks()]), TrainLoaderSettings(batch_size=5, shuffle=False), None, 1)
     with pytest.raises(KeyError) as raised:
         batches.batch(0)
     assert raised.value.__notes__ == ["This was training sample 3 of Numbers."]
@@ -220,7 +220,7 @@ def test_an_input_and_a_target_of_one_name_are_both_checked() -> None:
             return ArraySource({"x": np.arange(300)}, {"x": np.arange(300)})
 
     with pytest.raises(UsageError, match="'x' has values out of the range of the uint8"):
-        opened(Same(), TrainLoaderSettings(), None, 1)
+        open_loader(Same(), TrainLoaderSettings(), None, 1)
 
 
 def test_a_source_of_something_else_is_reported_with_and_without_processors() -> None:
@@ -230,7 +230,7 @@ def test_a_source_of_something_else_is_reported_with_and_without_processors() ->
 
     for data in (Strange(), Strange(processors=[Jitter()])):
         with pytest.raises(UsageError, match="training sample 0 of Strange is an int, expected Sample"):
-            opened(data, TrainLoaderSettings(), None, 1)
+            open_loader(data, TrainLoaderSettings(), None, 1)
 
 
 def test_a_slice_of_an_array_source_is_one() -> None:

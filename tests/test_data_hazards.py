@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run, slow
-from working import AtSample, Counted, Jitter, Pieces
+from worker_data import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import ArraySource, Data, Interrupted, Mode, Processor, Sample, UsageError
 from tfaip_like.data import (
@@ -36,7 +36,7 @@ from tfaip_like.data._loader.sample_reader import SampleReader
 from tfaip_like.data._workers.pool import WorkerPool
 
 
-def opened(data: Data, samples_per_epoch: int | None = None, **settings: Any) -> DataLoader:
+def open_loader(data: Data, samples_per_epoch: int | None = None, **settings: Any) -> DataLoader:
     train = TrainLoaderSettings(**{"batch_size": 8, "num_processes": 0, **settings})
     return open_training(data, data.source(Mode.TRAIN), train, samples_per_epoch, 7)
 
@@ -81,9 +81,9 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_nothing_is_left_open_when_data_workers_are_closed() -> None:
+def test_closing_data_workers_releases_all_resources() -> None:
     def once() -> None:
-        batches = opened(Counted(processors=[Jitter()]), num_processes=2)
+        batches = open_loader(Counted(processors=[Jitter()]), num_processes=2)
         next(batches.iter_training(0, 10))
         batches.close()
 
@@ -97,7 +97,7 @@ def test_nothing_is_left_open_when_data_workers_are_closed() -> None:
         gc.enable()
 
 
-def test_a_new_run_ends_the_one_before_even_in_another_thread() -> None:
+def test_starting_an_iteration_ends_the_previous_one_in_any_thread() -> None:
     samples = SampleReader(
         Counted(count=4000, processors=[Jitter()]), Counted(count=4000).source(Mode.TRAIN), Mode.TRAIN, 7
     )
@@ -125,7 +125,7 @@ def test_results_that_were_mapped_from_a_file_are_copied(tmp_path: Path) -> None
     stream.close()  # type: ignore[attr-defined]
 
 
-def test_many_small_results_never_block_each_other() -> None:
+def test_many_small_results_do_not_deadlock() -> None:
     samples = (Sample({name: np.zeros(1) for name in "abcd"}) for _ in range(9000))
 
     class Long(Same):
@@ -166,7 +166,7 @@ def test_an_idle_process_that_is_killed_blames_no_sample(caplog: pytest.LogCaptu
     assert "while idle" in caplog.text
 
 
-def test_ctrl_c_stops_looking_at_samples_caching_and_counting() -> None:
+def test_ctrl_c_interrupts_scanning_caching_and_counting() -> None:
     def stop() -> None:
         raise Interrupted(signal.SIGINT)
 
@@ -184,7 +184,7 @@ def test_ctrl_c_stops_looking_at_samples_caching_and_counting() -> None:
             open_training(stream, stream.source(Mode.TRAIN), settings, None, 7, check=stop)
 
 
-def test_what_a_group_becomes_is_random_in_each_group() -> None:
+def test_each_group_has_different_random_numbers() -> None:
     data = Counted(count=10, processors=[Pieces(), Jitter()])
     source = Mixture([data.source(Mode.TRAIN)[:1], data.source(Mode.TRAIN)[1:]], weights=[0.5, 0.5])
     settings = TrainLoaderSettings(num_processes=0, batch_size=4, limit=None)
@@ -197,10 +197,10 @@ def test_what_a_group_becomes_is_random_in_each_group() -> None:
 def test_a_bad_group_is_skipped_and_named() -> None:
     data = Counted(processors=[Marks()])
     with pytest.raises(ValueError, match="not this group") as raised:
-        list(opened(data, 40, shuffle=False).iter_training(0, 5))
+        list(open_loader(data, 40, shuffle=False).iter_training(0, 5))
     place = "training sample 13 of Counted, in the group that begins with training sample 10 of Counted"
     assert raised.value.__notes__ == [f"This was {place}."]
-    skipping = opened(dataclasses.replace(data, on_bad_sample="skip"), 40, shuffle=False)
+    skipping = open_loader(dataclasses.replace(data, on_bad_sample="skip"), 40, shuffle=False)
     bad = [one.place for batch in skipping.iter_training(0, 5) for one in batch.bad]
     assert bad == [place]
 
@@ -208,39 +208,39 @@ def test_a_bad_group_is_skipped_and_named() -> None:
 @pytest.mark.parametrize("what", ["raise", "drop"])
 def test_the_first_sample_does_not_decide_what_is_cached(what: str) -> None:
     data = Counted(on_bad_sample="skip", processors=[AtSample(index=0, what=what), Jitter()])
-    batches = opened(data, cache="memory")
+    batches = open_loader(data, cache="memory")
     assert batches.samples.cache is not None
     assert batches.samples.cache.stages == 1
 
 
-def test_a_processor_that_is_random_now_and_then_cannot_be_cached() -> None:
+def test_a_processor_that_is_sometimes_random_cannot_be_cached() -> None:
     with pytest.raises(
         UsageError,
         match="Sometimes is not deterministic: it used its random generator on training sample 30 of Counted",
     ):
-        opened(Counted(processors=[Sometimes()]), cache="memory")
+        open_loader(Counted(processors=[Sometimes()]), cache="memory")
 
 
-def test_classes_may_be_anything(caplog: pytest.LogCaptureFixture) -> None:
+def test_class_labels_may_be_any_hashable_value(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    batches = opened(Classes(processors=[AtSample(index=-1)]), balance="loss")
+    batches = open_loader(Classes(processors=[AtSample(index=-1)]), balance="loss")
     assert "class weights: (0, 'pair') 1, (1, 'pair') 1" in caplog.text
     weights = batches.batch(0).weights
     assert weights is not None
     np.testing.assert_array_equal(weights, 1)
 
 
-def test_an_unreadable_sample_does_not_spoil_the_balance() -> None:
+def test_an_unreadable_sample_does_not_change_the_balance() -> None:
     class Broken(Counted):
         def source(self, mode: Mode) -> Any:
             return [*super().source(mode), "no sample"]
 
-    batches = opened(Broken(on_bad_sample="skip"), balance="sample")
+    batches = open_loader(Broken(on_bad_sample="skip"), balance="sample")
     assert [bad.index for bad in batches.bad] == [50]
     assert len(batches) == 50
 
 
-def test_weights_that_leave_nothing_to_draw_are_reported() -> None:
+def test_weights_that_are_all_zero_are_reported() -> None:
     parts = [ArraySource({"x": np.zeros((9, 3))}, {"y": np.zeros(9, int)}) for _ in range(2)]
     mixture = Mixture(parts, weights=[0, 1])
     with pytest.raises(UsageError, match="have sampling weight 0"):
@@ -260,7 +260,7 @@ def test_numbers_of_files_that_only_a_larger_dtype_holds_are_kept(tmp_path: Path
 
 
 SCENARIO = """
-from working import AtSample, Counted
+from worker_data import AtSample, Counted
 from small import Line
 from tfaip_like import *
 from tfaip_like.settings import Trainer
@@ -309,7 +309,7 @@ class Never(Processor):
 class Two"""
 
 
-def test_nothing_left_to_validate_on_is_reported(quick_run: Run, tmp_path: Path) -> None:
+def test_an_empty_validation_set_is_reported(quick_run: Run, tmp_path: Path) -> None:
     text = SCENARIO.replace("class Two", NEVER).replace("Two()]", "Never(), Two()]")
     (tmp_path / "mine.py").write_text(text)
     environment = {"PYTHONPATH": str(Path(__file__).parent)}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import REPOSITORY, reset_signal_handlers, slow
-from working import AtSample, Counted, Jitter, Pieces
+from worker_data import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, UsageError
 from tfaip_like._user_code.code_errors import innermost_user_frame
@@ -28,7 +28,7 @@ from tfaip_like.data._workers.pool import WorkerError
 TESTS = Path(__file__).parent
 
 
-def opened(data: Data, num_processes: int, samples_per_epoch: int | None = None, **settings: Any) -> DataLoader:
+def open_loader(data: Data, num_processes: int, samples_per_epoch: int | None = None, **settings: Any) -> DataLoader:
     train = TrainLoaderSettings(num_processes=num_processes, **{"batch_size": 8, **settings})
     return open_training(data, data.source(Mode.TRAIN), train, samples_per_epoch, 7)
 
@@ -71,29 +71,29 @@ def test_batches_are_the_same_bytes_with_any_number_of_processes_and_from_any_pl
     name: str, counts: list[int]
 ) -> None:
     data, settings = CASES[name]
-    straight = batches_of(opened(data, 0, **settings), 0, 30)
+    straight = batches_of(open_loader(data, 0, **settings), 0, 30)
     assert len(straight) == 30
     assert len(set(straight)) > 25
     for count in counts:
-        assert batches_of(opened(data, count, **settings), 0, 30) == straight
-    per_epoch = opened(data, 0, **settings).steps_per_epoch
+        assert batches_of(open_loader(data, count, **settings), 0, 30) == straight
+    per_epoch = open_loader(data, 0, **settings).steps_per_epoch
     place = 2 * per_epoch + 3
-    assert batches_of(opened(data, 2, **settings), place, 30) == straight[place:]
+    assert batches_of(open_loader(data, 2, **settings), place, 30) == straight[place:]
 
 
 def test_an_exception_names_the_sample_and_the_line_of_the_user() -> None:
-    batches = opened(Counted(count=2000, processors=processors(index=1234)), 2)
+    batches = open_loader(Counted(count=2000, processors=processors(index=1234)), 2)
     with pytest.raises(ValueError, match="this one is bad") as raised:
         batches_of(batches, 0, 300)
     assert raised.value.__notes__ == ["This was training sample 1234 of Counted."]
     frame = innermost_user_frame(raised.value)
     assert frame is not None
-    assert Path(frame.filename).name == "working.py"
+    assert Path(frame.filename).name == "worker_data.py"
     assert frame.line == 'raise ValueError("this one is bad")'
 
 
-def test_a_process_that_hangs_is_named_with_its_sample() -> None:
-    batches = opened(Counted(processors=processors(what="sleep", index=41)), 2, shuffle=False)
+def test_a_stuck_worker_is_reported_with_its_sample() -> None:
+    batches = open_loader(Counted(processors=processors(what="sleep", index=41)), 2, shuffle=False)
     stream = batches.iter_training(0, 6, steps_per_execution=1)
     next(stream)
     assert batches.producer.workers is not None
@@ -102,25 +102,25 @@ def test_a_process_that_hangs_is_named_with_its_sample() -> None:
         list(stream)
 
 
-def test_a_process_that_dies_once_is_started_again_and_nothing_changes(
+def test_a_worker_that_dies_once_is_restarted_without_changing_results(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    well = batches_of(opened(Counted(processors=processors(index=-1)), 0), 0, 12)
+    well = batches_of(open_loader(Counted(processors=processors(index=-1)), 0), 0, 12)
     died = processors(what="die_once", index=17, marker=str(tmp_path / "died"))
-    assert batches_of(opened(Counted(processors=died), 2), 0, 12) == well
+    assert batches_of(open_loader(Counted(processors=died), 2), 0, 12) == well
     assert "killed by SIGKILL (out of memory?) while processing AtSample, training sample 17 of Counted" in caplog.text
 
 
-def test_a_sample_that_kills_its_process_twice_is_named() -> None:
-    batches = opened(Counted(processors=processors(what="die", index=17)), 2)
+def test_a_sample_that_crashes_its_worker_twice_is_reported() -> None:
+    batches = open_loader(Counted(processors=processors(what="die", index=17)), 2)
     with pytest.raises(WorkerError, match="while processing AtSample, training sample 17.*second time"):
         batches_of(batches, 0, 12)
 
 
-def test_a_process_that_is_killed_from_outside_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_killed_from_outside_is_restarted(caplog: pytest.LogCaptureFixture) -> None:
     data = Counted(count=400, processors=[Jitter()])
-    straight = batches_of(opened(data, 0), 0, 200)
-    batches = opened(data, 2, prefetch=4)
+    straight = batches_of(open_loader(data, 0), 0, 200)
+    batches = open_loader(data, 2, prefetch=4)
     made = []
     for number, batch in enumerate(batches.iter_training(0, 200)):
         made += [_bytes(one) for one in _single(batches, batch)]
@@ -146,11 +146,11 @@ def test_validation_has_every_sample_once_and_leaves_out_those_that_are_dropped(
 
 def test_bad_samples_are_skipped_listed_and_replaced() -> None:
     data = Counted(on_bad_sample="skip", processors=processors(index=17))
-    batches = opened(data, 2)
+    batches = open_loader(data, 2)
     bad = [(one.index, one.reason) for batch in batches.iter_training(0, 12) for one in batch.bad]
     batches.close()
     assert set(bad) == {(17, "ValueError: this one is bad")}
-    assert batches_of(opened(data, 2), 0, 12) == batches_of(opened(data, 0), 0, 12)
+    assert batches_of(open_loader(data, 2), 0, 12) == batches_of(open_loader(data, 0), 0, 12)
 
 
 def test_dropping_everything_is_an_error() -> None:
@@ -159,13 +159,13 @@ def test_dropping_everything_is_an_error() -> None:
             return None
 
     with pytest.raises(UsageError, match="consecutive training samples of .* were dropped"):
-        opened(Counted(processors=[Never()]), 0).batch(0)
+        open_loader(Counted(processors=[Never()]), 0).batch(0)
 
 
 SCRIPT = """
 import sys, threading, time
 sys.path.insert(0, {tests!r})
-from working import AtSample, Counted, Jitter
+from worker_data import AtSample, Counted, Jitter
 from tfaip_like import Mode
 from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.data._loader.opening import open_training
@@ -181,7 +181,7 @@ time.sleep(1000)
 """
 
 
-def children_gone(pids: list[int], seconds: float = 120) -> bool:
+def wait_for_exit(pids: list[int], seconds: float = 120) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if not any(Path(f"/proc/{pid}").exists() for pid in pids):
@@ -191,7 +191,7 @@ def children_gone(pids: list[int], seconds: float = 120) -> bool:
 
 
 @pytest.mark.parametrize("sleep_at", [-1, 40])
-def test_no_process_is_left_when_the_main_one_is_killed(sleep_at: int) -> None:
+def test_workers_end_when_the_main_process_is_killed(sleep_at: int) -> None:
     script = SCRIPT.format(tests=str(TESTS), sleep_at=sleep_at)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment) as main:
@@ -201,11 +201,11 @@ def test_no_process_is_left_when_the_main_one_is_killed(sleep_at: int) -> None:
             assert len(pids) == 2
         finally:
             main.kill()
-    assert children_gone(pids)
+    assert wait_for_exit(pids)
 
 
 def test_data_workers_do_not_load_tensorflow() -> None:
-    batches = opened(Counted(processors=[Jitter()]), 1)
+    batches = open_loader(Counted(processors=[Jitter()]), 1)
     next(batches.iter_training(0, 5))
     assert batches.producer.workers is not None
     maps = Path(f"/proc/{batches.producer.workers.pids[0]}/maps").read_text()
@@ -215,7 +215,7 @@ def test_data_workers_do_not_load_tensorflow() -> None:
 
 
 def test_large_arrays_are_shared_and_not_copied_to_each_process() -> None:
-    batches = opened(Big(processors=[Jitter()]), 2)
+    batches = open_loader(Big(processors=[Jitter()]), 2)
     next(batches.iter_training(0, 5))
     workers = batches.producer.workers
     assert workers is not None
@@ -229,7 +229,7 @@ def test_large_arrays_are_shared_and_not_copied_to_each_process() -> None:
 def test_an_array_that_is_mapped_from_a_file_is_mapped_again(tmp_path: Path) -> None:
     x = np.arange(3_000_000, dtype="float32").reshape(-1, 3)
     np.save(tmp_path / "x.npy", x)
-    batches = opened(Mapped(file=tmp_path / "x.npy", processors=[AtSample(index=-1)]), 1, shuffle=False)
+    batches = open_loader(Mapped(file=tmp_path / "x.npy", processors=[AtSample(index=-1)]), 1, shuffle=False)
     first = next(batches.iter_training(0, 5))
     assert batches.producer.workers is not None
     assert batches.producer.workers.nbytes() < 13e6  # indices and y; x would be 12 MB more
@@ -269,14 +269,14 @@ def _private_megabytes(pid: int) -> float:
 def test_a_full_dev_shm_does_not_matter(tmp_path: Path) -> None:
     # Shared memory is anonymous: nothing is ever written below /dev/shm.
     before = set(os.listdir("/dev/shm"))
-    batches = opened(Counted(processors=[Jitter()]), 2)
+    batches = open_loader(Counted(processors=[Jitter()]), 2)
     next(batches.iter_training(0, 5))
     assert set(os.listdir("/dev/shm")) == before
     batches.close()
 
 
 def test_closing_while_another_thread_waits_ends_both() -> None:
-    batches = opened(Counted(processors=processors(what="sleep", index=9)), 1, shuffle=False)
+    batches = open_loader(Counted(processors=processors(what="sleep", index=9)), 1, shuffle=False)
 
     def read() -> None:
         with pytest.raises(LoaderClosedError):
@@ -298,7 +298,7 @@ def test_classes_that_cannot_be_sent_are_reported_or_worked_around(caplog: pytes
 
     data = Counted(processors=[Local()])
     with pytest.raises(UsageError, match=r"importable classes \(at module level\)"):
-        batches_of(opened(data, 2), 0, 3)
+        batches_of(open_loader(data, 2), 0, 3)
     batches = open_training(data, data.source(Mode.TRAIN), TrainLoaderSettings(batch_size=8), None, 7)
     batches.auto_select_num_workers(10**6)
     assert len(batches_of(batches, 0, 3)) == 3
@@ -307,7 +307,7 @@ def test_classes_that_cannot_be_sent_are_reported_or_worked_around(caplog: pytes
 
 SCRIPT_OF_A_USER = """
 import numpy as np
-from working import Counted
+from worker_data import Counted
 from small import Line
 from tfaip_like import *
 from tfaip_like.data import TrainLoaderSettings
@@ -332,7 +332,7 @@ class Mine(Scenario):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("guarded", [False, True])
-def test_a_script_that_trains_needs_a_guard(guarded: bool, tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_is_reported(guarded: bool, tmp_path: Path) -> None:
     call = 'if __name__ == "__main__":\n    train(Mine())' if guarded else "train(Mine())"
     (tmp_path / "mine.py").write_text(SCRIPT_OF_A_USER + call)
     environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{TESTS}"}
@@ -348,7 +348,7 @@ def test_a_script_that_trains_needs_a_guard(guarded: bool, tmp_path: Path) -> No
 
 
 HANGS = """
-from working import AtSample
+from worker_data import AtSample
 from mine import Mine, Points, Twice
 
 class Hangs(Mine):
@@ -393,13 +393,13 @@ def test_ctrl_c_ends_a_training_whose_data_hang(count: int, signals: int, tmp_pa
 )
 def test_what_a_stream_does_not_support_is_refused(data: Data, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=f"--train.{message}"):
-        opened(data, 0, samples_per_epoch=16, **settings)
+        open_loader(data, 0, samples_per_epoch=16, **settings)
 
 
 def test_bad_samples_that_are_found_while_looking_or_caching_are_listed() -> None:
     data = Counted(on_bad_sample="skip", processors=[AtSample(index=3), AtSample(index=4, what="drop")])
     for settings in ({"cache": "memory"}, {"cache": "disk"}):
-        batches = opened(data, 0, **settings)
+        batches = open_loader(data, 0, **settings)
         assert [bad.index for bad in batches.bad] == [3]
         seen = {int(y) for batch in batches.iter_pass() for y in batch.targets["y"]}
         assert seen == set(range(50)) - {3, 4}

@@ -38,7 +38,7 @@ ONE, TWO, FOUR = ["H100"], ["H100"] * 2, ["H100"] * 4
         ({"backend": "torch"}, TWO, None, [0]),
     ],
 )
-def test_the_gpus_that_were_asked_for_are_chosen(
+def test_the_requested_gpus_are_selected(
     asked: dict[str, Any], present: list[str], visible: list[int] | None, chosen: list[int]
 ) -> None:
     assert select_gpus(Device(**asked), present, visible) == chosen
@@ -120,7 +120,7 @@ def test_the_log_names_the_device(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "Using CPU (" in (tmp_path / "run" / "train.log").read_text()
 
 
-def test_choosing_again_changes_nothing() -> None:
+def test_selecting_devices_again_has_no_effect() -> None:
     device = Device(gpus=[-1])
     assert configure_devices(device) == configure_devices(device)
 
@@ -134,7 +134,7 @@ def run_python(run: Run, code: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_tensorflow_computes_on_what_was_chosen_before_and_refuses_another_choice_later(run: Run) -> None:
+def test_tensorflow_uses_the_selected_device_and_refuses_a_later_change(run: Run) -> None:
     code = """
 import tensorflow as tf
 from tfaip_like import UsageError
@@ -159,7 +159,7 @@ except UsageError as error:
     )
 
 
-def test_jax_computes_on_what_was_chosen(run: Run) -> None:
+def test_jax_uses_the_selected_device(run: Run) -> None:
     code = """
 from tfaip_like._utils.lazy_keras import set_backend
 from tfaip_like import keras, ops

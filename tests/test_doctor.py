@@ -24,11 +24,11 @@ def findings(settings: Doctor) -> Mapping[str, Finding]:
     return {finding.subject: finding for finding in run_checks(settings, start=lambda device: None)}
 
 
-def is_wrong(finding: Finding, text: str) -> bool:
+def reports_problem(finding: Finding, text: str) -> bool:
     return finding.severity is Severity.ERROR and text in finding.text and bool(finding.advice)
 
 
-def test_nothing_is_wrong_with_a_machine_that_trains(tmp_path: Path) -> None:
+def test_a_working_machine_has_no_findings(tmp_path: Path) -> None:
     found = findings(Doctor(output_dir=tmp_path / "not" / "yet" / "there"))
     assert summarize_failures(found.values()) == ""
     assert {"packages", "memory", "output directory", "shared memory", "devices", "computation"} <= set(found)
@@ -53,7 +53,7 @@ def test_a_directory_that_cannot_be_written_is_wrong(place: str, text: str, tmp_
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("nowhere")
     found = output_directory(tmp_path / place)
-    assert is_wrong(found, text.format(tmp_path))
+    assert reports_problem(found, text.format(tmp_path))
     assert found.advice == "choose another directory: --output_dir DIR"
 
 
@@ -66,21 +66,21 @@ def test_a_directory_that_does_not_exist_yet_says_where_it_is_created(tmp_path: 
 
 def test_a_read_only_disk_is_wrong(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    assert is_wrong(output_directory(small_disk), "cannot be written: Read-only file system")
+    assert reports_problem(output_directory(small_disk), "cannot be written: Read-only file system")
 
 
 def test_a_full_disk_is_wrong(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_wrong(findings(Doctor(output_dir=small_disk / "runs"))["output directory"], "MB free, at least")
+    assert reports_problem(findings(Doctor(output_dir=small_disk / "runs"))["output directory"], "MB free, at least")
     monkeypatch.setattr("tempfile.tempdir", str(small_disk))
     found = findings(Doctor())
-    assert is_wrong(found["temporary directory"], "MB free, at least")
+    assert reports_problem(found["temporary directory"], "MB free, at least")
     assert "export TMPDIR=" in found["temporary directory"].advice
 
 
 def test_a_configuration_that_cannot_be_written_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
-    assert is_wrong(findings(Doctor())["configuration directory"], "is a file")
+    assert reports_problem(findings(Doctor())["configuration directory"], "is a file")
 
 
 def test_packages_that_are_missing_or_too_old_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +91,9 @@ def test_packages_that_are_missing_or_too_old_are_wrong(tmp_path: Path, monkeypa
     metadata.write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     found = findings(Doctor())
-    assert is_wrong(found["numpy"], "but >=99 is required")
+    assert reports_problem(found["numpy"], "but >=99 is required")
     assert found["numpy"].advice == "pip install 'numpy>=99'"
-    assert is_wrong(found["no-such-package-at-all"], "not installed")
+    assert reports_problem(found["no-such-package-at-all"], "not installed")
     assert "onnx" not in found
     assert "keras 3" in found["packages"].text
 
@@ -110,12 +110,14 @@ def limited(kind: int, limit: int) -> Iterator[None]:
 
 def test_memory_that_cannot_be_shared_is_wrong() -> None:
     with limited(resource.RLIMIT_FSIZE, 2**20):
-        assert is_wrong(findings(Doctor())["shared memory"], "data workers cannot use it (tested with 16.8 MB): ")
+        assert reports_problem(
+            findings(Doctor())["shared memory"], "data workers cannot use it (tested with 16.8 MB): "
+        )
 
 
 def test_too_few_open_files_are_wrong() -> None:
     with limited(resource.RLIMIT_NOFILE, 128):
-        assert is_wrong(findings(Doctor())["open files"], "at most 128")
+        assert reports_problem(findings(Doctor())["open files"], "at most 128")
 
 
 TOOLS = ("sbatch", "squeue", "scancel", "sinfo")
@@ -132,17 +134,17 @@ TOOLS = ("sbatch", "squeue", "scancel", "sinfo")
 def test_slurm_is_wrong_only_where_it_is_needed(
     tools: tuple[str, ...], sinfo: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_tools(tmp_path, tools, sinfo, monkeypatch)
-    assert is_wrong(findings(Doctor(slurm=True))["SLURM"], text)
+    install_fake_tools(tmp_path, tools, sinfo, monkeypatch)
+    assert reports_problem(findings(Doctor(slurm=True))["SLURM"], text)
     assert findings(Doctor())["SLURM"].severity is Severity.NOTE
 
 
 def test_slurm_that_answers_is_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_tools(tmp_path, TOOLS, "echo 'main* up 2'; echo 'gpu up 1'", monkeypatch)
+    install_fake_tools(tmp_path, TOOLS, "echo 'main* up 2'; echo 'gpu up 1'", monkeypatch)
     assert findings(Doctor(slurm=True))["SLURM"] == Finding("SLURM", "2 partitions: main* up 2, gpu up 1")
 
 
-def use_tools(folder: Path, tools: tuple[str, ...], sinfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def install_fake_tools(folder: Path, tools: tuple[str, ...], sinfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for tool in tools:
         (folder / tool).write_text(f"#!/bin/sh\n{sinfo if tool == 'sinfo' else ''}\n")
         (folder / tool).chmod(0o755)
@@ -184,7 +186,7 @@ def test_variables_that_change_how_it_computes_are_shown(monkeypatch: pytest.Mon
     assert "XLA_FLAGS=--xla_dump_to=there" in findings(Doctor())["environment"].text
 
 
-def test_the_exit_code_says_whether_something_is_wrong(quick_run: Run, tmp_path: Path) -> None:
+def test_the_exit_code_is_1_if_there_is_a_problem(quick_run: Run, tmp_path: Path) -> None:
     good = quick_run("train-scenario", "scenarios.minimal", "--doctor", "--trainer.output_dir", tmp_path / "run")
     assert (good.returncode, good.stdout.splitlines()[-1]) == (0, "No problems found."), good.stderr
     assert not (tmp_path / "run").exists()

@@ -122,7 +122,7 @@ TABLE: list[tuple[str, Mode, dict[str, Any], list[float | None], int | None]] = 
 
 
 @pytest.mark.parametrize(("mode", "fields", "values", "expected"), [pytest.param(*row[1:], id=row[0]) for row in TABLE])
-def test_it_stops_at_the_right_epoch(
+def test_training_stops_at_the_expected_epoch(
     mode: Mode, fields: dict[str, Any], values: list[float | None], expected: int | None
 ) -> None:
     assert stop_epoch(early_stop(mode, **fields), values) == expected
@@ -156,7 +156,9 @@ def test_min_is_the_mirror_image_of_max(
         ("min", {"lower_threshold": 0.01}, [0.00123], "val_x 0.00123 reached the stop threshold 0.01"),
     ],
 )
-def test_the_reason_says_what_happened(mode: Mode, fields: dict[str, Any], values: list[float], reason: str) -> None:
+def test_the_reason_of_early_stopping_is_reported(
+    mode: Mode, fields: dict[str, Any], values: list[float], reason: str
+) -> None:
     stop = early_stop(mode, **fields)
     assert [stop.update(epoch, value) for epoch, value in enumerate(values, 1)][-1] == reason
 
@@ -210,12 +212,16 @@ def settings(draw: st.DrawFn) -> EarlyStopping:
 
 
 @given(st.sampled_from(["min", "max"]), settings(), values_of_epochs)
-def test_it_stops_where_the_reference_stops(mode: Mode, chosen: EarlyStopping, values: list[float | None]) -> None:
+def test_early_stopping_equals_a_reference_implementation(
+    mode: Mode, chosen: EarlyStopping, values: list[float | None]
+) -> None:
     assert stop_epoch(EarlyStopper(chosen, "val_x", mode), values) == reference(mode, chosen, values)
 
 
 @given(st.sampled_from(["min", "max"]), settings(), values_of_epochs)
-def test_a_restored_one_resumes_at_every_epoch(mode: Mode, chosen: EarlyStopping, values: list[float | None]) -> None:
+def test_early_stopping_can_be_restored_at_every_epoch(
+    mode: Mode, chosen: EarlyStopping, values: list[float | None]
+) -> None:
     straight = EarlyStopper(chosen, "val_x", mode)
     resumed = EarlyStopper(chosen, "val_x", mode)
     for epoch, value in enumerate(values, 1):
@@ -248,7 +254,7 @@ DIVERGES: dict[str, Any] = {
 }
 
 
-def test_a_training_ends_like_any_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_training_that_stops_early_is_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "tfaip_like"):
         result = train(
             small(tmp_path / "run", trainer={"epochs": 9}, early_stopping=EarlyStopping(n_to_go=2), **STANDS_STILL)
@@ -315,7 +321,7 @@ def test_the_last_epoch_may_be_the_best_although_it_was_validated_late() -> None
     assert result.best_epoch == 9
 
 
-def test_the_flags_choose_what_best_means(tmp_path: Path) -> None:
+def test_early_stopping_flags_select_the_monitor(tmp_path: Path) -> None:
     chosen = EarlyStopping(monitor="val_largest_error", mode="max")
     result = train(small(tmp_path / "run", trainer={"epochs": 4}, early_stopping=chosen))
     largest = [row["val_largest_error"] for row in result.history]
@@ -405,7 +411,7 @@ class NotJudged(Largest):
         return {"largest_error": math.nan}
 
 
-def test_a_monitor_that_is_never_a_number_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_monitor_that_is_always_nan_gives_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     chosen = EarlyStopping(monitor="val_largest_error", mode="min")
     run = tmp_path / "run"
     train(small(run, trainer={"epochs": 2}, evaluator=NotJudged(), early_stopping=chosen))

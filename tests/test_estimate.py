@@ -69,7 +69,7 @@ def test_memory_has_a_margin_and_is_rounded() -> None:
     assert memory_limit(850) == "1400M"
 
 
-def test_each_set_up_asks_for_what_it_needs(tmp_path: Path) -> None:
+def test_each_set_up_requests_what_it_needs(tmp_path: Path) -> None:
     batch = make_fake_batch(
         tmp_path, "  short: {trainer.epochs: 10, repeat: 3}\n  long: {trainer.epochs: 1000}\n  large: {}\n"
     )
@@ -88,7 +88,7 @@ def test_each_set_up_asks_for_what_it_needs(tmp_path: Path) -> None:
     assert "--time 2:40:00 --mem 1400M  for 1 task: long" in lines
 
 
-def test_epochs_that_are_done_are_not_asked_for_again(tmp_path: Path) -> None:
+def test_completed_epochs_are_excluded_from_the_estimate(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  long: {trainer.epochs: 1000}\n")
     (run,) = batch.read_index().runs
     assert Estimates(batch, [calibration_of(run)], 120, {"long": 990}).limits((run,)) == ResourceLimits(
@@ -133,7 +133,7 @@ def test_the_largest_run_of_each_configuration_is_measured_then_other_set_ups() 
     assert [run.name for run in choose_runs_to_calibrate(more)] == ["wide.02", "long", "more"]
 
 
-def test_what_was_measured_is_not_measured_again_unless_there_is_a_larger_run() -> None:
+def test_calibrations_are_reused_unless_a_run_is_larger() -> None:
     small, large = run_of("wide.01", model__units="8"), run_of("wide.02", model__units="300")
     assert choose_runs_to_calibrate([small], [calibration_of(large, size=300)]) == []
     assert choose_runs_to_calibrate([small, large], [calibration_of(small, size=8)]) == [large]

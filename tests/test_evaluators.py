@@ -17,7 +17,7 @@ from tfaip_like.summaries._summaries import MAX_CLASSES
 
 
 @pytest.mark.parametrize("outputs", [[0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]])
-def test_classes_are_judged_from_their_number_or_their_probabilities(outputs: list[object]) -> None:
+def test_classes_are_evaluated_from_labels_or_probabilities(outputs: list[object]) -> None:
     samples = [
         Sample(inputs={}, targets={"kind": np.int32(right)}, outputs={"class": np.asarray(output)})
         for right, output in zip([0, 1, 0], outputs, strict=True)
@@ -29,7 +29,7 @@ def test_classes_are_judged_from_their_number_or_their_probabilities(outputs: li
     assert confusion.counts().tolist() == [[1, 1], [0, 1]]
 
 
-def judged_from(outputs: Any, targets: Any, names: list[str] | None = None) -> tuple[float, ConfusionMatrix]:
+def evaluate_classes(outputs: Any, targets: Any, names: list[str] | None = None) -> tuple[float, ConfusionMatrix]:
     pairs = zip(outputs, targets, strict=True)
     samples = [Sample({}, {"label": target}, {"probabilities": np.asarray(output)}) for output, target in pairs]
     judged = ClassificationEvaluator(names=names or []).evaluate(samples)
@@ -43,7 +43,7 @@ def judged_from(outputs: Any, targets: Any, names: list[str] | None = None) -> t
 def test_a_sigmoid_that_is_right_has_a_recall_of_1(shape: tuple[int, ...]) -> None:
     labels = [0, 1, 1, 0, 1]
     outputs = [np.full(shape, 0.99 if label else 0.01, "float32") for label in labels]
-    recall, confusion = judged_from(outputs, [np.full(shape, label) for label in labels])
+    recall, confusion = evaluate_classes(outputs, [np.full(shape, label) for label in labels])
     assert recall == 1
     assert confusion.counts().tolist() == [[2, 0], [0, 3]]
 
@@ -63,18 +63,18 @@ def test_a_sigmoid_that_is_right_has_a_recall_of_1(shape: tuple[int, ...]) -> No
 )
 def test_what_is_not_a_class_is_refused_by_name(output: Any, target: Any, message: str) -> None:
     with pytest.raises(UsageError, match=f"^ClassificationEvaluator: {message}"):
-        judged_from([[0.4, 0.6], output], [1, target])
+        evaluate_classes([[0.4, 0.6], output], [1, target])
 
 
-def test_an_output_that_is_nan_is_not_taken_for_a_class() -> None:
-    recall, confusion = judged_from([[0.4, 0.6], [math.nan, math.nan]], [1, 0])
+def test_a_nan_output_is_not_counted_as_a_class() -> None:
+    recall, confusion = evaluate_classes([[0.4, 0.6], [math.nan, math.nan]], [1, 0])
     assert math.isnan(recall)
     assert confusion.counts().tolist() == [[0, 0], [0, 1]]
 
 
 def test_the_memory_of_a_confusion_matrix_does_not_grow_with_the_largest_class() -> None:
     tracemalloc.start()
-    recall, confusion = judged_from(np.array([5, 2_000_000_000, 7]), [5, 2_000_000_000, 2_000_000_000])
+    recall, confusion = evaluate_classes(np.array([5, 2_000_000_000, 7]), [5, 2_000_000_000, 2_000_000_000])
     assert recall == 0.5
     assert confusion.labels() == ["5", "7", "2000000000"]
     assert confusion.counts().tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 1]]
@@ -94,10 +94,10 @@ def test_a_confusion_matrix_of_very_many_classes_shows_the_most_frequent() -> No
 
 def test_a_class_without_a_name_is_refused() -> None:
     with pytest.raises(UsageError, match="'confusion' is a ConfusionMatrix with targets of class 1, but only 1 names"):
-        judged_from([[0.4, 0.6]], [1], ["cat"])
+        evaluate_classes([[0.4, 0.6]], [1], ["cat"])
 
 
-def answering(value: Any) -> Evaluator:
+def evaluator_returning(value: Any) -> Evaluator:
     class Answers(Evaluator):
         """Returns a value."""
 
@@ -110,11 +110,11 @@ def answering(value: Any) -> Evaluator:
 @pytest.mark.parametrize("value", [np.ones(1), np.ones((20, 30)), "0.5", None, 1j, 10**400], ids=repr)
 def test_what_is_not_a_number_is_refused_by_name(value: Any) -> None:
     with pytest.raises(UsageError, match=r"^Answers.evaluate: 'f1' is .{1,50}; expected a number or a summary of"):
-        run_evaluator(answering(value), [], reserved_names=[])
+        run_evaluator(evaluator_returning(value), [], reserved_names=[])
 
 
 @pytest.mark.parametrize("value", [1, True, np.float16(0.5), np.array(2), math.nan])
 def test_what_is_one_number_is_taken(value: Any) -> None:
-    assert run_evaluator(answering(value), [], reserved_names=[]).numbers["f1"] == pytest.approx(
+    assert run_evaluator(evaluator_returning(value), [], reserved_names=[]).numbers["f1"] == pytest.approx(
         float(value), nan_ok=True
     )

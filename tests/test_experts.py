@@ -62,7 +62,7 @@ def test_each_sample_is_predicted_by_its_expert_in_the_order_of_samples(experts:
 
 
 @pytest.mark.parametrize("form", ["arrays", "list"])
-def test_samples_can_say_their_expert_among_their_inputs(experts: Path, form: str) -> None:
+def test_samples_can_name_their_expert_as_an_input(experts: Path, form: str) -> None:
     names = ["large" if number % 3 else "small" for number in range(len(X))]
     predictor = load_predictor(experts / "all")
     predictor.pipeline = dataclasses.replace(predictor.pipeline, processors=[])
@@ -84,7 +84,7 @@ def test_the_command_line_predicts_with_a_folder_of_experts(
     assert [line["meta"]["expert"] for line in lines] == ["small", "large"]
 
 
-def test_samples_for_nobody_are_reported(experts: Path, tmp_path: Path) -> None:
+def test_samples_without_a_matching_expert_are_reported(experts: Path, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     gather_experts({"small": experts / "small"}, tmp_path / "one" / "all")
     with pytest.raises(UsageError, match="sample 1 of a batch: unknown expert 'large'; available: small"):
@@ -117,6 +117,6 @@ def test_experts_with_other_outputs_are_refused(experts: Path, tmp_path: Path) -
         load_predictor(tmp_path / "all")
 
 
-def test_an_existing_folder_is_not_written_over(experts: Path) -> None:
+def test_an_existing_directory_is_not_overwritten(experts: Path) -> None:
     with pytest.raises(UsageError, match="all: already exists"):
         gather_experts({"small": experts / "small"}, experts / "all")

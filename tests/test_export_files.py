@@ -113,12 +113,12 @@ def exported(place: Path, **data: Any) -> Path:
     return place / "export"
 
 
-def answer(path: Path) -> list[str]:
+def predict_single(path: Path) -> list[str]:
     read: list[str] = load_predictor(path).one({"x": [1.0, 2.0]}).outputs["read"]
     return read
 
 
-def written(file: Path, text: str) -> Path:
+def write_file(file: Path, text: str) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     return file
@@ -126,23 +126,23 @@ def written(file: Path, text: str) -> Path:
 
 def test_paths_in_every_kind_of_parameter_travel_with_an_export(tmp_path: Path) -> None:
     here = tmp_path / "here"
-    written(here / "tree" / "deep" / "x.txt", "tree x")
-    written(here / "elsewhere.txt", "a link")
+    write_file(here / "tree" / "deep" / "x.txt", "tree x")
+    write_file(here / "elsewhere.txt", "a link")
     (here / "tree" / "link.txt").symlink_to(here / "elsewhere.txt")
     (here / "tree" / "empty").mkdir()
     reads = Reads(
-        file=written(here / "a" / "x.txt", "file"),
-        several=[written(here / "b" / "x.txt", "one of several"), here / "tree", here / "a" / ".." / "a" / "x.txt"],
-        named={"first": written(here / "c" / "x.txt", "named")},
-        part=Part(table=written(here / "ü [1]*.csv", "part")),
-        parts=[Part(table=written(here / "d" / "x.txt", "in a list"))],
+        file=write_file(here / "a" / "x.txt", "file"),
+        several=[write_file(here / "b" / "x.txt", "one of several"), here / "tree", here / "a" / ".." / "a" / "x.txt"],
+        named={"first": write_file(here / "c" / "x.txt", "named")},
+        part=Part(table=write_file(here / "ü [1]*.csv", "part")),
+        parts=[Part(table=write_file(here / "d" / "x.txt", "in a list"))],
     )
-    written(here / "samples" / "many.txt", "no part of it")
-    declared = written(here / "declared.txt", "declared")
+    write_file(here / "samples" / "many.txt", "no part of it")
+    declared = write_file(here / "declared.txt", "declared")
     export = exported(tmp_path, reads=reads, folder=here / "samples", declared=declared)
     moved = export.rename(tmp_path / "moved")
     shutil.rmtree(here)
-    assert answer(moved) == ["file", "one of several", "tree x", "a link", "file", "named", "part", "in a list"]
+    assert predict_single(moved) == ["file", "one of several", "tree x", "a link", "file", "named", "part", "in a list"]
     params = json.loads((moved / "scenario_params.json").read_text())["data"]
     assert params["declared"] == "resources/declared.txt"
     assert params["folder"] == str(here / "samples")
@@ -154,14 +154,14 @@ def test_paths_in_every_kind_of_parameter_travel_with_an_export(tmp_path: Path) 
         load_export(moved)
 
 
-def test_a_moved_export_never_answers_with_the_files_of_another_run(tmp_path: Path) -> None:
+def test_a_moved_export_never_uses_files_of_another_run(tmp_path: Path) -> None:
     train(scenario(tmp_path / "run", letters="abc"))
     shutil.copytree(tmp_path / "run" / "best", tmp_path / "elsewhere" / "deployed")
     shutil.rmtree(tmp_path / "run")
-    assert answer(tmp_path / "elsewhere" / "deployed") == ["abc"]
+    assert predict_single(tmp_path / "elsewhere" / "deployed") == ["abc"]
     train(scenario(tmp_path / "run", letters="xyz"))
-    assert answer(tmp_path / "elsewhere" / "deployed") == ["abc"]
-    assert answer(tmp_path / "run") == ["xyz"]
+    assert predict_single(tmp_path / "elsewhere" / "deployed") == ["abc"]
+    assert predict_single(tmp_path / "run") == ["xyz"]
 
 
 def test_a_run_that_was_moved_resumes_with_what_it_learnt(tmp_path: Path, quick_run: Run) -> None:
@@ -170,7 +170,7 @@ def test_a_run_that_was_moved_resumes_with_what_it_learnt(tmp_path: Path, quick_
     assert json.loads((moved / "trainer_params.json").read_text())["data"]["learnt"] == "resources/letters.txt"
     done = quick_run("resume-training", moved, "--trainer.epochs", 2)
     assert done.returncode == 0, done.stderr
-    assert answer(moved / "export") == ["abc"]
+    assert predict_single(moved / "export") == ["abc"]
     assert not (tmp_path / "run").exists()
 
 
@@ -181,25 +181,25 @@ def missing(folder: Path) -> Path:
     return folder / "missing.txt"
 
 
-def with_the_run(folder: Path) -> Path:
+def keep_run(folder: Path) -> Path:
     return folder
 
 
-def with_a_linked_folder(folder: Path) -> Path:
-    written(folder / "tree" / "x.txt", "x")
+def link_resources(folder: Path) -> Path:
+    write_file(folder / "tree" / "x.txt", "x")
     (folder / "tree" / "loop").symlink_to(folder / "tree")
     return folder / "tree"
 
 
-def with_a_broken_link(folder: Path) -> Path:
-    written(folder / "tree" / "x.txt", "x")
+def add_broken_link(folder: Path) -> Path:
+    write_file(folder / "tree" / "x.txt", "x")
     (folder / "tree" / "gone").symlink_to(folder / "nothing")
     return folder / "tree"
 
 
 def too_many(folder: Path) -> Path:
     for number in range(6):
-        written(folder / "tree" / f"{number}.txt", "x")
+        write_file(folder / "tree" / f"{number}.txt", "x")
     return folder / "tree"
 
 
@@ -212,9 +212,9 @@ def fifo(folder: Path) -> Path:
     ("make", "message"),
     [
         (missing, "no such file or directory (required for inference and copied to every export)"),
-        (with_the_run, "contains the run directory"),
-        (with_a_linked_folder, "tree/loop is a link to a directory"),
-        (with_a_broken_link, "tree/gone is neither a file nor a directory"),
+        (keep_run, "contains the run directory"),
+        (link_resources, "tree/loop is a link to a directory"),
+        (add_broken_link, "tree/gone is neither a file nor a directory"),
         (too_many, "more than 5 files or 1 GiB"),
         (fifo, "neither a file nor a directory"),
     ],
@@ -232,8 +232,8 @@ def test_what_cannot_be_copied_is_refused_before_the_training(
     assert not (tmp_path / "run" / "history.csv").exists()
 
 
-def test_a_text_that_names_a_file_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    made = scenario(tmp_path / "run", reads=Reads(text=str(written(tmp_path / "x.txt", "x"))))
+def test_a_str_parameter_that_names_a_file_gives_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = scenario(tmp_path / "run", reads=Reads(text=str(write_file(tmp_path / "x.txt", "x"))))
     files.check_bundled_files(made, made.data.reads)  # type: ignore[attr-defined]
     assert "Reads.text" in caplog.text
     assert "is a string that names a file" in caplog.text
@@ -257,7 +257,7 @@ def test_a_received_export_uses_no_file_outside_of_itself(
     change: Callable[[str], dict[str, Any]], path: str, own: Path, tmp_path: Path
 ) -> None:
     export = shutil.copytree(own, tmp_path / "export")
-    written(tmp_path / "secret", "secret")
+    write_file(tmp_path / "secret", "secret")
     (export / "resources" / "link").symlink_to(tmp_path / "secret")
     (export / "resources" / "folder").mkdir()
     (export / "resources" / "folder" / "link").symlink_to(tmp_path / "secret")
@@ -272,7 +272,7 @@ def test_a_received_export_uses_no_file_outside_of_itself(
 def test_a_received_export_names_no_resource_outside_of_itself(own: Path, tmp_path: Path, quick_run: Run) -> None:
     export = shutil.copytree(own, tmp_path / "export")
     params = json.loads((export / "scenario_params.json").read_text())
-    params["data"]["declared"] = str(written(tmp_path / "secret", "secret"))
+    params["data"]["declared"] = str(write_file(tmp_path / "secret", "secret"))
     (export / "scenario_params.json").write_text(json.dumps(params))
     with pytest.raises(UsageError, match=r"data.declared .*secret: outside of the export"):
         load_scenario(export)
@@ -281,7 +281,7 @@ def test_a_received_export_names_no_resource_outside_of_itself(own: Path, tmp_pa
         "reads": {"class": "test_export_files:Reads", "file": str(tmp_path / "secret")},
     }
     (export / "scenario_params.json").write_text(json.dumps(params))
-    written(tmp_path / "x.jsonl", '{"x": [1, 2]}\n')
+    write_file(tmp_path / "x.jsonl", '{"x": [1, 2]}\n')
     flags = ["--predict.files", tmp_path / "x.jsonl"]
     done = quick_run("predict-scenario", export, *flags, cwd=Path(__file__).parent)
     assert "own" in done.stdout, done.stderr
@@ -293,7 +293,7 @@ def test_a_received_export_names_no_resource_outside_of_itself(own: Path, tmp_pa
         export,
         *flags,
         "--data.reads.file",
-        written(tmp_path / "mine", "mine"),
+        write_file(tmp_path / "mine", "mine"),
         cwd=Path(__file__).parent,
     )
     assert "mine" in done.stdout, done.stderr
@@ -302,4 +302,4 @@ def test_a_received_export_names_no_resource_outside_of_itself(own: Path, tmp_pa
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
-    return exported(folder, reads=Reads(file=written(folder / "own.txt", "own")))
+    return exported(folder, reads=Reads(file=write_file(folder / "own.txt", "own")))

@@ -70,7 +70,7 @@ class OddModel(Model):
         return {"size": ops.sum(outputs["a/b"])}
 
 
-def odd_scenario(folder: Path) -> tuple[Scenario, Networks]:
+def unusual_scenario(folder: Path) -> tuple[Scenario, Networks]:
     (folder / "letters.txt").write_text("abcdef")
     scenario = Scenario(data=Odd(alphabet=folder / "letters.txt"), model=OddModel())
     keras.utils.set_random_seed(1)
@@ -80,12 +80,12 @@ def odd_scenario(folder: Path) -> tuple[Scenario, Networks]:
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, keras.Model]:
     folder = tmp_path_factory.mktemp("odd")
-    scenario, networks = odd_scenario(folder)
+    scenario, networks = unusual_scenario(folder)
     write_export(folder / "export", networks, scenario, {"epoch": 4, "val_loss": 0.5})
     return folder / "export", networks.prediction
 
 
-def odd_batch(size: int, length: int) -> dict[str, Any]:
+def unusual_batch(size: int, length: int) -> dict[str, Any]:
     random = np.random.default_rng(size)
     image = random.random((size, length, 4), dtype="float32")
     return {IMAGE: image, SHORT: random.integers(0, 5, size, dtype="int32"), "unused": np.zeros((size, 7), "float32")}
@@ -109,7 +109,7 @@ def test_batches_of_any_size_and_length_are_predicted_as_the_network_does(
     odd: tuple[Path, keras.Model], size: int, length: int
 ) -> None:
     path, network = odd
-    batch = odd_batch(size, length)
+    batch = unusual_batch(size, length)
     answers = load_export(path).predict_on_batch(batch)
     expected = network.predict_on_batch({name: batch[name] for name in (IMAGE, SHORT)})
     assert answers.keys() == expected.keys()
@@ -151,7 +151,7 @@ def test_a_wrong_input_is_named_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_it_knows_what_it_reached_what_wrote_it_and_what_it_needs(odd: tuple[Path, keras.Model]) -> None:
+def test_an_export_has_its_metrics_versions_and_input_specs(odd: tuple[Path, keras.Model]) -> None:
     exported = load_export(odd[0])
     assert exported.metrics == {"epoch": 4, "val_loss": 0.5}
     assert exported.versions == installed_versions()
@@ -181,7 +181,7 @@ def delete(file: Path) -> None:
     file.unlink()
 
 
-def halve(file: Path) -> None:
+def truncate(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
@@ -189,7 +189,7 @@ def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
-def spoil(file: Path) -> None:
+def corrupt(file: Path) -> None:
     """Change bytes in its middle."""
     data = bytearray(file.read_bytes())
     middle = len(data) // 2
@@ -202,12 +202,12 @@ NEEDED = (*SERVED, "scenario_params.json", "metrics.json", "versions.json", "res
 NOT_NEEDED = ("model.keras", "weights.npz", "pipeline.json", "serve/fingerprint.pb")
 
 
-@pytest.mark.parametrize("how", [delete, halve, empty, spoil])
+@pytest.mark.parametrize("how", [delete, truncate, empty, corrupt])
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_broken_file_is_named_in_one_line(
     odd: tuple[Path, keras.Model], tmp_path: Path, name: str, how: Callable[[Path], None]
 ) -> None:
-    if how is spoil and name not in (SERVED[2], "scenario_params.json"):
+    if how is corrupt and name not in (SERVED[2], "scenario_params.json"):
         pytest.skip("changed bytes are not noticed everywhere")
     export = tmp_path / "export"
     shutil.copytree(odd[0], export)
@@ -218,16 +218,16 @@ def test_a_broken_file_is_named_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("how", [delete, halve, empty])
+@pytest.mark.parametrize("how", [delete, truncate, empty])
 @pytest.mark.parametrize("name", NOT_NEEDED)
-def test_files_for_other_purposes_are_not_asked_for(
+def test_optional_files_of_an_export_are_not_required(
     odd: tuple[Path, keras.Model], tmp_path: Path, name: str, how: Callable[[Path], None]
 ) -> None:
     export = tmp_path / "export"
     shutil.copytree(odd[0], export)
     how(export / name)
-    answers = load_export(export)(odd_batch(2, 3))
-    assert answers["each"].tolist() == load_export(odd[0])(odd_batch(2, 3))["each"].tolist()
+    answers = load_export(export)(unusual_batch(2, 3))
+    assert answers["each"].tolist() == load_export(odd[0])(unusual_batch(2, 3))["each"].tolist()
 
 
 def test_every_file_of_an_export_is_in_one_of_these_tables(odd: tuple[Path, keras.Model]) -> None:
@@ -284,7 +284,7 @@ def test_a_network_that_could_touch_files_is_refused(
 
 def test_an_export_is_loaded_without_the_code_of_its_network(odd: tuple[Path, keras.Model], tmp_path: Path) -> None:
     path, network = odd
-    batch = {name: odd_batch(3, 2)[name] for name in (IMAGE, SHORT)}
+    batch = {name: unusual_batch(3, 2)[name] for name in (IMAGE, SHORT)}
     np.savez(tmp_path / "batch.npz", **batch)
     code = (
         "import sys, pathlib, numpy as np; from tfaip_like._export.exported_model import load_export;"
@@ -300,7 +300,7 @@ def test_in_tensorflow_alone_odd_names_of_inputs_are_arguments_of_python(odd: tu
     import tensorflow as tf
 
     served = tf.saved_model.load(str(odd[0] / "serve"))
-    batch = odd_batch(2, 3)
+    batch = unusual_batch(2, 3)
     answers = served.signatures["serving_default"](my_image=batch[IMAGE], class_=batch[SHORT])
     by_names = served.serve({IMAGE: batch[IMAGE], SHORT: batch[SHORT]})
     assert set(answers) == set(by_names) == {*ODD, "largest", "each"}
@@ -443,7 +443,7 @@ def test_random_outputs_are_not_compared_and_the_network_is_left_as_it_was(
     assert difference == 0
 
 
-def test_an_answer_that_hangs_in_the_balance_may_tip(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_near_ties_of_integer_outputs_may_differ_by_rounding(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Two classes are equally likely but for roundings, and the rest follows from the choice."""
     layer = keras.layers.Dense(2, use_bias=False, kernel_initializer="ones")
 

@@ -52,7 +52,7 @@ def test_an_interrupted_replacement_is_put_back(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_all_that_a_killed_process_was_writing_is_put_back_or_removed(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_restored_or_removed(tmp_path: Path) -> None:
     for name in (".lost.previous", ".lost.new-1", ".best.previous", ".best.new-2", "best", ".hidden"):
         (tmp_path / name).mkdir()
     (tmp_path / ".run.json.abc.tmp").touch()
@@ -146,7 +146,7 @@ while True:
 """
 
 
-def test_kill_9_at_any_moment_leaves_whole_files(tmp_path: Path) -> None:
+def test_kill_9_at_any_moment_leaves_complete_files(tmp_path: Path) -> None:
     for round_number in range(8):
         folder = tmp_path / str(round_number)
         folder.mkdir()

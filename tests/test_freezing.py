@@ -80,7 +80,7 @@ def test_a_layer_in_two_models_has_two_paths_and_one_set_of_weights() -> None:
         ("(?!add).*", ["encoder/", "hidden/", "stack/", "both/", "attention/", "each/", "scaled/"]),
     ],
 )
-def test_a_match_takes_what_is_in_a_layer_along_and_nothing_else(
+def test_freezing_a_layer_freezes_exactly_its_inner_layers(
     network: keras.Model, pattern: str, frozen: list[str]
 ) -> None:
     before = {path for path, weight in weight_paths(network).items() if weight.trainable}

@@ -22,8 +22,8 @@ PLAN = """\
 """
 
 
-def pretend(batch: Batch, name: str, value: float, mode: str = "min") -> None:
-    """As if a run had found its best epoch."""
+def write_finished_run(batch: Batch, name: str, value: float, mode: str = "min") -> None:
+    """Write the files of a finished run with this best value."""
     folder = batch.run_dir(name)
     folder.best.mkdir(parents=True)
     (folder.best / "name").write_text(name)
@@ -35,7 +35,7 @@ def pretend(batch: Batch, name: str, value: float, mode: str = "min") -> None:
 def test_the_best_run_of_each_expert_is_taken(tmp_path: Path, mode: str, of_first: str) -> None:
     batch = make_fake_batch(tmp_path, PLAN)
     for name, value in (("parts.expert_1.01", 0.5), ("parts.expert_1.02", 0.25), ("parts.expert_2.02", 7.0)):
-        pretend(batch, name, value, mode)
+        write_finished_run(batch, name, value, mode)
     assert gather(batch, ["parts"], tmp_path / "all") == {"1": of_first, "2": "parts.expert_2.02"}
     assert json.loads((tmp_path / "all" / "experts.json").read_text()) == {"1": "1", "2": "2"}
     assert (tmp_path / "all" / "1" / "name").read_text() == of_first
@@ -43,7 +43,7 @@ def test_the_best_run_of_each_expert_is_taken(tmp_path: Path, mode: str, of_firs
 
 def test_what_cannot_be_gathered_is_reported(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, PLAN)
-    pretend(batch, "parts.expert_1.01", 0.5)
+    write_finished_run(batch, "parts.expert_1.01", 0.5)
     with pytest.raises(UsageError, match="version_1: runs without an expert: alone; gather requires"):
         gather(batch, ["alone"], tmp_path / "all")
     with pytest.raises(UsageError, match="version_1: no export found for expert 2"):

@@ -86,7 +86,7 @@ def test_the_changes_hold_modules_that_are_not_in_the_repository_and_can_be_appl
     assert all((clone / path).read_bytes() == (repository / path).read_bytes() for path in kept)
 
 
-def test_there_are_not_changes_of_code_that_is_all_committed(repository: Path) -> None:
+def test_committed_code_has_no_changes(repository: Path) -> None:
     (repository / "mine" / "scenario.py").write_text("from mine import tracked\n")
     git(repository, "add", ".")
     git(repository, "commit", "-q", "-m", "second")

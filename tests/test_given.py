@@ -84,7 +84,7 @@ def test_a_setting_of_another_backend_is_refused(run: Run) -> None:
         "--trainer.output_dir run --trainer.keep_epochs 2 8",
     ],
 )
-def test_a_flag_with_an_effect_is_taken(flags: str) -> None:
+def test_a_flag_with_an_effect_is_accepted(flags: str) -> None:
     assert COMMAND.read_scenario(["small", *flags.split()]) is not None
 
 
@@ -101,7 +101,7 @@ def test_defaults_of_a_scenario_are_never_refused(tmp_path: Path, monkeypatch: p
     assert COMMAND.read_scenario(["with_defaults", "--optimizer.weight_decay", "none"]) is not None
 
 
-def test_a_value_without_an_effect_in_a_file_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_value_without_an_effect_gives_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "parameters.json"
     file.write_text(json.dumps({"early_stopping": {"min_delta": 0.1, "frequency": 1}}))
     with caplog.at_level(logging.WARNING):
@@ -109,7 +109,7 @@ def test_a_value_without_an_effect_in_a_file_is_warned_of(tmp_path: Path, caplog
     assert caplog.messages == [f"early_stopping.min_delta=0.1 has no effect: {NEEDS_N_TO_GO}"]
 
 
-def test_a_value_without_an_effect_in_code_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_python_value_without_an_effect_gives_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         warn_ignored_params(small(early_stopping=EarlyStopping(min_delta=0.1)))
         warn_ignored_params(small())
@@ -149,7 +149,7 @@ PLAIN = "an ArraySource without processors is sliced in the main process"
         ("--train.cache memory", f"--train.cache memory has no effect: {PLAIN}"),
     ],
 )
-def test_what_turns_out_to_have_no_effect_is_refused_before_the_first_step(
+def test_flags_without_an_effect_on_the_data_are_refused_before_the_first_step(
     flags: str, says: str, quick_run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "learnt.py").write_text(LEARNT)
@@ -159,7 +159,7 @@ def test_what_turns_out_to_have_no_effect_is_refused_before_the_first_step(
     assert done.returncode == 2
 
 
-def test_a_setting_of_the_machine_that_has_no_effect_is_warned_of(quick_run: Run, tmp_path: Path) -> None:
+def test_a_machine_setting_without_an_effect_gives_a_warning(quick_run: Run, tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
     flags = ["--train.num_processes", 2, "--val.num_processes", 0, "--val.timeout_seconds", 5, "--trainer.epochs", 1]
     done = quick_run("train-scenario", "small", *flags, cwd=tmp_path, environment=environment)
@@ -169,7 +169,7 @@ def test_a_setting_of_the_machine_that_has_no_effect_is_warned_of(quick_run: Run
     assert done.returncode == 0
 
 
-def test_a_given_value_that_is_learnt_as_well_is_taken(quick_run: Run, tmp_path: Path) -> None:
+def test_an_explicit_value_that_adapt_would_learn_is_accepted(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "learnt.py").write_text(LEARNT)
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
     words = ["learnt.py", "--model.classes", 7, "--trainer.epochs", 1]

@@ -318,7 +318,7 @@ class VerySure(Scenario):
     ("precision", "full_precision"),
     [("float32", False), slow("mixed_float16", True), ("mixed_bfloat16", False), slow("mixed_bfloat16", True)],
 )
-def test_losses_of_lav_are_those_of_validation_where_the_network_is_very_sure(
+def test_lav_losses_equal_validation_losses_for_confident_predictions(
     precision: Any, full_precision: bool, tmp_path: Path
 ) -> None:
     scenario = VerySure(model=Sure(full_precision=full_precision))
@@ -412,7 +412,7 @@ def test_inputs_that_must_be_finite_are_found_without_a_trace(model: Model, x: A
     assert find_finite_inputs(networks, Batch({"x": x}, {"y": np.zeros(4, "float32")})) == expected
 
 
-def test_a_network_may_cope_with_missing_values_and_answer_with_infinity(tmp_path: Path) -> None:
+def test_a_network_may_accept_nan_and_return_infinity(tmp_path: Path) -> None:
     export = load_export(exported_model(tmp_path, Copes()))
     outputs = export({"x": np.array([[1, 200], [np.nan, 2]], "float32")})
     assert outputs["masked"].tolist() == [[1, -np.inf], [0, 2]]

@@ -38,7 +38,7 @@ STEADY = Measurement(
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_the_benchmark_says_how_fast_what_takes_the_time_and_what_to_change(run: Run, processes: int) -> None:
+def test_the_benchmark_reports_throughput_stages_and_advice(run: Run, processes: int) -> None:
     seconds = ("--benchmark.seconds", 1, "--benchmark.warmup_seconds", 0.2)
     words = ("--data.processors", "Shift", "--train.num_processes", processes, *seconds)
     done = run("benchmark-input-pipeline", "scenarios.tutorial", *words)
@@ -89,7 +89,7 @@ def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
         ({"processes": 0}, "--train.num_processes"),
     ],
 )
-def test_the_verdict_names_what_limits_and_what_to_change(changes: dict[str, object], words: str) -> None:
+def test_the_verdict_names_the_bottleneck_and_advice(changes: dict[str, object], words: str) -> None:
     assert words in diagnose_bottleneck(dataclasses.replace(STEADY, **changes), "train", is_array_backed=False)  # type: ignore[arg-type]
 
 

@@ -16,7 +16,7 @@ from tfaip_like import Interrupted
 from tfaip_like._utils.interruption import HANDLED_SIGNALS, InterruptFlag
 
 
-def first_and(*more: int, first: int = signal.SIGINT, acknowledged: bool = True) -> InterruptFlag:
+def deliver_signals(*more: int, first: int = signal.SIGINT, acknowledged: bool = True) -> InterruptFlag:
     flag = InterruptFlag()
     flag.record_signals(bytes([first]))
     if acknowledged:
@@ -26,14 +26,14 @@ def first_and(*more: int, first: int = signal.SIGINT, acknowledged: bool = True)
 
 
 def test_one_delivery_requests_a_stop_and_a_second_ctrl_c_an_immediate_stop() -> None:
-    assert not first_and().is_forced
-    assert first_and(signal.SIGINT).is_forced
-    assert first_and(signal.SIGINT, signal.SIGINT, first=signal.SIGTERM).is_forced
+    assert not deliver_signals().is_forced
+    assert deliver_signals(signal.SIGINT).is_forced
+    assert deliver_signals(signal.SIGINT, signal.SIGINT, first=signal.SIGTERM).is_forced
 
 
 def test_copies_that_arrive_before_the_first_is_acknowledged_repeat_nothing() -> None:
     """As of a wrapper that passes on what the terminal has sent to all processes."""
-    flag = first_and(signal.SIGINT, signal.SIGINT, acknowledged=False)
+    flag = deliver_signals(signal.SIGINT, signal.SIGINT, acknowledged=False)
     assert not flag.is_forced
     flag.acknowledge()
     flag.record_signals(bytes([signal.SIGINT]))
@@ -44,19 +44,19 @@ def test_copies_that_arrive_before_the_first_is_acknowledged_repeat_nothing() ->
 @pytest.mark.parametrize("other", [number for number in HANDLED_SIGNALS if number != signal.SIGINT])
 def test_a_signal_of_a_cluster_never_costs_the_state_that_is_being_saved(first: int, other: int) -> None:
     """As SIGTERM at a time limit, after the SIGUSR1 before it; and the copy that a job script passes on."""
-    flag = first_and(other, other, first=first)
+    flag = deliver_signals(other, other, first=first)
     assert not flag.is_forced
     assert flag.signum == first
 
 
-def test_signals_that_are_none_of_ours_count_for_nothing() -> None:
+def test_unhandled_signals_are_ignored() -> None:
     flag = InterruptFlag()
     flag.record_signals(bytes([signal.SIGCHLD, signal.SIGWINCH]))
     flag.check()
 
 
 # In a separate process: handlers run in the main thread, and the last resort ends the process.
-DEAF = """
+UNINTERRUPTIBLE = """
 import ctypes, os, signal, sys, threading, time
 from tfaip_like import Interrupted
 from tfaip_like._utils.interruption import graceful_shutdown_signals
@@ -99,27 +99,27 @@ IN_C = "ctypes.CDLL(None).sleep(2); thread.join()"
 """The main thread is in C code, without the lock of the interpreter, when the signals arrive."""
 
 
-def deaf(times: int, body: str) -> subprocess.CompletedProcess[str]:
-    code = DEAF.replace("TIMES", str(times)).replace("BODY", body)
+def run_uninterruptible(times: int, body: str) -> subprocess.CompletedProcess[str]:
+    code = UNINTERRUPTIBLE.replace("TIMES", str(times)).replace("BODY", body)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-def test_one_signal_is_one_however_late_the_main_thread_hears_of_it() -> None:
-    done = deaf(1, IN_C)
+def test_one_signal_counts_once_however_late_it_is_handled() -> None:
+    done = run_uninterruptible(1, IN_C)
     assert done.stdout == "left False\n"
     assert done.returncode == 1
     assert "Interrupted" in done.stderr or done.stderr == ""
 
 
 def test_a_second_ctrl_c_raises_in_the_main_thread() -> None:
-    done = deaf(2, "time.sleep(120)")
+    done = run_uninterruptible(2, "time.sleep(120)")
     assert done.stdout == ""
     assert done.returncode == 1  # of the exception, which nobody handles here
 
 
 def test_a_second_ctrl_c_ends_a_process_whose_main_thread_never_returns() -> None:
-    assert deaf(2, "[ctypes.CDLL(None).sleep(120) for _ in range(100)]").returncode in (1, 130)
-    assert deaf(2, "[0 for _ in iter(lambda: time.sleep(0.01) or 0, 1)]").returncode == 1
+    assert run_uninterruptible(2, "[ctypes.CDLL(None).sleep(120) for _ in range(100)]").returncode in (1, 130)
+    assert run_uninterruptible(2, "[0 for _ in iter(lambda: time.sleep(0.01) or 0, 1)]").returncode == 1
 
 
 def test_an_exception_that_a_destructor_swallows_does_not_keep_a_process_alive() -> None:
@@ -130,7 +130,7 @@ def test_an_exception_that_a_destructor_swallows_does_not_keep_a_process_alive()
             del one
         """
     ).strip()
-    assert deaf(2, body.replace("\n", "\n    ")).returncode in (1, 130)
+    assert run_uninterruptible(2, body.replace("\n", "\n    ")).returncode in (1, 130)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
@@ -171,7 +171,7 @@ class Raising(keras.layers.Layer):
         raise Interrupted(signal.SIGTERM)
 
 
-def test_keras_passes_the_exception_on_as_it_is() -> None:
+def test_keras_propagates_the_exception_unchanged() -> None:
     with pytest.raises(Interrupted) as raised:
         Raising()(keras.ops.ones((1, 2)))
     assert raised.value.signum is signal.SIGTERM

@@ -42,7 +42,7 @@ def result(data: Jets, folder: Path) -> TrainResult:
     )
 
 
-def test_it_learns_and_judges_each_class(result: TrainResult) -> None:
+def test_jets_are_learnt_and_each_class_is_evaluated(result: TrainResult) -> None:
     first, last = result.history[0], result.history[-1]
     assert last["loss"] < first["loss"]
     assert last["val_mean_auc"] > 0.7
@@ -103,7 +103,7 @@ def test_a_run_uses_as_many_files_as_requested(data: Jets) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_files_and_columns_of_ones_own_are_used(kind: str, tmp_path: Path) -> None:
+def test_custom_files_and_columns_are_used(kind: str, tmp_path: Path) -> None:
     if kind == "parquet":
         pytest.importorskip("pyarrow")
     files, _ = draw_files(tmp_path, files=2, val_files=0, jets=50, kind=kind)
@@ -146,7 +146,7 @@ def test_roc_curves_are_those_of_scikit_learn() -> None:
     assert (np.diff(signal) >= 0).all()
 
 
-def test_a_class_that_is_not_there_is_left_out() -> None:
+def test_an_absent_class_is_omitted() -> None:
     random = np.random.default_rng(0)
     samples = [
         Sample(targets={"class": np.int32(label)}, outputs={"probabilities": random.dirichlet(np.ones(4))})

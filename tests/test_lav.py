@@ -226,7 +226,9 @@ class Lengths(Evaluator):
         return {"answers": sum(len(sample.outputs["answer"]) for sample in samples)}
 
 
-def test_of_a_model_with_two_networks_what_can_be_measured_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_lav_computes_the_metrics_available_from_the_prediction_network(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     scenario = small(tmp_path / "run", data=Repeat(), model=Decoder(), evaluator=Lengths(), trainer=LAV)
     result = train(scenario)
@@ -245,7 +247,7 @@ class OnlyLogits(Decoder):
         return {"largest": ops.max(outputs["logits"])}
 
 
-def test_where_nothing_can_be_measured_it_says_so() -> None:
+def test_lav_without_any_computable_metric_is_reported() -> None:
     with pytest.raises(UsageError, match="nothing to compute: skipped OnlyLogits.loss and OnlyLogits.metrics: the"):
         train(small(data=Repeat(), model=OnlyLogits(), evaluator=None, trainer=LAV))
 
@@ -286,7 +288,7 @@ def test_the_best_epoch_can_be_chosen_by_lav_and_its_export_is_the_one_that_was_
     assert not list((tmp_path / "run").glob(".*"))
 
 
-def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lav_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     train(small(trainer=LAV))
     assert not list(tmp_path.iterdir())
@@ -312,7 +314,7 @@ def test_an_evaluator_cannot_take_the_name_of_a_loss(name: str) -> None:
         train(small(evaluator=Clashes(), trainer=LAV, lav=lav))
 
 
-def test_without_a_sample_it_says_so() -> None:
+def test_lav_without_samples_is_reported() -> None:
     class DropAll(Keep):
         modes = (Mode.EVALUATE,)
 

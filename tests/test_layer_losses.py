@@ -90,7 +90,7 @@ def test_a_penalty_of_activations_in_float16_is_summed_in_float32() -> None:
     assert added_loss("penalty", x) == pytest.approx(0.5 * 2 * 16**2, rel=1e-3)
 
 
-def test_what_layers_add_does_not_depend_on_accumulation() -> None:
+def test_added_losses_do_not_depend_on_accumulation() -> None:
     def losses(**changes: Any) -> list[float]:
         model = WithLosses(kind="nested")
         history = train(small(model=model, data=Points(samples=96), evaluator=None, **changes)).history

@@ -43,13 +43,13 @@ class Wait(Processor):
         return sample
 
 
-def train_and_meddle(tmp_path: Path, meddle: Callable[[Path], None], **trainer: Any) -> None:
+def train_and_manipulate(tmp_path: Path, manipulate: Callable[[Path], None], **trainer: Any) -> None:
     """Train, and do something to the output folder in the second epoch."""
 
     def wait() -> None:
         while not (tmp_path / "reached").exists():
             time.sleep(0.01)
-        meddle(tmp_path / "run")
+        manipulate(tmp_path / "run")
         (tmp_path / "done").touch()
 
     threading.Thread(target=wait, daemon=True).start()
@@ -82,7 +82,7 @@ def replace_by_an_empty_folder(folder: Path) -> None:
     folder.mkdir()
 
 
-def point_elsewhere(link: Path) -> None:
+def redirect_link(link: Path) -> None:
     link.unlink()
     (link.parent / "elsewhere").mkdir()
     link.symlink_to(link.parent / "elsewhere")
@@ -96,7 +96,7 @@ MOVED = "was moved to .*/moved; run `resume-training .*/moved` to continue"
 
 
 @pytest.mark.parametrize(
-    ("meddle", "printed"),
+    ("manipulate", "printed"),
     [
         (shutil.rmtree, "was deleted or moved"),
         (lambda folder: folder.rename(folder.parent / "moved"), MOVED),
@@ -106,27 +106,27 @@ MOVED = "was moved to .*/moved; run `resume-training .*/moved` to continue"
     ],
 )
 def test_a_training_whose_output_folder_is_lost_stops_and_writes_nothing(
-    meddle: Callable[[Path], None], printed: str, tmp_path: Path
+    manipulate: Callable[[Path], None], printed: str, tmp_path: Path
 ) -> None:
     left: list[tuple[bool, dict[Path, bytes]]] = []
 
-    def meddle_and_look(folder: Path) -> None:
-        meddle(folder)
+    def manipulate_and_list(folder: Path) -> None:
+        manipulate(folder)
         left.append((folder.exists(), files(folder)))
 
     with pytest.raises(OutputDirLostError, match=rf"^Trainer.output_dir \S*/run: .* {printed}$"):
-        train_and_meddle(tmp_path, meddle_and_look)
+        train_and_manipulate(tmp_path, manipulate_and_list)
     assert [((tmp_path / "run").exists(), files(tmp_path / "run"))] == left
 
 
 @pytest.mark.slow
 def test_a_lost_folder_is_the_reason_before_all_other_errors(tmp_path: Path) -> None:
-    def meddle(folder: Path) -> None:
+    def manipulate(folder: Path) -> None:
         shutil.rmtree(folder)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(OutputDirLostError):
-        train_and_meddle(tmp_path, meddle)
+        train_and_manipulate(tmp_path, manipulate)
 
 
 @pytest.mark.slow
@@ -134,16 +134,16 @@ def test_a_link_that_leads_elsewhere_stops_the_training(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "there")
     with pytest.raises(OutputDirLostError, match=r"was moved to .*/there; run `resume-training .*/there` to continue"):
-        train_and_meddle(tmp_path, point_elsewhere)
+        train_and_manipulate(tmp_path, redirect_link)
     assert not files(tmp_path / "elsewhere")
 
 
-def test_folders_within_that_are_deleted_are_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def meddle(folder: Path) -> None:
+def test_deleted_subdirectories_are_created_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def manipulate(folder: Path) -> None:
         for name in ("checkpoints", "best", "tensorboard", "summaries", "non_finite"):
             shutil.rmtree(folder / name, ignore_errors=True)
 
-    train_and_meddle(tmp_path, meddle)
+    train_and_manipulate(tmp_path, manipulate)
     folder = OutputDir(tmp_path / "run")
     assert folder.read_info()["status"] == "done"
     assert [str(checkpoint.position) for checkpoint in list_checkpoints(folder.checkpoints)] == ["the end of epoch 2"]
@@ -152,7 +152,7 @@ def test_folders_within_that_are_deleted_are_made_again(tmp_path: Path, caplog: 
     assert folder.best.exists() or f"{folder.best} was deleted during training" in caplog.text
 
 
-def test_the_folder_is_checked_by_what_it_is_not_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_directory_is_identified_by_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = OutputDir(Path("parent/run"))
     with folder.acquire() as hold:

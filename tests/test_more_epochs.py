@@ -18,7 +18,9 @@ from tfaip_like.experiments._reset import reset
 from tfaip_like.experiments._status.batch_status import read_status
 
 
-def epochs_done(batch: Batch, name: str, count: int, status: str = "done", checkpoints: tuple[int, ...] = ()) -> None:
+def write_trained_epochs(
+    batch: Batch, name: str, count: int, status: str = "done", checkpoints: tuple[int, ...] = ()
+) -> None:
     """Leave what a run leaves that was trained for some epochs."""
     run = batch.run_dir(name)
     run.path.mkdir(parents=True)
@@ -35,8 +37,8 @@ def flags_of(batch: Batch, name: str) -> list[str]:
 
 def test_epochs_are_added_to_those_that_are_done_and_once_only(tmp_path: Path, quick_run: Run) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 20}\n  cut: {trainer.epochs: 20}\n", tenths=0)
-    epochs_done(batch, "wide", 20)
-    epochs_done(batch, "cut", 12, "stopped", checkpoints=(5, 12))
+    write_trained_epochs(batch, "wide", 20)
+    write_trained_epochs(batch, "cut", 12, "stopped", checkpoints=(5, 12))
     dry = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10", "--dry_run")
     assert dry.stdout == f"2 runs of {batch.path} would be submitted\n"
     assert (flags_of(batch, "wide"), batch.read_index().runs[0].epochs) == ([], 20)
@@ -52,7 +54,7 @@ def test_epochs_are_added_to_those_that_are_done_and_once_only(tmp_path: Path, q
 
 def test_a_further_training_whose_machine_went_down_as_it_began_is_not_done(tmp_path: Path, quick_run: Run) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 20}\n", tenths=0)
-    epochs_done(batch, "wide", 20)
+    write_trained_epochs(batch, "wide", 20)
     plan_extensions(batch, read_status(batch), ["wide"], 10, None).write(batch)
     now = time.time()
     write_ticket(batch, "wide", Ticket("running", submitted=now + 1, started=now + 1))
@@ -62,9 +64,9 @@ def test_a_further_training_whose_machine_went_down_as_it_began_is_not_done(tmp_
     assert events(batch) == ["begin wide", "end wide"]
 
 
-def test_runs_at_work_get_no_more_epochs_and_are_named(tmp_path: Path, quick_run: Run) -> None:
+def test_active_runs_are_not_extended_and_are_named(tmp_path: Path, quick_run: Run) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 20}\n  cut: {trainer.epochs: 20}\n", tenths=0)
-    epochs_done(batch, "wide", 20)
+    write_trained_epochs(batch, "wide", 20)
     write_ticket(batch, "cut", make_ticket())
     done = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10", "--dry_run")
     assert "(no additional epochs for active runs: cut; repeat --additional_epochs after they end)" in done.stdout
@@ -72,7 +74,7 @@ def test_runs_at_work_get_no_more_epochs_and_are_named(tmp_path: Path, quick_run
 
 def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_run: Run) -> None:
     batch = make_fake_batch(small_disk, "  wide: {trainer.epochs: 2}\n")
-    epochs_done(batch, "wide", 2)
+    write_trained_epochs(batch, "wide", 2)
     filler = fill(small_disk)
     refused = quick_run("experiments", "reset", batch.path, "wide")
     assert refused.returncode == 1
@@ -85,7 +87,7 @@ def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_
 
 def test_an_earlier_epoch_is_returned_to_where_its_checkpoint_was_kept(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 20}\n")
-    epochs_done(batch, "wide", 20, checkpoints=(5, 20))
+    write_trained_epochs(batch, "wide", 20, checkpoints=(5, 20))
     with pytest.raises(UsageError, match="--previous_epochs 7: no checkpoint of this epoch in wide"):
         plan_extensions(batch, read_status(batch), ["wide"], 10, 7)
     plan_extensions(batch, read_status(batch), ["wide"], 10, 5).write(batch)
@@ -95,7 +97,7 @@ def test_an_earlier_epoch_is_returned_to_where_its_checkpoint_was_kept(tmp_path:
 
 def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run) -> None:
     batch = make_fake_batch(tmp_path, "  new: {}\n  early: {}\n")
-    epochs_done(batch, "early", 2)
+    write_trained_epochs(batch, "early", 2)
     batch.run_dir("early").summary.write_text(json.dumps({"stopped_early": "no improvement"}))
     refused = quick_run("experiments", "submit", batch.path, "--additional_epochs", "10")
     assert refused.returncode == 2
@@ -110,7 +112,7 @@ def test_runs_that_would_not_be_trained_are_named(tmp_path: Path, quick_run: Run
     assert "previous_epochs 10: requires --additional_epochs" in needs.stderr
 
 
-def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_run: Run) -> None:
+def test_a_reset_run_is_new_and_its_results_are_archived(tmp_path: Path, quick_run: Run) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {repeat: 2, trainer.epochs: 20}\n", tenths=0)
     assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
     plan_extensions(batch, read_status(batch), [], 10, None)
@@ -133,7 +135,7 @@ def test_a_reset_run_is_new_and_what_it_left_is_put_away(tmp_path: Path, quick_r
         reset(batch, [])
 
 
-def test_a_run_at_work_is_not_reset(tmp_path: Path) -> None:
+def test_an_active_run_is_not_reset(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {}\n", tenths=0)
     (batch.path / "hold").touch()
     experiments(tmp_path, "submit", batch.path)

@@ -127,7 +127,7 @@ def test_a_batch_of_as_many_samples_as_classes_hides_no_missing_batch_axis(outpu
         TrainingModel(build_networks(model, Series()).training, model, batch_of(3))
 
 
-def test_outputs_and_losses_with_a_batch_axis_are_taken() -> None:
+def test_outputs_and_losses_with_a_batch_axis_are_accepted() -> None:
     model = WithOutput()
     TrainingModel(build_networks(model, Series()).training, model, batch_of(3))
 

@@ -98,7 +98,7 @@ def test_networks_are_chosen_by_class_and_architecture(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float32", "uint8"])
-def test_files_of_ones_own_are_used(kind: str, tmp_path: Path) -> None:
+def test_custom_files_are_used(kind: str, tmp_path: Path) -> None:
     images, labels = draw_shapes(20, 12, 0.1, np.random.default_rng(4))
     stored = np.rint(images * 255).astype("uint8") if kind == "uint8" else images
     np.savez(tmp_path / "mine.npz", image=stored, label=labels)

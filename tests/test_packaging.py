@@ -75,7 +75,7 @@ def metadata(wheel: Path) -> Message:
         return email.message_from_bytes(archive.read(name))
 
 
-def tracked(*patterns: str) -> set[str]:
+def list_tracked_files(*patterns: str) -> set[str]:
     """Return the files of the repository that match, without those of the tests' caches."""
     found = (path for pattern in patterns for path in REPOSITORY.glob(pattern) if path.is_file())
     return {str(path.relative_to(REPOSITORY)) for path in found if "__pycache__" not in path.parts}
@@ -85,15 +85,15 @@ def test_the_sdist_is_complete(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "pyproject.toml", "setup.py"} <= names
-    assert tracked("tfaip_like/**/*.py", "scenarios/**/*.py", "tests/*.py", "docs/**/*.md") <= names
+    assert list_tracked_files("tfaip_like/**/*.py", "scenarios/**/*.py", "tests/*.py", "docs/**/*.md") <= names
     assert not [name for name in names if "__pycache__" in name]
 
 
 def test_the_wheel_is_complete(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    package = tracked("tfaip_like/**/*.py", "tfaip_like/py.typed", "tfaip_like/_report/assets/*")
-    scenarios = {f"tfaip_like_{name}" for name in tracked("scenarios/**/*.py", "scenarios/**/*.yaml")}
+    package = list_tracked_files("tfaip_like/**/*.py", "tfaip_like/py.typed", "tfaip_like/_report/assets/*")
+    scenarios = {f"tfaip_like_{name}" for name in list_tracked_files("scenarios/**/*.py", "scenarios/**/*.yaml")}
     assert package | scenarios | {"tfaip_like_scenarios/py.typed"} <= names
     assert any(re.fullmatch(r"tfaip_like-.*\.dist-info/licenses/LICENSE", name) for name in names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"tfaip_like", "tfaip_like_scenarios"}
@@ -153,7 +153,7 @@ def test_no_module_uses_what_python_3_13_removed() -> None:
         *("lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "pkg_resources", "smtpd"),
         *("sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib"),
     }
-    for name in tracked("tfaip_like/**/*.py", "scenarios/**/*.py"):
+    for name in list_tracked_files("tfaip_like/**/*.py", "scenarios/**/*.py"):
         for node in ast.walk(ast.parse((REPOSITORY / name).read_text())):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:

@@ -251,7 +251,7 @@ def test_a_flag_that_chooses_the_variant_again_keeps_its_values() -> None:
     assert apply_settings(ResolvedParams(tree), settings_from_flags(again)).tree == tree
 
 
-def test_check_is_asked_once_all_values_are_known() -> None:
+def test_check_runs_after_all_values_are_set() -> None:
     class Range(Params):
         low: int = 0
         high: int = 1
@@ -274,7 +274,7 @@ def test_a_wrong_value_given_in_python_is_found_too() -> None:
 # Files.
 
 
-def test_flags_win_over_files_and_files_over_defaults(tmp_path: Path) -> None:
+def test_flags_override_files_and_files_override_defaults(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("count: 5\nrate: 1e-4\npart: {class: Large, widths: [7]}\n")
     values = read_param_file(tmp_path / "p.yaml")
     resolved = apply_settings(ResolvedParams(Root()), settings_from_file(values, "p.yaml"))
@@ -386,7 +386,7 @@ def test_a_class_in_a_file_is_only_ever_a_class_of_parameters(tmp_path: Path) ->
         apply_settings(ResolvedParams(Root()), settings_from_file(read_param_file(tmp_path / "p.json"), "p.json"))
 
 
-def test_a_file_is_written_whole(tmp_path: Path) -> None:
+def test_a_parameter_file_is_written_atomically(tmp_path: Path) -> None:
     write_params(Root(count=3), tmp_path / "params.json")
     assert Root.from_dict(read_param_file(tmp_path / "params.json")) == Root(count=3)
     assert [path.name for path in tmp_path.iterdir()] == ["params.json"]

@@ -115,11 +115,11 @@ VALUES = {
 }
 
 
-def same(one: Params, other: Params) -> bool:
+def are_equal(one: Params, other: Params) -> bool:
     return format_json(one.to_dict()) == format_json(other.to_dict())
 
 
-def typed(*words: str) -> Everything:
+def parse_words(*words: str) -> Everything:
     tree = apply_settings(ResolvedParams(Everything()), settings_from_flags(tokenize(words)[1])).tree
     assert isinstance(tree, Everything)
     return tree
@@ -136,16 +136,16 @@ def test_what_show_prints_gives_the_same_values_when_it_is_pasted(values: dict[s
     tree = Everything(**values)
     plain = {name: value for name, value in values.items() if "$'" not in format_of(name, value)}
     lines = [format_of(name, value) for name, value in plain.items()]
-    assert same(typed(*shlex.split(" ".join(lines))), Everything(**plain))
-    words = [word for name, value in values.items() for word in words_behind(name, value)]
-    assert same(typed(*words), tree)
+    assert are_equal(parse_words(*shlex.split(" ".join(lines))), Everything(**plain))
+    words = [word for name, value in values.items() for word in format_flag_words(name, value)]
+    assert are_equal(parse_words(*words), tree)
 
 
 def format_of(name: str, value: Any) -> str:
     return format_flag(f"--{name}", TYPES[name], value)
 
 
-def words_behind(name: str, value: Any) -> list[str]:
+def format_flag_words(name: str, value: Any) -> list[str]:
     words = value_to_words(TYPES[name], value)
     alone = len(words) == 1 and words[0].startswith("-")
     return [f"--{name}={words[0]}"] if alone else [f"--{name}", *words]
@@ -163,7 +163,7 @@ def test_a_file_of_parameters_gives_the_same_values(
         file = tmp_path_factory.getbasetemp() / name
         file.write_text(format_json(tree.to_dict()))
         read = apply_settings(ResolvedParams(Everything()), settings_from_file(read_param_file(file), name)).tree
-        assert same(read, tree)
+        assert are_equal(read, tree)
 
 
 @given(st.lists(TEXTS, max_size=3) | st.lists(st.lists(INTS, max_size=2), max_size=2) | INTS | FLOATS | st.booleans())
@@ -201,5 +201,5 @@ def test_a_difference_between_runs_is_shown_as_flags_that_can_be_typed() -> None
         ("--texts", "'[]'", "'a b' c"),
         ("--nested", "'[]'", "'[[1], [2, 3]]'"),
     ]
-    assert typed("--nested", "[[1], [2, 3]]", "--text_or_none", '"none"').nested == [[1], [2, 3]]
+    assert parse_words("--nested", "[[1], [2, 3]]", "--text_or_none", '"none"').nested == [[1], [2, 3]]
     assert "--texts=" not in format_resolved_params(ResolvedParams(Everything(texts=["-a"])))

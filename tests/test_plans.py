@@ -32,10 +32,10 @@ from tfaip_like.params._tree import diff_params
 
 def runs_of(text: str, folder: Path, scenario: str = "experts") -> list[Scenario]:
     """Return the parameters of all runs of a plan."""
-    return [tree for _, tree in planned(text, folder, scenario)]
+    return [tree for _, tree in expand_plan(text, folder, scenario)]
 
 
-def planned(text: str, folder: Path, scenario: str = "experts") -> list[tuple[PlannedRun, Scenario]]:
+def expand_plan(text: str, folder: Path, scenario: str = "experts") -> list[tuple[PlannedRun, Scenario]]:
     """Return all runs of a plan with their parameters."""
     (folder / "plan.yaml").write_text(f"scenario: {scenario}\n{text}")
     return resolved(folder / "plan.yaml")
@@ -71,7 +71,7 @@ def test_three_levels_a_grid_and_experts_make_exactly_these_runs(tmp_path: Path)
     rows = [
         f"{run.configuration} {tree.data.expert} {tree.trainer.epochs} {type(tree.optimizer).__name__} "
         f"{tree.train.batch_size} {tree.learning_rate.lr} {tree.model.dropout}"
-        for run, tree in planned(THREE_LEVELS, tmp_path)
+        for run, tree in expand_plan(THREE_LEVELS, tmp_path)
     ]
     assert rows == [
         "base 1 10 Adamax 8 0.001 0.1",
@@ -195,7 +195,7 @@ def test_models_are_configurations_of_a_class_and_an_architecture(tmp_path: Path
 common: {trainer.epochs: 4}
 models: {Classifier.CNN: 2, Classifier.MLP: 1}
 """
-    found = planned(text, tmp_path, "scenarios.tutorial")
+    found = expand_plan(text, tmp_path, "scenarios.tutorial")
     assert [(run.configuration, type(tree.model.graph).__name__) for run, tree in found] == [
         ("Classifier.CNN", "CNN"),
         ("Classifier.CNN", "CNN"),

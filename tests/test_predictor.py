@@ -114,7 +114,7 @@ def test_all_forms_of_samples_give_what_the_network_gives_in_their_order(
     assert "name" not in found[7].meta or found[7].meta["name"] == "number 7"
 
 
-def test_processes_change_nothing(processed: tuple[Path, keras.Model]) -> None:
+def test_predictions_do_not_depend_on_data_workers(processed: tuple[Path, keras.Model]) -> None:
     alone, together = (
         [
             float(s.outputs["sum"])
@@ -125,7 +125,7 @@ def test_processes_change_nothing(processed: tuple[Path, keras.Model]) -> None:
     assert alone == together
 
 
-def test_endless_samples_are_read_a_little_ahead_only(line: tuple[Path, keras.Model]) -> None:
+def test_endless_samples_are_read_lazily(line: tuple[Path, keras.Model]) -> None:
     read = 0
 
     def endless() -> Iterator[dict[str, Any]]:
@@ -199,7 +199,7 @@ class Class(Line):
         return {"probabilities": probabilities, "class": keras.ops.argmax(probabilities, axis=-1)}
 
 
-def test_what_cannot_vote_is_reported(tmp_path: Path, line: tuple[Path, keras.Model]) -> None:
+def test_incompatible_exports_cannot_vote(tmp_path: Path, line: tuple[Path, keras.Model]) -> None:
     three, _ = exported(tmp_path, "three", model=Class())
     four, _ = exported(tmp_path, "four", model=Class(classes=4))
     halved, _ = exported(tmp_path, "halved", data=Points(processors=[Halve()]))

@@ -45,7 +45,7 @@ def has_control(text: str, allowed: str = "") -> bool:
 
 
 @given(TEXT)
-def test_nothing_that_controls_a_terminal_is_left(text: str) -> None:
+def test_control_characters_are_escaped(text: str) -> None:
     assert not has_control(escape_text(text))
     assert not has_control(escape_lines(text), allowed="\n\t")
     assert is_printable(escape_text(text))

@@ -127,7 +127,7 @@ def is_computing(pid: int) -> bool:
 READS = """
 import os, sys, threading, time
 sys.path.insert(0, {tests!r})
-from working import AtSample, Counted
+from worker_data import AtSample, Counted
 from tfaip_like import Mode
 from tfaip_like.data import TrainLoaderSettings
 from tfaip_like.data._loader.opening import open_training
@@ -142,29 +142,29 @@ print(*workers.pids, flush=True)
 """
 
 
-def reading(what: str, then: str) -> subprocess.Popen[str]:
+def start_reader(what: str, then: str) -> subprocess.Popen[str]:
     script = READS.format(tests=str(TESTS), what=what, then=then)
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def gone(pids: list[int]) -> bool:
+def wait_for_exit(pids: list[int]) -> bool:
     end = time.monotonic() + LONG
-    while any(map(lives, pids)) and time.monotonic() < end:
+    while any(map(is_alive, pids)) and time.monotonic() < end:
         time.sleep(0.05)
-    return not any(map(lives, pids))
+    return not any(map(is_alive, pids))
 
 
 @pytest.mark.parametrize("who", ["all", slow("data workers")])
 def test_a_suspended_process_does_not_hang(who: str) -> None:
-    with reading("slow", "workers.timeout_seconds = 3; print(sum(len(batch) for batch in stream))") as main:
+    with start_reader("slow", "workers.timeout_seconds = 3; print(sum(len(batch) for batch in stream))") as main:
         assert main.stdout is not None
         pids = [int(pid) for pid in main.stdout.readline().split()] + ([main.pid] if who == "all" else [])
         for number in (signal.SIGSTOP, signal.SIGCONT):
@@ -177,17 +177,17 @@ def test_a_suspended_process_does_not_hang(who: str) -> None:
 
 @pytest.mark.parametrize("then", ["time.sleep(1000)", "os.kill(workers.pids[0], 9); list(stream)"])
 def test_a_data_worker_in_c_code_ends_with_the_main_process(then: str) -> None:
-    with reading("compute", then) as main:
+    with start_reader("compute", then) as main:
         assert main.stdout is not None
         pids = [int(pid) for pid in main.stdout.readline().split()]
         while len(pids := children(main.pid)) < 2 or not all(map(is_computing, pids)):
             assert main.poll() is None
             time.sleep(0.1)
         main.kill()
-    assert gone(pids)
+    assert wait_for_exit(pids)
 
 
-def test_only_time_in_which_somebody_looks_counts_as_waiting() -> None:
+def test_suspended_time_does_not_count_as_waiting() -> None:
     timer = ActiveTimer()
     timer._last -= 1000  # as after a suspension
     assert timer.update() <= 1
@@ -217,4 +217,4 @@ run_child_process([sys.executable, "-c", child], os.environ)
             assert main.poll() is None
             time.sleep(0.05)
         main.kill()
-    assert gone([int((tmp_path / "pid").read_text())])
+    assert wait_for_exit([int((tmp_path / "pid").read_text())])

@@ -157,7 +157,7 @@ def error_of(data: Data, kind: str = "plain", **trainer: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_an_id_out_of_range_spoils_the_loss_and_is_found_in_every_network(kind: str) -> None:
+def test_an_id_out_of_range_makes_the_loss_nan_and_is_found_in_every_network(kind: str) -> None:
     model = Network(kind=kind)
     good = Batch({"x": np.full((6, 4), SIZE - 1, "int32")}, {"y": np.zeros(6, "int32")})
     training = TrainingModel(build_networks(model, Ids()).training, model, good)

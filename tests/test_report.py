@@ -86,7 +86,7 @@ def points_of(chart: str) -> list[list[list[float | None]]]:
 # The page.
 
 
-def test_a_page_says_what_became_of_a_run(tmp_path: Path) -> None:
+def test_a_page_shows_the_status_and_results_of_a_run(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", rows(5), {"model.dropout": 0.5}, description="With more dropout.")
     (folder / "model.txt").write_text("Dense layers")
     page = page_of(folder)
@@ -117,7 +117,7 @@ def test_a_page_has_a_heading_a_language_and_names_for_its_charts_and_tables(tmp
     assert {cell["scope"] for cell in page.all("th")} == {"row", "col"}
 
 
-def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_a_page_is_self_contained(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", rows(5))
     store_summaries(folder / "summaries" / "val", {"picture": Image(np.eye(4))})
     text = render_report(read_run(folder))
@@ -131,7 +131,7 @@ def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert policy.startswith("default-src 'none'")
 
 
-def test_what_comes_from_the_user_is_never_markup(tmp_path: Path) -> None:
+def test_texts_of_the_user_are_escaped(tmp_path: Path) -> None:
     folder = write_run(
         tmp_path / EVIL.replace("/", ""),
         [{**row, EVIL: 1.0, f"val_{EVIL}": 2.0} for row in rows(3)],
@@ -181,7 +181,7 @@ def test_a_running_run_is_distinguished_from_a_killed_one_by_its_lock(tmp_path: 
     assert read_run(folder).status == "killed"
 
 
-def test_looking_at_a_run_does_not_lock_it(tmp_path: Path) -> None:
+def test_reading_a_run_does_not_lock_it(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", status="running")
     read_run(folder)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -220,7 +220,7 @@ def _cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reported"),
+    ("damage", "reported"),
     [
         (lambda folder: _cut(folder / "run.json"), "run.json, line 1: not valid JSON"),
         (lambda folder: _cut(folder / "trainer_params.json"), "trainer_params.json, line 1: not valid JSON"),
@@ -238,10 +238,10 @@ def _cut(path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_reported_and_the_rest_is_shown(
-    tmp_path: Path, spoil: Callable[[Path], object], reported: str
+    tmp_path: Path, damage: Callable[[Path], object], reported: str
 ) -> None:
     folder = write_run(tmp_path / "run", rows(5))
-    spoil(folder)
+    damage(folder)
     assert reported in page_of(folder).text
 
 
@@ -351,7 +351,7 @@ def test_values_that_are_not_finite_are_counted_below() -> None:
     assert "2 non-finite values" in line_chart("a", [Line("x", [(1, math.nan), (2, math.inf)])])
 
 
-def test_of_many_points_those_that_stand_out_are_drawn() -> None:
+def test_peaks_are_kept_when_points_are_thinned() -> None:
     points = [(float(x), math.sin(x / 500)) for x in range(10_000)]
     points[4321], points[8765] = (4321.0, 9.0), (8765.0, -9.0)
     (drawn,) = points_of(line_chart("a", [Line("x", points)]))
@@ -364,7 +364,7 @@ def test_of_many_points_those_that_stand_out_are_drawn() -> None:
 # What validations showed.
 
 
-def test_what_was_shown_is_kept_under_any_name_and_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_summaries_are_stored_under_any_name_and_replaced_atomically(tmp_path: Path) -> None:
     names = ["plain", "with/slash", "..", ".hidden", "100%", "ä b", "C:\\x"]
     store_summaries(tmp_path / "val", {name: Text(name) for name in names})
     assert {one.name for one in list_stored_summaries(tmp_path / "val")} == set(names)
@@ -535,7 +535,7 @@ def test_a_training_records_what_only_it_knows(trained: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_training_says_so_in_its_report(tmp_path: Path, run: Command) -> None:
+def test_a_failed_training_is_shown_in_its_report(tmp_path: Path, run: Command) -> None:
     (tmp_path / "nan.py").write_text(
         "import sys\nsys.path.insert(0, 'TESTS')\nfrom small import *\n".replace("TESTS", str(Path(__file__).parent))
         + "class Nan(Small):\n    data: Data = Points(nan_at=3)\n"

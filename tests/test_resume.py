@@ -66,9 +66,9 @@ def everything(folder: Path, **changes: Any) -> Small:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Provide a run that nothing has interrupted: 3 epochs of 12 steps."""
-    folder = tmp_path_factory.mktemp("straight") / "run"
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     train(everything(folder))
     return folder
 
@@ -76,29 +76,29 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "position", [Position(0, 5), Position(1, 0), slow(Position(1, 8)), slow(Position(2, 11))], ids=str
 )
-def test_a_run_that_was_killed_ends_with_the_same_bits(straight: Path, tmp_path: Path, position: Position) -> None:
-    positions = [checkpoint.position for checkpoint in list_checkpoints(OutputDir(straight).checkpoints)]
+def test_a_run_that_was_killed_ends_with_the_same_bits(uninterrupted: Path, tmp_path: Path, position: Position) -> None:
+    positions = [checkpoint.position for checkpoint in list_checkpoints(OutputDir(uninterrupted).checkpoints)]
     if position not in positions:  # every fifth step of the run is saved: 5, 10 | 15, 20 | 25, 30, 35
         position = max(known for known in positions if known <= position)
-    copy = copy_as_killed(straight, tmp_path / "copy", position)
+    copy = copy_as_killed(uninterrupted, tmp_path / "copy", position)
     result = train(everything(copy), Resume())
-    assert differences(straight, copy) == []
+    assert differences(uninterrupted, copy) == []
     assert [row["epoch"] for row in result.history] == [1, 2, 3]
     assert (copy / "export" / "serve" / "saved_model.pb").exists()
     run = json.loads((copy / "run.json").read_text())
     assert run["status"] == "done"
     assert len(run["resumed"]) == 1
-    for line in (straight / "history.csv", copy / "history.csv"):
+    for line in (uninterrupted / "history.csv", copy / "history.csv"):
         assert len(line.read_text().splitlines()) == 4
 
 
-def test_positions_of_checkpoints_are_where_they_should_be(straight: Path) -> None:
-    positions = [checkpoint.position for checkpoint in list_checkpoints(OutputDir(straight).checkpoints)]
+def test_positions_of_checkpoints_are_where_they_should_be(uninterrupted: Path) -> None:
+    positions = [checkpoint.position for checkpoint in list_checkpoints(OutputDir(uninterrupted).checkpoints)]
     steps = [position.epoch * 12 + position.step for position in positions]
     assert steps == [5, 10, 15, 20, 25, 30, 35, 36]
 
 
-def stopped_by_itself(folder: Path, tmp_path: Path, processes: int) -> Small:
+def scenario_that_stops(folder: Path, tmp_path: Path, processes: int) -> Small:
     stop = StopAt(index=30, times=1, marker=tmp_path / "marks" / "met")
     return everything(
         folder,
@@ -110,21 +110,23 @@ def stopped_by_itself(folder: Path, tmp_path: Path, processes: int) -> Small:
 
 def test_a_signal_saves_the_state_at_the_next_step_and_nothing_is_lost(tmp_path: Path) -> None:
     reference, run = tmp_path / "reference", tmp_path / "run"
-    train(stopped_by_itself(reference, tmp_path, 0))
+    train(scenario_that_stops(reference, tmp_path, 0))
     (tmp_path / "marks").mkdir()
     with pytest.raises(Interrupted) as raised:
-        train(stopped_by_itself(run, tmp_path, 0))
+        train(scenario_that_stops(run, tmp_path, 0))
     assert raised.value.exit_code == 143
     position = list_checkpoints(OutputDir(run).checkpoints)[-1].position
     assert position.step > 0
     assert raised.value.__notes__ == [f"Run `resume-training {run}` to continue after {position}."]
     assert json.loads((run / "run.json").read_text())["status"] == "stopped"
-    train(stopped_by_itself(run, tmp_path, 0), Resume())
+    train(scenario_that_stops(run, tmp_path, 0), Resume())
     assert differences(reference, run) == []
 
 
-def test_a_signal_during_the_sanity_check_of_a_resumed_run_changes_no_state(straight: Path, tmp_path: Path) -> None:
-    copy = copy_as_killed(straight, tmp_path / "copy", Position(0, 5))
+def test_a_signal_during_the_sanity_check_of_a_resumed_run_changes_no_state(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    copy = copy_as_killed(uninterrupted, tmp_path / "copy", Position(0, 5))
     phases: list[str] = []
 
     def stop_in_first_validation(phase: str) -> None:
@@ -137,7 +139,7 @@ def test_a_signal_during_the_sanity_check_of_a_resumed_run_changes_no_state(stra
         run_training(scenario, configure_devices(scenario.device), Resume(), phase_hook=stop_in_first_validation)
     assert "step" not in phases
     train(everything(copy), Resume())
-    assert differences(straight, copy) == []
+    assert differences(uninterrupted, copy) == []
 
 
 class StoppedWhilePrepared(Small):
@@ -148,7 +150,7 @@ class StoppedWhilePrepared(Small):
         return super().adapt(train, folder)
 
 
-def test_a_signal_while_the_scenario_is_prepared_promises_no_state(tmp_path: Path) -> None:
+def test_a_signal_during_adapt_reports_no_saved_state(tmp_path: Path) -> None:
     trainer = dataclasses.replace(Small().trainer, output_dir=tmp_path / "run")
     with pytest.raises(Interrupted) as raised:
         train(StoppedWhilePrepared(trainer=trainer))
@@ -159,7 +161,7 @@ def test_a_signal_while_the_scenario_is_prepared_promises_no_state(tmp_path: Pat
 
 @pytest.mark.parametrize("validates", [True, slow(False)], ids=["validation", "no validation"])
 def test_a_signal_during_the_last_step_of_an_epoch_repeats_no_step(
-    validates: bool, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    validates: bool, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_the_end = StepCallback.on_train_batch_end
 
@@ -178,8 +180,8 @@ def test_a_signal_during_the_last_step_of_an_epoch_repeats_no_step(
     train(everything(tmp_path / "run", trainer=trainer), Resume())
     if not validates:
         train(everything(tmp_path / "straight", trainer=trainer))
-        straight = tmp_path / "straight"
-    assert differences(straight, tmp_path / "run") == []
+        uninterrupted = tmp_path / "straight"
+    assert differences(uninterrupted, tmp_path / "run") == []
 
 
 class Counting(Processor):
@@ -236,7 +238,7 @@ def test_a_signal_during_validation_repeats_no_step(tmp_path: Path) -> None:
     assert differences(tmp_path / "reference", tmp_path / "run") == []
 
 
-def test_a_signal_before_the_first_step_says_that_nothing_was_trained(tmp_path: Path) -> None:
+def test_a_signal_before_the_first_step_reports_that_nothing_was_trained(tmp_path: Path) -> None:
     judge = StopsInValidation(marker=tmp_path / "marks", times=0)  # in the sanity check
     with pytest.raises(Interrupted) as raised:
         train(everything(tmp_path / "run", evaluator=judge, trainer={"jit_compile": False}))
@@ -253,13 +255,13 @@ def test_a_run_without_a_checkpoint_starts_from_scratch(tmp_path: Path, caplog: 
 
 @pytest.mark.parametrize("rate", [0.0, slow(0.9)])
 def test_averages_that_come_or_go_leave_the_optimizer_its_state(
-    rate: float, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    rate: float, uninterrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = tmp_path / "run"
     if rate:
         train(everything(run, trainer={"epochs": 2, "calc_ema": 0.0}))
     else:
-        copy_as_killed(straight, run, Position(2, 0))
+        copy_as_killed(uninterrupted, run, Position(2, 0))
     weights = [name for name in read_last_state(run).arrays if name.endswith(("hidden/kernel", "hidden_kernel"))]
     assert len(weights) == 1  # averages are stored in addition
     train(everything(run, trainer={"calc_ema": rate}), Resume())
@@ -290,22 +292,22 @@ def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
     assert sorted((run / "checkpoints").iterdir()) == known
 
 
-def test_a_finished_run_without_checkpoints_does_not_start_from_scratch(straight: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(straight, tmp_path / "run"))
+def test_a_finished_run_without_checkpoints_does_not_start_from_scratch(uninterrupted: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(UsageError, match="checkpoints: no checkpoint left to resume from"):
         train(everything(run), Resume())
 
 
 def test_a_run_that_was_stopped_without_saving_before_its_first_checkpoint_begins_again(
-    straight: Path, tmp_path: Path
+    uninterrupted: Path, tmp_path: Path
 ) -> None:
-    run = Path(shutil.copytree(straight, tmp_path / "run"))
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
     shutil.rmtree(run / "checkpoints")
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "status": "stopped", "checkpoint": None}))
     train(everything(run), Resume())
-    assert differences(straight, run) == []
+    assert differences(uninterrupted, run) == []
 
 
 # Damage.
@@ -361,7 +363,7 @@ def test_damaged_checkpoints_do_not_take_the_place_of_good_ones(two_epochs: Path
     assert differences(two_epochs, run) == []
 
 
-def test_half_written_checkpoints_count_for_nothing(tmp_path: Path) -> None:
+def test_incomplete_checkpoints_are_ignored(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, Position(1, 0), content(1))
     shutil.copytree(tmp_path / "epoch_0001", tmp_path / ".epoch_0002.new-abc")
     found = load_latest_valid(tmp_path)
@@ -448,19 +450,19 @@ def test_another_batch_size_resumes_at_the_same_epoch(
 
 @pytest.mark.slow
 def test_a_lowered_rate_stays_lowered_until_it_is_reset(tmp_path: Path) -> None:
-    def going(folder: str, epochs: int, resume: Resume | None = None, **changes: Any) -> list[float]:
+    def train_losses(folder: str, epochs: int, resume: Resume | None = None, **changes: Any) -> list[float]:
         rate = ReduceOnPlateau(lr=0.01, patience=1, min_delta=10.0, factor=0.5)
         scenario = small(tmp_path / folder, learning_rate=rate, trainer={"epochs": epochs}, **changes)
         return [row["lr"] for row in train(scenario, resume).history]
 
-    straight = going("straight", 5)
-    assert straight == pytest.approx([0.01, 0.01, 0.005, 0.0025, 0.00125])
-    going("run", 4)
+    uninterrupted = train_losses("straight", 5)
+    assert uninterrupted == pytest.approx([0.01, 0.01, 0.005, 0.0025, 0.00125])
+    train_losses("run", 4)
     for name in ("more", "other", "fresh"):
         shutil.copytree(tmp_path / "run", tmp_path / name)
-    assert going("more", 5, Resume()) == straight
-    assert going("other", 5, Resume(), optimizer=Adamax()) == straight
-    assert going("fresh", 5, Resume(learning_rate="fresh"))[-1] == pytest.approx(0.01)
+    assert train_losses("more", 5, Resume()) == uninterrupted
+    assert train_losses("other", 5, Resume(), optimizer=Adamax()) == uninterrupted
+    assert train_losses("fresh", 5, Resume(learning_rate="fresh"))[-1] == pytest.approx(0.01)
 
 
 class Wide(Line):
@@ -524,7 +526,7 @@ def test_parts_of_the_state_can_start_from_scratch(two_epochs: Path, tmp_path: P
     assert result.history[2]["lr"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_finished_run_says_so_and_trains_nothing(
+def test_resuming_a_finished_run_trains_nothing(
     two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     result, run = resume_run(two_epochs, tmp_path, trainer={"epochs": 2})
@@ -654,10 +656,10 @@ def test_a_value_that_the_checkpoint_lacks_is_named(two_epochs: Path, tmp_path: 
         write_checkpoint(run / "checkpoints", checkpoint.position, dataclasses.replace(content, arrays=arrays))
     train(small(run, learning_rate=CosineDecay(lr=0.01), trainer={"epochs": 2, "keep_every_n": 1}), Resume())
     with pytest.raises(UsageError, match=r"epoch_0001: cannot resume; missing values: .*past_average"):
-        lacking_averages(tmp_path)
+        remove_averages(tmp_path)
 
 
-def lacking_averages(tmp_path: Path) -> None:
+def remove_averages(tmp_path: Path) -> None:
     """Resume a run from a checkpoint without the averages that its parameters ask for."""
     run = tmp_path / "averaging"
     scenario = small(run, trainer={"epochs": 1, "calc_ema": 0.9})
@@ -698,7 +700,7 @@ def test_a_mistake_in_an_evaluator_is_found_before_the_first_step(tmp_path: Path
     assert not list((tmp_path / "run").glob(".best.*"))
 
 
-def test_an_exception_behind_the_steps_of_an_epoch_does_not_lose_it(tmp_path: Path) -> None:
+def test_an_exception_after_the_steps_of_an_epoch_does_not_lose_the_epoch(tmp_path: Path) -> None:
     mistake = tmp_path / "mistake"
     train(with_mistake(tmp_path / "reference", mistake))
     mistake.touch()
@@ -783,13 +785,13 @@ def test_verify_finds_the_same_bits_after_an_interruption() -> None:
 
 
 @pytest.mark.slow
-def test_verify_says_what_it_needs() -> None:
+def test_verify_reports_missing_requirements() -> None:
     with pytest.raises(UsageError, match=r"--verify: an epoch must have more than \d+ steps"):
         verify_resume(small(trainer={"samples_per_epoch": 8}))
 
 
 @pytest.mark.slow
-def test_verify_finds_bits_that_nobody_can_repeat() -> None:
+def test_verify_detects_nondeterministic_values() -> None:
     with pytest.raises(TrainingError, match="--verify: resuming is NOT bitwise reproducible") as raised:
         verify_resume(small(data=Points(processors=[ExternalRandomness()])))
     assert re.search(r"killed: \d+ values differ \(.*hidden/kernel", str(raised.value))

@@ -46,7 +46,7 @@ def test_both_editors_have_the_same_configurations() -> None:
 
 
 @pytest.mark.parametrize(("name", "words"), of_pycharm().items())
-def test_a_configuration_starts_what_is_there_with_flags_that_exist(name: str, words: Sequence[str]) -> None:
+def test_configurations_refer_to_existing_programs_and_flags(name: str, words: Sequence[str]) -> None:
     program, *arguments = words
     if program.endswith(".py"):
         assert Path(program.replace("$PROJECT_DIR$", str(REPOSITORY))).is_file()

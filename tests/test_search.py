@@ -63,7 +63,7 @@ END
 """
 
 
-def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02, jobs: int = 1) -> Batch:
+def start_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.02, jobs: int = 1) -> Batch:
     """Return a search whose jobs take no time."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.yaml").write_text(PLAN)
@@ -84,7 +84,7 @@ def decided(batch: Batch) -> dict[str, str]:
 def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = begun(tmp_path, monkeypatch)
+    batch = start_search(tmp_path, monkeypatch)
     lines: list[str] = []
     search = Searcher(batch, read_plan(batch.plan_path), SubmitOptions(jobs=2), lines.append)
     search.run()
@@ -101,10 +101,10 @@ def test_all_trials_are_runs_of_a_normal_batch_and_the_best_is_known(
     assert "to resume" not in format_table(collect_statuses([str(batch.path)]))
 
 
-def test_what_has_stopped_in_a_search_is_shown_with_the_command_that_continues_it(
+def test_a_stopped_search_is_shown_with_the_command_to_resume_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    batch = begun(tmp_path, monkeypatch)
+    batch = start_search(tmp_path, monkeypatch)
     command = f"experiments search {batch.path}"
     assert f"search stopped after 0 of 8 runs; run `{command}` to resume it" in format_table(
         collect_statuses([str(batch.path)])
@@ -124,7 +124,7 @@ def test_what_has_stopped_in_a_search_is_shown_with_the_command_that_continues_i
 
 @pytest.mark.slow
 def test_a_search_that_was_killed_resumes_with_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = begun(tmp_path, monkeypatch, seconds=0.2)
+    batch = start_search(tmp_path, monkeypatch, seconds=0.2)
     words = command("search", batch.path, "--jobs", 2)
     process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
     wait_until(lambda: len(batch.read_index().runs) >= 3)
@@ -156,7 +156,7 @@ def test_a_search_that_was_killed_resumes_with_its_runs(tmp_path: Path, monkeypa
         (("", ""), "--trials 0", "--trials 0: must be at least 1"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_searched_is_reported(tmp_path: Path, change: tuple[str, str], words: str, says: str) -> None:
+def test_invalid_searches_are_reported(tmp_path: Path, change: tuple[str, str], words: str, says: str) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN.replace(*change, 1) if change[0] else PLAN)
     done = experiments(tmp_path, "search", "plan.yaml", *words.split())
     assert (done.returncode, done.stderr) == (2, f"experiments: {says}\n")
@@ -166,7 +166,7 @@ def test_what_cannot_be_searched_is_reported(tmp_path: Path, change: tuple[str, 
 def test_a_search_that_resumes_draws_other_values_and_works_as_it_was_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    batch = begun(tmp_path, monkeypatch, jobs=2)
+    batch = start_search(tmp_path, monkeypatch, jobs=2)
     dataclasses.replace(read_search_settings(batch), trials=3).write(batch)
     for more in ([], ["--trials", "6"]):
         main(["search", str(batch.path), *more])
@@ -181,7 +181,7 @@ def test_texts_with_spaces_are_searched_as_they_are(tmp_path: Path, monkeypatch:
         "epochs: 5", "epochs: 1\n    warmstart.model: m"
     )
     monkeypatch.setattr("test_search.PLAN", plan)
-    batch = begun(tmp_path, monkeypatch)
+    batch = start_search(tmp_path, monkeypatch)
     dataclasses.replace(read_search_settings(batch), trials=1).write(batch)
     Searcher(batch, read_plan(batch.plan_path), SubmitOptions(), lambda line: None).run()
     [run] = batch.read_index().runs

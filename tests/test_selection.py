@@ -53,11 +53,11 @@ class Events(Data):
         return list(source) if self.as_list else source
 
 
-def opened(data: Data, **train: Any) -> DataLoader:
+def open_loader(data: Data, **train: Any) -> DataLoader:
     return open_training(data, data.source(Mode.TRAIN), TrainLoaderSettings(num_processes=0, **train), None, 7)
 
 
-def drawn(batches: DataLoader, passes: int = 1) -> np.ndarray[Any, Any]:
+def read_indices(batches: DataLoader, passes: int = 1) -> np.ndarray[Any, Any]:
     """Return the indices of some passes."""
     assert batches.order is not None
     return np.concatenate([batches.order.rows_of_pass(number)[:, INDEX] for number in range(passes)])
@@ -71,7 +71,7 @@ def chi_square(counts: Any, probabilities: Any) -> float:
 
 @pytest.mark.parametrize("as_list", [False, True])
 def test_class_weights_are_total_by_classes_times_size(as_list: bool) -> None:
-    batches = opened(Events(as_list=as_list), balance="loss", batch_size=1000)
+    batches = open_loader(Events(as_list=as_list), balance="loss", batch_size=1000)
     batch = batches.batch(0)
     assert batch.weights is not None
     for name, count in enumerate(COUNTS):
@@ -89,12 +89,12 @@ def test_weighted_classes_count_the_same(classes: list[int]) -> None:
 
 @pytest.mark.parametrize("as_list", [False, True])
 def test_balanced_drawing_draws_all_classes_equally_often(as_list: bool) -> None:
-    batches = opened(Events(as_list=as_list), balance="sample")
+    batches = open_loader(Events(as_list=as_list), balance="sample")
     source = Events().source(Mode.TRAIN)
     assert isinstance(source, ArraySource)
-    counts = np.bincount(source.targets["class"][drawn(batches, 20)], minlength=4)
+    counts = np.bincount(source.targets["class"][read_indices(batches, 20)], minlength=4)
     assert chi_square(counts, [0.25] * 4) < 11.3  # 1 % of 3 degrees of freedom
-    one_pass = np.bincount(source.targets["class"][drawn(batches)], minlength=4)
+    one_pass = np.bincount(source.targets["class"][read_indices(batches)], minlength=4)
     assert np.abs(one_pass - 250).max() <= 60  # systematic: each sample as often as its weight, rounded
     repeated = batches.order.rows_of_pass(0) if batches.order else np.zeros((0, 3))
     assert len({tuple(row) for row in repeated.tolist()}) == len(repeated), "every draw has different random numbers"
@@ -103,10 +103,10 @@ def test_balanced_drawing_draws_all_classes_equally_often(as_list: bool) -> None
 @pytest.mark.parametrize("inf_bounds", [True, False])
 def test_resampling_to_a_uniform_distribution(inf_bounds: bool) -> None:
     resample = Uniform(target="z", component=0, low=0.0, high=2.0, n_buckets=5, inf_bounds=inf_bounds)
-    batches = opened(Events(), resample=resample)
+    batches = open_loader(Events(), resample=resample)
     source = Events().source(Mode.TRAIN)
     assert isinstance(source, ArraySource)
-    values = source.targets["z"][drawn(batches, 20), 0]
+    values = source.targets["z"][read_indices(batches, 20), 0]
     if not inf_bounds:
         assert values.max() <= 2.0
     counts = np.bincount(np.clip((values / 0.4).astype(int), 0, 4), minlength=5)
@@ -153,19 +153,19 @@ def test_within_a_class_the_weights_of_a_mixture_remain() -> None:
 def test_filters_chain_and_say_how_much_each_removed(as_list: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     filters: list[Filter] = [ValueFilter(name="class", values=["0", "1"]), RangeFilter(name="x", component=0, low=0.0)]
-    batches = opened(Events(as_list=as_list), filter=filters)
+    batches = open_loader(Events(as_list=as_list), filter=filters)
     source = Events().source(Mode.TRAIN)
     assert isinstance(source, ArraySource)
     expected = np.flatnonzero((source.targets["class"] < 2) & (source.inputs["x"][:, 0] >= 0))
     assert len(batches) == len(expected)
-    assert sorted(drawn(batches)) == expected.tolist()
+    assert sorted(read_indices(batches)) == expected.tolist()
     assert "ValueFilter(name='class', values=['0', '1']) removed 100 of 1000 samples" in caplog.text
     assert f"removed {900 - len(expected)} of 900 samples" in caplog.text
 
 
 def test_a_filter_that_leaves_nothing_is_an_error() -> None:
     with pytest.raises(UsageError, match=r"--train\.filter: no sample of Events passes the filters"):
-        opened(Events(), filter=[RangeFilter(name="x", component=0, low=99.0)])
+        open_loader(Events(), filter=[RangeFilter(name="x", component=0, low=99.0)])
 
 
 def test_validation_can_be_filtered_too() -> None:
@@ -212,7 +212,7 @@ def test_buckets_have_every_sample_once_in_a_pass_and_keep_their_limits(
                 assert len(draw) * array[draw[:, INDEX]].max() <= most
 
 
-def test_buckets_waste_less() -> None:
+def test_buckets_reduce_padding() -> None:
     lengths = np.random.default_rng(0).integers(1, 200, 2000)
     order = Sampler(np.arange(2000), 0, shuffle=True)
 

@@ -44,7 +44,7 @@ def test_it_learns_with_the_answer_and_is_judged_without(result: TrainResult) ->
     assert [tensor.name for tensor in result.network.inputs] == ["text"]
 
 
-def test_its_moved_export_answers_without_the_run(result: TrainResult, folder: Path, tmp_path: Path) -> None:
+def test_a_moved_export_predicts_without_the_run(result: TrainResult, folder: Path, tmp_path: Path) -> None:
     inputs = {"text": encode(TEXTS, Dates().longest)}
     expected = [sample.outputs["answer"] for sample in load_predictor(folder)(inputs)]
     with moved_export(folder, tmp_path) as moved:
@@ -53,7 +53,7 @@ def test_its_moved_export_answers_without_the_run(result: TrainResult, folder: P
 
 
 @pytest.mark.slow
-def test_its_export_decodes_and_shows_where_it_looked(result: TrainResult, tmp_path: Path) -> None:
+def test_the_export_decodes_and_shows_its_attention(result: TrainResult, tmp_path: Path) -> None:
     import tensorflow as tf
 
     result.network.export(str(tmp_path / "serve"), verbose=False)
@@ -136,7 +136,7 @@ def test_a_wrong_format_is_reported(pattern: str) -> None:
 
 
 @pytest.mark.slow
-def test_it_trains_on_jax(run: Run, tmp_path: Path) -> None:
+def test_sequences_train_on_jax(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     small = ["--data.samples", 128, "--data.val_samples", 16, "--model.units", 8, "--trainer.epochs", 1]
     words = ["--device.backend", "jax", "--trainer.output_dir", tmp_path / "run", *small]
@@ -148,7 +148,7 @@ def test_it_trains_on_jax(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_it_learns_to_answer_98_percent_exactly(tmp_path: Path) -> None:
+def test_accuracy_reaches_98_percent(tmp_path: Path) -> None:
     words = ["--trainer.output_dir", tmp_path / "run", "--trainer.lav_every_n", 1]
     done = run_command("train-scenario", "scenarios.sequences", *words, timeout=800)
     assert done.returncode == 0, done.stderr

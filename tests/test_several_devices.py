@@ -50,7 +50,7 @@ def trained(devices: Devices, changes: dict[str, Any], resume: Resume | None = N
     return Trained([np.asarray(weight) for weight in result.network.get_weights()], last)
 
 
-def divide_the_processor() -> None:
+def create_logical_cpus() -> None:
     import tensorflow as tf
 
     (processor,) = tf.config.list_physical_devices("CPU")
@@ -61,7 +61,7 @@ def divide_the_processor() -> None:
 def call() -> Iterator[Call]:
     """Call a function where there are two devices."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=divide_the_processor) as pool:
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=create_logical_cpus) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
@@ -133,7 +133,7 @@ DEFAULT = ("plain", "losses of layers", "sequences in small batches")
 
 
 @pytest.mark.parametrize("name", [name if name in DEFAULT else slow(name) for name in SCENARIOS])
-def test_two_devices_compute_what_one_does(name: str, call: Call) -> None:
+def test_two_devices_give_the_results_of_one(name: str, call: Call) -> None:
     one, two = (call(trained, devices, SCENARIOS[name]) for devices in (ONE, TWO))
     assert_same(one, two, rtol=2e-2 if name == "mixed precision" else 1e-4)
 

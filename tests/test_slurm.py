@@ -54,7 +54,7 @@ def test_what_a_batch_sets_itself_is_not_another_option(tmp_path: Path) -> None:
     assert {line.removeprefix("#SBATCH --").partition("=")[0] for line in lines} == {*MANAGED_OPTIONS, "requeue"}
 
 
-def test_the_script_says_all_that_was_asked_for(tmp_path: Path) -> None:
+def test_the_script_contains_all_options(tmp_path: Path) -> None:
     request = ResourceRequest(
         *("2:00:00", "4G"),
         partition="gpu",
@@ -94,16 +94,16 @@ def test_values_of_options_arrive_as_they_were_given(tmp_path: Path, cluster: Cl
     request = ResourceRequest("5", "100M", extra=[f"comment={value}", "hold"])
     script = tmp_path / "array.sh"
     script.write_text(make_array_script(Batch(tmp_path / "zoo" / "version_1"), tmp_path, [["wide"]], request))
-    number = cluster.says("sbatch", "--parsable", str(script)).strip()
-    assert cluster.says("squeue", "--noheader", f"--jobs={number}", "--format=%k").rstrip("\n") == value
-    cluster.says("scancel", number)
+    number = cluster.run_client("sbatch", "--parsable", str(script)).strip()
+    assert cluster.run_client("squeue", "--noheader", f"--jobs={number}", "--format=%k").rstrip("\n") == value
+    cluster.run_client("scancel", number)
 
 
 @pytest.mark.parametrize(
     ("state", "waits", "is_finished"),
     [("PENDING", True, False), ("RUNNING", False, False), ("COMPLETING", False, False), ("TIMEOUT", False, True)],
 )
-def test_what_the_states_of_a_cluster_mean(state: str, waits: bool, is_finished: bool) -> None:
+def test_cluster_states_map_to_run_states(state: str, waits: bool, is_finished: bool) -> None:
     assert (ClusterJob(state).is_pending, ClusterJob(state).is_finished) == (waits, is_finished)
 
 
@@ -140,8 +140,8 @@ def test_requeued_and_cancelled_runs_save_and_resume(tmp_path: Path, cluster: Cl
     assert experiments(tmp_path, "submit", batch.path, *ASK).returncode == 0
     wait_until(lambda: len(events(batch)) == 2)
     (batch.path / "tenths").write_text("1")
-    cluster.says("scontrol", "requeue", job_of(batch, "wide"))
-    cluster.says("scancel", job_of(batch, "other"))
+    cluster.run_client("scontrol", "requeue", job_of(batch, "wide"))
+    cluster.run_client("scancel", job_of(batch, "other"))
     wait_until(lambda: {"stop wide", "stop other"} <= set(events(batch)))
     wait_until(lambda: states(batch) == {"wide": "done", "other": "cancelled"})
     assert experiments(tmp_path, "submit", batch.path, *ASK, "--wait").returncode == 0
@@ -159,7 +159,7 @@ def test_a_requeued_task_continues_with_the_run_that_it_was_at(tmp_path: Path, c
     wait_until(lambda: "end wide.01" in events(batch))
     (batch.path / "hold").touch()
     wait_until(lambda: events(batch)[-1].startswith("begin"))
-    cluster.says("scontrol", "requeue", job_of(batch, "wide.01"))
+    cluster.run_client("scontrol", "requeue", job_of(batch, "wide.01"))
     wait_until(lambda: any(event.startswith("stop") for event in events(batch)))
     (batch.path / "hold").unlink()
     wait_until(lambda: set(states(batch).values()) == {"done"})
@@ -172,7 +172,7 @@ def test_cancel_takes_runs_from_the_cluster(tmp_path: Path, cluster: Cluster) ->
     batch = make_fake_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=600)
     experiments(tmp_path, "submit", batch.path, *ASK, "--jobs", "1")
     wait_until(lambda: events(batch))
-    assert cluster.says("squeue", "--noheader", "--states=RUNNING", "--format=%j").split() == ["wide.01"]
+    assert cluster.run_client("squeue", "--noheader", "--states=RUNNING", "--format=%j").split() == ["wide.01"]
     assert "2 runs of" in experiments(tmp_path, "cancel", batch.path).stdout
     wait_until(lambda: "stop wide.01" in events(batch))
     wait_until(lambda: set(states(batch).values()) == {"cancelled"})
@@ -185,7 +185,7 @@ def test_a_preempted_run_resumes(tmp_path: Path, cluster: Cluster) -> None:
     experiments(tmp_path, "submit", batch.path, *ASK, "--cpus", "2")
     wait_until(lambda: events(batch))
     (batch.path / "tenths").write_text("1")
-    cluster.says("sbatch", "--partition=urgent", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 8")
+    cluster.run_client("sbatch", "--partition=urgent", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 8")
     wait_until(lambda: states(batch) == {"wide": "preempted"})
     wait_until(lambda: states(batch) == {"wide": "done"})
 

@@ -36,13 +36,13 @@ MEMBERS = ("games", "news")
 
 def tasks_on_cluster(batch: Batch, cluster: Cluster) -> dict[str, str]:
     """Return the tasks of a batch that the cluster knows, with their scripts."""
-    lines = cluster.says("squeue", "--noheader", "--array", "--states=all", "--format=%F_%K|%o").splitlines()
+    lines = cluster.run_client("squeue", "--noheader", "--array", "--states=all", "--format=%F_%K|%o").splitlines()
     tasks = dict(line.strip().split("|", 1) for line in lines)
     scripts = {str(path) for path in submissions_dir(batch).glob("*/array.sh")}  # not those of earlier trials
     return {task: script for task, script in tasks.items() if script in scripts}
 
 
-def known_jobs(batch: Batch) -> Counter[str]:
+def count_known_jobs(batch: Batch) -> Counter[str]:
     """Return the tasks that `show` knows."""
     [shown] = json.loads(experiments(batch.path, "show", batch.path, "--json").stdout)
     return Counter(run["job"] for run in shown["runs"] if run["job"] is not None)
@@ -75,8 +75,8 @@ def kill_a_submission(batch: Batch, moment_s: float, is_after_record: bool) -> N
 
 def empty(batch: Batch, cluster: Cluster) -> None:
     """Make a batch as it was before it was submitted."""
-    cluster.says("scancel", "--me")
-    wait_until(lambda: not cluster.says("squeue", "--noheader"))
+    cluster.run_client("scancel", "--me")
+    wait_until(lambda: not cluster.run_client("squeue", "--noheader"))
     for folder in (batch.queue_dir, batch.path / "runs", batch.path / "logs"):
         shutil.rmtree(folder)
         folder.mkdir()
@@ -95,7 +95,7 @@ def test_a_killed_submission_leaves_no_unknown_job_and_none_twice(tmp_path: Path
         moment_s = source.uniform(0, 0.5 if is_after_record else whole_s)
         kill_a_submission(batch, moment_s, is_after_record)
         before = tasks_on_cluster(batch, cluster)
-        known = known_jobs(batch)
+        known = count_known_jobs(batch)
         assert set(before) <= set(known)
         assert set(known.values()) <= {1}
         again = experiments(tmp_path, "submit", batch.path, *ASK)
@@ -137,7 +137,7 @@ class Member:
         )
 
 
-def says(member: Member, folder: Path, *words: object) -> str:
+def run_as(member: Member, folder: Path, *words: object) -> str:
     """Return the output of the command of a group member."""
     done = member.experiments(folder, *words)
     assert done.returncode == 0, f"{member.name}: {words}: {done.stdout}{done.stderr}"
@@ -158,7 +158,7 @@ def shared_disk(cluster: Cluster) -> Iterator[Path]:
     folder.chmod(0o2775)
     yield folder
     for name in MEMBERS:
-        cluster.says("scancel", f"--user={name}")
+        cluster.run_client("scancel", f"--user={name}")
     while subprocess.run(["umount", folder], check=False, capture_output=True).returncode:  # a job is still ending
         time.sleep(0.5)
     folder.rmdir()
@@ -188,21 +188,21 @@ def test_two_users_of_a_group_work_on_a_batch(
 ) -> None:
     one, other = members
     (shared_disk / "plan.yaml").write_text(f"{PLAN}  wide: {{repeat: {NUM_RUNS // 2}}}\n")
-    says(one, shared_disk, "generate", "plan.yaml")
+    run_as(one, shared_disk, "generate", "plan.yaml")
     batch = Batch(shared_disk / "batches" / "plan" / "version_1")
     batch.job_script_path.write_text(JOB)
     (batch.path / "tenths").write_text("600")
     refused = other.experiments(shared_disk, "add", batch.path)
     assert refused.returncode == 2
     assert "trust_code" in refused.stderr
-    says(other, shared_disk, "add", batch.path, "--trust_code", "true")
+    run_as(other, shared_disk, "add", batch.path, "--trust_code", "true")
     assert len(batch.read_index().runs) == NUM_RUNS
     half = "wide.???"
-    says(one, shared_disk, "submit", batch.path, half, *ASK, "--trust_code", "true")
-    says(other, shared_disk, "submit", batch.path, *ASK)
+    run_as(one, shared_disk, "submit", batch.path, half, *ASK, "--trust_code", "true")
+    run_as(other, shared_disk, "submit", batch.path, *ASK)
     wait_until(lambda: len(events(batch)) >= 2)
     for member in members:
-        assert says(member, shared_disk, "show", batch.path, "--brief").startswith(
+        assert run_as(member, shared_disk, "show", batch.path, "--brief").startswith(
             f"{batch.path}: {NUM_RUNS} runs: 2 r"
         )
     tasks = tasks_on_cluster(batch, cluster)
@@ -211,8 +211,8 @@ def test_two_users_of_a_group_work_on_a_batch(
     filler = fill(shared_disk)
     full = one.experiments(shared_disk, "submit", batch.path, *ASK)
     print(full.returncode, full.stdout, full.stderr)
-    says(other, shared_disk, "cancel", batch.path, "wide.00?", "wide.09??")  # the first nine are not theirs
-    says(one, shared_disk, "cancel", batch.path, "wide.01?", "wide.08??")  # the last hundred are not theirs
+    run_as(other, shared_disk, "cancel", batch.path, "wide.00?", "wide.09??")  # the first nine are not theirs
+    run_as(one, shared_disk, "cancel", batch.path, "wide.01?", "wide.08??")  # the last hundred are not theirs
     for member in members:
         assert (
             counts(member, shared_disk, batch)["cancelled"] >= 9 + 100 + 10 + 100 - 2
@@ -220,13 +220,13 @@ def test_two_users_of_a_group_work_on_a_batch(
     filler.unlink()
 
     wait_until(lambda: {"stop wide.001", "stop wide.002"} <= set(events(batch)))
-    says(other, shared_disk, "submit", batch.path, "wide.00?", *ASK)
-    says(one, shared_disk, "submit", batch.path, *ASK)
+    run_as(other, shared_disk, "submit", batch.path, "wide.00?", *ASK)
+    run_as(one, shared_disk, "submit", batch.path, *ASK)
     for member in members:
         assert "cancelled" not in counts(member, shared_disk, batch)
     (batch.path / "tenths").write_text("0")
-    says(one, shared_disk, "cancel", batch.path, "wide.???")
-    says(other, shared_disk, "cancel", batch.path)
+    run_as(one, shared_disk, "cancel", batch.path, "wide.???")
+    run_as(other, shared_disk, "cancel", batch.path)
     wait_until(lambda: not {"running", "waiting"} & set(counts(one, shared_disk, batch)), seconds=600)
     begun = Counter(event for event in events(batch) if event.startswith("begin"))
     assert set(begun.values()) <= {1, 2}

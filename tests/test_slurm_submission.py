@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from batches import events, make_fake_batch
 from conftest import Run
-from stand_in_slurm import FakeSlurm
+from fake_slurm import FakeSlurm
 
 from tfaip_like import UsageError
 from tfaip_like.experiments._batches.batch import Batch
@@ -25,17 +25,17 @@ class User:
         self.slurm = FakeSlurm.at(folder / "slurm")
         self._run = run
 
-    def says(self, *words: str) -> str:
+    def run(self, *words: str) -> str:
         """Run `experiments` with the batch as its first argument; return what it prints."""
         done = self._run("experiments", words[0], self.batch.path, *words[1:], environment=self.slurm.environment)
         self.code = done.returncode
         return done.stdout + done.stderr
 
     def submit(self, *words: str) -> str:
-        return self.says("submit", *words, *ASK)
+        return self.run("submit", *words, *ASK)
 
     def states(self) -> list[tuple[str, str]]:
-        [shown] = json.loads(self.says("show", "--json"))
+        [shown] = json.loads(self.run("show", "--json"))
         return [(run["state"], run["job"]) for run in shown["runs"]]
 
 
@@ -48,7 +48,7 @@ def test_killed_before_the_cluster_has_the_job_it_is_submitted_again(user: User)
     user.slurm.set_behavior("dies_before")
     user.submit()
     assert user.states() == [("new", None), ("new", None)]
-    assert "submission was interrupted" in user.says("show")
+    assert "submission was interrupted" in user.run("show")
     assert user.submit() == f"2 runs of {user.batch.path} submitted as SLURM job 100\n"
     assert user.states() == [("waiting", "100_0"), ("waiting", "100_1")]
     # The first one was only slow: it comes after all, and leaves the runs to the second.
@@ -77,15 +77,15 @@ def test_a_task_that_starts_before_its_job_is_noted_says_so_itself(user: User) -
     assert user.submit().startswith(f"1 run of {user.batch.path} submitted as SLURM job 100 (1 done already)")
 
 
-def test_while_the_cluster_cannot_be_asked_nothing_is_submitted_but_all_can_be_cancelled(user: User) -> None:
+def test_an_unreachable_cluster_blocks_submissions_but_not_cancellations(user: User) -> None:
     user.slurm.set_behavior("dies_after")
     user.submit()
     user.slurm.set_behavior("silent")
     for words in (ASK, ()):
-        printed = user.says("submit", *words)
+        printed = user.run("submit", *words)
         assert user.code == 2
         assert "this submission was interrupted, and squeue failed" in printed
-    assert user.says("cancel").startswith(f"2 runs of {user.batch.path} cancelled")
+    assert user.run("cancel").startswith(f"2 runs of {user.batch.path} cancelled")
     ((number, script),) = user.slurm.jobs()
     assert user.slurm.run_task(script, number, 0).returncode == 0
     assert events(user.batch) == []
@@ -117,7 +117,7 @@ def test_a_task_trains_its_runs_one_after_another_and_none_again_after_a_requeue
     user.submit("--runs_per_task", "2")
     ((number, script),) = user.slurm.jobs()
     assert "first=(0 2 3 4)" in script.read_text()
-    user.says("cancel", "wide.02")
+    user.run("cancel", "wide.02")
     assert not (user.slurm.folder / "cancelled").exists()  # the task is needed for the other run
     codes = [user.slurm.run_task(script, number, task).returncode for task in (0, 1, 2, 0, 1, 2)]
     assert codes == [0, 0, 1, 0, 0, 0]
@@ -125,10 +125,10 @@ def test_a_task_trains_its_runs_one_after_another_and_none_again_after_a_requeue
     assert events(user.batch) == trained
 
 
-def test_runs_of_somebody_else_are_cancelled_although_the_cluster_forbids_it(user: User) -> None:
+def test_runs_of_another_user_are_cancelled_without_permission_of_the_cluster(user: User) -> None:
     user.submit()
     user.slurm.set_behavior("forbids")
-    printed = user.says("cancel")
+    printed = user.run("cancel")
     assert "(scancel: scancel: error: Access/permission denied; running jobs stop by themselves" in printed
     assert user.states() == [("cancelled", "100_0"), ("cancelled", "100_1")]
     # Submitted again they belong to the new job, although the old one still waits.
@@ -142,8 +142,8 @@ def test_runs_of_somebody_else_are_cancelled_although_the_cluster_forbids_it(use
 
 def test_a_whole_array_is_cancelled_by_its_number(user: User) -> None:
     user.submit()
-    user.says("cancel", "wide.01")
-    user.says("cancel")
+    user.run("cancel", "wide.01")
+    user.run("cancel")
     assert (user.slurm.folder / "cancelled").read_text() == "100_0\n100\n"
 
 

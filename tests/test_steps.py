@@ -35,7 +35,9 @@ class Affine(Line):
         return {"sum": keras.layers.Dense(1, kernel_initializer="zeros", name="add")(inputs["x"])[:, 0]}
 
 
-def by_hand(steps: int, batch: int, lr: float, decay: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def reference_training(
+    steps: int, batch: int, lr: float, decay: float
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return weights and their averages after this many steps of gradient descent, in plain numpy."""
     x, y = arrays_of(Points().source(Mode.TRAIN))
     w, b = np.zeros(2), 0.0
@@ -59,12 +61,12 @@ AFFINE: dict[str, Any] = {
 
 def test_averages_equal_a_plain_computation_and_are_what_is_validated_and_exported(tmp_path: Path) -> None:
     result = train(small(tmp_path / "run", **AFFINE, trainer={"calc_ema": 0.9, "epochs": 2}))
-    raw, mean = by_hand(steps=24, batch=8, lr=0.1, decay=0.9)
+    raw, mean = reference_training(steps=24, batch=8, lr=0.1, decay=0.9)
     arrays = read_last_state(tmp_path / "run").arrays
     kept = {name: value for name, value in arrays.items() if "add" in name and name.startswith("network:")}
     past = [value for name, value in arrays.items() if name.endswith("_past_average")]
     np.testing.assert_allclose(np.concatenate([value.ravel() for value in kept.values()]), raw, rtol=1e-4)
-    _, mean_of_past = by_hand(steps=23, batch=8, lr=0.1, decay=0.9)
+    _, mean_of_past = reference_training(steps=23, batch=8, lr=0.1, decay=0.9)
     np.testing.assert_allclose(np.concatenate([value.ravel() for value in past]), mean_of_past, rtol=1e-4)
     np.testing.assert_allclose(np.concatenate([value.ravel() for value in weights(result)]), mean, rtol=1e-4)
     x, y = arrays_of(Points().source(Mode.EVALUATE))

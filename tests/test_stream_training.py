@@ -59,32 +59,34 @@ def scenario(folder: Path, num_processes: int = 0, **changes: Any) -> Small:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("straight") / "run"
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     train(scenario(folder))
     return folder
 
 
-def test_an_epoch_is_all_samples_that_come_out(straight: Path) -> None:
-    last = list_checkpoints(OutputDir(straight).checkpoints)[-1]
+def test_an_epoch_is_all_samples_that_come_out(uninterrupted: Path) -> None:
+    last = list_checkpoints(OutputDir(uninterrupted).checkpoints)[-1]
     assert last.position == Position(3, 0)
     assert last.read().state["batching"]["steps_per_epoch"] == TOTAL // 8
-    with (straight / "history.csv").open() as file:
+    with (uninterrupted / "history.csv").open() as file:
         assert all(int(float(row["val_count"])) == TOTAL for row in csv.DictReader(file))
 
 
-def test_data_workers_change_no_bit(straight: Path, tmp_path: Path) -> None:
+def test_data_workers_change_no_bit(uninterrupted: Path, tmp_path: Path) -> None:
     train(scenario(tmp_path / "run", num_processes=2))
-    assert differences(straight, tmp_path / "run") == []
+    assert differences(uninterrupted, tmp_path / "run") == []
 
 
 @pytest.mark.parametrize(("step", "num_processes"), [(10, 2), slow(40, 0), (70, 0)])
-def test_a_stream_is_resumed_with_the_same_bits(straight: Path, tmp_path: Path, step: int, num_processes: int) -> None:
-    copy = copy_as_killed(straight, tmp_path / "copy", Position(*divmod(step, TOTAL // 8)))
+def test_a_stream_is_resumed_with_the_same_bits(
+    uninterrupted: Path, tmp_path: Path, step: int, num_processes: int
+) -> None:
+    copy = copy_as_killed(uninterrupted, tmp_path / "copy", Position(*divmod(step, TOTAL // 8)))
     MADE.clear()
     train(scenario(copy, num_processes), Resume())
-    assert differences(straight, copy) == []
-    texts = [(run / "history.csv").read_text() for run in (straight, copy)]
+    assert differences(uninterrupted, copy) == []
+    texts = [(run / "history.csv").read_text() for run in (uninterrupted, copy)]
     assert [line.split(",")[:3] for line in texts[0].splitlines()] == [
         line.split(",")[:3] for line in texts[1].splitlines()
     ]
@@ -93,10 +95,10 @@ def test_a_stream_is_resumed_with_the_same_bits(straight: Path, tmp_path: Path, 
 
 
 def test_changed_data_continue_with_the_next_pass(
-    straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    uninterrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    copy = copy_as_killed(straight, tmp_path / "copy", Position(2, 2))
+    copy = copy_as_killed(uninterrupted, tmp_path / "copy", Position(2, 2))
     history = train(scenario(copy, train={"shuffle_buffer": 50}), Resume()).history
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert "resuming at the start of the next pass" in caplog.text

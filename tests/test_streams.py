@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from working import AtSample, Counted, Jitter, Pieces
+from worker_data import AtSample, Counted, Jitter, Pieces
 
 from tfaip_like import Data, Mode, Processor, Sample, UsageError
 from tfaip_like.data import (
@@ -55,7 +55,7 @@ class Join(StreamProcessor):
             yield dataclasses.replace(sample, meta={**sample.meta, self.key: names})
 
 
-def opened(data: Data, samples_per_epoch: int | None = None, seed: int = 7, **changes: Any) -> DataLoader:
+def open_loader(data: Data, samples_per_epoch: int | None = None, seed: int = 7, **changes: Any) -> DataLoader:
     train = TrainLoaderSettings(**{"batch_size": 8, "num_processes": 0, **changes})
     return open_training(data, data.source(Mode.TRAIN), train, samples_per_epoch, seed)
 
@@ -83,7 +83,7 @@ def test_each_pass_has_every_sample_once_and_batches_are_full(
     data = Counted(count=count, iterable=iterable, processors=[Cut(group=group)])
     expected = pieces(count)
     total = expected.total()
-    batches = opened(data, max(total, batch_size), seed, batch_size=batch_size, shuffle_buffer=buffer)
+    batches = open_loader(data, max(total, batch_size), seed, batch_size=batch_size, shuffle_buffer=buffer)
     made = list(batches.iter_training(0, -(-3 * total // batch_size)))
     assert {len(batch) for batch in made} == {batch_size}
     names = names_of(made)
@@ -112,13 +112,13 @@ def test_opening_at_any_place_gives_the_rest_with_and_without_a_bookmark(
     def numbered(batches: DataLoader, first: int) -> list[bytes]:
         return [batch.inputs["x"].tobytes() + repr(batch.meta).encode() for batch in batches.iter_training(first, 45)]
 
-    straight = opened(data, 100, **changes)
+    straight = open_loader(data, 100, **changes)
     all_of_them = numbered(straight, 0)
     assert len(all_of_them) == 45
-    assert numbered(opened(data, 100, **changes), place) == all_of_them[place:]
+    assert numbered(open_loader(data, 100, **changes), place) == all_of_them[place:]
     kept = json.loads(json.dumps(straight.stream_state(place)))
     assert kept["batch"] == place
-    marked = opened(data, 100, **changes)
+    marked = open_loader(data, 100, **changes)
     marked.seek(place, kept, is_same=True)
     assert numbered(marked, place) == all_of_them[place:]
 
@@ -132,9 +132,9 @@ def test_a_bookmark_spares_making_what_comes_before() -> None:
             return sample
 
     data = Counted(count=400, processors=[Watched(), Cut(group=10)])
-    straight = opened(data, 100, shuffle_buffer=20)
+    straight = open_loader(data, 100, shuffle_buffer=20)
     list(straight.iter_training(0, 300))
-    again = opened(data, 100, shuffle_buffer=20)
+    again = open_loader(data, 100, shuffle_buffer=20)
     again.seek(290, straight.stream_state(290), is_same=True)
     made.clear()
     next(again.iter_training(290, 300))
@@ -148,10 +148,10 @@ def test_batches_behind_a_stream_processor_are_mixed() -> None:
                 yield from [sample] * 16
 
     for iterable in (False, True):
-        batches = opened(Counted(count=40, iterable=iterable, processors=[Many()]), 640, batch_size=16)
+        batches = open_loader(Counted(count=40, iterable=iterable, processors=[Many()]), 640, batch_size=16)
         classes = [len({meta["number"] for meta in batch.meta}) for batch in batches.iter_training(0, 40)]
         assert min(classes) >= 8
-    unshuffled = opened(Counted(count=40, processors=[Many()]), batch_size=16, shuffle=False)
+    unshuffled = open_loader(Counted(count=40, processors=[Many()]), batch_size=16, shuffle=False)
     assert [len({meta["number"] for meta in batch.meta}) for batch in unshuffled.iter_training(0, 40)] == [1] * 40
 
 
@@ -186,7 +186,7 @@ def test_chained_stream_processors_give_the_same_with_data_workers(iterable: boo
     data = Counted(count=70, iterable=iterable, processors=CHAINED)
 
     def made(num_processes: int, first: int = 0) -> list[bytes]:
-        batches = opened(data, 100, num_processes=num_processes, shuffle_buffer=30, prefetch=4)
+        batches = open_loader(data, 100, num_processes=num_processes, shuffle_buffer=30, prefetch=4)
         try:
             return [b.inputs["x"].tobytes() + repr(b.meta).encode() for b in batches.iter_training(first, 40)]
         finally:
@@ -200,27 +200,27 @@ def test_chained_stream_processors_give_the_same_with_data_workers(iterable: boo
 def test_an_epoch_is_one_pass_and_counted_with_data_workers_alike() -> None:
     data = Counted(count=500, processors=[AtSample(index=-1), Cut(group=20)])
     for num_processes in (0, 2):
-        batches = opened(data, num_processes=num_processes)
+        batches = open_loader(data, num_processes=num_processes)
         batches.close()
         assert len(batches) == pieces(500).total()
         assert batches.steps_per_epoch == pieces(500).total() // 8
-    assert opened(data, 80).steps_per_epoch == 10
-    assert len(opened(data, 80)) == 0  # nothing was counted
+    assert open_loader(data, 80).steps_per_epoch == 10
+    assert len(open_loader(data, 80)) == 0  # nothing was counted
 
 
 def test_an_epoch_of_length_buckets_has_all_batches_of_a_pass() -> None:
     data = Counted(count=60, ragged=True, processors=[Cut()])
-    batches = opened(data, buckets=3, max_batch_length=24, shuffle_buffer=50)
+    batches = open_loader(data, buckets=3, max_batch_length=24, shuffle_buffer=50)
     made = list(batches.iter_training(0, batches.steps_per_epoch))
     assert Counter(names_of(made)) == pieces(60)
     assert all(len(batch) * batch.inputs["x"].shape[1] <= 24 for batch in made)
-    half = opened(data, len(batches) // 2, buckets=3, max_batch_length=24, shuffle_buffer=50)
+    half = open_loader(data, len(batches) // 2, buckets=3, max_batch_length=24, shuffle_buffer=50)
     assert half.steps_per_epoch == len(batches) // 2 // 8  # not counted, so as if all batches were full
 
 
 def test_length_buckets_pad_less_than_batches_of_all_lengths() -> None:
     def padded(**changes: Any) -> int:
-        batches = opened(Counted(count=210, ragged=True, processors=[Cut()]), 400, **changes)
+        batches = open_loader(Counted(count=210, ragged=True, processors=[Cut()]), 400, **changes)
         return sum(batch.inputs["x"].size for batch in batches.iter_training(0, 50))
 
     assert padded(buckets=7) < 0.8 * padded()
@@ -234,7 +234,7 @@ def test_class_weights_count_what_the_stream_makes() -> None:
                 for _ in range(3 if label else 1):
                     yield dataclasses.replace(sample, targets={"y": label})
 
-    batches = opened(Counted(count=40, processors=[Copies()]), balance="loss")
+    batches = open_loader(Counted(count=40, processors=[Copies()]), balance="loss")
     for batch in batches.iter_training(0, 10):
         assert batch.weights is not None
         np.testing.assert_allclose(batch.weights, np.where(batch.targets["y"], 80 / (2 * 60), 80 / (2 * 20)))
@@ -259,7 +259,7 @@ def test_a_stream_that_makes_nothing_is_refused() -> None:
             yield from ()
 
     with pytest.raises(UsageError, match="the processors of Counted produced no samples"):
-        opened(Counted(processors=[Nothing()]))
+        open_loader(Counted(processors=[Nothing()]))
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
@@ -269,7 +269,7 @@ def test_a_stream_of_which_all_is_dropped_is_refused_with_the_reason(cache: str)
             raise DropSample("too dark")
 
     with pytest.raises(UsageError, match="produced no samples; DropAll dropped the last one: too dark"):
-        opened(Counted(processors=[Cut(), DropAll()]), cache=cache)
+        open_loader(Counted(processors=[Cut(), DropAll()]), cache=cache)
 
 
 def test_a_bad_sample_is_named_where_samples_are_taken_one_by_one() -> None:
@@ -281,7 +281,7 @@ def test_a_bad_sample_is_named_where_samples_are_taken_one_by_one() -> None:
                 yield sample
 
     with pytest.raises(ValueError, match="this one") as raised:
-        list(opened(Counted(processors=[Breaks()]), 40, shuffle=False).iter_training(0, 5))
+        list(open_loader(Counted(processors=[Breaks()]), 40, shuffle=False).iter_training(0, 5))
     note = "This was training sample 13 of Counted, in the group that begins with training sample 0 of Counted."
     assert raised.value.__notes__ == [note]
 
@@ -289,28 +289,28 @@ def test_a_bad_sample_is_named_where_samples_are_taken_one_by_one() -> None:
 def test_an_upstream_error_is_named_once() -> None:
     data = Counted(processors=[AtSample(index=5), Cut()])
     with pytest.raises(ValueError, match="this one is bad") as raised:
-        opened(data)
+        open_loader(data)
     assert raised.value.__notes__ == ["This was training sample 5 of Counted."]
 
 
 def test_samples_keep_the_index_of_what_they_were_made_of() -> None:
-    batches = opened(Counted(count=30, processors=[Cut()]), 40)
+    batches = open_loader(Counted(count=30, processors=[Cut()]), 40)
     for batch in batches.iter_training(0, 5):
         assert list(batch.indices) == [meta["number"] for meta in batch.meta]
 
 
 def test_meta_travels_through_stream_processors() -> None:
-    batches = opened(Counted(count=10, processors=[Cut()]), 8)
+    batches = open_loader(Counted(count=10, processors=[Cut()]), 8)
     for batch in batches.iter_training(0, 2):
         assert [meta["number"] for meta in batch.meta] == batch.targets["y"].tolist()
 
 
 def test_other_data_begin_with_the_next_pass() -> None:
     data = Counted(count=30, processors=[Cut(), Join(group=10)])
-    straight = opened(data, 60, shuffle_buffer=20)
+    straight = open_loader(data, 60, shuffle_buffer=20)
     list(straight.iter_training(0, 20))
     kept = straight.stream_state(20)
-    changed = opened(data, 60, shuffle_buffer=25)
+    changed = open_loader(data, 60, shuffle_buffer=25)
     changed.seek(20, kept, is_same=False)
     total = pieces(30).total()
     made = names_of(changed.iter_training(20, 20 + total // 8 + 1))[:total]
@@ -321,7 +321,7 @@ def test_other_data_begin_with_the_next_pass() -> None:
 @pytest.mark.parametrize("num_processes", [0, 2])
 def test_cached_streams_have_an_index(place: str, num_processes: int) -> None:
     data = Counted(count=50, processors=[AtSample(index=3, what="drop"), Cut(group=7), Join(group=4), Jitter()])
-    batches = opened(data, cache=place, num_processes=num_processes)
+    batches = open_loader(data, cache=place, num_processes=num_processes)
     assert batches.stream is None
     expected = pieces(50)
     del expected[3, 0]
@@ -336,7 +336,7 @@ def test_cached_streams_have_an_index(place: str, num_processes: int) -> None:
 
 
 def test_what_is_cached_knows_where_it_comes_from() -> None:
-    batches = opened(Counted(count=9, processors=[Cut()]), cache="memory")
+    batches = open_loader(Counted(count=9, processors=[Cut()]), cache="memory")
     assert batches.samples.describe_sample(4) == "training sample 4 of Counted (from sample 2)"
 
 
@@ -349,16 +349,16 @@ def test_only_what_precedes_a_random_stream_processor_is_cached() -> None:
             return sample
 
     data = Counted(count=50, processors=[Watched(), Pieces()])
-    batches = opened(data, cache="memory", shuffle_buffer=20)
+    batches = open_loader(data, cache="memory", shuffle_buffer=20)
     assert batches.stream is not None
     made.clear()
     cached = [batch.inputs["x"].tobytes() for batch in batches.iter_training(0, 20)]
     assert not made
-    straight = opened(data, shuffle_buffer=20)
+    straight = open_loader(data, shuffle_buffer=20)
     assert [batch.inputs["x"].tobytes() for batch in straight.iter_training(0, 20)] == cached
 
 
-def test_a_stream_processor_that_is_random_now_and_then_cannot_be_cached() -> None:
+def test_a_stream_processor_that_is_sometimes_random_cannot_be_cached() -> None:
     class Sometimes(Cut):
         def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
             for sample in samples:
@@ -369,7 +369,7 @@ def test_a_stream_processor_that_is_random_now_and_then_cannot_be_cached() -> No
     with pytest.raises(
         UsageError, match="Sometimes is not deterministic: it used its random generator on the group that begins"
     ):
-        opened(Counted(processors=[Sometimes(group=5)]), cache="memory", shuffle=False)
+        open_loader(Counted(processors=[Sometimes(group=5)]), cache="memory", shuffle=False)
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
@@ -386,7 +386,7 @@ def test_mixtures_keep_their_ratios_behind_stream_processors(cache: str) -> None
 
 def test_filters_see_samples_as_the_source_gives_them() -> None:
     for cache in ("none", "memory"):
-        batches = opened(
+        batches = open_loader(
             Counted(count=50, processors=[Cut()]), filter=[RangeFilter(name="y", high=19)], limit=40, cache=cache
         )
         assert Counter(names_of(map(batches.batch, range(batches.steps_per_epoch)))) <= pieces(20)
@@ -395,11 +395,11 @@ def test_filters_see_samples_as_the_source_gives_them() -> None:
 
 def test_cached_streams_are_cut_by_length_and_balanced() -> None:
     data = Counted(count=60, ragged=True, processors=[Cut()])
-    batches = opened(data, cache="memory", buckets=3, max_batch_length=24)
+    batches = open_loader(data, cache="memory", buckets=3, max_batch_length=24)
     made = list(batches.iter_training(0, batches.steps_per_epoch))
     assert Counter(names_of(made)) == pieces(60)
     assert all(len(batch) * batch.inputs["x"].shape[1] <= 24 for batch in made)
-    balanced = opened(Counted(count=4, processors=[Cut()]), cache="memory", balance="loss", batch_size=7)
+    balanced = open_loader(Counted(count=4, processors=[Cut()]), cache="memory", balance="loss", batch_size=7)
     weights = balanced.batch(0).weights
     assert weights is not None
     assert weights.sum() == pytest.approx(7)
@@ -423,7 +423,7 @@ def test_blocks_of_large_samples_are_smaller(monkeypatch: pytest.MonkeyPatch) ->
 
     def reach(**changes: Any) -> int:
         """Return how far from its place in the source a sample comes."""
-        batches = opened(data, 96, **changes)
+        batches = open_loader(data, 96, **changes)
         names = names_of(batches.iter_training(0, 12))
         return max(abs(place - number) for place, (number, _) in enumerate(names))
 
@@ -432,7 +432,7 @@ def test_blocks_of_large_samples_are_smaller(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_buffer_that_has_no_effect_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    opened(Counted(), shuffle_buffer=10)
+    open_loader(Counted(), shuffle_buffer=10)
     assert "--train.shuffle_buffer ignored" in caplog.text
 
 

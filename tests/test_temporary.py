@@ -38,7 +38,7 @@ def process_that_makes_directories(target: Path) -> Iterator[tuple[subprocess.Po
             process.kill()
 
 
-def test_what_a_killed_process_left_goes_at_the_next_start_and_nothing_of_a_living_one(tmp_path: Path) -> None:
+def test_files_of_killed_processes_are_removed_and_those_of_running_ones_kept(tmp_path: Path) -> None:
     target = tmp_path / "best"
     with process_that_makes_directories(target) as (process, made):
         remove_stale_dirs(tmp_path, "tfaip_like-")
@@ -60,7 +60,7 @@ def test_a_process_that_ends_removes_its_directory(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_directories_of_the_same_process_leave_each_other_alone(tmp_path: Path) -> None:
+def test_directories_of_one_process_do_not_interfere(tmp_path: Path) -> None:
     with locked_dir(tmp_path, "x-") as one, locked_dir(tmp_path, "x-") as two:
         assert one.is_dir()
         assert two.is_dir()

@@ -218,7 +218,7 @@ def test_a_run_that_was_killed_ends_with_one_record_of_its_best_epoch(tmp_path: 
     assert events(run / "tensorboard" / "hparams").Scalars("best/val_loss")[0].value == pytest.approx(best["value"])
 
 
-def test_a_failed_run_says_so_and_a_stopped_one_has_no_end(tmp_path: Path) -> None:
+def test_a_failed_run_is_marked_and_a_stopped_one_has_no_end(tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
         train(small(tmp_path / "failed", optimizer=SGD(), learning_rate=Constant(lr=1e30)))
     assert session(tmp_path / "failed")[1].status == STATUS_FAILURE
@@ -240,7 +240,7 @@ def wait_for_the_next_second() -> None:
     time.sleep(1.0 - time.time() % 1.0)
 
 
-def served(folder: Path, run: str, tag: str, expected: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def query_tensorboard(folder: Path, run: str, tag: str, expected: list[tuple[int, float]]) -> list[tuple[int, float]]:
     """Return steps and values as TensorBoard's default server in Rust reports them; it reads one file after another."""
     server = SubprocessServerDataIngester(
         get_server_binary(), str(folder), reload_interval=0, channel_creds_type=ChannelCredsType.LOCAL
@@ -266,7 +266,7 @@ def test_epochs_that_are_done_again_replace_those_of_before(tmp_path: Path) -> N
         after.add({"epoch": 3, "loss": 0.25, "val_loss": 0.25}, {"val_": {"note": Text("after 3")}})
     for name in ("train", "val"):
         expected = [(1, 0.5), (2, 0.5), (3, 0.25)]
-        assert served(tmp_path, name, "loss", expected) == expected
+        assert query_tensorboard(tmp_path, name, "loss", expected) == expected
         in_python = PluginEventAccumulator(str(tmp_path / name))
         in_python.Reload()
         tensors = in_python.Tensors("loss")

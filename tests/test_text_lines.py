@@ -52,13 +52,13 @@ def trained(quick_run: Run, lines: Path, tmp_path_factory: pytest.TempPathFactor
     return folder, done.stderr
 
 
-def test_it_reports_its_errors_while_it_trains(trained: tuple[Path, str]) -> None:
+def test_text_lines_report_error_rates_during_training(trained: tuple[Path, str]) -> None:
     for name in ("val_character_error_rate", "lav_val_character_error_rate", "input-bound"):
         assert name in trained[1]
 
 
 @pytest.mark.slow
-def test_it_trains_the_same_with_data_workers(
+def test_text_lines_train_identically_with_data_workers(
     trained: tuple[Path, str], quick_run: Run, lines: Path, tmp_path: Path
 ) -> None:
     flags = ["--train.num_processes", 2, "--trainer.lav_every_n", 2]

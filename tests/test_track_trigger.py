@@ -65,7 +65,7 @@ def tracks_drawn(batches: DataLoader) -> np.ndarray[Any, Any]:
     return z
 
 
-def test_it_learns_and_compares_itself_with_a_linear_function(result: TrainResult) -> None:
+def test_track_trigger_learns_and_is_compared_with_a_linear_function(result: TrainResult) -> None:
     first, last = result.history[0], result.history[-1]
     assert last["loss"] < first["loss"]
     assert last["val_z_resolution"] < 30
@@ -90,7 +90,7 @@ def test_experts_see_their_part_only_and_together_all() -> None:
     assert sum(len(parts[expert] or ()) for expert in EXPERTS) == len(parts[0] or ()) == 2000
 
 
-def test_gathered_experts_are_each_asked_for_their_tracks(folder: Path, result: TrainResult, tmp_path: Path) -> None:
+def test_gathered_experts_predict_their_tracks(folder: Path, result: TrainResult, tmp_path: Path) -> None:
     gather_experts({str(expert): folder for expert in EXPERTS}, tmp_path / "experts")
     hits, _, experts = draw_tracks(40, np.random.default_rng(3))
     assert [select_expert(row) for row in hits] == experts.tolist()
@@ -113,7 +113,7 @@ def test_filters_chain(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text.count("removed") == 2
 
 
-def test_the_filter_says_the_same_of_a_sample_as_of_all() -> None:
+def test_filtering_one_sample_equals_filtering_all() -> None:
     source = SMALL.source(Mode.TRAIN)
     assert source is not None
     filter_ = MinimumHits(layers=9)
@@ -138,7 +138,7 @@ def test_resampling_flattens_z_or_makes_it_normal() -> None:
     assert peaked.std() > 0.35
 
 
-def with_columns(kind: str, file: Path) -> None:
+def write_columns(kind: str, file: Path) -> None:
     hits, track, expert = draw_tracks(30, np.random.default_rng(5))
     if kind == "npz":
         np.savez(file, hits=hits, track=track, expert=expert)
@@ -148,8 +148,8 @@ def with_columns(kind: str, file: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["npz", "csv"])
-def test_files_of_ones_own_are_used(kind: str, tmp_path: Path) -> None:
-    with_columns(kind, tmp_path / f"mine.{kind}")
+def test_custom_files_are_used(kind: str, tmp_path: Path) -> None:
+    write_columns(kind, tmp_path / f"mine.{kind}")
     data = Tracks(files=[f"{tmp_path}/*.{kind}"], expert=1)
     source = data.source(Mode.TRAIN)
     assert source is not None

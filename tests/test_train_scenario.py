@@ -101,7 +101,7 @@ def test_bash_completes_flags_and_choices() -> None:
 
 
 @pytest.mark.parametrize("name", ["own/mine.py", slow("own/mine"), "mine", slow("mine:Mine")])
-def test_a_scenario_of_ones_own_trains_by_path_and_by_name(name: str, quick_run: Run, tmp_path: Path) -> None:
+def test_a_custom_scenario_trains_by_path_and_by_name(name: str, quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mine.py").write_text(OWN_SCENARIO)
     folder = tmp_path if name.startswith("own") else tmp_path / "own"
@@ -158,7 +158,7 @@ def test_a_terminal_shows_a_bar_over_the_whole_run() -> None:
     assert "epoch 10/10: loss" in shown
 
 
-def test_a_fault_in_the_users_code_shows_their_line_first(quick_run: Run, tmp_path: Path) -> None:
+def test_an_error_in_user_code_shows_its_line_first(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCENARIO.replace("** 2}", "** undefined_name}"))
     done = quick_run(COMMAND, "mine", "--trainer.output_dir", "run", cwd=tmp_path)
     assert done.returncode == 1
@@ -267,11 +267,11 @@ def killed(quick_run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return folder, other.stderr
 
 
-def test_a_folder_with_a_running_training_is_left_alone(killed: tuple[Path, str]) -> None:
+def test_a_directory_with_a_running_training_is_refused(killed: tuple[Path, str]) -> None:
     assert "another process is training in this directory" in killed[1]
 
 
-def test_a_run_that_was_killed_is_called_so(killed: tuple[Path, str], quick_run: Run) -> None:
+def test_a_killed_run_has_the_status_killed(killed: tuple[Path, str], quick_run: Run) -> None:
     again = quick_run(COMMAND, *ENDLESS, "--trainer.output_dir", killed[0])
     assert "already contains a run (status killed)" in again.stderr
 

@@ -174,7 +174,7 @@ def seven_steps_per_execution(jit_compile: bool | None) -> TrainResult:
 
 
 @pytest.mark.parametrize(("steps_per_execution", "jit_compile"), [(1, None), slow(12, None), slow(5, False)])
-def test_steps_per_execution_change_nothing_but_speed(steps_per_execution: int, jit_compile: bool | None) -> None:
+def test_steps_per_execution_do_not_change_results(steps_per_execution: int, jit_compile: bool | None) -> None:
     """100 samples in batches of 8 are 12 steps: neither 5 nor 7 divides them."""
     reference = seven_steps_per_execution(jit_compile)
     result = train(small(trainer={"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}))
@@ -257,7 +257,7 @@ def test_validation_every_n_epochs_and_after_the_last() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"data": Points(validation=False)}, {"trainer": {"val_every_n": 0}}])
-def test_without_validation_the_training_decides_what_is_best(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_without_validation_the_training_metric_selects_the_best_epoch(tmp_path: Path, changes: dict[str, Any]) -> None:
     result = train(small(tmp_path / "run", **changes))
     assert not [name for row in result.history for name in row if name.startswith("val_")]
     assert result.best_value == min(row["loss"] for row in result.history)
@@ -270,7 +270,7 @@ class MostError(Line):
     best = "val_error", "max"
 
 
-def test_the_model_chooses_what_is_best(tmp_path: Path) -> None:
+def test_the_model_selects_the_monitor(tmp_path: Path) -> None:
     result = train(small(tmp_path / "run", model=MostError(), trainer={"epochs": 4}))
     values = [row["val_error"] for row in result.history]
     assert result.best_value == max(values)
@@ -284,7 +284,7 @@ def test_the_model_chooses_what_is_best(tmp_path: Path) -> None:
     assert error == pytest.approx(max(values), rel=1e-4)
 
 
-def test_the_rate_falls_on_a_plateau() -> None:
+def test_the_learning_rate_is_reduced_on_a_plateau() -> None:
     schedule = ReduceOnPlateau(lr=1e-3, factor=0.5, patience=2, min_delta=10.0, min_lr=2e-4, cooldown=1)
     result = train(small(learning_rate=schedule, trainer={"epochs": 13}))
     rates = [row["lr"] for row in result.history]
@@ -599,7 +599,7 @@ def test_a_wrong_name_in_a_loss_lists_the_right_ones() -> None:
     assert raised.value.__notes__ == ["Available: inputs x; targets y; outputs sum."]
 
 
-def test_a_finished_training_lets_go_of_its_data() -> None:
+def test_a_finished_training_releases_its_data() -> None:
     sources: list[weakref.ref[Any]] = []
 
     class Watched(Points):

@@ -841,7 +841,7 @@ def message(stderr: str, folder: Path, module: str) -> str:
 
 
 @pytest.mark.parametrize("name", BEFORE_KERAS)
-def test_a_mistake_in_the_command_line_gives_a_short_message(name: str, tmp_path: Path, run: Run) -> None:
+def test_a_command_line_error_has_a_short_message(name: str, tmp_path: Path, run: Run) -> None:
     mistake = MISTAKES[name]
     words = write_scenario(mistake, tmp_path, "my_sums")
     done = run(

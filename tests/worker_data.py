@@ -1,4 +1,4 @@
-"""Data that need Python work, for tests of data workers; importable by them."""
+"""Data with processors in Python, importable by data workers."""
 
 from __future__ import annotations
 

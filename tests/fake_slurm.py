@@ -1,4 +1,4 @@
-"""Programs that stand for those of SLURM: they keep a list of jobs, and can end like a process that is killed."""
+"""Fake SLURM commands: they keep a list of jobs, and can exit like a killed process."""
 
 from __future__ import annotations
 
