@@ -670,12 +670,12 @@ DATA = {
     "inputs named other": Mistake(
         {'inputs = {"image": Spec((4, 4, 1))}': 'inputs = {"img": Spec((4, 4, 1))}'},
         'return dataclasses.replace(sample, inputs={"image": image})',
-        "training sample 0 of Images: input 'img' is missing (the sample has image)",
+        "training sample 0 of Images: input 'img' is missing (available: image)",
     ),
     "target named other": Mistake(
         {'targets = {"label": Spec((), "int32"), "size": Spec(())}': 'targets = {"lable": Spec((), "int32")}'},
         'return dataclasses.replace(sample, inputs={"image": image})',
-        "training sample 0 of Images: target 'lable' is missing (the sample has label, size)",
+        "training sample 0 of Images: target 'lable' is missing (available: label, size)",
     ),
     "stop iteration in getitem": Mistake(
         {'image = random.integers(0, 255, (4, 4, 1)).astype("uint8")': "image = next(iter([]))"},
@@ -887,7 +887,7 @@ DATA = {
             'return Sample({"image": image}, {"label": np.int32(index % 3), "size": np.float32(index)})': 'return Sample({"image": image})'
         },
         'return dataclasses.replace(sample, inputs={"image": image})',
-        "training sample 0 of Images: target 'label' is missing (the sample has none)",
+        "training sample 0 of Images: target 'label' is missing (available: none)",
     ),
     "sample inputs array": Mistake(
         {
@@ -1007,7 +1007,7 @@ DATA = {
     "processor forgets targets": Mistake(
         {'return dataclasses.replace(sample, inputs={"image": image})': 'return Sample({"image": image})'},
         'return Sample({"image": image})',
-        "training sample 0 of Images: target 'label' is missing (the sample has none)",
+        "training sample 0 of Images: target 'label' is missing (available: none)",
     ),
     "processor modifies in place": Mistake(
         {
@@ -1191,14 +1191,14 @@ LOSS = {
             'loss = keras.losses.sparse_categorical_crossentropy(targets["label"], outputs["p"])': 'loss = ops.mean((targets["size"] - outputs["p"][:, :1]) ** 2)'
         },
         'loss = ops.mean((targets["size"] - outputs["p"][:, :1]) ** 2)',
-        "(batch,) and (batch, 1) broadcast to (batch, batch): each sample with every other one; give both the same",
+        "(batch,) and (batch, 1) broadcast to (batch, batch), which combines each sample with all others",
     ),
     "metric n against n1 mean": Mistake(
         {
             'return {"accuracy": keras.metrics.sparse_categorical_accuracy(targets["label"], outputs["p"])}': 'return {"mae": ops.mean(ops.abs(targets["size"] - outputs["p"][:, :1]))}'
         },
         'return {"mae": ops.mean(ops.abs(targets["size"] - outputs["p"][:, :1]))}',
-        "(batch,) and (batch, 1) broadcast to (batch, batch): each sample with every other one; give both the same",
+        "(batch,) and (batch, 1) broadcast to (batch, batch), which combines each sample with all others",
     ),
     "loss missing target": Mistake(
         {

@@ -220,7 +220,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "files of two kinds": (predict_scenario, "RUN --predict.files x.jsonl x.npz", "--predict.files: files of different kinds (.jsonl, .npz); pass one kind at a time"),
     "no JSON in a line": (predict_scenario, "RUN --predict.files broken.jsonl", "broken.jsonl, line 2: not valid JSON: Expecting value"),
     "no object in a line": (predict_scenario, "RUN --predict.files list.jsonl", 'list.jsonl, line 1: expected an object with the inputs, such as {"x": [1, 2]}'),
-    "no input in a line": (predict_scenario, "RUN --predict.files other.jsonl", "prediction sample 0: input 'x' is missing (the sample has z)"),
+    "no input in a line": (predict_scenario, "RUN --predict.files other.jsonl", "prediction sample 0: input 'x' is missing (available: z)"),
     "other columns": (predict_scenario, "RUN --predict.files other.csv", "other.csv: no column for input 'x' (expected x, or x_0 to x_1); available: a, b, c"),
     "lists and files": (predict_scenario, "RUN --predict.files a --predict.lists b", "--predict.files a: cannot be combined with lists"),
     "lists for a scenario without": (predict_scenario, "RUN --predict.lists x.jsonl", "--predict.lists: Small has no list files; use --predict.files"),

@@ -81,7 +81,7 @@ def test_ctrl_c_ends_the_benchmark_with_its_result() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "limited by processor Shift (86 % of the work)"),
+        ({}, "limited by processor Shift (86 % of the processing time)"),
         ({"transfer_seconds": 20.0}, "limited by the transfer of batches between processes"),
         ({"stages": {"reading": 9.0, "batching": 1.0}, "cpu_share": 0.2}, "limited by I/O"),
         ({"stages": {"reading": 9.0, "batching": 1.0}}, "limited by reading and decoding samples"),
@@ -108,7 +108,7 @@ def test_inspect_samples_shows_them_before_and_after_each_processor(run: Run, tm
 
 def test_the_verdict_on_a_source_without_an_index_does_not_advise_more_processes() -> None:
     measured = dataclasses.replace(STEADY, stages={"reading": 9.0, "batching": 1.0})
-    assert "limited by the iterable-only source (86 % of the work)" in diagnose_bottleneck(
+    assert "limited by the iterable-only source (86 % of the processing time)" in diagnose_bottleneck(
         measured, "train", False, is_read_in_order=True
     )
 

@@ -237,6 +237,6 @@ def test_run_eagerly_refuses_code_that_builds_another_network(trained: Path, tmp
     done = quick_run("lav-scenario", tmp_path / "best", "--run_eagerly", "true", cwd=TESTS)
     assert done.returncode == 2
     assert (
-        "weights.npz: out/bias is missing, but of shape (3,) in the network that the scenario's code builds"
+        "weights.npz: out/bias is missing, but has shape (3,) in the network built by the scenario's code"
         in done.stderr
     )

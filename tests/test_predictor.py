@@ -166,7 +166,7 @@ def test_dropped_and_bad_samples_are_left_out_and_the_index_of_the_others_stays(
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        ({"y": [1, 2]}, r"sample 1: input 'x' is missing \(the sample has y\)"),
+        ({"y": [1, 2]}, r"sample 1: input 'x' is missing \(available: y\)"),
         ({"x": [1.0, 2.0, 3.0]}, r"sample 1: input 'x' has shape \(3,\), but its Spec says \(2,\)"),
         ({"x": ["a", "b"]}, r"sample 1: input 'x' has dtype <U1, which cannot be cast to the float32"),
     ],

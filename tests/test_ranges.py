@@ -389,4 +389,4 @@ def test_ids_and_labels_out_of_range_are_named_on_jax(run: Run, tmp_path: Path) 
     assert found[1].strip() == f"{step} id -1 is out of range for Embedding 'table' (0..4): {place}"
     assert "label 3 is out of range for 3 classes (0..2): target 'y' of training sample 10" in found[2]
     assert "id 900 is out of range for Embedding 'table' (0..4): input 'x' of validation sample 10" in found[3]
-    assert "input 'x' holds 4294967297" in found[4]
+    assert "input 'x' has values from" in found[4]

@@ -103,7 +103,7 @@ def test_the_copy_of_a_table_goes_away_with_it(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("a.csv", "x,y\n1,2\n1,b\n", "a.csv, line 3, column 'y': 'b' is not a number"),
-        ("a.csv", "x\n1\n", "a.csv: has no column 'y'; it has x"),
+        ("a.csv", "x\n1\n", "a.csv: has no column 'y'; available: x"),
         ("a.npz", "nonsense", "a.npz: cannot be read as .npz: "),
         ("a.txt", "", "a.txt: not a supported table file (.npz, .npy, .csv, .tsv, .parquet)"),
     ],

@@ -323,7 +323,7 @@ MISTAKES = {
     ),
     "unequal lists": Mistake(
         flags="--learning_rate PiecewiseConstant --learning_rate.factors 0.1",
-        says="--learning_rate.factors 0.1: 1 factors for 3 boundaries; give one per boundary",
+        says="--learning_rate.factors 0.1: 1 factors for 3 boundaries; expected one per boundary",
     ),
     "contradiction": Mistake(
         flags="--trainer.force_eager true --trainer.jit_compile true",
@@ -377,7 +377,7 @@ MISTAKES = {
             "If this machine has one, TensorFlow may lack CUDA support: pip install 'tensorflow[and-cuda]'"
         ),
     ),
-    "GPU named twice": Mistake(flags="--device.gpus 0 1 0", says="--device.gpus 0 1 0: lists a GPU twice"),
+    "GPU named twice": Mistake(flags="--device.gpus 0 1 0", says="--device.gpus 0 1 0: must not contain duplicates"),
     "GPU and no GPU": Mistake(
         flags="--device.gpus 0 -1", says="--device.gpus 0 -1: indices must be 0 or larger; -1 alone uses the CPU"
     ),
@@ -513,7 +513,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 12, in Points.source\n"
             '    return ArraySource({"x": x}, {})\n'
-            "training sample 0 of Points: target 'y' is missing (the sample has none)"
+            "training sample 0 of Points: target 'y' is missing (available: none)"
         ),
     ),
     "no inputs": Mistake(
@@ -622,13 +622,13 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 33, in Linear.metrics\n"
             '    return {"square": abs(targets["y"] - outputs["sum"])[:, 0]}\n'
-            "Linear: 'square' is both a loss and a metric; losses are logged anyway"
+            "Linear: 'square' is both a loss and a metric; remove the metric, losses are always logged"
         ),
     ),
     "weight of an unknown loss": Mistake(
         needs_keras=True,
         flags="--model.loss_weights.ctc 2",
-        says="--model.loss_weights.ctc: Linear has no such loss; it has square",
+        says="--model.loss_weights.ctc: Linear has no such loss; available: square",
     ),
     "monitor that is never logged": Mistake(
         needs_keras=True,
@@ -652,7 +652,7 @@ MISTAKES = {
     "filter of a value that is not there": Mistake(
         needs_keras=True,
         flags="--train.filter RangeFilter --train.filter.0.name z",
-        says="the source has no 'z'; it has x, y",
+        says="the source has no 'z'; available: x, y",
     ),
     "filter of an array without a component": Mistake(
         needs_keras=True,
@@ -675,7 +675,7 @@ MISTAKES = {
     ),
     "balance and resampling together": Mistake(
         flags="--train.balance sample --train.resample Uniform --train.resample.target y",
-        says="--train.balance sample: contradicts resample: both set the sampling weights",
+        says="--train.balance sample: cannot be combined with resample: both set the sampling weights",
     ),
     "buckets and balanced sampling together": Mistake(
         flags="--train.balance sample --train.buckets 3",
@@ -683,7 +683,7 @@ MISTAKES = {
     ),
     "two kinds of buckets": Mistake(
         flags="--train.bucket_boundaries 3 5 --train.buckets 3",
-        says="--train.bucket_boundaries 3 5: contradicts buckets; give one of them",
+        says="--train.bucket_boundaries 3 5: cannot be combined with buckets",
     ),
     "boundaries of buckets that do not rise": Mistake(
         flags="--train.bucket_boundaries 5 3",
@@ -691,7 +691,7 @@ MISTAKES = {
     ),
     "negative number of data workers": Mistake(
         flags="--train.num_processes -1",
-        says="--train.num_processes -1: must be 0 (none) or more",
+        says="--train.num_processes -1: must not be negative",
     ),
     "lists for a scenario without lists": Mistake(
         flags="--train.lists a.lst",

@@ -193,7 +193,7 @@ class ListFileScenario(Scenario):
     """
 
     data: ListFileData
-    """Dataset: sources and processors."""
+    """Sources and processors of the samples."""
 
     train: ListTrainLoaderSettings = ListTrainLoaderSettings()
     """Data loading for training."""

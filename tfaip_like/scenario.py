@@ -80,13 +80,13 @@ class Scenario(Params):
     `--model Classifier --model.graph CNN` ten times."""
 
     data: Data
-    """Dataset: sources and processors."""
+    """Sources and processors of the samples."""
 
     model: Model
-    """Model: network, losses and metrics."""
+    """Network, losses and metrics."""
 
     evaluator: Evaluator | None = None
-    """Evaluator of the predictions of each validation, in plain Python; none by default."""
+    """Metrics computed from the predictions of each validation, in plain Python; none by default."""
 
     trainer: Trainer = Trainer()
     """Training loop and run directory."""

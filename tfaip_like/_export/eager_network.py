@@ -48,10 +48,10 @@ def build_eager_network(export: Path, scenario: Scenario) -> EagerNetwork:
     with np.load(require_file(export, WEIGHTS), allow_pickle=False) as saved:
         for path, weight in weight_paths(networks.training).items():
             if path not in saved or saved[path].shape != tuple(weight.shape):
-                actual = "missing" if path not in saved else f"of shape {saved[path].shape}"
+                actual = "is missing" if path not in saved else f"has shape {saved[path].shape}"
                 raise UsageError(
-                    f"{export / WEIGHTS}: {path} is {actual}, but of shape {tuple(weight.shape)} in the network that "
-                    "the scenario's code builds; omit --run_eagerly to use the exported network"
+                    f"{export / WEIGHTS}: {path} {actual}, but has shape {tuple(weight.shape)} in the network built by "
+                    "the scenario's code; omit --run_eagerly to use the exported network"
                 )
             weight.assign(saved[path])
     return EagerNetwork(networks.exported)

@@ -137,8 +137,8 @@ def compare_outputs(
         if first.shape != second.shape or _relative_difference(first, second).max(initial=0) > tolerance:
             log(f"output {name!r} not verified: it changes between calls (random numbers or state)")
         elif first.shape != answer.shape or first.dtype != answer.dtype:
-            text = f"output {name!r} has shape {first.shape} and dtype {first.dtype}, in the export {answer.shape} and "
-            differences.append(Difference(name, float("inf"), f"{text}{answer.dtype}"))
+            text = f"output {name!r} has shape {first.shape} and dtype {first.dtype}, but {answer.shape} and "
+            differences.append(Difference(name, float("inf"), f"{text}{answer.dtype} in the export"))
         else:
             distance = _relative_difference(first, answer)
             if distance.max(initial=0) > tolerance:
@@ -216,10 +216,10 @@ def _largest_difference(name: str, distance: Array, expected: Array, answer: Arr
     if not distance.size:
         return Difference(name, 0.0, "")
     index = np.unravel_index(np.argmax(distance), distance.shape)
-    location = f"{list(map(int, index))}: {expected[index]}, in the export {answer[index]}"
+    location = f"{list(map(int, index))}: {expected[index]}, {answer[index]} in the export"
     size = float(distance[index])
     if _is_float(expected):
-        return Difference(name, size, f"output {name!r} by {size:.2g} (relative), most at {location}")
+        return Difference(name, size, f"output {name!r} by up to {size:.2g} (relative), at {location}")
     count = int((distance > 0).sum())
     return Difference(name, size, f"output {name!r} in {count} of {distance.size} elements, first at {location}")
 

@@ -288,16 +288,16 @@ def diagnose_bottleneck(
             f"{flag} 0 builds them in the main process"
         )
     name, seconds = max(measured.stages.items(), key=lambda stage: stage[1])
-    share = f"{100 * seconds / max(measured.work, 1e-9):.0f} % of the work"
+    share = f"{100 * seconds / max(measured.work, 1e-9):.0f} % of the processing time"
     stages = list(measured.stages)
     if name == stages[READ_STAGE] and is_read_in_order:
         return (
-            f"limited by the iterable-only source ({share}), which the main process reads sequentially; give it "
-            "__len__ and __getitem__, or read files in a processor"
+            f"limited by the iterable-only source ({share}), which the main process reads sequentially; add "
+            "__len__ and __getitem__ to it, or read files in a processor"
         )
     if name == stages[READ_STAGE] and measured.cpu_share < IO_BOUND_CPU_SHARE:
         return (
-            f"limited by I/O: CPU time is only {100 * measured.cpu_share:.0f} % of the work; "
+            f"limited by I/O: CPU time is only {100 * measured.cpu_share:.0f} % of the processing time; "
             f"use more workers ({flag} {max(4, 2 * measured.processes)}), "
             f"or read each sample only once (--{group}.cache memory)"
         )

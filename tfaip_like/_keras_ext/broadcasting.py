@@ -68,9 +68,8 @@ def _raise_on_accidental_broadcasting() -> Iterator[None]:
                 str(shape).replace(str(PROBE_BATCH_SIZE), "batch") for shape in (*batched, tuple(result.shape))
             ]
             raise CodeError(
-                f"{' and '.join(shape_texts[:-1])} broadcast to {shape_texts[-1]}: each sample with every "
-                "other one; give both "
-                "the same shape, such as x[:, 0]"
+                f"{' and '.join(shape_texts[:-1])} broadcast to {shape_texts[-1]}, which combines each "
+                "sample with all others; reshape both to the same shape, as in x[:, 0]"
             )
         return result
 

@@ -166,8 +166,8 @@ def check_int32_overflow(kind: str, arrays: Mapping[str, np.ndarray[Any, Any]]) 
             largest = max(int(array.max()), -int(array.min()) - 1)
             if largest > np.iinfo(np.int32).max:
                 raise UsageError(
-                    f"{kind} {name!r} holds {int(array.max())} (smallest {int(array.min())}), but JAX computes with "
-                    "integers of 32 bits; use --device.backend tensorflow or smaller numbers"
+                    f"{kind} {name!r} has values from {int(array.min())} to {int(array.max())}, but JAX uses "
+                    "32-bit integers; use --device.backend tensorflow or smaller numbers"
                 )
 
 

@@ -152,10 +152,10 @@ class ResumeState:
             is_restored = False
             logger.warning("optimizer state not restored: optimizer or trainable weights changed")
         if missing and not self._has_changed_params(scenario, epoch_finalizer.output_dir):
-            raise UsageError(f"{self.checkpoint.path}: cannot resume; missing values: {truncate_list(missing)}")
+            raise UsageError(f"{self.checkpoint.path}: cannot resume; missing variables: {truncate_list(missing)}")
         if missing or new_layers:
             logger.warning(
-                "missing in the checkpoint, set to initial values: %s", truncate_list([*missing, *new_layers])
+                "variables missing in the checkpoint, set to initial values: %s", truncate_list([*missing, *new_layers])
             )
         if is_restored and self._batching == batching_signature(loader) and self.settings.learning_rate != "fresh":
             epoch_finalizer.lr_schedule.offset = int(self.state["schedule_offset"])
@@ -194,8 +194,8 @@ class ResumeState:
         )
         if saved is None:
             logger.warning(
-                "cannot restore best/: no checkpoint of epoch %d, the best so far; the best of the epochs from here on "
-                "is used",
+                "cannot restore best/: no checkpoint of the best epoch (%d); best/ will contain the best of the "
+                "following epochs",
                 epoch,
             )
             epoch_finalizer.clear_best()
@@ -213,7 +213,8 @@ class ResumeState:
         """Restore the metrics of the current epoch; called after `fit` has reset them."""
         if missing := state.restore_metrics(model, self.content.arrays):
             logger.warning(
-                "missing in the checkpoint, averaged over the rest of this epoch only: %s", truncate_list(missing)
+                "metrics missing in the checkpoint, averaged over the rest of this epoch only: %s",
+                truncate_list(missing),
             )
 
     def changed_params(self, scenario: Scenario, output_dir: OutputDir) -> list[tuple[str, str, str]]:

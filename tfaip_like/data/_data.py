@@ -60,7 +60,7 @@ class Data(Params, abc.ABC):
     """What to do if processing a sample fails: stop, or skip the sample and list it in bad_samples.csv."""
 
     max_bad_samples: int = 100
-    """Maximum number of bad samples with on_bad_sample skip; the run stops above it."""
+    """Maximum number of bad samples with on_bad_sample skip, above which the run fails."""
 
     @property
     def inputs(self) -> Mapping[str, Spec]:

@@ -107,7 +107,9 @@ def get_value(sample: Sample, name: str, component: int | None) -> Any:
         if name in values:
             array = np.asarray(values[name])
             return _select_component(array, name, component, axes=0)[()]
-    raise UsageError(f"a sample has no {name!r}; it has {', '.join((*sample.inputs, *sample.targets, *sample.meta))}")
+    raise UsageError(
+        f"samples have no {name!r}; available: {', '.join((*sample.inputs, *sample.targets, *sample.meta))}"
+    )
 
 
 def get_column(source: ArraySource, name: str, component: int | None) -> npt.NDArray[Any]:
@@ -115,7 +117,7 @@ def get_column(source: ArraySource, name: str, component: int | None) -> npt.NDA
     for arrays in (source.targets, source.inputs):
         if name in arrays:
             return _select_component(arrays[name], name, component, axes=1)
-    raise UsageError(f"the source has no {name!r}; it has {', '.join((*source.inputs, *source.targets))}")
+    raise UsageError(f"the source has no {name!r}; available: {', '.join((*source.inputs, *source.targets))}")
 
 
 def _select_component(array: npt.NDArray[Any], name: str, component: int | None, axes: int) -> npt.NDArray[Any]:

@@ -50,8 +50,8 @@ class BaseLoaderSettings(Params):
         self.require(self.batch_size >= 1, "batch_size", "must be at least 1")
         self.require(self.limit is None or self.limit >= 1, "limit", "must be at least 1; omit it for all samples")
         self.require(1 <= self.prefetch <= 256, "prefetch", "must be from 1 to 256")
-        self.require(self.num_processes is None or self.num_processes >= 0, "num_processes", "must be 0 (none) or more")
-        self.require(self.timeout_seconds >= 0, "timeout_seconds", "must be 0 (no timeout) or more")
+        self.require(self.num_processes is None or self.num_processes >= 0, "num_processes", "must not be negative")
+        self.require(self.timeout_seconds >= 0, "timeout_seconds", "must not be negative")
 
 
 class LoaderSettings(BaseLoaderSettings):
@@ -71,11 +71,11 @@ class LoaderSettings(BaseLoaderSettings):
     }
 
     shuffle: bool = False
-    """Shuffle the samples, with a new order in each pass that depends on the seed."""
+    """Shuffle the samples, in a different order for each pass that is determined by the random seed."""
 
     shuffle_buffer: int | None = None
-    """Number of samples that are shuffled together after a StreamProcessor or for an iterable-only source; by default
-    1,000, or as many as fit into 256 MB. Other sources are shuffled completely."""
+    """Size of the shuffle buffer in samples, for iterable-only sources and after a StreamProcessor; by default 1,000,
+    or as many as fit into 256 MB. All other data are shuffled completely."""
 
     cache: Literal["none", "memory", "disk"] = "none"
     """Cache of the output of the deterministic processors: in shared memory, or in a temporary file."""
@@ -88,7 +88,7 @@ class LoaderSettings(BaseLoaderSettings):
     equal probability."""
 
     resample: Resample | None = None
-    """Target distribution to resample to; by default every sample is used once per pass."""
+    """Distribution of a target or input to resample to; by default every sample is used once per pass."""
 
     buckets: int = 0
     """Number of length buckets with equally many samples, for batches of similar length; 0 disables bucketing."""
@@ -97,16 +97,16 @@ class LoaderSettings(BaseLoaderSettings):
     """Lengths at which a new bucket begins, in ascending order; replaces `buckets`."""
 
     max_batch_length: int | None = None
-    """Upper limit for the padded size of a batch, samples times longest sample; long samples get smaller batches."""
+    """Maximum padded size of a batch: number of samples times longest sample. Batches of long samples are smaller."""
 
     def check(self) -> None:
         super().check()
         self.require(self.shuffle_buffer is None or self.shuffle_buffer >= 1, "shuffle_buffer", "must be at least 1")
-        self.require(self.buckets >= 0, "buckets", "must be 0 (none) or more")
+        self.require(self.buckets >= 0, "buckets", "must not be negative")
         boundaries = self.bucket_boundaries
         rising = all(a < b for a, b in pairwise(boundaries))
         self.require(rising, "bucket_boundaries", "must be in ascending order")
-        self.require(not (boundaries and self.buckets), "bucket_boundaries", "contradicts buckets; give one of them")
+        self.require(not (boundaries and self.buckets), "bucket_boundaries", "cannot be combined with buckets")
         self.require(
             self.max_batch_length is None or self.max_batch_length >= 1, "max_batch_length", "must be at least 1"
         )
@@ -114,7 +114,7 @@ class LoaderSettings(BaseLoaderSettings):
         self.require(
             not (self.resample is not None and self.balance == "sample"),
             "balance",
-            "contradicts resample: both set the sampling weights",
+            "cannot be combined with resample: both set the sampling weights",
         )
         self.require(
             not (weighted_by and self.has_buckets),
@@ -141,14 +141,14 @@ class TrainLoaderSettings(LoaderSettings):
     }
 
     shuffle: bool = True
-    """Shuffle the samples, with a new order in each pass that depends on the seed."""
+    """Shuffle the samples, in a different order for each pass that is determined by the random seed."""
 
     folds: int = 0
-    """Number of cross-validation folds; the run validates on one fold of the training data. 0 uses the validation
-    data."""
+    """Number of cross-validation folds of the training data, of which the run validates on one; 0 disables
+    cross-validation."""
 
     fold: int = 1
-    """Number of the fold to validate on, from 1 to folds. The exports of the runs of all folds can vote."""
+    """Fold to validate on, from 1 to folds. The exports of all folds can be used as an ensemble."""
 
     def ignored_params(self) -> Mapping[str, str]:
         none = {} if self.folds else {"fold": "cross-validation is disabled (--train.folds 0)"}
@@ -156,7 +156,7 @@ class TrainLoaderSettings(LoaderSettings):
 
     def check(self) -> None:
         super().check()
-        self.require(self.folds == 0 or self.folds >= 2, "folds", "must be 0 (none) or at least 2")
+        self.require(self.folds == 0 or self.folds >= 2, "folds", "must be 0 (disabled) or at least 2")
         self.require(self.folds == 0 or 1 <= self.fold <= self.folds, "fold", f"must be from 1 to {self.folds}")
 
 

@@ -45,7 +45,7 @@ class Optimizer(Params, abc.ABC):
 
     weight_decay_mode: Literal["decoupled", "l2", "relative"] = "decoupled"
     """Kind of weight decay: decoupled as above; l2 adds weight_decay * weight to the gradient, as PyTorch's Adam
-    and SGD do; relative uses learning rate / peak learning rate as the factor of weight_decay, as tfaip and
+    and SGD do; relative multiplies the weights by 1 - weight_decay * learning rate / peak learning rate, as tfaip and
     TensorFlow Addons do."""
 
     exclude_from_weight_decay: list[str] = []

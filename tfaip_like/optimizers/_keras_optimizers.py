@@ -39,7 +39,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam: adaptive step sizes from moving averages of gradients and their squares (https://arxiv.org/abs/1412.6980).
+    """Adaptive step sizes from moving averages of gradients and their squares (https://arxiv.org/abs/1412.6980).
 
     Example:
         >>> Adam(beta_2=0.98, weight_decay=0.01)
@@ -78,7 +78,7 @@ class AdamW(Optimizer):
 
 
 class Adamax(Optimizer):
-    """Adamax: Adam with the infinity norm instead of the second moment (https://arxiv.org/abs/1412.6980)."""
+    """Adam with the infinity norm instead of the second moment (https://arxiv.org/abs/1412.6980)."""
 
     beta_1: UnitInterval = 0.9
     """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
@@ -91,7 +91,7 @@ class Adamax(Optimizer):
 
 
 class AdaBelief(Optimizer):
-    """AdaBelief: Adam that scales steps by the variance of the gradients (https://arxiv.org/abs/2010.07468)."""
+    """Adam that scales steps by the variance of the gradients (https://arxiv.org/abs/2010.07468)."""
 
     beta_1: UnitInterval = 0.9
     """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
@@ -123,7 +123,7 @@ class AdaBelief(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """RMSprop: gradients divided by the root of their moving mean square (Hinton 2012)."""
+    """Gradients divided by the root of their moving mean square (Hinton 2012)."""
 
     rho: UnitInterval = 0.9
     """Decay rate of the moving mean square of gradients, in [0, 1)."""
@@ -139,7 +139,7 @@ class RMSprop(Optimizer):
 
 
 class Nadam(Optimizer):
-    """Nadam: Adam with Nesterov momentum (Dozat 2015)."""
+    """Adam with Nesterov momentum (Dozat 2015)."""
 
     beta_1: UnitInterval = 0.9
     """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
@@ -152,7 +152,7 @@ class Nadam(Optimizer):
 
 
 class Lion(Optimizer):
-    """Lion: sign of the momentum; use a learning rate 3 to 10 times below Adam's (https://arxiv.org/abs/2302.06675)."""
+    """Steps by the sign of the momentum; use a learning rate 3 to 10 times below Adam's (https://arxiv.org/abs/2302.06675)."""
 
     beta_1: UnitInterval = 0.9
     """Interpolation factor between momentum and gradient in an update, in (0, 1)."""
@@ -166,7 +166,7 @@ class Lion(Optimizer):
 
 
 class Lamb(Optimizer):
-    """LAMB: Adam with layer-wise step sizes, for large batches (https://arxiv.org/abs/1904.00962)."""
+    """Adam with layer-wise step sizes, for large batches (https://arxiv.org/abs/1904.00962)."""
 
     beta_1: UnitInterval = 0.9
     """Decay rate of the moving average of gradients (first moment), in [0, 1)."""
@@ -179,7 +179,7 @@ class Lamb(Optimizer):
 
 
 class Muon(Optimizer):
-    """Muon: orthogonalized momentum for matrices, AdamW elsewhere (https://kellerjordan.github.io/posts/muon/)."""
+    """Orthogonalized momentum for matrices, AdamW elsewhere (https://kellerjordan.github.io/posts/muon/)."""
 
     weight_decay = 0.004
 
@@ -223,11 +223,11 @@ class Muon(Optimizer):
     """Use Nesterov momentum."""
 
     rms_rate: Positive | None = 0.2
-    """Root mean square that updates are scaled to, which matches AdamW's learning rates; none scales by shape."""
+    """Root mean square to scale updates to, so that AdamW's learning rates apply; none scales them by their shape."""
 
 
 class Adagrad(Optimizer):
-    """Adagrad: step sizes from the accumulated squared gradients (Duchi et al. 2011)."""
+    """Step sizes from the accumulated squared gradients (Duchi et al. 2011)."""
 
     initial_accumulator_value: NonNegative = 0.1
     """Initial value of the accumulated squared gradients."""
@@ -237,7 +237,7 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """Adadelta: step sizes from moving averages of squared gradients and updates (https://arxiv.org/abs/1212.5701)."""
+    """Step sizes from moving averages of squared gradients and updates (https://arxiv.org/abs/1212.5701)."""
 
     rho: UnitInterval = 0.95
     """Decay rate of both moving averages, in [0, 1)."""
@@ -247,7 +247,7 @@ class Adadelta(Optimizer):
 
 
 class Adafactor(Optimizer):
-    """Adafactor: factored second moments, with little memory (https://arxiv.org/abs/1804.04235)."""
+    """Adam with factored second moments, which need little memory (https://arxiv.org/abs/1804.04235)."""
 
     beta_2_decay: NonPositive = -0.8
     """Exponent of the step in the decay rate of the second moment; at most 0."""

@@ -221,7 +221,7 @@ class PiecewiseConstant(Schedule):
         self.require(
             len(self.factors) == len(self.boundaries),
             "factors",
-            f"{len(self.factors)} factors for {len(self.boundaries)} boundaries; give one per boundary",
+            f"{len(self.factors)} factors for {len(self.boundaries)} boundaries; expected one per boundary",
         )
         ascending = self.boundaries == sorted(set(self.boundaries)) and all(b > 0 for b in self.boundaries)
         self.require(ascending, "boundaries", "must be above 0 and strictly increasing")

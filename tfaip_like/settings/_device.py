@@ -29,16 +29,16 @@ class Device(Params):
     }
 
     backend: Literal["tensorflow", "jax", "torch"] = field(default_factory=_default_backend)
-    """Keras backend; by default the environment variable KERAS_BACKEND, else tensorflow. jax and torch are extras:
+    """Keras backend; by default the environment variable KERAS_BACKEND, else tensorflow. jax and torch require
     pip install 'tfaip_like[jax]'."""
 
     gpus: list[int] | None = None
-    """Indices of the GPUs to use, from 0 among those visible in CUDA_VISIBLE_DEVICES; -1 uses the CPU. By default the
-    first visible GPU."""
+    """Indices of the GPUs to use, counted from 0 among those visible in CUDA_VISIBLE_DEVICES; -1 uses the CPU.
+    By default the first visible GPU."""
 
     dist_strategy: Literal["default", "mirror"] = "default"
-    """Use of several GPUs (tensorflow only): each batch is split among the GPUs, so the batch size must be divisible by
-    their number. Without --device.gpus, mirror uses all GPUs and default only the first."""
+    """GPUs to use without --device.gpus (tensorflow only): mirror uses all, default only the first. Several GPUs split
+    each batch among them, so the batch size must be divisible by their number."""
 
     soft_placement: bool = True
     """Fall back to the CPU for operations without a GPU kernel."""
@@ -52,7 +52,7 @@ class Device(Params):
 
     def check(self) -> None:
         gpus = self.gpus or []
-        self.require(len(set(gpus)) == len(gpus), "gpus", "lists a GPU twice")
+        self.require(len(set(gpus)) == len(gpus), "gpus", "must not contain duplicates")
         self.require(
             gpus == [-1] or all(gpu >= 0 for gpu in gpus), "gpus", "indices must be 0 or larger; -1 alone uses the CPU"
         )

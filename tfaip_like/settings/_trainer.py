@@ -61,7 +61,7 @@ class Trainer(Params):
     prints none, -1 all."""
 
     lav_every_n: int = 0
-    """Load and validate the export (LAV) after every n-th epoch, the first and the last; 0 disables it."""
+    """Reload and validate the export (LAV) after the first, every n-th and the last epoch; 0 disables it."""
 
     random_seed: int | None = None
     """Random seed, 0 to 4294967295; the same seed on the same machine reproduces a run. By default a random seed, which
@@ -71,15 +71,15 @@ class Trainer(Params):
     """Purpose of this run, as free text; saved with the results."""
 
     compare_to: Path | None = None
-    """Run directory of an earlier run to compare with: its values of each epoch are logged as compare_NAME, and the
-    improvement of the monitored value over it as compare_gain."""
+    """Run directory of a reference run: its metrics at each epoch are logged as compare_NAME, and the improvement of
+    the monitored metric over it as compare_gain."""
 
     keep_data: bool = False
-    """Save the samples of the first epoch and of validation, as the model receives them, and the distribution of each
-    input and target, in used_data/ of the run directory."""
+    """Save the samples of the first epoch and of validation as the model receives them, with histograms of inputs and
+    targets, to used_data/ in the run directory."""
 
     calc_ema: float = 0.0
-    """Momentum of the exponential moving average (EMA) of the weights, used for validation and export, 0 to below 1; 0
+    """Momentum, in [0, 1), of the exponential moving average (EMA) of the weights, which validation and exports use; 0
     disables it, -1 derives it from steps_per_epoch."""
 
     accumulate_steps: int = 1
@@ -103,8 +103,8 @@ class Trainer(Params):
     interrupted."""
 
     checkpoint_dir: Path | None = None
-    """Directory on another disk, such as /scratch/me, for checkpoints, stored there under the path of output_dir;
-    output_dir/checkpoints links to them. By default output_dir."""
+    """Directory for checkpoints, to store them on another disk (/scratch/me): below it they have the path of
+    output_dir, and output_dir/checkpoints links to them. By default they are stored in output_dir."""
 
     keep_checkpoints: int = 3
     """Number of most recent checkpoints to keep."""
@@ -116,8 +116,8 @@ class Trainer(Params):
     """Never delete the checkpoint of every n-th epoch; 1 keeps all, 0 none."""
 
     export_formats: list[Literal["onnx", "litert"]] = []
-    """Additional formats of best/ and export/, written at the end (network.onnx, network.tflite); they are extras: pip
-    install 'tfaip_like[onnx,litert]'."""
+    """Additional formats of best/ and export/, written at the end (network.onnx, network.tflite); require
+    pip install 'tfaip_like[onnx,litert]'."""
 
     profile: bool = False
     """Profile a few steps for TensorBoard's Profile tab (tensorflow and jax)."""

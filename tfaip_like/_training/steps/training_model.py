@@ -296,7 +296,10 @@ def _check_names(model: Model, losses: Mapping[str, Any], metrics: Mapping[str, 
                 f"{cls}: {name!r} is reserved by the trainer and cannot be the name of a loss or metric", method
             )
         if name in losses and name in metrics:
-            raise CodeError(f"{cls}: {name!r} is both a loss and a metric; losses are logged anyway", model.metrics)
+            raise CodeError(
+                f"{cls}: {name!r} is both a loss and a metric; remove the metric, losses are always logged",
+                model.metrics,
+            )
     unknown = [name for name in model.loss_weights if name not in losses]
     if unknown:
-        raise UsageError(f"--model.loss_weights.{unknown[0]}: {cls} has no such loss; it has {', '.join(losses)}")
+        raise UsageError(f"--model.loss_weights.{unknown[0]}: {cls} has no such loss; available: {', '.join(losses)}")

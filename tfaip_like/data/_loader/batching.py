@@ -151,7 +151,7 @@ def _collate_arrays(kind: str, name: str, spec: Spec, named: Sequence[Mapping[st
     for values in named:
         if name not in values:
             have = ", ".join(values) or "none"
-            raise UsageError(f"{kind} {name!r} is missing (the sample has {have})")
+            raise UsageError(f"{kind} {name!r} is missing (available: {have})")
         if error := spec.validation_error(values[name]):
             raise UsageError(f"{kind} {name!r} {error}")
         arrays.append(to_unmasked_array(values[name]))

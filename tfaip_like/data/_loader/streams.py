@@ -57,7 +57,7 @@ class Bookmark:
     position: GroupPosition = FIRST_POSITION
     """Position of the first group of the block."""
     taken: int = 0
-    """Number of previous samples of the block; with length buckets, of previous batches."""
+    """Number of samples of the block before the batch; with length buckets, number of batches."""
 
     def to_json(self) -> list[Any]:
         """Convert to JSON values."""

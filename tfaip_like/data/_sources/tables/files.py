@@ -169,7 +169,7 @@ def check_columns(path: Path, table: Table, columns: Collection[str]) -> None:
     counts = Counter(table.names)
     for name in columns:
         if not counts[name]:
-            raise UsageError(f"{path}: has no column {name!r}; it has {truncate_list(table.names, 20) or 'none'}")
+            raise UsageError(f"{path}: has no column {name!r}; available: {truncate_list(table.names, 20) or 'none'}")
         if counts[name] > 1:
             positions = [number for number, other in enumerate(table.names, 1) if other == name]
             raise UsageError(
