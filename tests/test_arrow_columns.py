@@ -261,7 +261,7 @@ def test_categories_have_one_number_in_all_files(tmp_path: Path) -> None:
     assert find_categories(files, ["it"]) == {"it": ["a", "b", "c"]}
     with pytest.raises(UsageError, match=r"1\.parquet, row 2, column 'it': 'c' is not one of its categories \(a, b\)"):
         TableSource(files, {"x": "it"}, table_format=TableFormat(categories={"it": ["a", "b"]}))
-    with pytest.raises(UsageError, match=r"column 'it': contains int64; only texts have categories"):
+    with pytest.raises(UsageError, match=r"column 'it': contains int64; only text columns have categories"):
         TableSource(in_files(tmp_path, pa.array([1])), {"x": "it"}, table_format=table_format)
 
 

@@ -125,11 +125,11 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "thousands, many": (b"x;y\n1.234.567;1\n", "line 2, column 'x': '1.234.567' has thousands separators"),
     "perhaps thousands, Germany": (
         b"x;y\n12;1\n1.234;1\n",
-        "'1.234' (line 3, column 'x') has either a decimal",
+        "'1.234' (line 3, column 'x') is ambiguous",
     ),
     "perhaps thousands, US": (
         b'x,y\n"1,234",1\n',
-        "'1,234' (line 2, column 'x') has either a decimal or a thousands separator",
+        "'1,234' (line 2, column 'x') is ambiguous: decimal or thousands separator?",
     ),
     "perhaps thousands, Unicode text": (
         "y\tx\r\n1\t1.234\r\n".encode("utf-16"),
@@ -353,7 +353,9 @@ def test_the_categories_of_files_are_found(tmp_path: Path) -> None:
     source = TableSource(files, {"x": "colour"}, table_format=table_format)
     assert source.inputs["x"].tolist() == [2, 0, -1, -1, 1]
     np.savez(tmp_path / "c.npz", colour=np.zeros(3))
-    with pytest.raises(UsageError, match=r"c\.npz, column 'colour': contains float64; only texts have categories"):
+    with pytest.raises(
+        UsageError, match=r"c\.npz, column 'colour': contains float64; only text columns have categories"
+    ):
         find_categories([tmp_path / "c.npz"], ["colour"])
 
 

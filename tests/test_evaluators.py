@@ -93,7 +93,7 @@ def test_a_confusion_matrix_of_very_many_classes_shows_the_most_frequent() -> No
 
 
 def test_a_class_without_a_name_is_refused() -> None:
-    with pytest.raises(UsageError, match="'confusion' is a ConfusionMatrix with targets of class 1, but only 1 names"):
+    with pytest.raises(UsageError, match="'confusion' is a ConfusionMatrix with targets of class 1 but 1 name"):
         evaluate_classes([[0.4, 0.6]], [1], ["cat"])
 
 

@@ -131,7 +131,7 @@ def test_values_near_their_type_are_accepted_as_in_samples(odd: tuple[Path, kera
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({SHORT: None}, r"input 'class' is missing; given: my image"),
+        ({SHORT: None}, r"input 'class' is missing; got: my image"),
         (
             {IMAGE: np.zeros((2, 4), "float32")},
             r"input 'my image' has shape \(2, 4\), but its Spec says \(any, any, 4\)",

@@ -165,10 +165,10 @@ def test_load_and_validate_says_which_outputs_an_export_lacks(caplog: pytest.Log
     assert (
         str(found.value).splitlines()[0].endswith(f"nothing to compute: skipped {skipped}, and there is no evaluator.")
     )
-    assert "\nReturn it from Narrow.build_export too, add an evaluator" in str(found.value)
+    assert "\nReturn the missing output from Narrow.build_export, add an evaluator" in str(found.value)
     with caplog.at_level("INFO"), pytest.raises(KeyError) as lacking:
         train(small(model=Narrow(), trainer=trainer))
-    assert f"load-and-validate skips {skipped}. Return it from Narrow.build_export too." in caplog.text
+    assert f"load-and-validate skips {skipped}. Return the missing output from Narrow.build_export." in caplog.text
     notes = [
         "Available in each sample: inputs: x; targets: y; outputs: rounded.",
         "Load-and-validate uses the outputs that Narrow.build_export returns.",

@@ -392,10 +392,10 @@ def test_a_confusion_matrix_of_many_classes_is_a_picture(tmp_path: Path) -> None
 
 def test_a_confusion_matrix_says_what_is_wrong_with_it() -> None:
     for matrix, validation_error in (
-        (ConfusionMatrix([0, 1], [0]), "is a ConfusionMatrix of targets of shape (2,) and predictions of shape (1,)"),
-        (ConfusionMatrix([0.5], [0]), "is a ConfusionMatrix with targets of float64; classes must be integers"),
-        (ConfusionMatrix([0], [-1]), "is a ConfusionMatrix with predictions of class -1; classes must be 0 or larger"),
-        (ConfusionMatrix([0], [3], ["a"]), "is a ConfusionMatrix with predictions of class 3, but only 1 names"),
+        (ConfusionMatrix([0, 1], [0]), "is a ConfusionMatrix with targets of shape (2,) and predictions of shape (1,)"),
+        (ConfusionMatrix([0.5], [0]), "is a ConfusionMatrix with targets of dtype float64; expected integers"),
+        (ConfusionMatrix([0], [-1]), "is a ConfusionMatrix with predictions of class -1; classes must not be negative"),
+        (ConfusionMatrix([0], [3], ["a"]), "is a ConfusionMatrix with predictions of class 3 but 1 name"),
     ):
         assert str(matrix.validation_error()).startswith(validation_error)
     assert ConfusionMatrix([], []).validation_error() is None

@@ -325,13 +325,13 @@ def test_a_profile_needs_a_folder() -> None:
         (Image(np.zeros(5)), r"'x' is an image of shape \(5,\); expected \(height, width\)"),
         (Image(np.zeros((5, 5, 2))), r"'x' is an image of shape \(5, 5, 2\)"),
         (Image(np.zeros((0, 5))), "without pixels"),
-        (Image(np.zeros((5, 5), int)), "'x' is an image of int64; expected floats from 0 to 1, or uint8"),
-        (Figure("plot.png"), "'x' is a Figure of a str, which has no method savefig"),
-        (PRCurve([1, 0], [0.5]), r"'x' is a PRCurve of \(2,\) labels and \(1,\) scores"),
+        (Image(np.zeros((5, 5), int)), "'x' is an image of dtype int64; expected floats from 0 to 1, or uint8"),
+        (Figure("plot.png"), "'x' is a Figure with a str, which has no method savefig"),
+        (PRCurve([1, 0], [0.5]), r"'x' is a PRCurve with labels of shape \(2,\) and scores of shape \(1,\)"),
         (PRCurve([1, 2], [0.5, 0.5]), "with the label 2; labels must be 0 or 1"),
         (PRCurve([1, 0], [0.5, 3.5]), "with the score 3.5; scores must be from 0 to 1"),
-        (Text(3), "'x' is a Text of an int, not of a str"),  # type: ignore[arg-type]
-        (Histogram(["a"]), "'x' is a Histogram of <U1; expected numbers"),
+        (Text(3), "'x' is a Text with an int; expected a str"),  # type: ignore[arg-type]
+        (Histogram(["a"]), "'x' is a Histogram with values of dtype <U1; expected numbers"),
     ],
 )
 def test_a_summary_that_is_none_names_evaluator_and_key(summary: Summary, message: str) -> None:

@@ -544,7 +544,7 @@ MISTAKES = {
         says=(
             "FOLDER/MODULE.py, line 15, in Lost.process\n"
             "    def process(self, sample, random):\n"
-            "100 consecutive training samples of Points were dropped, from sample 0 on; Lost dropped the last one (does it return the sample?)"
+            "100 consecutive training samples of Points were dropped, starting at sample 0; Lost dropped the last one (does its `process` return the sample?)"
         ),
     ),
     "less than a batch in an epoch": Mistake(

@@ -190,7 +190,7 @@ class ExportedModel:
     def _convert_input(self, name: str, inputs: Mapping[str, Any]) -> np.ndarray[Any, Any]:
         where = f"{self.path}: input {name!r}"
         if name not in inputs:
-            raise UsageError(f"{where} is missing; given: {', '.join(inputs) or 'none'}")
+            raise UsageError(f"{where} is missing; got: {', '.join(inputs) or 'none'}")
         array, spec = np.asarray(inputs[name]), self.inputs[name]
         assert spec.shape is not None
         if problem := Spec(spec.shape, spec.dtype).validation_error(array):

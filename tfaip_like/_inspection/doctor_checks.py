@@ -49,7 +49,7 @@ class Package:
     """Requirement such as `keras>=3.14`."""
     version: str
     problem: str
-    """Description of the problem; empty without one."""
+    """Description of the problem; empty if there is none."""
 
 
 def check_requirements() -> list[Package]:

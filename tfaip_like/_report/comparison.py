@@ -33,7 +33,7 @@ class Column:
 
     name: str
     values: Sequence[Any]
-    """JSON values; None for runs without one."""
+    """JSON values; None for runs without a value."""
     formatter: Callable[[Any], str] = format_cell
     """Function that formats a value for display."""
     title: str = ""

@@ -22,7 +22,7 @@ MAX_NAME_LENGTH = 18
 
 @dataclass(frozen=True)
 class Axis:
-    """Axis with one value per run; None for runs without one."""
+    """Axis with one value per run; None for runs without a value."""
 
     name: str
     values: Sequence[Any]

@@ -107,7 +107,7 @@ class StreamProcessor(Processor):
         """
 
     def process(self, sample: Sample, random: np.random.Generator) -> Sample | None:
-        raise NotImplementedError("a stream processor implements process_group")
+        raise NotImplementedError("a StreamProcessor must define process_group, not process")
 
     def check(self) -> None:
         super().check()

@@ -285,7 +285,7 @@ class MetricAverager:
 
 
 def _missing_output_advice(model: Model) -> str:
-    return f"Return it from {_output_method_name(model)} too"
+    return f"Return the missing output from {_output_method_name(model)}"
 
 
 def _output_method_name(model: Model) -> str:

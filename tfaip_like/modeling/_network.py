@@ -84,7 +84,7 @@ def build_networks(model: Model, data: Data) -> Networks:
         if name not in targets or name in inputs:
             raise CodeError(
                 f"{type(model).__name__}.feed_targets: {name!r} must be a target of {type(data).__name__} "
-                f"({', '.join(targets) or 'it has none'}) and not also an input",
+                f"and not also an input (targets: {', '.join(targets) or 'none'})",
                 attribute_frame(type(model), "feed_targets"),
             )
         fed[name] = keras.Input(targets[name].shape, dtype=targets[name].dtype, name=name)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfaip_like._utils.errors import with_article
+from tfaip_like._utils.errors import pluralize, with_article
 from tfaip_like._utils.images import Pixels, draw_confusion_matrix, encode_png, make_image_grid, read_png_size, to_rgb
 
 MAX_CLASSES = 500
@@ -78,7 +78,7 @@ class Image(Summary):
         if 0 in array.shape:
             return f"is an image of shape {array.shape} without pixels"
         if array.dtype not in (np.uint8, np.bool_) and not np.issubdtype(array.dtype, np.floating):
-            return f"is an image of {array.dtype}; expected floats from 0 to 1, or uint8"
+            return f"is an image of dtype {array.dtype}; expected floats from 0 to 1, or uint8"
         return None
 
     def pixels(self) -> Pixels:
@@ -111,7 +111,7 @@ class Figure(Summary):
 
     def validation_error(self) -> str | None:
         if not callable(getattr(self.figure, "savefig", None)):
-            return f"is a Figure of {with_article(type(self.figure).__name__)}, which has no method savefig"
+            return f"is a Figure with {with_article(type(self.figure).__name__)}, which has no method savefig"
         try:
             read_png_size(self.png())
         except ValueError as error:
@@ -148,7 +148,7 @@ class PRCurve(Summary):
     def validation_error(self) -> str | None:
         labels, scores = np.asarray(self.labels), np.asarray(self.scores)
         if labels.shape != scores.shape:
-            return f"is a PRCurve of {labels.shape} labels and {scores.shape} scores; expected one score per label"
+            return f"is a PRCurve with labels of shape {labels.shape} and scores of shape {scores.shape}"
         if not np.isin(labels, (0, 1)).all():
             return f"is a PRCurve with the label {labels[~np.isin(labels, (0, 1))][0]}; labels must be 0 or 1"
         outside = (scores < -1e-3) | (scores > 1 + 1e-3)
@@ -200,7 +200,7 @@ class Text(Summary):
 
     def validation_error(self) -> str | None:
         if not isinstance(self.markdown, str):
-            return f"is a Text of {with_article(type(self.markdown).__name__)}, not of a str"
+            return f"is a Text with {with_article(type(self.markdown).__name__)}; expected a str"
         return None
 
 
@@ -223,7 +223,7 @@ class Histogram(Summary):
     def validation_error(self) -> str | None:
         array = np.asarray(self.values)
         if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-            return f"is a Histogram of {array.dtype}; expected numbers"
+            return f"is a Histogram with values of dtype {array.dtype}; expected numbers"
         if self.buckets < 1:
             return f"is a Histogram with {self.buckets} buckets; expected at least 1"
         return None
@@ -257,16 +257,17 @@ class ConfusionMatrix(Summary):
         targets, predictions = np.asarray(self.targets), np.asarray(self.predictions)
         if targets.ndim != 1 or targets.shape != predictions.shape:
             return (
-                f"is a ConfusionMatrix of targets of shape {targets.shape} and predictions of shape "
+                f"is a ConfusionMatrix with targets of shape {targets.shape} and predictions of shape "
                 f"{predictions.shape}; expected one class per sample in both"
             )
         for name, classes in (("targets", targets), ("predictions", predictions)):
             if len(classes) and not np.issubdtype(classes.dtype, np.integer) and classes.dtype != bool:
-                return f"is a ConfusionMatrix with {name} of {classes.dtype}; classes must be integers (np.argmax?)"
+                return f"is a ConfusionMatrix with {name} of dtype {classes.dtype}; expected integers (np.argmax?)"
             if len(classes) and classes.min() < 0:
-                return f"is a ConfusionMatrix with {name} of class {classes.min()}; classes must be 0 or larger"
+                return f"is a ConfusionMatrix with {name} of class {classes.min()}; classes must not be negative"
             if self.names and len(classes) and classes.max() >= len(self.names):
-                return f"is a ConfusionMatrix with {name} of class {classes.max()}, but only {len(self.names)} names"
+                num_names = pluralize(len(self.names), "name")
+                return f"is a ConfusionMatrix with {name} of class {classes.max()} but {num_names}"
         return None
 
     def classes(self) -> npt.NDArray[np.int64]:

@@ -90,7 +90,7 @@ def fill_cache(
         for index, result in zip(indices.tolist(), results, strict=True):
             cache.add(index, result)
     logger.info(
-        "--%s.cache %s: %s, %.3g MB, after %d of %d processors",
+        "--%s.cache %s: cached %s (%.3g MB) after the first %d of %d processors",
         group,
         place,
         pluralize(len(samples.indices), "sample"),

@@ -180,9 +180,7 @@ class Preparation:
         if self.samples.is_static:
             names = ("buckets", "bucket_boundaries", "max_batch_length")
             field = next(name for name in names if getattr(self.settings, name))
-            raise UsageError(
-                f"--{self.group}.{field}: length buckets require an axis of unknown length; all samples have one shape"
-            )
+            raise UsageError(f"--{self.group}.{field}: length buckets require samples with an axis of unknown length")
 
 
 def _source_settings(settings: LoaderSettings) -> LoaderSettings:

@@ -311,8 +311,8 @@ class SampleReader:
         reason = self.dropped[-1].reason if self.dropped else ""
         raise CodeError(
             f"{MAX_SUBSTITUTES} consecutive training samples of {type(self.data).__name__} were dropped, "
-            f"from sample {index} on; {self.stages[int(self.progress[3])]} dropped the last one"
-            f"{f': {reason}' if reason else ' (does it return the sample?)'}",
+            f"starting at sample {index}; {self.stages[int(self.progress[3])]} dropped the last one"
+            f"{f': {reason}' if reason else ' (does its `process` return the sample?)'}",
             *self._get_stage_code(int(self.progress[3])),
         )
 

@@ -146,7 +146,7 @@ def cache_stream(
     if not sizes:
         raise all_dropped_error(group, samples.data, dropped)
     logger.info(
-        "--%s.cache %s: %s of %d, %.3g MB, after %d of %d processors",
+        "--%s.cache %s: cached %s from %d source samples (%.3g MB) after the first %d of %d processors",
         group,
         settings.cache,
         pluralize(len(sizes), "sample"),

@@ -112,7 +112,7 @@ def _convert_vectors(array: Any) -> Cells:
         raise ColumnError(f"contains vectors of different lengths ({', '.join(map(str, sorted(lengths)[:5]))})")
     fixed = getattr(array.type, "list_size", None)
     if not lengths and fixed is None and len(array):
-        raise ColumnError("contains only nulls instead of vectors in some rows, so the vector length is unknown")
+        raise ColumnError("contains only nulls, so the length of its vectors is unknown")
     return _restore_null_rows(arrow_to_cells(present.flatten()), array, (lengths[0] if lengths else fixed or 0,))
 
 

@@ -26,7 +26,7 @@ def encode_categories(cells: Cells, categories: Sequence[str]) -> Cells:
     if missing.all():
         return Cells(np.zeros(cells.values.shape, np.int64), missing)
     if cells.values.dtype.kind not in "UO":
-        raise ColumnError(f"contains {describe_dtype(cells.values.dtype)}; only texts have categories")
+        raise ColumnError(f"contains {describe_dtype(cells.values.dtype)}; only text columns have categories")
     codes = {text: code for code, text in enumerate(categories)}
     indices = [codes.get(text, -1) for text in cells.values.ravel().tolist()]
     numbers = np.array(indices, np.int64).reshape(cells.values.shape)
@@ -69,6 +69,6 @@ def _present_texts(cells: Cells, file: Path, column: str) -> set[str]:
     present = cells.values[~cells.missing_mask()]
     if len(present) and present.dtype.kind not in "UO":
         raise UsageError(
-            f"{file}, column {column!r}: contains {describe_dtype(present.dtype)}; only texts have categories"
+            f"{file}, column {column!r}: contains {describe_dtype(present.dtype)}; only text columns have categories"
         )
     return set(present.tolist())

@@ -79,7 +79,7 @@ class DecimalSeparator:
         if self._confirmed is None and self._ambiguous is not None and self.configured is None:
             separator, cell = self._ambiguous
             raise ColumnError(
-                f"{cell} has either a decimal or a thousands separator; set TableFormat.decimal to {separator!r}, or "
+                f"{cell} is ambiguous: decimal or thousands separator? Set TableFormat.decimal to {separator!r}, or "
                 "write all numbers without thousands separators"
             )
 
