@@ -1773,7 +1773,7 @@ EVALUATOR = {
     "feed_targets wrong": Mistake(
         {'    """A network."""': '    feed_targets = ("labell",)'},
         'feed_targets = ("labell",)',
-        "Net.feed_targets: 'labell' must be a target of Images (label, size) and not also an input",
+        "Net.feed_targets: 'labell' must be a target of Images and not also an input (targets: label, size)",
         flags="--trainer.force_eager true",
     ),
 }

@@ -275,7 +275,7 @@ class InverseSqrt(Schedule):
     """Inverse square-root decay, as in Transformers (https://arxiv.org/abs/1706.03762)."""
 
     timescale_epochs: float | None = None
-    """Number of epochs after which the rate has decayed to lr / sqrt(2); by default warmup_epochs, or 1 without a warm-up."""
+    """Epochs until the rate decays to lr / sqrt(2); by default warmup_epochs, or 1 without a warm-up."""
 
     def check(self) -> None:
         super().check()

@@ -29,8 +29,8 @@ class Device(Params):
     }
 
     backend: Literal["tensorflow", "jax", "torch"] = field(default_factory=_default_backend)
-    """Keras backend; by default the environment variable KERAS_BACKEND, else tensorflow. jax and torch require
-    pip install 'tfaip_like[jax]'."""
+    """Keras backend; by default the environment variable KERAS_BACKEND, else tensorflow. To install jax or
+    torch: pip install 'tfaip_like[jax]'."""
 
     gpus: list[int] | None = None
     """Indices of the GPUs to use, counted from 0 among those visible in CUDA_VISIBLE_DEVICES; -1 uses the CPU.

@@ -116,8 +116,8 @@ class Trainer(Params):
     """Never delete the checkpoint of every n-th epoch; 1 keeps all, 0 none."""
 
     export_formats: list[Literal["onnx", "litert"]] = []
-    """Additional formats of best/ and export/, written at the end (network.onnx, network.tflite); require
-    pip install 'tfaip_like[onnx,litert]'."""
+    """Additional formats of best/ and export/, written at the end (network.onnx, network.tflite). To install
+    them: pip install 'tfaip_like[onnx,litert]'."""
 
     profile: bool = False
     """Profile a few steps for TensorBoard's Profile tab (tensorflow and jax)."""
