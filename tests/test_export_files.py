@@ -287,7 +287,7 @@ def test_a_received_export_names_no_resource_outside_of_itself(own: Path, tmp_pa
     assert "own" in done.stdout, done.stderr
     done = quick_run("predict-scenario", export, *flags, "--data.max_bad_samples", 3, cwd=Path(__file__).parent)
     assert done.returncode == 2
-    assert "secret, which is outside of the export; not used" in done.stderr
+    assert "secret; an export may only refer to files inside it" in done.stderr
     done = quick_run(
         "predict-scenario",
         export,

@@ -111,7 +111,7 @@ def resolve_bundled_paths(tree: P, export: Path, name: str = PIPELINE, only_reso
         path = export / value.path
         if not path.resolve().is_relative_to(export.resolve()):
             raise UsageError(
-                f"{export / name}: {'.'.join(value.param_path)} {value.path}: outside of the export; not used.\n"
+                f"{export / name}: {'.'.join(value.param_path)} {value.path}: outside of the export.\n"
                 f"Copy it to {export / RESOURCES_DIR / value.path.name} and refer to it as "
                 f"{RESOURCES_DIR}/{value.path.name}."
             )
@@ -138,7 +138,7 @@ def check_no_outside_paths(export: Path, tree: ParamsBase, received: ParamsBase)
     }
     for value in iter_paths(tree):
         if value.path in outside:
-            raise UsageError(f"{export}: refers to {value.path}, which is outside of the export; not used")
+            raise UsageError(f"{export}: refers to {value.path}; an export may only refer to files inside it")
 
 
 def read_bundled_files(tree: ParamsBase) -> list[tuple[str, bytes]]:

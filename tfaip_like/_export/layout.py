@@ -151,7 +151,7 @@ def require_file(folder: Path, name: str | Path) -> Path:
     """
     file = folder / name
     if not file.resolve().is_relative_to(folder.resolve()):
-        raise UsageError(f"{file}: outside of the export")
+        raise UsageError(f"{file}: outside of the export; an export may only refer to files inside it")
     if not file.is_file():
         raise UsageError(f"{file}: missing; copy the whole export again")
     return file

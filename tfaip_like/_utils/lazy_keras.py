@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
 
     class _Lazy(ModuleType):
-        """Proxy of a module that imports it on the first attribute access."""
+        """Proxy that imports a module on the first access to an attribute."""
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):  # accessed by inspect, pickle and doctest on every module

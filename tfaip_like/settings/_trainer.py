@@ -103,8 +103,8 @@ class Trainer(Params):
     interrupted."""
 
     checkpoint_dir: Path | None = None
-    """Directory for checkpoints, to store them on another disk (/scratch/me): below it they have the path of
-    output_dir, and output_dir/checkpoints links to them. By default they are stored in output_dir."""
+    """Directory for checkpoints on another disk, such as /scratch/me: they are stored in a subdirectory with the path of
+    output_dir, and output_dir/checkpoints is a link to it. By default in output_dir."""
 
     keep_checkpoints: int = 3
     """Number of most recent checkpoints to keep."""
