@@ -103,7 +103,7 @@ class Trainer(Params):
     interrupted."""
 
     checkpoint_dir: Path | None = None
-    """Directory for checkpoints on another disk, such as /scratch/me: they are stored in a subdirectory with the path of
+    """Directory for checkpoints on another disk (/scratch/me): they are stored in a subdirectory with the path of
     output_dir, and output_dir/checkpoints is a link to it. By default in output_dir."""
 
     keep_checkpoints: int = 3

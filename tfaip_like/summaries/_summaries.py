@@ -103,7 +103,7 @@ class Figure(Summary):
 
     Example:
         >>> Figure("plot.png").validation_error()
-        'is a Figure of a str, which has no method savefig'
+        'is a Figure with a str, which has no method savefig'
     """
 
     figure: Any
