@@ -186,7 +186,7 @@ def parse_history(text: str, where: str, problems: list[str], last: int | None =
         try:
             row = _parse_row(names, cells)
             if rows and row["epoch"] <= rows[-1]["epoch"]:
-                raise ValueError(f"column epoch: {row['epoch']:g} follows {rows[-1]['epoch']:g}")
+                raise ValueError(f"column epoch: expected more than {rows[-1]['epoch']:g}, got {row['epoch']:g}")
             rows.append(row)
         except ValueError as error:
             problems.append(f"{where}, line {number}: {error}")

@@ -214,7 +214,7 @@ class Muon(Optimizer):
     """Ratio of AdamW's learning rate to the learning rate."""
 
     momentum: UnitInterval = 0.95
-    """Momentum, in [0, 1)."""
+    """Decay rate of the momentum, in [0, 1)."""
 
     ns_steps: PositiveInt = 5
     """Number of Newton-Schulz iterations."""

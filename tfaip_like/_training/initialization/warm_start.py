@@ -41,7 +41,7 @@ class WarmStartReport:
     """Weights of the network that are missing in the file, and their shapes."""
 
     shape_mismatch: Mapping[str, tuple[Shape, Shape]]
-    """Weights of the network with a different shape in the file: shape in the network, shape in the file."""
+    """Weights of the network whose shape differs: shapes in the network and in the file."""
 
     excluded: tuple[str, ...]
     """Weights of the network that the settings exclude."""

@@ -230,7 +230,7 @@ def _compute_and_validate(
         ]
         doubled_values = compute(*doubled)
     except Exception as error:  # it may support a fixed batch size only
-        logger.debug("%s of a batch of %d: %s", method, 2 * batch_size, error)
+        logger.debug("%s failed for a batch of %d samples: %s", method, 2 * batch_size, error)
         return values
     _validate_named_values(compute, doubled_values, 2 * batch_size)
     return values

@@ -207,8 +207,8 @@ def _build_array(batch: Mapping[str, Cells], which: ColumnSelection, table_forma
     for name, array in zip(which, arrays, strict=True):
         if common_dtype(arrays[0].dtype, array.dtype) is None or array.shape != arrays[0].shape:
             raise ColumnError(
-                f"contains {describe_dtype(array.dtype)} of shape {array.shape[1:]}, which does not match the "
-                f"{describe_dtype(arrays[0].dtype)} of shape {arrays[0].shape[1:]} of {which[0]!r}",
+                f"contains {describe_dtype(array.dtype)} of shape {array.shape[1:]}, but column {which[0]!r} of the "
+                f"same array contains {describe_dtype(arrays[0].dtype)} of shape {arrays[0].shape[1:]}",
                 name,
             )
     dtype = reduce(_promote_dtypes, (array.dtype for array in arrays))

@@ -42,7 +42,7 @@ class TableFormat(Params):
     """Decimal separator of CSV files; by default detected, with an error if it is ambiguous."""
 
     delimiter: str | None = None
-    """Delimiter of CSV files; by default detected from the header: tab, semicolon, bar or comma."""
+    """Delimiter of CSV files; by default detected from the header: tab, semicolon, pipe or comma."""
 
     encoding: str | None = None
     """Encoding of CSV files; by default UTF-8, UTF-16 if there is a byte order mark, else cp1252."""
