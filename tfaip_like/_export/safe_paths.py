@@ -36,4 +36,7 @@ def _safe_temporary_parent() -> Path | None:
     for candidate in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108  (mkdtemp makes it private)
         if Path(candidate).is_dir():
             return Path(candidate)
-    raise UsageError(f"TMPDIR={tempfile.gettempdir()}: contains special characters; TensorFlow needs a plain path")
+    raise UsageError(
+        f"TMPDIR={tempfile.gettempdir()}: contains characters that TensorFlow does not support; set TMPDIR to another "
+        "directory"
+    )

@@ -60,7 +60,7 @@ class ParamsBase:
     """Interface that this package needs of a `Params`; users extend `Params`."""
 
     search_words: ClassVar[Mapping[str, str]] = {}
-    """Names that parameters have in other frameworks, separated by blanks: `{"n_to_go": "patience"}`. A mistyped flag
+    """Names that parameters have in other frameworks, separated by spaces: `{"n_to_go": "patience"}`. A mistyped flag
     is looked up among them, and `--help WORD` finds them."""
 
     foreign_name_hints: ClassVar[Mapping[str, str]] = {}

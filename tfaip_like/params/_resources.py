@@ -30,7 +30,7 @@ class PathValue:
     param_path: ParamPath
     """Tree path of the parameter."""
     owner: type[ParamsBase]
-    """Class of the parameter."""
+    """Class that declares the parameter."""
     path: Path
 
     @property
