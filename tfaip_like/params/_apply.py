@@ -26,6 +26,7 @@ from tfaip_like.params._base import (
     default_instance,
     field_types,
 )
+from tfaip_like.params._renamed import current_names
 from tfaip_like.params._suggest import suggest_flag
 from tfaip_like.params._tree import path_to_flag, validate_params
 from tfaip_like.params._types import (
@@ -131,7 +132,7 @@ class _SettingsApplier:
         """Return `current` with the settings of its fields applied."""
         types = field_types(type(current))
         changes = {}
-        for name, child in node.children.items():
+        for name, child in self._children_by_field(type(current), node, path).items():
             if name not in types:
                 raise self._unknown_flag_error(child, (*path, name))
             try:
@@ -142,6 +143,16 @@ class _SettingsApplier:
                 ) from problem
             changes[name] = self.apply_value(types[name], getattr(current, name), child, (*path, name))
         return dataclasses.replace(current, **changes) if changes else current
+
+    def _children_by_field(self, cls: type[ParamsBase], node: SettingsNode, path: ParamPath) -> dict[str, SettingsNode]:
+        """Return the settings of the fields of a class, also those under a former name."""
+        names = current_names(
+            cls,
+            node.children,
+            lambda name: node.children[name].first_setting().where,
+            lambda name: path_to_flag((*path, name)),
+        )
+        return {names[given]: child for given, child in node.children.items()}
 
     def apply_value(self, tp: Any, current: Any, node: SettingsNode, path: ParamPath) -> Any:
         """Return the value of one field after its settings."""

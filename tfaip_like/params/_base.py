@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast, get_type_hints
 from weakref import WeakKeyDictionary
 
 from tfaip_like._utils.json_files import Json
+from tfaip_like.params._renamed import Renamed, renamed_fields
 
 P = TypeVar("P", bound="ParamsBase")
 
@@ -62,6 +63,10 @@ class ParamsBase:
     search_words: ClassVar[Mapping[str, str]] = {}
     """Names that parameters have in other frameworks, separated by spaces: `{"n_to_go": "patience"}`. A mistyped flag
     is looked up among them, and `--help WORD` finds them."""
+
+    renamed_fields: ClassVar[Mapping[str, Renamed]] = {}
+    """Former names of parameters, with their current ones: `{"num_units": Renamed("units", until="2.0")}`. Flags, files
+    and Python accept a former name with a warning; help does not list it."""
 
     foreign_name_hints: ClassVar[Mapping[str, str]] = {}
     """Method names of other frameworks, each with the equivalent here."""
@@ -178,8 +183,9 @@ def _is_class_var(field: dataclasses.Field[Any]) -> bool:
 
 
 def get_search_words(cls: type[ParamsBase], field: str) -> list[str]:
-    """Return the names that a field of a class has in other frameworks."""
-    return [word for base in cls.__mro__ for word in vars(base).get("search_words", {}).get(field, "").split()]
+    """Return the names that a field of a class has in other frameworks, and its former names."""
+    words = [word for base in cls.__mro__ for word in vars(base).get("search_words", {}).get(field, "").split()]
+    return [*words, *(former for former, new in renamed_fields(cls).items() if new.name == field)]
 
 
 def field_default(cls: type[ParamsBase], name: str) -> Any:

@@ -118,9 +118,10 @@ def _check_constant(cls: type, name: str, value: Any) -> None:
         return
     (expected,) = get_args(tp)
     try:
-        if Any not in get_args(expected):
+        kind = get_origin(expected)
+        if kind is not Mapping and Any not in get_args(expected):
             decode_value(expected, encode_value(expected, value))
-        elif not isinstance(value, kind := get_origin(expected)):
+        elif not isinstance(value, kind):
             raise TypeError(f"expected {with_article(kind.__name__)}, got {with_article(type(value).__name__)}")
     except (ValueError, TypeError, AttributeError) as problem:
         raise CodeError(f"{cls.__qualname__}.{name}: {problem}", attribute_frame(cls, name)) from problem

@@ -19,6 +19,7 @@ from tfaip_like._utils.code_origin import register_author_package
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json
 from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamsBase, field_types, qualified_name
+from tfaip_like.params._renamed import accept_former_names
 from tfaip_like.params._values import decode_params, decode_value, encode_value
 
 
@@ -53,6 +54,7 @@ class Params(ParamsBase, DataClassJsonMixin):
         cls.__hash__ = ParamsBase.__hash__  # type: ignore[method-assign]  # or `dataclass` would replace it
         # `repr=False` so that the `__repr__` below, which leaves defaults out, is not replaced.
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
+        accept_former_names(cls)
         for name in inspect.get_annotations(cls):
             if field := cls.__dataclass_fields__.get(name):
                 _register_json_codec(cls, field)

@@ -20,6 +20,7 @@ from tfaip_like.params._base import (
     qualified_name,
 )
 from tfaip_like.params._docs import class_summary, field_docs
+from tfaip_like.params._renamed import renamed_fields
 from tfaip_like.params._types import (
     NONE_TYPE,
     SEQUENCE_TYPES,
@@ -86,6 +87,8 @@ class Definitions:
         for name, tp in field_types(cls).items():
             default = field_default(cls, name) if values is None else getattr(values, name)
             properties[name] = self.value_schema(tp, default) | _annotations(tp, docs.get(name), default)
+        for former, new in renamed_fields(cls).items():
+            properties[former] = {**properties[new.name], "deprecated": True}
         described = {"description": text} if (text := class_summary(cls)) else {}
         return {"type": "object", **described, "properties": properties, "additionalProperties": False}
 

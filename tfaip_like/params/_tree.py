@@ -22,6 +22,7 @@ from tfaip_like.params._base import (
 )
 from tfaip_like.params._formatting import format_value
 from tfaip_like.params._method_checks import check_methods
+from tfaip_like.params._renamed import renamed_fields
 from tfaip_like.params._types import (
     check_type_supported,
     dict_value_type,
@@ -177,6 +178,21 @@ def diff_params(old: ParamsBase, new: ParamsBase) -> list[tuple[str, str, str]]:
 def non_default_flags(tree: ParamsBase) -> dict[str, str]:
     """Return the flags whose values differ from the defaults of the root's class, with their values as words."""
     return {flag: new for flag, _, new in diff_params(default_instance(type(tree)), tree)}
+
+
+def current_path(tree: ParamsBase, path: ParamPath) -> ParamPath:
+    """Return a path of a tree with the former names of parameters replaced by the current ones."""
+    current: ParamPath = ()
+    value: Any = tree
+    for part in path:
+        if isinstance(value, ParamsBase):
+            renamed = renamed_fields(type(value))
+            part = renamed[part].name if part in renamed else part
+            value = getattr(value, part, None)
+        else:
+            value = next((item for item_path, item in _iter_items(value) if item_path == (part,)), None)
+        current = (*current, part)
+    return current
 
 
 def path_to_flag(path: ParamPath) -> str:

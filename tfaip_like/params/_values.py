@@ -18,6 +18,7 @@ from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import Json, short_json
 from tfaip_like._utils.yaml_files import PlainScalar
 from tfaip_like.params._base import CLASS_KEY, REQUIRED, ParamsBase, field_default, field_types
+from tfaip_like.params._renamed import current_names
 from tfaip_like.params._types import (
     NONE_TYPE,
     SEQUENCE_TYPES,
@@ -278,6 +279,8 @@ def decode_params(bases: tuple[type[ParamsBase], ...], value: Json) -> ParamsBas
         raise type(error)(f"{CLASS_KEY}: {error}") from error
     if is_abstract(cls) or (tag is None and len(bases) > 1):
         raise UsageError(f'missing "{CLASS_KEY}"; choose one of {", ".join(available_variants(*bases))}')
+    current = current_names(cls, values, lambda name: f"{cls.__name__}.{name}")
+    values = {current[given]: item for given, item in values.items()}
     for name in values:
         if name not in field_types(cls):
             raise UsageError(f"{cls.__name__} has no parameter {name!r}; available: {', '.join(field_types(cls))}")

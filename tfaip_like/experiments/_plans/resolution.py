@@ -19,7 +19,7 @@ from tfaip_like.experiments._plans.plan_reader import CONFIGURATION_KEYS
 from tfaip_like.params._apply import ResolvedParams, Setting, SettingsNode, apply_settings
 from tfaip_like.params._base import default_instance, field_types
 from tfaip_like.params._ignored_flags import iter_ignored_params
-from tfaip_like.params._tree import validate_params
+from tfaip_like.params._tree import current_path, validate_params
 from tfaip_like.scenario import Scenario
 
 _LEADING_FLAG = re.compile(r"--(\S+)")
@@ -92,9 +92,13 @@ class Resolver:
 
         A later layer that selects another class, or another list, drops the parameters of the former one.
         """
-        origins = self._resolve_layers(run.layers).origins
-        flags = {flag: value for layer in run.layers for flag, value in layer.items()}
-        return {flag: value for flag, value in flags.items() if tuple(flag.split(".")) in origins}
+        resolved = self._resolve_layers(run.layers)
+        values = {
+            current_path(resolved.tree, tuple(flag.split("."))): value
+            for layer in run.layers
+            for flag, value in layer.items()
+        }
+        return {".".join(path): value for path, value in values.items() if path in resolved.origins}
 
     def _resolve_layers(self, layers: tuple[Flags, ...]) -> ResolvedParams:
         key = tuple(id(layer) for layer in layers)
