@@ -9,9 +9,9 @@ ROOT = Path(__file__).parent
 URL = "https://github.com/tfaip-like/tfaip_like"
 
 EXTRAS = {
-    "scenarios": ["scikit-learn", "pillow>=9.4"],
-    "images": ["pillow>=9.4"],
+    "scenarios": ["scikit-learn"],
     "parquet": ["pyarrow>=16"],
+    "profile": ["tensorboard-plugin-profile"],
     "jax": ["jax"],
     "litert": ["ai-edge-litert"],
     "onnx": ["onnx", "onnxruntime", "tf2onnx"],
@@ -89,15 +89,17 @@ setup(
         "tfaip_like._report": ["assets/*"],
         "tfaip_like_scenarios": ["py.typed", "plans/*.yaml"],
     },
+    # At most ten. TensorFlow and Keras themselves require two more that are imported: packaging and typing_extensions.
     install_requires=[
         "tensorflow>=2.18",
         "keras>=3.14",
         "numpy",
         "dataclasses-json>=0.6",
-        "packaging",
+        "filelock>=3.12",
+        "pillow>=10.1",
+        "psutil>=5.9",
         "pyyaml",
         "tensorboard",
-        "tensorboard-plugin-profile",
         "tqdm",
     ],
     extras_require={
@@ -108,6 +110,7 @@ setup(
             *EXTRAS["litert"],
             *EXTRAS["onnx"],
             *EXTRAS["parquet"],
+            *EXTRAS["profile"],
             *EXTRAS["search"],
             "hypothesis",
             "jsonschema",
@@ -118,6 +121,7 @@ setup(
             "ruff",
             "setuptools>=77",
             "types-PyYAML",
+            "types-psutil",
             "types-tqdm",
             "wheel",
         ],

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from batches import command, environment, events, experiments, make_fake_batch, states, wait_until
 from conftest import fill
@@ -22,10 +23,10 @@ SIX = "  wide: {repeat: 6}\n"
 
 def scheduler_of(batch: Batch) -> int:
     """Return the process ID of the scheduler of a batch."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        words = (folder / "cmdline").read_bytes().split(b"\0") if (folder / "cmdline").exists() else []
-        if any(b"experiments._launchers.local_queue" in word for word in words) and str(batch.path).encode() in words:
-            return int(folder.name)
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any("experiments._launchers.local_queue" in word for word in words) and str(batch.path) in words:
+            return process.pid
     raise AssertionError("no scheduler found")
 
 
@@ -153,7 +154,7 @@ def test_the_queue_of_a_batch_that_is_moved_ends_with_one_line(tmp_path: Path) -
     wait_until(lambda: events(batch))
     queue = scheduler_of(batch)
     moved = Batch(batch.path.rename(tmp_path / "moved"))
-    wait_until(lambda: not Path(f"/proc/{queue}").exists())
+    wait_until(lambda: not psutil.pid_exists(queue))
     (moved.path / "hold").unlink()
     log = (moved.queue_dir / "scheduler.log").read_text()
     assert f"{batch.path}: directory not found; the scheduler stops." in log

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from conftest import REPOSITORY, reset_signal_handlers, slow
 from worker_data import AtSample, Counted, Jitter, Pieces
@@ -184,7 +185,7 @@ time.sleep(1000)
 def wait_for_exit(pids: list[int], seconds: float = 120) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+        if not any(map(psutil.pid_exists, pids)):
             return True
         time.sleep(0.1)
     return False

@@ -54,8 +54,8 @@ def test_a_copy_lists_packages_that_are_not_installed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    new_scenario(["my_lines", "--from", "text_lines"])
-    assert "Not installed: pillow. Run: pip install 'tfaip_like[scenarios]'" in capsys.readouterr().out
+    new_scenario(["my_thing", "--from", "tutorial"])
+    assert "Not installed: scikit-learn. Run: pip install 'tfaip_like[scenarios]'" in capsys.readouterr().out
 
 
 def test_help_and_completion_know_the_flag_from(quick_run: Run) -> None:

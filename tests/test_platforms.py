@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from command_server import REPOSITORY
 
+import tfaip_like._utils.locks as locks
 import tfaip_like._utils.operating_system as operating_system
 from tfaip_like import train
-from tfaip_like._utils.operating_system import lock_file, num_usable_cpus
+from tfaip_like._utils.locks import lock_descriptor
+from tfaip_like._utils.operating_system import num_usable_cpus
 from tfaip_like.settings import Trainer
 
 POSIX_MODULES = ("fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty")
@@ -121,16 +124,13 @@ def test_cpus_are_counted_without_affinity(monkeypatch: pytest.MonkeyPatch) -> N
     assert num_usable_cpus() == os.cpu_count()
 
 
-def test_only_one_function_counts_cpus_and_locks_files() -> None:
-    users = {
-        path.name
-        for path in (REPOSITORY / "tfaip_like").rglob("*.py")
-        if any(word in path.read_text() for word in ("sched_getaffinity", "flock("))
-    }
-    assert users == {Path(operating_system.__file__).name}
+@pytest.mark.parametrize(("word", "module"), [("sched_getaffinity", operating_system), ("flock(", locks)])
+def test_differences_between_systems_are_in_one_module(word: str, module: ModuleType) -> None:
+    users = {path for path in (REPOSITORY / "tfaip_like").rglob("*.py") if word in path.read_text()}
+    assert users == {Path(module.__file__ or "")}
 
 
 def test_locks_are_refused_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operating_system, "IS_POSIX", False)
+    monkeypatch.setattr(locks, "IS_POSIX", False)
     with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="no advisory file locks"):
-        lock_file(file.fileno())
+        lock_descriptor(file.fileno())

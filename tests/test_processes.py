@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import Run, reset_signal_handlers, slow
 
@@ -116,12 +117,13 @@ def test_an_end_of_iteration_in_user_code_does_not_end_the_data() -> None:
 
 def children(pid: int) -> list[int]:
     """Return the data workers of a process."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child.pid for child in psutil.Process(pid).children()]
 
 
 def is_computing(pid: int) -> bool:
     """Return whether a process has computed for a second."""
-    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])) > 100
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system > 1
 
 
 READS = """
@@ -150,8 +152,8 @@ def start_reader(what: str, then: str) -> subprocess.Popen[str]:
 
 def is_alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 

@@ -13,7 +13,7 @@ import pytest
 from batches import command, environment, experiments, states, wait_until
 
 from tfaip_like._cli.experiments import experiments as main
-from tfaip_like._utils.files import file_lock
+from tfaip_like._utils.locks import file_lock
 from tfaip_like.experiments import add
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._launchers.tickets import make_ticket, write_ticket

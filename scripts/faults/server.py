@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 from scripts.faults.strike import RUN_DIR_VARIABLE, patch_os_calls
 
 Item = TypeVar("Item")
@@ -140,22 +142,21 @@ def wait_until(condition: Callable[[], bool], limit_s: float) -> bool:
 
 def is_running(pid: int) -> bool:
     """Return whether a process exists and is not a zombie."""
-    fields = _read_stat(pid)
-    return bool(fields) and fields[0] not in "ZX"
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def session_processes(session: int) -> list[int]:
     """Return the processes of a session that have not ended."""
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in pids if (fields := _read_stat(pid)) and int(fields[3]) == session and fields[0] not in "ZX"]
+    return [pid for pid in psutil.pids() if _session_of(pid) == session and is_running(pid)]
 
 
-def _read_stat(pid: int) -> list[str]:
-    """Return the fields of a process from its state on; nothing if there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
+def _session_of(pid: int) -> int | None:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
 
 
 def map_parallel(

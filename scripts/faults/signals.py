@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, Signals
 
+import psutil
+
 from scripts.faults import strike
 from scripts.faults.outcome import Outcome
 from scripts.faults.server import Command, ForkServer, map_parallel, session_processes, wait_until
@@ -403,16 +405,16 @@ def steps_at_checkpoint(checkpoint: Path) -> int:
 def wait_until_idle(pid: int, limit_s: float = 20.0) -> None:
     """Wait until a process computes nothing: the network has taken all batches that were ready."""
 
-    def ticks() -> int:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
+    def cpu_seconds() -> float:
+        times = psutil.Process(pid).cpu_times()
+        return times.user + times.system
 
     end = time.monotonic() + limit_s
-    with contextlib.suppress(OSError):
-        before = ticks()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        before = cpu_seconds()
         while time.monotonic() < end:
             time.sleep(0.3)
-            if (now := ticks()) - before <= 2:
+            if (now := cpu_seconds()) - before < 0.025:
                 return
             before = now
 

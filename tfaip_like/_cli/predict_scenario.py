@@ -23,7 +23,7 @@ from tfaip_like._user_code.trust import UntrustedCodeError, allow_untrusted_code
 from tfaip_like._utils.console import sample_progress_bar
 from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.interruption import graceful_shutdown_signals
-from tfaip_like._utils.memory import resident_memory_mb
+from tfaip_like._utils.processes import resident_memory_mb
 from tfaip_like.data import Data, PredictLoaderSettings, Source
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Mode

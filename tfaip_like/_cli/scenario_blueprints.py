@@ -16,7 +16,7 @@ _TEMPLATES_DIR = _PACKAGE_DIR / "_templates"
 _SHIPPED_PACKAGES = ("tfaip_like_scenarios", "scenarios")
 """Package of the shipped scenarios: in an installation, and in the repository."""
 
-_OPTIONAL_MODULES = {"sklearn": "scikit-learn", "PIL": "pillow"}
+_OPTIONAL_MODULES = {"sklearn": "scikit-learn"}
 """Modules of the extra `scenarios` -> their distributions."""
 
 

@@ -103,14 +103,13 @@ def _check_packages(backend: str) -> Iterator[Finding]:
 def _check_machine() -> Iterator[Finding]:
     yield Finding("CPU", f"{checks.usable_cpus():g} of {os.cpu_count()} cores available")
     total, free = checks.get_memory_bytes()
-    if free is not None:
-        text = f"{format_bytes(free)} free of {format_bytes(total or free)}"
-        if free >= checks.MIN_MEMORY_BYTES:
-            yield Finding("memory", text)
-        else:
-            advice = "close other programs, or request more memory (on SLURM: --mem)"
-            text += f"; training needs at least {format_bytes(checks.MIN_MEMORY_BYTES)}"
-            yield Finding("memory", text, Severity.ERROR, advice)
+    text = f"{format_bytes(free)} free of {format_bytes(total)}"
+    if free >= checks.MIN_MEMORY_BYTES:
+        yield Finding("memory", text)
+    else:
+        advice = "close other programs, or request more memory (on SLURM: --mem)"
+        text += f"; training needs at least {format_bytes(checks.MIN_MEMORY_BYTES)}"
+        yield Finding("memory", text, Severity.ERROR, advice)
     files = checks.max_open_files()
     if files < checks.MIN_OPEN_FILES:
         text = f"at most {files} per process; data workers need {checks.MIN_OPEN_FILES}"

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfaip_like._utils.lazy_keras import keras
-from tfaip_like._utils.operating_system import lock_file, num_usable_cpus
+from tfaip_like._utils.locks import lock_descriptor
+from tfaip_like._utils.operating_system import num_usable_cpus
 from tfaip_like._utils.processes import run_with_timeout
 from tfaip_like.data._workers.shared_memory import SharedFile
 
@@ -94,15 +95,13 @@ def usable_cpus() -> float:
     return cores
 
 
-def get_memory_bytes() -> tuple[int | None, int | None]:
-    """Return total and free memory in bytes, within the limit of a container; None if unknown."""
-    try:
-        lines = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
-        values = {words[0].rstrip(":"): 1024 * int(words[1]) for words in lines}
-        total, free = values["MemTotal"], values["MemAvailable"]
-    except (OSError, ValueError, LookupError):
-        return None, None
-    with suppress(OSError, ValueError):
+def get_memory_bytes() -> tuple[int, int]:
+    """Return total and free memory in bytes, within the limit of a container."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    total, free = memory.total, memory.available
+    with suppress(OSError, ValueError):  # the limits of a container are unknown to psutil
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())
         total, free = min(total, limit), min(free, limit - used)
@@ -165,7 +164,7 @@ def supports_locks(path: Path) -> bool:
     except OSError:
         return False
     try:
-        lock_file(descriptor, shared=True, wait=False)
+        lock_descriptor(descriptor, shared=True, wait=False)
     except BlockingIOError:  # another process holds a lock
         return True
     except OSError:

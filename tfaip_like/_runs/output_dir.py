@@ -17,7 +17,7 @@ from tfaip_like._runs.batch_layout import BATCH_INDEX, RUNS_DIR, run_code_dir
 from tfaip_like._runs.run_files import RunInfo, read_run_file
 from tfaip_like._utils.errors import TrainingError, UsageError
 from tfaip_like._utils.files import atomic_write_text, check_links, recover_interrupted_writes, write_guard
-from tfaip_like._utils.operating_system import lock_file
+from tfaip_like._utils.locks import lock_descriptor
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class OutputDir:
         except OSError:
             return False
         try:
-            lock_file(folder, shared=True, wait=False)
+            lock_descriptor(folder, shared=True, wait=False)
         except OSError:
             return True
         finally:
@@ -222,7 +222,7 @@ class OutputDir:
 
     def _lock(self, folder: int, where: str) -> None:
         try:
-            lock_file(folder, wait=False)
+            lock_descriptor(folder, wait=False)
         except BlockingIOError as error:
             raise UsageError(
                 f"{where}: another process is training in this directory; choose a different one"

@@ -34,7 +34,7 @@ from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
 from tfaip_like._utils.files import retry_while_disk_full
-from tfaip_like._utils.memory import resident_memory_mb
+from tfaip_like._utils.processes import resident_memory_mb
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau
 from tfaip_like.settings import Trainer

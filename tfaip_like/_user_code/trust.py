@@ -25,8 +25,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.files import file_lock
 from tfaip_like._utils.json_files import read_json, write_json
+from tfaip_like._utils.locks import file_lock
 from tfaip_like._utils.typed_json import decode
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Atomic replacement of files and directories, file locks, and waiting for disk space."""
+"""Atomic replacement of files and directories, and waiting for disk space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.operating_system import IS_POSIX, lock_file
+from tfaip_like._utils.locks import lock_descriptor
+from tfaip_like._utils.operating_system import IS_POSIX
 from tfaip_like._utils.temp_dirs import make_locked_dir, remove_locked_dir, remove_stale_dirs, unlock_dir
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def _open_staging_file(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
         descriptor = None
         try:
             descriptor = os.open(staging, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            lock_file(descriptor)
+            lock_descriptor(descriptor)
         except OSError as error:
             if descriptor is not None:
                 os.close(descriptor)
@@ -204,41 +205,6 @@ def recover_interrupted_writes(parent: Path) -> None:
         leftover.unlink(missing_ok=True)
     for leftover in (*parent.glob(f".*{PREVIOUS_SUFFIX}"), *parent.glob(".*.new-*")):
         recover_interrupted_replace(parent / re.split(rf"{re.escape(PREVIOUS_SUFFIX)}$|\.new-", leftover.name[1:])[0])
-
-
-@contextmanager
-def file_lock(path: Path, wait: bool = True) -> Iterator[int]:
-    """Hold an exclusive lock on a file within the block; the file is created if necessary.
-
-    The lock never outlives its process. On file systems without locks it has no effect.
-
-    Args:
-        path: path of the lock file.
-        wait: wait for other holders; if false, `BlockingIOError` is raised instead.
-
-    Yields:
-        The file descriptor that holds the lock; a process that inherits it keeps the lock until it exits.
-    """
-    with path.open("a", encoding="utf-8") as file:
-        try:
-            lock_file(file.fileno(), wait=wait)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            logger.debug("cannot lock %s: %s", path, error)
-        yield file.fileno()
-
-
-def is_locked(path: Path) -> bool:
-    """Return whether any process holds a lock on a file."""
-    try:
-        with path.open("r", encoding="utf-8") as file:
-            lock_file(file.fileno(), shared=True, wait=False)
-    except BlockingIOError:
-        return True
-    except OSError:  # missing file, or a file system without locks
-        return False
-    return False
 
 
 def retry_while_disk_full(path: Path, write: Callable[[], T], check: Callable[[], None]) -> T:

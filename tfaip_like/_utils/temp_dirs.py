@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from tfaip_like._utils.operating_system import IS_POSIX, lock_file
+from tfaip_like._utils.locks import lock_descriptor
+from tfaip_like._utils.operating_system import IS_POSIX
 
 TEMP_DIR_PREFIX = "tfaip_like-"
 
@@ -44,7 +45,7 @@ def make_locked_dir(parent: Path, prefix: str) -> Path:
         path = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
         descriptor = os.open(path, os.O_RDONLY)
         with suppress(OSError):  # file system without locks, where stale directories are not removed either
-            lock_file(descriptor)
+            lock_descriptor(descriptor)
         # Another process may have removed it as stale before it was locked.
         if path.exists():
             _locks[path] = descriptor
@@ -88,7 +89,7 @@ def _remove_if_stale(path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
         try:
             if os.fstat(descriptor).st_uid == os.geteuid():
-                lock_file(descriptor, wait=False)
+                lock_descriptor(descriptor, wait=False)
                 shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(descriptor)

@@ -81,10 +81,8 @@ def image_size(file: str | Path) -> tuple[int, int]:
 @contextmanager
 def _open_image(file: str | Path) -> Iterator[Image]:
     """Open an image; convert any error in the block to a `UsageError` that names the file."""
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        raise UsageError("reading images needs Pillow; pip install 'tfaip_like[images]'") from None
+    from PIL import Image
+
     try:
         with Image.open(file) as image:
             yield image

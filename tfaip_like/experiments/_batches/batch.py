@@ -30,8 +30,8 @@ from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._user_code.trust import find_code_files
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.escaping import is_printable
-from tfaip_like._utils.files import file_lock, is_locked
 from tfaip_like._utils.json_files import write_json
+from tfaip_like._utils.locks import inheritable_lock, is_locked
 from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
 from tfaip_like.params._formatting import format_flag_words
 
@@ -169,7 +169,7 @@ class Batch:
     def lock(self) -> Iterator[int]:
         """Lock the index of runs and the queue for the length of the block; yield the descriptor of the lock."""
         self.queue_dir.mkdir(exist_ok=True)
-        with file_lock(self.queue_dir / ".lock") as lock:
+        with inheritable_lock(self.queue_dir / ".lock") as lock:
             yield lock
 
     def is_locked(self) -> bool:

@@ -18,8 +18,9 @@ from tfaip_like._scenario_lookup import import_scenario_class
 from tfaip_like._user_code.trust import record_trusted_code
 from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
 from tfaip_like._utils.escaping import escape_text, is_printable
-from tfaip_like._utils.files import atomic_directory, atomic_write_text, encode_text, file_lock
+from tfaip_like._utils.files import atomic_directory, atomic_write_text, encode_text
 from tfaip_like._utils.json_files import format_json
+from tfaip_like._utils.locks import file_lock
 from tfaip_like._utils.operating_system import require_posix
 from tfaip_like.experiments._batches.batch import Batch, BatchIndex, BatchRun
 from tfaip_like.experiments._batches.job_script import make_job_script

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from tfaip_like._utils.files import is_disk_full_error, is_locked
+from tfaip_like._utils.files import is_disk_full_error
 from tfaip_like._utils.json_files import write_json
-from tfaip_like._utils.operating_system import lock_file
+from tfaip_like._utils.locks import is_locked, lock_descriptor
 from tfaip_like._utils.processes import ActiveTimer, is_suspended
 from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
@@ -235,7 +235,7 @@ def _try_lock(path: Path) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     for _ in range(MAX_LOCK_ATTEMPTS):  # `is_locked` of another process holds it for a moment
         try:
-            lock_file(descriptor, wait=False)
+            lock_descriptor(descriptor, wait=False)
             return descriptor
         except BlockingIOError:
             time.sleep(LOCK_RETRY_INTERVAL_S)

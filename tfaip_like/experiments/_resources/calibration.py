@@ -27,7 +27,7 @@ from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.run_files import read_history
 from tfaip_like._utils.errors import UsageError, pluralize
 from tfaip_like._utils.json_files import Json, format_json
-from tfaip_like._utils.processes import ParentPipe
+from tfaip_like._utils.processes import ParentPipe, session_memory_mb
 from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like._utils.typed_json import AtLeast, Count, Seconds
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
@@ -220,7 +220,7 @@ def _train(batch: Batch, run: BatchRun, samples: int, out: OutputDir, log: Path,
         try:
             while process.poll() is None:
                 check()
-                peak_mb = max(peak_mb, _session_memory_mb(process.pid))
+                peak_mb = max(peak_mb, session_memory_mb(process.pid))
                 time.sleep(POLL_INTERVAL_S)
         finally:
             if process.poll() is None:
@@ -289,19 +289,6 @@ def _get_parameter(batch: Batch, run: BatchRun, group: str, name: str) -> Json:
 @functools.lru_cache(maxsize=4096)  # the files never change
 def _read_parameters(file: Path) -> dict[str, Json]:
     return read_param_file(file)
-
-
-def _session_memory_mb(session: int) -> float:
-    """Return the memory of all processes of a session, in megabytes; 0 where the system does not report it."""
-    pages = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            # pid (name) state parent group session ...
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
-                pages += int((folder / "statm").read_text().split()[1])
-        except (OSError, ValueError, IndexError):  # the process has ended
-            continue
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def measure_dir_bytes(folder: Path) -> int:

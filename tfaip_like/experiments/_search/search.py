@@ -23,8 +23,8 @@ from typing import Any
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._runs.run_files import read_history
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.files import file_lock
 from tfaip_like._utils.json_files import format_json
+from tfaip_like._utils.locks import file_lock
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
 from tfaip_like.experiments._batches.generation import add, generate, load_batch_scenario
 from tfaip_like.experiments._cancel import cancel
@@ -43,6 +43,8 @@ from tfaip_like.params._formatting import format_flag_words
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 1.0
+LOCK_TIMEOUT_S = 0.2
+"""`is_search_running` of another process holds the lock for a moment."""
 JOURNAL_FILENAME = "study.journal"
 RUN_ATTRIBUTE = "run"
 """User attribute of a trial with the name of its run."""
@@ -290,7 +292,7 @@ def _read_monitor_values(run: OutputDir, monitor: str) -> dict[int, float]:
 @contextmanager
 def _exclusive_search(batch: Batch) -> Iterator[None]:
     try:
-        with file_lock(search_dir(batch) / LOCK_FILENAME, wait=False):
+        with file_lock(search_dir(batch) / LOCK_FILENAME, timeout_s=LOCK_TIMEOUT_S):
             yield
     except BlockingIOError as error:
         raise UsageError(f"{batch.path}: another process is running this search") from error

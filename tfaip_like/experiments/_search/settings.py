@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.files import is_locked
 from tfaip_like._utils.json_files import Json, write_json
+from tfaip_like._utils.locks import is_locked
 from tfaip_like._utils.typed_json import AtLeast, Count, read_typed_json
 from tfaip_like.experiments._batches.batch import Batch
 from tfaip_like.experiments._submit import SubmitOptions
