@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from command_server import REPOSITORY
 import tfaip_like._utils.locks as locks
 import tfaip_like._utils.operating_system as operating_system
 from tfaip_like import train
-from tfaip_like._utils.locks import lock_descriptor
+from tfaip_like._utils.locks import file_lock, is_locked, lock_descriptor
 from tfaip_like._utils.operating_system import num_usable_cpus
 from tfaip_like.settings import Trainer
 
@@ -134,3 +135,29 @@ def test_locks_are_refused_where_there_are_none(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(locks, "IS_POSIX", False)
     with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="no advisory file locks"):
         lock_descriptor(file.fileno())
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from tfaip_like._utils.locks import file_lock
+with file_lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_file_excludes_other_processes_until_its_holder_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    words = [sys.executable, "-c", HOLDER, str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        assert is_locked(path)
+        with pytest.raises(BlockingIOError, match=re.escape(str(path))), file_lock(path, timeout_s=0):
+            pass
+        holder.kill()
+        with file_lock(path):
+            assert is_locked(path)
+    assert not is_locked(path)
