@@ -792,13 +792,13 @@ MISTAKES = {
         needs_keras=True,
         flags="--warmstart.model other.npz --warmstart.rename body/->",
         before=_other_weights,
-        says="--warmstart.rename body/->: matches no weight in other.npz; its weights: sum/kernel, add/bias",
+        says="--warmstart.rename body/->: matches no weight in other.npz; available: sum/kernel, add/bias",
     ),
     "exclusion of nothing from a warm start": Mistake(
         needs_keras=True,
         flags="--warmstart.model other.npz --warmstart.exclude head",
         before=_other_weights,
-        says=("--warmstart.exclude head: matches no weight of the network; its weights: add/kernel, add/bias"),
+        says=("--warmstart.exclude head: matches no weight of the network; available: add/kernel, add/bias"),
     ),
     "freezing by no regular expression": Mistake(
         flags="--trainer.no_train_scope (add",

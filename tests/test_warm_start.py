@@ -300,7 +300,7 @@ def test_what_does_not_fit_stays_where_that_is_allowed_and_the_log_says_what(
         (
             Line(),
             {"rename": ["hiden/->add/"]},
-            "--warmstart.rename hiden/->add/: matches no weight in RUN/best/weights.npz; its weights: "
+            "--warmstart.rename hiden/->add/: matches no weight in RUN/best/weights.npz; available: "
             "hidden/kernel, hidden/bias, add/kernel, add/bias",
         ),
         (
@@ -311,7 +311,7 @@ def test_what_does_not_fit_stays_where_that_is_allowed_and_the_log_says_what(
         (
             Line(),
             {"include": ["hidden", "hiden"]},
-            "--warmstart.include hiden: matches no weight of the network; its weights: hidden/kernel, "
+            "--warmstart.include hiden: matches no weight of the network; available: hidden/kernel, "
             "hidden/bias, add/kernel, add/bias",
         ),
         (

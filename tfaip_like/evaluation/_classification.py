@@ -32,8 +32,8 @@ class ClassificationEvaluator(Evaluator):
     """Target with the class index."""
 
     output: str = "probabilities"
-    """Output with one score per class (the largest wins), the probability of class 1 of two (a sigmoid of shape ()
-    or (1,)), or the class index as an integer."""
+    """Output with one score per class (the largest wins), the probability of class 1 in binary classification (of
+    shape () or (1,)), or the class index as an integer."""
 
     names: list[str] = []
     """Class names in the order of their indices; by default the indices."""

@@ -102,7 +102,7 @@ def _apply_rename_rules(saved: SavedWeights, settings: WarmStart) -> dict[str, A
         pattern, _, replacement = rule.partition("->")
         if not any(re.search(pattern, name) for name in names.values()):
             raise UsageError(
-                f"--warmstart.rename {rule}: matches no weight in {saved.file}; its weights: "
+                f"--warmstart.rename {rule}: matches no weight in {saved.file}; available: "
                 f"{truncate_list(names.values())}"
             )
         names = {path: re.sub(pattern, replacement, name) for path, name in names.items()}
@@ -120,7 +120,7 @@ def _select_weights(weights: Collection[str], settings: WarmStart) -> set[str]:
         for pattern in getattr(settings, flag):
             if not any(re.search(pattern, path) for path in weights):
                 raise UsageError(
-                    f"--warmstart.{flag} {pattern}: matches no weight of the network; its weights: "
+                    f"--warmstart.{flag} {pattern}: matches no weight of the network; available: "
                     f"{truncate_list(weights)}"
                 )
     chosen = {
