@@ -26,8 +26,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts.faults.outcome import Outcome
+from scripts.faults.scenarios import write_lists
 from scripts.faults.server import ForkServer, map_parallel, start_servers
-from scripts.faults.victim import write_lists
 
 TIMEOUT_S = 600.0
 RUN_PLACEHOLDER = "RUN"
@@ -57,7 +57,7 @@ SCHEDULES = (
 NETWORKS = ("BatchNorm", "Recurrent", "VAE", "Plain", "BFloat16", "Custom")
 
 
-def train_command(flags: str = "", scenario: str = "scripts.faults.victim:Arrays") -> str:
+def train_command(flags: str = "", scenario: str = "scripts.faults.scenarios:Arrays") -> str:
     """Return the command of a short training."""
     given = flags.split()
     short = [f"{flag} {value}" for flag, value in SHORT_RUN_FLAGS.items() if flag not in given]
@@ -75,7 +75,7 @@ class Case:
 def make_cases() -> list[Case]:
     """Return all runs; a name stays what it is when flags and classes are renamed."""
     lists = "--train.lists INPUTS/train.lst --val.lists INPUTS/evaluate.lst"
-    streams, ragged, files = (f"scripts.faults.victim:{name}" for name in ("Streams", "Processes", "Lists"))
+    streams, ragged, files = (f"scripts.faults.scenarios:{name}" for name in ("Streams", "Processes", "Lists"))
     single = {
         "xla": train_command("--trainer.jit_compile true"),
         "eager": train_command("--trainer.force_eager true"),

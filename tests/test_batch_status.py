@@ -134,7 +134,7 @@ def test_a_damaged_batch_hides_no_other(tmp_path: Path, monkeypatch: pytest.Monk
         collect_statuses(["bad_0"])
 
 
-def test_runs_and_configurations_can_be_shown_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_can_select_runs_and_configurations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {grid: {model.dropout: [0.0, 0.2]}}\n  deep: {}\n")
     found = collect_statuses([str(batch.path)])
     assert [run.name for run in only_runs(found, ["wide"])[0].runs] == ["wide.01", "wide.02"]

@@ -204,7 +204,7 @@ def test_named_models_that_are_added_have_the_common_flags_of_the_plan_too(tmp_p
     assert done.stderr.startswith("experiments: --names: {trainer.epoch}: unknown flag; did you mean")
 
 
-def test_runs_that_are_added_have_the_flags_of_the_batch_until_their_plan_says_otherwise(tmp_path: Path) -> None:
+def test_added_runs_have_the_flags_of_the_batch_unless_overridden(tmp_path: Path) -> None:
     flags = ("--trainer.epochs", "7", "--optimizer", "SGD", "--optimizer.momentum", "0.5")
     batch = generate_batch(tmp_path, TWO, *flags)
     (tmp_path / "new.yaml").write_text(PLAN + "  same: {}\n  other_optimizer: {optimizer: Adam, trainer.epochs: 2}\n")
@@ -273,7 +273,7 @@ def test_a_plan_may_have_flags_that_need_an_output_folder(tmp_path: Path) -> Non
     )
 
 
-def test_values_without_effect_are_reported_where_they_were_given(tmp_path: Path) -> None:
+def test_values_without_effect_are_reported_with_their_origin(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(
         "scenario: experts\ndescription: d\ncommon: {val.batch_size: 5}\n"
         "configurations:\n  seen: {}\n  blind: {trainer.val_every_n: 0}\n"

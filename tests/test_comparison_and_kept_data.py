@@ -99,7 +99,7 @@ def test_a_reference_run_with_other_metrics_gives_one_warning(tmp_path: Path, ca
         "runs/b": ".*history.csv, line 2: missing; the file has no epochs",
     }.items(),
 )
-def test_another_folder_than_that_of_a_run_is_refused_before_one_is_made(
+def test_an_invalid_reference_run_is_refused_before_the_run_directory_is_created(
     place: str, problem: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -112,7 +112,7 @@ def test_another_folder_than_that_of_a_run_is_refused_before_one_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_that_are_not_there_are_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+def test_missing_weights_are_refused_before_the_run_directory_is_created(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"^WarmStart.model {tmp_path}/nowhere: no such file or directory"):
         train(small(tmp_path / "run", warmstart={"model": tmp_path / "nowhere"}))
     assert not (tmp_path / "run").exists()
@@ -188,6 +188,6 @@ def test_resuming_keeps_the_data_of_the_first_epoch(tmp_path: Path, quick_run: R
     assert kept.stat().st_mtime_ns == before
 
 
-def test_data_can_only_be_kept_in_a_folder() -> None:
+def test_keep_data_requires_an_output_directory() -> None:
     with pytest.raises(UsageError, match="--trainer.keep_data.* requires --trainer.output_dir"):
         validate_params(small(trainer={"keep_data": True}))

@@ -211,7 +211,7 @@ def test_ambiguous_cells_are_refused_in_one_line(name: str, tmp_path: Path) -> N
         (b"x,y\n1,\xe4\n", {"encoding": "utf-8"}, "not valid utf-8"),
     ],
 )  # fmt: skip
-def test_what_contradicts_the_format_is_refused(
+def test_tables_that_contradict_the_format_are_refused(
     content: bytes, table_format: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError) as raised:

@@ -142,7 +142,7 @@ class LongSame(Same):
     group = 9000
 
 
-def test_processors_on_their_own_give_the_same_with_any_number_of_processes() -> None:
+def test_process_samples_does_not_depend_on_the_number_of_workers() -> None:
     samples = list(Counted().source(Mode.TRAIN))
 
     def numbers(count: int) -> list[bytes]:

@@ -57,7 +57,7 @@ def test_a_directory_that_cannot_be_written_is_wrong(place: str, text: str, tmp_
     assert found.advice == "choose another directory: --output_dir DIR"
 
 
-def test_a_directory_that_does_not_exist_yet_says_where_it_is_created(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported_with_the_parent_that_will_contain_it(tmp_path: Path) -> None:
     found = output_directory(tmp_path / "not/yet")
     assert found.severity is Severity.OK
     assert f"{tmp_path}/not/yet: does not exist yet, can be created in {tmp_path}, " in found.text

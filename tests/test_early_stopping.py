@@ -233,7 +233,7 @@ def test_early_stopping_can_be_restored_at_every_epoch(
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 20))
-def test_it_stops_n_times_f_epochs_after_the_last_improvement(n_to_go: int, frequency: int, better: int) -> None:
+def test_training_stops_n_times_f_epochs_after_the_last_improvement(n_to_go: int, frequency: int, better: int) -> None:
     improvements = max(1, better * frequency)
     values = [float(-min(epoch, improvements)) for epoch in range(1, 200)]
     last = improvements if better else frequency  # seen by the first test
@@ -449,7 +449,7 @@ class Judged(Line):
     best = "val_largest_error", "min"
 
 
-def test_a_threshold_is_not_compared_with_a_loss_that_stands_in_for_something_else() -> None:
+def test_thresholds_are_not_applied_to_a_substitute_metric() -> None:
     scenario = small(data=Points(validation=False), model=Judged(), evaluator=None)
     train(dataclasses.replace(scenario, early_stopping=EarlyStopping(n_to_go=5)))
     with pytest.raises(UsageError, match=r"EarlyStopping.lower_threshold: val_largest_error is not measured"):

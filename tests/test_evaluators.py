@@ -61,7 +61,7 @@ def test_a_sigmoid_that_is_right_has_a_recall_of_1(shape: tuple[int, ...]) -> No
         ([[0.1, 0.9]], 1, r"output 'probabilities' of sample 1 has shape \(1, 2\)"),
     ],
 )
-def test_what_is_not_a_class_is_refused_by_name(output: Any, target: Any, message: str) -> None:
+def test_invalid_class_labels_are_refused_by_name(output: Any, target: Any, message: str) -> None:
     with pytest.raises(UsageError, match=f"^ClassificationEvaluator: {message}"):
         evaluate_classes([[0.4, 0.6], output], [1, target])
 
@@ -108,13 +108,13 @@ def evaluator_returning(value: Any) -> Evaluator:
 
 
 @pytest.mark.parametrize("value", [np.ones(1), np.ones((20, 30)), "0.5", None, 1j, 10**400], ids=repr)
-def test_what_is_not_a_number_is_refused_by_name(value: Any) -> None:
+def test_evaluator_values_that_are_not_numbers_are_refused_by_name(value: Any) -> None:
     with pytest.raises(UsageError, match=r"^Answers.evaluate: 'f1' is .{1,50}; expected a number or a summary of"):
         run_evaluator(evaluator_returning(value), [], reserved_names=[])
 
 
 @pytest.mark.parametrize("value", [1, True, np.float16(0.5), np.array(2), math.nan])
-def test_what_is_one_number_is_taken(value: Any) -> None:
+def test_scalar_evaluator_values_are_accepted(value: Any) -> None:
     assert run_evaluator(evaluator_returning(value), [], reserved_names=[]).numbers["f1"] == pytest.approx(
         float(value), nan_ok=True
     )

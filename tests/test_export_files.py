@@ -219,7 +219,7 @@ def fifo(folder: Path) -> Path:
         (fifo, "neither a file nor a directory"),
     ],
 )
-def test_what_cannot_be_copied_is_refused_before_the_training(
+def test_resources_that_cannot_be_copied_are_refused_before_the_training(
     make: Callable[[Path], Path], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "MAX_FILES", 5)

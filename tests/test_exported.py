@@ -236,7 +236,7 @@ def test_every_file_of_an_export_is_in_one_of_these_tables(odd: tuple[Path, kera
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "no such directory"), (True, "not an export directory")])
-def test_what_is_not_an_export_is_refused(tmp_path: Path, make: bool, message: str) -> None:
+def test_a_directory_that_is_not_an_export_is_refused(tmp_path: Path, make: bool, message: str) -> None:
     if make:
         (tmp_path / "run").mkdir()
     with pytest.raises(UsageError, match=f"^{tmp_path}/run: {message}"):
@@ -296,7 +296,7 @@ def test_an_export_is_loaded_without_the_code_of_its_network(odd: tuple[Path, ke
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), network.predict_on_batch(batch)["größe [cm]"], rtol=1e-5)
 
 
-def test_in_tensorflow_alone_odd_names_of_inputs_are_arguments_of_python(odd: tuple[Path, keras.Model]) -> None:
+def test_unusual_input_names_become_python_arguments_of_the_saved_model(odd: tuple[Path, keras.Model]) -> None:
     import tensorflow as tf
 
     served = tf.saved_model.load(str(odd[0] / "serve"))
@@ -428,7 +428,7 @@ def test_a_mask_of_huge_numbers_hides_no_difference(tmp_path: Path) -> None:
         check_export(export, network, two_numbers())
 
 
-def test_random_outputs_are_not_compared_and_the_network_is_left_as_it_was(
+def test_random_outputs_are_not_compared_and_the_network_is_unchanged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -84,7 +84,7 @@ atomic_write_text(pathlib.Path("shared/file"), "text")
 @pytest.mark.parametrize(
     ("umask", "folder", "file", "script"), [(0o002, 0o775, 0o664, 0o775), (0o027, 0o750, 0o640, 0o750)]
 )
-def test_what_is_put_into_a_folder_of_a_group_has_its_setgid_bit_and_the_modes_of_the_umask(
+def test_new_files_have_the_setgid_bit_and_the_modes_of_the_umask(
     umask: int, folder: int, file: int, script: int, tmp_path: Path
 ) -> None:
     (tmp_path / "shared").mkdir()

@@ -124,6 +124,6 @@ def test_a_pattern_without_a_match_is_reported_with_the_nearest_layers(network: 
         freeze(network, pattern)
 
 
-def test_nothing_left_to_train_is_an_error() -> None:
+def test_freezing_all_weights_is_an_error() -> None:
     with pytest.raises(UsageError, match=r"no_train_scope \.\* freezes all trainable weights \(matched: hidden, add"):
         freeze(build_networks(Line(), Points()).training, ".*")

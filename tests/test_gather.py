@@ -41,7 +41,7 @@ def test_the_best_run_of_each_expert_is_taken(tmp_path: Path, mode: str, of_firs
     assert (tmp_path / "all" / "1" / "name").read_text() == of_first
 
 
-def test_what_cannot_be_gathered_is_reported(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_gathered_are_reported(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, PLAN)
     write_finished_run(batch, "parts.expert_1.01", 0.5)
     with pytest.raises(UsageError, match="version_1: runs without an expert: alone; gather requires"):

@@ -56,7 +56,7 @@ def test_lav_and_predict_take_its_export(result: TrainResult, folder: Path, tmp_
     assert predicted["probabilities"].shape == (400, 4)
 
 
-def test_the_export_takes_what_files_hold_missing_values_included(result: TrainResult, data: Jets) -> None:
+def test_the_export_accepts_missing_values_as_stored_in_files(result: TrainResult, data: Jets) -> None:
     source = data.source(Mode.TRAIN)
     assert source is not None
     scaling = fit_scaling(source, data)

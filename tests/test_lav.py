@@ -252,7 +252,7 @@ def test_lav_without_any_computable_metric_is_reported() -> None:
         train(small(data=Repeat(), model=OnlyLogits(), evaluator=None, trainer=LAV))
 
 
-def test_a_key_error_of_the_users_own_is_not_hidden() -> None:
+def test_a_key_error_of_user_code_is_not_hidden() -> None:
     class Wrong(Line):
         def metrics(self, inputs: Tensors, targets: Tensors, outputs: Tensors) -> Tensors:
             return {"error": targets["z"] - outputs["sum"]}

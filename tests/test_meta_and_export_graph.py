@@ -157,7 +157,7 @@ class Narrow(Line):
         return {"first": Text(str(outputs["sum"][0]))}
 
 
-def test_load_and_validate_says_which_outputs_an_export_lacks(caplog: pytest.LogCaptureFixture) -> None:
+def test_lav_reports_outputs_that_an_export_lacks(caplog: pytest.LogCaptureFixture) -> None:
     trainer = {"epochs": 1, "lav_every_n": 1}
     skipped = "Narrow.loss and Narrow.metrics: the export has no output 'sum' (available: rounded)"
     with pytest.raises(UsageError) as found:
@@ -176,7 +176,7 @@ def test_load_and_validate_says_which_outputs_an_export_lacks(caplog: pytest.Log
     assert lacking.value.__notes__[:2] == notes
 
 
-def test_a_misspelt_output_of_the_network_that_is_given_is_explained() -> None:
+def test_a_misspelt_output_name_lists_the_available_ones() -> None:
     with pytest.raises(KeyError) as found:
         build_networks(Narrow(output="summ"), Points())
     assert found.value.__notes__ == ["Available inputs: x.\nAvailable outputs of the given network: sum."]
@@ -213,7 +213,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_run_eagerly_gives_the_same_values_line_by_line(trained: Path, tmp_path: Path, quick_run: Run) -> None:
+def test_run_eagerly_does_not_change_values(trained: Path, tmp_path: Path, quick_run: Run) -> None:
     found, times = [], []
     for eager in ("false", "true"):
         file = tmp_path / f"{eager}.json"

@@ -85,7 +85,7 @@ def test_a_reset_that_a_full_disk_refuses_moves_nothing(small_disk: Path, quick_
     assert states(batch) == {"wide": "new"}
 
 
-def test_an_earlier_epoch_is_returned_to_where_its_checkpoint_was_kept(tmp_path: Path) -> None:
+def test_runs_can_restart_from_an_earlier_epoch_with_a_checkpoint(tmp_path: Path) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {trainer.epochs: 20}\n")
     write_trained_epochs(batch, "wide", 20, checkpoints=(5, 20))
     with pytest.raises(UsageError, match="--previous_epochs 7: no checkpoint of this epoch in wide"):

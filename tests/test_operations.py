@@ -70,7 +70,7 @@ def test_an_allowed_operation_with_a_state_keeps_it_in_memory() -> None:
     assert [name for name in stateful if not STATE_IN_MEMORY.search(name)] == []
 
 
-def test_each_allowed_operation_exists_and_stands_in_one_group() -> None:
+def test_each_allowed_operation_exists_in_exactly_one_group() -> None:
     names = [name for group in OPERATION_GROUPS.values() for name in group.split()]
     assert len(names) == len(set(names))
     missing = [name for name in names if name not in registered()]

@@ -304,7 +304,7 @@ def test_a_variant_may_be_typed_in_lower_case() -> None:
         flags("--part", "larg")
 
 
-def test_what_show_prints_can_be_typed() -> None:
+def test_output_of_show_can_be_parsed() -> None:
     tree = Root(count=3, part=Large(widths=[1]), names=["a", "b"], weights={"a": 1.0}, flag=True)
     words = shlex.split(format_resolved_params(ResolvedParams(tree)), comments=True)
     assert flags(*words) == tree
@@ -349,7 +349,7 @@ def test_trees_survive_json_files_and_flags(data: st.DataObject) -> None:
 
 
 @given(st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none())
-def test_what_is_formatted_as_words_is_parsed_as_the_same_value(value: Any) -> None:
+def test_formatted_values_are_parsed_as_the_same_value(value: Any) -> None:
     tp = int | float | bool | None if not isinstance(value, bool) else bool
     again = parse_value(tp, [format_value(tp, value)])
     assert again == value
@@ -522,7 +522,7 @@ def test_infinity_is_not_an_integer(number: float) -> None:
         ("name: " + "[" * 2000 + "]" * 2000, "p.yaml, line 1: nested too deeply"),
     ],
 )
-def test_what_a_yaml_file_does_not_mean_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+def test_ambiguous_yaml_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(UsageError, match=message):
         apply_settings(ResolvedParams(Root()), settings_from_file(read_param_file(tmp_path / "p.yaml"), "p.yaml"))
@@ -599,7 +599,7 @@ def test_the_origin_of_a_part_of_a_dict_is_shown() -> None:
     assert [line for line in shown.splitlines() if line.startswith("--weights a=3.0") and line.endswith("# flag")]
 
 
-def test_of_several_variants_of_a_name_that_of_the_scenarios_own_module_is_meant() -> None:
+def test_a_variant_of_the_scenario_module_takes_precedence() -> None:
     class Base(Params, abc.ABC):
         """What there are variants of."""
 

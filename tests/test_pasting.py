@@ -132,7 +132,7 @@ def test_the_advice_for_a_value_that_begins_with_a_dash_can_be_pasted() -> None:
 
 @given(st.fixed_dictionaries(VALUES))
 @example({name: getattr(Everything(), name) for name in VALUES})
-def test_what_show_prints_gives_the_same_values_when_it_is_pasted(values: dict[str, Any]) -> None:
+def test_output_of_show_can_be_pasted(values: dict[str, Any]) -> None:
     tree = Everything(**values)
     plain = {name: value for name, value in values.items() if "$'" not in format_of(name, value)}
     lines = [format_of(name, value) for name, value in plain.items()]
@@ -167,7 +167,7 @@ def test_a_file_of_parameters_gives_the_same_values(
 
 
 @given(st.lists(TEXTS, max_size=3) | st.lists(st.lists(INTS, max_size=2), max_size=2) | INTS | FLOATS | st.booleans())
-def test_what_tables_and_reports_show_of_a_value_is_read_as_the_same(value: Any) -> None:
+def test_values_in_tables_and_reports_can_be_parsed(value: Any) -> None:
     tp = {bool: bool, int: int, float: float}.get(type(value)) or (
         list[list[int]] if value and isinstance(value[0], list) else list[str]
     )

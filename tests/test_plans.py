@@ -122,7 +122,7 @@ run: both
     assert (both.trainer.epochs, both.train.batch_size) == (2, 3)
 
 
-def test_what_is_varied_is_inherited_until_a_plain_value_ends_it(tmp_path: Path) -> None:
+def test_variations_are_inherited_until_a_plain_value_replaces_them(tmp_path: Path) -> None:
     text = """
 configurations:
   varied: {grid: {trainer.epochs: [1, 2]}, abstract: true}

@@ -395,7 +395,7 @@ def test_a_float32_is_read_again_as_the_same_number(values: np.ndarray[Any, Any]
     ("second", "message"),
     [(np.zeros(3), r"shape \(2,\) in one sample but \(3,\)"), ("text", "has dtype <U4, not numbers")],
 )
-def test_what_arrays_cannot_hold_is_reported(tmp_path: Path, second: Any, message: str) -> None:
+def test_predictions_that_do_not_fit_an_array_are_reported(tmp_path: Path, second: Any, message: str) -> None:
     samples = [
         Sample(outputs={"y": np.zeros(2)}),
         Sample(outputs={"y": second} if message[0] == "s" else {"z": second}),
@@ -432,7 +432,7 @@ def test_texts_and_numbers_that_are_none_are_json() -> None:
     }
 
 
-def test_what_was_written_before_a_fault_is_kept_and_the_file_of_before_stays(tmp_path: Path) -> None:
+def test_predictions_before_an_error_are_kept_and_the_previous_file_is_preserved(tmp_path: Path) -> None:
     file = tmp_path / "found.jsonl"
     file.write_text("before\n")
 

@@ -54,7 +54,7 @@ def test_control_characters_are_escaped(text: str) -> None:
 
 
 @given(TEXT)
-def test_what_is_printable_stays(text: str) -> None:
+def test_printable_text_is_unchanged(text: str) -> None:
     assert (escape_text(text) == text) == is_printable(text)
 
 

@@ -89,7 +89,7 @@ def test_a_process_ends_while_the_backend_waits_for_a_sample(flags: list[str], t
     assert done.stderr.splitlines()[-1].startswith("Run `resume-training run` to continue")
 
 
-def test_user_code_that_nobody_waits_for_is_known_until_it_ends() -> None:
+def test_abandoned_user_code_is_tracked_until_it_ends() -> None:
     may_end = threading.Event()
 
     def stop() -> None:

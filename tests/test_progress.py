@@ -53,7 +53,7 @@ def test_steps_that_compile_count_only_until_there_are_others() -> None:
     assert left.remaining_seconds(50, 1) == 50.0
 
 
-def test_a_validation_is_shown_in_the_bar_with_the_time_that_is_left() -> None:
+def test_the_progress_bar_shows_validation_with_remaining_time() -> None:
     stream = Terminal()
     progress, clock = progress_of(stream)
     clock.now += 20

@@ -390,7 +390,7 @@ def test_a_confusion_matrix_of_many_classes_is_a_picture(tmp_path: Path) -> None
     assert len(text) < 200_000
 
 
-def test_a_confusion_matrix_says_what_is_wrong_with_it() -> None:
+def test_an_invalid_confusion_matrix_is_reported() -> None:
     for matrix, validation_error in (
         (ConfusionMatrix([0, 1], [0]), "is a ConfusionMatrix with targets of shape (2,) and predictions of shape (1,)"),
         (ConfusionMatrix([0.5], [0]), "is a ConfusionMatrix with targets of dtype float64; expected integers"),
@@ -420,7 +420,7 @@ def test_a_precision_recall_curve_and_a_histogram_are_drawn(tmp_path: Path) -> N
     assert charts_of(curve)[0]["shares"]
 
 
-def test_a_text_with_names_of_files_that_are_not_utf8_is_kept_and_logged(tmp_path: Path) -> None:
+def test_texts_with_file_names_that_are_not_utf8_are_stored_and_logged(tmp_path: Path) -> None:
     text = Text.table(["file"], [[os.fsdecode(b"lat\xe9in.png")]])
     store_summaries(tmp_path / "val", {"worst": text})
     assert "lat\\xe9in.png" in (tmp_path / "val" / "worst.md").read_text()
@@ -436,7 +436,7 @@ def test_a_table_of_markdown_is_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.png", "a.md"])
-def test_what_cannot_be_shown_is_reported_in_its_place(tmp_path: Path, name: str) -> None:
+def test_unreadable_summaries_are_reported_in_their_place(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b'\xff{"kind": ')
     assert f"a cannot be shown: {name} is corrupt" in Page(render_summary(list_stored_summaries(tmp_path)[0])).text
 
@@ -561,7 +561,7 @@ def test_a_report_that_cannot_be_written_is_reported_once_and_ends_nothing(
     assert (folder.summaries / "val" / "note.md").read_text() == "kept all the same"
 
 
-def test_a_full_disk_is_left_to_the_caller_that_waits_for_space(tmp_path: Path) -> None:
+def test_a_full_disk_error_is_propagated_to_the_caller(tmp_path: Path) -> None:
     from tfaip_like._training.reporter import best_effort
 
     def write(folder: OutputDir) -> None:

@@ -279,7 +279,7 @@ def test_another_precision_leaves_the_optimizer_its_state(tmp_path: Path, caplog
     assert iterations > 2 * 12  # less what overflowed
 
 
-def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+def test_a_refused_resume_does_not_change_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(small(run, trainer={"epochs": 2, "keep_every_n": 1}))
     params, known = (run / "trainer_params.json").read_text(), sorted((run / "checkpoints").iterdir())
@@ -372,7 +372,7 @@ def test_incomplete_checkpoints_are_ignored(tmp_path: Path) -> None:
     assert not (tmp_path / ".epoch_0002.new-abc").exists()
 
 
-def test_the_latest_are_kept_and_those_of_chosen_epochs(tmp_path: Path) -> None:
+def test_the_latest_checkpoints_and_selected_epochs_are_kept(tmp_path: Path) -> None:
     for position in (Position(1, 0), Position(1, 50), Position(2, 0), Position(3, 0), Position(3, 50)):
         write_checkpoint(tmp_path, position, content(0))
         prune_checkpoints(tmp_path, 2, {1})
@@ -510,7 +510,7 @@ def test_resuming_from_a_chosen_epoch_sets_the_later_ones_aside(two_epochs: Path
     assert differences(two_epochs, run) == []
 
 
-def test_an_epoch_that_was_not_kept_is_reported(two_epochs: Path, tmp_path: Path) -> None:
+def test_resuming_from_an_epoch_without_a_checkpoint_is_refused(two_epochs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Resume.epoch 7: no checkpoint .* \(available: 1, 2\)"):
         resume_run(two_epochs, tmp_path, Resume(epoch=7))
 
@@ -540,7 +540,9 @@ def test_fewer_epochs_than_are_done_is_an_error(two_epochs: Path, tmp_path: Path
         resume_run(two_epochs, tmp_path, trainer={"epochs": 1})
 
 
-def test_what_has_no_effect_is_a_warning(two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_changes_without_effect_on_resume_give_a_warning(
+    two_epochs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     scenario = small(two_epochs, trainer={"epochs": 2})
     warm = dataclasses.replace(scenario.warmstart, model=two_epochs)
     with caplog.at_level(logging.WARNING):

@@ -123,7 +123,7 @@ def test_exponential_decay_multiplies_per_epoch() -> None:
     assert len(set(values[:10])) == 1
 
 
-def test_cosine_decay_takes_the_whole_training_however_short() -> None:
+def test_cosine_decay_spans_the_whole_training() -> None:
     for epochs in (1, 20):
         values = rates(CosineDecay(alpha=0.1), TrainingLength(100, epochs))
         assert values[0] == pytest.approx(0.001)

@@ -52,7 +52,7 @@ def tutorial() -> Params:
         {"early_stopping": {"upper_threshold": "inf"}},
     ],
 )
-def test_what_a_file_may_hold_fits(tutorial: Params, values: dict[str, Any]) -> None:
+def test_valid_parameter_files_match_the_schema(tutorial: Params, values: dict[str, Any]) -> None:
     assert problems(json_schema(tutorial), values) == []
 
 

@@ -133,7 +133,7 @@ def test_resampling_to_a_normal_distribution() -> None:
     st.integers(0, 2**31),
     st.booleans(),
 )
-def test_a_sample_is_drawn_as_often_as_its_weight_says(weights: list[float], seed: int, shuffle: bool) -> None:
+def test_samples_are_drawn_in_proportion_to_their_weights(weights: list[float], seed: int, shuffle: bool) -> None:
     probabilities = np.array(weights) / sum(weights)
     order = Sampler(np.arange(len(weights)), seed, shuffle, probabilities)
     counts = np.bincount(order.rows_of_pass(0)[:, INDEX], minlength=len(weights))
@@ -150,7 +150,7 @@ def test_within_a_class_the_weights_of_a_mixture_remain() -> None:
 
 
 @pytest.mark.parametrize("as_list", [False, True])
-def test_filters_chain_and_say_how_much_each_removed(as_list: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_filters_are_chained_and_report_removed_samples(as_list: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     filters: list[Filter] = [ValueFilter(name="class", values=["0", "1"]), RangeFilter(name="x", component=0, low=0.0)]
     batches = open_loader(Events(as_list=as_list), filter=filters)

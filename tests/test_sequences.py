@@ -37,7 +37,7 @@ def result(folder: Path) -> TrainResult:
     return train(dataclasses.replace(SMALL, trainer=dataclasses.replace(SMALL.trainer, output_dir=folder)))
 
 
-def test_it_learns_with_the_answer_and_is_judged_without(result: TrainResult) -> None:
+def test_sequences_train_with_teacher_forcing_and_are_evaluated_without(result: TrainResult) -> None:
     first, last = result.history[0], result.history[-1]
     assert last["loss"] < first["loss"]
     assert 0 <= last["val_exact"] <= last["val_characters"] <= 1
@@ -71,7 +71,7 @@ def test_the_export_decodes_and_shows_its_attention(result: TrainResult, tmp_pat
 
 
 @pytest.mark.parametrize("cell", ["GRU", "LSTM"])
-def test_step_by_step_equals_teacher_forcing_with_its_own_answer(cell: str) -> None:
+def test_decoding_equals_teacher_forcing_with_the_decoded_answer(cell: str) -> None:
     from tfaip_like import keras
     from tfaip_like.modeling._network import build_networks
 

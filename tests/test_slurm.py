@@ -47,7 +47,7 @@ def test_paths_with_spaces_and_percents_stay_what_they_are(tmp_path: Path) -> No
     assert f'#SBATCH --output="{tmp_path}/50%% x/version_1/logs/slurm-%A_%a.log"' in script
 
 
-def test_what_a_batch_sets_itself_is_not_another_option(tmp_path: Path) -> None:
+def test_options_set_by_the_batch_are_refused(tmp_path: Path) -> None:
     request = ResourceRequest("1", "1G", partition="p", account="a", gpus=1, cpus=1, max_running_tasks=1)
     per_cpu = dataclasses.replace(request, memory_is_per_cpu=True)
     lines = [line for one in (request, per_cpu) for line in one.lines(Batch(tmp_path / "zoo" / "version_1"), 2)]
@@ -90,7 +90,7 @@ def test_the_script_contains_all_options(tmp_path: Path) -> None:
     "value",
     ["two words", "it's", 'say "x"', "back\\slash", "ends with \\", "a # b", "$HOME", "%j", "ü", "a=b", "[1] *"],
 )
-def test_values_of_options_arrive_as_they_were_given(tmp_path: Path, cluster: Cluster, value: str) -> None:
+def test_option_values_reach_sbatch_unchanged(tmp_path: Path, cluster: Cluster, value: str) -> None:
     request = ResourceRequest("5", "100M", extra=[f"comment={value}", "hold"])
     script = tmp_path / "array.sh"
     script.write_text(make_array_script(Batch(tmp_path / "zoo" / "version_1"), tmp_path, [["wide"]], request))
@@ -168,7 +168,7 @@ def test_a_requeued_task_continues_with_the_run_that_it_was_at(tmp_path: Path, c
 
 
 @needs_slurm
-def test_cancel_takes_runs_from_the_cluster(tmp_path: Path, cluster: Cluster) -> None:
+def test_cancel_removes_jobs_from_the_cluster(tmp_path: Path, cluster: Cluster) -> None:
     batch = make_fake_batch(tmp_path, "  wide: {repeat: 2}\n", tenths=600)
     experiments(tmp_path, "submit", batch.path, *ASK, "--jobs", "1")
     wait_until(lambda: events(batch))

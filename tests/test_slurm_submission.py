@@ -67,7 +67,7 @@ def test_killed_after_the_cluster_has_the_job_it_is_found(user: User) -> None:
     assert user.states() == [("waiting", "100_0"), ("waiting", "100_1")]
 
 
-def test_a_task_that_starts_before_its_job_is_noted_says_so_itself(user: User) -> None:
+def test_a_task_that_starts_before_its_job_is_recorded_records_it(user: User) -> None:
     user.slurm.set_behavior("dies_after")
     user.submit()
     ((number, script),) = user.slurm.jobs()
@@ -96,14 +96,14 @@ def test_a_job_whose_acceptance_was_lost_is_known(user: User) -> None:
     assert user.submit() == f"2 runs of {user.batch.path} submitted as SLURM job 100\n"
 
 
-def test_of_a_job_that_is_refused_nothing_is_left_but_the_script(user: User) -> None:
+def test_a_rejected_job_leaves_only_its_script(user: User) -> None:
     user.slurm.set_behavior("refuses", "invalid partition specified: gpu")
     printed = user.submit()
     assert printed.startswith("experiments: sbatch: sbatch: error: invalid partition specified: gpu\n(the script is ")
     assert user.states() == [("new", None), ("new", None)]
 
 
-def test_what_was_submitted_before_an_array_is_refused_is_reported(user: User) -> None:
+def test_arrays_submitted_before_a_rejected_one_are_reported(user: User) -> None:
     user.slurm.set_behavior("largest", "1")
     user.submit("wide.01")
     assert user.submit() == f"1 run of {user.batch.path} submitted as SLURM job 101 (1 waiting already)\n"
@@ -155,13 +155,13 @@ def test_arrays_with_a_limit_follow_one_another(user: User) -> None:
     assert "#SBATCH --dependency=afterok:55,afterany:100\n" in second
 
 
-def test_an_array_with_which_a_limit_is_kept_waits_for_no_other(user: User) -> None:
+def test_an_array_within_the_job_limit_does_not_wait(user: User) -> None:
     user.submit("wide.01", "--jobs", "2")
     user.submit("wide.02", "--jobs", "2")  # as a search submits its runs
     assert all("--dependency" not in script.read_text() for _, script in user.slurm.jobs())
 
 
-def test_a_number_that_was_noted_stays(tmp_path: Path) -> None:
+def test_a_recorded_job_number_is_kept(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
     submission = record_submission(batch, [("wide",)], lambda here: f"# {here}\n")
     assert submission.array_job is None

@@ -89,7 +89,7 @@ def test_a_table_in_many_files_is_one_array(kind: str, tmp_path: Path) -> None:
     assert len(TableSource(find_files([str(tmp_path / "part-*")], "", at_most=2), {"x": "a"})) == 15
 
 
-def test_the_copy_of_a_table_goes_away_with_it(tmp_path: Path) -> None:
+def test_the_temporary_copy_of_a_table_is_deleted_with_it(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.arange(5))
     before = set(process_temp_dir().iterdir())
     source = TableSource([tmp_path / "a.npz"], {"x": "x"})

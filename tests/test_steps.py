@@ -176,7 +176,7 @@ class NanInput(Points):
         return ArraySource({"x": x}, {"y": y})  # type: ignore[return-value]
 
 
-def test_bad_steps_can_be_left_out_and_spoil_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_non_finite_steps_can_be_skipped_without_side_effects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         result = train(
             small(
@@ -204,7 +204,7 @@ def test_an_epoch_without_any_good_step_has_no_values(tmp_path: Path, caplog: py
     assert all(np.isfinite(row["val_loss"]) for row in result.history)
 
 
-def test_steps_that_were_left_out_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_steps_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     train(small(data=NanInput(samples=50), trainer={"on_nan": "skip", "epochs": 1, "samples_per_epoch": 100}))
     assert "epoch 1: skipped 2 of 12 steps" in caplog.text
 
@@ -217,7 +217,7 @@ class NoGradient(Line):
 
 
 @pytest.mark.parametrize("precision", [slow("float32"), "mixed_float16"])
-def test_a_gradient_that_is_never_a_number_is_not_taken_for_an_overflow(precision: str) -> None:
+def test_persistent_nan_gradients_are_not_treated_as_overflow(precision: str) -> None:
     scenario = small(model=NoGradient(), trainer={"precision": precision, "epochs": 20})
     step = 1 if precision == "float32" else 16  # the scale begins at 2 to the power of 15
     with pytest.raises(TrainingError, match=rf"non-finite gradient .*\(global step {step}\)"):

@@ -88,7 +88,7 @@ def test_predictions_without_what_an_evaluator_needs_are_explained(trained: Path
         evaluate_predictions([str(trained), str(dumped / "dump.npz"), "--evaluator", f"{__name__}:OfInputs"])
 
 
-def test_files_that_cannot_be_judged_do_not_cost_the_results_of_others(
+def test_results_are_printed_if_some_files_cannot_be_evaluated(
     trained: Path, dumped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with np.load(dumped / "dump.npz") as saved:
@@ -105,9 +105,7 @@ def test_files_that_cannot_be_judged_do_not_cost_the_results_of_others(
     assert capsys.readouterr().out.split()[:3] == [good, good, "largest_error"]
 
 
-def test_exports_that_cannot_be_validated_do_not_cost_the_results_of_others(
-    trained: Path, tmp_path: Path, quick_run: Run
-) -> None:
+def test_results_are_printed_if_some_exports_cannot_be_validated(trained: Path, tmp_path: Path, quick_run: Run) -> None:
     shutil.copytree(trained / "best", tmp_path / "broken")
     (tmp_path / "broken/serve/saved_model.pb").write_bytes(b"no graph")
     done = quick_run("lav-scenario", tmp_path / "broken", trained, "--worst", "0", cwd=TESTS)

@@ -100,7 +100,7 @@ def test_each_pass_has_every_sample_once_and_batches_are_full(
     ragged=st.booleans(),
 )
 @settings(max_examples=60)
-def test_opening_at_any_place_gives_the_rest_with_and_without_a_bookmark(
+def test_a_stream_can_be_opened_at_any_position(
     place: int, batch_size: int, buffer: int, sizes: list[int], iterable: bool, ragged: bool
 ) -> None:
     processors: list[Processor] = [Jitter() if not ragged else AtSample(index=-1)]
@@ -123,7 +123,7 @@ def test_opening_at_any_place_gives_the_rest_with_and_without_a_bookmark(
     assert numbered(marked, place) == all_of_them[place:]
 
 
-def test_a_bookmark_spares_making_what_comes_before() -> None:
+def test_a_bookmark_avoids_processing_earlier_samples() -> None:
     made: list[int] = []
 
     class Watched(Processor):
@@ -272,7 +272,7 @@ def test_a_stream_of_which_all_is_dropped_is_refused_with_the_reason(cache: str)
         open_loader(Counted(processors=[Cut(), DropAll()]), cache=cache)
 
 
-def test_a_bad_sample_is_named_where_samples_are_taken_one_by_one() -> None:
+def test_a_bad_sample_is_reported_when_reading_single_samples() -> None:
     class Breaks(Cut):
         def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
             for sample in samples:
@@ -335,7 +335,7 @@ def test_cached_streams_have_an_index(place: str, num_processes: int) -> None:
     batches.close()
 
 
-def test_what_is_cached_knows_where_it_comes_from() -> None:
+def test_cached_samples_know_their_origin() -> None:
     batches = open_loader(Counted(count=9, processors=[Cut()]), cache="memory")
     assert batches.samples.describe_sample(4) == "training sample 4 of Counted (from sample 2)"
 
@@ -406,7 +406,7 @@ def test_cached_streams_are_cut_by_length_and_balanced() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 3])
-def test_what_is_not_a_sample_is_refused(wrong: Any) -> None:
+def test_stream_results_that_are_not_samples_are_refused(wrong: Any) -> None:
     class Wrong(Cut):
         def process_group(self, samples: Iterable[Sample], random: np.random.Generator) -> Iterator[Sample]:
             for sample in samples:

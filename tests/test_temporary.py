@@ -91,7 +91,7 @@ def test_files_and_folders_may_have_the_longest_name_of_the_system(name: str, tm
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
 
 
-def test_a_file_that_a_killed_process_was_writing_is_taken_over(tmp_path: Path) -> None:
+def test_a_temporary_file_of_a_killed_process_is_replaced(tmp_path: Path) -> None:
     (tmp_path / ".run.json.tmp").write_text("half of a much longer text")
     atomic_write_text(tmp_path / "run.json", "{}")
     assert (tmp_path / "run.json").read_text() == "{}"

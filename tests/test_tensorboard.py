@@ -134,7 +134,7 @@ def test_images_are_those_of_the_evaluator(name: str, trained: Path) -> None:
     assert events(trained / "tensorboard" / name).SummaryMetadata("ramp").plugin_data.plugin_name == "images"
 
 
-def test_the_model_shows_its_first_batch_after_each_validation(trained: Path) -> None:
+def test_model_summaries_are_written_after_each_validation(trained: Path) -> None:
     shown = events(trained / "tensorboard" / "val").Tensors("first_inputs")
     assert [event.step for event in shown] == [1, 2, 3]
     assert tensor(trained / "tensorboard" / "val", "first_inputs")[1] == b"32"
@@ -276,7 +276,7 @@ def test_epochs_that_are_done_again_replace_those_of_before(tmp_path: Path) -> N
     assert notes == [b"before 1", b"before 2", b"after 3"]
 
 
-def test_without_new_events_old_ones_are_dropped_in_python(tmp_path: Path) -> None:
+def test_tensorboard_drops_old_events_of_repeated_epochs(tmp_path: Path) -> None:
     with TensorBoardLogger(tmp_path, small()) as before:
         for epoch in (1, 2):
             before.add({"epoch": epoch, "loss": 0.5}, {})
@@ -297,7 +297,7 @@ def test_a_profile_is_where_its_page_looks_for_it(trained: Path) -> None:
     assert "profile of steps 5 to 12 written to" in (trained / "train.log").read_text()
 
 
-def test_the_first_execution_is_not_profiled_and_says_so_if_there_is_not_a_other(tmp_path: Path) -> None:
+def test_profiling_skips_the_first_execution(tmp_path: Path) -> None:
     train(small(tmp_path / "run", trainer={"profile": True, "epochs": 1, "steps_per_execution": 12}))
     assert "no profile written: all steps ran in a single execution" in (tmp_path / "run" / "train.log").read_text()
 
@@ -352,7 +352,7 @@ def test_a_summary_that_is_none_names_evaluator_and_key(summary: Summary, messag
         ({"sum": Image(np.zeros(2))}, r"'sum' is an image of shape \(2,\)"),
     ],
 )
-def test_what_a_model_shows_is_checked(shown: Any, message: str) -> None:
+def test_summaries_of_a_model_are_validated(shown: Any, message: str) -> None:
     class Wrong(Line):
         def summaries(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Any:
             return shown
@@ -363,7 +363,7 @@ def test_what_a_model_shows_is_checked(shown: Any, message: str) -> None:
         collect_summaries(Wrong(), batch, make_predict_fn(network)(batch.inputs), reserved_names=["largest_error"])
 
 
-def test_a_mistake_in_what_a_model_shows_is_reported_with_its_line() -> None:
+def test_an_error_in_model_summaries_is_reported_with_its_line() -> None:
     class Wrong(Line):
         def summaries(self, inputs: Arrays, targets: Arrays, outputs: Arrays) -> Any:
             return {"weights": outputs["weights"]}

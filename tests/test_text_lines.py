@@ -81,7 +81,7 @@ def test_a_moved_export_reads_lines_as_before_without_the_run(
 
 
 @pytest.mark.slow
-def test_its_codec_travels_with_the_export(trained: tuple[Path, str], quick_run: Run, tmp_path: Path) -> None:
+def test_the_export_contains_the_codec(trained: tuple[Path, str], quick_run: Run, tmp_path: Path) -> None:
     run = shutil.copytree(trained[0], tmp_path / "run")
     moved = (run / "best").rename(tmp_path / "elsewhere")
     params = json.loads((moved / "scenario_params.json").read_text())
@@ -171,7 +171,7 @@ def test_padding_changes_no_answer() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_it_learns_a_thousand_drawn_lines_to_under_5_percent_errors(run: Run, tmp_path: Path) -> None:
+def test_text_lines_reach_less_than_5_percent_errors(run: Run, tmp_path: Path) -> None:
     assert run("python", "-m", "scenarios.text_lines.draw", tmp_path).returncode == 0
     lists = ("--train.lists", tmp_path / "train.lst", "--val.lists", tmp_path / "val.lst")
     output_dir = tmp_path / "run"

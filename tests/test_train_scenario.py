@@ -219,7 +219,7 @@ def test_ctrl_c_while_starting_ends_cleanly(seconds: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 143), ("SIGHUP", 143)])
-def test_a_signal_is_noted_with_its_exit_code(name: str, code: int, tmp_path: Path) -> None:
+def test_the_exit_code_of_a_signal_is_recorded(name: str, code: int, tmp_path: Path) -> None:
     process = start(*ENDLESS, "--trainer.output_dir", tmp_path / "run")
     wait_for_epoch(process, 1)
     process.send_signal(getattr(signal, name))
@@ -244,7 +244,7 @@ def test_a_signal_that_was_ignored_from_the_start_stays_so() -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_goes_away_does_not_stop_the_training(tmp_path: Path) -> None:
+def test_a_closed_pipe_does_not_stop_the_training(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCENARIO)
     command = f"{COMMAND} mine.py --trainer.epochs 3 --trainer.output_dir run 2>&1 | head -2"
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, capture_output=True)

@@ -162,7 +162,7 @@ def test_a_seed_makes_a_run_repeatable_bit_for_bit() -> None:
     assert not same_bits(first, train(other))
 
 
-def test_a_run_without_a_seed_says_which_one_it_drew(tmp_path: Path) -> None:
+def test_a_run_without_a_seed_logs_the_drawn_one(tmp_path: Path) -> None:
     first = train(small(tmp_path / "run", trainer={"random_seed": None}))
     drawn = json.loads((tmp_path / "run" / "run.json").read_text())["random_seed"]
     assert same_bits(first, train(small(trainer={"random_seed": drawn})))
@@ -446,7 +446,9 @@ class Convolving(Line):
 
 
 @pytest.mark.parametrize(("model", "is_compiled"), [(Line(), True), (Convolving(), False)])
-def test_xla_is_left_out_where_it_is_slow(model: Line, is_compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xla_is_disabled_for_convolutions_on_cpu(
+    model: Line, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = []
     compile_model = keras.Model.compile
 
@@ -534,7 +536,7 @@ def test_a_second_training_in_a_process_has_the_same_paths_of_weights() -> None:
 
 
 @pytest.mark.parametrize("best", [("val_loss", "minimum"), "val_loss", ("val_loss",)])
-def test_a_wrong_choice_of_best_is_refused_when_the_class_is_made(best: Any) -> None:
+def test_an_invalid_best_is_refused_when_the_class_is_defined(best: Any) -> None:
     with pytest.raises(TypeError, match=r'expected a pair like \("val_accuracy", "max"\)'):
         type("Wrong", (Line,), {"best": best, "__module__": __name__})
 
@@ -549,7 +551,7 @@ def test_a_wrong_choice_of_best_is_refused_when_the_class_is_made(best: Any) -> 
         ({"f1": "high"}, "'f1' is 'high'; expected a number"),
     ],
 )
-def test_what_an_evaluator_returns_is_checked(returned: Any, message: str) -> None:
+def test_evaluator_results_are_validated(returned: Any, message: str) -> None:
     class Wrong(Largest):
         def evaluate(self, samples: Any) -> Any:
             return returned

@@ -322,7 +322,7 @@ def test_modules_of_python_and_of_other_packages_are_not_imported(received: Rece
 # The record.
 
 
-def test_what_is_recorded_is_the_contents_under_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trust_records_contents_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
     run = tmp_path / "run"
     run.mkdir()

@@ -853,7 +853,7 @@ def test_a_command_line_error_has_a_short_message(name: str, tmp_path: Path, run
 
 
 @pytest.mark.parametrize("name", WITH_KERAS)
-def test_a_mistake_in_a_scenario_gives_a_short_message(
+def test_an_error_in_a_scenario_has_a_short_message(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mistake = MISTAKES[name]

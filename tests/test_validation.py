@@ -92,7 +92,7 @@ def test_an_evaluator_can_be_for_load_and_validate_only(tmp_path: Path, caplog: 
     assert "--evaluator.lav_only: Judge is not used" in caplog.text
 
 
-def test_what_an_evaluator_for_load_and_validate_returns_is_not_monitored_in_validation() -> None:
+def test_values_of_a_lav_only_evaluator_are_not_monitored_in_validation() -> None:
     changed = small(
         evaluator=Judge(lav_only=True), trainer=ONCE, early_stopping={"monitor": "val_count", "mode": "max"}
     )
@@ -208,7 +208,7 @@ class DropOutputs(Processor):
         return None if float(sample.inputs["x"][0]) < 0.1 else sample
 
 
-def test_what_post_processors_drop_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_samples_dropped_by_post_processors_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     train(small(data=Points(post_processors=[DropOutputs()]), trainer=ONCE))
     (line,) = dropped_lines(caplog)
     assert line.startswith("--val: DropOutputs dropped ")

@@ -123,7 +123,7 @@ def test_a_run_that_was_stopped_has_its_best_else_its_last_else_its_newest_check
         assert warm_start(network_of(Line()), WarmStart(model=copy.path)).file.parent == then
 
 
-def test_a_training_begins_with_them_and_says_so(run: OutputDir, tmp_path: Path) -> None:
+def test_a_training_starts_with_the_loaded_weights_and_logs_them(run: OutputDir, tmp_path: Path) -> None:
     frozen = {"epochs": 1, "no_train_scope": "hidden"}
     result = train(small(tmp_path / "next", trainer=frozen, warmstart=WarmStart(model=run.path)))
     before, after = saved(run.best / "weights.npz"), values(result.network)
@@ -248,7 +248,7 @@ def test_include_and_exclude_choose_weights_here_and_the_others_stay(
     assert same(values(network), expected)
 
 
-def test_what_does_not_fit_stays_where_that_is_allowed_and_the_log_says_what(
+def test_mismatched_weights_keep_their_initial_values_if_allowed(
     run: OutputDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     network = network_of(Named(names=["hidden", "sum"], width=4))
@@ -321,7 +321,7 @@ def test_what_does_not_fit_stays_where_that_is_allowed_and_the_log_says_what(
         ),
     ],
 )
-def test_what_does_not_fit_is_reported_with_the_nearest_right_name(
+def test_mismatched_weights_are_reported_with_the_closest_name(
     run: OutputDir, model: Line, settings: dict[str, Any], says: str
 ) -> None:
     network = network_of(model)
@@ -380,7 +380,7 @@ def test_a_checkpoint_of_a_network_with_two_layers_of_one_name_keeps_them_apart(
     assert same(values(network), values(result.network))
 
 
-def test_a_checkpoint_gives_the_weights_and_an_export_their_averages(tmp_path: Path) -> None:
+def test_checkpoints_provide_weights_and_exports_their_averages(tmp_path: Path) -> None:
     train(small(tmp_path / "run", trainer={"epochs": 1, "calc_ema": 0.9, "val_every_n": 0}))
     loaded = {}
     for place in ("export", "checkpoints/epoch_0001"):
@@ -396,7 +396,7 @@ def test_a_checkpoint_gives_the_weights_and_an_export_their_averages(tmp_path: P
         np.testing.assert_allclose(mean, 0.9 * past + 0.1 * plain[path], rtol=1e-5, atol=1e-7)
 
 
-def test_of_a_checkpoint_only_the_weights_of_the_network_are_taken(tmp_path: Path) -> None:
+def test_warm_start_loads_only_network_weights_of_a_checkpoint(tmp_path: Path) -> None:
     network = network_of(Line())
     names = [f"network:{number:05d}:{path}" for number, path in enumerate(weight_paths(network))]
     arrays = {name: np.ones(weight.shape) for name, weight in zip(names, network.weights, strict=True)}

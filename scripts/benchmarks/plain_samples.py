@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from in_turn import measure_epoch_seconds, medians
+from interleaved import measure_epoch_seconds, medians
 from small_mlp import BATCH, EPOCHS, SAMPLES, Benchmark, arrays
 
 from tfaip_like import keras, train

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from in_turn import measure_epoch_seconds, medians
+from interleaved import measure_epoch_seconds, medians
 
 from tfaip_like import ArraySource, Data, Mode, Model, Scenario, Spec, Tensors, keras, train
 from tfaip_like.settings import Trainer

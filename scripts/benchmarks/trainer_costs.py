@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from in_turn import medians
+from interleaved import medians
 
 from tfaip_like import ArraySource, Data, Mode, Model, Sample, Scenario, Spec, Tensors, keras, train
 from tfaip_like.data import TrainLoaderSettings

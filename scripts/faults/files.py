@@ -26,7 +26,7 @@ FLAGS = [
     *("--trainer.jit_compile", "false", "--trainer.steps_per_execution", "2", "--trainer.keep_checkpoints", "1"),
     *("--trainer.sanity_check", "false"),  # it writes nothing below the folder
 ]
-TRAIN = ["train-scenario", "scripts.faults.victim:Arrays", "--model", "Tiny", "--optimizer", "SGD", *FLAGS]
+TRAIN = ["train-scenario", "scripts.faults.scenarios:Arrays", "--model", "Tiny", "--optimizer", "SGD", *FLAGS]
 TIMEOUT_S = 1800.0
 """After which a run counts as hung; long, as the machine may be busy."""
 DAMAGE_PATTERN = re.compile(r"is damaged|no complete checkpoint|Traceback|internal error|[Ss]egmentation|core dumped")
@@ -138,8 +138,8 @@ class Campaign:
         listed, log = run.with_suffix(".operations"), run.with_suffix(".log")
         environment = {"FAULTS_AT": hit.at, "FAULTS_HOW": hit.how, "FAULTS_LIST": listed}
         code = self._train(server, run, environment)
-        struck = [line for line in listed.read_text().splitlines() if line.endswith(" HIT")]
-        verdict = Verdict(hit, struck[0].replace(f"{run}/", "").removesuffix(" HIT") if struck else "")
+        hit_lines = [line for line in listed.read_text().splitlines() if line.endswith(" HIT")]
+        verdict = Verdict(hit, hit_lines[0].replace(f"{run}/", "").removesuffix(" HIT") if hit_lines else "")
         self._check_outcome(server, run, code, verdict)
         if found := DAMAGE_PATTERN.search(log.read_text(errors="replace")):
             verdict.fault = verdict.fault or f"the log says {found[0]!r}"

@@ -1,4 +1,4 @@
-"""Stateful layers of the victims, some of which change in inference too."""
+"""Stateful layers of the trained networks, some of which also change in inference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from scripts.faults.strike import POINT_VARIABLE, is_written, reach
+from scripts.faults.fault_points import POINT_VARIABLE, is_written, reach
 
 
 @keras.saving.register_keras_serializable("faults")

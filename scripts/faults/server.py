@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from scripts.faults.strike import RUN_DIR_VARIABLE, patch_os_calls
+from scripts.faults.fault_points import RUN_DIR_VARIABLE, patch_os_calls
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -202,7 +202,7 @@ def server_main() -> None:
         "keras",
         "tensorflow",
         "tfaip_like._training.training",
-        "scripts.faults.victim",
+        "scripts.faults.scenarios",
         "scripts.faults.layers",
     ):
         importlib.import_module(module)

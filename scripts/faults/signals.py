@@ -21,11 +21,11 @@ from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, Signals
 
 import psutil
 
-from scripts.faults import strike
+from scripts.faults import fault_points
 from scripts.faults.outcome import Outcome
+from scripts.faults.scenarios import BATCH, ORDER_FILE_VARIABLE, SAMPLES, STEPS, TARGET_SAMPLE_VARIABLE, write_lists
 from scripts.faults.server import Command, ForkServer, map_parallel, session_processes, wait_until
 from scripts.faults.table import format_table
-from scripts.faults.victim import BATCH, ORDER_FILE_VARIABLE, SAMPLES, STEPS, TARGET_SAMPLE_VARIABLE, write_lists
 
 SIGNALS = ("INT", "TERM", "USR1", "twice", "STOP", "KILL")
 PHASES = ("step", "waiting", "validation", "export", "checkpoint")
@@ -42,7 +42,7 @@ NETWORKS: Mapping[str, Sequence[str]] = {
 ACCUMULATE_STEPS = {"Recurrent": 2, "Plain": 2}
 """Batches of a step, where it is not one."""
 XLA_COMBINATIONS = {("Arrays", "VAE"), ("Lists", "Custom"), ("Arrays", "BatchNorm")}
-"""Compiled by XLA, unless a step is struck: XLA cannot call back into Python."""
+"""Compiled by XLA, unless a fault is injected in a step: XLA cannot call back into Python."""
 EPOCHS = 3
 FLAGS = [
     *("--trainer.epochs", str(EPOCHS), "--trainer.random_seed", "7", "--trainer.samples_per_epoch", str(SAMPLES)),
@@ -94,7 +94,7 @@ class Cell:
 
     @property
     def point(self) -> str:
-        """Return the armed point of the victim."""
+        """Return the armed fault point."""
         points = {
             "validation": ["evaluator", "validation data"],
             "export": ["export config", "export trace", "export sync", "last export"],
@@ -119,7 +119,7 @@ class Cell:
 
     @property
     def hold_s(self) -> float:
-        """Return the seconds for which the victim stays in the phase after the strike."""
+        """Return the seconds for which the training stays in the phase after the fault."""
         return {"step": 0.5, "waiting": 1.0}.get(self.phase, 0.2)
 
     @property
@@ -213,7 +213,14 @@ class Campaign:
 
     def _words(self, reference: tuple[str, str, bool], run: Path) -> list[object]:
         pipeline, network, is_compiled = reference
-        words = ["train-scenario", f"scripts.faults.victim:{pipeline}", "--model", network, *FLAGS, *NETWORKS[network]]
+        words = [
+            "train-scenario",
+            f"scripts.faults.scenarios:{pipeline}",
+            "--model",
+            network,
+            *FLAGS,
+            *NETWORKS[network],
+        ]
         words += self._lists if pipeline == "Lists" else []
         accumulated = ACCUMULATE_STEPS.get(network, 1)
         words += ["--trainer.accumulate_steps", str(accumulated), "--train.batch_size", str(BATCH // accumulated)]
@@ -255,20 +262,20 @@ class Campaign:
         return verdict
 
     def _interrupt(self, server: ForkServer, cell: Cell, run: Path, verdict: Verdict) -> bool:
-        """Train until the strike and judge how the run ends; return whether the phase was hit."""
+        """Train until the fault and judge how the run ends; return whether the phase was hit."""
         shutil.rmtree(run, ignore_errors=True)
-        for name in (strike.REACHED, strike.STRUCK, strike.LEFT):
-            strike.marker(run, name).unlink(missing_ok=True)
+        for name in (fault_points.REACHED, fault_points.INJECTED, fault_points.LEFT):
+            fault_points.marker(run, name).unlink(missing_ok=True)
         environment = {
-            strike.POINT_VARIABLE: cell.point,
-            strike.RUN_DIR_VARIABLE: run,
-            strike.AFTER_EPOCHS_VARIABLE: cell.epoch - 1,
-            strike.HOLD_S_VARIABLE: cell.hold_s,
+            fault_points.POINT_VARIABLE: cell.point,
+            fault_points.RUN_DIR_VARIABLE: run,
+            fault_points.AFTER_EPOCHS_VARIABLE: cell.epoch - 1,
+            fault_points.HOLD_S_VARIABLE: cell.hold_s,
             TARGET_SAMPLE_VARIABLE: self._target(cell),
         }
         log = run.with_suffix(".log")
         command = server.start([*self._words(cell.reference, run), *cell.flags()], log, environment)
-        reached = strike.marker(run, strike.REACHED)
+        reached = fault_points.marker(run, fault_points.REACHED)
         wait_until(lambda: reached.exists() or not command.is_running, REACH_TIMEOUT_S)
         if not reached.exists():
             verdict.misses += 1
@@ -293,10 +300,14 @@ class Campaign:
         if left := command.orphans():
             verdict.orphans = True
             verdict.add_fault(f"orphans: {len(left)} processes were left")
-        strike.marker(run, strike.STRUCK).touch()
+        fault_points.marker(run, fault_points.INJECTED).touch()
         if code != cell.exit_code and not (code == 0 and cell.is_finished):
             verdict.add_fault(f"exit code {code}, expected {cell.exit_code}")
-        if cell.signal == "twice" and not cell.expects_checkpoint and strike.marker(run, strike.LEFT).exists():
+        if (
+            cell.signal == "twice"
+            and not cell.expects_checkpoint
+            and fault_points.marker(run, fault_points.LEFT).exists()
+        ):
             verdict.add_fault("the second signal did not end it immediately")
         if cell.expects_checkpoint and code:
             self._check_saved(cell, run, verdict)
@@ -360,7 +371,7 @@ class Campaign:
 
 def counts(verdicts: Sequence[Verdict]) -> str:
     """Return a table of counts for each value of each factor."""
-    header = ["", "", "runs", "hit", "identical", "differs", "hung", "orphans", "other faults", "missed strikes"]
+    header = ["", "", "runs", "hit", "identical", "differs", "hung", "orphans", "other faults", "missed faults"]
     rows = []
     for name in ("signal", "phase", "pipeline", "network"):
         label = name
@@ -421,7 +432,7 @@ def wait_until_idle(pid: int, limit_s: float = 20.0) -> None:
 
 def send_signals(cell: Cell, command: Command, run: Path) -> None:
     """Send the signal, or signals, of a cell to a run that is blocked in its phase."""
-    struck = strike.marker(run, strike.STRUCK)
+    injected = fault_points.marker(run, fault_points.INJECTED)
     size = command.log.stat().st_size
     if cell.signal == "STOP":
         for number in (SIGSTOP, SIGCONT):
@@ -430,7 +441,7 @@ def send_signals(cell: Cell, command: Command, run: Path) -> None:
                     os.kill(pid, number)
             if number == SIGSTOP:
                 time.sleep(TIMEOUT_S + 1)
-        struck.touch()
+        injected.touch()
         return
     os.kill(command.pid, cell.sent_signal)
     if cell.signal == "twice":
@@ -440,4 +451,4 @@ def send_signals(cell: Cell, command: Command, run: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(command.pid, cell.sent_signal)
     if cell.expects_checkpoint:
-        struck.touch()
+        injected.touch()

@@ -1,1 +1,1 @@
-"""Keras classes that Keras does not have."""
+"""Extensions of Keras: optimizers, schedules, metrics and checks that Keras lacks."""

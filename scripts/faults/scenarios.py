@@ -1,4 +1,4 @@
-"""Scenarios of the campaigns: four pipelines and six tiny networks, with a point for every strike."""
+"""Scenarios of the campaigns: four pipelines and six tiny networks, with a point for every fault_points."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scripts.faults.strike import is_armed, reach
+from scripts.faults.fault_points import is_armed, reach
 from tfaip_like import ArraySource, Data, Evaluator, Mode, Model, Processor, Sample, Scenario, Spec, Tensors, keras, ops
 from tfaip_like.data import StreamProcessor
 from tfaip_like.list_files import ListFileData, ListFileScenario
@@ -144,7 +144,7 @@ def write_lists(folder: Path) -> list[str]:
     return flags
 
 
-class Victim(Model):
+class FaultModel(Model):
     """A network between a probe and one number."""
 
     scale: float = 1.0
@@ -171,7 +171,7 @@ class Victim(Model):
         return {"error": ops.abs(targets["y"] - outputs["sum"]), "seen": outputs["seen"]}
 
 
-class BatchNorm(Victim):
+class BatchNorm(FaultModel):
     """Statistics of batches, and dropout."""
 
     def body(self, x: Any) -> Any:
@@ -179,14 +179,14 @@ class BatchNorm(Victim):
         return keras.layers.Dropout(0.2)(ops.mean(ops.relu(hidden), axis=1))
 
 
-class Recurrent(Victim):
+class Recurrent(FaultModel):
     """A recurrent layer with both kinds of dropout, whose generators advance in inference too."""
 
     def body(self, x: Any) -> Any:
         return keras.layers.LSTM(4, dropout=0.2, recurrent_dropout=0.2)(x)
 
 
-class VAE(Victim):
+class VAE(FaultModel):
     """Samples in the middle, without a seed."""
 
     def body(self, x: Any) -> Any:
@@ -196,7 +196,7 @@ class VAE(Victim):
         return Sampling()(keras.layers.Dense(3)(hidden), keras.layers.Dense(3)(hidden) - 3.0)
 
 
-class Plain(Victim):
+class Plain(FaultModel):
     """Dense layers; trained in mixed float16, with a scaled loss whose first steps overflow."""
 
     scale: float = 1000.0
@@ -206,7 +206,7 @@ class Plain(Victim):
         return keras.layers.Dense(6, activation="relu")(ops.mean(keras.layers.Dense(6)(x), axis=1))
 
 
-class BFloat16(Victim):
+class BFloat16(FaultModel):
     """A layer in bfloat16."""
 
     def body(self, x: Any) -> Any:
@@ -214,7 +214,7 @@ class BFloat16(Victim):
         return keras.layers.Dropout(0.2)(ops.cast(ops.mean(hidden, axis=1), "float32"))
 
 
-class Custom(Victim):
+class Custom(FaultModel):
     """A layer with its own state, which changes in inference."""
 
     def body(self, x: Any) -> Any:
@@ -223,7 +223,7 @@ class Custom(Victim):
         return StatefulNoise(name="drifting")(ops.mean(keras.layers.Dense(6, activation="relu")(x), axis=1))
 
 
-class Tiny(Victim):
+class Tiny(FaultModel):
     """As few variables as possible: the files campaign counts the operations of a run."""
 
     def body(self, x: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Victim's part of a strike: report that a point is reached, and block until the strike.
+"""Fault points: a training reports that it has reached a point, and blocks there until a fault is injected.
 
-The code of the victim calls `reach` at every point of a possible strike. At most one point of a run is armed, by the
-environment, and it blocks once. So a strike hits the phase that its cell names at any speed of the machine.
+The scenarios of the campaigns call `reach` at every fault point. At most one point of a run is armed, by the
+environment, and it blocks once. So a fault hits the phase that its cell names at any speed of the machine.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ RUN_DIR_VARIABLE = "FAULTS_RUN"
 AFTER_EPOCHS_VARIABLE = "FAULTS_AFTER"
 """Number of epochs that must be in the history before the point is armed."""
 HOLD_S_VARIABLE = "FAULTS_HOLD"
-"""Seconds to stay in the point after the strike."""
-REACHED, STRUCK, LEFT = "reached", "struck", "left"
+"""Seconds to stay in the point after the fault."""
+REACHED, INJECTED, LEFT = "reached", "injected", "left"
 """Suffixes of the marker files next to the run directory."""
 MAX_BLOCK_S = 120.0
 POLL_INTERVAL_S = 0.005
@@ -31,7 +31,7 @@ def marker(run: Path, name: str) -> Path:
 
 
 def is_armed(point: str) -> bool:
-    """Return whether a strike is asked for at this point, in the epoch that is running."""
+    """Return whether a fault is requested at this point, in the current epoch."""
     if os.environ.get(POINT_VARIABLE) != point:
         return False
     history = Path(os.environ[RUN_DIR_VARIABLE], "history.csv")
@@ -43,7 +43,7 @@ def is_armed(point: str) -> bool:
 
 
 def reach(point: str) -> None:
-    """Block until the strike has come, the first time that an armed point is reached."""
+    """Block until the fault is injected, the first time that an armed point is reached."""
     if not is_armed(point):
         return
     run = Path(os.environ[RUN_DIR_VARIABLE])
@@ -52,7 +52,7 @@ def reach(point: str) -> None:
     except FileExistsError:
         return
     end = time.monotonic() + MAX_BLOCK_S
-    while not marker(run, STRUCK).exists() and time.monotonic() < end:
+    while not marker(run, INJECTED).exists() and time.monotonic() < end:
         time.sleep(POLL_INTERVAL_S)
     time.sleep(float(os.environ[HOLD_S_VARIABLE]))
     marker(run, LEFT).touch()
