@@ -154,7 +154,7 @@ def test_the_scenario_must_come_first_and_be_there(words: list[str], message: st
 
 @pytest.mark.parametrize("words", [[], ["small:Small"]])
 def test_the_files_must_be_named(words: list[str]) -> None:
-    with pytest.raises(UsageError, match="which predictions"):
+    with pytest.raises(UsageError, match="missing argument .* usage: evaluate-predictions"):
         evaluate_predictions(words)
 
 

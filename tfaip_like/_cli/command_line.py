@@ -19,7 +19,13 @@ from tfaip_like.params import Params
 from tfaip_like.params._apply import ResolvedParams, SettingsNode, apply_settings, settings_from_file, validate_resolved
 from tfaip_like.params._files import read_param_file
 from tfaip_like.params._flags import Flag, settings_from_flags, tokenize
-from tfaip_like.params._help import complete_words, format_help, format_resolved_params, format_search_results
+from tfaip_like.params._help import (
+    complete_words,
+    format_help,
+    format_resolved_params,
+    format_search_results,
+    wrap_paragraphs,
+)
 from tfaip_like.params._schema import json_schema
 
 ParamFiles = Mapping[str, dict[str, Json]]
@@ -245,7 +251,7 @@ class Command(ABC):
         introduction, hidden_groups = self.describe(tree)
         own_flags = "\n".join(f"  {text}" for text in self._own_flags.values())
         return (
-            f"{usage}\n\n{introduction}\n\n{own_flags}\n\n"
+            f"{usage}\n\n{wrap_paragraphs(introduction)}\n\n{own_flags}\n\n"
             "Current values are in [brackets]. List flags take several values; flags may be given in any order.\n\n"
             f"{format_help(tree, exclude=hidden_groups)}"
         )

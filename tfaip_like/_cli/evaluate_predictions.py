@@ -73,7 +73,7 @@ def evaluate_predictions(argv: Sequence[str]) -> None:
     if line is None:
         return
     if len(line.words) < 2:
-        missing = "FILE" if line.words else COMMAND.placeholder
+        missing = "FILE" if line.words else "EXPORT_DIR or SCENARIO"
         raise UsageError(f"missing argument {missing}. usage: {COMMAND.program} {COMMAND.placeholder}")
     with allow_untrusted_code(line.is_trusting):
         settings = cast(EvaluationOptions, line.apply_to(_default_options(line.words)))

@@ -73,6 +73,11 @@ def _wrap(text: str) -> list[str]:
     return textwrap.wrap(text, _line_width(), initial_indent=INDENT, subsequent_indent=INDENT)
 
 
+def wrap_paragraphs(text: str) -> str:
+    """Return a text whose lines are wrapped at the width of the help."""
+    return "\n".join(textwrap.fill(line, _line_width(), break_on_hyphens=False) for line in text.splitlines())
+
+
 def _line_width() -> int:
     return min(shutil.get_terminal_size((100, 24)).columns, 120)
 
