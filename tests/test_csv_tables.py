@@ -133,7 +133,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     ),
     "perhaps thousands, Unicode text": (
         "y\tx\r\n1\t1.234\r\n".encode("utf-16"),
-        "'1.234' (line 2, column 'x') has either",
+        "'1.234' (line 2, column 'x') is ambiguous",
     ),
     "points and commas": (
         b"x;y\n1.5;1\n2,5;2\n",
