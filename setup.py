@@ -6,7 +6,6 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-URL = "https://github.com/tfaip-like/tfaip_like"
 
 EXTRAS = {
     "scenarios": ["scikit-learn"],
@@ -29,9 +28,10 @@ def read_version() -> str:
 
 
 def read_long_description() -> str:
-    """Return the README with absolute links, which also work outside of the repository."""
+    """Return the README without its links to files of the repository, which lead nowhere on a package index."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.sub(r"\]\((?!https?:|#)([^)]+)\)", rf"]({URL}/blob/main/\1)", text)
+    text = re.sub(r"!\[[^]]*\]\((?!https?:)[^)]+\)\n", "", text)  # images
+    return re.sub(r"\[([^]]+)\]\((?!https?:|#)[^)]+\)", r"\1", text)
 
 
 # The folder `scenarios` of the repository is installed under another name: it must not shadow a user's own `scenarios`.
@@ -44,13 +44,8 @@ setup(
     long_description=read_long_description(),
     long_description_content_type="text/markdown",
     author="The tfaip_like authors",
-    url=URL,
-    project_urls={
-        "Documentation": f"{URL}/tree/main/docs",
-        "Changelog": f"{URL}/blob/main/CHANGELOG.md",
-        "Source": URL,
-        "Issues": f"{URL}/issues",
-    },
+    # No `url` and no `project_urls`: the project has no public address yet, and an invented one could be
+    # registered by anybody. The source distribution contains the documentation and the changelog.
     license_expression="Apache-2.0",
     license_files=["LICENSE", "tfaip_like/_report/assets/ECHARTS_*"],
     keywords=[

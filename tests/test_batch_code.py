@@ -99,7 +99,7 @@ print(load_pipeline(Path(sys.argv[1])).processors[0].factor)
 def test_a_predictor_has_the_processors_of_the_batch(batch: Batch, tmp_path: Path) -> None:
     export = batch.run_dir("one").best
     export.mkdir(parents=True)
-    pipeline = {"class": "tfaip_like._export.pipeline:Pipeline", "processors": [{"class": "mine:Times"}]}
+    pipeline = {"class": "tfaip_like.data:Pipeline", "processors": [{"class": "mine:Times"}]}
     write_json(export / "pipeline.json", pipeline)
     path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
     words = [sys.executable, "-P", "-c", LOAD, str(export)]

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tfaip_like.data import Pipeline
+from tfaip_like.params._base import ParamsBase, qualified_name
+from tfaip_like.params._variants import is_abstract
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tfaip_like"
 
@@ -124,6 +128,24 @@ def test_a_public_module_lists_its_names_which_all_exist(name: str) -> None:
     assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     for public in module.__all__:
         assert hasattr(module, public), public
+
+
+COMMAND_LAYERS = ("_inspection", "experiments", "_cli")
+"""Define the options of commands, which no file stores."""
+
+
+def test_files_name_classes_by_public_modules_which_do_not_move() -> None:
+    for name in OURS:
+        importlib.import_module(f"tfaip_like.{name}".rstrip("."))
+    classes, pending = set[type](), [ParamsBase]
+    while pending:
+        pending += (found := pending.pop().__subclasses__())
+        classes |= {cls for cls in found if cls is Pipeline or not is_abstract(cls)}
+    ours = {cls for cls in classes if cls.__module__.startswith("tfaip_like.")}
+    stored = {qualified_name(cls) for cls in ours if cls.__module__.split(".")[1] not in COMMAND_LAYERS}
+    assert "tfaip_like.data:Pipeline" in stored
+    assert "tfaip_like.optimizers:AdamW" in stored
+    assert not [tag for tag in stored if not is_public(tag.partition(":")[0])]
 
 
 COPIED = [

@@ -105,11 +105,17 @@ def test_the_metadata_are_complete(metadata: Message) -> None:
     assert metadata["Author"] == "The tfaip_like authors"
     assert metadata["Requires-Python"] == ">=3.11"
     assert "keras" in metadata["Keywords"]
-    urls = {entry.partition(",")[0] for entry in metadata.get_all("Project-URL", [])}
-    assert urls >= {"Documentation", "Changelog", "Source", "Issues"}
     versions = {entry.rpartition(" :: ")[2] for entry in metadata.get_all("Classifier", [])}
     assert versions >= {"3.11", "3.12", "3.13"}
-    assert "](docs/" not in str(metadata.get_payload()), "links of the README lead nowhere outside of the repository"
+
+
+def test_the_metadata_name_no_address_that_does_not_exist(metadata: Message) -> None:
+    remotes = subprocess.run(["git", "remote", "-v"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    for entry in [*metadata.get_all("Project-URL", []), *metadata.get_all("Home-page", [])]:
+        address = entry.rpartition(", ")[2].removesuffix("/")
+        assert address in remotes.stdout, f"{address} is not the address of this repository"
+    links = re.findall(r"\]\(([^)]+)\)", str(metadata.get_payload()))
+    assert all(link.startswith(("https://", "#")) for link in links), links
 
 
 def test_core_dependencies_are_few(metadata: Message) -> None:

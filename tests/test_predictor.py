@@ -103,6 +103,34 @@ FORMS = {
 }
 
 
+class Several(Line):
+    """Returns several outputs, in an order that is not alphabetical."""
+
+    def build(self, inputs: Tensors) -> Tensors:
+        result = super().build(inputs)["sum"]
+        return {name: result * factor for factor, name in enumerate(NAMES, 1)}
+
+    def losses(self) -> dict[str, Any]:
+        return {}
+
+
+NAMES = ("zebra", "sum", "apple", "mean", "logits", "box", "area", "width")
+
+
+def test_outputs_are_in_the_order_of_the_model_in_each_file(tmp_path: Path) -> None:
+    path, _ = exported(tmp_path, model=Several())
+    predictor = load_predictor(path)
+    assert tuple(predictor.exports[0].outputs) == NAMES
+    for file in (tmp_path / "found.jsonl", tmp_path / "found.npz"):
+        with open_writer(file, None, "--output") as write:
+            for sample in predictor({"x": X[:3]}, IN_BATCHES):
+                write(sample)
+    line = json.loads((tmp_path / "found.jsonl").read_text().splitlines()[0])
+    assert tuple(line["outputs"]) == NAMES
+    with np.load(tmp_path / "found.npz") as arrays:
+        assert tuple(name for name in arrays.files if name in NAMES) == NAMES
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_all_forms_of_samples_give_what_the_network_gives_in_their_order(
     line: tuple[Path, keras.Model], form: str
@@ -247,7 +275,7 @@ PIPELINES = {
     "no JSON": ("{", "pipeline.json, line 1: not valid JSON"),
     "another class": (
         '{"class": "os:system"}',
-        "pipeline.json: class: expected tfaip_like._export.pipeline:Pipeline, got .os:system",
+        "pipeline.json: class: expected tfaip_like.data:Pipeline, got .os:system",
     ),
     "a processor of a wrong class": ('{"processors": [{"class": "os:system"}]}', "os:system"),
     "a processor that is other parameters": (
@@ -267,7 +295,7 @@ PIPELINES = {
 def test_a_wrong_pipeline_is_refused(line: tuple[Path, keras.Model], tmp_path: Path, name: str) -> None:
     text, message = PIPELINES[name]
     if "class" not in json.loads(text if text != "{" else "{}"):
-        text = text.replace("{", '{"class": "tfaip_like._export.pipeline:Pipeline", ', 1) if text != "{" else text
+        text = text.replace("{", '{"class": "tfaip_like.data:Pipeline", ', 1) if text != "{" else text
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in line[0].iterdir():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +28,7 @@ from tfaip_like._export.layout import (
     read_versions,
     require_file,
 )
-from tfaip_like._export.logits import is_output, select_outputs
+from tfaip_like._export.logits import OUTPUT, is_output, select_outputs
 from tfaip_like._export.safe_paths import tensorflow_safe_path
 from tfaip_like._user_code.trust import TRUST_FLAG, allows_untrusted_code
 from tfaip_like._utils.errors import UsageError, short_error_message
@@ -65,7 +65,7 @@ class ExportedModel:
     Args:
         path: Export directory.
         inputs: Specs of the inputs of the network by name.
-        outputs: Specs of the outputs of the network by name.
+        outputs: Specs of the outputs of the network by name, in the order in which the model returns them.
         metrics: `epoch` and the metrics of the network.
         scenario_params: Contents of `scenario_params.json`; the scenario's classes are not needed.
         versions: Package versions that wrote the export, by name.
@@ -120,7 +120,9 @@ class ExportedModel:
             if not _OUT_OF_RANGE_PATTERN.search(str(error)):
                 raise
             raise self._make_out_of_range_error(call, len(next(iter(arrays.values())))) from None
-        answers = {name: tensor.numpy() for name, tensor in outputs.items()}
+        # TensorFlow restores the outputs of a function in random order: those of `self.outputs` first, then logits.
+        names = [f"{OUTPUT}:{name}" for name in self.outputs] if function == WITH_LOGITS else list(self.outputs)
+        answers = {name: outputs[name].numpy() for name in [*names, *sorted(outputs.keys() - set(names))]}
         self._check_finite(arrays, select_outputs(answers) if function == WITH_LOGITS else answers)
         return answers
 
@@ -234,7 +236,7 @@ def load_export(path: Path, trust_code: bool = False) -> ExportedModel:
                 f"{file}: has {file.stat().st_size} bytes instead of the {size} exported; copy the export again"
             )
     saved_model = _load_saved_model(path, trust_code or allows_untrusted_code())
-    inputs, outputs = _read_signature(saved_model)
+    inputs, outputs = _read_signature(saved_model, list(versions.outputs))
     return ExportedModel(path, inputs, outputs, metrics, params, versions.packages, saved_model, versions.finite_inputs)
 
 
@@ -301,8 +303,15 @@ def _warn_about_operation(operation: str) -> None:
     logger.warning("The export contains the operation %s; loading it requires %s.", operation, TRUST_FLAG)
 
 
-def _read_signature(saved_model: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Return the specs of the inputs and outputs of a SavedModel by their names in the scenario."""
+def _read_signature(
+    saved_model: Any, output_names: Sequence[str]
+) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Return the specs of the inputs and outputs of a SavedModel by their names in the scenario.
+
+    Args:
+        saved_model: SavedModel as loaded by TensorFlow.
+        output_names: Names of the outputs in the order of the model; any others follow in alphabetical order.
+    """
     signature = saved_model.signatures[SIGNATURE]
     arguments = signature.structured_input_signature[1]
     inputs = {argument: _to_tensor_spec(spec) for argument, spec in arguments.items()}
@@ -310,8 +319,9 @@ def _read_signature(saved_model: Any) -> tuple[dict[str, TensorSpec], dict[str, 
         ((named, *_), _) = saved_model.serve.concrete_functions[0].structured_input_signature
         names = argument_names(named)
         inputs = {name: inputs[names[name]] for name in sorted(names)}
-    outputs = {name: _to_tensor_spec(spec) for name, spec in sorted(signature.structured_outputs.items())}
-    return inputs, outputs
+    specs = signature.structured_outputs
+    ordered = dict.fromkeys([*(name for name in output_names if name in specs), *sorted(specs)])
+    return inputs, {name: _to_tensor_spec(specs[name]) for name in ordered}
 
 
 def _to_tensor_spec(spec: Any) -> TensorSpec:

@@ -5,9 +5,8 @@ It is stored as separate parameters, and therefore requires only the code of its
 
 from __future__ import annotations
 
-import abc
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
@@ -18,55 +17,12 @@ from tfaip_like._scenario_lookup import make_run_code_importable, warn_code_mism
 from tfaip_like._user_code.trust import UntrustedCodeError
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.json_files import short_json
-from tfaip_like.data import Data, Processor, Source, TableFormat
-from tfaip_like.data._sample import Mode, Spec
-from tfaip_like.params import Params
+from tfaip_like.data import ArraySpec, Data, Mode, Pipeline
 from tfaip_like.params._apply import ResolvedParams, apply_settings, settings_from_file, validate_resolved
 from tfaip_like.params._base import default_instance, qualified_name
 from tfaip_like.params._files import read_param_file
 from tfaip_like.params._resources import map_paths
 from tfaip_like.params._tree import validate_params
-
-
-class ArraySpec(Params):
-    """Shape and dtype of an array of one sample."""
-
-    shape: list[int | None]
-    """Length of each axis; none for any length."""
-
-    dtype: str
-    """Name of the dtype."""
-
-    padding: float = 0.0
-    """Padding value for samples that are shorter than others in the batch."""
-
-
-class Pipeline(Data, abc.ABC):  # abstract: not a choice of --data
-    """Processors before and after a network, and the specs of its inputs."""
-
-    specs: dict[str, ArraySpec] = {}
-    """Input specs by name."""
-
-    tables: TableFormat = TableFormat()
-    """Format of tables with samples."""
-
-    @property
-    def inputs(self) -> Mapping[str, Spec]:
-        return {name: Spec(tuple(spec.shape), spec.dtype, spec.padding) for name, spec in self.specs.items()}
-
-    @property
-    def table_format(self) -> TableFormat:
-        return self.tables
-
-    def source(self, mode: Mode) -> Source | None:
-        """Return None: samples are passed to the predictor."""
-        return None
-
-    def pipeline(self, mode: Mode) -> Sequence[Processor]:
-        return self.processors
-
-    def post_pipeline(self, mode: Mode) -> Sequence[Processor]:
-        return self.post_processors
 
 
 def make_pipeline(data: Data, inputs: Collection[str]) -> Pipeline:

@@ -3,6 +3,7 @@
 from tfaip_like.data._data import Data, Source
 from tfaip_like.data._filters import Filter, RangeFilter, ValueFilter
 from tfaip_like.data._image_folders import AddClassName, ImageFolderData
+from tfaip_like.data._pipeline import ArraySpec, Pipeline
 from tfaip_like.data._processors import DropSample, Processor, StreamProcessor
 from tfaip_like.data._resampling import Normal, Resample, Uniform
 from tfaip_like.data._sample import Arrays, Mode, Sample, Spec
@@ -20,11 +21,12 @@ from tfaip_like.data._sources.images import ImageFiles, ImageFolder, class_folde
 from tfaip_like.data._sources.mixture import Mixture
 from tfaip_like.data._sources.tables import IsMissing, TableFormat, TableSource, column_names, find_categories
 from tfaip_like.data._standalone import process_samples
-from tfaip_like.data._writers import Writer
+from tfaip_like.data._writers import JsonLines, Npz, Writer
 
 __all__ = [
     "AddClassName",
     "ArraySource",
+    "ArraySpec",
     "Arrays",
     "BaseLoaderSettings",
     "Data",
@@ -34,11 +36,14 @@ __all__ = [
     "ImageFolder",
     "ImageFolderData",
     "IsMissing",
+    "JsonLines",
     "LavLoaderSettings",
     "LoaderSettings",
     "Mixture",
     "Mode",
     "Normal",
+    "Npz",
+    "Pipeline",
     "PredictLoaderSettings",
     "Processor",
     "RangeFilter",

@@ -54,7 +54,12 @@ class Writer(Params, abc.ABC):
 
 
 class JsonLines(Writer):
-    """JSON Lines writer: one object per sample with its `outputs`, and its `targets` and `meta` if not empty."""
+    """JSON Lines writer: one object per sample with its `outputs`, and its `targets` and `meta` if not empty.
+
+    Example:
+        >>> JsonLines().write_to(sys.stdout)(Sample({}, outputs={"class": 3}))
+        {"outputs": {"class": 3}}
+    """
 
     inputs: bool = False
     """Also write the inputs of each sample, for evaluators that need them."""
@@ -79,6 +84,10 @@ class Npz(Writer):
 
     An output is stored as `NAME`, a target as `targets/NAME`, the position in the source as `index`. All samples must
     have the same outputs, each of one shape and dtype.
+
+    Example:
+        >>> with Npz().open(Path("predictions.npz")) as write:  # doctest: +SKIP
+        ...     write(Sample({}, outputs={"class": 3}))
     """
 
     inputs: bool = False

@@ -20,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tfaip_like._export.layout import EXPERTS, resolve_export_dir
-from tfaip_like._export.pipeline import Pipeline
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.files import atomic_directory
 from tfaip_like._utils.json_files import read_json, write_json
 from tfaip_like._utils.typed_json import decode
-from tfaip_like.data import ArraySource
+from tfaip_like.data import ArraySource, Pipeline
 from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._sample import Arrays, Sample
 from tfaip_like.evaluation._evaluation import SampleError

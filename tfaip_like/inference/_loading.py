@@ -7,9 +7,10 @@ from pathlib import Path
 
 from tfaip_like._export.exported_model import load_export
 from tfaip_like._export.layout import resolve_export_dir
-from tfaip_like._export.pipeline import Pipeline, is_same_pipeline, load_pipeline
+from tfaip_like._export.pipeline import is_same_pipeline, load_pipeline
 from tfaip_like._user_code.trust import allow_untrusted_code
 from tfaip_like._utils.errors import UsageError
+from tfaip_like.data import Pipeline
 from tfaip_like.inference._experts import ExpertsPredictor, read_expert_exports
 from tfaip_like.inference._predictor import Predictor
 from tfaip_like.modeling._voting import Voter

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tfaip_like._export.exported_model import ExportedModel
-from tfaip_like._export.pipeline import Pipeline
 from tfaip_like._utils.errors import UsageError
-from tfaip_like.data import ArraySource, LoaderSettings, PredictLoaderSettings
+from tfaip_like.data import ArraySource, LoaderSettings, Pipeline, PredictLoaderSettings
 from tfaip_like.data._loader.bad_samples import BadSampleLog
 from tfaip_like.data._loader.batching import Batch, collate, validate_sample
 from tfaip_like.data._loader.loader import DataLoader, no_check
