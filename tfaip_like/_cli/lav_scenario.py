@@ -35,7 +35,7 @@ from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Device
 
 if TYPE_CHECKING:
-    from tfaip_like.inference._lav import MetricAverager
+    from tfaip_like.inference._lav import ExportMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -131,11 +131,11 @@ def _validate_exports(line: ParsedCommandLine) -> None:
         exports = stack.enter_context(open_exports(line.words, settings.device))
         interrupt = stack.enter_context(graceful_shutdown_signals())
         dump = stack.enter_context(_open_dump(settings.dump, settings.dump_inputs)) if settings.dump else None
-        averages: list[MetricAverager] = []
+        metrics: list[ExportMetrics] = []
         failures = CollectedErrors()
         for export in exports:
             with failures.collected():
-                results += _validate_export(export, line, interrupt, dump, averages)
+                results += _validate_export(export, line, interrupt, dump, metrics)
         interrupt.disarm()
         if len(exports) == len(failures.errors):
             failures.raise_collected()  # inside the block: the dump is incomplete and must be discarded
@@ -153,7 +153,7 @@ def _validate_export(
     line: ParsedCommandLine,
     interrupt: InterruptFlag,
     dump: WriteSample | None,
-    averages: list[MetricAverager],
+    metrics: list[ExportMetrics],
 ) -> Iterator[ResultRow]:
     """Yield the results of an export on each of its LAV data sets.
 
@@ -162,10 +162,10 @@ def _validate_export(
         line: parsed command line, whose flags override the settings of the export.
         interrupt: flag that a signal sets.
         dump: writer of targets and outputs, if any.
-        averages: metric averagers of earlier exports; reused for the same model, as compiling them takes a second.
+        metrics: losses and metrics of earlier exports; reused for the same model, as compiling them takes a second.
     """
     from tfaip_like._export.eager_network import build_eager_network
-    from tfaip_like.inference._lav import MetricAverager, TopLosses, load_and_validate
+    from tfaip_like.inference._lav import ExportMetrics, TopLosses, load_and_validate
 
     trained = load_scenario(named.path)
     settings = cast(LavOptions, line.apply_to(_options_for(trained)))
@@ -173,9 +173,9 @@ def _validate_export(
     scenario = dataclasses.replace(trained, **groups)
     exported = load_export(named.path)
     network = build_eager_network(named.path, trained) if settings.run_eagerly else exported
-    if not any(known.model == scenario.model for known in averages):
-        averages.append(MetricAverager(scenario.model, settings.run_eagerly))
-    of_model = next(known for known in averages if known.model == scenario.model)
+    if not any(known.model == scenario.model for known in metrics):
+        metrics.append(ExportMetrics(scenario.model, settings.run_eagerly))
+    of_model = next(known for known in metrics if known.model == scenario.model)
     bad_samples = BadSampleLog(None, scenario.data.max_bad_samples)
     for name, source in _require_lav_datasets(scenario).items():
         batches = open_validation(
@@ -200,7 +200,7 @@ def _validate_export(
                 on_batch,
                 on_sample=dump,
                 worst=worst,
-                averages=of_model,
+                metrics=of_model,
             )
             write_summaries(settings.summaries, name, result.summaries)
             worst_samples = [(loss, batches.samples.describe_sample(index)) for loss, index in worst.sorted()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ from tfaip_like.data._loader.opening import open_training, open_validation
 from tfaip_like.data._sample import Mode
 from tfaip_like.data._sources.images import check_same_classes
 from tfaip_like.evaluation._evaluator import Evaluator
-from tfaip_like.inference._lav import MetricAverager
+from tfaip_like.inference._lav import ExportMetrics
 from tfaip_like.modeling._network import Networks, build_networks, reset_keras
 from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags
 from tfaip_like.scenario import Scenario
@@ -157,8 +158,9 @@ class _ComponentBuilder:
         if scenario.warmstart.model is not None and resume_state is None:
             warm_start(networks.training, scenario.warmstart)
         example = loader.batch(0)
+        execution_sizes: deque[int] = deque()
         with preserve_network_state(networks.training):
-            model = self._build_training_model(networks, example)
+            model = self._build_training_model(networks, example, loader, execution_sizes)
         self.exports = exports = ExportWriter(self.output_dir, networks, scenario, example)
         optimizer, lr_schedule = self._build_optimizer(model, loader, resume_state)
         loader.auto_select_num_workers(loader.steps_per_epoch * loader.accumulate * trainer.epochs)
@@ -178,20 +180,13 @@ class _ComponentBuilder:
             every.steps if self.output_dir else 0,
             self.bad_samples,
             self.interrupt,
+            execution_sizes,
         )
         compile_model(model, optimizer, trainer, loader)
         if keras.backend.backend() == "jax":
             from tfaip_like._training.steps.jax_gradients import trace_nonzero_gradients
 
             model.warn_untrained_weights(trace_nonzero_gradients(model, to_model_inputs(example)))
-        if keras.backend.backend() == "tensorflow":
-            model.configure_steps(
-                loader.yields_stacked_steps,
-                loader.accumulate,
-                trainer.on_nan,
-                feed.next_execution_size,
-                self.devices.names,
-            )
         validation, lavs = self._build_validation(model, networks), self._build_lavs(exports)
         position = resume_state.position(loader) if resume_state is not None else Position(0, 0)
         progress = Progress(
@@ -257,12 +252,23 @@ class _ComponentBuilder:
         elif num_processes == 0:
             self.explicit_flags.warn((group, "timeout_seconds"), "there are no data workers (num_processes 0)")
 
-    def _build_training_model(self, networks: Networks, example: Batch) -> TrainingModel:
+    def _build_training_model(
+        self, networks: Networks, example: Batch, loader: DataLoader, execution_sizes: deque[int]
+    ) -> TrainingModel:
         if keras.backend.backend() != "tensorflow":
             return TrainingModel(networks.training, self.scenario.model, example)
         from tfaip_like._training.steps.tensorflow_steps import TensorFlowTrainingModel
 
-        return TensorFlowTrainingModel(networks.training, self.scenario.model, example)
+        return TensorFlowTrainingModel(
+            networks.training,
+            self.scenario.model,
+            example,
+            is_stacked=loader.yields_stacked_steps,
+            accumulate=loader.accumulate,
+            on_nan=self.scenario.trainer.on_nan,
+            execution_sizes=execution_sizes,
+            devices=self.devices.names,
+        )
 
     def _build_optimizer(
         self, model: TrainingModel, loader: DataLoader, resume_state: ResumeState | None
@@ -312,7 +318,7 @@ class _ComponentBuilder:
     def _build_lavs(self, exports: ExportWriter) -> dict[str, LavValidation]:
         scenario, every = self.scenario, self.scenario.trainer.lav_every_n
         lavs = {}
-        averages = MetricAverager(scenario.model)
+        metrics = ExportMetrics(scenario.model)
         for name, source in (scenario.validate_lav_sources() if every else {}).items():
             loader = self._open_validation_loader(source, scenario.lav, every, "lav")
             if loader is not None:
@@ -323,7 +329,7 @@ class _ComponentBuilder:
                     ),
                     loader=loader,
                     model=scenario.model,
-                    averages=averages,
+                    metrics=metrics,
                     evaluator=scenario.evaluator,
                     bad_samples=self.bad_samples,
                     check_interrupt=self.interrupt.check,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +36,7 @@ class TrainingFeed:
         stop_every: see `DataLoader.group_steps`.
         bad_samples: record of dropped and failed samples.
         interrupt: notified of the phase "data".
+        execution_sizes: filled with the number of steps of each execution, which the training model takes.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class TrainingFeed:
         stop_every: int,
         bad_samples: BadSampleLog,
         interrupt: InterruptFlag,
+        execution_sizes: deque[int],
     ):
         self._interrupt = interrupt
         self._loader: DataLoader | None = loader
@@ -58,7 +61,7 @@ class TrainingFeed:
         self._first_step = 0
         self._stream: Iterator[Batch] = iter(())
         self._position = -1
-        self._execution_sizes: Iterator[int] = iter(())
+        self._execution_sizes = execution_sizes
         self._errors: list[BaseException] = []
         self._wait_timer: Any = None
         self._last_wait_reading = 0.0
@@ -81,12 +84,9 @@ class TrainingFeed:
         self._first_step = first
         assert self._loader is not None
         executions = list(self._loader.group_steps(first, self._epoch_end, self._steps_per_execution, self._stop_every))
-        self._execution_sizes = map(len, executions)
+        self._execution_sizes.clear()
+        self._execution_sizes.extend(map(len, executions))
         return self._with_length(self._epoch_end - first), executions
-
-    def next_execution_size(self) -> int:
-        """Return the number of steps of the next execution."""
-        return next(self._execution_sizes)
 
     @property
     def _epoch_end(self) -> int:

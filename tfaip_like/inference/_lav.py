@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.data._loader.sample_reader import apply_postprocessors
 from tfaip_like.data._sample import Arrays, Sample
+from tfaip_like.evaluation._averager import HostMean, MetricAverager, batch_mean, total_loss
 from tfaip_like.evaluation._bad_values import BadValue, find_bad_value, first_non_finite_row
 from tfaip_like.evaluation._evaluation import (
     EvaluationResult,
@@ -51,7 +53,7 @@ def load_and_validate(
     log: Callable[[str], None] = logger.info,
     on_sample: Callable[[Sample], None] | None = None,
     worst: TopLosses | None = None,
-    averages: MetricAverager | None = None,
+    metrics: ExportMetrics | None = None,
     num_batches: int | None = None,
 ) -> EvaluationResult:
     """Return the losses, metrics, evaluator results and summaries of an export, in one pass over the data.
@@ -68,29 +70,29 @@ def load_and_validate(
         log: Called with a message about skipped losses and metrics.
         on_sample: Called with each predicted and postprocessed sample.
         worst: Collects the samples with the largest losses.
-        averages: Averager of an earlier pass with the same model, which saves compiling it again.
+        metrics: Losses and metrics of an earlier pass with the same model, which saves compiling them again.
         num_batches: Number of batches; None for all.
 
     Raises:
         UsageError: If there are no samples, nothing can be computed, a value is not finite, or the evaluator does
             not return named numbers.
     """
-    averages = averages or MetricAverager(model)
-    averages.reset_state(log)
+    metrics = metrics or ExportMetrics(model)
+    metrics.reset_state(log)
     first: list[tuple[Batch, Arrays]] = []
 
     def predicted() -> Iterator[tuple[int, Sample]]:
         for batch, (outputs, logits) in predict_batches(network.predict_with_logits, batches, on_batch, num_batches):
-            if averages.count == 0:
+            if metrics.num_samples == 0:
                 first.append((batch, outputs))
-            losses = averages.add(batch, outputs, logits)
-            if bad := averages.find_bad_data(batch, outputs, logits):
+            losses = metrics.add(batch, outputs, logits)
+            if bad := metrics.find_bad_data(batch, outputs, logits):
                 place = batches.samples.describe_sample(batch.indices[bad.row])
-                raise UsageError(f"{averages.non_finite} is not finite.\n{bad.describe(place)}.")
+                raise UsageError(f"{metrics.non_finite} is not finite.\n{bad.describe(place)}.")
             if worst is not None and losses is not None:
                 worst.add(batch, losses)
             yield from zip(batch.indices, batch.samples(outputs), strict=True)
-        if averages.count == 0:
+        if metrics.num_samples == 0:
             raise UsageError("validation set is empty: every sample was dropped or failed")
 
     samples = predicted()
@@ -100,13 +102,13 @@ def load_and_validate(
     evaluated = EvaluationResult({})
     if evaluator is not None:
         with _note_output_method(model):
-            evaluated = run_evaluator(evaluator, postprocessed, reserved_names=averages.sums)
+            evaluated = run_evaluator(evaluator, postprocessed, reserved_names=metrics.names)
     for _ in samples if on_sample is None else postprocessed:  # those that the evaluator did not consume
         pass
-    values = averages.values() | dict(evaluated.numbers)
+    values = metrics.results() | dict(evaluated.numbers)
     if not values:
         raise UsageError(
-            f"load-and-validate: nothing to compute: skipped {averages.describe_skipped(first[0][1])}, "
+            f"load-and-validate: nothing to compute: skipped {metrics.describe_skipped(first[0][1])}, "
             "and there is no evaluator.\n"
             f"{_missing_output_advice(model)}, add an evaluator, or disable LAV (omit --trainer.lav_every_n)."
         )
@@ -156,16 +158,15 @@ class TopLosses:
         return list(self._largest)
 
 
-class MetricAverager:
-    """Running averages of the losses and metrics of a model over samples.
+class ExportMetrics:
+    """Losses and metrics of a model, computed from the outputs of an export and averaged over samples.
 
     Args:
         model: Model with the losses and metrics.
         is_eager: Run their Python code for each batch, for debugging.
 
     Attributes:
-        sums: Sum of each loss and metric over all samples so far.
-        count: Number of these samples.
+        num_samples: Number of samples so far.
         non_finite: First loss or metric that was not finite in the last batch.
     """
 
@@ -182,11 +183,15 @@ class MetricAverager:
         Args:
             log: Called with a message about skipped losses and metrics.
         """
-        self.sums: dict[str, float] = {}
-        self.count = 0
+        self._averager = MetricAverager(HostMean, self.model.loss_weights)
+        self.num_samples = 0
         self.non_finite: str | None = None
-        self._losses: list[str] = []
         self._log = log
+
+    @property
+    def names(self) -> Collection[str]:
+        """Return a live view of the names of the losses and metrics, which the first batch defines."""
+        return ChainMap(self._averager.losses, self._averager.metrics)
 
     def add(self, batch: Batch, outputs: Arrays, logits: Arrays | None = None) -> npt.NDArray[Any] | None:
         """Add a batch and return the loss of each sample of shape (batch,), or None if the model returns scalars.
@@ -199,20 +204,15 @@ class MetricAverager:
         means, losses = self._compute_means(
             _to_tensors(batch.inputs), _to_tensors(batch.targets), _to_tensors(outputs), _to_tensors(logits or {})
         )
-        if self.count == 0:
-            self._losses = list(means.get("loss", {}))
-            if self._skipped_methods:
-                # A separate inference network may lack an output for a reason, such as logits of fed targets.
-                advice = f" {_missing_output_advice(self.model)}." if _has_export_network(self.model) else ""
-                self._log(f"load-and-validate skips {self.describe_skipped(outputs)}.{advice}")
-        self.non_finite = None
-        for method_values in means.values():
-            for name, mean in method_values.items():
-                if not np.isfinite(ops.convert_to_numpy(mean)):
-                    self.non_finite = self.non_finite or name
-                total = len(batch) * float(ops.convert_to_numpy(mean))
-                self.sums[name] = self.sums.get(name, 0.0) + total
-        self.count += len(batch)
+        if self.num_samples == 0 and self._skipped_methods:
+            # A separate inference network may lack an output for a reason, such as logits of fed targets.
+            advice = f" {_missing_output_advice(self.model)}." if _has_export_network(self.model) else ""
+            self._log(f"load-and-validate skips {self.describe_skipped(outputs)}.{advice}")
+        named = [(name, mean) for method_means in means.values() for name, mean in method_means.items()]
+        self.non_finite = next((name for name, mean in named if not np.isfinite(ops.convert_to_numpy(mean))), None)
+        self._averager.update_losses(means.get("loss", {}), len(batch))
+        self._averager.update_metrics(means.get("metrics", {}), len(batch))
+        self.num_samples += len(batch)
         return None if losses is None else np.asarray(ops.convert_to_numpy(losses))
 
     def describe_skipped(self, outputs: Arrays) -> str:
@@ -261,27 +261,23 @@ class MetricAverager:
             except _MissingOutputError as missing:
                 self._skipped_methods[method] = missing.args[0]
             else:
-                means[method] = {name: ops.mean(ops.cast(value, "float32")) for name, value in values.items()}
+                means[method] = {name: batch_mean(value) for name, value in values.items()}
                 if method == "loss":
                     losses = self._per_sample_loss(values)
         return means, losses
 
     def _per_sample_loss(self, losses: Tensors) -> Any | None:
-        weighted = []
-        for name, loss in losses.items():
-            if len(loss.shape) == 0:
-                return None
-            weight = self.model.loss_weights.get(name, 1.0)
-            weighted.append(weight * ops.mean(ops.reshape(ops.cast(loss, "float32"), (ops.shape(loss)[0], -1)), axis=1))
-        return sum(weighted) if weighted else None
+        if not losses or any(len(loss.shape) == 0 for loss in losses.values()):
+            return None
+        means = {
+            name: ops.mean(ops.reshape(ops.cast(loss, "float32"), (ops.shape(loss)[0], -1)), axis=1)
+            for name, loss in losses.items()
+        }
+        return total_loss(means, self.model.loss_weights)
 
-    def values(self) -> dict[str, float]:
+    def results(self) -> dict[str, float]:
         """Return the averages by name; the total `loss` first, if there are losses."""
-        means = {name: total / self.count for name, total in self.sums.items()}
-        if not self._losses:
-            return means
-        weights = self.model.loss_weights
-        return {"loss": sum(weights.get(name, 1.0) * means[name] for name in self._losses), **means}
+        return self._averager.results()
 
 
 def _missing_output_advice(model: Model) -> str:

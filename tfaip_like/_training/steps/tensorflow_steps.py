@@ -8,6 +8,7 @@ run is a value, not a shape, so every step runs the same compiled program, howev
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ import tensorflow as tf
 
 from tfaip_like._training.steps.data_parallel import DataParallel
 from tfaip_like._training.steps.training_model import GRADIENT_NORM, NUM_STEPS_KEY, TrainingModel, batch_size
+from tfaip_like.data._loader.batching import Batch
+from tfaip_like.modeling._model import Model
 
 ModelInputs = Mapping[str, Any]
 BatchGetter = Callable[[Any], ModelInputs]
@@ -24,36 +27,40 @@ Weights = list[keras.Variable]
 
 
 class TensorFlowTrainingModel(TrainingModel):
-    """Training model whose `fit` runs one execution (of several steps) for each batch that Keras counts."""
+    """Training model whose `fit` runs one execution (of several steps) for each batch that Keras counts.
+
+    Args:
+        network: see `TrainingModel`.
+        model: see `TrainingModel`.
+        example: see `TrainingModel`.
+        is_stacked: whether a dataset element holds the batches of all its steps.
+        accumulate: batches per step (gradient accumulation).
+        on_nan: see `--trainer.on_nan`.
+        execution_sizes: queue from which each execution takes its number of steps; unused for stacked elements.
+        devices: names of the devices that share each batch; the variables are on the first one.
+    """
 
     train_function: Any
     """Function that `fit` calls for each execution."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.gradient_norm = keras.metrics.Mean(name=GRADIENT_NORM)
-
-    def configure_steps(
+    def __init__(
         self,
+        network: keras.Model,
+        model: Model,
+        example: Batch,
+        *,
         is_stacked: bool,
         accumulate: int,
         on_nan: Literal["stop", "skip"],
-        next_execution_size: Callable[[], int],
+        execution_sizes: deque[int],
         devices: Sequence[str] = (),
-    ) -> None:
-        """Configure the executions; call this before `fit`.
-
-        Args:
-            is_stacked: whether a dataset element holds the batches of all its steps.
-            accumulate: batches per step (gradient accumulation).
-            on_nan: see `--trainer.on_nan`.
-            next_execution_size: returns the number of steps of the next execution; unused for stacked elements.
-            devices: names of the devices that share each batch; the variables are on the first one.
-        """
+    ):
+        super().__init__(network, model, example)
+        self.gradient_norm = keras.metrics.Mean(name=GRADIENT_NORM)
         self._is_stacked = is_stacked
         self._accumulate = accumulate
         self._on_nan = on_nan
-        self._next_execution_size = next_execution_size
+        self._next_execution_size = execution_sizes.popleft
         self._devices = devices if len(devices) > 1 else ()
 
     def track_total_loss(self, total: Any, training: bool) -> None:
@@ -225,11 +232,7 @@ class TensorFlowTrainingModel(TrainingModel):
 
     def _forward(self, batch: ModelInputs) -> Any:
         """Return the loss of a batch, and update the metrics of the epoch."""
-        outputs = self(batch, training=True)
-        loss = self.compute_loss(x=batch, y_pred=outputs, training=True)
-        self.metrics[0].update_state(loss, sample_weight=batch_size(batch))  # Keras' own mean of the loss
-        self.compute_metrics(batch, None, outputs)
-        return loss
+        return self.evaluate_batch(batch, training=True)[1]
 
     def _apply_gradients(self, gradients: Gradients, weights: Weights) -> bool:
         self.optimizer.apply(gradients, weights)

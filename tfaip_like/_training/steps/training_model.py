@@ -16,6 +16,7 @@ from tfaip_like._keras_ext.metrics import FirstNonFiniteStep
 from tfaip_like._user_code.code_errors import CodeError, qualified_method_name
 from tfaip_like._utils.errors import UsageError, truncate_list, with_article
 from tfaip_like.data._loader.batching import Batch
+from tfaip_like.evaluation._averager import MetricAverager, batch_mean, total_loss
 from tfaip_like.modeling._model import Model, Tensors
 from tfaip_like.modeling._network import select_inputs
 
@@ -79,8 +80,9 @@ class TrainingModel(keras.Model):
             check_accidental_broadcasting(compute, inputs, targets, outputs)
         _check_names(model, losses, metrics)
         _check_finite(model, losses, example, recorder)
-        self.loss_trackers = {name: keras.metrics.Mean(name=name) for name in losses}
-        self.metric_trackers = {name: keras.metrics.Mean(name=name) for name in metrics}
+        self._averager = MetricAverager(_make_keras_mean, model.loss_weights, losses, metrics)
+        # As attributes of the model, they are reset and saved with its metrics.
+        self.loss_trackers, self.metric_trackers = self._averager.losses, self._averager.metrics
         self.non_finite = FirstNonFiniteStep(NON_FINITE)
         """Also counts steps: its `steps` is the progress of the epoch, however `fit` ended."""
         self._has_warned_untrained = False
@@ -133,11 +135,13 @@ class TrainingModel(keras.Model):
         """Return the total loss: weighted losses of the model plus losses of layers (regularization)."""
         losses = self.model.loss(x["inputs"], x["targets"], y_pred)
         # Losses of layers may be float16, or per sample.
-        total = sum((ops.mean(ops.cast(loss, "float32")) for loss in self.losses), start=ops.zeros(()))
-        for name, value in losses.items():
-            mean = ops.mean(self._apply_class_weights(name, ops.cast(value, "float32"), x))
-            self.loss_trackers[name].update_state(mean, sample_weight=batch_size(x))
-            total = total + self.model.loss_weights.get(name, 1.0) * mean
+        layer_losses = sum(map(batch_mean, self.losses), start=ops.zeros(()))
+        means = {
+            name: batch_mean(self._apply_class_weights(name, ops.cast(value, "float32"), x))
+            for name, value in losses.items()
+        }
+        self._averager.update_losses(means, batch_size(x))
+        total = total_loss(means, self.model.loss_weights, start=layer_losses)
         total = self._range_watch.mask_invalid_samples(total)
         self.track_total_loss(total, training)
         return total
@@ -145,6 +149,19 @@ class TrainingModel(keras.Model):
     def track_total_loss(self, total: Any, training: bool) -> None:
         """Count a step and check its total loss."""
         self.non_finite.update_state(total)
+
+    def evaluate_batch(self, batch: Mapping[str, Any], training: bool) -> tuple[Tensors, Any]:
+        """Return the outputs and the total loss of a batch, and update all averages.
+
+        Args:
+            batch: model inputs.
+            training: run the network in training mode.
+        """
+        outputs: Tensors = self(batch, training=training)
+        loss = self.compute_loss(x=batch, y_pred=outputs, training=training)
+        self.metrics[0].update_state(loss, sample_weight=batch_size(batch))  # Keras' own mean of the loss
+        self.compute_metrics(batch, None, outputs)
+        return outputs, loss
 
     def _apply_class_weights(self, name: str, value: Any, x: Mapping[str, Any]) -> Any:
         if "weights" not in x:
@@ -158,9 +175,13 @@ class TrainingModel(keras.Model):
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Update the metrics; return the averages of all losses and metrics of the epoch so far."""
-        for name, value in self.model.metrics(x["inputs"], x["targets"], y_pred).items():
-            self.metric_trackers[name].update_state(ops.mean(ops.cast(value, "float32")), sample_weight=batch_size(x))
+        values = self.model.metrics(x["inputs"], x["targets"], y_pred)
+        self._averager.update_metrics({name: batch_mean(value) for name, value in values.items()}, batch_size(x))
         return {metric.name: metric.result() for metric in self.metrics}
+
+
+def _make_keras_mean(name: str) -> keras.metrics.Metric:
+    return keras.metrics.Mean(name=name)
 
 
 class _AccessRecorder(dict[str, Any]):

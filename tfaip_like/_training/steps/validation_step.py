@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import keras
 
 from tfaip_like._training.state import global_seed_generator
-from tfaip_like._training.steps.training_model import TrainingModel, batch_size
+from tfaip_like._training.steps.training_model import TrainingModel
 from tfaip_like.data._sample import Spec
 from tfaip_like.modeling._model import Tensors
 
@@ -28,11 +28,7 @@ def make_validation_step(
     """
 
     def step(batch: Mapping[str, Any]) -> Tensors:
-        outputs: Tensors = model(batch, training=False)
-        loss = model.compute_loss(x=batch, y_pred=outputs, training=False)
-        model.metrics[0].update_state(loss, sample_weight=batch_size(batch))  # Keras' own mean of the loss
-        model.compute_metrics(batch, None, outputs)
-        return outputs
+        return model.evaluate_batch(batch, training=False)[0]
 
     backend = keras.backend.backend()
     if backend == "torch":

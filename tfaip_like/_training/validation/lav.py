@@ -13,7 +13,7 @@ from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
 from tfaip_like.evaluation._evaluation import EvaluationResult
 from tfaip_like.evaluation._evaluator import Evaluator
-from tfaip_like.inference._lav import MetricAverager, load_and_validate
+from tfaip_like.inference._lav import ExportMetrics, load_and_validate
 from tfaip_like.modeling._model import Model
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ class LavValidation:
     """Returns the export of the current weights."""
     loader: DataLoader
     model: Model
-    averages: MetricAverager
-    """Averager of losses and metrics, shared by all sources."""
+    metrics: ExportMetrics
+    """Losses and metrics, compiled once for all sources."""
     evaluator: Evaluator | None
     bad_samples: BadSampleLog
     check_interrupt: Callable[[], None]
@@ -55,7 +55,7 @@ class LavValidation:
             self.evaluator,
             on_batch=self._record_batch,
             log=self._once_logger.info,
-            averages=self.averages,
+            metrics=self.metrics,
             num_batches=num_batches,
         )
         return EvaluationResult(
