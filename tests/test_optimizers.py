@@ -14,12 +14,14 @@ from tfaip_like import UsageError
 from tfaip_like._keras_ext.adabelief import AdaBelief as KerasAdaBelief
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like.optimizers import SGD, AdaBelief, Adam, Optimizer, ScheduleFreeAdamW
-from tfaip_like.optimizers._base import KERAS_NAMES
+from tfaip_like.optimizers._base import Clipping
 from tfaip_like.params._base import default_instance, field_default, field_types
+from tfaip_like.params._field_rules import field_rules
 from tfaip_like.params._tree import validate_params
 from tfaip_like.params._variants import available_variants
 
 OPTIMIZERS = available_variants(Optimizer)
+KERAS_NAMES = {name: rule.keras_name for name, rule in field_rules(Optimizer, Clipping).items()}
 NOT_CHOSEN_BY_NAME = {
     "Optimizer",  # the base
     "LossScaleOptimizer",  # wraps another one, for mixed precision

@@ -11,6 +11,7 @@ import pytest
 
 from tfaip_like import UsageError
 from tfaip_like.params._base import default_instance, field_default, field_types
+from tfaip_like.params._ignored_flags import iter_ignored_params
 from tfaip_like.params._tree import validate_params
 from tfaip_like.params._variants import available_variants
 from tfaip_like.schedules import (
@@ -70,7 +71,7 @@ def test_a_field_set_off_its_default_is_found_again_in_the_keras_object(name: st
     value = OTHER_VALUES[field]
     assert value != field_default(cls, field)
     if (name, field) == ("OneCycle", "warmup_factor"):
-        assert field in cls(**{field: value}).ignored_params()
+        assert (field,) in dict(iter_ignored_params(cls(**{field: value})))
         return
     if (name, field) == ("OneCycle", "warmup_epochs"):
         with pytest.raises(Exception, match="warm-up"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import pluralize, with_article
@@ -19,6 +19,7 @@ from tfaip_like.modeling._voting import Voter
 from tfaip_like.optimizers import Adam, Optimizer
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_default, field_types
+from tfaip_like.params._field_rules import AffectsTrainingSamples, OnResume
 from tfaip_like.params._tree import validate_params
 from tfaip_like.schedules import Constant, PiecewiseConstant, Schedule
 from tfaip_like.settings import Device, EarlyStopping, Trainer, WarmStart
@@ -79,10 +80,10 @@ class Scenario(Params):
     """Flags that the parts of a model name set in `experiments generate --models`: `--models Classifier.CNN=10` runs
     `--model Classifier --model.graph CNN` ten times."""
 
-    data: Data
+    data: Annotated[Data, AffectsTrainingSamples(True)]
     """Sources and processors of the samples."""
 
-    model: Model
+    model: Annotated[Model, OnResume("applies from here on; the shapes of weights must not change")]
     """Network, losses and metrics."""
 
     evaluator: Evaluator | None = None
@@ -100,10 +101,10 @@ class Scenario(Params):
     early_stopping: EarlyStopping = EarlyStopping()
     """Early stopping, and the monitored value that selects the best epoch."""
 
-    warmstart: WarmStart = WarmStart()
+    warmstart: Annotated[WarmStart, OnResume("the weights come from the checkpoint", is_ignored=True)] = WarmStart()
     """Initial weights from an earlier training run."""
 
-    train: TrainLoaderSettings = TrainLoaderSettings()
+    train: Annotated[TrainLoaderSettings, AffectsTrainingSamples(True)] = TrainLoaderSettings()
     """Data loading for training."""
 
     val: ValLoaderSettings = ValLoaderSettings()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from tfaip_like._cli.command import suppress_native_stderr
 from tfaip_like._cli.experiments_plan import PROGRAM, load_original_plan, load_plan, quote_path
@@ -14,28 +16,35 @@ from tfaip_like.experiments._plans.plan import Plan
 from tfaip_like.experiments._search.search import Searcher, create_search, require_optuna
 from tfaip_like.experiments._search.settings import read_search_settings, read_submit_options
 from tfaip_like.experiments._submit import SubmitOptions, require_trusted_batch
+from tfaip_like.params._base import non_default_fields
+from tfaip_like.params._field_rules import field_rules
 from tfaip_like.params._flags import Flag
+
+
+@dataclass(frozen=True)
+class StartOnly:
+    """Rule: the field can be given when a search starts, not when it is resumed."""
 
 
 class SearchOptions(SubmitOptions):
     """Options of a hyperparameter search."""
 
-    configuration: str | None = None
+    configuration: Annotated[str | None, StartOnly()] = None
     """Configuration of the plan whose `random` values are searched; required if several have such values."""
 
     trials: int | None = None
     """Number of runs. Default: `draws` of the configuration."""
 
-    prune: bool = True
+    prune: Annotated[bool, StartOnly()] = True
     """Stop runs early that are worse than most others were at the same epoch."""
 
-    description: str | None = None
+    description: Annotated[str | None, StartOnly()] = None
     """Purpose of the search; required here or in the plan."""
 
-    name: str | None = None
+    name: Annotated[str | None, StartOnly()] = None
     """Name of the batch. Default: the name of the plan file."""
 
-    folder: Path = Path("batches")
+    folder: Annotated[Path, StartOnly()] = Path("batches")
     """Parent directory of batches; a batch is written to FOLDER/NAME/version_1, version_2 and so on."""
 
     def check(self) -> None:
@@ -47,10 +56,6 @@ class SearchOptions(SubmitOptions):
             is_known, "slurm", "requires --time and --mem in a search; otherwise every run would be calibrated"
         )
         self.require(self.trials is None or self.trials >= 1, "trials", "must be at least 1")
-
-
-START_ONLY_FLAGS = ("configuration", "prune", "description", "name", "folder")
-"""Flags that cannot change when a search resumes."""
 
 
 def search(words: list[str], options: SearchOptions, flags: list[Flag]) -> None:
@@ -82,9 +87,8 @@ def _resume_search(words: list[str], options: SearchOptions, flags: list[Flag]) 
         return None
     require_trusted_batch(batch, options.trust_code)
     settings = read_search_settings(batch)
-    rejected = [flag.name for flag in flags] + [
-        name for name in START_ONLY_FLAGS if getattr(options, name) != getattr(SearchOptions(), name)
-    ]
+    start_only = field_rules(SearchOptions, StartOnly)
+    rejected = [flag.name for flag in flags] + [name for name in non_default_fields(options) if name in start_only]
     if rejected:
         raise UsageError(f"--{rejected[0]}: a search resumes with its original settings; only --trials can be changed")
     if options.trials is not None:

@@ -20,12 +20,10 @@ from tensorboard.plugins.hparams.metadata import (
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 from tfaip_like.params._base import ParamsBase
+from tfaip_like.params._field_rules import UniquePerRun, find_rule
 from tfaip_like.params._formatting import format_value
 from tfaip_like.params._tree import iter_leaves
 from tfaip_like.params._types import params_classes
-
-EXCLUDED_PARAMS = ("trainer.output_dir",)
-"""Parameters that differ in every run; the row is named by the run directory."""
 
 HParamValue = bool | float | str
 
@@ -40,7 +38,7 @@ def collect_hyperparameters(tree: ParamsBase) -> dict[str, HParamValue]:
         name, value = leaf.flag.removeprefix("--"), leaf.value
         is_choice = params_classes(leaf.type) != (type(value),)
         is_finite = not isinstance(value, float) or math.isfinite(value)
-        if is_choice and is_finite and name not in EXCLUDED_PARAMS:
+        if is_choice and is_finite and find_rule(tree, leaf.path, UniquePerRun) is None:
             text = "none" if isinstance(value, (list, tuple, dict)) and not value else format_value(leaf.type, value)
             values[name] = value if isinstance(value, (bool, int, float)) else text
     return values

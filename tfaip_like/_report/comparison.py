@@ -19,11 +19,13 @@ from tfaip_like._runs.reader import Run
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.escaping import escape_csv_cell
 from tfaip_like._utils.json_files import format_json
+from tfaip_like.params._field_rules import ShownLast, UniquePerRun, field_rules
+from tfaip_like.settings import Trainer
 
 NAME, BEST = "run", "best"
-EXCLUDED_PARAMS = ("trainer.output_dir",)
+EXCLUDED_PARAMS = [f"trainer.{name}" for name in field_rules(Trainer, UniquePerRun)]
 """Parameters that differ in every run; shown as its name."""
-LAST_COLUMNS = ("trainer.random_seed", "trainer.description")
+LAST_COLUMNS = [f"trainer.{name}" for name in field_rules(Trainer, ShownLast)]
 """Parameters that often differ without being informative."""
 
 

@@ -45,6 +45,8 @@ from tfaip_like.data._sources.images import check_same_classes
 from tfaip_like.evaluation._evaluator import Evaluator
 from tfaip_like.inference._lav import ExportMetrics
 from tfaip_like.modeling._network import Networks, build_networks, reset_keras
+from tfaip_like.params._base import field_default
+from tfaip_like.params._field_rules import TensorFlowOnly, field_rules
 from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau, TrainingLength
@@ -373,6 +375,6 @@ def _initialize_keras(trainer: Trainer, seed: int) -> None:
     redirect_autograph_files()
     logger.info("Keras %s (%s backend), random seed %d", keras.__version__, keras.backend.backend(), seed)
     if keras.backend.backend() != "tensorflow":
-        for name, default in (("accumulate_steps", 1), ("on_nan", "stop")):
-            if (value := getattr(trainer, name)) != default:
+        for name in field_rules(Trainer, TensorFlowOnly):
+            if (value := getattr(trainer, name)) != field_default(Trainer, name):
                 raise UsageError(f"--trainer.{name} {value}: requires the tensorflow backend")

@@ -30,25 +30,13 @@ from tfaip_like._utils.files import move_directory
 from tfaip_like._utils.typed_json import decode
 from tfaip_like.data._loader.counting import PassCounts
 from tfaip_like.data._loader.loader import DataLoader
+from tfaip_like.params._field_rules import AffectsTrainingSamples, OnResume, UniquePerRun, find_rule
 from tfaip_like.params._resources import resolve_resource_paths
-from tfaip_like.params._tree import diff_params
+from tfaip_like.params._tree import diff_params, flag_to_path
 from tfaip_like.scenario import Scenario
 from tfaip_like.settings import Resume
 
 logger = logging.getLogger(__name__)
-
-IGNORED_ON_RESUME = {
-    "--warmstart": "the weights come from the checkpoint",
-}
-RESUME_CAVEATS = {
-    "--trainer.random_seed": "changes the order of the data from here on; layers keep their random states",
-    "--model": "applies from here on; the shapes of weights must not change",
-}
-"""Notes on changed parameters, by the prefix of their flag."""
-DATA_FLAG_PREFIXES = ("--data", "--train.", "--trainer.random_seed")
-"""Prefixes of the flags that determine the training samples and their order."""
-RESULT_NEUTRAL_SETTINGS = ("num_processes", "prefetch", "timeout_seconds", "cache", "on_bad_sample", "max_bad_samples")
-"""Exceptions: parameters with these prefixes that do not affect the samples."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +101,8 @@ class ResumeState:
             )
         except UsageError:
             return False
-        return not any(
-            flag.startswith(DATA_FLAG_PREFIXES) and flag.rpartition(".")[2] not in RESULT_NEUTRAL_SETTINGS
-            for flag in changed
-        )
+        rules = (find_rule(scenario, flag_to_path(flag), AffectsTrainingSamples) for flag in changed)
+        return not any(rule is not None and rule.value for rule in rules)
 
     def restore(
         self,
@@ -229,7 +215,11 @@ class ResumeState:
             raise UsageError(f"{self.checkpoint.path / PARAMS}: {error}") from error
         before = resolve_resource_paths(params, output_dir.path)
         # The run directory may have been moved.
-        return [change for change in diff_params(before, scenario) if change[0] != "--trainer.output_dir"]
+        return [
+            change
+            for change in diff_params(before, scenario)
+            if find_rule(scenario, flag_to_path(change[0]), UniquePerRun) is None
+        ]
 
     def _has_changed_params(self, scenario: Scenario, output_dir: OutputDir | None) -> bool:
         try:
@@ -289,12 +279,11 @@ def log_param_changes(output_dir: OutputDir, resume_state: ResumeState, scenario
     changes = []
     for flag, old, new in differences:
         changes.append(f"{flag}: {old or 'none'} -> {new or 'none'}")
-        note = ""
-        for notes in (IGNORED_ON_RESUME, RESUME_CAVEATS):
-            note = next((text for prefix, text in notes.items() if flag.startswith(prefix)), note)
-        is_ignored = any(flag.startswith(prefix) for prefix in IGNORED_ON_RESUME)
-        level = logging.WARNING if is_ignored else logging.INFO
-        logger.log(
-            level, "changed %s%s%s", changes[-1], " has no effect: " if is_ignored else "; " if note else "", note
-        )
+        rule = find_rule(scenario, flag_to_path(flag), OnResume)
+        if rule is None:
+            logger.info("changed %s", changes[-1])
+        elif rule.is_ignored:
+            logger.warning("changed %s has no effect: %s", changes[-1], rule.note)
+        else:
+            logger.info("changed %s; %s", changes[-1], rule.note)
     return changes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tfaip_like.data._processors import Processor, StreamProcessor
 from tfaip_like.data._sample import Mode, Sample, Spec, get_target
 from tfaip_like.data._sources.tables import TableFormat
 from tfaip_like.params import Params
+from tfaip_like.params._field_rules import AffectsTrainingSamples
 
 Source: TypeAlias = Sequence[Sample] | Iterable[Sample]
 """Random-access (with `__len__` and `__getitem__`) or iterable source of samples."""
@@ -56,10 +57,10 @@ class Data(Params, abc.ABC):
     post_processors: list[Processor] = []
     """Processors applied to each predicted sample before it is evaluated or written."""
 
-    on_bad_sample: Literal["raise", "skip"] = "raise"
+    on_bad_sample: Annotated[Literal["raise", "skip"], AffectsTrainingSamples(False)] = "raise"
     """What to do if processing a sample fails: stop, or skip the sample and list it in bad_samples.csv."""
 
-    max_bad_samples: int = 100
+    max_bad_samples: Annotated[int, AffectsTrainingSamples(False)] = 100
     """Maximum number of bad samples with on_bad_sample skip, above which the run fails."""
 
     @property

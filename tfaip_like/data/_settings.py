@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 from tfaip_like.data._filters import Filter
 from tfaip_like.data._resampling import Resample
 from tfaip_like.params import Params
+from tfaip_like.params._field_rules import AffectsTrainingSamples, Requires
 
 DEFAULT_NUM_BUCKETS = 10
 """Number of length buckets if only max_batch_length is set."""
@@ -36,14 +36,14 @@ class BaseLoaderSettings(Params):
     limit: int | None = None
     """Maximum number of samples, for quick trials; by default all samples are used."""
 
-    num_processes: int | None = None
+    num_processes: Annotated[int | None, AffectsTrainingSamples(False)] = None
     """Number of data workers; 0 loads data in the main process. By default chosen automatically. Does not affect
     results."""
 
-    prefetch: int = 16
+    prefetch: Annotated[int, AffectsTrainingSamples(False)] = 16
     """Number of batches that all workers together prepare in advance."""
 
-    timeout_seconds: float = 600.0
+    timeout_seconds: Annotated[float, AffectsTrainingSamples(False)] = 600.0
     """Timeout of a data worker for a single sample, in seconds; 0 disables the timeout."""
 
     def check(self) -> None:
@@ -77,7 +77,7 @@ class LoaderSettings(BaseLoaderSettings):
     """Size of the shuffle buffer in samples, for iterable-only sources and after a StreamProcessor; by default 1,000,
     or as many as fit into 256 MB. All other data are shuffled completely."""
 
-    cache: Literal["none", "memory", "disk"] = "none"
+    cache: Annotated[Literal["none", "memory", "disk"], AffectsTrainingSamples(False)] = "none"
     """Cache of the output of the deterministic processors: in shared memory, or in a temporary file."""
 
     filter: list[Filter] = []
@@ -147,12 +147,8 @@ class TrainLoaderSettings(LoaderSettings):
     """Number of cross-validation folds of the training data, of which the run validates on one; 0 disables
     cross-validation."""
 
-    fold: int = 1
+    fold: Annotated[int, Requires("folds", "cross-validation is disabled (--train.folds 0)")] = 1
     """Fold to validate on, from 1 to folds. The exports of all folds can be used as an ensemble."""
-
-    def ignored_params(self) -> Mapping[str, str]:
-        none = {} if self.folds else {"fold": "cross-validation is disabled (--train.folds 0)"}
-        return {**super().ignored_params(), **none}
 
     def check(self) -> None:
         super().check()

@@ -5,18 +5,29 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like._utils.lazy_keras import keras
 from tfaip_like.optimizers._ranges import NonNegative, check_ranges
 from tfaip_like.params import Params
 from tfaip_like.params._base import field_default, field_types
+from tfaip_like.params._field_rules import Requires, field_rules
 
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
 
-KERAS_NAMES = {"clip_value": "clipvalue", "clip_norm": "clipnorm", "clip_global_norm": "global_clipnorm"}
+
+@dataclass(frozen=True)
+class Clipping:
+    """Rule: the field is a kind of gradient clipping, of which one at most can be used."""
+
+    keras_name: str
+    """Name of the argument in Keras."""
+
+
+_NEEDS_WEIGHT_DECAY = Requires("weight_decay", "no weight decay (set --optimizer.weight_decay)")
 
 
 class Optimizer(Params, abc.ABC):
@@ -43,26 +54,26 @@ class Optimizer(Params, abc.ABC):
     """Weight decay; none disables it. Decoupled by default (Loshchilov and Hutter 2019,
     https://arxiv.org/abs/1711.05101): each step multiplies the weights by 1 - learning rate * weight_decay."""
 
-    weight_decay_mode: Literal["decoupled", "l2", "relative"] = "decoupled"
+    weight_decay_mode: Annotated[Literal["decoupled", "l2", "relative"], _NEEDS_WEIGHT_DECAY] = "decoupled"
     """Kind of weight decay: decoupled as above; l2 adds weight_decay * weight to the gradient, as PyTorch's Adam
     and SGD do; relative multiplies the weights by 1 - weight_decay * learning rate / peak learning rate, as tfaip and
     TensorFlow Addons do."""
 
-    exclude_from_weight_decay: list[str] = []
+    exclude_from_weight_decay: Annotated[list[str], _NEEDS_WEIGHT_DECAY] = []
     """Regular expressions; weights whose path matches one (such as `dense/bias`) do not decay."""
 
-    clip_value: float | None = None
+    clip_value: Annotated[float | None, Clipping("clipvalue")] = None
     """Maximum absolute value of each gradient element; none disables clipping by value."""
 
-    clip_norm: float | None = None
+    clip_norm: Annotated[float | None, Clipping("clipnorm")] = None
     """Maximum L2 norm of each gradient; none disables clipping by norm."""
 
-    clip_global_norm: float | None = None
+    clip_global_norm: Annotated[float | None, Clipping("global_clipnorm")] = None
     """Maximum L2 norm of all gradients together; none disables clipping by global norm."""
 
     def check(self) -> None:
         self.require_finite()
-        clip_fields = [name for name in KERAS_NAMES if getattr(self, name) is not None]
+        clip_fields = [name for name in field_rules(type(self), Clipping) if getattr(self, name) is not None]
         for name in clip_fields:
             self.require(getattr(self, name) > 0, name, "must be above 0; omit it to disable clipping")
         self.require(
@@ -79,14 +90,6 @@ class Optimizer(Params, abc.ABC):
         )
         for pattern in self.exclude_from_weight_decay:
             self.require_regex("exclude_from_weight_decay", pattern)
-
-    def ignored_params(self) -> Mapping[str, str]:
-        if self.weight_decay:
-            return {}
-        return {
-            "exclude_from_weight_decay": "no weight decay (set --optimizer.weight_decay)",
-            "weight_decay_mode": "no weight decay (set --optimizer.weight_decay)",
-        }
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:
@@ -120,7 +123,8 @@ class Optimizer(Params, abc.ABC):
 
         values = {name: getattr(self, name) for name in field_types(type(self))}
         del values["exclude_from_weight_decay"], values["weight_decay_mode"]
-        arguments = {KERAS_NAMES.get(name, name): value for name, value in values.items()}
+        clipping = field_rules(type(self), Clipping)
+        arguments = {clipping[name].keras_name if name in clipping else name: value for name, value in values.items()}
         l2 = 0.0
         if self.weight_decay and self.weight_decay_mode == "l2":
             l2, arguments["weight_decay"] = self.weight_decay, None

@@ -5,7 +5,7 @@ The fields are the arguments of the Keras class, with the same names and default
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Annotated
 
 from tfaip_like._utils.lazy_keras import keras
 from tfaip_like.optimizers._base import Optimizer
@@ -17,6 +17,7 @@ from tfaip_like.optimizers._ranges import (
     PositiveInt,
     UnitInterval,
 )
+from tfaip_like.params._field_rules import Requires
 
 
 class SGD(Optimizer):
@@ -30,12 +31,8 @@ class SGD(Optimizer):
     momentum: UnitInterval = 0.0
     """Momentum, in [0, 1): fraction of the previous update added to the next; 0 disables it."""
 
-    nesterov: bool = False
+    nesterov: Annotated[bool, Requires("momentum", "momentum is 0 (--optimizer.momentum)")] = False
     """Nesterov momentum: evaluate the gradient after the momentum step."""
-
-    def ignored_params(self) -> Mapping[str, str]:
-        ignored = {} if self.momentum else {"nesterov": "momentum is 0 (--optimizer.momentum)"}
-        return {**super().ignored_params(), **ignored}
 
 
 class Adam(Optimizer):
@@ -108,12 +105,8 @@ class AdaBelief(Optimizer):
     rectify: bool = True
     """Rectification: no adaptive step sizes until their variance is small (https://arxiv.org/abs/1908.03265)."""
 
-    sma_threshold: float = 5.0
+    sma_threshold: Annotated[float, Requires("rectify", "--optimizer.rectify is false")] = 5.0
     """Length of the simple moving average from which steps are adaptive; used with rectify."""
-
-    def ignored_params(self) -> Mapping[str, str]:
-        ignored = {} if self.rectify else {"sma_threshold": "--optimizer.rectify is false"}
-        return {**super().ignored_params(), **ignored}
 
     @property
     def keras_class(self) -> type[keras.optimizers.Optimizer]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias, get_args, get_type_hints
+from typing import Annotated, TypeAlias
 
 from tfaip_like.params import Params
-from tfaip_like.params._types import union_members
+from tfaip_like.params._field_rules import field_rules
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,6 @@ NonPositive: TypeAlias = Annotated[float, Range("must not be positive", lambda v
 
 def check_ranges(params: Params) -> None:
     """Raise `FieldError` for the first number outside the range that its field is annotated with."""
-    for name, allowed in _field_ranges(type(params)).items():
+    for name, allowed in field_rules(type(params), Range).items():
         value = getattr(params, name)
         params.require(value is None or allowed.contains(value), name, allowed.message)
-
-
-def _field_ranges(cls: type[Params]) -> dict[str, Range]:
-    """Return the range of each field, the inherited one where a subclass only changes the default."""
-    ranges: dict[str, Range] = {}
-    for base in reversed(cls.__mro__):
-        for name, hint in get_type_hints(base, include_extras=True).items():
-            for member in union_members(hint):
-                for note in get_args(member)[1:]:
-                    if isinstance(note, Range):
-                        ranges[name] = note
-    return ranges

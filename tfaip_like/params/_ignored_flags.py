@@ -1,7 +1,7 @@
 """Detection of explicitly given parameter values that have no effect.
 
-`ParamsBase.ignored_params` names the parameters without effect. Flags for them are errors; defaults and values from
-files are not.
+`Requires` in the annotation of a field, or `ParamsBase.ignored_params`, says that it has none. Flags for such fields
+are errors; defaults and values from files are not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tfaip_like._utils.errors import UsageError
 from tfaip_like.params._apply import ResolvedParams
 from tfaip_like.params._base import ParamPath, ParamsBase, field_default, field_types, iter_params
+from tfaip_like.params._field_rules import iter_unmet_requirements
 from tfaip_like.params._formatting import format_value
 from tfaip_like.params._tree import iter_leaves, path_to_flag
 
@@ -107,5 +108,5 @@ def warn_ignored_params(tree: ParamsBase, of: Callable[[ParamPath], bool] = lamb
 def iter_ignored_params(tree: ParamsBase) -> Iterator[tuple[ParamPath, str]]:
     """Yield the path of each parameter without effect, with the reason."""
     for path, params in iter_params(tree):
-        for name, reason in params.ignored_params().items():
+        for name, reason in {**params.ignored_params(), **dict(iter_unmet_requirements(params))}.items():
             yield (*path, *name.split(".")), reason

@@ -198,3 +198,8 @@ def current_path(tree: ParamsBase, path: ParamPath) -> ParamPath:
 def path_to_flag(path: ParamPath) -> str:
     """Return the flag of a path of the tree."""
     return "--" + ".".join(path)
+
+
+def flag_to_path(flag: str) -> ParamPath:
+    """Return the path of the tree of a flag: the inverse of `path_to_flag`."""
+    return tuple(flag.removeprefix("--").split("."))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from tfaip_like._utils.lazy_keras import keras
 from tfaip_like.params import Params
+from tfaip_like.params._field_rules import Requires
 
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
@@ -56,7 +56,7 @@ class Schedule(Params, abc.ABC):
     warmup_epochs: float = 0.0
     """Number of epochs (may be fractional) of linear warm-up to lr; 0 disables it."""
 
-    warmup_factor: float = 0.0
+    warmup_factor: Annotated[float, Requires("warmup_epochs", "no warm-up (set --learning_rate.warmup_epochs)")] = 0.0
     """Initial learning rate of the warm-up as a fraction of lr, in [0, 1]."""
 
     def check(self) -> None:
@@ -64,9 +64,6 @@ class Schedule(Params, abc.ABC):
         self.require(self.lr > 0, "lr", "must be above 0")
         self.require(self.warmup_epochs >= 0, "warmup_epochs", "must not be negative")
         self.require(0 <= self.warmup_factor <= 1, "warmup_factor", "must be from 0 to 1")
-
-    def ignored_params(self) -> Mapping[str, str]:
-        return {} if self.warmup_epochs else {"warmup_factor": "no warm-up (set --learning_rate.warmup_epochs)"}
 
     def build(self, training_length: TrainingLength) -> LearningRateSchedule:
         """Return the Keras schedule, which maps a step to a learning rate."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from tfaip_like.params import Params
+from tfaip_like.params._field_rules import TensorFlowOnly, field_rules
 
 
 def _default_backend() -> Any:
@@ -36,18 +37,18 @@ class Device(Params):
     """Indices of the GPUs to use, counted from 0 among those visible in CUDA_VISIBLE_DEVICES; -1 uses the CPU.
     By default the first visible GPU."""
 
-    dist_strategy: Literal["default", "mirror"] = "default"
+    dist_strategy: Annotated[Literal["default", "mirror"], TensorFlowOnly()] = "default"
     """GPUs to use without --device.gpus (tensorflow only): mirror uses all, default only the first. Several GPUs split
     each batch among them, so the batch size must be divisible by their number."""
 
-    soft_placement: bool = True
+    soft_placement: Annotated[bool, TensorFlowOnly()] = True
     """Fall back to the CPU for operations without a GPU kernel."""
 
     def ignored_params(self) -> Mapping[str, str]:
         if self.backend == "tensorflow":
             return {}
         return dict.fromkeys(
-            ("dist_strategy", "soft_placement"), f"requires the tensorflow backend, not {self.backend}"
+            field_rules(type(self), TensorFlowOnly), f"requires the tensorflow backend, not {self.backend}"
         )
 
     def check(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from tfaip_like.params import Params
+from tfaip_like.params._field_rules import Requires
+
+_NEEDS_EARLY_STOPPING = Requires("n_to_go", "requires --early_stopping.n_to_go")
 
 
 class EarlyStopping(Params):
@@ -26,7 +28,7 @@ class EarlyStopping(Params):
     n_to_go: int = 0
     """Number of consecutive checks without improvement before training stops (patience); 0 disables early stopping."""
 
-    frequency: int = 1
+    frequency: Annotated[int, _NEEDS_EARLY_STOPPING] = 1
     """Epochs between two checks. A check passes if any epoch since the previous check improved."""
 
     lower_threshold: float | None = None
@@ -43,14 +45,9 @@ class EarlyStopping(Params):
     mode: Literal["min", "max"] | None = None
     """Direction of improvement of the monitored value; by default the model's choice."""
 
-    min_delta: float = 0.0
+    min_delta: Annotated[float, _NEEDS_EARLY_STOPPING] = 0.0
     """Minimum change of the monitored value since the last improvement that counts as an improvement. Does not affect
     which epoch is best."""
-
-    def ignored_params(self) -> Mapping[str, str]:
-        if self.n_to_go:
-            return {}
-        return dict.fromkeys(("frequency", "min_delta"), "requires --early_stopping.n_to_go")
 
     def check(self) -> None:
         self.require_finite()

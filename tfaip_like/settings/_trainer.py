@@ -7,10 +7,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tfaip_like._utils.errors import pluralize
 from tfaip_like.params import Params
+from tfaip_like.params._field_rules import (
+    AffectsTrainingSamples,
+    ChangesLengthOnly,
+    OnResume,
+    Requires,
+    ShownLast,
+    TensorFlowOnly,
+    UniquePerRun,
+)
+
+_NEEDS_OUTPUT_DIR = Requires("output_dir", "requires --trainer.output_dir")
 
 
 class Trainer(Params):
@@ -43,17 +54,17 @@ class Trainer(Params):
         "steps_per_execution": "log_every_n_steps scan_steps",
     }
 
-    epochs: int = 100
+    epochs: Annotated[int, ChangesLengthOnly()] = 100
     """Number of training epochs."""
 
-    output_dir: Path | None = None
+    output_dir: Annotated[Path | None, UniquePerRun()] = None
     """Run directory for log, history, checkpoints, best and last model. By default nothing is saved."""
 
-    samples_per_epoch: int | None = None
+    samples_per_epoch: Annotated[int | None, ChangesLengthOnly()] = None
     """Samples per epoch; by default the size of the dataset. All batches are full: samples left over at the end of an
     epoch start the next one."""
 
-    val_every_n: int = 1
+    val_every_n: Annotated[int, ChangesLengthOnly()] = 1
     """Validate after every n-th epoch and after the last; 0 disables validation."""
 
     print_eval_limit: int = 3
@@ -63,11 +74,17 @@ class Trainer(Params):
     lav_every_n: int = 0
     """Reload and validate the export (LAV) after the first, every n-th and the last epoch; 0 disables it."""
 
-    random_seed: int | None = None
+    random_seed: Annotated[
+        int | None,
+        AffectsTrainingSamples(True),
+        ChangesLengthOnly(),
+        ShownLast(),
+        OnResume("changes the order of the data from here on; layers keep their random states"),
+    ] = None
     """Random seed, 0 to 4294967295; the same seed on the same machine reproduces a run. By default a random seed, which
     is logged."""
 
-    description: str = ""
+    description: Annotated[str, _NEEDS_OUTPUT_DIR, ShownLast()] = ""
     """Purpose of this run, as free text; saved with the results."""
 
     compare_to: Path | None = None
@@ -82,7 +99,7 @@ class Trainer(Params):
     """Momentum, in [0, 1), of the exponential moving average (EMA) of the weights, which validation and exports use; 0
     disables it, -1 derives it from steps_per_epoch."""
 
-    accumulate_steps: int = 1
+    accumulate_steps: Annotated[int, TensorFlowOnly()] = 1
     """Number of batches whose gradients are averaged before each optimizer step (gradient accumulation)."""
 
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
@@ -91,31 +108,31 @@ class Trainer(Params):
     no_train_scope: str | None = None
     """Regular expression for the paths of layers to freeze (encoder/dense_1), including the layers nested in them."""
 
-    on_nan: Literal["stop", "skip"] = "stop"
+    on_nan: Annotated[Literal["stop", "skip"], TensorFlowOnly()] = "stop"
     """Action on a non-finite loss or gradient: stop with a diagnosis, or skip the step."""
 
     sanity_check: bool = True
     """Before the first step, run validation, evaluator and export on a few samples and read back a checkpoint, to find
     mistakes before an epoch is spent."""
 
-    checkpoint_every: str = "epoch"
+    checkpoint_every: Annotated[str, _NEEDS_OUTPUT_DIR] = "epoch"
     """Checkpoint interval: epoch, 5epochs, 500steps, 30s, 10min or 2h. A checkpoint is also written when training is
     interrupted."""
 
-    checkpoint_dir: Path | None = None
+    checkpoint_dir: Annotated[Path | None, _NEEDS_OUTPUT_DIR] = None
     """Directory for checkpoints on another disk (/scratch/me): they are stored in a subdirectory with the path of
     output_dir, and output_dir/checkpoints is a link to it. By default in output_dir."""
 
-    keep_checkpoints: int = 3
+    keep_checkpoints: Annotated[int, _NEEDS_OUTPUT_DIR] = 3
     """Number of most recent checkpoints to keep."""
 
-    keep_epochs: list[int] = []
+    keep_epochs: Annotated[list[int], _NEEDS_OUTPUT_DIR] = []
     """Epochs whose checkpoints are never deleted, to resume from later (resume-training DIR --resume.epoch 12)."""
 
-    keep_every_n: int = 0
+    keep_every_n: Annotated[int, _NEEDS_OUTPUT_DIR] = 0
     """Never delete the checkpoint of every n-th epoch; 1 keeps all, 0 none."""
 
-    export_formats: list[Literal["onnx", "litert"]] = []
+    export_formats: Annotated[list[Literal["onnx", "litert"]], _NEEDS_OUTPUT_DIR] = []
     """Additional formats of best/ and export/, written at the end (network.onnx, network.tflite). To install
     them: pip install 'tfaip_like[onnx,litert]'."""
 
@@ -134,18 +151,7 @@ class Trainer(Params):
 
     def ignored_params(self) -> Mapping[str, str]:
         reasons: dict[str, str] = {}
-        if self.output_dir is None:
-            needs_output_dir = (
-                "description",
-                "checkpoint_every",
-                "checkpoint_dir",
-                "keep_checkpoints",
-                "keep_epochs",
-                "keep_every_n",
-                "export_formats",
-            )
-            reasons |= dict.fromkeys(needs_output_dir, "requires --trainer.output_dir")
-        elif self.keep_epochs and min(self.keep_epochs) > self.epochs:
+        if self.keep_epochs and min(self.keep_epochs) > self.epochs:
             reasons["keep_epochs"] = f"training ends after {pluralize(self.epochs, 'epoch')} (--trainer.epochs)"
         elif self.keep_every_n > self.epochs:
             reasons["keep_every_n"] = f"training ends after {pluralize(self.epochs, 'epoch')} (--trainer.epochs)"

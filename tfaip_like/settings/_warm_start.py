@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 from tfaip_like.params import Params
+from tfaip_like.params._field_rules import Requires
+
+_NEEDS_MODEL = Requires("model", "requires --warmstart.model")
 
 
 class WarmStart(Params):
@@ -26,17 +29,17 @@ class WarmStart(Params):
     """Source of the weights: a run directory (its best model), an export (runs/a/best), a checkpoint
     (runs/a/checkpoints/epoch_0003), a .keras file, or JSON with nested lists of numbers (weights.json)."""
 
-    rename: list[str] = []
+    rename: Annotated[list[str], _NEEDS_MODEL] = []
     """Rules FROM->TO that rename weight paths of the source: encoder/->body/encoder/. FROM is a regular expression; TO
     may refer to its groups (\\1)."""
 
-    include: list[str] = []
+    include: Annotated[list[str], _NEEDS_MODEL] = []
     """Regular expressions; load only weights whose path in this model matches one. By default all."""
 
-    exclude: list[str] = []
+    exclude: Annotated[list[str], _NEEDS_MODEL] = []
     """Regular expressions; do not load weights whose path in this model matches one."""
 
-    allow_partial: bool = False
+    allow_partial: Annotated[bool, _NEEDS_MODEL] = False
     """Keep the initial values of weights that the source lacks or has in another shape, instead of failing."""
 
     def check(self) -> None:
@@ -51,7 +54,3 @@ class WarmStart(Params):
                 re.sub(pattern, replacement, "")
             except (re.error, IndexError) as problem:
                 self.require(False, "rename", f"{replacement!r} is not a valid replacement: {problem}")
-
-    def ignored_params(self) -> Mapping[str, str]:
-        names = ("rename", "include", "exclude", "allow_partial")
-        return {} if self.model is not None else dict.fromkeys(names, "requires --warmstart.model")

@@ -32,7 +32,9 @@ from tfaip_like._utils.temp_dirs import temporary_directory
 from tfaip_like._utils.typed_json import AtLeast, Count, Seconds
 from tfaip_like.experiments._batches.batch import Batch, BatchRun
 from tfaip_like.experiments._status.run_log import last_error_message
+from tfaip_like.params._field_rules import ChangesLengthOnly, field_rules
 from tfaip_like.params._files import read_param_file
+from tfaip_like.settings import Trainer
 
 NUM_EPOCHS = 3
 BATCHES_PER_EPOCH = 50
@@ -42,7 +44,7 @@ TARGET_EPOCH_S = 2.0
 SHORT_EPOCH_S, LONG_RUN_S = 1.0, 120.0
 """Length of an epoch that is too short to measure, and of a run for which this matters."""
 POLL_INTERVAL_S = 0.2
-SCALED_FLAGS = ("trainer.random_seed", "trainer.epochs", "trainer.samples_per_epoch", "trainer.val_every_n")
+SCALED_FLAGS = [f"trainer.{name}" for name in field_rules(Trainer, ChangesLengthOnly)]
 """Flags that may differ between a calibration and a run."""
 
 
