@@ -436,9 +436,20 @@ def test_lists_of_numbers_in_json_are_weights_by_the_names_that_lead_to_them(tmp
         ('{"a": [1, }', "weights.json, line 1"),
         ("[]", "weights.json: contains no named lists of numbers"),
         ('{"a": "b", "c": []}', "weights.json: contains no named lists of numbers"),
+        ('{"hidden/kernel": [[1, 2], [3]]}', "weights.json: hidden/kernel: its lists differ in length"),
+        ('{"hidden/kernel": [[1, 2], [3, null]]}', "weights.json: hidden/kernel/1/1: expected a number, got null$"),
+        ('{"hidden/kernel": [[1, 2], [true, 4]]}', "weights.json: hidden/kernel/1/0: expected a number, got true$"),
+        ('{"hidden/bias": [0.5, "NaN"]}', 'weights.json: hidden/bias/1: expected a number, got "NaN"$'),
+        ('{"a": [1], "hidden/bias": null}', "weights.json: hidden/bias: expected a number, got null$"),
+        ('{"hidden/bias": [1, {"a": [2]}]}', r'weights.json: hidden/bias/1: expected a number, got {"a": \[2\]}$'),
+        ('{"a": [1], "hidden/bias": [1e300]}', "weights.json: hidden/bias/0: 1e\\+300 is too large for float32$"),
         (
-            '{"hidden/kernel": [[1, 2], [3]]}',
-            r"\(2, 8\) is missing as a single array: hidden/kernel is a list of arrays of shapes \(2,\), \(1,\)",
+            '{"hidden": {"kernel": [1], "fraction_bits": "8"}}',
+            "weights.json: hidden/fraction_bits: expected an integer",
+        ),
+        (
+            '{"hidden": {"bias": [1], "fraction_bits": 5000}}',
+            "hidden/fraction_bits: expected an integer from -126 to 126",
         ),
         ("{}", "contains no named lists of numbers"),
         ('{"a": ["x"], "b": [[1], [1, 2]]}', "none of the 4 weights"),
@@ -447,5 +458,33 @@ def test_lists_of_numbers_in_json_are_weights_by_the_names_that_lead_to_them(tmp
 def test_json_without_fitting_weights_is_refused(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "weights.json").write_text(content)
     with pytest.raises(UsageError, match=message) as found:
-        warm_start(network_of(Line()), WarmStart(model=tmp_path / "weights.json"))
+        warm_start(network_of(Line()), WarmStart(model=tmp_path / "weights.json", allow_partial=True))
     assert str(found.value).startswith("--warmstart.model")
+
+
+def test_settings_next_to_the_weights_in_json_do_not_matter_and_a_single_number_is_a_weight(tmp_path: Path) -> None:
+    dense = [["Dense", 8, {"use_bias": True}], None, [[1], [1, 2]]]
+    content = {"epoch": 3, "layers": dense, "hidden": {"bias": [1] * 8}, "scale": 0.5}
+    (tmp_path / "weights.json").write_text(json.dumps(content))
+    x = keras.Input((2,))
+    network = keras.Model(x, Scaled(name="scale")(keras.layers.Dense(8, name="hidden")(x)))
+    rules = ["^scale$->scale/factor"]
+    report = warm_start(network, WarmStart(model=tmp_path / "weights.json", rename=rules, allow_partial=True))
+    assert report.loaded == ("hidden/bias", "scale/factor")
+    assert set(report.unused) == {"layers/2/0", "layers/2/1"}
+
+
+class Scaled(keras.layers.Layer):
+    """A layer whose weight is a single number."""
+
+    def build(self, shape: Any) -> None:
+        self.factor = self.add_weight(name="factor", shape=())
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.factor
+
+
+def test_text_in_npz_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **{"hidden/kernel": np.ones((2, 8)), "hidden/bias": np.array(["x"] * 8)})
+    with pytest.raises(UsageError, match=r"w.npz: hidden/bias: expected numbers, got an array of dtype <U1"):
+        warm_start(network_of(Line()), WarmStart(model=tmp_path / "w.npz", allow_partial=True))

@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import keras
@@ -15,8 +15,12 @@ import numpy.typing as npt
 
 from tfaip_like._keras_ext.paths import join_path, layer_paths, weight_paths
 
+Array = npt.NDArray[Any]
+Entry: TypeAlias = "Array | str"
+"""Value of a weight in a file, or the reason why it cannot be read."""
 
-def read_model_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+
+def read_model_file(file: Path) -> Iterator[tuple[str, Entry]]:
     """Yield the numbered paths (`encoder/dense/0`) and values of the weights in a `.keras` file.
 
     Raises:
@@ -29,7 +33,7 @@ def read_model_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
             yield from _iter_weights(h5)
 
 
-def read_weights_file(file: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+def read_weights_file(file: Path) -> Iterator[tuple[str, Entry]]:
     """Yield the numbered paths and values of the weights in a `.weights.h5` file."""
     with h5py.File(file, "r") as h5:
         yield from _iter_weights(h5)
@@ -48,7 +52,7 @@ def numbered_paths(network: keras.Model) -> dict[str, str]:
     return numbered
 
 
-def _iter_weights(h5: h5py.File) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+def _iter_weights(h5: h5py.File) -> Iterator[tuple[str, Entry]]:
     # Groups of layers are named after attributes and classes (layers/functional/layers/dense_1). The name of a layer
     # is an attribute of its group `vars`, which contains its weights (vars/0).
     layers: dict[str, str] = {}
@@ -65,9 +69,18 @@ def _iter_weights(h5: h5py.File) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     for path, dataset in weights.items():
         *groups, _, number = path.split("/")
         parents = ("/".join(groups[:depth]) for depth in range(1, len(groups) + 1))
-        if groups[:1] != ["optimizer"] and _is_numeric(dataset):
-            yield "/".join([*(layers[group] for group in parents if group in layers), number]), np.asarray(dataset[()])
+        if groups[:1] != ["optimizer"]:
+            yield "/".join([*(layers[group] for group in parents if group in layers), number]), _read_dataset(dataset)
 
 
-def _is_numeric(dataset: h5py.Dataset) -> bool:
-    return dataset.dtype.kind in "biufc" and not dataset.external and not dataset.is_virtual
+def _read_dataset(dataset: h5py.Dataset) -> Entry:
+    if dataset.external or dataset.is_virtual:
+        return f"{dataset.name}: its values are in another file, which is not read"
+    if not is_numeric(dataset):
+        return f"{dataset.name}: expected numbers, got an array of dtype {dataset.dtype}"
+    return np.asarray(dataset[()])
+
+
+def is_numeric(array: Array | h5py.Dataset) -> bool:
+    """Return whether an array contains numbers."""
+    return array.dtype.kind in "biufc"

@@ -12,7 +12,8 @@ from pathlib import Path
 import keras
 
 from tfaip_like._keras_ext.paths import weight_paths
-from tfaip_like._training.initialization.saved_weights import Array, SavedWeights, read_weights
+from tfaip_like._training.initialization.keras_files import Array
+from tfaip_like._training.initialization.saved_weights import SavedWeights, read_weights
 from tfaip_like._utils.errors import UsageError, truncate_list
 from tfaip_like.settings import WarmStart
 
@@ -82,10 +83,18 @@ def warm_start(network: keras.Model, settings: WarmStart) -> WarmStartReport:
     """
     assert settings.model is not None
     saved = read_weights(settings.model)
-    source = _apply_rename_rules(saved, settings)
+    origins = _apply_rename_rules(saved, settings)
+    source = {name: saved.arrays[path] for name, path in origins.items() if path in saved.arrays}
     weights = weight_paths(network)
     names = saved.names_in_file(network)
-    report = _match_weights(saved.file, source, weights, names, chosen=_select_weights(weights, settings))
+    chosen = _select_weights(weights, settings)
+    _reject_invalid_entries(
+        saved, (origins[names[path]] for path in weights if path in chosen and names[path] in origins)
+    )
+    if not source:
+        example = ', such as {"hidden/kernel": [[0.5, 1], [2, 3]]}' if saved.file.suffix == ".json" else ""
+        raise UsageError(f"--warmstart.model {saved.file}: contains no named lists of numbers{example}")
+    report = _match_weights(saved.file, source, weights, names, chosen)
     if not report.loaded or (not settings.allow_partial and (report.missing or report.shape_mismatch)):
         raise UsageError(_format_error(report, source, names, settings))
     for path in report.loaded:
@@ -95,23 +104,30 @@ def warm_start(network: keras.Model, settings: WarmStart) -> WarmStartReport:
     return report
 
 
-def _apply_rename_rules(saved: SavedWeights, settings: WarmStart) -> dict[str, Array]:
-    """Return the saved values by their renamed paths."""
-    names = {path: path for path in saved.arrays}
+def _apply_rename_rules(saved: SavedWeights, settings: WarmStart) -> dict[str, str]:
+    """Return the paths of the entries in the file by their renamed paths."""
+    names = {path: path for path in (*saved.invalid, *saved.arrays)}
     for rule in settings.rename:
         pattern, _, replacement = rule.partition("->")
         if not any(re.search(pattern, name) for name in names.values()):
             raise UsageError(
                 f"--warmstart.rename {rule}: matches no weight in {saved.file}; available: "
-                f"{truncate_list(names.values())}"
+                f"{truncate_list([names[path] for path in saved.arrays])}"
             )
         names = {path: re.sub(pattern, replacement, name) for path, name in names.items()}
     origins: dict[str, str] = {}
     for path, name in names.items():
-        if name in origins:
+        if name in origins and origins[name] in saved.arrays:
             raise UsageError(f"--warmstart.rename: renames both {origins[name]} and {path} to {name}")
         origins[name] = path
-    return {name: saved.arrays[path] for name, path in origins.items()}
+    return origins
+
+
+def _reject_invalid_entries(saved: SavedWeights, needed: Iterable[str]) -> None:
+    """Raise for an entry of the file that is needed and cannot be a weight, even if missing weights are allowed."""
+    for path in needed:
+        if path in saved.invalid:
+            raise UsageError(f"--warmstart.model {saved.file}: {saved.invalid[path]}")
 
 
 def _select_weights(weights: Collection[str], settings: WarmStart) -> set[str]:
@@ -161,7 +177,11 @@ def _match_weights(
         missing={path: shapes[path] for path in weights if path in chosen and names[path] not in source},
         shape_mismatch={path: (shapes[path], source[names[path]].shape) for path in available if path not in loaded},
         excluded=tuple(path for path in weights if path not in chosen),
-        unused={name: reasons.get(name, UNEXPECTED) for name in source if name not in used},
+        unused={
+            name: reasons.get(name, UNEXPECTED)
+            for name, array in source.items()
+            if name not in used and (array.ndim or name in reasons)  # other single numbers are settings
+        },
     )
 
 
@@ -194,12 +214,6 @@ def _format_error(
 
 def _suggest_nearest(name: str, shape: Shape, report: WarmStartReport, source: Mapping[str, Array]) -> str:
     """Return a suggestion of a weight with a similar name, preferably of the same shape; empty if there is none."""
-    rows = [array.shape for other, array in source.items() if re.fullmatch(rf"{re.escape(name)}/\d+", other)]
-    if rows:
-        return (
-            f" as a single array: {name} is a list of arrays of shapes "
-            f"{truncate_list([str(row) for row in rows], MAX_LISTED_WEIGHTS)}"
-        )
     unexpected = [other for other, reason in report.unused.items() if reason == UNEXPECTED]
     same_shape = [other for other in unexpected if source[other].shape == shape]
     closest = difflib.get_close_matches(name, same_shape, 1, 0.5) or difflib.get_close_matches(name, unexpected, 1, 0.6)
