@@ -76,6 +76,41 @@ def make_fake_batch(folder: Path, configurations: str, tenths: int = 2) -> Batch
     return batch
 
 
+STARTING = """\
+import os
+import time
+from pathlib import Path
+
+from experts import Experts as Base
+
+HERE = Path(__file__).parents[4]  # of code/starting.py in a batch
+
+
+class Experts(Base):
+    pass
+
+
+if "TFAIP_LIKE_BATCH" in os.environ:
+    (HERE / "starting").touch()
+    while not (HERE / "moved").exists():
+        time.sleep(0.01)
+"""
+"""A scenario whose runs wait while they start."""
+
+
+def move_while_a_run_starts(folder: Path, *submission: str) -> Batch:
+    """Submit a run, and move its batch after the run has imported its code; return the batch as it was."""
+    (folder / "starting.py").write_text(STARTING)
+    (folder / "plan.yaml").write_text(PLAN.replace("experts", "starting") + "  wide: {}\n")
+    assert experiments(folder, "generate", "plan.yaml").returncode == 0
+    batch = Batch(folder / "batches" / "plan" / "version_1")
+    assert experiments(folder, "submit", batch.path, *submission).returncode == 0
+    wait_until((folder / "starting").exists)
+    moved = Batch(batch.path.rename(folder / "moved"))
+    wait_until(lambda: "was moved or deleted" in moved.log_path("wide").read_text())
+    return batch
+
+
 def experiments(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run the command in a folder."""
     return subprocess.run(

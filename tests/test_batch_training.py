@@ -9,7 +9,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from batches import PLAN, command, environment, experiments, make_fake_batch, states, wait_until
+from batches import (
+    PLAN,
+    command,
+    environment,
+    experiments,
+    make_fake_batch,
+    move_while_a_run_starts,
+    states,
+    wait_until,
+)
 from conftest import reset_signal_handlers, slow
 from stopping import differences
 
@@ -53,6 +62,11 @@ def test_runs_that_were_killed_resume_and_end_with_the_same_bits(tmp_path: Path)
     assert experiments(tmp_path, "submit", batch.path, "--wait").returncode == 0
     assert batch.run_dir("cut").read_info()["resumed"]
     assert differences(batch.run_dir("cut").path, batch.run_dir("whole").path) == []
+
+
+@pytest.mark.slow
+def test_a_run_that_is_starting_does_not_recreate_its_batch_that_was_moved(tmp_path: Path) -> None:
+    assert not move_while_a_run_starts(tmp_path).path.exists()
 
 
 @pytest.mark.parametrize(

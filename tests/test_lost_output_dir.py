@@ -17,7 +17,8 @@ from conftest import slow
 from small import small
 from stopping import NumberedPoints
 
-from tfaip_like import Mode, Processor, Sample, train
+from tfaip_like import Mode, Processor, Sample, UsageError, train
+from tfaip_like._runs.batch_layout import BATCH_INDEX, BATCH_VARIABLE
 from tfaip_like._runs.output_dir import OutputDir, OutputDirLostError
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
 from tfaip_like._utils.files import atomic_directory, atomic_write_text
@@ -167,3 +168,28 @@ def test_the_output_directory_is_identified_by_inode(tmp_path: Path, monkeypatch
             pass
         assert not Path("other").exists()
     atomic_write_text(tmp_path / "summary.json", "")  # nobody guards it any more
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_run_that_is_starting_does_not_recreate_a_batch_that_was_moved(
+    is_replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, moved = tmp_path / "version_1", tmp_path / "elsewhere"
+    run = OutputDir(batch / "runs" / "wide")
+    batch.mkdir()
+    (batch / BATCH_INDEX).touch()
+    monkeypatch.setenv(BATCH_VARIABLE, str(batch))
+    with run.acquire():
+        pass
+    batch.rename(moved)
+    if is_replaced:
+        (batch / "runs").mkdir(parents=True)
+    with pytest.raises(
+        UsageError, match=r"--trainer.output_dir \S*/wide: the batch \S*/version_1 was moved or deleted"
+    ):
+        run.acquire().__enter__()
+    with pytest.raises(UsageError, match=r"\S*/wide: cannot be written: No such file or directory"):
+        run.acquire(resume=True).__enter__()
+    assert not run.path.exists()
+    with OutputDir(tmp_path / "of" / "another").acquire():  # started by code of the run
+        assert (tmp_path / "of" / "another").exists()

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from batches import PLAN, events, experiments, make_fake_batch, states, wait_until
+from batches import PLAN, events, experiments, make_fake_batch, move_while_a_run_starts, states, wait_until
 from slurm_cluster import Cluster, needs_slurm
 from stopping import differences
 
@@ -210,6 +210,14 @@ def test_a_run_that_meets_its_time_limit_ends_with_the_same_bits(tmp_path: Path,
     assert record["slurm"]["name"] == "cut"
     assert record["slurm"]["job"] == job_of(batch, "cut")
     assert differences(batch.run_dir("cut").path, batch.run_dir("whole").path) == []
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_a_task_that_is_starting_does_not_recreate_its_batch_that_was_moved(tmp_path: Path, cluster: Cluster) -> None:
+    batch = move_while_a_run_starts(tmp_path, "--slurm", "--time", "5", "--mem", "2G")
+    wait_until(lambda: not cluster.says("squeue", "--noheader"))
+    assert not batch.path.exists()
 
 
 @needs_slurm

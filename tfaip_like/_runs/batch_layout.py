@@ -14,6 +14,8 @@ RUNS_DIR = "runs"
 """Directory with the run directories."""
 CODE_DIR = "code"
 """Directory with the code that runs import."""
+BATCH_VARIABLE = "TFAIP_LIKE_BATCH"
+"""Environment variable with the batch of a run, set by its job script."""
 
 
 def run_code_dir(batch: Path, name: str) -> Path:

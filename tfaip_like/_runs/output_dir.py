@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tfaip_like._runs.batch_layout import BATCH_INDEX, RUNS_DIR, run_code_dir
+from tfaip_like._runs.batch_layout import BATCH_INDEX, BATCH_VARIABLE, RUNS_DIR, run_code_dir
 from tfaip_like._runs.run_files import RunInfo, read_run_file
 from tfaip_like._utils.errors import TrainingError, UsageError
 from tfaip_like._utils.files import atomic_write_text, check_links, recover_interrupted_writes, write_guard
@@ -203,7 +203,8 @@ class OutputDir:
         """
         where = f"--trainer.output_dir {self.path}"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if not resume:
+                self._create()
             folder = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise UsageError(f"{where}: cannot be written: {_os_error_text(error)}") from error
@@ -219,6 +220,22 @@ class OutputDir:
                 yield lock
         finally:
             os.close(folder)
+
+    def _create(self) -> None:
+        """Create the directory, but not the batch that starts this run: it may have been moved in the meantime."""
+        batch = Path(os.environ.get(BATCH_VARIABLE, ""))
+        if self.path.absolute().parent != batch / RUNS_DIR:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return
+        try:
+            (batch / BATCH_INDEX).stat()
+            self.path.parent.mkdir(exist_ok=True)
+            self.path.mkdir(exist_ok=True)
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"--trainer.output_dir {self.path}: the batch {batch} was moved or deleted; if it was moved, submit "
+                "the run from its new location"
+            ) from error
 
     def _lock(self, folder: int, where: str) -> None:
         try:

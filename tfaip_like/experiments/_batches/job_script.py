@@ -6,6 +6,8 @@ import shlex
 import sysconfig
 from pathlib import Path
 
+from tfaip_like._runs.batch_layout import BATCH_VARIABLE
+
 _SCRIPT = """\
 #!/bin/bash
 # Starts a run of this batch, or resumes it:  bash job.sh NAME
@@ -15,6 +17,7 @@ batch=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
 run=${{1:?missing argument NAME. usage: bash job.sh NAME}}; shift
 code=$(cat "$batch/jobs/$run.code" 2>/dev/null || echo code)
 [ -d "$batch/$code" ] || {{ echo "job.sh: $batch/jobs/$run.code: no directory $batch/$code" >&2; exit 2; }}
+export {variable}="$batch"  # a run that is starting does not recreate a batch that was moved
 export PATH={programs}:"$PATH"
 export PYTHONPATH="$batch/$code${{PYTHONPATH:+:$PYTHONPATH}}"  # code snapshot, see `experiments update`
 # Relative paths in the parameters refer to this directory:
@@ -34,4 +37,8 @@ fi
 
 def make_job_script(folder: Path) -> str:
     """Return the job script of a batch; `folder` becomes the working directory of its runs."""
-    return _SCRIPT.format(programs=shlex.quote(sysconfig.get_path("scripts")), folder=shlex.quote(str(folder)))
+    return _SCRIPT.format(
+        variable=BATCH_VARIABLE,
+        programs=shlex.quote(sysconfig.get_path("scripts")),
+        folder=shlex.quote(str(folder)),
+    )
