@@ -10,7 +10,6 @@ ROOT = Path(__file__).parent
 EXTRAS = {
     "scenarios": ["scikit-learn"],
     "parquet": ["pyarrow>=16"],
-    "profile": ["tensorboard-plugin-profile"],
     "jax": ["jax"],
     "litert": ["ai-edge-litert"],
     "onnx": ["onnx", "onnxruntime", "tf2onnx"],
@@ -84,17 +83,18 @@ setup(
         "tfaip_like._report": ["assets/*"],
         "tfaip_like_scenarios": ["py.typed", "plans/*.yaml"],
     },
-    # At most ten. TensorFlow and Keras themselves require two more that are imported: packaging and typing_extensions.
+    # At most ten. TensorFlow and Keras themselves require three more that are imported: numpy, packaging and
+    # typing_extensions.
     install_requires=[
         "tensorflow>=2.18",
         "keras>=3.14",
-        "numpy",
         "dataclasses-json>=0.6",
         "filelock>=3.12",
         "pillow>=10.1",
         "psutil>=5.9",
         "pyyaml",
         "tensorboard",
+        "tensorboard-plugin-profile",
         "tqdm",
     ],
     extras_require={
@@ -105,7 +105,6 @@ setup(
             *EXTRAS["litert"],
             *EXTRAS["onnx"],
             *EXTRAS["parquet"],
-            *EXTRAS["profile"],
             *EXTRAS["search"],
             "hypothesis",
             "jsonschema",
