@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import REPOSITORY
+from command_server import REPOSITORY, shared_server
 
 from tfaip_like._cli.experiments import experiments as main
 from tfaip_like.experiments._batches.batch import Batch
@@ -113,9 +113,7 @@ def move_while_a_run_starts(folder: Path, *submission: str) -> Batch:
 
 def experiments(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run the command in a folder."""
-    return subprocess.run(
-        command(*words), cwd=folder, env=environment(), capture_output=True, text=True, timeout=200, check=False
-    )
+    return shared_server().run("experiments", *words, cwd=folder, environment=environment())
 
 
 def command(*words: object) -> list[str]:

@@ -6,6 +6,8 @@ Importing takes longer than most trainings of tests do. For tests that are not a
 from __future__ import annotations
 
 import atexit
+import functools
+import gc
 import importlib
 import json
 import os
@@ -58,11 +60,27 @@ class CommandServer:
         self._folder.cleanup()
 
 
+@functools.cache
+def shared_server() -> CommandServer:
+    """Return the server of this process, which ends with it."""
+    server = CommandServer()
+    atexit.register(server.close)
+    return server
+
+
 def serve() -> None:
     """Run the command of each line of JSON and answer with its exit code, until the input ends."""
     scripts = {script.name: script.value.split(":") for script in entry_points(group="console_scripts")}
-    for module in ("keras", "tensorflow", "sklearn.datasets", "tfaip_like._training.training"):
+    for module in (
+        "keras",
+        "tensorflow",
+        "sklearn.datasets",
+        "tfaip_like._training.training",
+        "tfaip_like._cli.experiments",
+        "tfaip_like._cli.train_scenario",
+    ):
         importlib.import_module(module)
+    gc.freeze()  # or each child would visit, and so copy, all objects of TensorFlow
     sys.path[0] = str(Path(sys.executable).parent)  # as it is for an installed script
     for line in sys.stdin:
         task = json.loads(line)

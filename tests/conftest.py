@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 from _pytest.mark import ParameterSet
-from command_server import REPOSITORY, CommandServer
+from command_server import REPOSITORY, shared_server
 from slurm_cluster import Cluster
 
 # A busy machine is not a failure.
@@ -90,11 +90,9 @@ def run() -> Run:
 
 
 @pytest.fixture(scope="session")
-def quick_run() -> Iterator[Run]:
+def quick_run() -> Run:
     """Like `run` for our own commands, without the seconds that TensorFlow takes to import."""
-    server = CommandServer()
-    yield server.run
-    server.close()
+    return shared_server().run
 
 
 @pytest.fixture(scope="module")

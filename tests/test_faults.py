@@ -51,7 +51,7 @@ def faults(*words: object, **environment: str) -> subprocess.CompletedProcess[st
 
 @pytest.mark.timeout(1800)
 def test_a_slice_of_the_campaigns_finds_no_fault(tmp_path: Path) -> None:
-    done = faults("--signals", "--files", "--slice", "--folder", tmp_path)
+    done = faults("--signals", "--files", "--slice", "--parallel", 1, "--folder", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no faults" in done.stdout
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import slow
 from small import Largest, Line, Points, Small, small
 
 from tfaip_like import (
@@ -56,7 +57,7 @@ def assert_same(row: Mapping[str, float], names: Iterable[str], prefix: str = "l
 # The same as validation.
 
 
-@pytest.mark.parametrize("batch_size", [32, 7, 100])
+@pytest.mark.parametrize("batch_size", [slow(32), 7, slow(100)])
 def test_values_are_those_of_validation_also_with_a_smaller_last_batch(tmp_path: Path, batch_size: int) -> None:
     scenario = small(tmp_path / "run", trainer=LAV, lav=LavLoaderSettings(batch_size=batch_size))
     for row in train(scenario).history:
@@ -133,7 +134,7 @@ class Impatient(Largest):
         return super().evaluate(sample for sample, _ in zip(samples, range(3), strict=False))
 
 
-@pytest.mark.parametrize("evaluator", [None, Impatient()])
+@pytest.mark.parametrize("evaluator", [slow(None), Impatient()])
 def test_losses_see_all_samples_of_any_evaluator(evaluator: Evaluator | None) -> None:
     row = train(small(evaluator=evaluator, trainer=LAV)).history[-1]
     found = pairs(row)
@@ -303,7 +304,7 @@ def test_lav_leaves_no_temporary_files(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
-@pytest.mark.parametrize("name", ["error", "loss"])
+@pytest.mark.parametrize("name", ["error", slow("loss")])
 def test_an_evaluator_cannot_take_the_name_of_a_loss(name: str) -> None:
     class Clashes(Largest):
         def evaluate(self, samples: Iterable[Sample]) -> Mapping[str, float]:

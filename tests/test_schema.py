@@ -23,7 +23,6 @@ SCENARIOS = ("jets", "minimal", "network_zoo", "sequences", "text_lines", "track
 
 def problems(schema: dict[str, Any], values: object) -> list[str]:
     """Return where values do not fit a schema, and why."""
-    Draft202012Validator.check_schema(schema)
     return [f"{'.'.join(map(str, e.path))}: {e.message}" for e in Draft202012Validator(schema).iter_errors(values)]
 
 
@@ -37,6 +36,11 @@ def test_the_parameters_of_every_scenario_fit_its_schema(name: str) -> None:
 @pytest.fixture(scope="module")
 def tutorial() -> Params:
     return default_instance(find_scenario("scenarios.tutorial"))
+
+
+def test_schemas_are_valid(tutorial: Params) -> None:
+    Draft202012Validator.check_schema(json_schema(tutorial))
+    Draft202012Validator.check_schema(plan_schema(tutorial))
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_the_rate_of_averages_is_computed_from_the_steps_of_an_epoch(caplog: pyt
     assert default_ema_momentum(10**6) == 0.99975
 
 
-@pytest.mark.parametrize("data", [Points(), Points(processors=[Noise()])], ids=["arrays", "processed"])
+@pytest.mark.parametrize("data", [slow(Points()), Points(processors=[Noise()])], ids=["arrays", "processed"])
 def test_accumulated_steps_equal_larger_batches(data: Points) -> None:
     """With weight decay, clipping and averages, which must see whole steps."""
     same: dict[str, Any] = {
@@ -222,8 +222,3 @@ def test_persistent_nan_gradients_are_not_treated_as_overflow(precision: str) ->
     step = 1 if precision == "float32" else 16  # the scale begins at 2 to the power of 15
     with pytest.raises(TrainingError, match=rf"non-finite gradient .*\(global step {step}\)"):
         train(scenario)
-
-
-def test_a_gradient_that_explodes_stops_too() -> None:
-    with pytest.raises(TrainingError, match=r"at epoch \d+, step \d+"):
-        train(small(optimizer=SGD(), learning_rate=Constant(lr=1e30), trainer={"epochs": 20}))

@@ -60,27 +60,28 @@ def test_help_of_a_scenario_loads_no_framework(run: Run) -> None:
     assert "--model.graph MLP | CNN  [MLP]" in done.stdout
 
 
-def test_help_follows_the_chosen_variants_and_searches(run: Run) -> None:
-    assert "--model.graph.filters" in run(COMMAND, "scenarios.tutorial", "--model.graph", "CNN", "--help").stdout
-    found = run(COMMAND, "scenarios.tutorial", "--help", "clip").stdout
+def test_help_follows_the_chosen_variants_and_searches(quick_run: Run) -> None:
+    assert "--model.graph.filters" in quick_run(COMMAND, "scenarios.tutorial", "--model.graph", "CNN", "--help").stdout
+    found = quick_run(COMMAND, "scenarios.tutorial", "--help", "clip").stdout
     assert found.count("--") >= 3
     assert "--trainer.epochs" not in found
 
 
-def test_show_prints_every_value_with_its_origin_and_stops(run: Run, tmp_path: Path) -> None:
+def test_show_prints_every_value_with_its_origin_and_stops(quick_run: Run, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("trainer:\n  epochs: 4\n")
-    done = run(COMMAND, "scenarios.minimal", "--params", tmp_path / "p.yaml", "--model.units", 8, "--show")
+    done = quick_run(COMMAND, "scenarios.minimal", "--params", tmp_path / "p.yaml", "--model.units", 8, "--show")
     assert re.search(r"--trainer.epochs 4 +# file .*p.yaml\n", done.stdout)
     assert re.search(r"--model.units 8 +# flag\n", done.stdout)
     assert re.search(r"--train.batch_size 16 +# default\n", done.stdout)
     assert done.stderr == ""
 
 
-def test_version_and_completion(run: Run) -> None:
-    assert run(COMMAND, "scenarios.minimal", "-h").stdout == run(COMMAND, "scenarios.minimal", "--help").stdout
-    assert re.fullmatch(r"train-scenario \d+\.\d+\.\d+\n", run(COMMAND, "--version").stdout)
+def test_version_and_completion(quick_run: Run) -> None:
+    short, long = (quick_run(COMMAND, "scenarios.minimal", flag).stdout for flag in ("-h", "--help"))
+    assert short == long
+    assert re.fullmatch(r"train-scenario \d+\.\d+\.\d+\n", quick_run(COMMAND, "--version").stdout)
     for shell in ("bash", "zsh", "fish"):
-        assert "train-scenario" in run(COMMAND, "--completion", shell).stdout
+        assert "train-scenario" in quick_run(COMMAND, "--completion", shell).stdout
 
 
 def test_bash_completes_flags_and_choices() -> None:

@@ -841,10 +841,10 @@ def message(stderr: str, folder: Path, module: str) -> str:
 
 
 @pytest.mark.parametrize("name", BEFORE_KERAS)
-def test_a_command_line_error_has_a_short_message(name: str, tmp_path: Path, run: Run) -> None:
+def test_a_command_line_error_has_a_short_message(name: str, tmp_path: Path, quick_run: Run) -> None:
     mistake = MISTAKES[name]
     words = write_scenario(mistake, tmp_path, "my_sums")
-    done = run(
+    done = quick_run(
         "train-scenario", *words, cwd=tmp_path, environment={"PYTHONPATH": str(REPOSITORY), **mistake.environment}
     )
     assert message(done.stderr, tmp_path, "my_sums") == mistake.says

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import Run, slow
 from small import Largest, Points, Small, small
 
 from tfaip_like import Evaluator, Mode, Processor, Sample, Scenario, UsageError, train
@@ -115,7 +115,7 @@ def printed_lines(caplog: pytest.LogCaptureFixture, scenario: Scenario) -> list[
 
 
 @pytest.mark.parametrize(
-    ("limit", "evaluator", "lines"), [(0, None, 0), (2, None, 4), (2, Largest(), 4), (-1, None, 200)]
+    ("limit", "evaluator", "lines"), [slow(0, None, 0), slow(2, None, 4), (2, Largest(), 4), (-1, None, 200)]
 )
 def test_each_validation_prints_examples(
     limit: int, evaluator: Evaluator | None, lines: int, caplog: pytest.LogCaptureFixture

@@ -53,11 +53,11 @@ def json_schema(tree: ParamsBase) -> Schema:
         The schema as JSON values.
 
     Example:
+        >>> from tfaip_like import Params
         >>> class Net(Params):
         ...     units: int = 8
-        ...     "Neurons of the hidden layer."
         >>> json_schema(Net())["properties"]["units"]
-        {'type': 'integer', 'description': 'Neurons of the hidden layer.', 'default': 8}
+        {'type': 'integer', 'default': 8}
     """
     definitions = Definitions()
     root = definitions.object_schema(type(tree), tree)
