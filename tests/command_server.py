@@ -14,11 +14,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
@@ -28,7 +28,7 @@ class CommandServer:
     """The process to fork from, seen from the tests."""
 
     def __init__(self) -> None:
-        self._folder = TemporaryDirectory()
+        self._folder = tempfile.TemporaryDirectory()
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             [sys.executable, __file__],
@@ -100,6 +100,7 @@ def run_task(task: Mapping[str, Any]) -> None:
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(task["cwd"])
     os.environ.update(task["environment"])
+    tempfile.tempdir = None  # TMPDIR may be another
     sys.path[1:1] = filter(None, task["environment"].get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = task["words"]
 
