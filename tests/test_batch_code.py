@@ -175,7 +175,7 @@ def test_code_incompatible_with_selected_runs_is_refused(batch: Batch, tmp_path:
     (tmp_path / "mine.py").write_text(SCENARIO.replace("units: int", "width: int"))
     done = experiments(tmp_path, "update", batch.path, "one")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"experiments: {batch.params_path('one')}: model.units: there is no such")
+    assert done.stderr.startswith(f"experiments: {batch.params_path('one')}: model.units: unknown flag")
     (tmp_path / "mine.py").write_text(SCENARIO)
     with batch.lock():
         write_ticket(batch, "one", make_ticket())

@@ -170,7 +170,7 @@ def test_a_search_that_resumes_draws_other_values_and_works_as_it_was_begun(
     dataclasses.replace(read_search_settings(batch), trials=3).write(batch)
     for more in ([], ["--trials", "6"]):
         main(["search", str(batch.path), *more])
-        assert "of steps, 2 at a time here" in capsys.readouterr().out
+        assert "of steps, 2 at a time" in capsys.readouterr().out
     rates = [run.flags["learning_rate.lr"] for run in batch.read_index().runs]
     assert len(set(rates)) == len(rates) == 6
 
