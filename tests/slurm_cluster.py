@@ -45,7 +45,7 @@ DefMemPerCPU=256
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=5
+KillWait=20
 MinJobAge=3600
 ReturnToService=2
 JobRequeue=1
