@@ -1,11 +1,9 @@
 """Rules of single fields, written in the annotation of the field and read generically.
 
 Example:
-    >>> class Sampling(Params):
-    ...     folds: int = 0
-    ...     fold: Annotated[int, Requires("folds", "cross-validation is disabled")] = 1
-    >>> dict(iter_unmet_requirements(Sampling()))
-    {'fold': 'cross-validation is disabled'}
+    >>> from tfaip_like.schedules import Constant  # warmup_factor: Annotated[float, Requires("warmup_epochs", ...)]
+    >>> dict(iter_unmet_requirements(Constant()))
+    {'warmup_factor': 'no warm-up (set --learning_rate.warmup_epochs)'}
 """
 
 from __future__ import annotations

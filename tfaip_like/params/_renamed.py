@@ -23,6 +23,7 @@ class Renamed:
         until: first version that no longer accepts the former name.
 
     Example:
+        >>> from tfaip_like import Params
         >>> class Net(Params):
         ...     renamed_fields = {"num_units": Renamed("units", until="2.0")}
         ...     units: int = 8
