@@ -33,7 +33,6 @@ from stopping import (
 
 from tfaip_like import Interrupted, Mode, Processor, Sample, TrainingError, UsageError, train
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.callbacks import StepCallback
 from tfaip_like._training.checkpointing.checkpoints import (
     CHECKSUMS,
     CheckpointData,
@@ -45,6 +44,7 @@ from tfaip_like._training.checkpointing.checkpoints import (
     write_checkpoint,
 )
 from tfaip_like._training.devices import configure_devices
+from tfaip_like._training.loop import TrainingLoop
 from tfaip_like._training.resume_verification import verify_resume
 from tfaip_like._training.training import run_training
 from tfaip_like.data import Source
@@ -163,15 +163,15 @@ def test_a_signal_during_adapt_reports_no_saved_state(tmp_path: Path) -> None:
 def test_a_signal_during_the_last_step_of_an_epoch_repeats_no_step(
     validates: bool, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_the_end = StepCallback.on_train_batch_end
+    after_execution = TrainingLoop._after_execution
 
-    def stopped(self: StepCallback, batch: int, logs: Any = None) -> None:
-        if self.executions[batch].stop == 12:
+    def stopped(self: TrainingLoop, results: Any, is_last: bool) -> None:
+        if self.state.global_step == 12:
             os.kill(os.getpid(), signal.SIGTERM)
-        at_the_end(self, batch, logs)
+        after_execution(self, results, is_last)
 
     trainer = {"val_every_n": int(validates)}
-    monkeypatch.setattr(StepCallback, "on_train_batch_end", stopped)
+    monkeypatch.setattr(TrainingLoop, "_after_execution", stopped)
     with pytest.raises(Interrupted):
         train(everything(tmp_path / "run", trainer=trainer))
     monkeypatch.undo()

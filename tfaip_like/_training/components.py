@@ -1,380 +1,63 @@
-"""Components of a training run, built from a scenario: data loaders, networks, optimizer, validation, exports."""
+"""Components of a training run."""
 
 from __future__ import annotations
 
-import logging
-import tempfile
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 
-from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum
-from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._keras_ext.schedules import OffsetSchedule
 from tfaip_like._runs.output_dir import OutputDir
-from tfaip_like._training.checkpointing.checkpoints import Position
 from tfaip_like._training.devices import Devices
-from tfaip_like._training.epoch_finalizer import EpochFinalizer, scheduled_validations
 from tfaip_like._training.exports import ExportWriter
 from tfaip_like._training.feed import TrainingFeed
-from tfaip_like._training.initialization.freezing import freeze
-from tfaip_like._training.initialization.warm_start import warm_start
 from tfaip_like._training.progress import Progress
-from tfaip_like._training.resume import ResumeState
-from tfaip_like._training.state import preserve_network_state, seed_everything
-from tfaip_like._training.steps.execution import choose_steps_per_execution, compile_model
-from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
-from tfaip_like._training.validation.examples import ExamplePrinter
-from tfaip_like._training.validation.lav import LavValidation
-from tfaip_like._training.validation.validation import Validation
-from tfaip_like._utils.errors import UsageError
-from tfaip_like._utils.files import retry_while_disk_full
+from tfaip_like._training.recorder import EpochRecorder
+from tfaip_like._training.selection.model_selection import ModelSelection
+from tfaip_like._training.steps.execution import compile_train_step
+from tfaip_like._training.steps.train_step import TrainStep
+from tfaip_like._training.steps.training_model import TrainingModel
+from tfaip_like._training.validation.validations import Validations
 from tfaip_like._utils.interruption import InterruptFlag
-from tfaip_like._utils.temp_dirs import redirect_autograph_files
-from tfaip_like.data import LoaderSettings, Source
-from tfaip_like.data._loader.bad_samples import BadSampleLog
-from tfaip_like.data._loader.batching import Batch
 from tfaip_like.data._loader.loader import DataLoader
-from tfaip_like.data._loader.opening import open_training, open_validation
-from tfaip_like.data._sample import Mode
-from tfaip_like.data._sources.images import check_same_classes
-from tfaip_like.evaluation._evaluator import Evaluator
-from tfaip_like.inference._lav import ExportMetrics
-from tfaip_like.modeling._network import Networks, build_networks, reset_keras
-from tfaip_like.params._base import field_default
-from tfaip_like.params._field_rules import TensorFlowOnly, field_rules
-from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags
+from tfaip_like.modeling._network import Networks
 from tfaip_like.scenario import Scenario
-from tfaip_like.schedules import ReduceOnPlateau, TrainingLength
 from tfaip_like.settings import Trainer
-from tfaip_like.settings._trainer import parse_interval
-
-logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainingComponents:
-    """All components of a training run."""
+    """Components of a training run."""
 
     scenario: Scenario
     output_dir: OutputDir | None
+    """Run directory; None saves nothing."""
     interrupt: InterruptFlag
+    devices: Devices
     loader: DataLoader
+    """Loader of the training data."""
+    feed: TrainingFeed
     networks: Networks
     model: TrainingModel
     optimizer: keras.optimizers.Optimizer
+    """Optimizer without Keras' loss scaling; `model.optimizer` has it."""
+    lr_schedule: OffsetSchedule
+    step: TrainStep
     steps_per_execution: int
     """Maximum number of steps per execution."""
-    feed: TrainingFeed
-    epoch_finalizer: EpochFinalizer
+    validations: Validations
+    exports: ExportWriter
+    selection: ModelSelection
+    recorder: EpochRecorder
+    progress: Progress
 
     @property
     def trainer(self) -> Trainer:
         """Trainer settings of the scenario."""
         return self.scenario.trainer
 
-
-@contextmanager
-def build_components(
-    scenario: Scenario,
-    source: Source | None,
-    output_dir: OutputDir | None,
-    interrupt: InterruptFlag,
-    devices: Devices,
-    resume_state: ResumeState | None = None,
-    explicit_flags: ExplicitFlags = NO_EXPLICIT_FLAGS,
-) -> Iterator[TrainingComponents]:
-    """Build the components of a training run, and close them on exit.
-
-    Args:
-        scenario: scenario with a random seed.
-        source: training samples.
-        output_dir: run directory; None saves nothing.
-        interrupt: interrupt flag that long operations check.
-        devices: compute devices; each batch is split between several.
-        resume_state: state to restore; None for a new run.
-        explicit_flags: parameters set on the command line, for which having no effect is an error.
-
-    Raises:
-        UsageError: if the parameters do not fit the data, the model or the backend.
-    """
-    builder = _ComponentBuilder(scenario, source, output_dir, interrupt, devices, explicit_flags)
-    try:
-        components = builder.build(resume_state)
-        if resume_state is not None:
-            resume_state.restore(
-                scenario, components.model, components.optimizer, components.epoch_finalizer, components.loader
-            )
-        yield components
-    finally:
-        builder.close()
-
-
-class _ComponentBuilder:
-    def __init__(
-        self,
-        scenario: Scenario,
-        source: Source | None,
-        output_dir: OutputDir | None,
-        interrupt: InterruptFlag,
-        devices: Devices,
-        explicit_flags: ExplicitFlags,
-    ):
-        assert scenario.trainer.random_seed is not None
-        self.scenario = scenario
-        self.seed = scenario.trainer.random_seed
-        self.source = source
-        self.output_dir = output_dir
-        self.interrupt = interrupt
-        self.devices = devices
-        self.explicit_flags = explicit_flags
-        self.feed: TrainingFeed | None = None
-        self.loaders: list[DataLoader] = []
-        self.exports: ExportWriter | None = None
-        self.epoch_finalizer: EpochFinalizer | None = None
-        self.bad_samples = BadSampleLog(output_dir.bad_samples if output_dir else None, scenario.data.max_bad_samples)
-
-    def close(self) -> None:
-        if self.exports is not None:
-            self.exports.discard_current()
-        if self.epoch_finalizer is not None:
-            self.epoch_finalizer.tensorboard.close()
-            self.epoch_finalizer.reporter.close()
-        if self.feed is not None:
-            self.feed.release()
-        for loader in self.loaders:
-            loader.close()
-        self.bad_samples.log_summary()
-
-    def build(self, resume_state: ResumeState | None) -> TrainingComponents:
-        scenario, trainer = self.scenario, self.scenario.trainer
-        _initialize_keras(trainer, self.seed)
-        loader = self._open_training_loader(resume_state)
-        networks = build_networks(scenario.model, scenario.data)
-        if trainer.no_train_scope is not None:
-            freeze(networks.training, trainer.no_train_scope)
-        if scenario.warmstart.model is not None and resume_state is None:
-            warm_start(networks.training, scenario.warmstart)
-        example = loader.batch(0)
-        execution_sizes: deque[int] = deque()
-        with preserve_network_state(networks.training):
-            model = self._build_training_model(networks, example, loader, execution_sizes)
-        self.exports = exports = ExportWriter(self.output_dir, networks, scenario, example)
-        optimizer, lr_schedule = self._build_optimizer(model, loader, resume_state)
-        loader.auto_select_num_workers(loader.steps_per_epoch * loader.accumulate * trainer.epochs)
-        # As many as before on resume: that the result does not depend on it was measured, but is not guaranteed.
-        steps_per_execution = (
-            resume_state.steps_per_execution(loader)
-            if resume_state is not None and not trainer.steps_per_execution
-            else None
-        )
-        with preserve_network_state(networks.training):
-            steps_per_execution = steps_per_execution or choose_steps_per_execution(model, trainer, loader)
-        every = parse_interval(trainer.checkpoint_every)
-        self.feed = feed = TrainingFeed(
-            loader,
-            trainer.epochs,
-            steps_per_execution,
-            every.steps if self.output_dir else 0,
-            self.bad_samples,
-            self.interrupt,
-            execution_sizes,
-        )
-        compile_model(model, optimizer, trainer, loader)
-        if keras.backend.backend() == "jax":
-            from tfaip_like._training.steps.jax_gradients import trace_nonzero_gradients
-
-            model.warn_untrained_weights(trace_nonzero_gradients(model, to_model_inputs(example)))
-        validation, lavs = self._build_validation(model, networks), self._build_lavs(exports)
-        position = resume_state.position(loader) if resume_state is not None else Position(0, 0)
-        progress = Progress(
-            loader.steps_per_epoch,
-            trainer.epochs,
-            position.epoch * loader.steps_per_epoch + position.step,
-            lambda epoch: [each.prefix for each in scheduled_validations(epoch, trainer, validation, lavs)],
-        )
-        self.interrupt.checks.append(progress.refresh)
-        self.epoch_finalizer = epoch_finalizer = EpochFinalizer(
-            scenario=scenario,
-            output_dir=self.output_dir,
-            exports=exports,
-            model=model,
-            optimizer=optimizer,
-            validation=validation,
-            lavs=lavs,
-            samples_per_epoch=loader.samples_per_epoch,
-            lr_schedule=lr_schedule,
-            check=self.interrupt.check,
-            progress=progress,
-            epochs_done=resume_state.checkpoint.position.epoch if resume_state is not None else 0,
-        )
-        return TrainingComponents(
-            scenario,
-            self.output_dir,
-            self.interrupt,
-            loader,
-            networks,
-            model,
-            optimizer,
-            steps_per_execution,
-            feed,
-            epoch_finalizer,
-        )
-
-    def _open_training_loader(self, resume_state: ResumeState | None) -> DataLoader:
-        trainer = self.scenario.trainer
-        loader = open_training(
-            self.scenario.data,
-            self.source,
-            self.scenario.train,
-            trainer.samples_per_epoch,
-            self.seed,
-            self.interrupt.check,
-            trainer.accumulate_steps,
-            resume_state.stream_length(self.scenario, self.output_dir) if resume_state is not None else None,
-        )
-        self.loaders.append(loader)
-        if resume_state is not None:
-            resume_state.restore_data_position(self.scenario, self.output_dir, loader)
-        self._register_loader(loader, "train")
-        return loader
-
-    def _register_loader(self, loader: DataLoader, group: str) -> None:
-        self.bad_samples.record(loader.bad)
-        num_processes = loader.settings.num_processes
-        if loader.samples.is_array_backed:
-            reason = "an ArraySource without processors is sliced in the main process"
-            self.explicit_flags.reject((group, "cache"), reason)
-            for name in ("prefetch", "timeout_seconds", *(["num_processes"] if num_processes else [])):
-                self.explicit_flags.warn((group, name), reason)
-        elif num_processes == 0:
-            self.explicit_flags.warn((group, "timeout_seconds"), "there are no data workers (num_processes 0)")
-
-    def _build_training_model(
-        self, networks: Networks, example: Batch, loader: DataLoader, execution_sizes: deque[int]
-    ) -> TrainingModel:
-        if keras.backend.backend() != "tensorflow":
-            return TrainingModel(networks.training, self.scenario.model, example)
-        from tfaip_like._training.steps.tensorflow_steps import TensorFlowTrainingModel
-
-        return TensorFlowTrainingModel(
-            networks.training,
-            self.scenario.model,
-            example,
-            is_stacked=loader.yields_stacked_steps,
-            accumulate=loader.accumulate,
-            on_nan=self.scenario.trainer.on_nan,
-            execution_sizes=execution_sizes,
-            devices=self.devices.names,
-        )
-
-    def _build_optimizer(
-        self, model: TrainingModel, loader: DataLoader, resume_state: ResumeState | None
-    ) -> tuple[keras.optimizers.Optimizer, OffsetSchedule]:
-        trainer = self.scenario.trainer
-        start_epoch = resume_state.schedule_begin() if resume_state is not None else 0.0
-        lr_schedule = OffsetSchedule(
-            self.scenario.learning_rate.build(TrainingLength(loader.steps_per_epoch, trainer.epochs - start_epoch))
-        )
-        has_rate_factor = isinstance(self.scenario.learning_rate, ReduceOnPlateau)
-        ema_momentum = default_ema_momentum(loader.steps_per_epoch) if trainer.calc_ema == -1 else trainer.calc_ema
-        if trainer.calc_ema == -1:
-            logger.info("EMA momentum: %.6g", ema_momentum)
-        paths = weight_paths(model.network)
-        optimizer = self.scenario.optimizer.build(
-            lr_schedule,
-            model.trainable_variables,
-            has_rate_factor,
-            ema_momentum,
-            paths,
-            peak_lr=self.scenario.learning_rate.lr,
-        )
-        return optimizer, lr_schedule
-
-    def _build_validation(self, model: TrainingModel, networks: Networks) -> Validation | None:
-        scenario, every = self.scenario, self.scenario.trainer.val_every_n
-        source = scenario.select_source(Mode.EVALUATE) if every else None
-        loader = self._open_validation_loader(source, scenario.val, every, "val")
-        if loader is None:
-            for place in (("val",), ("trainer", "val_every_n"), ("trainer", "print_eval_limit")) if every else ():
-                self.explicit_flags.reject(place, f"{type(scenario).__name__} has no validation data")
-            logger.info("no validation data")
-            return None
-        return Validation(
-            model=model,
-            network=networks.prediction,
-            loader=loader,
-            bad_samples=self.bad_samples,
-            evaluator=select_validation_evaluator(scenario),
-            examples=ExamplePrinter(
-                scenario.example_text, scenario.trainer.print_eval_limit, f"{type(scenario).__name__}.example_text"
-            ),
-            interrupt=self.interrupt,
-            skips_bad_data=scenario.trainer.on_nan == "skip",
-        )
-
-    def _build_lavs(self, exports: ExportWriter) -> dict[str, LavValidation]:
-        scenario, every = self.scenario, self.scenario.trainer.lav_every_n
-        lavs = {}
-        metrics = ExportMetrics(scenario.model)
-        for name, source in (scenario.validate_lav_sources() if every else {}).items():
-            loader = self._open_validation_loader(source, scenario.lav, every, "lav")
-            if loader is not None:
-                lavs[name] = LavValidation(
-                    name=name,
-                    load_export=lambda: retry_while_disk_full(
-                        self._export_location(), exports.current_export, self.interrupt.check
-                    ),
-                    loader=loader,
-                    model=scenario.model,
-                    metrics=metrics,
-                    evaluator=scenario.evaluator,
-                    bad_samples=self.bad_samples,
-                    check_interrupt=self.interrupt.check,
-                )
-        for place in (("lav",), ("trainer", "lav_every_n")) if every and not lavs else ():
-            self.explicit_flags.reject(place, f"{type(scenario).__name__} has no data for load-and-validate")
-        return lavs
-
-    def _export_location(self) -> Path:
-        return self.output_dir.path if self.output_dir else Path(tempfile.gettempdir())
-
-    def _open_validation_loader(
-        self, source: Source | None, settings: LoaderSettings, every: int, group: str
-    ) -> DataLoader | None:
-        """Return the loader of a source; None if it has no samples."""
-        check_same_classes(self.source, source, group)
-        loader = open_validation(self.scenario.data, source, settings, self.seed, self.interrupt.check, group)
-        if loader is not None:
-            self.loaders.append(loader)
-            self._register_loader(loader, group)
-            loader.auto_select_num_workers((loader.num_batches or 0) * self.scenario.trainer.epochs // every)
-        return loader
-
-
-def select_validation_evaluator(scenario: Scenario) -> Evaluator | None:
-    """Return the evaluator for validation; None if there is none, or it is for load-and-validate only."""
-    evaluator = scenario.evaluator
-    if evaluator is None or not evaluator.lav_only:
-        return evaluator
-    if not scenario.trainer.lav_every_n:
-        logger.warning(
-            "--evaluator.lav_only: %s is not used, because load-and-validate is off (--trainer.lav_every_n 0)",
-            type(evaluator).__name__,
-        )
-    return None
-
-
-def _initialize_keras(trainer: Trainer, seed: int) -> None:
-    reset_keras(trainer.precision)
-    seed_everything(seed)
-    redirect_autograph_files()
-    logger.info("Keras %s (%s backend), random seed %d", keras.__version__, keras.backend.backend(), seed)
-    if keras.backend.backend() != "tensorflow":
-        for name in field_rules(Trainer, TensorFlowOnly):
-            if (value := getattr(trainer, name)) != field_default(Trainer, name):
-                raise UsageError(f"--trainer.{name} {value}: requires the tensorflow backend")
+    def compile_step(self, jit_compile: bool) -> TrainStep:
+        """Return another training step, compiled with XLA or without."""
+        trainer = dataclasses.replace(self.trainer, jit_compile=jit_compile)
+        return compile_train_step(self.model, self.model.optimizer, trainer, self.loader, self.devices.names)

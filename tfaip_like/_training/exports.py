@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+
+import keras
 
 from tfaip_like._export.bundled_files import check_bundled_files
 from tfaip_like._export.exported_model import ExportedModel, load_export
@@ -15,7 +18,9 @@ from tfaip_like._export.formats import add_formats
 from tfaip_like._export.pipeline import make_pipeline
 from tfaip_like._export.verification import DIFFERENCE_COLUMN, check_export
 from tfaip_like._export.writing import add_metrics, add_saved_models, fill_export, has_saved_models
+from tfaip_like._keras_ext.extended_optimizer import use_averaged_weights
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.state import preserve_network_state
 from tfaip_like._utils.console import OnceLogger
 from tfaip_like._utils.files import atomic_directory, make_staging_dir, replace_directory
 from tfaip_like._utils.temp_dirs import make_locked_dir, process_temp_dir, remove_locked_dir
@@ -24,6 +29,16 @@ from tfaip_like.modeling._network import Networks, input_names
 from tfaip_like.scenario import Scenario
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def exported_weights(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Use the weights that are validated and exported (averaged ones, if any) within the block.
+
+    The block leaves no trace in the training state, whatever inference changes.
+    """
+    with preserve_network_state(network), use_averaged_weights(optimizer):
+        yield
 
 
 class ExportWriter:

@@ -1,19 +1,17 @@
-"""Training data for `keras.Model.fit` on each backend."""
+"""Training data for the training step of each backend."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfaip_like._keras_ext.range_checks import check_int32_overflow
-from tfaip_like._training.steps.training_model import NUM_STEPS_KEY, to_model_inputs
+from tfaip_like._training.steps.training_model import to_model_inputs
 from tfaip_like._utils.errors import Interrupted
 from tfaip_like._utils.interruption import InterruptFlag
 from tfaip_like.data._loader.bad_samples import BadSampleLog
@@ -36,7 +34,6 @@ class TrainingFeed:
         stop_every: see `DataLoader.group_steps`.
         bad_samples: record of dropped and failed samples.
         interrupt: notified of the phase "data".
-        execution_sizes: filled with the number of steps of each execution, which the training model takes.
     """
 
     def __init__(
@@ -47,7 +44,6 @@ class TrainingFeed:
         stop_every: int,
         bad_samples: BadSampleLog,
         interrupt: InterruptFlag,
-        execution_sizes: deque[int],
     ):
         self._interrupt = interrupt
         self._loader: DataLoader | None = loader
@@ -61,11 +57,10 @@ class TrainingFeed:
         self._first_step = 0
         self._stream: Iterator[Batch] = iter(())
         self._position = -1
-        self._execution_sizes = execution_sizes
         self._errors: list[BaseException] = []
         self._wait_timer: Any = None
         self._last_wait_reading = 0.0
-        # When `fit` is called again (without XLA), the thread of the previous call may still be building a batch.
+        # When an epoch is opened again (without XLA), the thread of the iterator before may still be building a batch.
         self._lock = threading.Lock()
         self._stack_size = 0
         """Maximum number of batches per dataset element; 0 if elements are single batches."""
@@ -75,18 +70,16 @@ class TrainingFeed:
                 self._stack_size = max(steps_per_execution, MIN_STEPS_PER_STACK) * loader.accumulate
             self._tf_dataset = self._make_tf_dataset(loader)
 
-    def open(self, first: int) -> tuple[Any, Sequence[range]]:
-        """Return the argument of `fit` for the steps from `first` (of the run) to the end of its epoch.
+    def open(self, first: int) -> tuple[Iterator[Any], Sequence[range]]:
+        """Return the data of the steps from `first` (of the run) to the end of its epoch.
 
         Returns:
-            The argument, and the steps of each execution.
+            The data for `TrainStep.run`, and the steps of each execution.
         """
         self._first_step = first
         assert self._loader is not None
         executions = list(self._loader.group_steps(first, self._epoch_end, self._steps_per_execution, self._stop_every))
-        self._execution_sizes.clear()
-        self._execution_sizes.extend(map(len, executions))
-        return self._with_length(self._epoch_end - first), executions
+        return self._iter_data(), executions
 
     @property
     def _epoch_end(self) -> int:
@@ -112,13 +105,13 @@ class TrainingFeed:
                 self._position += num_batches % self._accumulate == 0
             yield batch
 
-    def _with_length(self, steps: int) -> Any:
-        """Return the tf.data dataset, or a Keras dataset of `steps` batches on other backends."""
+    def _iter_data(self) -> Iterator[Any]:
+        """Return an iterator over the tf.data dataset, or over batches on other backends."""
         if self._tf_dataset is not None:
-            return self._tf_dataset
+            return iter(self._tf_dataset)
         if self._wait_timer is None:
             self._wait_timer = WaitTimer()
-        return _BatchSequence(self._iter_elements, steps, self._wait_timer)
+        return _measure_wait(self._iter_elements(), self._wait_timer)
 
     def release(self) -> None:
         """Release references to the dataset (tf.data never frees its generators)."""
@@ -171,8 +164,7 @@ class TrainingFeed:
     def _iter_elements(self) -> Iterator[dict[str, Any]]:
         for batch in self._iter_batches():
             if self._stack_size:
-                steps = np.int32(len(next(iter(batch.inputs.values()))) // self._accumulate)
-                yield {**to_model_inputs(batch.zero_pad_to(self._stack_size)), NUM_STEPS_KEY: steps}
+                yield to_model_inputs(batch.zero_pad_to(self._stack_size))
             else:
                 yield from map(to_model_inputs, batch.unstack() if self._is_stacked else [batch])
 
@@ -188,18 +180,16 @@ class TrainingFeed:
         element: dict[str, Any] = {"inputs": signature(samples.inputs), "targets": signature(samples.targets)}
         if samples.has_weights:
             element["weights"] = tf.TensorSpec(leading, "float32")
-        if self._stack_size:
-            element[NUM_STEPS_KEY] = tf.TensorSpec((), "int32")
         dataset = tf.data.Dataset.from_generator(self._iter_elements, output_signature=element)
         # A stack already holds many batches; of single ones, two hide the transfer time.
         dataset = dataset.prefetch(1 if self._stack_size else 2)
-        dataset, self._wait_timer = _measure_wait_time(dataset)
+        dataset, self._wait_timer = _measure_dataset_wait(dataset)
         options = tf.data.Options()
         options.autotune.enabled = False  # otherwise TensorFlow adds a buffer after the clock
         return dataset.with_options(options)
 
 
-def _measure_wait_time(dataset: Any) -> tuple[Any, Any]:
+def _measure_dataset_wait(dataset: Any) -> tuple[Any, Any]:
     """Return the dataset, and a variable with the total seconds its reader has waited.
 
     tf.data reads the three parts of a zip in sequence, so the difference of the clocks on both sides is the waiting
@@ -231,23 +221,12 @@ class WaitTimer:
         return self.seconds
 
 
-class _BatchSequence(keras.utils.PyDataset):
-    """Keras dataset of a known number of batches, read in order; for backends without tf.data."""
-
-    def __init__(self, make_iterator: Callable[[], Iterator[dict[str, Any]]], steps: int, wait_timer: WaitTimer):
-        super().__init__()
-        self._make_iterator = make_iterator
-        self._steps = steps
-        self._wait_timer = wait_timer
-        self._iterator: Iterator[dict[str, Any]] = iter(())
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __getitem__(self, step: int) -> tuple[dict[str, Mapping[str, np.ndarray[Any, Any]]]]:
+def _measure_wait(elements: Iterator[Any], wait_timer: WaitTimer) -> Iterator[Any]:
+    """Yield the elements, and add the time that they take to the timer."""
+    while True:
         start = time.perf_counter()
-        if step == 0:
-            self._iterator = self._make_iterator()
-        batch = next(self._iterator)
-        self._wait_timer.seconds += time.perf_counter() - start
-        return (batch,)
+        element = next(elements, None)
+        wait_timer.seconds += time.perf_counter() - start
+        if element is None:
+            return
+        yield element

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfaip_like._training import state
 from tfaip_like._training.steps.execution import is_invalid_argument_error
 from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
 from tfaip_like._utils.errors import TrainingError, UsageError
@@ -35,6 +34,8 @@ MAX_NAMED_WEIGHTS = 5
 class NonFiniteGuard:
     """Guard that stops at the first non-finite step, or reports skipped ones (`--trainer.on_nan`).
 
+    Its methods need the current values in the variables of the model (`TrainStep.sync_to_model`).
+
     Args:
         components: components of the run.
     """
@@ -43,7 +44,7 @@ class NonFiniteGuard:
         self.components = components
         self._reported_steps: set[int] = set()
 
-    def check_logs(self, epoch: int, first: int) -> None:
+    def check(self, epoch: int, first: int) -> None:
         """Report the first non-finite step of an epoch, unless it was reported before.
 
         Args:
@@ -59,19 +60,20 @@ class NonFiniteGuard:
             self._reported_steps.add(step)
             self._report(step, f"at epoch {epoch}, step {first} (global step {step})")
 
-    def explain(self, error: Exception, epoch: int) -> None:
+    def explain(self, error: Exception, epoch: int, read_completed_steps: Callable[[], int]) -> None:
         """Raise an error that names the sample which made a TensorFlow operation fail (`tf.gather` on CPU, say).
 
         Args:
             error: error of a training step.
             epoch: current epoch, from 1.
+            read_completed_steps: returns the completed steps of the epoch.
 
         Raises:
             UsageError: if the failed step contains such a sample.
         """
         if not is_invalid_argument_error(error):
             return
-        loader, completed = self.components.loader, state.completed_steps(self.components.model)
+        loader, completed = self.components.loader, read_completed_steps()
         # Whether the failed step was counted depends on which operation ran first.
         for number in range(max(1, completed), min(completed + 1, loader.steps_per_epoch) + 1):
             step = (epoch - 1) * loader.steps_per_epoch + number
@@ -81,13 +83,8 @@ class NonFiniteGuard:
                     message = f"training failed at epoch {epoch}, step {number} (global step {step})"
                     raise UsageError(f"{message}.\n{bad.describe(place)}.") from error
 
-    def check_running_epoch(self, epoch: int) -> None:
-        """Report like `check_logs`, before the state of the current epoch is saved."""
-        self.check_logs(epoch, int(ops.convert_to_numpy(self.components.model.non_finite.first.value)))
-
     def count_skipped(self, epoch: int) -> int:
         """Return the number of skipped steps of a completed epoch; log it if there are several."""
-        state.synchronise(self.components.model)
         count = int(ops.convert_to_numpy(self.components.model.non_finite.count.value))
         if count > 1:
             steps = self.components.loader.steps_per_epoch
@@ -96,7 +93,6 @@ class NonFiniteGuard:
 
     def _report(self, step: int, position: str) -> None:
         trainer = self.components.trainer
-        state.synchronise(self.components.model)
         loader = self.components.loader
         batches = loader.make_step_batches(step - 1)
         diagnoses = [_diagnose_batch(self.components.model, batch, loader.samples) for batch in batches]

@@ -23,8 +23,11 @@ from tfaip_like._training.checkpointing.checkpoints import (
     supersede_later_checkpoints,
 )
 from tfaip_like._training.checkpointing.saved_state import SavedState
-from tfaip_like._training.epoch_finalizer import EpochFinalizer, EpochResult
+from tfaip_like._training.components import TrainingComponents
+from tfaip_like._training.epoch_end import export_best
+from tfaip_like._training.selection.model_selection import read_later_best
 from tfaip_like._training.steps.training_model import TrainingModel
+from tfaip_like._training.train_state import EpochResult, TrainState
 from tfaip_like._utils.errors import UsageError, pluralize, truncate_list
 from tfaip_like._utils.files import move_directory
 from tfaip_like._utils.typed_json import decode
@@ -48,16 +51,23 @@ class ResumeState:
     state: SavedState
     settings: Resume
 
+    def train_state(self, loader: DataLoader) -> TrainState:
+        """Return the position and the measurements of the current epoch."""
+        position = self.position(loader)
+        return TrainState(
+            loader.steps_per_epoch,
+            position.epoch,
+            position.step,
+            self.state["seconds"],
+            self.state["waited"],
+            self.epoch_result,
+        )
+
     @property
     def epoch_result(self) -> EpochResult | None:
         """Training metrics of the current epoch, if all its steps are complete."""
         values = self.state["trained"]
         return EpochResult(**values) if values else None
-
-    @property
-    def seconds(self) -> tuple[float, float]:
-        """Return the seconds spent in the current epoch, and those of them spent waiting for data."""
-        return self.state["seconds"], self.state["waited"]
 
     def position(self, loader: DataLoader) -> Position:
         """Return the position in a loader: the same step, or the same fraction of an epoch of another length."""
@@ -104,26 +114,14 @@ class ResumeState:
         rules = (find_rule(scenario, flag_to_path(flag), AffectsTrainingSamples) for flag in changed)
         return not any(rule is not None and rule.value for rule in rules)
 
-    def restore(
-        self,
-        scenario: Scenario,
-        model: TrainingModel,
-        optimizer: keras.optimizers.Optimizer,
-        epoch_finalizer: EpochFinalizer,
-        loader: DataLoader,
-    ) -> None:
+    def restore(self, components: TrainingComponents) -> None:
         """Restore the state of the checkpoint.
-
-        Args:
-            scenario: scenario with its current parameters.
-            model: training model.
-            optimizer: optimizer without Keras' loss scaling.
-            epoch_finalizer: holder of the history, the best epoch and the learning-rate schedule.
-            loader: training loader.
 
         Raises:
             UsageError: if the architecture has changed, or a value is missing that no changed parameter explains.
         """
+        scenario, loader = components.scenario, components.loader
+        model, optimizer, lr_schedule = components.model, components.optimizer, components.lr_schedule
         arrays = self.content.arrays
         new_layers = state.restore_network(model.network, arrays)
         missing: list[str] = []
@@ -137,25 +135,27 @@ class ResumeState:
         else:
             is_restored = False
             logger.warning("optimizer state not restored: optimizer or trainable weights changed")
-        if missing and not self._has_changed_params(scenario, epoch_finalizer.output_dir):
+        if missing and not self._has_changed_params(scenario, components.output_dir):
             raise UsageError(f"{self.checkpoint.path}: cannot resume; missing variables: {truncate_list(missing)}")
         if missing or new_layers:
             logger.warning(
                 "variables missing in the checkpoint, set to initial values: %s", truncate_list([*missing, *new_layers])
             )
         if is_restored and self._batching == batching_signature(loader) and self.settings.learning_rate != "fresh":
-            epoch_finalizer.lr_schedule.offset = int(self.state["schedule_offset"])
+            lr_schedule.offset = int(self.state["schedule_offset"])
         else:
             position = self.position(loader)
             epochs = position.epoch + position.step / loader.steps_per_epoch - self.schedule_begin()
-            epoch_finalizer.lr_schedule.offset = round(epochs * loader.steps_per_epoch) - int(optimizer.iterations)
+            lr_schedule.offset = round(epochs * loader.steps_per_epoch) - int(optimizer.iterations)
         state.restore_random(model, arrays)
-        epoch_finalizer.restore(
+        history, has_abandoned_epochs = self.state["history"], self.settings.epoch is not None
+        components.selection.restore(
             self.state,
+            {} if has_abandoned_epochs else read_later_best(components.output_dir, len(history)),
             reset_best=self.settings.early_stopping == "fresh",
             reset_lr=self.settings.learning_rate == "fresh",
-            has_abandoned_epochs=self.settings.epoch is not None,
         )
+        components.recorder.restore(history, components.selection.best.epoch)
 
     def supersede_later_checkpoints(self, output_dir: OutputDir) -> None:
         """Move later checkpoints, and exports of abandoned epochs, to checkpoints/superseded.
@@ -170,9 +170,9 @@ class ResumeState:
                 superseded_dir.mkdir(exist_ok=True)
                 move_directory(export, superseded_dir / export.name)
 
-    def restore_best(self, model: TrainingModel, epoch_finalizer: EpochFinalizer) -> None:
+    def restore_best(self, components: TrainingComponents) -> None:
         """Export the best epoch again if best/ is missing or belongs to an abandoned epoch (`--resume.epoch`)."""
-        output_dir, epoch = epoch_finalizer.output_dir, epoch_finalizer.best.epoch
+        output_dir, epoch, model = components.output_dir, components.selection.best.epoch, components.model
         if output_dir is None or epoch is None or read_metrics(output_dir.best).get("epoch") == epoch:
             return
         saved = next(
@@ -184,7 +184,7 @@ class ResumeState:
                 "following epochs",
                 epoch,
             )
-            epoch_finalizer.clear_best()
+            components.selection.clear_best()
             return
         current = state.capture(model)
         for arrays, is_best in ((saved.read().arrays, True), (current, False)):
@@ -192,11 +192,11 @@ class ResumeState:
             state.restore_optimizer(model.optimizer, arrays)
             state.restore_random(model, arrays)
             if is_best:
-                epoch_finalizer.export_best(epoch)
+                export_best(components, epoch)
         logger.info("restored best/ from the checkpoint of epoch %d", epoch)
 
     def restore_epoch_metrics(self, model: TrainingModel) -> None:
-        """Restore the metrics of the current epoch; called after `fit` has reset them."""
+        """Restore the metrics of the current epoch."""
         if missing := state.restore_metrics(model, self.content.arrays):
             logger.warning(
                 "metrics missing in the checkpoint, averaged over the rest of this epoch only: %s",

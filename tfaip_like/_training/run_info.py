@@ -41,12 +41,8 @@ def log_training_summary(components: TrainingComponents) -> None:
 
 def record_training_info(components: TrainingComponents, metadata: RunMetadata) -> None:
     """Record dataset sizes, parameter count and monitored metric in `run.json`, and the layers in `model.txt`."""
-    epoch_finalizer = components.epoch_finalizer
-    loaders = {"train": components.loader}
-    if epoch_finalizer.validation is not None:
-        loaders["val"] = epoch_finalizer.validation.loader
-    loaders |= {lav.prefix.removesuffix("_"): lav.loader for lav in epoch_finalizer.lavs.values()}
-    best = epoch_finalizer.best
+    validations, best = components.validations.all, components.selection.best
+    loaders = {"train": components.loader, **{each.prefix.removesuffix("_"): each.loader for each in validations}}
     metadata.update(
         data={kind: len(loader) or None for kind, loader in loaders.items()},  # None: a stream
         weights=_count_trainable_weights(components),

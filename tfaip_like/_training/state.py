@@ -41,7 +41,6 @@ def seed_everything(seed: int) -> None:
 
 def capture(model: TrainingModel) -> Arrays:
     """Return copies of all variables and random states, by GROUP:NUMBER:PATH."""
-    synchronise(model)
     arrays = {}
     named = [pair for group, variables in _variable_groups(model).items() for pair in _iter_variables(group, variables)]
     for name, variable in [*_iter_network_variables(model.network), *named]:
@@ -50,37 +49,14 @@ def capture(model: TrainingModel) -> Arrays:
     return arrays | _capture_host_rng()
 
 
-def synchronise(model: TrainingModel) -> None:
-    """Write current values to the variables; during `fit`, JAX holds them elsewhere."""
-    if keras.backend.backend() == "jax":
-        model.jax_state_sync()
-
-
-def completed_steps(model: TrainingModel) -> int:
-    """Return the completed steps of the current epoch, from the counter that the compiled steps update."""
-    synchronise(model)
-    return int(keras.ops.convert_to_numpy(model.non_finite.steps.value))
-
-
 @contextmanager
-def preserve_state(model: TrainingModel) -> Iterator[None]:
-    """Undo, at the end of the block, all changes of inference to the training state.
+def preserve_network_state(network: keras.Model) -> Iterator[None]:
+    """Undo, at the end of the block, all changes of inference to the state of a network.
 
     Recurrent layers with dropout, samplers and counters change their variables in inference too, and draws without a
     seed advance the global generator. Training must not depend on how often it is validated, nor on where a
     validation was interrupted.
     """
-    synchronise(model)
-    with preserve_network_state(model.network):
-        try:
-            yield
-        finally:
-            synchronise(model)
-
-
-@contextmanager
-def preserve_network_state(network: keras.Model) -> Iterator[None]:
-    """Undo what inference with a network changes, before a training model is trained; see `preserve_state`."""
     trained = {id(variable) for variable in network.trainable_variables}
     variables = [v for v in network.variables if id(v) not in trained] + [global_seed_generator().state]
     values = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]

@@ -16,8 +16,9 @@ from tfaip_like._export.formats import check_formats
 from tfaip_like._keras_ext.extended_optimizer import finalize_averaged_weights
 from tfaip_like._runs.output_dir import OutputDir, OutputDirLock, OutputDirLostError
 from tfaip_like._training.checkpointing.checkpoints import list_checkpoints
-from tfaip_like._training.components import TrainingComponents, build_components
+from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.devices import Devices
+from tfaip_like._training.epoch_end import export_last
 from tfaip_like._training.initialization.saved_weights import find_weights_file
 from tfaip_like._training.loop import TrainingLoop
 from tfaip_like._training.provenance import RunMetadata
@@ -25,6 +26,7 @@ from tfaip_like._training.reporter import write_final_report
 from tfaip_like._training.resume import ResumeState, load_resume_state, log_param_changes
 from tfaip_like._training.run_info import log_training_summary, record_training_info
 from tfaip_like._training.selection.comparison import read_reference_history
+from tfaip_like._training.setup import build_components
 from tfaip_like._training.used_data import write_used_data
 from tfaip_like._user_code.trust import record_trusted_code
 from tfaip_like._utils.code_origin import imported_user_files
@@ -123,12 +125,12 @@ def run_training(
             resume_state.supersede_later_checkpoints(output_dir)
             # After the checkpoints: a process killed in between resumes from the chosen epoch all the same.
             write_params(params, output_dir.trainer_params)
-            resume_state.restore_best(components.model, components.epoch_finalizer)
+            resume_state.restore_best(components)
         if metadata is not None:
             record_training_info(components, metadata)
         result = _train(components, resume_state)
         if metadata is not None:
-            metadata.update(epoch_ends=components.epoch_finalizer.epoch_ends)
+            metadata.update(epoch_ends=components.recorder.epoch_ends)
         return result
 
 
@@ -179,25 +181,25 @@ def _train(components: TrainingComponents, resume_state: ResumeState | None) -> 
     """Train the remaining epochs; write the last export and the summary."""
     if resume_state is not None and (epochs := resume_state.checkpoint.position.epoch) >= components.trainer.epochs:
         logger.info("training already finished (%s); increase --trainer.epochs to continue", pluralize(epochs, "epoch"))
-    if components.epoch_finalizer.stop_reason:
+    if components.selection.stop_reason:
         logger.info(
             "training was already stopped early (%s); change --early_stopping to continue",
-            components.epoch_finalizer.stop_reason,
+            components.selection.stop_reason,
         )
     log_training_summary(components)
     if components.trainer.keep_data and components.output_dir is not None and resume_state is None:
         _write_used_data(components, components.output_dir)
     try:
-        with components.epoch_finalizer.tensorboard:
+        with components.recorder.tensorboard:
             TrainingLoop(components, resume_state).run()
     except Interrupted:
-        if rows := components.epoch_finalizer.history.rows:
+        if rows := components.recorder.history.rows:
             logger.info("stopped after %s", pluralize(len(rows), "epoch"))
             with suppress(Interrupted):  # raised instead of waiting for space on a full disk
                 _write_summary(components)
         raise
-    components.epoch_finalizer.export_last()
-    if components.epoch_finalizer.best.epoch is None:
+    export_last(components)
+    if components.selection.best.epoch is None:
         _warn_no_best_epoch(components)
     elif components.output_dir is not None and not components.output_dir.best.exists():
         logger.warning("%s was deleted during training", components.output_dir.best)
@@ -215,7 +217,7 @@ def _write_used_data(components: TrainingComponents, output_dir: OutputDir) -> N
         ),
         check,
     )
-    if (validation := components.epoch_finalizer.validation) is not None:
+    if (validation := components.validations.validation) is not None:
         loader = validation.loader
         retry_while_disk_full(
             output_dir.path,
@@ -225,7 +227,7 @@ def _write_used_data(components: TrainingComponents, output_dir: OutputDir) -> N
 
 
 def _warn_no_best_epoch(components: TrainingComponents) -> None:
-    monitor = components.epoch_finalizer.best.monitor
+    monitor = components.selection.best.monitor
     last = (
         f"; the model of the last epoch is in {components.output_dir.export}"
         if components.output_dir is not None
@@ -241,16 +243,16 @@ def _warn_no_best_epoch(components: TrainingComponents) -> None:
 
 def _make_result(components: TrainingComponents) -> TrainResult:
     return TrainResult(
-        history=components.epoch_finalizer.history.rows,
-        best_epoch=components.epoch_finalizer.best.epoch,
-        best_value=components.epoch_finalizer.best.value,
+        history=components.recorder.history.rows,
+        best_epoch=components.selection.best.epoch,
+        best_value=components.selection.best.value,
         network=components.networks.prediction,
-        stopped_early=components.epoch_finalizer.stop_reason,
+        stopped_early=components.selection.stop_reason,
     )
 
 
 def _write_summary(components: TrainingComponents) -> None:
-    best = components.epoch_finalizer.best
+    best = components.selection.best
     if best.epoch is not None:
         logger.info("best epoch %d: %s %.4g", best.epoch, best.monitor, best.value)
     output_dir = components.output_dir
@@ -259,8 +261,8 @@ def _write_summary(components: TrainingComponents) -> None:
         return
     summary = {
         "best": {"epoch": best.epoch, "monitor": best.monitor, "mode": best.mode, "value": best.value},
-        "stopped_early": components.epoch_finalizer.stop_reason,
-        "last": components.epoch_finalizer.history.rows[-1],
+        "stopped_early": components.selection.stop_reason,
+        "last": components.recorder.history.rows[-1],
         "parameters": non_default_flags(components.scenario),
     }
     retry_while_disk_full(

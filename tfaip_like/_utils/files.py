@@ -64,14 +64,10 @@ def atomic_write_text(path: Path, text: str) -> None:
     """Replace a file atomically: write a staging file, sync it to disk, rename it."""
     check_write_guards(path)
     with _add_filename_to_errors(path), _open_staging_file(path) as (file, staging):
-        try:
-            file.write(encode_text(text))
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(staging, path)
-        except BaseException:
-            staging.unlink(missing_ok=True)
-            raise
+        file.write(encode_text(text))
+        file.flush()
+        os.fsync(file.fileno())
+        os.replace(staging, path)
     fsync_directory(path.parent)
 
 
@@ -88,7 +84,7 @@ def _add_filename_to_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _open_staging_file(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """Open an empty staging file in the folder of `path`.
+    """Open an empty staging file in the folder of `path`; an exception in the block removes it.
 
     Its name is fixed, so that the next writer reuses a file left by a killed process; a lock excludes other writers. If
     the file system has no locks, or the file belongs to another user, a new temporary file is used.
@@ -112,8 +108,12 @@ def _open_staging_file(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
             break
         os.close(descriptor)  # the previous lock holder has renamed it
     with open(descriptor, "wb") as file:
-        file.truncate()
-        yield file, staging
+        try:
+            file.truncate()
+            yield file, staging
+        except BaseException:
+            staging.unlink(missing_ok=True)
+            raise
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:

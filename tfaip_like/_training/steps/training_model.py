@@ -1,4 +1,4 @@
-"""Keras model that `fit` trains: a scenario's network with its named losses and metrics."""
+"""Keras model to train: a scenario's network with its named losses and metrics."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from tfaip_like.modeling._network import select_inputs
 
 logger = logging.getLogger(__name__)
 
-NUM_STEPS_KEY = "steps"
-"""Key of a stacked dataset element: number of its steps."""
 NON_FINITE = "non_finite"
 GRADIENT_NORM = "gradient_norm"
 RESERVED_NAMES = (
@@ -84,7 +82,9 @@ class TrainingModel(keras.Model):
         # As attributes of the model, they are reset and saved with its metrics.
         self.loss_trackers, self.metric_trackers = self._averager.losses, self._averager.metrics
         self.non_finite = FirstNonFiniteStep(NON_FINITE)
-        """Also counts steps: its `steps` is the progress of the epoch, however `fit` ended."""
+        """Also counts steps: its `steps` is the progress of the epoch, however an execution ended."""
+        if keras.backend.backend() == "tensorflow":
+            self.gradient_norm = keras.metrics.Mean(name=GRADIENT_NORM)
         self._has_warned_untrained = False
         self.built = True
 
@@ -142,13 +142,7 @@ class TrainingModel(keras.Model):
         }
         self._averager.update_losses(means, batch_size(x))
         total = total_loss(means, self.model.loss_weights, start=layer_losses)
-        total = self._range_watch.mask_invalid_samples(total)
-        self.track_total_loss(total, training)
-        return total
-
-    def track_total_loss(self, total: Any, training: bool) -> None:
-        """Count a step and check its total loss."""
-        self.non_finite.update_state(total)
+        return self._range_watch.mask_invalid_samples(total)
 
     def evaluate_batch(self, batch: Mapping[str, Any], training: bool) -> tuple[Tensors, Any]:
         """Return the outputs and the total loss of a batch, and update all averages.
@@ -177,11 +171,28 @@ class TrainingModel(keras.Model):
         """Update the metrics; return the averages of all losses and metrics of the epoch so far."""
         values = self.model.metrics(x["inputs"], x["targets"], y_pred)
         self._averager.update_metrics({name: batch_mean(value) for name, value in values.items()}, batch_size(x))
+        return self.metric_results()
+
+    def metric_results(self) -> dict[str, Any]:
+        """Return the averages of all losses and metrics of the epoch so far, by name."""
         return {metric.name: metric.result() for metric in self.metrics}
 
 
 def _make_keras_mean(name: str) -> keras.metrics.Metric:
     return keras.metrics.Mean(name=name)
+
+
+def select_logged_metrics(results: Mapping[str, Any]) -> dict[str, float]:
+    """Return the results of the metrics to log, the loss first.
+
+    Raises:
+        UsageError: if there are none, because there was no sample.
+    """
+    if "loss" not in results:
+        raise UsageError("validation set is empty: every sample was dropped or failed")
+    hidden = ("loss", NON_FINITE, GRADIENT_NORM)
+    shown = {name: float(value) for name, value in results.items() if name not in hidden}
+    return {"loss": float(results["loss"]), **shown}
 
 
 class _AccessRecorder(dict[str, Any]):

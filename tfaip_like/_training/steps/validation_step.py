@@ -64,7 +64,7 @@ def _make_jax_step(model: TrainingModel, step: ValidationStep) -> ValidationStep
     variables = [*model.variables, *model.metrics_variables, global_seed_generator().state]
 
     def stateless(values: list[Any], batch: Mapping[str, Any]) -> tuple[Tensors, list[Any]]:
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
+        with keras.StatelessScope(list(zip(variables, values, strict=True)), collect_losses=True) as scope:
             outputs = step(batch)
         return outputs, [scope.get_current_value(variable) for variable in variables]
 

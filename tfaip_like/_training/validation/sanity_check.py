@@ -14,9 +14,8 @@ import numpy as np
 from tfaip_like._training import state
 from tfaip_like._training.checkpointing.checkpoints import VARIABLES, read_arrays, write_arrays
 from tfaip_like._training.components import TrainingComponents
+from tfaip_like._training.exports import exported_weights
 from tfaip_like._training.steps.training_model import TrainingModel
-from tfaip_like._training.validation.lav import LavValidation
-from tfaip_like._training.validation.validation import Validation
 from tfaip_like._utils.errors import UsageError
 from tfaip_like._utils.temp_dirs import temporary_directory
 
@@ -30,18 +29,14 @@ def run_sanity_check(components: TrainingComponents) -> None:
         UsageError: if a value cannot be saved and restored.
         Exception: any exception of user code, with a note on the sanity check.
     """
-    epoch_finalizer = components.epoch_finalizer
-    validations: list[Validation | LavValidation] = [*epoch_finalizer.lavs.values()]
-    if epoch_finalizer.validation is not None:
-        validations.insert(0, epoch_finalizer.validation)
     try:
-        with epoch_finalizer.use_exported_weights():
+        with exported_weights(components.networks.training, components.optimizer):
             validated: dict[str, float] = {}
-            for validation in validations:
+            for validation in components.validations.all:
                 validated |= validation(num_batches=1).numbers
-            epoch_finalizer.check_monitor(validated)
+            components.selection.check_monitor(validated)
             if components.output_dir is not None:
-                epoch_finalizer.exports.verify_current()
+                components.exports.verify_current()
         check_checkpoint_roundtrip(components.model)
     except Exception as error:
         error.add_note(
@@ -49,7 +44,7 @@ def run_sanity_check(components: TrainingComponents) -> None:
         )
         raise
     finally:
-        epoch_finalizer.exports.discard_current()
+        components.exports.discard_current()
 
 
 def check_checkpoint_roundtrip(model: TrainingModel) -> None:

@@ -12,8 +12,7 @@ from typing import Any, TypeAlias
 import keras
 
 from tfaip_like._keras_ext.range_checks import check_int32_overflow
-from tfaip_like._training.callbacks import select_logged_metrics
-from tfaip_like._training.steps.training_model import TrainingModel, to_model_inputs
+from tfaip_like._training.steps.training_model import TrainingModel, select_logged_metrics, to_model_inputs
 from tfaip_like._training.steps.validation_step import ValidationStep, make_validation_step
 from tfaip_like._training.validation.examples import ExamplePrinter
 from tfaip_like._utils.errors import UsageError
@@ -136,7 +135,7 @@ class Validation:
     def _metric_results(self, is_empty: bool) -> dict[str, float]:
         if is_empty:
             raise UsageError("validation set is empty: every sample was dropped or failed")
-        return select_logged_metrics({metric.name: metric.result() for metric in self.model.metrics})
+        return select_logged_metrics(self.model.metric_results())
 
     def _diagnose_non_finite(self, name: str) -> None:
         """Report the first sample with a non-finite loss or metric; once per name, because it takes another pass.

@@ -8,17 +8,14 @@ run is a value, not a shape, so every step runs the same compiled program, howev
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
 from tfaip_like._training.steps.data_parallel import DataParallel
-from tfaip_like._training.steps.training_model import GRADIENT_NORM, NUM_STEPS_KEY, TrainingModel, batch_size
-from tfaip_like.data._loader.batching import Batch
-from tfaip_like.modeling._model import Model
+from tfaip_like._training.steps.training_model import TrainingModel, batch_size
 
 ModelInputs = Mapping[str, Any]
 BatchGetter = Callable[[Any], ModelInputs]
@@ -26,86 +23,65 @@ Gradients = list[Any]
 Weights = list[keras.Variable]
 
 
-class TensorFlowTrainingModel(TrainingModel):
-    """Training model whose `fit` runs one execution (of several steps) for each batch that Keras counts.
+class TensorFlowTrainStep:
+    """Training step on TensorFlow; see `TrainStep`.
 
     Args:
-        network: see `TrainingModel`.
-        model: see `TrainingModel`.
-        example: see `TrainingModel`.
-        is_stacked: whether a dataset element holds the batches of all its steps.
+        model: compiled training model.
+        is_stacked: whether an element of the data holds the batches of all steps of an execution.
         accumulate: batches per step (gradient accumulation).
         on_nan: see `--trainer.on_nan`.
-        execution_sizes: queue from which each execution takes its number of steps; unused for stacked elements.
         devices: names of the devices that share each batch; the variables are on the first one.
     """
 
-    train_function: Any
-    """Function that `fit` calls for each execution."""
-
     def __init__(
         self,
-        network: keras.Model,
-        model: Model,
-        example: Batch,
-        *,
+        model: TrainingModel,
         is_stacked: bool,
         accumulate: int,
         on_nan: Literal["stop", "skip"],
-        execution_sizes: deque[int],
         devices: Sequence[str] = (),
     ):
-        super().__init__(network, model, example)
-        self.gradient_norm = keras.metrics.Mean(name=GRADIENT_NORM)
+        self._model = model
+        self._optimizer = model.optimizer
         self._is_stacked = is_stacked
         self._accumulate = accumulate
         self._on_nan = on_nan
-        self._next_execution_size = execution_sizes.popleft
-        self._devices = devices if len(devices) > 1 else ()
-
-    def track_total_loss(self, total: Any, training: bool) -> None:
-        if not training:  # a training step also checks its gradients, in `_apply_or_skip`
-            super().track_total_loss(total, training)
-
-    def make_train_function(self, force: bool = False) -> None:
-        """Build the function that `fit` calls with its iterator for each execution."""
-        if self.train_function is not None and not force:
-            return
-        self._data_parallel = self._make_data_parallel()
-        if self._is_stacked:
-            # XLA compiles for a single device. With several, it compiles each replica step and the update instead.
-            run = self._compile_function(self._run_stack, jit_compile=self.jit_compile and not self._data_parallel)
-            self.train_function = lambda iterator: run(next(iterator))
+        self._data_parallel = self._make_data_parallel(devices) if len(devices) > 1 else None
+        # XLA compiles for a single device. With several, it compiles each replica step and the update instead.
+        self._compiles_steps = model.jit_compile and not self._data_parallel and not model.run_eagerly
+        if is_stacked:
+            self._run = self._compile(self._run_stack, jit_compile=self._compiles_steps)
         else:
-            run = self._compile_function(self._run_iterator, jit_compile=False)
-            self.train_function = lambda iterator: run(iterator, tf.constant(self._next_execution_size()))
+            self._run = self._compile(self._run_iterator, jit_compile=False)
 
-    def _make_data_parallel(self) -> DataParallel | None:
-        if not self._devices:
-            return None
-        return DataParallel(self, self._devices, self._forward, self._compile_function)
+    def run(self, data: Iterator[Any], num_steps: int) -> Mapping[str, Any]:
+        """Run steps; see `TrainStep.run`."""
+        results: Mapping[str, Any] = self._run(next(data) if self._is_stacked else data, tf.constant(num_steps))
+        return results
 
-    def _compile_function(self, function: Any, jit_compile: bool | None = None) -> Any:
-        if self.run_eagerly:
+    def sync_to_model(self) -> None:
+        """Do nothing: TensorFlow updates the variables of the model in place."""
+
+    def _make_data_parallel(self, devices: Sequence[str]) -> DataParallel:
+        return DataParallel(self._model, devices, self._forward, self._compile)
+
+    def _compile(self, function: Any, jit_compile: bool | None = None) -> Any:
+        if self._model.run_eagerly:
             return function
-        return tf.function(
-            function, autograph=False, jit_compile=self.jit_compile if jit_compile is None else jit_compile
-        )
+        jit_compile = self._model.jit_compile if jit_compile is None else jit_compile
+        return tf.function(function, autograph=False, jit_compile=jit_compile)
 
-    def _run_stack(self, element: ModelInputs) -> dict[str, Any]:
-        stack = {name: arrays for name, arrays in element.items() if name != NUM_STEPS_KEY}
-
+    def _run_stack(self, stack: ModelInputs, count: Any) -> dict[str, Any]:
         def batch_at(index: Any) -> Any:
             return tf.nest.map_structure(lambda array: array[index], stack)
 
-        self._run_steps(
-            element[NUM_STEPS_KEY], lambda step: self._step(lambda part: batch_at(step * self._accumulate + part))
-        )
-        return self._metric_results()
+        self._run_steps(count, lambda step: self._step(lambda part: batch_at(step * self._accumulate + part)))
+        return self._model.metric_results()
 
     def _run_iterator(self, iterator: Any, count: Any) -> dict[str, Any]:
         step = self._run_step
-        if self.jit_compile and not self._data_parallel and not self.run_eagerly:
+        if self._compiles_steps:
             step = tf.function(step, autograph=False, jit_compile=True, reduce_retracing=True)
 
         def run(_: Any) -> None:
@@ -116,7 +92,7 @@ class TensorFlowTrainingModel(TrainingModel):
                 step(batches)
 
         self._run_steps(count, run)
-        return self._metric_results()
+        return self._model.metric_results()
 
     def _run_step(self, batches: Sequence[ModelInputs]) -> None:
         self._step(lambda part: batches[part])
@@ -126,13 +102,17 @@ class TensorFlowTrainingModel(TrainingModel):
 
         def should_continue(step: Any) -> Any:
             has_next = step < count
-            return has_next if self._on_nan == "skip" else tf.logical_and(has_next, tf.equal(self.non_finite.first, 0))
+            return (
+                has_next
+                if self._on_nan == "skip"
+                else tf.logical_and(has_next, tf.equal(self._model.non_finite.first, 0))
+            )
 
         def body(step: Any) -> Any:
             run(step)
             return (step + 1,)
 
-        if self.run_eagerly:
+        if self._model.run_eagerly:
             step = 0
             while should_continue(step):
                 (step,) = body(step)
@@ -148,7 +128,7 @@ class TensorFlowTrainingModel(TrainingModel):
         def update(*values: Any) -> None:
             self._apply_or_skip(weights, mutated, *values)
 
-        (self._compile_function(update) if self._data_parallel else update)(loss, gradients, before)
+        (self._compile(update) if self._data_parallel else update)(loss, gradients, before)
 
     def _apply_or_skip(
         self,
@@ -168,15 +148,15 @@ class TensorFlowTrainingModel(TrainingModel):
             before: values of `mutated` before the step.
         """
         squares = [tf.reduce_sum(tf.square(tf.cast(_gradient_values(gradient), "float32"))) for gradient in gradients]
-        scale = self.optimizer.scale_loss(tf.ones(()))
+        scale = self._optimizer.scale_loss(tf.ones(()))
         norm = tf.sqrt(tf.add_n(squares)) / scale
         is_finite_norm = tf.math.is_finite(norm)
         # Gradients of float16 are scaled up and may overflow: the optimizer then skips the step and halves the scale.
         # At a scale of 1, non-finite gradients have another cause.
         is_overflow = tf.logical_and(tf.logical_not(is_finite_norm), scale > 1.0)
         is_good = tf.logical_and(tf.math.is_finite(loss), tf.logical_or(is_finite_norm, is_overflow))
-        self.non_finite.update_state(tf.where(is_good, 0.0, float("nan")))
-        self.gradient_norm.update_state(
+        self._model.non_finite.update_state(tf.where(is_good, 0.0, float("nan")))
+        self._model.gradient_norm.update_state(
             tf.where(is_finite_norm, norm, 0.0), sample_weight=tf.cast(is_finite_norm, "float32")
         )
         if self._on_nan == "skip":
@@ -205,7 +185,7 @@ class TensorFlowTrainingModel(TrainingModel):
             return [part + 1, *(a + b for a, b in zip(sums, new, strict=True))]
 
         sums = summands(loss, size, gradients)
-        if self._is_stacked and not self.run_eagerly:
+        if self._is_stacked and not self._model.run_eagerly:
             _, *sums = tf.while_loop(
                 lambda part, *_: part < self._accumulate, add, [tf.constant(1), *sums], parallel_iterations=1
             )
@@ -219,35 +199,36 @@ class TensorFlowTrainingModel(TrainingModel):
         """Return loss and size of a batch, and the gradients of the weights that the loss depends on."""
         size = batch_size(batch)
         if self._data_parallel:
-            scale = self.optimizer.scale_loss(tf.ones(()))
+            scale = self._optimizer.scale_loss(tf.ones(()))
             loss, gradients = self._data_parallel.compute_gradients(batch, size, scale)
         else:
             with tf.GradientTape() as tape:
                 loss = self._forward(batch)
-                scaled = self.optimizer.scale_loss(loss)
-            gradients = tape.gradient(scaled, self.trainable_variables)
-        self.warn_untrained_weights(gradients)
-        pairs = [(g, v) for g, v in zip(gradients, self.trainable_variables, strict=True) if g is not None]
+                scaled = self._optimizer.scale_loss(loss)
+            gradients = tape.gradient(scaled, self._model.trainable_variables)
+        self._model.warn_untrained_weights(gradients)
+        pairs = [(g, v) for g, v in zip(gradients, self._model.trainable_variables, strict=True) if g is not None]
         return loss, tf.cast(size, "float32"), [gradient for gradient, _ in pairs], [variable for _, variable in pairs]
 
     def _forward(self, batch: ModelInputs) -> Any:
-        """Return the loss of a batch, and update the metrics of the epoch."""
-        return self.evaluate_batch(batch, training=True)[1]
+        return self._model.evaluate_batch(batch, training=True)[1]
 
     def _apply_gradients(self, gradients: Gradients, weights: Weights) -> bool:
-        self.optimizer.apply(gradients, weights)
+        self._optimizer.apply(gradients, weights)
         return True
 
     def _forward_mutated_variables(self) -> list[keras.Variable]:
         """Return the variables that the forward pass changes: normalization statistics, sums of metrics."""
         if self._on_nan != "skip":
             return []
-        statistics = [v for v in self.non_trainable_variables if "float" in v.dtype]
-        sums = [v for m in self.metrics if m not in (self.non_finite, self.gradient_norm) for v in m.variables]
+        statistics = [v for v in self._model.non_trainable_variables if "float" in v.dtype]
+        sums = [
+            v
+            for m in self._model.metrics
+            if m not in (self._model.non_finite, self._model.gradient_norm)
+            for v in m.variables
+        ]
         return [*statistics, *sums]
-
-    def _metric_results(self) -> dict[str, Any]:
-        return {metric.name: metric.result() for metric in self.metrics}
 
 
 def _gradient_values(gradient: Any) -> Any:

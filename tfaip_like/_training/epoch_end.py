@@ -1,0 +1,97 @@
+"""End of an epoch: validation, model selection, export, recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from tfaip_like._training.components import TrainingComponents
+from tfaip_like._training.exports import exported_weights
+from tfaip_like._training.selection.model_selection import SelectionUpdate
+from tfaip_like._training.train_state import EpochResult
+from tfaip_like._training.validation.validations import Summaries, run_validations
+from tfaip_like._utils.files import retry_while_disk_full
+from tfaip_like._utils.processes import resident_memory_mb
+
+
+class EpochEnd:
+    """End of each epoch; the state of model selection changes only after everything that may fail.
+
+    Args:
+        components: components of the run.
+    """
+
+    def __init__(self, components: TrainingComponents):
+        self.components = components
+
+    def run(self, result: EpochResult) -> None:
+        """Validate, select, export and record an epoch."""
+        components = self.components
+        with components.progress.measure_epoch_end(result.epoch):
+            with exported_weights(components.networks.training, components.optimizer):
+                row, summaries, update = self._evaluate(result)
+                if update.is_improved and components.output_dir is not None:
+                    self._write(lambda: components.exports.save_best(row))
+                components.exports.discard_current()
+            self._write(lambda: components.recorder.record(row, summaries, update.is_best))
+            components.recorder.log(row, update.is_improved)
+            components.selection.commit(update)
+
+    def _evaluate(self, result: EpochResult) -> tuple[dict[str, float], Summaries, SelectionUpdate]:
+        """Run the validations that are due; return the row of the history, the summaries and what is selected."""
+        components = self.components
+        row: dict[str, float] = {"epoch": result.epoch, **result.values}
+        summaries: Summaries = {}
+        run_validations(components.validations.due_after(result.epoch), components.progress, row, summaries)
+        row |= self._measurements(result)
+        update = components.selection.evaluate(row)
+        if update.stop_reason:  # now that this is the last epoch, all validations run
+            due = components.validations.due_after(result.epoch, is_last=True)
+            run_validations(due, components.progress, row, summaries)
+            update = components.selection.evaluate_again(update, row)
+        row |= components.recorder.compare(row)
+        return row, summaries, update
+
+    def _measurements(self, result: EpochResult) -> dict[str, float]:
+        """Return the learning rate, throughput and memory."""
+        return {
+            "lr": self._last_learning_rate(),
+            "seconds": round(result.seconds, 3),
+            "samples_per_second": round(self.components.loader.samples_per_epoch / result.seconds, 1),
+            "input_bound": round(min(1.0, result.waited / result.seconds), 4),
+            "memory_mb": resident_memory_mb(),
+        }
+
+    def _last_learning_rate(self) -> float:
+        optimizer, plateau = self.components.optimizer, self.components.selection.plateau
+        rate = float(keras.ops.convert_to_numpy(self.components.lr_schedule(int(optimizer.iterations) - 1)))
+        if plateau is not None:
+            rate *= float(optimizer.rate_factor)
+        return float(f"{rate:.7g}")  # the precision of float32
+
+    def _write(self, write: Callable[[], None]) -> None:
+        output_dir = self.components.output_dir
+        path = output_dir.path if output_dir is not None else Path()
+        retry_while_disk_full(path, write, self.components.interrupt.check)
+
+
+def export_best(components: TrainingComponents, epoch: int) -> None:
+    """Write best/ from the network, which must have the weights of this epoch."""
+    row = next(row for row in components.recorder.history.rows if row["epoch"] == epoch)
+    _export(components, lambda: components.exports.save_best(row))
+
+
+def export_last(components: TrainingComponents) -> None:
+    """Write export/, the model of the last epoch."""
+    if components.output_dir is not None:
+        row = components.recorder.history.rows[-1]
+        is_best = components.selection.best.epoch == row["epoch"]
+        _export(components, lambda: components.exports.save_last(row, is_best))
+
+
+def _export(components: TrainingComponents, write: Callable[[], None]) -> None:
+    assert components.output_dir is not None
+    with exported_weights(components.networks.training, components.optimizer):
+        retry_while_disk_full(components.output_dir.path, write, components.interrupt.check)

@@ -1,0 +1,126 @@
+"""Recorder of epochs: history, report, TensorBoard and the log line."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+from tfaip_like._loggers._tensorboard import TensorBoardLogger
+from tfaip_like._runs.history import History
+from tfaip_like._runs.output_dir import BOOKKEEPING_COLUMNS, OutputDir
+from tfaip_like._training.reporter import Reporter
+from tfaip_like._training.selection.best_tracker import BestTracker
+from tfaip_like._training.selection.comparison import COMPARE_PREFIX, GAIN, RunComparison
+from tfaip_like._training.steps.training_model import TrainingModel
+from tfaip_like._training.validation.validations import Summaries, Validations
+from tfaip_like.scenario import Scenario
+
+logger = logging.getLogger(__name__)
+
+
+class EpochRecorder:
+    """Recorder of the values of each epoch; holds the history.
+
+    Args:
+        scenario: scenario of the run.
+        output_dir: run directory; None saves nothing.
+        model: training model, for the names of the losses.
+        validations: validations of the run, for their prefixes.
+        best: monitored metric and its mode.
+        epochs_done: completed epochs of a resumed run.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        output_dir: OutputDir | None,
+        model: TrainingModel,
+        validations: Validations,
+        best: BestTracker,
+        epochs_done: int = 0,
+    ):
+        self._epochs = scenario.trainer.epochs
+        self._losses = list(model.loss_trackers)
+        self._prefixes = validations.prefixes
+        self._monitor = best.monitor
+        self.history = History(output_dir)
+        self.epoch_ends: list[float] = []
+        """Unix time at the end of each epoch that this process has trained."""
+        compare_to = scenario.trainer.compare_to
+        self._comparison = RunComparison(compare_to, best) if compare_to is not None else None
+        self._reporter = Reporter(output_dir)
+        self.tensorboard = TensorBoardLogger(
+            output_dir.tensorboard if output_dir else None,
+            scenario,
+            [*self._prefixes, *([COMPARE_PREFIX] if self._comparison else [])],
+            epochs_done + 1 if epochs_done else None,
+            output_dir.read_start_time() if output_dir else None,
+        )
+
+    def compare(self, row: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the columns of the comparison with a reference run (`--trainer.compare_to`)."""
+        return self._comparison.values(row) if self._comparison is not None else {}
+
+    def record(self, row: Mapping[str, float], summaries: Summaries, is_best: bool) -> None:
+        """Record an epoch.
+
+        Args:
+            row: row of the history.
+            summaries: summaries of the validations, by prefix and name.
+            is_best: whether the epoch is the best so far.
+
+        Raises:
+            OSError: if the disk is full; the call may be repeated.
+        """
+        self.history.write_with_row(row)
+        self._reporter.on_epoch_end(summaries)
+        self.tensorboard.add(row, summaries)
+        if is_best:
+            self.tensorboard.add_best(row, self._hparam_metric_names())
+        self.history.rows.append(dict(row))
+
+    def log(self, row: Mapping[str, float], is_improved: bool) -> None:
+        """Log a line about an epoch that was recorded."""
+        self.epoch_ends.append(round(time.time(), 3))
+        logger.info("%s%s", self._format_line(row), "  (best so far)" if is_improved else "")
+
+    def restore(self, rows: Sequence[Mapping[str, float]], best_epoch: int | None) -> None:
+        """Restore the history of a checkpoint.
+
+        Args:
+            rows: rows of the history.
+            best_epoch: best epoch so far, whose HPARAMS entry is written again.
+        """
+        self.history.restore(rows)
+        for row in self.history.rows:
+            if row["epoch"] == best_epoch:
+                self.tensorboard.add_best(row, self._hparam_metric_names())
+
+    def close(self) -> None:
+        """Write what is pending, and close all files."""
+        self.tensorboard.close()
+        self._reporter.close()
+
+    def _hparam_metric_names(self) -> list[str]:
+        """Return the names of the monitored metric and of all losses."""
+        terms = self._losses if len(self._losses) > 1 else ()  # a single one equals the loss
+        losses = [f"{prefix}{name}" for prefix in ("", *self._prefixes) for name in ("loss", *terms)]
+        return list(dict.fromkeys([self._monitor, *losses]))
+
+    def _format_line(self, row: Mapping[str, float]) -> str:
+        def numbers(names: list[str]) -> str:
+            return ", ".join(f"{name} {row[name]:.4g}" for name in names)
+
+        val = [name for name in row if name.startswith("val_")]
+        lav = [name for name in row if name.startswith("lav_")]
+        compared = [name for name in row if name.startswith(COMPARE_PREFIX)]
+        train = [name for name in row if name not in (*val, *lav, *compared, *BOOKKEEPING_COLUMNS)]
+        if len(self._losses) == 1:  # a single loss equals the total
+            single = self._losses[0]
+            train = [name for name in train if name != single or row[name] != row["loss"]]
+            val = [name for name in val if name != f"val_{single}" or row[name] != row["val_loss"]]
+        speed = f"{row['samples_per_second']:.0f} samples/s, input-bound {100 * row['input_bound']:.0f} %"
+        gain = numbers([GAIN]) if GAIN in row else ""
+        parts = [numbers(train), numbers(val), numbers(lav), gain, f"lr {row['lr']:.3g}, {speed}"]
+        return f"epoch {row['epoch']}/{self._epochs}: " + " | ".join(part for part in parts if part)
