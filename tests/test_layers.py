@@ -31,6 +31,7 @@ LAYERS = (  # from the bottom; modules of one layer may import each other
     ("optimizers", "schedules"),
     ("modeling",),
     ("evaluation",),
+    ("callbacks",),
     ("scenario", "list_files", "_scenario_lookup"),
     ("_export",),
     ("inference",),

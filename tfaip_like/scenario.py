@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from tfaip_like._user_code.code_errors import CodeError
 from tfaip_like._utils.errors import pluralize, with_article
+from tfaip_like.callbacks import Callback
 from tfaip_like.data import Data, LavLoaderSettings, Source, TrainLoaderSettings, ValLoaderSettings
 from tfaip_like.data._sample import Mode, Sample, format_example
 from tfaip_like.data._sources.folds import cross_validation_split
@@ -103,6 +104,9 @@ class Scenario(Params):
 
     warmstart: Annotated[WarmStart, OnResume("the weights come from the checkpoint", is_ignored=True)] = WarmStart()
     """Initial weights from an earlier training run."""
+
+    callbacks: list[Callback] = []
+    """User code that runs at points of the training: --callbacks my_package:Message --callbacks.0.channel training."""
 
     train: Annotated[TrainLoaderSettings, AffectsTrainingSamples(True)] = TrainLoaderSettings()
     """Data loading for training."""

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfaip_like._training.devices import configure_devices
 from tfaip_like._utils.console import default_console_logging
 from tfaip_like._utils.lazy_keras import set_backend
+from tfaip_like.callbacks import Callback
 from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags, warn_ignored_params
 from tfaip_like.params._python_names import errors_name_arguments
 from tfaip_like.params._tree import validate_params
 from tfaip_like.settings import Resume
 
 if TYPE_CHECKING:
+    import keras
+
     from tfaip_like._training.training import TrainResult
     from tfaip_like.scenario import Scenario
 
 __all__ = ["train", "train_with_flags"]
 
 
-def train(scenario: Scenario, resume: Resume | None = None) -> TrainResult:
+def train(
+    scenario: Scenario,
+    resume: Resume | None = None,
+    callbacks: Sequence[Callback | keras.callbacks.Callback] = (),
+) -> TrainResult:
     """Train a scenario and write its results to `trainer.output_dir`.
 
     Args:
         scenario: the model, the data and all settings.
         resume: how to continue the run in the output directory; None starts a new run.
+        callbacks: callbacks of this package or of Keras, in addition to those of the scenario.
 
     Returns:
         The history, the best epoch and the trained network.
@@ -40,9 +50,11 @@ def train(scenario: Scenario, resume: Resume | None = None) -> TrainResult:
         0.97
     """
     with default_console_logging(), errors_name_arguments(scenario, resume=resume or Resume()):
-        checked = validate_params(scenario)
+        own = [callback for callback in callbacks if isinstance(callback, Callback)]
+        others = [callback for callback in callbacks if not isinstance(callback, Callback)]
+        checked = validate_params(dataclasses.replace(scenario, callbacks=[*scenario.callbacks, *own]))
         warn_ignored_params(checked)
-        return _train(checked, resume, NO_EXPLICIT_FLAGS)
+        return _train(checked, resume, NO_EXPLICIT_FLAGS, others)
 
 
 def train_with_flags(scenario: Scenario, resume: Resume | None, explicit_flags: ExplicitFlags) -> TrainResult:
@@ -60,10 +72,15 @@ def train_with_flags(scenario: Scenario, resume: Resume | None, explicit_flags: 
         return _train(validate_params(scenario), resume, explicit_flags)
 
 
-def _train(scenario: Scenario, resume: Resume | None, explicit_flags: ExplicitFlags) -> TrainResult:
+def _train(
+    scenario: Scenario,
+    resume: Resume | None,
+    explicit_flags: ExplicitFlags,
+    keras_callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> TrainResult:
     set_backend(scenario.device.backend)
     devices = configure_devices(scenario.device)
     # Imported late, because importing Keras fixes its backend.
     from tfaip_like._training.training import run_training
 
-    return run_training(scenario, devices, resume, explicit_flags)
+    return run_training(scenario, devices, resume, explicit_flags, keras_callbacks=keras_callbacks)

@@ -9,6 +9,7 @@ import keras
 
 from tfaip_like._keras_ext.schedules import OffsetSchedule
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.callbacks.callback_list import CallbackList
 from tfaip_like._training.devices import Devices
 from tfaip_like._training.exports import ExportWriter
 from tfaip_like._training.feed import TrainingFeed
@@ -50,6 +51,7 @@ class TrainingComponents:
     exports: ExportWriter
     selection: ModelSelection
     recorder: EpochRecorder
+    callbacks: CallbackList
     progress: Progress
 
     @property

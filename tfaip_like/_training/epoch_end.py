@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
 
+from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.exports import exported_weights
 from tfaip_like._training.selection.model_selection import SelectionUpdate
 from tfaip_like._training.train_state import EpochResult
-from tfaip_like._training.validation.validations import Summaries, run_validations
+from tfaip_like._training.validation.lav import LavValidation
+from tfaip_like._training.validation.validation import Validation
+from tfaip_like._training.validation.validations import Summaries
 from tfaip_like._utils.files import retry_while_disk_full
 from tfaip_like._utils.processes import resident_memory_mb
 
@@ -21,10 +25,12 @@ class EpochEnd:
 
     Args:
         components: components of the run.
+        context: view of the training for callbacks.
     """
 
-    def __init__(self, components: TrainingComponents):
+    def __init__(self, components: TrainingComponents, context: TrainingContext):
         self.components = components
+        self.context = context
 
     def run(self, result: EpochResult) -> None:
         """Validate, select, export and record an epoch."""
@@ -35,6 +41,11 @@ class EpochEnd:
                 if update.is_improved and components.output_dir is not None:
                     self._write(lambda: components.exports.save_best(row))
                 components.exports.discard_current()
+            components.callbacks.call("on_epoch_end", self.context, {**row, **self.context.logged})
+            row |= self.context.logged
+            is_last = result.epoch >= components.trainer.epochs
+            if not is_last and update.stop_reason is None:
+                update = dataclasses.replace(update, stop_reason=self.context.stop_reason)
             self._write(lambda: components.recorder.record(row, summaries, update.is_best))
             components.recorder.log(row, update.is_improved)
             components.selection.commit(update)
@@ -44,15 +55,33 @@ class EpochEnd:
         components = self.components
         row: dict[str, float] = {"epoch": result.epoch, **result.values}
         summaries: Summaries = {}
-        run_validations(components.validations.due_after(result.epoch), components.progress, row, summaries)
+        self._validate(components.validations.due_after(result.epoch), row, summaries)
         row |= self._measurements(result)
-        update = components.selection.evaluate(row)
-        if update.stop_reason:  # now that this is the last epoch, all validations run
-            due = components.validations.due_after(result.epoch, is_last=True)
-            run_validations(due, components.progress, row, summaries)
-            update = components.selection.evaluate_again(update, row)
+        update = components.selection.evaluate({**row, **self.context.logged})
+        if update.stop_reason or self.context.stop_reason:  # now that this is the last epoch, all validations run
+            self._validate(components.validations.due_after(result.epoch, is_last=True), row, summaries)
+            update = components.selection.evaluate_again(update, {**row, **self.context.logged})
         row |= components.recorder.compare(row)
         return row, summaries, update
+
+    def _validate(
+        self, validations: Iterable[Validation | LavValidation], row: dict[str, float], summaries: Summaries
+    ) -> None:
+        """Run validations that have not run in this epoch, and add their metrics and summaries."""
+        pending = [validation for validation in validations if validation.prefix not in summaries]
+        if not pending:
+            return
+        components = self.components
+        components.callbacks.call("on_validation_begin", self.context)
+        metrics: dict[str, float] = {}
+        for validation in pending:
+            with components.progress.measure_validation(validation.prefix):
+                evaluation = validation()
+            metrics |= evaluation.numbers
+            summaries[validation.prefix] = evaluation.summaries
+        row |= metrics
+        shown = {f"{each.prefix}{name}": value for each in pending for name, value in summaries[each.prefix].items()}
+        components.callbacks.call("on_validation_end", self.context, metrics, shown)
 
     def _measurements(self, result: EpochResult) -> dict[str, float]:
         """Return the learning rate, throughput and memory."""

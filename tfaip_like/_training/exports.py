@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 def exported_weights(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Use the weights that are validated and exported (averaged ones, if any) within the block.
 
-    The block leaves no trace in the training state, whatever inference changes.
+    The block leaves no trace in the training state, although inference may change it.
     """
     with preserve_network_state(network), use_averaged_weights(optimizer):
         yield

@@ -31,7 +31,7 @@ class TrainingFeed:
         loader: training loader.
         epochs: number of epochs, which limits prefetching.
         steps_per_execution: maximum number of steps per execution.
-        stop_every: see `DataLoader.group_steps`.
+        boundaries: see `DataLoader.group_steps`.
         bad_samples: record of dropped and failed samples.
         interrupt: notified of the phase "data".
     """
@@ -41,7 +41,7 @@ class TrainingFeed:
         loader: DataLoader,
         epochs: int,
         steps_per_execution: int,
-        stop_every: int,
+        boundaries: Sequence[int],
         bad_samples: BadSampleLog,
         interrupt: InterruptFlag,
     ):
@@ -52,7 +52,7 @@ class TrainingFeed:
         self._steps_per_epoch = loader.steps_per_epoch
         self._end_step = epochs * loader.steps_per_epoch
         self._steps_per_execution = steps_per_execution
-        self._stop_every = stop_every
+        self._boundaries = boundaries
         self.bad_samples = bad_samples
         self._first_step = 0
         self._stream: Iterator[Batch] = iter(())
@@ -78,7 +78,7 @@ class TrainingFeed:
         """
         self._first_step = first
         assert self._loader is not None
-        executions = list(self._loader.group_steps(first, self._epoch_end, self._steps_per_execution, self._stop_every))
+        executions = list(self._loader.group_steps(first, self._epoch_end, self._steps_per_execution, self._boundaries))
         return self._iter_data(), executions
 
     @property
@@ -91,7 +91,7 @@ class TrainingFeed:
         # One stream for all epochs, because data workers prefetch beyond the end of an epoch.
         if self._position != self._first_step:
             self._stream = self._loader.iter_training(
-                self._first_step, self._end_step, self._steps_per_execution, self._stop_every
+                self._first_step, self._end_step, self._steps_per_execution, self._boundaries
             )
             self._position = self._first_step
         num_batches = 0

@@ -13,6 +13,7 @@ import keras
 
 from tfaip_like._runs.output_dir import OutputDirLostError
 from tfaip_like._training import state as variables
+from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Position
 from tfaip_like._training.checkpointing.manager import CheckpointManager
 from tfaip_like._training.components import TrainingComponents
@@ -51,7 +52,9 @@ class TrainingLoop:
             else TrainState(components.loader.steps_per_epoch)
         )
         self.schedule_begin = resume_state.schedule_begin() if resume_state else 0.0
-        self.epoch_end = EpochEnd(components)
+        path = components.output_dir.path if components.output_dir is not None else None
+        self.context = TrainingContext(components.scenario, path, components.model, self.state, self.step)
+        self.epoch_end = EpochEnd(components, self.context)
         self.non_finite = NonFiniteGuard(components)
         self._start_position = self.state.position
         self._start_time: float | None = None
@@ -78,12 +81,14 @@ class TrainingLoop:
         try:
             self._run_sanity_check()
             self.components.interrupt.check()
+            self._begin_training()
             while not self._is_finished:
                 if self.state.epoch_result is None:
                     self._train_epoch()
                 assert self.state.epoch_result is not None
                 self.epoch_end.run(self.state.epoch_result)
                 self.state.complete_epoch()
+                self.context.logged.clear()
                 self._save_after_epoch()
                 if not self._is_finished:
                     self.components.interrupt.check()
@@ -91,10 +96,18 @@ class TrainingLoop:
             if isinstance(error, Interrupted) and error.forced:
                 self.components.interrupt.mark_unwound()
             self._save_on_exit(error)
+            if not self.components.interrupt.is_forced:
+                self.components.callbacks.on_exception(self.context, error)
             raise
         finally:
             self._close()
         self.components.interrupt.disarm()
+
+    def _begin_training(self) -> None:
+        """Begin or resume the work of callbacks."""
+        self.components.callbacks.call("on_train_begin", self.context)
+        if self.resume_state is not None:
+            self.resume_state.restore_callbacks(self.components, self.context)
 
     @property
     def _is_finished(self) -> bool:
@@ -121,6 +134,7 @@ class TrainingLoop:
         for steps in executions:
             if self.profiler is not None:
                 self.profiler.on_execution_begin(steps.start + 1)
+            self.components.callbacks.on_execution_begin(self.context)
             with self.components.feed.reraise_pipeline_errors():
                 results = self.step.run(data, len(steps))
             self.state.step += len(steps)
@@ -135,6 +149,8 @@ class TrainingLoop:
         model.non_finite.steps.assign(self.state.step)
         self._last_sync_step = self.state.global_step
         self.components.interrupt.report_phase("epoch")
+        if self.state.step == 0:
+            self.components.callbacks.call("on_epoch_begin", self.context)
         self.components.feed.pop_wait_seconds()
         self._start_time = time.perf_counter()
 
@@ -148,6 +164,7 @@ class TrainingLoop:
             if first := int(results[NON_FINITE]):
                 self._report_non_finite(first)
             components.progress.update(step, self.state.epoch + 1, float(results["loss"]))
+        components.callbacks.on_execution_end(self.context, lambda: select_logged_metrics(results))
         if self.checkpoint_manager is not None:
             self.checkpoint_manager.raise_pending_error()
             if not is_last and self.checkpoint_manager.should_save_after_step(step):
@@ -207,7 +224,7 @@ class TrainingLoop:
             "XLA compilation failed; falling back to jit_compile=False (slower). Set --trainer.jit_compile false to "
             "silence this warning."
         )
-        self.step = components.compile_step(jit_compile=False)
+        self.step = self.context.train_step = components.compile_step(jit_compile=False)
         return True
 
     def _read_completed_steps(self) -> int:
@@ -244,6 +261,8 @@ class TrainingLoop:
             "trained": dataclasses.asdict(result) if result else None,
             "history": list(components.recorder.history.rows),  # a copy: a thread writes it during the next epoch
             **components.selection.state(),
+            "callbacks": components.callbacks.state(),
+            "logged": dict(self.context.logged),
         }
         content = CheckpointData(
             arrays=variables.capture(components.model),
@@ -256,10 +275,14 @@ class TrainingLoop:
         """Save the state after an interruption or an exception, provided that no step was in progress.
 
         That is the case after a signal, after an error of the data pipeline (a step starts once its batches are
-        available) and once all steps of the epoch are complete (validation and export do not change the state).
+        available) or of a callback, and once all steps of the epoch are complete (validation and export do not change
+        the state).
         """
         is_between_steps = (
-            isinstance(error, Interrupted) or self.state.epoch_result is not None or self.components.feed.has_failed
+            isinstance(error, Interrupted)
+            or self.state.epoch_result is not None
+            or self.components.feed.has_failed
+            or self.components.callbacks.has_raised
         )
         is_forced = isinstance(error, Interrupted) and error.forced
         if self.checkpoint_manager is None or self.components.output_dir is None or is_forced or not is_between_steps:

@@ -12,6 +12,7 @@ import keras
 from tfaip_like._export.layout import read_metrics
 from tfaip_like._runs.output_dir import OutputDir
 from tfaip_like._training import state
+from tfaip_like._training.callbacks.run_context import TrainingContext
 from tfaip_like._training.checkpointing.checkpoints import (
     PARAMS,
     STATE,
@@ -169,6 +170,11 @@ class ResumeState:
             if self.settings.epoch is not None and read_metrics(export).get("epoch", 0) > self.settings.epoch:
                 superseded_dir.mkdir(exist_ok=True)
                 move_directory(export, superseded_dir / export.name)
+
+    def restore_callbacks(self, components: TrainingComponents, context: TrainingContext) -> None:
+        """Restore the state of callbacks, and what they have logged in the current epoch."""
+        components.callbacks.restore(self.state["callbacks"])
+        context.logged |= self.state["logged"]
 
     def restore_best(self, components: TrainingComponents) -> None:
         """Export the best epoch again if best/ is missing or belongs to an abandoned epoch (`--resume.epoch`)."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tfaip_like._keras_ext.extended_optimizer import default_ema_momentum
 from tfaip_like._keras_ext.paths import weight_paths
 from tfaip_like._keras_ext.schedules import OffsetSchedule
 from tfaip_like._runs.output_dir import OutputDir
+from tfaip_like._training.callbacks.callback_list import CallbackList
+from tfaip_like._training.callbacks.keras_callbacks import KerasCallbacks
 from tfaip_like._training.checkpointing.checkpoints import Position
 from tfaip_like._training.components import TrainingComponents
 from tfaip_like._training.devices import Devices
@@ -51,7 +54,7 @@ from tfaip_like.params._ignored_flags import NO_EXPLICIT_FLAGS, ExplicitFlags
 from tfaip_like.scenario import Scenario
 from tfaip_like.schedules import ReduceOnPlateau, TrainingLength
 from tfaip_like.settings import Trainer
-from tfaip_like.settings._trainer import parse_interval
+from tfaip_like.settings._interval import parse_interval
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ def build_components(
     devices: Devices,
     resume_state: ResumeState | None = None,
     explicit_flags: ExplicitFlags = NO_EXPLICIT_FLAGS,
+    keras_callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Iterator[TrainingComponents]:
     """Build the components of a training run, and close them on exit.
 
@@ -76,11 +80,12 @@ def build_components(
         devices: compute devices; each batch is split between several.
         resume_state: state to restore; None for a new run.
         explicit_flags: parameters set on the command line, for which having no effect is an error.
+        keras_callbacks: callbacks of Keras.
 
     Raises:
         UsageError: if the parameters do not fit the data, the model or the backend.
     """
-    builder = _ComponentBuilder(scenario, source, output_dir, interrupt, devices, explicit_flags)
+    builder = _ComponentBuilder(scenario, source, output_dir, interrupt, devices, explicit_flags, keras_callbacks)
     try:
         components = builder.build(resume_state)
         if resume_state is not None:
@@ -99,6 +104,7 @@ class _ComponentBuilder:
         interrupt: InterruptFlag,
         devices: Devices,
         explicit_flags: ExplicitFlags,
+        keras_callbacks: Sequence[keras.callbacks.Callback],
     ):
         assert scenario.trainer.random_seed is not None
         self.scenario = scenario
@@ -108,6 +114,7 @@ class _ComponentBuilder:
         self.interrupt = interrupt
         self.devices = devices
         self.explicit_flags = explicit_flags
+        self.keras_callbacks = keras_callbacks
         self.feed: TrainingFeed | None = None
         self.loaders: list[DataLoader] = []
         self.exports: ExportWriter | None = None
@@ -137,7 +144,9 @@ class _ComponentBuilder:
         example = loader.batch(0)
         with preserve_network_state(networks.training):
             model = TrainingModel(networks.training, scenario.model, example)
-        self.exports = exports = ExportWriter(self.output_dir, networks, scenario, example)
+        # An export must load where the packages of callbacks are not installed.
+        exported = dataclasses.replace(scenario, callbacks=[])
+        self.exports = exports = ExportWriter(self.output_dir, networks, exported, example)
         optimizer, lr_schedule = self._build_optimizer(model, loader, resume_state)
         loader.auto_select_num_workers(loader.steps_per_epoch * loader.accumulate * trainer.epochs)
         # As many as before on resume: that the result does not depend on it was measured, but is not guaranteed.
@@ -148,12 +157,12 @@ class _ComponentBuilder:
         )
         with preserve_network_state(networks.training):
             steps_per_execution = steps_per_execution or choose_steps_per_execution(model, trainer, loader)
-        every = parse_interval(trainer.checkpoint_every)
+        callbacks = self._make_callbacks(model, loader)
         self.feed = feed = TrainingFeed(
             loader,
             trainer.epochs,
             steps_per_execution,
-            every.steps if self.output_dir else 0,
+            self._execution_boundaries(callbacks),
             self.bad_samples,
             self.interrupt,
         )
@@ -187,6 +196,7 @@ class _ComponentBuilder:
             exports=exports,
             selection=selection,
             recorder=self.recorder,
+            callbacks=callbacks,
             progress=progress,
         )
 
@@ -207,6 +217,17 @@ class _ComponentBuilder:
             resume_state.restore_data_position(self.scenario, self.output_dir, loader)
         self._register_loader(loader, "train")
         return loader
+
+    def _make_callbacks(self, model: TrainingModel, loader: DataLoader) -> CallbackList:
+        epochs, keras_callbacks = self.scenario.trainer.epochs, None
+        if self.keras_callbacks:
+            keras_callbacks = KerasCallbacks(self.keras_callbacks, model, epochs, loader.steps_per_epoch)
+        return CallbackList(self.scenario.callbacks, keras_callbacks)
+
+    def _execution_boundaries(self, callbacks: CallbackList) -> list[int]:
+        """Return the numbers of steps at whose multiples executions end."""
+        checkpoints = parse_interval(self.scenario.trainer.checkpoint_every).steps if self.output_dir else 0
+        return [steps for steps in (checkpoints, *callbacks.step_intervals) if steps]
 
     def _register_loader(self, loader: DataLoader, group: str) -> None:
         self.bad_samples.record(loader.bad)

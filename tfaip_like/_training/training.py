@@ -72,6 +72,7 @@ def run_training(
     resume: Resume | None = None,
     explicit_flags: ExplicitFlags = NO_EXPLICIT_FLAGS,
     phase_hook: PhaseHook | None = None,
+    keras_callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainResult:
     """Train a validated scenario in a new run directory, or resume the run in its directory. See `tfaip_like.train`.
 
@@ -81,6 +82,7 @@ def run_training(
         resume: how to resume; None starts a new run.
         explicit_flags: parameters set on the command line, for which having no effect is an error.
         phase_hook: called with each phase that is reached.
+        keras_callbacks: callbacks of Keras, in addition to those of the scenario.
     """
     require_posix("training")
     _check_batch_size_divisible(scenario, devices)
@@ -119,7 +121,9 @@ def run_training(
         if output_dir is not None and resume_state is None:
             write_params(params, output_dir.trainer_params)
         components = stack.enter_context(
-            build_components(scenario, source, output_dir, interrupt, devices, resume_state, explicit_flags)
+            build_components(
+                scenario, source, output_dir, interrupt, devices, resume_state, explicit_flags, keras_callbacks
+            )
         )
         if output_dir is not None and resume_state is not None:  # last, so that invalid parameters are never written
             resume_state.supersede_later_checkpoints(output_dir)
@@ -191,7 +195,8 @@ def _train(components: TrainingComponents, resume_state: ResumeState | None) -> 
         _write_used_data(components, components.output_dir)
     try:
         with components.recorder.tensorboard:
-            TrainingLoop(components, resume_state).run()
+            loop = TrainingLoop(components, resume_state)
+            loop.run()
     except Interrupted:
         if rows := components.recorder.history.rows:
             logger.info("stopped after %s", pluralize(len(rows), "epoch"))
@@ -205,6 +210,7 @@ def _train(components: TrainingComponents, resume_state: ResumeState | None) -> 
         logger.warning("%s was deleted during training", components.output_dir.best)
     finalize_averaged_weights(components.optimizer)  # the returned network has the same weights as the exports
     _write_summary(components)
+    components.callbacks.call("on_train_end", loop.context)
     return _make_result(components)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +17,7 @@ from tfaip_like.params._field_rules import (
     TensorFlowOnly,
     UniquePerRun,
 )
+from tfaip_like.settings._interval import parse_interval
 
 _NEEDS_OUTPUT_DIR = Requires("output_dir", "requires --trainer.output_dir")
 
@@ -198,33 +196,3 @@ class Trainer(Params):
             "force_eager",
             "cannot be combined with --trainer.jit_compile or --trainer.steps_per_execution",
         )
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Interval in epochs, steps or seconds; exactly one of the fields is positive."""
-
-    epochs: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-
-
-_INTERVAL = re.compile(r"(\d*\.?\d*)\s*(epoch|epochs|step|steps|s|min|h)")
-_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-
-
-def parse_interval(text: str) -> Interval:
-    """Parse a value of `Trainer.checkpoint_every`, such as `epoch`, `500steps` or `10min`.
-
-    Raises:
-        ValueError: if `text` is not an interval, or a fraction of epochs or steps.
-    """
-    match = _INTERVAL.fullmatch(text.strip())
-    count = float(match[1] or 1) if match and match[1] != "." else 0.0
-    if match is None or not count > 0 or not math.isfinite(count):
-        raise ValueError("expected epoch, 5epochs, 500steps, 30s, 10min or 2h")
-    if match[2] in _SECONDS:
-        return Interval(seconds=count * _SECONDS[match[2]])
-    if count != int(count):
-        raise ValueError("expected an integer number of epochs or steps")
-    return Interval(epochs=int(count)) if match[2].startswith("epoch") else Interval(steps=int(count))

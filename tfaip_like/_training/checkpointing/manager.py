@@ -13,7 +13,7 @@ from tfaip_like._training.checkpointing.checkpoints import CheckpointData, Posit
 from tfaip_like._utils.errors import UsageError, format_bytes
 from tfaip_like._utils.files import is_disk_full_error, retry_while_disk_full
 from tfaip_like.settings import Trainer
-from tfaip_like.settings._trainer import parse_interval
+from tfaip_like.settings._interval import parse_interval
 
 logger = logging.getLogger(__name__)
 

@@ -90,3 +90,5 @@ class SavedState(TypedDict):
     early_stop: SavedEarlyStop
     stop: SavedStop
     plateau: SavedPlateau | None
+    callbacks: list[dict[str, Any]]
+    logged: dict[str, float]

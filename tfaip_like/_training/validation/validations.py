@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 
-from tfaip_like._training.progress import Progress
 from tfaip_like._training.validation.lav import LavValidation
 from tfaip_like._training.validation.validation import Validation
 from tfaip_like.settings import Trainer
@@ -50,19 +49,3 @@ class Validations:
         if self.lavs and (is_last or epoch == 1 or epoch % self.trainer.lav_every_n == 0):
             due += self.lavs.values()
         return due
-
-
-def run_validations(
-    validations: Iterable[Validation | LavValidation],
-    progress: Progress,
-    row: MutableMapping[str, float],
-    summaries: Summaries,
-) -> None:
-    """Run validations that are not in `summaries` yet, and add their metrics to the row and their summaries."""
-    for validation in validations:
-        if validation.prefix in summaries:
-            continue
-        with progress.measure_validation(validation.prefix):
-            evaluation = validation()
-        row.update(evaluation.numbers)
-        summaries[validation.prefix] = evaluation.summaries

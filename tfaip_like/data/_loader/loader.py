@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tfaip_like._utils.errors import UsageError
@@ -202,7 +202,7 @@ class DataLoader:
         return [self.batch(step * self.accumulate + number) for number in range(self.accumulate)]
 
     def iter_training(
-        self, first: int, end: int, steps_per_execution: int | None = None, boundary_every: int = 0
+        self, first: int, end: int, steps_per_execution: int | None = None, boundaries: Sequence[int] = ()
     ) -> Iterator[Batch]:
         """Yield the training batches from step `first` up to `end`, stacked if `yields_stacked_steps`.
 
@@ -210,10 +210,10 @@ class DataLoader:
             first: first step.
             end: step after the last one.
             steps_per_execution: maximum number of steps in a stack; by default chosen by the time they take.
-            boundary_every: see `group_steps`.
+            boundaries: see `group_steps`.
         """
         remaining = self._report_after_batches
-        for batch in self._iter_training(first, end, steps_per_execution, boundary_every):
+        for batch in self._iter_training(first, end, steps_per_execution, boundaries):
             self.dropped.record(batch.dropped, self.samples.describe_sample)
             yield batch
             before, remaining = remaining, remaining - (len(batch) if self.yields_stacked_steps else 1)
@@ -221,7 +221,7 @@ class DataLoader:
                 self.dropped.log(self._num_source_samples)
 
     def _iter_training(
-        self, first: int, end: int, steps_per_execution: int | None, boundary_every: int
+        self, first: int, end: int, steps_per_execution: int | None, boundaries: Sequence[int]
     ) -> Iterator[Batch]:
         if self.batch_sampler is None:
             yield from self._iter_bookmarked(first * self.accumulate, end * self.accumulate)
@@ -232,14 +232,16 @@ class DataLoader:
         )
         draws = (
             [sampler.draw(number) for number in range(steps.start * self.accumulate, steps.stop * self.accumulate)]
-            for steps in self.group_steps(first, end, steps_per_execution, boundary_every)
+            for steps in self.group_steps(first, end, steps_per_execution, boundaries)
         )
         tasks = draws if self.yields_stacked_steps else ([draw] for step in draws for draw in step)
         yield from self._run(
             BatchBuilder(self.samples, self.yields_stacked_steps), tasks, steps_per_execution * self.accumulate
         )
 
-    def group_steps(self, first: int, end: int, steps_per_execution: int, boundary_every: int = 0) -> Iterator[range]:
+    def group_steps(
+        self, first: int, end: int, steps_per_execution: int, boundaries: Sequence[int] = ()
+    ) -> Iterator[range]:
         """Yield ranges of steps that are executed together.
 
         No range crosses the end of an epoch.
@@ -248,13 +250,12 @@ class DataLoader:
             first: first step.
             end: step after the last one.
             steps_per_execution: maximum length of a range.
-            boundary_every: multiples of this that no range crosses; 0 for none.
+            boundaries: numbers of steps whose multiples no range crosses.
         """
         begin = first
         while begin < end:
             stops = [begin + steps_per_execution, (begin // self.steps_per_epoch + 1) * self.steps_per_epoch, end]
-            if boundary_every:
-                stops.append((begin // boundary_every + 1) * boundary_every)
+            stops += [(begin // steps + 1) * steps for steps in boundaries]
             yield range(begin, min(stops))
             begin = min(stops)
 

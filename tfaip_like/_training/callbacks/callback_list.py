@@ -1,0 +1,152 @@
+"""The callbacks of a training: their copies, intervals, state and errors."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from tfaip_like._training.callbacks.keras_callbacks import KerasCallbacks
+from tfaip_like._user_code.code_errors import CodeError
+from tfaip_like._utils.json_files import Json
+from tfaip_like.callbacks import Callback, RunContext
+from tfaip_like.params._base import qualified_name
+from tfaip_like.settings._interval import Interval, parse_interval
+
+logger = logging.getLogger(__name__)
+
+CLASS, STATE = "class", "state"
+
+
+class CallbackList:
+    """Callbacks of a training, in the order in which their hooks run.
+
+    Args:
+        callbacks: configured callbacks, of which the training uses copies.
+        keras_callbacks: callbacks of Keras, which run after these; None if there are none.
+    """
+
+    def __init__(self, callbacks: Iterable[Callback], keras_callbacks: KerasCallbacks | None = None):
+        self._callbacks = [copy.copy(callback) for callback in callbacks]
+        self._keras_callbacks = keras_callbacks
+        self._intervals = [parse_interval(callback.every) for callback in self._callbacks]
+        self._next_times = [time.monotonic() + interval.seconds for interval in self._intervals]
+        self.has_raised = False
+        """Whether a hook has raised an exception."""
+
+    @property
+    def step_intervals(self) -> list[int]:
+        """Return the intervals in steps, at whose multiples executions must end."""
+        return [interval.steps for interval in self._intervals if interval.steps]
+
+    def call(self, hook: str, run: RunContext, *args: Any) -> None:
+        """Run a hook of all callbacks.
+
+        Args:
+            hook: name of the method.
+            run: view of the training.
+            args: further arguments of the method.
+
+        Raises:
+            Exception: any exception of a callback, with a note on its class.
+        """
+        for callback in (*self._callbacks, self._keras_callbacks):
+            if hasattr(callback, hook):
+                self._call(callback, hook, run, *args)
+
+    def on_execution_begin(self, run: RunContext) -> None:
+        """Run the hooks of Keras callbacks before a batch."""
+        if self._keras_callbacks is not None:
+            self._call(self._keras_callbacks, "on_execution_begin", run)
+
+    def on_execution_end(self, run: RunContext, read_metrics: Callable[[], Mapping[str, float]]) -> None:
+        """Run `on_step_end` of the callbacks that are due, and the hooks of Keras callbacks after a batch.
+
+        Args:
+            run: view of the training.
+            read_metrics: returns the averages over the epoch so far; it waits for the device.
+        """
+        due = [
+            callback
+            for number, callback in enumerate(self._callbacks)
+            if type(callback).on_step_end is not Callback.on_step_end and self._is_due(number, run)
+        ]
+        metrics = read_metrics() if due else {}
+        for callback in due:
+            self._call(callback, "on_step_end", run, metrics)
+        if self._keras_callbacks is not None:
+            self._call(self._keras_callbacks, "on_execution_end", run, read_metrics)
+
+    def _is_due(self, number: int, run: RunContext) -> bool:
+        interval = self._intervals[number]
+        if interval.seconds:
+            if (now := time.monotonic()) < self._next_times[number]:
+                return False
+            self._next_times[number] = now + interval.seconds
+            return True
+        return run.step % _interval_steps(interval, run.steps_per_epoch) == 0
+
+    def on_exception(self, run: RunContext, error: BaseException) -> None:
+        """Run the hook of all callbacks; their own exceptions are logged, because `error` is the reason to end."""
+        for callback in self._callbacks:
+            try:
+                callback.on_exception(run, error)
+            except Exception as failure:
+                logger.warning("%s.on_exception: %s: %s", type(callback).__name__, type(failure).__name__, failure)
+
+    def state(self) -> list[Json]:
+        """Return the state of all callbacks for a checkpoint.
+
+        Raises:
+            CodeError: if a state cannot be written as JSON.
+        """
+        return [
+            {CLASS: qualified_name(type(callback)), STATE: _check_json(callback, callback.state_dict())}
+            for callback in self._callbacks
+        ]
+
+    def restore(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        """Restore the state of a checkpoint: that of the first callback of a class is for the first of this class.
+
+        Args:
+            saved: what `state` returned.
+        """
+        remaining = list(saved)
+        for callback in self._callbacks:
+            name = qualified_name(type(callback))
+            match = next((entry for entry in remaining if entry[CLASS] == name), None)
+            if match is not None:
+                remaining.remove(match)
+                self._call(callback, "load_state_dict", match[STATE])
+        for entry in remaining:
+            if entry[STATE]:
+                logger.warning("callback %s was removed; its state in the checkpoint is dropped", entry[CLASS])
+
+    def _call(self, callback: object, hook: str, *args: Any) -> None:
+        try:
+            getattr(callback, hook)(*args)
+        except Exception as error:
+            self.has_raised = True
+            if isinstance(callback, Callback):
+                error.add_note(f"Raised by the callback {type(callback).__name__} in `{hook}`.")
+            raise
+
+
+def _interval_steps(interval: Interval, steps_per_epoch: int) -> int:
+    return interval.steps or interval.epochs * steps_per_epoch
+
+
+def _check_json(callback: Callback, state: object) -> Json:
+    """Return the state of a callback as JSON values."""
+    try:
+        values: Json = json.loads(json.dumps(state))
+    except (TypeError, ValueError) as problem:
+        raise CodeError(
+            f"{type(callback).__name__}.state_dict: {problem}; store JSON values (numbers, strings, lists, dicts), or "
+            "begin the name of the attribute with an underscore to leave it out of checkpoints",
+            type(callback),
+        ) from problem
+    return values
