@@ -656,7 +656,7 @@ def test_a_value_that_the_checkpoint_lacks_is_named(two_epochs: Path, tmp_path: 
         arrays = {name: array for name, array in content.arrays.items() if "rate_factor" not in name}
         write_checkpoint(run / "checkpoints", checkpoint.position, dataclasses.replace(content, arrays=arrays))
     train(small(run, learning_rate=CosineDecay(lr=0.01), trainer={"epochs": 2, "keep_every_n": 1}), Resume())
-    with pytest.raises(UsageError, match=r"epoch_0001: cannot resume; missing values: .*past_average"):
+    with pytest.raises(UsageError, match=r"epoch_0001: cannot resume; missing variables: .*past_average"):
         remove_averages(tmp_path)
 
 

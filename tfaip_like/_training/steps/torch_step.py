@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
-import torch  # type: ignore[import-not-found]
 
 from tfaip_like._training.steps.training_model import TrainingModel
 
@@ -34,6 +33,8 @@ class TorchTrainStep:
         self._model.eval()
 
     def _run_step(self, batch: Mapping[str, Any]) -> None:
+        import torch  # type: ignore[import-not-found]
+
         optimizer = self._model.optimizer
         self._model.zero_grad()
         _, loss = self._model.evaluate_batch(batch, training=True)
